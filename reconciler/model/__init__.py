@@ -1,0 +1,18 @@
+"""Nouns: frozen values that every room speaks in; imports nothing of ours and no third party.
+
+| file | subject |
+|---|---|
+| `spec` | what the user wants: every field of the language, declared once |
+| `units` | durations, sizes, modes, signals, names: how their text reads |
+| `address` | where a socket listens |
+| `process` | process records, launches and exits |
+| `socket` | socket templates and records |
+| `job` | generations and runs of one-shot jobs |
+| `intent` | what an operator asked for, kept until undone |
+| `event` | what happened (past tense) |
+| `action` | what shall be done (imperative) |
+| `observed` | the picture of the world that events add up to |
+| `status` | what people and programs are shown |
+| `errors` | mistakes of users and requests, with place and hint |
+| `plain` | values to and from plain maps and lists, for wire and store |
+"""

@@ -1,0 +1,105 @@
+"""What shall be done: values that the core returns, the keeper or the store carries out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from reconciler.model.job import Generation, Run
+from reconciler.model.process import Launch, Memory, ProcessId, Scope, Sink
+from reconciler.model.socket import SocketTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a process. Refused while a record of that id is not forgotten."""
+
+    id: ProcessId
+    launch: Launch
+    template_hash: str = ""
+    memory: Memory = field(default_factory=Memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal (a name without SIG) to this incarnation, or to what survives of it."""
+
+    id: ProcessId
+    incarnation: int
+    signal: str
+    scope: Scope = "process"
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Replace the memory of this incarnation's record."""
+
+    id: ProcessId
+    incarnation: int
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop the record of a dead incarnation."""
+
+    id: ProcessId
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Let the output of a running incarnation go on with other sink options (size, timestamps ...)."""
+
+    id: ProcessId
+    incarnation: int
+    stdout: Sink
+    stderr: Sink | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Bind a socket, or bring the one of that name to this template; in place where only tuning differs."""
+
+    name: str
+    template: SocketTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Unbind:
+    """Close a socket, and remove its file."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Everything has ended: the keeper exits with this code."""
+
+    code: int
+
+
+KeeperAction: TypeAlias = Spawn | Signal | Remember | Forget | Redirect | Bind | Unbind | Quit
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGeneration:
+    """Write down a new generation of a job."""
+
+    watcher: str
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRun:
+    """Write down a run of a job: durably before it is fired, and again with its outcome.
+
+    The store answers with `RunRecorded` once it lies on the disk.
+    """
+
+    watcher: str
+    run: Run
+
+
+StoreAction: TypeAlias = RecordGeneration | RecordRun
+Action: TypeAlias = KeeperAction | StoreAction

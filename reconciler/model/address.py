@@ -1,0 +1,89 @@
+"""Where a socket listens: the one address string of a spec, taken apart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from reconciler.model.units import Reads
+
+MAX_UNIX_PATH_BYTES: Final = 107
+"""sun_path holds 108 bytes with its final zero (unix(7))."""
+
+_V6 = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?)\]:(\d{1,5})")
+_HOST = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class InternetAddress:
+    """A host and a port; `host` is a name or number as written, port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+    @property
+    def is_v6(self) -> bool:
+        """Tell whether the host is a literal IPv6 address."""
+        return ":" in self.host
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if self.is_v6 else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A Unix socket file; the path may hold `${...}` until the spec is read, never after."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address: TypeAlias = InternetAddress | UnixAddress
+
+
+def parse_address(value: object) -> Address:
+    """Return the address of `host:port`, `[v6]:port`, `unix:/path` or a bare port (all interfaces).
+
+    Raises `ValueError` when it is none of them or out of range.
+    """
+    if isinstance(value, InternetAddress | UnixAddress):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        msg = "expected an address such as 127.0.0.1:8000, [::1]:8000, unix:/run/app.sock or 8000"
+        raise ValueError(msg)  # noqa: TRY004  (pydantic turns only ValueError into a mistake)
+    if value.startswith("unix:"):
+        return _unix(value.removeprefix("unix:"))
+    if value.isdigit():
+        return InternetAddress("0.0.0.0", _port(value))
+    match = _V6.fullmatch(value) or _HOST.fullmatch(value)
+    if match is None:
+        msg = "expected an address such as 127.0.0.1:8000, [::1]:8000, unix:/run/app.sock or 8000"
+        raise ValueError(msg)
+    return InternetAddress(match[1], _port(match[2]))
+
+
+def _unix(path: str) -> UnixAddress:
+    size = len(path.encode())
+    if not path.startswith("/"):
+        msg = "expected an absolute path after unix:"
+        raise ValueError(msg)
+    if size > MAX_UNIX_PATH_BYTES or "\0" in path:
+        msg = f"the path has {size} bytes, a Unix socket's holds at most {MAX_UNIX_PATH_BYTES}"
+        raise ValueError(msg)
+    return UnixAddress(path)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if port > 65535:
+        msg = f"port {port} is out of range, expected 0 to 65535"
+        raise ValueError(msg)
+    return port
+
+
+LISTEN = Reads("address", parse_address, "127.0.0.1:8000", None, ("integer",))

@@ -1,0 +1,179 @@
+"""What happened: values in the past tense that are folded into the picture of the world.
+
+Those of the keeper are level-triggered: "this record is now so". However many changes a slow reader
+missed, the last one says all, so the keeper's queue is bounded by its records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from reconciler.model.intent import Intent
+from reconciler.model.job import Job, Run
+from reconciler.model.process import ProcessId, ProcessRecord
+from reconciler.model.socket import SocketRecord
+from reconciler.model.spec import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperIntroduced:
+    """The link to the keeper stands; its records follow until `SnapshotEnded`."""
+
+    keeper_id: str
+    """Different for every keeper that ever was."""
+    boot_id: str
+    pid: int
+    started_at_ns: int
+    containment: str
+    """How trees are held together here: cgroup or session."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEnded:
+    """All that the keeper holds has been told; from here on come changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChanged:
+    """A process record is now so."""
+
+    record: ProcessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RecordForgotten:
+    """There is no such record (any more)."""
+
+    id: ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class SocketChanged:
+    """A socket is now so."""
+
+    record: SocketRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SocketClosed:
+    """There is no such socket (any more)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogRotated:
+    """A log file was renamed to `path` and shall be compressed."""
+
+    id: ProcessId
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReceived:
+    """The keeper was sent a signal that is meant for the whole: stop, stop now, or read again."""
+
+    meaning: Literal["stop", "stop_now", "reload"]
+
+
+KeeperEvent: TypeAlias = (
+    KeeperIntroduced
+    | SnapshotEnded
+    | RecordChanged
+    | RecordForgotten
+    | SocketChanged
+    | SocketClosed
+    | LogRotated
+    | SignalReceived
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpecApplied:
+    """A spec is valid, stored, and from now on wanted."""
+
+    spec: Spec
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntentChanged:
+    """An operator's word about a watcher is stored."""
+
+    watcher: str
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """What the ledger knows of a job was read or replaced."""
+
+    watcher: str
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecorded:
+    """A run lies on the disk."""
+
+    watcher: str
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class SignalAsked:
+    """An operator wants a signal sent, to one slot or (None) to all."""
+
+    watcher: str
+    slot: int | None
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAsked:
+    """An operator wants the watcher's processes to take changes, by its `reload` field."""
+
+    watcher: str
+    slot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAsked:
+    """An operator wants held or backing-off slots to be tried again now."""
+
+    watcher: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownAsked:
+    """Everything shall end, in order; `now` skips all grace."""
+
+    now: bool = False
+
+
+Event: TypeAlias = (
+    KeeperEvent
+    | SpecApplied
+    | IntentChanged
+    | JobChanged
+    | RunRecorded
+    | SignalAsked
+    | ReloadAsked
+    | RetryAsked
+    | ShutdownAsked
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An operator's wish that concerns one incarnation and is gone when it is done."""
+
+    kind: Literal["signal", "reload"]
+    id: ProcessId
+    incarnation: int
+    signal: str = ""
+
+
+Snapshot: TypeAlias = Mapping[ProcessId, ProcessRecord]

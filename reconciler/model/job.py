@@ -1,0 +1,57 @@
+"""One-shot jobs: generations, and the runs of their slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from reconciler.model.process import Exit
+
+Outcome: TypeAlias = Literal["succeeded", "failed", "timeout", "stopped", "lost", "vetoed"]
+Trigger: TypeAlias = Literal["first", "spec_change", "boot", "daemon_start", "operator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One firing of a job. `slots` None means every slot; else those that it fires."""
+
+    number: int
+    run_hash: str
+    trigger: Trigger
+    boot_id: str
+    keeper_id: str
+    slots: tuple[int, ...] | None = None
+    replace: bool = False
+    """Stop a slot of an older generation that still runs, instead of waiting for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one slot; the row is on the disk before the process is. Open until it has an outcome."""
+
+    slot: int
+    generation: int
+    keeper_id: str
+    boot_id: str
+    fired_at_ns: int
+    """Monotonic, of this boot."""
+    fired_wall_ns: int = 0
+    """Since the epoch, for people; the store fills it in."""
+    ended_wall_ns: int | None = None
+    outcome: Outcome | None = None
+    exit: Exit | None = None
+    duration_ns: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the ledger knows of one job: the newest generation and the newest run of each slot.
+
+    `known` is False when the ledger was damaged: then nothing is fired until somebody reruns it.
+    """
+
+    generation: Generation | None = None
+    runs: Mapping[int, Run] = field(default_factory=dict)
+    known: bool = True

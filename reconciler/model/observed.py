@@ -1,0 +1,42 @@
+"""The picture of the world that events add up to, cut by watcher so that one event touches one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.model.event import Request
+from reconciler.model.intent import NO_INTENT, Intent
+from reconciler.model.job import Job
+from reconciler.model.process import ProcessId, ProcessRecord
+from reconciler.model.socket import SocketRecord
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherObserved:
+    """What is known about one watcher, running or not, in the spec or not."""
+
+    records: Mapping[ProcessId, ProcessRecord] = field(default_factory=dict)
+    job: Job = field(default_factory=Job)
+    intent: Intent = NO_INTENT
+    requests: tuple[Request, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the core must be told about the place it works in; it never asks the world."""
+
+    instance: str
+    keeper_id: str
+    boot_id: str
+    logs_dir: str
+    """Absolute folder of the default log files."""
+    control_socket: str
+    """Path of the control socket, for hooks that call back."""
+    python: str
+    """Interpreter for Python hooks of watchers without a virtualenv."""
+    hook_runner: str
+    """Path of the file that runs a Python hook."""
+
+
+Sockets = Mapping[str, SocketRecord]

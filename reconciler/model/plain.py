@@ -1,0 +1,171 @@
+"""Our values to and from plain maps, lists and scalars, for the wire, the store and the loader.
+
+A dataclass becomes a map of its fields under their names, without those at their defaults, and with its
+class under `is` where the annotation leaves a choice. So a reader of another version finds what it knows,
+ignores what it does not, and fills in defaults: the link survives an upgrade of one of its ends.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+T = TypeVar("T")
+
+CLASS_KEY: Final = "is"
+
+Plain = Any
+"""None, bool, int, float, str, bytes, list of such, or map from str to such."""
+
+
+class PlainError(ValueError):
+    """A plain value does not fit the type that was asked for."""
+
+
+def to_plain(value: object, *, tagged: bool = True) -> Plain:
+    """Return the plain form of a value; `tagged` puts the class of a dataclass into it."""
+    if value is None or isinstance(value, str | int | float | bytes):
+        return value
+    if isinstance(value, tuple | list | frozenset):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    plain: dict[str, Plain] = {CLASS_KEY: type(value).__name__} if tagged else {}
+    for name, default, choice in _outline(cast("Hashable", type(value))):
+        item = getattr(value, name)
+        if default is MISSING or item != default:
+            plain[name] = to_plain(item, tagged=choice)
+    return plain
+
+
+def from_plain(kind: type[T] | object, plain: Plain) -> T:
+    """Return the value of type `kind` (a dataclass, a union, any annotation) that `plain` describes.
+
+    Raises `PlainError` when it describes none.
+    """
+    try:
+        return cast("T", _reader(cast("Hashable", kind))(plain))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, PlainError):
+            raise
+        msg = f"cannot read {_name(kind)}: {type(error).__name__} {error}"
+        raise PlainError(msg) from error
+
+
+def _name(kind: object) -> str:
+    return getattr(kind, "__name__", str(kind))
+
+
+@cache
+def _outline(kind: Hashable) -> tuple[tuple[str, object, bool], ...]:
+    """Return name, default and whether the annotation leaves a choice of class, per field."""
+    cls = cast("type", kind)
+    hints = get_type_hints(cls)
+    return tuple(
+        (
+            f.name,
+            f.default_factory() if f.default_factory is not MISSING else f.default,
+            not is_dataclass(hints[f.name]),
+        )
+        for f in fields(cls)
+    )
+
+
+@cache
+def _reader(kind: Hashable) -> Callable[[Plain], object]:
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _reader(get_args(kind)[0])
+    if origin is Union or origin is types.UnionType:
+        return _union_reader(get_args(kind))
+    if origin is tuple:
+        item = _reader(get_args(kind)[0])
+        return lambda plain: tuple([item(one) for one in plain])
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        value = _reader(get_args(kind)[1])
+        key = _key_reader(get_args(kind)[0])
+        return lambda plain: {key(k): value(v) for k, v in plain.items()}
+    if origin is Literal:
+        return _literal_reader(get_args(kind))
+    if is_dataclass(kind):
+        return _dataclass_reader(cast("type", kind))
+    if kind is object:
+        return lambda plain: plain
+    return _scalar_reader(cast("type", kind))
+
+
+def _key_reader(kind: object) -> Callable[[Plain], object]:
+    """Keys of JSON maps are always text, also where ours are numbers."""
+    return int if kind is int else str
+
+
+def _literal_reader(choices: tuple[object, ...]) -> Callable[[Plain], object]:
+    def read(plain: Plain) -> object:
+        if plain not in choices:
+            msg = f"expected one of {choices}, found {plain!r}"
+            raise PlainError(msg)
+        return plain
+
+    return read
+
+
+def _scalar_reader(kind: type) -> Callable[[Plain], object]:
+    def read(plain: Plain) -> object:
+        if type(plain) is not kind:
+            if kind is float and type(plain) is int:
+                return float(plain)
+            msg = f"expected {_name(kind)}, found {type(plain).__name__}"
+            raise PlainError(msg)
+        return plain
+
+    return read
+
+
+def _dataclass_reader(cls: type) -> Callable[[Plain], object]:
+    hints = get_type_hints(cls)
+    readers = {f.name: _reader(hints[f.name]) for f in fields(cls)}
+
+    def read(plain: Plain) -> object:
+        return cls(**{name: readers[name](item) for name, item in plain.items() if name in readers})
+
+    return read
+
+
+def _union_reader(members: tuple[object, ...]) -> Callable[[Plain], object]:
+    """Read a union: dataclasses by the class that the map names, all else by the first that fits."""
+    classes = {cast("type", m).__name__: m for m in members if is_dataclass(m)}
+    others = [m for m in members if not is_dataclass(m) and m is not type(None)]
+    none = type(None) in members
+
+    def read(plain: Plain) -> object:
+        if plain is None and none:
+            return None
+        if isinstance(plain, dict) and classes:
+            name = plain.get(CLASS_KEY)
+            if name is None and len(classes) == 1:
+                return _reader(cast("Hashable", next(iter(classes.values()))))(plain)
+            if name in classes:
+                return _reader(cast("Hashable", classes[name]))(plain)
+        for member in others:
+            try:
+                return _reader(member)(plain)
+            except (PlainError, TypeError, AttributeError):
+                continue
+        msg = f"expected one of {', '.join(map(_name, members))}, found {plain!r:.80}"
+        raise PlainError(msg)
+
+    return read

@@ -1,0 +1,223 @@
+"""Processes: who they are, how they are launched, what is known of them, how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+MAIN: Final = "main"
+"""Role of a watcher's own process; every other role is a hook or a helper of that slot."""
+WATCHER_SLOT: Final = 0
+"""Slot of what concerns the watcher as a whole, such as before_start."""
+
+Scope: TypeAlias = Literal["process", "group", "tree"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """The deterministic name of a process: watcher, slot from 1 on, and role."""
+
+    owner: str
+    slot: int
+    role: str = MAIN
+
+    def __str__(self) -> str:
+        place = f"{self.owner}.{self.slot}" if self.slot else self.owner
+        return place if self.role == MAIN else f"{place}:{self.role}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSink:
+    """Output goes to a file that the keeper rotates by size; `max_size` 0 means never."""
+
+    path: str
+    timestamps: bool = False
+    max_size: int = 10 * 2**20
+    keep: int = 5
+    compress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerSink:
+    """Output goes to the manager's own standard output, whole lines after `prefix`."""
+
+    prefix: str = ""
+    timestamps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NullSink:
+    """Output goes to /dev/null."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSink:
+    """Output goes to a file, and its last `limit_bytes` are kept in the record: hooks."""
+
+    path: str
+    limit_bytes: int = 8192
+
+
+Sink: TypeAlias = FileSink | ManagerSink | NullSink | CaptureSink
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything the keeper needs to start one process; no template text is left in it.
+
+    `argv[0]` without a slash is looked up in the PATH of the new environment.
+    `path_prefix` are folders put before PATH, however PATH comes about.
+    `limits` are (soft, hard) by rlimit name, None is unlimited.
+    `sockets` become descriptors 3, 4, ... in this order, announced as LISTEN_FDS.
+    `stderr` None joins standard output.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    inherit_env: bool | tuple[str, ...] = False
+    path_prefix: tuple[str, ...] = ()
+    working_dir: str | None = None
+    umask: int | None = None
+    user: str | int | None = None
+    group: str | int | None = None
+    limits: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    nice: int | None = None
+    cpu_affinity: tuple[int, ...] | None = None
+    oom_score_adj: int | None = None
+    sockets: tuple[str, ...] = ()
+    stdin_socket: str | None = None
+    stdout: Sink = field(default_factory=NullSink)
+    stderr: Sink | None = None
+    scope: Scope = "tree"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchError:
+    """The step that failed before the program ran: its errno by name, and the path it concerned.
+
+    Steps: exec, chdir, user, group, limits, stdin, output, sockets, affinity, nice, fork ...
+    `message` says it in words for people.
+    """
+
+    step: str
+    errno: str
+    path: str = ""
+    message: str = ""
+
+    @property
+    def is_shortage(self) -> bool:
+        """Tell whether it may pass by itself: no pids, memory or descriptors just now."""
+        return self.errno in {"EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ENOSPC", "EDQUOT"}
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: by exit code, by signal (a name without SIG), or without ever running.
+
+    All three None: unknown (the kernel could not tell).
+    """
+
+    code: int | None = None
+    signal: str | None = None
+    core: bool = False
+    error: LaunchError | None = None
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            path = f" {self.error.path}" if self.error.path else ""
+            return f"{self.error.step}{path}: {self.error.message or self.error.errno}"
+        if self.signal is not None:
+            return f"killed by {self.signal}" + (" (core dumped)" if self.core else "")
+        return "exit status unknown" if self.code is None else f"exit {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a later decision about this process needs to know; the keeper keeps it and never looks inside.
+
+    It survives the controller, which is why nothing of it lies in the controller.
+    """
+
+    attempt: int = 0
+    """Quick deaths in a row before this start."""
+    restarts: int = 0
+    """Starts of this slot after the first."""
+    deaths_ns: tuple[int, ...] = ()
+    """When the slot died, newest last, as many as max_restarts counts."""
+    generation: int = 0
+    """Of a job: the generation that this run belongs to."""
+    about: int = 0
+    """Of a hook: the incarnation that it was run for."""
+    wait_ns: int = 0
+    """How long to wait after this process's death before the next start, decided when it died."""
+    greeted: bool = False
+    """after_spawn has passed or there was none."""
+    reaped: bool = False
+    """The reap hooks have run or there were none."""
+    stopping_since_ns: int | None = None
+    stop_reason: str = ""
+    """Why it is being stopped: replaced, surplus, stopped, removed, timeout, expired, vetoed, shutdown."""
+    asked: bool = False
+    """The stop signal was sent, or the stop command started."""
+    killed: bool = False
+    """KILL was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """Asked of the keeper, not answered yet. Exists in the controller's picture only."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """Forked; whether the program could be executed is not known yet."""
+
+    pid: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The program runs."""
+
+    pid: int
+    started_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process is dead, its output is drained. `pid` is None when it never ran.
+
+    `survivors` tells that processes of its tree still live. `output` is the end of a captured output.
+    """
+
+    at_ns: int
+    exit: Exit
+    pid: int | None = None
+    started_at_ns: int | None = None
+    survivors: bool = False
+    output: bytes = b""
+    cpu_ns: int = 0
+    max_rss_bytes: int = 0
+
+
+Phase: TypeAlias = Requested | Starting | Running | Exited
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """What the keeper knows of one process. `incarnation` is its number in the keeper's life, never reused."""
+
+    id: ProcessId
+    incarnation: int
+    template_hash: str
+    memory: Memory
+    phase: Phase
+
+
+def pid_of(phase: Phase) -> int | None:
+    """Return the live pid, or None when there is none."""
+    return phase.pid if isinstance(phase, Starting | Running) else None

@@ -1,0 +1,62 @@
+"""Sockets: how the keeper binds them and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from reconciler.model.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class SocketTemplate:
+    """How to bind one socket. What stands in `identity` makes it another socket; the rest is tuned in place."""
+
+    address: Address
+    type: Literal["stream", "dgram", "seqpacket"] = "stream"
+    interface: str | None = None
+    reuseport: bool = False
+    ipv6_only: bool = False
+    backlog: int = 2048
+    nodelay: bool = True
+    keepalive: bool = True
+    mode: int | None = None
+    owner: str | int | None = None
+    group: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Bound, and listening where its type listens; `listen` is the address with the real port."""
+
+    listen: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BindRefused:
+    """Could not be bound: the errno by name, in words, and who holds the address where that is known."""
+
+    errno: str
+    message: str
+    at_ns: int
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BindRequested:
+    """Asked of the keeper, not answered yet. Exists in the controller's picture only."""
+
+    at_ns: int
+
+
+SocketPhase: TypeAlias = Bound | BindRefused | BindRequested
+
+
+@dataclass(frozen=True, slots=True)
+class SocketRecord:
+    """What the keeper knows of one socket. `name` is the spec's, or `NAME.SLOT` with reuseport."""
+
+    name: str
+    template: SocketTemplate
+    phase: SocketPhase

@@ -1,0 +1,91 @@
+"""What people and programs are shown: the stable shape of `status -o json`.
+
+Times are absolute, in nanoseconds since the epoch, so that a fragment once made stays true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from reconciler.model.job import Outcome
+from reconciler.model.process import Exit
+
+WatcherState: TypeAlias = Literal[
+    "Running", "Rolling", "Starting", "Stopping", "BackOff", "Waiting", "Completed", "Failed", "Held", "Stopped"
+]
+SlotState: TypeAlias = Literal[
+    "Running", "Starting", "Stopping", "BackOff", "Waiting", "Completed", "Failed", "Held", "Stopped"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that is so or not, and why: Available, Progressing, Stale ... (Kubernetes' shape)."""
+
+    type: str
+    status: bool
+    reason: str
+    """One word for programs."""
+    message: str
+    """One sentence for people."""
+    since_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """The newest run of a job's slot."""
+
+    generation: int
+    at_ns: int
+    outcome: Outcome | None
+    duration_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStatus:
+    """One slot: what it does, since when, and how its last process ended."""
+
+    slot: int
+    state: SlotState
+    since_ns: int
+    pid: int | None = None
+    attempt: int = 0
+    restarts: int = 0
+    next_ns: int | None = None
+    """When something is due by itself: the next start, the KILL."""
+    outdated: bool = False
+    """It runs, but not as the spec now says."""
+    exit: Exit | None = None
+    fired: Fired | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherStatus:
+    """One watcher at a glance. `want` is the number of processes that shall run, of a job that it fires."""
+
+    name: str
+    kind: Literal["service", "job"]
+    want: int
+    state: WatcherState
+    ready: int
+    restarts: int
+    note: str
+    as_wanted: bool
+    """Nothing is left to do and nothing is wrong; what `apply` waits for and the exit code tells."""
+    since_ns: int
+    conditions: tuple[Condition, ...] = ()
+    slots: tuple[SlotStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SocketStatus:
+    """One socket. `listen` is the real address, once it is bound."""
+
+    name: str
+    listen: str
+    type: str
+    state: Literal["Bound", "Failed", "Pending"]
+    used_by: tuple[str, ...] = ()
+    note: str = ""

@@ -1,0 +1,224 @@
+"""How the words of the spec language read: durations, sizes, modes, signals, names.
+
+Each kind of text has a pure parser that raises `ValueError` with what was expected, and a marker that
+stands in the annotations of `spec`. The border (`specfile`) hands the markers to pydantic, which finds
+the two hooks by name; they build plain dictionaries, so that this room imports nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+MICROSECOND_NS: Final = 1_000
+MILLISECOND_NS: Final = 1_000_000
+SECOND_NS: Final = 1_000_000_000
+MINUTE_NS: Final = 60 * SECOND_NS
+HOUR_NS: Final = 60 * MINUTE_NS
+DAY_NS: Final = 24 * HOUR_NS
+
+DURATION_UNITS_NS: Final = {
+    "us": MICROSECOND_NS,
+    "ms": MILLISECOND_NS,
+    "s": SECOND_NS,
+    "m": MINUTE_NS,
+    "h": HOUR_NS,
+    "d": DAY_NS,
+}
+SIZE_UNITS_BYTES: Final = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+MAX_DURATION_NS: Final = 3650 * DAY_NS
+MAX_SIZE_BYTES: Final = 2**50
+
+SIGNAL_NAMES: Final = frozenset(
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
+    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split()
+)
+"""Signal names of signal(7) on Linux, without SIG. Numbers are the keeper's business."""
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_REALTIME = re.compile(r"RTM(IN\+(\d{1,2})|AX-(\d{1,2})|IN|AX)")
+
+
+def parse_duration_ns(value: object, *, bare_seconds: bool = False) -> int:
+    """Return the nanoseconds of a duration such as `500ms`, `30s` or `1h30m`.
+
+    `bare_seconds` also accepts a bare number of seconds, for the fields that were seconds in Circus.
+    Raises `ValueError` when it is something else, negative or longer than ten years.
+    """
+    expected = "a duration such as 500ms, 30s or 1h30m"
+    if bare_seconds and isinstance(value, int | float) and not isinstance(value, bool):
+        nanoseconds = _whole(value * SECOND_NS, expected)
+    elif value == 0 and not isinstance(value, bool):
+        nanoseconds = 0
+    elif isinstance(value, str) and value:
+        parts = list(_DURATION_PART.finditer(value))
+        if "".join(part.group() for part in parts) != value:
+            msg = f"expected {expected}"
+            raise ValueError(msg)
+        nanoseconds = sum(round(float(p[1]) * DURATION_UNITS_NS[p[2]]) for p in parts)
+    else:
+        msg = f"expected {expected}, with its unit"
+        raise ValueError(msg)
+    if not 0 <= nanoseconds <= MAX_DURATION_NS:
+        msg = "expected a duration from 0s to 3650d"
+        raise ValueError(msg)
+    return nanoseconds
+
+
+def _whole(number: float, expected: str) -> int:
+    if number != number or abs(number) == float("inf"):
+        msg = f"expected {expected}"
+        raise ValueError(msg)
+    return round(number)
+
+
+def format_duration(nanoseconds: int) -> str:
+    """Return a short text for people, in at most two units: `1h30m`, `12s`, `1.5s`, `250ms`."""
+    if nanoseconds < SECOND_NS:
+        return f"{nanoseconds // MILLISECOND_NS}ms"
+    if nanoseconds < 10 * SECOND_NS and nanoseconds % SECOND_NS >= 100 * MILLISECOND_NS:
+        return f"{nanoseconds / SECOND_NS:.1f}s"
+    for unit, size, lesser, lesser_size in (
+        ("d", DAY_NS, "h", HOUR_NS),
+        ("h", HOUR_NS, "m", MINUTE_NS),
+        ("m", MINUTE_NS, "s", SECOND_NS),
+    ):
+        if nanoseconds >= size:
+            rest = nanoseconds % size // lesser_size
+            return f"{nanoseconds // size}{unit}" + (f"{rest}{lesser}" if rest else "")
+    return f"{nanoseconds // SECOND_NS}s"
+
+
+def parse_size_bytes(value: object) -> int:
+    """Return the bytes of a size such as `100MiB` or `512KB`; a bare `0` needs no unit."""
+    expected = "a size such as 64KiB, 100MiB or 1GB"
+    if value == 0 and not isinstance(value, bool):
+        return 0
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in SIZE_UNITS_BYTES:
+        msg = f"expected {expected}"
+        raise ValueError(msg)
+    size = round(float(match[1]) * SIZE_UNITS_BYTES[match[2]])
+    if size > MAX_SIZE_BYTES:
+        msg = "expected a size of at most 1048576GiB"
+        raise ValueError(msg)
+    return size
+
+
+def format_size(size: int) -> str:
+    """Return a size for people: `10MiB`, `512B`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= SIZE_UNITS_BYTES[unit]:
+            amount = size / SIZE_UNITS_BYTES[unit]
+            return f"{amount:.0f}{unit}" if amount == int(amount) else f"{amount:.1f}{unit}"
+    return f"{size}B"
+
+
+def parse_mode(value: object) -> int:
+    """Return the permission bits of octal text such as `"0660"`, `"022"` or `0o22`."""
+    if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{1,4}", value):
+        return int(value.removeprefix("0o"), 8)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o7777:
+        return value
+    msg = 'expected an octal mode such as "0660" or "022"'
+    raise ValueError(msg)
+
+
+def format_mode(mode: int) -> str:
+    """Return the octal text of a mode: `0660`."""
+    return f"{mode:04o}"
+
+
+def parse_signal(value: object) -> str:
+    """Return the canonical name of a signal: `TERM`, also from `SIGTERM` or `term`; `RTMIN+1`.
+
+    Numbers are refused: their meaning differs between machines, and the name reads better.
+    """
+    if isinstance(value, str):
+        name = value.upper().removeprefix("SIG")
+        if name in SIGNAL_NAMES or _REALTIME.fullmatch(name):
+            return name
+    msg = "expected a signal's name such as TERM, INT, QUIT, USR1 or RTMIN+1"
+    raise ValueError(msg)
+
+
+def parse_percent(value: object) -> int:
+    """Return the whole number of a percentage from `0%` to `100%`."""
+    if isinstance(value, str) and re.fullmatch(r"\d{1,3}%", value) and int(value[:-1]) <= 100:
+        return int(value[:-1])
+    msg = "expected a percentage from 0% to 100%"
+    raise ValueError(msg)
+
+
+CoreSchema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Marks a field whose value is read from text by `parse`; stands in `Annotated`.
+
+    `kind` names the sort of text in the reference; `pattern` and `example` go to the JSON Schema;
+    `also` are further JSON types that the text may come in.
+    """
+
+    kind: str
+    parse: Callable[[object], object]
+    example: str
+    pattern: str | None = None
+    also: tuple[str, ...] = ()
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: Callable[[object], CoreSchema]
+    ) -> CoreSchema:
+        """Return pydantic's schema of `source` with `parse` before it (pydantic-core: function-before)."""
+        function = {"type": "no-info", "function": self.parse}
+        return {"type": "function-before", "function": function, "schema": handler(source)}
+
+    def __get_pydantic_json_schema__(self, schema: object, handler: object) -> CoreSchema:
+        """Return the JSON Schema of the text as users write it."""
+        text: CoreSchema = {"type": [*self.also, "string"] if self.also else "string"}
+        if self.pattern:
+            text["pattern"] = self.pattern
+        return text | {"examples": [self.example]}
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Marks a whole number with bounds, both included."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: Callable[[object], CoreSchema]
+    ) -> CoreSchema:
+        """Return pydantic's schema of an integer with bounds."""
+        return {"type": "int", "ge": self.low, "le": self.high, "strict": True}
+
+
+_DURATION_PATTERN = r"^(\d+(\.\d+)?(us|ms|s|m|h|d))+$"
+DURATION = Reads("duration", parse_duration_ns, "30s", _DURATION_PATTERN)
+SECONDS = Reads(
+    "duration",
+    lambda value: parse_duration_ns(value, bare_seconds=True),
+    "30s",
+    _DURATION_PATTERN,
+    ("number",),
+)
+SIZE = Reads("size", parse_size_bytes, "10MiB", r"^\d+(\.\d+)?\s*(B|KB|MB|GB|KiB|MiB|GiB)$")
+MODE = Reads("octal mode", parse_mode, "0660", r"^(0o)?[0-7]{1,4}$", ("integer",))
+SIGNAL = Reads("signal", parse_signal, "TERM", r"^(SIG)?[A-Za-z0-9+-]+$")
+PERCENT = Reads("percentage", parse_percent, "50%", r"^\d{1,3}%$")

@@ -1,0 +1,7 @@
+"""Bytes: frames, codec and messages of both protocols; the only home of msgpack.
+
+| file | subject |
+|---|---|
+| `link` | controller and keeper: framed values of `model`, over a socketpair |
+| `rpc` | clients and controller: MessagePack-RPC with limits, over the control socket |
+"""
