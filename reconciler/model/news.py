@@ -1,0 +1,20 @@
+"""What people are told has happened: the entries of `reconcile events`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One entry of the event stream, before it gets its number and wall time.
+
+    `type` is a dotted word such as `process.exited`; `message` is a sentence; `slot` 0 is the watcher.
+    """
+
+    type: str
+    message: str
+    watcher: str = ""
+    slot: int = 0
+    details: Mapping[str, object] = field(default_factory=dict)
