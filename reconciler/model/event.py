@@ -7,14 +7,14 @@ missed, the last one says all, so the keeper's queue is bounded by its records.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from reconciler.model.intent import Intent
 from reconciler.model.job import Job, Run
 from reconciler.model.process import ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
-from reconciler.model.spec import Spec
+from reconciler.model.spec import Spec, WatcherSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,8 @@ class SpecApplied:
 
     spec: Spec
     revision: int
+    retiring: Mapping[str, WatcherSpec] = field(default_factory=dict)
+    """Watchers of former specs that are still being stopped, as they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,5 +177,3 @@ class Request:
     incarnation: int
     signal: str = ""
 
-
-Snapshot: TypeAlias = Mapping[ProcessId, ProcessRecord]
