@@ -153,6 +153,8 @@ class ShutdownAsked:
     """Everything shall end, in order; `now` skips all grace."""
 
     now: bool = False
+    code: int = 0
+    """Exit code of the manager when everything ended in time."""
 
 
 Event: TypeAlias = (
@@ -175,5 +177,6 @@ class Request:
     kind: Literal["signal", "reload"]
     id: ProcessId
     incarnation: int
+    at_ns: int
     signal: str = ""
 

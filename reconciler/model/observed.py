@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.model.event import Request
 from reconciler.model.intent import NO_INTENT, Intent
-from reconciler.model.job import Job
+from reconciler.model.job import Job, Run
 from reconciler.model.process import ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
 
@@ -20,6 +20,8 @@ class WatcherObserved:
     job: Job = field(default_factory=Job)
     intent: Intent = NO_INTENT
     requests: tuple[Request, ...] = ()
+    writing: Mapping[int, Run] = field(default_factory=dict)
+    """Runs by slot that are on their way to the disk."""
 
 
 @dataclass(frozen=True, slots=True)

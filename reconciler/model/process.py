@@ -148,9 +148,13 @@ class Memory:
     generation: int = 0
     """Of a job: the generation that this run belongs to."""
     about: int = 0
-    """Of a hook: the incarnation that it was run for."""
-    wait_ns: int = 0
-    """How long to wait after this process's death before the next start, decided when it died."""
+    """Of a hook: what it was run for (an incarnation, a start, a generation, the time of a wish)."""
+    start: int = 0
+    """When the watcher's present start began (monotonic); tells one start from the next."""
+    fresh: bool = False
+    """after_start is still to come for this start."""
+    retry: bool = False
+    """An operator wants the next start now, whatever the backoff says."""
     greeted: bool = False
     """after_spawn has passed or there was none."""
     reaped: bool = False

@@ -24,6 +24,11 @@ class SocketTemplate:
     owner: str | int | None = None
     group: str | int | None = None
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Return what makes it this socket and no other."""
+        return (self.address, self.type, self.interface, self.reuseport, self.ipv6_only)
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -60,3 +65,5 @@ class SocketRecord:
     name: str
     template: SocketTemplate
     phase: SocketPhase
+    held: SocketTemplate | None = None
+    """The former template, while its socket stays open because the new one could not be bound."""
