@@ -1,0 +1,348 @@
+"""MessagePack-RPC over the control socket, without I/O: bytes in, messages out, and the reverse.
+
+    request      [0, msgid, method, [params]]     params: one map of named parameters, or nothing
+    response     [1, msgid, error, result]        error: nil or [code, message, details]
+    notification [2, method, [params]]
+
+What a server reads is hostile. A message carries no length, so its end is found by walking over the
+headers, and every limit is checked on the way: nothing is unpacked, and no memory is set aside for what
+a header claims, before the whole message is known to be harmless. A client trusts its manager and lets
+the compiled unpacker find the ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, Final, TypeAlias, cast
+
+import msgpack
+
+MAX_REQUEST_BYTES: Final = 2**20
+MAX_CONTAINER_ITEMS: Final = 1024
+"""Elements of one array, or pairs of one map."""
+MAX_MESSAGE_ITEMS: Final = 16_384
+"""Values in one message; bounds the time that walking over it takes."""
+MAX_NESTING: Final = 32
+MAX_STRING_BYTES: Final = 256 * 1024
+MAX_REPLY_BYTES: Final = 256 * 2**20
+"""What a client takes in one message."""
+
+REQUEST: Final = 0
+RESPONSE: Final = 1
+NOTIFICATION: Final = 2
+
+Value: TypeAlias = Any
+"""Whatever MessagePack can carry."""
+
+
+class ProtocolError(Exception):
+    """The bytes are not what the protocol says, or break one of the limits above.
+
+    Not the link's error of that name: a client imports this module and shall not pay for the link's.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A well-formed request; whether method and parameters make sense is not known yet."""
+
+    msgid: int
+    method: str
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BadCall:
+    """Bytes that are no request. `fatal`: the stream cannot be followed any further."""
+
+    msgid: int
+    message: str
+    fatal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a request: `error` is None or (code, message, details)."""
+
+    msgid: int
+    error: tuple[str, str, Mapping[str, object]] | None
+    result: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One element of a stream."""
+
+    method: str
+    params: Mapping[str, object]
+
+
+# ---- reading requests -----------------------------------------------------------------------------
+
+
+class RequestDecoder:
+    """Cuts a client's bytes into calls. After a fatal `BadCall` it gives nothing more."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._walk = _Walk()
+        self._broken = False
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they came; any split of them gives the same calls."""
+        if not self._broken:
+            self._buffer += data
+
+    @property
+    def is_partial(self) -> bool:
+        """Tell whether bytes wait for the rest of their message."""
+        return bool(self._buffer) and not self._broken
+
+    def next(self) -> Call | BadCall | None:
+        """Return the next call, or None when more bytes are needed. Client notifications are ignored."""
+        while not self._broken:
+            try:
+                end = self._walk.end_of_message(self._buffer)
+            except ProtocolError as error:
+                return self._break(str(error))
+            if end is None:
+                if len(self._buffer) > MAX_REQUEST_BYTES:
+                    return self._break(f"a message is larger than {MAX_REQUEST_BYTES} bytes")
+                return None
+            payload = bytes(self._buffer[:end])
+            del self._buffer[:end]
+            self._walk = _Walk()
+            try:
+                message = msgpack.unpackb(payload, object_pairs_hook=_map_of, strict_map_key=True)
+            except (ValueError, msgpack.UnpackException) as error:
+                return self._break(f"cannot read a message: {error}")
+            call = _call_of(message)
+            if isinstance(call, BadCall) and call.fatal:
+                return self._break(call.message)
+            if call is not None:
+                return call
+        return None
+
+    def _break(self, message: str) -> BadCall:
+        self._broken = True
+        self._buffer.clear()
+        return BadCall(0, message)
+
+
+def _call_of(message: object) -> Call | BadCall | None:
+    match message:
+        case [0, int(msgid), str(method), params] if 0 <= msgid < 2**32:
+            match params:
+                case [] | [None]:
+                    return Call(msgid, method)
+                case [dict(named)]:
+                    return Call(msgid, method, named)
+                case _:
+                    return BadCall(msgid, "expected one map of named parameters, in a list", fatal=False)
+        case [0, int(msgid), *_] if 0 <= msgid < 2**32:
+            return BadCall(msgid, "expected [0, msgid, method, [params]]", fatal=False)
+        case [2, str(), list()]:
+            return None
+        case _:
+            return BadCall(0, "expected a request: [0, msgid, method, [params]]")
+
+
+def _map_of(pairs: Sequence[tuple[object, object]]) -> dict[str, object]:
+    found = {key.decode() if isinstance(key, bytes) else str(key): value for key, value in pairs}
+    if len(found) != len(pairs):
+        msg = "a key stands twice in a map"
+        raise ValueError(msg)
+    return found
+
+
+class _Walk:
+    """Finds the end of one message, going on where it stopped when bytes were missing."""
+
+    def __init__(self) -> None:
+        self._position = 0
+        self._items = 0
+        self._open = [1]
+        """Values still to come, per container from the outermost to the innermost."""
+
+    def end_of_message(self, buffer: bytearray) -> int | None:
+        """Return where the first message of `buffer` ends, or None while it is not all there.
+
+        Raises `ProtocolError` as soon as a header shows that it breaks a limit.
+        """
+        size, still_open, position = len(buffer), self._open, self._position
+        while still_open:
+            if position >= size:
+                break
+            head = buffer[position]
+            kind, length_bytes, fixed = _HEADS[head]
+            start = position + 1 + length_bytes
+            if start > size:
+                break
+            count = int.from_bytes(buffer[position + 1 : start], "big") if length_bytes else fixed
+            if kind == _CONTAINER or kind == _MAP:
+                end = start
+                children = self._children(kind, count)
+            else:
+                _check_scalar(kind, count)
+                end, children = start + count, 0
+                if end > MAX_REQUEST_BYTES:
+                    msg = f"a message is larger than {MAX_REQUEST_BYTES} bytes"
+                    raise ProtocolError(msg)
+                if end > size:
+                    break
+            self._count_item()
+            position = end
+            still_open[-1] -= 1
+            if children:
+                still_open.append(children)
+                if len(still_open) > MAX_NESTING + 1:
+                    msg = f"a message is nested deeper than {MAX_NESTING} levels"
+                    raise ProtocolError(msg)
+            while still_open and still_open[-1] == 0:
+                still_open.pop()
+        self._position = position
+        return None if still_open else position
+
+    def _children(self, kind: int, count: int) -> int:
+        if count > MAX_CONTAINER_ITEMS:
+            msg = f"a container claims {count} items, the limit is {MAX_CONTAINER_ITEMS}"
+            raise ProtocolError(msg)
+        return count * 2 if kind == _MAP else count
+
+    def _count_item(self) -> None:
+        self._items += 1
+        if self._items > MAX_MESSAGE_ITEMS:
+            msg = f"a message holds more than {MAX_MESSAGE_ITEMS} values"
+            raise ProtocolError(msg)
+
+
+_SCALAR, _STRING, _CONTAINER, _MAP, _REFUSED = range(5)
+
+
+def _check_scalar(kind: int, count: int) -> None:
+    if kind == _REFUSED:
+        msg = "extension types are not understood here"
+        raise ProtocolError(msg)
+    if kind == _STRING and count > MAX_STRING_BYTES:
+        msg = f"a string claims {count} bytes, the limit is {MAX_STRING_BYTES}"
+        raise ProtocolError(msg)
+
+
+def _head(byte: int) -> tuple[int, int, int]:
+    """Return kind, bytes of length that follow, and the length where none follow (MessagePack's formats)."""
+    if byte <= 0x7F or byte >= 0xE0 or byte in {0xC0, 0xC2, 0xC3}:
+        return _SCALAR, 0, 0
+    if byte <= 0x8F:
+        return _MAP, 0, byte & 0x0F
+    if byte <= 0x9F:
+        return _CONTAINER, 0, byte & 0x0F
+    if byte <= 0xBF:
+        return _STRING, 0, byte & 0x1F
+    if 0xC4 <= byte <= 0xC6:
+        return _STRING, 1 << (byte - 0xC4), 0
+    if 0xCA <= byte <= 0xD3:
+        return _SCALAR, 0, {0xCA: 4, 0xCB: 8}.get(byte) or 1 << ((byte - 0xCC) & 3)
+    if 0xD9 <= byte <= 0xDB:
+        return _STRING, 1 << (byte - 0xD9), 0
+    if 0xDC <= byte <= 0xDD:
+        return _CONTAINER, 2 << (byte - 0xDC), 0
+    if 0xDE <= byte <= 0xDF:
+        return _MAP, 2 << (byte - 0xDE), 0
+    return _REFUSED, 0, 0
+
+
+_HEADS: Final = tuple(_head(byte) for byte in range(256))
+
+
+# ---- writing --------------------------------------------------------------------------------------
+
+
+def pack(value: object) -> bytes:
+    """Return the bytes of a value; dataclasses become maps of all their fields."""
+    packed: bytes = msgpack.packb(value, default=_fields_of)
+    return packed
+
+
+def _fields_of(value: object) -> object:
+    if is_dataclass(value):
+        return {name: getattr(value, name) for name in _names(cast("Hashable", type(value)))}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    msg = f"cannot pack a {type(value).__name__}"
+    raise TypeError(msg)
+
+
+@cache
+def _names(kind: Hashable) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(cast("type", kind)))
+
+
+def pack_array(items: Sequence[bytes]) -> bytes:
+    """Return an array made of values that are packed already."""
+    header: bytes = msgpack.Packer().pack_array_header(len(items))
+    return header + b"".join(items)
+
+
+def pack_map(items: Mapping[str, bytes]) -> bytes:
+    """Return a map whose values are packed already."""
+    header: bytes = msgpack.Packer().pack_map_header(len(items))
+    return header + b"".join(pack(key) + value for key, value in items.items())
+
+
+def encode_request(msgid: int, method: str, params: Mapping[str, object]) -> bytes:
+    """Return a request's bytes."""
+    return pack([REQUEST, msgid, method, [params] if params else []])
+
+
+def encode_result(msgid: int, packed: bytes) -> bytes:
+    """Return a response with a result that is packed already."""
+    return b"\x94\x01" + pack(msgid) + b"\xc0" + packed
+
+
+def encode_error(msgid: int, code: str, message: str, details: Mapping[str, object]) -> bytes:
+    """Return a response that says why there is no result."""
+    return pack([RESPONSE, msgid, [code, message, details], None])
+
+
+def encode_notification(method: str, params: Mapping[str, object]) -> bytes:
+    """Return a notification's bytes."""
+    return pack([NOTIFICATION, method, [params]])
+
+
+# ---- reading answers ------------------------------------------------------------------------------
+
+
+class ClientDecoder:
+    """Cuts a manager's bytes into responses and notifications."""
+
+    def __init__(self) -> None:
+        self._unpacker = msgpack.Unpacker(max_buffer_size=MAX_REPLY_BYTES, strict_map_key=True)
+
+    def messages(self, data: bytes) -> list[Response | Notification]:
+        """Return the messages that `data` completes. Raises `ProtocolError` on anything else."""
+        try:
+            self._unpacker.feed(data)
+            return [_message_of(message) for message in self._unpacker]
+        except (ValueError, msgpack.UnpackException, msgpack.BufferFull) as error:
+            msg = f"cannot read an answer: {type(error).__name__} {error}"
+            raise ProtocolError(msg) from error
+
+
+def _message_of(message: object) -> Response | Notification:
+    match message:
+        case [1, int(msgid), None, result]:
+            return Response(msgid, None, result)
+        case [1, int(msgid), [str(code), str(text), *rest], _]:
+            details = rest[0] if rest and isinstance(rest[0], dict) else {}
+            return Response(msgid, (code, text, details), None)
+        case [2, str(method), [dict(params)]]:
+            return Notification(method, cast("dict[str, object]", params))
+        case _:
+            msg = f"an answer is neither a response nor a notification: {message!r:.80}"
+            raise ProtocolError(msg)
+
+
