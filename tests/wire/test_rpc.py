@@ -16,6 +16,7 @@ from reconciler.wire.rpc import (
     BadCall,
     Call,
     Notification,
+    ProtocolError,
     ClientDecoder,
     RequestDecoder,
     Response,
