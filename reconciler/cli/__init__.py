@@ -1,0 +1,26 @@
+"""PROGRAM 3, the command line, and the client that other programs can use; the only home of click and prompt_toolkit.
+
+Talks to the manager over the control socket only. Each command imports what it needs and no more.
+
+| file | subject |
+|---|---|
+| `main` | which commands there are; how mistakes become messages and exit codes |
+| `look` | status, logs, events, ls |
+| `desired` | plan, apply |
+| `operate` | start, stop, restart, reload, signal, scale, rerun, shutdown |
+| `launch` | run, up: becoming or starting a manager |
+| `viewer` | what `up` shows |
+| `offline` | validate, schema, explain, version |
+| `shell` | the interactive shell |
+| `client` | a connection to a running manager |
+| `locate` | where instances live, and which one is meant |
+| `loading` | reading a spec in a child process |
+| `progress` | waiting until all is as wanted |
+| `shapes` | the manager's answers, completed |
+| `render` | what people are shown, as blocks of text |
+| `layout` | tables and lines on a page of some width, plain or in colours |
+| `terminal` | the terminal or pipe that pages are written to |
+| `yaml_text` | a status as YAML |
+| `options` | options that commands share |
+| `errors` | exit codes and messages |
+"""

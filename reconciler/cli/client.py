@@ -1,0 +1,403 @@
+"""A connection to a running manager, for the command line and for other programs.
+
+    from reconciler import Client
+
+    with Client("shop") as client:
+        for watcher in client.status("web*")["watchers"]:
+            print(watcher["name"], watcher["state"])
+
+The control socket outlives the controller behind it. So a connection that breaks is made anew and the
+request is sent again, until an answer comes or the time is over: reading is harmless to repeat, and a
+mutation carries a `request_id` by which the manager knows a repetition. Only a socket on which nobody
+listens means that there is no manager.
+
+A client belongs to one thread. It needs the standard library and the wire room, and imports fast.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+from reconciler.cli import locate, shapes
+from reconciler.cli.errors import NoManager, Refused, TimedOut
+from reconciler.model.errors import RequestError
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from reconciler.cli.locate import Instance
+    from reconciler.cli.shapes import EventMap, LogMap, Map, ProgressMap, ResultMap, StatusMap
+    from reconciler.model.errors import Code
+
+__all__ = ["Client", "NoManager", "RequestError", "TimedOut"]
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+WAIT_MARGIN_S: Final = 10.0
+"""How much longer than a wait of the manager we wait for its answer."""
+MUTATIONS: Final = frozenset(
+    {"apply", "start", "stop", "restart", "reload", "signal", "scale", "rerun", "shutdown"}
+)
+TICK: Final = "tick"
+"""What `follow` yields when nothing came for a while, so that its reader can look at the clock."""
+
+_READ_BYTES: Final = 1 << 18
+_FIRST_RETRY_S: Final = 0.02
+_LONGEST_RETRY_S: Final = 0.5
+
+
+class Client:
+    """A connection to the manager of one instance; connects when first used.
+
+    `name` and `runtime_dir` say which instance, as the options of the command line do; without them the
+    environment, the spec in this folder or above, or the only running instance decides.
+    `timeout` is the longest wait for an answer, in seconds.
+    Every call raises `NoManager` when nobody listens, `RequestError` when the manager refuses, and
+    `TimedOut` when no answer comes.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        runtime_dir: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        instance: Instance | None = None,
+    ) -> None:
+        self.instance = instance or locate.find(name, runtime_dir)
+        self._timeout = timeout
+        self._socket: socket.socket | None = None
+        self._decoder = rpc.ClientDecoder()
+        self._notifications: deque[tuple[str, Map]] = deque()
+        self._last_id = 0
+        self._connections = 0
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self._decoder = rpc.ClientDecoder()
+        self._notifications.clear()
+
+    # ---- asking ----
+
+    def call(self, method: str, /, **params: object) -> Map:
+        """Return the answer to one request; parameters that are None are not sent."""
+        return self.request(method, params)
+
+    def request(self, method: str, params: Mapping[str, object], timeout: float | None = None) -> Map:
+        """Return the answer to one request; `timeout` is in seconds, None takes the client's."""
+        given = {key: value for key, value in params.items() if value is not None}
+        if method in MUTATIONS:
+            given.setdefault("request_id", os.urandom(12).hex())
+        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        pause = _FIRST_RETRY_S
+        while True:
+            try:
+                return self._ask(method, given, deadline)
+            except ConnectionError:
+                self.close()
+            if time.monotonic() + pause > deadline:
+                raise self._timed_out(method)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_RETRY_S)
+
+    def _ask(self, method: str, params: Mapping[str, object], deadline: float) -> Map:
+        connection = self._connected(deadline)
+        self._last_id += 1
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            connection.sendall(rpc.encode_request(self._last_id, method, params))
+        except TimeoutError:
+            self.close()
+            raise self._timed_out(method) from None
+        while True:
+            for message in self._received(deadline, method):
+                if isinstance(message, rpc.Notification):
+                    self._notifications.append((message.method, dict(message.params)))
+                elif message.msgid in {self._last_id, 0}:
+                    # 0 answers a request that the manager could not even read.
+                    if message.error is not None:
+                        raise _request_error(message.error)
+                    return _map(message.result)
+
+    def _received(self, deadline: float | None, method: str) -> list[rpc.Response | rpc.Notification]:
+        """Wait for bytes. Raises `ConnectionError` at the end of the stream, `TimedOut` at the deadline."""
+        connection = self._socket
+        assert connection is not None
+        connection.settimeout(None if deadline is None else max(deadline - time.monotonic(), 0.001))
+        try:
+            data = connection.recv(_READ_BYTES)
+        except TimeoutError:
+            self.close()
+            raise self._timed_out(method) from None
+        if not data:
+            msg = "the manager closed the connection"
+            raise ConnectionResetError(msg)
+        try:
+            return self._decoder.messages(data)
+        except rpc.ProtocolError as error:
+            self.close()
+            msg = f"cannot understand {self.instance.name}: {error}"
+            raise Refused(msg, "is it another version of reconcile, or another program?") from error
+
+    def _connected(self, deadline: float) -> socket.socket:
+        """Return the connection, made anew when there is none. A full backlog is waited for."""
+        if self._socket is not None:
+            return self._socket
+        path = self.instance.control_socket
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            try:
+                connection.setblocking(False)
+                connection.connect(path)
+            except BlockingIOError:
+                connection.close()
+                if time.monotonic() > deadline:
+                    raise self._timed_out("connect") from None
+                time.sleep(_FIRST_RETRY_S)
+            except OSError as error:
+                connection.close()
+                raise self._unreachable(error) from error
+            else:
+                self._socket = connection
+                self._connections += 1
+                return connection
+
+    def _unreachable(self, error: OSError) -> NoManager | Refused:
+        path = self.instance.control_socket
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
+            others = [one.name for one in locate.running() if one.name != self.instance.name]
+            runs = f"; running: {', '.join(others)}" if others else ""
+            return NoManager(
+                f"no manager named {self.instance.name} is running (nobody listens on {path})",
+                f"start it with: reconcile up, or choose another with --name{runs}",
+            )
+        if isinstance(error, PermissionError):
+            return Refused(
+                f"cannot connect to {path}: permission denied",
+                "only the user who started the manager and root may talk to it",
+            )
+        return Refused(f"cannot connect to {path}: {error.strerror or error}")
+
+    def _timed_out(self, method: str) -> TimedOut:
+        return TimedOut(f"cannot get an answer to {method} from {self.instance.name}: timed out")
+
+    # ---- following ----
+
+    def follow(
+        self, *requests: tuple[str, Mapping[str, object]], tick: float | None = None
+    ) -> Iterator[tuple[str, Map]]:
+        """Open streams and yield their notifications as (method, map): `log`, `event`, `progress`.
+
+        With `tick`, yields (`"tick"`, {}) whenever that many seconds passed in silence. The streams are
+        opened again when the controller was replaced; the generator ends with the manager, or when each
+        stream has said that it is done. Other calls are possible meanwhile, a second `follow` is not.
+        """
+        newest = 0
+        again = False
+        while True:
+            connection = self._connections if self._socket is not None else self._connections + 1
+            try:
+                open_streams = {
+                    self.request(method, _resumed(method, params, newest) if again else params)["stream"]
+                    for method, params in requests
+                }
+                for method, item in self._notified(connection, tick):
+                    if method == "event":
+                        newest = shapes.event(item)["seq"]
+                    yield method, item
+                    if item.get("done"):
+                        open_streams.discard(item.get("stream"))
+                        if not open_streams:
+                            return
+            except ConnectionError:
+                self.close()
+                again = True
+            except NoManager:
+                if again:
+                    return
+                raise
+            except GeneratorExit:
+                # The manager stops sending when the connection is gone.
+                self.close()
+                raise
+
+    def _notified(self, connection: int, tick: float | None) -> Iterator[tuple[str, Map]]:
+        """Yield what comes over one connection; streams do not move when another call makes a new one."""
+        while True:
+            if self._socket is None or self._connections != connection:
+                msg = "the connection of the streams is gone"
+                raise ConnectionResetError(msg)
+            while self._notifications:
+                yield self._notifications.popleft()
+            if tick is not None and not self._readable(tick):
+                yield TICK, {}
+                continue
+            for message in self._received(None, "follow"):
+                if isinstance(message, rpc.Notification):
+                    self._notifications.append((message.method, dict(message.params)))
+
+    def _readable(self, seconds: float) -> bool:
+        import select
+
+        assert self._socket is not None
+        ready, _, _ = select.select([self._socket], [], [], seconds)
+        return bool(ready)
+
+    # ---- in words ----
+
+    def hello(self) -> Map:
+        """Return version, name, role and process ids of the manager."""
+        return self.call("hello", client="reconcile-python", protocol=1)
+
+    def status(
+        self, *names: str, labels: Mapping[str, str] | None = None, usage: bool = False
+    ) -> StatusMap:
+        """Return the status, of all watchers or of those that the patterns and labels select."""
+        return shapes.status(self.request("status", _selection(names, labels) | {"usage": usage or None}))
+
+    def plan(self, source: Sequence[str] | None = None) -> Map:
+        """Return what applying the files would change."""
+        return self.call("plan", source=_listed(source))
+
+    def apply(self, source: Sequence[str] | None = None, **options: object) -> Map:
+        """Apply the files: `dry_run`, `only`, `allow_removal`, `replace_source` as in the protocol."""
+        return self.call("apply", source=_listed(source), **options)
+
+    def progress(self, revision: int | None = None) -> Iterator[ProgressMap]:
+        """Yield what is still being waited for, until the revision is reached."""
+        for method, item in self.follow(("apply.follow", _given(revision=revision))):
+            if method == "progress":
+                yield shapes.progress(item)
+
+    def start(
+        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
+    ) -> list[ResultMap]:
+        """Start watchers or slots, whatever `autostart` says."""
+        return self.operate("start", names, labels, **options)
+
+    def stop(
+        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
+    ) -> list[ResultMap]:
+        """Stop watchers or slots and keep them stopped."""
+        return self.operate("stop", names, labels, **options)
+
+    def restart(
+        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
+    ) -> list[ResultMap]:
+        """Replace processes one by one, or all `at_once`."""
+        return self.operate("restart", names, labels, **options)
+
+    def reload(
+        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
+    ) -> list[ResultMap]:
+        """Do what the field `reload` of each watcher says."""
+        return self.operate("reload", names, labels, **options)
+
+    def signal(self, signal: str, *names: str) -> list[ResultMap]:
+        """Send a signal to the processes of watchers or slots."""
+        return self._results("signal", {"signal": signal, "names": list(names)})
+
+    def scale(self, scale: Mapping[str, int | None], **options: object) -> list[ResultMap]:
+        """Set numbers of processes by watcher; None goes back to the spec's."""
+        return self._results("scale", {"scale": dict(scale), **options})
+
+    def rerun(
+        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
+    ) -> list[ResultMap]:
+        """Fire jobs again: `failed`, `overlap`, `require_all` as in the protocol."""
+        return self.operate("rerun", names, labels, **options)
+
+    def shutdown(self, *, now: bool = False) -> None:
+        """Ask the manager to stop everything and end; returns when it has heard."""
+        try:
+            self.call("shutdown", now=now or None)
+        except NoManager:
+            return  # It was gone before it could answer: that is what was wanted.
+
+    def operate(
+        self, method: str, names: Sequence[str], labels: Mapping[str, str] | None, /, **options: object
+    ) -> list[ResultMap]:
+        """Do one of the operations that select watchers by names and labels."""
+        return self._results(method, _selection(names, labels) | options)
+
+    def _results(self, method: str, params: Map) -> list[ResultMap]:
+        """Ask; a `timeout_ns` for the manager's wait lengthens our own."""
+        wait_ns = params.get("timeout_ns")
+        longest = wait_ns / 1e9 + WAIT_MARGIN_S if isinstance(wait_ns, int) else None
+        return shapes.results(self.request(method, params, longest)["results"])
+
+    def events(self, since: int | None = None, *, follow: bool = False) -> Iterator[EventMap]:
+        """Yield events after number `since`; with `follow` those to come, too."""
+        if not follow:
+            for item in cast("list[object]", self.call("events", since=since).get("events", [])):
+                yield shapes.event(item)
+            return
+        for method, item in self.follow(("events.follow", _given(since=since))):
+            if method == "event":
+                yield shapes.event(item)
+
+    def logs(
+        self,
+        *names: str,
+        labels: Mapping[str, str] | None = None,
+        lines: int | None = None,
+        follow: bool = False,
+        stderr: bool = False,
+    ) -> Iterator[LogMap]:
+        """Yield the last lines of output, by slot; with `follow` those to come, too."""
+        selection = _given(**_selection(names, labels), lines=lines)
+        if not follow:
+            answer = self.request("logs", selection | {"stderr": stderr or None})
+            for item in cast("list[object]", answer.get("entries", [])):
+                yield shapes.log(item)
+            return
+        for method, item in self.follow(("logs.follow", selection)):
+            entry = shapes.log(item)
+            if method == "log" and not (stderr and entry["source"] != "stderr"):
+                yield entry
+
+
+def _resumed(method: str, params: Mapping[str, object], newest: int) -> dict[str, object]:
+    """Return the parameters of a stream that is opened again: what was shown already is not asked for."""
+    if method == "logs.follow":
+        return {**params, "lines": 0}
+    if method == "events.follow" and newest:
+        return {**params, "since": newest}
+    return dict(params)
+
+
+def _request_error(error: tuple[str, str, Mapping[str, object]]) -> RequestError:
+    code, message, details = error
+    return RequestError(cast("Code", code), message, details=details)
+
+
+def _map(value: object) -> Map:
+    return cast("Map", value) if isinstance(value, dict) else {}
+
+
+def _selection(names: Sequence[str], labels: Mapping[str, str] | None) -> Map:
+    return {"names": list(names) or None, "labels": dict(labels) if labels else None}
+
+
+def _listed(values: Sequence[str] | None) -> list[str] | None:
+    return list(values) if values else None
+
+
+def _given(**params: object) -> Map:
+    return {key: value for key, value in params.items() if value is not None}

@@ -1,0 +1,178 @@
+"""Commands about what is wanted: plan and apply."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from reconciler.cli import locate, render, shapes, terminal
+from reconciler.cli.errors import DONE, FAILED, PENDING, Refused
+from reconciler.cli.layout import Cell
+from reconciler.cli.loading import source_paths
+from reconciler.cli.options import Session, output_option, print_json, timeout_option, with_instance
+from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.cli.client import Client
+    from reconciler.cli.shapes import ChangeMap
+    from reconciler.cli.terminal import Terminal
+
+
+@click.command("plan")
+@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@output_option("text", "json")
+@with_instance()
+def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
+    """Show what apply would do, why, and how. Exit code 0 when nothing, 2 when there are changes.
+
+    SPEC is a file or folder; without it, the one that the manager was started with.
+    """
+    source = source_paths(spec) if spec else None
+    session.spec = source[0] if source else None
+    answer = session.client().plan(source)
+    changes = shapes.changes(answer.get("changes"))
+    if output == "json":
+        print_json({"revision": answer.get("revision"), "changes": changes})
+    else:
+        terminal.stdout().show(*render.plan_page(changes))
+    return PENDING if changes else DONE
+
+
+class _Wish(NamedTuple):
+    """What `apply` was asked for."""
+
+    source: list[str] | None
+    dry_run: bool
+    yes: bool
+    wait: bool
+    timeout_ns: int
+    only: tuple[str, ...]
+    allow_removal: bool
+    replace_source: bool
+    output: str
+
+    def options(self) -> dict[str, object]:
+        """Return the parameters for the manager; None is not sent."""
+        return {
+            "only": list(self.only) or None,
+            "allow_removal": self.allow_removal or None,
+            "replace_source": self.replace_source or None,
+        }
+
+
+@click.command("apply")
+@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only show the plan.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, also when something is removed.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as wanted.")
+@timeout_option("60s")
+@click.option("--only", metavar="NAME", multiple=True, help="Apply the changes of this watcher or socket only; repeatable.")
+@click.option("--allow-removal", is_flag=True, help="Consent to more removals than apply.max_removal allows.")
+@click.option("--replace-source", is_flag=True, help="Let the running instance take its spec from SPEC from now on.")
+@output_option("text", "json")
+@with_instance(starts=True)
+def apply_command(
+    session: Session,
+    spec: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    wait: bool,
+    timeout_ns: int,
+    only: tuple[str, ...],
+    allow_removal: bool,
+    replace_source: bool,
+    output: str,
+) -> int:
+    """Validate, show the plan, make it so, and wait until it is.
+
+    SPEC is a file or folder; without it, the one that the manager was started with. Starts a manager in the
+    background when none runs.
+    """
+    source = source_paths(spec) if spec else None
+    wish = _Wish(source, dry_run, yes, wait, timeout_ns, only, allow_removal, replace_source, output)
+    session.spec = source[0] if source else None
+    if locate.is_running(session.instance()):
+        return _apply_to_running(session, wish)
+    return _apply_by_starting(session, wish)
+
+
+def _apply_to_running(session: Session, wish: _Wish) -> int:
+    client, screen = session.client(), terminal.stdout()
+    planned = client.apply(wish.source, dry_run=True, **wish.options())
+    changes = shapes.changes(planned.get("changes"))
+    if wish.output == "text":
+        screen.show(*render.plan_page(changes))
+    if wish.dry_run:
+        if wish.output == "json":
+            print_json({"revision": planned.get("revision"), "changes": changes, "applied": False})
+        return DONE
+    if not wish.yes and not _consents(changes):
+        terminal.stderr().write("nothing was changed\n")
+        return FAILED
+    answer = client.apply(wish.source, **wish.options())
+    revision = answer.get("revision")
+    return _finish(client, screen, wish, changes, revision if isinstance(revision, int) else None)
+
+
+def _consents(changes: Sequence[ChangeMap]) -> bool:
+    """Ask, but only a person, and only when something goes away."""
+    removed = [change["name"] for change in changes if change["how"] in render.REMOVALS]
+    if not removed or not sys.stdin.isatty():
+        return True
+    return click.confirm(f"remove {', '.join(removed)}?", default=False, err=True)
+
+
+def _apply_by_starting(session: Session, wish: _Wish) -> int:
+    """Start a manager in the background: all that the spec names is new to it."""
+    from reconciler.cli import launch, loading
+
+    if wish.only:
+        msg = f"cannot apply only {', '.join(wish.only)}: no manager is running, and a new one takes the whole spec"
+        raise Refused(msg, "leave --only away, or start it first with: reconcile up -d")
+    loaded = loading.load(wish.source or source_paths(()))
+    if loaded.spec is None:
+        return launch.show_mistakes(loaded)
+    screen = terminal.stdout()
+    changes = created_by(loaded.spec)
+    if wish.output == "text":
+        screen.show(*render.plan_page(changes))
+    if wish.dry_run:
+        if wish.output == "json":
+            print_json({"revision": 0, "changes": changes, "applied": False})
+        return DONE
+    start = launch.prepare(session, loaded)
+    launch.start_detached(start)
+    if wish.output == "text":
+        screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
+    session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
+    return _finish(session.client(), screen, wish, changes, None)
+
+
+def created_by(spec: shapes.Map) -> list[ChangeMap]:
+    """Return the plan of a spec for a machine on which nothing of it runs yet."""
+    found = []
+    for kind, how, key in (("socket", "bind", "sockets"), ("watcher", "create", "watchers")):
+        entries = spec.get(key)
+        found += [
+            {"kind": kind, "name": name, "how": how, "message": "new"}
+            for name in (entries if isinstance(entries, dict) else ())
+        ]
+    return shapes.changes(found)
+
+
+def _finish(client: Client, screen: Terminal, wish: _Wish, changes: list[ChangeMap], revision: int | None) -> int:
+    """Wait if wished, and say how it ended."""
+    outcome = Outcome(DONE)
+    if wish.wait:
+        news = screen if wish.output == "text" else terminal.nowhere()
+        outcome = wait_until_as_wanted(client, news, wish.timeout_ns, revision=revision, names=wish.only)
+    if wish.output == "json":
+        fields = {"revision": revision, "changes": changes, "applied": True, "waited": wish.wait}
+        print_json(fields | {"as_wanted": outcome.exit_code == DONE if wish.wait else None, "waiting": outcome.waiting})
+    elif wish.wait:
+        show_outcome(screen, client, outcome, wish.timeout_ns)
+    return outcome.exit_code

@@ -1,0 +1,51 @@
+"""How a command ends: exit codes, and the exceptions that carry a message for people.
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | refused or failed |
+| 2 | usage; changes pending for `plan` |
+| 3 | not as wanted |
+| 4 | no manager running |
+| 5 | timed out |
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+PENDING: Final = 2
+NOT_AS_WANTED: Final = 3
+NO_MANAGER: Final = 4
+TIMED_OUT: Final = 5
+INTERRUPTED: Final = 130
+
+
+class CommandError(Exception):
+    """A command that ends with a message: what cannot be done and why, and what to try."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Refused(CommandError):
+    """What was asked for is refused or failed."""
+
+
+class NoManager(CommandError):
+    """Nobody listens where the manager of the instance should be."""
+
+    exit_code = NO_MANAGER
+
+
+class TimedOut(CommandError):
+    """The manager is there, but something took longer than was allowed."""
+
+    exit_code = TIMED_OUT

@@ -1,0 +1,283 @@
+"""Commands that become or start a manager: run, up."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import stat
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
+
+import click
+
+from reconciler.cli import loading, locate, render, terminal
+from reconciler.cli.errors import DONE, FAILED, Refused, TimedOut
+from reconciler.cli.layout import Cell, clean
+from reconciler.cli.loading import Loaded, source_paths
+from reconciler.cli.options import Session, timeout_option, with_instance
+from reconciler.cli.progress import show_outcome, wait_until_as_wanted
+
+if TYPE_CHECKING:
+    from reconciler.cli.locate import Instance
+    from reconciler.cli.shapes import Map
+
+READY_TIMEOUT_S: Final = 30.0
+DEFAULT_CONTROL_MODE: Final = 0o600
+DEFAULT_UMASK: Final = 0o022
+STATE_FILE: Final = "state.db"
+LOG_FILE: Final = "reconcile.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Everything that a manager is started with."""
+
+    instance: Instance
+    state_dir: str
+    source: list[str]
+    daemon: Map
+    """The `daemon` block of the spec, without what is at its default; empty when the spec is invalid."""
+
+    def keeper_argv(
+        self, *, hup: Literal["reload", "stop"], until_done: bool, ready_fd: int | None = None, quiet: bool = False
+    ) -> list[str]:
+        """Return the command line of the keeper. `quiet` keeps all but warnings out of an unasked-for log."""
+        log = _map(self.daemon.get("log"))
+        level = str(log.get("level", "warning" if quiet else "info"))
+        controller = {
+            "name": self.instance.name,
+            "state_dir": self.state_dir,
+            "runtime_dir": self.instance.runtime_dir,
+            "source": self.source,
+            "until_done": until_done,
+            "log_level": level,
+            "log_format": log.get("format", "text"),
+            "log_file": log.get("file"),
+        }
+        control = _map(self.daemon.get("control"))
+        keeper = {
+            "name": self.instance.name,
+            "state_dir": self.state_dir,
+            "runtime_dir": self.instance.runtime_dir,
+            "control_mode": control.get("mode", DEFAULT_CONTROL_MODE),
+            "control_owner": control.get("owner"),
+            "control_group": control.get("group"),
+            "umask": self.daemon.get("umask", DEFAULT_UMASK),
+            "controller_argv": [sys.executable, "-I", "-m", "reconciler.controller", json.dumps(controller)],
+            "hup": hup,
+            "ready_fd": ready_fd,
+            "log_level": level,
+        }
+        return [sys.executable, "-I", "-m", "reconciler.keeper", json.dumps(keeper)]
+
+
+@click.command("run")
+@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@with_instance(starts=True)
+def run_command(session: Session, spec: tuple[str, ...]) -> int:
+    """Run the manager in the foreground, with no output but its own log.
+
+    For systemd and other supervisors. TERM or INT stops everything in order, HUP reads the spec again. When
+    the spec has mistakes and an earlier one was applied, that one is kept running.
+    """
+    loaded = loading.load(source_paths(spec))
+    start = prepare(session, loaded)
+    if loaded.spec is None:
+        show_mistakes(loaded)
+        if not os.path.exists(os.path.join(start.state_dir, STATE_FILE)):
+            return FAILED
+        terminal.stderr().write("reconcile: going on with the spec that was applied last\n")
+    _become(start.keeper_argv(hup="reload", until_done=False))
+
+
+@click.command("up")
+@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@click.option("-d", "--detach", is_flag=True, help="In the background; returns when everything is as wanted.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="With -d: wait until everything is as wanted.")
+@timeout_option("60s")
+@with_instance(starts=True)
+def up_command(session: Session, spec: tuple[str, ...], detach: bool, wait: bool, timeout_ns: int) -> int:
+    """Start, apply, show the status once everything is as wanted, then stream the logs.
+
+    Ctrl-C stops everything in order. With one-shot jobs only, ends when all are done. --timeout is how long
+    the status waits for everything to be as wanted.
+    """
+    loaded = loading.load(source_paths(spec))
+    if loaded.spec is None:
+        return show_mistakes(loaded)
+    start = prepare(session, loaded)
+    if not detach:
+        if not wait:
+            msg = "--no-wait says something only with --detach"
+            raise click.UsageError(msg)
+        _fork_viewer(start.instance, timeout_ns)
+        _become(start.keeper_argv(hup="stop", until_done=True, quiet=True))
+    screen = terminal.stdout()
+    start_detached(start)
+    screen.show((Cell(f"started the manager {clean(start.instance.name)} in the background"),))
+    if not wait:
+        return DONE
+    session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
+    client = session.client()
+    outcome = wait_until_as_wanted(client, screen, timeout_ns)
+    show_outcome(screen, client, outcome, timeout_ns)
+    return outcome.exit_code
+
+
+def show_mistakes(loaded: Loaded) -> int:
+    """Write the mistakes of a spec with excerpts and return the exit code."""
+    screen = terminal.stderr()
+    screen.show(*render.spec_error_blocks(loaded.errors, folder=os.getcwd()))
+    screen.write(f"reconcile: {render.mistakes(len(loaded.errors))} in the spec\n")
+    return FAILED
+
+
+# ---- getting ready --------------------------------------------------------------------------------
+
+
+def prepare(session: Session, loaded: Loaded) -> Start:
+    """Return what to start: options go before the environment, that before the spec, that before the platform.
+
+    Raises `Refused` when that instance runs already.
+    """
+    daemon = loaded.daemon()
+    name = (
+        session.name
+        or os.environ.get("RECONCILE_NAME")
+        or _text(daemon.get("name"))
+        or (locate.instance_of(loaded.source[0]).name if loaded.spec is None else None)
+        or locate.folder_name(loaded.source[0])
+    )
+    default = locate.named(name)
+    runtime_dir = (
+        session.runtime_dir or os.environ.get("RECONCILE_RUNTIME_DIR") or _text(daemon.get("runtime_dir"))
+    )
+    if runtime_dir is None:
+        runtime_dir = os.path.join(_own_root(), name)
+    state_dir = (
+        session.state_dir
+        or os.environ.get("RECONCILE_STATE_DIR")
+        or _text(daemon.get("state_dir"))
+        or os.path.join(locate.state_root(), name)
+    )
+    instance = locate.Instance(default.name, os.path.abspath(runtime_dir))
+    _refuse_second(instance)
+    return Start(instance, os.path.abspath(state_dir), loaded.source, daemon)
+
+
+def _own_root() -> str:
+    """Return the folder of this user's runtime folders, made if need be, and certainly ours."""
+    root = locate.runtime_root()
+    try:
+        os.makedirs(root, mode=0o755 if root == locate.SYSTEM_RUNTIME_ROOT else 0o700, exist_ok=True)
+        found = os.stat(root, follow_symlinks=False)
+    except OSError as error:
+        msg = f"cannot create {root}: {error.strerror}"
+        raise Refused(msg, "say where with --runtime-dir") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        msg = f"cannot use {root}: it is not a folder that only this user can write to"
+        raise Refused(msg, "remove it, or say another place with --runtime-dir")
+    return root
+
+
+def _refuse_second(instance: Instance) -> None:
+    listener = locate.listener(instance)
+    if listener is None:
+        return
+    pid, uid = listener
+    msg = f"cannot start {instance.name}: already running, started by {_user_name(uid)}, pid {pid}"
+    raise Refused(
+        msg, "apply edits with: reconcile apply; end it with: reconcile shutdown; or choose another --name"
+    )
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _become(argv: list[str]) -> NoReturn:
+    """Become the keeper, in the same process: whoever watches this pid watches the manager."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(argv[0], argv)
+
+
+def _fork_viewer(instance: Instance, timeout_ns: int) -> None:
+    """Start the process that shows status and logs. It owns nothing: its death stops nothing."""
+    keeper_pid = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        return
+    code = FAILED
+    try:
+        from reconciler.cli.viewer import view
+
+        code = view(instance, keeper_pid, timeout_ns)
+    finally:
+        # Never back into the code of the process that is about to be the keeper.
+        os._exit(code)
+
+
+# ---- in the background ----------------------------------------------------------------------------
+
+
+def start_detached(start: Start) -> None:
+    """Start a keeper in a session of its own and wait until it is ready.
+
+    Raises `Refused` with the end of its log when it dies before that, `TimedOut` when it takes too long.
+    """
+    import subprocess
+
+    log_path = os.path.join(start.state_dir, LOG_FILE)
+    try:
+        os.makedirs(start.state_dir, mode=0o700, exist_ok=True)
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        msg = f"cannot write {log_path}: {error.strerror}"
+        raise Refused(msg, "say another place with --state-dir") from None
+    begun_at = os.lseek(log, 0, os.SEEK_END)
+    ready, ready_end = os.pipe()
+    argv = start.keeper_argv(hup="reload", until_done=False, ready_fd=ready_end)
+    with open(ready, "rb", buffering=0) as pipe:
+        try:
+            subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(ready_end,), start_new_session=True,
+                cwd="/",
+            )  # fmt: skip
+        finally:
+            os.close(ready_end)
+            os.close(log)
+        _wait_until_ready(pipe.fileno(), start, log_path, begun_at)
+
+
+def _wait_until_ready(pipe: int, start: Start, log_path: str, begun_at: int) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    readable, _, _ = select.select([pipe], [], [], deadline - time.monotonic())
+    if not readable:
+        msg = f"cannot start {start.instance.name}: the manager is not ready after {READY_TIMEOUT_S:.0f}s"
+        raise TimedOut(msg, f"its log: {log_path}")
+    if os.read(pipe, 64):
+        return
+    with open(log_path, "rb") as file:
+        file.seek(begun_at)
+        said = file.read().decode("utf-8", "backslashreplace").strip().splitlines()
+    cause = said[-1] if said else "it ended without a word"
+    msg = f"cannot start {start.instance.name}: {cause}"
+    raise Refused(msg, f"its log: {log_path}")
+
+
+def _map(value: object) -> Map:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

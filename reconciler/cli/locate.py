@@ -1,0 +1,260 @@
+"""Where instances live, and which one is meant.
+
+An instance is a folder with `control.sock` in it. It is found by `--runtime-dir`, `--name`, their
+environment variables, the spec in this folder or above it, or by being the only one that runs.
+
+A command that only asks must not pay for the YAML parser. So the name of the spec's instance is read with
+three regular expressions from its `daemon:` block, which is enough for the ways people write it; whoever
+writes it another way says `--name`. Starting an instance always reads the whole spec (`launch`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.cli.errors import NoManager, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+CONTROL_SOCKET: Final = "control.sock"
+SYSTEM_RUNTIME_ROOT: Final = "/run/reconcile"
+SYSTEM_STATE_ROOT: Final = "/var/lib/reconcile"
+SPEC_FILE: Final = "reconcile.yaml"
+SPEC_FOLDER: Final = "specs"
+_SHARED_FOLDERS: Final = frozenset({"specs", "spec", "conf", "config"})
+"""Folders that say nothing about whose spec they hold: the instance is named after the folder above."""
+_CREDENTIALS = struct.Struct("iII")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance: its name and the folder of its control socket."""
+
+    name: str
+    runtime_dir: str
+
+    @property
+    def control_socket(self) -> str:
+        """Return the path of the control socket."""
+        return os.path.join(self.runtime_dir, CONTROL_SOCKET)
+
+
+# ---- folders of the platform ----------------------------------------------------------------------
+
+
+def runtime_root(environ: Mapping[str, str] | None = None) -> str:
+    """Return the folder that holds the runtime folders of this user's instances."""
+    if os.geteuid() == 0:
+        return SYSTEM_RUNTIME_ROOT
+    environ = os.environ if environ is None else environ
+    given = environ.get("XDG_RUNTIME_DIR", "")
+    for folder in (given, f"/run/user/{os.geteuid()}"):
+        if folder.startswith("/") and _is_private(folder):
+            return os.path.join(folder, "reconcile")
+    return f"/tmp/reconcile-{os.geteuid()}"  # noqa: S108  (its owner and mode are checked before it is used)
+
+
+def state_root(environ: Mapping[str, str] | None = None) -> str:
+    """Return the folder that holds the state folders of this user's instances."""
+    if os.geteuid() == 0:
+        return SYSTEM_STATE_ROOT
+    environ = os.environ if environ is None else environ
+    given = environ.get("XDG_STATE_HOME", "")
+    base = given if given.startswith("/") else os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(base, "reconcile")
+
+
+def _is_private(folder: str) -> bool:
+    """Tell whether the folder is ours alone, as the XDG specification wants of a runtime folder."""
+    try:
+        found = os.stat(folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+# ---- what runs ------------------------------------------------------------------------------------
+
+
+def instances() -> list[Instance]:
+    """Return the instances that have a control socket in the places where instances are, by name."""
+    roots = dict.fromkeys((runtime_root(), SYSTEM_RUNTIME_ROOT))
+    found: dict[str, Instance] = {}
+    for root in roots:
+        try:
+            names = sorted(os.listdir(root))
+        except OSError:
+            continue
+        for name in names:
+            instance = Instance(name, os.path.join(root, name))
+            if os.path.exists(instance.control_socket):
+                found.setdefault(name, instance)
+    return list(found.values())
+
+
+def is_running(instance: Instance) -> bool:
+    """Tell whether somebody listens there; a file left over from a crash does not count."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(instance.control_socket)
+        except BlockingIOError:
+            return True  # The backlog is full, so there is one.
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def listener(instance: Instance) -> tuple[int, int] | None:
+    """Return pid and uid of the process that listens there, or None when nobody does.
+
+    The kernel notes them at listen(2) and translates the pid for us (unix(7), SO_PEERCRED); 0 is a
+    process that this pid namespace does not see.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(instance.control_socket)
+            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except OSError:
+            return None
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    return pid, uid
+
+
+def running() -> list[Instance]:
+    """Return the instances that run now, by name."""
+    return [instance for instance in instances() if is_running(instance)]
+
+
+# ---- which one is meant ---------------------------------------------------------------------------
+
+
+def find(name: str | None = None, runtime_dir: str | None = None, spec: str | None = None) -> Instance:
+    """Return the instance that is meant, running or not.
+
+    Options go before the environment, that before the spec given, that before the spec in this folder or
+    above, that before the only instance that runs. Raises `NoManager` when nothing says which one, with a
+    list of what runs.
+    """
+    if runtime_dir:
+        return _at(runtime_dir, name)
+    if name:
+        return named(name)
+    environ_dir, environ_name = os.environ.get("RECONCILE_RUNTIME_DIR"), os.environ.get("RECONCILE_NAME")
+    if environ_dir:
+        return _at(environ_dir, environ_name)
+    if environ_name:
+        return named(environ_name)
+    spec = spec or spec_here(os.getcwd())
+    if spec is not None:
+        return instance_of(spec)
+    found = running()
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        msg = "no manager is running, and there is no spec in this folder or above it"
+        raise NoManager(msg, "start one with: reconcile up SPEC")
+    msg = f"{len(found)} managers are running: {', '.join(one.name for one in found)}"
+    raise NoManager(msg, "say which one with --name NAME")
+
+
+def named(name: str) -> Instance:
+    """Return the instance of that name. Raises `Refused` when it can be no name."""
+    if not _NAME.fullmatch(name):
+        msg = f"cannot use the name {name!r}: expected letters, digits, - and _, at most 64, a letter or digit first"
+        raise Refused(msg)
+    own = Instance(name, os.path.join(runtime_root(), name))
+    system = Instance(name, os.path.join(SYSTEM_RUNTIME_ROOT, name))
+    if not os.path.exists(own.control_socket) and os.path.exists(system.control_socket):
+        return system
+    return own
+
+
+def _at(runtime_dir: str, name: str | None) -> Instance:
+    folder = os.path.abspath(runtime_dir)
+    return Instance(name or os.path.basename(folder), folder)
+
+
+def spec_here(folder: str) -> str | None:
+    """Return the path of `reconcile.yaml`, else `specs/`, in the folder or the nearest above it."""
+    while True:
+        file, many = os.path.join(folder, SPEC_FILE), os.path.join(folder, SPEC_FOLDER)
+        if os.path.isfile(file):
+            return file
+        if os.path.isdir(many) and spec_files(many):
+            return many
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+
+
+def spec_files(path: str) -> list[str]:
+    """Return the files that a path names: itself, or the *.yaml and *.yml of a folder, not deeper, no dot files."""
+    if not os.path.isdir(path):
+        return [path]
+    try:
+        names = sorted(os.listdir(path))
+    except OSError:
+        return []
+    return [os.path.join(path, one) for one in names if one.endswith((".yaml", ".yml")) and not one.startswith(".")]
+
+
+def instance_of(spec: str) -> Instance:
+    """Return the instance that a spec's path belongs to, reading no more than its `daemon:` block."""
+    daemon = daemon_block(_texts(spec_files(spec)))
+    name = daemon.get("name") or folder_name(spec)
+    runtime_dir = daemon.get("runtime_dir")
+    return Instance(name, runtime_dir) if runtime_dir and runtime_dir.startswith("/") else named(name)
+
+
+def folder_name(spec: str) -> str:
+    """Return the name of an instance whose spec gives none: its folder's, made fit to be a name."""
+    path = os.path.abspath(spec)
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    if os.path.basename(folder) in _SHARED_FOLDERS:
+        folder = os.path.dirname(folder)
+    fit = re.sub(r"[^A-Za-z0-9_-]+", "-", os.path.basename(folder)).strip("-_")[:64]
+    return fit or "reconcile"
+
+
+def _texts(paths: Iterable[str]) -> Iterable[str]:
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                yield file.read()
+        except OSError:
+            continue
+
+
+_DAEMON_BLOCK = re.compile(r"^daemon:[ \t]*(?:#.*)?\n((?:[ \t]+.*\n|[ \t]*(?:#.*)?\n)+)", re.MULTILINE)
+_DAEMON_FLOW = re.compile(r"^daemon:[ \t]*\{(.*)\}[ \t]*(?:#.*)?$", re.MULTILINE)
+_ENTRY = r"(?:^|[,\n])[ \t]*{key}:[ \t]+(\"[^\"\n]*\"|'[^'\n]*'|[^\s,#}}\"'][^,#}}\n]*)"
+
+
+def daemon_block(texts: Iterable[str]) -> dict[str, str]:
+    """Return `name` and `runtime_dir` of the `daemon:` block, as far as they are written in an ordinary way."""
+    found: dict[str, str] = {}
+    for text in texts:
+        if "daemon:" not in text:
+            continue
+        match = _DAEMON_BLOCK.search(text + "\n") or _DAEMON_FLOW.search(text)
+        if match is None:
+            continue
+        for key in ("name", "runtime_dir"):
+            entry = re.search(_ENTRY.format(key=key), match[1])
+            value = entry[1].strip().strip("\"'") if entry else ""
+            if value and value != "null" and "$" not in value:
+                found[key] = value
+    return found

@@ -1,0 +1,277 @@
+"""Commands that look and change nothing: status, logs, events, ls."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from reconciler.cli import render, terminal
+from reconciler.cli.client import TICK, Client
+from reconciler.cli.errors import DONE, NOT_AS_WANTED, CommandError
+from reconciler.cli.layout import Block, Cell, Table, clean
+from reconciler.cli.options import Session, labels_option, output_option, print_json, with_instance
+from reconciler.model.errors import RequestError
+from reconciler.model.units import parse_duration_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reconciler.cli.locate import Instance
+    from reconciler.cli.shapes import EventMap, LogMap, StatusMap
+    from reconciler.cli.terminal import Terminal
+
+WIDE_ENOUGH_FOR_USAGE: Final = 96
+"""Columns from which on a terminal has room for processor time and memory."""
+_REFRESH_S: Final = 1.0
+_LIST_TIMEOUT_S: Final = 2.0
+
+
+# ---- status ---------------------------------------------------------------------------------------
+
+
+@click.command("status")
+@click.argument("names", metavar="[PATTERN]...", nargs=-1)
+@labels_option
+@click.option("-w", "--watch", is_flag=True, help="Show it again whenever something happens, until Ctrl-C.")
+@output_option("table", "wide", "json", "yaml", "name")
+@with_instance()
+def status_command(
+    session: Session, names: tuple[str, ...], labels: dict[str, str], watch: bool, output: str
+) -> int:
+    """Show what is wanted, what is, and why they differ.
+
+    PATTERN is a name, a glob such as 'web*', or a slot such as web.2. Exit code 0 when all is as wanted, 3
+    when not.
+    """
+    client = session.client()
+    screen = terminal.stdout()
+    if watch:
+        if output not in {"table", "wide"} or not screen.is_terminal:
+            msg = "--watch needs a terminal and -o table or wide; for programs there is: reconcile events -f -o json"
+            raise click.UsageError(msg)
+        return _watch_status(client, screen, names, labels, output)
+    usage = output == "wide" or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
+    status = client.status(*names, labels=labels, usage=usage and output in {"table", "wide"})
+    if output == "json":
+        print_json(status)
+    elif output == "yaml":
+        from reconciler.cli.yaml_text import yaml_text
+
+        screen.write(yaml_text(status))
+    elif output == "name":
+        screen.show(*((Cell(clean(watcher["name"])),) for watcher in status["watchers"]))
+    else:
+        screen.show(*render.status_page(status, wall_ns(), usage=usage, slots=output == "wide"))
+    return status_code(status, selected=bool(names or labels))
+
+
+def status_code(status: StatusMap, *, selected: bool = False) -> int:
+    """Return 0 when all that was asked for is as wanted, else 3. The spec counts when all was asked for."""
+    fine = all(watcher["as_wanted"] for watcher in status["watchers"])
+    if not selected:
+        fine = fine and render.problem_count(status) == 0
+    return DONE if fine else NOT_AS_WANTED
+
+
+def _watch_status(
+    client: Client, screen: Terminal, names: tuple[str, ...], labels: dict[str, str], output: str
+) -> int:
+    """Paint the status again and again: at every event, and at least each second because ages grow."""
+    usage = output == "wide" or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
+    with terminal.Live(screen) as live, Client(instance=client.instance) as second:
+        shown = 0.0
+        for kind, _ in second.follow(("events.follow", {}), tick=_REFRESH_S):
+            if kind != TICK and time.monotonic() - shown < _REFRESH_S / 5:
+                continue
+            status = client.status(*names, labels=labels, usage=usage)
+            live.show(render.status_page(status, wall_ns(), usage=usage, slots=output == "wide"))
+            shown = time.monotonic()
+    return DONE
+
+
+# ---- logs -----------------------------------------------------------------------------------------
+
+
+@click.command("logs")
+@click.argument("names", metavar="[PATTERN]...", nargs=-1)
+@labels_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="Last lines of each slot.")
+@click.option("--stderr", is_flag=True, help="Only standard error, where it has a file of its own.")
+@click.option("--no-prefix", is_flag=True, help="Without the name of the slot before each line.")
+@output_option("text", "json")
+@with_instance()
+def logs_command(
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    follow: bool,
+    lines: int,
+    stderr: bool,
+    no_prefix: bool,
+    output: str,
+) -> int:
+    """Show the output of the processes.
+
+    On a terminal control characters are escaped; through a pipe the bytes come as they were written.
+    """
+    entries = session.client().logs(*names, labels=labels, lines=lines, follow=follow, stderr=stderr)
+    screen = terminal.stdout()
+    if output == "json":
+        for entry in entries:
+            _print_json_lines(entry)
+        return DONE
+    show_logs(screen, entries if follow else list(entries), prefix=not no_prefix)
+    return DONE
+
+
+def show_logs(screen: Terminal, entries: Iterable[LogMap], *, prefix: bool = True) -> None:
+    """Write pieces of output; the names of the slots are aligned to the longest one met so far."""
+    width = 0
+    if isinstance(entries, list):
+        width = max((len(render.slot_name(one["watcher"], one["slot"])) for one in entries), default=0)
+    for entry in entries:
+        width = max(width, len(render.slot_name(entry["watcher"], entry["slot"])))
+        show_log(screen, entry, width if prefix else None)
+
+
+def show_log(screen: Terminal, entry: LogMap, width: int | None) -> None:
+    """Write one piece of output, after the slot's name in `width` columns, or without it."""
+    if not screen.is_terminal:
+        lines = b"".join(line + b"\n" for line in render.split_lines(entry["data"]))
+        screen.write_bytes(lines if width is None else render.log_bytes(entry, width))
+        return
+    cut = 0 if width is not None else 2
+    screen.show(*(line[cut:] for line in render.log_lines(entry, width or 0)))
+
+
+def _print_json_lines(entry: LogMap) -> None:
+    for line in render.split_lines(entry["data"]):
+        text = line.decode("utf-8", "backslashreplace")
+        fields = {"watcher": entry["watcher"], "slot": entry["slot"], "stream": entry["source"], "line": text}
+        print_json(fields, indent=None)
+
+
+# ---- events ---------------------------------------------------------------------------------------
+
+
+@click.command("events")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new events until Ctrl-C.")
+@click.option(
+    "--since",
+    metavar="SEQ|TIME",
+    help="After this number, in the last 10m, or since 2026-01-02T03:04.",
+)
+@output_option("text", "json")
+@with_instance()
+def events_command(session: Session, follow: bool, since: str | None, output: str) -> int:
+    """Show what has happened, in order; -o json writes one object per line."""
+    number, earliest_ns = _since(since)
+    screen = terminal.stdout()
+    for event in session.client().events(number, follow=follow):
+        if event["time_ns"] >= earliest_ns:
+            show_event(screen, event, output)
+    return DONE
+
+
+def show_event(screen: Terminal, event: EventMap, output: str = "text") -> None:
+    """Write one event."""
+    if output == "json":
+        print_json(event, indent=None)
+    else:
+        screen.show(render.event_line(event))
+
+
+def _since(text: str | None) -> tuple[int, int]:
+    """Return the number after which and the wall time from which events are wanted."""
+    if text is None:
+        return 0, 0
+    if text.isdigit():
+        return int(text), 0
+    try:
+        return 0, wall_ns() - parse_duration_ns(text)
+    except ValueError:
+        pass
+    if re.match(r"\d{4}-\d\d-\d\d", text):
+        from datetime import datetime
+
+        try:
+            return 0, int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
+        except ValueError:
+            pass
+    msg = f"--since: expected a number, a duration such as 10m or a time such as 2026-01-02T03:04, found {text!r}"
+    raise click.UsageError(msg)
+
+
+# ---- ls -------------------------------------------------------------------------------------------
+
+
+@click.command("ls")
+@output_option("table", "json", "name")
+def ls_command(output: str) -> int:
+    """List the instances on this machine that this user can find."""
+    from reconciler.cli import locate
+
+    found = [_instance_fields(instance) for instance in locate.running()]
+    screen = terminal.stdout()
+    if output == "json":
+        print_json(found)
+    elif output == "name":
+        screen.show(*((Cell(clean(str(one["name"]))),) for one in found))
+    else:
+        page: list[Block] = [_instance_table(found)] if found else [(Cell("no manager is running", "quiet"),)]
+        screen.show(*page)
+    return DONE
+
+
+def _instance_fields(instance: Instance) -> dict[str, object]:
+    """Ask one instance how it is, but not for long: a busy one must not hide the others."""
+    fields: dict[str, object] = {
+        "name": instance.name, "runtime_dir": instance.runtime_dir, "state": "running", "pid": None, "revision": None,
+        "watchers": None, "source": [],
+    }  # fmt: skip
+    try:
+        with Client(instance=instance, timeout=_LIST_TIMEOUT_S) as client:
+            status = client.status()
+    except (CommandError, RequestError) as error:
+        return fields | {"state": _why_silent(error)}
+    return fields | {
+        "name": status["name"] or instance.name,
+        "state": "as wanted" if status_code(status) == DONE else "not as wanted",
+        "pid": status["keeper_pid"],
+        "revision": status["revision"],
+        "watchers": len(status["watchers"]),
+        "source": status["source"],
+    }
+
+
+def _why_silent(error: CommandError | RequestError) -> str:
+    if isinstance(error, RequestError):
+        return error.code
+    return "denied" if "denied" in error.message else "no answer"
+
+
+def _instance_table(found: list[dict[str, object]]) -> Table:
+    rows = []
+    for one in found:
+        source = one["source"] if isinstance(one["source"], list) else []
+        state = str(one["state"])
+        rows.append(
+            (
+                Cell(clean(str(one["name"]))),
+                Cell(state, "good" if state == "as wanted" else "busy"),
+                *(Cell("-" if one[key] is None else str(one[key])) for key in ("watchers", "pid", "revision")),
+                Cell(clean(", ".join(map(str, source)))),
+            )
+        )
+    return Table(("NAME", "STATE", "WATCHERS", "PID", "REVISION", "SOURCE"), rows, ("REVISION", "PID", "WATCHERS"))
+
+
+def wall_ns() -> int:
+    """Return the wall time, which ages are counted from."""
+    return time.time_ns()
+
+

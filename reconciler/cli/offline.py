@@ -1,0 +1,84 @@
+"""Commands that need no manager: validate, schema, explain, version."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler import __version__
+from reconciler.cli import render, terminal
+from reconciler.cli.errors import DONE, FAILED
+from reconciler.cli.layout import Cell
+from reconciler.cli.options import output_option, print_json
+
+if TYPE_CHECKING:
+    from reconciler.cli.loading import Loaded
+    from reconciler.cli.terminal import Terminal
+
+
+@click.command("validate")
+@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@output_option("text", "json", "github")
+def validate_command(spec: tuple[str, ...], output: str) -> int:
+    """Report every mistake of the spec with its place, the source line and what to try.
+
+    SPEC is a file or folder; without it, reconcile.yaml or specs/ in this folder or above. `github` writes
+    annotations for GitHub Actions.
+    """
+    from reconciler.cli import loading
+
+    loaded = loading.load(loading.source_paths(spec))
+    if output == "json":
+        print_json({"valid": loaded.spec is not None, "errors": loaded.errors, "files": loaded.files})
+    elif output == "github":
+        terminal.stdout().write("".join(render.github_annotation(error, os.getcwd()) + "\n" for error in loaded.errors))
+    else:
+        _show_verdict(terminal.stdout(), loaded)
+    return FAILED if loaded.spec is None else DONE
+
+
+def _show_verdict(screen: Terminal, loaded: Loaded) -> None:
+    if loaded.spec is None:
+        screen.show(*render.spec_error_blocks(loaded.errors, folder=os.getcwd()))
+        screen.show((Cell(f"{render.mistakes(len(loaded.errors))} found", "bad"),))
+        return
+    watchers, sockets = (len(_entries(loaded.spec.get(key))) for key in ("watchers", "sockets"))
+    counts = f"{render.count(watchers, 'watcher')}, {render.count(sockets, 'socket')}"
+    screen.show((Cell("valid: ", "good"), Cell(counts)))
+
+
+def _entries(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+@click.command("explain")
+@click.argument("field", default="")
+def explain_command(field: str) -> int:
+    """Say what a field of the spec means: reconcile explain watchers.stop, or the end of a path: stop.timeout."""
+    from reconciler.cli.explaining import explain
+
+    terminal.stdout().show(*explain(field))
+    return DONE
+
+
+@click.command("schema")
+def schema_command() -> int:
+    """Write the JSON Schema of the spec, for editors and other tools."""
+    from reconciler.specfile import json_schema
+
+    print_json(json_schema())
+    return DONE
+
+
+@click.command("version")
+@output_option("text", "json")
+def version_command(output: str) -> int:
+    """Show the version of reconcile and of the Python that runs it."""
+    if output == "json":
+        print_json({"version": __version__, "python": platform.python_version()})
+    else:
+        terminal.stdout().write(f"reconcile {__version__} (Python {platform.python_version()})\n")
+    return DONE

@@ -1,0 +1,267 @@
+"""Commands by which an operator intervenes: start, stop, restart, reload, signal, scale, rerun, shutdown."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import click
+
+from reconciler.cli import locate, render, terminal
+from reconciler.cli.errors import DONE, NoManager, TimedOut
+from reconciler.cli.look import wall_ns
+from reconciler.cli.options import (
+    Session,
+    labels_option,
+    output_option,
+    print_json,
+    seconds,
+    timeout_option,
+    with_instance,
+)
+from reconciler.model.units import format_duration, parse_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.cli.client import Client
+    from reconciler.cli.layout import Block
+    from reconciler.cli.shapes import ResultMap, WaitingMap
+
+Decorated = TypeVar("Decorated", bound="Callable[..., object]")
+
+_POLL_S: Final = 0.05
+
+
+def _selecting(function: Decorated) -> Decorated:
+    """Add patterns and labels, by which an operation says whom it means."""
+    function = click.argument("names", metavar="PATTERN...", nargs=-1)(function)
+    return labels_option(function)
+
+
+def _waiting(*, default: bool) -> Callable[[Decorated], Decorated]:
+    """Add --wait and --timeout."""
+
+    def decorate(function: Decorated) -> Decorated:
+        function = timeout_option("60s")(function)
+        return click.option(
+            "--wait/--no-wait", default=default, show_default=True, help="Wait until it is so."
+        )(function)
+
+    return decorate
+
+
+@click.command("start")
+@_selecting
+@_waiting(default=True)
+@output_option("text", "json")
+@with_instance()
+def start_command(
+    session: Session, names: tuple[str, ...], labels: dict[str, str], wait: bool, timeout_ns: int, output: str
+) -> int:
+    """Start watchers or slots, whatever `autostart` says and whoever stopped them."""
+    return _operate(session, "start", names, labels, output, wait, timeout_ns)
+
+
+@click.command("stop")
+@_selecting
+@click.option("--reason", metavar="TEXT", help="Why, for those who look at the status later.")
+@_waiting(default=True)
+@output_option("text", "json")
+@with_instance()
+def stop_command(
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    reason: str | None,
+    wait: bool,
+    timeout_ns: int,
+    output: str,
+) -> int:
+    """Stop watchers or slots and keep them stopped, also after edits and restarts, until they are started."""
+    return _operate(session, "stop", names, labels, output, wait, timeout_ns, reason=reason)
+
+
+@click.command("restart")
+@_selecting
+@click.option("--all", "at_once", is_flag=True, help="All slots at once instead of one by one.")
+@_waiting(default=True)
+@output_option("text", "json")
+@with_instance()
+def restart_command(
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    at_once: bool,
+    wait: bool,
+    timeout_ns: int,
+    output: str,
+) -> int:
+    """Replace the processes of watchers or slots, one by one."""
+    return _operate(session, "restart", names, labels, output, wait, timeout_ns, at_once=at_once or None)
+
+
+@click.command("reload")
+@_selecting
+@_waiting(default=True)
+@output_option("text", "json")
+@with_instance()
+def reload_command(
+    session: Session, names: tuple[str, ...], labels: dict[str, str], wait: bool, timeout_ns: int, output: str
+) -> int:
+    """Do what the field `reload` says: a signal, a command, or replacement one by one."""
+    return _operate(session, "reload", names, labels, output, wait, timeout_ns)
+
+
+@click.command("rerun")
+@_selecting
+@click.option("--failed", is_flag=True, help="Only the slots whose last run failed.")
+@click.option("--overlap", type=click.Choice(["skip", "replace"]), help="What happens to slots that still run.")
+@click.option("--require-all", is_flag=True, help="Fire nothing unless all slots can be fired.")
+@_waiting(default=False)
+@output_option("text", "json")
+@with_instance()
+def rerun_command(
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    failed: bool,
+    overlap: str | None,
+    require_all: bool,
+    wait: bool,
+    timeout_ns: int,
+    output: str,
+) -> int:
+    """Fire a job again: a new generation. Slots that still run are skipped, and named."""
+    options = {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
+    return _operate(session, "rerun", names, labels, output, wait, timeout_ns, **options)
+
+
+def _operate(
+    session: Session,
+    method: str,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    output: str,
+    wait: bool,
+    timeout_ns: int,
+    **options: object,
+) -> int:
+    """Do one operation. Whom it means must be said: a forgotten name must not stop everything."""
+    if not names and not labels:
+        msg = f"{method} what? Name watchers or slots, or say '*' for all"
+        raise click.UsageError(msg)
+    if wait:
+        options |= {"wait": True, "timeout_ns": timeout_ns}
+    _show(session.client().operate(method, names, labels, **options), output)
+    return DONE
+
+
+@click.command("signal")
+@click.argument("signal")
+@click.argument("names", metavar="PATTERN...", nargs=-1, required=True)
+@output_option("text", "json")
+@with_instance()
+def signal_command(session: Session, signal: str, names: tuple[str, ...], output: str) -> int:
+    """Send SIGNAL to the processes of watchers or slots: reconcile signal USR1 web.2."""
+    try:
+        word = parse_signal(signal)
+    except ValueError as error:
+        msg = f"{error}, found {signal!r}"
+        raise click.UsageError(msg) from None
+    _show(session.client().signal(word, *names), output)
+    return DONE
+
+
+@click.command("scale")
+@click.argument("wishes", metavar="NAME=N...", nargs=-1, required=True)
+@_waiting(default=True)
+@output_option("text", "json")
+@with_instance()
+def scale_command(session: Session, wishes: tuple[str, ...], wait: bool, timeout_ns: int, output: str) -> int:
+    """Set the number of processes: reconcile scale web=4; web=spec goes back to what the spec says."""
+    scale = dict(_wish(text) for text in wishes)
+    options: dict[str, object] = {"wait": True, "timeout_ns": timeout_ns} if wait else {}
+    _show(session.client().scale(scale, **options), output)
+    return DONE
+
+
+def _wish(text: str) -> tuple[str, int | None]:
+    name, equals, number = text.partition("=")
+    if name and equals and number == "spec":
+        return name, None
+    if name and equals and number.isdecimal() and number.isascii():
+        return name, int(number)
+    msg = f"expected NAME=N or NAME=spec, found {text!r}"
+    raise click.UsageError(msg)
+
+
+def _show(results: list[ResultMap], output: str) -> None:
+    if output == "json":
+        print_json({"results": results})
+    else:
+        terminal.stdout().show(*render.result_lines(results, wall_ns()))
+
+
+# ---- shutdown -------------------------------------------------------------------------------------
+
+
+@click.command("shutdown")
+@click.option("--now", is_flag=True, help="Kill instead of stopping in order.")
+@_waiting(default=True)
+@output_option("text", "json")
+@with_instance()
+def shutdown_command(session: Session, now: bool, wait: bool, timeout_ns: int, output: str) -> int:
+    """Stop everything in order, then end the manager."""
+    client = session.client()
+    name = client.instance.name
+    listener = locate.listener(client.instance)
+    client.shutdown(now=now)
+    if wait:
+        _wait_until_gone(client, listener[0] if listener else 0, timeout_ns)
+    client.close()
+    if output == "json":
+        print_json({"name": name, "stopped": wait})
+    else:
+        terminal.stdout().write(f"{name}: {'stopped' if wait else 'stopping'}\n")
+    return DONE
+
+
+def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int) -> None:
+    """Wait until nobody listens and the keeper's process is gone."""
+    screen = terminal.stdout()
+    begun = time.monotonic()
+    with terminal.Live(screen) as live:
+        while locate.is_running(client.instance) or _is_alive(keeper_pid):
+            elapsed = time.monotonic() - begun
+            if elapsed > seconds(timeout_ns):
+                msg = f"cannot stop {client.instance.name} within {format_duration(timeout_ns)}: it still runs"
+                raise TimedOut(msg, "look at: reconcile status; kill what does not stop with: reconcile shutdown --now")
+            live.show(_left(client, elapsed))
+            time.sleep(_POLL_S)
+        live.clear()
+
+
+def _left(client: Client, elapsed: float) -> list[Block]:
+    """Return what still runs, as long as the manager answers."""
+    try:
+        status = client.status()
+    except (NoManager, TimedOut):
+        return render.waiting_blocks([], int(elapsed * 1e9))
+    left: list[WaitingMap] = [
+        {"name": watcher["name"], "state": watcher["state"], "note": render.watcher_note(watcher, wall_ns())}
+        for watcher in status["watchers"]
+        if any(slot["pid"] for slot in watcher["slots"])
+    ]
+    return render.waiting_blocks(left, int(elapsed * 1e9))
+
+
+def _is_alive(pid: int) -> bool:
+    """Tell whether the process lives; a zombie has ended, whoever is slow to collect it."""
+    if not pid:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+    except OSError:
+        return False

@@ -1,0 +1,177 @@
+"""Options that several commands share, and the session that a command runs in."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import click
+
+from reconciler.cli.errors import Refused
+from reconciler.model.units import SECOND_NS, parse_duration_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.cli.client import Client
+    from reconciler.cli.locate import Instance
+
+Decorated = TypeVar("Decorated", bound="Callable[..., object]")
+
+CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass(slots=True)
+class Session:
+    """What the commands of one call or of one shell share: which instance, and the connection to it."""
+
+    name: str | None = None
+    runtime_dir: str | None = None
+    state_dir: str | None = None
+    spec: str | None = None
+    """Path of the spec that a command names; says which instance when nothing else does."""
+    in_shell: bool = False
+    kept: dict[Instance, Client] = field(default_factory=dict)
+
+    def instance(self) -> Instance:
+        """Return the instance that is meant."""
+        from reconciler.cli import locate
+
+        return locate.find(self.name, self.runtime_dir, self.spec)
+
+    def client(self) -> Client:
+        """Return the connection to the instance that is meant; the shell keeps one for all commands."""
+        from reconciler.cli.client import Client
+
+        instance = self.instance()
+        if instance not in self.kept:
+            self.kept[instance] = Client(instance=instance)
+        return self.kept[instance]
+
+
+def instance_options(*, state: bool = False) -> Callable[[Decorated], Decorated]:
+    """Add --name and --runtime-dir, and --state-dir where a manager may be started."""
+
+    def decorate(function: Decorated) -> Decorated:
+        if state:
+            function = click.option(
+                "--state-dir", metavar="DIR", help="Folder of logs and state [env RECONCILE_STATE_DIR]."
+            )(function)
+        function = click.option(
+            "--runtime-dir", metavar="DIR", help="Folder that holds control.sock [env RECONCILE_RUNTIME_DIR]."
+        )(function)
+        return click.option("--name", metavar="NAME", help="Which instance [env RECONCILE_NAME].")(function)
+
+    return decorate
+
+
+def remember_instance(
+    session: Session, name: str | None, runtime_dir: str | None, state_dir: str | None = None
+) -> None:
+    """Take the instance options that stand before the command."""
+    session.name = name or session.name
+    session.runtime_dir = runtime_dir or session.runtime_dir
+    session.state_dir = state_dir or session.state_dir
+
+
+def with_instance(*, starts: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the instance options and its session as first argument.
+
+    `starts` says that the command may start a manager and so has a use for --state-dir; before any other
+    command that option is refused, since no option is read and ignored.
+    """
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        @click.pass_context
+        @wraps(function)
+        def command(context: click.Context, /, **given: object) -> int:
+            session = context.ensure_object(Session)
+            own = {key: _text(given.pop(key, None)) for key in ("name", "runtime_dir", "state_dir")}
+            if not starts and session.state_dir is not None:
+                msg = f"--state-dir says nothing to {context.info_name}: it starts no manager"
+                raise click.UsageError(msg, context)
+            # What a command says of its instance is for this command only, also in the shell.
+            session = replace(session)
+            remember_instance(session, own["name"], own["runtime_dir"], own["state_dir"])
+            return function(session, **given)
+
+        return instance_options(state=starts)(command)
+
+    return decorate
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def output_option(*formats: str) -> Callable[[Decorated], Decorated]:
+    """Add -o with the formats of a command, the first of them the default."""
+    return click.option(
+        "-o", "--output", "--format", "output", type=click.Choice(formats), default=formats[0], show_default=True,
+        help="Format of the output.",
+    )  # fmt: skip
+
+
+def labels_option(function: Decorated) -> Decorated:
+    """Add -l, which selects watchers by labels."""
+    return click.option(
+        "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_read_labels,
+        help="Only watchers with this label; repeatable.",
+    )(function)  # fmt: skip
+
+
+def timeout_option(default: str) -> Callable[[Decorated], Decorated]:
+    """Add --timeout with a duration such as 30s; the value is in nanoseconds."""
+    return click.option(
+        "--timeout", "timeout_ns", metavar="DURATION", default=default, show_default=True, callback=_read_duration,
+        help="Longest wait.",
+    )  # fmt: skip
+
+
+def _read_labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not (key and equals):
+            msg = f"expected KEY=VALUE, found {value!r}"
+            raise click.BadParameter(msg)
+        labels[key] = text
+    return labels
+
+
+def _read_duration(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    try:
+        # A bare number is taken as seconds, as sleep(1) and timeout(1) do.
+        number: object = float(value) if value.replace(".", "", 1).isdigit() else value
+        nanoseconds = parse_duration_ns(number, bare_seconds=True)
+    except ValueError as error:
+        msg = f"{error}, found {value!r}"
+        raise click.BadParameter(msg) from None
+    if nanoseconds == 0:
+        msg = "expected more than nothing; to wait for nothing there is --no-wait"
+        raise click.BadParameter(msg)
+    return nanoseconds
+
+
+def seconds(nanoseconds: int) -> float:
+    """Return the seconds of a duration, for the calls of the system that want them."""
+    return nanoseconds / SECOND_NS
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Write one JSON document to standard output. Bytes that are no text are escaped."""
+    import json
+
+    # JSON itself escapes only some control characters; a terminal gets none of the others either.
+    text = json.dumps(value, indent=indent, ensure_ascii=sys.stdout.isatty(), default=_jsonable)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    msg = f"cannot write {type(value).__name__} as JSON"
+    raise Refused(msg)

@@ -1,0 +1,452 @@
+"""What people are shown: status, plan, mistakes, events, logs and results as blocks of text.
+
+Pure functions from the manager's answers, the wall time and a few wishes to blocks; `layout` paints them.
+All text that comes from specs and workers goes through `clean` here, so that no page can play tricks.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from reconciler.cli.layout import Block, Cell, Line, Style, Table, Wrapped, clean, clean_output
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from reconciler.cli.shapes import (
+        ChangeMap,
+        EventMap,
+        ExitMap,
+        LogMap,
+        ResultMap,
+        SlotMap,
+        SocketMap,
+        SpecErrorMap,
+        StatusMap,
+        WaitingMap,
+        WatcherMap,
+    )
+
+STATE_STYLES: Final[dict[str, Style]] = {
+    "Running": "good",
+    "Completed": "good",
+    "Bound": "good",
+    "Rolling": "busy",
+    "Starting": "busy",
+    "Stopping": "busy",
+    "Waiting": "busy",
+    "Pending": "busy",
+    "BackOff": "bad",
+    "Failed": "bad",
+    "Held": "quiet",
+    "Stopped": "quiet",
+}
+TROUBLE: Final = frozenset({"BackOff", "Failed"})
+_NOTHING: Final = "-"
+
+
+# ---- status ---------------------------------------------------------------------------------------
+
+
+def status_page(status: StatusMap, now_ns: int, *, usage: bool = False, slots: bool = False) -> list[Block]:
+    """Return the status page: watchers, their slots if wished, sockets, the spec's mistakes, a summary."""
+    page: list[Block] = []
+    if status["watchers"]:
+        page.append(_watcher_table(status["watchers"], now_ns, usage))
+    if slots and any(watcher["slots"] for watcher in status["watchers"]):
+        page += [(), _slot_table(status["watchers"], now_ns, usage)]
+    if status["sockets"]:
+        page += [(), _socket_table(status["sockets"])] if page else [_socket_table(status["sockets"])]
+    if page:
+        page.append(())
+    return page + _spec_lines(status) + [summary(status)]
+
+
+def _watcher_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Table:
+    more = ("CPU", "MEM") if usage else ()
+    columns = ("WATCHER", "WANT", "STATE", "READY", "RESTARTS", "AGE", *more, "NOTE")
+    rows = [_watcher_row(watcher, now_ns, usage) for watcher in watchers]
+    return Table(columns, rows, ("CPU", "MEM", "RESTARTS", "AGE", "WANT"))
+
+
+def _watcher_row(watcher: WatcherMap, now_ns: int, usage: bool) -> Line:
+    job = watcher["kind"] == "job"
+    style = STATE_STYLES.get(watcher["state"], "")
+    note = clean(watcher_note(watcher, now_ns))
+    return (
+        Cell(clean(watcher["name"])),
+        Cell("job" if job else str(watcher["want"])),
+        Cell(clean(watcher["state"]), style),
+        Cell(f"{watcher['ready']}/{watcher['want']}"),
+        Cell(_NOTHING if job else str(watcher["restarts"])),
+        Cell(age(watcher["since_ns"], now_ns)),
+        *(_usage_cells(watcher["slots"]) if usage else ()),
+        Cell(note, style if watcher["state"] in TROUBLE else ""),
+    )
+
+
+def watcher_note(watcher: WatcherMap, now_ns: int) -> str:
+    """Return why the watcher is not as wanted, and when it goes on by itself."""
+    due = [
+        slot["next_ns"]
+        for slot in watcher["slots"]
+        if slot["next_ns"] is not None and slot["state"] in {"BackOff", "Stopping"}
+    ]
+    parts = [watcher["note"]] if watcher["note"] else []
+    if due and watcher["state"] in {"BackOff", "Rolling", "Stopping"}:
+        backing_off = any(slot["state"] == "BackOff" for slot in watcher["slots"])
+        parts.append(("next try " if backing_off else "KILL ") + _in(min(due), now_ns))
+    return ": ".join(parts)
+
+
+def _in(at_ns: int, now_ns: int) -> str:
+    return "now" if at_ns <= now_ns else f"in {_whole_duration(at_ns - now_ns)}"
+
+
+def _usage_cells(slots: Sequence[SlotMap]) -> Line:
+    processor = [slot["cpu_percent"] for slot in slots if slot["cpu_percent"] is not None]
+    memory = [slot["memory_bytes"] for slot in slots if slot["memory_bytes"] is not None]
+    return (
+        Cell(f"{sum(processor):.1f}%" if processor else _NOTHING),
+        Cell(format_size(_rounded(sum(memory))) if memory else _NOTHING),
+    )
+
+
+def _rounded(size: int) -> int:
+    """Drop what is less than a MiB once there are ten of them: nobody reads 212.3."""
+    return size >> 20 << 20 if size >= 10 << 20 else size
+
+
+def _slot_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Table:
+    more = ("CPU", "MEM") if usage else ()
+    columns = ("SLOT", "PID", "STATE", "RESTARTS", "AGE", *more, "LAST EXIT", "NOTE")
+    rows = [
+        (
+            Cell(f"{clean(watcher['name'])}.{slot['slot']}"),
+            Cell(str(slot["pid"] or _NOTHING)),
+            Cell(clean(slot["state"]), STATE_STYLES.get(slot["state"], "")),
+            Cell(str(slot["restarts"])),
+            Cell(age(slot["since_ns"], now_ns)),
+            *(_usage_cells([slot]) if usage else ()),
+            Cell(clean(exit_text(slot["exit"]))),
+            Cell(clean(_slot_note(slot, now_ns))),
+        )
+        for watcher in watchers
+        for slot in watcher["slots"]
+    ]
+    return Table(columns, rows, ("CPU", "MEM", "RESTARTS", "AGE", "PID", "LAST EXIT"))
+
+
+def _slot_note(slot: SlotMap, now_ns: int) -> str:
+    parts = [slot["note"]] if slot["note"] else []
+    if slot["outdated"]:
+        parts.append("outdated")
+    if slot["fired"] is not None:
+        parts.append(f"generation {slot['fired']['generation']}")
+    if slot["next_ns"] is not None:
+        verb = {"BackOff": "next try", "Stopping": "KILL"}.get(slot["state"], "due")
+        parts.append(f"{verb} {_in(slot['next_ns'], now_ns)}")
+    return ", ".join(parts)
+
+
+def exit_text(end: ExitMap | None) -> str:
+    """Return how a process ended, in words."""
+    if end is None:
+        return _NOTHING
+    error = end["error"]
+    if error is not None:
+        path = f" {error['path']}" if error["path"] else ""
+        return f"{error['step']}{path}: {error['message'] or error['errno']}"
+    if end["signal"] is not None:
+        return f"killed by {end['signal']}" + (" (core dumped)" if end["core"] else "")
+    return "unknown" if end["code"] is None else f"exit {end['code']}"
+
+
+def _socket_table(sockets: Sequence[SocketMap]) -> Table:
+    noted = any(socket["note"] for socket in sockets)
+    rows = []
+    for socket in sockets:
+        row: Line = (
+            Cell(clean(socket["name"])),
+            Cell(clean(socket["listen"])),
+            Cell(clean(socket["type"])),
+            Cell(clean(socket["state"]), STATE_STYLES.get(socket["state"], "")),
+            Cell(clean(", ".join(socket["used_by"])) or _NOTHING),
+        )
+        rows.append((*row, Cell(clean(socket["note"]), "bad")) if noted else row)
+    columns = ("SOCKET", "LISTEN", "TYPE", "STATE", "USED BY")
+    return Table((*columns, "NOTE") if noted else columns, rows, ("TYPE", "USED BY"))
+
+
+def _spec_lines(status: StatusMap) -> list[Block]:
+    """Return what is wrong with the spec files, if anything is."""
+    state = status["spec_state"]
+    if state in {"applied", "loading"} and not status["spec_errors"]:
+        return []
+    message = status["spec_message"] or {
+        "invalid": "the files have mistakes; the last good spec keeps running",
+        "missing": "the files are gone; the last good spec keeps running",
+        "held": "an edit is held back",
+    }.get(state, "")
+    lines: list[Block] = [Wrapped((Cell(f"spec {state}: ", "bad"), Cell(clean(message))))]
+    return [*lines, *spec_error_blocks(status["spec_errors"], excerpts=False)]
+
+
+def summary(status: StatusMap) -> Line:
+    """Return the last line of the status: revision, counts, problems."""
+    watchers = status["watchers"]
+    processes = sum(slot["pid"] is not None for watcher in watchers for slot in watcher["slots"])
+    known = status["revision"] == status["observed_revision"]
+    revision = f"revision {status['revision']}" + ("" if known else f" (at {status['observed_revision']})")
+    counts = f"{count(len(watchers), 'watcher')}, {count(processes, 'process', 'processes')}"
+    start = f"{clean(status['name'])} · {revision} · {counts} · "
+    problems = problem_count(status)
+    if problems:
+        return Cell(start), Cell(count(problems, "problem"), "bad")
+    unfinished = sum(not watcher["as_wanted"] for watcher in watchers)
+    if unfinished:
+        return Cell(start), Cell(f"{unfinished} not yet as wanted", "busy")
+    return Cell(start), Cell("all as wanted", "good")
+
+
+def problem_count(status: StatusMap) -> int:
+    """Return how many things are wrong, as opposed to under way."""
+    watchers = sum(watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"])
+    sockets = sum(socket["state"] == "Failed" for socket in status["sockets"])
+    return watchers + sockets + (status["spec_state"] in {"invalid", "missing", "held"})
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: `1 watcher`, `2 watchers`."""
+    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
+
+
+def age(since_ns: int, now_ns: int) -> str:
+    """Return how long ago that was; a dash when it never was."""
+    return _whole_duration(max(now_ns - since_ns, 0)) if since_ns else _NOTHING
+
+
+def _whole_duration(nanoseconds: int) -> str:
+    return format_duration(nanoseconds // SECOND_NS * SECOND_NS) if nanoseconds >= SECOND_NS else "0s"
+
+
+# ---- plan -----------------------------------------------------------------------------------------
+
+_SIGNS: Final[dict[str, tuple[str, Style]]] = {
+    "create": ("+", "good"),
+    "bind": ("+", "good"),
+    "fire": ("+", "good"),
+    "remove": ("-", "bad"),
+    "unbind": ("-", "bad"),
+    "replace": ("~", "busy"),
+    "rebind": ("~", "busy"),
+    "scale": ("~", "busy"),
+    "live": ("~", "busy"),
+    "none": (" ", "quiet"),
+}
+REMOVALS: Final = frozenset({"remove", "unbind"})
+
+
+def plan_page(changes: Sequence[ChangeMap]) -> list[Block]:
+    """Return the plan: per watcher and socket what happens, to which slots, why, and a summary."""
+    page: list[Block] = []
+    for change in changes:
+        page += _change_blocks(change)
+    return [*page, ((Cell(plan_summary(changes), "title")),)]
+
+
+def _change_blocks(change: ChangeMap) -> list[Block]:
+    sign, style = _SIGNS.get(change["how"], ("~", "busy"))
+    kind = "" if change["kind"] == "watcher" else f"{change['kind']} "
+    slots = _slots(change["slots"])
+    head = f"{sign} {kind}{clean(change['name'])}".rstrip()
+    what = change["how"] + (f" {slots}" if slots else "")
+    blocks: list[Block] = [
+        Wrapped((Cell(head, style), Cell(f"  {what}: " if change["message"] else f"  {what}"), Cell(clean(change["message"]))))
+    ]
+    for field in change["fields"]:
+        values = f"{clean(field['old'])} -> {clean(field['new'])}"
+        cells = Cell(f"    {clean(field['field'])}: ", "quiet"), Cell(f"{values}  ({field['effect']})")
+        blocks.append(Wrapped(cells, 8))
+    return blocks
+
+
+def _slots(slots: Sequence[int]) -> str:
+    """Return slots for people, runs of numbers drawn together: `slots 1-3, 5`."""
+    runs: list[list[int]] = []
+    for slot in sorted(slots):
+        if runs and slot == runs[-1][-1] + 1:
+            runs[-1][1:] = [slot]
+        else:
+            runs.append([slot])
+    texts = "-".join
+    return ("slot " if len(slots) == 1 else "slots ") + ", ".join(texts(map(str, run)) for run in runs) if runs else ""
+
+
+def plan_summary(changes: Sequence[ChangeMap]) -> str:
+    """Return one line that counts what happens."""
+    counts: dict[str, int] = {}
+    for change in changes:
+        counts[change["how"]] = counts.get(change["how"], 0) + 1
+    counts.pop("none", None)
+    if not counts:
+        return "nothing to do" if not changes else "nothing that runs is touched"
+    return ", ".join(f"{number} to {how}" for how, number in counts.items())
+
+
+# ---- mistakes -------------------------------------------------------------------------------------
+
+
+def spec_error_blocks(errors: Iterable[SpecErrorMap], *, excerpts: bool = True, folder: str = "") -> list[Block]:
+    """Return mistakes with their places, the source lines with a caret, and what to try."""
+    blocks: list[Block] = []
+    for error in errors:
+        place = _place(error, folder)
+        field = f"{clean(error['field'])}: " if error["field"] else ""
+        blocks.append(Wrapped((Cell(f"{place}: ", "title"), Cell(field, "bad"), Cell(clean(error["message"])))))
+        if excerpts and error["excerpt"]:
+            source, *carets = error["excerpt"].split("\n")
+            blocks.append((Cell("    " + clean(source.replace("\t", " "))),))
+            blocks += [(Cell("    " + clean(caret), "bad"),) for caret in carets if caret]
+        if error["hint"]:
+            blocks.append(Wrapped((Cell("    hint: ", "cyan"), Cell(clean(error["hint"])))))
+    return blocks
+
+
+def _place(error: SpecErrorMap, folder: str) -> str:
+    path = clean(error["path"])
+    if folder and path.startswith(folder + "/"):
+        path = os.path.relpath(path, folder)
+    return f"{path}:{error['line']}:{error['column']}" if error["line"] else path
+
+
+def mistakes(number: int) -> str:
+    """Return `1 mistake`, `2 mistakes`."""
+    return count(number, "mistake")
+
+
+def github_annotation(error: SpecErrorMap, folder: str) -> str:
+    """Return the mistake as a workflow command of GitHub Actions."""
+    path = os.path.relpath(error["path"], folder) if error["path"].startswith(folder + "/") else error["path"]
+    place = f",line={error['line']},col={error['column']}" if error["line"] else ""
+    field = f"{error['field']}: " if error["field"] else ""
+    hint = f" ({error['hint']})" if error["hint"] else ""
+    return f"::error file={_property(path)}{place}::{_data(field + error['message'] + hint)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+# ---- events and logs ------------------------------------------------------------------------------
+
+_PALETTE: Final[tuple[Style, ...]] = ("cyan", "yellow", "green", "magenta", "blue")
+_BAD_WORDS: Final = ("failed", "refused", "invalid", "backoff", "lost", "killed", "error", "missing", "held")
+
+
+def is_important(event: EventMap) -> bool:
+    """Tell whether an event is worth a line among the output: what went wrong, and what an edit did."""
+    kind, _, what = event["type"].partition(".")
+    return kind in {"spec", "apply", "operator", "manager"} or any(word in what for word in _BAD_WORDS)
+
+
+def event_line(event: EventMap) -> Line:
+    """Return one event: when, its type, whom it concerns, the sentence."""
+    style: Style = "bad" if any(word in event["type"] for word in _BAD_WORDS) else "cyan"
+    return (
+        Cell(f"{event['seq']:>5}  {clock(event['time_ns'])}  ", "quiet"),
+        Cell(f"{clean(event['type']):<20}  ", style),
+        Cell(f"{clean(slot_name(event['watcher'], event['slot'])) or _NOTHING:<12}  "),
+        Cell(clean(event["message"])),
+    )
+
+
+def clock(time_ns: int) -> str:
+    """Return a local time for people, with milliseconds."""
+    local = time.localtime(time_ns // SECOND_NS)
+    milliseconds = time_ns % SECOND_NS // MILLISECOND_NS
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', local)}.{milliseconds:03d}"
+
+
+def slot_name(watcher: str, slot: int) -> str:
+    """Return `web.2`, or `web` for the watcher as a whole."""
+    return f"{watcher}.{slot}" if slot else watcher
+
+
+def slot_style(name: str) -> Style:
+    """Return the colour of a slot: always the same for the same name."""
+    return _PALETTE[zlib.crc32(name.encode("utf-8", "backslashreplace")) % len(_PALETTE)]
+
+
+def log_lines(entry: LogMap, width: int) -> list[Line]:
+    """Return the lines of a piece of output for a terminal, after the name of the slot."""
+    name = slot_name(entry["watcher"], entry["slot"])
+    prefix = Cell(f"{clean(name):<{width}} ", slot_style(name)), _bar(entry)
+    return [(*prefix, Cell(clean_output(line))) for line in split_lines(entry["data"])]
+
+
+def _bar(entry: LogMap) -> Cell:
+    return Cell("| ", "bad" if entry["source"] == "stderr" else "quiet")
+
+
+def log_bytes(entry: LogMap, width: int) -> bytes:
+    """Return the lines of a piece of output for a pipe: as the program wrote them, after the name of the slot."""
+    prefix = f"{slot_name(entry['watcher'], entry['slot']):<{width}} | ".encode("utf-8", "backslashreplace")
+    return b"".join(prefix + line + b"\n" for line in split_lines(entry["data"]))
+
+
+def split_lines(data: bytes) -> list[bytes]:
+    """Cut output into lines at newlines only; other separators belong to the text."""
+    lines = data.split(b"\n")
+    return lines[:-1] if lines[-1] == b"" else lines
+
+
+# ---- answers to operations ------------------------------------------------------------------------
+
+
+def result_lines(results: Iterable[ResultMap], now_ns: int) -> list[Block]:
+    """Return what an operation did, one line per watcher."""
+    return [
+        Wrapped((Cell(f"{clean(result['name'])}: ", "title"), Cell(clean(_result_text(result, now_ns)))))
+        for result in results
+    ]
+
+
+def _result_text(result: ResultMap, now_ns: int) -> str:
+    parts = [result["message"]] if result["message"] else []
+    if result["fired"] and not result["message"]:
+        parts.append(f"generation {result['generation']} fires {_slots(result['fired'])}")
+    for running in result["running"]:
+        since = f", since {age(running['since_ns'], now_ns)}" if running["since_ns"] else ""
+        parts.append(f"slot {running['slot']} still runs (pid {running['pid']}{since})")
+    return "; ".join(parts) or "done"
+
+
+def waiting_blocks(waiting: Sequence[WaitingMap], elapsed_ns: int) -> list[Block]:
+    """Return what is still being waited for, as a live page."""
+    rows = [
+        (
+            Cell(clean(one["name"])),
+            Cell(clean(one["state"]), STATE_STYLES.get(one["state"], "")),
+            Cell(clean(one["note"]), "bad" if one["state"] in TROUBLE else ""),
+        )
+        for one in waiting
+    ]
+    head: Line = (
+        Cell(f"waiting for {count(len(waiting), 'watcher')}, {_whole_duration(elapsed_ns)}", "busy"),
+    )
+    return [head, Table(("WATCHER", "STATE", "NOTE"), rows)] if rows else [head]
+
+
+def waiting_text(waiting: WaitingMap) -> str:
+    """Return one line about a watcher that is waited for."""
+    note = f": {clean(waiting['note'])}" if waiting["note"] else ""
+    return f"{clean(waiting['name'])}: {clean(waiting['state'])}{note}"

@@ -1,0 +1,328 @@
+"""How the manager's answers look: plain maps as they come over the wire, completed where they are short.
+
+The wire leaves out what is at its default. Here each map gets all its keys, so that rendering needs no
+guesses and `status -o json` is stable: more keys may come, none goes. A test compares these declarations
+with the values of `model.status` and `model.change`; importing those would cost every command 20 ms.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypedDict, TypeVar, cast
+
+Map = dict[str, object]
+Strings = list[str]
+
+T = TypeVar("T")
+
+
+class LaunchErrorMap(TypedDict):
+    """`model.process.LaunchError`."""
+
+    step: str
+    errno: str
+    path: str
+    message: str
+
+
+class ExitMap(TypedDict):
+    """`model.process.Exit`."""
+
+    code: int | None
+    signal: str | None
+    core: bool
+    error: LaunchErrorMap | None
+
+
+class FiredMap(TypedDict):
+    """`model.status.Fired`."""
+
+    generation: int
+    at_ns: int
+    outcome: str | None
+    duration_ns: int | None
+
+
+class ConditionMap(TypedDict):
+    """`model.status.Condition`."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+    since_ns: int
+
+
+class SlotMap(TypedDict):
+    """`model.status.SlotStatus`, with processor time and memory where they were asked for."""
+
+    slot: int
+    state: str
+    since_ns: int
+    pid: int | None
+    attempt: int
+    restarts: int
+    next_ns: int | None
+    outdated: bool
+    exit: ExitMap | None
+    fired: FiredMap | None
+    note: str
+    cpu_percent: float | None
+    memory_bytes: int | None
+
+
+class WatcherMap(TypedDict):
+    """`model.status.WatcherStatus`."""
+
+    name: str
+    kind: str
+    want: int
+    state: str
+    ready: int
+    restarts: int
+    note: str
+    as_wanted: bool
+    since_ns: int
+    conditions: list[ConditionMap]
+    slots: list[SlotMap]
+
+
+class SocketMap(TypedDict):
+    """`model.status.SocketStatus`."""
+
+    name: str
+    listen: str
+    type: str
+    state: str
+    used_by: Strings
+    note: str
+
+
+class SpecErrorMap(TypedDict):
+    """`model.errors.SpecError`."""
+
+    path: str
+    line: int
+    column: int
+    field: str
+    message: str
+    hint: str
+    excerpt: str
+
+
+class StatusMap(TypedDict):
+    """The answer to `status`."""
+
+    name: str
+    revision: int
+    observed_revision: int
+    keeper_pid: int
+    controller_pid: int
+    source: Strings
+    auto_apply: bool
+    spec_state: str
+    spec_message: str
+    spec_errors: list[SpecErrorMap]
+    settled: bool
+    watchers: list[WatcherMap]
+    sockets: list[SocketMap]
+
+
+class FieldChangeMap(TypedDict):
+    """`model.change.FieldChange`."""
+
+    field: str
+    effect: str
+    old: str
+    new: str
+
+
+class ChangeMap(TypedDict):
+    """`model.change.Change`."""
+
+    kind: str
+    name: str
+    how: str
+    message: str
+    slots: list[int]
+    fields: list[FieldChangeMap]
+
+
+class EventMap(TypedDict):
+    """One entry of `events`."""
+
+    seq: int
+    time_ns: int
+    type: str
+    watcher: str
+    slot: int
+    message: str
+    details: Map
+
+
+class WaitingMap(TypedDict):
+    """What `apply.follow` still waits for."""
+
+    name: str
+    state: str
+    note: str
+
+
+class ProgressMap(TypedDict):
+    """One notification of `apply.follow`."""
+
+    revision: int
+    converged: bool
+    waiting: list[WaitingMap]
+    done: bool
+
+
+class LogMap(TypedDict):
+    """Whole lines of one slot's output."""
+
+    watcher: str
+    slot: int
+    source: str
+    data: bytes
+
+
+class RunningMap(TypedDict):
+    """A slot that a rerun did not fire because it still runs."""
+
+    slot: int
+    pid: int | None
+    since_ns: int
+
+
+class ResultMap(TypedDict):
+    """What an operation did to one watcher; the middle three are a rerun's."""
+
+    name: str
+    generation: int
+    fired: list[int]
+    running: list[RunningMap]
+    message: str
+
+
+LAUNCH_ERROR: Final[Map] = {"step": "", "errno": "", "path": "", "message": ""}
+EXIT: Final[Map] = {"code": None, "signal": None, "core": False, "error": None}
+FIRED: Final[Map] = {"generation": 0, "at_ns": 0, "outcome": None, "duration_ns": None}
+CONDITION: Final[Map] = {"type": "", "status": False, "reason": "", "message": "", "since_ns": 0}
+SLOT: Final[Map] = {
+    "slot": 0, "state": "Waiting", "since_ns": 0, "pid": None, "attempt": 0, "restarts": 0, "next_ns": None,
+    "outdated": False, "exit": None, "fired": None, "note": "",
+}  # fmt: skip
+USAGE: Final[Map] = {"cpu_percent": None, "memory_bytes": None}
+WATCHER: Final[Map] = {
+    "name": "", "kind": "service", "want": 0, "state": "Waiting", "ready": 0, "restarts": 0, "note": "",
+    "as_wanted": False, "since_ns": 0, "conditions": (), "slots": (),
+}  # fmt: skip
+SOCKET: Final[Map] = {"name": "", "listen": "", "type": "stream", "state": "Pending", "used_by": (), "note": ""}
+SPEC_ERROR: Final[Map] = {
+    "path": "", "line": 0, "column": 0, "field": "", "message": "", "hint": "", "excerpt": "",
+}  # fmt: skip
+STATUS: Final[Map] = {
+    "name": "", "revision": 0, "observed_revision": 0, "keeper_pid": 0, "controller_pid": 0, "source": (),
+    "auto_apply": True, "spec_state": "applied", "spec_message": "", "spec_errors": (), "settled": False,
+    "watchers": (), "sockets": (),
+}  # fmt: skip
+FIELD_CHANGE: Final[Map] = {"field": "", "effect": "none", "old": "", "new": ""}
+CHANGE: Final[Map] = {"kind": "watcher", "name": "", "how": "none", "message": "", "slots": (), "fields": ()}
+EVENT: Final[Map] = {
+    "seq": 0, "time_ns": 0, "type": "", "watcher": "", "slot": 0, "message": "", "details": {},
+}  # fmt: skip
+WAITING: Final[Map] = {"name": "", "state": "", "note": ""}
+PROGRESS: Final[Map] = {"revision": 0, "converged": False, "waiting": (), "done": False}
+LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b""}
+RUNNING: Final[Map] = {"slot": 0, "pid": None, "since_ns": 0}
+RESULT: Final[Map] = {"name": "", "generation": 0, "fired": (), "running": (), "message": ""}
+
+
+def status(answer: object) -> StatusMap:
+    """Return the answer to `status` with all its keys."""
+    whole = _complete(STATUS, answer)
+    whole["source"] = list(_list(whole["source"]))
+    whole["spec_errors"] = spec_errors(whole["spec_errors"])
+    whole["watchers"] = [_watcher(one) for one in _list(whole["watchers"])]
+    whole["sockets"] = [_socket(one) for one in _list(whole["sockets"])]
+    return cast("StatusMap", whole)
+
+
+def spec_errors(answer: object) -> list[SpecErrorMap]:
+    """Return mistakes of a spec with all their keys."""
+    return [cast("SpecErrorMap", _complete(SPEC_ERROR, one)) for one in _list(answer)]
+
+
+def changes(answer: object) -> list[ChangeMap]:
+    """Return the changes of a plan with all their keys."""
+    found = []
+    for one in _list(answer):
+        change = _complete(CHANGE, one)
+        change["slots"] = list(_list(change["slots"]))
+        change["fields"] = [_complete(FIELD_CHANGE, field) for field in _list(change["fields"])]
+        found.append(cast("ChangeMap", change))
+    return found
+
+
+def event(answer: object) -> EventMap:
+    """Return one event with all its keys."""
+    return cast("EventMap", _complete(EVENT, answer))
+
+
+def progress(answer: object) -> ProgressMap:
+    """Return one notification of `apply.follow` with all its keys."""
+    whole = _complete(PROGRESS, answer)
+    whole["waiting"] = [_complete(WAITING, one) for one in _list(whole["waiting"])]
+    return cast("ProgressMap", whole)
+
+
+def log(answer: object) -> LogMap:
+    """Return one piece of output with all its keys.
+
+    `logs` calls the stream of the process `stream`; in `logs.follow` that word is taken and it is `source`.
+    """
+    whole = _complete(LOG, answer)
+    if whole.get("stream") in {"stdout", "stderr"}:
+        whole["source"] = whole["stream"]
+    return cast("LogMap", whole)
+
+
+def results(answer: object) -> list[ResultMap]:
+    """Return the results of an operation with all their keys."""
+    found = []
+    for one in _list(answer):
+        result = _complete(RESULT, one)
+        result["running"] = [_complete(RUNNING, slot) for slot in _list(result["running"])]
+        found.append(cast("ResultMap", result))
+    return found
+
+
+def _watcher(answer: object) -> Map:
+    watcher = _complete(WATCHER, answer)
+    watcher["conditions"] = [_complete(CONDITION, one) for one in _list(watcher["conditions"])]
+    watcher["slots"] = [_slot(one) for one in _list(watcher["slots"])]
+    return watcher
+
+
+def _slot(answer: object) -> Map:
+    slot = _complete(SLOT | USAGE, answer)
+    if slot["exit"] is not None:
+        end = slot["exit"] = _complete(EXIT, slot["exit"])
+        if end["error"] is not None:
+            end["error"] = _complete(LAUNCH_ERROR, end["error"])
+    if slot["fired"] is not None:
+        slot["fired"] = _complete(FIRED, slot["fired"])
+    return slot
+
+
+def _socket(answer: object) -> Map:
+    socket = _complete(SOCKET, answer)
+    socket["used_by"] = list(_list(socket["used_by"]))
+    return socket
+
+
+def _complete(defaults: Map, answer: object) -> Map:
+    return defaults | answer if isinstance(answer, dict) else dict(defaults)
+
+
+def _list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []

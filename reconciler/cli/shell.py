@@ -1,0 +1,172 @@
+"""The interactive shell: the same commands with completion and history, over one connection."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import Completer, Completion
+from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+from reconciler.cli import errors, locate, terminal
+from reconciler.cli.client import Client
+from reconciler.cli.layout import Cell
+from reconciler.cli.main import COMMANDS, guarded, invoke, reconcile
+from reconciler.cli.options import Session, with_instance
+from reconciler.model.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.history import History
+
+LEAVE: Final = frozenset({"quit", "exit"})
+NOT_HERE: Final = frozenset({"shell", "run", "up"})
+"""Commands that would take over the terminal or the process."""
+NAMED: Final = frozenset({"status", "logs", "start", "stop", "restart", "reload", "signal", "scale", "rerun"})
+_NAMES_STAY_FRESH_S: Final = 2.0
+_COMPLETION_TIMEOUT_S: Final = 1.0
+
+
+@click.command("shell")
+@with_instance()
+def shell_command(session: Session) -> int:
+    """Take commands interactively; quit or Ctrl-D leaves, and stops nothing."""
+    if session.in_shell:
+        terminal.stdout().write("this is the shell already\n")
+        return errors.DONE
+    return run_shell(session)
+
+
+def run_shell(session: Session) -> int:
+    """Show the status, then take commands until quit or the end of the input."""
+    session.in_shell = True
+    screen = terminal.stdout()
+    guarded(lambda: invoke(["status"], session))
+    screen.show((Cell("commands: ", "quiet"), Cell(", ".join(_commands()), "quiet")))
+    prompt: PromptSession[str] = PromptSession(
+        history=_history(), completer=ShellCompleter(session), complete_while_typing=False
+    )
+    code = errors.DONE
+    while True:
+        try:
+            line = prompt.prompt(f"{_prompt_name(session)}> ")
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            break
+        words = _words(line)
+        if words is None:
+            continue
+        if words and words[0] in LEAVE:
+            break
+        if words:
+            code = run_line(words, session)
+    for client in session.kept.values():
+        client.close()
+    return code if code != errors.INTERRUPTED else errors.DONE
+
+
+def run_line(words: list[str], session: Session) -> int:
+    """Run one command of the shell and return its exit code."""
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
+    if words[0] in NOT_HERE:
+        terminal.stderr().write(f"reconcile: {words[0]} does not work in here\n")
+        return errors.USAGE
+    return guarded(lambda: invoke(words, session))
+
+
+def _words(line: str) -> list[str] | None:
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        terminal.stderr().write(f"reconcile: cannot read the line: {error}\n")
+        return None
+    # People paste whole command lines.
+    return words[1:] if words[:1] == ["reconcile"] else words
+
+
+def _commands() -> list[str]:
+    return [*(name for name in COMMANDS if name not in NOT_HERE), "help", "quit"]
+
+
+def _prompt_name(session: Session) -> str:
+    try:
+        return session.instance().name
+    except errors.CommandError:
+        return "reconcile"
+
+
+def _history() -> History:
+    """Return the history in the user's state folder, or none when that cannot be written."""
+    folder = os.path.join(os.path.expanduser("~"), ".local", "state")
+    folder = os.path.join(os.environ.get("XDG_STATE_HOME") or folder, "reconcile")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        path = os.path.join(folder, "history")
+        # What people typed may hold what only they should read.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(path)
+
+
+class ShellCompleter(Completer):
+    """Completes commands, their options, and the names of the watchers and slots that there are now."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._names: list[str] = []
+        self._asked_at = float("-inf")
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        """Yield what may stand in place of the word before the cursor."""
+        before = document.text_before_cursor
+        words = before.split()
+        word = "" if not before or before[-1].isspace() else words.pop()
+        for candidate in self.candidates(words, word):
+            if candidate.startswith(word):
+                yield Completion(candidate, start_position=-len(word))
+
+    def candidates(self, words: list[str], word: str) -> Iterator[str]:
+        """Yield all words that may follow `words`, whatever was typed of the next one."""
+        if not words:
+            yield from _commands()
+        elif words[0] == "help":
+            yield from COMMANDS
+        elif words[0] in COMMANDS and word.startswith("-"):
+            command = reconcile.get_command(click.Context(reconcile), words[0])
+            for parameter in command.params if command is not None else ():
+                if isinstance(parameter, click.Option):
+                    yield from (*parameter.opts, *parameter.secondary_opts)
+        elif words[0] in NAMED:
+            yield from (f"{name}=" for name in self.names() if "." not in name) if words[0] == "scale" else self.names()
+
+    def names(self) -> list[str]:
+        """Return the watchers and slots that there are; asks at most every two seconds, and briefly."""
+        if time.monotonic() - self._asked_at > _NAMES_STAY_FRESH_S:
+            self._asked_at = time.monotonic()
+            self._names = list(_live_names(self._session))
+        return self._names
+
+
+def _live_names(session: Session) -> Iterator[str]:
+    try:
+        instance = session.instance()
+        if not locate.is_running(instance):
+            return
+        with Client(instance=instance, timeout=_COMPLETION_TIMEOUT_S) as client:
+            watchers = client.status()["watchers"]
+    except (errors.CommandError, RequestError):
+        return
+    for watcher in watchers:
+        yield watcher["name"]
+        if len(watcher["slots"]) > 1:
+            yield from (f"{watcher['name']}.{slot['slot']}" for slot in watcher["slots"])
