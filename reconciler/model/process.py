@@ -164,15 +164,24 @@ class Memory:
     """Why it is being stopped: replaced, surplus, stopped, removed, timeout, expired, vetoed, shutdown."""
     asked: bool = False
     """The stop signal was sent, or the stop command started."""
-    killed: bool = False
-    """KILL was sent."""
+    killed_at_ns: int | None = None
+    """When KILL was sent last."""
+
+    @property
+    def killed(self) -> bool:
+        """Tell whether KILL was sent."""
+        return self.killed_at_ns is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """Asked of the keeper, not answered yet. Exists in the controller's picture only."""
+    """Asked of the keeper, not answered yet. Exists in the controller's picture only.
+
+    `after` is the incarnation that it replaces: news of that one, still on its way, are old news.
+    """
 
     at_ns: int
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ template, with `$$` for a dollar sign, until `core.template` expands it for one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
-from typing import Annotated, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Annotated, Final, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
 
 from reconciler.model.address import LISTEN, Address
 from reconciler.model.units import (
@@ -441,9 +441,14 @@ class Field:
     required: bool
 
 
-@cache
 def declared_fields(cls: type) -> tuple[Field, ...]:
     """Return the declared fields of one of the classes above, in the order of declaration."""
+    return _declared(cast("Hashable", cls))
+
+
+@cache
+def _declared(kind: Hashable) -> tuple[Field, ...]:
+    cls = cast("type", kind)
     hints = get_type_hints(cls, include_extras=True)
     found = []
     for declared in fields(cls):

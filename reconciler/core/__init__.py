@@ -1,0 +1,19 @@
+"""Verbs: pure functions from what is wanted and what is known to what shall be done; no clock, no I/O.
+
+| file | subject |
+|---|---|
+| `reconciler` | folds events, plans the watchers that they touch, keeps the times at which to look again |
+| `plan` | the draft that one watcher's plan is collected in |
+| `watchers` | which slots shall run; start and stop of a whole watcher; services |
+| `jobs` | one-shot jobs: generations, firing, outcomes |
+| `rollout` | which running slots are replaced next |
+| `stopping` | how one process is asked to end, and what it leaves behind |
+| `hooks` | user code before and after a step |
+| `backoff` | how long to wait after a death |
+| `sockets` | what is bound, and who must wait for it |
+| `template` | from a watcher's spec to the launch of one slot, and its hash |
+| `intents` | an operator's word, recorded |
+| `changes` | what applying a spec would do, and why |
+| `summarize` | what status shows |
+| `tell` | what events are told to people |
+"""

@@ -1,0 +1,81 @@
+"""How long to wait after a death, and when to give a slot up.
+
+Jitter comes from a hash of who died, not from chance: the core answers the same question the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.process import Exited
+from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from reconciler.model.process import Memory, ProcessRecord
+    from reconciler.model.spec import BackoffSpec, MaxRestartsSpec
+
+SHORTAGE_RETRY_NS: Final = SECOND_NS
+"""No pids, memory or descriptors just now: try again soon, for ever, without counting."""
+
+
+def wait_ns(spec: BackoffSpec, failures: int, seed: str) -> int:
+    """Return how long to wait before the next start after `failures` quick deaths in a row.
+
+    The first `burst` restart at once; then initial, initial x factor, ... up to `max`, plus jitter.
+    """
+    beyond = failures - spec.burst
+    if beyond <= 0:
+        return 0
+    wait = _grown(spec, beyond - 1)
+    return wait + wait * spec.jitter * share(seed) // 100_000
+
+
+def veto_wait_ns(spec: BackoffSpec, attempt: int) -> int:
+    """Return how long to wait after a hook's veto number `attempt` (from 0); no burst, hooks are tries."""
+    return _grown(spec, attempt)
+
+
+def _grown(spec: BackoffSpec, times: int) -> int:
+    # An exponent of 64 is beyond any cap; a larger one would overflow a float.
+    return int(min(spec.max, spec.initial * spec.factor ** min(times, 64)))
+
+
+def share(seed: str) -> int:
+    """Return a number from 0 to 999 that looks random and is always the same for a seed."""
+    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % 1000
+
+
+def failures_after(spec: BackoffSpec, memory: Memory, phase: Exited) -> int:
+    """Return the quick deaths in a row, counting this one; a longer life starts again from none."""
+    if phase.exit.error is not None:
+        return memory.attempt if phase.exit.error.is_shortage else memory.attempt + 1
+    lived = phase.at_ns - (phase.started_at_ns or phase.at_ns)
+    return memory.attempt + 1 if lived < spec.reset_after else 0
+
+
+def due_ns(spec: BackoffSpec, record: ProcessRecord) -> int:
+    """Return when a slot whose process died by itself may start again."""
+    assert isinstance(record.phase, Exited)
+    memory, phase = record.memory, record.phase
+    if memory.retry:
+        return phase.at_ns
+    if phase.exit.error is not None and phase.exit.error.is_shortage:
+        return phase.at_ns + SHORTAGE_RETRY_NS
+    failures = failures_after(spec, memory, phase)
+    return phase.at_ns + wait_ns(spec, failures, f"{record.id}/{record.incarnation}")
+
+
+def recent_deaths(spec: MaxRestartsSpec | None, memory: Memory, at_ns: int) -> tuple[int, ...]:
+    """Return the deaths of a slot that still count, with the one at `at_ns`; bounded by the count."""
+    if spec is None:
+        return ()
+    recent = [death for death in memory.deaths_ns if at_ns - death <= spec.window]
+    return (*recent, at_ns)[-(spec.count + 1) :]
+
+
+def gave_up(spec: MaxRestartsSpec | None, record: ProcessRecord) -> bool:
+    """Tell whether a dead slot has used up its restarts."""
+    if spec is None or record.memory.retry or not isinstance(record.phase, Exited):
+        return False
+    return len(recent_deaths(spec, record.memory, record.phase.at_ns)) > spec.count

@@ -1,0 +1,208 @@
+"""What applying a spec would do, and why: `reconcile plan`, made from the declared effects alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core import watchers
+from reconciler.core.template import run_hash, sockets_of
+from reconciler.model.change import Change, FieldChange
+from reconciler.model.plain import to_plain
+from reconciler.model.process import MAIN, pid_of
+from reconciler.model.spec import declared_fields
+from reconciler.model.units import DURATION, MODE, SECONDS, SIZE, format_duration, format_mode, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from reconciler.model.change import How
+    from reconciler.model.observed import WatcherObserved
+    from reconciler.model.spec import Effect, Field, Spec, WatcherSpec
+
+SECRET_NAME: Final = re.compile(
+    r"PASS|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|_KEY$|_URL$|_DSN$|_URI$|AUTH", re.IGNORECASE
+)
+"""Environment variables by this name are never shown with their values (URLs carry passwords)."""
+HIDDEN: Final = "(hidden)"
+MAX_SHOWN: Final = 80
+
+
+def changes(
+    old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]
+) -> tuple[Change, ...]:
+    """Return what applying `new` over `old` does, watcher by watcher and socket by socket."""
+    found = list(_socket_changes(old, new))
+    for name, spec in new.watchers.items():
+        if name not in old.watchers:
+            found.append(_created(name, spec))
+        else:
+            found.extend(_edited(name, old, new, observed(name)))
+    for name in old.watchers:
+        if name not in new.watchers:
+            slots = live_slots(observed(name))
+            found.append(Change("watcher", name, "remove", _stops(slots), slots))
+    for kind in ("daemon", "apply"):
+        fields = tuple(_differences(getattr(old, kind), getattr(new, kind), ""))
+        if fields:
+            when = "takes effect at the manager's next start" if kind == "daemon" else "in place"
+            found.append(Change(kind, kind, "none", f"{_names(fields)} changed: {when}", (), fields))
+    return tuple(found)
+
+
+def live_slots(observed: WatcherObserved) -> tuple[int, ...]:
+    """Return the slots that have a live process."""
+    return tuple(
+        sorted(id.slot for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase))
+    )
+
+
+def _created(name: str, spec: WatcherSpec) -> Change:
+    want = spec.numprocesses
+    slots = tuple(range(1, want + 1))
+    if not spec.autostart:
+        return Change("watcher", name, "create", "new, waits for `reconcile start`")
+    if spec.is_job:
+        return Change("watcher", name, "fire", f"new job: fires {_processes(want)}", slots)
+    return Change("watcher", name, "create", f"new: starts {_processes(want)}", slots)
+
+
+def _stops(slots: tuple[int, ...]) -> str:
+    return f"removed: stops {_processes(len(slots))}" if slots else "removed: nothing runs"
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
+def _edited(name: str, old: Spec, new: Spec, observed: WatcherObserved) -> Iterator[Change]:
+    before, after = old.watchers[name], new.watchers[name]
+    fields = tuple(_differences(before, after, ""))
+    hashes = run_hash(before, old.sockets), run_hash(after, new.sockets)
+    if not fields and hashes[0] == hashes[1]:
+        return
+    slots = live_slots(observed)
+    how, message = _effect(before, after, fields, observed, replaced=hashes[0] != hashes[1])
+    if hashes[0] != hashes[1] and not fields:
+        rebound = [s for s in sockets_of(after) if old.sockets.get(s) != new.sockets[s]]
+        message = f"{message} (socket {', '.join(rebound)} changed)"
+    yield Change("watcher", name, how, message, slots if how == "replace" else (), fields)
+
+
+def _effect(
+    before: WatcherSpec,
+    after: WatcherSpec,
+    fields: tuple[FieldChange, ...],
+    observed: WatcherObserved,
+    *,
+    replaced: bool,
+) -> tuple[How, str]:
+    """Return how an edit is carried out, and that in words with its reason."""
+    reason = _names(tuple(f for f in fields if f.effect == "restart")) if replaced else _names(fields)
+    running = len(live_slots(observed))
+    if replaced and after.is_job:
+        if "spec_change" in after.rerun_on:
+            return "fire", f"job will fire again: {reason} changed"
+        return "none", f"{reason} changed: not fired, rerun_on has no spec_change"
+    if replaced:
+        how = "one by one" if running > 1 else "now"
+        return "replace", f"replaced {how}: {reason} changed"
+    want = watchers.wanted(before, observed.intent), watchers.wanted(after, observed.intent)
+    if want[0] != want[1] and {f.field for f in fields} <= {"numprocesses", "autostart"}:
+        return "scale", f"{want[0]} -> {want[1]} processes"
+    if all(f.effect == "none" for f in fields):
+        return "none", f"{reason} changed: nothing runs differently"
+    return "live", f"{reason} changed: in place"
+
+
+def _names(fields: tuple[FieldChange, ...]) -> str:
+    return ", ".join(f.field for f in fields) or "sockets"
+
+
+def _socket_changes(old: Spec, new: Spec) -> Iterator[Change]:
+    for name, spec in new.sockets.items():
+        if name not in old.sockets:
+            yield Change("socket", name, "bind", f"new: binds {spec.listen}")
+            continue
+        fields = tuple(_differences(old.sockets[name], spec, ""))
+        if any(f.effect == "rebind" for f in fields):
+            yield Change("socket", name, "rebind", f"bound anew: {_names(fields)} changed", (), fields)
+        elif fields:
+            yield Change("socket", name, "live", f"{_names(fields)} changed: in place", (), fields)
+    for name in old.sockets:
+        if name not in new.sockets:
+            yield Change("socket", name, "unbind", "removed: closed")
+
+
+def _differences(old: object, new: object, prefix: str) -> Iterator[FieldChange]:
+    """Yield the fields that differ, down to the innermost blocks of the same kind."""
+    for declared in declared_fields(type(new)):
+        before, after = getattr(old, declared.attribute), getattr(new, declared.attribute)
+        path = f"{prefix}{declared.name}"
+        if before == after:
+            continue
+        if is_dataclass(after) and type(before) is type(after) and not _is_whole(declared):
+            yield from _differences(before, after, f"{path}.")
+        elif declared.name == "env":
+            yield from _env_differences(path, declared.about.effect, before, after)
+        else:
+            yield FieldChange(path, declared.about.effect, _shown(declared, before), _shown(declared, after))
+
+
+def _is_whole(declared: Field) -> bool:
+    """Addresses are one value for people, though they have parts."""
+    return declared.name == "listen"
+
+
+def _env_differences(
+    path: str, effect: Effect, old: Mapping[str, str], new: Mapping[str, str]
+) -> Iterator[FieldChange]:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            shown = [
+                "(unset)" if side.get(key) is None else HIDDEN if SECRET_NAME.search(key) else side[key][:MAX_SHOWN]
+                for side in (old, new)
+            ]
+            yield FieldChange(f"{path}.{key}", effect, shown[0], shown[1])
+
+
+def _shown(declared: Field, value: object) -> str:
+    """Return a value as users write it."""
+    if value is None:
+        return "null"
+    if isinstance(value, int) and not isinstance(value, bool):
+        if DURATION in declared.markers or SECONDS in declared.markers:
+            return format_duration(value)
+        if SIZE in declared.markers:
+            return format_size(value)
+        if MODE in declared.markers:
+            return format_mode(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if declared.name in {"cmd"} and isinstance(value, tuple):
+        return " ".join(map(str, value))[:MAX_SHOWN]
+    if declared.name == "listen":
+        return str(value)
+    plain = to_plain(value, tagged=False)
+    return str(plain)[:MAX_SHOWN]
+
+
+# ---- the guard against mass removal ---------------------------------------------------------------
+
+
+def removal_refused(
+    old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]
+) -> str | None:
+    """Return why an edit removes too much to be applied unasked, or None.
+
+    Counts watchers that run; acts from two removals on (decision: one is an ordinary edit).
+    """
+    running = [name for name in old.watchers if live_slots(observed(name))]
+    removed = [name for name in running if name not in new.watchers]
+    if len(removed) < 2 or len(removed) * 100 <= len(running) * new.apply.max_removal:
+        return None
+    return (
+        f"the edit removes {len(removed)} of {len(running)} running watchers ({', '.join(removed[:5])}"
+        f"{', ...' if len(removed) > 5 else ''}), more than apply.max_removal {new.apply.max_removal}% allows"
+    )

@@ -1,0 +1,246 @@
+"""User code before and after a step: a process like any other, whose exit decides.
+
+A hook's record is its state: absent means not run, alive means wait, dead is the verdict. `about` in its
+memory says which step it was run for, so a verdict is never taken for another step's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, assert_never
+
+from reconciler.core.backoff import veto_wait_ns
+from reconciler.core.template import helper_argv, helper_launch
+from reconciler.model.action import Forget, Remember, Signal, Spawn
+from reconciler.model.process import MAIN, Exited, Memory, Requested, Running, Starting, pid_of
+from reconciler.model.units import SECOND_NS, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.core.plan import Draft
+    from reconciler.model.process import ProcessRecord
+    from reconciler.model.spec import HookSpec
+
+VETO_EXIT_CODE: Final = 100
+"""Exit code with which the runner of Python hooks says that the hook returned False."""
+LEFTOVER_TIMEOUT_NS: Final = 30 * SECOND_NS
+"""How long user code that nobody waits for any more may go on."""
+
+STOP_COMMAND: Final = "stop"
+RELOAD_COMMAND: Final = "reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a hook says. `since_ns` is when it said so, `attempt` how often it has said no before."""
+
+    state: Literal["pending", "passed", "vetoed"]
+    message: str = ""
+    since_ns: int = 0
+    attempt: int = 0
+
+
+PASSED: Final = Verdict("passed")
+PENDING: Final = Verdict("pending")
+
+
+def hook_of(draft: Draft, role: str) -> HookSpec | None:
+    """Return the hook configured for a transition; stop and reload commands are none."""
+    found: HookSpec | None = getattr(draft.spec.hooks, role, None)
+    return found
+
+
+def judge(hook: HookSpec, record: ProcessRecord) -> Verdict:
+    """Return the verdict of a hook's record.
+
+    Exit 0 passes. A Python hook that returned False vetoes whatever `on_error` says; everything else is
+    an error, and `on_error` decides.
+    """
+    phase, memory = record.phase, record.memory
+    if not isinstance(phase, Exited):
+        return PENDING
+    if phase.exit.code == 0 and not memory.killed:
+        return PASSED
+    returned_false = hook.python is not None and phase.exit.code == VETO_EXIT_CODE
+    if hook.on_error == "ignore" and not returned_false:
+        return PASSED
+    message = failure(hook, record)
+    return Verdict("vetoed", message, phase.at_ns, memory.attempt)
+
+
+def failure(hook: HookSpec, record: ProcessRecord) -> str:
+    """Return in words how a hook failed, with the end of what it wrote."""
+    assert isinstance(record.phase, Exited)
+    subject = hook.python or " ".join(hook.cmd or ())
+    what = f"{record.id.role} hook ({subject})"
+    if record.memory.killed:
+        return f"{what} timed out after {format_duration(hook.timeout)}"
+    if hook.python is not None and record.phase.exit.code == VETO_EXIT_CODE:
+        return f"{what} returned False"
+    said = record.phase.output.decode(errors="replace").strip()
+    return f"{what} failed: {said or record.phase.exit}"
+
+
+def drive(
+    draft: Draft,
+    role: str,
+    slot: int,
+    about: int,
+    details: Mapping[str, object] | None = None,
+    *,
+    attempt: int = 0,
+) -> Verdict:
+    """Run a hook for the step `about` unless it ran already, and return what it says.
+
+    Without such a hook the verdict is passed. `details` are further keyword arguments of the hook.
+    """
+    hook = hook_of(draft, role)
+    if hook is None:
+        return PASSED
+    id = draft.id(slot, role)
+    draft.used.add(id)
+    record = draft.observed.records.get(id)
+    if record is None:
+        draft.act(_spawn(draft, hook, role, slot, Memory(about=about, attempt=attempt), details))
+        return PENDING
+    if not isinstance(record.phase, Exited):
+        kill_when_due(draft, record, hook.timeout)
+        return PENDING
+    if record.memory.about != about:
+        if clear(draft, record, hook.timeout):
+            draft.act(_spawn(draft, hook, role, slot, Memory(about=about, attempt=attempt), details))
+        return PENDING
+    return judge(hook, record)
+
+
+def drive_with_retry(
+    draft: Draft, role: str, slot: int, about: int, details: Mapping[str, object] | None = None
+) -> Verdict:
+    """Like `drive`, but a veto is asked again after a backoff."""
+    verdict = drive(draft, role, slot, about, details)
+    if verdict.state != "vetoed" or not draft.is_due(retry_due_ns(draft, verdict)):
+        return verdict
+    hook, record = hook_of(draft, role), draft.observed.records[draft.id(slot, role)]
+    assert hook is not None
+    if clear(draft, record, hook.timeout):
+        memory = Memory(about=about, attempt=verdict.attempt + 1)
+        draft.act(_spawn(draft, hook, role, slot, memory, details))
+    return PENDING
+
+
+def retry_due_ns(draft: Draft, verdict: Verdict) -> int:
+    """Return when a vetoed step may be tried again."""
+    return verdict.since_ns + veto_wait_ns(draft.spec.backoff, verdict.attempt)
+
+
+def run_command(draft: Draft, role: str, slot: int, about: int, command: tuple[str, ...]) -> None:
+    """Start the stop or reload command of a slot, unless it is under way."""
+    id = draft.id(slot, role)
+    draft.used.add(id)
+    record = draft.observed.records.get(id)
+    if record is not None and (
+        not isinstance(record.phase, Exited) or not clear(draft, record, LEFTOVER_TIMEOUT_NS)
+    ):
+        return
+    argv = helper_argv(draft.spec, command, slot)
+    main = draft.main(slot)
+    pid = pid_of(main.phase) if main else None
+    env = {"RECONCILE_PID": str(pid or "")}
+    helper = helper_launch(draft.name, draft.spec, slot, argv, env, draft.world.facts)
+    draft.act(Spawn(id, helper, memory=Memory(about=about)))
+
+
+def clear(draft: Draft, record: ProcessRecord, timeout_ns: int) -> bool:
+    """Forget a dead hook; one that left processes behind may keep them until its timeout.
+
+    Returns True when the record is out of the way.
+    """
+    assert isinstance(record.phase, Exited)
+    if record.phase.survivors:
+        kill_when_due(draft, record, timeout_ns)
+        return False
+    draft.act(Forget(record.id, record.incarnation))
+    return True
+
+
+def kill_when_due(draft: Draft, record: ProcessRecord, timeout_ns: int) -> None:
+    """Kill a hook and what it started once its time is over."""
+    phase = record.phase
+    match phase:
+        case Requested(at_ns) | Starting(_, at_ns):
+            since = at_ns
+        case Running(_, started_at_ns):
+            since = started_at_ns
+        case Exited():
+            since = phase.started_at_ns or phase.at_ns
+        case _:
+            assert_never(phase)
+    if record.memory.killed or isinstance(phase, Requested) or not draft.is_due(since + timeout_ns):
+        return
+    memory = replace(record.memory, killed_at_ns=draft.now_ns)
+    draft.act(Remember(record.id, record.incarnation, memory))
+    draft.act(Signal(record.id, record.incarnation, "KILL", "tree"))
+
+
+def sweep(draft: Draft) -> None:
+    """Clear away the records of hooks and commands that this pass had no use for."""
+    for id, record in draft.observed.records.items():
+        if id.role == MAIN or id in draft.used:
+            continue
+        if isinstance(record.phase, Exited):
+            clear(draft, record, LEFTOVER_TIMEOUT_NS)
+        else:
+            hook = hook_of(draft, id.role)
+            timeout_ns = LEFTOVER_TIMEOUT_NS if hook is None else hook.timeout
+            kill_when_due(draft, record, 0 if draft.world.shutting_down else timeout_ns)
+
+
+def _spawn(
+    draft: Draft,
+    hook: HookSpec,
+    role: str,
+    slot: int,
+    memory: Memory,
+    details: Mapping[str, object] | None,
+) -> Spawn:
+    facts, spec = draft.world.facts, draft.spec
+    arguments = {
+        "hook_name": role,
+        "watcher": _snapshot(draft),
+        "slot": slot or None,
+        **(details or {}),
+    }
+    env = {
+        "RECONCILE_HOOK": role,
+        "RECONCILE_HOOK_ARGUMENTS": json.dumps(arguments, separators=(",", ":")),
+        "RECONCILE_CONTROL_SOCKET": facts.control_socket,
+    }
+    if hook.python is not None:
+        python = f"{spec.virtualenv}/bin/python" if spec.virtualenv else facts.python
+        argv: tuple[str, ...] = (python, facts.hook_runner, hook.python)
+    else:
+        argv = helper_argv(spec, hook.cmd or (), slot)
+        env |= {f"RECONCILE_HOOK_{key.upper()}": str(value) for key, value in (details or {}).items()}
+    helper = helper_launch(draft.name, spec, slot, argv, env, facts)
+    return Spawn(draft.id(slot, role), helper, memory=memory)
+
+
+def _snapshot(draft: Draft) -> dict[str, object]:
+    """Return what a hook is told of its watcher; its environment it has already."""
+    spec = draft.spec
+    return {
+        "name": draft.name,
+        "cmd": list(spec.cmd),
+        "numprocesses": spec.numprocesses,
+        "working_dir": spec.working_dir,
+        "priority": spec.priority,
+        "restart": spec.restart,
+        "labels": dict(spec.labels),
+        "stop_signal": spec.stop.signal,
+        "pids": {
+            str(slot): pid for slot, main in draft.mains().items() if (pid := pid_of(main.phase))
+        },
+        "options": dict(spec.x),
+    }

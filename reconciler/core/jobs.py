@@ -1,0 +1,298 @@
+"""One-shot jobs: each slot is fired once in a generation, and never again by itself.
+
+One rule: the slots to fire are those without a run in the current generation. The run is on the disk
+before the process is, so a crash can lose a run but never repeat it. A run that is written down and has
+no process was never started when the same keeper is still there, for it forgets nothing; under another
+keeper it is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from reconciler.core import stopping, watchers
+from reconciler.core.backoff import due_ns, failures_after
+from reconciler.core.hooks import drive
+from reconciler.model.action import Forget, RecordGeneration, RecordRun
+from reconciler.model.job import Generation, Run
+from reconciler.model.process import Exited, Memory, ProcessRecord, Running
+
+if TYPE_CHECKING:
+    from reconciler.core.plan import Draft
+    from reconciler.model.job import Job, Outcome, Trigger
+    from reconciler.model.observed import Facts, WatcherObserved
+    from reconciler.model.process import Exit
+    from reconciler.model.spec import WatcherSpec
+
+Overlap: TypeAlias = Literal["skip", "replace"]
+
+
+def plan_job(draft: Draft, want: int, base_hash: str) -> None:
+    """Take the next step with a one-shot job."""
+    job = draft.observed.job
+    trigger = due_trigger(draft.spec, job, base_hash, draft.world.facts) if want else None
+    if trigger is not None:
+        draft.act(RecordGeneration(draft.name, next_generation(job, base_hash, trigger, draft.world.facts)))
+        return
+    for slot, record in draft.mains().items():
+        _see_to(draft, slot, record, want)
+    _close_orphaned_runs(draft, want)
+    if want:
+        for slot in to_fire(draft.spec, job, want):
+            _fire(draft, slot)
+    _complete(draft, want)
+
+
+# ---- generations ----------------------------------------------------------------------------------
+
+
+def due_trigger(spec: WatcherSpec, job: Job, base_hash: str, facts: Facts) -> Trigger | None:
+    """Return what calls for a new generation now, or None."""
+    if not job.known:
+        return None
+    last = job.generation
+    if last is None:
+        return "first"
+    if last.run_hash != base_hash and "spec_change" in spec.rerun_on:
+        return "spec_change"
+    if last.boot_id != facts.boot_id and "boot" in spec.rerun_on:
+        return "boot"
+    if last.keeper_id != facts.keeper_id and "daemon_start" in spec.rerun_on:
+        return "daemon_start"
+    return None
+
+
+def next_generation(
+    job: Job,
+    base_hash: str,
+    trigger: Trigger,
+    facts: Facts,
+    slots: tuple[int, ...] | None = None,
+    *,
+    replaces: bool = False,
+) -> Generation:
+    """Return the generation after the newest one."""
+    number = 1 if job.generation is None else job.generation.number + 1
+    return Generation(number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces)
+
+
+def to_fire(spec: WatcherSpec, job: Job, want: int) -> list[int]:
+    """Return the slots that have no run in the current generation and belong to it."""
+    generation = job.generation
+    if generation is None or not job.known:
+        return []
+    due = []
+    for slot in range(1, want + 1):
+        run = job.runs.get(slot)
+        chosen = generation.slots is None or slot in generation.slots
+        if run is None or (run.generation < generation.number and chosen):
+            due.append(slot)
+    return due
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """What a rerun fires, and which slots it leaves alone because they still run."""
+
+    generation: Generation
+    fired: tuple[int, ...]
+    running: tuple[int, ...]
+
+
+def rerun(
+    spec: WatcherSpec,
+    observed: WatcherObserved,
+    slots: tuple[int, ...] | None,
+    base_hash: str,
+    facts: Facts,
+    *,
+    failed: bool = False,
+    overlap: Overlap | None = None,
+) -> Rerun:
+    """Return the generation that an operator's rerun makes.
+
+    `slots` None means all of the spec; `failed` keeps those whose last run did not succeed. With overlap
+    `skip` a slot that runs is left alone for good; with `replace` it is stopped and fired.
+    """
+    chosen = list(range(1, spec.numprocesses + 1) if slots is None else slots)
+    runs = observed.job.runs
+    if failed:
+        chosen = [s for s in chosen if s in runs and runs[s].outcome not in {None, "succeeded"}]
+    alive = {
+        id.slot
+        for id, record in observed.records.items()
+        if id.role == "main" and not isinstance(record.phase, Exited)
+    } | {slot for slot, run in runs.items() if run.outcome is None and run.keeper_id == facts.keeper_id}
+    running = tuple(slot for slot in chosen if slot in alive)
+    replaces = (overlap or spec.overlap) == "replace"
+    fired = tuple(slot for slot in chosen if replaces or slot not in alive)
+    generation = next_generation(
+        observed.job, base_hash, "operator", facts, fired, replaces=replaces
+    )
+    return Rerun(generation, fired, () if replaces else running)
+
+
+# ---- a slot's process -----------------------------------------------------------------------------
+
+
+def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
+    """Take the next step with a slot that has a process, dead or alive."""
+    if isinstance(record.phase, Exited):
+        if stopping.bury(draft, record):
+            _settle(draft, slot, record)
+        return
+    reason = _why_stop(draft, slot, record, want)
+    if record.memory.stopping_since_ns is not None:
+        stopping.stop(draft, record, record.memory.stop_reason)
+    elif reason is not None:
+        stopping.stop(draft, record, reason)
+    elif isinstance(record.phase, Running) and watchers.greet(draft, record):
+        watchers.fulfil(draft, record)
+
+
+def _why_stop(draft: Draft, slot: int, record: ProcessRecord, want: int) -> str | None:
+    if not want:
+        return watchers.why_not_wanted(draft)
+    if slot > want:
+        return "surplus"
+    generation = draft.observed.job.generation
+    older = generation is not None and record.memory.generation < generation.number
+    if older and generation is not None and generation.replace and slot in (generation.slots or ()):
+        return "replaced"
+    timeout = draft.spec.timeout
+    if timeout is not None and isinstance(record.phase, Running):
+        if draft.is_due(record.phase.started_at_ns + timeout):
+            return "timeout"
+    return None
+
+
+def _settle(draft: Draft, slot: int, record: ProcessRecord) -> None:
+    """Write down how a run ended, unless the program never ran and may be tried again."""
+    assert isinstance(record.phase, Exited)
+    run = draft.observed.job.runs.get(slot)
+    if run is None or run.generation != record.memory.generation or run.outcome is not None:
+        return
+    error = record.phase.exit.error
+    stopped = record.memory.stopping_since_ns is not None
+    if error is not None and not stopped:
+        failures = failures_after(draft.spec.backoff, record.memory, record.phase)
+        if error.is_shortage or failures <= draft.spec.max_retry:
+            if draft.is_due(due_ns(draft.spec.backoff, record)) and watchers.may_spawn(draft, slot):
+                memory = replace(Memory(attempt=failures), generation=run.generation, start=record.memory.start)
+                watchers.spawn(draft, slot, record.template_hash, memory, record)
+            return
+    phase = record.phase
+    lived = None if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
+    outcome = outcome_of(draft.spec, record.memory, phase.exit)
+    ended = replace(run, outcome=outcome, exit=phase.exit, duration_ns=lived)
+    draft.act(RecordRun(draft.name, ended))
+
+
+def outcome_of(spec: WatcherSpec, memory: Memory, exit: Exit) -> Outcome:
+    """Return the outcome of a run by how its process ended and whether it was asked to."""
+    if memory.stop_reason == "timeout":
+        return "timeout"
+    if memory.stopping_since_ns is not None and memory.stop_reason != "vetoed":
+        return "stopped"
+    if memory.stop_reason == "vetoed":
+        return "vetoed"
+    return "succeeded" if exit.code in spec.success_exit_codes else "failed"
+
+
+# ---- firing ---------------------------------------------------------------------------------------
+
+
+def _fire(draft: Draft, slot: int) -> None:
+    """Bring a slot one step nearer to its run in the current generation, up to the row on the disk."""
+    job = draft.observed.job
+    generation, last, record = job.generation, job.runs.get(slot), draft.main(slot)
+    assert generation is not None
+    busy = record is not None and not draft.is_gone(record)
+    if busy or slot in draft.observed.writing or (last is not None and last.outcome is None):
+        return  # the older run ends first, never two generations in one slot
+    if not watchers.may_spawn(draft, slot):
+        return
+    for role, place in (("before_start", 0), ("before_spawn", slot)):
+        if role == "before_start" and draft.live_mains():
+            continue
+        verdict = drive(draft, role, place, generation.number)
+        if verdict.state == "vetoed":
+            draft.act(RecordRun(draft.name, replace(_row(draft, slot), outcome="vetoed", note=verdict.message)))
+        if verdict.state != "passed":
+            return
+    draft.act(RecordRun(draft.name, _row(draft, slot)))
+
+
+def _row(draft: Draft, slot: int) -> Run:
+    generation, facts = draft.observed.job.generation, draft.world.facts
+    assert generation is not None
+    return Run(slot, generation.number, facts.keeper_id, facts.boot_id, draft.now_ns)
+
+
+def _close_orphaned_runs(draft: Draft, want: int) -> None:
+    """Start runs that lie on the disk and have no process yet, or say that they are lost."""
+    job, facts = draft.observed.job, draft.world.facts
+    for slot, run in job.runs.items():
+        record = draft.main(slot)
+        has_process = record is not None and record.memory.generation == run.generation
+        if run.outcome is not None or slot in draft.observed.writing or has_process:
+            continue
+        if run.keeper_id != facts.keeper_id:
+            note = "the manager's keeper ended while it ran"
+            draft.act(RecordRun(draft.name, replace(run, outcome="lost", note=note)))
+        elif slot > want:
+            note = "stopped before its process was started"
+            draft.act(RecordRun(draft.name, replace(run, outcome="stopped", note=note)))
+        elif (record is None or draft.is_gone(record)) and watchers.may_spawn(draft, slot):
+            generation = job.generation
+            assert generation is not None
+            memory = Memory(generation=run.generation, start=run.fired_at_ns, fresh=_is_greeted_late(draft))
+            watchers.spawn(draft, slot, generation.run_hash, memory, record)
+
+
+def _is_greeted_late(draft: Draft) -> bool:
+    return draft.spec.hooks.after_start is not None
+
+
+# ---- the end --------------------------------------------------------------------------------------
+
+
+def _complete(draft: Draft, want: int) -> None:
+    """Run the hooks of a job whose slots have all ended, then forget its processes."""
+    job, mains = draft.observed.job, draft.mains()
+    if want and not draft.world.stop_now:
+        _after_start(draft)
+    open_runs = any(run.outcome is None for run in job.runs.values()) or draft.observed.writing
+    alive = any(not isinstance(r.phase, Exited) or not watchers.is_buried(draft, r) for r in mains.values())
+    if not mains or open_runs or alive or to_fire(draft.spec, job, want) or draft.actions:
+        return
+    number = job.generation.number if job.generation else 0
+    outcome = overall_outcome(job, want)
+    reason = "completed" if want else watchers.why_not_wanted(draft)
+    details: dict[str, object] = {"reason": reason, "outcome": outcome}
+    if not draft.world.stop_now:
+        for role in ("before_stop", "after_complete", "after_stop"):
+            if drive(draft, role, 0, number, details).state == "pending":
+                return
+    for record in mains.values():
+        draft.act(Forget(record.id, record.incarnation))
+
+
+def _after_start(draft: Draft) -> None:
+    """Run after_start once in a generation, when the processes of its slots run; a job ignores its veto."""
+    job, mains = draft.observed.job, draft.mains()
+    fresh = [r for r in mains.values() if r.memory.fresh and isinstance(r.phase, Running)]
+    if fresh and job.generation is not None and not draft.observed.writing:
+        if drive(draft, "after_start", 0, job.generation.number).state != "pending":
+            watchers.mark_started(draft, fresh)
+
+
+def overall_outcome(job: Job, want: int) -> Outcome:
+    """Return the outcome of a whole job: succeeded, or that of the first slot that did not."""
+    for slot in range(1, want + 1):
+        run = job.runs.get(slot)
+        if run is not None and run.outcome not in {None, "succeeded"}:
+            assert run.outcome is not None
+            return run.outcome
+    return "succeeded"

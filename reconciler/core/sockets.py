@@ -1,0 +1,136 @@
+"""What is bound, and who must wait for it.
+
+Another address is bound beside the old one, whose users are rolled over. Another kind of socket at the
+same address cannot be: its users are stopped first, then it is closed and bound anew (a handover).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core.plan import Plan
+from reconciler.core.template import held_name
+from reconciler.model.action import Action, Bind, Unbind
+from reconciler.model.socket import BindRefused, Bound, SocketTemplate
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.core.plan import World
+    from reconciler.model.socket import SocketRecord
+    from reconciler.model.spec import SocketSpec
+
+FIRST_RETRY_NS: Final = 250 * MILLISECOND_NS
+LAST_RETRY_NS: Final = 5 * SECOND_NS
+
+
+def template_of(spec: SocketSpec) -> SocketTemplate:
+    """Return how the keeper shall bind a socket."""
+    return SocketTemplate(
+        address=spec.listen,
+        type=spec.type,
+        interface=spec.interface,
+        reuseport=spec.reuseport,
+        ipv6_only=spec.ipv6_only,
+        backlog=spec.backlog,
+        nodelay=spec.nodelay,
+        keepalive=spec.keepalive,
+        mode=spec.mode,
+        owner=spec.owner,
+        group=spec.group,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A socket that a slot cannot have yet: why, and what the slot itself must have bound and when."""
+
+    reason: str
+    bind: Bind | None = None
+    due_ns: int = 0
+
+
+def waiting_for(world: World, name: str, slot: int) -> Waiting | None:
+    """Return what keeps a slot from having a socket, or None when it is bound as the spec says."""
+    spec = world.socket_specs[name]
+    held = held_name(name, slot, world.socket_specs)
+    template, record = template_of(spec), world.sockets.get(held)
+    # With reuseport the slot has a socket of its own, and nobody but its watcher asks for it.
+    bind = Bind(held, template) if spec.reuseport else None
+    if record is None:
+        return Waiting(f"socket {name} is not bound yet", bind, world.now_ns)
+    match record.phase:
+        case Bound():
+            if record.template == template:
+                return None
+            if record.template.identity == template.identity and not spec.reuseport:
+                return None  # the tuning is on its way, and no reason to wait
+            return Waiting(f"socket {name} is being bound anew", bind, world.now_ns)
+        case BindRefused() as refused:
+            return Waiting(f"socket {name}: {refused.message}", bind, retry_due_ns(refused))
+        case _:
+            return Waiting(f"socket {name} is being bound")
+
+
+def retry_due_ns(refused: BindRefused) -> int:
+    """Return when a refused address is tried again: soon at first, then every 5 s, for ever."""
+    wait = FIRST_RETRY_NS << min(refused.attempts - 1, 8)
+    return refused.at_ns + min(LAST_RETRY_NS, wait)
+
+
+def needs_handover(world: World, name: str) -> bool:
+    """Tell whether a socket can be bound only after the users of its predecessor have ended."""
+    record = world.sockets.get(name)
+    return (
+        record is not None
+        and record.held is not None
+        and isinstance(record.phase, BindRefused)
+        and record.held.address == record.template.address
+    )
+
+
+def plan_sockets(world: World, users_alive: Callable[[str], bool]) -> Plan:
+    """Return what to bind and what to close now, for the sockets that all slots share."""
+    actions: list[Action] = []
+    wakes: list[int] = []
+    for name, spec in world.socket_specs.items():
+        if not spec.reuseport:
+            _plan_socket(world, name, template_of(spec), users_alive, actions, wakes)
+    for name in world.sockets:
+        owner, _, slot = name.partition(".")
+        spec_now = world.socket_specs.get(owner)
+        if spec_now is None or spec_now.reuseport != bool(slot):
+            actions.append(Unbind(name))
+    return Plan(tuple(actions), min(wakes, default=None))
+
+
+def _plan_socket(
+    world: World,
+    name: str,
+    template: SocketTemplate,
+    users_alive: Callable[[str], bool],
+    actions: list[Action],
+    wakes: list[int],
+) -> None:
+    record = world.sockets.get(name)
+    if record is None or (isinstance(record.phase, Bound) and record.template != template):
+        actions.append(Bind(name, template))
+    elif isinstance(record.phase, BindRefused):
+        if record.template != template:
+            actions.append(Bind(name, template))
+        elif needs_handover(world, name):
+            if not users_alive(name):
+                actions.extend((Unbind(name), Bind(name, template)))
+        elif world.now_ns >= retry_due_ns(record.phase):
+            actions.append(Bind(name, template))
+        else:
+            wakes.append(retry_due_ns(record.phase))
+
+
+def describe(record: SocketRecord | None) -> str:
+    """Return what is wrong with a socket, or nothing."""
+    if record is not None and isinstance(record.phase, BindRefused):
+        return record.phase.message
+    return ""

@@ -1,0 +1,112 @@
+"""How one process is asked to end, and what it leaves behind.
+
+    Running --begin--> stopping since T --before_signal passed--> asked --T + timeout--> killed
+
+T is remembered on the record before anything is sent, so a new controller goes on with the same clock.
+A process that died by itself leaves survivors to KILL at once; one that is being stopped may let them
+finish within its grace period.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core.hooks import STOP_COMMAND, drive, run_command
+from reconciler.model.action import Remember, Signal
+from reconciler.model.process import Exited, Requested, pid_of
+
+from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from reconciler.core.plan import Draft
+    from reconciler.model.process import Memory, ProcessRecord
+
+KILL_AGAIN_NS: Final = 5 * SECOND_NS
+
+
+def stop(draft: Draft, record: ProcessRecord, reason: str) -> None:
+    """Take the next step towards the end of a live process."""
+    if isinstance(record.phase, Requested):
+        return  # no incarnation yet: the keeper's answer brings us back
+    if record.memory.stopping_since_ns is None:
+        memory = replace(record.memory, stopping_since_ns=draft.now_ns, stop_reason=reason)
+        record = _remember(draft, record, memory)
+    if isinstance(record.phase, Exited):
+        bury(draft, record)
+        return
+    deadline = deadline_ns(draft, record)
+    if draft.now_ns >= deadline or draft.world.stop_now:
+        _kill(draft, record)
+        return
+    draft.wake(deadline)
+    if not record.memory.asked:
+        record = _ask(draft, record)
+    if record.memory.asked and draft.spec.hooks.after_signal is not None:
+        details = _details(draft, record)
+        drive(draft, "after_signal", record.id.slot, record.memory.stopping_since_ns or 0, details)
+
+
+def deadline_ns(draft: Draft, record: ProcessRecord) -> int:
+    """Return when a stopping process is killed."""
+    assert record.memory.stopping_since_ns is not None
+    return record.memory.stopping_since_ns + draft.spec.stop.timeout
+
+
+def _ask(draft: Draft, record: ProcessRecord) -> ProcessRecord:
+    """Send the stop signal or run the stop command, unless a hook is still thinking or says no."""
+    slot, since = record.id.slot, record.memory.stopping_since_ns or 0
+    verdict = drive(draft, "before_signal", slot, since, _details(draft, record))
+    if verdict.state == "pending":
+        return record
+    record = _remember(draft, record, replace(record.memory, asked=True))
+    settings = draft.spec.stop
+    if verdict.state == "vetoed":
+        return record  # KILL at the deadline is never withheld
+    if settings.cmd is not None:
+        run_command(draft, STOP_COMMAND, slot, since, settings.cmd)
+    else:
+        draft.act(Signal(record.id, record.incarnation, settings.signal, settings.scope))
+    return record
+
+
+def bury(draft: Draft, record: ProcessRecord) -> bool:
+    """Take the next step with a dead process; True when nothing of it is left and its hooks have run."""
+    assert isinstance(record.phase, Exited)
+    if not draft.is_gone(record):
+        stopping = record.memory.stopping_since_ns is not None
+        if not stopping or draft.world.stop_now or draft.is_due(deadline_ns(draft, record)):
+            _kill(draft, record)
+        return False
+    hooks = draft.spec.hooks
+    if record.memory.reaped or (hooks.before_reap is None and hooks.after_reap is None):
+        return True
+    slot, about, phase = record.id.slot, record.incarnation, record.phase
+    details: dict[str, object] = {"process_pid": phase.pid, "time": phase.at_ns / 1e9}
+    if drive(draft, "before_reap", slot, about, details).state == "pending":
+        return False
+    signal = phase.exit.signal
+    details |= {"exit_code": phase.exit.code, "exit_signal": signal, "process_status": str(phase.exit)}
+    if drive(draft, "after_reap", slot, about, details).state == "pending":
+        return False
+    _remember(draft, record, replace(record.memory, reaped=True))
+    return True
+
+
+def _kill(draft: Draft, record: ProcessRecord) -> None:
+    """Send KILL, and again after a while: a fork may have raced with it."""
+    last = record.memory.killed_at_ns
+    if last is not None and not draft.is_due(last + KILL_AGAIN_NS):
+        return
+    draft.wake(draft.now_ns + KILL_AGAIN_NS)
+    _remember(draft, record, replace(record.memory, killed_at_ns=draft.now_ns))
+    draft.act(Signal(record.id, record.incarnation, "KILL", draft.spec.stop.scope))
+
+
+def _remember(draft: Draft, record: ProcessRecord, memory: Memory) -> ProcessRecord:
+    draft.act(Remember(record.id, record.incarnation, memory))
+    return replace(record, memory=memory)
+
+
+def _details(draft: Draft, record: ProcessRecord) -> dict[str, object]:
+    return {"pid": pid_of(record.phase), "signum": draft.spec.stop.signal}

@@ -1,0 +1,361 @@
+"""What status shows: the state of a watcher from its spec and its records, never from a memory of states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reconciler.core import hooks, jobs, rollout, stopping, watchers
+from reconciler.core.backoff import due_ns, failures_after, gave_up
+from reconciler.core.sockets import waiting_for
+from reconciler.core.template import slot_hash, sockets_of
+from reconciler.model.process import Exited, Requested, Running, Starting
+from reconciler.model.socket import BindRefused, Bound
+from reconciler.model.status import Condition, Fired, SlotStatus, SocketStatus, WatcherStatus
+from reconciler.model.units import format_duration
+
+if TYPE_CHECKING:
+    from reconciler.core.plan import Draft, World
+    from reconciler.model.process import ProcessRecord
+    from reconciler.model.status import SlotState, WatcherState
+
+Wall = Callable[[int], int]
+"""From monotonic nanoseconds to nanoseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    draft: Draft
+    want: int
+    base_hash: str
+    wall: Wall
+
+
+def watcher_status(draft: Draft, base_hash: str, wall_offset_ns: int) -> WatcherStatus:
+    """Return the status of one watcher at the instant of the draft."""
+    spec, observed = draft.spec, draft.observed
+    want = 0 if draft.retired or draft.world.shutting_down else watchers.wanted(spec, observed.intent)
+    view = _View(draft, want, base_hash, lambda at_ns: at_ns + wall_offset_ns)
+    shown = set(range(1, want + 1)) | set(draft.mains())
+    if spec.is_job:
+        shown |= {slot for slot in observed.job.runs if slot <= spec.numprocesses}
+    slots = tuple(_slot(view, slot) for slot in sorted(shown))
+    ready = sum(_is_ready(view, slot) for slot in slots)
+    state, note = _overall(view, slots)
+    as_wanted = _as_wanted(view, slots, state)
+    conditions = _conditions(view, slots, ready, note, as_wanted=as_wanted)
+    since = max((s.since_ns for s in slots), default=0)
+    restarts = sum(slot.restarts for slot in slots)
+    return WatcherStatus(
+        draft.name, "job" if spec.is_job else "service", _shown_want(view), state, ready, restarts, note, as_wanted, since, conditions, slots
+    )
+
+
+def _shown_want(view: _View) -> int:
+    return view.draft.spec.numprocesses if view.draft.spec.is_job and not view.draft.retired else view.want
+
+
+def _is_ready(view: _View, slot: SlotStatus) -> bool:
+    if slot.slot > _shown_want(view):
+        return False
+    if view.draft.spec.is_job:
+        return slot.state == "Completed"
+    return slot.state == "Running"
+
+
+# ---- one slot -------------------------------------------------------------------------------------
+
+
+def _slot(view: _View, slot: int) -> SlotStatus:
+    record = view.draft.main(slot)
+    fired = _fired(view, slot)
+    if record is None or (isinstance(record.phase, Exited) and view.draft.spec.is_job and _run_closed(view, slot)):
+        state, note, since, next_ns = _absent(view, slot)
+        run = view.draft.observed.job.runs.get(slot)
+        return SlotStatus(
+            slot, state, since, next_ns=next_ns, exit=run.exit if run else None, fired=fired, note=note
+        )
+    memory = record.memory
+    state, note, since_ns, next_ns = _present(view, record)
+    pid = record.phase.pid if isinstance(record.phase, Starting | Running) else None
+    wanted_hash = slot_hash(view.base_hash, view.draft.observed.intent.restart_token(slot))
+    return SlotStatus(
+        slot=slot,
+        state=state,
+        since_ns=view.wall(since_ns),
+        pid=pid,
+        attempt=memory.attempt,
+        restarts=memory.restarts,
+        next_ns=None if next_ns is None else view.wall(next_ns),
+        outdated=pid is not None and not view.draft.spec.is_job and record.template_hash != wanted_hash,
+        exit=record.phase.exit if isinstance(record.phase, Exited) else None,
+        fired=fired,
+        note=note,
+    )
+
+
+def _fired(view: _View, slot: int) -> Fired | None:
+    run = view.draft.observed.job.runs.get(slot)
+    if run is None:
+        return None
+    return Fired(run.generation, run.fired_wall_ns or view.wall(run.fired_at_ns), run.outcome, run.duration_ns)
+
+
+def _run_closed(view: _View, slot: int) -> bool:
+    run = view.draft.observed.job.runs.get(slot)
+    return run is not None and run.outcome is not None
+
+
+def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, int | None]:
+    """Return state, note, since and next of a slot that has a record."""
+    draft, memory = view.draft, record.memory
+    match record.phase:
+        case Requested(at_ns) | Starting(_, at_ns):
+            return "Starting", "", at_ns, None
+        case Running(_, started_at_ns):
+            if memory.stopping_since_ns is not None:
+                deadline = stopping.deadline_ns(draft, record)
+                return "Stopping", _stop_note(record), memory.stopping_since_ns, deadline
+            settled = started_at_ns + rollout.SETTLED_AFTER_NS
+            if not draft.spec.is_job and draft.now_ns < settled:
+                return "Starting", "", started_at_ns, settled
+            note = _hook_note(draft, "after_spawn", record.id.slot) if not memory.greeted else ""
+            return "Running", note, started_at_ns, None
+        case Exited() as phase:
+            return _dead(view, record, phase)
+
+
+def _stop_note(record: ProcessRecord) -> str:
+    reason = record.memory.stop_reason
+    return f"{reason}: KILL was sent" if record.memory.killed else reason
+
+
+def _dead(view: _View, record: ProcessRecord, phase: Exited) -> tuple[SlotState, str, int, int | None]:
+    draft, spec, at_ns = view.draft, view.draft.spec, phase.at_ns
+    if not draft.is_gone(record):
+        return "Stopping", f"{phase.exit}; processes that it started still live", at_ns, None
+    if not view.want or record.id.slot > view.want:
+        return "Stopped", str(phase.exit), at_ns, None
+    if watchers.is_completed(spec, record):
+        return "Completed", str(phase.exit), at_ns, None
+    if record.memory.stopping_since_ns is not None and record.memory.stop_reason != "vetoed":
+        return "Starting", "", at_ns, None
+    blocked = _waiting_note(draft, record.id.slot)
+    if blocked:
+        return "Waiting", blocked, at_ns, None
+    if gave_up(spec.max_restarts, record) and spec.max_restarts is not None:
+        count, window = spec.max_restarts.count, format_duration(spec.max_restarts.window)
+        note = f"gave up: more than {count} restarts in {window}; last: {phase.exit}"
+        retry_in = spec.max_restarts.retry_in
+        return "Failed", note, at_ns, None if retry_in is None else at_ns + retry_in
+    due = due_ns(spec.backoff, record)
+    failures = failures_after(spec.backoff, record.memory, phase)
+    said = _hook_note(draft, "before_spawn", record.id.slot) or _hook_note(draft, "after_spawn", record.id.slot)
+    note = said or str(phase.exit)
+    if failures > 1:
+        note = f"{note}, {failures} times in a row"
+    return "BackOff", note, at_ns, due
+
+
+def _absent(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
+    """Return state, note, since and next of a slot without a process."""
+    draft = view.draft
+    if draft.spec.is_job:
+        return _job_slot(view, slot)
+    if slot > view.want:
+        return "Stopped", "", 0, None
+    for role, place in (("before_start", 0), ("before_spawn", slot)):
+        found = _hook_wait(view, role, place)
+        if found is not None:
+            return found
+    blocked = _waiting_note(draft, slot)
+    return ("Waiting", blocked, 0, None) if blocked else ("Starting", "", 0, None)
+
+
+def _hook_wait(view: _View, role: str, place: int) -> tuple[SlotState, str, int, int | None] | None:
+    """Return what a hook in the way says: it still runs, or it said no and is asked again."""
+    draft, hook = view.draft, hooks.hook_of(view.draft, role)
+    record = draft.observed.records.get(draft.id(place, role))
+    if hook is None or record is None:
+        return None
+    verdict = hooks.judge(hook, record)
+    if verdict.state == "pending":
+        since: int = getattr(record.phase, "started_at_ns", 0) or getattr(record.phase, "at_ns", 0)
+        return "Waiting", f"{role} hook runs", view.wall(since), view.wall(since + hook.timeout)
+    if verdict.state == "vetoed":
+        due = hooks.retry_due_ns(draft, verdict)
+        return "BackOff", verdict.message, view.wall(verdict.since_ns), view.wall(due)
+    return None
+
+
+def _hook_note(draft: Draft, role: str, slot: int) -> str:
+    hook, record = hooks.hook_of(draft, role), draft.observed.records.get(draft.id(slot, role))
+    if hook is None or record is None or not isinstance(record.phase, Exited):
+        return ""
+    return hooks.judge(hook, record).message
+
+
+def _waiting_note(draft: Draft, slot: int) -> str:
+    for name in sockets_of(draft.spec):
+        waiting = waiting_for(draft.world, name, slot)
+        if waiting is not None:
+            return waiting.reason
+    return ""
+
+
+def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
+    draft, job = view.draft, view.draft.observed.job
+    run = job.runs.get(slot)
+    if slot in jobs.to_fire(draft.spec, job, view.want):
+        for role, place in (("before_start", 0), ("before_spawn", slot)):
+            found = _hook_wait(view, role, place)
+            if found is not None:
+                return found
+        blocked = _waiting_note(draft, slot)
+        return ("Waiting", blocked, 0, None) if blocked else ("Starting", "", 0, None)
+    if run is None:
+        return "Stopped", "" if job.known else "the ledger was damaged: rerun it when it shall run", 0, None
+    since = run.ended_wall_ns or run.fired_wall_ns or view.wall(run.fired_at_ns)
+    if run.outcome is None:
+        return "Starting", "", since, None
+    if run.outcome == "succeeded":
+        took = f" after {format_duration(run.duration_ns)}" if run.duration_ns is not None else ""
+        return "Completed", f"{run.exit}{took}", since, None
+    note = run.note or (str(run.exit) if run.exit else "")
+    return "Failed", f"{run.outcome}: {note}" if note else run.outcome, since, None
+
+
+# ---- the whole watcher ----------------------------------------------------------------------------
+
+
+def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, str]:
+    """Return the one word and the one sentence that say most about a watcher."""
+    draft, spec = view.draft, view.draft.spec
+    states = {slot.state for slot in slots}
+    note = _note(slots)
+    if not view.want:
+        alive = states - {"Stopped", "Completed", "Failed"}
+        if alive:
+            return "Stopping", note
+        return _resting(view, note)
+    refused = watchers.after_start_refused(draft) if not spec.is_job else None
+    if refused is not None:
+        return "BackOff", refused.message
+    if spec.is_job:
+        return _job_state(view, slots, states, note)
+    if any(slot.outdated for slot in slots) or _is_rolling(slots):
+        return "Rolling", note
+    for state in ("BackOff", "Failed", "Waiting", "Stopping", "Starting"):
+        if state in states:
+            return state, note
+    if states == {"Completed"}:
+        return "Completed", note
+    return "Running", note or _intent_note(view)
+
+
+def _is_rolling(slots: tuple[SlotStatus, ...]) -> bool:
+    return any(slot.state == "Stopping" and slot.note.startswith(("replaced", "expired")) for slot in slots)
+
+
+def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
+    intent = view.draft.observed.intent
+    if intent.hold == "stopped":
+        who = f" by {intent.who}" if intent.who else ""
+        why = f': "{intent.why}"' if intent.why else ""
+        return "Held", f"stopped{who}{why}"
+    if view.draft.retired:
+        return "Stopping", "removed from the spec"
+    if not view.draft.spec.autostart:
+        return "Stopped", "autostart is false: waits for `reconcile start`"
+    return "Stopped", note
+
+
+def _intent_note(view: _View) -> str:
+    intent = view.draft.observed.intent
+    if intent.scale is not None and intent.scale != view.draft.spec.numprocesses:
+        who = f" by {intent.who}" if intent.who else ""
+        return f"scaled to {intent.scale}{who}, the spec says {view.draft.spec.numprocesses}"
+    return ""
+
+
+def _job_state(
+    view: _View, slots: tuple[SlotStatus, ...], states: set[SlotState], note: str
+) -> tuple[WatcherState, str]:
+    job = view.draft.observed.job
+    stale = job.generation is not None and job.generation.run_hash != view.base_hash
+    for state in ("Stopping", "BackOff", "Waiting", "Starting", "Running"):
+        if state in states:
+            return state, note
+    if "Failed" in states:
+        return "Failed", f"{note}; try: reconcile rerun {view.draft.name} --failed"
+    if states == {"Completed"} or not slots:
+        return "Completed", "ran with an older spec, rerun_on has no spec_change" if stale else note
+    return "Stopped", note
+
+
+def _note(slots: tuple[SlotStatus, ...]) -> str:
+    """Return the note of the slot that needs most attention; names it where there are several."""
+    order = ["Failed", "BackOff", "Waiting", "Stopping", "Starting", "Completed", "Running", "Held", "Stopped"]
+    noted = [slot for slot in slots if slot.note]
+    if not noted:
+        return ""
+    first = min(noted, key=lambda slot: (order.index(slot.state), slot.slot))
+    return first.note if len(slots) == 1 else f"slot {first.slot}: {first.note}"
+
+
+def _as_wanted(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) -> bool:
+    """Tell whether nothing is left to do and nothing is wrong."""
+    draft = view.draft
+    if not view.want:
+        return not draft.mains() and not draft.retired
+    if draft.spec.is_job:
+        due = jobs.due_trigger(draft.spec, draft.observed.job, view.base_hash, draft.world.facts)
+        return due is None and all(slot.state in {"Completed", "Running"} for slot in slots)
+    calm = {"Running", "Completed"}
+    greets = draft.spec.hooks.after_start is not None
+    hooks_done = not (greets and any(record.memory.fresh for record in draft.mains().values()))
+    return (
+        state in calm
+        and hooks_done
+        and len(slots) == view.want
+        and all(slot.state in calm and not slot.outdated for slot in slots)
+    )
+
+
+def _conditions(
+    view: _View, slots: tuple[SlotStatus, ...], ready: int, note: str, *, as_wanted: bool
+) -> tuple[Condition, ...]:
+    want = _shown_want(view)
+    since = max((s.since_ns for s in slots), default=0)
+    outdated = [slot for slot in slots if slot.outdated]
+    failing = [slot for slot in slots if slot.state in {"BackOff", "Failed"}]
+    return (
+        Condition("AsWanted", as_wanted, "AsWanted" if as_wanted else "Differs", note, since),
+        Condition(
+            "Available", ready >= want, "Ready" if ready >= want else "NotReady", f"{ready} of {want} ready", since
+        ),
+        Condition(
+            "UpToDate",
+            not outdated,
+            "UpToDate" if not outdated else "Outdated",
+            f"{len(outdated)} of {len(slots)} slots run an older spec" if outdated else "",
+            since,
+        ),
+        Condition(
+            "Failing", bool(failing), failing[0].state if failing else "Healthy", failing[0].note if failing else "", since
+        ),
+    )
+
+
+def socket_status(world: World, name: str, used_by: tuple[str, ...]) -> SocketStatus:
+    """Return the status of one socket; with reuseport, of all slots' sockets together."""
+    spec = world.socket_specs[name]
+    records = [r for held, r in world.sockets.items() if held.partition(".")[0] == name]
+    refused = [r.phase for r in records if isinstance(r.phase, BindRefused)]
+    bound = [r.phase for r in records if isinstance(r.phase, Bound)]
+    listen = bound[0].listen if bound else str(spec.listen)
+    if refused:
+        return SocketStatus(name, listen, spec.type, "Failed", used_by, refused[0].message)
+    is_bound = bool(bound) or spec.reuseport
+    return SocketStatus(name, listen, spec.type, "Bound" if is_bound else "Pending", used_by)

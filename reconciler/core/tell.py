@@ -1,0 +1,111 @@
+"""What events are told to people: each change of a record or socket as one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.core.hooks import failure, judge
+from reconciler.model.news import News
+from reconciler.model.process import MAIN, Exited, ProcessRecord, Running
+from reconciler.model.socket import BindRefused, Bound
+from reconciler.model.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.model.job import Generation, Run
+    from reconciler.model.socket import SocketRecord
+    from reconciler.model.spec import HookSpec, WatcherSpec
+
+
+def of_record(
+    before: ProcessRecord | None, now: ProcessRecord, spec: WatcherSpec | None
+) -> Iterator[News]:
+    """Yield what a changed process record means to people."""
+    known = before is not None and before.incarnation == now.incarnation
+    was = before.phase if known and before is not None else None
+    if type(was) is type(now.phase):
+        return
+    id, phase = now.id, now.phase
+    if id.role != MAIN:
+        hook = getattr(spec.hooks, id.role, None) if spec is not None else None
+        yield from _of_hook(now, hook)
+    elif isinstance(phase, Running):
+        yield News("process.started", f"{id} started, pid {phase.pid}", id.owner, id.slot, {"pid": phase.pid})
+    elif isinstance(phase, Exited):
+        yield _of_exit(now, phase)
+
+
+def _of_exit(record: ProcessRecord, phase: Exited) -> News:
+    id, memory = record.id, record.memory
+    details: dict[str, object] = {
+        "pid": phase.pid,
+        "exit_code": phase.exit.code,
+        "signal": phase.exit.signal,
+    }
+    if phase.exit.error is not None:
+        message = f"{id} cannot be started: {phase.exit}"
+        return News("process.failed", message, id.owner, id.slot, details)
+    lived = format_duration(phase.at_ns - (phase.started_at_ns or phase.at_ns))
+    why = f" ({memory.stop_reason})" if memory.stopping_since_ns is not None else ""
+    forced = ", KILL was needed" if memory.killed else ""
+    message = f"{id} ended{why}: {phase.exit} after {lived}{forced}"
+    return News("process.exited", message, id.owner, id.slot, details)
+
+
+def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[News]:
+    id = record.id
+    if hook is None or not isinstance(record.phase, Exited):
+        return
+    details: dict[str, object] = {"hook": id.role, "exit_code": record.phase.exit.code}
+    if record.phase.exit.code == 0 and not record.memory.killed:
+        message = f"{id.role} hook of {_place(id.owner, id.slot)} passed"
+        yield News("hook.passed", message, id.owner, id.slot, details)
+        return
+    vetoed = judge(hook, record).state == "vetoed"
+    message = failure(hook, record) + ("" if vetoed else " (ignored)")
+    yield News("hook.failed", message, id.owner, id.slot, details)
+
+
+def _place(owner: str, slot: int) -> str:
+    return f"{owner}.{slot}" if slot else owner
+
+
+def of_socket(before: SocketRecord | None, now: SocketRecord) -> Iterator[News]:
+    """Yield what a changed socket means to people; a refusal that repeats is told once."""
+    if before is not None and before.phase == now.phase:
+        return
+    match now.phase:
+        case Bound(listen):
+            if before is None or not isinstance(before.phase, Bound) or before.phase.listen != listen:
+                yield News("socket.bound", f"socket {now.name} listens on {listen}", details={"socket": now.name})
+        case BindRefused(errno, message):
+            told = before is not None and isinstance(before.phase, BindRefused)
+            if not told or (before is not None and before.template != now.template):
+                details = {"socket": now.name, "errno": errno}
+                yield News("socket.refused", f"socket {now.name}: {message}", details=details)
+        case _:
+            return
+
+
+def of_generation(watcher: str, generation: Generation) -> News:
+    """Return the news of a job's new generation."""
+    why = {
+        "first": "first time",
+        "spec_change": "its spec changed",
+        "boot": "the machine was started",
+        "daemon_start": "the manager was started",
+        "operator": "asked by an operator",
+    }[generation.trigger]
+    message = f"{watcher} fires generation {generation.number}: {why}"
+    return News("job.fired", message, watcher, details={"generation": generation.number})
+
+
+def of_run(watcher: str, run: Run) -> Iterator[News]:
+    """Yield the news of a run that has got its outcome."""
+    if run.outcome is None:
+        return
+    how = f": {run.exit}" if run.exit is not None else f": {run.note}" if run.note else ""
+    details: dict[str, object] = {"generation": run.generation, "outcome": run.outcome}
+    message = f"{watcher}.{run.slot} run {run.generation} {run.outcome}{how}"
+    yield News("job.ended", message, watcher, run.slot, details)

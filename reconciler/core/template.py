@@ -1,0 +1,216 @@
+"""From a watcher's spec to the launch of one slot, and the hash that tells whether it is outdated.
+
+The hash covers every field whose effect is `restart`, found by the declarations in `model.spec`, and the
+identity of the sockets; never the values that the manager's environment lends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.plain import to_plain
+from reconciler.model.process import CaptureSink, FileSink, Launch, ManagerSink, NullSink
+from reconciler.model.spec import LimitsSpec, SoftHard, WatcherSpec, declared_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from reconciler.model.observed import Facts
+    from reconciler.model.process import Sink
+    from reconciler.model.spec import Rlimit, SocketSpec, StderrSpec, StdoutSpec
+
+FIRST_SOCKET_FD: Final = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+NOT_OF_THE_RUN: Final = frozenset({"logs"})
+"""Fields that make a service's process outdated, but give a job no new generation (jobs.md)."""
+
+_PLACEHOLDER: Final = re.compile(r"\$(?:\$|\{slot\}|\{sockets\.([^}]*)\})")
+
+
+def expand(text: str, slot: int, descriptors: Mapping[str, int]) -> str:
+    """Return template text for one slot: `${slot}`, `${sockets.NAME}` as descriptor number, `$$`."""
+
+    def put(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        return str(slot) if match[1] is None else str(descriptors[match[1]])
+
+    return _PLACEHOLDER.sub(put, text)
+
+
+def run_hash(spec: WatcherSpec, sockets: Mapping[str, SocketSpec]) -> str:
+    """Return the hash of all that makes a process of this watcher what it is."""
+    fields = dict(_restart_fields(spec, ""))
+    if spec.is_job:
+        fields = {path: v for path, v in fields.items() if path.split(".")[0] not in NOT_OF_THE_RUN}
+    used = {name: socket_identity(sockets[name]) for name in sockets_of(spec)}
+    text = json.dumps([fields, used], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def slot_hash(base: str, token: str) -> str:
+    """Return the hash of one slot: that of its watcher, and the operator's restarts of it."""
+    return f"{base}.{token}" if token else base
+
+
+def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:
+    for declared in declared_fields(type(value)):
+        item = getattr(value, declared.attribute)
+        if declared.name == "use_sockets":
+            continue  # the sockets themselves are hashed, in their order
+        if is_dataclass(item):
+            yield from _restart_fields(item, f"{prefix}{declared.name}.")
+        elif declared.about.effect == "restart" and item != declared.default:
+            yield f"{prefix}{declared.name}", to_plain(item)
+
+
+def socket_identity(socket: SocketSpec) -> list[object]:
+    """Return the fields of a socket whose effect is `rebind`."""
+    return [
+        to_plain(getattr(socket, declared.attribute))
+        for declared in declared_fields(type(socket))
+        if declared.about.effect == "rebind"
+    ]
+
+
+def sockets_of(spec: WatcherSpec) -> tuple[str, ...]:
+    """Return the names of all sockets a watcher gets, those from descriptor 3 on first."""
+    assert isinstance(spec.use_sockets, tuple), "the loader resolves `true`"
+    return (*spec.use_sockets, *([spec.stdin_socket] if spec.stdin_socket else []))
+
+
+def held_name(name: str, slot: int, sockets: Mapping[str, SocketSpec]) -> str:
+    """Return the keeper's name of a socket for one slot: its own with reuseport, else the shared one."""
+    return f"{name}.{slot}" if sockets[name].reuseport else name
+
+
+def launch(
+    name: str, spec: WatcherSpec, slot: int, sockets: Mapping[str, SocketSpec], facts: Facts
+) -> Launch:
+    """Return everything the keeper needs to start the process of one slot."""
+    descriptors = _descriptors(spec)
+    argv = tuple(expand(word, slot, descriptors) for word in spec.cmd)
+    if spec.shell:
+        shell = spec.shell if isinstance(spec.shell, str) else "/bin/sh"
+        argv = (shell, "-c", *argv)
+    stdout, stderr = sinks(name, spec, slot, facts)
+    assert isinstance(spec.use_sockets, tuple)
+    return Launch(
+        argv=argv,
+        env=_environment(spec, slot),
+        inherit_env=spec.inherit_env,
+        path_prefix=_path_prefix(spec, slot),
+        working_dir=_expanded(spec.working_dir, slot, descriptors),
+        umask=spec.umask,
+        user=spec.user,
+        group=spec.group,
+        limits=_limits(spec.limits),
+        nice=spec.limits.nice,
+        cpu_affinity=spec.limits.cpu_affinity,
+        oom_score_adj=spec.limits.oom_score_adj,
+        sockets=tuple(held_name(each, slot, sockets) for each in spec.use_sockets),
+        stdin_socket=held_name(spec.stdin_socket, slot, sockets) if spec.stdin_socket else None,
+        stdout=stdout,
+        stderr=stderr,
+        scope=spec.stop.scope,
+    )
+
+
+def helper_launch(
+    name: str,
+    spec: WatcherSpec,
+    slot: int,
+    argv: tuple[str, ...],
+    env: dict[str, str],
+    facts: Facts,
+) -> Launch:
+    """Return the launch of user code beside a slot (hook, stop or reload command): same place, same user."""
+    return Launch(
+        argv=argv,
+        env=_environment(spec, slot) | env,
+        inherit_env=spec.inherit_env,
+        path_prefix=_path_prefix(spec, slot),
+        working_dir=_expanded(spec.working_dir, slot, _descriptors(spec)),
+        umask=spec.umask,
+        user=spec.user,
+        group=spec.group,
+        stdout=CaptureSink(f"{facts.logs_dir}/{name}-hooks.log"),
+    )
+
+
+def helper_argv(spec: WatcherSpec, command: tuple[str, ...], slot: int) -> tuple[str, ...]:
+    """Return a helper's command for one slot."""
+    return tuple(expand(word, slot, _descriptors(spec)) for word in command)
+
+
+def _descriptors(spec: WatcherSpec) -> dict[str, int]:
+    assert isinstance(spec.use_sockets, tuple)
+    return {name: FIRST_SOCKET_FD + index for index, name in enumerate(spec.use_sockets)}
+
+
+def _expanded(text: str | None, slot: int, descriptors: Mapping[str, int]) -> str | None:
+    return None if text is None else expand(text, slot, descriptors)
+
+
+def _environment(spec: WatcherSpec, slot: int) -> dict[str, str]:
+    descriptors = _descriptors(spec)
+    env = {key: expand(value, slot, descriptors) for key, value in spec.env.items()}
+    if spec.virtualenv is not None:
+        env["VIRTUAL_ENV"] = expand(spec.virtualenv, slot, descriptors)
+    return env
+
+
+def _path_prefix(spec: WatcherSpec, slot: int) -> tuple[str, ...]:
+    return () if spec.virtualenv is None else (expand(spec.virtualenv, slot, {}) + "/bin",)
+
+
+def _limits(limits: LimitsSpec) -> dict[str, tuple[int | None, int | None]]:
+    found = {}
+    for declared in declared_fields(LimitsSpec):
+        value: Rlimit | None = getattr(limits, declared.attribute)
+        if declared.name in {"nice", "cpu_affinity", "oom_score_adj"} or value is None:
+            continue
+        soft, hard = (value.soft, value.hard) if isinstance(value, SoftHard) else (value, value)
+        found[declared.name] = (_number(soft), _number(hard))
+    return found
+
+
+def _number(limit: int | str) -> int | None:
+    return limit if isinstance(limit, int) else None
+
+
+def sinks(name: str, spec: WatcherSpec, slot: int, facts: Facts) -> tuple[Sink, Sink | None]:
+    """Return where the output of a slot goes; None as second joins standard error to standard output."""
+    logs = spec.logs
+    default = f"{facts.logs_dir}/{name}-{slot}.log"
+    stdout = _sink(name, spec, slot, logs.stdout, default)
+    if logs.stderr.to == "stdout" or (logs.stderr.to is None and logs.stderr.file is None):
+        return stdout, None
+    return stdout, _sink(name, spec, slot, logs.stderr, default)
+
+
+def _sink(
+    name: str, spec: WatcherSpec, slot: int, stream: StdoutSpec | StderrSpec, default: str
+) -> Sink:
+    logs = spec.logs
+    if stream.to == "devnull":
+        return NullSink()
+    if stream.to == "manager":
+        return ManagerSink(prefix=f"{name}.{slot} ", timestamps=logs.timestamps)
+    path = default if stream.file is None else expand(stream.file, slot, _descriptors(spec))
+    return FileSink(path, logs.timestamps, logs.max_size, logs.keep, logs.compress)
+
+
+def log_paths(
+    name: str, spec: WatcherSpec, slot: int, facts: Facts
+) -> tuple[str | None, str | None]:
+    """Return the files that hold a slot's output; None where it goes elsewhere or joins the other."""
+    stdout, stderr = sinks(name, spec, slot, facts)
+    return (
+        stdout.path if isinstance(stdout, FileSink) else None,
+        stderr.path if isinstance(stderr, FileSink) else None,
+    )

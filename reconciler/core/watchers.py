@@ -1,0 +1,390 @@
+"""The plan of one watcher: which slots shall run, start and stop of the whole, and services.
+
+A watcher is started when any slot has a record; so `before_start` runs when none has, and never for a
+respawn, a roll or a new controller. Dead records stay until they are replaced, or until `after_stop` has
+run: what is still to be done is always to be read from the records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reconciler.core import hooks, jobs, rollout, stopping
+from reconciler.core.backoff import due_ns, failures_after, gave_up, recent_deaths
+from reconciler.core.hooks import drive, drive_with_retry, sweep
+from reconciler.core.sockets import waiting_for
+from reconciler.core.template import held_name, launch, sinks, slot_hash, sockets_of
+from reconciler.model.action import Bind, Forget, Redirect, Remember, Signal, Spawn, Unbind
+from reconciler.model.process import Exited, Memory, ProcessRecord, Running
+from reconciler.model.socket import BindRequested
+from reconciler.model.spec import ReloadByCommand
+
+if TYPE_CHECKING:
+    from reconciler.core.plan import Draft, Plan
+    from reconciler.model.intent import Intent
+    from reconciler.model.spec import WatcherSpec
+
+
+def wanted(spec: WatcherSpec, intent: Intent) -> int:
+    """Return how many slots shall run, by the spec and the operator's word."""
+    if intent.hold == "stopped" or (not spec.autostart and intent.hold != "started"):
+        return 0
+    return spec.numprocesses if intent.scale is None else intent.scale
+
+
+def plan_watcher(draft: Draft, base_hash: str) -> Plan:
+    """Return what to do for one watcher now. `base_hash` is the hash of what its spec runs."""
+    want = 0 if draft.retired or draft.world.shutting_down else wanted(draft.spec, draft.observed.intent)
+    if draft.spec.is_job:
+        jobs.plan_job(draft, want, base_hash)
+    else:
+        _plan_service(draft, want, base_hash)
+    _close_sockets_of_dead_slots(draft)
+    sweep(draft)
+    return draft.finish()
+
+
+def why_not_wanted(draft: Draft) -> str:
+    """Return the reason that goes with stopping a whole watcher."""
+    if draft.world.shutting_down:
+        return "shutdown"
+    return "removed" if draft.retired else "stopped"
+
+
+# ---- services -------------------------------------------------------------------------------------
+
+
+def _plan_service(draft: Draft, want: int, base_hash: str) -> None:
+    if want == 0:
+        stop_whole(draft, why_not_wanted(draft))
+        return
+    refused = after_start_refused(draft)
+    if refused is not None:
+        _undo_start(draft, refused)
+        return
+    token = draft.observed.intent.restart_token
+    hashes = {slot: slot_hash(base_hash, token(slot)) for slot in range(1, want + 1)}
+    replaced = rollout.next_slots(draft, hashes)
+    for slot, record in draft.mains().items():
+        if slot > want:
+            _drop_slot(draft, record)
+        elif slot in replaced:
+            stopping.stop(draft, record, replaced[slot])
+    for slot, wanted_hash in hashes.items():
+        if slot not in replaced:
+            _keep_slot(draft, slot, wanted_hash)
+    _finish_start(draft, want)
+
+
+def _keep_slot(draft: Draft, slot: int, wanted_hash: str) -> None:
+    """Take the next step for a slot that shall run."""
+    record = draft.main(slot)
+    if record is None:
+        _start_slot(draft, slot, wanted_hash, None)
+        return
+    if isinstance(record.phase, Exited):
+        if stopping.bury(draft, record) and _may_start_again(draft, record, wanted_hash):
+            _start_slot(draft, slot, wanted_hash, record)
+    elif record.memory.stopping_since_ns is not None:
+        stopping.stop(draft, record, record.memory.stop_reason)
+    elif isinstance(record.phase, Running):
+        draft.is_due(record.phase.started_at_ns + rollout.SETTLED_AFTER_NS)  # status changes then
+        _attend(draft, record)
+
+
+def _may_start_again(draft: Draft, record: ProcessRecord, wanted_hash: str) -> bool:
+    """Tell whether a dead slot shall be started now; asks to be woken when it is a matter of time."""
+    assert isinstance(record.phase, Exited)
+    if record.memory.stopping_since_ns is not None:
+        return record.memory.stop_reason != "vetoed" or draft.is_due(_death_due_ns(draft, record))
+    spec, changed = draft.spec, record.template_hash != wanted_hash
+    if changed or record.memory.retry:
+        return True
+    if is_completed(spec, record):
+        return False
+    if gave_up(spec.max_restarts, record):
+        retry_in = spec.max_restarts.retry_in if spec.max_restarts else None
+        return retry_in is not None and draft.is_due(record.phase.at_ns + retry_in)
+    return draft.is_due(_death_due_ns(draft, record))
+
+
+def _death_due_ns(draft: Draft, record: ProcessRecord) -> int:
+    return due_ns(draft.spec.backoff, record)
+
+
+def is_completed(spec: WatcherSpec, record: ProcessRecord) -> bool:
+    """Tell whether a dead slot rests because it succeeded (`restart: on-failure`)."""
+    return (
+        spec.restart == "on-failure"
+        and isinstance(record.phase, Exited)
+        and record.phase.exit.code in spec.success_exit_codes
+        and record.memory.stopping_since_ns is None
+    )
+
+
+def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
+    """Start a slot, once everything that must come before it has come."""
+    start = _start_of_watcher(draft)
+    if start is None or not may_spawn(draft, slot):
+        return
+    about = 0 if dead is None else dead.incarnation
+    if drive_with_retry(draft, "before_spawn", slot, about).state != "passed":
+        return
+    memory = _inherited(draft, dead, start)
+    spawn(draft, slot, wanted_hash, memory, dead)
+
+
+def spawn(
+    draft: Draft, slot: int, template_hash: str, memory: Memory, dead: ProcessRecord | None
+) -> None:
+    """Start the process of a slot, in place of its dead one."""
+    if dead is not None:
+        draft.act(Forget(dead.id, dead.incarnation))
+    what = launch(draft.name, draft.spec, slot, draft.world.socket_specs, draft.world.facts)
+    draft.act(Spawn(draft.id(slot), what, template_hash, memory))
+
+
+def _start_of_watcher(draft: Draft) -> int | None:
+    """Return when the watcher's present start began, or None while `before_start` has not passed."""
+    for record in draft.mains().values():
+        return record.memory.start
+    if drive_with_retry(draft, "before_start", 0, 0).state != "passed":
+        return None
+    return draft.now_ns
+
+
+def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
+    """Return the memory of a new process: what its slot and its watcher went through."""
+    settled = any(not record.memory.fresh for record in draft.mains().values())
+    fresh = draft.spec.hooks.after_start is not None and not settled
+    if dead is None:
+        return Memory(start=start, fresh=fresh)
+    assert isinstance(dead.phase, Exited)
+    old = dead.memory
+    restarts = old.restarts + 1
+    if (old.stopping_since_ns is not None and old.stop_reason != "vetoed") or old.retry:
+        return Memory(restarts=restarts, start=start, fresh=old.fresh)
+    if gave_up(draft.spec.max_restarts, dead):
+        return Memory(restarts=restarts, start=start, fresh=old.fresh)
+    return Memory(
+        attempt=failures_after(draft.spec.backoff, old, dead.phase),
+        restarts=restarts,
+        deaths_ns=recent_deaths(draft.spec.max_restarts, old, dead.phase.at_ns),
+        start=start,
+        fresh=old.fresh,
+    )
+
+
+# ---- gates that services and jobs share -----------------------------------------------------------
+
+
+def may_spawn(draft: Draft, slot: int) -> bool:
+    """Tell whether sockets and the pause between two slots let this slot start now."""
+    if not _sockets_ready(draft, slot):
+        return False
+    interval = draft.spec.spawn_interval
+    if not interval:
+        return True
+    starts = [
+        record.phase.started_at_ns
+        for other, record in draft.mains().items()
+        if other != slot and isinstance(record.phase, Running)
+    ]
+    # One that is asked for but not running yet comes before this one.
+    asked = any(
+        not isinstance(record.phase, Running | Exited) for record in draft.mains().values()
+    ) or any(isinstance(action, Spawn) and action.id.role == "main" for action in draft.actions)
+    return not asked and (not starts or draft.is_due(max(starts) + interval))
+
+
+def _sockets_ready(draft: Draft, slot: int) -> bool:
+    """Tell whether every socket of a slot is bound as its spec says; binds the slot's own ones."""
+    ready = True
+    for name in dict.fromkeys(sockets_of(draft.spec)):
+        waiting = waiting_for(draft.world, name, slot)
+        if waiting is None:
+            continue
+        ready = False
+        if waiting.bind is not None and draft.is_due(waiting.due_ns):
+            draft.act(waiting.bind)
+    return ready
+
+
+def _close_sockets_of_dead_slots(draft: Draft) -> None:
+    """Close the sockets that belong to one slot (reuseport) once its process is gone for good or for now.
+
+    A listener of which nobody accepts would swallow its share of the connections.
+    """
+    specs = draft.world.socket_specs
+    own = [name for name in sockets_of(draft.spec) if name in specs and specs[name].reuseport]
+    if not own:
+        return
+    coming = {action.id.slot for action in draft.actions if isinstance(action, Spawn)}
+    binding = {action.name for action in draft.actions if isinstance(action, Bind)}
+    for slot, record in draft.mains().items():
+        if not isinstance(record.phase, Exited) or slot in coming:
+            continue
+        for name in own:
+            held = held_name(name, slot, specs)
+            known = draft.world.sockets.get(held)
+            if known is None or held in binding or isinstance(known.phase, BindRequested):
+                continue
+            if known.phase.at_ns < record.phase.at_ns:  # bound for the one that died, not for the next
+                draft.act(Unbind(held))
+
+
+# ---- running slots --------------------------------------------------------------------------------
+
+
+def _attend(draft: Draft, record: ProcessRecord) -> None:
+    """See to a slot that runs and shall go on: greet it, pass on wishes, keep its log options."""
+    assert isinstance(record.phase, Running)
+    if greet(draft, record):
+        fulfil(draft, record)
+
+
+def greet(draft: Draft, record: ProcessRecord) -> bool:
+    """Run after_spawn once; a veto stops the process. True when it is greeted."""
+    if record.memory.greeted or draft.spec.hooks.after_spawn is None:
+        return True
+    assert isinstance(record.phase, Running)
+    details = {"pid": record.phase.pid}
+    verdict = drive(draft, "after_spawn", record.id.slot, record.incarnation, details)
+    if verdict.state == "passed":
+        memory = replace(record.memory, greeted=True)
+        draft.act(Remember(record.id, record.incarnation, memory))
+    elif verdict.state == "vetoed":
+        stopping.stop(draft, record, "vetoed")
+    return False
+
+
+def fulfil(draft: Draft, record: ProcessRecord) -> None:
+    """Carry out the oldest wish of an operator that concerns this process: a signal, or a reload."""
+    request = next((each for each in draft.observed.requests if each.id == record.id), None)
+    if request is None or request.incarnation != record.incarnation:
+        return
+    slot, reload = record.id.slot, draft.spec.reload
+    details: dict[str, object] = {"pid": getattr(record.phase, "pid", None), "signum": request.signal}
+    if isinstance(reload, ReloadByCommand) and request.kind == "reload":
+        hooks.run_command(draft, hooks.RELOAD_COMMAND, slot, request.at_ns, reload.cmd)
+        draft.answered.append(request)
+        return
+    verdict = drive(draft, "before_signal", slot, request.at_ns, details)
+    if verdict.state == "pending":
+        return
+    draft.answered.append(request)
+    if verdict.state == "passed" or request.signal == "KILL":
+        draft.act(Signal(record.id, record.incarnation, request.signal, "process"))
+
+
+# ---- start and stop of the whole ------------------------------------------------------------------
+
+
+def after_start_refused(draft: Draft) -> hooks.Verdict | None:
+    """Return the veto of after_start, as long as what it refused has not been undone."""
+    hook = draft.spec.hooks.after_start
+    record = draft.observed.records.get(draft.id(0, "after_start"))
+    if hook is None or record is None:
+        return None
+    draft.used.add(record.id)
+    if record.memory.about not in {main.memory.start for main in draft.mains().values()}:
+        return None
+    verdict = hooks.judge(hook, record)
+    return verdict if verdict.state == "vetoed" else None
+
+
+def _undo_start(draft: Draft, refused: hooks.Verdict) -> None:
+    """Stop what after_start refused, and forget it when the time for another start has come."""
+    for record in draft.mains().values():
+        if not isinstance(record.phase, Exited):
+            stopping.stop(draft, record, "refused")
+        else:
+            stopping.bury(draft, record)
+    if draft.live_mains() or not draft.is_due(hooks.retry_due_ns(draft, refused)):
+        return
+    _forget_mains(draft)
+
+
+def _finish_start(draft: Draft, want: int) -> None:
+    """Run after_start once all slots of a start run, and remember that it has passed."""
+    mains = draft.mains()
+    running = [mains[s] for s in range(1, want + 1) if s in mains and isinstance(mains[s].phase, Running)]
+    fresh = [record for record in running if record.memory.fresh]
+    if not fresh or len(running) < want or draft.spec.hooks.after_start is None:
+        return
+    id = draft.id(0, "after_start")
+    former = draft.observed.records.get(id)
+    attempt = 0 if former is None or former.memory.about == fresh[0].memory.start else former.memory.attempt + 1
+    verdict = drive(draft, "after_start", 0, fresh[0].memory.start, attempt=attempt)
+    if verdict.state == "passed":
+        mark_started(draft, fresh)
+
+
+def mark_started(draft: Draft, fresh: list[ProcessRecord]) -> None:
+    """Remember that after_start has passed for these processes."""
+    for record in fresh:
+        memory = replace(record.memory, fresh=False)
+        draft.act(Remember(record.id, record.incarnation, memory))
+
+
+def _drop_slot(draft: Draft, record: ProcessRecord) -> None:
+    """Take the next step with a slot beyond those that shall run."""
+    if not isinstance(record.phase, Exited):
+        stopping.stop(draft, record, "surplus")
+    elif stopping.bury(draft, record):
+        draft.act(Forget(record.id, record.incarnation))
+
+
+def stop_whole(draft: Draft, reason: str) -> bool:
+    """Stop every slot, with the hooks around it; True when nothing of the watcher is left."""
+    mains = draft.mains()
+    if not mains:
+        return True
+    start = next(iter(mains.values())).memory.start
+    alive = [record for record in mains.values() if not isinstance(record.phase, Exited)]
+    begun = any(record.memory.stopping_since_ns is not None for record in mains.values())
+    details = {"reason": reason}
+    if (
+        alive
+        and not draft.world.stop_now
+        and drive(draft, "before_stop", 0, start, details).state == "pending"
+        and not begun
+    ):
+        return False
+    for record in mains.values():
+        if not isinstance(record.phase, Exited):
+            stopping.stop(draft, record, reason)
+        else:
+            stopping.bury(draft, record)
+    if any(not is_buried(draft, record) for record in draft.mains().values()):
+        return False
+    if not draft.world.stop_now and drive(draft, "after_stop", 0, start, details).state == "pending":
+        return False
+    _forget_mains(draft)
+    return True
+
+
+def is_buried(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether nothing is left of a dead process and its reap hooks have run."""
+    hooks_done = record.memory.reaped or (
+        draft.spec.hooks.before_reap is None and draft.spec.hooks.after_reap is None
+    )
+    return draft.is_gone(record) and hooks_done
+
+
+def _forget_mains(draft: Draft) -> None:
+    for record in draft.mains().values():
+        draft.act(Forget(record.id, record.incarnation))
+
+
+def redirects(draft: Draft, old: WatcherSpec) -> list[Redirect]:
+    """Return how the output of running slots goes on when only log options changed."""
+    found = []
+    for slot, record in draft.mains().items():
+        now = sinks(draft.name, draft.spec, slot, draft.world.facts)
+        before = sinks(draft.name, old, slot, draft.world.facts)
+        same_places = [type(s) for s in now] == [type(s) for s in before]
+        if now != before and same_places and isinstance(record.phase, Running):
+            found.append(Redirect(record.id, record.incarnation, *now))
+    return found
