@@ -1,7 +1,7 @@
 """Keeps the processes and sockets that a specification asks for.
 
-`from reconciler import Client` gives other programs a connection to a running manager. Importing this
-package costs nothing by itself: the client is loaded when it is first asked for.
+`from reconciler import Client` gives other programs a connection to a running manager. Importing
+this package costs nothing by itself: the client is loaded when it is first asked for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""PROGRAM 3, the command line, and the client that other programs can use; the only home of click and prompt_toolkit.
+"""PROGRAM 3, the command line, and the client that other programs can use; the only home of click
+and prompt_toolkit.
 
 Talks to the manager over the control socket only. Each command imports what it needs and no more.
 

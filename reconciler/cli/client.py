@@ -6,10 +6,10 @@
         for watcher in client.status("web*")["watchers"]:
             print(watcher["name"], watcher["state"])
 
-The control socket outlives the controller behind it. So a connection that breaks is made anew and the
-request is sent again, until an answer comes or the time is over: reading is harmless to repeat, and a
-mutation carries a `request_id` by which the manager knows a repetition. Only a socket on which nobody
-listens means that there is no manager.
+The control socket outlives the controller behind it. So a connection that breaks is made anew and
+the request is sent again, until an answer comes or the time is over: reading is harmless to
+repeat, and a mutation carries a `request_id` by which the manager knows a repetition. Only a
+socket on which nobody listens means that there is no manager.
 
 A client belongs to one thread. It needs the standard library and the wire room, and imports fast.
 """
@@ -30,6 +30,7 @@ from reconciler.wire import rpc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
+    from typing import Self
 
     from reconciler.cli.locate import Instance
     from reconciler.cli.shapes import EventMap, LogMap, Map, ProgressMap, ResultMap, StatusMap
@@ -43,6 +44,7 @@ WAIT_MARGIN_S: Final = 10.0
 MUTATIONS: Final = frozenset(
     {"apply", "start", "stop", "restart", "reload", "signal", "scale", "rerun", "shutdown"}
 )
+CONNECT: Final = "connect"
 TICK: Final = "tick"
 """What `follow` yields when nothing came for a while, so that its reader can look at the clock."""
 
@@ -54,11 +56,10 @@ _LONGEST_RETRY_S: Final = 0.5
 class Client:
     """A connection to the manager of one instance; connects when first used.
 
-    `name` and `runtime_dir` say which instance, as the options of the command line do; without them the
-    environment, the spec in this folder or above, or the only running instance decides.
-    `timeout` is the longest wait for an answer, in seconds.
-    Every call raises `NoManager` when nobody listens, `RequestError` when the manager refuses, and
-    `TimedOut` when no answer comes.
+    `name` and `runtime_dir` say which instance, as the options of the command line do; without
+    them the environment, the spec in this folder or above, or the only running instance decides.
+    `timeout` is the longest wait for an answer, in seconds. Every call raises `NoManager` when
+    nobody listens, `RequestError` when the manager refuses, and `TimedOut` when no answer comes.
     """
 
     def __init__(
@@ -77,11 +78,14 @@ class Client:
         self._last_id = 0
         self._connections = 0
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -99,7 +103,9 @@ class Client:
         """Return the answer to one request; parameters that are None are not sent."""
         return self.request(method, params)
 
-    def request(self, method: str, params: Mapping[str, object], timeout: float | None = None) -> Map:
+    def request(
+        self, method: str, params: Mapping[str, object], timeout: float | None = None
+    ) -> Map:
         """Return the answer to one request; `timeout` is in seconds, None takes the client's."""
         given = {key: value for key, value in params.items() if value is not None}
         if method in MUTATIONS:
@@ -125,18 +131,24 @@ class Client:
         except TimeoutError:
             self.close()
             raise self._timed_out(method) from None
-        while True:
+        answer: rpc.Response | None = None
+        while answer is None:
+            # The first notifications of a stream may come along with the answer.
             for message in self._received(deadline, method):
                 if isinstance(message, rpc.Notification):
                     self._notifications.append((message.method, dict(message.params)))
                 elif message.msgid in {self._last_id, 0}:
                     # 0 answers a request that the manager could not even read.
-                    if message.error is not None:
-                        raise _request_error(message.error)
-                    return _map(message.result)
+                    answer = message
+        if answer.error is not None:
+            raise _request_error(answer.error)
+        return _map(answer.result)
 
-    def _received(self, deadline: float | None, method: str) -> list[rpc.Response | rpc.Notification]:
-        """Wait for bytes. Raises `ConnectionError` at the end of the stream, `TimedOut` at the deadline."""
+    def _received(
+        self, deadline: float | None, method: str
+    ) -> list[rpc.Response | rpc.Notification]:
+        """Wait for bytes. Raises `ConnectionError` at the end of the stream, `TimedOut` at the
+        deadline."""
         connection = self._socket
         assert connection is not None
         connection.settimeout(None if deadline is None else max(deadline - time.monotonic(), 0.001))
@@ -168,7 +180,7 @@ class Client:
             except BlockingIOError:
                 connection.close()
                 if time.monotonic() > deadline:
-                    raise self._timed_out("connect") from None
+                    raise self._timed_out(CONNECT) from None
                 time.sleep(_FIRST_RETRY_S)
             except OSError as error:
                 connection.close()
@@ -204,9 +216,10 @@ class Client:
     ) -> Iterator[tuple[str, Map]]:
         """Open streams and yield their notifications as (method, map): `log`, `event`, `progress`.
 
-        With `tick`, yields (`"tick"`, {}) whenever that many seconds passed in silence. The streams are
-        opened again when the controller was replaced; the generator ends with the manager, or when each
-        stream has said that it is done. Other calls are possible meanwhile, a second `follow` is not.
+        With `tick`, yields (`"tick"`, {}) whenever that many seconds passed in silence. The
+        streams are opened again when the controller was replaced; the generator ends with the
+        manager, or when each stream has said that it is done. Other calls are possible meanwhile,
+        a second `follow` is not.
         """
         newest = 0
         again = False
@@ -214,7 +227,9 @@ class Client:
             connection = self._connections if self._socket is not None else self._connections + 1
             try:
                 open_streams = {
-                    self.request(method, _resumed(method, params, newest) if again else params)["stream"]
+                    self.request(method, _resumed(method, params, newest) if again else params)[
+                        "stream"
+                    ]
                     for method, params in requests
                 }
                 for method, item in self._notified(connection, tick):
@@ -238,7 +253,8 @@ class Client:
                 raise
 
     def _notified(self, connection: int, tick: float | None) -> Iterator[tuple[str, Map]]:
-        """Yield what comes over one connection; streams do not move when another call makes a new one."""
+        """Yield what comes over one connection; streams do not move when another call makes a new
+        one."""
         while True:
             if self._socket is None or self._connections != connection:
                 msg = "the connection of the streams is gone"
@@ -269,14 +285,17 @@ class Client:
         self, *names: str, labels: Mapping[str, str] | None = None, usage: bool = False
     ) -> StatusMap:
         """Return the status, of all watchers or of those that the patterns and labels select."""
-        return shapes.status(self.request("status", _selection(names, labels) | {"usage": usage or None}))
+        return shapes.status(
+            self.request("status", _selection(names, labels) | {"usage": usage or None})
+        )
 
     def plan(self, source: Sequence[str] | None = None) -> Map:
         """Return what applying the files would change."""
         return self.call("plan", source=_listed(source))
 
     def apply(self, source: Sequence[str] | None = None, **options: object) -> Map:
-        """Apply the files: `dry_run`, `only`, `allow_removal`, `replace_source` as in the protocol."""
+        """Apply the files: `dry_run`, `only`, `allow_removal`, `replace_source` as in the
+        protocol."""
         return self.call("apply", source=_listed(source), **options)
 
     def progress(self, revision: int | None = None) -> Iterator[ProgressMap]:
@@ -331,7 +350,12 @@ class Client:
             return  # It was gone before it could answer: that is what was wanted.
 
     def operate(
-        self, method: str, names: Sequence[str], labels: Mapping[str, str] | None, /, **options: object
+        self,
+        method: str,
+        names: Sequence[str],
+        labels: Mapping[str, str] | None,
+        /,
+        **options: object,
     ) -> list[ResultMap]:
         """Do one of the operations that select watchers by names and labels."""
         return self._results(method, _selection(names, labels) | options)
@@ -374,7 +398,8 @@ class Client:
 
 
 def _resumed(method: str, params: Mapping[str, object], newest: int) -> dict[str, object]:
-    """Return the parameters of a stream that is opened again: what was shown already is not asked for."""
+    """Return the parameters of a stream that is opened again: what was shown already is not asked
+    for."""
     if method == "logs.follow":
         return {**params, "lines": 0}
     if method == "events.follow" and newest:

@@ -68,11 +68,24 @@ class _Wish(NamedTuple):
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, also when something is removed.")
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as wanted.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as wanted."
+)
 @timeout_option("60s")
-@click.option("--only", metavar="NAME", multiple=True, help="Apply the changes of this watcher or socket only; repeatable.")
-@click.option("--allow-removal", is_flag=True, help="Consent to more removals than apply.max_removal allows.")
-@click.option("--replace-source", is_flag=True, help="Let the running instance take its spec from SPEC from now on.")
+@click.option(
+    "--only",
+    metavar="NAME",
+    multiple=True,
+    help="Apply the changes of this watcher or socket only; repeatable.",
+)
+@click.option(
+    "--allow-removal", is_flag=True, help="Consent to more removals than apply.max_removal allows."
+)
+@click.option(
+    "--replace-source",
+    is_flag=True,
+    help="Let the running instance take its spec from SPEC from now on.",
+)
 @output_option("text", "json")
 @with_instance(starts=True)
 def apply_command(
@@ -89,11 +102,13 @@ def apply_command(
 ) -> int:
     """Validate, show the plan, make it so, and wait until it is.
 
-    SPEC is a file or folder; without it, the one that the manager was started with. Starts a manager in the
-    background when none runs.
+    SPEC is a file or folder; without it, the one that the manager was started with. Starts a
+    manager in the background when none runs.
     """
     source = source_paths(spec) if spec else None
-    wish = _Wish(source, dry_run, yes, wait, timeout_ns, only, allow_removal, replace_source, output)
+    wish = _Wish(
+        source, dry_run, yes, wait, timeout_ns, only, allow_removal, replace_source, output
+    )
     session.spec = source[0] if source else None
     if locate.is_running(session.instance()):
         return _apply_to_running(session, wish)
@@ -131,7 +146,7 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
     from reconciler.cli import launch, loading
 
     if wish.only:
-        msg = f"cannot apply only {', '.join(wish.only)}: no manager is running, and a new one takes the whole spec"
+        msg = f"cannot apply only {', '.join(wish.only)}: a new manager takes the whole spec"
         raise Refused(msg, "leave --only away, or start it first with: reconcile up -d")
     loaded = loading.load(wish.source or source_paths(()))
     if loaded.spec is None:
@@ -164,15 +179,25 @@ def created_by(spec: shapes.Map) -> list[ChangeMap]:
     return shapes.changes(found)
 
 
-def _finish(client: Client, screen: Terminal, wish: _Wish, changes: list[ChangeMap], revision: int | None) -> int:
+def _finish(
+    client: Client, screen: Terminal, wish: _Wish, changes: list[ChangeMap], revision: int | None
+) -> int:
     """Wait if wished, and say how it ended."""
     outcome = Outcome(DONE)
     if wish.wait:
         news = screen if wish.output == "text" else terminal.nowhere()
-        outcome = wait_until_as_wanted(client, news, wish.timeout_ns, revision=revision, names=wish.only)
+        outcome = wait_until_as_wanted(
+            client, news, wish.timeout_ns, revision=revision, names=wish.only
+        )
     if wish.output == "json":
         fields = {"revision": revision, "changes": changes, "applied": True, "waited": wish.wait}
-        print_json(fields | {"as_wanted": outcome.exit_code == DONE if wish.wait else None, "waiting": outcome.waiting})
+        print_json(
+            fields
+            | {
+                "as_wanted": outcome.exit_code == DONE if wish.wait else None,
+                "waiting": outcome.waiting,
+            }
+        )
     elif wish.wait:
         show_outcome(screen, client, outcome, wish.timeout_ns)
     return outcome.exit_code

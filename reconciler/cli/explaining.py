@@ -1,4 +1,5 @@
-"""The reference of the spec language in the terminal, made from the declarations of `model.spec`."""
+"""The reference of the spec language in the terminal, made from the declarations of
+`model.spec`."""
 
 from __future__ import annotations
 
@@ -37,7 +38,13 @@ _EFFECTS: Final = {
 }
 _SMALL_BLOCK: Final = 2
 """A block of so few fields is shown as {signal}, larger ones have a page of their own."""
-_WORDS: Final[dict[type, str]] = {str: "text", int: "whole number", float: "number", bool: "true or false", object: "anything"}
+_WORDS: Final[dict[type, str]] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    object: "anything",
+}
 _FORMATS: Final[dict[str, Callable[[int], str]]] = {
     DURATION.kind: lambda nanoseconds: format_duration(nanoseconds) if nanoseconds else "0s",
     SIZE.kind: format_size,
@@ -63,24 +70,34 @@ def explain(wanted: str) -> list[Block]:
     if not wanted:
         return [_listing([one for one in known if len(one.path) == 1])]
     segments = wanted.strip(".").split(".")
-    found = [one for one in known if _matches(one.path, segments)]
-    found = found or [one for one in known if _ends_with(one.path, segments)]
+    # `watchers.stop.timeout` is the block `stop` rather than a watcher of that name.
+    found: list[Explained] = []
+    for means in (_is_declared, _is_of_a_name, _ends_with):
+        found = [one for one in known if means(one.path, segments)]
+        if found:
+            break
     if not found:
         words = sorted({one.path[-1] for one in known})
         near = get_close_matches(segments[-1], words, n=3)
         msg = f"cannot explain {wanted}: no such field"
-        raise Refused(msg, f"did you mean {' or '.join(near)}?" if near else "all of them: reconcile explain")
+        raise Refused(
+            msg, f"did you mean {' or '.join(near)}?" if near else "all of them: reconcile explain"
+        )
     page: list[Block] = []
     for one in found:
         page += [(), *_page(one)] if page else _page(one)
     return page
 
 
-def _matches(path: Sequence[str], segments: Sequence[str]) -> bool:
-    """Tell whether the path is meant, with a name of the user's in it or without."""
-    if len(path) == len(segments):
-        return all(there in (ANY_NAME, given) for there, given in zip(path, segments, strict=True))
+def _is_declared(path: Sequence[str], segments: Sequence[str]) -> bool:
     return [segment for segment in path if segment != ANY_NAME] == list(segments)
+
+
+def _is_of_a_name(path: Sequence[str], segments: Sequence[str]) -> bool:
+    """Tell whether the path is meant, with a name of the user's in it."""
+    if len(path) != len(segments):
+        return False
+    return all(there in (ANY_NAME, given) for there, given in zip(path, segments, strict=True))
 
 
 def _ends_with(path: Sequence[str], segments: Sequence[str]) -> bool:
@@ -123,7 +140,12 @@ def _page(one: Explained) -> list[Block]:
         (Cell(".".join(one.path), "title"),),
         (Cell(facts),),
         Wrapped((Cell("  "), Cell(field.about.doc)), 2),
-        Wrapped((Cell("  an edit: ", "quiet"), Cell(f"{_EFFECTS[field.about.effect]} ({field.about.effect})"))),
+        Wrapped(
+            (
+                Cell("  an edit: ", "quiet"),
+                Cell(f"{_EFFECTS[field.about.effect]} ({field.about.effect})"),
+            )
+        ),
     ]
     if one.block is not None:
         rows = [one for one in _fields(one.block, ()) if len(one.path) == 1]
@@ -145,8 +167,11 @@ def _listing(rows: Sequence[Explained]) -> Table:
 
 
 def _kind_text(field: Field) -> str:
-    """Return the type as users write it. A command may also be one string, which only the loader knows."""
-    return "text or list of text" if field.type == Command else _type_text(field.type, field.markers)
+    """Return the type as users write it. A command may also be one string, which only the loader
+    knows."""
+    return (
+        "text or list of text" if field.type == Command else _type_text(field.type, field.markers)
+    )
 
 
 def _type_text(hint: object, markers: Sequence[object] = ()) -> str:
@@ -160,7 +185,9 @@ def _type_text(hint: object, markers: Sequence[object] = ()) -> str:
     if reads is not None:
         return reads.kind
     if origin is Literal:
-        return " | ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in arguments)
+        return " | ".join(
+            str(value).lower() if isinstance(value, bool) else str(value) for value in arguments
+        )
     if origin is tuple:
         return f"list of {_type_text(arguments[0])}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):

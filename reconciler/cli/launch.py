@@ -39,12 +39,19 @@ class Start:
     state_dir: str
     source: list[str]
     daemon: Map
-    """The `daemon` block of the spec, without what is at its default; empty when the spec is invalid."""
+    """The `daemon` block of the spec, without what is at its default; empty when the spec is
+    invalid."""
 
     def keeper_argv(
-        self, *, hup: Literal["reload", "stop"], until_done: bool, ready_fd: int | None = None, quiet: bool = False
+        self,
+        *,
+        hup: Literal["reload", "stop"],
+        until_done: bool,
+        ready_fd: int | None = None,
+        quiet: bool = False,
     ) -> list[str]:
-        """Return the command line of the keeper. `quiet` keeps all but warnings out of an unasked-for log."""
+        """Return the command line of the keeper. `quiet` keeps all but warnings out of an
+        unasked-for log."""
         log = _map(self.daemon.get("log"))
         level = str(log.get("level", "warning" if quiet else "info"))
         controller = {
@@ -66,7 +73,13 @@ class Start:
             "control_owner": control.get("owner"),
             "control_group": control.get("group"),
             "umask": self.daemon.get("umask", DEFAULT_UMASK),
-            "controller_argv": [sys.executable, "-I", "-m", "reconciler.controller", json.dumps(controller)],
+            "controller_argv": [
+                sys.executable,
+                "-I",
+                "-m",
+                "reconciler.controller",
+                json.dumps(controller),
+            ],
             "hup": hup,
             "ready_fd": ready_fd,
             "log_level": level,
@@ -80,8 +93,8 @@ class Start:
 def run_command(session: Session, spec: tuple[str, ...]) -> int:
     """Run the manager in the foreground, with no output but its own log.
 
-    For systemd and other supervisors. TERM or INT stops everything in order, HUP reads the spec again. When
-    the spec has mistakes and an earlier one was applied, that one is kept running.
+    For systemd and other supervisors. TERM or INT stops everything in order, HUP reads the spec
+    again. When the spec has mistakes and an earlier one was applied, that one is kept running.
     """
     loaded = loading.load(source_paths(spec))
     start = prepare(session, loaded)
@@ -90,20 +103,29 @@ def run_command(session: Session, spec: tuple[str, ...]) -> int:
         if not os.path.exists(os.path.join(start.state_dir, STATE_FILE)):
             return FAILED
         terminal.stderr().write("reconcile: going on with the spec that was applied last\n")
-    _become(start.keeper_argv(hup="reload", until_done=False))
+    return _become(start.keeper_argv(hup="reload", until_done=False))
 
 
 @click.command("up")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
-@click.option("-d", "--detach", is_flag=True, help="In the background; returns when everything is as wanted.")
-@click.option("--wait/--no-wait", default=True, show_default=True, help="With -d: wait until everything is as wanted.")
+@click.option(
+    "-d", "--detach", is_flag=True, help="In the background; returns when everything is as wanted."
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="With -d: wait until everything is as wanted.",
+)
 @timeout_option("60s")
 @with_instance(starts=True)
-def up_command(session: Session, spec: tuple[str, ...], detach: bool, wait: bool, timeout_ns: int) -> int:
+def up_command(
+    session: Session, spec: tuple[str, ...], detach: bool, wait: bool, timeout_ns: int
+) -> int:
     """Start, apply, show the status once everything is as wanted, then stream the logs.
 
-    Ctrl-C stops everything in order. With one-shot jobs only, ends when all are done. --timeout is how long
-    the status waits for everything to be as wanted.
+    Ctrl-C stops everything in order. With one-shot jobs only, ends when all are done. --timeout
+    is how long the status waits for everything to be as wanted.
     """
     loaded = loading.load(source_paths(spec))
     if loaded.spec is None:
@@ -135,11 +157,12 @@ def show_mistakes(loaded: Loaded) -> int:
     return FAILED
 
 
-# ---- getting ready --------------------------------------------------------------------------------
+# ---- getting ready -------------------------------------------------------------------------------
 
 
 def prepare(session: Session, loaded: Loaded) -> Start:
-    """Return what to start: options go before the environment, that before the spec, that before the platform.
+    """Return what to start: options go before the environment, that before the spec, that before
+    the platform.
 
     Raises `Refused` when that instance runs already.
     """
@@ -153,7 +176,9 @@ def prepare(session: Session, loaded: Loaded) -> Start:
     )
     default = locate.named(name)
     runtime_dir = (
-        session.runtime_dir or os.environ.get("RECONCILE_RUNTIME_DIR") or _text(daemon.get("runtime_dir"))
+        session.runtime_dir
+        or os.environ.get("RECONCILE_RUNTIME_DIR")
+        or _text(daemon.get("runtime_dir"))
     )
     if runtime_dir is None:
         runtime_dir = os.path.join(_own_root(), name)
@@ -172,7 +197,9 @@ def _own_root() -> str:
     """Return the folder of this user's runtime folders, made if need be, and certainly ours."""
     root = locate.runtime_root()
     try:
-        os.makedirs(root, mode=0o755 if root == locate.SYSTEM_RUNTIME_ROOT else 0o700, exist_ok=True)
+        os.makedirs(
+            root, mode=0o755 if root == locate.SYSTEM_RUNTIME_ROOT else 0o700, exist_ok=True
+        )
         found = os.stat(root, follow_symlinks=False)
     except OSError as error:
         msg = f"cannot create {root}: {error.strerror}"
@@ -190,7 +217,8 @@ def _refuse_second(instance: Instance) -> None:
     pid, uid = listener
     msg = f"cannot start {instance.name}: already running, started by {_user_name(uid)}, pid {pid}"
     raise Refused(
-        msg, "apply edits with: reconcile apply; end it with: reconcile shutdown; or choose another --name"
+        msg,
+        "apply edits with: reconcile apply; end it with: reconcile shutdown; or take a --name",
     )
 
 
@@ -227,13 +255,14 @@ def _fork_viewer(instance: Instance, timeout_ns: int) -> None:
         os._exit(code)
 
 
-# ---- in the background ----------------------------------------------------------------------------
+# ---- in the background ---------------------------------------------------------------------------
 
 
 def start_detached(start: Start) -> None:
     """Start a keeper in a session of its own and wait until it is ready.
 
-    Raises `Refused` with the end of its log when it dies before that, `TimedOut` when it takes too long.
+    Raises `Refused` with the end of its log when it dies before that, `TimedOut` when it takes
+    too long.
     """
     import subprocess
 
@@ -250,9 +279,14 @@ def start_detached(start: Start) -> None:
     with open(ready, "rb", buffering=0) as pipe:
         try:
             subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(ready_end,), start_new_session=True,
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(ready_end,),
+                start_new_session=True,
                 cwd="/",
-            )  # fmt: skip
+            )
         finally:
             os.close(ready_end)
             os.close(log)
@@ -263,7 +297,7 @@ def _wait_until_ready(pipe: int, start: Start, log_path: str, begun_at: int) -> 
     deadline = time.monotonic() + READY_TIMEOUT_S
     readable, _, _ = select.select([pipe], [], [], deadline - time.monotonic())
     if not readable:
-        msg = f"cannot start {start.instance.name}: the manager is not ready after {READY_TIMEOUT_S:.0f}s"
+        msg = f"cannot start {start.instance.name}: not ready after {READY_TIMEOUT_S:.0f}s"
         raise TimedOut(msg, f"its log: {log_path}")
     if os.read(pipe, 64):
         return

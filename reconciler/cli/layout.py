@@ -1,7 +1,8 @@
 """Pieces of text on a page: cells with a style, tables that fit a width, and how both are painted.
 
-One layout serves the pipe and the terminal, so they never say different things. Painting is plain text,
-or the same text with a terminal's sixteen colours. All of it is pure: width and colour are arguments.
+One layout serves the pipe and the terminal, so they never say different things. Painting is plain
+text, or the same text with a terminal's sixteen colours. All of it is pure: width and colour are
+arguments.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ Line: TypeAlias = tuple[Cell, ...]
 
 
 class Table(NamedTuple):
-    """Aligned columns; the last one wraps. `expendable` columns are left out, in this order, when the page is narrow."""
+    """Aligned columns; the last one wraps. `expendable` columns are left out, in this order, when
+    the page is narrow."""
 
     columns: tuple[str, ...]
     rows: Sequence[Line]
@@ -64,7 +66,7 @@ class Wrapped(NamedTuple):
 Block: TypeAlias = Table | Wrapped | Line
 
 
-# ---- text that others wrote -----------------------------------------------------------------------
+# ---- text that others wrote ----------------------------------------------------------------------
 
 _UNSAFE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
@@ -73,12 +75,14 @@ _COLOUR = re.compile("\x1b\\[[0-9;:]*m")
 
 
 def clean(text: str) -> str:
-    """Return text in which nothing can move the cursor, hide text or turn it around: such characters are escaped."""
+    """Return text in which nothing can move the cursor, hide text or turn it around: such
+    characters are escaped."""
     return _UNSAFE.sub(_escaped, text)
 
 
 def clean_output(data: bytes) -> str:
-    """Return one line of a program's output for a terminal: its colours are dropped, other controls escaped."""
+    """Return one line of a program's output for a terminal: its colours are dropped, other
+    controls escaped."""
     return clean(_COLOUR.sub("", data.decode("utf-8", "backslashreplace").rstrip("\r\n")))
 
 
@@ -88,7 +92,7 @@ def _escaped(match: re.Match[str]) -> str:
     return short or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
-# ---- widths ---------------------------------------------------------------------------------------
+# ---- widths --------------------------------------------------------------------------------------
 
 
 def width_of(text: str) -> int:
@@ -133,11 +137,12 @@ def _cut(word: str, width: int) -> int:
     return len(word)
 
 
-# ---- painting -------------------------------------------------------------------------------------
+# ---- painting ------------------------------------------------------------------------------------
 
 
 def paint(blocks: Iterable[Block], *, width: int | None = None, colour: bool = False) -> list[str]:
-    """Return the lines of a page. `width` None is a page without an edge: nothing wraps, no column goes."""
+    """Return the lines of a page. `width` None is a page without an edge: nothing wraps, no
+    column goes."""
     lines: list[str] = []
     for block in blocks:
         if isinstance(block, Table):
@@ -172,7 +177,11 @@ def _paint_wrapped(block: Wrapped, width: int | None, colour: bool) -> list[str]
 def _paint_table(table: Table, width: int | None, colour: bool) -> list[str]:
     table = _fitted(table, width)
     widths = _widths(table)
-    room = None if width is None else max(width - sum(widths[:-1]) - _GAP * (len(widths) - 1), _NOTE_WIDTH)
+    room = (
+        None
+        if width is None
+        else max(width - sum(widths[:-1]) - _GAP * (len(widths) - 1), _NOTE_WIDTH)
+    )
     head = tuple(Cell(name, "title") for name in table.columns)
     lines = []
     for row in (head, *table.rows):
@@ -199,7 +208,8 @@ def _widths(table: Table) -> list[int]:
 
 
 def _fitted(table: Table, width: int | None) -> Table:
-    """Leave out expendable columns until the page is wide enough; long first columns are shortened last of all."""
+    """Leave out expendable columns until the page is wide enough; long first columns are
+    shortened last of all."""
     if width is None:
         return table
     for name in table.expendable:
@@ -228,7 +238,8 @@ def _without(table: Table, index: int) -> Table:
 
 
 def shorten(text: str, width: int) -> str:
-    """Return the text in at most `width` columns, its middle replaced by `...` where it is too long."""
+    """Return the text in at most `width` columns, its middle replaced by `...` where it is too
+    long."""
     if width_of(text) <= width:
         return text
     keep = max(width - 3, 2)

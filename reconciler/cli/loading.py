@@ -1,7 +1,7 @@
 """Reading a spec without a manager, in a child process.
 
-A hostile file can crash the compiled YAML parser, and validation needs libraries that no other command
-wants to pay for. So the reader is a program of its own, for us as for the controller.
+A hostile file can crash the compiled YAML parser, and validation needs libraries that no other
+command wants to pay for. So the reader is a program of its own, for us as for the controller.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ TIMEOUT_S: Final = 60.0
 
 
 class Loaded(NamedTuple):
-    """What the reader found: the spec as a plain map, or None and its mistakes; and the files it read."""
+    """What the reader found: the spec as a plain map, or None and its mistakes; and the files it
+    read."""
 
     source: list[str]
     spec: Map | None
@@ -45,7 +46,7 @@ def source_paths(given: Sequence[str]) -> list[str]:
     if not given:
         found = locate.spec_here(os.getcwd())
         if found is None:
-            msg = "cannot find a spec: there is no reconcile.yaml and no specs/ in this folder or above it"
+            msg = "cannot find a spec: no reconcile.yaml and no specs/ in this folder or above it"
             raise Refused(msg, "name one: reconcile up path/to/spec.yaml")
         return [found]
     for path in given:
@@ -64,8 +65,12 @@ def load(source: Sequence[str]) -> Loaded:
     command = [sys.executable, "-I", "-m", "reconciler.specfile"]
     try:
         done = subprocess.run(
-            command, input=request.encode("utf-8", "surrogateescape"), capture_output=True, timeout=TIMEOUT_S, check=False
-        )  # fmt: skip
+            command,
+            input=request.encode("utf-8", "surrogateescape"),
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         msg = f"cannot read {', '.join(source)}: the reader took longer than {TIMEOUT_S:.0f}s"
         raise Refused(msg) from None
@@ -74,7 +79,9 @@ def load(source: Sequence[str]) -> Loaded:
     except ValueError:
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit {done.returncode}"
         said = done.stderr.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
-        msg = f"cannot read {', '.join(source)}: the reader died ({how}{': ' + said if said else ''})"
+        msg = (
+            f"cannot read {', '.join(source)}: the reader died ({how}{': ' + said if said else ''})"
+        )
         raise Refused(msg, "is a file nested very deeply, or very large?") from None
     files = answer.get("files")
     return Loaded(

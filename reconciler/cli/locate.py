@@ -3,9 +3,10 @@
 An instance is a folder with `control.sock` in it. It is found by `--runtime-dir`, `--name`, their
 environment variables, the spec in this folder or above it, or by being the only one that runs.
 
-A command that only asks must not pay for the YAML parser. So the name of the spec's instance is read with
-three regular expressions from its `daemon:` block, which is enough for the ways people write it; whoever
-writes it another way says `--name`. Starting an instance always reads the whole spec (`launch`).
+A command that only asks must not pay for the YAML parser. So the name of the spec's instance is
+read with three regular expressions from its `daemon:` block, which is enough for the ways people
+write it; whoever writes it another way says `--name`. Starting an instance always reads the whole
+spec (`launch`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ SYSTEM_STATE_ROOT: Final = "/var/lib/reconcile"
 SPEC_FILE: Final = "reconcile.yaml"
 SPEC_FOLDER: Final = "specs"
 _SHARED_FOLDERS: Final = frozenset({"specs", "spec", "conf", "config"})
-"""Folders that say nothing about whose spec they hold: the instance is named after the folder above."""
+"""Folders that say nothing about whose spec they hold: the instance is named after the folder
+above."""
 _CREDENTIALS = struct.Struct("iII")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -47,7 +49,7 @@ class Instance:
         return os.path.join(self.runtime_dir, CONTROL_SOCKET)
 
 
-# ---- folders of the platform ----------------------------------------------------------------------
+# ---- folders of the platform ---------------------------------------------------------------------
 
 
 def runtime_root(environ: Mapping[str, str] | None = None) -> str:
@@ -59,7 +61,8 @@ def runtime_root(environ: Mapping[str, str] | None = None) -> str:
     for folder in (given, f"/run/user/{os.geteuid()}"):
         if folder.startswith("/") and _is_private(folder):
             return os.path.join(folder, "reconcile")
-    return f"/tmp/reconcile-{os.geteuid()}"  # noqa: S108  (its owner and mode are checked before it is used)
+    # Anybody can make this folder before we do: `launch` checks whose it is before it uses it.
+    return f"/tmp/reconcile-{os.geteuid()}"
 
 
 def state_root(environ: Mapping[str, str] | None = None) -> str:
@@ -68,7 +71,9 @@ def state_root(environ: Mapping[str, str] | None = None) -> str:
         return SYSTEM_STATE_ROOT
     environ = os.environ if environ is None else environ
     given = environ.get("XDG_STATE_HOME", "")
-    base = given if given.startswith("/") else os.path.join(os.path.expanduser("~"), ".local", "state")
+    base = (
+        given if given.startswith("/") else os.path.join(os.path.expanduser("~"), ".local", "state")
+    )
     return os.path.join(base, "reconcile")
 
 
@@ -78,14 +83,17 @@ def _is_private(folder: str) -> bool:
         found = os.stat(folder, follow_symlinks=False)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return (
+        stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    )
 
 
-# ---- what runs ------------------------------------------------------------------------------------
+# ---- what runs -----------------------------------------------------------------------------------
 
 
 def instances() -> list[Instance]:
-    """Return the instances that have a control socket in the places where instances are, by name."""
+    """Return the instances that have a control socket in the places where instances are, by
+    name."""
     roots = dict.fromkeys((runtime_root(), SYSTEM_RUNTIME_ROOT))
     found: dict[str, Instance] = {}
     for root in roots:
@@ -137,21 +145,26 @@ def running() -> list[Instance]:
     return [instance for instance in instances() if is_running(instance)]
 
 
-# ---- which one is meant ---------------------------------------------------------------------------
+# ---- which one is meant --------------------------------------------------------------------------
 
 
-def find(name: str | None = None, runtime_dir: str | None = None, spec: str | None = None) -> Instance:
+def find(
+    name: str | None = None, runtime_dir: str | None = None, spec: str | None = None
+) -> Instance:
     """Return the instance that is meant, running or not.
 
-    Options go before the environment, that before the spec given, that before the spec in this folder or
-    above, that before the only instance that runs. Raises `NoManager` when nothing says which one, with a
-    list of what runs.
+    Options go before the environment, that before the spec given, that before the spec in this
+    folder or above, that before the only instance that runs. Raises `NoManager` when nothing says
+    which one, with a list of what runs.
     """
     if runtime_dir:
         return _at(runtime_dir, name)
     if name:
         return named(name)
-    environ_dir, environ_name = os.environ.get("RECONCILE_RUNTIME_DIR"), os.environ.get("RECONCILE_NAME")
+    environ_dir, environ_name = (
+        os.environ.get("RECONCILE_RUNTIME_DIR"),
+        os.environ.get("RECONCILE_NAME"),
+    )
     if environ_dir:
         return _at(environ_dir, environ_name)
     if environ_name:
@@ -172,8 +185,8 @@ def find(name: str | None = None, runtime_dir: str | None = None, spec: str | No
 def named(name: str) -> Instance:
     """Return the instance of that name. Raises `Refused` when it can be no name."""
     if not _NAME.fullmatch(name):
-        msg = f"cannot use the name {name!r}: expected letters, digits, - and _, at most 64, a letter or digit first"
-        raise Refused(msg)
+        msg = f"cannot use the name {name!r}: it can be no instance's"
+        raise Refused(msg, "at most 64 letters, digits, - and _, a letter or digit first")
     own = Instance(name, os.path.join(runtime_root(), name))
     system = Instance(name, os.path.join(SYSTEM_RUNTIME_ROOT, name))
     if not os.path.exists(own.control_socket) and os.path.exists(system.control_socket):
@@ -201,22 +214,30 @@ def spec_here(folder: str) -> str | None:
 
 
 def spec_files(path: str) -> list[str]:
-    """Return the files that a path names: itself, or the *.yaml and *.yml of a folder, not deeper, no dot files."""
+    """Return the files that a path names: itself, or the *.yaml and *.yml of a folder, not
+    deeper, no dot files."""
     if not os.path.isdir(path):
         return [path]
     try:
         names = sorted(os.listdir(path))
     except OSError:
         return []
-    return [os.path.join(path, one) for one in names if one.endswith((".yaml", ".yml")) and not one.startswith(".")]
+    return [
+        os.path.join(path, one)
+        for one in names
+        if one.endswith((".yaml", ".yml")) and not one.startswith(".")
+    ]
 
 
 def instance_of(spec: str) -> Instance:
-    """Return the instance that a spec's path belongs to, reading no more than its `daemon:` block."""
+    """Return the instance that a spec's path belongs to, reading no more than its `daemon:`
+    block."""
     daemon = daemon_block(_texts(spec_files(spec)))
     name = daemon.get("name") or folder_name(spec)
     runtime_dir = daemon.get("runtime_dir")
-    return Instance(name, runtime_dir) if runtime_dir and runtime_dir.startswith("/") else named(name)
+    return (
+        Instance(name, runtime_dir) if runtime_dir and runtime_dir.startswith("/") else named(name)
+    )
 
 
 def folder_name(spec: str) -> str:
@@ -238,13 +259,16 @@ def _texts(paths: Iterable[str]) -> Iterable[str]:
             continue
 
 
-_DAEMON_BLOCK = re.compile(r"^daemon:[ \t]*(?:#.*)?\n((?:[ \t]+.*\n|[ \t]*(?:#.*)?\n)+)", re.MULTILINE)
+_DAEMON_BLOCK = re.compile(
+    r"^daemon:[ \t]*(?:#.*)?\n((?:[ \t]+.*\n|[ \t]*(?:#.*)?\n)+)", re.MULTILINE
+)
 _DAEMON_FLOW = re.compile(r"^daemon:[ \t]*\{(.*)\}[ \t]*(?:#.*)?$", re.MULTILINE)
 _ENTRY = r"(?:^|[,\n])[ \t]*{key}:[ \t]+(\"[^\"\n]*\"|'[^'\n]*'|[^\s,#}}\"'][^,#}}\n]*)"
 
 
 def daemon_block(texts: Iterable[str]) -> dict[str, str]:
-    """Return `name` and `runtime_dir` of the `daemon:` block, as far as they are written in an ordinary way."""
+    """Return `name` and `runtime_dir` of the `daemon:` block, as far as they are written in an
+    ordinary way."""
     found: dict[str, str] = {}
     for text in texts:
         if "daemon:" not in text:

@@ -29,13 +29,15 @@ _REFRESH_S: Final = 1.0
 _LIST_TIMEOUT_S: Final = 2.0
 
 
-# ---- status ---------------------------------------------------------------------------------------
+# ---- status --------------------------------------------------------------------------------------
 
 
 @click.command("status")
 @click.argument("names", metavar="[PATTERN]...", nargs=-1)
 @labels_option
-@click.option("-w", "--watch", is_flag=True, help="Show it again whenever something happens, until Ctrl-C.")
+@click.option(
+    "-w", "--watch", is_flag=True, help="Show it again whenever something happens, until Ctrl-C."
+)
 @output_option("table", "wide", "json", "yaml", "name")
 @with_instance()
 def status_command(
@@ -43,14 +45,14 @@ def status_command(
 ) -> int:
     """Show what is wanted, what is, and why they differ.
 
-    PATTERN is a name, a glob such as 'web*', or a slot such as web.2. Exit code 0 when all is as wanted, 3
-    when not.
+    PATTERN is a name, a glob such as 'web*', or a slot such as web.2. Exit code 0 when all is as
+    wanted, 3 when not.
     """
     client = session.client()
     screen = terminal.stdout()
     if watch:
         if output not in {"table", "wide"} or not screen.is_terminal:
-            msg = "--watch needs a terminal and -o table or wide; for programs there is: reconcile events -f -o json"
+            msg = "--watch needs a terminal and -o table or wide; see also: events -f -o json"
             raise click.UsageError(msg)
         return _watch_status(client, screen, names, labels, output)
     usage = output == "wide" or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
@@ -69,7 +71,8 @@ def status_command(
 
 
 def status_code(status: StatusMap, *, selected: bool = False) -> int:
-    """Return 0 when all that was asked for is as wanted, else 3. The spec counts when all was asked for."""
+    """Return 0 when all that was asked for is as wanted, else 3. The spec counts when all was
+    asked for."""
     fine = all(watcher["as_wanted"] for watcher in status["watchers"])
     if not selected:
         fine = fine and render.problem_count(status) == 0
@@ -79,7 +82,8 @@ def status_code(status: StatusMap, *, selected: bool = False) -> int:
 def _watch_status(
     client: Client, screen: Terminal, names: tuple[str, ...], labels: dict[str, str], output: str
 ) -> int:
-    """Paint the status again and again: at every event, and at least each second because ages grow."""
+    """Paint the status again and again: at every event, and at least each second because ages
+    grow."""
     usage = output == "wide" or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
     with terminal.Live(screen) as live, Client(instance=client.instance) as second:
         shown = 0.0
@@ -92,14 +96,21 @@ def _watch_status(
     return DONE
 
 
-# ---- logs -----------------------------------------------------------------------------------------
+# ---- logs ----------------------------------------------------------------------------------------
 
 
 @click.command("logs")
 @click.argument("names", metavar="[PATTERN]...", nargs=-1)
 @labels_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="Last lines of each slot.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    help="Last lines of each slot.",
+)
 @click.option("--stderr", is_flag=True, help="Only standard error, where it has a file of its own.")
 @click.option("--no-prefix", is_flag=True, help="Without the name of the slot before each line.")
 @output_option("text", "json")
@@ -116,9 +127,12 @@ def logs_command(
 ) -> int:
     """Show the output of the processes.
 
-    On a terminal control characters are escaped; through a pipe the bytes come as they were written.
+    On a terminal control characters are escaped; through a pipe the bytes come as they were
+    written.
     """
-    entries = session.client().logs(*names, labels=labels, lines=lines, follow=follow, stderr=stderr)
+    entries = session.client().logs(
+        *names, labels=labels, lines=lines, follow=follow, stderr=stderr
+    )
     screen = terminal.stdout()
     if output == "json":
         for entry in entries:
@@ -132,7 +146,9 @@ def show_logs(screen: Terminal, entries: Iterable[LogMap], *, prefix: bool = Tru
     """Write pieces of output; the names of the slots are aligned to the longest one met so far."""
     width = 0
     if isinstance(entries, list):
-        width = max((len(render.slot_name(one["watcher"], one["slot"])) for one in entries), default=0)
+        width = max(
+            (len(render.slot_name(one["watcher"], one["slot"])) for one in entries), default=0
+        )
     for entry in entries:
         width = max(width, len(render.slot_name(entry["watcher"], entry["slot"])))
         show_log(screen, entry, width if prefix else None)
@@ -151,11 +167,16 @@ def show_log(screen: Terminal, entry: LogMap, width: int | None) -> None:
 def _print_json_lines(entry: LogMap) -> None:
     for line in render.split_lines(entry["data"]):
         text = line.decode("utf-8", "backslashreplace")
-        fields = {"watcher": entry["watcher"], "slot": entry["slot"], "stream": entry["source"], "line": text}
+        fields = {
+            "watcher": entry["watcher"],
+            "slot": entry["slot"],
+            "stream": entry["source"],
+            "line": text,
+        }
         print_json(fields, indent=None)
 
 
-# ---- events ---------------------------------------------------------------------------------------
+# ---- events --------------------------------------------------------------------------------------
 
 
 @click.command("events")
@@ -202,11 +223,11 @@ def _since(text: str | None) -> tuple[int, int]:
             return 0, int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
         except ValueError:
             pass
-    msg = f"--since: expected a number, a duration such as 10m or a time such as 2026-01-02T03:04, found {text!r}"
+    msg = f"--since: expected a number, 10m or a time such as 2026-01-02T03:04, found {text!r}"
     raise click.UsageError(msg)
 
 
-# ---- ls -------------------------------------------------------------------------------------------
+# ---- ls ------------------------------------------------------------------------------------------
 
 
 @click.command("ls")
@@ -222,7 +243,9 @@ def ls_command(output: str) -> int:
     elif output == "name":
         screen.show(*((Cell(clean(str(one["name"]))),) for one in found))
     else:
-        page: list[Block] = [_instance_table(found)] if found else [(Cell("no manager is running", "quiet"),)]
+        page: list[Block] = (
+            [_instance_table(found)] if found else [(Cell("no manager is running", "quiet"),)]
+        )
         screen.show(*page)
     return DONE
 
@@ -230,9 +253,14 @@ def ls_command(output: str) -> int:
 def _instance_fields(instance: Instance) -> dict[str, object]:
     """Ask one instance how it is, but not for long: a busy one must not hide the others."""
     fields: dict[str, object] = {
-        "name": instance.name, "runtime_dir": instance.runtime_dir, "state": "running", "pid": None, "revision": None,
-        "watchers": None, "source": [],
-    }  # fmt: skip
+        "name": instance.name,
+        "runtime_dir": instance.runtime_dir,
+        "state": "running",
+        "pid": None,
+        "revision": None,
+        "watchers": None,
+        "source": [],
+    }
     try:
         with Client(instance=instance, timeout=_LIST_TIMEOUT_S) as client:
             status = client.status()
@@ -263,15 +291,20 @@ def _instance_table(found: list[dict[str, object]]) -> Table:
             (
                 Cell(clean(str(one["name"]))),
                 Cell(state, "good" if state == "as wanted" else "busy"),
-                *(Cell("-" if one[key] is None else str(one[key])) for key in ("watchers", "pid", "revision")),
+                *(
+                    Cell("-" if one[key] is None else str(one[key]))
+                    for key in ("watchers", "pid", "revision")
+                ),
                 Cell(clean(", ".join(map(str, source)))),
             )
         )
-    return Table(("NAME", "STATE", "WATCHERS", "PID", "REVISION", "SOURCE"), rows, ("REVISION", "PID", "WATCHERS"))
+    return Table(
+        ("NAME", "STATE", "WATCHERS", "PID", "REVISION", "SOURCE"),
+        rows,
+        ("REVISION", "PID", "WATCHERS"),
+    )
 
 
 def wall_ns() -> int:
     """Return the wall time, which ages are counted from."""
     return time.time_ns()
-
-

@@ -1,8 +1,9 @@
 """The command `reconcile`: which commands there are, and how each of them ends.
 
-A command's module is imported when the command is called, so that `reconcile status` pays for nothing
-else. The one-line helps therefore stand here. Whatever goes wrong becomes a message and an exit code at
-one place, `guarded`; a traceback is a defect of ours and never the answer to a mistake of the user.
+A command's module is imported when the command is called, so that `reconcile status` pays for
+nothing else. The one-line helps therefore stand here. Whatever goes wrong becomes a message and
+an exit code at one place, `guarded`; a traceback is a defect of ours and never the answer to a
+mistake of the user.
 """
 
 from __future__ import annotations
@@ -83,14 +84,21 @@ class Commands(click.Group):
 
 
 @click.group(
-    "reconcile", cls=Commands, context_settings=CONTEXT_SETTINGS, invoke_without_command=True, epilog=(
-        "Exit codes: 0 done; 1 refused or failed; 2 usage, or changes pending for plan; 3 not as wanted; "
+    "reconcile",
+    cls=Commands,
+    context_settings=CONTEXT_SETTINGS,
+    invoke_without_command=True,
+    epilog=(
+        "Exit codes: 0 done; 1 refused or failed; 2 usage, or changes pending for plan; "
+        "3 not as wanted; "
         "4 no manager running; 5 timed out."
     ),
-)  # fmt: skip
+)
 @instance_options(state=True)
 @click.pass_context
-def reconcile(context: click.Context, name: str | None, runtime_dir: str | None, state_dir: str | None) -> None:
+def reconcile(
+    context: click.Context, name: str | None, runtime_dir: str | None, state_dir: str | None
+) -> None:
     """Keep the processes and sockets of this machine as a set of YAML files says.
 
     Without a command: the interactive shell on a terminal, else this help.
@@ -105,7 +113,7 @@ def reconcile(context: click.Context, name: str | None, runtime_dir: str | None,
     context.exit(int(import_module("reconciler.cli.shell").run_shell(session)))
 
 
-# ---- how it ends ----------------------------------------------------------------------------------
+# ---- how it ends ---------------------------------------------------------------------------------
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def invoke(arguments: Sequence[str], session: Session) -> int:
     """Run one command line in a session; raises what went wrong."""
-    result = reconcile.main(list(arguments), prog_name="reconcile", standalone_mode=False, obj=session)
+    result = reconcile.main(
+        list(arguments), prog_name="reconcile", standalone_mode=False, obj=session
+    )
     return result if isinstance(result, int) else errors.DONE
 
 
@@ -132,14 +142,14 @@ def guarded(run: Callable[[], int]) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), "", error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        terminal.stderr().write("\n" if sys.stderr.isatty() else "")
+        # click has put the shell's next prompt on a line of its own already.
         return errors.INTERRUPTED
     except errors.CommandError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except RequestError as error:
         return _request_failed(error)
     except BrokenPipeError:
-        # Whoever read our output has gone, which is how `| head` ends. Python would complain at exit.
+        # Whoever read our output has gone, as `| head` does. Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.FAILED
     return code

@@ -25,16 +25,20 @@ if TYPE_CHECKING:
 def validate_command(spec: tuple[str, ...], output: str) -> int:
     """Report every mistake of the spec with its place, the source line and what to try.
 
-    SPEC is a file or folder; without it, reconcile.yaml or specs/ in this folder or above. `github` writes
-    annotations for GitHub Actions.
+    SPEC is a file or folder; without it, reconcile.yaml or specs/ in this folder or above.
+    `github` writes annotations for GitHub Actions.
     """
     from reconciler.cli import loading
 
     loaded = loading.load(loading.source_paths(spec))
     if output == "json":
-        print_json({"valid": loaded.spec is not None, "errors": loaded.errors, "files": loaded.files})
+        print_json(
+            {"valid": loaded.spec is not None, "errors": loaded.errors, "files": loaded.files}
+        )
     elif output == "github":
-        terminal.stdout().write("".join(render.github_annotation(error, os.getcwd()) + "\n" for error in loaded.errors))
+        terminal.stdout().write(
+            "".join(render.github_annotation(error, os.getcwd()) + "\n" for error in loaded.errors)
+        )
     else:
         _show_verdict(terminal.stdout(), loaded)
     return FAILED if loaded.spec is None else DONE
@@ -57,7 +61,8 @@ def _entries(value: object) -> dict[str, object]:
 @click.command("explain")
 @click.argument("field", default="")
 def explain_command(field: str) -> int:
-    """Say what a field of the spec means: reconcile explain watchers.stop, or the end of a path: stop.timeout."""
+    """Say what a field of the spec means: reconcile explain watchers.stop, or the end of a path:
+    stop.timeout."""
     from reconciler.cli.explaining import explain
 
     terminal.stdout().show(*explain(field))

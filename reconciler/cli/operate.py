@@ -1,4 +1,5 @@
-"""Commands by which an operator intervenes: start, stop, restart, reload, signal, scale, rerun, shutdown."""
+"""Commands by which an operator intervenes: start, stop, restart, reload, signal, scale, rerun,
+shutdown."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 
 from reconciler.cli import locate, render, terminal
-from reconciler.cli.errors import DONE, NoManager, TimedOut
+from reconciler.cli.errors import DONE, CommandError, TimedOut
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
     Session,
@@ -19,6 +20,7 @@ from reconciler.cli.options import (
     timeout_option,
     with_instance,
 )
+from reconciler.model.errors import RequestError
 from reconciler.model.units import format_duration, parse_signal
 
 if TYPE_CHECKING:
@@ -57,7 +59,12 @@ def _waiting(*, default: bool) -> Callable[[Decorated], Decorated]:
 @output_option("text", "json")
 @with_instance()
 def start_command(
-    session: Session, names: tuple[str, ...], labels: dict[str, str], wait: bool, timeout_ns: int, output: str
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    wait: bool,
+    timeout_ns: int,
+    output: str,
 ) -> int:
     """Start watchers or slots, whatever `autostart` says and whoever stopped them."""
     return _operate(session, "start", names, labels, output, wait, timeout_ns)
@@ -78,7 +85,8 @@ def stop_command(
     timeout_ns: int,
     output: str,
 ) -> int:
-    """Stop watchers or slots and keep them stopped, also after edits and restarts, until they are started."""
+    """Stop watchers or slots and keep them stopped, also after edits and restarts, until they are
+    started."""
     return _operate(session, "stop", names, labels, output, wait, timeout_ns, reason=reason)
 
 
@@ -98,7 +106,9 @@ def restart_command(
     output: str,
 ) -> int:
     """Replace the processes of watchers or slots, one by one."""
-    return _operate(session, "restart", names, labels, output, wait, timeout_ns, at_once=at_once or None)
+    return _operate(
+        session, "restart", names, labels, output, wait, timeout_ns, at_once=at_once or None
+    )
 
 
 @click.command("reload")
@@ -107,7 +117,12 @@ def restart_command(
 @output_option("text", "json")
 @with_instance()
 def reload_command(
-    session: Session, names: tuple[str, ...], labels: dict[str, str], wait: bool, timeout_ns: int, output: str
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    wait: bool,
+    timeout_ns: int,
+    output: str,
 ) -> int:
     """Do what the field `reload` says: a signal, a command, or replacement one by one."""
     return _operate(session, "reload", names, labels, output, wait, timeout_ns)
@@ -116,7 +131,11 @@ def reload_command(
 @click.command("rerun")
 @_selecting
 @click.option("--failed", is_flag=True, help="Only the slots whose last run failed.")
-@click.option("--overlap", type=click.Choice(["skip", "replace"]), help="What happens to slots that still run.")
+@click.option(
+    "--overlap",
+    type=click.Choice(["skip", "replace"]),
+    help="What happens to slots that still run.",
+)
 @click.option("--require-all", is_flag=True, help="Fire nothing unless all slots can be fired.")
 @_waiting(default=False)
 @output_option("text", "json")
@@ -178,8 +197,11 @@ def signal_command(session: Session, signal: str, names: tuple[str, ...], output
 @_waiting(default=True)
 @output_option("text", "json")
 @with_instance()
-def scale_command(session: Session, wishes: tuple[str, ...], wait: bool, timeout_ns: int, output: str) -> int:
-    """Set the number of processes: reconcile scale web=4; web=spec goes back to what the spec says."""
+def scale_command(
+    session: Session, wishes: tuple[str, ...], wait: bool, timeout_ns: int, output: str
+) -> int:
+    """Set the number of processes: reconcile scale web=4; web=spec goes back to what the spec
+    says."""
     scale = dict(_wish(text) for text in wishes)
     options: dict[str, object] = {"wait": True, "timeout_ns": timeout_ns} if wait else {}
     _show(session.client().scale(scale, **options), output)
@@ -203,7 +225,7 @@ def _show(results: list[ResultMap], output: str) -> None:
         terminal.stdout().show(*render.result_lines(results, wall_ns()))
 
 
-# ---- shutdown -------------------------------------------------------------------------------------
+# ---- shutdown ------------------------------------------------------------------------------------
 
 
 @click.command("shutdown")
@@ -235,9 +257,14 @@ def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int) -> None:
         while locate.is_running(client.instance) or _is_alive(keeper_pid):
             elapsed = time.monotonic() - begun
             if elapsed > seconds(timeout_ns):
-                msg = f"cannot stop {client.instance.name} within {format_duration(timeout_ns)}: it still runs"
-                raise TimedOut(msg, "look at: reconcile status; kill what does not stop with: reconcile shutdown --now")
-            live.show(_left(client, elapsed))
+                longest = format_duration(timeout_ns)
+                msg = f"cannot stop {client.instance.name} within {longest}: it still runs"
+                raise TimedOut(
+                    msg,
+                    "see: reconcile status; kill what does not stop: reconcile shutdown --now",
+                )
+            if screen.is_terminal:
+                live.show(_left(client, elapsed))
             time.sleep(_POLL_S)
         live.clear()
 
@@ -246,10 +273,14 @@ def _left(client: Client, elapsed: float) -> list[Block]:
     """Return what still runs, as long as the manager answers."""
     try:
         status = client.status()
-    except (NoManager, TimedOut):
+    except (CommandError, RequestError):
         return render.waiting_blocks([], int(elapsed * 1e9))
     left: list[WaitingMap] = [
-        {"name": watcher["name"], "state": watcher["state"], "note": render.watcher_note(watcher, wall_ns())}
+        {
+            "name": watcher["name"],
+            "state": watcher["state"],
+            "note": render.watcher_note(watcher, wall_ns()),
+        }
         for watcher in status["watchers"]
         if any(slot["pid"] for slot in watcher["slots"])
     ]

@@ -25,7 +25,8 @@ CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_w
 
 @dataclass(slots=True)
 class Session:
-    """What the commands of one call or of one shell share: which instance, and the connection to it."""
+    """What the commands of one call or of one shell share: which instance, and the connection to
+    it."""
 
     name: str | None = None
     runtime_dir: str | None = None
@@ -42,7 +43,8 @@ class Session:
         return locate.find(self.name, self.runtime_dir, self.spec)
 
     def client(self) -> Client:
-        """Return the connection to the instance that is meant; the shell keeps one for all commands."""
+        """Return the connection to the instance that is meant; the shell keeps one for all
+        commands."""
         from reconciler.cli.client import Client
 
         instance = self.instance()
@@ -57,12 +59,18 @@ def instance_options(*, state: bool = False) -> Callable[[Decorated], Decorated]
     def decorate(function: Decorated) -> Decorated:
         if state:
             function = click.option(
-                "--state-dir", metavar="DIR", help="Folder of logs and state [env RECONCILE_STATE_DIR]."
+                "--state-dir",
+                metavar="DIR",
+                help="Folder of logs and state [env RECONCILE_STATE_DIR].",
             )(function)
         function = click.option(
-            "--runtime-dir", metavar="DIR", help="Folder that holds control.sock [env RECONCILE_RUNTIME_DIR]."
+            "--runtime-dir",
+            metavar="DIR",
+            help="Folder that holds control.sock [env RECONCILE_RUNTIME_DIR].",
         )(function)
-        return click.option("--name", metavar="NAME", help="Which instance [env RECONCILE_NAME].")(function)
+        return click.option("--name", metavar="NAME", help="Which instance [env RECONCILE_NAME].")(
+            function
+        )
 
     return decorate
 
@@ -79,8 +87,8 @@ def remember_instance(
 def with_instance(*, starts: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a command the instance options and its session as first argument.
 
-    `starts` says that the command may start a manager and so has a use for --state-dir; before any other
-    command that option is refused, since no option is read and ignored.
+    `starts` says that the command may start a manager and so has a use for --state-dir; before
+    any other command that option is refused, since no option is read and ignored.
     """
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
@@ -109,28 +117,46 @@ def _text(value: object) -> str | None:
 def output_option(*formats: str) -> Callable[[Decorated], Decorated]:
     """Add -o with the formats of a command, the first of them the default."""
     return click.option(
-        "-o", "--output", "--format", "output", type=click.Choice(formats), default=formats[0], show_default=True,
+        "-o",
+        "--output",
+        "--format",
+        "output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
         help="Format of the output.",
-    )  # fmt: skip
+    )
 
 
 def labels_option(function: Decorated) -> Decorated:
     """Add -l, which selects watchers by labels."""
     return click.option(
-        "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_read_labels,
+        "-l",
+        "--label",
+        "labels",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=_read_labels,
         help="Only watchers with this label; repeatable.",
-    )(function)  # fmt: skip
+    )(function)
 
 
 def timeout_option(default: str) -> Callable[[Decorated], Decorated]:
     """Add --timeout with a duration such as 30s; the value is in nanoseconds."""
     return click.option(
-        "--timeout", "timeout_ns", metavar="DURATION", default=default, show_default=True, callback=_read_duration,
+        "--timeout",
+        "timeout_ns",
+        metavar="DURATION",
+        default=default,
+        show_default=True,
+        callback=_read_duration,
         help="Longest wait.",
-    )  # fmt: skip
+    )
 
 
-def _read_labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def _read_labels(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
     labels = {}
     for value in values:
         key, equals, text = value.partition("=")

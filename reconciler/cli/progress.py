@@ -32,12 +32,17 @@ class Outcome(NamedTuple):
 
 
 def wait_until_as_wanted(
-    client: Client, screen: Terminal, timeout_ns: int, *, revision: int | None = None, names: Sequence[str] = ()
+    client: Client,
+    screen: Terminal,
+    timeout_ns: int,
+    *,
+    revision: int | None = None,
+    names: Sequence[str] = (),
 ) -> Outcome:
     """Wait for a revision to be reached by all watchers, or by `names`.
 
-    On a terminal a live page says what is waited for; on a pipe each change of it is a line. Ends early
-    when all that is left has failed for good.
+    On a terminal a live page says what is waited for; on a pipe each change of it is a line. Ends
+    early when all that is left has failed for good.
     """
     begun = time.monotonic_ns()
     given = {"revision": revision, "names": list(names) or None}

@@ -1,7 +1,8 @@
 """What people are shown: status, plan, mistakes, events, logs and results as blocks of text.
 
-Pure functions from the manager's answers, the wall time and a few wishes to blocks; `layout` paints them.
-All text that comes from specs and workers goes through `clean` here, so that no page can play tricks.
+Pure functions from the manager's answers, the wall time and a few wishes to blocks; `layout`
+paints them. All text that comes from specs and workers goes through `clean` here, so that no page
+can play tricks.
 """
 
 from __future__ import annotations
@@ -49,18 +50,23 @@ TROUBLE: Final = frozenset({"BackOff", "Failed"})
 _NOTHING: Final = "-"
 
 
-# ---- status ---------------------------------------------------------------------------------------
+# ---- status --------------------------------------------------------------------------------------
 
 
-def status_page(status: StatusMap, now_ns: int, *, usage: bool = False, slots: bool = False) -> list[Block]:
-    """Return the status page: watchers, their slots if wished, sockets, the spec's mistakes, a summary."""
+def status_page(
+    status: StatusMap, now_ns: int, *, usage: bool = False, slots: bool = False
+) -> list[Block]:
+    """Return the status page: watchers, their slots if wished, sockets, the spec's mistakes, a
+    summary."""
     page: list[Block] = []
     if status["watchers"]:
         page.append(_watcher_table(status["watchers"], now_ns, usage))
     if slots and any(watcher["slots"] for watcher in status["watchers"]):
         page += [(), _slot_table(status["watchers"], now_ns, usage)]
     if status["sockets"]:
-        page += [(), _socket_table(status["sockets"])] if page else [_socket_table(status["sockets"])]
+        page += (
+            [(), _socket_table(status["sockets"])] if page else [_socket_table(status["sockets"])]
+        )
     if page:
         page.append(())
     return page + _spec_lines(status) + [summary(status)]
@@ -201,7 +207,9 @@ def summary(status: StatusMap) -> Line:
     watchers = status["watchers"]
     processes = sum(slot["pid"] is not None for watcher in watchers for slot in watcher["slots"])
     known = status["revision"] == status["observed_revision"]
-    revision = f"revision {status['revision']}" + ("" if known else f" (at {status['observed_revision']})")
+    revision = f"revision {status['revision']}" + (
+        "" if known else f" (at {status['observed_revision']})"
+    )
     counts = f"{count(len(watchers), 'watcher')}, {count(processes, 'process', 'processes')}"
     start = f"{clean(status['name'])} · {revision} · {counts} · "
     problems = problem_count(status)
@@ -215,7 +223,9 @@ def summary(status: StatusMap) -> Line:
 
 def problem_count(status: StatusMap) -> int:
     """Return how many things are wrong, as opposed to under way."""
-    watchers = sum(watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"])
+    watchers = sum(
+        watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"]
+    )
     sockets = sum(socket["state"] == "Failed" for socket in status["sockets"])
     return watchers + sockets + (status["spec_state"] in {"invalid", "missing", "held"})
 
@@ -231,10 +241,12 @@ def age(since_ns: int, now_ns: int) -> str:
 
 
 def _whole_duration(nanoseconds: int) -> str:
-    return format_duration(nanoseconds // SECOND_NS * SECOND_NS) if nanoseconds >= SECOND_NS else "0s"
+    return (
+        format_duration(nanoseconds // SECOND_NS * SECOND_NS) if nanoseconds >= SECOND_NS else "0s"
+    )
 
 
-# ---- plan -----------------------------------------------------------------------------------------
+# ---- plan ----------------------------------------------------------------------------------------
 
 _SIGNS: Final[dict[str, tuple[str, Style]]] = {
     "create": ("+", "good"),
@@ -266,11 +278,20 @@ def _change_blocks(change: ChangeMap) -> list[Block]:
     head = f"{sign} {kind}{clean(change['name'])}".rstrip()
     what = change["how"] + (f" {slots}" if slots else "")
     blocks: list[Block] = [
-        Wrapped((Cell(head, style), Cell(f"  {what}: " if change["message"] else f"  {what}"), Cell(clean(change["message"]))))
+        Wrapped(
+            (
+                Cell(head, style),
+                Cell(f"  {what}: " if change["message"] else f"  {what}"),
+                Cell(clean(change["message"])),
+            )
+        )
     ]
     for field in change["fields"]:
         values = f"{clean(field['old'])} -> {clean(field['new'])}"
-        cells = Cell(f"    {clean(field['field'])}: ", "quiet"), Cell(f"{values}  ({field['effect']})")
+        cells = (
+            Cell(f"    {clean(field['field'])}: ", "quiet"),
+            Cell(f"{values}  ({field['effect']})"),
+        )
         blocks.append(Wrapped(cells, 8))
     return blocks
 
@@ -284,7 +305,11 @@ def _slots(slots: Sequence[int]) -> str:
         else:
             runs.append([slot])
     texts = "-".join
-    return ("slot " if len(slots) == 1 else "slots ") + ", ".join(texts(map(str, run)) for run in runs) if runs else ""
+    return (
+        ("slot " if len(slots) == 1 else "slots ") + ", ".join(texts(map(str, run)) for run in runs)
+        if runs
+        else ""
+    )
 
 
 def plan_summary(changes: Sequence[ChangeMap]) -> str:
@@ -298,16 +323,22 @@ def plan_summary(changes: Sequence[ChangeMap]) -> str:
     return ", ".join(f"{number} to {how}" for how, number in counts.items())
 
 
-# ---- mistakes -------------------------------------------------------------------------------------
+# ---- mistakes ------------------------------------------------------------------------------------
 
 
-def spec_error_blocks(errors: Iterable[SpecErrorMap], *, excerpts: bool = True, folder: str = "") -> list[Block]:
+def spec_error_blocks(
+    errors: Iterable[SpecErrorMap], *, excerpts: bool = True, folder: str = ""
+) -> list[Block]:
     """Return mistakes with their places, the source lines with a caret, and what to try."""
     blocks: list[Block] = []
     for error in errors:
         place = _place(error, folder)
         field = f"{clean(error['field'])}: " if error["field"] else ""
-        blocks.append(Wrapped((Cell(f"{place}: ", "title"), Cell(field, "bad"), Cell(clean(error["message"])))))
+        blocks.append(
+            Wrapped(
+                (Cell(f"{place}: ", "title"), Cell(field, "bad"), Cell(clean(error["message"])))
+            )
+        )
         if excerpts and error["excerpt"]:
             source, *carets = error["excerpt"].split("\n")
             blocks.append((Cell("    " + clean(source.replace("\t", " "))),))
@@ -331,7 +362,11 @@ def mistakes(number: int) -> str:
 
 def github_annotation(error: SpecErrorMap, folder: str) -> str:
     """Return the mistake as a workflow command of GitHub Actions."""
-    path = os.path.relpath(error["path"], folder) if error["path"].startswith(folder + "/") else error["path"]
+    path = (
+        os.path.relpath(error["path"], folder)
+        if error["path"].startswith(folder + "/")
+        else error["path"]
+    )
     place = f",line={error['line']},col={error['column']}" if error["line"] else ""
     field = f"{error['field']}: " if error["field"] else ""
     hint = f" ({error['hint']})" if error["hint"] else ""
@@ -346,16 +381,29 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-# ---- events and logs ------------------------------------------------------------------------------
+# ---- events and logs -----------------------------------------------------------------------------
 
 _PALETTE: Final[tuple[Style, ...]] = ("cyan", "yellow", "green", "magenta", "blue")
-_BAD_WORDS: Final = ("failed", "refused", "invalid", "backoff", "lost", "killed", "error", "missing", "held")
+_BAD_WORDS: Final = (
+    "failed",
+    "refused",
+    "invalid",
+    "backoff",
+    "lost",
+    "killed",
+    "error",
+    "missing",
+    "held",
+)
 
 
 def is_important(event: EventMap) -> bool:
-    """Tell whether an event is worth a line among the output: what went wrong, and what an edit did."""
+    """Tell whether an event is worth a line among the output: what went wrong, and what an edit
+    did."""
     kind, _, what = event["type"].partition(".")
-    return kind in {"spec", "apply", "operator", "manager"} or any(word in what for word in _BAD_WORDS)
+    return kind in {"spec", "apply", "operator", "manager"} or any(
+        word in what for word in _BAD_WORDS
+    )
 
 
 def event_line(event: EventMap) -> Line:
@@ -398,8 +446,11 @@ def _bar(entry: LogMap) -> Cell:
 
 
 def log_bytes(entry: LogMap, width: int) -> bytes:
-    """Return the lines of a piece of output for a pipe: as the program wrote them, after the name of the slot."""
-    prefix = f"{slot_name(entry['watcher'], entry['slot']):<{width}} | ".encode("utf-8", "backslashreplace")
+    """Return the lines of a piece of output for a pipe: as the program wrote them, after the name
+    of the slot."""
+    prefix = f"{slot_name(entry['watcher'], entry['slot']):<{width}} | ".encode(
+        "utf-8", "backslashreplace"
+    )
     return b"".join(prefix + line + b"\n" for line in split_lines(entry["data"]))
 
 
@@ -409,13 +460,15 @@ def split_lines(data: bytes) -> list[bytes]:
     return lines[:-1] if lines[-1] == b"" else lines
 
 
-# ---- answers to operations ------------------------------------------------------------------------
+# ---- answers to operations -----------------------------------------------------------------------
 
 
 def result_lines(results: Iterable[ResultMap], now_ns: int) -> list[Block]:
     """Return what an operation did, one line per watcher."""
     return [
-        Wrapped((Cell(f"{clean(result['name'])}: ", "title"), Cell(clean(_result_text(result, now_ns)))))
+        Wrapped(
+            (Cell(f"{clean(result['name'])}: ", "title"), Cell(clean(_result_text(result, now_ns))))
+        )
         for result in results
     ]
 
@@ -441,7 +494,9 @@ def waiting_blocks(waiting: Sequence[WaitingMap], elapsed_ns: int) -> list[Block
         for one in waiting
     ]
     head: Line = (
-        Cell(f"waiting for {count(len(waiting), 'watcher')}, {_whole_duration(elapsed_ns)}", "busy"),
+        Cell(
+            f"waiting for {count(len(waiting), 'watcher')}, {_whole_duration(elapsed_ns)}", "busy"
+        ),
     )
     return [head, Table(("WATCHER", "STATE", "NOTE"), rows)] if rows else [head]
 

@@ -1,8 +1,10 @@
-"""How the manager's answers look: plain maps as they come over the wire, completed where they are short.
+"""How the manager's answers look: plain maps as they come over the wire, completed where they are
+short.
 
-The wire leaves out what is at its default. Here each map gets all its keys, so that rendering needs no
-guesses and `status -o json` is stable: more keys may come, none goes. A test compares these declarations
-with the values of `model.status` and `model.change`; importing those would cost every command 20 ms.
+The wire leaves out what is at its default. Here each map gets all its keys, so that rendering
+needs no guesses and `status -o json` is stable: more keys may come, none goes. A test compares
+these declarations with the values of `model.status` and `model.change`; importing those would
+cost every command 20 ms.
 """
 
 from __future__ import annotations
@@ -208,28 +210,82 @@ EXIT: Final[Map] = {"code": None, "signal": None, "core": False, "error": None}
 FIRED: Final[Map] = {"generation": 0, "at_ns": 0, "outcome": None, "duration_ns": None}
 CONDITION: Final[Map] = {"type": "", "status": False, "reason": "", "message": "", "since_ns": 0}
 SLOT: Final[Map] = {
-    "slot": 0, "state": "Waiting", "since_ns": 0, "pid": None, "attempt": 0, "restarts": 0, "next_ns": None,
-    "outdated": False, "exit": None, "fired": None, "note": "",
-}  # fmt: skip
+    "slot": 0,
+    "state": "Waiting",
+    "since_ns": 0,
+    "pid": None,
+    "attempt": 0,
+    "restarts": 0,
+    "next_ns": None,
+    "outdated": False,
+    "exit": None,
+    "fired": None,
+    "note": "",
+}
 USAGE: Final[Map] = {"cpu_percent": None, "memory_bytes": None}
 WATCHER: Final[Map] = {
-    "name": "", "kind": "service", "want": 0, "state": "Waiting", "ready": 0, "restarts": 0, "note": "",
-    "as_wanted": False, "since_ns": 0, "conditions": (), "slots": (),
-}  # fmt: skip
-SOCKET: Final[Map] = {"name": "", "listen": "", "type": "stream", "state": "Pending", "used_by": (), "note": ""}
+    "name": "",
+    "kind": "service",
+    "want": 0,
+    "state": "Waiting",
+    "ready": 0,
+    "restarts": 0,
+    "note": "",
+    "as_wanted": False,
+    "since_ns": 0,
+    "conditions": (),
+    "slots": (),
+}
+SOCKET: Final[Map] = {
+    "name": "",
+    "listen": "",
+    "type": "stream",
+    "state": "Pending",
+    "used_by": (),
+    "note": "",
+}
 SPEC_ERROR: Final[Map] = {
-    "path": "", "line": 0, "column": 0, "field": "", "message": "", "hint": "", "excerpt": "",
-}  # fmt: skip
+    "path": "",
+    "line": 0,
+    "column": 0,
+    "field": "",
+    "message": "",
+    "hint": "",
+    "excerpt": "",
+}
 STATUS: Final[Map] = {
-    "name": "", "revision": 0, "observed_revision": 0, "keeper_pid": 0, "controller_pid": 0, "source": (),
-    "auto_apply": True, "spec_state": "applied", "spec_message": "", "spec_errors": (), "settled": False,
-    "watchers": (), "sockets": (),
-}  # fmt: skip
+    "name": "",
+    "revision": 0,
+    "observed_revision": 0,
+    "keeper_pid": 0,
+    "controller_pid": 0,
+    "source": (),
+    "auto_apply": True,
+    "spec_state": "applied",
+    "spec_message": "",
+    "spec_errors": (),
+    "settled": False,
+    "watchers": (),
+    "sockets": (),
+}
 FIELD_CHANGE: Final[Map] = {"field": "", "effect": "none", "old": "", "new": ""}
-CHANGE: Final[Map] = {"kind": "watcher", "name": "", "how": "none", "message": "", "slots": (), "fields": ()}
+CHANGE: Final[Map] = {
+    "kind": "watcher",
+    "name": "",
+    "how": "none",
+    "message": "",
+    "slots": (),
+    "fields": (),
+}
 EVENT: Final[Map] = {
-    "seq": 0, "time_ns": 0, "type": "", "watcher": "", "slot": 0, "message": "", "details": {},
-}  # fmt: skip
+    "seq": 0,
+    "time_ns": 0,
+    "type": "",
+    "watcher": "",
+    "slot": 0,
+    "message": "",
+    "details": {},
+}
 WAITING: Final[Map] = {"name": "", "state": "", "note": ""}
 PROGRESS: Final[Map] = {"revision": 0, "converged": False, "waiting": (), "done": False}
 LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b""}
@@ -278,7 +334,8 @@ def progress(answer: object) -> ProgressMap:
 def log(answer: object) -> LogMap:
     """Return one piece of output with all its keys.
 
-    `logs` calls the stream of the process `stream`; in `logs.follow` that word is taken and it is `source`.
+    `logs` calls the stream of the process `stream`; in `logs.follow` that word is taken and it is
+    `source`.
     """
     whole = _complete(LOG, answer)
     if whole.get("stream") in {"stdout", "stderr"}:

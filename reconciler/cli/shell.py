@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 LEAVE: Final = frozenset({"quit", "exit"})
 NOT_HERE: Final = frozenset({"shell", "run", "up"})
 """Commands that would take over the terminal or the process."""
-NAMED: Final = frozenset({"status", "logs", "start", "stop", "restart", "reload", "signal", "scale", "rerun"})
+NAMED: Final = frozenset(
+    {"status", "logs", "start", "stop", "restart", "reload", "signal", "scale", "rerun"}
+)
 _NAMES_STAY_FRESH_S: Final = 2.0
 _COMPLETION_TIMEOUT_S: Final = 1.0
 
@@ -119,14 +121,17 @@ def _history() -> History:
 
 
 class ShellCompleter(Completer):
-    """Completes commands, their options, and the names of the watchers and slots that there are now."""
+    """Completes commands, their options, and the names of the watchers and slots that there are
+    now."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._names: list[str] = []
         self._asked_at = float("-inf")
 
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
         """Yield what may stand in place of the word before the cursor."""
         before = document.text_before_cursor
         words = before.split()
@@ -147,10 +152,15 @@ class ShellCompleter(Completer):
                 if isinstance(parameter, click.Option):
                     yield from (*parameter.opts, *parameter.secondary_opts)
         elif words[0] in NAMED:
-            yield from (f"{name}=" for name in self.names() if "." not in name) if words[0] == "scale" else self.names()
+            yield from (
+                (f"{name}=" for name in self.names() if "." not in name)
+                if words[0] == "scale"
+                else self.names()
+            )
 
     def names(self) -> list[str]:
-        """Return the watchers and slots that there are; asks at most every two seconds, and briefly."""
+        """Return the watchers and slots that there are; asks at most every two seconds, and
+        briefly."""
         if time.monotonic() - self._asked_at > _NAMES_STAY_FRESH_S:
             self._asked_at = time.monotonic()
             self._names = list(_live_names(self._session))

@@ -1,7 +1,7 @@
 """Where output goes: a terminal with a width and colours, or a pipe that gets plain text.
 
-A live view is a page that is painted over itself. It needs nothing but two escape sequences, and is not
-shown on a pipe: there the same news come as plain lines.
+A live view is a page that is painted over itself. It needs nothing but two escape sequences, and
+is not shown on a pipe: there the same news come as plain lines.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from reconciler.cli.layout import Block, paint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
+    from typing import Self
 
 DEFAULT_WIDTH: Final = 80
 _HIDE_CURSOR: Final = "\x1b[?25l"
@@ -51,7 +52,9 @@ class Terminal:
 
     def show(self, *blocks: Block) -> None:
         """Write blocks as lines."""
-        self.write("".join(line + "\n" for line in paint(blocks, width=self.width, colour=self.colour)))
+        self.write(
+            "".join(line + "\n" for line in paint(blocks, width=self.width, colour=self.colour))
+        )
 
     def write(self, text: str) -> None:
         """Write text as it is, at once."""
@@ -98,13 +101,16 @@ class Live:
         self._terminal = terminal
         self._painted = 0
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Self:
         if self._terminal.is_terminal:
             self._terminal.write(_HIDE_CURSOR)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._terminal.is_terminal:
             self._terminal.write(_SHOW_CURSOR)

@@ -1,7 +1,7 @@
 """What `up` shows: the status once everything is as wanted, then output and important events.
 
-The viewer is a child of the keeper and nobody depends on it. It ignores Ctrl-C, which is meant for the
-keeper, so that it can show how everything stops; it ends when the manager does.
+The viewer is a child of the keeper and nobody depends on it. It ignores Ctrl-C, which is meant
+for the keeper, so that it can show how everything stops; it ends when the manager does.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class _Viewer:
             self._live.clear()
 
     def _wait_for_socket(self) -> bool:
-        """Wait until the manager listens; False when the keeper has gone instead and has said why."""
+        """Wait until the manager listens; False when the keeper has gone instead and has said
+        why."""
         while os.getppid() == self._keeper_pid:
             try:
                 self._client.hello()
@@ -118,7 +119,11 @@ def _is_final(status: StatusMap) -> bool:
 
 def _waiting(status: StatusMap) -> Sequence[WaitingMap]:
     return [
-        {"name": watcher["name"], "state": watcher["state"], "note": render.watcher_note(watcher, wall_ns())}
+        {
+            "name": watcher["name"],
+            "state": watcher["state"],
+            "note": render.watcher_note(watcher, wall_ns()),
+        }
         for watcher in status["watchers"]
         if not watcher["as_wanted"]
     ]

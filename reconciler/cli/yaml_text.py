@@ -1,4 +1,5 @@
-"""A status as YAML text, without the YAML library: plain values need only maps, lists and quoted scalars."""
+"""A status as YAML text, without the YAML library: plain values need only maps, lists and quoted
+scalars."""
 
 from __future__ import annotations
 
@@ -7,7 +8,10 @@ import re
 from typing import Final
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
-_WORDS_WITH_MEANING: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_BEYOND_ASCII = re.compile(r"[^\x20-\x7e]")
+_WORDS_WITH_MEANING: Final = frozenset(
+    {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+)
 
 
 def yaml_text(value: object) -> str:
@@ -36,7 +40,16 @@ def _lines(value: object) -> list[str]:
 def _scalar(value: object) -> str:
     if isinstance(value, dict | list | tuple):
         return "{}" if isinstance(value, dict) else "[]"
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS_WITH_MEANING:
+    if (
+        isinstance(value, str)
+        and _PLAIN.fullmatch(value)
+        and value.lower() not in _WORDS_WITH_MEANING
+    ):
         return value
-    # JSON's scalars are YAML's; with every character beyond ASCII escaped nothing can surprise a terminal.
-    return json.dumps(value)
+    # JSON's scalars are YAML's; all beyond ASCII is escaped, so nothing surprises a terminal.
+    return _BEYOND_ASCII.sub(_escaped, json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

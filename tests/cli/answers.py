@@ -1,0 +1,81 @@
+"""Answers of a manager, as small as the wire makes them."""
+
+from __future__ import annotations
+
+NOW_NS = 1_800_000_000 * 10**9
+SECOND_NS = 10**9
+
+RUNNING_WEB: dict[str, object] = {
+    "name": "web",
+    "kind": "service",
+    "want": 2,
+    "state": "Running",
+    "ready": 2,
+    "restarts": 1,
+    "note": "",
+    "as_wanted": True,
+    "since_ns": NOW_NS - 12 * SECOND_NS,
+    "slots": [
+        {
+            "slot": 1,
+            "state": "Running",
+            "since_ns": NOW_NS - 12 * SECOND_NS,
+            "pid": 101,
+            "cpu_percent": 8.1,
+            "memory_bytes": 30 << 20,
+        },
+        {
+            "slot": 2,
+            "state": "Running",
+            "since_ns": NOW_NS - 12 * SECOND_NS,
+            "pid": 102,
+            "cpu_percent": 0.4,
+            "memory_bytes": 11 << 20,
+        },
+    ],
+}
+FAILED_JOB: dict[str, object] = {
+    "name": "report",
+    "kind": "job",
+    "want": 3,
+    "state": "Failed",
+    "ready": 2,
+    "restarts": 0,
+    "note": "slot 3: exit 1; rerun --failed",
+    "as_wanted": False,
+    "since_ns": NOW_NS - 240 * SECOND_NS,
+}
+MAILER: dict[str, object] = {
+    "name": "mailer",
+    "kind": "service",
+    "want": 2,
+    "state": "BackOff",
+    "ready": 0,
+    "restarts": 17,
+    "note": 'exit 78: last line: "no route to host"',
+    "as_wanted": False,
+    "since_ns": NOW_NS - 2 * SECOND_NS,
+    "slots": [
+        {
+            "slot": 1,
+            "state": "BackOff",
+            "since_ns": NOW_NS - 2 * SECOND_NS,
+            "next_ns": NOW_NS + 8 * SECOND_NS,
+            "exit": {"code": 78},
+        },
+    ],
+}
+HTTP: dict[str, object] = {
+    "name": "http",
+    "listen": "0.0.0.0:8000",
+    "type": "stream",
+    "state": "Bound",
+    "used_by": ["web"],
+}
+
+
+def status(*watchers: dict[str, object], **more: object) -> dict[str, object]:
+    """Return the answer to `status` with these watchers."""
+    settled = all(watcher["as_wanted"] for watcher in watchers)
+    answer = {"name": "shop", "revision": 42, "observed_revision": 42, "settled": settled}
+    return answer | {"watchers": list(watchers)} | more

@@ -1,0 +1,467 @@
+"""Command lines against a manager: what is asked of it, what is shown, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reconciler.cli.main import COMMANDS, main
+from reconciler.model.errors import RequestError
+from tests.cli.answers import FAILED_JOB, HTTP, MAILER, RUNNING_WEB, status
+from tests.cli.manager import Manager, Stream
+
+ROOT = Path(__file__).parents[2]
+REPLACE_WEB = {"name": "web", "how": "replace", "message": "env.A changed", "slots": [1, 2]}
+REMOVE_OLD = {"name": "old", "how": "remove", "message": "no longer in the spec"}
+
+
+def refusing(error: RequestError) -> object:
+    def answer(_: object) -> object:
+        raise error
+
+    return answer
+
+
+# ---- exit codes ----
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (status(RUNNING_WEB), 0),
+        (status(RUNNING_WEB, FAILED_JOB), 3),
+        (status(MAILER), 3),
+        (status(RUNNING_WEB, spec_state="invalid"), 3),
+        (status(RUNNING_WEB, sockets=[HTTP | {"state": "Failed"}]), 3),
+    ],
+)
+def test_status_tells_by_its_exit_code_whether_all_is_as_wanted(
+    manager: Manager, answer: dict[str, object], code: int
+) -> None:
+    manager.answers["status"] = answer
+
+    assert main(["status"]) == code
+
+
+def test_the_status_of_some_is_not_spoilt_by_others(manager: Manager) -> None:
+    manager.answers["status"] = status(RUNNING_WEB, spec_state="invalid")
+
+    assert main(["status", "web"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RequestError("not_found", "cannot stop x: no such watcher"), 1),
+        (RequestError("denied", "cannot stop x: denied"), 1),
+        (RequestError("timeout", "cannot stop x: still running after 60s"), 5),
+    ],
+)
+def test_a_refusal_is_a_message_and_an_exit_code(
+    manager: Manager, capsys: pytest.CaptureFixture[str], error: RequestError, code: int
+) -> None:
+    error.details["hint"] = "did you mean y?"
+    manager.answers["stop"] = refusing(error)
+
+    assert main(["stop", "x"]) == code
+    assert capsys.readouterr().err == f"reconcile: {error.message}\n  hint: did you mean y?\n"
+
+
+def test_without_a_manager_the_exit_code_is_4(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 4
+    assert main(["--name", "shop", "status"]) == 4
+    assert "no manager named shop is running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "stats",
+        "stop",
+        "stop --frobnicate web",
+        "scale web",
+        "scale web=-1",
+        "scale web=many",
+        "signal 9 web",
+        "signal TERM",
+        "start web --timeout 5x",
+        "start web --timeout 0s",
+        "status -o xml",
+        "status -w -o json",
+        "status -l team",
+        "events --since yesterday",
+        "--state-dir /x status",
+        "up --no-wait",
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(
+    manager: Manager, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if line.startswith("up"):
+        pytest.importorskip("reconciler.specfile")
+        monkeypatch.delenv("RECONCILE_RUNTIME_DIR")
+        Path("reconcile.yaml").write_text("watchers: {a: {cmd: 'true'}}\n")
+    assert main(line.split()) == 2
+    assert manager.calls == []
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ""])
+def test_every_command_has_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("prompt_toolkit")
+    assert main([*command.split(), "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: reconcile")
+
+
+def test_an_unknown_command_is_answered_with_near_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["stauts"])
+
+    assert "no command 'stauts'; did you mean status or start?" in capsys.readouterr().err
+
+
+# ---- looking ----
+
+
+def test_json_has_all_keys(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    manager.answers["status"] = status(MAILER)
+
+    main(["status", "-o", "json"])
+
+    (watcher,) = json.loads(capsys.readouterr().out)["watchers"]
+    assert watcher["slots"][0]["exit"] == {"code": 78, "signal": None, "core": False, "error": None}
+    assert watcher["conditions"] == []
+
+
+def test_yaml_says_the_same_as_json(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    manager.answers["status"] = status(RUNNING_WEB, MAILER, sockets=[HTTP])
+
+    main(["status", "-o", "json"])
+    from_json = json.loads(capsys.readouterr().out)
+    main(["status", "-o", "yaml"])
+
+    assert yaml.safe_load(capsys.readouterr().out) == from_json
+
+
+def test_names_come_one_a_line(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    manager.answers["status"] = status(RUNNING_WEB, MAILER)
+
+    main(["status", "-o", "name", "-l", "team=shop", "w*"])
+
+    assert capsys.readouterr().out == "web\nmailer\n"
+    assert manager.asked("status") == [{"names": ["w*"], "labels": {"team": "shop"}}]
+
+
+def test_output_is_asked_for_and_shown_after_the_slots_name(
+    manager: Manager, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    manager.answers["logs"] = {
+        "entries": [
+            {"watcher": "web", "slot": 1, "stream": "stdout", "data": b"one\ntwo\n"},
+            {"watcher": "worker", "slot": 10, "stream": "stderr", "data": b"\x1b[1mthree\n"},
+        ]
+    }
+
+    assert main(["logs", "-n", "5"]) == 0
+    assert manager.asked("logs") == [{"lines": 5}]
+    assert capfdbinary.readouterr().out == (
+        b"web.1     | one\nweb.1     | two\nworker.10 | \x1b[1mthree\n"
+    )
+
+
+def test_events_are_objects_one_a_line(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.answers["events"] = {"events": [{"seq": 4, "time_ns": 5, "type": "spec.applied"}]}
+
+    main(["events", "--since", "3", "-o", "json"])
+
+    assert manager.asked("events") == [{"since": 3}]
+    assert json.loads(capsys.readouterr().out)["type"] == "spec.applied"
+
+
+def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
+    from reconciler.cli.locate import runtime_root
+
+    one = status(RUNNING_WEB, keeper_pid=811, source=["/srv/shop/specs"])
+    with (
+        Manager(os.path.join(runtime_root(), "shop"), status=one),
+        Manager(
+            os.path.join(runtime_root(), "sick"), status=refusing(RequestError("overloaded", "no"))
+        ),
+    ):
+        assert main(["ls"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME  STATE       WATCHERS  PID  REVISION  SOURCE",
+        "shop  as wanted   1         811  42        /srv/shop/specs",
+        "sick  overloaded  -         -    -",
+    ]
+
+
+# ---- operating ----
+
+
+@pytest.mark.parametrize(
+    ("line", "method", "params"),
+    [
+        ("start web --no-wait", "start", {"names": ["web"]}),
+        (
+            "stop web --timeout 5 --reason disk",
+            "stop",
+            {"names": ["web"], "reason": "disk", "wait": True, "timeout_ns": 5 * 10**9},
+        ),
+        ("restart web.2 --all --no-wait", "restart", {"names": ["web.2"], "at_once": True}),
+        ("reload -l team=shop --no-wait", "reload", {"labels": {"team": "shop"}}),
+        ("signal sigusr1 web api", "signal", {"signal": "USR1", "names": ["web", "api"]}),
+        ("scale web=4 api=spec --no-wait", "scale", {"scale": {"web": 4, "api": None}}),
+        (
+            "rerun report --failed --overlap replace --require-all",
+            "rerun",
+            {"names": ["report"], "failed": True, "overlap": "replace", "require_all": True},
+        ),
+    ],
+)
+def test_an_operation_asks_for_what_was_said(
+    manager: Manager, line: str, method: str, params: dict[str, object]
+) -> None:
+    manager.answers[method] = {"results": [{"name": "web", "message": "done"}]}
+
+    assert main(line.split()) == 0
+    assert manager.asked(method) == [params]
+
+
+def test_shutdown_waits_until_the_manager_has_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = """
+import sys, threading
+from tests.cli.manager import Manager
+gone = threading.Event()
+manager = Manager(sys.argv[1], shutdown=lambda _: threading.Timer(0.1, gone.set).start() or {})
+print("ready", flush=True)
+gone.wait()
+manager.close()
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "shop")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as keeper:
+        assert keeper.stdout is not None
+        keeper.stdout.readline()
+        assert main(["--runtime-dir", str(tmp_path / "shop"), "shutdown"]) == 0
+        assert keeper.wait(5) == 0
+
+    assert capsys.readouterr().out == "shop: stopped\n"
+
+
+def test_shutdown_gives_up_after_its_timeout(manager: Manager) -> None:
+    manager.answers |= {"shutdown": {}, "status": status(RUNNING_WEB)}
+
+    assert main(["shutdown", "--timeout", "0.2"]) == 5
+
+
+# ---- plan and apply ----
+
+
+@pytest.mark.parametrize(("changes", "code"), [([], 0), ([REPLACE_WEB], 2)])
+def test_plan_tells_by_its_exit_code_whether_there_are_changes(
+    manager: Manager, changes: list[object], code: int
+) -> None:
+    manager.answers["plan"] = {"revision": 42, "changes": changes}
+
+    assert main(["plan"]) == code
+
+
+def test_mistakes_of_a_plan_are_shown_with_their_places(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mistake = {
+        "path": "/x/a.yaml",
+        "line": 2,
+        "column": 3,
+        "message": "unknown field",
+        "excerpt": "  a: 1\n  ^",
+    }
+    error = RequestError("invalid_spec", "cannot plan: 1 mistake", details={"errors": [mistake]})
+    manager.answers["plan"] = refusing(error)
+
+    assert main(["plan"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "/x/a.yaml:2:3: unknown field",
+        "      a: 1",
+        "      ^",
+        "reconcile: cannot plan: 1 mistake",
+    ]
+
+
+def applying(manager: Manager, *steps: Mapping[str, object], changes: list[object]) -> None:
+    manager.answers |= {
+        "apply": lambda params: {
+            "revision": 43,
+            "changes": changes,
+            "applied": not params.get("dry_run"),
+        },
+        "apply.follow": Stream("progress", steps),
+        "status": status(RUNNING_WEB),
+    }
+
+
+def test_apply_shows_the_plan_then_waits(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = {"waiting": [{"name": "web", "state": "Rolling", "note": "slot 2: starting"}]}
+    applying(manager, waiting, {"converged": True, "done": True}, changes=[REPLACE_WEB])
+
+    assert main(["apply"]) == 0
+    assert manager.asked("apply") == [{"dry_run": True}, {}]
+    assert manager.asked("apply.follow") == [{"revision": 43}]
+    assert capsys.readouterr().out.splitlines() == [
+        "~ web  replace slots 1-2: env.A changed",
+        "1 to replace",
+        "waiting for web: Rolling: slot 2: starting",
+        "shop · revision 42 · 1 watcher, 2 processes · all as wanted",
+    ]
+
+
+def test_apply_ends_when_all_that_is_left_has_failed_for_good(manager: Manager) -> None:
+    applying(manager, {"waiting": [{"name": "web", "state": "Failed"}]}, changes=[REPLACE_WEB])
+
+    assert main(["apply"]) == 3
+
+
+def test_apply_times_out(manager: Manager) -> None:
+    applying(manager, changes=[])
+    manager.answers["apply.follow"] = {"stream": 1}
+
+    assert main(["apply", "--timeout", "0.1s"]) == 5
+
+
+def test_a_dry_run_changes_nothing(manager: Manager) -> None:
+    applying(manager, changes=[REPLACE_WEB])
+
+    assert main(["apply", "--dry-run"]) == 0
+    assert manager.asked("apply") == [{"dry_run": True}]
+
+
+def test_apply_passes_its_options_on(manager: Manager, tmp_path: Path) -> None:
+    applying(manager, changes=[])
+    spec = tmp_path / "other.yaml"
+    spec.write_text("watchers: {}\n")
+    options = ["--only", "web", "--allow-removal", "--replace-source", "--no-wait"]
+
+    assert main(["apply", str(spec), *options]) == 0
+    assert manager.asked("apply")[1] == {
+        "source": [str(spec)],
+        "only": ["web"],
+        "allow_removal": True,
+        "replace_source": True,
+    }
+
+
+# ---- on a terminal ----
+
+
+def on_terminal(*arguments: str, keys: bytes = b"", **environ: str) -> tuple[str, int]:
+    """Run the command on a terminal of 80 columns; return what it shows and its exit code."""
+    ours, theirs = pty.openpty()
+    subprocess.run(["stty", "cols", "80", "rows", "24"], stdin=theirs, check=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconciler.cli.main", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **environ},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    os.write(ours, keys)
+    shown = b""
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError:  # EIO: the other end is closed
+        pass
+    os.close(ours)
+    return shown.decode().replace("\r\n", "\n"), process.wait(20)
+
+
+def test_a_terminal_gets_colours_and_80_columns(manager: Manager) -> None:
+    manager.answers["status"] = status(RUNNING_WEB, MAILER, sockets=[HTTP])
+
+    shown, code = on_terminal("status")
+
+    assert code == 3
+    assert "\x1b[32mRunning\x1b[0m" in shown
+    assert manager.asked("status") == [{}]
+
+
+def test_no_color_is_respected(manager: Manager) -> None:
+    manager.answers["status"] = status(RUNNING_WEB)
+
+    shown, _ = on_terminal("status", NO_COLOR="1")
+
+    assert "\x1b[" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_apply_asks_before_it_removes_something(manager: Manager) -> None:
+    applying(manager, {"converged": True, "done": True}, changes=[REMOVE_OLD])
+
+    shown, code = on_terminal("apply", keys=b"n\n")
+
+    assert "remove old? [y/N]: " in shown
+    assert (code, manager.asked("apply")) == (1, [{"dry_run": True}])
+
+
+def test_apply_goes_on_after_a_yes(manager: Manager) -> None:
+    applying(manager, {"converged": True, "done": True}, changes=[REMOVE_OLD])
+
+    assert on_terminal("apply", keys=b"y\n")[1] == 0
+    assert len(manager.asked("apply")) == 2
+
+
+def test_an_interrupt_ends_quietly(manager: Manager) -> None:
+    asked = threading.Event()
+
+    def follow(_: object) -> object:
+        asked.set()
+        return {"stream": 1}
+
+    manager.answers["logs.follow"] = follow
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconciler.cli.main", "logs", "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert asked.wait(10)
+    process.send_signal(signal.SIGINT)
+
+    assert process.communicate(timeout=10) == (b"", b"\n")
+    assert process.returncode == 130
+
+
+def test_a_reader_that_goes_away_is_no_error(manager: Manager) -> None:
+    names = [RUNNING_WEB | {"name": f"web{number}"} for number in range(20_000)]
+    manager.answers["status"] = status(*names)
+    command = f"{sys.executable} -m reconciler.cli.main status | head -n 1"
+
+    done = subprocess.run(
+        command,
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)

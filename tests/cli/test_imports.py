@@ -1,0 +1,69 @@
+"""What a command costs before it does anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.answers import RUNNING_WEB, status
+from tests.cli.manager import Manager
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {
+    "rich",
+    "pydantic",
+    "yaml",
+    "asyncio",
+    "watchfiles",
+    "prompt_toolkit",
+    "sqlite3",
+    "subprocess",
+}
+
+
+def imported_by(code: str, *arguments: str) -> set[str]:
+    """Run the code in a fresh interpreter and return the modules that it has loaded."""
+    script = f"import sys\n{code}\nprint(*sys.modules, sep='\\n', file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "status -o json", "stop web", "logs", "events", "plan"]
+)
+def test_a_command_imports_nothing_heavy(manager: Manager, command: str) -> None:
+    manager.answers |= {
+        "status": status(RUNNING_WEB),
+        "stop": {"results": []},
+        "logs": {"entries": []},
+        "events": {"events": []},
+        "plan": {"changes": []},
+    }
+
+    loaded = imported_by("from reconciler.cli.main import main\nmain()", *command.split())
+
+    allowed = {"subprocess"} if command == "plan" else set()
+    assert loaded & HEAVY <= allowed
+    assert "reconciler.cli.client" in loaded
+
+
+def test_the_package_itself_costs_nothing() -> None:
+    loaded = imported_by("import reconciler")
+
+    assert {name for name in loaded if name.startswith("reconciler.")} == set()
+
+
+def test_the_client_needs_no_command_line() -> None:
+    loaded = imported_by("from reconciler import Client")
+
+    assert loaded & (HEAVY | {"click"}) == set()

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import pytest
+
+from reconciler.cli import render, shapes
+from reconciler.cli.layout import paint, width_of
+from tests.cli.answers import FAILED_JOB, HTTP, MAILER, NOW_NS, RUNNING_WEB, SECOND_NS, status
+
+
+def page(answer: dict[str, object], width: int | None = None, **wishes: bool) -> list[str]:
+    return paint(render.status_page(shapes.status(answer), NOW_NS, **wishes), width=width)
+
+
+SHOP = status(RUNNING_WEB, FAILED_JOB, MAILER, sockets=[HTTP])
+
+
+def test_the_status_says_what_is_wanted_what_is_and_why_they_differ() -> None:
+    assert page(SHOP) == [
+        "WATCHER  WANT  STATE    READY  RESTARTS  AGE  NOTE",
+        "web      2     Running  2/2    1         12s",
+        "report   job   Failed   2/3    -         4m   slot 3: exit 1; rerun --failed",
+        'mailer   2     BackOff  0/2    17        2s   exit 78: last line: "no route to host": next try in 8s',
+        "",
+        "SOCKET  LISTEN        TYPE    STATE  USED BY",
+        "http    0.0.0.0:8000  stream  Bound  web",
+        "",
+        "shop · revision 42 · 3 watchers, 2 processes · 2 problems",
+    ]
+
+
+def test_at_80_columns_the_note_wraps_below_itself() -> None:
+    lines = page(SHOP, 80)
+
+    assert lines[3:5] == [
+        'mailer   2     BackOff  0/2    17        2s   exit 78: last line: "no route to',
+        '                                              host": next try in 8s',
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    lines = page(SHOP, width, usage=True, slots=True)
+
+    assert [line for line in lines if width_of(line) > max(width, 60)] == []
+
+
+def test_processor_time_and_memory_go_first_when_it_gets_narrow() -> None:
+    wide, narrow = page(SHOP, 120, usage=True), page(SHOP, 70, usage=True)
+
+    assert wide[0].split() == [
+        "WATCHER",
+        "WANT",
+        "STATE",
+        "READY",
+        "RESTARTS",
+        "AGE",
+        "CPU",
+        "MEM",
+        "NOTE",
+    ]
+    assert wide[1].split() == ["web", "2", "Running", "2/2", "1", "12s", "8.5%", "41MiB"]
+    assert narrow[0].split() == ["WATCHER", "WANT", "STATE", "READY", "RESTARTS", "AGE", "NOTE"]
+
+
+def test_wide_shows_each_slot() -> None:
+    lines = page(status(MAILER), slots=True)
+
+    assert lines[3:5] == [
+        "SLOT      PID  STATE    RESTARTS  AGE  LAST EXIT  NOTE",
+        "mailer.1  -    BackOff  0         2s   exit 78    next try in 8s",
+    ]
+
+
+def test_a_spec_with_mistakes_is_told_with_its_places() -> None:
+    mistake = {
+        "path": "/srv/web.yaml",
+        "line": 3,
+        "column": 5,
+        "field": "watchers.web.numproceses",
+        "message": "unknown field",
+        "hint": "did you mean numprocesses?",
+    }
+    lines = page(status(RUNNING_WEB, spec_state="invalid", spec_errors=[mistake]))
+
+    assert lines[3:] == [
+        "spec invalid: the files have mistakes; the last good spec keeps running",
+        "/srv/web.yaml:3:5: watchers.web.numproceses: unknown field",
+        "    hint: did you mean numprocesses?",
+        "shop · revision 42 · 1 watcher, 2 processes · 1 problem",
+    ]
+
+
+def test_text_of_workers_cannot_play_tricks_in_the_table() -> None:
+    lines = page(status(MAILER | {"note": "\x1b[2Jgone\nmailer 2 Running"}))
+
+    assert "\\x1b[2Jgone\\nmailer 2 Running" in lines[1]
+    assert len(lines) == 4
+
+
+def test_states_have_colours_on_a_terminal() -> None:
+    lines = paint(render.status_page(shapes.status(SHOP), NOW_NS), width=120, colour=True)
+
+    assert "\x1b[32mRunning\x1b[0m" in lines[1]
+    assert "\x1b[1;31mFailed\x1b[0m" in lines[2]
+
+
+def test_the_plan_says_what_why_and_how() -> None:
+    changes = shapes.changes(
+        [
+            {
+                "name": "web",
+                "how": "replace",
+                "message": "replaced one by one: env.COLOUR changed",
+                "slots": [1, 2, 4],
+                "fields": [
+                    {"field": "env.COLOUR", "effect": "restart", "old": "blue", "new": "green"}
+                ],
+            },
+            {"name": "old", "how": "remove", "message": "no longer in the spec"},
+            {"kind": "socket", "name": "http", "how": "bind", "message": "new"},
+        ]
+    )
+
+    assert paint(render.plan_page(changes)) == [
+        "~ web  replace slots 1-2, 4: replaced one by one: env.COLOUR changed",
+        "    env.COLOUR: blue -> green  (restart)",
+        "- old  remove: no longer in the spec",
+        "+ socket http  bind: new",
+        "1 to replace, 1 to remove, 1 to bind",
+    ]
+
+
+def test_an_empty_plan_says_so() -> None:
+    assert paint(render.plan_page([])) == ["nothing to do"]
+
+
+def test_a_mistake_shows_the_line_with_a_caret() -> None:
+    (error,) = shapes.spec_errors(
+        [
+            {
+                "path": "/srv/specs/web.yaml",
+                "line": 3,
+                "column": 5,
+                "field": "watchers.web.numproceses",
+                "message": "unknown field",
+                "hint": "did you mean numprocesses?",
+                "excerpt": "    numproceses: 2\n    ^^^^^^^^^^^",
+            }
+        ]
+    )
+
+    assert paint(render.spec_error_blocks([error], folder="/srv")) == [
+        "specs/web.yaml:3:5: watchers.web.numproceses: unknown field",
+        "        numproceses: 2",
+        "        ^^^^^^^^^^^",
+        "    hint: did you mean numprocesses?",
+    ]
+
+
+def test_an_annotation_for_github_stays_one_line() -> None:
+    (error,) = shapes.spec_errors(
+        [{"path": "/srv/a,b.yaml", "line": 3, "column": 5, "message": "50%\nno"}]
+    )
+
+    assert (
+        render.github_annotation(error, "/srv")
+        == "::error file=a%2Cb.yaml,line=3,col=5::50%25%0Ano"
+    )
+
+
+def test_output_for_a_pipe_keeps_its_bytes() -> None:
+    entry = shapes.log(
+        {
+            "watcher": "web",
+            "slot": 2,
+            "source": "stderr",
+            "data": b"\x1b[1mbold\x1b[0m\n\xff\r\nlast",
+        }
+    )
+
+    assert (
+        render.log_bytes(entry, 6)
+        == b"web.2  | \x1b[1mbold\x1b[0m\nweb.2  | \xff\r\nweb.2  | last\n"
+    )
+
+
+def test_output_for_a_terminal_is_harmless() -> None:
+    entry = shapes.log({"watcher": "web", "slot": 2, "data": b"\x1b[1mbold\x1b[0m \x1b[2J\n"})
+
+    assert paint(render.log_lines(entry, 6)) == ["web.2  | bold \\x1b[2J"]
+
+
+def test_a_rerun_names_what_it_fires_and_what_still_runs() -> None:
+    (result,) = shapes.results(
+        [
+            {
+                "name": "report",
+                "generation": 4,
+                "fired": [2, 3],
+                "running": [{"slot": 1, "pid": 77, "since_ns": NOW_NS - 300 * SECOND_NS}],
+            }
+        ]
+    )
+
+    assert paint(render.result_lines([result], NOW_NS)) == [
+        "report: generation 4 fires slots 2-3; slot 1 still runs (pid 77, since 5m)"
+    ]
+
+
+def test_an_event_is_one_line() -> None:
+    event = shapes.event(
+        {
+            "seq": 7,
+            "time_ns": NOW_NS,
+            "type": "process.exited",
+            "watcher": "web",
+            "slot": 2,
+            "message": "exit 1\nrestart",
+        }
+    )
+
+    (line,) = paint([render.event_line(event)])
+    assert line.startswith("    7  20")
+    assert line.endswith("  process.exited        web.2         exit 1\\nrestart")
