@@ -50,7 +50,7 @@ def failures_after(spec: BackoffSpec, memory: Memory, phase: Exited) -> int:
     """Return the quick deaths in a row, counting this one; a longer life starts again from none."""
     if phase.exit.error is not None:
         return memory.attempt if phase.exit.error.is_shortage else memory.attempt + 1
-    lived = phase.at_ns - (phase.started_at_ns or phase.at_ns)
+    lived = 0 if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
     return memory.attempt + 1 if lived < spec.reset_after else 0
 
 

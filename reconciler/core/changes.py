@@ -12,7 +12,15 @@ from reconciler.model.change import Change, FieldChange
 from reconciler.model.plain import to_plain
 from reconciler.model.process import MAIN, pid_of
 from reconciler.model.spec import declared_fields
-from reconciler.model.units import DURATION, MODE, SECONDS, SIZE, format_duration, format_mode, format_size
+from reconciler.model.units import (
+    DURATION,
+    MODE,
+    SECONDS,
+    SIZE,
+    format_duration,
+    format_mode,
+    format_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,16 +30,15 @@ if TYPE_CHECKING:
     from reconciler.model.spec import Effect, Field, Spec, WatcherSpec
 
 SECRET_NAME: Final = re.compile(
-    r"PASS|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|_KEY$|_URL$|_DSN$|_URI$|AUTH", re.IGNORECASE
+    r"PASS|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|_KEY$|_URL$|_DSN$|_URI$|AUTH",
+    re.IGNORECASE,
 )
 """Environment variables by this name are never shown with their values (URLs carry passwords)."""
 HIDDEN: Final = "(hidden)"
 MAX_SHOWN: Final = 80
 
 
-def changes(
-    old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]
-) -> tuple[Change, ...]:
+def changes(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) -> tuple[Change, ...]:
     """Return what applying `new` over `old` does, watcher by watcher and socket by socket."""
     found = list(_socket_changes(old, new))
     for name, spec in new.watchers.items():
@@ -47,7 +54,9 @@ def changes(
         fields = tuple(_differences(getattr(old, kind), getattr(new, kind), ""))
         if fields:
             when = "takes effect at the manager's next start" if kind == "daemon" else "in place"
-            found.append(Change(kind, kind, "none", f"{_names(fields)} changed: {when}", (), fields))
+            found.append(
+                Change(kind, kind, "none", f"{_names(fields)} changed: {when}", (), fields)
+            )
     return tuple(found)
 
 
@@ -99,7 +108,9 @@ def _effect(
     replaced: bool,
 ) -> tuple[How, str]:
     """Return how an edit is carried out, and that in words with its reason."""
-    reason = _names(tuple(f for f in fields if f.effect == "restart")) if replaced else _names(fields)
+    reason = (
+        _names(tuple(f for f in fields if f.effect == "restart")) if replaced else _names(fields)
+    )
     running = len(live_slots(observed))
     if replaced and after.is_job:
         if "spec_change" in after.rerun_on:
@@ -127,7 +138,9 @@ def _socket_changes(old: Spec, new: Spec) -> Iterator[Change]:
             continue
         fields = tuple(_differences(old.sockets[name], spec, ""))
         if any(f.effect == "rebind" for f in fields):
-            yield Change("socket", name, "rebind", f"bound anew: {_names(fields)} changed", (), fields)
+            yield Change(
+                "socket", name, "rebind", f"bound anew: {_names(fields)} changed", (), fields
+            )
         elif fields:
             yield Change("socket", name, "live", f"{_names(fields)} changed: in place", (), fields)
     for name in old.sockets:
@@ -147,7 +160,9 @@ def _differences(old: object, new: object, prefix: str) -> Iterator[FieldChange]
         elif declared.name == "env":
             yield from _env_differences(path, declared.about.effect, before, after)
         else:
-            yield FieldChange(path, declared.about.effect, _shown(declared, before), _shown(declared, after))
+            yield FieldChange(
+                path, declared.about.effect, _shown(declared, before), _shown(declared, after)
+            )
 
 
 def _is_whole(declared: Field) -> bool:
@@ -161,7 +176,11 @@ def _env_differences(
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             shown = [
-                "(unset)" if side.get(key) is None else HIDDEN if SECRET_NAME.search(key) else side[key][:MAX_SHOWN]
+                "(unset)"
+                if side.get(key) is None
+                else HIDDEN
+                if SECRET_NAME.search(key)
+                else side[key][:MAX_SHOWN]
                 for side in (old, new)
             ]
             yield FieldChange(f"{path}.{key}", effect, shown[0], shown[1])
@@ -180,7 +199,7 @@ def _shown(declared: Field, value: object) -> str:
             return format_mode(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if declared.name in {"cmd"} and isinstance(value, tuple):
+    if declared.name == "cmd" and isinstance(value, tuple):
         return " ".join(map(str, value))[:MAX_SHOWN]
     if declared.name == "listen":
         return str(value)
@@ -191,9 +210,7 @@ def _shown(declared: Field, value: object) -> str:
 # ---- the guard against mass removal ---------------------------------------------------------------
 
 
-def removal_refused(
-    old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]
-) -> str | None:
+def removal_refused(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) -> str | None:
     """Return why an edit removes too much to be applied unasked, or None.
 
     Counts watchers that run; acts from two removals on (decision: one is an ordinary edit).

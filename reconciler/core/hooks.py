@@ -110,7 +110,9 @@ def drive(
         return PENDING
     if record.memory.about != about:
         if clear(draft, record, hook.timeout):
-            draft.act(_spawn(draft, hook, role, slot, Memory(about=about, attempt=attempt), details))
+            draft.act(
+                _spawn(draft, hook, role, slot, Memory(about=about, attempt=attempt), details)
+            )
         return PENDING
     return judge(hook, record)
 
@@ -222,7 +224,9 @@ def _spawn(
         argv: tuple[str, ...] = (python, facts.hook_runner, hook.python)
     else:
         argv = helper_argv(spec, hook.cmd or (), slot)
-        env |= {f"RECONCILE_HOOK_{key.upper()}": str(value) for key, value in (details or {}).items()}
+        env |= {
+            f"RECONCILE_HOOK_{key.upper()}": str(value) for key, value in (details or {}).items()
+        }
     helper = helper_launch(draft.name, spec, slot, argv, env, facts)
     return Spawn(draft.id(slot, role), helper, memory=memory)
 

@@ -33,7 +33,11 @@ def plan_job(draft: Draft, want: int, base_hash: str) -> None:
     job = draft.observed.job
     trigger = due_trigger(draft.spec, job, base_hash, draft.world.facts) if want else None
     if trigger is not None:
-        draft.act(RecordGeneration(draft.name, next_generation(job, base_hash, trigger, draft.world.facts)))
+        draft.act(
+            RecordGeneration(
+                draft.name, next_generation(job, base_hash, trigger, draft.world.facts)
+            )
+        )
         return
     for slot, record in draft.mains().items():
         _see_to(draft, slot, record, want)
@@ -123,7 +127,11 @@ def rerun(
         id.slot
         for id, record in observed.records.items()
         if id.role == "main" and not isinstance(record.phase, Exited)
-    } | {slot for slot, run in runs.items() if run.outcome is None and run.keeper_id == facts.keeper_id}
+    } | {
+        slot
+        for slot, run in runs.items()
+        if run.outcome is None and run.keeper_id == facts.keeper_id
+    }
     running = tuple(slot for slot in chosen if slot in alive)
     replaces = (overlap or spec.overlap) == "replace"
     fired = tuple(slot for slot in chosen if replaces or slot not in alive)
@@ -179,7 +187,9 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord) -> None:
         failures = failures_after(draft.spec.backoff, record.memory, record.phase)
         if error.is_shortage or failures <= draft.spec.max_retry:
             if draft.is_due(due_ns(draft.spec.backoff, record)) and watchers.may_spawn(draft, slot):
-                memory = replace(Memory(attempt=failures), generation=run.generation, start=record.memory.start)
+                memory = replace(
+                    Memory(attempt=failures), generation=run.generation, start=record.memory.start
+                )
                 watchers.spawn(draft, slot, record.template_hash, memory, record)
             return
     phase = record.phase
@@ -218,7 +228,11 @@ def _fire(draft: Draft, slot: int) -> None:
             continue
         verdict = drive(draft, role, place, generation.number)
         if verdict.state == "vetoed":
-            draft.act(RecordRun(draft.name, replace(_row(draft, slot), outcome="vetoed", note=verdict.message)))
+            draft.act(
+                RecordRun(
+                    draft.name, replace(_row(draft, slot), outcome="vetoed", note=verdict.message)
+                )
+            )
         if verdict.state != "passed":
             return
     draft.act(RecordRun(draft.name, _row(draft, slot)))
@@ -247,7 +261,9 @@ def _close_orphaned_runs(draft: Draft, want: int) -> None:
         elif (record is None or draft.is_gone(record)) and watchers.may_spawn(draft, slot):
             generation = job.generation
             assert generation is not None
-            memory = Memory(generation=run.generation, start=run.fired_at_ns, fresh=_is_greeted_late(draft))
+            memory = Memory(
+                generation=run.generation, start=run.fired_at_ns, fresh=_is_greeted_late(draft)
+            )
             watchers.spawn(draft, slot, generation.run_hash, memory, record)
 
 
@@ -264,7 +280,9 @@ def _complete(draft: Draft, want: int) -> None:
     if want and not draft.world.stop_now:
         _after_start(draft)
     open_runs = any(run.outcome is None for run in job.runs.values()) or draft.observed.writing
-    alive = any(not isinstance(r.phase, Exited) or not watchers.is_buried(draft, r) for r in mains.values())
+    alive = any(
+        not isinstance(r.phase, Exited) or not watchers.is_buried(draft, r) for r in mains.values()
+    )
     if not mains or open_runs or alive or to_fire(draft.spec, job, want) or draft.actions:
         return
     number = job.generation.number if job.generation else 0

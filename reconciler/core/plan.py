@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from reconciler.model.action import Action
+from reconciler.model.event import Request
+from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.model.action import Action
-    from reconciler.model.event import Request
-    from reconciler.model.observed import Facts, WatcherObserved
-    from reconciler.model.socket import SocketRecord
-    from reconciler.model.spec import SocketSpec, WatcherSpec
+from reconciler.model.socket import SocketRecord
+from reconciler.model.spec import SocketSpec, WatcherSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ the keeper's answers overwrite whatever was assumed.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -20,6 +19,7 @@ from reconciler.core.sockets import plan_sockets
 from reconciler.core.template import run_hash, sockets_of
 from reconciler.core.watchers import plan_watcher, redirects
 from reconciler.model.action import (
+    Action,
     Bind,
     Forget,
     Quit,
@@ -50,17 +50,18 @@ from reconciler.model.event import (
     SocketClosed,
     SpecApplied,
 )
+from reconciler.model.news import News
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Requested, Running
 from reconciler.model.socket import BindRequested, SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from reconciler.core.jobs import Overlap, Rerun
-    from reconciler.model.action import Action
     from reconciler.model.event import Event
     from reconciler.model.job import Run
-    from reconciler.model.news import News
     from reconciler.model.status import SocketStatus, WatcherStatus
 
 MAX_ROUNDS: Final = 200
@@ -146,7 +147,9 @@ class Reconciler:
 
     def watcher_status(self, name: str, now_ns: int, wall_offset_ns: int) -> WatcherStatus:
         """Return the status of a watcher. `wall_offset_ns` plus monotonic time is time since the epoch."""
-        return summarize.watcher_status(self._draft(name, now_ns), self.base_hash(name), wall_offset_ns)
+        return summarize.watcher_status(
+            self._draft(name, now_ns), self.base_hash(name), wall_offset_ns
+        )
 
     def socket_statuses(self) -> tuple[SocketStatus, ...]:
         """Return the status of every socket of the spec."""
@@ -336,7 +339,9 @@ class Reconciler:
             case RecordGeneration(watcher, generation):
                 self._news.append(tell.of_generation(watcher, generation))
                 observed = self.observed(watcher)
-                self._observed[watcher] = replace(observed, job=replace(observed.job, generation=generation))
+                self._observed[watcher] = replace(
+                    observed, job=replace(observed.job, generation=generation)
+                )
             case RecordRun(watcher, run):
                 self._news.extend(tell.of_run(watcher, run))
                 observed = self.observed(watcher)
@@ -427,7 +432,10 @@ class Reconciler:
         """A run lies on the disk: what waited for it may go on. The store has put the wall time in."""
         observed = self.observed(watcher)
         writing = observed.writing.get(run.slot)
-        if writing is None or (writing.generation, writing.outcome) != (run.generation, run.outcome):
+        if writing is None or (writing.generation, writing.outcome) != (
+            run.generation,
+            run.outcome,
+        ):
             return
         rest = {slot: each for slot, each in observed.writing.items() if slot != run.slot}
         job = replace(observed.job, runs={**observed.job.runs, run.slot: run})
@@ -492,13 +500,19 @@ class Reconciler:
     def _redirect_logs(self, old: Spec) -> None:
         for name, spec in self.spec.watchers.items():
             before = old.watchers.get(name)
-            if before is not None and before.logs != spec.logs and before.logs.stdout == spec.logs.stdout:
+            if (
+                before is not None
+                and before.logs != spec.logs
+                and before.logs.stdout == spec.logs.stdout
+            ):
                 self._actions.extend(redirects(self._draft(name, 0), before))
 
     def _ask(self, kind: str, watcher: str, slot: int | None, signal: str, now_ns: int) -> None:
         observed = self.observed(watcher)
         wishes = tuple(
-            Request("reload" if kind == "reload" else "signal", id, record.incarnation, now_ns, signal)
+            Request(
+                "reload" if kind == "reload" else "signal", id, record.incarnation, now_ns, signal
+            )
             for id, record in observed.records.items()
             if id.role == MAIN and slot in {None, id.slot} and isinstance(record.phase, Running)
         )

@@ -44,7 +44,9 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
     if _handover(draft):
         return stale
     if draft.observed.intent.at_once:
-        under_way |= {slot: stale[slot] for slot in stale if _by_restart_only(mains[slot], hashes[slot])}
+        under_way |= {
+            slot: stale[slot] for slot in stale if _by_restart_only(mains[slot], hashes[slot])
+        }
     if not _sockets_bound(draft, hashes):
         return under_way
     missing = [slot for slot in hashes if not is_available(draft, mains[slot])]
@@ -64,7 +66,10 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
 
 def _by_restart_only(record: ProcessRecord | None, wanted_hash: str) -> bool:
     """Tell whether only an operator's restart makes a process stale: its template is the wanted one."""
-    return record is not None and record.template_hash.partition(".")[0] == wanted_hash.partition(".")[0]
+    return (
+        record is not None
+        and record.template_hash.partition(".")[0] == wanted_hash.partition(".")[0]
+    )
 
 
 def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | None:

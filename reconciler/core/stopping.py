@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core.hooks import STOP_COMMAND, drive, run_command
 from reconciler.model.action import Remember, Signal
 from reconciler.model.process import Exited, Requested, pid_of
-
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
@@ -86,7 +85,11 @@ def bury(draft: Draft, record: ProcessRecord) -> bool:
     if drive(draft, "before_reap", slot, about, details).state == "pending":
         return False
     signal = phase.exit.signal
-    details |= {"exit_code": phase.exit.code, "exit_signal": signal, "process_status": str(phase.exit)}
+    details |= {
+        "exit_code": phase.exit.code,
+        "exit_signal": signal,
+        "process_status": str(phase.exit),
+    }
     if drive(draft, "after_reap", slot, about, details).state == "pending":
         return False
     _remember(draft, record, replace(record.memory, reaped=True))

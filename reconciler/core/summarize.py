@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.core import hooks, jobs, rollout, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after, gave_up
+from reconciler.core.plan import Draft
 from reconciler.core.sockets import waiting_for
 from reconciler.core.template import slot_hash, sockets_of
 from reconciler.model.process import Exited, Requested, Running, Starting
@@ -16,7 +17,7 @@ from reconciler.model.status import Condition, Fired, SlotStatus, SocketStatus, 
 from reconciler.model.units import format_duration
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft, World
+    from reconciler.core.plan import World
     from reconciler.model.process import ProcessRecord
     from reconciler.model.status import SlotState, WatcherState
 
@@ -35,7 +36,9 @@ class _View:
 def watcher_status(draft: Draft, base_hash: str, wall_offset_ns: int) -> WatcherStatus:
     """Return the status of one watcher at the instant of the draft."""
     spec, observed = draft.spec, draft.observed
-    want = 0 if draft.retired or draft.world.shutting_down else watchers.wanted(spec, observed.intent)
+    want = (
+        0 if draft.retired or draft.world.shutting_down else watchers.wanted(spec, observed.intent)
+    )
     view = _View(draft, want, base_hash, lambda at_ns: at_ns + wall_offset_ns)
     shown = set(range(1, want + 1)) | set(draft.mains())
     if spec.is_job:
@@ -48,12 +51,26 @@ def watcher_status(draft: Draft, base_hash: str, wall_offset_ns: int) -> Watcher
     since = max((s.since_ns for s in slots), default=0)
     restarts = sum(slot.restarts for slot in slots)
     return WatcherStatus(
-        draft.name, "job" if spec.is_job else "service", _shown_want(view), state, ready, restarts, note, as_wanted, since, conditions, slots
+        draft.name,
+        "job" if spec.is_job else "service",
+        _shown_want(view),
+        state,
+        ready,
+        restarts,
+        note,
+        as_wanted,
+        since,
+        conditions,
+        slots,
     )
 
 
 def _shown_want(view: _View) -> int:
-    return view.draft.spec.numprocesses if view.draft.spec.is_job and not view.draft.retired else view.want
+    return (
+        view.draft.spec.numprocesses
+        if view.draft.spec.is_job and not view.draft.retired
+        else view.want
+    )
 
 
 def _is_ready(view: _View, slot: SlotStatus) -> bool:
@@ -70,11 +87,19 @@ def _is_ready(view: _View, slot: SlotStatus) -> bool:
 def _slot(view: _View, slot: int) -> SlotStatus:
     record = view.draft.main(slot)
     fired = _fired(view, slot)
-    if record is None or (isinstance(record.phase, Exited) and view.draft.spec.is_job and _run_closed(view, slot)):
+    if record is None or (
+        isinstance(record.phase, Exited) and view.draft.spec.is_job and _run_closed(view, slot)
+    ):
         state, note, since, next_ns = _absent(view, slot)
         run = view.draft.observed.job.runs.get(slot)
         return SlotStatus(
-            slot, state, since, next_ns=next_ns, exit=run.exit if run else None, fired=fired, note=note
+            slot,
+            state,
+            since,
+            next_ns=next_ns,
+            exit=run.exit if run else None,
+            fired=fired,
+            note=note,
         )
     memory = record.memory
     state, note, since_ns, next_ns = _present(view, record)
@@ -88,7 +113,9 @@ def _slot(view: _View, slot: int) -> SlotStatus:
         attempt=memory.attempt,
         restarts=memory.restarts,
         next_ns=None if next_ns is None else view.wall(next_ns),
-        outdated=pid is not None and not view.draft.spec.is_job and record.template_hash != wanted_hash,
+        outdated=pid is not None
+        and not view.draft.spec.is_job
+        and record.template_hash != wanted_hash,
         exit=record.phase.exit if isinstance(record.phase, Exited) else None,
         fired=fired,
         note=note,
@@ -99,7 +126,12 @@ def _fired(view: _View, slot: int) -> Fired | None:
     run = view.draft.observed.job.runs.get(slot)
     if run is None:
         return None
-    return Fired(run.generation, run.fired_wall_ns or view.wall(run.fired_at_ns), run.outcome, run.duration_ns)
+    return Fired(
+        run.generation,
+        run.fired_wall_ns or view.wall(run.fired_at_ns),
+        run.outcome,
+        run.duration_ns,
+    )
 
 
 def _run_closed(view: _View, slot: int) -> bool:
@@ -131,7 +163,9 @@ def _stop_note(record: ProcessRecord) -> str:
     return f"{reason}: KILL was sent" if record.memory.killed else reason
 
 
-def _dead(view: _View, record: ProcessRecord, phase: Exited) -> tuple[SlotState, str, int, int | None]:
+def _dead(
+    view: _View, record: ProcessRecord, phase: Exited
+) -> tuple[SlotState, str, int, int | None]:
     draft, spec, at_ns = view.draft, view.draft.spec, phase.at_ns
     if not draft.is_gone(record):
         return "Stopping", f"{phase.exit}; processes that it started still live", at_ns, None
@@ -151,7 +185,9 @@ def _dead(view: _View, record: ProcessRecord, phase: Exited) -> tuple[SlotState,
         return "Failed", note, at_ns, None if retry_in is None else at_ns + retry_in
     due = due_ns(spec.backoff, record)
     failures = failures_after(spec.backoff, record.memory, phase)
-    said = _hook_note(draft, "before_spawn", record.id.slot) or _hook_note(draft, "after_spawn", record.id.slot)
+    said = _hook_note(draft, "before_spawn", record.id.slot) or _hook_note(
+        draft, "after_spawn", record.id.slot
+    )
     note = said or str(phase.exit)
     if failures > 1:
         note = f"{note}, {failures} times in a row"
@@ -215,7 +251,12 @@ def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
         blocked = _waiting_note(draft, slot)
         return ("Waiting", blocked, 0, None) if blocked else ("Starting", "", 0, None)
     if run is None:
-        return "Stopped", "" if job.known else "the ledger was damaged: rerun it when it shall run", 0, None
+        return (
+            "Stopped",
+            "" if job.known else "the ledger was damaged: rerun it when it shall run",
+            0,
+            None,
+        )
     since = run.ended_wall_ns or run.fired_wall_ns or view.wall(run.fired_at_ns)
     if run.outcome is None:
         return "Starting", "", since, None
@@ -255,7 +296,9 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
 
 
 def _is_rolling(slots: tuple[SlotStatus, ...]) -> bool:
-    return any(slot.state == "Stopping" and slot.note.startswith(("replaced", "expired")) for slot in slots)
+    return any(
+        slot.state == "Stopping" and slot.note.startswith(("replaced", "expired")) for slot in slots
+    )
 
 
 def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
@@ -296,7 +339,17 @@ def _job_state(
 
 def _note(slots: tuple[SlotStatus, ...]) -> str:
     """Return the note of the slot that needs most attention; names it where there are several."""
-    order = ["Failed", "BackOff", "Waiting", "Stopping", "Starting", "Completed", "Running", "Held", "Stopped"]
+    order = [
+        "Failed",
+        "BackOff",
+        "Waiting",
+        "Stopping",
+        "Starting",
+        "Completed",
+        "Running",
+        "Held",
+        "Stopped",
+    ]
     noted = [slot for slot in slots if slot.note]
     if not noted:
         return ""
@@ -333,7 +386,11 @@ def _conditions(
     return (
         Condition("AsWanted", as_wanted, "AsWanted" if as_wanted else "Differs", note, since),
         Condition(
-            "Available", ready >= want, "Ready" if ready >= want else "NotReady", f"{ready} of {want} ready", since
+            "Available",
+            ready >= want,
+            "Ready" if ready >= want else "NotReady",
+            f"{ready} of {want} ready",
+            since,
         ),
         Condition(
             "UpToDate",
@@ -343,7 +400,11 @@ def _conditions(
             since,
         ),
         Condition(
-            "Failing", bool(failing), failing[0].state if failing else "Healthy", failing[0].note if failing else "", since
+            "Failing",
+            bool(failing),
+            failing[0].state if failing else "Healthy",
+            failing[0].note if failing else "",
+            since,
         ),
     )
 

@@ -31,7 +31,13 @@ def of_record(
         hook = getattr(spec.hooks, id.role, None) if spec is not None else None
         yield from _of_hook(now, hook)
     elif isinstance(phase, Running):
-        yield News("process.started", f"{id} started, pid {phase.pid}", id.owner, id.slot, {"pid": phase.pid})
+        yield News(
+            "process.started",
+            f"{id} started, pid {phase.pid}",
+            id.owner,
+            id.slot,
+            {"pid": phase.pid},
+        )
     elif isinstance(phase, Exited):
         yield _of_exit(now, phase)
 
@@ -46,7 +52,8 @@ def _of_exit(record: ProcessRecord, phase: Exited) -> News:
     if phase.exit.error is not None:
         message = f"{id} cannot be started: {phase.exit}"
         return News("process.failed", message, id.owner, id.slot, details)
-    lived = format_duration(phase.at_ns - (phase.started_at_ns or phase.at_ns))
+    since = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
+    lived = format_duration(phase.at_ns - since)
     why = f" ({memory.stop_reason})" if memory.stopping_since_ns is not None else ""
     forced = ", KILL was needed" if memory.killed else ""
     message = f"{id} ended{why}: {phase.exit} after {lived}{forced}"
@@ -77,8 +84,16 @@ def of_socket(before: SocketRecord | None, now: SocketRecord) -> Iterator[News]:
         return
     match now.phase:
         case Bound(listen):
-            if before is None or not isinstance(before.phase, Bound) or before.phase.listen != listen:
-                yield News("socket.bound", f"socket {now.name} listens on {listen}", details={"socket": now.name})
+            if (
+                before is None
+                or not isinstance(before.phase, Bound)
+                or before.phase.listen != listen
+            ):
+                yield News(
+                    "socket.bound",
+                    f"socket {now.name} listens on {listen}",
+                    details={"socket": now.name},
+                )
         case BindRefused(errno, message):
             told = before is not None and isinstance(before.phase, BindRefused)
             if not told or (before is not None and before.template != now.template):

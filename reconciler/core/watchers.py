@@ -35,7 +35,11 @@ def wanted(spec: WatcherSpec, intent: Intent) -> int:
 
 def plan_watcher(draft: Draft, base_hash: str) -> Plan:
     """Return what to do for one watcher now. `base_hash` is the hash of what its spec runs."""
-    want = 0 if draft.retired or draft.world.shutting_down else wanted(draft.spec, draft.observed.intent)
+    want = (
+        0
+        if draft.retired or draft.world.shutting_down
+        else wanted(draft.spec, draft.observed.intent)
+    )
     if draft.spec.is_job:
         jobs.plan_job(draft, want, base_hash)
     else:
@@ -230,7 +234,9 @@ def _close_sockets_of_dead_slots(draft: Draft) -> None:
             known = draft.world.sockets.get(held)
             if known is None or held in binding or isinstance(known.phase, BindRequested):
                 continue
-            if known.phase.at_ns < record.phase.at_ns:  # bound for the one that died, not for the next
+            if (
+                known.phase.at_ns < record.phase.at_ns
+            ):  # bound for the one that died, not for the next
                 draft.act(Unbind(held))
 
 
@@ -265,7 +271,10 @@ def fulfil(draft: Draft, record: ProcessRecord) -> None:
     if request is None or request.incarnation != record.incarnation:
         return
     slot, reload = record.id.slot, draft.spec.reload
-    details: dict[str, object] = {"pid": getattr(record.phase, "pid", None), "signum": request.signal}
+    details: dict[str, object] = {
+        "pid": getattr(record.phase, "pid", None),
+        "signum": request.signal,
+    }
     if isinstance(reload, ReloadByCommand) and request.kind == "reload":
         hooks.run_command(draft, hooks.RELOAD_COMMAND, slot, request.at_ns, reload.cmd)
         draft.answered.append(request)
@@ -309,13 +318,19 @@ def _undo_start(draft: Draft, refused: hooks.Verdict) -> None:
 def _finish_start(draft: Draft, want: int) -> None:
     """Run after_start once all slots of a start run, and remember that it has passed."""
     mains = draft.mains()
-    running = [mains[s] for s in range(1, want + 1) if s in mains and isinstance(mains[s].phase, Running)]
+    running = [
+        mains[s] for s in range(1, want + 1) if s in mains and isinstance(mains[s].phase, Running)
+    ]
     fresh = [record for record in running if record.memory.fresh]
     if not fresh or len(running) < want or draft.spec.hooks.after_start is None:
         return
     id = draft.id(0, "after_start")
     former = draft.observed.records.get(id)
-    attempt = 0 if former is None or former.memory.about == fresh[0].memory.start else former.memory.attempt + 1
+    attempt = (
+        0
+        if former is None or former.memory.about == fresh[0].memory.start
+        else former.memory.attempt + 1
+    )
     verdict = drive(draft, "after_start", 0, fresh[0].memory.start, attempt=attempt)
     if verdict.state == "passed":
         mark_started(draft, fresh)
@@ -359,7 +374,10 @@ def stop_whole(draft: Draft, reason: str) -> bool:
             stopping.bury(draft, record)
     if any(not is_buried(draft, record) for record in draft.mains().values()):
         return False
-    if not draft.world.stop_now and drive(draft, "after_stop", 0, start, details).state == "pending":
+    if (
+        not draft.world.stop_now
+        and drive(draft, "after_stop", 0, start, details).state == "pending"
+    ):
         return False
     _forget_mains(draft)
     return True

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-How: TypeAlias = Literal["create", "remove", "replace", "scale", "live", "fire", "bind", "rebind", "unbind", "none"]
+How: TypeAlias = Literal[
+    "create", "remove", "replace", "scale", "live", "fire", "bind", "rebind", "unbind", "none"
+]
 
 
 @dataclass(frozen=True, slots=True)

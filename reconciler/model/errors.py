@@ -44,7 +44,12 @@ class RequestError(Exception):
     """A request that cannot be answered as asked; goes to the client as `[code, message, details]`."""
 
     def __init__(
-        self, code: Code, message: str, *, hint: str = "", details: Mapping[str, object] | None = None
+        self,
+        code: Code,
+        message: str,
+        *,
+        hint: str = "",
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.code: Code = code

@@ -179,4 +179,3 @@ class Request:
     incarnation: int
     at_ns: int
     signal: str = ""
-

@@ -102,7 +102,9 @@ class DaemonLogSpec:
         Literal["debug", "info", "warning", "error"], _live("Least level that is written.")
     ] = "info"
     file: Annotated[str | None, _none("File to append to; null writes to stderr.")] = None
-    format: Annotated[Literal["text", "json"], _live("One line of text, or one JSON object.")] = "text"
+    format: Annotated[Literal["text", "json"], _live("One line of text, or one JSON object.")] = (
+        "text"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,31 +112,46 @@ class DaemonSpec:
     """How the manager itself runs. An edit here never restarts a watcher."""
 
     name: Annotated[
-        str | None, _none("Name of the instance; null takes the name of the folder that holds the spec.")
+        str | None,
+        _none("Name of the instance; null takes the name of the folder that holds the spec."),
     ] = None
-    control: Annotated[ControlSpec, _none("The control socket; takes effect at the next start.")] = field(
-        default_factory=ControlSpec
-    )
+    control: Annotated[
+        ControlSpec, _none("The control socket; takes effect at the next start.")
+    ] = field(default_factory=ControlSpec)
     state_dir: Annotated[
-        str | None, _none("Folder of logs and state; null: /var/lib/reconcile/NAME or the user's state folder.")
+        str | None,
+        _none(
+            "Folder of logs and state; null: /var/lib/reconcile/NAME or the user's state folder."
+        ),
     ] = None
     runtime_dir: Annotated[
-        str | None, _none("Folder of the control socket; null: /run/reconcile/NAME or the user's runtime folder.")
+        str | None,
+        _none(
+            "Folder of the control socket; null: /run/reconcile/NAME or the user's runtime folder."
+        ),
     ] = None
-    umask: Annotated[Mode, _none("File mode mask of the manager and of watchers without one.")] = 0o022
-    log: Annotated[DaemonLogSpec, _live("The manager's own log.")] = field(default_factory=DaemonLogSpec)
+    umask: Annotated[Mode, _none("File mode mask of the manager and of watchers without one.")] = (
+        0o022
+    )
+    log: Annotated[DaemonLogSpec, _live("The manager's own log.")] = field(
+        default_factory=DaemonLogSpec
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ApplySpec:
     """How edits of the files become actions."""
 
-    auto: Annotated[bool, _live("Apply saved files by themselves; false waits for `reconcile apply`.")] = True
-    quiet_period: Annotated[DurationNs, _live("How long the files must rest after the last write.")] = (
-        500 * MILLISECOND_NS
-    )
+    auto: Annotated[
+        bool, _live("Apply saved files by themselves; false waits for `reconcile apply`.")
+    ] = True
+    quiet_period: Annotated[
+        DurationNs, _live("How long the files must rest after the last write.")
+    ] = 500 * MILLISECOND_NS
     max_removal: Annotated[
-        int, PERCENT, _live("Refuse an edit that removes a larger share of the running watchers (from two on).")
+        int,
+        PERCENT,
+        _live("Refuse an edit that removes a larger share of the running watchers (from two on)."),
     ] = 50
 
 
@@ -146,18 +163,28 @@ class SocketSpec:
     """A socket that the keeper binds and holds, so that it outlives its workers."""
 
     listen: Annotated[
-        Address, LISTEN, _rebind("host:port, [v6]:port, unix:/path or a bare port; port 0 lets the kernel choose.")
+        Address,
+        LISTEN,
+        _rebind("host:port, [v6]:port, unix:/path or a bare port; port 0 lets the kernel choose."),
     ]
-    type: Annotated[Literal["stream", "dgram", "seqpacket"], _rebind("Kind of socket; udp is dgram.")] = "stream"
-    backlog: Annotated[int, Between(1, 65535), _live("Connections that may wait to be accepted.")] = 2048
-    interface: Annotated[str | None, _rebind("Network interface to bind to (SO_BINDTODEVICE).")] = None
-    reuseport: Annotated[bool, _rebind("One socket per slot, the kernel spreads connections (SO_REUSEPORT).")] = (
-        False
+    type: Annotated[
+        Literal["stream", "dgram", "seqpacket"], _rebind("Kind of socket; udp is dgram.")
+    ] = "stream"
+    backlog: Annotated[
+        int, Between(1, 65535), _live("Connections that may wait to be accepted.")
+    ] = 2048
+    interface: Annotated[str | None, _rebind("Network interface to bind to (SO_BINDTODEVICE).")] = (
+        None
     )
+    reuseport: Annotated[
+        bool, _rebind("One socket per slot, the kernel spreads connections (SO_REUSEPORT).")
+    ] = False
     ipv6_only: Annotated[bool, _rebind("An IPv6 socket refuses IPv4 (IPV6_V6ONLY).")] = False
     nodelay: Annotated[bool, _live("Send small packets at once (TCP_NODELAY).")] = True
     keepalive: Annotated[bool, _live("Probe idle connections (SO_KEEPALIVE).")] = True
-    mode: Annotated[Mode | None, _live("Permission bits of a Unix socket's file; null: by the umask.")] = None
+    mode: Annotated[
+        Mode | None, _live("Permission bits of a Unix socket's file; null: by the umask.")
+    ] = None
     owner: Annotated[UserOrGroup | None, _live("User who owns a Unix socket's file.")] = None
     group: Annotated[UserOrGroup | None, _live("Group of a Unix socket's file.")] = None
 
@@ -169,13 +196,15 @@ class SocketSpec:
 class BackoffSpec:
     """How long to wait before a process that died quickly is started again. Never gives up by itself."""
 
-    burst: Annotated[int, Between(0, 1000), _live("Quick deaths in a row that restart at once.")] = 3
+    burst: Annotated[
+        int, Between(0, 1000), _live("Quick deaths in a row that restart at once.")
+    ] = 3
     initial: Annotated[DurationNs, _live("First wait after the burst.")] = 500 * MILLISECOND_NS
     factor: Annotated[float, _live("Each further wait is this many times longer.")] = 2.0
     max: Annotated[DurationNs, _live("Longest wait.")] = 30 * SECOND_NS
-    reset_after: Annotated[DurationNs, _live("A life this long counts as healthy and resets the count.")] = (
-        10 * SECOND_NS
-    )
+    reset_after: Annotated[
+        DurationNs, _live("A life this long counts as healthy and resets the count.")
+    ] = 10 * SECOND_NS
     jitter: Annotated[int, PERCENT, _live("Random share by which a wait may be longer.")] = 10
 
 
@@ -186,7 +215,9 @@ class MaxRestartsSpec:
     count: Annotated[int, Between(1, 1000), _live("Restarts allowed within the window.")]
     window: Annotated[DurationNs, _live("Length of the window.")] = 60 * SECOND_NS
     then: Annotated[Literal["hold"], _live("What happens then: the slot rests.")] = "hold"
-    retry_in: Annotated[DurationNs | None, _live("Try again after this long; null: only by hand.")] = None
+    retry_in: Annotated[
+        DurationNs | None, _live("Try again after this long; null: only by hand.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +229,9 @@ class StopSpec:
     cmd: Annotated[Command | None, _live("Command to run instead of sending the signal.")] = None
     scope: Annotated[
         Literal["process", "group", "tree"],
-        _live("Whom signals reach and who must be gone: the process, its group, or all its descendants."),
+        _live(
+            "Whom signals reach and who must be gone: the process, its group, or all its descendants."
+        ),
     ] = "tree"
 
 
@@ -224,7 +257,9 @@ class SoftHard:
     """A kernel limit with its two values; None is unlimited."""
 
     soft: Annotated[int | Literal["unlimited"], _restart("Limit in force.")]
-    hard: Annotated[int | Literal["unlimited"], _restart("Limit up to which the process may raise it.")]
+    hard: Annotated[
+        int | Literal["unlimited"], _restart("Limit up to which the process may raise it.")
+    ]
 
 
 Rlimit: TypeAlias = int | Literal["unlimited"] | SoftHard
@@ -246,12 +281,16 @@ class LimitsSpec:
     rtprio: Annotated[Rlimit | None, _restart("Real-time priority.")] = None
     sigpending: Annotated[Rlimit | None, _restart("Queued signals.")] = None
     stack: Annotated[Rlimit | None, _restart("Stack in bytes.")] = None
-    nice: Annotated[Annotated[int, Between(-20, 19)] | None, _restart("Scheduling priority, -20 to 19.")] = None
+    nice: Annotated[
+        Annotated[int, Between(-20, 19)] | None, _restart("Scheduling priority, -20 to 19.")
+    ] = None
     cpu_affinity: Annotated[
-        tuple[Annotated[int, Between(0, 4095)], ...] | None, _restart("Processors that it may run on.")
+        tuple[Annotated[int, Between(0, 4095)], ...] | None,
+        _restart("Processors that it may run on."),
     ] = None
     oom_score_adj: Annotated[
-        Annotated[int, Between(-1000, 1000)] | None, _restart("How gladly the kernel kills it when memory ends.")
+        Annotated[int, Between(-1000, 1000)] | None,
+        _restart("How gladly the kernel kills it when memory ends."),
     ] = None
 
 
@@ -261,7 +300,8 @@ class StdoutSpec:
 
     file: Annotated[Text | None, _restart("File; null: <state_dir>/logs/NAME-SLOT.log.")] = None
     to: Annotated[
-        Literal["manager", "devnull"] | None, _restart("Instead of a file: the manager's own output, or nowhere.")
+        Literal["manager", "devnull"] | None,
+        _restart("Instead of a file: the manager's own output, or nowhere."),
     ] = None
 
 
@@ -272,7 +312,9 @@ class StderrSpec:
     file: Annotated[Text | None, _restart("File of its own.")] = None
     to: Annotated[
         Literal["stdout", "manager", "devnull"] | None,
-        _restart("Instead of a file: with standard output (the default), the manager's own output, or nowhere."),
+        _restart(
+            "Instead of a file: with standard output (the default), the manager's own output, or nowhere."
+        ),
     ] = None
 
 
@@ -280,8 +322,12 @@ class StderrSpec:
 class LogsSpec:
     """What happens to the output of the processes."""
 
-    stdout: Annotated[StdoutSpec, _restart("Where standard output goes.")] = field(default_factory=StdoutSpec)
-    stderr: Annotated[StderrSpec, _restart("Where standard error goes.")] = field(default_factory=StderrSpec)
+    stdout: Annotated[StdoutSpec, _restart("Where standard output goes.")] = field(
+        default_factory=StdoutSpec
+    )
+    stderr: Annotated[StderrSpec, _restart("Where standard error goes.")] = field(
+        default_factory=StderrSpec
+    )
     timestamps: Annotated[bool, _live("Put the time (UTC) before each line.")] = False
     max_size: Annotated[SizeBytes, _live("Rotate a file when it is larger; 0: never.")] = 10 * 2**20
     keep: Annotated[int, Between(0, 1000), _live("Rotated files to keep.")] = 5
@@ -292,13 +338,16 @@ class LogsSpec:
 class HookSpec:
     """User code that runs at a transition, in a process of its own: `python` or `cmd`, one of the two."""
 
-    python: Annotated[str | None, _live("Dotted path of a callable: package.module.function.")] = None
-    cmd: Annotated[Command | None, _live("Command; exit 0 passes.")] = None
-    timeout: Annotated[SecondsNs, _live("The hook is killed after this long, which counts as an error.")] = (
-        30 * SECOND_NS
+    python: Annotated[str | None, _live("Dotted path of a callable: package.module.function.")] = (
+        None
     )
+    cmd: Annotated[Command | None, _live("Command; exit 0 passes.")] = None
+    timeout: Annotated[
+        SecondsNs, _live("The hook is killed after this long, which counts as an error.")
+    ] = 30 * SECOND_NS
     on_error: Annotated[
-        Literal["abort", "ignore"], _live("Whether an error vetoes the transition or is only reported.")
+        Literal["abort", "ignore"],
+        _live("Whether an error vetoes the transition or is only reported."),
     ] = "abort"
 
 
@@ -306,72 +355,127 @@ class HookSpec:
 class HooksSpec:
     """Hooks by the transition at which they run. Those named before_* may veto, but for stop and reap."""
 
-    before_start: Annotated[HookSpec | None, _live("Once, before the watcher starts; veto: it does not.")] = None
+    before_start: Annotated[
+        HookSpec | None, _live("Once, before the watcher starts; veto: it does not.")
+    ] = None
     after_start: Annotated[
         HookSpec | None, _live("Once, when all its processes run; veto: they are stopped again.")
     ] = None
-    before_spawn: Annotated[HookSpec | None, _live("Before each process; veto: it is not started.")] = None
-    after_spawn: Annotated[HookSpec | None, _live("After each process was started; veto: it is stopped.")] = None
+    before_spawn: Annotated[
+        HookSpec | None, _live("Before each process; veto: it is not started.")
+    ] = None
+    after_spawn: Annotated[
+        HookSpec | None, _live("After each process was started; veto: it is stopped.")
+    ] = None
     before_signal: Annotated[
-        HookSpec | None, _live("Before a signal to a process; veto: it is not sent (KILL always is).")
+        HookSpec | None,
+        _live("Before a signal to a process; veto: it is not sent (KILL always is)."),
     ] = None
     after_signal: Annotated[HookSpec | None, _live("After a signal to a process.")] = None
-    before_stop: Annotated[HookSpec | None, _live("Before the watcher stops, and when a job is complete.")] = None
-    after_stop: Annotated[HookSpec | None, _live("After the watcher stopped, and when a job is complete.")] = None
+    before_stop: Annotated[
+        HookSpec | None, _live("Before the watcher stops, and when a job is complete.")
+    ] = None
+    after_stop: Annotated[
+        HookSpec | None, _live("After the watcher stopped, and when a job is complete.")
+    ] = None
     before_reap: Annotated[HookSpec | None, _live("When a process has died.")] = None
     after_reap: Annotated[HookSpec | None, _live("After before_reap, with the exit status.")] = None
-    after_complete: Annotated[HookSpec | None, _live("When a job is complete, with its outcome.")] = None
+    after_complete: Annotated[
+        HookSpec | None, _live("When a job is complete, with its outcome.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class WatcherSpec:
     """One entry with N processes: a service that is kept alive, or (`restart: never`) a one-shot job."""
 
-    cmd: Annotated[Command, _restart("Program and arguments: a string split as a shell would, or a list.")]
+    cmd: Annotated[
+        Command, _restart("Program and arguments: a string split as a shell would, or a list.")
+    ]
     description: Annotated[str, _none("For people.")] = ""
-    labels: Annotated[Mapping[str, str], _none("Free words to select watchers by.")] = field(default_factory=dict)
+    labels: Annotated[Mapping[str, str], _none("Free words to select watchers by.")] = field(
+        default_factory=dict
+    )
     shell: Annotated[bool | str, _restart("Run `cmd` by /bin/sh, or by the shell named.")] = False
-    working_dir: Annotated[Text | None, _restart("Folder to start in; null: the folder of the spec.")] = None
-    virtualenv: Annotated[Text | None, _restart("Python environment: its bin in PATH, and VIRTUAL_ENV.")] = None
+    working_dir: Annotated[
+        Text | None, _restart("Folder to start in; null: the folder of the spec.")
+    ] = None
+    virtualenv: Annotated[
+        Text | None, _restart("Python environment: its bin in PATH, and VIRTUAL_ENV.")
+    ] = None
     user: Annotated[UserOrGroup | None, _restart("User to run as, name or number.")] = None
     group: Annotated[UserOrGroup | None, _restart("Group to run as; null: the user's own.")] = None
     umask: Annotated[Mode | None, _restart("File mode mask; null: the manager's.")] = None
     inherit_env: Annotated[
-        bool | tuple[str, ...], _restart("Environment taken from the manager: all, a list of names, or the sane few.")
+        bool | tuple[str, ...],
+        _restart("Environment taken from the manager: all, a list of names, or the sane few."),
     ] = False
-    env: Annotated[Mapping[str, Text], _restart("Environment variables.")] = field(default_factory=dict)
-    env_file: Annotated[tuple[str, ...], _restart("Files of NAME=value lines; `env` wins over them.")] = ()
+    env: Annotated[Mapping[str, Text], _restart("Environment variables.")] = field(
+        default_factory=dict
+    )
+    env_file: Annotated[
+        tuple[str, ...], _restart("Files of NAME=value lines; `env` wins over them.")
+    ] = ()
     numprocesses: Annotated[int, Between(0, MAX_NUMPROCESSES), _live("How many processes.")] = 1
-    autostart: Annotated[bool, _live("Start with the manager; false waits for `reconcile start`.")] = True
-    priority: Annotated[int, Between(-1_000_000, 1_000_000), _live("Higher starts first and stops last.")] = 0
+    autostart: Annotated[
+        bool, _live("Start with the manager; false waits for `reconcile start`.")
+    ] = True
+    priority: Annotated[
+        int, Between(-1_000_000, 1_000_000), _live("Higher starts first and stops last.")
+    ] = 0
     restart: Annotated[
         Literal["always", "on-failure", "never"],
-        _live("When a process that ended is started again; never: a one-shot job. `respawn: false` is never."),
+        _live(
+            "When a process that ended is started again; never: a one-shot job. `respawn: false` is never."
+        ),
     ] = "always"
     success_exit_codes: Annotated[
         tuple[Annotated[int, Between(0, 255)], ...], _live("Exit codes that count as success.")
     ] = (0,)
-    backoff: Annotated[BackoffSpec, _live("Waits between quick deaths.")] = field(default_factory=BackoffSpec)
-    max_restarts: Annotated[MaxRestartsSpec | None, _live("When to give a slot up; null: never.")] = None
+    backoff: Annotated[BackoffSpec, _live("Waits between quick deaths.")] = field(
+        default_factory=BackoffSpec
+    )
+    max_restarts: Annotated[
+        MaxRestartsSpec | None, _live("When to give a slot up; null: never.")
+    ] = None
     max_retry: Annotated[
-        int, Between(0, 1000), _live("Jobs: further attempts when the program cannot be executed at all.")
+        int,
+        Between(0, 1000),
+        _live("Jobs: further attempts when the program cannot be executed at all."),
     ] = 5
     spawn_interval: Annotated[SecondsNs, _live("Pause between the starts of two slots.")] = 0
-    stop: Annotated[StopSpec, _live("How a process is asked to end.")] = field(default_factory=StopSpec)
+    stop: Annotated[StopSpec, _live("How a process is asked to end.")] = field(
+        default_factory=StopSpec
+    )
     use_sockets: Annotated[
         tuple[str, ...] | Literal[True],
-        _restart("Sockets passed as LISTEN_FDS, in this order; true: all. ${sockets.NAME} adds its own."),
+        _restart(
+            "Sockets passed as LISTEN_FDS, in this order; true: all. ${sockets.NAME} adds its own."
+        ),
     ] = ()
     stdin_socket: Annotated[str | None, _restart("Socket to pass as standard input.")] = None
-    reload: Annotated[Reload, _live("What `reconcile reload` does: replace, {signal: HUP} or {cmd: ...}.")] = "replace"
-    max_age: Annotated[SecondsNs | None, _live("Replace a process that has lived this long.")] = None
-    max_age_variance: Annotated[SecondsNs, _live("Up to this much is added to max_age, per process.")] = 0
-    limits: Annotated[LimitsSpec, _restart("Kernel limits and scheduling.")] = field(default_factory=LimitsSpec)
-    logs: Annotated[LogsSpec, _live("What happens to the output.")] = field(default_factory=LogsSpec)
+    reload: Annotated[
+        Reload, _live("What `reconcile reload` does: replace, {signal: HUP} or {cmd: ...}.")
+    ] = "replace"
+    max_age: Annotated[SecondsNs | None, _live("Replace a process that has lived this long.")] = (
+        None
+    )
+    max_age_variance: Annotated[
+        SecondsNs, _live("Up to this much is added to max_age, per process.")
+    ] = 0
+    limits: Annotated[LimitsSpec, _restart("Kernel limits and scheduling.")] = field(
+        default_factory=LimitsSpec
+    )
+    logs: Annotated[LogsSpec, _live("What happens to the output.")] = field(
+        default_factory=LogsSpec
+    )
     stdin: Annotated[Literal["devnull"], _restart("Standard input.")] = "devnull"
-    hooks: Annotated[HooksSpec, _live("User code at transitions.")] = field(default_factory=HooksSpec)
+    hooks: Annotated[HooksSpec, _live("User code at transitions.")] = field(
+        default_factory=HooksSpec
+    )
     rerun_on: Annotated[
-        tuple[Literal["spec_change", "boot", "daemon_start"], ...], _live("Jobs: what fires them again.")
+        tuple[Literal["spec_change", "boot", "daemon_start"], ...],
+        _live("Jobs: what fires them again."),
     ] = ("spec_change", "boot")
     timeout: Annotated[DurationNs | None, _live("Jobs: stop a run that takes longer.")] = None
     overlap: Annotated[
@@ -393,20 +497,28 @@ class Document:
     """A spec file as users write it; `specfile` resolves it into a `Spec`."""
 
     version: Annotated[Literal[1], _none("Version of this language.")] = 1
-    daemon: Annotated[DaemonSpec, _none("How the manager itself runs.")] = field(default_factory=DaemonSpec)
-    apply: Annotated[ApplySpec, _live("How edits of the files become actions.")] = field(default_factory=ApplySpec)
+    daemon: Annotated[DaemonSpec, _none("How the manager itself runs.")] = field(
+        default_factory=DaemonSpec
+    )
+    apply: Annotated[ApplySpec, _live("How edits of the files become actions.")] = field(
+        default_factory=ApplySpec
+    )
     include: Annotated[tuple[str, ...], _none("Further files: globs relative to this file.")] = ()
-    vars: Annotated[Mapping[str, str], _none("Values for ${name} in this spec.")] = field(default_factory=dict)
+    vars: Annotated[Mapping[str, str], _none("Values for ${name} in this spec.")] = field(
+        default_factory=dict
+    )
     env: Annotated[Mapping[str, Text], _restart("Environment variables of every watcher.")] = field(
         default_factory=dict
     )
-    defaults: Annotated[Mapping[str, object], _none("Watcher fields used where a watcher says nothing else.")] = (
-        field(default_factory=dict)
-    )
-    sockets: Annotated[Mapping[str, SocketSpec], _rebind("Sockets that the manager binds and holds.")] = field(
+    defaults: Annotated[
+        Mapping[str, object], _none("Watcher fields used where a watcher says nothing else.")
+    ] = field(default_factory=dict)
+    sockets: Annotated[
+        Mapping[str, SocketSpec], _rebind("Sockets that the manager binds and holds.")
+    ] = field(default_factory=dict)
+    watchers: Annotated[Mapping[str, WatcherSpec], _live("What shall run.")] = field(
         default_factory=dict
     )
-    watchers: Annotated[Mapping[str, WatcherSpec], _live("What shall run.")] = field(default_factory=dict)
     x: Annotated[Extensions, _none("All x-* keys.")] = field(default_factory=dict)
 
 

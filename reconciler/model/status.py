@@ -12,10 +12,27 @@ from reconciler.model.job import Outcome
 from reconciler.model.process import Exit
 
 WatcherState: TypeAlias = Literal[
-    "Running", "Rolling", "Starting", "Stopping", "BackOff", "Waiting", "Completed", "Failed", "Held", "Stopped"
+    "Running",
+    "Rolling",
+    "Starting",
+    "Stopping",
+    "BackOff",
+    "Waiting",
+    "Completed",
+    "Failed",
+    "Held",
+    "Stopped",
 ]
 SlotState: TypeAlias = Literal[
-    "Running", "Starting", "Stopping", "BackOff", "Waiting", "Completed", "Failed", "Held", "Stopped"
+    "Running",
+    "Starting",
+    "Stopping",
+    "BackOff",
+    "Waiting",
+    "Completed",
+    "Failed",
+    "Held",
+    "Stopped",
 ]
 
 

@@ -1,0 +1,58 @@
+# Everything sets itself up: a virtual environment in .venv, made anew when pyproject.toml changes.
+PYTHON ?= python3
+SEEDS ?= 10000
+JOBS ?= 2
+BIN := .venv/bin
+
+.PHONY: help run test check format sim bench clean
+
+help:
+	@echo "make run     start specs/ in the foreground; Ctrl-C stops everything in order"
+	@echo "make test    run all tests"
+	@echo "make check   style, types, floors"
+	@echo "make sim     SEEDS=10000 simulated histories with faults"
+	@echo "make bench   speed of this checkout beside a minimal C manager"
+	@echo "make clean   remove what was built"
+
+run: .venv/run
+	@exec $(BIN)/reconcile up specs/
+
+test: .venv/dev
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .venv/dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+sim: .venv/dev
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
+
+bench: .venv/dev
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "reconcile needs Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) -V); try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "cannot make a virtual environment: this Python lacks venv or ensurepip; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "setting up .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/run: .venv/made pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/dev: .venv/made pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/run
