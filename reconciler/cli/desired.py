@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from reconciler.cli import locate, render, shapes, terminal
+from reconciler.cli import loading, locate, render, shapes, terminal
 from reconciler.cli.errors import DONE, FAILED, PENDING, Refused
 from reconciler.cli.layout import Cell
-from reconciler.cli.loading import source_paths
 from reconciler.cli.options import Session, output_option, print_json, timeout_option, with_instance
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from reconciler.cli.client import Client
     from reconciler.cli.shapes import ChangeMap
     from reconciler.cli.terminal import Terminal
+    from reconciler.specfile.source import Source
 
 
 @click.command("plan")
@@ -31,9 +31,8 @@ def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
 
     SPEC is a file or folder; without it, the one that the manager was started with.
     """
-    source = source_paths(spec) if spec else None
-    session.spec = source[0] if source else None
-    answer = session.client().plan(source)
+    session.spec = loading.find(spec) if spec else None
+    answer = session.client().plan(session.spec.paths if session.spec else None)
     changes = shapes.changes(answer.get("changes"))
     if output == "json":
         print_json({"revision": answer.get("revision"), "changes": changes})
@@ -45,7 +44,7 @@ def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
 class _Wish(NamedTuple):
     """What `apply` was asked for."""
 
-    source: list[str] | None
+    spec: Source | None
     dry_run: bool
     yes: bool
     wait: bool
@@ -54,6 +53,10 @@ class _Wish(NamedTuple):
     allow_removal: bool
     replace_source: bool
     output: str
+
+    def paths(self) -> tuple[str, ...] | None:
+        """Return the paths of the spec that was named."""
+        return self.spec.paths if self.spec else None
 
     def options(self) -> dict[str, object]:
         """Return the parameters for the manager; None is not sent."""
@@ -105,11 +108,10 @@ def apply_command(
     SPEC is a file or folder; without it, the one that the manager was started with. Starts a
     manager in the background when none runs.
     """
-    source = source_paths(spec) if spec else None
+    session.spec = loading.find(spec) if spec else None
     wish = _Wish(
-        source, dry_run, yes, wait, timeout_ns, only, allow_removal, replace_source, output
+        session.spec, dry_run, yes, wait, timeout_ns, only, allow_removal, replace_source, output
     )
-    session.spec = source[0] if source else None
     if locate.is_running(session.instance()):
         return _apply_to_running(session, wish)
     return _apply_by_starting(session, wish)
@@ -117,7 +119,7 @@ def apply_command(
 
 def _apply_to_running(session: Session, wish: _Wish) -> int:
     client, screen = session.client(), terminal.stdout()
-    planned = client.apply(wish.source, dry_run=True, **wish.options())
+    planned = client.apply(wish.paths(), dry_run=True, **wish.options())
     changes = shapes.changes(planned.get("changes"))
     if wish.output == "text":
         screen.show(*render.plan_page(changes))
@@ -128,7 +130,7 @@ def _apply_to_running(session: Session, wish: _Wish) -> int:
     if not wish.yes and not _consents(changes):
         terminal.stderr().write("nothing was changed\n")
         return FAILED
-    answer = client.apply(wish.source, **wish.options())
+    answer = client.apply(wish.paths(), **wish.options())
     revision = answer.get("revision")
     return _finish(client, screen, wish, changes, revision if isinstance(revision, int) else None)
 
@@ -143,12 +145,12 @@ def _consents(changes: Sequence[ChangeMap]) -> bool:
 
 def _apply_by_starting(session: Session, wish: _Wish) -> int:
     """Start a manager in the background: all that the spec names is new to it."""
-    from reconciler.cli import launch, loading
+    from reconciler.cli import launch
 
     if wish.only:
         msg = f"cannot apply only {', '.join(wish.only)}: a new manager takes the whole spec"
         raise Refused(msg, "leave --only away, or start it first with: reconcile up -d")
-    loaded = loading.load(wish.source or source_paths(()))
+    loaded = loading.load(wish.spec or loading.find(()))
     if loaded.spec is None:
         return launch.show_mistakes(loaded)
     screen = terminal.stdout()

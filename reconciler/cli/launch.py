@@ -16,11 +16,12 @@ import click
 from reconciler.cli import loading, locate, render, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused, TimedOut
 from reconciler.cli.layout import Cell, clean
-from reconciler.cli.loading import Loaded, source_paths
 from reconciler.cli.options import Session, timeout_option, with_instance
 from reconciler.cli.progress import show_outcome, wait_until_as_wanted
+from reconciler.specfile.source import Source, instance_name
 
 if TYPE_CHECKING:
+    from reconciler.cli.loading import Loaded
     from reconciler.cli.locate import Instance
     from reconciler.cli.shapes import Map
 
@@ -37,7 +38,7 @@ class Start:
 
     instance: Instance
     state_dir: str
-    source: list[str]
+    source: Source
     daemon: Map
     """The `daemon` block of the spec, without what is at its default; empty when the spec is
     invalid."""
@@ -58,7 +59,7 @@ class Start:
             "name": self.instance.name,
             "state_dir": self.state_dir,
             "runtime_dir": self.instance.runtime_dir,
-            "source": self.source,
+            "source": list(self.source.paths),
             "until_done": until_done,
             "log_level": level,
             "log_format": log.get("format", "text"),
@@ -96,7 +97,7 @@ def run_command(session: Session, spec: tuple[str, ...]) -> int:
     For systemd and other supervisors. TERM or INT stops everything in order, HUP reads the spec
     again. When the spec has mistakes and an earlier one was applied, that one is kept running.
     """
-    loaded = loading.load(source_paths(spec))
+    loaded = loading.load(loading.find(spec))
     start = prepare(session, loaded)
     if loaded.spec is None:
         show_mistakes(loaded)
@@ -127,14 +128,14 @@ def up_command(
     Ctrl-C stops everything in order. With one-shot jobs only, ends when all are done. --timeout
     is how long the status waits for everything to be as wanted.
     """
-    loaded = loading.load(source_paths(spec))
+    if not wait and not detach:
+        msg = "--no-wait says something only with --detach"
+        raise click.UsageError(msg)
+    loaded = loading.load(loading.find(spec))
     if loaded.spec is None:
         return show_mistakes(loaded)
     start = prepare(session, loaded)
     if not detach:
-        if not wait:
-            msg = "--no-wait says something only with --detach"
-            raise click.UsageError(msg)
         _fork_viewer(start.instance, timeout_ns)
         _become(start.keeper_argv(hup="stop", until_done=True, quiet=True))
     screen = terminal.stdout()
@@ -171,8 +172,8 @@ def prepare(session: Session, loaded: Loaded) -> Start:
         session.name
         or os.environ.get("RECONCILE_NAME")
         or _text(daemon.get("name"))
-        or (locate.instance_of(loaded.source[0]).name if loaded.spec is None else None)
-        or locate.folder_name(loaded.source[0])
+        or (locate.instance_of(loaded.source).name if loaded.spec is None else None)
+        or instance_name(None, loaded.source)
     )
     default = locate.named(name)
     runtime_dir = (

@@ -24,14 +24,11 @@ from reconciler.cli.errors import NoManager, Refused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from reconciler.specfile.source import Source
+
 CONTROL_SOCKET: Final = "control.sock"
 SYSTEM_RUNTIME_ROOT: Final = "/run/reconcile"
 SYSTEM_STATE_ROOT: Final = "/var/lib/reconcile"
-SPEC_FILE: Final = "reconcile.yaml"
-SPEC_FOLDER: Final = "specs"
-_SHARED_FOLDERS: Final = frozenset({"specs", "spec", "conf", "config"})
-"""Folders that say nothing about whose spec they hold: the instance is named after the folder
-above."""
 _CREDENTIALS = struct.Struct("iII")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -149,7 +146,7 @@ def running() -> list[Instance]:
 
 
 def find(
-    name: str | None = None, runtime_dir: str | None = None, spec: str | None = None
+    name: str | None = None, runtime_dir: str | None = None, spec: Source | None = None
 ) -> Instance:
     """Return the instance that is meant, running or not.
 
@@ -169,9 +166,9 @@ def find(
         return _at(environ_dir, environ_name)
     if environ_name:
         return named(environ_name)
-    spec = spec or spec_here(os.getcwd())
-    if spec is not None:
-        return instance_of(spec)
+    source = spec or _source_here()
+    if source is not None:
+        return instance_of(source)
     found = running()
     if len(found) == 1:
         return found[0]
@@ -180,6 +177,13 @@ def find(
         raise NoManager(msg, "start one with: reconcile up SPEC")
     msg = f"{len(found)} managers are running: {', '.join(one.name for one in found)}"
     raise NoManager(msg, "say which one with --name NAME")
+
+
+def _source_here() -> Source | None:
+    from reconciler.specfile.source import Source, find_source
+
+    found = find_source(None, os.getcwd())
+    return found if isinstance(found, Source) else None
 
 
 def named(name: str) -> Instance:
@@ -199,55 +203,16 @@ def _at(runtime_dir: str, name: str | None) -> Instance:
     return Instance(name or os.path.basename(folder), folder)
 
 
-def spec_here(folder: str) -> str | None:
-    """Return the path of `reconcile.yaml`, else `specs/`, in the folder or the nearest above it."""
-    while True:
-        file, many = os.path.join(folder, SPEC_FILE), os.path.join(folder, SPEC_FOLDER)
-        if os.path.isfile(file):
-            return file
-        if os.path.isdir(many) and spec_files(many):
-            return many
-        above = os.path.dirname(folder)
-        if above == folder:
-            return None
-        folder = above
+def instance_of(source: Source) -> Instance:
+    """Return the instance that a spec belongs to, reading no more than its `daemon:` block."""
+    from reconciler.specfile.source import instance_name, spec_files
 
-
-def spec_files(path: str) -> list[str]:
-    """Return the files that a path names: itself, or the *.yaml and *.yml of a folder, not
-    deeper, no dot files."""
-    if not os.path.isdir(path):
-        return [path]
-    try:
-        names = sorted(os.listdir(path))
-    except OSError:
-        return []
-    return [
-        os.path.join(path, one)
-        for one in names
-        if one.endswith((".yaml", ".yml")) and not one.startswith(".")
-    ]
-
-
-def instance_of(spec: str) -> Instance:
-    """Return the instance that a spec's path belongs to, reading no more than its `daemon:`
-    block."""
-    daemon = daemon_block(_texts(spec_files(spec)))
-    name = daemon.get("name") or folder_name(spec)
+    daemon = daemon_block(_texts(file for path in source.paths for file in spec_files(path)))
+    name = instance_name(daemon.get("name"), source)
     runtime_dir = daemon.get("runtime_dir")
-    return (
-        Instance(name, runtime_dir) if runtime_dir and runtime_dir.startswith("/") else named(name)
-    )
-
-
-def folder_name(spec: str) -> str:
-    """Return the name of an instance whose spec gives none: its folder's, made fit to be a name."""
-    path = os.path.abspath(spec)
-    folder = path if os.path.isdir(path) else os.path.dirname(path)
-    if os.path.basename(folder) in _SHARED_FOLDERS:
-        folder = os.path.dirname(folder)
-    fit = re.sub(r"[^A-Za-z0-9_-]+", "-", os.path.basename(folder)).strip("-_")[:64]
-    return fit or "reconcile"
+    if runtime_dir and runtime_dir.startswith("/"):
+        return Instance(name, runtime_dir)
+    return named(name)
 
 
 def _texts(paths: Iterable[str]) -> Iterable[str]:

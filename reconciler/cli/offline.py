@@ -30,7 +30,7 @@ def validate_command(spec: tuple[str, ...], output: str) -> int:
     """
     from reconciler.cli import loading
 
-    loaded = loading.load(loading.source_paths(spec))
+    loaded = loading.load(loading.find(spec))
     if output == "json":
         print_json(
             {"valid": loaded.spec is not None, "errors": loaded.errors, "files": loaded.files}

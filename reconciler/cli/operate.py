@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 
 from reconciler.cli import locate, render, terminal
-from reconciler.cli.errors import DONE, CommandError, TimedOut
+from reconciler.cli.errors import DONE, NOT_AS_WANTED, CommandError, TimedOut
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
     Session,
@@ -20,6 +20,7 @@ from reconciler.cli.options import (
     timeout_option,
     with_instance,
 )
+from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
 from reconciler.model.errors import RequestError
 from reconciler.model.units import format_duration, parse_signal
 
@@ -136,7 +137,9 @@ def reload_command(
     type=click.Choice(["skip", "replace"]),
     help="What happens to slots that still run.",
 )
-@click.option("--require-all", is_flag=True, help="Fire nothing unless all slots can be fired.")
+@click.option(
+    "--require-all", is_flag=True, help="Exit with 3 when a slot was skipped because it still runs."
+)
 @_waiting(default=False)
 @output_option("text", "json")
 @with_instance()
@@ -151,9 +154,18 @@ def rerun_command(
     timeout_ns: int,
     output: str,
 ) -> int:
-    """Fire a job again: a new generation. Slots that still run are skipped, and named."""
+    """Fire a job again: a new generation. Slots that still run are skipped, and named.
+
+    With --wait: exit code 3 when a run failed.
+    """
     options = {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
-    return _operate(session, "rerun", names, labels, output, wait, timeout_ns, **options)
+    _require_somebody("rerun", names, labels)
+    client = session.client()
+    results = client.operate("rerun", names, labels, **options)
+    code = _finish(client, results, output, timeout_ns if wait else None)
+    if require_all and any(result["running"] for result in results):
+        return NOT_AS_WANTED
+    return code
 
 
 def _operate(
@@ -166,14 +178,36 @@ def _operate(
     timeout_ns: int,
     **options: object,
 ) -> int:
-    """Do one operation. Whom it means must be said: a forgotten name must not stop everything."""
+    """Do one operation on watchers that patterns and labels select."""
+    _require_somebody(method, names, labels)
+    client = session.client()
+    results = client.operate(method, names, labels, **options)
+    return _finish(client, results, output, timeout_ns if wait else None)
+
+
+def _require_somebody(method: str, names: tuple[str, ...], labels: dict[str, str]) -> None:
+    """Refuse an operation that names nobody: a forgotten name must not stop everything."""
     if not names and not labels:
         msg = f"{method} what? Name watchers or slots, or say '*' for all"
         raise click.UsageError(msg)
-    if wait:
-        options |= {"wait": True, "timeout_ns": timeout_ns}
-    _show(session.client().operate(method, names, labels, **options), output)
-    return DONE
+
+
+def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: int | None) -> int:
+    """Show what was done, and wait until it has come about unless `timeout_ns` is None."""
+    screen = terminal.stdout()
+    if output == "text":
+        screen.show(*render.result_lines(results, wall_ns()))
+    outcome = Outcome(DONE)
+    if timeout_ns is not None and results:
+        news = screen if output == "text" else terminal.nowhere()
+        names = [result["name"] for result in results]
+        outcome = wait_until_as_wanted(client, news, timeout_ns, names=names)
+    if output == "json":
+        fields = {"waited": timeout_ns is not None, "as_wanted": outcome.exit_code == DONE}
+        print_json({"results": results, **fields, "waiting": outcome.waiting})
+    elif timeout_ns is not None and outcome.exit_code != DONE:
+        show_outcome(screen, client, outcome, timeout_ns)
+    return outcome.exit_code
 
 
 @click.command("signal")
@@ -188,8 +222,8 @@ def signal_command(session: Session, signal: str, names: tuple[str, ...], output
     except ValueError as error:
         msg = f"{error}, found {signal!r}"
         raise click.UsageError(msg) from None
-    _show(session.client().signal(word, *names), output)
-    return DONE
+    client = session.client()
+    return _finish(client, client.signal(word, *names), output, None)
 
 
 @click.command("scale")
@@ -203,9 +237,8 @@ def scale_command(
     """Set the number of processes: reconcile scale web=4; web=spec goes back to what the spec
     says."""
     scale = dict(_wish(text) for text in wishes)
-    options: dict[str, object] = {"wait": True, "timeout_ns": timeout_ns} if wait else {}
-    _show(session.client().scale(scale, **options), output)
-    return DONE
+    client = session.client()
+    return _finish(client, client.scale(scale), output, timeout_ns if wait else None)
 
 
 def _wish(text: str) -> tuple[str, int | None]:
@@ -216,13 +249,6 @@ def _wish(text: str) -> tuple[str, int | None]:
         return name, int(number)
     msg = f"expected NAME=N or NAME=spec, found {text!r}"
     raise click.UsageError(msg)
-
-
-def _show(results: list[ResultMap], output: str) -> None:
-    if output == "json":
-        print_json({"results": results})
-    else:
-        terminal.stdout().show(*render.result_lines(results, wall_ns()))
 
 
 # ---- shutdown ------------------------------------------------------------------------------------

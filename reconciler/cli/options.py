@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from reconciler.cli.client import Client
     from reconciler.cli.locate import Instance
+    from reconciler.specfile.source import Source
 
 Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 
@@ -31,8 +32,8 @@ class Session:
     name: str | None = None
     runtime_dir: str | None = None
     state_dir: str | None = None
-    spec: str | None = None
-    """Path of the spec that a command names; says which instance when nothing else does."""
+    spec: Source | None = None
+    """The spec that a command names; says which instance when nothing else does."""
     in_shell: bool = False
     kept: dict[Instance, Client] = field(default_factory=dict)
 

@@ -87,7 +87,7 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
 
     names = [one["name"] for one in outcome.waiting]
     status = client.status()
-    if outcome.exit_code == DONE or not names:
+    if outcome.exit_code == DONE:
         screen.show(render.summary(status))
         return
     status["watchers"] = [watcher for watcher in status["watchers"] if watcher["name"] in names]

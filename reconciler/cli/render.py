@@ -474,13 +474,14 @@ def result_lines(results: Iterable[ResultMap], now_ns: int) -> list[Block]:
 
 
 def _result_text(result: ResultMap, now_ns: int) -> str:
-    parts = [result["message"]] if result["message"] else []
-    if result["fired"] and not result["message"]:
+    """Return the manager's sentence; of a rerun rather what it fired, and what runs since when."""
+    parts = []
+    if result["fired"]:
         parts.append(f"generation {result['generation']} fires {_slots(result['fired'])}")
     for running in result["running"]:
         since = f", since {age(running['since_ns'], now_ns)}" if running["since_ns"] else ""
         parts.append(f"slot {running['slot']} still runs (pid {running['pid']}{since})")
-    return "; ".join(parts) or "done"
+    return "; ".join(parts) or result["message"] or "done"
 
 
 def waiting_blocks(waiting: Sequence[WaitingMap], elapsed_ns: int) -> list[Block]:

@@ -192,7 +192,7 @@ class RunningMap(TypedDict):
 
     slot: int
     pid: int | None
-    since_ns: int
+    since_ns: int | None
 
 
 class ResultMap(TypedDict):
@@ -289,7 +289,7 @@ EVENT: Final[Map] = {
 WAITING: Final[Map] = {"name": "", "state": "", "note": ""}
 PROGRESS: Final[Map] = {"revision": 0, "converged": False, "waiting": (), "done": False}
 LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b""}
-RUNNING: Final[Map] = {"slot": 0, "pid": None, "since_ns": 0}
+RUNNING: Final[Map] = {"slot": 0, "pid": None, "since_ns": None}
 RESULT: Final[Map] = {"name": "", "generation": 0, "fired": (), "running": (), "message": ""}
 
 

@@ -14,6 +14,8 @@ from reconciler.model.errors import RequestError
 from tests.cli.answers import RUNNING_WEB, status
 from tests.cli.manager import Hangup, Manager, Stream
 
+Life = Mapping[str, object]
+
 
 def client_of(manager: Manager, timeout: float = 5) -> Client:
     return Client(runtime_dir=manager.runtime_dir, timeout=timeout)
@@ -29,10 +31,10 @@ def test_a_call_brings_the_answer(manager: Manager) -> None:
 
 
 def test_a_refusal_carries_code_message_and_details(manager: Manager) -> None:
+    error = RequestError("not_found", "cannot stop wbe: no such watcher", hint="did you mean web?")
+
     def refuse(_: object) -> object:
-        raise RequestError(
-            "not_found", "cannot stop wbe: no such watcher", hint="did you mean web?"
-        )
+        raise error
 
     manager.answers["stop"] = refuse
 
@@ -124,7 +126,7 @@ def test_a_wait_of_the_manager_lengthens_ours(manager: Manager) -> None:
 
 
 def test_progress_ends_when_the_manager_says_done(manager: Manager) -> None:
-    steps = [
+    steps: list[Life] = [
         {"revision": 3, "waiting": [{"name": "web", "state": "Starting"}]},
         {"revision": 3, "converged": True, "done": True},
     ]
@@ -136,7 +138,7 @@ def test_progress_ends_when_the_manager_says_done(manager: Manager) -> None:
 
 
 def test_events_go_on_after_a_controller_was_replaced(manager: Manager) -> None:
-    lives: Iterator[list[Mapping[str, object]]] = iter(([{"seq": 1}, {"seq": 2}], [{"seq": 3}]))
+    lives: Iterator[list[Life]] = iter([[{"seq": 1}, {"seq": 2}], [{"seq": 3}]])
 
     def follow(_: object) -> object:
         life = next(lives, None)
@@ -152,7 +154,8 @@ def test_events_go_on_after_a_controller_was_replaced(manager: Manager) -> None:
 
 
 def test_output_is_not_shown_twice_after_a_controller_was_replaced(manager: Manager) -> None:
-    lives = iter(([{"watcher": "web", "slot": 1, "source": "stdout", "data": b"one\n"}], []))
+    first: Life = {"watcher": "web", "slot": 1, "source": "stdout", "data": b"one\n"}
+    lives: Iterator[list[Life]] = iter([[first], []])
 
     def follow(_: object) -> object:
         life = next(lives, None)

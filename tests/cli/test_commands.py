@@ -104,13 +104,7 @@ def test_without_a_manager_the_exit_code_is_4(capsys: pytest.CaptureFixture[str]
         "up --no-wait",
     ],
 )
-def test_a_wrong_command_line_exits_with_2(
-    manager: Manager, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if line.startswith("up"):
-        pytest.importorskip("reconciler.specfile")
-        monkeypatch.delenv("RECONCILE_RUNTIME_DIR")
-        Path("reconcile.yaml").write_text("watchers: {a: {cmd: 'true'}}\n")
+def test_a_wrong_command_line_exits_with_2(manager: Manager, line: str) -> None:
     assert main(line.split()) == 2
     assert manager.calls == []
 
@@ -215,9 +209,9 @@ def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("start web --no-wait", "start", {"names": ["web"]}),
         (
-            "stop web --timeout 5 --reason disk",
+            "stop web --no-wait --reason disk",
             "stop",
-            {"names": ["web"], "reason": "disk", "wait": True, "timeout_ns": 5 * 10**9},
+            {"names": ["web"], "reason": "disk"},
         ),
         ("restart web.2 --all --no-wait", "restart", {"names": ["web.2"], "at_once": True}),
         ("reload -l team=shop --no-wait", "reload", {"labels": {"team": "shop"}}),
@@ -237,6 +231,48 @@ def test_an_operation_asks_for_what_was_said(
 
     assert main(line.split()) == 0
     assert manager.asked(method) == [params]
+
+
+def restarting(manager: Manager, *steps: Mapping[str, object]) -> None:
+    manager.answers |= {
+        "restart": {"results": [{"name": "web", "message": "replaces its processes one by one"}]},
+        "apply.follow": Stream("progress", steps),
+        "status": status(MAILER),
+    }
+
+
+def test_an_operation_waits_until_it_has_come_about(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rolling = {"waiting": [{"name": "web", "state": "Rolling"}]}
+    restarting(manager, rolling, {"converged": True, "done": True})
+
+    assert main(["restart", "we*"]) == 0
+    assert manager.asked("restart") == [{"names": ["we*"]}]
+    assert manager.asked("apply.follow") == [{"names": ["web"]}]
+    assert capsys.readouterr().out.splitlines() == [
+        "web: replaces its processes one by one",
+        "waiting for web: Rolling",
+    ]
+
+
+def test_an_operation_that_does_not_come_about_says_so(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restarting(manager)
+    manager.answers["apply.follow"] = {"stream": 1}
+
+    assert main(["restart", "web", "--timeout", "100ms"]) == 5
+    assert main(["restart", "web", "--timeout", "100ms", "-o", "json"]) == 5
+    assert '"as_wanted": false' in capsys.readouterr().out
+
+
+def test_a_rerun_that_requires_all_tells_by_its_exit_code_what_still_ran(manager: Manager) -> None:
+    running = {"name": "report", "generation": 4, "fired": [1], "running": [{"slot": 2, "pid": 7}]}
+    manager.answers["rerun"] = {"results": [running]}
+
+    assert main(["rerun", "report"]) == 0
+    assert main(["rerun", "report", "--require-all"]) == 3
 
 
 def test_shutdown_waits_until_the_manager_has_gone(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.cli import locate
 from reconciler.cli.errors import NoManager, Refused
+from reconciler.specfile.source import Source, find_source
 from tests.cli.manager import Manager
 
 
@@ -17,6 +18,12 @@ def spec(folder: Path, text: str = "watchers: {}\n") -> Path:
     path = folder / "reconcile.yaml"
     path.write_text(text)
     return path
+
+
+def source(path: Path) -> Source:
+    found = find_source([str(path)], "/")
+    assert isinstance(found, Source)
+    return found
 
 
 def test_the_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +62,12 @@ def test_a_spec_whose_instance_does_not_run_is_not_answered_by_another(
 
 def test_several_that_run_are_listed() -> None:
     root = locate.runtime_root()
-    with Manager(os.path.join(root, "one")), Manager(os.path.join(root, "two")):
-        with pytest.raises(NoManager, match="2 managers are running: one, two"):
-            locate.find()
+    with (
+        Manager(os.path.join(root, "one")),
+        Manager(os.path.join(root, "two")),
+        pytest.raises(NoManager, match="2 managers are running: one, two"),
+    ):
+        locate.find()
 
 
 def test_a_left_over_socket_file_does_not_run() -> None:
@@ -81,7 +91,7 @@ def test_the_kernel_says_who_listens(tmp_path: Path) -> None:
     [
         ("daemon:\n  name: shop\n", "shop"),
         (
-            "# c\ndaemon:  # c\n  log: {level: info}\n\n  # name: no\n  name: 'shop'  # c\nenv: {}\n",
+            "# c\ndaemon:  # c\n  log: {level: x}\n\n  # name: no\n  name: 'shop'  # c\nenv: {}\n",
             "shop",
         ),
         ('daemon: {umask: "022", name: "shop"}\n', "shop"),
@@ -94,19 +104,13 @@ def test_the_kernel_says_who_listens(tmp_path: Path) -> None:
 def test_the_name_in_the_spec_is_found_without_reading_all_of_it(
     tmp_path: Path, text: str, name: str
 ) -> None:
-    assert locate.instance_of(str(spec(tmp_path / "folder", text))).name == name
-
-
-def test_a_folder_of_specs_is_named_after_the_folder_above(tmp_path: Path) -> None:
-    assert locate.folder_name(str(tmp_path / "my shop" / "specs")) in {"specs", "my-shop"}
-    (tmp_path / "my shop" / "specs").mkdir(parents=True)
-    assert locate.folder_name(str(tmp_path / "my shop" / "specs")) == "my-shop"
+    assert locate.instance_of(source(spec(tmp_path / "folder", text))).name == name
 
 
 def test_the_spec_may_say_where_its_socket_is(tmp_path: Path) -> None:
     path = spec(tmp_path / "shop", "daemon:\n  runtime_dir: /run/elsewhere\n")
 
-    assert locate.instance_of(str(path)) == locate.Instance("shop", "/run/elsewhere")
+    assert locate.instance_of(source(path)) == locate.Instance("shop", "/run/elsewhere")
 
 
 @given(st.text(alphabet="daemon: \n\t{},name\"'#x", max_size=200))
