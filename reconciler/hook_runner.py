@@ -1,0 +1,137 @@
+"""Runs one Python hook in a process of its own: `python hook_runner.py package.module.function`.
+
+Uses the standard library only and is started by its path, so that it works inside any environment. The
+exit code is the verdict: 0 passed, 100 returned False, 1 an error, told on standard error.
+"""
+
+import difflib
+import importlib
+import json
+import os
+import sys
+import traceback
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+PASSED, FAILED, RETURNED_FALSE = 0, 1, 100
+
+
+class Watcher:
+    """A read-only picture of the watcher, as it was when the hook was started."""
+
+    def __init__(self, facts: dict[str, Any], env: dict[str, str]) -> None:
+        self.__dict__.update({k: _frozen(v) for k, v in facts.items()}, env=MappingProxyType(env))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        msg = f"a hook cannot change watcher.{name}: edit the spec, or use arbiter"
+        raise AttributeError(msg)
+
+    def __repr__(self) -> str:
+        return f"<Watcher {self.__dict__['name']}>"
+
+
+class Arbiter:
+    """A client of the manager, connected at its first use: `arbiter.call("status", names=["web"])`."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+        self._client: Any = None
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever the client offers)
+        if self._client is None:
+            # At the end of the path, so that nothing of ours comes before the hook's own modules.
+            sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+            from reconciler import Client
+
+            self._client = Client(runtime_dir=os.path.dirname(self._socket_path))
+        return getattr(self._client, name)
+
+
+class ResolveError(Exception):
+    """The dotted path of a hook leads nowhere; says at which part, and what is near."""
+
+
+def main() -> int:
+    """Run the hook named on the command line and return its verdict."""
+    dotted = sys.argv[1]
+    # The folder of this file must not shadow the hook's modules; the watcher's own folder is where they are.
+    sys.path[0] = os.getcwd()
+    try:
+        hook = resolve(dotted)
+    except ResolveError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    arguments = json.loads(os.environ["RECONCILE_HOOK_ARGUMENTS"])
+    watcher = Watcher(arguments.pop("watcher"), dict(os.environ))
+    arbiter = Arbiter(os.environ["RECONCILE_CONTROL_SOCKET"])
+    try:
+        result = hook(watcher=watcher, arbiter=arbiter, **arguments)
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    return RETURNED_FALSE if result is not None and not result else PASSED
+
+
+def resolve(dotted: str) -> Any:  # noqa: ANN401  (a callable of the user's)
+    """Return the callable at a dotted path. Raises `ResolveError`."""
+    parts = dotted.split(".")
+    module, rest = _import_longest(dotted, parts)
+    found: Any = module
+    for index, part in enumerate(rest):
+        if not hasattr(found, part):
+            where = ".".join(parts[: len(parts) - len(rest) + index])
+            raise ResolveError(
+                f"cannot find hook {dotted}: {where} has no '{part}'{_near(part, found)}"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise ResolveError(
+            f"cannot call hook {dotted}: it is {type(found).__name__}, not a function"
+        )
+    return found
+
+
+def _import_longest(dotted: str, parts: list[str]) -> tuple[ModuleType, list[str]]:
+    """Import as much of the path as is modules; the rest are attributes."""
+    module = None
+    for index in range(1, len(parts) + 1):
+        name = ".".join(parts[:index])
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                _import_failed(dotted, name)
+            if module is None:
+                raise ResolveError(
+                    f"cannot import hook {dotted}: no module named '{name}', "
+                    f"looked in {os.getcwd()} and the Python path"
+                ) from None
+            return module, parts[index - 1 :]
+        except Exception:
+            _import_failed(dotted, name)
+    assert module is not None
+    return module, []
+
+
+def _import_failed(dotted: str, module: str) -> None:
+    """Tell that a module raised while it was imported, with its own traceback."""
+    frames = traceback.format_exc()
+    raise ResolveError(f"cannot import hook {dotted}: module {module} raised\n{frames}") from None
+
+
+def _near(part: str, found: object) -> str:
+    names = [name for name in dir(found) if not name.startswith("_")]
+    close = difflib.get_close_matches(part, names, 3)
+    if close:
+        return f", but {', '.join(repr(name) for name in close)}"
+    return f"; it has {', '.join(names[:10])}" if names else ""
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401  (JSON)
+    if isinstance(value, dict):
+        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
