@@ -45,6 +45,8 @@ MUTATIONS: Final = frozenset(
     {"apply", "start", "stop", "restart", "reload", "signal", "scale", "rerun", "shutdown"}
 )
 CONNECT: Final = "connect"
+DROPPED: Final = "dropped"
+"""Key of a notification that tells how much a slow reader has missed."""
 TICK: Final = "tick"
 """What `follow` yields when nothing came for a while, so that its reader can look at the clock."""
 
@@ -233,7 +235,7 @@ class Client:
                     for method, params in requests
                 }
                 for method, item in self._notified(connection, tick):
-                    if method == "event":
+                    if method == "event" and DROPPED not in item:
                         newest = shapes.event(item)["seq"]
                     yield method, item
                     if item.get("done"):
@@ -374,7 +376,7 @@ class Client:
             return
         for method, item in self.follow(("events.follow", _given(since=since))):
             if method == "event":
-                yield shapes.event(item)
+                yield shapes.event(_told_as_event(item) if DROPPED in item else item)
 
     def logs(
         self,
@@ -405,6 +407,12 @@ def _resumed(method: str, params: Mapping[str, object], newest: int) -> dict[str
     if method == "events.follow" and newest:
         return {**params, "since": newest}
     return dict(params)
+
+
+def _told_as_event(item: Map) -> Map:
+    """Return the word that a reader was too slow as an event of its own."""
+    message = f"{item[DROPPED]} events were missed: the reader is too slow"
+    return {"time_ns": time.time_ns(), "type": "stream.dropped", "message": message}
 
 
 def _request_error(error: tuple[str, str, Mapping[str, object]]) -> RequestError:

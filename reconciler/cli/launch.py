@@ -19,11 +19,11 @@ from reconciler.cli.layout import Cell, clean
 from reconciler.cli.options import Session, timeout_option, with_instance
 from reconciler.cli.progress import show_outcome, wait_until_as_wanted
 from reconciler.specfile.source import Source, instance_name
+from reconciler.cli.shapes import Map
+from reconciler.cli.locate import Instance
 
 if TYPE_CHECKING:
     from reconciler.cli.loading import Loaded
-    from reconciler.cli.locate import Instance
-    from reconciler.cli.shapes import Map
 
 READY_TIMEOUT_S: Final = 30.0
 DEFAULT_CONTROL_MODE: Final = 0o600

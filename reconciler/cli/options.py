@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from copy import copy
 from functools import wraps
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -24,18 +24,17 @@ Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@dataclass(slots=True)
 class Session:
-    """What the commands of one call or of one shell share: which instance, and the connection to
-    it."""
+    """What the commands of one call or of one shell share: which instance, and the connection."""
 
-    name: str | None = None
-    runtime_dir: str | None = None
-    state_dir: str | None = None
-    spec: Source | None = None
-    """The spec that a command names; says which instance when nothing else does."""
-    in_shell: bool = False
-    kept: dict[Instance, Client] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self.runtime_dir: str | None = None
+        self.state_dir: str | None = None
+        # The spec that a command names says which instance when nothing else does.
+        self.spec: Source | None = None
+        self.in_shell = False
+        self.kept: dict[Instance, Client] = {}
 
     def instance(self) -> Instance:
         """Return the instance that is meant."""
@@ -102,7 +101,7 @@ def with_instance(*, starts: bool = False) -> Callable[[Callable[..., int]], Cal
                 msg = f"--state-dir says nothing to {context.info_name}: it starts no manager"
                 raise click.UsageError(msg, context)
             # What a command says of its instance is for this command only, also in the shell.
-            session = replace(session)
+            session = copy(session)
             remember_instance(session, own["name"], own["runtime_dir"], own["state_dir"])
             return function(session, **given)
 

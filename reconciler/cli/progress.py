@@ -58,7 +58,9 @@ def wait_until_as_wanted(
                 if progress["converged"]:
                     live.clear()
                     return Outcome(DONE)
-                hopeless = waiting and all(one["state"] in _FINAL_STATES for one in waiting)
+                hopeless = progress["remaining"] <= len(waiting) > 0 and all(
+                    one["state"] in _FINAL_STATES for one in waiting
+                )
                 if progress["done"] or hopeless:
                     live.clear()
                     return Outcome(NOT_AS_WANTED, waiting)

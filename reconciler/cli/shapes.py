@@ -170,11 +170,12 @@ class WaitingMap(TypedDict):
 
 
 class ProgressMap(TypedDict):
-    """One notification of `apply.follow`."""
+    """One notification of `apply.follow`; of many that are waited for only the first are named."""
 
     revision: int
     converged: bool
     waiting: list[WaitingMap]
+    remaining: int
     done: bool
 
 
@@ -287,7 +288,13 @@ EVENT: Final[Map] = {
     "details": {},
 }
 WAITING: Final[Map] = {"name": "", "state": "", "note": ""}
-PROGRESS: Final[Map] = {"revision": 0, "converged": False, "waiting": (), "done": False}
+PROGRESS: Final[Map] = {
+    "revision": 0,
+    "converged": False,
+    "waiting": (),
+    "remaining": 0,
+    "done": False,
+}
 LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b""}
 RUNNING: Final[Map] = {"slot": 0, "pid": None, "since_ns": None}
 RESULT: Final[Map] = {"name": "", "generation": 0, "fired": (), "running": (), "message": ""}

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from reconciler.cli import render, shapes, terminal
-from reconciler.cli.client import TICK, Client
+from reconciler.cli.client import DROPPED, TICK, Client
 from reconciler.cli.errors import DONE, FAILED, CommandError, NoManager
 from reconciler.cli.layout import Cell, clean
 from reconciler.cli.look import show_log, wall_ns
@@ -100,6 +100,10 @@ class _Viewer:
     def _take(self, kind: str, item: Map) -> None:
         if not self._shown:
             self._held_back.append((kind, item))
+        elif DROPPED in item:
+            self._screen.show(
+                (Cell(f"reconcile: {item[DROPPED]} missed: this reader is too slow"),)
+            )
         elif kind == "log":
             entry = shapes.log(item)
             self._width = max(self._width, len(render.slot_name(entry["watcher"], entry["slot"])))

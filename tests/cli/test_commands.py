@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,10 @@ from reconciler.cli.main import COMMANDS, main
 from reconciler.model.errors import RequestError
 from tests.cli.answers import FAILED_JOB, HTTP, MAILER, RUNNING_WEB, status
 from tests.cli.manager import Manager, Stream
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
 REPLACE_WEB = {"name": "web", "how": "replace", "message": "env.A changed", "slots": [1, 2]}

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.answers import RUNNING_WEB, status
-from tests.cli.manager import Manager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cli.manager import Manager
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
