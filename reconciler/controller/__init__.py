@@ -1,0 +1,38 @@
+"""PROGRAM 2, the controller: the loop around the core; it may die and be replaced at any instant.
+
+One thread decides: it drains events, asks the core, hands its actions to the keeper or the store, and
+sleeps in epoll until the core's next instant. What could make it wait has a thread or a process of its
+own and reports back over an event descriptor.
+
+| file | subject |
+|---|---|
+| `loop` | the loop, and the one object that the other files act upon |
+| `reactor` | what the loop waits for |
+| `link` | events from and actions to the keeper |
+| `store` | what must survive the controller: sqlite3, one writer thread |
+| `schema` | the tables, and what to do with a damaged or newer file |
+| `files` | saved spec files are applied by themselves |
+| `looking` | what those files look like just now |
+| `halfwritten` | when a file that became shorter may be believed |
+| `watching` | the thread that notices changes of files (watchfiles) |
+| `loader` | the child process that reads a spec |
+| `applying` | a spec that was read becomes the one in force, or is held |
+| `server` | connections on the control socket, with limits |
+| `exchange` | one request under way |
+| `parameters` | reading a request's parameters |
+| `selection` | names, globs, slots and labels of a request |
+| `methods` | reading methods of the control socket |
+| `operating` | methods that say what an operator wants |
+| `waiting` | requests that are answered when watchers are as wanted |
+| `streams` | events, progress and log lines as they come |
+| `status` | what `status` answers, one packed fragment per watcher |
+| `news` | the newest events, numbered |
+| `logs` | the end of log files, and what is appended to them |
+| `compress` | rotated log files, one at a time, in a helper process |
+| `usage` | processor time, memory, and who holds a port (psutil) |
+| `port_holders` | a refused address is explained by who holds it |
+| `errands` | slow questions, answered by a thread |
+| `own_log` | the controller's own log lines |
+| `clock` | the two clocks |
+| `config` | what the controller is started with |
+"""

@@ -1,0 +1,61 @@
+"""`python -m reconciler.controller CONFIG_JSON [--last-good]`, started by the keeper."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from typing import Final
+
+from reconciler.controller.config import parse_config
+from reconciler.controller.link import LinkClosed
+from reconciler.controller.loop import Controller
+from reconciler.controller.schema import NewerState
+
+EXIT_USAGE: Final = 2
+EXIT_STATE: Final = 78
+"""EX_CONFIG of sysexits.h: starting again will not help until somebody acts."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run a controller until its keeper is gone; return its exit code."""
+    # The keeper gets the terminal's signals and tells what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    last_good = "--last-good" in arguments
+    try:
+        (text,) = [each for each in arguments if each != "--last-good"]
+        config = parse_config(json.loads(text))
+        link = _inherited("RECONCILE_LINK_FD")
+        control = _inherited("RECONCILE_CONTROL_FD")
+    except (ValueError, KeyError, OSError) as error:
+        print(f"cannot start the controller: {error}; the keeper starts it", file=sys.stderr)  # noqa: T201
+        return EXIT_USAGE
+    try:
+        controller = Controller(config, link, control, last_good=last_good)
+    except NewerState as error:
+        print(f"reconcile: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_STATE
+    except (OSError, sqlite3.Error) as error:
+        place = f"{config.state_dir}/state.db"
+        print(f"reconcile: cannot use {place}: {error}; is the folder writable?", file=sys.stderr)  # noqa: T201
+        return EXIT_STATE
+    try:
+        controller.run()
+    except LinkClosed:
+        controller.log.write("info", "the keeper is gone, so is the controller")
+    return 0
+
+
+def _inherited(name: str) -> socket.socket:
+    """Return the socket whose descriptor an environment variable names, and hide both from children."""
+    descriptor = int(os.environ.pop(name))
+    os.set_inheritable(descriptor, False)
+    return socket.socket(fileno=descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

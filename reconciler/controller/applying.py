@@ -1,0 +1,125 @@
+"""A spec that was read becomes the one in force: guarded, numbered, stored, and then told to the core."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller import clock
+from reconciler.controller.loader import environment_digest
+from reconciler.controller.looking import SPEC_SUFFIXES
+from reconciler.controller.store import Applied
+from reconciler.core.changes import changes, removal_refused
+from reconciler.model.event import JobChanged, SpecApplied
+from reconciler.model.job import Job
+from reconciler.model.news import News
+from reconciler.model.spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from reconciler.controller.looking import Look
+    from reconciler.controller.loop import Controller
+    from reconciler.controller.store import SourceFile
+    from reconciler.model.change import Change
+    from reconciler.model.spec import WatcherSpec
+
+MAX_TOLD: Final = 50
+
+
+def pending_changes(controller: Controller, spec: Spec) -> tuple[Change, ...]:
+    """Return what applying a spec now would do."""
+    old = controller.applied.spec if controller.applied is not None else Spec()
+    return changes(old, spec, controller.reconciler.observed)
+
+
+def refusal(controller: Controller, spec: Spec) -> str | None:
+    """Return why a spec removes too much to be applied unasked, or None."""
+    if controller.applied is None:
+        return None
+    return removal_refused(controller.applied.spec, spec, controller.reconciler.observed)
+
+
+def commit(
+    controller: Controller,
+    spec: Spec,
+    files: tuple[SourceFile, ...],
+    seen: Look,
+    *,
+    who: str,
+    uid: int | None = None,
+    then: Callable[[int], None] | None = None,
+) -> int:
+    """Number and store a spec; once it lies on the disk the core is told, and `then` its revision.
+
+    `seen` is how the files looked before they were read.
+    """
+    old = controller.applied
+    told = pending_changes(controller, spec)
+    revision = (old.revision if old is not None else 0) + 1
+    applied = Applied(
+        spec,
+        revision,
+        retiring_with(old.spec if old is not None else Spec(), spec, controller.retiring()),
+        storable(files),
+        controller.files.source,
+        environment_digest(),
+        clock.wall_ns(),
+        uid,
+        unknown_jobs(spec) if controller.ledger_lost else (),
+    )
+    controller.applied = applied
+    controller.ledger_lost = False
+    controller.follow_log_settings(spec)
+    controller.write_then(applied, lambda: _stored(controller, applied, told, who, then))
+    # The files are taken note of at once: what comes next is compared with them.
+    controller.files.accepted(files, seen, revision)
+    return revision
+
+
+def _stored(
+    controller: Controller,
+    applied: Applied,
+    told: tuple[Change, ...],
+    who: str,
+    then: Callable[[int], None] | None,
+) -> None:
+    for name in applied.unknown_jobs:
+        controller.feed(JobChanged(name, Job(known=False)))
+    controller.feed(SpecApplied(applied.spec, applied.revision, applied.retiring))
+    listed = [{"name": each.name, "how": each.how, "message": each.message} for each in told[:MAX_TOLD]]
+    count = "1 change" if len(told) == 1 else f"{len(told)} changes"
+    message = f"revision {applied.revision} applied by {who}: {count}"
+    details = {"revision": applied.revision, "who": who, "changes": listed, "count": len(told)}
+    controller.tell(News("spec.applied", message, details=details))
+    if then is not None:
+        then(applied.revision)
+
+
+def retiring_with(old: Spec, new: Spec, retiring: Mapping[str, WatcherSpec]) -> dict[str, WatcherSpec]:
+    """Return what has to be stopped when `new` follows `old`: what it drops, and what still was."""
+    return {name: spec for name, spec in {**retiring, **old.watchers}.items() if name not in new.watchers}
+
+
+def unknown_jobs(spec: Spec) -> tuple[str, ...]:
+    """Return the jobs of a spec: after the loss of the ledger none of them may be fired unasked."""
+    return tuple(name for name, watcher in spec.watchers.items() if watcher.is_job)
+
+
+def storable(files: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:
+    """Return files without texts that must not be stored: the values of environment files."""
+    return tuple(
+        each if each.path.endswith(SPEC_SUFFIXES) else replace(each, text=None) for each in files
+    )
+
+
+def only(old: Spec, new: Spec, names: frozenset[str]) -> Spec:
+    """Return the old spec with just these watchers as the new one says, and the sockets they need."""
+    watchers = {name: spec for name, spec in old.watchers.items() if name not in names}
+    sockets = dict(old.sockets)
+    for name in names & new.watchers.keys():
+        watchers[name] = new.watchers[name]
+        used = new.watchers[name].use_sockets
+        wanted = {*(used if isinstance(used, tuple) else ()), new.watchers[name].stdin_socket}
+        sockets |= {each: socket for each, socket in new.sockets.items() if each in wanted}
+    return replace(old, watchers=watchers, sockets=sockets)

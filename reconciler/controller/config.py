@@ -1,0 +1,39 @@
+"""What the controller is started with: one JSON argument, written by the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.model.plain import from_plain
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The instance that this controller serves."""
+
+    name: str
+    state_dir: str
+    runtime_dir: str
+    source: tuple[str, ...] = ()
+    """Absolute paths of spec files or folders, as given."""
+    until_done: bool = False
+    """End with the jobs' outcome when there are only jobs and all are finished."""
+    log_level: str = "info"
+    log_format: str = "text"
+    log_file: str | None = None
+
+    @property
+    def logs_dir(self) -> str:
+        """Return the folder of the default log files."""
+        return str(Path(self.state_dir, "logs"))
+
+    @property
+    def control_socket(self) -> str:
+        """Return the path of the control socket."""
+        return str(Path(self.runtime_dir, "control.sock"))
+
+
+def parse_config(plain: object) -> Config:
+    """Return the configuration that a JSON value describes. Raises `PlainError`, a `ValueError`."""
+    return from_plain(Config, plain)

@@ -1,0 +1,175 @@
+"""One request under way: served, perhaps waited for, answered once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from reconciler.controller.parameters import Parameters
+from reconciler.model.errors import RequestError
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from reconciler.controller.loop import Controller
+    from reconciler.controller.server import Connection
+
+REMEMBERED_ANSWERS: Final = 1000
+MAX_REMEMBERED_BYTES: Final = 8 * 2**20
+
+
+class Later:
+    """What a method returns when it has arranged for `reply` or `fail` to be called."""
+
+
+LATER: Final = Later()
+
+Handler: TypeAlias = "Callable[[Exchange, Parameters], object]"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of the control socket. A mutation may carry a `request_id`, and is answered once for it."""
+
+    handler: Handler
+    mutates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A result that is packed already."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered: a packed result, or an error."""
+
+    result: bytes = b""
+    error: RequestError | None = None
+
+    def encoded(self, msgid: int) -> bytes:
+        """Return the response to one request."""
+        if self.error is None:
+            return rpc.encode_result(msgid, self.result)
+        return rpc.encode_error(msgid, self.error.code, self.error.message, self.error.details)
+
+
+class RememberedAnswers:
+    """The newest answers to mutations by their request id, so that a retried one is not done twice."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[tuple[int, str], tuple[str, Answer | None]] = OrderedDict()
+        self._waiting: dict[tuple[int, str], list[Exchange]] = {}
+        self._bytes = 0
+
+    def knows(self, exchange: Exchange, request_id: str) -> bool:
+        """Answer a request that was asked before, now or together with the first; False when it is new.
+
+        Raises `RequestError` when the id was used for another method.
+        """
+        key = (exchange.uid, request_id)
+        if key not in self._answers:
+            self._answers[key] = (exchange.method, None)
+            return False
+        method, answer = self._answers[key]
+        if method != exchange.method:
+            msg = f"request_id {request_id!r} was used for {method!r}"
+            raise RequestError("conflict", msg, hint="use another id for each request")
+        if answer is None:
+            self._waiting.setdefault(key, []).append(exchange)
+        else:
+            exchange.finish(answer)
+        return True
+
+    def remember(self, exchange: Exchange, request_id: str, answer: Answer) -> None:
+        """Keep an answer, and give it to those who have asked again meanwhile."""
+        key = (exchange.uid, request_id)
+        for again in self._waiting.pop(key, ()):
+            again.finish(answer)
+        if key not in self._answers:
+            return
+        self._answers[key] = (exchange.method, answer)
+        self._bytes += len(answer.result)
+        done = [key for key, (_, kept) in self._answers.items() if kept is not None]
+        while len(done) > REMEMBERED_ANSWERS or self._bytes > MAX_REMEMBERED_BYTES:
+            _, kept = self._answers.pop(done.pop(0))
+            self._bytes -= len(kept.result) if kept is not None else 0
+
+
+class Exchange:
+    """One request of one client."""
+
+    def __init__(self, controller: Controller, connection: Connection, call: rpc.Call) -> None:
+        self.controller = controller
+        self.connection = connection
+        self.uid = connection.uid
+        self.pid = connection.pid
+        self.method = call.method
+        self._msgid = call.msgid
+        self._params: Mapping[str, object] = call.params
+        self._request_id: str | None = None
+        self._remembered: RememberedAnswers | None = None
+        self._on_abandon: Callable[[], None] | None = None
+        self.is_answered = False
+
+    def serve(self, methods: Mapping[str, Method], remembered: RememberedAnswers) -> None:
+        """Find the method and let it answer; what is wrong with the request is its answer."""
+        try:
+            method = methods.get(self.method)
+            if method is None:
+                raise _unknown_method(self.method, methods)
+            params = Parameters(self._params)
+            if method.mutates:
+                if self.controller.shutting_down and self.method not in {"shutdown", "signal"}:
+                    raise RequestError("shutting_down", "everything is being stopped")
+                request_id = params.text("request_id")
+                if request_id is not None:
+                    if remembered.knows(self, request_id):
+                        return
+                    self._request_id, self._remembered = request_id, remembered
+            result = method.handler(self, params)
+        except RequestError as error:
+            self.fail(error)
+            return
+        if isinstance(result, Packed):
+            self.finish(Answer(result.data))
+        elif not isinstance(result, Later):
+            self.reply(result)
+
+    def reply(self, result: object) -> None:
+        """Answer with a result."""
+        self.finish(Answer(rpc.pack(result)))
+
+    def fail(self, error: RequestError) -> None:
+        """Answer that it cannot be, and why."""
+        self.finish(Answer(error=error))
+
+    def finish(self, answer: Answer) -> None:
+        """Answer, once; an answer to a client that has left is remembered all the same."""
+        if self.is_answered:
+            return
+        self.is_answered = True
+        self.connection.answered(self)
+        self.connection.send(answer.encoded(self._msgid))
+        if self._remembered is not None and self._request_id is not None:
+            self._remembered.remember(self, self._request_id, answer)
+
+    def when_abandoned(self, call: Callable[[], None]) -> None:
+        """Have something called when the client leaves before its answer."""
+        self._on_abandon = call
+
+    def abandoned(self) -> None:
+        """Take note that the client has left. A request with an id is finished: it may ask again."""
+        if self._on_abandon is not None and self._request_id is None:
+            self._on_abandon()
+
+
+def _unknown_method(name: str, methods: Mapping[str, Method]) -> RequestError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, methods, 3)
+    hint = f"did you mean {', '.join(near)}?" if near else f"methods: {', '.join(sorted(methods))}"
+    return RequestError("unsupported", f"unknown method: {name[:64]!r}", hint=hint)

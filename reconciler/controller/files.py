@@ -1,0 +1,337 @@
+"""Saved spec files are applied by themselves: noticed, left to rest, judged, read by a child, applied.
+
+    resting --something changed--> settling --quiet--> judging --complete--> loading --valid--> applied
+                                        ^                 |                     |
+                                        +---- wait -------+--> held, missing    +--> invalid, held
+
+Nothing here waits, and nothing is believed in haste: bytes are compared before anything is started, a
+file or folder that is missing means hold and never "empty", and what is refused leaves everything as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from reconciler.controller import applying, clock, halfwritten
+from reconciler.controller.loader import Loaded, Loader, Mistaken, Reading, environment_digest
+from reconciler.controller.looking import (
+    Look,
+    changed_wall_ns,
+    folders_of,
+    is_spec_name,
+    look,
+    missing,
+)
+from reconciler.controller.reactor import READ
+from reconciler.controller.store import Applied, FilesChanged, SourceFile
+from reconciler.controller.watching import Wanted, Watch
+from reconciler.model.news import News
+from reconciler.model.spec import ApplySpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from reconciler.controller.loader import ReadFile
+    from reconciler.controller.loop import Controller
+    from reconciler.model.errors import SpecError
+    from reconciler.model.spec import Spec
+
+STEP_MS = 200
+"""How often the watching thread looks at its list (decision: at most six wake-ups a second)."""
+
+SpecState: TypeAlias = Literal["applied", "invalid", "missing", "held", "loading"]
+
+CONSENT = "`reconcile apply --allow-removal` applies it all the same"
+
+
+class SpecFiles:
+    """The files that the spec comes from, and what is thought of them."""
+
+    def __init__(self, controller: Controller, source: tuple[str, ...]) -> None:
+        self.source = source
+        self.state: SpecState = "loading"
+        self.message = ""
+        self.errors: tuple[SpecError, ...] = ()
+        self._controller = controller
+        self._watch: Watch | None = None
+        self._look = Look({})
+        self._considered: dict[str, str] | None = None
+        """Digests of what was judged last; the same bytes are not judged again."""
+        self._applied: dict[str, SourceFile] = {}
+        """The files that the spec in force was read from."""
+        self._applied_digests: dict[str, str] = {}
+        """How all files looked then, also those that the spec does not include."""
+        self._changed_wall_ns = 0
+        self._loader: Loader | None = None
+        self._reading = False
+        """The loader was asked; before that it only imports."""
+        self._ready: Callable[[], None] | None = None
+        """Told once, when the files have been judged for the first time."""
+
+    # ---- starting ----
+
+    def begin(self, stored: Applied | None, *, ignore: bool, ready: Callable[[], None]) -> None:
+        """Look at the files for the first time; `ignore` them until they change (last good spec)."""
+        self._applied = {each.path: each for each in stored.files} if stored is not None else {}
+        self._applied_digests = {path: file.digest for path, file in self._applied.items()}
+        self._look = self._look_again()
+        if stored is not None:
+            self._recognise(self._look)
+            self.state = "applied"
+            same_environment = stored.environment == environment_digest()
+            if ignore:
+                self._considered = self._look.digests
+                self.message = "started from the last good spec; the files are ignored until they change"
+                self._controller.log.write("warning", self.message)
+            elif self._is_applied(self._look) and same_environment:
+                self._considered = self._look.digests
+        self._arm()
+        if self._considered is not None:
+            ready()
+        else:
+            self._ready = ready
+            self._judge(self._look)
+
+    def read_again(self) -> None:
+        """Judge and read the files now, also when their bytes are the same (HUP)."""
+        self._considered = None
+        self._drop_loader()
+        self._look = self._look_again()
+        self._judge(self._look)
+
+    def replace_source(self, source: tuple[str, ...]) -> None:
+        """Take the spec from other files from now on."""
+        self.source = source
+        self._look = self._look_again()
+        self._considered = self._look.digests
+        self._arm()
+
+    # ---- what was applied ----
+
+    def _recognise(self, seen: Look) -> None:
+        """Give the files of the applied spec the bytes that were seen, where they are the same."""
+        for path, file in self._applied.items():
+            now = seen.files.get(path)
+            if now is not None and now.digest == file.digest and now.text is not None:
+                self._applied[path] = SourceFile(path, file.digest, now.size, now.inode, now.text)
+
+    def source_files(self, read: Mapping[str, ReadFile]) -> tuple[SourceFile, ...]:
+        """Return what the loader read as the files of a spec, with the bytes as far as they are known."""
+        seen = look((), read, self._look)
+        found = []
+        for path, file in read.items():
+            now = seen.files.get(path)
+            same = now is not None and now.digest == file.digest
+            inode, text = (now.inode, now.text) if now is not None and same else (0, None)
+            found.append(SourceFile(path, file.digest, file.size, inode, text))
+        return tuple(found)
+
+    def accepted(self, files: tuple[SourceFile, ...], seen: Look, revision: int) -> None:
+        """Take note that what these files say is in force. `seen` is how they looked before the reading."""
+        self._applied = {each.path: each for each in files}
+        # The loader's digests win: they are of the bytes that were read.
+        self._considered = seen.digests | {each.path: each.digest for each in files}
+        self._applied_digests = self._considered
+        self._look = self._look_again()
+        self.state, self.message, self.errors = "applied", "", ()
+        self._controller.log.write("info", "the spec is in force", revision=revision)
+        self._drop_loader()
+        self._controller.reactor.at(self, None, self._settled)
+        self._arm()
+        self._judged()
+        if self._look.digests != self._considered:
+            self._notice()
+
+    def _is_applied(self, seen: Look) -> bool:
+        return bool(self._applied) and seen.digests == self._applied_digests
+
+    # ---- noticing ----
+
+    def _arm(self) -> None:
+        """Watch, or stop watching, as the spec in force says."""
+        settings = self._settings()
+        if self._watch is None and settings.auto:
+            self._watch = Watch(STEP_MS, self._controller.tell_from_thread)
+            self._controller.reactor.watch(self._watch, READ, lambda _: self._woken())
+        if self._watch is not None:
+            known = frozenset(self._applied) | frozenset(self._look.files)
+            wanted = Wanted(folders_of(self.source, known), known) if settings.auto else Wanted()
+            self._watch.want(wanted)
+
+    def _settings(self) -> ApplySpec:
+        applied = self._controller.applied
+        return applied.spec.apply if applied is not None else ApplySpec()
+
+    def _woken(self) -> None:
+        assert self._watch is not None
+        self._watch.changed()
+        if self._settings().auto:
+            self._notice()
+
+    def _notice(self) -> None:
+        """Compare the bytes; when they differ from what was judged, let them come to rest."""
+        controller = self._controller
+        seen, wall = self._look_again(), clock.wall_ns()
+        changed = changed_wall_ns(self._look, seen, wall)
+        self._look = seen
+        if changed is not None:
+            self._changed_wall_ns = changed
+        gone = bool(missing(self.source))
+        if seen.digests == self._considered and gone == (self.state == "missing"):
+            if not self._reading:
+                self._drop_loader()
+                controller.reactor.at(self, None, self._settled)
+            return
+        if self._reading:
+            self._drop_loader()  # what it reads is of yesterday
+        if self._loader is None and not gone:
+            self._loader = Loader(controller.reactor, controller.errands)
+        self._settle(self._settings().quiet_period)
+
+    def _settle(self, quiet_ns: int) -> None:
+        rest = max(quiet_ns - (clock.wall_ns() - self._changed_wall_ns), 0)
+        self._controller.reactor.at(self, clock.now_ns() + rest, self._settled)
+
+    def _settled(self) -> None:
+        seen = self._look_again()
+        changed = changed_wall_ns(self._look, seen, clock.wall_ns())
+        self._look = seen
+        quiet = self._settings().quiet_period
+        if changed is not None:
+            self._changed_wall_ns = changed
+            if clock.wall_ns() - changed < quiet:
+                self._notice()
+                return
+        self._judge(seen)
+
+    def _look_again(self) -> Look:
+        known = set(self._applied) | {path for path in self._look.files if not is_spec_name(path)}
+        return look(self.source, known, self._look)
+
+    # ---- judging ----
+
+    def _judge(self, seen: Look) -> None:
+        gone = missing(self.source)
+        if gone:
+            self._considered = seen.digests
+            if self.state != "missing":
+                message = f"{gone[0]} is missing; what runs stays as it is until it is back"
+                self._refused("missing", message, "spec.missing")
+            self._judged()
+            return
+        if self._considered is not None and self._is_applied(seen):
+            self._considered = seen.digests
+            self._drop_loader()
+            if self.state != "applied":
+                self._controller.tell(News("spec.restored", "the files are again as they were applied"))
+            self.state, self.message, self.errors = "applied", "", ()
+            self._judged()
+            return
+        verdict, path, rest_ns = self._half_written(seen)
+        if verdict == "wait":
+            self._drop_loader()
+            due = clock.now_ns() + halfwritten.STABLE_NS - rest_ns
+            self._controller.reactor.at(self, due, self._settled)
+            return
+        self._considered = seen.digests
+        if verdict == "cut":
+            self._refused("held", cut_message(path), "spec.held")
+            self._judged()
+            return
+        loader = self._loader or Loader(self._controller.reactor, self._controller.errands)
+        self._loader = loader
+        self._reading = True
+        maybe_cut = path if verdict == "maybe" else ""
+        loader.ask(self.source, lambda reading: self._read(reading, seen, maybe_cut))
+
+    def looks_cut(self, seen: Look, spec: Spec) -> str | None:
+        """Return the file that seems to be half written, for somebody who has asked and will not wait."""
+        verdict, path, _ = self._half_written(seen, is_stable=True)
+        if verdict == "cut":
+            return path
+        old = self._controller.applied
+        if verdict == "maybe" and old is not None and not halfwritten.only_whole_entries_gone(old.spec, spec):
+            return path
+        return None
+
+    def look_at(self, source: tuple[str, ...]) -> Look:
+        """Return how some source's files look now."""
+        return self._look_again() if source == self.source else look(source, (), None)
+
+    def _half_written(self, seen: Look, *, is_stable: bool = False) -> tuple[halfwritten.Verdict, str, int]:
+        """Return the worst that can be said about a file, which one, and how long it has rested (ns)."""
+        found: tuple[halfwritten.Verdict, str, int] = ("complete", "", 0)
+        order = ("complete", "maybe", "wait", "cut")
+        for path, before in self._applied.items():
+            now = seen.files.get(path)
+            if now is None or now.text is None or now.digest == before.digest:
+                continue
+            rest = halfwritten.STABLE_NS if is_stable else clock.wall_ns() - now.changed_wall_ns
+            verdict = halfwritten.judge(before.text, before.inode, now.text, now.inode, rest)
+            if order.index(verdict) > order.index(found[0]):
+                found = (verdict, path, max(rest, 0))
+        return found
+
+    def _read(self, reading: Reading, seen: Look, maybe_cut: str) -> None:
+        self._loader, self._reading = None, False
+        controller = self._controller
+        match reading:
+            case Mistaken(errors):
+                self.errors = errors
+                first = str(errors[0]) if errors else "no reason given"
+                more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+                self._refused("invalid", f"{first}{more}", "spec.rejected", errors)
+            case Loaded(spec, files):
+                old = controller.applied.spec if controller.applied is not None else None
+                if maybe_cut and old is not None and not halfwritten.only_whole_entries_gone(old, spec):
+                    self._refused("held", cut_message(maybe_cut), "spec.held")
+                elif old is not None and spec == old:
+                    self.unchanged(self.source_files(files), seen)
+                elif (refusal := applying.refusal(controller, spec)) is not None:
+                    self._refused("held", f"{refusal}; {CONSENT}", "spec.held")
+                else:
+                    applying.commit(controller, spec, self.source_files(files), seen, who="saved files")
+                    return
+        self._judged()
+
+    def unchanged(self, files: tuple[SourceFile, ...], seen: Look) -> None:
+        """The bytes differ, their meaning does not: a comment, a space."""
+        applied = self._controller.applied
+        assert applied is not None
+        self._controller.store.write(FilesChanged(applying.storable(files), environment_digest()))
+        self.accepted(files, seen, applied.revision)
+
+    def _refused(
+        self, state: SpecState, message: str, type_: str, errors: tuple[SpecError, ...] = ()
+    ) -> None:
+        self._drop_loader()
+        self.state, self.message, self.errors = state, message, errors
+        level = "error" if state == "invalid" else "warning"
+        self._controller.log.write(level, "the spec is not applied", state=state, cause=message)
+        for error in errors[:20]:
+            self._controller.log.write(level, "mistake in the spec", place=str(error))
+        details = {"errors": [str(error) for error in errors[:20]]} if errors else {}
+        self._controller.tell(News(type_, message, details=details))
+
+    def _judged(self) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready()
+
+    def _drop_loader(self) -> None:
+        if self._loader is not None:
+            self._loader.cancel()
+        self._loader, self._reading = None, False
+
+    def close(self) -> None:
+        """End the thread and the child."""
+        self._drop_loader()
+        if self._watch is not None:
+            self._controller.reactor.ignore(self._watch)
+            self._watch.close()
+            self._watch = None
+
+
+def cut_message(path: str) -> str:
+    """Return what is told of a file that seems to be half written."""
+    return f"{path} holds only the beginning of what was applied, as if its writer had stopped half-way; {CONSENT}"

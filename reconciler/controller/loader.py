@@ -1,0 +1,206 @@
+"""The child process that reads a spec: `python -I -m reconciler.specfile`.
+
+It may be started before there is anything to ask: while it imports, the files come to rest. A request
+goes to its standard input, one JSON answer comes back; whatever goes wrong with it, from a crash of the
+compiled parser to a file that takes too long, is a mistake in the spec and never ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from reconciler.controller import clock
+from reconciler.controller.errands import Errands
+from reconciler.controller.reactor import READ, WRITE, Reactor
+from reconciler.model.errors import SpecError
+from reconciler.model.plain import PlainError, from_plain
+from reconciler.model.spec import Spec
+from reconciler.model.units import SECOND_NS
+
+WALL_LIMIT_NS: Final = 30 * SECOND_NS
+ANSWER_LIMIT_BYTES: Final = 128 * 2**20
+_NOT_FOR_SPECS: Final = ("RECONCILE_LINK_FD", "RECONCILE_CONTROL_FD")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A file that the loader has read."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A valid spec."""
+
+    spec: Spec
+    files: Mapping[str, ReadFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistaken:
+    """Every mistake that was found."""
+
+    errors: tuple[SpecError, ...]
+    files: Mapping[str, ReadFile]
+
+
+Reading: TypeAlias = Loaded | Mistaken
+
+
+def environment() -> dict[str, str]:
+    """Return what `${env.NAME}` means in a spec: the manager's environment."""
+    return {key: value for key, value in os.environ.items() if key not in _NOT_FOR_SPECS}
+
+
+def environment_digest() -> str:
+    """Return a digest of the environment, to know whether a spec could read differently now."""
+    text = json.dumps(sorted(environment().items()))
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+class Loader:
+    """One child, for one request."""
+
+    def __init__(self, reactor: Reactor, errands: Errands) -> None:
+        """Start the child, so that it can import what it needs."""
+        self._reactor = reactor
+        self._errands = errands
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "reconciler.specfile"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._paths: tuple[str, ...] = ()
+        self._done: Callable[[Reading], None] | None = None
+        self._request = b""
+        self._answer = bytearray()
+        self._complaint = bytearray()
+        self._open = 2
+        self._killed_because = ""
+
+    def ask(self, paths: tuple[str, ...], done: Callable[[Reading], None]) -> None:
+        """Send the request; `done` is called once with what became of it, unless it is cancelled."""
+        self._paths, self._done = paths, done
+        self._request = json.dumps({"paths": paths, "environ": environment()}).encode()
+        self._reactor.at(self, clock.now_ns() + WALL_LIMIT_NS, self._too_long)
+        stdin, stdout, stderr = self._pipes()
+        for pipe in (stdin, stdout, stderr):
+            os.set_blocking(pipe, False)
+        self._reactor.watch(stdin, WRITE, self._send)
+        self._reactor.watch(stdout, READ, lambda _: self._receive(stdout, self._answer))
+        self._reactor.watch(stderr, READ, lambda _: self._receive(stderr, self._complaint))
+
+    def cancel(self) -> None:
+        """Kill the child and forget the question."""
+        self._done = None
+        self._finish()
+
+    def _pipes(self) -> tuple[int, int, int]:
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        return process.stdin.fileno(), process.stdout.fileno(), process.stderr.fileno()
+
+    def _send(self, _events: int) -> None:
+        assert self._process.stdin is not None
+        descriptor = self._process.stdin.fileno()
+        try:
+            sent = os.write(descriptor, self._request)
+        except BlockingIOError:
+            return
+        except OSError:
+            sent = len(self._request)  # it died early; its end of output tells
+        self._request = self._request[sent:]
+        if not self._request:
+            self._reactor.ignore(descriptor)
+            with suppress(OSError):
+                self._process.stdin.close()
+
+    def _receive(self, descriptor: int, into: bytearray) -> None:
+        try:
+            data = os.read(descriptor, 2**20)
+        except BlockingIOError:
+            return
+        into += data
+        if into is self._complaint:
+            del into[:-8192]
+        elif len(into) > ANSWER_LIMIT_BYTES:
+            self._stop(f"the answer is larger than {ANSWER_LIMIT_BYTES} bytes")
+        if not data:
+            self._reactor.ignore(descriptor)
+            self._open -= 1
+            if self._open == 0:
+                self._finish()
+
+    def _too_long(self) -> None:
+        self._stop(f"reading took longer than {WALL_LIMIT_NS // SECOND_NS} s")
+
+    def _stop(self, because: str) -> None:
+        self._killed_because = because
+        self._process.kill()
+
+    def _finish(self) -> None:
+        """Clean up, and answer. The child has closed its output, so it is dead or about to be."""
+        self._reactor.at(self, None, self._too_long)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None and not pipe.closed:
+                self._reactor.ignore(pipe.fileno())
+                with suppress(OSError):
+                    pipe.close()
+        if self._done is None or self._killed_because:
+            self._process.kill()
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        if self._done is not None:
+            # A large answer takes a while to become values: not the loop's while.
+            self._errands.run(lambda: self._reading(code), self._answered)
+
+    def _answered(self, reading: Reading) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(reading)
+
+    def _reading(self, code: int) -> Reading:
+        if self._killed_because:
+            return self._failed(self._killed_because)
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+            return self._failed(f"the loader was killed by {name} while reading this")
+        try:
+            return reading_of(json.loads(bytes(self._answer)))
+        except (PlainError, ValueError, RecursionError) as error:
+            complaint = self._complaint.decode(errors="replace").strip().splitlines()
+            return self._failed(f"the loader failed (exit {code}): {complaint[-1] if complaint else error}")
+
+    def _failed(self, message: str) -> Mistaken:
+        hint = "is it nested very deeply, or very large? `reconcile validate` reads it the same way"
+        paths = self._paths or ("",)
+        return Mistaken(tuple(SpecError(path, 0, 0, "", message, hint) for path in paths), {})
+
+
+def reading_of(answer: object) -> Reading:
+    """Return what the loader's answer says. Raises `PlainError` when it is none."""
+    if not isinstance(answer, dict):
+        msg = "expected a map"
+        raise PlainError(msg)
+    files: Mapping[str, ReadFile] = from_plain(Mapping[str, ReadFile], answer.get("files", {}))
+    if "errors" in answer:
+        return Mistaken(from_plain(tuple[SpecError, ...], answer["errors"]), files)
+    return Loaded(from_plain(Spec, answer["spec"]), files)

@@ -1,0 +1,129 @@
+"""What the spec's files look like just now: which there are, their digests, and how long they have rested."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MAX_BYTES: Final = 4 * 2**20
+"""The loader refuses larger files; here they are told apart by their size and time."""
+SPEC_SUFFIXES: Final = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One file. `text` None: it is no regular file, too large, or cannot be read; `digest` says which."""
+
+    digest: str
+    size: int
+    inode: int
+    changed_wall_ns: int
+    text: bytes | None
+    signature: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All files that matter, as they are; a path is missing from `files` when there is nothing at it."""
+
+    files: Mapping[str, Seen]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the digest of each file."""
+        return {path: seen.digest for path, seen in self.files.items()}
+
+
+def is_spec_name(name: str) -> bool:
+    """Tell whether a file in a spec folder is read; editors' temporary files are not."""
+    return name.endswith(SPEC_SUFFIXES) and not name.startswith((".", "#"))
+
+
+def folders_of(source: Iterable[str], known: Iterable[str]) -> frozenset[str]:
+    """Return the folders whose changes may matter: those of all files, also where links lead."""
+    folders = set()
+    for path in source:
+        # Of what is missing it is not known whether it will be a file or a folder.
+        folders |= {path} if Path(path).is_dir() else {path, str(Path(path).parent)}
+    for path in known:
+        folders |= {str(Path(path).parent), str(Path(os.path.realpath(path)).parent)}
+    return frozenset(folders)
+
+
+def look(source: Iterable[str], known: Iterable[str], before: Look | None) -> Look:
+    """Return the files as they are; what has not changed since `before` is not read again."""
+    source, known = tuple(source), tuple(known)
+    folders = {path for path in source if Path(path).is_dir()}
+    # Included files mostly come from folders of their own: a new neighbour may be included, too.
+    folders |= {str(Path(path).parent) for path in known if path.endswith(SPEC_SUFFIXES)}
+    paths = {path for path in source if path not in folders} | set(known)
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                paths |= {entry.path for entry in entries if is_spec_name(entry.name)}
+        except OSError:
+            continue
+    found = {}
+    for path in sorted(paths):
+        seen = _see(path, before.files.get(path) if before is not None else None)
+        if seen is not None:
+            found[path] = seen
+    return Look(found)
+
+
+def changed_wall_ns(before: Look, after: Look, wall_ns: int) -> int | None:
+    """Return when the youngest difference between two looks came about, None when there is none.
+
+    A file that is gone has no time: it went now. Nothing counts as changed in the future (other clocks).
+    """
+    old, new = before.digests, after.digests
+    times = [
+        min(after.files[path].changed_wall_ns, wall_ns) if path in new else wall_ns
+        for path in old.keys() | new.keys()
+        if old.get(path) != new.get(path)
+    ]
+    return max(times, default=None)
+
+
+def missing(source: Iterable[str]) -> list[str]:
+    """Return the given paths at which there is nothing."""
+    return [path for path in source if not Path(path).exists()]
+
+
+def _see(path: str, before: Seen | None) -> Seen | None:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        # A dangling or looping link is something to tell about, not something missing.
+        return _unreadable(error) if os.path.lexists(path) else None
+    signature = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if before is not None and before.signature == signature:
+        return before
+    text, digest = None, f"irregular:{stat.S_IFMT(status.st_mode):o}"
+    if stat.S_ISREG(status.st_mode):
+        if status.st_size > MAX_BYTES:
+            digest = f"large:{status.st_size}:{status.st_mtime_ns}"
+        else:
+            try:
+                text = _read(path)
+            except OSError as error:
+                return _unreadable(error)
+            digest = hashlib.sha256(text).hexdigest()
+    return Seen(digest, status.st_size, status.st_ino, status.st_ctime_ns, text, signature)
+
+
+def _read(path: str) -> bytes:
+    # O_NONBLOCK: a FIFO put there in this instant must not hold the loop.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _unreadable(error: OSError) -> Seen:
+    return Seen(f"unreadable:{errno.errorcode.get(error.errno or 0)}", 0, 0, 0, None, ())

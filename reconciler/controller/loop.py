@@ -1,0 +1,411 @@
+"""The loop: drain events, ask the core, hand out its actions, sleep until its next instant.
+
+`Controller` is the one object that all parts act upon. Whatever happens becomes an event in its inbox;
+the core is asked once per round. A mistake in the core is not caught: this process ends with a traceback,
+its children live on, and the keeper starts another controller.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import reconciler
+from reconciler.controller import clock
+from reconciler.controller.compress import Compressor
+from reconciler.controller.errands import Errands
+from reconciler.controller.files import SpecFiles
+from reconciler.controller.link import Link
+from reconciler.controller.logs import LogPlace
+from reconciler.controller.news import NUMBERS_PER_RESERVATION, NewsRoom
+from reconciler.controller.own_log import Log
+from reconciler.controller.port_holders import PortHolders
+from reconciler.controller.reactor import READ, WRITE, Reactor
+from reconciler.controller.server import Server
+from reconciler.controller.status import StatusBoard
+from reconciler.controller.store import (
+    Damaged,
+    GenerationWritten,
+    NumbersReserved,
+    Recovered,
+    RetiringChanged,
+    RunWritten,
+    Store,
+    Trouble,
+    Written,
+)
+from reconciler.core.reconciler import Reconciler
+from reconciler.core.template import log_paths
+from reconciler.model.action import Quit, RecordGeneration, RecordRun
+from reconciler.model.event import (
+    IntentChanged,
+    JobChanged,
+    KeeperIntroduced,
+    LogRotated,
+    RunRecorded,
+    ShutdownAsked,
+    SignalReceived,
+    SnapshotEnded,
+    SocketChanged,
+    SocketClosed,
+    SpecApplied,
+)
+from reconciler.model.news import News
+from reconciler.model.observed import Facts
+from reconciler.model.process import MAIN
+from reconciler.model.socket import BindRefused, SocketRecord
+from reconciler.model.spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from reconciler.controller.config import Config
+    from reconciler.controller.store import Applied, Entry
+    from reconciler.model.action import Action, KeeperAction
+    from reconciler.model.event import Event, KeeperEvent
+    from reconciler.model.intent import Intent
+    from reconciler.model.job import Generation
+    from reconciler.model.observed import WatcherObserved
+    from reconciler.model.spec import DaemonLogSpec, WatcherSpec
+
+HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook_runner.py"))
+LOG_LEVEL_OF_NEWS: Final = {
+    "failed": "warning",
+    "rejected": "error",
+    "held": "warning",
+    "missing": "warning",
+    "damaged": "error",
+}
+"""By the last word of a news type; all else is info."""
+
+
+class StoreDamaged(Exception):
+    """The database broke while it was in use; the next controller moves it aside and says so."""
+
+
+class Controller:
+    """Everything that one controller knows and holds."""
+
+    def __init__(
+        self, config: Config, link: socket.socket, control: socket.socket, *, last_good: bool = False
+    ) -> None:
+        """Open the store. Raises what `Store` raises."""
+        self.config = config
+        self.log = Log(config.log_level, config.log_format, config.log_file)
+        self.reactor = Reactor()
+        self.errands = Errands()
+        self.store = Store(config.state_dir)
+        self.applied: Applied | None = None
+        """The newest spec that was accepted; the core has it once it is stored."""
+        self.ledger_lost = False
+        self.store_trouble = ""
+        self.shutting_down = False
+        self.keeper_pid = os.getppid()
+        self.pid = os.getpid()
+        self.pending_intents: dict[str, Intent] = {}
+        self.pending_generations: dict[str, Generation] = {}
+        """What was accepted and is on its way to the disk: the next request builds upon it."""
+        self._last_good = last_good
+        self._link = Link(link)
+        self._inbox: list[Event] = []
+        self._held_back: list[KeeperEvent] | None = []
+        """Keeper events that came before there was a spec: without one the core would stop everything."""
+        self._written: dict[int, Callable[[], None]] = {}
+        self._quit: Quit | None = None
+        self._wake_at_ns: int | None = None
+        self._retiring: Mapping[str, WatcherSpec] = {}
+        self.news: NewsRoom = NewsRoom(1)
+        self.reconciler: Reconciler
+        self.files = SpecFiles(self, config.source)
+        self.status = StatusBoard(self)
+        self.compressor = Compressor(self)
+        self.port_holders = PortHolders(self)
+        self.server = Server(self, control)
+
+    # ---- what the other files ask for ----
+
+    def feed(self, event: Event) -> None:
+        """Put an event before the core, in this round or the next."""
+        self._inbox.append(event)
+
+    def tell(self, news: News) -> None:
+        """Number a piece of news, keep it, log it, and send it to those who follow."""
+        entry = self.news.add(news, clock.wall_ns())
+        if self.news.needs_numbers():
+            self._reserve_numbers()
+        level = LOG_LEVEL_OF_NEWS.get(news.type.rpartition(".")[2], "info")
+        place = {"watcher": news.watcher} if news.watcher else {}
+        self.log.write(level, news.type, **place, **({"slot": news.slot} if news.slot else {}), text=news.message)
+        self.server.streams.tell(entry)
+
+    def tell_from_thread(self, message: str) -> None:
+        """Tell that files are watched in another way than usual; may be called in any thread."""
+        self.errands.hand_over(lambda: self.tell(News("files.watching", message)))
+
+    def write_then(self, entry: Entry, then: Callable[[], None]) -> None:
+        """Store something and go on once it lies on the disk.
+
+        While nothing can be written (disk full) it goes on at once: an operator's word must count just
+        then, and the store keeps the entry. Only runs of jobs wait, see `RunRecorded`.
+        """
+        self.store.write(entry)
+        if self.store_trouble:
+            then()
+        else:
+            self._written[id(entry)] = then
+
+    def observed(self, name: str) -> WatcherObserved:
+        """Return what is known of a watcher, with the operator's words that are still being stored."""
+        observed = self.reconciler.observed(name)
+        intent, generation = self.pending_intents.get(name), self.pending_generations.get(name)
+        if intent is not None:
+            observed = replace(observed, intent=intent)
+        if generation is not None:
+            observed = replace(observed, job=replace(observed.job, generation=generation))
+        return observed
+
+    def retiring(self) -> Mapping[str, WatcherSpec]:
+        """Return the watchers of former specs that are still being stopped."""
+        return self.reconciler.retiring()
+
+    def log_files(self, name: str, slots: tuple[int, ...] | None) -> list[LogPlace]:
+        """Return where the output of a watcher's slots lies, also of slots that have ended."""
+        spec = self.reconciler.watcher_spec(name)
+        if spec is None:
+            return []
+        observed = self.reconciler.observed(name)
+        count = spec.numprocesses if observed.intent.scale is None else observed.intent.scale
+        shown = set(slots or range(1, count + 1))
+        if slots is None:
+            shown |= {id.slot for id in observed.records if id.role == MAIN}
+        found = []
+        for slot in sorted(shown):
+            paths = log_paths(name, spec, slot, self.reconciler.facts)
+            for source, path in zip(("stdout", "stderr"), paths, strict=True):
+                if path is not None:
+                    found.append(LogPlace(name, slot, source, path))
+        return found
+
+    def shut_down(self, *, now: bool, code: int = 0) -> None:
+        """End everything, in order, or without grace."""
+        self.shutting_down = True
+        self._release()
+        self.feed(ShutdownAsked(now, code))
+
+    def follow_log_settings(self, spec: Spec) -> None:
+        """Take level and format of the log from the spec; the command line's other settings stay."""
+        settings: DaemonLogSpec = spec.daemon.log
+        self.log.level, self.log.format = settings.level, settings.format
+
+    # ---- the loop ----
+
+    def run(self) -> NoReturn:
+        """Serve until the keeper is gone. Raises `LinkClosed`, and whatever is wrong with us."""
+        self._begin()
+        gc.collect()
+        gc.freeze()
+        while True:
+            self.reactor.wait(0 if self._inbox else self._wake_at_ns)
+            self._round()
+
+    def _begin(self) -> None:
+        """Read the store, meet the keeper, and put everything known before the core."""
+        stored = self.store.read()
+        self.news = NewsRoom(stored.next_event)
+        self._reserve_numbers()
+        introduced = self._meet_keeper()
+        self.keeper_pid = introduced.pid
+        self.reconciler = Reconciler(self._facts(introduced))
+        self.ledger_lost = stored.ledger_lost
+        for note in stored.notes:
+            self.tell(News("store.damaged", note))
+        for watcher, job in stored.jobs.items():
+            self.feed(JobChanged(watcher, job))
+        for watcher, intent in stored.intents.items():
+            self.feed(IntentChanged(watcher, intent))
+        self.applied = stored.applied
+        if stored.applied is not None:
+            self.follow_log_settings(stored.applied.spec)
+            if stored.applied.source:
+                self.files.source = stored.applied.source
+            self._retiring = stored.applied.retiring
+            self.feed(SpecApplied(stored.applied.spec, stored.applied.revision, stored.applied.retiring))
+            self._release()
+        self.reactor.watch(self._link, READ, self._link_ready)
+        self.reactor.watch(self.store, READ, lambda _: self._take_answers())
+        self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())
+        if stored.applied is not None:
+            self._round()
+        self.files.begin(stored.applied, ignore=self._last_good, ready=self._judged)
+        self.log.write(
+            "info",
+            "controller started",
+            version=reconciler.__version__,
+            revision=stored.applied.revision if stored.applied else 0,
+            last_good=self._last_good,
+        )
+
+    def _meet_keeper(self) -> KeeperIntroduced:
+        """Wait for the keeper's first word; what comes with it is held back."""
+        assert self._held_back is not None
+        while True:
+            for index, event in enumerate(self._held_back):
+                if isinstance(event, KeeperIntroduced):
+                    return event
+                self.log.write("warning", "the keeper speaks before it is introduced", place=index)
+            self._held_back.clear()
+            os.set_blocking(self._link.fileno(), True)
+            self._held_back += self._link.receive()
+            os.set_blocking(self._link.fileno(), False)
+
+    def _facts(self, introduced: KeeperIntroduced) -> Facts:
+        return Facts(
+            instance=self.config.name,
+            keeper_id=introduced.keeper_id,
+            boot_id=introduced.boot_id,
+            logs_dir=self.config.logs_dir,
+            control_socket=self.config.control_socket,
+            python=sys.executable,
+            hook_runner=HOOK_RUNNER,
+        )
+
+    def _judged(self) -> None:
+        """The files were judged for the first time: whatever came of it, clients may now ask."""
+        if self.applied is None:
+            self.log.write("error", "there is no spec to start from", cause=self.files.message)
+            self.server.open()
+
+    def _release(self) -> None:
+        """Let the core have what the keeper said so far; from now on events go straight to it."""
+        held, self._held_back = self._held_back, None
+        for event in held or ():
+            self._take(event)
+
+    def _link_ready(self, events: int) -> None:
+        if events & WRITE:
+            self._link.flush()
+        if events & READ:
+            for event in self._link.receive():
+                if isinstance(event, SignalReceived):
+                    self._signalled(event)
+                elif self._held_back is not None:
+                    self._held_back.append(event)
+                else:
+                    self._take(event)
+        self._watch_link()
+
+    def _watch_link(self) -> None:
+        self.reactor.watch(self._link, READ | WRITE if self._link.has_unsent else READ, self._link_ready)
+
+    def _take(self, event: KeeperEvent) -> None:
+        match event:
+            case SignalReceived():
+                self._signalled(event)
+            case LogRotated(_, path):
+                self.compressor.add(path)
+            case SocketChanged(SocketRecord(phase=BindRefused(errno="EADDRINUSE"))):
+                self.feed(event)
+                self.port_holders.ask(event.record)
+            case SocketChanged(SocketRecord(name=name)) | SocketClosed(name):
+                self.port_holders.forget(name)
+                self.feed(event)
+            case SnapshotEnded():
+                self.feed(event)
+                self.server.open()
+            case _:
+                self.feed(event)
+
+    def _signalled(self, event: SignalReceived) -> None:
+        match event.meaning:
+            case "stop":
+                self.shut_down(now=False)
+            case "stop_now":
+                self.shut_down(now=True, code=1)
+            case "reload":
+                self.tell(News("operator.reload", "reads its files again, asked by a signal"))
+                self.files.read_again()
+
+    def _take_answers(self) -> None:
+        for answer in self.store.answers():
+            match answer:
+                case Written(RunWritten(watcher, run)):
+                    self.feed(RunRecorded(watcher, run))
+                case Written(entry):
+                    then = self._written.pop(id(entry), None)
+                    if then is not None:
+                        then()
+                case Trouble(message):
+                    self.store_trouble = message
+                    self.tell(News("store.failed", f"{message}; tried again until it works, jobs wait"))
+                    waiting, self._written = self._written, {}
+                    for then in waiting.values():
+                        then()
+                case Recovered():
+                    self.store_trouble = ""
+                    self.tell(News("store.recovered", "state is written again"))
+                case Damaged(message):
+                    raise StoreDamaged(message)
+
+    def _round(self) -> None:
+        """Ask the core once, and do what it says."""
+        now_ns = clock.now_ns()
+        if self._held_back is not None:
+            if not any(isinstance(event, SpecApplied) for event in self._inbox):
+                return
+            self._release()
+        due = self._wake_at_ns is not None and now_ns >= self._wake_at_ns
+        if not self._inbox and not due:
+            return
+        events, self._inbox = self._inbox, []
+        step = self.reconciler.step(events, now_ns)
+        self._wake_at_ns = step.wake_at_ns
+        self._act(step.actions)
+        for news in step.news:
+            self.tell(news)
+        if step.touched:
+            self.status.touched(step.touched)
+            self.server.touched(step.touched)
+        self._remember_retiring()
+        self._end_when_done()
+
+    def _act(self, actions: tuple[Action, ...]) -> None:
+        to_keeper: list[KeeperAction] = []
+        for action in actions:
+            match action:
+                case RecordRun(watcher, run):
+                    self.store.write(RunWritten(watcher, run))
+                case RecordGeneration(watcher, generation):
+                    self.store.write(GenerationWritten(watcher, generation))
+                case Quit():
+                    self.server.close()
+                    self.files.close()
+                    self.store.close_writer()
+                    to_keeper.append(action)
+                case _:
+                    to_keeper.append(action)
+        if to_keeper:
+            self._link.send(to_keeper)
+            self._watch_link()
+
+    def _remember_retiring(self) -> None:
+        retiring = self.reconciler.retiring()
+        if retiring.keys() != self._retiring.keys():
+            self._retiring = dict(retiring)
+            self.store.write(RetiringChanged(self._retiring))
+
+    def _end_when_done(self) -> None:
+        if not self.config.until_done or self.shutting_down or self.reconciler.revision == 0:
+            return
+        code = self.reconciler.jobs_done(clock.now_ns())
+        if code is not None:
+            self.tell(News("manager.done", "all jobs are done", details={"code": code}))
+            self.shut_down(now=False, code=code)
+
+    def _reserve_numbers(self) -> None:
+        self.news.reserved += NUMBERS_PER_RESERVATION
+        self.store.write(NumbersReserved(self.news.reserved))

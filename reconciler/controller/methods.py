@@ -1,0 +1,293 @@
+"""Methods of the control socket that ask, apply and follow; `operating` has those that give orders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import reconciler
+from reconciler.controller import applying, operating
+from reconciler.controller.exchange import LATER, Answer, Method, Packed
+from reconciler.controller.files import CONSENT, cut_message
+from reconciler.controller.loader import Loaded, Loader, Mistaken
+from reconciler.controller.logs import last_lines
+from reconciler.controller.selection import select, wanted
+from reconciler.controller.streams import EventStream, LogStream, ProgressStream
+from reconciler.model.errors import RequestError
+from reconciler.model.news import News
+from reconciler.model.spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from reconciler.controller.exchange import Exchange
+    from reconciler.controller.loader import Reading
+    from reconciler.controller.looking import Look
+    from reconciler.controller.loop import Controller
+    from reconciler.controller.parameters import Parameters
+
+PROTOCOL: Final = 1
+MAX_LINES: Final = 10_000
+DEFAULT_LINES: Final = 100
+MAX_EVENTS: Final = 10_000
+DEFAULT_EVENTS: Final = 1000
+
+
+def _hello(exchange: Exchange, params: Parameters) -> object:
+    params.text("client")
+    params.number("protocol", 0, 2**31)
+    params.end()
+    controller = exchange.controller
+    return {
+        "version": reconciler.__version__,
+        "protocol": PROTOCOL,
+        "name": controller.config.name,
+        "role": "admin",
+        "keeper_pid": controller.keeper_pid,
+        "controller_pid": controller.pid,
+    }
+
+
+def _status(exchange: Exchange, params: Parameters) -> object:
+    selection, usage = wanted(params), params.flag("usage")
+    params.end()
+    board = exchange.controller.status
+    if not usage and not selection.names and not selection.labels:
+        return Packed(board.answer(None))
+    selected = select(exchange.controller, selection)
+    if usage:
+        board.answer_with_usage(selected.slots, lambda packed: _reply_packed(exchange, packed))
+        return LATER
+    return Packed(board.answer(selected.slots))
+
+
+def _reply_packed(exchange: Exchange, packed: bytes) -> None:
+    exchange.finish(Answer(packed))
+
+
+# ---- plan and apply -------------------------------------------------------------------------------
+
+
+def _plan(exchange: Exchange, params: Parameters) -> object:
+    source = _source(params)
+    params.end()
+    controller = exchange.controller
+
+    def read(spec: Spec, _files: Loaded, _seen: Look) -> None:
+        changes = applying.pending_changes(controller, spec)
+        exchange.reply({"revision": _revision(controller), "changes": changes})
+
+    _load(exchange, source or controller.files.source, read)
+    return LATER
+
+
+def _apply(exchange: Exchange, params: Parameters) -> object:
+    source, only = _source(params), params.texts("only")
+    dry_run, allow_removal = params.flag("dry_run"), params.flag("allow_removal")
+    replace_source = params.flag("replace_source")
+    params.end()
+    controller = exchange.controller
+    if source and source != controller.files.source and not replace_source and controller.files.source:
+        raise RequestError(
+            "conflict",
+            f"this instance is run from {', '.join(controller.files.source)}, not from {', '.join(source)}",
+            hint="--replace-source makes it follow the other files",
+        )
+
+    def read(spec: Spec, loaded: Loaded, seen: Look) -> None:
+        _apply_spec(
+            exchange,
+            _narrowed(controller, spec, only),
+            loaded,
+            seen,
+            source=source,
+            dry_run=dry_run,
+            allow_removal=allow_removal,
+        )
+
+    _load(exchange, source or controller.files.source, read)
+    return LATER
+
+
+def _apply_spec(
+    exchange: Exchange,
+    spec: Spec,
+    loaded: Loaded,
+    seen: Look,
+    *,
+    source: tuple[str, ...],
+    dry_run: bool,
+    allow_removal: bool,
+) -> None:
+    """Answer what applying does, and do it unless it is a dry run. Raises `RequestError` when refused."""
+    controller, files = exchange.controller, exchange.controller.files
+    changes = applying.pending_changes(controller, spec)
+    if dry_run:
+        exchange.reply({"revision": _revision(controller), "changes": changes, "applied": False})
+        return
+    is_other = bool(source) and source != files.source
+    if not allow_removal:
+        refusal = applying.refusal(controller, spec)
+        if refusal is not None:
+            raise RequestError("conflict", refusal, hint=CONSENT)
+        cut = None if is_other else files.looks_cut(seen, spec)
+        if cut is not None:
+            raise RequestError("conflict", cut_message(cut), hint=CONSENT)
+    if is_other:
+        files.replace_source(source)
+    read = files.source_files(loaded.files)
+    if controller.applied is not None and spec == controller.applied.spec and not is_other:
+        files.unchanged(read, seen)
+        exchange.reply({"revision": _revision(controller), "changes": (), "applied": True})
+        return
+
+    def stored(revision: int) -> None:
+        exchange.reply({"revision": revision, "changes": changes, "applied": True})
+
+    who = operating.voice_of(exchange, "").who
+    applying.commit(controller, spec, read, seen, who=who, uid=exchange.uid, then=stored)
+
+
+def _narrowed(controller: Controller, spec: Spec, only: tuple[str, ...]) -> Spec:
+    if not only:
+        return spec
+    old = controller.applied.spec if controller.applied is not None else Spec()
+    for name in only:
+        if name not in spec.watchers and name not in old.watchers:
+            raise RequestError("not_found", f"no watcher {name[:128]!r}, neither in the files nor running")
+    return applying.only(old, spec, frozenset(only))
+
+
+def _load(
+    exchange: Exchange, source: tuple[str, ...], then: Callable[[Spec, Loaded, Look], None]
+) -> None:
+    """Read a spec in a child; mistakes are the request's answer."""
+    controller = exchange.controller
+    if not source:
+        raise RequestError("invalid_request", "this instance has no spec files", hint="give `source`")
+    seen = controller.files.look_at(source)
+    loader = Loader(controller.reactor, controller.errands)
+
+    def read(reading: Reading) -> None:
+        try:
+            match reading:
+                case Mistaken(errors):
+                    count = "one mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+                    details = {"errors": list(errors)}
+                    message = f"the spec has {count}: {errors[0]}" if errors else "the spec cannot be read"
+                    raise RequestError("invalid_spec", message, details=details)
+                case Loaded(spec):
+                    then(spec, reading, seen)
+        except RequestError as error:
+            exchange.fail(error)
+
+    loader.ask(source, read)
+
+
+def _source(params: Parameters) -> tuple[str, ...]:
+    source = params.texts("source")
+    for path in source:
+        if not path.startswith("/"):
+            raise RequestError("invalid_request", f"source: expected absolute paths, found {path[:128]!r}")
+    return source
+
+
+def _revision(controller: Controller) -> int:
+    return controller.applied.revision if controller.applied is not None else 0
+
+
+# ---- following ------------------------------------------------------------------------------------
+
+
+def _apply_follow(exchange: Exchange, params: Parameters) -> object:
+    revision, selection = params.number("revision", 0, 2**62), wanted(params)
+    params.end()
+    controller = exchange.controller
+    if selection.names or selection.labels:
+        select(controller, selection)
+    return controller.server.streams.add(
+        exchange, lambda id: ProgressStream(controller, exchange.connection, id, selection, revision or 0)
+    )
+
+
+def _events(exchange: Exchange, params: Parameters) -> object:
+    since, limit = params.number("since", 0, 2**62), params.number("limit", 1, MAX_EVENTS)
+    params.end()
+    return {"events": exchange.controller.news.since(since or 0, limit or DEFAULT_EVENTS)}
+
+
+def _events_follow(exchange: Exchange, params: Parameters) -> object:
+    since = params.number("since", 0, 2**62)
+    params.end()
+    controller = exchange.controller
+    cursor = controller.news.newest if since is None else since
+    return controller.server.streams.add(
+        exchange, lambda id: EventStream(controller, exchange.connection, id, cursor)
+    )
+
+
+def _logs(exchange: Exchange, params: Parameters) -> object:
+    selection, lines = wanted(params), params.number("lines", 0, MAX_LINES)
+    stderr = params.flag("stderr")
+    params.end()
+    controller = exchange.controller
+    selected = select(controller, selection)
+    count = DEFAULT_LINES if lines is None else lines
+    places = [
+        place
+        for name, slots in selected.slots.items()
+        for place in controller.log_files(name, slots)
+        if place.source == "stderr" or not stderr
+    ]
+    controller.errands.run(lambda: last_lines(places, count), lambda entries: exchange.reply({"entries": entries}))
+    return LATER
+
+
+def _logs_follow(exchange: Exchange, params: Parameters) -> object:
+    selection, lines = wanted(params), params.number("lines", 0, MAX_LINES)
+    params.end()
+    controller = exchange.controller
+    select(controller, selection)
+    count = 10 if lines is None else lines
+    return controller.server.streams.add(
+        exchange, lambda id: LogStream(controller, exchange.connection, id, selection, count)
+    )
+
+
+def _stream_cancel(exchange: Exchange, params: Parameters) -> object:
+    number = params.number("stream", 0, 2**62)
+    params.end()
+    if number is None or not exchange.controller.server.streams.cancel(exchange.connection, number):
+        raise RequestError("not_found", f"this connection has no stream {number}")
+    return {}
+
+
+def _shutdown(exchange: Exchange, params: Parameters) -> object:
+    now, wait = params.flag("now"), params.flag("wait")
+    params.end()
+    controller = exchange.controller
+    how = " at once" if now else ""
+    who = operating.voice_of(exchange, "").who
+    details = {"uid": exchange.uid, "pid": exchange.pid, "now": now}
+    controller.tell(News("operator.shutdown", f"{who} ends everything{how}", details=details))
+    controller.shut_down(now=now)
+    if wait:
+        controller.server.waiters.until_end(exchange)
+        return LATER
+    return {}
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    "hello": Method(_hello),
+    "status": Method(_status),
+    "plan": Method(_plan),
+    "apply": Method(_apply, mutates=True),
+    "apply.follow": Method(_apply_follow),
+    "events": Method(_events),
+    "events.follow": Method(_events_follow),
+    "logs": Method(_logs),
+    "logs.follow": Method(_logs_follow),
+    "stream.cancel": Method(_stream_cancel),
+    "shutdown": Method(_shutdown, mutates=True),
+    **operating.METHODS,
+}
+

@@ -1,0 +1,404 @@
+"""Methods by which an operator says what shall be: each word is stored before it counts, and told as news.
+
+Nothing is refused because something else is under way: the core works off what is wanted in the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller import clock
+from reconciler.controller.exchange import LATER, Later, Method
+from reconciler.controller.selection import Wanted, select, wanted
+from reconciler.controller.store import GenerationWritten, IntentWritten
+from reconciler.controller.waiting import as_wanted, has_ended
+from reconciler.core import intents, jobs
+from reconciler.model.errors import RequestError
+from reconciler.model.event import IntentChanged, JobChanged, ReloadAsked, RetryAsked, SignalAsked
+from reconciler.model.news import News
+from reconciler.model.process import MAIN, Running, pid_of
+from reconciler.model.spec import MAX_NUMPROCESSES, WatcherSpec
+from reconciler.model.units import DAY_NS, parse_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from reconciler.controller.exchange import Exchange
+    from reconciler.controller.loop import Controller
+    from reconciler.controller.parameters import Parameters
+    from reconciler.controller.selection import Selected
+    from reconciler.core.intents import Voice
+    from reconciler.model.intent import Intent
+    from reconciler.model.job import Generation
+    from reconciler.model.observed import WatcherObserved
+    from reconciler.model.status import WatcherStatus
+
+MAX_TIMEOUT_NS: Final = 10 * DAY_NS
+
+
+@dataclass(slots=True)
+class Order:
+    """What one request changes: entries to store with the events that follow, and what is answered."""
+
+    exchange: Exchange
+    results: list[dict[str, object]]
+    _pending: int = 1
+    _done: Callable[[], None] | None = None
+
+    def say(self, name: str, message: str, **more: object) -> None:
+        """Add to the answer, and tell it to those who follow events."""
+        self.results.append({"name": name, "message": message, **more})
+        controller, exchange = self.exchange.controller, self.exchange
+        details = {"who": who(exchange), "uid": exchange.uid, "pid": exchange.pid}
+        text = f"{exchange.method} by {details['who']}: {message}"
+        controller.tell(News(f"operator.{exchange.method}", text, name, details=details))
+
+    def intend(self, name: str, intent: Intent) -> None:
+        """Store an operator's word about a watcher, then put it before the core."""
+        pending = self.exchange.controller.pending_intents
+        pending[name] = intent
+
+        def stored() -> None:
+            if pending.get(name) is intent:
+                del pending[name]
+            self.exchange.controller.feed(IntentChanged(name, intent))
+            self._one_done()
+
+        self._pending += 1
+        self.exchange.controller.write_then(IntentWritten(name, intent), stored)
+
+    def generation(self, name: str, generation: Generation) -> None:
+        """Store a new generation of a job, then put it before the core."""
+        controller = self.exchange.controller
+        controller.pending_generations[name] = generation
+
+        def stored() -> None:
+            if controller.pending_generations.get(name) is generation:
+                del controller.pending_generations[name]
+            # Its runs are taken as they are by now: one may have ended while this was written.
+            job = replace(controller.reconciler.observed(name).job, generation=generation, known=True)
+            controller.feed(JobChanged(name, job))
+            self._one_done()
+
+        self._pending += 1
+        controller.write_then(GenerationWritten(name, generation), stored)
+
+    def then(self, done: Callable[[], None]) -> Later:
+        """Go on when all is stored; call it last."""
+        self._done = done
+        self._one_done()
+        return LATER
+
+    def _one_done(self) -> None:
+        self._pending -= 1
+        if self._pending == 0 and self._done is not None:
+            self._done()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Whether and how long a request waits until watchers are as wanted."""
+
+    wait: bool
+    timeout_ns: int | None
+
+
+def patience(params: Parameters) -> Patience:
+    """Take `wait` and `timeout_ns` out of a request's parameters."""
+    return Patience(params.flag("wait"), params.number("timeout_ns", 0, MAX_TIMEOUT_NS))
+
+
+def _answer(
+    order: Order,
+    waits: Patience,
+    names: set[str],
+    is_done: Callable[[WatcherStatus], bool] = as_wanted,
+) -> Later:
+    """Answer when all is stored, or when it has come about."""
+
+    def stored() -> None:
+        result = {"results": order.results}
+        if not waits.wait:
+            order.exchange.reply(result)
+            return
+        waiters = order.exchange.controller.server.waiters
+        waiters.add(order.exchange, result, names, timeout_ns=waits.timeout_ns, is_done=is_done)
+
+    return order.then(stored)
+
+
+# ---- start, stop, restart -------------------------------------------------------------------------
+
+
+def _start(exchange: Exchange, params: Parameters) -> object:
+    selected, waits = select(exchange.controller, wanted(params), needed=True), patience(params)
+    params.end()
+    controller, order, voice = exchange.controller, Order(exchange, []), voice_of(exchange, "")
+    for name, slots in selected.slots.items():
+        spec, observed = _of(controller, name)
+        if spec is None:
+            order.say(name, "is being removed")
+            continue
+        if spec.is_job and _has_run(spec, observed) and name in selected.by_name:
+            # Naming a finished job is the consent to fire it again; a glob is not.
+            _fire_again(order, name, spec, slots, failed=False, overlap=None)
+            continue
+        held = observed.intent.hold == "stopped" or (not spec.autostart and observed.intent.hold is None)
+        if held:
+            order.intend(name, intents.started(observed.intent, voice, autostart=spec.autostart))
+        controller.feed(RetryAsked(name))
+        order.say(name, _started_message(spec, observed, held=held))
+    return _answer(order, waits, set(selected.slots))
+
+
+def _started_message(spec: WatcherSpec, observed: WatcherObserved, *, held: bool) -> str:
+    if held:
+        return "started"
+    if spec.is_job and _has_run(spec, observed):
+        return "has completed, not fired again; `reconcile rerun` does that"
+    return "runs already; slots that wait are tried now"
+
+
+def _stop(exchange: Exchange, params: Parameters) -> object:
+    selected, waits = select(exchange.controller, wanted(params), needed=True), patience(params)
+    reason = params.text("reason") or ""
+    params.end()
+    controller, order, voice = exchange.controller, Order(exchange, []), voice_of(exchange, reason)
+    _refuse_slots(selected, "stop", "scale it, or signal the slot")
+    for name in selected.slots:
+        _, observed = _of(controller, name)
+        if observed.intent.hold == "stopped":
+            order.say(name, f"is stopped already, by {observed.intent.who}")
+            continue
+        running = sum(1 for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase))
+        order.intend(name, intents.stopped(observed.intent, voice))
+        order.say(name, f"stops {_processes(running)}" if running else "stopped; nothing ran")
+    return _answer(order, waits, set(selected.slots))
+
+
+def _restart(exchange: Exchange, params: Parameters) -> object:
+    selection = wanted(params)
+    selected, waits, at_once = select(exchange.controller, selection), patience(params), params.flag("at_once")
+    params.end()
+    order = Order(exchange, [])
+    for name, slots in selected.slots.items():
+        _restart_one(order, name, slots, at_once=at_once, by_name=name in selected.by_name)
+    return _answer(order, waits, set(selected.slots))
+
+
+def _restart_one(
+    order: Order, name: str, slots: tuple[int, ...] | None, *, at_once: bool, by_name: bool
+) -> None:
+    controller, voice = order.exchange.controller, voice_of(order.exchange, "")
+    spec, observed = _of(controller, name)
+    if spec is None:
+        order.say(name, "is being removed")
+    elif observed.intent.hold == "stopped":
+        order.say(name, f"is stopped by {observed.intent.who}; `reconcile start` starts it")
+    elif spec.is_job and by_name:
+        _fire_again(order, name, spec, slots, failed=False, overlap="replace")
+    elif spec.is_job:
+        order.say(name, "is a job, not fired again; `reconcile rerun` does that")
+    else:
+        order.intend(name, intents.restarted(observed.intent, voice, slots, at_once=at_once))
+        how = "all at once" if at_once else "one by one"
+        what = f"slot {', '.join(map(str, slots))}" if slots else "its processes"
+        order.say(name, f"replaces {what} {how}")
+
+
+def _reload(exchange: Exchange, params: Parameters) -> object:
+    selected, waits = select(exchange.controller, wanted(params)), patience(params)
+    params.end()
+    controller, order = exchange.controller, Order(exchange, [])
+    for name, slots in selected.slots.items():
+        spec, observed = _of(controller, name)
+        if spec is not None and spec.reload == "replace" and not spec.is_job:
+            _restart_one(order, name, slots, at_once=False, by_name=False)
+            continue
+        running = [slot for slot in _running(observed) if slots is None or slot in slots]
+        if spec is None or not running:
+            done = spec is not None and spec.is_job and _has_run(spec, observed)
+            order.say(name, "has completed; `reconcile rerun` fires it again" if done else "nothing runs")
+        elif spec.reload == "replace":
+            order.say(name, "is a job that runs; it has no reload of its own")
+        else:
+            for slot in slots or (None,):
+                controller.feed(ReloadAsked(name, slot))
+            order.say(name, f"told {_processes(len(running))}")
+    return _answer(order, waits, set(selected.slots))
+
+
+def _signal(exchange: Exchange, params: Parameters) -> object:
+    selected = select(exchange.controller, wanted(params), needed=True)
+    written = params.text("signal")
+    params.end()
+    try:
+        signal = parse_signal(written)
+    except ValueError as error:
+        raise RequestError("invalid_request", f"signal: {error}, found {written!r}") from None
+    controller, order = exchange.controller, Order(exchange, [])
+    for name, slots in selected.slots.items():
+        _, observed = _of(controller, name)
+        running = [slot for slot in _running(observed) if slots is None or slot in slots]
+        for slot in running:
+            controller.feed(SignalAsked(name, slot, signal))
+        order.say(name, f"{signal} to {_processes(len(running))}" if running else "nothing runs")
+    return order.then(lambda: exchange.reply({"results": order.results}))
+
+
+def _scale(exchange: Exchange, params: Parameters) -> object:
+    numbers, waits = params.number_map("scale", 0, MAX_NUMPROCESSES), patience(params)
+    params.end()
+    controller, order, voice = exchange.controller, Order(exchange, []), voice_of(exchange, "")
+    for name in numbers:
+        if controller.reconciler.spec.watchers.get(name) is None:
+            select(controller, Wanted((name,)))
+            raise RequestError("invalid_request", f"scale: {name!r} is not the name of one watcher")
+    for name, number in numbers.items():
+        spec, observed = _of(controller, name)
+        assert spec is not None
+        order.intend(name, intents.scaled(observed.intent, voice, number))
+        before = spec.numprocesses if observed.intent.scale is None else observed.intent.scale
+        after = spec.numprocesses if number is None else number
+        order.say(name, f"{before} -> {after} processes" + (", as the spec says" if number is None else ""))
+    return _answer(order, waits, set(numbers))
+
+
+
+# ---- jobs -----------------------------------------------------------------------------------------
+
+
+def _rerun(exchange: Exchange, params: Parameters) -> object:
+    selection, waits = wanted(params), patience(params)
+    failed, overlap = params.flag("failed"), params.choice("overlap", ("skip", "replace"))
+    params.flag("require_all")  # what runs is in the answer; who requires all decides by it
+    params.end()
+    controller = exchange.controller
+    selected = select(controller, selection, needed=True)
+    order = Order(exchange, [])
+    found = {name: _of(controller, name)[0] for name in selected.slots}
+    for name in selected.by_name:
+        spec = found[name]
+        if spec is not None and not spec.is_job and spec.restart != "on-failure":
+            hint = "only jobs (restart: never) are fired again; `reconcile restart` replaces processes"
+            raise RequestError("invalid_request", f"{name} is a service, not a job", hint=hint)
+    fired = set()
+    for name, spec in found.items():
+        if spec is None:
+            order.say(name, "is being removed")
+        elif spec.is_job:
+            fired.add(name)
+            _fire_again(order, name, spec, selected.slots[name], failed=failed, overlap=overlap)
+        elif name in selected.by_name:
+            _restart_one(order, name, selected.slots[name], at_once=False, by_name=True)
+    return _answer(order, waits, fired, has_ended)
+
+
+def _fire_again(
+    order: Order,
+    name: str,
+    spec: WatcherSpec,
+    slots: tuple[int, ...] | None,
+    *,
+    failed: bool,
+    overlap: str | None,
+) -> None:
+    """Make a new generation of a job; what an operator stopped is thereby started again."""
+    controller = order.exchange.controller
+    core = controller.reconciler
+    observed = controller.observed(name)
+    rerun = jobs.rerun(
+        spec,
+        observed,
+        slots,
+        core.base_hash(name),
+        core.facts,
+        failed=failed,
+        overlap="replace" if overlap == "replace" else "skip" if overlap == "skip" else None,
+    )
+    running = []
+    for slot in rerun.running:
+        record = next((r for id, r in observed.records.items() if id.slot == slot and id.role == MAIN), None)
+        phase = record.phase if record is not None else None
+        since = phase.started_at_ns + clock.wall_offset_ns() if isinstance(phase, Running) else None
+        running.append({"slot": slot, "pid": pid_of(phase) if phase is not None else None, "since_ns": since})
+    if rerun.fired:
+        if observed.intent.hold == "stopped":
+            voice = voice_of(order.exchange, "")
+            order.intend(name, intents.started(observed.intent, voice, autostart=spec.autostart))
+        order.generation(name, rerun.generation)
+    order.say(
+        name,
+        _fired_message(rerun, failed=failed),
+        generation=rerun.generation.number if rerun.fired else _newest(observed),
+        fired=rerun.fired,
+        running=running,
+    )
+
+
+def _fired_message(rerun: jobs.Rerun, *, failed: bool) -> str:
+    words = []
+    if rerun.fired:
+        words.append(f"fired slot {', '.join(map(str, rerun.fired))}")
+    if rerun.running:
+        words.append(f"slot {', '.join(map(str, rerun.running))} still runs")
+    return "; ".join(words) or ("no slot has failed" if failed else "nothing to fire")
+
+
+def _newest(observed: WatcherObserved) -> int:
+    return observed.job.generation.number if observed.job.generation is not None else 0
+
+
+# ---- helpers --------------------------------------------------------------------------------------
+
+
+def voice_of(exchange: Exchange, reason: str) -> Voice:
+    """Return whose word a request is, as it is stored with it."""
+    return intents.Voice(who(exchange), reason, clock.wall_ns())
+
+
+def who(exchange: Exchange) -> str:
+    """Return the caller's name, or the number when it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(exchange.uid).pw_name
+    except KeyError:
+        return f"uid {exchange.uid}"
+
+
+def _of(controller: Controller, name: str) -> tuple[WatcherSpec | None, WatcherObserved]:
+    return controller.reconciler.spec.watchers.get(name), controller.observed(name)
+
+
+def _has_run(spec: WatcherSpec, observed: WatcherObserved) -> bool:
+    """Tell whether every slot of a job has had its run and none runs, or nobody knows (lost ledger)."""
+    runs = observed.job.runs
+    done = [slot in runs and runs[slot].outcome is not None for slot in range(1, spec.numprocesses + 1)]
+    return not observed.job.known or (bool(done) and all(done))
+
+
+def _running(observed: WatcherObserved) -> list[int]:
+    return sorted(id.slot for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase))
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
+def _refuse_slots(selected: Selected, verb: str, hint: str) -> None:
+    for name, slots in selected.slots.items():
+        if slots is not None:
+            raise RequestError("unsupported", f"cannot {verb} one slot of {name}", hint=hint)
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    "start": Method(_start, mutates=True),
+    "stop": Method(_stop, mutates=True),
+    "restart": Method(_restart, mutates=True),
+    "reload": Method(_reload, mutates=True),
+    "signal": Method(_signal, mutates=True),
+    "scale": Method(_scale, mutates=True),
+    "rerun": Method(_rerun, mutates=True),
+}

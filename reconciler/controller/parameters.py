@@ -1,0 +1,102 @@
+"""Reading a request's parameters: each is taken by name and type, what is left over is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from reconciler.model.errors import RequestError
+
+MAX_TEXT: Final = 4096
+
+
+class Parameters:
+    """The named parameters of one request. A parameter that is nil counts as not given."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = {key: value for key, value in values.items() if value is not None}
+        self._known: list[str] = []
+
+    def _take(self, name: str) -> object:
+        self._known.append(name)
+        return self._values.pop(name, None)
+
+    def text(self, name: str) -> str | None:
+        """Return a text; bytes are taken as UTF-8."""
+        value = self._take(name)
+        return None if value is None else _text(name, value)
+
+    def flag(self, name: str) -> bool:
+        """Return true or false; not given is false."""
+        value = self._take(name)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        raise _expected(name, "true or false", value)
+
+    def number(self, name: str, low: int, high: int) -> int | None:
+        """Return a whole number within bounds."""
+        value = self._take(name)
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        raise _expected(name, f"a whole number from {low} to {high}", value)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts; a single text is a list of one."""
+        value = self._take(name)
+        if value is None:
+            return ()
+        if isinstance(value, str | bytes):
+            return (_text(name, value),)
+        if isinstance(value, list):
+            return tuple(_text(name, each) for each in value)
+        raise _expected(name, "a list of texts", value)
+
+    def text_map(self, name: str) -> dict[str, str]:
+        """Return a map from text to text."""
+        value = self._take(name)
+        if value is None:
+            return {}
+        if isinstance(value, dict):
+            return {key: _text(name, each) for key, each in value.items()}
+        raise _expected(name, "a map of texts", value)
+
+    def number_map(self, name: str, low: int, high: int) -> dict[str, int | None]:
+        """Return a map from text to a whole number or None."""
+        value = self._take(name)
+        if not isinstance(value, dict) or not value:
+            raise _expected(name, "a map from names to numbers or nil", value)
+        for each in value.values():
+            if each is not None and not (type(each) is int and low <= each <= high):
+                raise _expected(name, f"whole numbers from {low} to {high}, or nil", each)
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
+        """Return one of some words."""
+        value = self.text(name)
+        if value is None or value in choices:
+            return value
+        raise _expected(name, f"one of {', '.join(choices)}", value)
+
+    def end(self) -> None:
+        """Raise `RequestError` when there are parameters that nobody asked for."""
+        for name in self._values:
+            hint = f"known: {', '.join(sorted(self._known))}" if self._known else "it takes none"
+            raise RequestError("invalid_request", f"unknown parameter: {name[:64]!r}", hint=hint)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise _expected(name, "UTF-8", value) from None
+    if isinstance(value, str) and len(value) <= MAX_TEXT:
+        return value
+    raise _expected(name, f"a text of at most {MAX_TEXT} characters", value)
+
+
+def _expected(name: str, what: str, value: object) -> RequestError:
+    found = "nothing" if value is None else f"{value!r:.60}"
+    return RequestError("invalid_request", f"{name}: expected {what}, found {found}")

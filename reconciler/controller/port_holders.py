@@ -1,0 +1,66 @@
+"""A refused address is explained by who holds it: looked up off the loop, then told with the event itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller import clock
+from reconciler.model.address import InternetAddress
+from reconciler.model.event import SocketChanged
+from reconciler.model.socket import BindRefused
+from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from reconciler.controller.loop import Controller
+    from reconciler.model.socket import SocketRecord
+
+ASK_AGAIN_NS: Final = 30 * SECOND_NS
+"""Addresses are tried every few seconds; reading all connections of a machine that often is too dear."""
+
+
+class PortHolders:
+    """What was found out, by address."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._known: dict[str, tuple[int, str]] = {}
+        self._newest: dict[str, SocketRecord] = {}
+
+    def forget(self, name: str) -> None:
+        """Take note that a socket is bound or gone."""
+        self._newest.pop(name, None)
+
+    def ask(self, record: SocketRecord) -> None:
+        """Find out who holds the address of a refused socket, and put the better message before the core."""
+        address = record.template.address
+        if not isinstance(address, InternetAddress):
+            return
+        self._newest[record.name] = record
+        key = f"{record.template.type} {address}"
+        asked_ns, holder = self._known.get(key, (0, ""))
+        now = clock.now_ns()
+        if asked_ns and now - asked_ns < ASK_AGAIN_NS:
+            self._tell(record, holder)
+            return
+        self._known[key] = (now, holder)
+        port, type_ = address.port, record.template.type
+
+        def found(holder: str) -> None:
+            self._known[key] = (now, holder)
+            self._tell(record, holder)
+
+        self._controller.errands.run(lambda: _look_up(port, type_), found)
+
+    def _tell(self, record: SocketRecord, holder: str) -> None:
+        # It may have been bound or closed meanwhile: then what is known now is not to be overwritten.
+        if not holder or self._newest.get(record.name) is not record or not isinstance(record.phase, BindRefused):
+            return
+        message = f"{record.phase.message}; it is held by {holder}"
+        self._controller.feed(SocketChanged(replace(record, phase=replace(record.phase, message=message))))
+
+
+def _look_up(port: int, type_: str) -> str:
+    from reconciler.controller.usage import holder_of
+
+    return holder_of(port, type_)

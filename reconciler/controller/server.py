@@ -1,0 +1,351 @@
+"""Connections on the control socket: who may speak, how much, and how fast.
+
+Nothing that a client does or fails to do concerns anybody else: input is cut off by limits and deadlines,
+output by a bound, and a client that does not read is not read from. When all places are taken, the one
+that has been silent longest is given to the newcomer.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller import clock
+from reconciler.controller.exchange import Exchange, RememberedAnswers
+from reconciler.controller.methods import METHODS
+from reconciler.controller.reactor import READ, WRITE
+from reconciler.controller.streams import Streams
+from reconciler.controller.waiting import Waiters
+from reconciler.model.units import SECOND_NS
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from reconciler.controller.loop import Controller
+
+MAX_CONNECTIONS: Final = 256
+MAX_CONNECTIONS_PER_UID: Final = 64
+MAX_REQUESTS_IN_FLIGHT: Final = 64
+"""Unanswered requests of one connection."""
+MAX_OUTPUT_BYTES: Final = 2**20
+"""Waiting output of one connection. Above it streams drop, and another answer ends the connection."""
+PAUSE_OUTPUT_BYTES: Final = 2**18
+"""Above this a connection's further requests wait until it has read."""
+FRAME_DEADLINE_NS: Final = 5 * SECOND_NS
+"""From the first byte of a request to its last."""
+FIRST_BYTE_DEADLINE_NS: Final = 60 * SECOND_NS
+STALLED_DEADLINE_NS: Final = 60 * SECOND_NS
+"""A client without streams that does not read its answers."""
+LINGER_NS: Final = SECOND_NS
+"""After an error that ends a connection: its reader may still be writing, and shall see the error."""
+CALLS_PER_TURN: Final = 16
+READ_BYTES: Final = 64 * 1024
+OVERFLOW_UID: Final = 65534
+"""What the kernel shows for ids that do not exist in this user namespace; it may be anybody."""
+
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+class Server:
+    """The listening socket and its connections."""
+
+    def __init__(self, controller: Controller, control: socket.socket) -> None:
+        control.setblocking(False)
+        self.controller = controller
+        self.waiters = Waiters(controller)
+        self.streams = Streams(controller)
+        self.remembered = RememberedAnswers()
+        self._control = control
+        self._connections: set[Connection] = set()
+        self._owner = os.geteuid()
+
+    def open(self) -> None:
+        """Begin to accept; until then clients wait in the socket's backlog."""
+        self.controller.reactor.watch(self._control, READ, lambda _: self._accept())
+
+    def close(self) -> None:
+        """Send what can be sent and leave; nobody is answered any more."""
+        self.controller.reactor.ignore(self._control)
+        self.waiters.finish()
+        for connection in tuple(self._connections):
+            connection.flush()
+            connection.close()
+
+    def touched(self, names: frozenset[str]) -> None:
+        """Let those who wait for or follow one of these watchers look again."""
+        self.waiters.touched(names)
+        self.streams.touched(names)
+
+    def _accept(self) -> None:
+        for _ in range(CALLS_PER_TURN):
+            try:
+                connection, _ = self._control.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors, or gone before it was accepted. Epoll reports the others again.
+                self.controller.log.write("warning", "cannot accept a client", cause=error.strerror)
+                self._evict(None)
+                return
+            self._admit(connection)
+
+    def _admit(self, connection: socket.socket) -> None:
+        try:
+            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except OSError:
+            connection.close()
+            return
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        same = [each for each in self._connections if each.uid == uid]
+        full = len(same) >= MAX_CONNECTIONS_PER_UID and self._evict(uid) is False
+        if full or (len(self._connections) >= MAX_CONNECTIONS and not self._evict(None)):
+            connection.setblocking(False)
+            refused = rpc.encode_error(0, "overloaded", "too many connections", {"hint": "close some"})
+            try:
+                connection.send(refused)
+            except OSError:
+                pass
+            connection.close()
+            return
+        admitted = Connection(self, connection, uid, pid, is_allowed=self._may(uid))
+        self._connections.add(admitted)
+        admitted.begin()
+
+    def _may(self, uid: int) -> bool:
+        return uid in {0, self._owner} and uid != OVERFLOW_UID
+
+    def _evict(self, uid: int | None) -> bool:
+        """Close the connection that matters least, of one user or of all; False when all are busy."""
+        idle = [each for each in self._connections if each.is_idle and uid in {None, each.uid}]
+        if not idle:
+            return False
+        min(idle, key=lambda each: each.active_ns).close()
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that has closed itself."""
+        self._connections.discard(connection)
+
+
+class Connection:
+    """One client."""
+
+    def __init__(
+        self, server: Server, connection: socket.socket, uid: int, pid: int, *, is_allowed: bool
+    ) -> None:
+        connection.setblocking(False)
+        self.uid = uid
+        self.pid = pid
+        self.active_ns = clock.now_ns()
+        self.stream_count = 0
+        self.is_closed = False
+        self._server = server
+        self._reactor = server.controller.reactor
+        self._socket = connection
+        self._decoder = rpc.RequestDecoder()
+        self._is_allowed = is_allowed
+        self._output = bytearray()
+        self._in_flight = 0
+        self._has_spoken = False
+        self._frame_since_ns: int | None = None
+        self._is_leaving = False
+        self._has_ended = False
+        self._is_pumping = False
+        self._exchanges: set[Exchange] = set()
+
+    # ---- input ----
+
+    def begin(self) -> None:
+        """Read what is there already, so that a client that asks at once is not taken for an idle one."""
+        self._reactor.at(self, self.active_ns + FIRST_BYTE_DEADLINE_NS, self.close)
+        self._ready(READ)
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nobody would miss this connection just now."""
+        return self._in_flight == 0 and self.stream_count == 0 and not self._output
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self.flush()
+        if events & READ and not self.is_closed:
+            self._read()
+        if not self.is_closed:
+            self._pump()
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if self._is_leaving:
+            if not data:
+                self.close()
+            return
+        if not data:
+            # It may have closed its writing half only, and still read its answers.
+            self._has_ended = True
+            return
+        self.active_ns = clock.now_ns()
+        self._has_spoken = True
+        self._decoder.feed(data)
+
+    def _pump(self) -> None:
+        """Serve what was read, a few calls at a time, as long as the client reads its answers."""
+        for _ in range(CALLS_PER_TURN):
+            if self.is_closed or self._is_leaving or len(self._output) > PAUSE_OUTPUT_BYTES:
+                break
+            call = self._decoder.next()
+            if call is None:
+                break
+            self._frame_since_ns = None
+            self._serve(call)
+        else:
+            if not self._is_pumping:
+                self._is_pumping = True
+                self._reactor.soon(self._pump_again)
+            self._set_watch(READ if not self._decoder.is_partial else 0)
+            return
+        if not self.is_closed:
+            self._settle()
+
+    def _pump_again(self) -> None:
+        self._is_pumping = False
+        if not self.is_closed:
+            self._pump()
+
+    def _settle(self) -> None:
+        """Decide what to wait for, and until when."""
+        now = clock.now_ns()
+        if self._has_ended and not self._output and self._in_flight == 0 and not self._decoder_has_calls():
+            self.close()
+            return
+        deadline = None
+        paused = len(self._output) > PAUSE_OUTPUT_BYTES
+        if self._is_leaving:
+            deadline = self.active_ns + LINGER_NS
+        elif not self._has_spoken:
+            deadline = self.active_ns + FIRST_BYTE_DEADLINE_NS
+        elif self._output and self.stream_count == 0:
+            deadline = self.active_ns + STALLED_DEADLINE_NS
+        elif self._decoder.is_partial and not paused:
+            self._frame_since_ns = self._frame_since_ns or now
+            deadline = self._frame_since_ns + FRAME_DEADLINE_NS
+        self._reactor.at(self, deadline, self.close)
+        self._set_watch(0 if paused or (self._has_ended and not self._is_leaving) else READ)
+
+    def _decoder_has_calls(self) -> bool:
+        return self._decoder.is_partial and len(self._output) > PAUSE_OUTPUT_BYTES
+
+    def _set_watch(self, reading: int) -> None:
+        events = reading | (WRITE if self._output else 0)
+        self._reactor.watch(self._socket, events, self._ready)
+
+    def _serve(self, call: rpc.Call | rpc.BadCall) -> None:
+        if isinstance(call, rpc.BadCall):
+            self.send(rpc.encode_error(call.msgid, "invalid_request", call.message, {}))
+            if call.fatal:
+                self._leave()
+            return
+        if not self._is_allowed:
+            hint = "only the owner of this instance and root may"
+            message = f"uid {self.uid} may not control this instance"
+            self.send(rpc.encode_error(call.msgid, "denied", message, {"hint": hint}))
+            self._leave()
+            return
+        if self._in_flight >= MAX_REQUESTS_IN_FLIGHT:
+            message = f"more than {MAX_REQUESTS_IN_FLIGHT} requests wait for their answers"
+            self.send(rpc.encode_error(call.msgid, "overloaded", message, {}))
+            return
+        self._in_flight += 1
+        exchange = Exchange(self._server.controller, self, call)
+        self._exchanges.add(exchange)
+        exchange.serve(METHODS, self._server.remembered)
+
+    # ---- output ----
+
+    def answered(self, exchange: Exchange) -> None:
+        """Note that a request has got its answer."""
+        self._in_flight -= 1
+        self._exchanges.discard(exchange)
+
+    def send(self, data: bytes) -> None:
+        """Send an answer. A client that lets too much wait is disconnected."""
+        if self.is_closed:
+            return
+        if len(self._output) > MAX_OUTPUT_BYTES:
+            self.close()
+            return
+        self._append(data)
+
+    def send_of_stream(self, data: bytes) -> bool:
+        """Send an element of a stream; False when it had to be dropped."""
+        if self.is_closed or len(self._output) + len(data) > MAX_OUTPUT_BYTES:
+            return False
+        self._append(data)
+        return True
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether a stream may go on."""
+        return not self.is_closed and len(self._output) <= PAUSE_OUTPUT_BYTES
+
+    def _append(self, data: bytes) -> None:
+        self._output += data
+        self.flush()
+        if self._output and not self.is_closed:
+            self._settle()
+
+    def flush(self) -> None:
+        """Send waiting output as far as the client takes it."""
+        had_output = bool(self._output)
+        while self._output and not self.is_closed:
+            try:
+                sent = self._socket.send(memoryview(self._output)[:READ_BYTES])
+            except BlockingIOError:
+                break
+            except OSError:
+                self.close()
+                return
+            self.active_ns = clock.now_ns()
+            del self._output[:sent]
+        if self.is_closed:
+            return
+        if had_output and not self._output:
+            if self._is_leaving:
+                self._shut_writing()
+            if self.stream_count:
+                self._server.streams.drained(self)
+
+    # ---- the end ----
+
+    def _leave(self) -> None:
+        """Close once the answer is sent and the client has stopped writing, or soon."""
+        self._is_leaving = True
+        self.active_ns = clock.now_ns()
+        if not self._output:
+            self._shut_writing()
+
+    def _shut_writing(self) -> None:
+        # Closing with unread bytes would reset the connection and take our answer with it.
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Close at once; requests under way go on, their answers go nowhere."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._reactor.ignore(self._socket)
+        self._reactor.at(self, None, self.close)
+        self._socket.close()
+        self._server.forget(self)
+        self._server.streams.closed(self)
+        for exchange in tuple(self._exchanges):
+            exchange.abandoned()

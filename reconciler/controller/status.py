@@ -1,0 +1,138 @@
+"""What `status` answers: one packed fragment per watcher, made again only when that watcher was touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from reconciler.controller import clock
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from reconciler.controller.loop import Controller
+    from reconciler.controller.usage import Usage
+    from reconciler.model.status import WatcherStatus
+
+
+@dataclass(frozen=True, slots=True)
+class _Fragment:
+    data: bytes
+    as_wanted: bool
+    changes_at_ns: int | None
+    """When it becomes untrue by itself: `Starting` ends after a second of life."""
+
+
+class StatusBoard:
+    """The fragments, and what is put around them."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._fragments: dict[str, _Fragment] = {}
+        self._all: _Fragment | None = None
+        """All fragments put together, as long as none of them changes."""
+
+    def touched(self, names: Iterable[str]) -> None:
+        """Forget the fragments of watchers that may look different now."""
+        self._all = None
+        for name in names:
+            self._fragments.pop(name, None)
+
+    def as_wanted(self, name: str) -> bool:
+        """Tell whether a watcher is as wanted."""
+        return self._fragment(name).as_wanted
+
+    def settled(self) -> bool:
+        """Tell whether every watcher is as wanted."""
+        return self._together().as_wanted
+
+    def changes_at_ns(self, name: str) -> int | None:
+        """Return when the status of a watcher changes without an event, None if never."""
+        return self._fragment(name).changes_at_ns
+
+    def of(self, name: str) -> WatcherStatus:
+        """Return how a watcher is just now."""
+        return self._controller.reconciler.watcher_status(name, clock.now_ns(), clock.wall_offset_ns())
+
+    def answer(self, names: Iterable[str] | None) -> bytes:
+        """Return the packed answer about these watchers, None is all."""
+        if names is None:
+            return self._around(self._together().data)
+        return self._around(rpc.pack_array([self._fragment(name).data for name in names]))
+
+    def answer_with_usage(self, names: Iterable[str], then: Callable[[bytes], None]) -> None:
+        """Ask the kernel for processor time and memory, off the loop, and hand over the packed answer."""
+        from reconciler.controller.usage import usage_of
+
+        statuses = [self.of(name) for name in names]
+        pids = [slot.pid for status in statuses for slot in status.slots if slot.pid is not None]
+
+        def used(usage: dict[int, Usage]) -> None:
+            watchers = rpc.pack([_with_usage(status, usage) for status in statuses])
+            then(self._around(watchers))
+
+        self._controller.errands.run(lambda: usage_of(pids), used)
+
+    def _together(self) -> _Fragment:
+        found = self._all
+        if found is None or _is_over(found):
+            each = [self._fragment(name) for name in self._controller.reconciler.names()]
+            again = min((one.changes_at_ns for one in each if one.changes_at_ns is not None), default=None)
+            data = rpc.pack_array([one.data for one in each])
+            found = self._all = _Fragment(data, all(one.as_wanted for one in each), again)
+        return found
+
+    def _fragment(self, name: str) -> _Fragment:
+        found = self._fragments.get(name)
+        if found is None or _is_over(found):
+            now = clock.now_ns()
+            status, offset = self.of(name), clock.wall_offset_ns()
+            dues = [slot.next_ns - offset for slot in status.slots if slot.next_ns is not None]
+            again = min((due for due in dues if due > now), default=None)
+            found = _Fragment(rpc.pack(status), status.as_wanted, again)
+            self._fragments[name] = found
+        return found
+
+    def _around(self, watchers: bytes) -> bytes:
+        controller = self._controller
+        files, core = controller.files, controller.reconciler
+        applied = controller.applied
+        message = files.message
+        if controller.store_trouble:
+            message = f"{message}; {controller.store_trouble}" if message else controller.store_trouble
+        return rpc.pack_map(
+            {
+                "name": rpc.pack(controller.config.name),
+                "revision": rpc.pack(applied.revision if applied is not None else 0),
+                "observed_revision": rpc.pack(core.revision),
+                "keeper_pid": rpc.pack(controller.keeper_pid),
+                "controller_pid": rpc.pack(controller.pid),
+                "source": rpc.pack(files.source),
+                "auto_apply": rpc.pack(applied.spec.apply.auto if applied is not None else True),
+                "spec_state": rpc.pack(files.state),
+                "spec_message": rpc.pack(message),
+                "spec_errors": rpc.pack(files.errors),
+                "settled": rpc.pack(self.settled()),
+                "watchers": watchers,
+                "sockets": rpc.pack(core.socket_statuses()),
+            }
+        )
+
+
+def _is_over(fragment: _Fragment) -> bool:
+    return fragment.changes_at_ns is not None and fragment.changes_at_ns <= clock.now_ns()
+
+
+def _with_usage(status: WatcherStatus, usage: dict[int, Usage]) -> dict[str, object]:
+    shown = {each.name: getattr(status, each.name) for each in fields(status)}
+    slots = []
+    for slot in status.slots:
+        used = usage.get(slot.pid) if slot.pid is not None else None
+        more = {
+            "cpu_percent": used.cpu_percent if used is not None else None,
+            "memory_bytes": used.memory_bytes if used is not None else None,
+        }
+        slots.append({each.name: getattr(slot, each.name) for each in fields(slot)} | more)
+    shown["slots"] = slots
+    return shown

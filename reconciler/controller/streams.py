@@ -1,0 +1,356 @@
+"""Events, progress and log lines as they come.
+
+A stream holds a place, not a queue: while its client does not read, nothing is produced for it. What is
+no longer there when the client reads again is told as `{stream, dropped: n}`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller import clock
+from reconciler.controller.exchange import LATER
+from reconciler.controller.logs import Follower
+from reconciler.controller.reactor import READ
+from reconciler.controller.selection import labels_of
+from reconciler.controller.waiting import waiting_list
+from reconciler.controller.watching import Wanted as WantedFolders
+from reconciler.controller.watching import Watch
+from reconciler.model.units import MILLISECOND_NS
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.controller.exchange import Exchange, Later
+    from reconciler.controller.loop import Controller
+    from reconciler.controller.news import Entry
+    from reconciler.controller.selection import Wanted
+    from reconciler.controller.server import Connection
+
+EVENTS_PER_TURN: Final = 200
+BLOCKS_PER_TURN: Final = 8
+PROGRESS_PAUSE_NS: Final = 100 * MILLISECOND_NS
+MAX_WAITING_SHOWN: Final = 20
+LOG_STEP_MS: Final = 50
+"""While somebody follows logs, changes are looked for this often; nobody following costs nothing."""
+MAX_STREAMS_PER_CONNECTION: Final = 16
+
+
+class Stream(ABC):
+    """One stream of one connection."""
+
+    method = ""
+
+    def __init__(self, controller: Controller, connection: Connection, id: int) -> None:
+        self.controller = controller
+        self.connection = connection
+        self.id = id
+        self.is_over = False
+
+    @abstractmethod
+    def pump(self) -> bool:
+        """Send what there is while the client reads; True when more is waiting for the next turn."""
+
+    def touched(self, names: frozenset[str]) -> None:
+        """Take note that these watchers may have changed."""
+
+    def close(self) -> None:
+        """Give back what the stream holds."""
+
+    def send(self, **params: object) -> bool:
+        """Send one element; False when the client does not read."""
+        return self.connection.send_of_stream(
+            rpc.encode_notification(self.method, {"stream": self.id, **params})
+        )
+
+
+class EventStream(Stream):
+    """Events by their number; `cursor` is the last that was sent."""
+
+    method = "event"
+
+    def __init__(self, controller: Controller, connection: Connection, id: int, cursor: int) -> None:
+        super().__init__(controller, connection, id)
+        self._cursor = cursor
+
+    def tell(self, entry: Entry) -> None:
+        """Send an event that has just come, unless older ones still wait."""
+        if self._cursor == entry.seq - 1 and self.connection.has_room and self._send(entry):
+            self._cursor = entry.seq
+
+    def pump(self) -> bool:
+        news = self.controller.news
+        waiting = news.newest - self._cursor
+        if waiting <= 0 or not self.connection.has_room:
+            return False
+        entries = news.since(self._cursor, waiting)
+        dropped = entries[0].seq - self._cursor - 1 if entries and self._cursor else 0
+        if dropped > 0:
+            self.send(dropped=dropped)
+        for entry in entries[:EVENTS_PER_TURN]:
+            if not self._send(entry):
+                return False
+            self._cursor = entry.seq
+        return len(entries) > EVENTS_PER_TURN
+
+    def _send(self, entry: Entry) -> bool:
+        return self.send(
+            seq=entry.seq,
+            time_ns=entry.time_ns,
+            type=entry.type,
+            watcher=entry.watcher,
+            slot=entry.slot,
+            message=entry.message,
+            details=entry.details,
+        )
+
+
+class ProgressStream(Stream):
+    """What is still to be done until everything selected is as wanted; ends then."""
+
+    method = "progress"
+
+    def __init__(
+        self,
+        controller: Controller,
+        connection: Connection,
+        id: int,
+        selection: Wanted,
+        revision: int,
+    ) -> None:
+        super().__init__(controller, connection, id)
+        self._selection = selection
+        self._revision = revision
+        self._is_due = True
+        self._sent_ns = 0
+
+    def touched(self, names: frozenset[str]) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self.controller.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._tell)
+
+    def _tell(self) -> None:
+        self.controller.server.streams.pump(self)
+
+    def pump(self) -> bool:
+        if not self._is_due or self.is_over or not self.connection.has_room:
+            return False
+        controller = self.controller
+        core = controller.reconciler
+        missing = [name for name in self._names() if not controller.status.as_wanted(name)]
+        converged = not missing and core.revision >= self._revision and core.revision > 0
+        waiting = waiting_list(controller, missing[:MAX_WAITING_SHOWN])
+        sent = self.send(
+            revision=core.revision,
+            converged=converged,
+            waiting=waiting,
+            remaining=len(missing),
+            done=converged,
+        )
+        if sent:
+            self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), converged
+            # Some states end by themselves and touch nobody, such as the first second of a life.
+            again = min(filter(None, map(controller.status.changes_at_ns, missing)), default=None)
+            if again is not None and not converged:
+                again = max(again, self._sent_ns + PROGRESS_PAUSE_NS)
+                controller.reactor.at(self, again, self._look_again)
+        return False
+
+    def _look_again(self) -> None:
+        self._is_due = True
+        self._tell()
+
+    def _names(self) -> list[str]:
+        controller, selection = self.controller, self._selection
+        names = controller.reconciler.names()
+        if not selection.names and not selection.labels:
+            return names
+        return [name for name in names if selection.matches(name, labels_of(controller, name))]
+
+    def close(self) -> None:
+        self.controller.reactor.at(self, None, self._tell)
+
+
+class LogStream(Stream):
+    """Lines of log files, of all slots that a selection means, also of those that come later."""
+
+    method = "log"
+
+    def __init__(
+        self,
+        controller: Controller,
+        connection: Connection,
+        id: int,
+        selection: Wanted,
+        count: int,
+    ) -> None:
+        super().__init__(controller, connection, id)
+        self._selection = selection
+        self._count = count
+        self._followers: dict[str, Follower] = {}
+        self._first: list[tuple[Follower, bytes]] = []
+        self._changed: set[str] = set()
+        self.touched(frozenset(controller.reconciler.names()))
+        self._count = -1
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Return the files that are followed."""
+        return frozenset(self._followers)
+
+    def touched(self, names: frozenset[str]) -> None:
+        controller, selection = self.controller, self._selection
+        before = len(self._followers)
+        for name in sorted(names):
+            if controller.reconciler.watcher_spec(name) is None:
+                continue
+            if not selection.matches(name, labels_of(controller, name)):
+                continue
+            for place in controller.log_files(name, selection.slots(name)):
+                if place.path not in self._followers:
+                    self._follow(Follower(place))
+        if len(self._followers) != before:
+            controller.server.streams.watch_logs()
+
+    def _follow(self, follower: Follower) -> None:
+        path = follower.place.path
+        self._followers[path] = follower
+        # At first the last lines; of a slot that comes later everything (it was not there before).
+        data = follower.begin(self._count) if self._count >= 0 else b""
+        if data:
+            self._first.append((follower, data))
+        self._changed.add(path)
+
+    def appended(self, paths: set[str]) -> None:
+        """Take note that these files have changed; an empty path stands for any."""
+        self._changed |= self.paths if "" in paths else self.paths & paths
+
+    def pump(self) -> bool:
+        while self._first and self.connection.has_room:
+            follower, data = self._first[0]
+            if not self._send(follower, data):
+                return False
+            self._first.pop(0)
+        for _ in range(BLOCKS_PER_TURN):
+            if not self._changed or not self.connection.has_room:
+                return False
+            path = min(self._changed)
+            follower = self._followers[path]
+            data = follower.more()
+            if not data:
+                self._changed.discard(path)
+            elif not self._send(follower, data):
+                return False
+        return bool(self._changed)
+
+    def _send(self, follower: Follower, data: bytes) -> bool:
+        place = follower.place
+        return self.send(watcher=place.watcher, slot=place.slot, source=place.source, data=data)
+
+    def close(self) -> None:
+        for follower in self._followers.values():
+            follower.close()
+        self._followers.clear()
+
+
+class Streams:
+    """All streams of all connections."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._streams: dict[int, Stream] = {}
+        self._last = 0
+        self._watch: Watch | None = None
+
+    def add(self, exchange: Exchange, make: Callable[[int], Stream]) -> Later:
+        """Answer with a new stream's number, then begin it. Raises `RequestError` when there are too many."""
+        from reconciler.model.errors import RequestError
+
+        if exchange.connection.stream_count >= MAX_STREAMS_PER_CONNECTION:
+            message = f"more than {MAX_STREAMS_PER_CONNECTION} streams on one connection"
+            raise RequestError("overloaded", message, hint="stream.cancel ends one")
+        self._last += 1
+        stream = make(self._last)
+        self._streams[stream.id] = stream
+        exchange.connection.stream_count += 1
+        exchange.reply({"stream": stream.id})
+        self._controller.reactor.soon(lambda: self.pump(stream))
+        self.watch_logs()
+        return LATER
+
+    def cancel(self, connection: Connection, id: int) -> bool:
+        """End a stream; False when this connection has none of that number."""
+        stream = self._streams.get(id)
+        if stream is None or stream.connection is not connection:
+            return False
+        self._end(stream)
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        """End the streams of a connection that is gone."""
+        for stream in [each for each in self._streams.values() if each.connection is connection]:
+            self._end(stream)
+
+    def tell(self, entry: Entry) -> None:
+        """Send an event to those who follow events."""
+        for stream in tuple(self._streams.values()):
+            if isinstance(stream, EventStream):
+                stream.tell(entry)
+
+    def touched(self, names: frozenset[str]) -> None:
+        """Let streams look at watchers that may have changed."""
+        for stream in tuple(self._streams.values()):
+            stream.touched(names)
+            if isinstance(stream, LogStream):
+                self.pump(stream)
+
+    def drained(self, connection: Connection) -> None:
+        """Go on with the streams of a client that has read."""
+        for stream in tuple(self._streams.values()):
+            if stream.connection is connection:
+                self._controller.reactor.soon(lambda stream=stream: self.pump(stream))  # type: ignore[misc]  # bound now, not later
+
+    def pump(self, stream: Stream) -> None:
+        """Let a stream send; the rest comes in the next round."""
+        if stream.id not in self._streams:
+            return
+        more = stream.pump()
+        if stream.is_over:
+            self._end(stream)
+        elif more:
+            self._controller.reactor.soon(lambda: self.pump(stream))
+
+    def _end(self, stream: Stream) -> None:
+        if self._streams.pop(stream.id, None) is not None:
+            stream.connection.stream_count -= 1
+            stream.close()
+            self.watch_logs()
+
+    # ---- log files ----
+
+    def watch_logs(self) -> None:
+        """Watch the folders of all followed files, as long as there are any."""
+        paths: frozenset[str] = frozenset()
+        for stream in self._streams.values():
+            if isinstance(stream, LogStream):
+                paths |= stream.paths
+        if not paths:
+            if self._watch is not None:
+                self._watch.want(WantedFolders())
+            return
+        if self._watch is None:
+            self._watch = Watch(LOG_STEP_MS, self._controller.tell_from_thread)
+            self._controller.reactor.watch(self._watch, READ, lambda _: self._appended())
+        folders = frozenset(str(Path(path).parent) for path in paths)
+        self._watch.want(WantedFolders(folders, paths))
+
+    def _appended(self) -> None:
+        assert self._watch is not None
+        paths = self._watch.changed()
+        for stream in tuple(self._streams.values()):
+            if isinstance(stream, LogStream):
+                stream.appended(paths)
+                self.pump(stream)

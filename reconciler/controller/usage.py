@@ -1,0 +1,66 @@
+"""Processor time, memory, and who holds a port: asked of the kernel on request, in the errands' thread.
+
+The only home of psutil, which is imported when somebody first asks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one process uses; its children are not counted."""
+
+    cpu_percent: float
+    """Share of one processor since the last request, at the first one since the process started."""
+    memory_bytes: int
+    """Resident memory."""
+
+
+_last: dict[int, tuple[float, float, float]] = {}
+"""By pid: when the process was created, its processor time, and when that was read. Errands' thread only."""
+
+
+def usage_of(pids: Iterable[int]) -> dict[int, Usage]:
+    """Return what processes use; those that are gone are left out."""
+    import psutil
+
+    found, seen = {}, {}
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                created = process.create_time()
+                times = process.cpu_times()
+                memory = process.memory_info().rss
+        except psutil.Error:
+            continue
+        now, spent = time.time_ns() / 1e9, times.user + times.system
+        before = _last.get(pid)
+        since, base = (before[2], before[1]) if before is not None and before[0] == created else (created, 0.0)
+        seen[pid] = (created, spent, now)
+        found[pid] = Usage(round(100 * (spent - base) / max(now - since, 0.01), 1), memory)
+    _last.clear()
+    _last.update(seen)
+    return found
+
+
+def holder_of(port: int, type_: str) -> str:
+    """Return who holds a port in words, such as `nginx (pid 811)`; empty when it cannot be known."""
+    import psutil
+
+    kind = "udp" if type_ == "dgram" else "tcp"
+    try:
+        connections = psutil.net_connections(kind)
+    except (psutil.Error, OSError):
+        return ""
+    for each in connections:
+        if each.laddr and each.laddr.port == port and each.pid and (kind == "udp" or each.status == "LISTEN"):
+            try:
+                return f"{psutil.Process(each.pid).name()} (pid {each.pid})"
+            except psutil.Error:
+                return f"pid {each.pid}"
+    return ""

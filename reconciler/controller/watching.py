@@ -1,0 +1,203 @@
+"""The thread that notices changes of files, with watchfiles' compiled half.
+
+Two things have to be helped. The compiled watcher looks at its own list every step and has no descriptor
+to wait on: so it lives in a thread, which wakes the loop by an event descriptor. And it goes blind when a
+folder that it watches is replaced (also one further up, such as a `current` link): so the folders above
+are watched too, and when a path leads elsewhere than before, everything is armed anew.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+if TYPE_CHECKING:
+    from watchfiles._rust_notify import RustNotify
+
+LOOK_AGAIN_MS: Final = 30_000
+"""Now and then the files themselves are looked at: an overflowing inotify queue loses events."""
+POLL_MS: Final = 1_000
+WITHOUT_INOTIFY: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "vboxsf", "fuse.sshfs", "ceph"})
+"""File systems on which other machines' changes are not announced."""
+
+_Identity = tuple[int, int]
+
+
+class _Module(Protocol):
+    RustNotify: type[RustNotify]
+
+
+@cache
+def _compiled() -> _Module:
+    """Return watchfiles' compiled module without its Python half, which imports anyio and asyncio (6 MiB)."""
+    found = find_spec("watchfiles")
+    folders = found.submodule_search_locations if found is not None else None
+    for path in (path for folder in folders or () for path in Path(folder).glob("_rust_notify.*.so")):
+        name = "watchfiles._rust_notify"
+        spec = spec_from_file_location(name, path, loader=ExtensionFileLoader(name, str(path)))
+        if spec is not None and spec.loader is not None:
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return cast("_Module", module)
+    from watchfiles import _rust_notify
+
+    return cast("_Module", _rust_notify)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is watched: folders, and files whose state is compared now and then."""
+
+    folders: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+
+
+class Watch:
+    """Watches folders, not what is below them. Costs nothing until it is given some."""
+
+    def __init__(self, step_ms: int, tell: Callable[[str], None]) -> None:
+        """Start nothing yet. `tell` is called in the thread with a sentence when it has to poll."""
+        self._step_ms = step_ms
+        self._tell = tell
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._changed: set[str] = set()
+        self._wanted = Wanted()
+        self._turn = threading.Event()
+        """Set: stop waiting, what is wanted has changed."""
+        self._thread: threading.Thread | None = None
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when something changed."""
+        return self._wake
+
+    def want(self, wanted: Wanted) -> None:
+        """Watch these from now on; nothing wanted ends the thread."""
+        with self._lock:
+            if wanted == self._wanted:
+                return
+            self._wanted = wanted
+            self._turn.set()
+            if wanted.folders and self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
+                self._thread.start()
+
+    def changed(self) -> set[str]:
+        """Return the paths that changed since the last call; an empty path stands for anything."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        with self._lock:
+            changed, self._changed = self._changed, set()
+        return changed
+
+    def close(self) -> None:
+        """End the thread."""
+        self.want(Wanted())
+        thread = self._thread
+        if thread is not None:
+            thread.join(2.0)
+        os.close(self._wake)
+
+    # ---- in the thread ----
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._turn.clear()
+                wanted = self._wanted
+                if not wanted.folders:
+                    self._thread = None
+                    return
+            self._watch(wanted)
+
+    def _watch(self, wanted: Wanted) -> None:
+        """Watch until what is wanted changes or a path leads elsewhere."""
+        before = _identities(wanted.folders)
+        notify = self._armed(wanted.folders, before)
+        seen = _signatures(wanted.files)
+        # Between arming and the last look something may have changed.
+        self._publish({""})
+        try:
+            while True:
+                found = notify.watch(self._step_ms * 2, self._step_ms, LOOK_AGAIN_MS, self._turn)
+                if self._turn.is_set():
+                    return
+                if isinstance(found, set):
+                    paths = {path for _, path in found}
+                    self._publish({path for path in paths if str(Path(path).parent) in wanted.folders})
+                elif (now := _signatures(wanted.files)) != seen:
+                    seen = now
+                    self._publish({""})
+                if _identities(wanted.folders) != before:
+                    return
+        finally:
+            notify.close()
+
+    def _armed(self, folders: frozenset[str], identities: dict[str, _Identity | None]) -> RustNotify:
+        polling = [folder for folder in folders if _file_system(folder) in WITHOUT_INOTIFY]
+        if not polling:
+            above = {str(parent) for folder in folders for parent in Path(folder).parents}
+            paths = sorted(path for path in {*folders, *above} if Path(path).is_dir())
+            try:
+                return _compiled().RustNotify(paths, False, False, POLL_MS, False, True)
+            except (OSError, RuntimeError) as error:
+                self._tell(f"cannot watch files by inotify, looks once a second instead: {error}")
+        else:
+            self._tell(f"looks once a second for changes: {polling[0]} lies on a network file system")
+        paths = sorted(folder for folder, identity in identities.items() if identity is not None)
+        return _compiled().RustNotify(paths, False, True, POLL_MS, False, True)
+
+    def _publish(self, paths: set[str]) -> None:
+        if paths:
+            with self._lock:
+                self._changed |= paths
+            os.eventfd_write(self._wake, 1)
+
+
+def _identities(folders: Iterable[str]) -> dict[str, _Identity | None]:
+    """Return what each path leads to now, None for nothing."""
+    found: dict[str, _Identity | None] = {}
+    for folder in folders:
+        try:
+            stat = os.stat(folder)
+        except OSError:
+            found[folder] = None
+        else:
+            found[folder] = (stat.st_dev, stat.st_ino)
+    return found
+
+
+def _signatures(files: Iterable[str]) -> dict[str, tuple[int, ...] | None]:
+    found: dict[str, tuple[int, ...] | None] = {}
+    for path in files:
+        try:
+            stat = os.stat(path)
+        except OSError:
+            found[path] = None
+        else:
+            found[path] = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return found
+
+
+def _file_system(folder: str) -> str:
+    """Return the type of the file system that holds a folder, by the longest mount point (proc_mounts(5))."""
+    best, kind = "", ""
+    real = os.path.realpath(folder)
+    try:
+        lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        _, point, type_, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, type_
+    return kind
