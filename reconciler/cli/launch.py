@@ -16,11 +16,11 @@ import click
 from reconciler.cli import loading, locate, render, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused, TimedOut
 from reconciler.cli.layout import Cell, clean
+from reconciler.cli.locate import Instance
 from reconciler.cli.options import Session, timeout_option, with_instance
 from reconciler.cli.progress import show_outcome, wait_until_as_wanted
-from reconciler.specfile.source import Source, instance_name
 from reconciler.cli.shapes import Map
-from reconciler.cli.locate import Instance
+from reconciler.specfile.source import Source, instance_name
 
 if TYPE_CHECKING:
     from reconciler.cli.loading import Loaded

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,6 @@ from reconciler.cli.locate import Instance
 from reconciler.model.errors import RequestError
 from tests.cli.answers import RUNNING_WEB, status
 from tests.cli.manager import Hangup, Manager, Stream
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

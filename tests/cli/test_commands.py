@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -18,7 +19,6 @@ from reconciler.cli.main import COMMANDS, main
 from reconciler.model.errors import RequestError
 from tests.cli.answers import FAILED_JOB, HTTP, MAILER, RUNNING_WEB, status
 from tests.cli.manager import Manager, Stream
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

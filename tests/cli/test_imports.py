@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.answers import RUNNING_WEB, status
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.cli.manager import Manager

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
@@ -10,11 +12,11 @@ from reconciler.cli.main import main
 from reconciler.cli.options import Session
 from reconciler.cli.shell import ShellCompleter, run_shell
 from tests.cli.answers import FAILED_JOB, RUNNING_WEB, status
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.cli.manager import Manager
     import pytest
+
+    from tests.cli.manager import Manager
 
 
 def completions(text: str) -> list[str]:

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.cli import launch, locate
+from reconciler.cli.errors import Refused
+from reconciler.cli.loading import Loaded
+from reconciler.cli.options import Session
+from reconciler.controller.config import Config, parse_config
+from reconciler.keeper.config import KeeperConfig
+from reconciler.model.plain import to_plain
+from reconciler.model.spec import ControlSpec, DaemonLogSpec, DaemonSpec, Spec
+from reconciler.specfile.source import Source
+from tests.cli.manager import Manager
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def loaded(daemon: DaemonSpec | None = None) -> Loaded:
+    spec = to_plain(Spec(daemon=daemon or DaemonSpec()), tagged=False)
+    return Loaded(Source(("/srv/shop/specs",), "/srv/shop/specs"), spec, [], [])
+
+
+def prepared(daemon: DaemonSpec | None = None, **options: str) -> launch.Start:
+    session = Session()
+    for name, value in options.items():
+        setattr(session, name, value)
+    return launch.prepare(session, loaded(daemon))
+
+
+def test_the_instance_is_named_after_the_folder_and_lives_where_the_platform_says() -> None:
+    start = prepared()
+
+    assert start.instance == locate.Instance("shop", os.path.join(locate.runtime_root(), "shop"))
+    assert start.state_dir == os.path.join(locate.state_root(), "shop")
+
+
+def test_options_go_before_the_environment_and_that_before_the_spec(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    daemon = DaemonSpec(name="spec", runtime_dir="/r/spec", state_dir="/s/spec")
+
+    def places(**options: str) -> tuple[str, str, str]:
+        start = prepared(daemon, **options)
+        return start.instance.name, start.instance.runtime_dir, start.state_dir
+
+    assert places() == ("spec", "/r/spec", "/s/spec")
+    for name in ("NAME", "RUNTIME_DIR", "STATE_DIR"):
+        monkeypatch.setenv(f"RECONCILE_{name}", "/env" if "DIR" in name else "env")
+    assert places() == ("env", "/env", "/env")
+    assert places(name="o", runtime_dir="/r/o", state_dir="/s/o") == ("o", "/r/o", "/s/o")
+
+
+def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
+    daemon = DaemonSpec(
+        control=ControlSpec(mode=0o660, group="ops"),
+        umask=0o077,
+        log=DaemonLogSpec(level="debug", file="/var/log/shop"),
+    )
+    start = prepared(daemon)
+
+    *program, argument = start.keeper_argv(hup="stop", until_done=True, ready_fd=7)
+    keeper = KeeperConfig.from_json(argument)
+    controller = parse_config(json.loads(keeper.controller_argv[-1]))
+
+    assert program[1:] == ["-I", "-m", "reconciler.keeper"]
+    assert keeper == KeeperConfig(
+        name="shop",
+        state_dir=start.state_dir,
+        runtime_dir=start.instance.runtime_dir,
+        controller_argv=keeper.controller_argv,
+        control_mode=0o660,
+        control_group="ops",
+        umask=0o077,
+        hup="stop",
+        ready_fd=7,
+        log_level="debug",
+    )
+    assert controller == Config(
+        name="shop",
+        state_dir=start.state_dir,
+        runtime_dir=start.instance.runtime_dir,
+        source=("/srv/shop/specs",),
+        until_done=True,
+        log_level="debug",
+        log_file="/var/log/shop",
+    )
+
+
+def test_a_second_one_is_refused_with_who_and_which(tmp_path: Path) -> None:
+    with (
+        Manager(str(tmp_path / "shop")),
+        pytest.raises(Refused, match=f"already running, started by .*, pid {os.getpid()}"),
+    ):
+        prepared(runtime_dir=str(tmp_path / "shop"))
+
+
+def test_a_runtime_folder_that_others_can_write_to_is_refused() -> None:
+    os.makedirs(locate.runtime_root())
+    os.chmod(locate.runtime_root(), 0o777)
+
+    with pytest.raises(Refused, match="not a folder that only this user can write to"):
+        prepared()
+
+
+def test_a_manager_that_dies_at_once_is_told_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+
+    with pytest.raises(Refused, match=r"cannot write .*/reconcile\.log"):
+        launch.start_detached(prepared(state_dir=str(blocked)))
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(Refused, match="cannot start shop: it ended without a word"):
+        launch.start_detached(prepared(state_dir=str(tmp_path / "state")))
