@@ -87,7 +87,9 @@ def _stored(
     for name in applied.unknown_jobs:
         controller.feed(JobChanged(name, Job(known=False)))
     controller.feed(SpecApplied(applied.spec, applied.revision, applied.retiring))
-    listed = [{"name": each.name, "how": each.how, "message": each.message} for each in told[:MAX_TOLD]]
+    listed = [
+        {"name": each.name, "how": each.how, "message": each.message} for each in told[:MAX_TOLD]
+    ]
     count = "1 change" if len(told) == 1 else f"{len(told)} changes"
     message = f"revision {applied.revision} applied by {who}: {count}"
     details = {"revision": applied.revision, "who": who, "changes": listed, "count": len(told)}
@@ -96,9 +98,15 @@ def _stored(
         then(applied.revision)
 
 
-def retiring_with(old: Spec, new: Spec, retiring: Mapping[str, WatcherSpec]) -> dict[str, WatcherSpec]:
+def retiring_with(
+    old: Spec, new: Spec, retiring: Mapping[str, WatcherSpec]
+) -> dict[str, WatcherSpec]:
     """Return what has to be stopped when `new` follows `old`: what it drops, and what still was."""
-    return {name: spec for name, spec in {**retiring, **old.watchers}.items() if name not in new.watchers}
+    return {
+        name: spec
+        for name, spec in {**retiring, **old.watchers}.items()
+        if name not in new.watchers
+    }
 
 
 def unknown_jobs(spec: Spec) -> tuple[str, ...]:

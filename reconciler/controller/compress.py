@@ -55,7 +55,9 @@ class Compressor:
             complaint.close()
             if text:
                 cause = text.decode(errors="replace").strip().splitlines()[-1]
-                self._controller.log.write("warning", "cannot compress a log file", path=path, cause=cause)
+                self._controller.log.write(
+                    "warning", "cannot compress a log file", path=path, cause=cause
+                )
                 helper.kill()
             helper.wait()
             self._helper = None
@@ -72,7 +74,9 @@ def compress(path: Path) -> None:
 
     unfinished = path.with_name(f"{path.name}.gz.unfinished")
     status = path.stat()
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, status.st_mode & 0o777)
+    descriptor = os.open(
+        unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, status.st_mode & 0o777
+    )
     try:
         with (
             path.open("rb") as source,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -12,6 +11,8 @@ from reconciler.model.errors import RequestError
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from reconciler.controller.loop import Controller
     from reconciler.controller.server import Connection
 
@@ -77,7 +78,7 @@ class RememberedAnswers:
         method, answer = self._answers[key]
         if method != exchange.method:
             msg = f"request_id {request_id!r} was used for {method!r}"
-            raise RequestError("conflict", msg, hint="use another id for each request")
+            raise RequestError(code="conflict", message=msg, hint="use another id for each request")
         if answer is None:
             self._waiting.setdefault(key, []).append(exchange)
         else:
@@ -124,7 +125,7 @@ class Exchange:
             params = Parameters(self._params)
             if method.mutates:
                 if self.controller.shutting_down and self.method not in {"shutdown", "signal"}:
-                    raise RequestError("shutting_down", "everything is being stopped")
+                    raise RequestError(code="shutting_down", message="everything is being stopped")
                 request_id = params.text("request_id")
                 if request_id is not None:
                     if remembered.knows(self, request_id):

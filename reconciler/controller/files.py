@@ -81,7 +81,9 @@ class SpecFiles:
             same_environment = stored.environment == environment_digest()
             if ignore:
                 self._considered = self._look.digests
-                self.message = "started from the last good spec; the files are ignored until they change"
+                self.message = (
+                    "started from the last good spec; the files are ignored until they change"
+                )
                 self._controller.log.write("warning", self.message)
             elif self._is_applied(self._look) and same_environment:
                 self._considered = self._look.digests
@@ -223,7 +225,9 @@ class SpecFiles:
             self._considered = seen.digests
             self._drop_loader()
             if self.state != "applied":
-                self._controller.tell(News("spec.restored", "the files are again as they were applied"))
+                self._controller.tell(
+                    News("spec.restored", "the files are again as they were applied")
+                )
             self.state, self.message, self.errors = "applied", "", ()
             self._judged()
             return
@@ -250,7 +254,11 @@ class SpecFiles:
         if verdict == "cut":
             return path
         old = self._controller.applied
-        if verdict == "maybe" and old is not None and not halfwritten.only_whole_entries_gone(old.spec, spec):
+        if (
+            verdict == "maybe"
+            and old is not None
+            and not halfwritten.only_whole_entries_gone(old.spec, spec)
+        ):
             return path
         return None
 
@@ -258,7 +266,9 @@ class SpecFiles:
         """Return how some source's files look now."""
         return self._look_again() if source == self.source else look(source, (), None)
 
-    def _half_written(self, seen: Look, *, is_stable: bool = False) -> tuple[halfwritten.Verdict, str, int]:
+    def _half_written(
+        self, seen: Look, *, is_stable: bool = False
+    ) -> tuple[halfwritten.Verdict, str, int]:
         """Return the worst that can be said about a file, which one, and how long it has rested (ns)."""
         found: tuple[halfwritten.Verdict, str, int] = ("complete", "", 0)
         order = ("complete", "maybe", "wait", "cut")
@@ -283,14 +293,20 @@ class SpecFiles:
                 self._refused("invalid", f"{first}{more}", "spec.rejected", errors)
             case Loaded(spec, files):
                 old = controller.applied.spec if controller.applied is not None else None
-                if maybe_cut and old is not None and not halfwritten.only_whole_entries_gone(old, spec):
+                if (
+                    maybe_cut
+                    and old is not None
+                    and not halfwritten.only_whole_entries_gone(old, spec)
+                ):
                     self._refused("held", cut_message(maybe_cut), "spec.held")
                 elif old is not None and spec == old:
                     self.unchanged(self.source_files(files), seen)
                 elif (refusal := applying.refusal(controller, spec)) is not None:
                     self._refused("held", f"{refusal}; {CONSENT}", "spec.held")
                 else:
-                    applying.commit(controller, spec, self.source_files(files), seen, who="saved files")
+                    applying.commit(
+                        controller, spec, self.source_files(files), seen, who="saved files"
+                    )
                     return
         self._judged()
 

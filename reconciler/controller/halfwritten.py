@@ -9,11 +9,14 @@ or an operator consents. A file replaced by rename was complete before it got it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.model.spec import Spec
 
 STABLE_NS: Final = 2 * SECOND_NS
 
@@ -21,7 +24,9 @@ Verdict: TypeAlias = Literal["complete", "wait", "cut", "maybe"]
 """`wait` for it to rest; `cut` in the middle; `maybe` a deletion, `only_whole_entries_gone` decides."""
 
 
-def judge(before: bytes | None, before_inode: int, after: bytes, after_inode: int, rest_ns: int) -> Verdict:
+def judge(
+    before: bytes | None, before_inode: int, after: bytes, after_inode: int, rest_ns: int
+) -> Verdict:
     """Return what to think of a file's bytes now, given those that were applied.
 
     `before` None: nobody knows what was applied. `rest_ns`: for how long the file has not changed.

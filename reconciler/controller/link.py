@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from reconciler.model.action import KeeperAction
-from reconciler.model.event import KeeperEvent
 from reconciler.wire.link import LinkDecoder, encode
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
+
+    from reconciler.model.action import KeeperAction
+    from reconciler.model.event import KeeperEvent
 
 READ_BYTES: Final = 256 * 1024
 

@@ -16,15 +16,17 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import clock
-from reconciler.controller.errands import Errands
 from reconciler.controller.reactor import READ, WRITE, Reactor
 from reconciler.model.errors import SpecError
 from reconciler.model.plain import PlainError, from_plain
 from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from reconciler.controller.errands import Errands
 
 WALL_LIMIT_NS: Final = 30 * SECOND_NS
 ANSWER_LIMIT_BYTES: Final = 128 * 2**20
@@ -187,7 +189,9 @@ class Loader:
             return reading_of(json.loads(bytes(self._answer)))
         except (PlainError, ValueError, RecursionError) as error:
             complaint = self._complaint.decode(errors="replace").strip().splitlines()
-            return self._failed(f"the loader failed (exit {code}): {complaint[-1] if complaint else error}")
+            return self._failed(
+                f"the loader failed (exit {code}): {complaint[-1] if complaint else error}"
+            )
 
     def _failed(self, message: str) -> Mistaken:
         hint = "is it nested very deeply, or very large? `reconcile validate` reads it the same way"

@@ -7,10 +7,12 @@ comes later. A renamed file is read to its end before the new one is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BLOCK_BYTES: Final = 64 * 1024
 MAX_TAIL_BYTES: Final = 2**20
@@ -46,7 +48,12 @@ def last_lines(places: Iterable[LogPlace], count: int) -> list[dict[str, object]
             os.close(descriptor)
         room -= len(data)
         if data:
-            entry = {"watcher": place.watcher, "slot": place.slot, "stream": place.source, "data": data}
+            entry = {
+                "watcher": place.watcher,
+                "slot": place.slot,
+                "stream": place.source,
+                "data": data,
+            }
             entries.append(entry)
     return entries
 

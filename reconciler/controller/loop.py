@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -59,9 +58,9 @@ from reconciler.model.news import News
 from reconciler.model.observed import Facts
 from reconciler.model.process import MAIN
 from reconciler.model.socket import BindRefused, SocketRecord
-from reconciler.model.spec import Spec
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping
 
     from reconciler.controller.config import Config
@@ -71,7 +70,7 @@ if TYPE_CHECKING:
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation
     from reconciler.model.observed import WatcherObserved
-    from reconciler.model.spec import DaemonLogSpec, WatcherSpec
+    from reconciler.model.spec import DaemonLogSpec, Spec, WatcherSpec
 
 HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook_runner.py"))
 LOG_LEVEL_OF_NEWS: Final = {
@@ -92,7 +91,12 @@ class Controller:
     """Everything that one controller knows and holds."""
 
     def __init__(
-        self, config: Config, link: socket.socket, control: socket.socket, *, last_good: bool = False
+        self,
+        config: Config,
+        link: socket.socket,
+        control: socket.socket,
+        *,
+        last_good: bool = False,
     ) -> None:
         """Open the store. Raises what `Store` raises."""
         self.config = config
@@ -140,7 +144,13 @@ class Controller:
             self._reserve_numbers()
         level = LOG_LEVEL_OF_NEWS.get(news.type.rpartition(".")[2], "info")
         place = {"watcher": news.watcher} if news.watcher else {}
-        self.log.write(level, news.type, **place, **({"slot": news.slot} if news.slot else {}), text=news.message)
+        self.log.write(
+            level,
+            news.type,
+            **place,
+            **({"slot": news.slot} if news.slot else {}),
+            text=news.message,
+        )
         self.server.streams.tell(entry)
 
     def tell_from_thread(self, message: str) -> None:
@@ -234,7 +244,9 @@ class Controller:
             if stored.applied.source:
                 self.files.source = stored.applied.source
             self._retiring = stored.applied.retiring
-            self.feed(SpecApplied(stored.applied.spec, stored.applied.revision, stored.applied.retiring))
+            self.feed(
+                SpecApplied(stored.applied.spec, stored.applied.revision, stored.applied.retiring)
+            )
             self._release()
         self.reactor.watch(self._link, READ, self._link_ready)
         self.reactor.watch(self.store, READ, lambda _: self._take_answers())
@@ -300,7 +312,9 @@ class Controller:
         self._watch_link()
 
     def _watch_link(self) -> None:
-        self.reactor.watch(self._link, READ | WRITE if self._link.has_unsent else READ, self._link_ready)
+        self.reactor.watch(
+            self._link, READ | WRITE if self._link.has_unsent else READ, self._link_ready
+        )
 
     def _take(self, event: KeeperEvent) -> None:
         match event:
@@ -341,7 +355,9 @@ class Controller:
                         then()
                 case Trouble(message):
                     self.store_trouble = message
-                    self.tell(News("store.failed", f"{message}; tried again until it works, jobs wait"))
+                    self.tell(
+                        News("store.failed", f"{message}; tried again until it works, jobs wait")
+                    )
                     waiting, self._written = self._written, {}
                     for then in waiting.values():
                         then()

@@ -86,10 +86,15 @@ def _apply(exchange: Exchange, params: Parameters) -> object:
     replace_source = params.flag("replace_source")
     params.end()
     controller = exchange.controller
-    if source and source != controller.files.source and not replace_source and controller.files.source:
+    if (
+        source
+        and source != controller.files.source
+        and not replace_source
+        and controller.files.source
+    ):
         raise RequestError(
-            "conflict",
-            f"this instance is run from {', '.join(controller.files.source)}, not from {', '.join(source)}",
+            code="conflict",
+            message=f"this instance is run from {', '.join(controller.files.source)}, not from {', '.join(source)}",
             hint="--replace-source makes it follow the other files",
         )
 
@@ -128,10 +133,10 @@ def _apply_spec(
     if not allow_removal:
         refusal = applying.refusal(controller, spec)
         if refusal is not None:
-            raise RequestError("conflict", refusal, hint=CONSENT)
+            raise RequestError(code="conflict", message=refusal, hint=CONSENT)
         cut = None if is_other else files.looks_cut(seen, spec)
         if cut is not None:
-            raise RequestError("conflict", cut_message(cut), hint=CONSENT)
+            raise RequestError(code="conflict", message=cut_message(cut), hint=CONSENT)
     if is_other:
         files.replace_source(source)
     read = files.source_files(loaded.files)
@@ -153,7 +158,10 @@ def _narrowed(controller: Controller, spec: Spec, only: tuple[str, ...]) -> Spec
     old = controller.applied.spec if controller.applied is not None else Spec()
     for name in only:
         if name not in spec.watchers and name not in old.watchers:
-            raise RequestError("not_found", f"no watcher {name[:128]!r}, neither in the files nor running")
+            raise RequestError(
+                code="not_found",
+                message=f"no watcher {name[:128]!r}, neither in the files nor running",
+            )
     return applying.only(old, spec, frozenset(only))
 
 
@@ -163,7 +171,9 @@ def _load(
     """Read a spec in a child; mistakes are the request's answer."""
     controller = exchange.controller
     if not source:
-        raise RequestError("invalid_request", "this instance has no spec files", hint="give `source`")
+        raise RequestError(
+            code="invalid_request", message="this instance has no spec files", hint="give `source`"
+        )
     seen = controller.files.look_at(source)
     loader = Loader(controller.reactor, controller.errands)
 
@@ -173,8 +183,12 @@ def _load(
                 case Mistaken(errors):
                     count = "one mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
                     details = {"errors": list(errors)}
-                    message = f"the spec has {count}: {errors[0]}" if errors else "the spec cannot be read"
-                    raise RequestError("invalid_spec", message, details=details)
+                    message = (
+                        f"the spec has {count}: {errors[0]}"
+                        if errors
+                        else "the spec cannot be read"
+                    )
+                    raise RequestError(code="invalid_spec", message=message, details=details)
                 case Loaded(spec):
                     then(spec, reading, seen)
         except RequestError as error:
@@ -187,7 +201,10 @@ def _source(params: Parameters) -> tuple[str, ...]:
     source = params.texts("source")
     for path in source:
         if not path.startswith("/"):
-            raise RequestError("invalid_request", f"source: expected absolute paths, found {path[:128]!r}")
+            raise RequestError(
+                code="invalid_request",
+                message=f"source: expected absolute paths, found {path[:128]!r}",
+            )
     return source
 
 
@@ -205,7 +222,10 @@ def _apply_follow(exchange: Exchange, params: Parameters) -> object:
     if selection.names or selection.labels:
         select(controller, selection)
     return controller.server.streams.add(
-        exchange, lambda id: ProgressStream(controller, exchange.connection, id, selection, revision or 0)
+        exchange,
+        lambda number: ProgressStream(
+            controller, exchange.connection, number, selection, revision or 0
+        ),
     )
 
 
@@ -221,7 +241,7 @@ def _events_follow(exchange: Exchange, params: Parameters) -> object:
     controller = exchange.controller
     cursor = controller.news.newest if since is None else since
     return controller.server.streams.add(
-        exchange, lambda id: EventStream(controller, exchange.connection, id, cursor)
+        exchange, lambda number: EventStream(controller, exchange.connection, number, cursor)
     )
 
 
@@ -238,7 +258,9 @@ def _logs(exchange: Exchange, params: Parameters) -> object:
         for place in controller.log_files(name, slots)
         if place.source == "stderr" or not stderr
     ]
-    controller.errands.run(lambda: last_lines(places, count), lambda entries: exchange.reply({"entries": entries}))
+    controller.errands.run(
+        lambda: last_lines(places, count), lambda entries: exchange.reply({"entries": entries})
+    )
     return LATER
 
 
@@ -249,7 +271,8 @@ def _logs_follow(exchange: Exchange, params: Parameters) -> object:
     select(controller, selection)
     count = 10 if lines is None else lines
     return controller.server.streams.add(
-        exchange, lambda id: LogStream(controller, exchange.connection, id, selection, count)
+        exchange,
+        lambda number: LogStream(controller, exchange.connection, number, selection, count),
     )
 
 
@@ -257,7 +280,7 @@ def _stream_cancel(exchange: Exchange, params: Parameters) -> object:
     number = params.number("stream", 0, 2**62)
     params.end()
     if number is None or not exchange.controller.server.streams.cancel(exchange.connection, number):
-        raise RequestError("not_found", f"this connection has no stream {number}")
+        raise RequestError(code="not_found", message=f"this connection has no stream {number}")
     return {}
 
 
@@ -290,4 +313,3 @@ METHODS: Final[Mapping[str, Method]] = {
     "shutdown": Method(_shutdown, mutates=True),
     **operating.METHODS,
 }
-

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from reconciler.model.news import News
+if TYPE_CHECKING:
+    from reconciler.model.news import News
 
 KEPT: Final = 10_000
 NUMBERS_PER_RESERVATION: Final = 10_000

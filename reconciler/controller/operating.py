@@ -5,11 +5,12 @@ Nothing is refused because something else is under way: the core works off what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
-from reconciler.controller.exchange import LATER, Later, Method
+from reconciler.controller.exchange import LATER, Exchange, Later, Method
 from reconciler.controller.selection import Wanted, select, wanted
 from reconciler.controller.store import GenerationWritten, IntentWritten
 from reconciler.controller.waiting import as_wanted, has_ended
@@ -22,9 +23,8 @@ from reconciler.model.spec import MAX_NUMPROCESSES, WatcherSpec
 from reconciler.model.units import DAY_NS, parse_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from reconciler.controller.exchange import Exchange
     from reconciler.controller.loop import Controller
     from reconciler.controller.parameters import Parameters
     from reconciler.controller.selection import Selected
@@ -77,7 +77,9 @@ class Order:
             if controller.pending_generations.get(name) is generation:
                 del controller.pending_generations[name]
             # Its runs are taken as they are by now: one may have ended while this was written.
-            job = replace(controller.reconciler.observed(name).job, generation=generation, known=True)
+            job = replace(
+                controller.reconciler.observed(name).job, generation=generation, known=True
+            )
             controller.feed(JobChanged(name, job))
             self._one_done()
 
@@ -144,7 +146,9 @@ def _start(exchange: Exchange, params: Parameters) -> object:
             # Naming a finished job is the consent to fire it again; a glob is not.
             _fire_again(order, name, spec, slots, failed=False, overlap=None)
             continue
-        held = observed.intent.hold == "stopped" or (not spec.autostart and observed.intent.hold is None)
+        held = observed.intent.hold == "stopped" or (
+            not spec.autostart and observed.intent.hold is None
+        )
         if held:
             order.intend(name, intents.started(observed.intent, voice, autostart=spec.autostart))
         controller.feed(RetryAsked(name))
@@ -171,7 +175,9 @@ def _stop(exchange: Exchange, params: Parameters) -> object:
         if observed.intent.hold == "stopped":
             order.say(name, f"is stopped already, by {observed.intent.who}")
             continue
-        running = sum(1 for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase))
+        running = sum(
+            1 for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase)
+        )
         order.intend(name, intents.stopped(observed.intent, voice))
         order.say(name, f"stops {_processes(running)}" if running else "stopped; nothing ran")
     return _answer(order, waits, set(selected.slots))
@@ -179,7 +185,11 @@ def _stop(exchange: Exchange, params: Parameters) -> object:
 
 def _restart(exchange: Exchange, params: Parameters) -> object:
     selection = wanted(params)
-    selected, waits, at_once = select(exchange.controller, selection), patience(params), params.flag("at_once")
+    selected, waits, at_once = (
+        select(exchange.controller, selection),
+        patience(params),
+        params.flag("at_once"),
+    )
     params.end()
     order = Order(exchange, [])
     for name, slots in selected.slots.items():
@@ -219,7 +229,9 @@ def _reload(exchange: Exchange, params: Parameters) -> object:
         running = [slot for slot in _running(observed) if slots is None or slot in slots]
         if spec is None or not running:
             done = spec is not None and spec.is_job and _has_run(spec, observed)
-            order.say(name, "has completed; `reconcile rerun` fires it again" if done else "nothing runs")
+            order.say(
+                name, "has completed; `reconcile rerun` fires it again" if done else "nothing runs"
+            )
         elif spec.reload == "replace":
             order.say(name, "is a job that runs; it has no reload of its own")
         else:
@@ -236,7 +248,9 @@ def _signal(exchange: Exchange, params: Parameters) -> object:
     try:
         signal = parse_signal(written)
     except ValueError as error:
-        raise RequestError("invalid_request", f"signal: {error}, found {written!r}") from None
+        raise RequestError(
+            code="invalid_request", message=f"signal: {error}, found {written!r}"
+        ) from None
     controller, order = exchange.controller, Order(exchange, [])
     for name, slots in selected.slots.items():
         _, observed = _of(controller, name)
@@ -254,16 +268,20 @@ def _scale(exchange: Exchange, params: Parameters) -> object:
     for name in numbers:
         if controller.reconciler.spec.watchers.get(name) is None:
             select(controller, Wanted((name,)))
-            raise RequestError("invalid_request", f"scale: {name!r} is not the name of one watcher")
+            raise RequestError(
+                code="invalid_request", message=f"scale: {name!r} is not the name of one watcher"
+            )
     for name, number in numbers.items():
         spec, observed = _of(controller, name)
         assert spec is not None
         order.intend(name, intents.scaled(observed.intent, voice, number))
         before = spec.numprocesses if observed.intent.scale is None else observed.intent.scale
         after = spec.numprocesses if number is None else number
-        order.say(name, f"{before} -> {after} processes" + (", as the spec says" if number is None else ""))
+        order.say(
+            name,
+            f"{before} -> {after} processes" + (", as the spec says" if number is None else ""),
+        )
     return _answer(order, waits, set(numbers))
-
 
 
 # ---- jobs -----------------------------------------------------------------------------------------
@@ -281,8 +299,12 @@ def _rerun(exchange: Exchange, params: Parameters) -> object:
     for name in selected.by_name:
         spec = found[name]
         if spec is not None and not spec.is_job and spec.restart != "on-failure":
-            hint = "only jobs (restart: never) are fired again; `reconcile restart` replaces processes"
-            raise RequestError("invalid_request", f"{name} is a service, not a job", hint=hint)
+            hint = (
+                "only jobs (restart: never) are fired again; `reconcile restart` replaces processes"
+            )
+            raise RequestError(
+                code="invalid_request", message=f"{name} is a service, not a job", hint=hint
+            )
     fired = set()
     for name, spec in found.items():
         if spec is None:
@@ -319,10 +341,14 @@ def _fire_again(
     )
     running = []
     for slot in rerun.running:
-        record = next((r for id, r in observed.records.items() if id.slot == slot and id.role == MAIN), None)
+        record = next(
+            (r for id, r in observed.records.items() if id.slot == slot and id.role == MAIN), None
+        )
         phase = record.phase if record is not None else None
         since = phase.started_at_ns + clock.wall_offset_ns() if isinstance(phase, Running) else None
-        running.append({"slot": slot, "pid": pid_of(phase) if phase is not None else None, "since_ns": since})
+        running.append(
+            {"slot": slot, "pid": pid_of(phase) if phase is not None else None, "since_ns": since}
+        )
     if rerun.fired:
         if observed.intent.hold == "stopped":
             voice = voice_of(order.exchange, "")
@@ -375,12 +401,16 @@ def _of(controller: Controller, name: str) -> tuple[WatcherSpec | None, WatcherO
 def _has_run(spec: WatcherSpec, observed: WatcherObserved) -> bool:
     """Tell whether every slot of a job has had its run and none runs, or nobody knows (lost ledger)."""
     runs = observed.job.runs
-    done = [slot in runs and runs[slot].outcome is not None for slot in range(1, spec.numprocesses + 1)]
+    done = [
+        slot in runs and runs[slot].outcome is not None for slot in range(1, spec.numprocesses + 1)
+    ]
     return not observed.job.known or (bool(done) and all(done))
 
 
 def _running(observed: WatcherObserved) -> list[int]:
-    return sorted(id.slot for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase))
+    return sorted(
+        id.slot for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase)
+    )
 
 
 def _processes(count: int) -> str:
@@ -390,7 +420,9 @@ def _processes(count: int) -> str:
 def _refuse_slots(selected: Selected, verb: str, hint: str) -> None:
     for name, slots in selected.slots.items():
         if slots is not None:
-            raise RequestError("unsupported", f"cannot {verb} one slot of {name}", hint=hint)
+            raise RequestError(
+                code="unsupported", message=f"cannot {verb} one slot of {name}", hint=hint
+            )
 
 
 METHODS: Final[Mapping[str, Method]] = {

@@ -21,7 +21,9 @@ class Log:
         self._descriptor = sys.stderr.fileno()
         if file is not None:
             try:
-                self._descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+                self._descriptor = os.open(
+                    file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
+                )
             except OSError as error:
                 self.write("error", "cannot open the log file", path=file, cause=error.strerror)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.model.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_TEXT: Final = 4096
 
@@ -83,7 +85,9 @@ class Parameters:
         """Raise `RequestError` when there are parameters that nobody asked for."""
         for name in self._values:
             hint = f"known: {', '.join(sorted(self._known))}" if self._known else "it takes none"
-            raise RequestError("invalid_request", f"unknown parameter: {name[:64]!r}", hint=hint)
+            raise RequestError(
+                code="invalid_request", message=f"unknown parameter: {name[:64]!r}", hint=hint
+            )
 
 
 def _text(name: str, value: object) -> str:

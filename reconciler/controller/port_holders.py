@@ -54,10 +54,16 @@ class PortHolders:
 
     def _tell(self, record: SocketRecord, holder: str) -> None:
         # It may have been bound or closed meanwhile: then what is known now is not to be overwritten.
-        if not holder or self._newest.get(record.name) is not record or not isinstance(record.phase, BindRefused):
+        if (
+            not holder
+            or self._newest.get(record.name) is not record
+            or not isinstance(record.phase, BindRefused)
+        ):
             return
         message = f"{record.phase.message}; it is held by {holder}"
-        self._controller.feed(SocketChanged(replace(record, phase=replace(record.phase, message=message))))
+        self._controller.feed(
+            SocketChanged(replace(record, phase=replace(record.phase, message=message)))
+        )
 
 
 def _look_up(port: int, type_: str) -> str:

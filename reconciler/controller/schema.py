@@ -92,7 +92,10 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
-    tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    tables = {
+        name
+        for (name,) in connection.execute("select name from sqlite_master where type = 'table'")
+    }
     if "meta" not in tables:
         if tables:
             msg = "it holds other tables than ours"

@@ -71,7 +71,9 @@ def select(controller: Controller, selection: Wanted, *, needed: bool = False) -
     """
     if needed and not selection.names and not selection.labels:
         hint = "give names, globs such as 'web*', slots such as web.2, or labels"
-        raise RequestError("invalid_request", "say which watchers are meant", hint=hint)
+        raise RequestError(
+            code="invalid_request", message="say which watchers are meant", hint=hint
+        )
     known = controller.reconciler.names()
     labels = {name: labels_of(controller, name) for name in known} if selection.labels else {}
     for written in selection.names:
@@ -80,7 +82,7 @@ def select(controller: Controller, selection: Wanted, *, needed: bool = False) -
     names = [name for name in known if selection.matches(name, labels.get(name, {}))]
     if selection.labels and not names:
         shown = ",".join(f"{key}={value}" for key, value in selection.labels.items())
-        raise RequestError("not_found", f"no watcher has the labels {shown}")
+        raise RequestError(code="not_found", message=f"no watcher has the labels {shown}")
     found = {name: selection.slots(name) for name in names}
     for name, slots in found.items():
         for slot in slots or ():
@@ -107,7 +109,7 @@ def _check_slot(controller: Controller, name: str, slot: int) -> None:
     exists = {id.slot for id in observed.records if id.role == MAIN} | observed.job.runs.keys()
     if not 1 <= slot <= count and slot not in exists:
         hint = f"its slots: 1 to {count}" if count else "it has none just now"
-        raise RequestError("not_found", f"{name} has no slot {slot}", hint=hint)
+        raise RequestError(code="not_found", message=f"{name} has no slot {slot}", hint=hint)
 
 
 def _not_found(written: str, known: list[str]) -> RequestError:
@@ -120,4 +122,6 @@ def _not_found(written: str, known: list[str]) -> RequestError:
         hint = f"there are {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}"
     else:
         hint = "there are no watchers"
-    return RequestError("not_found", f"no watcher matches {written[:128]!r}", hint=hint, details={"near": near})
+    return RequestError(
+        "not_found", f"no watcher matches {written[:128]!r}", hint=hint, details={"near": near}
+    )

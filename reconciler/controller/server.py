@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
@@ -101,11 +102,11 @@ class Server:
         full = len(same) >= MAX_CONNECTIONS_PER_UID and self._evict(uid) is False
         if full or (len(self._connections) >= MAX_CONNECTIONS and not self._evict(None)):
             connection.setblocking(False)
-            refused = rpc.encode_error(0, "overloaded", "too many connections", {"hint": "close some"})
-            try:
+            refused = rpc.encode_error(
+                0, "overloaded", "too many connections", {"hint": "close some"}
+            )
+            with suppress(OSError):
                 connection.send(refused)
-            except OSError:
-                pass
             connection.close()
             return
         admitted = Connection(self, connection, uid, pid, is_allowed=self._may(uid))
@@ -221,7 +222,12 @@ class Connection:
     def _settle(self) -> None:
         """Decide what to wait for, and until when."""
         now = clock.now_ns()
-        if self._has_ended and not self._output and self._in_flight == 0 and not self._decoder_has_calls():
+        if (
+            self._has_ended
+            and not self._output
+            and self._in_flight == 0
+            and not self._decoder_has_calls()
+        ):
             self.close()
             return
         deadline = None

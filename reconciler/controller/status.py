@@ -53,7 +53,9 @@ class StatusBoard:
 
     def of(self, name: str) -> WatcherStatus:
         """Return how a watcher is just now."""
-        return self._controller.reconciler.watcher_status(name, clock.now_ns(), clock.wall_offset_ns())
+        return self._controller.reconciler.watcher_status(
+            name, clock.now_ns(), clock.wall_offset_ns()
+        )
 
     def answer(self, names: Iterable[str] | None) -> bytes:
         """Return the packed answer about these watchers, None is all."""
@@ -78,7 +80,9 @@ class StatusBoard:
         found = self._all
         if found is None or _is_over(found):
             each = [self._fragment(name) for name in self._controller.reconciler.names()]
-            again = min((one.changes_at_ns for one in each if one.changes_at_ns is not None), default=None)
+            again = min(
+                (one.changes_at_ns for one in each if one.changes_at_ns is not None), default=None
+            )
             data = rpc.pack_array([one.data for one in each])
             found = self._all = _Fragment(data, all(one.as_wanted for one in each), again)
         return found
@@ -100,7 +104,9 @@ class StatusBoard:
         applied = controller.applied
         message = files.message
         if controller.store_trouble:
-            message = f"{message}; {controller.store_trouble}" if message else controller.store_trouble
+            message = (
+                f"{message}; {controller.store_trouble}" if message else controller.store_trouble
+            )
         return rpc.pack_map(
             {
                 "name": rpc.pack(controller.config.name),

@@ -106,7 +106,13 @@ class NumbersReserved:
 
 
 Entry: TypeAlias = (
-    Applied | RetiringChanged | FilesChanged | IntentWritten | GenerationWritten | RunWritten | NumbersReserved
+    Applied
+    | RetiringChanged
+    | FilesChanged
+    | IntentWritten
+    | GenerationWritten
+    | RunWritten
+    | NumbersReserved
 )
 
 
@@ -283,10 +289,15 @@ def _write(connection: sqlite3.Connection, entry: Entry) -> None:
         case IntentWritten(watcher, intent):
             execute("insert or replace into intents values (?, ?)", (watcher, _text(intent)))
         case GenerationWritten(watcher, generation):
-            execute("insert or replace into generations values (?, ?, 1)", (watcher, _text(generation)))
+            execute(
+                "insert or replace into generations values (?, ?, 1)", (watcher, _text(generation))
+            )
         case RunWritten(watcher, run):
             key = (watcher, run.slot, run.generation)
-            execute("insert or replace into runs values (?, ?, ?, ?)", (*key, _text(_with_wall_times(run))))
+            execute(
+                "insert or replace into runs values (?, ?, ?, ?)",
+                (*key, _text(_with_wall_times(run))),
+            )
             execute(
                 "delete from runs where watcher = ? and slot = ? and generation <= ?",
                 (watcher, run.slot, run.generation - KEPT_RUNS),
@@ -346,7 +357,9 @@ def _read_applied(connection: sqlite3.Connection, notes: list[str]) -> Applied |
 
 def _read_jobs(connection: sqlite3.Connection, notes: list[str]) -> dict[str, Job]:
     jobs: dict[str, Job] = {}
-    for watcher, text, known in connection.execute("select watcher, generation, known from generations"):
+    for watcher, text, known in connection.execute(
+        "select watcher, generation, known from generations"
+    ):
         try:
             generation = None if text is None else from_plain(Generation, json.loads(text))
             jobs[watcher] = Job(generation, {}, bool(known))

@@ -54,10 +54,10 @@ class Stream(ABC):
     def pump(self) -> bool:
         """Send what there is while the client reads; True when more is waiting for the next turn."""
 
-    def touched(self, names: frozenset[str]) -> None:
+    def touched(self, names: frozenset[str]) -> None:  # noqa: B027  (most streams do not care)
         """Take note that these watchers may have changed."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most streams hold nothing)
         """Give back what the stream holds."""
 
     def send(self, **params: object) -> bool:
@@ -72,7 +72,9 @@ class EventStream(Stream):
 
     method = "event"
 
-    def __init__(self, controller: Controller, connection: Connection, id: int, cursor: int) -> None:
+    def __init__(
+        self, controller: Controller, connection: Connection, id: int, cursor: int
+    ) -> None:
         super().__init__(controller, connection, id)
         self._cursor = cursor
 
@@ -82,6 +84,7 @@ class EventStream(Stream):
             self._cursor = entry.seq
 
     def pump(self) -> bool:
+        """Send the next events; those that are no longer kept are counted."""
         news = self.controller.news
         waiting = news.newest - self._cursor
         if waiting <= 0 or not self.connection.has_room:
@@ -128,6 +131,7 @@ class ProgressStream(Stream):
         self._sent_ns = 0
 
     def touched(self, names: frozenset[str]) -> None:
+        """Look again, but not more often than anybody reads."""
         if not self._is_due:
             self._is_due = True
             self.controller.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._tell)
@@ -136,6 +140,7 @@ class ProgressStream(Stream):
         self.controller.server.streams.pump(self)
 
     def pump(self) -> bool:
+        """Send how it stands, when something was touched since."""
         if not self._is_due or self.is_over or not self.connection.has_room:
             return False
         controller = self.controller
@@ -171,6 +176,7 @@ class ProgressStream(Stream):
         return [name for name in names if selection.matches(name, labels_of(controller, name))]
 
     def close(self) -> None:
+        """Take the next look back."""
         self.controller.reactor.at(self, None, self._tell)
 
 
@@ -202,6 +208,7 @@ class LogStream(Stream):
         return frozenset(self._followers)
 
     def touched(self, names: frozenset[str]) -> None:
+        """Follow the files of slots that have come."""
         controller, selection = self.controller, self._selection
         before = len(self._followers)
         for name in sorted(names):
@@ -229,6 +236,7 @@ class LogStream(Stream):
         self._changed |= self.paths if "" in paths else self.paths & paths
 
     def pump(self) -> bool:
+        """Send lines of files that have changed, a few blocks at a time."""
         while self._first and self.connection.has_room:
             follower, data = self._first[0]
             if not self._send(follower, data):
@@ -251,6 +259,7 @@ class LogStream(Stream):
         return self.send(watcher=place.watcher, slot=place.slot, source=place.source, data=data)
 
     def close(self) -> None:
+        """Close the files."""
         for follower in self._followers.values():
             follower.close()
         self._followers.clear()
@@ -271,7 +280,7 @@ class Streams:
 
         if exchange.connection.stream_count >= MAX_STREAMS_PER_CONNECTION:
             message = f"more than {MAX_STREAMS_PER_CONNECTION} streams on one connection"
-            raise RequestError("overloaded", message, hint="stream.cancel ends one")
+            raise RequestError(code="overloaded", message=message, hint="stream.cancel ends one")
         self._last += 1
         stream = make(self._last)
         self._streams[stream.id] = stream

@@ -6,8 +6,11 @@ The only home of psutil, which is imported when somebody first asks.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,11 @@ def usage_of(pids: Iterable[int]) -> dict[int, Usage]:
             continue
         now, spent = time.time_ns() / 1e9, times.user + times.system
         before = _last.get(pid)
-        since, base = (before[2], before[1]) if before is not None and before[0] == created else (created, 0.0)
+        since, base = (
+            (before[2], before[1])
+            if before is not None and before[0] == created
+            else (created, 0.0)
+        )
         seen[pid] = (created, spent, now)
         found[pid] = Usage(round(100 * (spent - base) / max(now - since, 0.01), 1), memory)
     _last.clear()
@@ -58,7 +65,12 @@ def holder_of(port: int, type_: str) -> str:
     except (psutil.Error, OSError):
         return ""
     for each in connections:
-        if each.laddr and each.laddr.port == port and each.pid and (kind == "udp" or each.status == "LISTEN"):
+        if (
+            each.laddr
+            and each.laddr.port == port
+            and each.pid
+            and (kind == "udp" or each.status == "LISTEN")
+        ):
             try:
                 return f"{psutil.Process(each.pid).name()} (pid {each.pid})"
             except psutil.Error:

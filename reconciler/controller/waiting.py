@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.controller import clock
+from reconciler.controller.exchange import Exchange
 from reconciler.model.errors import RequestError
+from reconciler.model.status import WatcherStatus
 from reconciler.model.units import format_duration
 
 if TYPE_CHECKING:
-    from reconciler.controller.exchange import Exchange
     from reconciler.controller.loop import Controller
-    from reconciler.model.status import WatcherStatus
 
 MAX_NAMED = 10
 
@@ -99,7 +99,9 @@ class Waiters:
             waiter.exchange.reply(waiter.result)
             return
         # Some states end by themselves and touch nobody, such as the first second of a life.
-        again = min(filter(None, map(self._controller.status.changes_at_ns, waiter.missing)), default=None)
+        again = min(
+            filter(None, map(self._controller.status.changes_at_ns, waiter.missing)), default=None
+        )
         missing = frozenset(waiter.missing)
         self._controller.reactor.at((waiter, "again"), again, lambda: self._look(waiter, missing))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,12 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from watchfiles._rust_notify import RustNotify
 
 LOOK_AGAIN_MS: Final = 30_000
 """Now and then the files themselves are looked at: an overflowing inotify queue loses events."""
 POLL_MS: Final = 1_000
-WITHOUT_INOTIFY: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "vboxsf", "fuse.sshfs", "ceph"})
+WITHOUT_INOTIFY: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "vboxsf", "fuse.sshfs", "ceph"}
+)
 """File systems on which other machines' changes are not announced."""
 
 _Identity = tuple[int, int]
@@ -40,7 +43,9 @@ def _compiled() -> _Module:
     """Return watchfiles' compiled module without its Python half, which imports anyio and asyncio (6 MiB)."""
     found = find_spec("watchfiles")
     folders = found.submodule_search_locations if found is not None else None
-    for path in (path for folder in folders or () for path in Path(folder).glob("_rust_notify.*.so")):
+    for path in (
+        path for folder in folders or () for path in Path(folder).glob("_rust_notify.*.so")
+    ):
         name = "watchfiles._rust_notify"
         spec = spec_from_file_location(name, path, loader=ExtensionFileLoader(name, str(path)))
         if spec is not None and spec.loader is not None:
@@ -132,7 +137,9 @@ class Watch:
                     return
                 if isinstance(found, set):
                     paths = {path for _, path in found}
-                    self._publish({path for path in paths if str(Path(path).parent) in wanted.folders})
+                    self._publish(
+                        {path for path in paths if str(Path(path).parent) in wanted.folders}
+                    )
                 elif (now := _signatures(wanted.files)) != seen:
                     seen = now
                     self._publish({""})
@@ -141,7 +148,9 @@ class Watch:
         finally:
             notify.close()
 
-    def _armed(self, folders: frozenset[str], identities: dict[str, _Identity | None]) -> RustNotify:
+    def _armed(
+        self, folders: frozenset[str], identities: dict[str, _Identity | None]
+    ) -> RustNotify:
         polling = [folder for folder in folders if _file_system(folder) in WITHOUT_INOTIFY]
         if not polling:
             above = {str(parent) for folder in folders for parent in Path(folder).parents}
@@ -151,7 +160,9 @@ class Watch:
             except (OSError, RuntimeError) as error:
                 self._tell(f"cannot watch files by inotify, looks once a second instead: {error}")
         else:
-            self._tell(f"looks once a second for changes: {polling[0]} lies on a network file system")
+            self._tell(
+                f"looks once a second for changes: {polling[0]} lies on a network file system"
+            )
         paths = sorted(folder for folder, identity in identities.items() if identity is not None)
         return _compiled().RustNotify(paths, False, True, POLL_MS, False, True)
 

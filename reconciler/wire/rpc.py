@@ -140,7 +140,9 @@ def _call_of(message: object) -> Call | BadCall | None:
                 case [dict(named)]:
                     return Call(msgid, method, named)
                 case _:
-                    return BadCall(msgid, "expected one map of named parameters, in a list", fatal=False)
+                    return BadCall(
+                        msgid, "expected one map of named parameters, in a list", fatal=False
+                    )
         case [0, int(msgid), *_] if 0 <= msgid < 2**32:
             return BadCall(msgid, "expected [0, msgid, method, [params]]", fatal=False)
         case [2, str(), list()]:
@@ -181,7 +183,7 @@ class _Walk:
             if start > size:
                 break
             count = int.from_bytes(buffer[position + 1 : start], "big") if length_bytes else fixed
-            if kind == _CONTAINER or kind == _MAP:
+            if kind in _HOLDING:
                 end = start
                 children = self._children(kind, count)
             else:
@@ -219,6 +221,7 @@ class _Walk:
 
 
 _SCALAR, _STRING, _CONTAINER, _MAP, _REFUSED = range(5)
+_HOLDING: Final = frozenset({_CONTAINER, _MAP})
 
 
 def _check_scalar(kind: int, count: int) -> None:
@@ -344,5 +347,3 @@ def _message_of(message: object) -> Response | Notification:
         case _:
             msg = f"an answer is neither a response nor a notification: {message!r:.80}"
             raise ProtocolError(msg)
-
-

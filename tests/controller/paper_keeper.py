@@ -65,7 +65,9 @@ class PaperKeeper:
             phase = record.phase
             assert isinstance(phase, Running)
             exited = Exited(time.monotonic_ns(), Exit(code), phase.pid, phase.started_at_ns)
-            self._change(ProcessRecord(id, record.incarnation, record.template_hash, record.memory, exited))
+            self._change(
+                ProcessRecord(id, record.incarnation, record.template_hash, record.memory, exited)
+            )
 
     def spawned(self) -> list[ProcessId]:
         """Return what was spawned, in order."""
@@ -105,10 +107,14 @@ class PaperKeeper:
                     self._change(ProcessRecord(id, incarnation, hash, memory, phase))
             case Signal(id, incarnation, signal):
                 record = self.records.get(id)
-                ends = signal in {"TERM", "KILL"} and (signal == "KILL" or id.owner not in self.stubborn)
+                ends = signal in {"TERM", "KILL"} and (
+                    signal == "KILL" or id.owner not in self.stubborn
+                )
                 if record is not None and isinstance(record.phase, Running) and ends:
                     phase = record.phase
-                    exited = Exited(time.monotonic_ns(), Exit(signal=signal), phase.pid, phase.started_at_ns)
+                    exited = Exited(
+                        time.monotonic_ns(), Exit(signal=signal), phase.pid, phase.started_at_ns
+                    )
                     self._change(
                         ProcessRecord(id, incarnation, record.template_hash, record.memory, exited)
                     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import pairwise
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -39,7 +42,9 @@ scalars = (
 )
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=40), inner, max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=40), inner, max_size=20)
+    ),
     max_leaves=40,
 )
 calls = st.builds(
@@ -73,7 +78,7 @@ def test_any_split_of_the_bytes_gives_the_same_calls(sent: list[Call], cuts: lis
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     decoder = RequestDecoder()
     found = []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         decoder.feed(data[start:end])
         found += rest_of(decoder)
     assert found == sent
@@ -146,7 +151,9 @@ def test_a_message_beyond_the_size_limit_is_refused_before_it_is_complete() -> N
     assert not decoder.is_partial
 
 
-@pytest.mark.parametrize("message", [5, [], [0], [1, 1, None, None], ["a", 1, "m", []], {"a": 1}, [0, -1, "m", []]])
+@pytest.mark.parametrize(
+    "message", [5, [], [0], [1, 1, None, None], ["a", 1, "m", []], {"a": 1}, [0, -1, "m", []]]
+)
 def test_what_is_no_request_ends_the_connection(message: object) -> None:
     (bad,) = read(msgpack.packb(message))
     assert isinstance(bad, BadCall)
@@ -185,7 +192,11 @@ def test_a_client_reads_what_the_server_writes(value: object, step: int) -> None
         + encode_notification("event", {"stream": 1, "value": value})
     )
     decoder = ClientDecoder()
-    found = [message for at in range(0, len(data), step) for message in decoder.messages(data[at : at + step])]
+    found = [
+        message
+        for at in range(0, len(data), step)
+        for message in decoder.messages(data[at : at + step])
+    ]
     assert found == [
         Response(5, None, value),
         Response(6, ("not_found", "no such watcher: wbe", {"hint": "web"}), None),
@@ -195,10 +206,8 @@ def test_a_client_reads_what_the_server_writes(value: object, step: int) -> None
 
 @given(st.binary(max_size=500))
 def test_a_client_meets_garbage_with_one_error(data: bytes) -> None:
-    try:
+    with suppress(ProtocolError):
         ClientDecoder().messages(data)
-    except ProtocolError:
-        pass
 
 
 def test_packed_pieces_join_to_the_same_bytes() -> None:
