@@ -1,0 +1,13 @@
+"""Program 1, the keeper: holds processes, sockets and output; reports what happened; never decides.
+
+| file | subject |
+|---|---|
+| `__main__` | from the command line's JSON to a running keeper |
+| `config` | what the keeper is started with; its folders, locks and control socket |
+| `keeper` | the state machine: actions in, records and events out; touches no world |
+| `kernel` | the interface of all that touches the world |
+| `linux` | the real kernel: epoll, signals, reaping, the controller's link |
+| `spawning` | the two roads from a launch to a process |
+| `sockets` | binding, tuning and closing listening sockets |
+| `logs` | from a process's output to files |
+"""

@@ -1,0 +1,55 @@
+"""From the command line's JSON to a running keeper."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import secrets
+import sys
+
+from reconciler.keeper.config import KeeperConfig, Refused, claim, open_control
+from reconciler.keeper.keeper import Keeper
+from reconciler.keeper.linux import LinuxKernel, boot_id, stand_on_own_descriptors
+from reconciler.model.event import KeeperIntroduced
+
+
+def main(argv: list[str]) -> int:
+    """Keep until told to end; return the exit code."""
+    stand_on_own_descriptors()
+    try:
+        config = KeeperConfig.from_json(argv[1])
+    except (IndexError, ValueError) as error:
+        _say(f"cannot read the configuration of the keeper: {error}")
+        return 1
+    os.umask(config.umask)
+    try:
+        claim(config)
+        control = open_control(config)
+    except Refused as refused:
+        _say(f"cannot start {config.name}: {refused}")
+        return 1
+    kernel = LinuxKernel(config, control)
+    if config.ready_fd is not None:
+        with contextlib.suppress(OSError):  # whoever waited may have given up
+            os.write(config.ready_fd, b"ready\n")
+        os.close(config.ready_fd)
+    keeper_id, pid = secrets.token_hex(8), os.getpid()
+    introduced = KeeperIntroduced(keeper_id, boot_id(), pid, kernel.now_ns(), "session")
+    keeper = Keeper(kernel, introduced)
+    # What exists by now stays for ever: a child that is forked shall not copy it page by page.
+    gc.collect()
+    gc.freeze()
+    while True:
+        due_ns = keeper.step()
+        if keeper.exit_code is not None:
+            return keeper.exit_code
+        kernel.wait(due_ns)
+
+
+def _say(text: str) -> None:
+    os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,682 @@
+"""The state machine: carries out actions, keeps records, tells what became of them; touches no world.
+
+A record is the truth about a process or a socket. What the controller is told is never queued as history:
+`_news` holds the names of what changed, in order, and the present state is written down when the link
+takes it. So a slow controller costs no memory, and a new one is simply told everything.
+
+    spawned --executed--> Running --reaped, then drained--> Exited --Forget--> gone
+
+A pid is used only while the keeper has not reaped it: nobody else can have it then. Processes that a dead
+leader leaves behind become children of the keeper (it is their subreaper), so theirs are as safe.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+
+from reconciler.keeper.kernel import (
+    BindFailed,
+    ChildrenDied,
+    Died,
+    Executed,
+    LaunchFailed,
+    LinkReadable,
+    Told,
+)
+from reconciler.model.action import (
+    Bind,
+    Forget,
+    KeeperAction,
+    Quit,
+    Redirect,
+    Remember,
+    Signal,
+    Spawn,
+    Unbind,
+)
+from reconciler.model.event import (
+    KeeperEvent,
+    KeeperIntroduced,
+    LogRotated,
+    RecordChanged,
+    RecordForgotten,
+    SignalReceived,
+    SnapshotEnded,
+    SocketChanged,
+    SocketClosed,
+)
+from reconciler.model.process import (
+    Exit,
+    Exited,
+    Launch,
+    LaunchError,
+    ProcessId,
+    ProcessRecord,
+    Running,
+    Scope,
+    Starting,
+)
+from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.wire.link import LinkDecoder, ProtocolError, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reconciler.keeper.kernel import HeldSocket, Kernel, Output
+
+TURN_NS: Final = 10 * MILLISECOND_NS
+"""How long actions are carried out before output and deaths have their turn."""
+SEND_BYTES: Final = 64 * 1024
+DRAIN_LIMIT_NS: Final = SECOND_NS
+"""How long the end of a process waits for its output when somebody else goes on writing."""
+QUICK_DEATH_NS: Final = 10 * SECOND_NS
+FIRST_WAIT_NS: Final = 100 * MILLISECOND_NS
+LAST_WAIT_NS: Final = 5 * SECOND_NS
+LAST_GOOD_AFTER: Final = 5
+STOP_CHECK_NS: Final = 5 * SECOND_NS
+TERM_NS: Final = 10 * SECOND_NS
+KILL_AGAIN_NS: Final = SECOND_NS
+KILL_TIMES: Final = 5
+LEAVE_NS: Final = 2 * SECOND_NS
+MAX_ROTATED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Asked to stop; at `due_ns` the controller must have shown that it listens."""
+
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terminating:
+    """The controller does not answer: everything was sent TERM, and is sent KILL then."""
+
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Killing:
+    """Everything was sent KILL, and is again until it is gone or nothing helps."""
+
+    due_ns: int
+    code: int
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Nothing is left but the controller, which was hung up on and may end by itself until then."""
+
+    code: int
+    due_ns: int
+
+
+Ending: TypeAlias = Asked | Terminating | Killing | Leaving
+News: TypeAlias = ProcessId | str | KeeperIntroduced | SnapshotEnded | SignalReceived | LogRotated
+"""Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
+
+
+@dataclass(slots=True)
+class Process:
+    """What the keeper holds of one incarnation beside its record."""
+
+    record: ProcessRecord
+    scope: Scope
+    pid: int = 0
+    output: Output | None = None
+    died: Died | None = None
+    died_at_ns: int = 0
+    survivors: set[int] = field(default_factory=set)
+    killed: bool = False
+    """The whole tree was sent KILL: what escaped by forking meanwhile gets it as soon as it is seen."""
+
+    @property
+    def key(self) -> tuple[ProcessId, int]:
+        """Return which incarnation of which process it is."""
+        return (self.record.id, self.record.incarnation)
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether something of it runs."""
+        return bool(self.survivors) or (self.pid != 0 and self.died is None)
+
+
+@dataclass(slots=True)
+class Held:
+    """A socket's record, and what is open for it: `template` is how that was bound."""
+
+    record: SocketRecord
+    socket: HeldSocket | None = None
+    template: SocketTemplate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A child that the keeper did not start, and whose remains it is (an incarnation), if anybody's."""
+
+    owner: tuple[ProcessId, int] | None
+    group: int
+
+
+class Keeper:
+    """Holds processes and sockets for a controller; `step` by `step`, never waiting.
+
+    `exit_code` is None until the keeper shall end.
+    """
+
+    def __init__(self, kernel: Kernel, introduction: KeeperIntroduced) -> None:
+        self.exit_code: int | None = None
+        self._kernel = kernel
+        self._introduction = introduction
+        self._incarnations = 0
+        self._processes: dict[ProcessId, Process] = {}
+        self._by_pid: dict[int, Process] = {}
+        self._by_marker: dict[str, tuple[ProcessId, int]] = {}
+        self._by_session: dict[int, tuple[ProcessId, int]] = {}
+        self._strangers: dict[int, Stranger] = {}
+        self._scanned = False
+        self._haunted: set[ProcessId] = set()
+        self._draining: list[Process] = []
+        self._sockets: dict[str, Held] = {}
+        self._actions: deque[KeeperAction] = deque()
+        self._news: dict[News, None] = {}
+        self._unsent = bytearray()
+        self._decoder = LinkDecoder()
+        self._controller: int | None = None
+        self._linked = False
+        self._heard = False
+        self._controller_since_ns = 0
+        self._controller_due_ns: int | None = 0
+        self._quick_deaths = 0
+        self._ending: Ending | None = None
+
+    def step(self) -> int | None:
+        """Answer all that has happened; return when to be called again at the latest, None: never."""
+        self._scanned = False
+        for happening in self._kernel.happenings():
+            match happening:
+                case LinkReadable():
+                    self._read_link()
+                case Executed(pid):
+                    self._executed(pid)
+                case ChildrenDied():
+                    self._reap()
+                case Told(meaning):
+                    self._told(meaning)
+                case _:
+                    assert_never(happening)
+        self._carry_out(TURN_NS)
+        dues = [
+            self._bury(),
+            self._keep_controller(),
+            self._end(),
+            self._kernel.now_ns() if self._actions else None,
+        ]
+        self._tell_rotated()
+        self._flush()
+        return min((due for due in dues if due is not None), default=None)
+
+    # ---- actions ---------------------------------------------------------------------------------
+
+    def _carry_out(self, turn_ns: int | None) -> None:
+        """Carry out actions in order, for one turn or (None) all of them."""
+        until = None if turn_ns is None else self._kernel.now_ns() + turn_ns
+        while self._actions and (until is None or self._kernel.now_ns() <= until):
+            self._heard = True
+            self._act(self._actions.popleft())
+
+    def _act(self, action: KeeperAction) -> None:
+        match action:
+            case Spawn():
+                self._spawn(action)
+            case Bind():
+                self._bind(action.name, action.template)
+            case Unbind(name):
+                self._unbind(name)
+            case Quit(code):
+                self._quit(code)
+            case Signal() | Remember() | Forget() | Redirect():
+                process = self._processes.get(action.id)
+                if process is None or process.record.incarnation != action.incarnation:
+                    self._tell(action.id)
+                else:
+                    self._act_on(process, action)
+            case _:
+                assert_never(action)
+
+    def _act_on(self, process: Process, action: Signal | Remember | Forget | Redirect) -> None:
+        match action:
+            case Signal():
+                self._signal(process, action.signal, action.scope)
+            case Remember():
+                process.record = replace(process.record, memory=action.memory)
+            case Forget():
+                if isinstance(process.record.phase, Exited):
+                    self._forget(process)
+                self._tell(action.id)
+            case Redirect():
+                if process.output is not None:
+                    try:
+                        process.output.redirect(action.stdout, action.stderr)
+                    except OSError as error:
+                        cause = error.strerror
+                        self._kernel.log("error", "cannot redirect", id=action.id, cause=cause)
+                self._tell(action.id)
+            case _:
+                assert_never(action)
+
+    def _spawn(self, action: Spawn) -> None:
+        self._tell(action.id)
+        if action.id in self._processes:
+            return  # refused: the answer is the record that is there
+        if self._ending is not None and not isinstance(self._ending, Asked):
+            return  # the keeper is ending everything by itself
+        self._incarnations += 1
+        incarnation, now_ns = self._incarnations, self._kernel.now_ns()
+        record = ProcessRecord(
+            action.id, incarnation, action.template_hash, action.memory, Starting(0, now_ns)
+        )
+        process = Process(record, action.launch.scope)
+        self._processes[action.id] = process
+        try:
+            sockets = self._sockets_of(action.launch)
+            child = self._kernel.spawn(action.id, incarnation, action.launch, sockets)
+        except LaunchFailed as failure:
+            phase = Exited(self._kernel.now_ns(), Exit(error=failure.error))
+            process.record = replace(record, phase=phase)
+            return
+        process.pid, process.output = child.pid, child.output
+        process.record = replace(record, phase=Starting(child.pid, now_ns))
+        self._by_pid[child.pid] = process
+        self._by_session[child.pid] = (action.id, incarnation)
+        self._by_marker[self._kernel.marker(action.id, incarnation)] = (action.id, incarnation)
+        if child.executed:
+            process.record = replace(record, phase=Running(child.pid, now_ns))
+
+    def _sockets_of(self, launch: Launch) -> dict[str, HeldSocket]:
+        names = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
+        found = {}
+        for name in names:
+            held = self._sockets.get(name)
+            if held is None or held.socket is None:
+                error = LaunchError("sockets", "ENOTCONN", name, f"socket {name} is not bound")
+                raise LaunchFailed(error)
+            found[name] = held.socket
+        return found
+
+    def _signal(self, process: Process, signal: str, scope: Scope) -> None:
+        if process.died is not None:
+            self._scan()
+            process.killed = process.killed or signal == "KILL"
+            self._kernel.signal_tree(process.pid, sorted(process.survivors), signal)
+        elif process.pid and scope == "process":
+            self._kernel.signal(process.pid, signal)
+        elif process.pid and scope == "group":
+            self._kernel.signal_group(process.pid, signal)
+        elif process.pid:
+            self._scan()
+            process.killed = process.killed or signal == "KILL"
+            adopted = [pid for pid, each in self._strangers.items() if each.owner == process.key]
+            self._kernel.signal_tree(process.pid, [process.pid, *adopted], signal)
+
+    def _forget(self, process: Process) -> None:
+        id_, incarnation = process.key
+        if process.output is not None:
+            process.output.close()
+        del self._processes[id_]
+        self._haunted.discard(id_)
+        self._by_marker.pop(self._kernel.marker(id_, incarnation), None)
+        if self._by_session.get(process.pid) == (id_, incarnation):
+            del self._by_session[process.pid]
+
+    # ---- sockets ---------------------------------------------------------------------------------
+
+    def _bind(self, name: str, template: SocketTemplate) -> None:
+        """Bind a socket or change the one that is there; a refusal leaves open what was open."""
+        held = self._sockets.get(name)
+        self._tell(name)
+        now_ns = self._kernel.now_ns()
+        try:
+            if held is not None and self._can_be_tuned(held, template):
+                assert held.socket is not None
+                held.socket.tune(template)
+                before = held.record.phase
+                at_ns = before.at_ns if isinstance(before, Bound) else now_ns
+                phase = Bound(held.socket.listen, at_ns)
+                held.record, held.template = SocketRecord(name, template, phase), template
+                return
+            socket = self._kernel.bind(template)
+        except BindFailed as failure:
+            attempts = 1
+            if held is not None and held.record.template == template:
+                before = held.record.phase
+                attempts += before.attempts if isinstance(before, BindRefused) else 0
+            refused = BindRefused(failure.errno, failure.message, now_ns, attempts)
+            if held is None:
+                held = self._sockets[name] = Held(SocketRecord(name, template, refused))
+            held.record = SocketRecord(name, template, refused, held.template)
+            return
+        # Only now that the new one answers: somebody can connect at every instant.
+        if held is not None and held.socket is not None:
+            held.socket.close()
+        phase = Bound(socket.listen, now_ns)
+        self._sockets[name] = Held(SocketRecord(name, template, phase), socket, template)
+
+    @staticmethod
+    def _can_be_tuned(held: Held, template: SocketTemplate) -> bool:
+        return (
+            held.socket is not None
+            and held.template is not None
+            and held.template.identity == template.identity
+            and held.socket.is_intact()
+        )
+
+    def _unbind(self, name: str) -> None:
+        held = self._sockets.pop(name, None)
+        if held is not None and held.socket is not None:
+            held.socket.close()
+        self._tell(name)
+
+    # ---- lives and deaths ------------------------------------------------------------------------
+
+    def _executed(self, pid: int) -> None:
+        process = self._by_pid.get(pid)
+        if process is not None and isinstance(process.record.phase, Starting):
+            running = Running(pid, process.record.phase.at_ns)
+            process.record = replace(process.record, phase=running)
+            self._tell(process.record.id)
+
+    def _reap(self) -> None:
+        """Take leave of all children that have died, and see what they leave behind."""
+        leaves_some = bool(self._haunted)
+        controller_died = False
+        while (died := self._kernel.reap()) is not None:
+            process = self._by_pid.pop(died.pid, None)
+            if died.pid == self._controller:
+                controller_died = True
+            elif process is None:
+                self._strangers.pop(died.pid, None)
+            else:
+                process.died, process.died_at_ns = died, self._kernel.now_ns()
+                self._draining.append(process)
+                leaves_some = leaves_some or process.scope != "process"
+        self._scanned = False
+        if leaves_some:
+            self._scan()
+        if controller_died:
+            self._controller_died()
+
+    def _scan(self) -> None:
+        """Find out whose the children are that the keeper did not start; once a step is enough."""
+        if self._scanned:
+            return
+        self._scanned = True
+        found: dict[int, Stranger] = {}
+        for pid in self._kernel.children():
+            if pid in self._by_pid or pid == self._controller:
+                continue
+            known = self._strangers.get(pid) or self._meet(pid)
+            if known is not None:
+                found[pid] = known
+        self._strangers = found
+        by_owner: dict[tuple[ProcessId, int], set[int]] = {}
+        for pid, stranger in found.items():
+            if stranger.owner is not None:
+                by_owner.setdefault(stranger.owner, set()).add(pid)
+        for id_ in {owner[0] for owner in by_owner} | self._haunted:
+            process = self._processes[id_]
+            if process.died is not None:
+                self._leave_behind(process, by_owner.get(process.key, set()))
+
+    def _meet(self, pid: int) -> Stranger | None:
+        identity = self._kernel.identify(pid)
+        if identity is None:
+            return None
+        owner = self._by_session.get(identity.session) or self._by_marker.get(identity.marker)
+        return Stranger(owner, identity.group)
+
+    def _leave_behind(self, process: Process, remains: set[int]) -> None:
+        if process.scope == "process":
+            remains = set()
+        elif process.scope == "group":
+            remains = {pid for pid in remains if self._strangers[pid].group == process.pid}
+        new = remains - process.survivors
+        process.survivors = remains
+        (self._haunted.add if remains else self._haunted.discard)(process.record.id)
+        if new and process.killed:
+            self._kernel.signal_tree(process.pid, sorted(new), "KILL")
+        phase = process.record.phase
+        if isinstance(phase, Exited) and phase.survivors != bool(remains):
+            phase = replace(phase, survivors=bool(remains))
+            process.record = replace(process.record, phase=phase)
+            if not remains and process.output is not None:
+                process.output.close()
+                process.output = None
+            self._tell(process.record.id)
+
+    def _bury(self) -> int | None:
+        """Announce the dead whose output is complete; return when to look at the others again."""
+        waiting = []
+        for process in self._draining:
+            assert process.died is not None
+            assert process.output is not None
+            phase = process.record.phase
+            assert isinstance(phase, Starting | Running)
+            in_time = self._kernel.now_ns() < process.died_at_ns + DRAIN_LIMIT_NS
+            if not process.output.drained() and in_time:
+                waiting.append(process)
+                continue
+            died, ran = process.died, process.died.exit.error is None
+            started = phase.started_at_ns if isinstance(phase, Running) else phase.at_ns
+            exited = Exited(
+                process.died_at_ns,
+                died.exit,
+                died.pid if ran else None,
+                started if ran else None,
+                bool(process.survivors),
+                process.output.tail(),
+                died.cpu_ns,
+                died.max_rss_bytes,
+            )
+            process.record = replace(process.record, phase=exited)
+            if not process.survivors:
+                process.output.close()
+                process.output = None
+            self._tell(process.record.id)
+        self._draining = waiting
+        return self._kernel.now_ns() if waiting else None
+
+    # ---- the controller --------------------------------------------------------------------------
+
+    def _keep_controller(self) -> int | None:
+        """Start the controller when it is due; return when it will be."""
+        due = self._controller_due_ns
+        if due is None or isinstance(self._ending, Leaving):
+            return None
+        now_ns = self._kernel.now_ns()
+        if now_ns < due:
+            return due
+        self._controller_due_ns, self._controller_since_ns = None, now_ns
+        last_good = self._quick_deaths >= LAST_GOOD_AFTER
+        try:
+            self._controller = self._kernel.start_controller(last_good=last_good)
+        except LaunchFailed as failure:
+            cause = str(Exit(error=failure.error))
+            self._kernel.log("error", "cannot start the controller", cause=cause)
+            self._wait_for_controller()
+            return self._controller_due_ns
+        self._linked = True
+        told = [each for each in self._news if isinstance(each, LogRotated)]
+        self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets))
+        self._news |= dict.fromkeys((SnapshotEnded(), *told))
+        if isinstance(self._ending, Asked):
+            self._tell(SignalReceived("stop"))
+        return None
+
+    def _controller_died(self) -> None:
+        """Carry out what it still had said in full, then forget its link."""
+        while self._linked and self._take_bytes():
+            pass
+        self._hang_up()
+        self._carry_out(None)
+        self._controller = None
+        if isinstance(self._ending, Leaving):
+            return
+        self._kernel.log("warning", "the controller ended", quick_deaths=self._quick_deaths)
+        self._wait_for_controller()
+
+    def _wait_for_controller(self) -> None:
+        """Decide when it is started again: at once after a good while, later and later otherwise."""
+        now_ns = self._kernel.now_ns()
+        quick = now_ns - self._controller_since_ns < QUICK_DEATH_NS
+        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        wait = FIRST_WAIT_NS * 2 ** min(self._quick_deaths - 2, 10)
+        self._controller_due_ns = now_ns
+        if self._quick_deaths > 1:
+            self._controller_due_ns += min(LAST_WAIT_NS, int(wait))
+
+    def _hang_up(self) -> None:
+        self._kernel.close_link()
+        self._linked = False
+        self._decoder = LinkDecoder()
+        self._unsent.clear()
+
+    def _read_link(self) -> None:
+        if not self._actions and self._linked:
+            self._take_bytes()
+
+    def _take_bytes(self) -> bool:
+        """Take what the link holds; False when nothing more will come from it just now."""
+        data = self._kernel.receive()
+        if data is None:
+            return False
+        try:
+            self._actions.extend(self._decoder.actions(data))
+        except ProtocolError as error:
+            self._kernel.log("error", "the controller speaks nonsense", cause=error)
+            data = b""
+        if not data:
+            # It cannot be heard any more. Its death brings the next one.
+            self._hang_up()
+            if self._controller is not None and not isinstance(self._ending, Leaving):
+                self._kernel.signal(self._controller, "KILL")
+        return bool(data)
+
+    def _tell(self, news: News) -> None:
+        self._news[news] = None
+
+    def _tell_rotated(self) -> None:
+        for id_, path in self._kernel.take_rotated():
+            if len(self._news) < MAX_ROTATED + len(self._processes):
+                self._tell(LogRotated(id_, path))
+
+    def _flush(self) -> None:
+        """Send news as far as the link takes them."""
+        while self._linked and (self._news or self._unsent):
+            while self._news and len(self._unsent) < SEND_BYTES:
+                news = next(iter(self._news))
+                del self._news[news]
+                self._unsent += encode(self._event(news))
+            del self._unsent[: self._kernel.send(bytes(self._unsent))]
+            if self._unsent:
+                return
+
+    def _event(self, news: News) -> KeeperEvent:
+        match news:
+            case ProcessId():
+                process = self._processes.get(news)
+                return RecordChanged(process.record) if process else RecordForgotten(news)
+            case str():
+                held = self._sockets.get(news)
+                return SocketChanged(held.record) if held else SocketClosed(news)
+            case _:
+                return news
+
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def _told(self, meaning: str) -> None:
+        if meaning == "reload":
+            self._tell(SignalReceived("reload"))
+        elif meaning == "stop" and self._ending is None:
+            self._ending = Asked(self._kernel.now_ns() + STOP_CHECK_NS)
+            self._heard = False
+            self._tell(SignalReceived("stop"))
+        elif not isinstance(self._ending, Killing | Leaving):
+            self._tell(SignalReceived("stop_now"))
+            self._kill_all(1)
+
+    def _quit(self, code: int) -> None:
+        if isinstance(self._ending, Leaving):
+            return
+        if any(process.is_live for process in self._processes.values()):
+            self._kernel.log("warning", "asked to end while processes live; killing them")
+            self._kill_all(max(code, 1))
+        else:
+            self._leave(code)
+
+    def _end(self) -> int | None:
+        """Take the next step of an ending that is due; return when the one after it is."""
+        if self._ending is None:
+            return None
+        now_ns, ending = self._kernel.now_ns(), self._ending
+        live = any(process.is_live for process in self._processes.values())
+        match ending:
+            case Asked(due) if now_ns >= due:
+                # One that reads what it is told may have nothing to do but wait for a grace period.
+                if self._linked and (self._heard or not self._kernel.unread()):
+                    self._heard = False
+                    self._ending = Asked(now_ns + STOP_CHECK_NS)
+                else:
+                    self._kernel.log("error", "the controller does not answer; stopping all")
+                    self._signal_all("TERM")
+                    self._ending = Terminating(now_ns + TERM_NS)
+            case Terminating(due) if now_ns >= due or not live:
+                self._kill_all(1)
+            case Killing(due, code, times) if now_ns >= due or not live:
+                if not live or times >= KILL_TIMES:
+                    self._leave(code)
+                else:
+                    self._signal_all("KILL")
+                    self._ending = Killing(now_ns + KILL_AGAIN_NS, code, times + 1)
+            case Leaving(code, due):
+                if self._controller is None:
+                    self.exit_code = code
+                elif now_ns >= due:
+                    self._kernel.signal(self._controller, "KILL")
+                    self._ending = Leaving(code, now_ns + LEAVE_NS)
+            case Asked() | Terminating() | Killing():
+                pass
+            case _:
+                assert_never(ending)
+        return self._ending.due_ns
+
+    def _kill_all(self, code: int) -> None:
+        self._signal_all("KILL")
+        self._ending = Killing(self._kernel.now_ns() + KILL_AGAIN_NS, code)
+
+    def _signal_all(self, signal: str) -> None:
+        self._scanned = False
+        for process in list(self._processes.values()):
+            if process.is_live:
+                self._signal(process, signal, "tree")
+
+    def _leave(self, code: int) -> None:
+        """Close all that is held and hang up on the controller, which ends by that."""
+        self._ending = Leaving(code, self._kernel.now_ns() + LEAVE_NS)
+        self._flush()
+        for name in list(self._sockets):
+            self._unbind(name)
+        for output in self._outputs():
+            output.close()
+        self._kernel.close_control()
+        self._hang_up()
+        self._news.clear()
+        self._actions.clear()
+        self.exit_code = code if self._controller is None else None
+
+    def _outputs(self) -> Iterable[Output]:
+        return [p.output for p in self._processes.values() if p.output is not None]

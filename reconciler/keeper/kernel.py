@@ -1,0 +1,183 @@
+"""The interface of everything that touches the world; the state machine knows nothing else of it.
+
+`linux.LinuxKernel` is the real one. The fake one of the tests runs the same state machine in virtual time.
+No call waits: what takes longer is told later, as a happening.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
+from reconciler.model.socket import SocketTemplate
+
+
+class LaunchFailed(Exception):
+    """A process could not be made; nothing of it is left."""
+
+    def __init__(self, error: LaunchError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class BindFailed(Exception):
+    """A socket could not be bound or tuned: the errno by name, and a sentence for people."""
+
+    def __init__(self, errno: str, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenDied:
+    """Children may be waited for, with `Kernel.reap`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The program of a child that was still starting runs now."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReadable:
+    """The controller sent something or hung up; it is asked for with `Kernel.receive`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A person or a program signalled the keeper."""
+
+    meaning: Literal["stop", "stop_now", "reload"]
+
+
+Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Told
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A child that has just been reaped: from here on its pid may belong to anybody."""
+
+    pid: int
+    exit: Exit
+    cpu_ns: int = 0
+    max_rss_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells whose a stranger is: its process group, and the marker in its environment, if it can be read."""
+
+    group: int
+    session: int
+    marker: str = ""
+
+
+class Output(Protocol):
+    """The output of one process on its way to the sinks."""
+
+    def drained(self) -> bool:
+        """Read what is there, within bounds; True when nothing is left (or it is given up)."""
+
+    def tail(self) -> bytes:
+        """Return the end of a captured output."""
+
+    def redirect(self, stdout: Sink, stderr: Sink | None) -> None:
+        """Go on with other sinks. Raises `OSError`."""
+
+    def close(self) -> None:
+        """Write what is left and read no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that was made. `executed` tells that its program runs; else `Executed` or its death follow."""
+
+    pid: int
+    executed: bool
+    output: Output
+
+
+class HeldSocket(Protocol):
+    """A bound socket, listening where its type listens."""
+
+    @property
+    def listen(self) -> str:
+        """The address with the real port."""
+
+    def is_intact(self) -> bool:
+        """Tell whether clients still find it: a socket file may have been removed or replaced."""
+
+    def tune(self, template: SocketTemplate) -> None:
+        """Bring the options that are no part of the identity to the template. Raises `BindFailed`."""
+
+    def close(self) -> None:
+        """Close it, and remove its file while that is still ours."""
+
+
+class Kernel(Protocol):
+    """All that the keeper can do to the world and ask of it."""
+
+    def now_ns(self) -> int:
+        """Return the monotonic time."""
+
+    def happenings(self) -> Iterable[Happening]:
+        """Return what has happened since asked last, children's deaths last."""
+
+    def spawn(self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]) -> Child:  # noqa: A002
+        """Make a process, with its own session. Raises `LaunchFailed`."""
+
+    def reap(self) -> Died | None:
+        """Return one child that has died, and forget it; None when no dead one is left."""
+
+    def children(self) -> list[int]:
+        """Return the pids of all children, adopted ones included; they stay theirs until reaped."""
+
+    def identify(self, pid: int) -> Identity | None:
+        """Return whose a child is, None when it is gone."""
+
+    def marker(self, id: ProcessId, incarnation: int) -> str:  # noqa: A002
+        """Return what RECONCILE_ID is in the environment of this incarnation."""
+
+    def signal(self, pid: int, signal: str) -> None:
+        """Signal an unreaped child; one that is dead already does not mind.
+
+        This and the next two wake the target with CONT after a signal that asks it to end.
+        """
+
+    def signal_group(self, pid: int, signal: str) -> None:
+        """Signal the group of which an unreaped child is the leader."""
+
+    def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
+        """Signal these unreaped children and all below them, each once; those in `group` as a group."""
+
+    def bind(self, template: SocketTemplate) -> HeldSocket:
+        """Bind a socket. Raises `BindFailed`."""
+
+    def start_controller(self, *, last_good: bool) -> int:
+        """Start the controller on a new link and return its pid. Raises `LaunchFailed`."""
+
+    def receive(self) -> bytes | None:
+        """Return bytes of the link, b"" when the other end is closed, None when nothing is there now."""
+
+    def send(self, data: bytes) -> int:
+        """Send on the link and return how many bytes it took; `happenings` wakes when it takes more."""
+
+    def unread(self) -> bool:
+        """Tell whether something that was sent has not been read."""
+
+    def close_link(self) -> None:
+        """Close our end of the link."""
+
+    def close_control(self) -> None:
+        """Close the control socket and remove its file."""
+
+    def take_rotated(self) -> list[tuple[ProcessId, str]]:
+        """Return the log files that were rotated since asked last and are to be compressed."""
+
+    def log(self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object) -> None:
+        """Write a line to the keeper's own log."""

@@ -1,0 +1,251 @@
+"""Binding, tuning and closing listening sockets.
+
+A host is a number or a name of /etc/hosts: asking the network for a name could make the keeper wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import stat
+import time
+from typing import TYPE_CHECKING, Final
+
+from reconciler.keeper.kernel import BindFailed, LaunchFailed
+from reconciler.keeper.spawning import find_group, find_user
+from reconciler.model.address import InternetAddress, UnixAddress
+from reconciler.model.process import Launch
+
+if TYPE_CHECKING:
+    from reconciler.model.socket import SocketTemplate
+
+CLOSED_UMASK: Final = 0o177
+HOLDER_BUDGET_NS: Final = 20_000_000
+"""How long the keeper may look for the process that holds a port."""
+
+_TYPES: Final = {
+    "stream": socket.SOCK_STREAM,
+    "dgram": socket.SOCK_DGRAM,
+    "seqpacket": socket.SOCK_SEQPACKET,
+}
+_LISTENING: Final = "0A"
+
+
+class Listener:
+    """One bound socket, listening where its type listens."""
+
+    def __init__(self, template: SocketTemplate, umask: int) -> None:
+        self._umask = umask
+        self._inode: tuple[int, int] | None = None
+        address = template.address
+        try:
+            if isinstance(address, UnixAddress):
+                self._path, self._socket = address.path, _unix_socket(template)
+                found = os.lstat(self._path)
+                self._inode = (found.st_dev, found.st_ino)
+            else:
+                self._path, self._socket = "", _internet_socket(template, address)
+        except (OSError, ValueError, OverflowError) as error:
+            raise _refused(template, error) from None
+        try:
+            self.tune(template)
+        except BindFailed:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._socket.fileno()
+
+    @property
+    def listen(self) -> str:
+        """The address with the real port."""
+        if self._path:
+            return str(UnixAddress(self._path))
+        host, port, *more = self._socket.getsockname()
+        scope = f"%{socket.if_indextoname(more[1])}" if more and more[1] else ""
+        return str(InternetAddress(host + scope, port))
+
+    def is_intact(self) -> bool:
+        """Tell whether clients still find it: its file may have been removed or replaced."""
+        if self._inode is None:
+            return True
+        try:
+            found = os.lstat(self._path)
+        except OSError:
+            return False
+        return self._inode == (found.st_dev, found.st_ino)
+
+    def tune(self, template: SocketTemplate) -> None:
+        """Bring what is no part of the identity to the template. Raises `BindFailed`."""
+        sock = self._socket
+        try:
+            if self._path:
+                _tune_file(self._path, template, self._umask)
+            elif template.type == "stream":
+                # Accepted connections inherit both from their listener.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, template.nodelay)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, template.keepalive)
+            if template.type != "dgram":
+                sock.listen(template.backlog)
+        except (OSError, OverflowError) as error:
+            raise _refused(template, error) from None
+        except LaunchFailed as error:
+            text = f"cannot bind {template.address}: {error.error.message}"
+            raise BindFailed(error.error.errno, text) from None
+
+    def close(self) -> None:
+        """Close it, and remove its file while that is still ours."""
+        if self._path and self.is_intact():
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        self._socket.close()
+
+
+def _tune_file(path: str, template: SocketTemplate, umask: int) -> None:
+    """Give the file its owner first: nobody may connect who could not in the end."""
+    if template.owner is not None or template.group is not None:
+        uid = -1 if template.owner is None else find_user(Launch((), user=template.owner)).uid
+        gid = -1 if template.group is None else find_group(template.group)
+        os.chown(path, uid, gid, follow_symlinks=False)
+    os.chmod(path, 0o777 & ~umask if template.mode is None else template.mode)
+
+
+# ---- binding -------------------------------------------------------------------------------------
+
+
+def _internet_socket(template: SocketTemplate, address: InternetAddress) -> socket.socket:
+    host, family = _resolve(address.host)
+    sock = socket.socket(family, _TYPES[template.type])
+    try:
+        sock.setblocking(False)
+        if template.type == "stream":
+            # For datagrams it would let two programs share a port and steal from each other.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if template.reuseport:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, template.ipv6_only)
+        if template.interface is not None:
+            name = template.interface.encode()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+        host, _, scope = host.partition("%")
+        if family == socket.AF_INET6:
+            number = int(scope) if scope.isdigit() else socket.if_nametoindex(scope) if scope else 0
+            sock.bind((host, address.port, 0, number))
+        else:
+            sock.bind((host, address.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _resolve(host: str) -> tuple[str, int]:
+    """Return the number of a host and its family. Raises `ValueError` with the cause."""
+    for candidate in (host, _name_in_hosts(host)):
+        if candidate is not None:
+            with contextlib.suppress(ValueError):
+                version = ipaddress.ip_address(candidate).version
+                return candidate, socket.AF_INET if version == 4 else socket.AF_INET6
+    msg = f"{host} is neither an address nor a name of /etc/hosts"
+    raise ValueError(msg)
+
+
+def _name_in_hosts(host: str) -> str | None:
+    try:
+        with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
+            lines = [line.partition("#")[0].split() for line in file]
+    except OSError:
+        lines = []
+    found = [line[0] for line in lines if host.lower() in map(str.lower, line[1:])]
+    # Both families of one name: the older one, as most programs that are given a name expect.
+    found.sort(key=lambda number: ":" in number)
+    return found[0] if found else "127.0.0.1" if host.lower() == "localhost" else None
+
+
+def _unix_socket(template: SocketTemplate) -> socket.socket:
+    address = template.address
+    assert isinstance(address, UnixAddress)
+    sock = socket.socket(socket.AF_UNIX, _TYPES[template.type])
+    sock.setblocking(False)
+    # Closed to all but us until it has its owner and its mode.
+    umask = os.umask(CLOSED_UMASK)
+    try:
+        try:
+            sock.bind(address.path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_stale(address.path, template.type):
+                raise
+            os.unlink(address.path)
+            sock.bind(address.path)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(umask)
+    return sock
+
+
+def _is_stale(path: str, kind: str) -> bool:
+    """Tell whether a socket file is there that nobody answers on."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+    except OSError:
+        return False
+    with socket.socket(socket.AF_UNIX, _TYPES[kind]) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+# ---- why it could not be bound -------------------------------------------------------------------
+
+
+def _refused(template: SocketTemplate, error: Exception) -> BindFailed:
+    if not isinstance(error, OSError):
+        return BindFailed("EINVAL", f"cannot bind {template.address}: {error}")
+    number = error.errno or errno.EINVAL
+    address, cause = template.address, os.strerror(number).lower()
+    if isinstance(address, InternetAddress):
+        if number == errno.EADDRINUSE:
+            cause += _holder(address.port, "tcp" if template.type == "stream" else "udp")
+        elif number == errno.EACCES and address.port < 1024:
+            cause += ", ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        elif number == errno.ENODEV and template.interface is not None:
+            cause = f"no such interface {template.interface}"
+    elif number == errno.EADDRINUSE:
+        cause += ", something answers there" if _is_socket(address.path) else ", a file is there"
+    return BindFailed(errno.errorcode.get(number, str(number)), f"cannot bind {address}: {cause}")
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _holder(port: int, protocol: str) -> str:
+    """Return who holds a port, as far as that is cheap to find out."""
+    wanted = set()
+    for table in (f"/proc/net/{protocol}", f"/proc/net/{protocol}6"):
+        with contextlib.suppress(OSError), open(table, encoding="ascii") as file:
+            for line in file.readlines()[1:]:
+                words = line.split()
+                bound = int(words[1].rpartition(":")[2], 16) == port
+                if bound and (protocol == "udp" or words[3] == _LISTENING):
+                    wanted.add(f"socket:[{words[9]}]")
+    until_ns = time.monotonic_ns() + HOLDER_BUDGET_NS
+    for pid in filter(str.isdigit, os.listdir("/proc") if wanted else ()):
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{fd}") in wanted:
+                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                        return f", held by {file.read().strip()} (pid {pid})"
+        if time.monotonic_ns() > until_ns:
+            break
+    return ""

@@ -1,0 +1,228 @@
+"""A real keeper whose controller is the test itself.
+
+The program that the keeper starts as its controller hands its end of the link to the test and waits; so
+the test speaks for it, and can kill it, stop it or let it talk nonsense.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from reconciler.model.action import KeeperAction, Signal, Spawn
+from reconciler.model.event import (
+    KeeperEvent,
+    KeeperIntroduced,
+    RecordChanged,
+    RecordForgotten,
+    SignalReceived,
+    SnapshotEnded,
+    SocketChanged,
+    SocketClosed,
+)
+from reconciler.model.process import Exited, Launch, ProcessId, ProcessRecord, Running, pid_of
+from reconciler.model.socket import SocketRecord
+from reconciler.wire.link import LinkDecoder, encode
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 20.0
+KEEPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); import reconciler.keeper.__main__ as m; sys.exit(m.main(sys.argv))"
+RELAY = """
+import array, os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+s.sendmsg([(str(os.getpid()) + " " + " ".join(sys.argv[2:])).encode()],
+          [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [3, 4]))])
+os.close(3); os.close(4)
+s.recv(1)
+"""
+
+
+def until(claim: Callable[[], T], what: str = "") -> T:
+    """Return the first true answer of `claim`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        if answer := claim():
+            return answer
+        assert time.monotonic() < deadline, f"not in {PATIENCE_S} s: {what or claim}"
+        select.select([], [], [], 0.002)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process lives; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+    except OSError:
+        return False
+
+
+class Link:
+    """The controller's end of the link, and the picture that its events add up to."""
+
+    def __init__(self, fd: int, control_fd: int, pid: int, arguments: list[str], relay: socket.socket) -> None:
+        self.pid, self.arguments = pid, arguments
+        self.control_fd = control_fd
+        self.records: dict[ProcessId, ProcessRecord] = {}
+        self.sockets: dict[str, SocketRecord] = {}
+        self.events: list[KeeperEvent] = []
+        self.socket = socket.socket(fileno=fd)
+        self._decoder = LinkDecoder()
+        self._relay = relay
+
+    def send(self, *actions: KeeperAction) -> None:
+        self.socket.setblocking(True)
+        self.socket.sendall(b"".join(map(encode, actions)))
+
+    def take(self, timeout_s: float = PATIENCE_S) -> bool:
+        """Take in what comes next; False when nothing came in time or the keeper hung up."""
+        if not select.select([self.socket], [], [], timeout_s)[0]:
+            return False
+        try:
+            data = self.socket.recv(1 << 20)
+        except ConnectionResetError:
+            data = b""
+        for event in self._decoder.events(data):
+            self.events.append(event)
+            match event:
+                case RecordChanged(record):
+                    self.records[record.id] = record
+                case RecordForgotten(id_):
+                    self.records.pop(id_, None)
+                case SocketChanged(record):
+                    self.sockets[record.name] = record
+                case SocketClosed(name):
+                    self.sockets.pop(name, None)
+                case _:
+                    pass
+        return bool(data)
+
+    def wait(self, claim: Callable[[], T]) -> T:
+        """Take in events until the claim holds, and return its answer."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (answer := claim()):
+            assert time.monotonic() < deadline, self.events[-8:]
+            assert self.take(max(0.0, deadline - time.monotonic())), self.events[-8:]
+        return answer
+
+    def hear(self, kind: type[T]) -> T:
+        return self.wait(lambda: next((e for e in self.events if isinstance(e, kind)), None))  # type: ignore[return-value]  # narrowed by kind
+
+    def told(self) -> list[str]:
+        return [event.meaning for event in self.events if isinstance(event, SignalReceived)]
+
+    def running(self, id_: ProcessId) -> Running:
+        def ask() -> Running | None:
+            phase = self.records[id_].phase if id_ in self.records else None
+            assert not isinstance(phase, Exited), phase
+            return phase if isinstance(phase, Running) else None
+
+        return self.wait(ask)
+
+    def exited(self, id_: ProcessId) -> Exited:
+        def ask() -> Exited | None:
+            phase = self.records[id_].phase if id_ in self.records else None
+            return phase if isinstance(phase, Exited) else None
+
+        return self.wait(ask)
+
+    def spawn(self, id_: ProcessId, *argv: str, **launch: object) -> None:
+        self.send(Spawn(id_, Launch(argv, **launch)))  # type: ignore[arg-type]  # the fields of Launch
+
+    def signal(self, id_: ProcessId, name: str, scope: str = "process") -> None:
+        self.send(Signal(id_, self.records[id_].incarnation, name, scope))  # type: ignore[arg-type]  # a Scope
+
+    def let_go(self) -> None:
+        """Let the controller end by itself."""
+        self.socket.close()
+        os.close(self.control_fd)
+        self._relay.close()
+
+    def kill(self) -> None:
+        """Kill the controller: its end of the link is gone with it."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.let_go()
+
+
+@dataclass
+class Rig:
+    """A running keeper."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    listener: socket.socket
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def link(self) -> Link:
+        """Return the link of the controller that is started next, after its snapshot."""
+        self.listener.settimeout(PATIENCE_S)
+        relay, _ = self.listener.accept()
+        relay.settimeout(PATIENCE_S)
+        text, ancillary, _, _ = relay.recvmsg(4096, socket.CMSG_SPACE(8))
+        link_fd, control_fd = array.array("i", ancillary[0][2])
+        pid, *arguments = text.decode().split()
+        link = Link(link_fd, control_fd, int(pid), arguments, relay)
+        assert isinstance(link.hear(KeeperIntroduced), KeeperIntroduced)
+        link.hear(SnapshotEnded)
+        return link
+
+    def end(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+
+def command(folder: Path, **settings: object) -> list[str]:
+    """Return the command line of a keeper whose controller hands its link to `folder`/test.sock."""
+    relay = [sys.executable, "-I", "-S", "-c", RELAY, str(folder / "test.sock")]
+    config = {
+        "name": "test",
+        "state_dir": str(folder / "state"),
+        "runtime_dir": str(folder / "run"),
+        "controller_argv": relay,
+        **settings,
+    }
+    return [sys.executable, "-c", KEEPER, str(ROOT), json.dumps(config)]
+
+
+@contextlib.contextmanager
+def keeper(folder: Path, **options: object) -> Iterator[Rig]:
+    """Run a keeper, and leave nothing of it."""
+    settings = options.pop("settings", {})
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "test.sock"))
+    listener.listen()
+    os.chmod(folder / "test.sock", 0o777)
+    process = subprocess.Popen(command(folder, **settings), **options)  # type: ignore[call-overload,arg-type]  # Popen's options
+    rig = Rig(process, folder, listener)
+    try:
+        yield rig
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGQUIT)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        listener.close()
+
+
+def pid_in(link: Link, id_: ProcessId) -> int:
+    """Return the pid of a live record."""
+    pid = pid_of(link.records[id_].phase)
+    assert pid is not None
+    return pid
