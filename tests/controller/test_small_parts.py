@@ -1,0 +1,208 @@
+"""Claims about news, parameters, selection patterns, the own log, the reactor and compression."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.controller import clock
+from reconciler.controller.compress import compress
+from reconciler.controller.errands import Errands
+from reconciler.controller.news import KEPT, NewsRoom
+from reconciler.controller.own_log import Log
+from reconciler.controller.parameters import Parameters
+from reconciler.controller.reactor import READ, Reactor
+from reconciler.controller.selection import Wanted
+from reconciler.controller.usage import usage_of
+from reconciler.model.errors import RequestError
+from reconciler.model.news import News
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+# ---- news -----------------------------------------------------------------------------------------
+
+
+def test_news_are_numbered_from_where_the_last_life_ended() -> None:
+    room = NewsRoom(20_001)
+    assert room.newest == 20_000
+    entries = [room.add(News("a", str(number)), 5) for number in range(3)]
+    assert [entry.seq for entry in entries] == [20_001, 20_002, 20_003]
+    assert room.since(20_001, 10) == entries[1:]
+    assert room.since(0, 2) == entries[1:]
+    assert room.since(20_003, 10) == []
+
+
+def test_only_the_newest_news_are_kept() -> None:
+    room = NewsRoom(1)
+    for number in range(KEPT + 5):
+        room.add(News("a", str(number)), 0)
+    assert room.since(0, KEPT * 2)[0].seq == 6
+    assert len(room.since(0, KEPT * 2)) == KEPT
+
+
+# ---- parameters -----------------------------------------------------------------------------------
+
+
+def test_an_unknown_parameter_is_an_error_that_names_the_known_ones() -> None:
+    params = Parameters({"nmaes": ["web"]})
+    params.texts("names")
+    with pytest.raises(RequestError) as error:
+        params.end()
+    assert (error.value.code, error.value.details["hint"]) == ("invalid_request", "known: names")
+
+
+def test_names_may_be_bytes_and_a_single_text() -> None:
+    assert Parameters({"names": [b"web", "db"]}).texts("names") == ("web", "db")
+    assert Parameters({"names": "web"}).texts("names") == ("web",)
+    assert Parameters({"names": None}).texts("names") == ()
+
+
+@pytest.mark.parametrize(
+    ("take", "value"),
+    [
+        (lambda p: p.text("x"), 5),
+        (lambda p: p.text("x"), b"\xff"),
+        (lambda p: p.text("x"), "x" * 5000),
+        (lambda p: p.flag("x"), 1),
+        (lambda p: p.number("x", 0, 5), True),
+        (lambda p: p.number("x", 0, 5), 6),
+        (lambda p: p.texts("x"), [["nested"]]),
+        (lambda p: p.text_map("x"), ["a"]),
+        (lambda p: p.number_map("x", 0, 5), {"a": "1"}),
+        (lambda p: p.number_map("x", 0, 5), None),
+        (lambda p: p.choice("x", ("a",)), "b"),
+    ],
+)
+def test_a_parameter_of_another_type_is_refused(take: object, value: object) -> None:
+    assert callable(take)
+    with pytest.raises(RequestError):
+        take(Parameters({"x": value}))
+
+
+# ---- selection ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "expected"),
+    [
+        (("web",), "web", None),
+        (("w*",), "web", None),
+        (("web.2", "web.1"), "web", (1, 2)),
+        (("web.2", "web"), "web", None),
+        (("w*.3",), "web", (3,)),
+        (("db",), "web", "not"),
+        ((), "web", None),
+    ],
+)
+def test_names_globs_and_slots(
+    written: tuple[str, ...], name: str, expected: tuple[int, ...] | str | None
+) -> None:
+    selection = Wanted(written)
+    assert selection.matches(name, {}) is (expected != "not")
+    if expected != "not":
+        assert selection.slots(name) == expected
+
+
+def test_labels_narrow_a_selection() -> None:
+    selection = Wanted(("w*",), {"team": "shop"})
+    assert selection.matches("web", {"team": "shop", "x": "y"})
+    assert not selection.matches("web", {})
+    assert not selection.matches("db", {"team": "shop"})
+
+
+# ---- the own log ----------------------------------------------------------------------------------
+
+
+def test_a_log_line_is_one_line_and_speaks_to_no_terminal(tmp_path: Path) -> None:
+    log = Log("info", "text", str(tmp_path / "log"))
+    log.write("warning", "cannot do it", path="/a b", cause="x\n\x1b[2J", count=3)
+    log.write("debug", "not asked for")
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.endswith(r'warning controller: cannot do it path="/a b" cause="x\n\u001b[2J" count=3')
+
+
+def test_a_json_line_has_all_pairs(tmp_path: Path) -> None:
+    Log("info", "json", str(tmp_path / "log")).write("info", "hello", slot=1, path="/x")
+    entry = json.loads((tmp_path / "log").read_text())
+    assert (entry["level"], entry["message"], entry["slot"], entry["path"]) == ("info", "hello", 1, "/x")
+
+
+# ---- the reactor ----------------------------------------------------------------------------------
+
+
+def test_the_reactor_calls_what_is_ready_and_what_is_due() -> None:
+    reactor, called = Reactor(), []
+    reader, writer = os.pipe()
+    reactor.watch(reader, READ, lambda _: called.append(os.read(reader, 9)))
+    os.write(writer, b"x")
+    reactor.wait(None)
+    reactor.at("a", clock.now_ns() + 1_000_000, lambda: called.append("a"))
+    reactor.at("b", clock.now_ns() - 1, lambda: called.append("b"))
+    reactor.at("b", None, lambda: None)
+    while "a" not in called:
+        reactor.wait(None)
+    assert called == [b"x", "a"]
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+
+def test_what_is_put_off_comes_with_the_next_wait() -> None:
+    reactor, called = Reactor(), []
+    reactor.soon(lambda: reactor.soon(lambda: called.append(2)))
+    reactor.wait(None)
+    assert called == []
+    reactor.wait(None)
+    assert called == [2]
+
+
+def test_errands_answer_in_the_loop_and_a_bug_in_one_is_raised_there() -> None:
+    reactor, errands, found = Reactor(), Errands(), []
+    reactor.watch(errands, READ, lambda _: errands.collect())
+    errands.run(lambda: 41 + 1, found.append)
+    while not found:
+        reactor.wait(None)
+    assert found == [42]
+    errands.run(lambda: 1 // 0, found.append)
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012  (the wake-up may come in any of the rounds)
+        while True:
+            reactor.wait(None)
+
+
+# ---- compression and usage ------------------------------------------------------------------------
+
+
+def test_a_compressed_file_takes_the_place_of_the_original(tmp_path: Path) -> None:
+    path = tmp_path / "web-1.log.1"
+    path.write_bytes(b"line\n" * 1000)
+    path.chmod(0o640)
+    done = subprocess.run(
+        [sys.executable, "-m", "reconciler.controller.compress", str(path)], check=False
+    )
+    assert done.returncode == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["web-1.log.1.gz"]
+    packed = tmp_path / "web-1.log.1.gz"
+    assert gzip.decompress(packed.read_bytes()) == b"line\n" * 1000
+    assert packed.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_failed_compression_leaves_the_original(tmp_path: Path) -> None:
+    path = tmp_path / "a.log.1"
+    path.write_bytes(b"line\n")
+    (tmp_path / "a.log.1.gz").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        compress(path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.log.1", "a.log.1.gz"]
+
+
+def test_usage_of_living_processes_only() -> None:
+    used = usage_of([os.getpid(), 2**22 - 1])
+    assert list(used) == [os.getpid()]
+    assert used[os.getpid()].memory_bytes > 2**20

@@ -1,0 +1,254 @@
+"""Claims about what survives the controller: a real sqlite file, no doubles."""
+
+from __future__ import annotations
+
+import os
+import select
+import sqlite3
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.controller.schema import KEPT_RUNS, NewerState
+from reconciler.controller.store import (
+    Applied,
+    Damaged,
+    FilesChanged,
+    GenerationWritten,
+    IntentWritten,
+    NumbersReserved,
+    Recovered,
+    RetiringChanged,
+    RunWritten,
+    SourceFile,
+    Store,
+    Trouble,
+    Written,
+)
+from reconciler.model.address import InternetAddress
+from reconciler.model.intent import Intent
+from reconciler.model.job import Generation, Job, Run
+from reconciler.model.process import Exit
+from reconciler.model.spec import ReloadBySignal, SocketSpec, Spec, WatcherSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.controller.store import Answer, Entry, Stored
+
+SPEC = Spec(
+    watchers={
+        "web": WatcherSpec(cmd=("run", "${slot}"), env={"A": "1"}, reload=ReloadBySignal("HUP")),
+        "job": WatcherSpec(cmd=("true",), restart="never"),
+    },
+    sockets={"http": SocketSpec(InternetAddress("127.0.0.1", 8000))},
+)
+GENERATION = Generation(3, "hash", "operator", "boot", "keeper")
+RUN = Run(1, 3, "keeper", "boot", 1000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    os.chmod(tmp_path, 0o700)
+
+
+def answers(store: Store, count: int) -> list[Answer]:
+    """Wait until as many answers have come."""
+    found: list[Answer] = []
+    while len(found) < count:
+        assert select.select([store], [], [], 20)[0], f"only {found}"
+        found += store.answers()
+    return found
+
+
+def write(folder: Path, *entries: Entry) -> list[Answer]:
+    store = Store(str(folder))
+    store.read()
+    for entry in entries:
+        store.write(entry)
+    found = answers(store, len(entries))
+    store.close()
+    return found
+
+
+def read(folder: Path) -> Stored:
+    store = Store(str(folder))
+    try:
+        return store.read()
+    finally:
+        store.close()
+
+
+def test_an_absent_state_is_empty(folder: Path) -> None:
+    stored = read(folder)
+    assert (stored.applied, stored.jobs, stored.intents) == (None, {}, {})
+    assert (stored.next_event, stored.ledger_lost, stored.notes) == (1, False, ())
+
+
+def test_what_was_written_is_read_again(folder: Path) -> None:
+    applied = Applied(
+        SPEC,
+        7,
+        {"old": WatcherSpec(cmd=("x",))},
+        (SourceFile("/s/a.yaml", "aa", 3, 12, b"a: 1"), SourceFile("/s/env", "bb", 1)),
+        ("/s",),
+        "environment",
+        99,
+        1000,
+    )
+    intent = Intent("stopped", 4, {0: 1, 2: 3}, at_once=True, who="alice", why="disk", wall_ns=5)
+    write(
+        folder,
+        applied,
+        IntentWritten("web", intent),
+        GenerationWritten("job", GENERATION),
+        RunWritten("job", replace(RUN, fired_wall_ns=50)),
+        NumbersReserved(20_001),
+    )
+    stored = read(folder)
+    assert stored.applied == applied
+    assert stored.intents == {"web": intent}
+    assert stored.jobs == {"job": Job(GENERATION, {1: replace(RUN, fired_wall_ns=50)})}
+    assert stored.next_event == 20_001
+
+
+def test_every_entry_is_answered_in_order_with_itself(folder: Path) -> None:
+    entries = [RunWritten("job", replace(RUN, slot=slot)) for slot in range(1, 200)]
+    assert write(folder, *entries) == [Written(entry) for entry in entries]
+
+
+def test_a_run_gets_its_outcome_in_its_own_row_and_wall_times_for_people(folder: Path) -> None:
+    ended = replace(RUN, outcome="failed", exit=Exit(code=3), duration_ns=10)
+    write(folder, RunWritten("job", RUN), RunWritten("job", ended))
+    (run,) = read(folder).jobs["job"].runs.values()
+    assert (run.outcome, run.exit) == ("failed", Exit(code=3))
+    assert run.ended_wall_ns == run.fired_wall_ns + 10 > 10**18
+
+
+def test_only_the_newest_runs_of_a_slot_are_kept_and_the_newest_always(folder: Path) -> None:
+    many = [RunWritten("job", replace(RUN, generation=number)) for number in range(1, 121)]
+    write(folder, RunWritten("job", replace(RUN, slot=2, generation=1)), *many)
+    assert {slot: run.generation for slot, run in read(folder).jobs["job"].runs.items()} == {
+        1: 120,
+        2: 1,
+    }
+    with sqlite3.connect(folder / "state.db") as connection:
+        count = connection.execute("select count(*) from runs where slot = 1").fetchone()[0]
+    assert count == KEPT_RUNS
+
+
+def test_retiring_and_files_change_without_a_new_revision(folder: Path) -> None:
+    write(folder, Applied(SPEC, 1, {"old": WatcherSpec(cmd=("x",))}))
+    write(
+        folder, RetiringChanged({}), FilesChanged((SourceFile("/a.yaml", "d", 1),), "environment")
+    )
+    applied = read(folder).applied
+    assert applied is not None
+    assert (applied.revision, applied.retiring, applied.environment) == (1, {}, "environment")
+    assert [each.path for each in applied.files] == ["/a.yaml"]
+
+
+def test_the_database_belongs_to_nobody_else(folder: Path) -> None:
+    umask = os.umask(0)
+    try:
+        store = Store(str(folder))
+        store.read()
+        store.write(NumbersReserved(5))
+        answers(store, 1)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+        store.close()
+    finally:
+        os.umask(umask)
+    assert set(modes.values()) == {0o600}, modes
+
+
+@pytest.mark.parametrize("damage", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_database_is_moved_aside_and_its_ledger_counts_as_lost(
+    folder: Path, damage: bytes
+) -> None:
+    (folder / "state.db").write_bytes(damage)
+    stored = read(folder)
+    assert stored.ledger_lost
+    assert "damaged" in stored.notes[0]
+    (aside,) = folder.glob("state.db.damaged-*")
+    assert aside.read_bytes() == damage
+
+
+def test_a_torn_page_is_found_at_the_start(folder: Path) -> None:
+    write(folder, *(RunWritten(f"job{number}", RUN) for number in range(400)))
+    with (folder / "state.db").open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\x55" * 4096)
+    assert read(folder).ledger_lost
+
+
+def test_a_lost_ledger_stays_lost_until_a_spec_names_its_jobs(folder: Path) -> None:
+    (folder / "state.db").write_bytes(b"x" * 5000)
+    assert read(folder).ledger_lost
+    assert read(folder).ledger_lost
+    write(folder, Applied(SPEC, 1, unknown_jobs=("job",)))
+    stored = read(folder)
+    assert not stored.ledger_lost
+    assert stored.jobs == {"job": Job(known=False)}
+    write(folder, GenerationWritten("job", GENERATION))
+    assert read(folder).jobs == {"job": Job(GENERATION)}
+
+
+def test_a_newer_state_is_refused_and_left_alone(folder: Path) -> None:
+    write(folder, NumbersReserved(5))
+    with sqlite3.connect(folder / "state.db") as connection:
+        connection.execute("update meta set value = '99' where key = 'schema'")
+    before = (folder / "state.db").read_bytes()
+    with pytest.raises(NewerState, match="state version 99"):
+        Store(str(folder))
+    assert (folder / "state.db").read_bytes() == before
+
+
+def test_rows_that_cannot_be_read_make_one_job_unknown_and_are_told(folder: Path) -> None:
+    write(folder, GenerationWritten("job", GENERATION), GenerationWritten("fine", GENERATION))
+    with sqlite3.connect(folder / "state.db") as connection:
+        connection.execute("update generations set generation = '{' where watcher = 'job'")
+    stored = read(folder)
+    assert stored.jobs == {"job": Job(known=False), "fine": Job(GENERATION)}
+    assert "job" in stored.notes[0]
+
+
+def test_what_cannot_be_written_is_told_kept_in_order_and_written_later(folder: Path) -> None:
+    store = Store(str(folder))
+    store.read()
+    # Another writer holds the lock: what a full disk does too, an OperationalError.
+    other = sqlite3.connect(folder / "state.db", isolation_level=None)
+    other.execute("begin immediate")
+    first, second = RunWritten("job", RUN), RunWritten("job", replace(RUN, outcome="succeeded"))
+    store.write(first)
+    (trouble,) = answers(store, 1)
+    assert isinstance(trouble, Trouble)
+    assert "locked" in trouble.message
+    store.write(second)
+    other.execute("rollback")
+    assert answers(store, 3) == [Recovered(), Written(first), Written(second)]
+    store.close()
+    assert read(folder).jobs["job"].runs[1].outcome == "succeeded"
+
+
+def test_damage_while_running_is_told_and_ends_the_writer(folder: Path) -> None:
+    store = Store(str(folder))
+    store.read()
+    with sqlite3.connect(folder / "state.db") as connection:
+        connection.execute("drop table runs")
+        connection.execute("create table runs (watcher primary key, slot, generation, run check (0))")
+    store.write(RunWritten("job", RUN))
+    (answer,) = answers(store, 1)
+    assert isinstance(answer, Damaged)
+    store.close()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_not_a_loss(folder: Path) -> None:
+    (folder / "state.db").mkdir()
+    with pytest.raises((OSError, sqlite3.OperationalError)):
+        Store(str(folder))
+    assert not list(folder.glob("*damaged*"))
