@@ -100,13 +100,13 @@ def watcher_note(watcher: WatcherMap, now_ns: int) -> str:
     due = [
         slot["next_ns"]
         for slot in watcher["slots"]
-        if slot["next_ns"] is not None and slot["state"] in {"BackOff", "Stopping"}
+        if slot["next_ns"] is not None and slot["state"] in {"BackOff", "Failed", "Stopping"}
     ]
     parts = [watcher["note"]] if watcher["note"] else []
-    if due and watcher["state"] in {"BackOff", "Rolling", "Stopping"}:
-        backing_off = any(slot["state"] == "BackOff" for slot in watcher["slots"])
-        parts.append(("next try " if backing_off else "KILL ") + _in(min(due), now_ns))
-    return ": ".join(parts)
+    if due and watcher["state"] in {"BackOff", "Failed", "Rolling", "Stopping"}:
+        trying = any(slot["state"] in TROUBLE for slot in watcher["slots"])
+        parts.append(("next try " if trying else "KILL ") + _in(min(due), now_ns))
+    return ", ".join(parts)
 
 
 def _in(at_ns: int, now_ns: int) -> str:
@@ -154,7 +154,9 @@ def _slot_note(slot: SlotMap, now_ns: int) -> str:
     if slot["fired"] is not None:
         parts.append(f"generation {slot['fired']['generation']}")
     if slot["next_ns"] is not None:
-        verb = {"BackOff": "next try", "Stopping": "KILL"}.get(slot["state"], "due")
+        verb = {"BackOff": "next try", "Failed": "next try", "Stopping": "KILL"}.get(
+            slot["state"], "due"
+        )
         parts.append(f"{verb} {_in(slot['next_ns'], now_ns)}")
     return ", ".join(parts)
 
@@ -384,6 +386,7 @@ def _property(text: str) -> str:
 # ---- events and logs -----------------------------------------------------------------------------
 
 _PALETTE: Final[tuple[Style, ...]] = ("cyan", "yellow", "green", "magenta", "blue")
+_EXPECTED_WORDS: Final = frozenset({"started", "passed", "bound", "watching", "fired"})
 _BAD_WORDS: Final = (
     "failed",
     "refused",
@@ -398,12 +401,8 @@ _BAD_WORDS: Final = (
 
 
 def is_important(event: EventMap) -> bool:
-    """Tell whether an event is worth a line among the output: what went wrong, and what an edit
-    did."""
-    kind, _, what = event["type"].partition(".")
-    return kind in {"spec", "apply", "operator", "manager"} or any(
-        word in what for word in _BAD_WORDS
-    )
+    """Tell whether an event is worth a line among the output: all but what is expected anyway."""
+    return event["type"].rpartition(".")[2] not in _EXPECTED_WORDS
 
 
 def event_line(event: EventMap) -> Line:

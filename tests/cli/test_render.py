@@ -20,7 +20,7 @@ def test_the_status_says_what_is_wanted_what_is_and_why_they_differ() -> None:
         "web      2     Running  2/2    1         12s",
         "report   job   Failed   2/3    -         4m   slot 3: exit 1; rerun --failed",
         "mailer   2     BackOff  0/2    17        2s   "
-        'exit 78: last line: "no route to host": next try in 8s',
+        'exit 78: last line: "no route to host", next try in 8s',
         "",
         "SOCKET  LISTEN        TYPE    STATE  USED BY",
         "http    0.0.0.0:8000  stream  Bound  web",
@@ -34,7 +34,7 @@ def test_at_80_columns_the_note_wraps_below_itself() -> None:
 
     assert lines[3:5] == [
         'mailer   2     BackOff  0/2    17        2s   exit 78: last line: "no route to',
-        '                                              host": next try in 8s',
+        '                                              host", next try in 8s',
     ]
 
 
