@@ -7,10 +7,11 @@ memory says which step it was run for, so a verdict is never taken for another s
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, assert_never
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core.backoff import veto_wait_ns
+from reconciler.core.plan import Verdict
 from reconciler.core.template import helper_argv, helper_launch
 from reconciler.model.action import Forget, Remember, Signal, Spawn
 from reconciler.model.process import MAIN, Exited, Memory, Requested, Running, Starting, pid_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reconciler.core.plan import Draft
-    from reconciler.model.process import ProcessRecord
+    from reconciler.model.process import ProcessId, ProcessRecord
     from reconciler.model.spec import HookSpec
 
 VETO_EXIT_CODE: Final = 100
@@ -30,16 +31,6 @@ LEFTOVER_TIMEOUT_NS: Final = 30 * SECOND_NS
 
 STOP_COMMAND: Final = "stop"
 RELOAD_COMMAND: Final = "reload"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a hook says. `since_ns` is when it said so, `attempt` how often it has said no before."""
-
-    state: Literal["pending", "passed", "vetoed"]
-    message: str = ""
-    since_ns: int = 0
-    attempt: int = 0
 
 
 PASSED: Final = Verdict("passed")
@@ -96,23 +87,32 @@ def drive(
 
     Without such a hook the verdict is passed. `details` are further keyword arguments of the hook.
     """
-    hook = hook_of(draft, role)
+    hook, id = hook_of(draft, role), draft.id(slot, role)
     if hook is None:
         return PASSED
-    id = draft.id(slot, role)
+    if id not in draft.verdicts:  # several slots may ask in one pass; it runs once
+        draft.verdicts[id] = _drive(draft, hook, id, Memory(about=about, attempt=attempt), details)
+    return draft.verdicts[id]
+
+
+def _drive(
+    draft: Draft,
+    hook: HookSpec,
+    id: ProcessId,
+    memory: Memory,
+    details: Mapping[str, object] | None,
+) -> Verdict:
     draft.used.add(id)
     record = draft.observed.records.get(id)
     if record is None:
-        draft.act(_spawn(draft, hook, role, slot, Memory(about=about, attempt=attempt), details))
+        draft.act(_spawn(draft, hook, id, memory, details))
         return PENDING
     if not isinstance(record.phase, Exited):
         kill_when_due(draft, record, hook.timeout)
         return PENDING
-    if record.memory.about != about:
+    if record.memory.about != memory.about:
         if clear(draft, record, hook.timeout):
-            draft.act(
-                _spawn(draft, hook, role, slot, Memory(about=about, attempt=attempt), details)
-            )
+            draft.act(_spawn(draft, hook, id, memory, details))
         return PENDING
     return judge(hook, record)
 
@@ -124,11 +124,12 @@ def drive_with_retry(
     verdict = drive(draft, role, slot, about, details)
     if verdict.state != "vetoed" or not draft.is_due(retry_due_ns(draft, verdict)):
         return verdict
-    hook, record = hook_of(draft, role), draft.observed.records[draft.id(slot, role)]
+    hook, id = hook_of(draft, role), draft.id(slot, role)
     assert hook is not None
-    if clear(draft, record, hook.timeout):
+    if clear(draft, draft.observed.records[id], hook.timeout):
         memory = Memory(about=about, attempt=verdict.attempt + 1)
-        draft.act(_spawn(draft, hook, role, slot, memory, details))
+        draft.act(_spawn(draft, hook, id, memory, details))
+    draft.verdicts[id] = PENDING
     return PENDING
 
 
@@ -202,11 +203,11 @@ def sweep(draft: Draft) -> None:
 def _spawn(
     draft: Draft,
     hook: HookSpec,
-    role: str,
-    slot: int,
+    id: ProcessId,
     memory: Memory,
     details: Mapping[str, object] | None,
 ) -> Spawn:
+    role, slot = id.role, id.slot
     facts, spec = draft.world.facts, draft.spec
     arguments = {
         "hook_name": role,
@@ -228,7 +229,7 @@ def _spawn(
             f"RECONCILE_HOOK_{key.upper()}": str(value) for key, value in (details or {}).items()
         }
     helper = helper_launch(draft.name, spec, slot, argv, env, facts)
-    return Spawn(draft.id(slot, role), helper, memory=memory)
+    return Spawn(id, helper, memory=memory)
 
 
 def _snapshot(draft: Draft) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from reconciler.model.action import Action
 from reconciler.model.event import Request
@@ -21,6 +22,16 @@ class Plan:
     wake_at_ns: int | None = None
     answered: tuple[Request, ...] = ()
     """Wishes of operators that are dealt with, fulfilled or vetoed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a hook says. `since_ns` is when it said so, `attempt` how often it has said no before."""
+
+    state: Literal["pending", "passed", "vetoed"]
+    message: str = ""
+    since_ns: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,8 @@ class Draft:
     wake_at_ns: int | None = None
     used: set[ProcessId] = field(default_factory=set)
     """Hook records that this pass still needs."""
+    verdicts: dict[ProcessId, Verdict] = field(default_factory=dict)
+    """What the hooks asked in this pass have said."""
     answered: list[Request] = field(default_factory=list)
 
     @property

@@ -487,6 +487,11 @@ class Reconciler:
                 continue
             self._hashes.pop(name, None)
             self._dirty.add(name)
+        self._dirty |= {
+            name
+            for name, observed in self._observed.items()
+            if observed.records and not self.watcher_spec(name)
+        }
         if self._knows_keeper:
             self._redirect_logs(old)
         self._sockets_dirty = True

@@ -21,7 +21,7 @@ from reconciler.model.socket import BindRequested
 from reconciler.model.spec import ReloadByCommand
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft, Plan
+    from reconciler.core.plan import Draft, Plan, Verdict
     from reconciler.model.intent import Intent
     from reconciler.model.spec import WatcherSpec
 
@@ -290,7 +290,7 @@ def fulfil(draft: Draft, record: ProcessRecord) -> None:
 # ---- start and stop of the whole ------------------------------------------------------------------
 
 
-def after_start_refused(draft: Draft) -> hooks.Verdict | None:
+def after_start_refused(draft: Draft) -> Verdict | None:
     """Return the veto of after_start, as long as what it refused has not been undone."""
     hook = draft.spec.hooks.after_start
     record = draft.observed.records.get(draft.id(0, "after_start"))
@@ -303,7 +303,7 @@ def after_start_refused(draft: Draft) -> hooks.Verdict | None:
     return verdict if verdict.state == "vetoed" else None
 
 
-def _undo_start(draft: Draft, refused: hooks.Verdict) -> None:
+def _undo_start(draft: Draft, refused: Verdict) -> None:
     """Stop what after_start refused, and forget it when the time for another start has come."""
     for record in draft.mains().values():
         if not isinstance(record.phase, Exited):

@@ -1,0 +1,245 @@
+"""A stage for the core: a keeper that does as it is told, a clock that we set, and short builders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reconciler.core.reconciler import Reconciler, Step
+from reconciler.model.action import (
+    Bind,
+    Forget,
+    Quit,
+    RecordGeneration,
+    RecordRun,
+    Redirect,
+    Remember,
+    Signal,
+    Spawn,
+    Unbind,
+)
+from reconciler.model.address import InternetAddress
+from reconciler.model.event import (
+    KeeperIntroduced,
+    RecordChanged,
+    RunRecorded,
+    SnapshotEnded,
+    SocketChanged,
+    SpecApplied,
+)
+from reconciler.model.observed import Facts
+from reconciler.model.process import Exit, Exited, LaunchError, ProcessId, ProcessRecord, Running
+from reconciler.model.socket import BindRefused, Bound, SocketRecord
+from reconciler.model.spec import HookSpec, SocketSpec, Spec, WatcherSpec
+from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.model.action import Action
+    from reconciler.model.event import Event
+    from reconciler.model.job import Job
+    from reconciler.model.status import SlotStatus, WatcherStatus
+
+S = SECOND_NS
+FACTS = Facts(
+    "test", "keeper-1", "boot-1", "/logs", "/run/control.sock", "/usr/bin/python3", "/runner.py"
+)
+HOOK = HookSpec(cmd=("check",))
+
+
+def watcher(**fields: object) -> WatcherSpec:
+    return WatcherSpec(**{"cmd": ("serve",), **fields})  # type: ignore[arg-type]
+
+
+def job(**fields: object) -> WatcherSpec:
+    return watcher(restart="never", **fields)
+
+
+def listener(port: int = 8000, **fields: object) -> SocketSpec:
+    return SocketSpec(listen=InternetAddress("127.0.0.1", port), **fields)  # type: ignore[arg-type]
+
+
+def spec(sockets: dict[str, SocketSpec] | None = None, **watchers: WatcherSpec) -> Spec:
+    return Spec(sockets=sockets or {}, watchers=watchers)
+
+
+def process(name: str) -> ProcessId:
+    """Return the id that `web.1`, `web:before_start` or `web.1:before_spawn` names."""
+    place, _, role = name.partition(":")
+    owner, _, slot = place.partition(".")
+    return ProcessId(owner, int(slot or 0), role or "main")
+
+
+class Stage:
+    """Plays the keeper and the store; `history` keeps every action with its time in seconds."""
+
+    def __init__(self, *, job_state: dict[str, Job] | None = None) -> None:
+        self.now = 0
+        self.records: dict[ProcessId, ProcessRecord] = {}
+        self.sockets: dict[str, SocketRecord] = {}
+        self.generations: dict[str, list[int]] = {}
+        self.runs: list[RecordRun] = []
+        self.history: list[tuple[float, Action]] = []
+        self.refused_ports: set[int] = set()
+        self.unstartable: dict[str, LaunchError] = {}
+        self.hold_runs = False
+        self.quit: int | None = None
+        self.revision = 0
+        self._incarnation = 0
+        self.reconciler = Reconciler(FACTS)
+        self.last: Step = Step((), None, frozenset(), ())
+        self._begun = False
+
+    def apply(self, wanted: Spec) -> Stage:
+        """Apply a spec, and let happen what happens at once."""
+        self.revision += 1
+        events: list[Event] = [SpecApplied(wanted, self.revision)]
+        if not self._begun:
+            self._begun = True
+            events += [KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"), SnapshotEnded()]
+        return self.tell(*events)
+
+    def new_controller(self, wanted: Spec, jobs: Sequence[Event] = ()) -> Stage:
+        """Replace the controller: it knows what the store and the keeper's snapshot say."""
+        self.reconciler = Reconciler(FACTS)
+        records = [RecordChanged(record) for record in self.records.values()]
+        bound = [SocketChanged(record) for record in self.sockets.values()]
+        introduced = KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session")
+        applied = SpecApplied(wanted, self.revision)
+        return self.tell(*jobs, applied, introduced, *records, *bound, SnapshotEnded())
+
+    def tell(self, *events: Event) -> Stage:
+        """Give events to the core and carry out what it wants, until it wants nothing more now."""
+        pending: Sequence[Event] = events
+        while True:
+            self.last = self.reconciler.step(pending, self.now)
+            pending = [event for action in self.last.actions for event in self._carry_out(action)]
+            if not pending:
+                return self
+
+    def wait(self, seconds: float) -> Stage:
+        """Let time pass, waking the core exactly when it asked for it."""
+        end = self.now + round(seconds * S)
+        while self.last.wake_at_ns is not None and self.last.wake_at_ns <= end:
+            assert self.last.wake_at_ns > self.now, "a wake-up that does not lie ahead"
+            self.now = self.last.wake_at_ns
+            self.tell()
+        self.now = end
+        return self
+
+    def exit(
+        self, name: str, code: int | None = 0, *, survivors: bool = False, **how: object
+    ) -> Stage:
+        """Let a process end by itself."""
+        return self.tell(self._died(process(name), Exit(code=code, **how), survivors=survivors))  # type: ignore[arg-type]
+
+    def survivors_gone(self, name: str) -> Stage:
+        record = self.records[process(name)]
+        assert isinstance(record.phase, Exited)
+        return self.tell(self._put(replace(record, phase=replace(record.phase, survivors=False))))
+
+    def alive(self, owner: str = "") -> list[str]:
+        """Return the live main processes, as web.1."""
+        return sorted(
+            str(id)
+            for id, record in self.records.items()
+            if isinstance(record.phase, Running) and id.role == "main" and owner in {"", id.owner}
+        )
+
+    def pid(self, name: str) -> int:
+        phase = self.records[process(name)].phase
+        assert isinstance(phase, Running)
+        return phase.pid
+
+    def status(self, name: str) -> WatcherStatus:
+        return self.reconciler.watcher_status(name, self.now, 0)
+
+    def slot(self, name: str) -> SlotStatus:
+        id = process(name)
+        return next(s for s in self.status(id.owner).slots if s.slot == id.slot)
+
+    def spawned(self, name: str = "") -> list[str]:
+        """Return what was started so far, in order."""
+        return [str(a.id) for _, a in self.history if isinstance(a, Spawn) and name in str(a.id)]
+
+    def signals(self) -> list[tuple[float, str, str]]:
+        return [(at, str(a.id), a.signal) for at, a in self.history if isinstance(a, Signal)]
+
+    # ---- the keeper -------------------------------------------------------------------------------
+
+    stubborn: frozenset[str] = frozenset()
+    """Processes that only KILL ends."""
+
+    def _carry_out(self, action: Action) -> list[Event]:
+        self.history.append((self.now / S, action))
+        match action:
+            case Spawn(id):
+                return [self._spawn(action)]
+            case Forget(id, incarnation):
+                record = self.records.pop(id)
+                assert record.incarnation == incarnation
+                assert isinstance(record.phase, Exited)
+            case Remember(id, incarnation, memory):
+                assert self.records[id].incarnation == incarnation
+                self.records[id] = replace(self.records[id], memory=memory)
+            case Signal(id, incarnation, signal):
+                assert self.records[id].incarnation == incarnation
+                deadly = signal in {"TERM", "INT", "KILL"}
+                if deadly and (signal == "KILL" or str(id) not in self.stubborn):
+                    return [self._died(id, Exit(signal=signal))]
+            case Bind(name):
+                return [self._bind(name, action)]
+            case Unbind(name):
+                self.sockets.pop(name, None)
+            case RecordRun(owner, run):
+                self.runs.append(action)
+                return [] if self.hold_runs else [RunRecorded(owner, run)]
+            case RecordGeneration(owner, generation):
+                self.generations.setdefault(owner, []).append(generation.number)
+            case Quit(code):
+                self.quit = code
+            case Redirect():
+                pass
+        return []
+
+    def _spawn(self, action: Spawn) -> Event:
+        assert action.id not in self.records, f"{action.id} is not forgotten"
+        self._incarnation += 1
+        error = self.unstartable.get(str(action.id))
+        phase = (
+            Exited(self.now, Exit(error=error))
+            if error
+            else Running(1000 + self._incarnation, self.now)
+        )
+        return self._put(
+            ProcessRecord(action.id, self._incarnation, action.template_hash, action.memory, phase)
+        )
+
+    def _died(self, id: ProcessId, how: Exit, *, survivors: bool = False) -> Event:
+        record = self.records[id]
+        if isinstance(record.phase, Exited):  # KILL for what survives of it
+            return self._put(replace(record, phase=replace(record.phase, survivors=False)))
+        assert isinstance(record.phase, Running)
+        phase = Exited(self.now, how, record.phase.pid, record.phase.started_at_ns, survivors)
+        return self._put(replace(record, phase=phase))
+
+    def _bind(self, name: str, action: Bind) -> Event:
+        template, former = action.template, self.sockets.get(name)
+        port = getattr(template.address, "port", 0)
+        if port in self.refused_ports:
+            attempts = (
+                former.phase.attempts + 1 if former and isinstance(former.phase, BindRefused) else 1
+            )
+            phase = BindRefused("EADDRINUSE", "address in use", self.now, attempts)
+            held = former.template if former and isinstance(former.phase, Bound) else None
+            self.sockets[name] = SocketRecord(name, template, phase, held)
+        else:
+            self.sockets[name] = SocketRecord(
+                name, template, Bound(str(template.address), self.now)
+            )
+        return SocketChanged(self.sockets[name])
+
+    def _put(self, record: ProcessRecord) -> Event:
+        self.records[record.id] = record
+        return RecordChanged(record)

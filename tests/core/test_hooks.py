@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pytest
+
+from reconciler.core.intents import Voice, stopped
+from reconciler.model.event import IntentChanged, SignalAsked
+from reconciler.model.intent import Intent
+from reconciler.model.spec import HookSpec, HooksSpec, StopSpec
+from tests.core.stage import HOOK, S, Stage, process, spec, watcher
+
+STOP = IntentChanged("web", stopped(Intent(), Voice("", "", 0)))
+
+
+def web(**hooks: HookSpec) -> Stage:
+    return Stage().apply(spec(web=watcher(numprocesses=2, hooks=HooksSpec(**hooks))))
+
+
+def test_before_start_comes_first_and_once_for_all_slots() -> None:
+    stage = web(before_start=HOOK)
+    assert stage.spawned() == ["web:before_start"]
+    stage.exit("web:before_start").wait(5)
+    assert stage.spawned() == ["web:before_start", "web.1", "web.2"]
+
+
+def test_before_start_does_not_run_for_respawns_rolls_or_new_controllers() -> None:
+    hooks = HooksSpec(before_start=HOOK)
+    service = watcher(hooks=hooks)
+    stage = Stage().apply(spec(web=service)).exit("web:before_start").wait(20)
+    stage.exit("web.1", 1).wait(20)
+    stage.apply(spec(web=watcher(hooks=hooks, cmd=("new",)))).wait(20)
+    stage.new_controller(spec(web=watcher(hooks=hooks, cmd=("new",)))).wait(20)
+    assert stage.spawned("before_start") == ["web:before_start"]
+
+
+def test_a_veto_waits_and_asks_again() -> None:
+    stage = web(before_start=HOOK).exit("web:before_start", 1)
+    assert stage.status("web").state == "BackOff"
+    assert "before_start hook (check) failed: exit 1" in stage.status("web").note
+    stage.wait(5)
+    assert stage.spawned() == ["web:before_start"] * 2
+    stage.exit("web:before_start", 0)
+    assert stage.alive() == ["web.1", "web.2"]
+
+
+def test_a_hook_that_hangs_is_killed_and_status_says_so() -> None:
+    stage = Stage()
+    stage.stubborn = frozenset({"web:before_start"})
+    hooks = HooksSpec(before_start=HookSpec(python="shop.wait", timeout=8 * S))
+    stage.apply(spec(web=watcher(hooks=hooks))).wait(7)
+    assert stage.status("web").state == "Waiting"
+    stage.wait(1)
+    assert stage.signals() == [(8.0, "web:before_start", "KILL")]
+    assert (
+        stage.status("web").note == "slot 1: before_start hook (shop.wait) timed out after 8s"
+        or stage.status("web").note == "before_start hook (shop.wait) timed out after 8s"
+    )
+
+
+def test_a_slow_hook_delays_nobody_else() -> None:
+    slow = watcher(hooks=HooksSpec(before_start=HOOK))
+    stage = Stage().apply(spec(slow=slow, quick=watcher()))
+    assert stage.alive() == ["quick.1"]
+    assert stage.exit("quick.1", 1).alive() == ["quick.1"]
+
+
+@pytest.mark.parametrize(
+    ("hook", "code", "starts"),
+    [
+        (HookSpec(cmd=("x",), on_error="ignore"), 1, True),
+        (HookSpec(cmd=("x",), on_error="abort"), 1, False),
+        (HookSpec(python="a.b", on_error="ignore"), 1, True),
+        (HookSpec(python="a.b", on_error="ignore"), 100, False),
+        (HookSpec(cmd=("x",), on_error="ignore"), 100, True),
+        (HookSpec(python="a.b"), 0, True),
+    ],
+)
+def test_what_a_hook_says_is_what_happens(hook: HookSpec, code: int, starts: bool) -> None:
+    stage = web(before_start=hook).exit("web:before_start", code)
+    assert bool(stage.alive()) is starts
+
+
+def test_before_spawn_gates_each_process_and_each_respawn() -> None:
+    stage = web(before_spawn=HOOK)
+    stage.exit("web.1:before_spawn")
+    assert stage.alive() == ["web.1"]
+    stage.exit("web.2:before_spawn").wait(20).exit("web.1", 1)
+    assert stage.alive() == ["web.2"]
+    stage.exit("web.1:before_spawn")
+    assert stage.alive() == ["web.1", "web.2"]
+
+
+def test_after_spawn_is_told_the_pid_and_may_stop_the_process() -> None:
+    stage = web(after_spawn=HOOK)
+    stage.exit("web.1:after_spawn").exit("web.2:after_spawn", 1).wait(0)
+    assert [(name, signal) for _, name, signal in stage.signals()] == [("web.2", "TERM")]
+    assert "web.1" in stage.alive()
+
+
+def test_after_start_runs_once_when_all_run() -> None:
+    stage = web(after_start=HOOK)
+    assert stage.spawned() == ["web.1", "web.2", "web:after_start"]
+    assert not stage.wait(5).status("web").as_wanted
+    stage.exit("web:after_start").wait(20).exit("web.1", 1).wait(20)
+    assert stage.spawned("after_start") == ["web:after_start"]
+    assert stage.status("web").as_wanted
+
+
+def test_a_veto_of_after_start_stops_all_and_starts_again_later() -> None:
+    stage = web(after_start=HOOK).wait(1).exit("web:after_start", 1)
+    assert stage.alive() == []
+    assert stage.status("web").state == "BackOff"
+    stage.wait(5)
+    assert stage.alive() == ["web.1", "web.2"]
+    assert stage.spawned("after_start") == ["web:after_start"] * 2
+    stage.exit("web:after_start", 0).wait(5)
+    assert stage.status("web").as_wanted
+
+
+def test_stop_hooks_surround_the_stop() -> None:
+    stage = web(before_stop=HOOK, after_stop=HOOK).wait(5).tell(STOP)
+    assert stage.signals() == []
+    stage.exit("web:before_stop", 1)  # cannot be vetoed
+    assert stage.alive() == []
+    assert stage.records.keys() >= {process("web:after_stop")}
+    stage.exit("web:after_stop").wait(5)
+    assert stage.records == {}
+    assert stage.spawned("stop") == ["web:before_stop", "web:after_stop"]
+
+
+def test_before_signal_may_withhold_all_but_kill() -> None:
+    stage = Stage().apply(
+        spec(web=watcher(hooks=HooksSpec(before_signal=HOOK), stop=StopSpec(timeout=5 * S)))
+    )
+    stage.wait(5).tell(STOP).exit("web.1:before_signal", 1).wait(10)
+    assert stage.signals() == [(10.0, "web.1", "KILL")]
+
+
+def test_before_signal_counts_inside_the_grace_period() -> None:
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    stage.apply(
+        spec(web=watcher(hooks=HooksSpec(before_signal=HOOK), stop=StopSpec(timeout=5 * S)))
+    )
+    stage.wait(5).tell(STOP).wait(3).exit("web.1:before_signal").wait(10)
+    assert stage.signals() == [(8.0, "web.1", "TERM"), (10.0, "web.1", "KILL")]
+
+
+def test_a_vetoed_signal_command_is_dropped_and_the_next_one_asks_again() -> None:
+    stage = Stage().apply(spec(web=watcher(hooks=HooksSpec(before_signal=HOOK)))).wait(5)
+    stage.tell(SignalAsked("web", None, "USR1")).exit("web.1:before_signal", 1).wait(1)
+    assert stage.signals() == []
+    stage.tell(SignalAsked("web", None, "USR2")).exit("web.1:before_signal", 0)
+    assert [signal for *_, signal in stage.signals()] == ["USR2"]
+
+
+def test_reap_hooks_run_in_order_once_per_death_before_the_respawn() -> None:
+    stage = (
+        Stage()
+        .apply(spec(web=watcher(hooks=HooksSpec(before_reap=HOOK, after_reap=HOOK))))
+        .wait(20)
+    )
+    stage.exit("web.1", 7)
+    assert stage.alive() == []
+    stage.exit("web.1:before_reap", 1).exit("web.1:after_reap", 0)
+    assert stage.spawned() == ["web.1", "web.1:before_reap", "web.1:after_reap", "web.1"]
+
+
+def test_after_signal_follows_the_stop_signal() -> None:
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    stage.apply(spec(web=watcher(hooks=HooksSpec(after_signal=HOOK)))).wait(5).tell(STOP)
+    assert stage.spawned("after_signal") == ["web.1:after_signal"]
+
+
+def test_a_hook_added_to_a_running_watcher_does_not_run_for_the_past() -> None:
+    stage = Stage().apply(spec(web=watcher())).wait(5)
+    hooks = HooksSpec(before_start=HOOK, after_start=HOOK, before_spawn=HOOK)
+    stage.apply(spec(web=watcher(hooks=hooks))).wait(60)
+    assert stage.spawned() == ["web.1"]
+    assert stage.status("web").as_wanted

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.core.intents import Voice, stopped
+from reconciler.model.action import RecordRun, Spawn
+from reconciler.model.event import IntentChanged, JobChanged, KeeperIntroduced, RunRecorded
+from reconciler.model.intent import Intent
+from reconciler.model.job import Generation, Job, Run
+from reconciler.model.process import LaunchError
+from reconciler.model.spec import HookSpec, HooksSpec
+from tests.core.stage import HOOK, S, Stage, job, spec, watcher
+
+ALICE = Voice("alice", "", 0)
+
+
+def outcomes(stage: Stage, name: str = "job") -> dict[int, str | None]:
+    return {slot: run.outcome for slot, run in stage.reconciler.observed(name).job.runs.items()}
+
+
+def rerun(
+    stage: Stage,
+    slots: tuple[int, ...] | None = None,
+    *,
+    failed: bool = False,
+    overlap: str | None = None,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    asked = stage.reconciler.rerun("job", slots, failed=failed, overlap=overlap)  # type: ignore[arg-type]
+    known = stage.reconciler.observed("job").job
+    stage.tell(JobChanged("job", replace(known, generation=asked.generation)))
+    return asked.fired, asked.running
+
+
+def test_every_slot_is_fired_once_and_never_again() -> None:
+    wanted = spec(job=job(numprocesses=2))
+    stage = Stage().apply(wanted)
+    stage.exit("job.1", 0).exit("job.2", 3).wait(3600)
+    stage.apply(wanted).wait(3600)
+    assert stage.spawned() == ["job.1", "job.2"]
+    assert outcomes(stage) == {1: "succeeded", 2: "failed"}
+    assert stage.status("job").state == "Failed"
+
+
+def test_the_row_is_on_the_disk_before_the_process_is() -> None:
+    stage = Stage()
+    stage.hold_runs = True
+    stage.apply(spec(job=job())).wait(10)
+    assert stage.spawned() == []
+    stage.hold_runs = False
+    stage.tell(RunRecorded("job", stage.runs[0].run))
+    assert stage.spawned() == ["job.1"]
+
+
+def test_completed_jobs_are_as_wanted_and_keep_nothing() -> None:
+    stage = Stage().apply(spec(job=job())).exit("job.1", 0)
+    assert stage.status("job").state == "Completed"
+    assert stage.status("job").as_wanted
+    assert stage.records == {}
+    assert stage.reconciler.jobs_done(stage.now) == 0
+
+
+def test_an_edit_of_what_runs_fires_again_and_other_edits_do_not() -> None:
+    task = job(numprocesses=2)
+    stage = Stage().apply(spec(job=task)).exit("job.1").exit("job.2")
+    stage.apply(spec(job=replace(task, description="words", priority=3)))
+    assert len(stage.spawned()) == 2
+    stage.apply(spec(job=replace(task, cmd=("other",))))
+    assert len(stage.spawned()) == 4
+
+
+def test_more_slots_fire_only_the_new_ones_and_fewer_keep_their_history() -> None:
+    task = job(numprocesses=2)
+    stage = Stage().apply(spec(job=task)).exit("job.1").exit("job.2")
+    stage.apply(spec(job=replace(task, numprocesses=4)))
+    assert stage.spawned() == ["job.1", "job.2", "job.3", "job.4"]
+    stage.apply(spec(job=replace(task, numprocesses=2))).wait(1)
+    stage.apply(spec(job=replace(task, numprocesses=4))).wait(1)
+    assert stage.spawned() == ["job.1", "job.2", "job.3", "job.4"]
+    assert outcomes(stage) == {1: "succeeded", 2: "succeeded", 3: "stopped", 4: "stopped"}
+
+
+def test_a_rerun_fires_exactly_the_slots_that_do_not_run() -> None:
+    stage = Stage().apply(spec(job=job(numprocesses=3))).exit("job.1").exit("job.3")
+    pid = stage.pid("job.2")
+    assert rerun(stage) == ((1, 3), (2,))
+    assert stage.alive() == ["job.1", "job.2", "job.3"]
+    assert stage.pid("job.2") == pid
+    stage.exit("job.2").exit("job.1").exit("job.3").wait(3600)
+    assert stage.spawned() == ["job.1", "job.2", "job.3", "job.1", "job.3"]
+    assert stage.status("job").state == "Completed"
+
+
+def test_a_rerun_of_failed_slots_and_of_one_slot() -> None:
+    stage = Stage().apply(spec(job=job(numprocesses=3)))
+    stage.exit("job.1").exit("job.2", 1).exit("job.3")
+    assert rerun(stage, failed=True) == ((2,), ())
+    stage.exit("job.2", 0)
+    assert stage.status("job").state == "Completed"
+    assert rerun(stage, (3,)) == ((3,), ())
+    assert stage.alive() == ["job.3"]
+
+
+def test_overlap_replace_stops_the_running_one_first() -> None:
+    stage = Stage().apply(spec(job=job(overlap="replace"))).wait(1)
+    assert rerun(stage) == ((1,), ())
+    stage.wait(1)
+    assert [name for _, name, _ in stage.signals()] == ["job.1"]
+    assert stage.spawned() == ["job.1", "job.1"]
+
+
+def test_a_spec_change_lets_the_running_slot_finish_first() -> None:
+    task = job(numprocesses=2)
+    stage = Stage().apply(spec(job=task)).exit("job.1").wait(1)
+    stage.apply(spec(job=replace(task, cmd=("new",))))
+    assert stage.spawned() == ["job.1", "job.2", "job.1"]
+    stage.exit("job.2")
+    assert stage.spawned() == ["job.1", "job.2", "job.1", "job.2"]
+
+
+def test_without_spec_change_a_job_says_that_it_is_stale() -> None:
+    task = job(rerun_on=("boot",))
+    stage = Stage().apply(spec(job=task)).exit("job.1")
+    stage.apply(spec(job=replace(task, cmd=("new",))))
+    assert stage.spawned() == ["job.1"]
+    assert "older spec" in stage.status("job").note
+
+
+def test_a_new_controller_does_not_fire_again() -> None:
+    task = spec(job=job(numprocesses=2))
+    stage = Stage().apply(task).exit("job.1")
+    known = stage.reconciler.observed("job").job
+    stage.new_controller(task, [JobChanged("job", known)]).wait(10)
+    assert stage.spawned() == ["job.1", "job.2"]
+    stage.exit("job.2", 5)
+    assert outcomes(stage) == {1: "succeeded", 2: "failed"}
+
+
+def test_a_row_without_process_under_the_same_keeper_is_started() -> None:
+    task = spec(job=job())
+    stage = Stage()
+    stage.hold_runs = True
+    stage.apply(task)
+    known = stage.reconciler.observed("job").job
+    stage.hold_runs = False
+    stage.new_controller(task, [JobChanged("job", known)])
+    assert stage.spawned() == ["job.1"]
+
+
+def test_a_row_without_process_under_another_keeper_is_lost_and_not_fired() -> None:
+    task = spec(job=job(rerun_on=()))
+    stage = Stage()
+    run = Run(1, 1, "another-keeper", "boot-1", 0)
+    generation = Generation(1, "hash", "first", "boot-1", "another-keeper")
+    stage.revision = 1
+    stage.new_controller(task, [JobChanged("job", Job(generation, {1: run}))]).wait(10)
+    assert stage.spawned() == []
+    assert outcomes(stage) == {1: "lost"}
+
+
+def test_a_damaged_ledger_fires_nothing_until_a_rerun() -> None:
+    task = spec(job=job())
+    stage = Stage()
+    stage.revision = 1
+    stage.new_controller(task, [JobChanged("job", Job(known=False))]).wait(10)
+    assert stage.spawned() == []
+
+
+def test_a_boot_fires_again_and_a_daemon_start_only_when_asked() -> None:
+    done = Run(1, 1, "keeper-0", "boot-1", 0, outcome="succeeded")
+    for rerun_on, boot, fires in (
+        (("boot",), "boot-0", 1),
+        (("boot",), "boot-1", 0),
+        (("daemon_start",), "boot-1", 1),
+        ((), "boot-0", 0),
+    ):
+        generation = Generation(1, "h", "first", boot, "keeper-0")
+        stage = Stage()
+        stage.revision = 1
+        ledger = JobChanged("job", Job(generation, {1: done}))
+        stage.new_controller(spec(job=job(rerun_on=rerun_on)), [ledger])
+        assert len(stage.spawned()) == fires, (rerun_on, boot)
+
+
+def test_a_timeout_ends_a_run_with_that_outcome() -> None:
+    stage = Stage().apply(spec(job=job(timeout=30 * S))).wait(60)
+    assert outcomes(stage) == {1: "timeout"}
+    assert [at for at, *_ in stage.signals()] == [30.0]
+
+
+def test_a_stopped_job_is_held() -> None:
+    task = job()
+    stage = Stage().apply(spec(job=task)).wait(1)
+    stage.tell(IntentChanged("job", stopped(Intent(), ALICE))).wait(1)
+    assert outcomes(stage) == {1: "stopped"}
+    stage.apply(spec(job=replace(task, cmd=("new",)))).wait(60)
+    assert stage.spawned() == ["job.1"]
+    assert stage.status("job").state == "Held"
+
+
+def test_a_program_that_cannot_be_executed_is_tried_max_retry_times() -> None:
+    stage = Stage()
+    stage.unstartable["job.1"] = LaunchError("exec", "ENOENT", "/no", "no such file")
+    stage.apply(spec(job=job(max_retry=2))).wait(3600)
+    assert len(stage.spawned()) == 3
+    assert outcomes(stage) == {1: "failed"}
+    assert "no such file" in stage.status("job").note
+
+
+def test_a_veto_writes_its_row_and_fires_nothing() -> None:
+    hooks = HooksSpec(before_start=HOOK)
+    stage = Stage().apply(spec(job=job(numprocesses=2, hooks=hooks)))
+    assert stage.alive() == []
+    stage.exit("job:before_start", 1).wait(3600)
+    assert stage.spawned() == ["job:before_start"]
+    assert outcomes(stage) == {1: "vetoed", 2: "vetoed"}
+
+
+def test_completion_runs_its_hooks_once_in_order() -> None:
+    hooks = HooksSpec(before_stop=HOOK, after_stop=HOOK, after_complete=HOOK)
+    stage = Stage().apply(spec(job=job(hooks=hooks))).exit("job.1", 0)
+    for role in ("before_stop", "after_complete", "after_stop"):
+        stage.exit(f"job:{role}")
+    stage.wait(3600)
+    assert stage.spawned() == ["job.1", "job:before_stop", "job:after_complete", "job:after_stop"]
+    assert stage.records == {}
+
+
+def test_every_run_gets_one_row_open_and_one_closed() -> None:
+    stage = Stage().apply(spec(job=job(numprocesses=3)))
+    for slot in (1, 2, 3):
+        stage.exit(f"job.{slot}", slot)
+    rows = [(a.run.slot, a.run.outcome) for _, a in stage.history if isinstance(a, RecordRun)]
+    assert rows == [(1, None), (2, None), (3, None), (1, "failed"), (2, "failed"), (3, "failed")]
+
+
+def test_jobs_beside_services_are_never_the_end() -> None:
+    stage = Stage().apply(spec(job=job(), web=watcher())).exit("job.1")
+    assert stage.reconciler.jobs_done(stage.now) is None
+
+
+def test_job_hooks_by_python_that_return_false_veto_even_when_errors_are_ignored() -> None:
+    hook = HookSpec(python="a.b", on_error="ignore")
+    stage = Stage().apply(spec(job=job(hooks=HooksSpec(before_start=hook))))
+    stage.exit("job:before_start", 100)
+    assert outcomes(stage) == {1: "vetoed"}
+
+
+def test_a_spawn_never_comes_before_its_row() -> None:
+    stage = Stage().apply(spec(job=job(numprocesses=5)))
+    seen: set[int] = set()
+    for _, action in stage.history:
+        if isinstance(action, RecordRun):
+            seen.add(action.run.slot)
+        if isinstance(action, Spawn):
+            assert action.id.slot in seen
+
+
+def test_another_keeper_is_told_by_its_introduction() -> None:
+    stage = Stage().apply(spec(job=job()))
+    stage.reconciler.step([KeeperIntroduced("keeper-2", "boot-1", 1, 0, "session")], stage.now)
+    assert stage.reconciler.facts.keeper_id == "keeper-2"

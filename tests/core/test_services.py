@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.core.intents import Voice, restarted, scaled, started, stopped
+from reconciler.model.action import Signal, Spawn
+from reconciler.model.event import (
+    IntentChanged,
+    ReloadAsked,
+    RetryAsked,
+    ShutdownAsked,
+    SignalAsked,
+)
+from reconciler.model.intent import Intent
+from reconciler.model.process import LaunchError
+from reconciler.model.spec import (
+    BackoffSpec,
+    MaxRestartsSpec,
+    ReloadByCommand,
+    ReloadBySignal,
+    StopSpec,
+)
+from tests.core.stage import S, Stage, listener, process, spec, watcher
+
+ALICE = Voice("alice", "disk", 0)
+NOTHING = Intent()
+
+
+def test_missing_slots_are_started_at_once() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=3)))
+    assert stage.alive() == ["web.1", "web.2", "web.3"]
+
+
+def test_an_unchanged_world_gives_an_empty_plan() -> None:
+    wanted = spec({"http": listener()}, web=watcher(numprocesses=2, use_sockets=("http",)))
+    stage = Stage().apply(wanted).wait(60)
+    before = len(stage.history)
+    stage.apply(wanted).wait(3600)
+    assert len(stage.history) == before
+    assert stage.last.wake_at_ns is None
+
+
+def test_a_death_is_answered_at_once_and_counted() -> None:
+    stage = Stage().apply(spec(web=watcher())).wait(60).exit("web.1", 1)
+    assert stage.alive() == ["web.1"]
+    assert stage.slot("web.1").restarts == 1
+    assert stage.slot("web.1").attempt == 0
+
+
+def test_quick_deaths_wait_longer_and_longer_and_never_give_up() -> None:
+    backoff = BackoffSpec(burst=2, initial=S, factor=2.0, max=4 * S, jitter=0)
+    stage = Stage().apply(spec(web=watcher(backoff=backoff)))
+    starts = []
+    for _ in range(8):
+        stage.exit("web.1", 1)
+        assert stage.status("web").as_wanted is False
+        died = stage.now
+        stage.wait(0)
+        while not stage.alive():
+            assert stage.last.wake_at_ns is not None
+            stage.wait((stage.last.wake_at_ns - stage.now) / S)
+        starts.append((stage.now - died) / S)
+    assert starts == [0, 0, 1, 2, 4, 4, 4, 4]
+
+
+def test_a_long_life_resets_the_backoff() -> None:
+    stage = Stage().apply(spec(web=watcher()))
+    for _ in range(4):
+        stage.exit("web.1", 1)
+    assert stage.alive() == []
+    assert stage.status("web").state == "BackOff"
+    stage.wait(1).wait(11).exit("web.1", 1)
+    assert stage.alive() == ["web.1"]
+
+
+def test_a_missing_program_is_told_and_tried_again() -> None:
+    stage = Stage()
+    stage.unstartable["web.1"] = LaunchError("exec", "ENOENT", "/no/such", "no such file")
+    stage.apply(spec(web=watcher()))
+    assert stage.status("web").state == "BackOff"
+    assert "exec /no/such: no such file" in stage.status("web").note
+    stage.unstartable.clear()
+    stage.wait(60)
+    assert stage.alive() == ["web.1"]
+
+
+def test_a_shortage_never_counts_and_heals_within_seconds() -> None:
+    stage = Stage()
+    stage.unstartable["web.1"] = LaunchError("fork", "EAGAIN")
+    stage.apply(spec(web=watcher())).wait(600)
+    stage.unstartable.clear()
+    stage.wait(5)
+    assert stage.slot("web.1").attempt == 0
+    assert stage.alive() == ["web.1"]
+
+
+def test_max_restarts_holds_one_slot_and_siblings_go_on() -> None:
+    limit = MaxRestartsSpec(count=3, window=60 * S)
+    stage = Stage().apply(spec(web=watcher(numprocesses=2, max_restarts=limit)))
+    for _ in range(4):
+        stage.exit("web.1", 1).wait(1)
+    assert stage.wait(3600).alive() == ["web.2"]
+    assert stage.status("web").state == "Failed"
+    assert "gave up" in stage.status("web").note
+    stage.tell(RetryAsked("web"))
+    assert stage.alive() == ["web.1", "web.2"]
+
+
+def test_max_restarts_with_retry_in_tries_again() -> None:
+    limit = MaxRestartsSpec(count=1, window=60 * S, retry_in=100 * S)
+    stage = Stage().apply(spec(web=watcher(max_restarts=limit)))
+    stage.exit("web.1", 1).exit("web.1", 1)
+    assert stage.wait(99).alive() == []
+    assert stage.wait(1).alive() == ["web.1"]
+
+
+def test_on_failure_rests_after_success_until_its_command_changes() -> None:
+    service = watcher(restart="on-failure")
+    stage = Stage().apply(spec(web=service)).exit("web.1", 0).wait(3600)
+    assert stage.alive() == []
+    assert stage.status("web").state == "Completed"
+    assert stage.status("web").as_wanted
+    stage.apply(spec(web=replace(service, description="other"))).wait(1)
+    assert stage.alive() == []
+    stage.apply(spec(web=replace(service, cmd=("other",))))
+    assert stage.alive() == ["web.1"]
+    assert stage.exit("web.1", 3).alive() == ["web.1"]
+
+
+def test_numprocesses_changes_only_the_difference() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=2))).wait(5)
+    pids = stage.pid("web.1"), stage.pid("web.2")
+    stage.apply(spec(web=watcher(numprocesses=4))).wait(5)
+    assert stage.alive() == ["web.1", "web.2", "web.3", "web.4"]
+    stage.apply(spec(web=watcher(numprocesses=1))).wait(5)
+    assert stage.alive() == ["web.1"]
+    assert stage.pid("web.1") == pids[0]
+    assert stage.signals() == [
+        (10.0, "web.2", "TERM"),
+        (10.0, "web.3", "TERM"),
+        (10.0, "web.4", "TERM"),
+    ]
+
+
+def test_a_changed_command_rolls_one_by_one_and_waits_for_each_to_settle() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=3))).wait(10)
+    stage.apply(spec(web=watcher(numprocesses=3, cmd=("new",)))).wait(10)
+    assert stage.signals() == [
+        (10.0, "web.1", "TERM"),
+        (11.0, "web.2", "TERM"),
+        (12.0, "web.3", "TERM"),
+    ]
+    assert stage.status("web").state == "Running"
+
+
+def test_a_quick_death_of_the_new_one_stops_the_roll() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=3))).wait(10)
+    stage.apply(spec(web=watcher(numprocesses=3, cmd=("bad",))))
+    for _ in range(20):
+        if "web.1" in stage.alive():
+            stage.exit("web.1", 1)
+        stage.wait(0.5)
+    assert {"web.2", "web.3"} <= set(stage.alive())
+    assert [s for s in stage.signals() if s[1] != "web.1"] == []
+    assert stage.status("web").state == "Rolling"
+
+
+def test_restart_replaces_one_by_one_and_at_once_on_demand() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=2))).wait(5)
+    first = restarted(NOTHING, ALICE, None, at_once=False)
+    stage.tell(IntentChanged("web", first)).wait(5)
+    assert [at for at, *_ in stage.signals()] == [5.0, 6.0]
+    stage.tell(IntentChanged("web", restarted(first, ALICE, None, at_once=True))).wait(5)
+    assert [at for at, *_ in stage.signals()] == [5.0, 6.0, 10.0, 10.0]
+
+
+def test_an_edit_after_a_restart_at_once_still_rolls() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=2))).wait(5)
+    stage.tell(IntentChanged("web", restarted(NOTHING, ALICE, None, at_once=True))).wait(5)
+    before = len(stage.signals())
+    stage.apply(spec(web=watcher(numprocesses=2, cmd=("new",)))).wait(5)
+    assert [at for at, *_ in stage.signals()[before:]] == [10.0, 11.0]
+
+
+def test_restart_of_one_slot_touches_no_other() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=3))).wait(5)
+    stage.tell(IntentChanged("web", restarted(NOTHING, ALICE, (2,), at_once=False))).wait(5)
+    assert stage.signals() == [(5.0, "web.2", "TERM")]
+
+
+def test_a_stopped_watcher_rests_through_edits_and_new_controllers() -> None:
+    service = watcher()
+    stage = Stage().apply(spec(web=service)).wait(5)
+    intent = stopped(NOTHING, ALICE)
+    stage.tell(IntentChanged("web", intent)).wait(1)
+    assert stage.alive() == []
+    assert stage.status("web").state == "Held"
+    assert stage.status("web").note == 'stopped by alice: "disk"'
+    stage.apply(spec(web=replace(service, cmd=("new",)))).wait(5)
+    stage.new_controller(spec(web=service), [IntentChanged("web", intent)]).wait(5)
+    assert stage.alive() == []
+    stage.tell(IntentChanged("web", started(intent, ALICE, autostart=True)))
+    assert stage.alive() == ["web.1"]
+
+
+def test_autostart_false_waits_for_a_start() -> None:
+    stage = Stage().apply(spec(web=watcher(autostart=False))).wait(5)
+    assert stage.alive() == []
+    assert stage.status("web").as_wanted
+    stage.tell(IntentChanged("web", started(NOTHING, ALICE, autostart=False)))
+    assert stage.alive() == ["web.1"]
+
+
+def test_scale_overrides_the_spec_until_undone() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=2)))
+    intent = scaled(NOTHING, ALICE, 4)
+    assert len(stage.tell(IntentChanged("web", intent)).alive()) == 4
+    assert len(stage.tell(IntentChanged("web", scaled(intent, ALICE, None))).alive()) == 2
+
+
+def test_a_process_that_ignores_the_signal_is_killed_at_its_timeout() -> None:
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    stage.apply(spec(web=watcher(stop=StopSpec(timeout=3 * S)))).wait(5)
+    stage.tell(IntentChanged("web", stopped(NOTHING, ALICE))).wait(10)
+    assert stage.signals() == [(5.0, "web.1", "TERM"), (8.0, "web.1", "KILL")]
+    assert stage.records == {}
+
+
+def test_a_new_controller_goes_on_with_the_same_grace_period() -> None:
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    wanted = spec(web=watcher(stop=StopSpec(timeout=4 * S)))
+    intent = IntentChanged("web", stopped(NOTHING, ALICE))
+    stage.apply(wanted).wait(5).tell(intent).wait(2)
+    stage.new_controller(wanted, [intent]).wait(10)
+    assert stage.signals() == [(5.0, "web.1", "TERM"), (9.0, "web.1", "KILL")]
+
+
+def test_survivors_of_a_crash_are_killed_before_the_respawn() -> None:
+    stage = Stage().apply(spec(web=watcher())).wait(20)
+    stage.exit("web.1", 1, survivors=True)
+    assert stage.signals() == [(20.0, "web.1", "KILL")]
+    last_kill = max(i for i, (_, a) in enumerate(stage.history) if isinstance(a, Signal))
+    last_spawn = max(i for i, (_, a) in enumerate(stage.history) if isinstance(a, Spawn))
+    assert last_kill < last_spawn
+
+
+def test_survivors_of_a_stop_may_finish_within_the_grace_period() -> None:
+    stage = Stage().apply(spec(web=watcher(stop=StopSpec(timeout=5 * S)))).wait(20)
+    stage.stubborn = frozenset({"web.1"})
+    stage.tell(IntentChanged("web", stopped(NOTHING, ALICE)))
+    stage.exit("web.1", 0, survivors=True).wait(2)
+    assert [s for *_, s in stage.signals()] == ["TERM"]
+    stage.wait(3)
+    assert [s for *_, s in stage.signals()] == ["TERM", "KILL"]
+    assert stage.records == {}
+
+
+def test_scope_process_leaves_survivors_alone() -> None:
+    stage = Stage().apply(spec(web=watcher(stop=StopSpec(scope="process")))).wait(20)
+    stage.exit("web.1", 1, survivors=True)
+    assert stage.signals() == []
+    assert stage.alive() == ["web.1"]
+
+
+def test_a_stop_command_runs_in_place_of_the_signal() -> None:
+    stop = StopSpec(cmd=("bye", "${slot}"), timeout=5 * S)
+    stage = Stage().apply(spec(web=watcher(stop=stop))).wait(5)
+    stage.tell(IntentChanged("web", stopped(NOTHING, ALICE)))
+    assert stage.spawned(":stop") == ["web.1:stop"]
+    assert stage.signals() == []
+    stage.exit("web.1:stop").exit("web.1").wait(1)
+    assert stage.records == {}
+
+
+def test_signals_and_reloads_reach_running_processes_once() -> None:
+    service = watcher(numprocesses=2, reload=ReloadBySignal("HUP"))
+    stage = Stage().apply(spec(web=service)).wait(5)
+    stage.tell(SignalAsked("web", 2, "USR1")).wait(1)
+    stage.tell(ReloadAsked("web", None)).wait(10)
+    assert stage.signals() == [(5.0, "web.2", "USR1"), (6.0, "web.1", "HUP"), (6.0, "web.2", "HUP")]
+
+
+def test_a_reload_command_runs_once_per_slot() -> None:
+    stage = (
+        Stage().apply(spec(web=watcher(numprocesses=2, reload=ReloadByCommand(("again",))))).wait(5)
+    )
+    stage.tell(ReloadAsked("web", None))
+    assert stage.spawned(":reload") == ["web.1:reload", "web.2:reload"]
+    stage.exit("web.1:reload").exit("web.2:reload").wait(60)
+    assert stage.spawned(":reload") == ["web.1:reload", "web.2:reload"]
+
+
+def test_max_age_replaces_one_at_a_time() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=2, max_age=100 * S))).wait(110)
+    assert stage.signals() == [(100.0, "web.1", "TERM"), (101.0, "web.2", "TERM")]
+
+
+def test_spawn_interval_spaces_the_starts() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=3, spawn_interval=2 * S))).wait(10)
+    times = [at for at, action in stage.history if isinstance(action, Spawn)]
+    assert times == [0.0, 2.0, 4.0]
+
+
+def test_priority_orders_starts_high_to_low() -> None:
+    stage = Stage().apply(spec(a=watcher(priority=1), b=watcher(priority=9), c=watcher()))
+    assert stage.spawned() == ["b.1", "a.1", "c.1"]
+
+
+def test_a_removed_watcher_is_stopped_by_its_own_settings() -> None:
+    other = watcher()
+    stage = Stage().apply(spec(web=watcher(stop=StopSpec(signal="INT")), other=other)).wait(5)
+    stage.apply(spec(other=other)).wait(1)
+    assert stage.signals() == [(5.0, "web.1", "INT")]
+    assert stage.reconciler.names() == ["other"]
+
+
+def test_processes_that_no_spec_knows_are_stopped_but_never_before_a_spec_is_known() -> None:
+    stage = Stage().apply(spec(web=watcher())).wait(5)
+    stage.revision = 0
+    stage.new_controller(spec())
+    assert stage.alive() == ["web.1"]
+    stage.apply(spec(other=watcher())).wait(1)
+    assert stage.alive() == ["other.1"]
+
+
+def test_shutdown_ends_everything_and_says_whether_it_had_to_kill() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=2))).wait(5)
+    assert stage.tell(ShutdownAsked()).wait(1).quit == 0
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    stage.apply(spec(web=watcher())).wait(5)
+    assert stage.tell(ShutdownAsked()).wait(11).quit == 1
+
+
+def test_a_new_controller_changes_nothing() -> None:
+    wanted = spec({"http": listener()}, web=watcher(numprocesses=3, use_sockets=("http",)))
+    stage = Stage().apply(wanted).wait(5)
+    before = len(stage.history)
+    stage.new_controller(wanted).wait(60)
+    assert len(stage.history) == before
+
+
+def test_the_launch_is_expanded_for_its_slot() -> None:
+    service = watcher(
+        cmd=("serve", "--fd=${sockets.http}", "$$HOME"),
+        env={"ID": "${slot}"},
+        use_sockets=("http",),
+        numprocesses=2,
+    )
+    stage = Stage().apply(spec({"http": listener()}, web=service))
+    launches = [a.launch for _, a in stage.history if isinstance(a, Spawn)]
+    assert [(w.argv, w.env["ID"]) for w in launches] == [
+        (("serve", "--fd=3", "$HOME"), "1"),
+        (("serve", "--fd=3", "$HOME"), "2"),
+    ]
+    assert process("web.1") in stage.records

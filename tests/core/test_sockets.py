@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+from reconciler.model.action import Bind, Signal, Spawn, Unbind
+from tests.core.stage import Stage, listener, spec, watcher
+
+WEB = watcher(use_sockets=("http",))
+
+
+def sockets(stage: Stage) -> list[str]:
+    words = {Bind: "bind", Unbind: "unbind", Spawn: "spawn", Signal: "stop"}
+    return [
+        f"{words[type(a)]} {getattr(a, 'name', '') or getattr(a, 'id', '')}"
+        for _, a in stage.history
+        if type(a) in words
+    ]
+
+
+def test_sockets_are_bound_before_their_users_start() -> None:
+    assert sockets(Stage().apply(spec({"http": listener()}, web=WEB))) == [
+        "bind http",
+        "spawn web.1",
+    ]
+
+
+def test_a_taken_port_is_told_tried_again_and_heals() -> None:
+    stage = Stage()
+    stage.refused_ports = {8000}
+    stage.apply(spec({"http": listener()}, web=WEB, other=watcher())).wait(6)
+    assert stage.alive() == ["other.1"]
+    assert stage.status("web").state == "Waiting"
+    assert "address in use" in stage.status("web").note
+    stage.refused_ports = set()
+    stage.wait(5)
+    assert stage.alive() == ["other.1", "web.1"]
+
+
+def test_retries_are_never_further_apart_than_five_seconds() -> None:
+    stage = Stage()
+    stage.refused_ports = {8000}
+    stage.apply(spec({"http": listener()}, web=WEB)).wait(60)
+    times = [at for at, a in stage.history if isinstance(a, Bind)]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert max(gaps) == 5.0
+    assert gaps == sorted(gaps)
+
+
+def test_another_port_is_bound_first_then_its_users_roll() -> None:
+    stage = Stage().apply(spec({"http": listener(8000)}, web=replace(WEB, numprocesses=2))).wait(5)
+    stage.history.clear()
+    stage.apply(spec({"http": listener(9000)}, web=replace(WEB, numprocesses=2))).wait(5)
+    assert sockets(stage) == ["bind http", "stop web.1", "spawn web.1", "stop web.2", "spawn web.2"]
+
+
+def test_users_stay_while_the_new_port_is_taken() -> None:
+    stage = Stage().apply(spec({"http": listener(8000)}, web=WEB)).wait(5)
+    stage.refused_ports = {9000}
+    stage.apply(spec({"http": listener(9000)}, web=WEB)).wait(30)
+    assert stage.alive() == ["web.1"]
+    assert stage.signals() == []
+    stage.refused_ports = set()
+    stage.wait(6)
+    assert len(stage.signals()) == 1
+
+
+def test_a_tuning_change_touches_nobody() -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=WEB)).wait(5)
+    stage.history.clear()
+    stage.apply(spec({"http": listener(backlog=16)}, web=WEB)).wait(5)
+    assert sockets(stage) == ["bind http"]
+
+
+def test_an_unused_socket_is_bound_and_a_removed_one_is_closed() -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=watcher()))
+    assert "http" in stage.sockets
+    stage.apply(spec(web=watcher()))
+    assert stage.sockets == {}
+
+
+def test_reuseport_gives_each_slot_a_socket_that_lives_as_long_as_it() -> None:
+    shared = {"http": listener(reuseport=True)}
+    stage = Stage().apply(spec(shared, web=replace(WEB, numprocesses=2)))
+    assert sorted(stage.sockets) == ["http.1", "http.2"]
+    assert stage.alive() == ["web.1", "web.2"]
+    stage.wait(20).apply(spec(shared, web=replace(WEB, numprocesses=1))).wait(1)
+    assert sorted(stage.sockets) == ["http.1"]
+    for _ in range(5):
+        stage.exit("web.1", 1)
+    assert stage.alive() == []
+    assert stage.sockets == {}
+    stage.wait(60)
+    assert stage.alive() == ["web.1"]
+
+
+def test_the_same_address_in_another_way_is_handed_over() -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=replace(WEB, numprocesses=2))).wait(5)
+    stage.refused_ports = {8000}  # its own users hold it
+    stage.history.clear()
+    stage.apply(spec({"http": listener(interface="lo")}, web=replace(WEB, numprocesses=2)))
+    assert stage.alive() == []
+    stage.refused_ports = set()
+    stage.wait(5)
+    assert stage.alive() == ["web.1", "web.2"]
+    assert "unbind http" in sockets(stage)
+
+
+def test_status_names_the_users_and_the_trouble() -> None:
+    stage = Stage()
+    stage.refused_ports = {8000}
+    stage.apply(spec({"http": listener()}, web=WEB))
+    (status,) = stage.reconciler.socket_statuses()
+    assert (status.state, status.used_by, status.note) == ("Failed", ("web",), "address in use")
