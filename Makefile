@@ -3,13 +3,22 @@ PYTHON ?= python3
 SEEDS ?= 10000
 JOBS ?= 2
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# A virtual environment names its own folder inside: a checkout that was moved or copied needs a new one.
+ifneq ($(shell cat .venv/made 2>/dev/null),$(CURDIR))
+MOVED := moved
+endif
+# Managed processes inherit the environment; a make that one of them runs is not a part of this one.
+unexport MAKEFLAGS MFLAGS
 
-.PHONY: help run test check format sim bench clean
+.DELETE_ON_ERROR:
+.PHONY: help run test check format sim bench clean moved
 
 help:
 	@echo "make run     start specs/ in the foreground; Ctrl-C stops everything in order"
 	@echo "make test    run all tests"
-	@echo "make check   style, types, floors"
+	@echo "make check   style, types, floors, and whether the wheel builds"
+	@echo "make format  put the code into the style that check wants"
 	@echo "make sim     SEEDS=10000 simulated histories with faults"
 	@echo "make bench   speed of this checkout beside a minimal C manager"
 	@echo "make clean   remove what was built"
@@ -24,7 +33,9 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
+	@mkdir -p build
+	$(BIN)/python -m build --wheel --no-isolation --outdir build . >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 
 format: .venv/dev
 	$(BIN)/ruff check --fix-only .
@@ -40,19 +51,19 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/made:
+.venv/made: $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "reconcile needs Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) -V); try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	  { echo "reconcile needs Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "cannot make a virtual environment: this Python lacks venv or ensurepip; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "setting up .venv (once)"
-	@$(PYTHON) -m venv .venv
-	@touch $@
+	@$(PYTHON) -m venv --clear .venv
+	@pwd -P >$@
 
 .venv/run: .venv/made pyproject.toml
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(PIP) install -e .
 	@touch $@
 
 .venv/dev: .venv/made pyproject.toml
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(PIP) install -e '.[dev]'
 	@touch $@ .venv/run
