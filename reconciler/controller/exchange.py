@@ -171,6 +171,6 @@ class Exchange:
 def _unknown_method(name: str, methods: Mapping[str, Method]) -> RequestError:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, methods, 3)
+    near = get_close_matches(name, methods, 1)
     hint = f"did you mean {', '.join(near)}?" if near else f"methods: {', '.join(sorted(methods))}"
     return RequestError("unsupported", f"unknown method: {name[:64]!r}", hint=hint)

@@ -113,7 +113,7 @@ class Controller:
         self.pid = os.getpid()
         self.pending_intents: dict[str, Intent] = {}
         self.pending_generations: dict[str, Generation] = {}
-        """What was accepted and is on its way to the disk: the next request builds upon it."""
+        """What was accepted and is on its way to disk and core: the next request builds upon it."""
         self._last_good = last_good
         self._link = Link(link)
         self._inbox: list[Event] = []
@@ -379,6 +379,8 @@ class Controller:
             return
         events, self._inbox = self._inbox, []
         step = self.reconciler.step(events, now_ns)
+        for event in events:
+            self._no_longer_pending(event)
         self._wake_at_ns = step.wake_at_ns
         self._act(step.actions)
         for news in step.news:
@@ -388,6 +390,16 @@ class Controller:
             self.server.touched(step.touched)
         self._remember_retiring()
         self._end_when_done()
+
+    def _no_longer_pending(self, event: Event) -> None:
+        """Forget an operator's word that the core has by now."""
+        match event:
+            case IntentChanged(watcher, intent) if self.pending_intents.get(watcher) is intent:
+                del self.pending_intents[watcher]
+            case JobChanged(watcher, job) if self.pending_generations.get(watcher) is job.generation:
+                self.pending_generations.pop(watcher, None)
+            case _:
+                pass
 
     def _act(self, actions: tuple[Action, ...]) -> None:
         to_keeper: list[KeeperAction] = []

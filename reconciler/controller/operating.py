@@ -56,12 +56,9 @@ class Order:
 
     def intend(self, name: str, intent: Intent) -> None:
         """Store an operator's word about a watcher, then put it before the core."""
-        pending = self.exchange.controller.pending_intents
-        pending[name] = intent
+        self.exchange.controller.pending_intents[name] = intent
 
         def stored() -> None:
-            if pending.get(name) is intent:
-                del pending[name]
             self.exchange.controller.feed(IntentChanged(name, intent))
             self._one_done()
 
@@ -74,8 +71,6 @@ class Order:
         controller.pending_generations[name] = generation
 
         def stored() -> None:
-            if controller.pending_generations.get(name) is generation:
-                del controller.pending_generations[name]
             # Its runs are taken as they are by now: one may have ended while this was written.
             job = replace(
                 controller.reconciler.observed(name).job, generation=generation, known=True

@@ -1,0 +1,222 @@
+"""Claims about what operators ask for, from the socket through the core to the keeper and the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conftest import by_hand, job, service, until
+from paper_keeper import PaperKeeper
+
+from reconciler.controller.store import Store
+from reconciler.model.action import Signal
+from reconciler.model.process import ProcessId, Running
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from conftest import Client, Instance
+
+
+def state(client: Client, name: str) -> str:
+    return str(client.call("status", names=[name])["watchers"][0]["state"])
+
+
+def settled(client: Client) -> None:
+    until(lambda: client.call("status")["settled"], "settled")
+
+
+def messages(answer: Any) -> dict[str, str]:
+    return {each["name"]: each["message"] for each in answer["results"]}
+
+
+def running(instance: Instance) -> list[str]:
+    return sorted(
+        str(id) for id, record in instance.keeper.records.items() if isinstance(record.phase, Running)
+    )
+
+
+def test_stop_and_start_are_kept_told_and_undone(instance: Instance) -> None:
+    instance.store(by_hand(web=service(numprocesses=2), db=service()))
+    client = instance.start().client()
+    settled(client)
+    answer = client.call("stop", names=["web"], reason="disk", wait=True, timeout_ns=10 * 10**9)
+    assert messages(answer) == {"web": "stops 2 processes"}
+    assert running(instance) == ["db.1"]
+    (web,) = client.call("status", names=["web"])["watchers"]
+    assert web["state"] in {"Stopped", "Held"}
+    assert "disk" in web["note"]
+    events = client.call("events")["events"]
+    (told,) = [each for each in events if each["type"] == "operator.stop"]
+    assert (told["watcher"], told["details"]["pid"] > 0) == ("web", True)
+    assert "already" in messages(client.call("stop", names=["web"]))["web"]
+    client.call("start", names=["web"], wait=True, timeout_ns=10 * 10**9)
+    assert running(instance) == ["db.1", "web.1", "web.2"]
+
+
+def test_an_operators_word_outlives_the_controller(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    settled(client)
+    client.call("stop", names=["web"], wait=True)
+    client.call("scale", scale={"web": 3})
+    instance.stop()
+    store = Store(str(instance.folder))
+    intent = store.read().intents["web"]
+    store.close()
+    assert (intent.hold, intent.scale) == ("stopped", 3)
+    instance.clients.clear()
+    instance.start(PaperKeeper())
+    assert state(instance.client(), "web") in {"Held", "Stopped"}
+    assert instance.keeper.spawned() == []
+
+
+def test_restart_waits_until_every_process_is_another(instance: Instance) -> None:
+    instance.store(by_hand(web=service(numprocesses=2)))
+    client = instance.start().client()
+    settled(client)
+    before = {id: record.incarnation for id, record in instance.keeper.records.items()}
+    client.call("restart", names=["web"], wait=True, at_once=True, timeout_ns=20 * 10**9)
+    after = {id: record.incarnation for id, record in instance.keeper.records.items()}
+    assert before.keys() == after.keys()
+    assert all(after[id] > before[id] for id in before)
+
+
+def test_one_slot_can_be_restarted(instance: Instance) -> None:
+    instance.store(by_hand(web=service(numprocesses=2)))
+    client = instance.start().client()
+    settled(client)
+    client.call("restart", names=["web.2"], wait=True, timeout_ns=20 * 10**9)
+    assert [str(id) for id in instance.keeper.spawned()] == ["web.1", "web.2", "web.2"]
+
+
+def test_requests_in_one_breath_build_upon_each_other(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    settled(client)
+    numbers = [client.send("scale", scale={"web": 3}), client.send("restart", names=["web"])]
+    assert all(client.answer(number).error is None for number in numbers)
+    intent = instance.controller.observed("web").intent
+    assert (intent.scale, dict(intent.restart_tokens)) == (3, {0: 1})
+
+
+def test_a_retried_request_is_done_once(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    settled(client)
+    numbers = [client.send("restart", names=["web"], request_id="r1") for _ in range(3)]
+    again = instance.client()
+    answers = [client.answer(number).result for number in numbers]
+    answers.append(again.call("restart", names=["web"], request_id="r1"))
+    assert answers == [answers[0]] * 4
+    assert dict(instance.controller.observed("web").intent.restart_tokens) == {0: 1}
+    assert client.error("stop", names=["web"], request_id="r1")[0] == "conflict"
+
+
+def test_scale_up_and_back_to_the_spec(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    answer = client.call("scale", scale={"web": 3}, wait=True, timeout_ns=20 * 10**9)
+    assert messages(answer) == {"web": "1 -> 3 processes"}
+    assert len(running(instance)) == 3
+    client.call("scale", scale={"web": None}, wait=True, timeout_ns=20 * 10**9)
+    assert len(running(instance)) == 1
+    assert client.error("scale", scale={"wbe": 1})[0] == "not_found"
+
+
+def test_signals_reach_the_named_slot(instance: Instance) -> None:
+    instance.store(by_hand(web=service(numprocesses=2)))
+    client = instance.start().client()
+    settled(client)
+    client.call("signal", signal="SIGUSR1", names=["web.2"])
+    until(lambda: any(isinstance(each, Signal) for each in instance.keeper.actions))
+    (sent,) = [each for each in instance.keeper.actions if isinstance(each, Signal)]
+    assert (str(sent.id), sent.signal) == ("web.2", "USR1")
+    assert client.error("signal", signal="BANANA", names=["web"])[0] == "invalid_request"
+    assert client.error("signal", signal="HUP")[0] == "invalid_request"
+
+
+def test_waiting_ends_with_what_is_missing(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    settled(client)
+    instance.keeper.stubborn.add("web")
+    code, message, details = client.error(
+        "stop", names=["web"], wait=True, timeout_ns=200 * 10**6
+    )
+    assert (code, details["waiting"][0]["name"]) == ("timeout", "web")
+    assert "web is Stopping" in message
+
+
+def finish(instance: Instance, *slots: int) -> None:
+    for slot in slots:
+        id = ProcessId("mig", slot)
+        until(lambda id=id: isinstance(getattr(instance.keeper.records.get(id), "phase", 0), Running))
+        instance.keeper.exit(id)
+
+
+def test_rerun_fires_only_what_does_not_run(instance: Instance) -> None:
+    instance.store(by_hand(mig=job(numprocesses=3)))
+    client = instance.start().client()
+    finish(instance, 1, 3)
+    until(lambda: len(running(instance)) == 1)
+    until(lambda: [each["state"] for each in status_slots(client)].count("Completed") == 2)
+    (result,) = client.call("rerun", names=["mig"])["results"]
+    assert result["fired"] == [1, 3]
+    assert [each["slot"] for each in result["running"]] == [2]
+    assert result["running"][0]["pid"] > 0
+    until(lambda: len(running(instance)) == 3)
+    assert sorted(id.slot for id in instance.keeper.spawned()) == [1, 1, 2, 3, 3]
+
+
+def status_slots(client: Client) -> list[dict[str, Any]]:
+    return list(client.call("status", names=["mig"])["watchers"][0]["slots"])
+
+
+def test_start_fires_a_finished_job_by_name_but_not_by_glob(instance: Instance) -> None:
+    instance.store(by_hand(mig=job()))
+    client = instance.start().client()
+    finish(instance, 1)
+    until(lambda: state(client, "mig") == "Completed")
+    assert "not fired again" in messages(client.call("start", names=["m*"]))["mig"]
+    assert "fired slot 1" in messages(client.call("start", names=["mig"]))["mig"]
+    until(lambda: len(instance.keeper.spawned()) == 2)
+
+
+def test_rerun_waits_for_the_outcome_and_lifts_a_stop(instance: Instance) -> None:
+    instance.store(by_hand(mig=job()))
+    client = instance.start().client()
+    finish(instance, 1)
+    until(lambda: state(client, "mig") == "Completed")
+    client.call("stop", names=["mig"])
+    number = client.send("rerun", names=["mig"], wait=True, timeout_ns=20 * 10**9)
+    finish(instance, 1)
+    assert client.answer(number).error is None
+    assert state(client, "mig") == "Completed"
+    assert client.error("rerun", names=["nothing"])[0] == "not_found"
+
+
+def test_a_service_is_not_rerun(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    assert instance.start().client().error("rerun", names=["web"])[0] == "invalid_request"
+
+
+def test_shutdown_answers_when_everything_has_ended(instance: Instance) -> None:
+    instance.store(by_hand(web=service(numprocesses=2)))
+    client = instance.start().client()
+    settled(client)
+    assert client.call("shutdown", wait=True) == {}
+    instance.join()
+    assert instance.keeper.quit is not None
+    assert instance.keeper.quit.code == 0
+    assert instance.keeper.records == {}
+
+
+def test_with_jobs_only_the_manager_ends_by_their_outcome(instance: Instance) -> None:
+    instance.store(by_hand(mig=job()))
+    instance.start(until_done=True)
+    id = ProcessId("mig", 1)
+    until(lambda: isinstance(getattr(instance.keeper.records.get(id), "phase", 0), Running))
+    instance.keeper.exit(id, 3)
+    instance.join()
+    assert instance.keeper.quit is not None
+    assert instance.keeper.quit.code == 1

@@ -1,0 +1,207 @@
+"""Claims about connections and limits, over a real Unix socket with the real core behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import msgpack
+import pytest
+from conftest import by_hand, service, until
+
+from reconciler.controller import server
+from reconciler.model.units import MILLISECOND_NS
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from conftest import Client, Instance
+
+
+@pytest.fixture
+def client(instance: Instance) -> Client:
+    instance.store(by_hand(web=service(numprocesses=2), db=service(labels={"team": "data"})))
+    return instance.start().client()
+
+
+def test_hello_says_who_answers(client: Client) -> None:
+    assert client.call("hello", client="test", protocol=1) | {"controller_pid": 0} == {
+        "version": "0.1.0",
+        "protocol": 1,
+        "name": "test",
+        "role": "admin",
+        "keeper_pid": 4242,
+        "controller_pid": 0,
+    }
+
+
+def test_status_has_its_stable_shape(client: Client) -> None:
+    until(lambda: client.call("status")["settled"])
+    status = client.call("status", names=["web"])
+    assert (status["name"], status["revision"], status["observed_revision"]) == ("test", 1, 1)
+    (web,) = status["watchers"]
+    assert (web["name"], web["kind"], web["want"], web["state"], web["ready"]) == (
+        "web",
+        "service",
+        2,
+        "Running",
+        2,
+    )
+    assert {"slot", "state", "since_ns", "pid", "exit", "fired", "next_ns"} <= web["slots"][0].keys()
+
+
+def test_a_name_that_matches_nothing_lists_near_ones(client: Client) -> None:
+    code, message, details = client.error("status", names=["wbe"])
+    assert (code, message, details["hint"]) == (
+        "not_found",
+        "no watcher matches 'wbe'",
+        "did you mean web?",
+    )
+    assert client.error("status", names=["web.9"])[0] == "not_found"
+
+
+def test_labels_and_globs_select(client: Client) -> None:
+    names = [each["name"] for each in client.call("status", labels={"team": "data"})["watchers"]]
+    assert names == ["db"]
+    assert len(client.call("status", names=["*"])["watchers"]) == 2
+
+
+def test_unknown_methods_and_parameters_are_errors_and_the_connection_goes_on(
+    client: Client,
+) -> None:
+    code, _, details = client.error("statsu")
+    assert (code, details["hint"]) == ("unsupported", "did you mean status?")
+    assert client.error("status", colour=True)[0] == "invalid_request"
+    assert client.call("hello")
+
+
+def test_requests_may_be_pipelined(client: Client) -> None:
+    numbers = [client.send("hello") for _ in range(500)]
+    assert all(client.answer(number).error is None for number in reversed(numbers))
+
+
+def test_a_broken_frame_is_answered_and_ends_only_its_own_connection(
+    instance: Instance, client: Client
+) -> None:
+    other = instance.client()
+    other.socket.sendall(b"\xdd\xff\xff\xff\xff" + b"x" * 100_000)
+    response = other.answer(0)
+    assert response.error is not None
+    assert response.error[0] == "invalid_request"
+    with pytest.raises(EOFError):
+        other.receive()
+    assert client.call("hello")
+
+
+def test_garbage_on_many_connections_disturbs_nobody(instance: Instance, client: Client) -> None:
+    for number in range(100):
+        with socket.socket(socket.AF_UNIX) as stranger, contextlib.suppress(OSError):
+            stranger.connect(str(instance.folder / "control.sock"))
+            stranger.sendall(bytes((number * step) % 256 for step in range(200)))
+    assert client.call("hello")
+    until(lambda: len(instance.controller.server._connections) == 1)
+
+
+def test_a_client_that_never_reads_is_not_read_from(instance: Instance, client: Client) -> None:
+    deaf = instance.client()
+    deaf.socket.setblocking(False)
+    request = rpc.encode_request(1, "status", {}) * 1000
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += deaf.socket.send(request)
+    assert client.call("hello")
+    found = instance.controller.server._connections
+    until(lambda: any(len(each._output) > server.PAUSE_OUTPUT_BYTES for each in tuple(found)))
+    (connection,) = [each for each in found if each._output]
+    assert len(connection._output) < server.MAX_OUTPUT_BYTES
+    # When it reads at last, all that was taken is answered.
+    deaf.socket.settimeout(20)
+    whole = sent // len(rpc.encode_request(1, "status", {}))
+    decoder, answered = rpc.ClientDecoder(), 0
+    while answered < whole:
+        answered += len(decoder.messages(deaf.socket.recv(2**20)))
+
+
+def test_the_longest_idle_connection_makes_room(instance: Instance, client: Client) -> None:
+    assert client.call("hello")
+    crowd = [instance.client() for _ in range(server.MAX_CONNECTIONS_PER_UID + 40)]
+    assert crowd[-1].call("hello")
+    assert len(instance.controller.server._connections) <= server.MAX_CONNECTIONS_PER_UID
+
+
+def test_a_connection_that_waits_is_not_pushed_out(instance: Instance, client: Client) -> None:
+    stream = client.call("events.follow", since=0)["stream"]
+    for _ in range(server.MAX_CONNECTIONS_PER_UID + 10):
+        instance.client()
+    assert client.next(stream)["seq"] == 1
+
+
+def test_a_frame_that_does_not_end_is_cut_off(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "FRAME_DEADLINE_NS", 50 * MILLISECOND_NS)
+    sloth = instance.client()
+    with pytest.raises((OSError, EOFError)):  # noqa: PT012  (cut off at any of its bytes)
+        for byte in rpc.encode_request(1, "hello", {"client": "x" * 2000}):
+            sloth.socket.sendall(bytes([byte]))
+            sloth.socket.settimeout(0.02)
+            with contextlib.suppress(TimeoutError):
+                sloth.receive()
+    assert client.call("hello")
+
+
+def test_a_connection_that_never_speaks_is_closed(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.call("hello")
+    monkeypatch.setattr(server, "FIRST_BYTE_DEADLINE_NS", 50 * MILLISECOND_NS)
+    silent = instance.client()
+    with pytest.raises(EOFError):
+        silent.receive()
+    assert client.call("hello")
+
+
+def test_half_closed_clients_get_their_answers(instance: Instance, client: Client) -> None:
+    number = client.send("hello")
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.answer(number).error is None
+    with pytest.raises(EOFError):
+        client.receive()
+
+
+def test_strangers_are_denied(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.Server, "_may", lambda self, uid: False)
+    stranger = instance.client()
+    code, _, details = stranger.error("status")
+    assert (code, "owner" in details["hint"]) == ("denied", True)
+    with pytest.raises(EOFError):
+        stranger.receive()
+
+
+def test_only_the_owner_and_root_may_and_the_overflow_uid_never(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = instance.controller.server
+    monkeypatch.setattr(found, "_owner", 1000)
+    assert [found._may(uid) for uid in (0, 1000, 1001, 65534)] == [True, True, False, False]
+    monkeypatch.setattr(found, "_owner", 65534)
+    assert not found._may(65534)
+
+
+def test_too_many_requests_in_flight_are_refused(instance: Instance, client: Client) -> None:
+    instance.keeper.stubborn.add("web")
+    numbers = [
+        client.send("stop", names=["web"], wait=True)
+        for _ in range(server.MAX_REQUESTS_IN_FLIGHT + 1)
+    ]
+    response = client.answer(numbers[-1])
+    assert response.error is not None
+    assert response.error[0] == "overloaded"
+
+
+def test_a_notification_is_no_request(client: Client) -> None:
+    client.socket.sendall(msgpack.packb([2, "shutdown", [{}]]))
+    assert client.call("hello")
