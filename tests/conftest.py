@@ -1,0 +1,31 @@
+"""What every room's tests share: programs of the machine, and how hypothesis behaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from hypothesis import settings
+
+# A deadline would test how busy the machine is.
+settings.register_profile("reconcile", deadline=None, print_blob=True)
+settings.load_profile("reconcile")
+
+
+def require_program(name: str, how_to_install: str) -> str:
+    """Return the path of a program; without it the test is skipped, and says how to install it.
+
+    `RECONCILE_REQUIRE_SERVERS=1` makes the test fail instead: where everything should be installed,
+    a skipped test proves nothing and nobody would see it.
+    """
+    # Debian keeps servers where only root's path looks.
+    path = shutil.which(
+        name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
+    )
+    if path is not None:
+        return path
+    message = f"{name} is not installed; try: {how_to_install}"
+    if os.environ.get("RECONCILE_REQUIRE_SERVERS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)

@@ -1,0 +1,104 @@
+"""Every file is wanted, is described by its room, and is short enough to be read."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.shape.source import PACKAGE, ROOT, Module, imports, modules, project, strings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_FUNCTION_LINES = 70
+KEEPER_LINES = 1200
+KEEPER_OUTPUT_LINES = 600
+
+ROOMS = [
+    module for module in modules().values() if module.is_package and module.path.parent != PACKAGE
+]
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    too_long = [
+        f"{module.path.relative_to(ROOT)}:{node.lineno} {node.name}: {lines} lines"
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_FUNCTION_LINES
+    ]
+    assert too_long == []
+
+
+def test_the_keeper_can_be_read_in_one_sitting() -> None:
+    lines = {
+        path.name: len(path.read_text().splitlines()) for path in (PACKAGE / "keeper").glob("*.py")
+    }
+    output = {name: n for name, n in lines.items() if re.match("logs|journal", name)}
+    assert sum(lines.values()) - sum(output.values()) < KEEPER_LINES, lines
+    assert sum(output.values()) < KEEPER_OUTPUT_LINES, output
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=[room.name for room in ROOMS])
+def test_a_room_says_its_duty_and_lists_its_files(room: Module) -> None:
+    docstring = ast.get_docstring(room.tree) or ""
+    listed = set(re.findall(r"^\| `(\w+)` \|", docstring, re.MULTILINE))
+    files = {path.stem for path in room.path.parent.glob("*.py")} - {"__init__"}
+    assert docstring.strip() != ""
+    assert (files - listed, listed - files) == (set(), set())
+
+
+def test_every_module_is_reached_from_a_program() -> None:
+    reached: set[str] = set()
+    todo = {
+        "reconciler",
+        *(entry.partition(":")[0] for entry in project()["project"]["scripts"].values()),
+    }
+    while todo:
+        name = todo.pop()
+        reached.add(name)
+        todo |= set(_uses(modules()[name])) - reached
+    assert sorted(set(modules()) - reached) == []
+
+
+def test_every_dependency_is_declared_and_used() -> None:
+    # Only these are imported by another name than they are installed by.
+    import_names = {"pyyaml": "yaml"}
+    requirements = project()["project"]["dependencies"]
+    distributions = [re.split(r"[^\w-]", requirement)[0] for requirement in requirements]
+    declared = {import_names.get(name, name) for name in distributions}
+    imported = {name.partition(".")[0] for module in modules().values() for name in imports(module)}
+    assert imported - sys.stdlib_module_names - {"reconciler"} == declared
+
+
+def _uses(module: Module) -> Iterator[str]:
+    """Yield the modules that a module needs, whichever way it names them."""
+    for name in _named(module):
+        if name in modules():
+            yield name
+            yield from _parents(name)
+
+
+def _named(module: Module) -> Iterator[str]:
+    yield from imports(module)
+    texts = set(strings(module))
+    packages = [text[:-1] for text in texts if text.endswith(".") and text[:-1] in modules()]
+    by_file = {other.path.name: other.name for other in modules().values()}
+    for text in texts:
+        # Run with `python -m`.
+        yield from (text, f"{text}.__main__")
+        # Run by its path, in somebody else's environment.
+        if text.endswith(".py") and text in by_file:
+            yield by_file[text]
+        # A table of commands, each in a file of the package that an f-string begins with.
+        yield from (f"{package}.{text}" for package in packages)
+
+
+def _parents(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
