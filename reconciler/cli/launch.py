@@ -49,12 +49,15 @@ class Start:
         hup: Literal["reload", "stop"],
         until_done: bool,
         ready_fd: int | None = None,
-        quiet: bool = False,
+        viewed: bool = False,
     ) -> list[str]:
-        """Return the command line of the keeper. `quiet` keeps all but warnings out of an
-        unasked-for log."""
+        """Return the command line of the keeper.
+
+        `viewed` says that a viewer shows the events: the manager's own log then goes to a file.
+        """
         log = _map(self.daemon.get("log"))
-        level = str(log.get("level", "warning" if quiet else "info"))
+        level = str(log.get("level", "info"))
+        file = log.get("file") or (os.path.join(self.state_dir, LOG_FILE) if viewed else None)
         controller = {
             "name": self.instance.name,
             "state_dir": self.state_dir,
@@ -63,7 +66,7 @@ class Start:
             "until_done": until_done,
             "log_level": level,
             "log_format": log.get("format", "text"),
-            "log_file": log.get("file"),
+            "log_file": file,
         }
         control = _map(self.daemon.get("control"))
         keeper = {
@@ -83,7 +86,7 @@ class Start:
             ],
             "hup": hup,
             "ready_fd": ready_fd,
-            "log_level": level,
+            "log_level": "warning" if viewed else level,
         }
         return [sys.executable, "-I", "-m", "reconciler.keeper", json.dumps(keeper)]
 
@@ -137,7 +140,7 @@ def up_command(
     start = prepare(session, loaded)
     if not detach:
         _fork_viewer(start.instance, timeout_ns)
-        _become(start.keeper_argv(hup="stop", until_done=True, quiet=True))
+        _become(start.keeper_argv(hup="stop", until_done=True, viewed=True))
     screen = terminal.stdout()
     start_detached(start)
     screen.show((Cell(f"started the manager {clean(start.instance.name)} in the background"),))

@@ -93,6 +93,10 @@ def instances() -> list[Instance]:
     name."""
     roots = dict.fromkeys((runtime_root(), SYSTEM_RUNTIME_ROOT))
     found: dict[str, Instance] = {}
+    given = os.environ.get("RECONCILE_RUNTIME_DIR")
+    if given and os.path.exists(os.path.join(given, CONTROL_SOCKET)):
+        instance = _at(given, os.environ.get("RECONCILE_NAME"))
+        found[instance.name] = instance
     for root in roots:
         try:
             names = sorted(os.listdir(root))

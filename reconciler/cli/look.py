@@ -66,8 +66,16 @@ def status_command(
     elif output == "name":
         screen.show(*((Cell(clean(watcher["name"])),) for watcher in status["watchers"]))
     else:
-        screen.show(*render.status_page(status, wall_ns(), usage=usage, slots=output == "wide"))
+        page = _narrowed(status) if names or labels else status
+        screen.show(*render.status_page(page, wall_ns(), usage=usage, slots=output == "wide"))
     return status_code(status, selected=bool(names or labels))
+
+
+def _narrowed(status: StatusMap) -> StatusMap:
+    """Return the status with no other sockets than those of its watchers."""
+    names = {watcher["name"] for watcher in status["watchers"]}
+    sockets = [socket for socket in status["sockets"] if names.intersection(socket["used_by"])]
+    return {**status, "sockets": sockets}
 
 
 def status_code(status: StatusMap, *, selected: bool = False) -> int:

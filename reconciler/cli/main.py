@@ -168,6 +168,9 @@ def _request_failed(error: RequestError) -> int:
 
         found = shapes.spec_errors(mistakes)
         terminal.stderr().show(*render.spec_error_blocks(found, folder=os.getcwd()))
+        return _fail(
+            f"{render.mistakes(len(found))} in the spec, nothing was changed", "", errors.FAILED
+        )
     code = errors.TIMED_OUT if error.code == "timeout" else errors.FAILED
     return _fail(error.message, str(error.details.get("hint", "")), code)
 

@@ -262,7 +262,7 @@ def _wish(text: str) -> tuple[str, int | None]:
 def shutdown_command(session: Session, now: bool, wait: bool, timeout_ns: int, output: str) -> int:
     """Stop everything in order, then end the manager."""
     client = session.client()
-    name = client.instance.name
+    name = str(client.hello().get("name") or client.instance.name)
     listener = locate.listener(client.instance)
     client.shutdown(now=now)
     if wait:

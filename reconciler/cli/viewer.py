@@ -12,9 +12,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from reconciler.cli import render, shapes, terminal
+from reconciler.cli import locate, render, shapes, terminal
 from reconciler.cli.client import DROPPED, TICK, Client
-from reconciler.cli.errors import DONE, FAILED, CommandError, NoManager
+from reconciler.cli.errors import DONE, FAILED, CommandError
 from reconciler.cli.layout import Cell, clean
 from reconciler.cli.look import show_log, wall_ns
 from reconciler.model.errors import RequestError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reconciler.cli.terminal import Terminal
 
 _TICK_S: Final = 0.2
-_OLD_LINES: Final = 10
+_SOCKET_POLL_S: Final = 0.01
 _HELD_BACK: Final = 1000
 """Pieces of output and events that are kept while the status has not been shown yet."""
 
@@ -60,7 +60,8 @@ class _Viewer:
     def run(self) -> None:
         if not self._wait_for_socket():
             return
-        logs = "logs.follow", {"lines": _OLD_LINES}
+        # The output of files that are there already is older than this manager; of new ones all comes.
+        logs = "logs.follow", {"lines": 0}
         with self._live:
             for kind, item in self._client.follow(("events.follow", {}), logs, tick=_TICK_S):
                 if kind == TICK and os.getppid() != self._keeper_pid:
@@ -72,15 +73,11 @@ class _Viewer:
             self._live.clear()
 
     def _wait_for_socket(self) -> bool:
-        """Wait until the manager listens; False when the keeper has gone instead and has said
-        why."""
+        """Wait until the manager listens; False when the keeper has gone instead and has said why."""
         while os.getppid() == self._keeper_pid:
-            try:
-                self._client.hello()
-            except NoManager:
-                time.sleep(0.02)
-            else:
+            if locate.is_running(self._client.instance):
                 return True
+            time.sleep(_SOCKET_POLL_S)
         return False
 
     def _look(self) -> None:
@@ -92,6 +89,12 @@ class _Viewer:
             return
         self._live.clear()
         self._shown = True
+        names = (
+            f"{each['name']}.{slot['slot']}"
+            for each in status["watchers"]
+            for slot in each["slots"]
+        )
+        self._width = max(map(len, names), default=0)
         self._screen.show(*render.status_page(status, wall_ns()), ())
         for kind, item in self._held_back:
             self._take(kind, item)
@@ -110,7 +113,8 @@ class _Viewer:
             show_log(self._screen, entry, self._width)
         elif kind == "event" and render.is_important(event := shapes.event(item)):
             place = render.slot_name(event["watcher"], event["slot"])
-            text = clean(f"{place}: {event['message']}" if place else event["message"])
+            said = event["message"]
+            text = clean(said if said.startswith(place) else f"{place}: {said}")
             self._screen.show((Cell("reconcile: ", "title"), Cell(text)))
 
 

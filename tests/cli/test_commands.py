@@ -285,7 +285,7 @@ def test_shutdown_waits_until_the_manager_has_gone(
 import sys, threading
 from tests.cli.manager import Manager
 gone = threading.Event()
-manager = Manager(sys.argv[1], shutdown=lambda _: threading.Timer(0.1, gone.set).start() or {})
+manager = Manager(sys.argv[1], hello={"name": "shop"}, shutdown=lambda _: threading.Timer(0.1, gone.set).start() or {})
 print("ready", flush=True)
 gone.wait()
 manager.close()
@@ -303,7 +303,7 @@ manager.close()
 
 
 def test_shutdown_gives_up_after_its_timeout(manager: Manager) -> None:
-    manager.answers |= {"shutdown": {}, "status": status(RUNNING_WEB)}
+    manager.answers |= {"hello": {}, "shutdown": {}, "status": status(RUNNING_WEB)}
 
     assert main(["shutdown", "--timeout", "0.2"]) == 5
 
@@ -338,7 +338,7 @@ def test_mistakes_of_a_plan_are_shown_with_their_places(
         "/x/a.yaml:2:3: unknown field",
         "      a: 1",
         "      ^",
-        "reconcile: cannot plan: 1 mistake",
+        "reconcile: 1 mistake in the spec, nothing was changed",
     ]
 
 
