@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 
 import pytest
 from hypothesis import settings
@@ -19,10 +20,14 @@ def require_program(name: str, how_to_install: str) -> str:
     `RECONCILE_REQUIRE_SERVERS=1` makes the test fail instead: where everything should be installed,
     a skipped test proves nothing and nobody would see it.
     """
-    # Debian keeps servers where only root's path looks.
-    path = shutil.which(
-        name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
-    )
+    # gunicorn and uvicorn live beside the interpreter; Debian keeps servers where only root's path looks.
+    places = [
+        os.path.dirname(sys.executable),
+        os.environ.get("PATH", os.defpath),
+        "/usr/local/sbin",
+        "/usr/sbin",
+    ]
+    path = shutil.which(name, path=os.pathsep.join(places))
     if path is not None:
         return path
     message = f"{name} is not installed; try: {how_to_install}"
