@@ -143,10 +143,10 @@ def run_command(draft: Draft, role: str, slot: int, about: int, command: tuple[s
     id = draft.id(slot, role)
     draft.used.add(id)
     record = draft.observed.records.get(id)
-    if record is not None and (
-        not isinstance(record.phase, Exited) or not clear(draft, record, LEFTOVER_TIMEOUT_NS)
-    ):
-        return
+    if record is not None:
+        is_over = isinstance(record.phase, Exited) and record.memory.about != about
+        if not is_over or not clear(draft, record, LEFTOVER_TIMEOUT_NS):
+            return
     argv = helper_argv(draft.spec, command, slot)
     main = draft.main(slot)
     pid = pid_of(main.phase) if main else None
@@ -182,9 +182,9 @@ def kill_when_due(draft: Draft, record: ProcessRecord, timeout_ns: int) -> None:
             assert_never(phase)
     if record.memory.killed or isinstance(phase, Requested) or not draft.is_due(since + timeout_ns):
         return
+    draft.act(Signal(record.id, record.incarnation, "KILL", "tree"))
     memory = replace(record.memory, killed_at_ns=draft.now_ns)
     draft.act(Remember(record.id, record.incarnation, memory))
-    draft.act(Signal(record.id, record.incarnation, "KILL", "tree"))
 
 
 def sweep(draft: Draft) -> None:

@@ -320,8 +320,8 @@ class Reconciler:
         """Take an action as done: it is on its way, and the picture says so."""
         self._actions.append(action)
         match action:
-            case Spawn(id, _, template_hash, memory):
-                after = self._last_incarnation.pop(id, 0)
+            case Spawn(id, _, template_hash, memory, replaces):
+                after = max(replaces, self._last_incarnation.pop(id, 0))
                 self._put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
             case Remember(id, _, memory):
                 self._put(replace(self.observed(id.owner).records[id], memory=memory))

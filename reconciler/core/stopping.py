@@ -58,15 +58,13 @@ def _ask(draft: Draft, record: ProcessRecord) -> ProcessRecord:
     verdict = drive(draft, "before_signal", slot, since, _details(draft, record))
     if verdict.state == "pending":
         return record
-    record = _remember(draft, record, replace(record.memory, asked=True))
     settings = draft.spec.stop
-    if verdict.state == "vetoed":
-        return record  # KILL at the deadline is never withheld
-    if settings.cmd is not None:
+    if verdict.state == "passed" and settings.cmd is not None:
         run_command(draft, STOP_COMMAND, slot, since, settings.cmd)
-    else:
+    elif verdict.state == "passed":  # KILL at the deadline is never withheld
         draft.act(Signal(record.id, record.incarnation, settings.signal, settings.scope))
-    return record
+    # Remembered last: a controller that dies in between asks twice, never not at all.
+    return _remember(draft, record, replace(record.memory, asked=True))
 
 
 def bury(draft: Draft, record: ProcessRecord) -> bool:
@@ -102,8 +100,8 @@ def _kill(draft: Draft, record: ProcessRecord) -> None:
     if last is not None and not draft.is_due(last + KILL_AGAIN_NS):
         return
     draft.wake(draft.now_ns + KILL_AGAIN_NS)
-    _remember(draft, record, replace(record.memory, killed_at_ns=draft.now_ns))
     draft.act(Signal(record.id, record.incarnation, "KILL", draft.spec.stop.scope))
+    _remember(draft, record, replace(record.memory, killed_at_ns=draft.now_ns))
 
 
 def _remember(draft: Draft, record: ProcessRecord, memory: Memory) -> ProcessRecord:

@@ -143,10 +143,9 @@ def spawn(
     draft: Draft, slot: int, template_hash: str, memory: Memory, dead: ProcessRecord | None
 ) -> None:
     """Start the process of a slot, in place of its dead one."""
-    if dead is not None:
-        draft.act(Forget(dead.id, dead.incarnation))
     what = launch(draft.name, draft.spec, slot, draft.world.socket_specs, draft.world.facts)
-    draft.act(Spawn(draft.id(slot), what, template_hash, memory))
+    replaces = 0 if dead is None else dead.incarnation
+    draft.act(Spawn(draft.id(slot), what, template_hash, memory, replaces))
 
 
 def _start_of_watcher(draft: Draft) -> int | None:

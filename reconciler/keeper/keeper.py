@@ -271,10 +271,14 @@ class Keeper:
 
     def _spawn(self, action: Spawn) -> None:
         self._tell(action.id)
-        if action.id in self._processes:
-            return  # refused: the answer is the record that is there
         if self._ending is not None and not isinstance(self._ending, Asked):
             return  # the keeper is ending everything by itself
+        former = self._processes.get(action.id)
+        if former is not None:
+            is_dead = isinstance(former.record.phase, Exited)
+            if not is_dead or former.record.incarnation != action.replaces:
+                return  # refused: the answer is the record that is there
+            self._forget(former)
         self._incarnations += 1
         incarnation, now_ns = self._incarnations, self._kernel.now_ns()
         record = ProcessRecord(

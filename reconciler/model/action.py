@@ -12,12 +12,17 @@ from reconciler.model.socket import SocketTemplate
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start a process. Refused while a record of that id is not forgotten."""
+    """Start a process. Refused while a record of that id is not forgotten.
+
+    `replaces` is the dead incarnation whose record it takes the place of, in one act: a controller that
+    dies in between must not leave a slot without a past.
+    """
 
     id: ProcessId
     launch: Launch
     template_hash: str = ""
     memory: Memory = field(default_factory=Memory)
+    replaces: int = 0
 
 
 @dataclass(frozen=True, slots=True)

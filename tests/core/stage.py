@@ -204,7 +204,10 @@ class Stage:
         return []
 
     def _spawn(self, action: Spawn) -> Event:
-        assert action.id not in self.records, f"{action.id} is not forgotten"
+        former = self.records.get(action.id)
+        if former is not None:
+            assert isinstance(former.phase, Exited), f"{action.id} lives"
+            assert former.incarnation == action.replaces, f"{action.id} is not forgotten"
         self._incarnation += 1
         error = self.unstartable.get(str(action.id))
         phase = (
