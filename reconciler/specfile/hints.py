@@ -1,0 +1,273 @@
+"""What to try: near names, and the words of other tools in one table."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NOT_BUILT: Final = "not built yet: leave it out"
+
+WATCHER_WORDS: Final = {
+    "command": "write: cmd",
+    "exec": "write: cmd",
+    "program": "write: cmd",
+    "run": "write: cmd",
+    "ExecStart": "write: cmd",
+    "entrypoint": "write: cmd",
+    "args": "write the arguments into cmd",
+    "replicas": "write: numprocesses",
+    "instances": "write: numprocesses",
+    "numprocs": "write: numprocesses",
+    "processes": "write: numprocesses",
+    "workers": "write: numprocesses",
+    "scale": "write: numprocesses",
+    "count": "write: numprocesses",
+    "singleton": "write: numprocesses: 1",
+    "stop_signal": "write: stop: {signal: TERM}",
+    "stopsignal": "write: stop: {signal: TERM}",
+    "kill_signal": "write: stop: {signal: TERM}",
+    "graceful_timeout": "write: stop: {timeout: 10s}",
+    "stopwaitsecs": "write: stop: {timeout: 10s}",
+    "stop_timeout": "write: stop: {timeout: 10s}",
+    "stop_grace_period": "write: stop: {timeout: 10s}",
+    "kill_timeout": "write: stop: {timeout: 10s}",
+    "kill_delay": "write: stop: {timeout: 10s}",
+    "terminationGracePeriodSeconds": "write: stop: {timeout: 10s}",
+    "shutdown": "write: stop: {signal: TERM, timeout: 10s}",
+    "stop_children": "write: stop: {scope: tree}, which is the default",
+    "stopasgroup": "write: stop: {scope: group}",
+    "killasgroup": "write: stop: {scope: group}",
+    "send_hup": "write: reload: {signal: HUP}",
+    "copy_env": "write: inherit_env: true",
+    "copy_path": "PATH is always set; write env: {PYTHONPATH: ...} where it is needed",
+    "environment": "write: env",
+    "environ": "write: env",
+    "envs": "write: env",
+    "env_files": "write: env_file",
+    "uid": "write: user",
+    "gid": "write: group",
+    "username": "write: user",
+    "cwd": "write: working_dir",
+    "chdir": "write: working_dir",
+    "directory": "write: working_dir",
+    "dir": "write: working_dir",
+    "workdir": "write: working_dir",
+    "workingDir": "write: working_dir",
+    "WorkingDirectory": "write: working_dir",
+    "venv": "write: virtualenv",
+    "autorestart": "write: restart: always, on-failure or never",
+    "restartPolicy": "write: restart: always, on-failure or never",
+    "restart_policy": "write: restart: always, on-failure or never",
+    "startup": "write: autostart: true or false",
+    "enabled": "write: autostart: true or false",
+    "disabled": "write: autostart: false",
+    "startretries": "write: max_restarts: {count: 10, window: 60s}",
+    "backoffLimit": "write: max_restarts: {count: 10, window: 60s}",
+    "flapping": "write: max_restarts: {count: 10, window: 60s}",
+    "startsecs": "write: backoff: {reset_after: 10s}",
+    "restart_delay": "write: backoff: {initial: 500ms}",
+    "restart_sec": "write: backoff: {initial: 500ms}",
+    "exitcodes": "write: success_exit_codes: [0]",
+    "exit_codes": "write: success_exit_codes: [0]",
+    "warmup_delay": "write: spawn_interval: 1s",
+    "sockets": "write: use_sockets",
+    "socket": "write: use_sockets",
+    "stdout_logfile": "write: logs: {stdout: {file: ...}}",
+    "stderr_logfile": "write: logs: {stderr: {file: ...}}",
+    "redirect_stderr": "write: logs: {stderr: {to: stdout}}, which is the default",
+    "stdout_stream": "write: logs: {stdout: {file: ...}}",
+    "stderr_stream": "write: logs: {stderr: {file: ...}}",
+    "stdout": "write: logs: {stdout: {file: ...}}",
+    "stderr": "write: logs: {stderr: {to: stdout}}",
+    "log": "write: logs",
+    "logfile": "write: logs: {stdout: {file: ...}}",
+    "close_child_stdout": "write: logs: {stdout: {to: devnull}}",
+    "close_child_stderr": "write: logs: {stderr: {to: devnull}}",
+    "rlimits": "write: limits: {nofile: 1024}",
+    "ulimits": "write: limits: {nofile: 1024}",
+    "resources": "write: limits",
+    "nice": "write: limits: {nice: 10}",
+    "nofile": "write: limits: {nofile: 1024}",
+    "oneshot": "write: restart: never",
+    "type": "write restart: never for a one-shot job; everything else is kept alive",
+    "name": "the name is the key above: watchers: {NAME: {cmd: ...}}",
+    "tags": "write: labels: {name: value}",
+    "hook": "write: hooks",
+    "after": NOT_BUILT + "; priority orders the starts",
+    "requires": NOT_BUILT + "; priority orders the starts",
+    "depends_on": NOT_BUILT + "; priority orders the starts, a before_start hook can wait",
+    "ready": NOT_BUILT + "; a before_start hook can wait",
+    "readiness_probe": NOT_BUILT,
+    "liveness_probe": NOT_BUILT,
+    "healthcheck": NOT_BUILT,
+    "health": NOT_BUILT,
+    "watchdog": NOT_BUILT,
+    "schedule": NOT_BUILT + "; a timer can call `reconcile rerun NAME`",
+    "cron": NOT_BUILT + "; a timer can call `reconcile rerun NAME`",
+    "secrets": NOT_BUILT + "; write env_file",
+    "env_rules": NOT_BUILT,
+    "rollout": NOT_BUILT + "; processes are replaced one by one",
+    "on_demand": NOT_BUILT,
+    "watch": NOT_BUILT,
+    "on_lost": NOT_BUILT,
+    "keep_runs": NOT_BUILT,
+}
+"""Words that stand where a watcher's fields stand."""
+
+TOP_WORDS: Final = {
+    "services": "write: watchers",
+    "processes": "write: watchers",
+    "programs": "write: watchers",
+    "apps": "write: watchers",
+    "watcher": "write: watchers",
+    "jobs": "write: watchers, with restart: never for a one-shot job",
+    "circus": "write: daemon",
+    "supervisord": "write: daemon",
+    "settings": "write: daemon",
+    "variables": "write: vars",
+    "environment": "write: env",
+    "socket": "write: sockets",
+    "includes": "write: include",
+    "include_dir": "write: include: [conf.d/*.yaml]",
+    "imports": "write: include",
+    "default": "write: defaults",
+    "cmd": "a watcher needs a name: watchers: {NAME: {cmd: ...}}",
+    "overrides": NOT_BUILT,
+    "plugins": NOT_BUILT,
+    "access": NOT_BUILT,
+}
+SOCKET_WORDS: Final = {
+    "host": "write: listen: HOST:PORT",
+    "port": "write: listen: HOST:PORT",
+    "path": "write: listen: unix:/PATH",
+    "family": "the address tells: 0.0.0.0:PORT, [::]:PORT or unix:/PATH",
+    "address": "write: listen",
+    "bind": "write: listen",
+    "endpoint": "write: listen",
+    "umask": 'write: mode: "0660"',
+    "so_reuseport": "write: reuseport: true",
+    "replace": "a stale socket file is replaced by itself",
+    "proto": "write: type",
+    "protocol": "write: type",
+    "blocking": "sockets are passed on as LISTEN_FDS programs expect them, non-blocking",
+}
+WORDS: Final[dict[str, dict[str, str]]] = {
+    "Document": TOP_WORDS,
+    "WatcherSpec": WATCHER_WORDS,
+    "SocketSpec": SOCKET_WORDS,
+    "DaemonSpec": {
+        "access": NOT_BUILT + "; the owner and root may do everything",
+        "start_interval": NOT_BUILT + "; a watcher's spawn_interval spaces its own starts",
+        "max_concurrent_restarts": NOT_BUILT,
+        "on_exit": NOT_BUILT + "; processes are stopped with the manager",
+        "metrics": NOT_BUILT,
+        "web": NOT_BUILT,
+        "endpoint": "the control socket is <runtime_dir>/control.sock",
+        "pidfile": "there is none: a lock and the service manager replace it",
+        "loglevel": "write: log: {level: info}",
+        "logoutput": "write: log: {file: ...}",
+    },
+    "ApplySpec": {
+        "confirm_after": NOT_BUILT,
+        "on_failure": NOT_BUILT,
+        "delay": "write: quiet_period",
+        "debounce": "write: quiet_period",
+    },
+    "StopSpec": {
+        "graceful_timeout": "write: timeout",
+        "command": "write: cmd",
+        "children": "write: scope: tree",
+        "group": "write: scope: group",
+    },
+    "LimitsSpec": {
+        "max_memory": NOT_BUILT + "; as: limits the address space",
+        "max_cpu": NOT_BUILT,
+        "max_count": NOT_BUILT,
+        "memory": "write: as, the address space in bytes",
+        "files": "write: nofile",
+        "open_files": "write: nofile",
+    },
+    "LogsSpec": {
+        "max_bytes": "write: max_size: 10MiB",
+        "backup_count": "write: keep",
+        "backups": "write: keep",
+        "time_format": "write: timestamps: true",
+        "file": "write: stdout: {file: ...}",
+    },
+    "HooksSpec": {
+        "extended_stats": NOT_BUILT,
+        "after_ready": NOT_BUILT,
+        "pre_start": "write: before_start",
+        "post_start": "write: after_start",
+        "pre_stop": "write: before_stop",
+        "post_stop": "write: after_stop",
+    },
+    "HookSpec": {
+        "command": "write: cmd",
+        "callable": "write: python",
+        "ignore_failure": "write: on_error: ignore",
+    },
+    "BackoffSpec": {
+        "delay": "write: initial",
+        "limit": "write: max",
+        "multiplier": "write: factor",
+    },
+    "MaxRestartsSpec": {"attempts": "write: count", "within": "write: window"},
+}
+"""By the class whose fields stand there."""
+
+VALUE_WORDS: Final = {
+    ("type", "udp"): "dgram",
+    ("type", "tcp"): "stream",
+    ("type", "datagram"): "dgram",
+    ("restart", "no"): "never",
+    ("restart", "false"): "never",
+    ("restart", "yes"): "always",
+    ("restart", "true"): "always",
+    ("restart", "unless-stopped"): "always",
+    ("restart", "on_failure"): "on-failure",
+    ("restart", "unexpected"): "on-failure",
+    ("to", "null"): "devnull",
+    ("to", "/dev/null"): "devnull",
+    ("scope", "children"): "tree",
+    ("level", "warn"): "warning",
+    ("level", "critical"): "error",
+    ("on_error", "fail"): "abort",
+}
+"""Values of other tools for fields of ours."""
+
+
+def for_unknown_field(name: str, block: str, known: Iterable[str]) -> str:
+    """Return what to write instead of an unknown field of the class `block`, or an empty text."""
+    word = WORDS.get(block, {}).get(name)
+    if word is not None:
+        return word
+    near = nearest(name, known)
+    if near:
+        return f"did you mean '{near}'?"
+    other = nearest(name, WORDS.get(block, {}))
+    if other:
+        return WORDS[block][other]
+    top_level = block == "Document" and name.replace("-", "_").lower() in WATCHER_WORDS
+    return "a watcher's fields stand below its name: watchers: {NAME: {...}}" if top_level else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is nearest to what was written, or an empty text."""
+    by_folded = {each.lower().replace("-", "_"): each for each in known}
+    near = get_close_matches(word.lower().replace("-", "_"), list(by_folded), n=1, cutoff=0.65)
+    return by_folded[near[0]] if near else ""
+
+
+def did_you_mean(word: str, known: Iterable[str], *, what: str = "") -> str:
+    """Return "did you mean 'x'?", or the list of what there is (of the kind `what`) when it is short."""
+    names = sorted(known)
+    near = nearest(word, names)
+    if near:
+        return f"did you mean '{near}'?"
+    if what and not names:
+        return f"there are no {what}"
+    return f"there are: {', '.join(names)}" if what and len(names) <= 8 else ""

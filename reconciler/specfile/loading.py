@@ -1,0 +1,276 @@
+"""Paths to a `Spec`, or to every mistake in all of its files.
+
+Read, compose, merge, resolve, validate: each step reports what it finds and goes on with the rest, so
+that one run shows everything that is to be mended.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar, cast
+
+from reconciler.model.errors import SpecError
+from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
+from reconciler.specfile import rules
+from reconciler.specfile.env_files import EnvFiles
+from reconciler.specfile.merge import Merged, is_null, merge_documents, with_restart
+from reconciler.specfile.mistakes import Mistakes, found
+from reconciler.specfile.reading import FileRead, Reader
+from reconciler.specfile.resolve import SLOT_PLACES, SOCKET_PLACES, Resolver
+from reconciler.specfile.shapes import block
+from reconciler.specfile.source import spec_files
+from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
+from reconciler.specfile.validate import validated
+from reconciler.specfile.watchers import Surroundings, check_defaults, extensions, watcher
+from reconciler.specfile.yaml_text import Entry, List, Map, Scalar, compose, value_of
+
+T = TypeVar("T")
+
+MAX_WATCHERS: Final = 10_000
+MAX_FILES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A valid spec, and all files that were read for it."""
+
+    spec: Spec
+    files: Mapping[str, FileRead]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a reading gave: a spec, or mistakes; and all files that were read."""
+
+    spec: Spec | None
+    errors: tuple[SpecError, ...]
+    files: Mapping[str, FileRead]
+
+
+def load(paths: Sequence[str], environ: Mapping[str, str]) -> Loaded | tuple[SpecError, ...]:
+    """Return the spec that the files and folders make, or all of their mistakes.
+
+    `environ` is what `${env.NAME}` means.
+    """
+    outcome = read_spec(paths, environ)
+    return outcome.errors if outcome.spec is None else Loaded(outcome.spec, outcome.files)
+
+
+def read_spec(paths: Sequence[str], environ: Mapping[str, str]) -> Outcome:
+    """Return the spec or the mistakes, and in both cases the files."""
+    work = _Work(environ)
+    roots = work.documents([os.path.abspath(path) for path in paths])
+    spec = work.spec(merge_documents(roots, work.mistakes))
+    errors = work.mistakes.all()
+    return Outcome(None if errors else spec, errors, dict(sorted(work.reader.files.items())))
+
+
+@dataclass(slots=True)
+class _Work:
+    """One reading."""
+
+    environ: Mapping[str, str]
+    reader: Reader = field(default_factory=Reader)
+    mistakes: Mistakes = field(default_factory=Mistakes)
+
+    # ---- files ----
+
+    def documents(self, paths: list[str]) -> list[Map]:
+        """Return the roots of all files: those given, then what they include."""
+        waiting = [file for path in paths for file in self._files_of(path)]
+        roots: list[Map] = []
+        seen: set[str] = set()
+        for path in waiting:
+            identity = os.path.realpath(path)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            if len(seen) > MAX_FILES:
+                self.mistakes.report(
+                    SpecError(path, 0, 0, "", f"the spec has more than {MAX_FILES} files")
+                )
+                break
+            root = self._document(path)
+            if root is not None:
+                roots.append(root)
+                waiting += self._included(root)
+        return roots
+
+    def _files_of(self, path: str) -> tuple[str, ...]:
+        try:
+            files = spec_files(path)
+        except OSError as error:
+            message = f"cannot read the folder: {(error.strerror or str(error)).lower()}"
+            self.mistakes.report(SpecError(path, 0, 0, "", message))
+            return ()
+        if not files:
+            self.mistakes.report(SpecError(path, 0, 0, "", "the folder holds no *.yaml or *.yml"))
+        return files
+
+    def _document(self, path: str) -> Map | None:
+        text = self.reader.read(path)
+        if isinstance(text, SpecError):
+            self.mistakes.report(text)
+            return None
+        self.mistakes.knows(text)
+        root = compose(text, self.mistakes.report)
+        if root is None or is_null(root):
+            return None
+        self.mistakes.knows(text, root)
+        if not isinstance(root, Map):
+            self.mistakes.at(
+                root,
+                "",
+                f"expected a map, found {found(root, '')}",
+                "a spec begins with: watchers:",
+            )
+            return None
+        return root
+
+    def _included(self, root: Map) -> list[str]:
+        node = root.get("include")
+        if node is None or is_null(node):
+            return []
+        if not isinstance(node, List):
+            hint = f"write: [{node.text}]" if isinstance(node, Scalar) else ""
+            self.mistakes.at(
+                node, "include", f"expected a list, found {found(node, 'include')}", hint
+            )
+            return []
+        resolver = Resolver(self._scope(Merged({"vars": _map_at(root, "vars")}), {}), self.mistakes)
+        files: list[str] = []
+        for index, item in enumerate(node.items):
+            where = f"include[{index}]"
+            if not isinstance(item, Scalar) or not isinstance(value_of(item), str):
+                self.mistakes.at(item, where, f"expected text, found {found(item, where)}")
+                continue
+            pattern = resolver.text(item, item.text, where, "include", per_slot=False)
+            if pattern is not None:
+                files += self._matching(item, os.path.join(root.file.folder, pattern), where)
+        return files
+
+    def _matching(self, item: Scalar, pattern: str, where: str) -> list[str]:
+        """Return the files of one pattern, by name; a path without wildcards must exist."""
+        if not glob.has_magic(pattern):
+            if not os.path.exists(pattern):
+                message = f"cannot read {pattern}: no such file or folder"
+                self.mistakes.at(item, where, message, "it is relative to this file")
+                return []
+            return list(self._files_of(os.path.normpath(pattern)))
+        names = sorted(each for each in glob.glob(pattern) if not each.endswith(("~", "#")))
+        return [os.path.normpath(each) for each in names if not os.path.isdir(each)]
+
+    # ---- meaning ----
+
+    def _scope(self, merged: Merged, sockets: Mapping[str, object]) -> Scope:
+        variables = {
+            k: e.value for k, e in merged.entries("vars").items() if isinstance(e.value, Scalar)
+        }
+        return Scope(variables, self.environ, extensions(merged.extensions), sockets)
+
+    def spec(self, merged: Merged) -> Spec:
+        """Return the spec of the merged document; what has mistakes is missing from it."""
+        mistakes = self.mistakes
+        named = merged.entries("sockets")
+        scope = self._scope(merged, named)
+        rules.check_names(named, "sockets", "socket", mistakes)
+        rules.check_names(merged.entries("watchers"), "watchers", "watcher", mistakes)
+        self._check_variables(merged, scope)
+        resolver = Resolver(scope, mistakes)
+        daemon = self._block(DaemonSpec, "daemon", merged, resolver)
+        apply = self._block(ApplySpec, "apply", merged, resolver)
+        sockets = {name: self._socket(name, entry, resolver) for name, entry in named.items()}
+        watchers = self._watchers(merged, scope)
+        return Spec(
+            daemon or DaemonSpec(),
+            apply or ApplySpec(),
+            {name: each for name, each in sockets.items() if each is not None},
+            {name: each for name, each in watchers.items() if each is not None},
+            {name: value_of(entry.value) for name, entry in merged.extensions.items()},
+        )
+
+    def _check_variables(self, merged: Merged, scope: Scope) -> None:
+        """Report what is wrong with a variable even when nobody uses it."""
+        entries = merged.entries("vars")
+        rules.check_variables(entries, self.mistakes)
+        anywhere = Place(
+            per_slot=True,
+            sockets=lambda _: None,
+            slot_places=SLOT_PLACES,
+            socket_places=SOCKET_PLACES,
+        )
+        within = Scope(
+            scope.variables, scope.environ, scope.extensions, scope.sockets, watcher="watcher"
+        )
+        for name, entry in entries.items():
+            if not isinstance(entry.value, Scalar):
+                self.mistakes.at(
+                    entry.value,
+                    f"vars.{name}",
+                    f"expected text, found {found(entry.value, 'vars')}",
+                )
+                continue
+            try:
+                expand(entry.value.text, within, anywhere)
+            except SubstitutionError as error:
+                self.mistakes.at(entry.value, f"vars.{name}", error.message, error.hint)
+
+    def _block(self, cls: type[T], name: str, merged: Merged, resolver: Resolver) -> T | None:
+        node = merged.maps.get(name)
+        if node is None:
+            return None
+        data = resolver.block(block(cast("type", cls)), node, name)
+        if cls is DaemonSpec:
+            rules.check_daemon(data, node, self.mistakes)
+            _make_daemon_paths_absolute(data, node)
+        key = Scalar(node.file, node.line, node.column, 0, 0, name, plain=True)
+        return validated(cls, data, Entry(key, node), name, self.mistakes)
+
+    def _socket(self, name: str, entry: Entry, resolver: Resolver) -> SocketSpec | None:
+        where = f"sockets.{name}"
+        if not isinstance(entry.value, Map):
+            message = f"expected a map of fields, found {found(entry.value, where)}"
+            at = entry.key if is_null(entry.value) else entry.value
+            self.mistakes.at(at, where, message, "write: {listen: 127.0.0.1:8000}")
+            return None
+        data = resolver.block(block(SocketSpec), entry.value, where)
+        rules.check_socket(data, entry.value, where, self.mistakes)
+        return validated(SocketSpec, data, entry, where, self.mistakes)
+
+    def _watchers(self, merged: Merged, scope: Scope) -> dict[str, WatcherSpec | None]:
+        mistakes = self.mistakes
+        entries = merged.entries("watchers")
+        if len(entries) > MAX_WATCHERS:
+            last = list(entries.values())[MAX_WATCHERS]
+            message = f"the spec has {len(entries)} watchers, at most {MAX_WATCHERS} are allowed"
+            mistakes.at(
+                last.key, "watchers", message, "raise numprocesses instead of copying watchers"
+            )
+            return {}
+        defaults = merged.maps.get("defaults")
+        if defaults is not None:
+            defaults = with_restart(defaults, "defaults", mistakes)
+        around = Surroundings(merged, defaults, scope, EnvFiles(self.reader, mistakes), mistakes)
+        check_defaults(around)
+        return {name: watcher(name, entry, around) for name, entry in entries.items()}
+
+
+def _map_at(root: Map, name: str) -> Map:
+    node = root.get(name)
+    return node if isinstance(node, Map) else Map(root.file, root.line, root.column, {})
+
+
+def _make_daemon_paths_absolute(data: dict[str, object], node: Map) -> None:
+    """Paths of the manager are relative to the folder of the file that gives them."""
+    pairs: list[tuple[object, str, Map]] = [(data, "state_dir", node), (data, "runtime_dir", node)]
+    log = node.get("log")
+    if isinstance(log, Map):
+        pairs.append((data.get("log"), "file", log))
+    for values, name, at in pairs:
+        text = values.get(name) if isinstance(values, dict) else None
+        place = at.get(name)
+        if isinstance(values, dict) and isinstance(text, str) and text and place is not None:
+            values[name] = os.path.normpath(os.path.join(place.file.folder, text))

@@ -1,0 +1,172 @@
+"""Several files to one document, and `defaults` to each watcher.
+
+The order of files never matters: what two of them say differently is a mistake that names both places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from reconciler.specfile import hints
+from reconciler.specfile.mistakes import Mistakes, found
+from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, MapOf, Shape
+from reconciler.specfile.yaml_text import Entry, Map, Node, Scalar, core_value
+
+VERSION: Final = 1
+_NAMED: Final = {"watchers": "watcher", "sockets": "socket"}
+_ALTERNATIVES: Final = (("python", "cmd"), ("file", "to"))
+"""Fields of which a block has one: a watcher's choice displaces the other one of `defaults`."""
+
+
+@dataclass(slots=True)
+class Merged:
+    """All files as one document: the entries of each top-level map, and the extension keys."""
+
+    maps: dict[str, Map] = field(default_factory=dict)
+    extensions: dict[str, Entry] = field(default_factory=dict)
+
+    def entries(self, name: str) -> dict[str, Entry]:
+        """Return the entries of a top-level map."""
+        found = self.maps.get(name)
+        return found.entries if found is not None else {}
+
+
+def merge_documents(roots: list[Map], mistakes: Mistakes) -> Merged:
+    """Return all files as one document."""
+    merged = Merged()
+    for root in roots:
+        for name, entry in root.entries.items():
+            _take(merged, name, entry, mistakes)
+    return merged
+
+
+def _take(merged: Merged, name: str, entry: Entry, mistakes: Mistakes) -> None:
+    value = entry.value
+    if name.startswith(EXTENSION):
+        _join(merged.extensions, {name: entry}, "", mistakes)
+    elif name == "version":
+        _check_version(value, mistakes)
+    elif name not in DOCUMENT.fields:
+        hint = hints.for_unknown_field(name, DOCUMENT.cls.__name__, DOCUMENT.fields)
+        mistakes.at(entry.key, name, f"unknown field '{name}'", hint)
+    elif name == "include" or is_null(value):
+        pass
+    elif not isinstance(value, Map):
+        mistakes.at(value, name, f"expected a map, found {found(value, name)}")
+    else:
+        into = merged.maps.setdefault(name, Map(value.file, value.line, value.column, {}))
+        if name in _NAMED:
+            _join_named(into.entries, value.entries, name, mistakes)
+        else:
+            _join(into.entries, value.entries, name, mistakes)
+
+
+def _check_version(value: Node, mistakes: Mistakes) -> None:
+    number = core_value(value.text) if isinstance(value, Scalar) else None
+    if number == VERSION and not isinstance(number, bool | float):
+        return
+    if isinstance(number, int) and not isinstance(number, bool) and number > VERSION:
+        message = f"this spec is written in version {number} of the language, this program knows {VERSION}"
+        mistakes.at(value, "version", message, "use a newer reconcile")
+        return
+    mistakes.at(value, "version", f"expected {VERSION}, found {found(value, 'version')}")
+
+
+def is_null(node: Node) -> bool:
+    """Tell whether a node says null, or nothing."""
+    return isinstance(node, Scalar) and node.plain and core_value(node.text) is None
+
+
+def place_of(node: Node) -> str:
+    """Return `path:line:column` of a node."""
+    return f"{node.file.path}:{node.line}:{node.column}"
+
+
+def _join_named(
+    into: dict[str, Entry], entries: dict[str, Entry], where: str, mistakes: Mistakes
+) -> None:
+    for name, entry in entries.items():
+        first = into.setdefault(name, entry)
+        if first is not entry:
+            message = (
+                f"the {_NAMED[where]} '{name}' is defined twice, also at {place_of(first.key)}"
+            )
+            mistakes.at(entry.key, f"{where}.{name}", message, "rename or remove one of them")
+
+
+def _join(
+    into: dict[str, Entry], entries: dict[str, Entry], where: str, mistakes: Mistakes
+) -> None:
+    for name, entry in entries.items():
+        first = into.setdefault(name, entry)
+        if first is entry:
+            continue
+        path = f"{where}.{name}" if where else name
+        one, other = first.value, entry.value
+        if isinstance(one, Map) and isinstance(other, Map):
+            both = Map(one.file, one.line, one.column, dict(one.entries))
+            _join(both.entries, other.entries, path, mistakes)
+            into[name] = Entry(first.key, both)
+        elif not (isinstance(one, Scalar) and isinstance(other, Scalar) and one.text == other.text):
+            message = (
+                f"'{name}' is given twice with different values, also at {place_of(first.key)}"
+            )
+            mistakes.at(entry.key, path, message, "keep one of them")
+
+
+def with_defaults(own: Map, defaults: Map | None, shape: Block) -> Map:
+    """Return a block with what it does not say itself taken from `defaults`: blocks by key, the rest whole."""
+    if defaults is None or not defaults.entries:
+        return own
+    entries = dict(own.entries)
+    for name, default in defaults.entries.items():
+        mine = entries.get(name)
+        if mine is None:
+            if not any(name in pair and (set(pair) & own.entries.keys()) for pair in _ALTERNATIVES):
+                entries[name] = default
+            continue
+        declared = shape.fields.get(name)
+        if (
+            declared is None
+            or not isinstance(mine.value, Map)
+            or not isinstance(default.value, Map)
+        ):
+            continue
+        entries[name] = Entry(mine.key, _merged_value(mine.value, default.value, declared[1]))
+    return Map(own.file, own.line, own.column, entries, own.end_line, own.end_column)
+
+
+def _merged_value(own: Map, default: Map, shape: Shape) -> Map:
+    if isinstance(shape, Block):
+        return with_defaults(own, default, shape)
+    if isinstance(shape, MapOf):
+        return Map(own.file, own.line, own.column, default.entries | own.entries)
+    return own
+
+
+def with_restart(own: Map, where: str, mistakes: Mistakes) -> Map:
+    """Return a watcher in which the alias `respawn` is written as `restart`."""
+    alias = own.entries.get("respawn")
+    if alias is None:
+        return own
+    entries = {name: entry for name, entry in own.entries.items() if name != "respawn"}
+    value = (
+        core_value(alias.value.text)
+        if isinstance(alias.value, Scalar) and alias.value.plain
+        else None
+    )
+    if not isinstance(value, bool):
+        message = f"expected true or false, found {found(alias.value, 'respawn')}"
+        mistakes.at(alias.value, f"{where}.respawn", message, "respawn: false is restart: never")
+    elif "restart" in entries:
+        message = "'respawn' and 'restart' are given both"
+        mistakes.at(
+            alias.key, f"{where}.respawn", message, "keep restart; respawn: false is restart: never"
+        )
+    else:
+        node = alias.value
+        text = "always" if value else "never"
+        scalar = Scalar(node.file, node.line, node.column, node.line, node.column, text, plain=True)
+        entries["restart"] = Entry(alias.key, scalar)
+    return Map(own.file, own.line, own.column, entries, own.end_line, own.end_column)

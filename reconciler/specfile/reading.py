@@ -1,0 +1,129 @@
+"""Bytes from disk, within limits, as text with places.
+
+Only regular files are read, opened without blocking, so that a FIFO or a device among the spec files
+is a mistake and not a hang. Everything read is remembered with its digest: the controller compares
+these to know whether anything changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from reconciler.model.errors import SpecError
+
+MAX_FILE_BYTES: Final = 4 * 2**20
+MAX_SPEC_BYTES: Final = 32 * 2**20
+
+_LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_EXCERPT_WIDTH: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """A file that was read: sha256 in hex, and its size in bytes."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """The text of one file. Not slotted: its lines are split when the first mistake needs them."""
+
+    path: str
+    text: str
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of the file."""
+        return os.path.dirname(self.path)
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """Return the lines, broken where YAML breaks them."""
+        return _LINE_BREAK.split(self.text)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads files and remembers them; the one place that knows how much was read."""
+
+    files: dict[str, FileRead] = field(default_factory=dict)
+    _total: int = 0
+
+    def read(self, path: str) -> SourceText | SpecError:
+        """Return the text of a file, or the mistake that keeps it from being read."""
+        try:
+            data = self._bytes(path)
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            return SpecError(path, 0, 0, "", f"cannot read the file: {cause}")
+        except ValueError as error:
+            return SpecError(path, 0, 0, "", f"cannot read the file: {error}")
+        return text_of(path, data)
+
+    def _bytes(self, path: str) -> bytes:
+        """Return the bytes of a file. Raises `ValueError` with the limit that it breaks, or `OSError`."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                msg = "it is not a regular file"
+                raise ValueError(msg)
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            msg = f"it is larger than {MAX_FILE_BYTES // 2**20} MiB"
+            raise ValueError(msg)
+        known = self.files.get(path)
+        self._total += len(data) - (known.size if known else 0)
+        if self._total > MAX_SPEC_BYTES:
+            msg = f"with it the spec is larger than {MAX_SPEC_BYTES // 2**20} MiB"
+            raise ValueError(msg)
+        self.files[path] = FileRead(hashlib.sha256(data).hexdigest(), len(data))
+        return data
+
+
+def text_of(path: str, data: bytes) -> SourceText | SpecError:
+    """Return the text of the bytes, which must be UTF-8 without control characters."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = SourceText(path, data[: error.start].decode("utf-8-sig", "replace"))
+        found = f"expected UTF-8 text, found the byte 0x{data[error.start]:02x}"
+        hint = "save the file as UTF-8"
+        return SpecError(path, len(before.lines), len(before.lines[-1]) + 1, "", found, hint)
+    match = _CONTROL.search(text)
+    if match is not None:
+        before = SourceText(path, text[: match.start()])
+        character = ord(match[0])
+        name = "a NUL byte" if character == 0 else f"the control character U+{character:04X}"
+        hint = (
+            f'inside double quotes it can be written as "\\x{character:02x}"' if character else ""
+        )
+        return SpecError(
+            path,
+            len(before.lines),
+            len(before.lines[-1]) + 1,
+            "",
+            f"expected text, found {name}",
+            hint,
+        )
+    return SourceText(path, text)
+
+
+def excerpt(line: str, column: int) -> str:
+    """Return the line, cut to a readable width, with a caret below the column (from 1)."""
+    shown = "".join(
+        c if c.isprintable() else " " if c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line
+    )
+    shown = shown.rstrip()
+    start = max(0, column - _EXCERPT_WIDTH * 2 // 3) if len(shown) > _EXCERPT_WIDTH else 0
+    cut = shown[start : start + _EXCERPT_WIDTH]
+    return f"{cut}\n{' ' * (column - 1 - start)}^"

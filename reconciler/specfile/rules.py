@@ -1,0 +1,335 @@
+"""Rules that concern more than one field, or what no type can say.
+
+They look at the data before it becomes a value, so that a mistake of a type hides none of these.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from reconciler.model.address import UnixAddress, parse_address
+from reconciler.model.units import NAME_PATTERN
+from reconciler.specfile.hints import did_you_mean
+from reconciler.specfile.mistakes import Mistakes, quoted
+from reconciler.specfile.yaml_text import Entry, List, Map, Node
+
+JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap")
+SERVICE_FIELDS: Final = ("max_age", "max_age_variance")
+_UNIX_FIELDS: Final = ("mode", "owner", "group")
+_INTERNET_FIELDS: Final = ("interface", "reuseport", "ipv6_only", "nodelay", "keepalive")
+_STREAM_FIELDS: Final = ("nodelay", "keepalive", "backlog")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_RESERVED: Final = frozenset(("slot", "watcher"))
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that turn the direction of text: they have no place in names and words."""
+_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+def check_names(entries: Mapping[str, Entry], where: str, kind: str, mistakes: Mistakes) -> None:
+    """Check the names of watchers or sockets: their characters, and that no two differ by case only."""
+    folded: dict[str, Entry] = {}
+    for name, entry in entries.items():
+        if not re.fullmatch(NAME_PATTERN, name) or name.endswith("\n"):
+            message = f"{quoted(name)} cannot be the name of a {kind}"
+            hint = "at most 64 of A-Z a-z 0-9 _ -, a letter or digit first"
+            mistakes.at(entry.key, f"{where}.{_shown(name)}", message, hint)
+            continue
+        first = folded.setdefault(name.lower(), entry)
+        if first is not entry:
+            message = f"'{name}' differs from '{first.key.text}' by upper and lower case only"
+            mistakes.at(entry.key, f"{where}.{name}", message, "rename one of them")
+
+
+def _shown(name: str) -> str:
+    return quoted(name)[1:-1]
+
+
+def check_variables(entries: Mapping[str, Entry], mistakes: Mistakes) -> None:
+    """Check the names of variables."""
+    for name, entry in entries.items():
+        if not _VARIABLE.fullmatch(name) or name in _RESERVED or name.startswith("x-"):
+            message = f"{quoted(name)} cannot be the name of a variable"
+            hint = (
+                "it has a meaning of its own"
+                if name in _RESERVED
+                else "letters, digits, _ and -, a letter first"
+            )
+            mistakes.at(entry.key, f"vars.{_shown(name)}", message, hint)
+
+
+def check_env_names(entries: Mapping[str, Entry], where: str, mistakes: Mistakes) -> None:
+    """Check the names of environment variables, and that their values can be passed at all."""
+    for name, entry in entries.items():
+        if not name or "=" in name or _CONTROL.search(name):
+            message = f"{quoted(name)} cannot be the name of an environment variable"
+            mistakes.at(entry.key, f"{where}.{_shown(name)}", message)
+
+
+def check_socket(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
+    """Check a socket: which fields go with its address and its type."""
+    try:
+        address = parse_address(data.get("listen"))
+    except ValueError:
+        return
+    own = node.entries
+    kind = data.get("type", "stream")
+    if isinstance(address, UnixAddress):
+        for name in _INTERNET_FIELDS:
+            if name in own and data.get(name) not in (None, False):
+                mistakes.at(
+                    own[name].key,
+                    f"{where}.{name}",
+                    f"'{name}' has no meaning for a Unix socket",
+                    "remove it",
+                )
+    else:
+        for name in _UNIX_FIELDS:
+            if name in own and data.get(name) is not None:
+                message = f"'{name}' is for Unix sockets: {address} has no file"
+                mistakes.at(
+                    own[name].key, f"{where}.{name}", message, "remove it, or listen: unix:/PATH"
+                )
+        if kind == "seqpacket":
+            message = "seqpacket is for Unix sockets"
+            mistakes.at(
+                own["type"].value,
+                f"{where}.type",
+                message,
+                "write: type: stream, or listen: unix:/PATH",
+            )
+        if data.get("ipv6_only") is True and not address.is_v6:
+            message = f"'ipv6_only' is for IPv6 addresses, not for {address}"
+            mistakes.at(
+                own["ipv6_only"].key, f"{where}.ipv6_only", message, "write: listen: '[::]:PORT'"
+            )
+    if kind == "dgram":
+        for name in _STREAM_FIELDS:
+            if name in own and data.get(name) not in (None, False):
+                mistakes.at(
+                    own[name].key,
+                    f"{where}.{name}",
+                    f"'{name}' has no meaning for type: dgram",
+                    "remove it",
+                )
+
+
+def check_watcher(
+    data: Mapping[str, object],
+    node: Map,
+    own: Map,
+    sockets: Mapping[str, object],
+    where: str,
+    mistakes: Mistakes,
+) -> None:
+    """Check a watcher. `node` is the watcher with its defaults, `own` what it says itself."""
+    _check_kind(data, own, where, mistakes)
+    for path, command, at in _commands(data, node):
+        _check_command(command, at, f"{where}.{path}", mistakes)
+    _check_shell(data, node, where, mistakes)
+    _check_sockets(data, node, sockets, where, mistakes)
+    backoff = node.get("backoff")
+    if isinstance(backoff, Map):
+        _check_backoff(data.get("backoff"), backoff, f"{where}.backoff", mistakes)
+    _check_streams(data, node, where, mistakes)
+    hooks = node.get("hooks")
+    if isinstance(hooks, Map):
+        _check_hooks(data.get("hooks"), hooks, f"{where}.hooks", mistakes)
+    for name in ("working_dir", "virtualenv", "description"):
+        text, at_node = data.get(name), node.get(name)
+        if isinstance(text, str) and at_node is not None:
+            _check_text(text, at_node, f"{where}.{name}", mistakes)
+
+
+def _check_kind(data: Mapping[str, object], own: Map, where: str, mistakes: Mistakes) -> None:
+    is_job = data.get("restart") == "never"
+    for name in SERVICE_FIELDS if is_job else JOB_FIELDS:
+        entry = own.entries.get(name)
+        if entry is None or data.get(name) is None:
+            continue
+        if is_job:
+            message, hint = (
+                f"'{name}' is for services: a one-shot job ends by itself",
+                "remove it, or write timeout",
+            )
+        else:
+            message, hint = f"'{name}' is for one-shot jobs", "write restart: never, or remove it"
+        mistakes.at(entry.key, f"{where}.{name}", message, hint)
+
+
+def _commands(data: Mapping[str, object], node: Map) -> Iterator[tuple[str, list[str], Node]]:
+    """Yield each command of a watcher with its path and its node."""
+    blocks: list[tuple[str, object, Node | None]] = [("", data, node)]
+    blocks += [(f"{name}.", data.get(name), node.get(name)) for name in ("stop", "reload")]
+    hooks, hooks_node = data.get("hooks"), node.get("hooks")
+    if isinstance(hooks, Mapping) and isinstance(hooks_node, Map):
+        blocks += [(f"hooks.{name}.", each, hooks_node.get(name)) for name, each in hooks.items()]
+    for path, block, at in blocks:
+        if not isinstance(block, Mapping) or not isinstance(at, Map):
+            continue
+        words, place = block.get("cmd"), at.get("cmd")
+        if (
+            isinstance(words, list)
+            and place is not None
+            and all(isinstance(word, str) for word in words)
+        ):
+            yield f"{path}cmd", words, place
+
+
+def _check_command(words: list[str], at: Node, where: str, mistakes: Mistakes) -> None:
+    if not words or not words[0].strip():
+        mistakes.at(at, where, "the command is empty", "write: cmd: program argument ...")
+        return
+    for index, word in enumerate(words):
+        place = at.items[index] if isinstance(at, List) and index < len(at.items) else at
+        _check_text(word, place, where, mistakes)
+
+
+def _check_text(text: str, at: Node, where: str, mistakes: Mistakes) -> None:
+    match = _CONTROL.search(text)
+    if match is not None:
+        what = (
+            "a NUL character"
+            if match[0] == "\0"
+            else f"the control character U+{ord(match[0]):04X}"
+        )
+        mistakes.at(at, where, f"found {what}, which cannot be used here")
+
+
+def _check_shell(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
+    shell, command = data.get("shell"), node.get("cmd")
+    if shell not in (None, False) and isinstance(command, List):
+        message = "with shell: the command must be one text, found a list"
+        mistakes.at(
+            command, f"{where}.cmd", message, "write the list as one line, or leave shell out"
+        )
+    if shell == "":
+        mistakes.at(
+            node.entries["shell"].value,
+            f"{where}.shell",
+            "the shell is empty",
+            "write: shell: true",
+        )
+
+
+def _check_sockets(
+    data: Mapping[str, object],
+    node: Map,
+    sockets: Mapping[str, object],
+    where: str,
+    mistakes: Mistakes,
+) -> None:
+    wanted, at = data.get("use_sockets"), node.get("use_sockets")
+    seen: set[str] = set()
+    if isinstance(at, List) and isinstance(wanted, list):
+        for index, (name, place) in enumerate(zip(wanted, at.items, strict=False)):
+            if isinstance(name, str):
+                _check_socket_exists(
+                    name, place, sockets, f"{where}.use_sockets[{index}]", mistakes
+                )
+                if name in seen:
+                    mistakes.at(
+                        place,
+                        f"{where}.use_sockets[{index}]",
+                        f"the socket '{name}' is named twice",
+                    )
+                seen.add(name)
+    stdin, place_of_stdin = data.get("stdin_socket"), node.get("stdin_socket")
+    if isinstance(stdin, str) and place_of_stdin is not None:
+        _check_socket_exists(stdin, place_of_stdin, sockets, f"{where}.stdin_socket", mistakes)
+
+
+def _check_socket_exists(
+    name: str, at: Node, sockets: Mapping[str, object], where: str, mistakes: Mistakes
+) -> None:
+    if name not in sockets:
+        mistakes.at(
+            at,
+            where,
+            f"there is no socket {quoted(name)}",
+            did_you_mean(name, sockets, what="sockets"),
+        )
+
+
+def _check_backoff(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
+    factor = data.get("factor") if isinstance(data, Mapping) else None
+    at = node.get("factor")
+    if at is None or not isinstance(factor, int | float) or isinstance(factor, bool):
+        return
+    if not math.isfinite(factor) or not 1 <= factor <= 1000:
+        mistakes.at(
+            at, f"{where}.factor", f"expected a number from 1 to 1000, found {quoted(str(factor))}"
+        )
+
+
+def _check_streams(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
+    logs, at = data.get("logs"), node.get("logs")
+    if not isinstance(logs, Mapping) or not isinstance(at, Map):
+        return
+    for name in ("stdout", "stderr"):
+        stream, place = logs.get(name), at.get(name)
+        if not isinstance(stream, Mapping) or not isinstance(place, Map):
+            continue
+        path = f"{where}.logs.{name}"
+        if stream.get("file") is not None and stream.get("to") is not None:
+            mistakes.at(
+                place.entries["to"].key,
+                f"{path}.to",
+                "'file' and 'to' are given both",
+                "keep one of them",
+            )
+        file, file_at = stream.get("file"), place.get("file")
+        if isinstance(file, str) and file_at is not None:
+            if not file:
+                mistakes.at(file_at, f"{path}.file", "expected the path of a file, found nothing")
+            _check_text(file, file_at, f"{path}.file", mistakes)
+
+
+def _check_hooks(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
+    if not isinstance(data, Mapping):
+        return
+    for name, entry in node.entries.items():
+        hook = data.get(name)
+        if not isinstance(hook, Mapping) or not isinstance(entry.value, Map):
+            continue
+        given = [
+            each
+            for each in ("python", "cmd")
+            if entry.value.get(each) is not None and hook.get(each, "") is not None
+        ]
+        path = f"{where}.{name}"
+        if not given:
+            hint = "write python: package.module.function, or cmd: program"
+            mistakes.at(entry.key, path, "a hook needs python or cmd, found neither", hint)
+        elif len(given) == 2:
+            mistakes.at(
+                entry.value.entries["cmd"].key,
+                f"{path}.cmd",
+                "'python' and 'cmd' are given both",
+                "keep one of them",
+            )
+        dotted, at = hook.get("python"), entry.value.get("python")
+        if isinstance(dotted, str) and at is not None and not _DOTTED.fullmatch(dotted):
+            message = f"expected a dotted path, found {quoted(dotted)}"
+            hint = "write: package.module.function" + (
+                ", with a dot for the colon" if ":" in dotted else ""
+            )
+            mistakes.at(at, f"{path}.python", message, hint)
+
+
+def check_daemon(data: Mapping[str, object], node: Map, mistakes: Mistakes) -> None:
+    """Check the manager's block: a name that can be the name of a folder, paths that are paths."""
+    name, at = data.get("name"), node.get("name")
+    if isinstance(name, str) and at is not None and not re.fullmatch(NAME_PATTERN, name):
+        hint = "at most 64 of A-Z a-z 0-9 _ -, a letter or digit first"
+        mistakes.at(at, "daemon.name", f"{quoted(name)} cannot be the name of an instance", hint)
+    for field in ("state_dir", "runtime_dir"):
+        text, place = data.get(field), node.get(field)
+        if isinstance(text, str) and place is not None:
+            if not text:
+                mistakes.at(
+                    place, f"daemon.{field}", "expected the path of a folder, found nothing"
+                )
+            _check_text(text, place, f"daemon.{field}", mistakes)

@@ -1,0 +1,199 @@
+"""`${name}` and its kin: what may stand in text, and what becomes of it.
+
+    $$                  a dollar sign
+    ${name}             a variable of `vars:`
+    ${env.NAME}         the environment of the manager
+    ${x-name}           an extension key, the watcher's before the spec's
+    ${watcher}          the name of the watcher
+    ${slot}             the number of the slot             } stay as they are, for the core to expand
+    ${sockets.NAME}     the descriptor of a socket         } when a slot is known
+    ${name:-default}    the default when it is unset or empty (also for env. and x-)
+
+A dollar sign before anything else is itself. Text for a slot (`PER_SLOT`) stays a template: what is final
+in it has its dollar signs doubled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.specfile.hints import did_you_mean
+from reconciler.specfile.yaml_text import Scalar
+
+SLOT_WORDS: Final = frozenset(("slot", "watcher"))
+MAX_TEXT: Final = 2**20
+"""Characters that one text may expand to: variables that double each other are refused here."""
+_MAX_DEPTH: Final = 32
+_REFERENCE: Final = re.compile(r"\$(\$|\{)")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+class SubstitutionError(ValueError):
+    """A text cannot be expanded: message, and a hint."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What names mean. `watcher` None: outside of a watcher."""
+
+    variables: Mapping[str, Scalar]
+    environ: Mapping[str, str]
+    extensions: Mapping[str, Scalar]
+    sockets: Mapping[str, object]
+    watcher: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text stands. `per_slot`: a template; `sockets` takes the sockets it names, None forbids them;
+    `allowed` tells where ${slot} or ${sockets.NAME} may be used."""
+
+    per_slot: bool = False
+    sockets: Callable[[str], object] | None = None
+    slot_places: str = ""
+    socket_places: str = ""
+
+
+def expand(text: str, scope: Scope, place: Place) -> str:
+    """Return the text with its references resolved. Raises `SubstitutionError`."""
+    if "$" not in text:
+        return text
+    return _Expansion(scope, place).text(text, ())
+
+
+class _Expansion:
+    def __init__(self, scope: Scope, place: Place) -> None:
+        self._scope = scope
+        self._place = place
+        self._length = 0
+
+    def text(self, text: str, inside: tuple[str, ...]) -> str:
+        if len(inside) > _MAX_DEPTH:
+            msg = "variables stand in each other more than 32 deep"
+            raise SubstitutionError(msg)
+        parts = []
+        position = 0
+        while (match := _REFERENCE.search(text, position)) is not None:
+            parts.append(self._literal(text[position : match.start()]))
+            if match[1] == "$":
+                parts.append("$$" if self._place.per_slot else "$")
+                position = match.end()
+                continue
+            end = _closing(text, match.end())
+            parts.append(self._reference(text[match.end() : end], inside))
+            position = end + 1
+        parts.append(self._literal(text[position:]))
+        return "".join(parts)
+
+    def _literal(self, text: str) -> str:
+        """A single dollar sign at the end could meet a brace that comes from a variable."""
+        self._length += len(text)
+        if self._length > MAX_TEXT:
+            msg = f"the text is longer than {MAX_TEXT} characters when its variables are put in"
+            raise SubstitutionError(msg)
+        return text + "$" if self._place.per_slot and text.endswith("$") else text
+
+    def _final(self, value: str) -> str:
+        self._length += len(value)
+        return value.replace("$", "$$") if self._place.per_slot else value
+
+    def _reference(self, body: str, inside: tuple[str, ...]) -> str:
+        name, separator, default = body.partition(":-")
+        if name.startswith("sockets."):
+            return self._socket(body)
+        if name == "slot":
+            return self._slot(body)
+        if name == "watcher" and not separator:
+            return self._watcher()
+        value = self._value(name, inside)
+        if separator:
+            return value or self.text(default, inside)
+        if value is None:
+            raise self._unset(name)
+        return value
+
+    def _value(self, name: str, inside: tuple[str, ...]) -> str | None:
+        """Return the expanded value of a name, None when it is not set."""
+        if name.startswith("env."):
+            value = self._scope.environ.get(name.removeprefix("env."))
+            return None if value is None else self._final(value)
+        known = self._scope.extensions if name.startswith("x-") else self._scope.variables
+        if not _NAME.fullmatch(name):
+            msg = f"cannot read '${{{name[:40]}}}': expected a name"
+            raise SubstitutionError(
+                msg, "a dollar sign is written $$, so that a shell sees ${ when $${ is written"
+            )
+        node = known.get(name)
+        if node is None:
+            return None
+        if name in inside:
+            msg = f"'${{{name}}}' stands inside of its own value"
+            raise SubstitutionError(msg, " -> ".join((*inside, name)))
+        return self.text(node.text, (*inside, name))
+
+    def _slot(self, body: str) -> str:
+        if body != "slot":
+            msg = "${slot} has no default"
+            raise SubstitutionError(msg, "it is always set: write ${slot}")
+        if not self._place.per_slot:
+            msg = "'${slot}' cannot be used here"
+            raise SubstitutionError(msg, f"it may be used in {self._place.slot_places}")
+        return "${slot}"
+
+    def _watcher(self) -> str:
+        if self._scope.watcher is None:
+            msg = "'${watcher}' cannot be used outside of a watcher"
+            raise SubstitutionError(msg)
+        return self._final(self._scope.watcher)
+
+    def _socket(self, body: str) -> str:
+        name = body.removeprefix("sockets.")
+        if self._place.sockets is None:
+            msg = f"'${{{body}}}' cannot be used here"
+            raise SubstitutionError(msg, f"it may be used in {self._place.socket_places}")
+        if name not in self._scope.sockets:
+            msg = f"there is no socket '{name}'"
+            raise SubstitutionError(msg, did_you_mean(name, self._scope.sockets, what="sockets"))
+        self._place.sockets(name)
+        return f"${{{body}}}"
+
+    def _unset(self, name: str) -> SubstitutionError:
+        default = f"give a default: ${{{name}:-...}}"
+        if name.startswith("env."):
+            short = name.removeprefix("env.")
+            near = did_you_mean(short, self._scope.environ)
+            message = f"the environment variable '{short}' is not set"
+            return SubstitutionError(message, near or default)
+        if name.startswith("x-"):
+            near = did_you_mean(name, self._scope.extensions)
+            return SubstitutionError(f"'{name}' is not set, or is not text", near or default)
+        message = f"the variable '{name}' is not set"
+        if name in self._scope.environ:
+            hint = f"write ${{env.{name}}} for the environment's, or $${{{name}}} to leave it to a shell"
+            return SubstitutionError(message, hint)
+        near = did_you_mean(name, [*self._scope.variables, *SLOT_WORDS])
+        return SubstitutionError(message, near or f"set it in vars:, or {default}")
+
+
+def _closing(text: str, start: int) -> int:
+    """Return the index of the brace that closes the reference whose body starts there."""
+    depth = 1
+    for match in re.finditer(r"\$\$|\$\{|\}", text[start:]):
+        if match[0] == "${":
+            depth += 1
+        elif match[0] == "}":
+            depth -= 1
+        if depth == 0:
+            return start + match.start()
+    msg = "'${' is not closed by a '}'"
+    raise SubstitutionError(
+        msg, "in a command, quote a default with spaces; a dollar sign is written $$"
+    )

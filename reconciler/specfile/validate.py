@@ -1,0 +1,250 @@
+"""Data to values by pydantic, and pydantic's errors to mistakes with places and in our words.
+
+The declarations of `model.spec` are the schema. Data goes through JSON, since only there strict mode
+accepts maps for dataclasses and lists for tuples, and nothing else for anything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final, Literal, TypeVar, cast, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from reconciler.model import spec as language
+from reconciler.model.address import InternetAddress, UnixAddress
+from reconciler.model.spec import PER_SLOT, Field, declared_fields
+from reconciler.model.units import Between, Reads
+from reconciler.specfile import hints
+from reconciler.specfile.mistakes import Mistakes, found
+from reconciler.specfile.shapes import OneOf, bare, block, block_classes, chosen, members
+from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value
+
+T = TypeVar("T")
+
+_CONFIG: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_CLASSES: Final = [
+    each
+    for each in vars(language).values()
+    if isinstance(each, type)
+    and each.__module__ == language.__name__
+    and hasattr(each, "__dataclass_fields__")
+]
+# pydantic ignores unknown keys of a dataclass unless its class says otherwise, and takes no configuration
+# from outside. `model` imports nothing, so the word is put there from here.
+for _each in [*_CLASSES, InternetAddress, UnixAddress]:
+    _each.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]  # read by pydantic, declared by nobody
+
+
+_adapters: Final[dict[type, TypeAdapter[object]]] = {}
+
+
+def _adapter(cls: type) -> TypeAdapter[object]:
+    if cls not in _adapters:
+        _adapters[cls] = TypeAdapter(cls)
+    return _adapters[cls]
+
+
+def prepare() -> None:
+    """Build the validators, so that the first spec does not wait for them."""
+    for cls in (language.DaemonSpec, language.ApplySpec, language.SocketSpec, language.WatcherSpec):
+        _adapter(cls)
+
+
+def validated(
+    cls: type[T], data: Mapping[str, object], entry: Entry, where: str, mistakes: Mistakes
+) -> T | None:
+    """Return the value that the data describes, or None when there were mistakes, all of them reported.
+
+    `entry` is the key and the node that the data was made from.
+    """
+    try:
+        return cast("T", _adapter(cls).validate_json(json.dumps(data)))
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            context = each.get("ctx", {})
+            _report(cls, each["loc"], each["type"], context.get("error"), entry, where, mistakes)
+        return None
+
+
+class _Spot:
+    """Where a walk along pydantic's location has come to."""
+
+    def __init__(self, cls: type, entry: Entry, where: str) -> None:
+        self.hint: object = cls
+        self.markers: tuple[object, ...] = ()
+        self.key = entry.key
+        self.node: Node = entry.value
+        self.where = where
+        self.missing: Field | None = None
+
+    def step(self, element: int | str) -> bool:
+        """Go one element further; False when the error is about another member of a union."""
+        hint, more = bare(self.hint)
+        self.markers += more
+        blocks = block_classes(hint)
+        if isinstance(self.node, Map) and blocks:
+            return self._into_block(element, blocks)
+        if (
+            isinstance(element, int)
+            and isinstance(self.node, List)
+            and element < len(self.node.items)
+        ):
+            self.node = self.node.items[element]
+            self.where += f"[{element}]"
+            tuples = [
+                get_args(bare(m)[0])[0] for m in members(hint) if get_origin(bare(m)[0]) is tuple
+            ]
+            self.hint, self.markers = (tuples[0] if tuples else hint), ()
+        elif isinstance(self.node, Map) and element in self.node.entries:
+            entry = self.node.entries[str(element)]
+            self.key, self.node = entry.key, entry.value
+            self.where += f".{element}"
+            arguments = get_args(hint)
+            self.hint, self.markers = (arguments[1] if len(arguments) == 2 else hint), ()
+        return True
+
+    def _into_block(self, element: int | str, blocks: tuple[type, ...]) -> bool:
+        assert isinstance(self.node, Map)
+        several = len([m for m in members(self.hint) if m is not type(None)]) > 1
+        if several:
+            shape = OneOf(tuple(block(each) for each in blocks), block(blocks[0]))
+            cls = chosen(shape, set(self.node.entries)).cls
+            self.hint = cls
+            return element == cls.__name__
+        field = next(
+            (each for each in declared_fields(blocks[0]) if each.attribute == element), None
+        )
+        if field is None:
+            return True
+        self.where = f"{self.where}.{field.name}" if self.where else field.name
+        self.hint, self.markers = field.type, field.markers
+        entry = self.node.entries.get(field.name)
+        if entry is None:
+            self.missing = field
+        else:
+            self.key, self.node = entry.key, entry.value
+        return True
+
+
+def _report(
+    cls: type,
+    loc: tuple[int | str, ...],
+    kind: str,
+    cause: object,
+    entry: Entry,
+    where: str,
+    mistakes: Mistakes,
+) -> None:
+    spot = _Spot(cls, entry, where)
+    for element in loc:
+        if not spot.step(element):
+            return
+    if kind == "missing":
+        if spot.missing is not None:
+            at = spot.key if spot.key.line else spot.node
+            mistakes.at(
+                at,
+                spot.where,
+                f"'{spot.missing.name}' is missing",
+                f"write: {example(spot.missing)}",
+            )
+        return
+    if spot.missing is not None:
+        return
+    what = found(spot.node, spot.where)
+    if isinstance(cause, ValueError):
+        text = str(cause)
+        message = f"{text}, found {what}"
+    else:
+        message = f"expected {expected(spot.hint, spot.markers)}, found {what}"
+    mistakes.at(spot.node, spot.where, message, _hint(spot))
+
+
+def _hint(spot: _Spot) -> str:
+    node, hint = spot.node, spot.hint
+    name = spot.where.rpartition(".")[2]
+    if not isinstance(node, Scalar):
+        return ""
+    value = core_value(node.text)
+    wants_list = any(get_origin(bare(member)[0]) is tuple for member in members(hint))
+    if wants_list and value is not None:
+        return (
+            "write a list: [...]"
+            if "not shown" in found(node, spot.where)
+            else f"write: [{node.text[:40]}]"
+        )
+    words = _words(hint)
+    if words:
+        other = hints.VALUE_WORDS.get((name, node.text.lower()), "") or hints.nearest(
+            node.text, words
+        )
+        return f"did you mean '{other}'?" if other else ""
+    if not node.plain and not isinstance(value, str) and "$" not in node.text:
+        return "write it without quotes"
+    accepts_text = str in members(hint) and not any(
+        isinstance(each, Reads) for each in spot.markers
+    )
+    if node.plain and not isinstance(value, str) and value is not None and accepts_text:
+        return "put it into quotes"
+    return ""
+
+
+def _words(hint: object) -> list[str]:
+    """Return the words of a type that is nothing but some words, or null."""
+    found: list[str] = []
+    for member in members(hint):
+        if get_origin(bare(member)[0]) is Literal:
+            found += [each for each in get_args(bare(member)[0]) if isinstance(each, str)]
+    return found
+
+
+_NAMES: Final[dict[object, str]] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def expected(hint: object, markers: tuple[object, ...] = ()) -> str:
+    """Return what a type accepts, in words: `a whole number from 0 to 10000`."""
+    hint, more = bare(hint)
+    for marker in markers + more:
+        if isinstance(marker, Between):
+            return f"a whole number from {marker.low} to {marker.high}"
+        if isinstance(marker, Reads):
+            article = "an" if marker.kind[0] in "aeiou" else "a"
+            return f"{article} {marker.kind} such as {marker.example}"
+    choices = members(hint)
+    if len(choices) > 1:
+        return _or([each for choice in choices for each in expected(choice).split(" or ")])
+    origin = get_origin(hint)
+    if origin is Literal:
+        return _or([str(each).lower() for each in get_args(hint)])
+    if origin is tuple:
+        item = get_args(hint)[0]
+        return "a command (text, or a list of words)" if PER_SLOT in bare(item)[1] else "a list"
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a map"
+    if isinstance(hint, type) and hint in _CLASSES:
+        fields = [each.name for each in declared_fields(hint) if each.attribute != "x"]
+        return f"a map with {', '.join(fields)}" if len(fields) <= 4 else "a map"
+    return _NAMES.get(hint, "something else")
+
+
+def _or(words: list[str]) -> str:
+    unique = list(dict.fromkeys(words))
+    return unique[0] if len(unique) == 1 else f"{', '.join(unique[:-1])} or {unique[-1]}"
+
+
+def example(declared: Field) -> str:
+    """Return how a field could be written: `listen: 127.0.0.1:8000`."""
+    reads = [marker for marker in declared.markers if isinstance(marker, Reads)]
+    nested = bare(declared.type)[1]
+    reads += [marker for marker in nested if isinstance(marker, Reads)]
+    examples = {"cmd": "python -m http.server", "count": "10", "soft": "1024", "hard": "4096"}
+    text = reads[0].example if reads else examples.get(declared.name, "...")
+    return f"{declared.name}: {text}"

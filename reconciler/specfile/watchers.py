@@ -1,0 +1,227 @@
+"""One watcher: its own words, `defaults`, environment, sockets and paths become a `WatcherSpec`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.errors import SpecError
+from reconciler.model.spec import WatcherSpec
+from reconciler.specfile import rules
+from reconciler.specfile.env_files import EnvFiles
+from reconciler.specfile.merge import Merged, is_null, with_defaults, with_restart
+from reconciler.specfile.mistakes import Mistakes, found
+from reconciler.specfile.resolve import SKIP, Resolver
+from reconciler.specfile.shapes import EXTENSION, WATCHER, Value
+from reconciler.specfile.substitute import Scope
+from reconciler.specfile.validate import validated
+from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ENV_VALUE: Final = Value(text=True, per_slot=True, verbatim=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all watchers of a spec share. `defaults` has its alias resolved."""
+
+    merged: Merged
+    defaults: Map | None
+    scope: Scope
+    env_files: EnvFiles
+    mistakes: Mistakes
+
+
+def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None:
+    """Return a watcher, or None when it has mistakes, all of them reported."""
+    mistakes, where = around.mistakes, f"watchers.{name}"
+    if not isinstance(entry.value, Map):
+        at = entry.key if is_null(entry.value) else entry.value
+        mistakes.at(
+            at,
+            where,
+            f"expected a map of fields, found {found(entry.value, where)}",
+            "write: {cmd: ...}",
+        )
+        return None
+    before = len(mistakes)
+    own = with_restart(entry.value, where, mistakes)
+    whole = with_defaults(own, around.defaults, WATCHER)
+    resolver = Resolver(_scope_of(name, whole, around), mistakes)
+    env = _environment(own, whole, resolver, around, where)
+    data = resolver.block(WATCHER, _without(whole, "env"), where)
+    data["env"] = env
+    _as_one_text(data, whole, resolver, where)
+    _drop_what_defaults_mean_for_others(data, own)
+    rules.check_watcher(data, whole, own, around.scope.sockets, where, mistakes)
+    _make_paths_absolute(data, whole, own.file.folder)
+    spec = validated(WatcherSpec, data, Entry(entry.key, whole), where, mistakes)
+    if spec is None or len(mistakes) > before:
+        return None
+    first = tuple(around.scope.sockets) if spec.use_sockets is True else spec.use_sockets
+    return replace(spec, use_sockets=tuple(dict.fromkeys([*first, *resolver.sockets])))
+
+
+def check_defaults(around: Surroundings) -> None:
+    """Report the mistakes of `defaults` under its own name, before each watcher meets them."""
+    defaults, mistakes = around.defaults, around.mistakes
+    if defaults is None:
+        return
+    resolver = Resolver(_scope_of("watcher", defaults, around), mistakes)
+    data = resolver.block(WATCHER, _without(defaults, "env"), "defaults")
+    data.setdefault("cmd", ["true"])
+    key = Scalar(defaults.file, defaults.line, defaults.column, 0, 0, "defaults", plain=True)
+    validated(WatcherSpec, data, Entry(key, defaults), "defaults", mistakes)
+    _env_map(defaults.get("env"), "defaults.env", resolver)
+
+
+def _scope_of(name: str, whole: Map, around: Surroundings) -> Scope:
+    own = {key: e.value for key, e in whole.entries.items() if key.startswith(EXTENSION)}
+    scalars = {key: value for key, value in own.items() if isinstance(value, Scalar)}
+    scope = around.scope
+    return replace(
+        scope,
+        watcher=name,
+        extensions={**scope.extensions, **scalars} if scalars else scope.extensions,
+    )
+
+
+def _without(node: Map, name: str) -> Map:
+    if name not in node.entries:
+        return node
+    return Map(
+        node.file, node.line, node.column, {k: e for k, e in node.entries.items() if k != name}
+    )
+
+
+# ---- environment ----------------------------------------------------------------------------------
+
+
+def _environment(
+    own: Map, whole: Map, resolver: Resolver, around: Surroundings, where: str
+) -> dict[str, object]:
+    """Return the environment; later wins: the spec's, that of `defaults`, env_file, the watcher's own."""
+    defaults = around.defaults.get("env") if around.defaults is not None else None
+    env = _env_map(around.merged.maps.get("env"), "env", resolver)
+    env |= _env_map(defaults, "defaults.env", resolver)
+    files = whole.get("env_file")
+    if isinstance(files, List):
+        for index, item in enumerate(files.items):
+            env |= _env_file(item, f"{where}.env_file[{index}]", resolver, around)
+    return env | _env_map(own.get("env"), f"{where}.env", resolver)
+
+
+def _env_map(node: Node | None, where: str, resolver: Resolver) -> dict[str, object]:
+    if node is None or is_null(node):
+        return {}
+    if not isinstance(node, Map):
+        hint = "write NAME: value, each in a line" if isinstance(node, List) else ""
+        resolver.mistakes.at(node, where, f"expected a map, found {found(node, where)}", hint)
+        return {}
+    rules.check_env_names(node.entries, where, resolver.mistakes)
+    values: dict[str, object] = {}
+    for name, entry in node.entries.items():
+        if not isinstance(entry.value, Scalar):
+            message = f"expected text, found {found(entry.value, where)}"
+            resolver.mistakes.at(entry.value, f"{where}.{name}", message)
+            continue
+        value = resolver.value(_ENV_VALUE, entry.value, f"{where}.{name}", "env")
+        if isinstance(value, str) and "\0" in value:
+            resolver.mistakes.at(
+                entry.value, f"{where}.{name}", "found a NUL character, which cannot be used here"
+            )
+        elif value is not SKIP:
+            values[name] = value
+    return values
+
+
+def _env_file(
+    item: Node, where: str, resolver: Resolver, around: Surroundings
+) -> dict[str, object]:
+    path = _final_path(item, where, resolver)
+    if path is None:
+        return {}
+    values = around.env_files.read(path)
+    if isinstance(values, SpecError):
+        if values.line:
+            around.mistakes.report(values)
+        else:
+            cause = values.message.partition(": ")[2] or values.message
+            around.mistakes.at(
+                item,
+                where,
+                f"cannot read {path}: {cause}",
+                "is the path relative to the spec file?",
+            )
+        return {}
+    return {name: value.replace("$", "$$") for name, value in values.items()}
+
+
+def _final_path(item: Node, where: str, resolver: Resolver) -> str | None:
+    """Return the absolute path at a node, relative to the file that it is written in; None: not a path."""
+    if not isinstance(item, Scalar) or is_null(item):
+        return None
+    text = resolver.text(item, item.text, where, "env_file", per_slot=False)
+    return None if not text else os.path.normpath(os.path.join(item.file.folder, text))
+
+
+# ---- the rest -------------------------------------------------------------------------------------
+
+
+def _as_one_text(data: dict[str, object], whole: Map, resolver: Resolver, where: str) -> None:
+    """With a shell, the command is one word: the shell splits it."""
+    command = whole.get("cmd")
+    if data.get("shell") in (None, False) or not isinstance(command, Scalar) or is_null(command):
+        return
+    text = resolver.text(command, command.text, f"{where}.cmd", "cmd", per_slot=True)
+    if text is not None:
+        data["cmd"] = [text]
+
+
+def _drop_what_defaults_mean_for_others(data: dict[str, object], own: Map) -> None:
+    """What `defaults` says for jobs is not said of services, and the other way round."""
+    others = rules.SERVICE_FIELDS if data.get("restart") == "never" else rules.JOB_FIELDS
+    for name in others:
+        if name not in own.entries:
+            data.pop(name, None)
+
+
+def _make_paths_absolute(data: dict[str, object], whole: Map, folder: str) -> None:
+    """Paths are relative to the folder of the file that defines the watcher; those of `env_file` to their own."""
+    escaped = folder.replace("$", "$$")
+    directory = data.get("working_dir")
+    if directory is None:
+        data["working_dir"] = escaped
+    for block, name in _paths(data):
+        text = block.get(name)
+        if isinstance(text, str) and text:
+            block[name] = os.path.normpath(os.path.join(escaped, text))
+    shell = data.get("shell")
+    if isinstance(shell, str) and "/" in shell:
+        data["shell"] = os.path.normpath(os.path.join(folder, shell))
+    files, node = data.get("env_file"), whole.get("env_file")
+    if isinstance(files, list) and isinstance(node, List):
+        data["env_file"] = [
+            os.path.normpath(os.path.join(at.file.folder, path)) if isinstance(path, str) else path
+            for path, at in zip(files, node.items, strict=False)
+        ]
+
+
+def _paths(data: dict[str, object]) -> list[tuple[dict[str, object], str]]:
+    found: list[tuple[dict[str, object], str]] = [(data, "working_dir"), (data, "virtualenv")]
+    logs = data.get("logs")
+    if isinstance(logs, dict):
+        found += [
+            (stream, "file")
+            for stream in (logs.get("stdout"), logs.get("stderr"))
+            if isinstance(stream, dict)
+        ]
+    return found
+
+
+def extensions(entries: Mapping[str, Entry]) -> dict[str, Scalar]:
+    """Return those extension keys that `${x-...}` can name: the scalars."""
+    return {name: entry.value for name, entry in entries.items() if isinstance(entry.value, Scalar)}

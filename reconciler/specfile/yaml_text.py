@@ -1,0 +1,356 @@
+"""YAML text to nodes with places.
+
+The parser's events are composed here and not by PyYAML, because its composer recurses, keeps the last of
+two equal keys without a word, and follows aliases without counting. Scalars stay text; what an unquoted
+one means is decided by `core_value`, by the core schema of YAML 1.2 (so `no` and `022` are text).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NoReturn, Protocol, TypeAlias
+
+import yaml
+
+from reconciler.model.errors import SpecError
+from reconciler.specfile.reading import SourceText
+
+MAX_NESTING: Final = 64
+MAX_NODES: Final = 2_000_000
+"""Nodes of one file with every alias expanded."""
+
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(slots=True, eq=False)
+class Scalar:
+    """A scalar as written; `plain` without quotes. Not frozen, as all nodes: there are many of them."""
+
+    file: SourceText
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    text: str
+    plain: bool
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One key with its value."""
+
+    key: Scalar
+    value: Node
+
+
+@dataclass(slots=True, eq=False)
+class Map:
+    """A mapping; merges are worked in."""
+
+    file: SourceText
+    line: int
+    column: int
+    entries: dict[str, Entry]
+    end_line: int = 0
+    end_column: int = 0
+    size: int = 1
+    height: int = 1
+
+    def get(self, key: str) -> Node | None:
+        """Return the value of a key, or None when it is not there."""
+        entry = self.entries.get(key)
+        return None if entry is None else entry.value
+
+
+@dataclass(slots=True, eq=False)
+class List:
+    """A sequence."""
+
+    file: SourceText
+    line: int
+    column: int
+    items: list[Node] = field(default_factory=list)
+    end_line: int = 0
+    end_column: int = 0
+    size: int = 1
+    height: int = 1
+
+
+Node: TypeAlias = Scalar | Map | List
+Report: TypeAlias = Callable[[SpecError], None]
+
+
+class _Refused(Exception):
+    """The text cannot be composed; carries its mistake."""
+
+    def __init__(self, error: SpecError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def compose(file: SourceText, report: Report) -> Node | None:
+    """Return the root node of a file; None when it holds nothing or the mistake was reported.
+
+    Mistakes that leave the rest readable (equal keys) are reported, and composing goes on.
+    """
+    try:
+        return _Composer(file, report).document()
+    except _Refused as refused:
+        report(refused.error)
+    except yaml.MarkedYAMLError as error:
+        report(_syntax_error(file, error))
+    except yaml.YAMLError as error:
+        report(SpecError(file.path, 0, 0, "", f"cannot read the YAML: {error}".partition("\n")[0]))
+    return None
+
+
+_UNCLOSED: Final = "the quotes or brackets that begin here are not closed"
+_SYNTAX: Final = (
+    ("mapping values are not allowed", "found a second ':' in one entry",
+     "quote the value, or check the indentation"),
+    ("could not find expected ':'", "expected ':' after this key", "write: key: value"),
+    ("did not find expected key", "expected a key or the end of the block",
+     "check the indentation and the quotes of the lines above"),
+    ("expected ',' or", _UNCLOSED, ""),
+    ("unexpected end of stream", _UNCLOSED, ""),
+)  # fmt: skip
+"""libyaml's words and ours. Those of its messages that blame the end of the file are placed at the beginning."""
+_AT_THE_BEGINNING: Final = ("could not find", "expected ',' or", "end of stream")
+
+
+def _syntax_error(file: SourceText, error: yaml.MarkedYAMLError) -> SpecError:
+    problem = str(error.problem or error.context or "it is not YAML")
+    mark = error.problem_mark or error.context_mark
+    if error.context_mark is not None and any(words in problem for words in _AT_THE_BEGINNING):
+        mark = error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    text = file.lines[line - 1] if 0 < line <= len(file.lines) else ""
+    if "cannot start any token" in problem:
+        found = text[column - 1 : column]
+        message, hint = f"a value cannot begin with '{found}'", "put the value into quotes"
+        if found == "\t":
+            message, hint = "found a tab where YAML wants spaces", "indent with spaces"
+        return SpecError(file.path, line, column, "", message, hint)
+    for words, message, hint in _SYNTAX:
+        if words in problem:
+            return SpecError(file.path, line, column, "", message, hint)
+    context = f" {error.context}" if error.context else ""
+    return SpecError(file.path, line, column, "", f"cannot read the YAML: {problem}{context}")
+
+
+class _Composer:
+    """Composes one file; a stack of open collections instead of recursion."""
+
+    def __init__(self, file: SourceText, report: Report) -> None:
+        self._file = file
+        self._report = report
+        self._loader = _Loader(file.text)
+        self._anchors: dict[str, Node] = {}
+        self._stack: list[_Open] = []
+        self._nodes = 0
+        self._root: Node | None = None
+
+    def document(self) -> Node | None:
+        """Return the root of the only document."""
+        documents = 0
+        try:
+            while True:
+                event = self._loader.get_event()
+                if isinstance(event, yaml.StreamEndEvent):
+                    return self._root
+                if isinstance(event, yaml.DocumentStartEvent):
+                    documents += 1
+                    if documents > 1:
+                        self._refuse(event, "a spec file holds one document, found a second '---'",
+                                     "put it into a file of its own and include it")  # fmt: skip
+                elif isinstance(event, yaml.NodeEvent):
+                    self._node(event)
+                elif isinstance(event, yaml.CollectionEndEvent):
+                    self._close(event)
+        finally:
+            self._loader.dispose()
+
+    def _node(self, event: yaml.NodeEvent) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            self._put(self._aliased(event), event)
+            return
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            tag = re.sub("^tag:yaml.org,2002:", "!!", tag)
+            self._refuse(event, f"tags are not used in a spec, found {tag}", "leave it out")
+        self._nodes += 1
+        start = _mark(event.start_mark)
+        node: Node
+        if isinstance(event, yaml.ScalarEvent):
+            end = _mark(event.end_mark)
+            plain = event.style is None or event.style == ""
+            node = Scalar(self._file, start.line + 1, start.column + 1, end.line + 1, end.column + 1,
+                          event.value, plain)  # fmt: skip
+        elif isinstance(event, yaml.MappingStartEvent):
+            node = Map(self._file, start.line + 1, start.column + 1, {})
+        else:
+            node = List(self._file, start.line + 1, start.column + 1)
+        if self._nodes > MAX_NODES:
+            self._refuse(event, f"the file holds more than {MAX_NODES} values", "")
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        if isinstance(node, Scalar):
+            self._put(node, event)
+            return
+        if len(self._stack) >= MAX_NESTING:
+            self._refuse(event, f"nested deeper than {MAX_NESTING} levels", "")
+        self._stack.append(_Open(node))
+
+    def _aliased(self, event: yaml.AliasEvent) -> Node:
+        node = self._anchors.get(event.anchor or "")
+        if node is None:
+            self._refuse(
+                event, f"*{event.anchor} stands for nothing: there is no &{event.anchor} above", ""
+            )
+        if any(each.node is node for each in self._stack):
+            self._refuse(event, f"*{event.anchor} stands inside of what it stands for", "")
+        if not isinstance(node, Scalar):
+            self._nodes += node.size
+            if self._nodes > MAX_NODES:
+                self._refuse(
+                    event, f"with its aliases the file holds more than {MAX_NODES} values", ""
+                )
+            if len(self._stack) + node.height > MAX_NESTING:
+                self._refuse(event, f"nested deeper than {MAX_NESTING} levels", "")
+        return node
+
+    def _put(self, node: Node, event: yaml.Event) -> None:
+        """Put a finished node where it belongs."""
+        if not self._stack:
+            self._root = node
+            return
+        top = self._stack[-1]
+        if isinstance(top.node, List):
+            top.node.items.append(node)
+        elif top.key is None:
+            if not isinstance(node, Scalar):
+                self._refuse(event, "a key must be text", "")
+            top.key = node
+            return
+        else:
+            self._entry(top, top.key, node)
+            top.key = None
+        if not isinstance(node, Scalar):
+            top.node.size += node.size
+            top.node.height = max(top.node.height, node.height + 1)
+        else:
+            top.node.size += 1
+
+    def _entry(self, top: _Open, key: Scalar, value: Node) -> None:
+        entries = top.node.entries if isinstance(top.node, Map) else {}
+        if key.text == "<<" and key.plain:
+            top.merges.append(Entry(key, value))
+        elif key.text in entries:
+            first = entries[key.text].key
+            message = f"'{key.text}' is given twice, the first time in line {first.line}, column {first.column}"
+            above = [each.key.text for each in self._stack[:-1] if each.key is not None]
+            where = ".".join([*above, key.text])
+            self._report(
+                SpecError(self._file.path, key.line, key.column, where, message, "keep one of them")
+            )
+        else:
+            entries[key.text] = Entry(key, value)
+
+    def _close(self, event: yaml.Event) -> None:
+        top = self._stack.pop()
+        end = _mark(event.end_mark)
+        top.node.end_line, top.node.end_column = end.line + 1, end.column + 1
+        if isinstance(top.node, Map):
+            for merge in top.merges:
+                self._merge(top.node, merge)
+        self._put(top.node, event)
+
+    def _merge(self, into: Map, merge: Entry) -> None:
+        """Work in what `<<` names: keys that are there win, then the earlier of several maps."""
+        sources = merge.value.items if isinstance(merge.value, List) else [merge.value]
+        for source in sources:
+            if not isinstance(source, Map):
+                key = merge.key
+                message = "expected a map, or a list of maps, after <<"
+                hint = "<<: *name takes over the entries of what is marked &name"
+                self._report(SpecError(self._file.path, key.line, key.column, "", message, hint))
+                return
+            for name, entry in source.entries.items():
+                into.entries.setdefault(name, entry)
+
+    def _refuse(self, event: yaml.Event, message: str, hint: str) -> NoReturn:
+        mark = _mark(event.start_mark)
+        raise _Refused(
+            SpecError(self._file.path, mark.line + 1, mark.column + 1, "", message, hint)
+        )
+
+
+class _Mark(Protocol):
+    """A place as both of PyYAML's parsers give it, from 0."""
+
+    line: int
+    column: int
+
+
+def _mark(mark: _Mark | None) -> _Mark:
+    assert mark is not None, "events of a parser have marks"
+    return mark
+
+
+class _Open:
+    """A collection whose end has not come yet, and the key that waits for its value."""
+
+    __slots__ = ("key", "merges", "node")
+
+    def __init__(self, node: Map | List) -> None:
+        self.node = node
+        self.key: Scalar | None = None
+        self.merges: list[Entry] = []
+
+
+_NULL: Final = frozenset(("", "~", "null", "Null", "NULL"))
+_BOOL: Final = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
+_INT: Final = re.compile(r"0|[-+]?[1-9][0-9]{0,40}")
+_BASED: Final = re.compile(r"0o[0-7]{1,40}|0x[0-9a-fA-F]{1,40}")
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def core_value(text: str) -> str | int | float | bool | None:
+    """Return what unquoted text means: null, true, false, a number, or itself (YAML 1.2 core schema).
+
+    As in `decisions`, a whole number has no leading zeros: `022` stays text, for modes.
+    """
+    if text in _NULL:
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    if text[0] not in "+-.0123456789":
+        return text
+    if _INT.fullmatch(text):
+        return int(text)
+    if _BASED.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _SPECIAL.fullmatch(text):
+        return float(text.replace(".", "", 1))
+    return text
+
+
+def value_of(node: Node) -> object:
+    """Return the plain value of a node: maps, lists and scalars, as far down as it goes."""
+    if isinstance(node, Scalar):
+        return core_value(node.text) if node.plain else node.text
+    if isinstance(node, List):
+        return [value_of(item) for item in node.items]
+    return {name: value_of(entry.value) for name, entry in node.entries.items()}
