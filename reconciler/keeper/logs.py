@@ -1,0 +1,416 @@
+"""Output of the processes: one FIFO per stream, into files, the manager's own output, or memory.
+
+The rules: the worker never waits for us longer than a round of the loop, it never gets SIGPIPE, and
+no line is lost while there is room on the disk.
+
+- The worker's end is opened for reading and writing. So the FIFO has always a reader, also while no
+  keeper lives, and what is in it stays.
+- A plain file is fed by splice(2): the bytes never pass through this process, and a keeper killed
+  at any instant loses none. Timestamps, files with several writers, captured output and the last
+  64 KiB before a rotation are read and written: of those it loses what it has just read.
+- A round takes `ROUND_BYTES` at most from one stream, then the others have their turn.
+- A full or broken disk drops bytes and counts them; the next line that fits is written again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import termios
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, assert_never
+
+from reconciler.keeper.logs_file import LINE_BYTES, LogFile
+from reconciler.keeper.logs_manager import ManagerOutput
+from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.model.process import ProcessId, Sink
+
+ROUND_BYTES: Final = 2**19
+BUSY_PIPE_BYTES: Final = 2**20
+BUSY_ROUNDS: Final = 4
+"""So many full pipes in a row enlarge it: a user may have few large ones (pipe(7))."""
+PIPE_BYTES: Final = 64 * 2**10
+CUT_MARK: Final = b" [...]\n"
+"""Ends each piece of a line that is longer than `LINE_BYTES`."""
+
+
+class Logs:
+    """All output streams and the files they share. `dropped` counts bytes that found no place."""
+
+    def __init__(
+        self,
+        fifo_dir: str,
+        register: Callable[[int, Callable[[], None]], None],
+        unregister: Callable[[int], None],
+        now_wall: Callable[[], float],
+    ) -> None:
+        os.makedirs(fifo_dir, 0o700, exist_ok=True)
+        self.fifo_dir = fifo_dir
+        self.register = register
+        self.unregister = unregister
+        self.now_wall = now_wall
+        self.dropped = 0
+        self._files: dict[str, LogFile] = {}
+        self._manager: ManagerOutput | None = None
+        self._rotated: list[tuple[ProcessId, str, int]] = []
+        self._second = -1
+        self._second_text = b""
+
+    def open(
+        self, process: ProcessId, stdout: Sink, stderr: Sink | None, uid: int, gid: int
+    ) -> Streams:
+        """Open the sinks and make the FIFOs of a process; `stderr` None joins standard output.
+
+        Raises `OSError` with the file's name; nothing is left behind then.
+        """
+        out = _Stream.open(self, process, "stdout", stdout, uid, gid)
+        if stderr is None:
+            return Streams(out, None)
+        try:
+            return Streams(out, _Stream.open(self, process, "stderr", stderr, uid, gid))
+        except OSError:
+            out.close()
+            raise
+
+    def take_rotated(self) -> list[tuple[ProcessId, str]]:
+        """Return the files that were rotated since the last call and are to be compressed."""
+        rotated = [(process, f"{path}.{number}") for process, path, number in self._rotated]
+        self._rotated.clear()
+        return rotated
+
+    def note_rotations(self, process: ProcessId, file: LogFile) -> None:
+        """Remember what was rotated; each rotation moves the ones before it by one."""
+        for _ in range(file.rotations):
+            self._rotated = [
+                (who, path, number + (path == file.path))
+                for who, path, number in self._rotated
+                if path != file.path or number < file.keep
+            ]
+            if file.compress and file.keep:
+                self._rotated.append((process, file.path, 1))
+        file.rotations = 0
+
+    def count_dropped(self, size: int) -> None:
+        """Count bytes that found no place."""
+        self.dropped += size
+
+    def stamp(self) -> bytes:
+        """Return the time now as it stands before a line."""
+        micros = int(self.now_wall() * 1e6)
+        second, micro = divmod(micros, 10**6)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        return b"%b.%06dZ " % (self._second_text, micro)
+
+    def target(self, sink: Sink) -> LogFile | ManagerOutput | None:
+        """Return where a sink's bytes go, None for nowhere; a file is to be given back."""
+        match sink:
+            case FileSink(path, _, max_size, keep, compress):
+                return self._file(path, max_size, keep, compress)
+            case CaptureSink(path):
+                usual = FileSink(path)
+                return self._file(path, usual.max_size, usual.keep, usual.compress)
+            case ManagerSink():
+                if self._manager is None:
+                    self._manager = ManagerOutput(
+                        self.register, self.unregister, self.count_dropped
+                    )
+                return self._manager
+            case NullSink():
+                return None
+            case _:
+                assert_never(sink)
+
+    def _file(self, path: str, max_size: int, keep: int, compress: bool) -> LogFile:
+        path = os.path.abspath(path)
+        file = self._files.get(path)
+        if file is None:
+            file = self._files[path] = LogFile(path)
+        file.users += 1
+        file.max_size, file.keep, file.compress = max_size, keep, compress
+        return file
+
+    def give_back(self, target: LogFile | ManagerOutput | None) -> None:
+        """Close a file when its last stream is gone."""
+        if isinstance(target, LogFile):
+            target.users -= 1
+            if not target.users:
+                del self._files[target.path]
+                target.close()
+
+
+class Streams:
+    """Standard output and error of one process; they are one stream when stderr joins stdout."""
+
+    def __init__(self, out: _Stream, err: _Stream | None) -> None:
+        self._out = out
+        self._err = err
+        self._all = (out,) if err is None else (out, err)
+
+    @property
+    def stdout_fd(self) -> int:
+        """The worker's end of its standard output."""
+        return self._out.worker_fd
+
+    @property
+    def stderr_fd(self) -> int:
+        """The worker's end of its standard error."""
+        return self._out.worker_fd if self._err is None else self._err.worker_fd
+
+    def close_worker_ends(self) -> None:
+        """Close our copies of the worker's ends, once it has its own."""
+        for stream in self._all:
+            stream.close_worker_end()
+
+    def drained(self) -> bool:
+        """Read a round; tell whether all is read that was there at the first call.
+
+        What comes later is written by others than the process that has ended, and not waited for.
+        """
+        done = [stream.drained() for stream in self._all]
+        return all(done)
+
+    def tail(self) -> bytes:
+        """Return the end of what was captured."""
+        return b"".join(stream.tail for stream in self._all)
+
+    def redirect(self, stdout: Sink, stderr: Sink | None) -> None:
+        """Go on with other sinks; raises `OSError` with the file's name and keeps the former then.
+
+        Streams that were one stay one, and what went to /dev/null from the start still does.
+        """
+        self._out.redirect(stdout)
+        if self._err is not None:
+            self._err.redirect(stdout if stderr is None else stderr)
+
+    def close(self) -> None:
+        """Read a last round, write what is left of a line, remove the FIFOs."""
+        for stream in self._all:
+            stream.close()
+
+
+class _Stream:
+    """One FIFO and where its bytes go."""
+
+    def __init__(self, logs: Logs, process: ProcessId, sink: Sink, worker_fd: int) -> None:
+        self.worker_fd = worker_fd
+        self.tail = b""
+        self._logs = logs
+        self._process = process
+        self._sink = sink
+        self._target = logs.target(sink)
+        self._fd = -1
+        self._fifo = ""
+        self._held = b""
+        """The beginning of a line whose end has not come yet, where whole lines are needed."""
+        self._skips = False
+        """The last bytes dropped were a part of a line; its rest is dropped too."""
+        self._empty = False
+        self._owed: int | None = None
+        self._busy_rounds = 0
+
+    @classmethod
+    def open(
+        cls, logs: Logs, process: ProcessId, name: str, sink: Sink, uid: int, gid: int
+    ) -> _Stream:
+        if isinstance(sink, NullSink):
+            return cls(logs, process, sink, os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        stream = cls(logs, process, sink, -1)
+        stream._fifo = f"{logs.fifo_dir}/{_file_name(process)}.{name}"
+        try:
+            stream._make_fifo(uid, gid)
+            logs.register(stream._fd, stream.pump)
+        except OSError as error:
+            error.filename = error.filename or stream._fifo
+            stream._end(registered=False)
+            stream.close_worker_end()
+            raise
+        return stream
+
+    def _make_fifo(self, uid: int, gid: int) -> None:
+        try:
+            os.mkfifo(self._fifo, 0o600)
+        except FileExistsError:  # Of a former keeper, or of a survivor that still writes to it.
+            os.unlink(self._fifo)
+            os.mkfifo(self._fifo, 0o600)
+        self.worker_fd = os.open(self._fifo, os.O_RDWR | os.O_CLOEXEC)
+        self._fd = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if (uid, gid) != (os.geteuid(), os.getegid()):
+            os.fchown(self.worker_fd, uid, gid)
+
+    def close_worker_end(self) -> None:
+        if self.worker_fd >= 0:
+            os.close(self.worker_fd)
+            self.worker_fd = -1
+
+    def pump(self) -> None:
+        """Move what is in the FIFO, a round at most; end the stream when no writer is left."""
+        if isinstance(self._target, LogFile):
+            self._target.look(self._logs.now_wall())
+        taken = 0
+        self._empty = False
+        try:
+            while taken < ROUND_BYTES:
+                size = self._move(ROUND_BYTES - taken)
+                if not size:
+                    self._end()
+                    return
+                taken += size
+        except BlockingIOError:
+            self._empty = True
+        if self._owed is not None:
+            self._owed -= taken
+        self._busy_rounds = self._busy_rounds + 1 if taken >= PIPE_BYTES else 0
+        if self._busy_rounds == BUSY_ROUNDS:
+            with suppress(OSError):  # EPERM: the user's share of pipe memory is used up.
+                fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, BUSY_PIPE_BYTES)
+
+    def drained(self) -> bool:
+        if self._fd < 0:
+            return True
+        if self._owed is None:
+            (self._owed,) = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, b"\0" * 4))
+        self.pump()
+        if self._fd >= 0 and not self._empty and self._owed > 0:
+            return False
+        self._write_held()
+        return True
+
+    def redirect(self, sink: Sink) -> None:
+        if self._fd < 0 or sink == self._sink:
+            return
+        target = self._logs.target(sink)
+        self._write_held()
+        self._logs.give_back(self._target)
+        self._sink, self._target, self._skips = sink, target, False
+
+    def close(self) -> None:
+        self.close_worker_end()
+        if self._fd >= 0:
+            self.pump()
+        self._end()
+
+    def _end(self, *, registered: bool = True) -> None:
+        """Let go of the FIFO and of the sink, once."""
+        if self._fd >= 0:
+            if registered:
+                self._logs.unregister(self._fd)
+            with suppress(OSError):
+                # The next incarnation may have made its own under the same name meanwhile.
+                if os.path.samestat(os.fstat(self._fd), os.lstat(self._fifo)):
+                    os.unlink(self._fifo)
+            os.close(self._fd)
+            self._fd = -1
+        self._write_held()
+        self._logs.give_back(self._target)
+        self._target = None
+
+    def _move(self, limit: int) -> int:
+        """Move some bytes and return how many, 0 when no writer is left.
+
+        Raises `BlockingIOError` when there are none just now.
+        """
+        target = self._target
+        if isinstance(target, LogFile) and self._may_splice(target):
+            room = min(limit, target.splice_room())
+            if room > 0:
+                try:
+                    size = os.splice(
+                        self._fd, target.fd, room, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
+                    )
+                except BlockingIOError:
+                    raise
+                except OSError:  # A full disk, or a file system without splice: write(2) will tell.
+                    target.splices = False
+                else:
+                    target.size += size
+                    return size
+        chunk = os.read(self._fd, min(limit, LINE_BYTES))
+        if chunk:
+            self._deliver(chunk)
+        return len(chunk)
+
+    def _may_splice(self, file: LogFile) -> bool:
+        if self._skips or self._held or isinstance(self._sink, CaptureSink):
+            return False
+        return not self._needs_lines(file)
+
+    def _needs_lines(self, target: LogFile | ManagerOutput) -> bool:
+        """Tell whether whole lines must be written: others write there too, or each has a head."""
+        if isinstance(self._sink, FileSink) and self._sink.timestamps:
+            return True
+        return not isinstance(target, LogFile) or target.users > 1
+
+    def _deliver(self, chunk: bytes) -> None:
+        if isinstance(self._sink, CaptureSink):
+            self.tail = (self.tail + chunk)[-self._sink.limit_bytes :]
+        if self._target is None:
+            return
+        if self._skips:
+            skipped = chunk.find(b"\n") + 1 or len(chunk)
+            self._skips = chunk[skipped - 1] != ord("\n")
+            self._logs.dropped += skipped
+            chunk = chunk[skipped:]
+        if self._needs_lines(self._target):
+            self._put(self._whole_lines(chunk))
+        else:
+            held, self._held = self._held, b""
+            self._put(held + chunk)
+
+    def _whole_lines(self, chunk: bytes) -> bytes:
+        """Return the lines that are complete with this chunk, and hold back what follows them."""
+        pieces = b""
+        while len(self._held) + (chunk.find(b"\n") + 1 or len(chunk)) > LINE_BYTES:
+            cut = LINE_BYTES - len(self._held)
+            pieces += self._held + chunk[:cut] + CUT_MARK
+            self._held, chunk = b"", chunk[cut:]
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            self._held += chunk
+            return pieces
+        lines = pieces + self._held + chunk[:end]
+        self._held = chunk[end:]
+        return lines
+
+    def _write_held(self) -> None:
+        """Write the beginning of a line as a line, as nothing will follow it."""
+        if self._held:
+            held, self._held = self._held + b"\n", b""
+            self._put(held)
+
+    def _put(self, data: bytes) -> None:
+        if not data or self._target is None:
+            return
+        head = self._head()
+        if head:
+            data = head + data[:-1].replace(b"\n", b"\n" + head) + data[-1:]
+        dropped = self._target.put(data)
+        if dropped:
+            self._logs.dropped += dropped
+            self._skips = not data.endswith(b"\n")
+        if isinstance(self._target, LogFile) and self._target.rotations:
+            self._logs.note_rotations(self._process, self._target)
+
+    def _head(self) -> bytes:
+        match self._sink:
+            case FileSink(timestamps=True):
+                return self._logs.stamp()
+            case ManagerSink(prefix, timestamps):
+                return (self._logs.stamp() if timestamps else b"") + prefix.encode()
+            case _:
+                return b""
+
+
+def _file_name(process: ProcessId) -> str:
+    """Return a file name that no other process has: parts joined by @, which is escaped in them."""
+    return "@".join(
+        "".join(c if c.isascii() and (c.isalnum() or c in "._-") else f"%{ord(c):x}" for c in part)
+        for part in (process.owner, str(process.slot), process.role)
+    )

@@ -1,0 +1,196 @@
+"""A log file: appended to, rotated by size at line ends, found again when others move it.
+
+The rule: a line is never lost or cut by a rotation. A file grows past `max_size` only to finish a
+line, and a line without end is cut once it is `LINE_BYTES` beyond.
+
+The file is not opened with O_APPEND, since splice(2) refuses such files; instead its end is looked
+up before each round of writing. So `copytruncate` of logrotate and a second writer do no harm,
+except in the microseconds of a round.
+
+Known weakness: a write into the page cache waits when the kernel throttles writers because the disk
+is slow. Only a thread or io_uring would change that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from typing import Final
+
+LINE_BYTES: Final = 64 * 2**10
+"""A longer line is cut wherever whole lines are needed."""
+CHECK_AFTER_S: Final = 1.0
+"""How often the path is asked whether it still leads to the open file."""
+
+
+class LogFile:
+    """One open log file; all streams that write to its path share it.
+
+    `rotations` counts the rotations that nobody has taken note of yet.
+    """
+
+    __slots__ = (
+        "_checked",
+        "_refused",
+        "_torn",
+        "compress",
+        "fd",
+        "keep",
+        "max_size",
+        "path",
+        "rotations",
+        "size",
+        "splices",
+        "users",
+    )
+
+    def __init__(self, path: str) -> None:
+        """Open or create the file and the folders above it; raises `OSError` with its name."""
+        self.path = path
+        self.fd = _open(path)
+        self.size = os.lseek(self.fd, 0, os.SEEK_END)
+        self.max_size = 0
+        self.keep = 0
+        self.compress = False
+        self.users = 0
+        self.rotations = 0
+        self.splices = True
+        self._checked = float("-inf")
+        self._refused = False
+        self._torn = False
+
+    def look(self, now: float) -> None:
+        """Find the end of the file, and once in a while whether the path still leads to it."""
+        status = os.fstat(self.fd)
+        if status.st_size != self.size:
+            self.size = os.lseek(self.fd, 0, os.SEEK_END)
+        if abs(now - self._checked) < CHECK_AFTER_S and status.st_nlink:
+            return
+        self._checked = now
+        self._refused = False
+        if not self._is_there():
+            with suppress(OSError):  # What we hold is better than nothing; asked again soon.
+                self._reopen(status)
+
+    def splice_room(self) -> int:
+        """Return how many bytes may come in unseen: until a line's length before the limit."""
+        if not self.splices or self._torn:
+            return 0
+        if not self.max_size or self._refused:
+            return 2**30
+        return self.max_size - self.size - LINE_BYTES
+
+    def put(self, data: bytes) -> int:
+        """Append, and rotate between lines when the limit is reached; return the bytes dropped."""
+        if self._torn and not self._at_line_start():
+            data = b"\n" + data
+        while data:
+            fitting = self._fitting(data)
+            written = self._write(data[:fitting])
+            self._torn = written < fitting
+            if self._torn:
+                return len(data) - written
+            data = data[fitting:]
+            if data:
+                self._refused = not self._rotate()
+        self.splices = True
+        return 0
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+
+    def _fitting(self, data: bytes) -> int:
+        """Return how much of the data still belongs into this file: all, or up to a line's end."""
+        room = self.max_size - self.size
+        if not self.max_size or self._refused or len(data) <= room:
+            return len(data)
+        fitting = data.rfind(b"\n", 0, max(room, 0)) + 1
+        if fitting or (self.size and self._at_line_start()):
+            return fitting
+        # The line that has begun here, or that is longer than a whole file, is finished here.
+        return data.find(b"\n") + 1 or (len(data) if room > -LINE_BYTES else 0)
+
+    def _at_line_start(self) -> bool:
+        with suppress(OSError):
+            return os.pread(self.fd, 1, self.size - 1) == b"\n" if self.size else True
+        return True
+
+    def _write(self, data: bytes) -> int:
+        """Return how many bytes were written: less when the disk is full or broken."""
+        written = 0
+        with suppress(OSError):
+            while written < len(data):
+                written += os.write(self.fd, data[written:] if written else data)
+        self.size += written
+        return written
+
+    def _rotate(self) -> bool:
+        """Go on in a new file; False when that is impossible just now.
+
+        A file that others have put in the place of ours is not rotated but taken as the new one.
+        """
+        try:
+            if self._is_there():
+                _make_room(self.path, self.keep)
+                if self.keep:
+                    os.rename(self.path, f"{self.path}.1")
+                else:
+                    os.unlink(self.path)
+                self.rotations += 1
+            self._reopen(os.fstat(self.fd))
+        except OSError:
+            return False
+        return True
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.lstat(self.path), os.fstat(self.fd))
+        except OSError:
+            return False
+
+    def _reopen(self, like: os.stat_result) -> None:
+        """Open the path anew, with the mode and owner that the former file had."""
+        fd = _open(self.path)
+        os.close(self.fd)
+        self.fd = fd
+        self.size = os.lseek(fd, 0, os.SEEK_END)
+        if self.size == 0:
+            with suppress(OSError):
+                os.fchmod(fd, stat.S_IMODE(like.st_mode))
+                now = os.fstat(fd)
+                if (now.st_uid, now.st_gid) != (like.st_uid, like.st_gid):
+                    os.fchown(fd, like.st_uid, like.st_gid)
+
+
+def _open(path: str) -> int:
+    """Open a log file; never through a symlink that the owner of its folder may have planted.
+
+    Readable too: whether the last line is finished is asked of the file itself.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        fd = os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        fd = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return fd
+
+
+def _make_room(path: str, keep: int) -> None:
+    """Let .1 become .2 and so on, compressed or not, up to the first gap; what is too old goes."""
+    last = 0
+    while any(os.path.lexists(f"{path}.{last + 1}{end}") for end in ("", ".gz")):
+        last += 1
+    for number in range(last, 0, -1):
+        for end in ("", ".gz"):
+            with suppress(FileNotFoundError):
+                if number >= keep:
+                    os.unlink(f"{path}.{number}{end}")
+                else:
+                    os.rename(f"{path}.{number}{end}", f"{path}.{number + 1}{end}")

@@ -1,0 +1,108 @@
+"""The manager's own standard output, shared by all streams that go there; it never blocks.
+
+Setting O_NONBLOCK on descriptor 1 would set it for the shell that started us as well. So a pipe or
+a terminal is opened a second time, a socket is sent to without waiting, a plain file never waits.
+
+What cannot be written yet is kept, `PENDING_BYTES` at most; whole lines beyond it are dropped and
+counted. An epoll descriptor that holds only our output becomes readable when there is room again:
+so the keeper's selector, which asks for readable descriptors only, tells that too.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PENDING_BYTES: Final = 2**20
+_PIECE_BYTES: Final = 256
+"""A terminal or pipe that polls as writable takes at least so much at once (tty: WAKEUP_CHARS)."""
+
+
+class ManagerOutput:
+    """Whole lines on their way to descriptor 1."""
+
+    def __init__(
+        self,
+        register: Callable[[int, Callable[[], None]], None],
+        unregister: Callable[[int], None],
+        count_dropped: Callable[[int], None],
+        fd: int = 1,
+    ) -> None:
+        self._register = register
+        self._unregister = unregister
+        self._count_dropped = count_dropped
+        self._fd, self._write = _never_waiting(fd)
+        self._pending = b""
+        self._room: select.epoll | None = None
+
+    def put(self, lines: bytes) -> int:
+        """Write whole lines now or later; return the bytes dropped."""
+        room = PENDING_BYTES - len(self._pending)
+        fitting = len(lines) if len(lines) <= room else lines.rfind(b"\n", 0, room) + 1
+        dropped = len(lines) - fitting
+        self._pending += lines[:fitting]
+        if self._room is None:
+            self._flush()
+        return dropped
+
+    def _flush(self) -> None:
+        try:
+            while self._pending:
+                self._pending = self._pending[self._write(self._pending) :]
+        except BlockingIOError:
+            self._wait_for_room()
+        except OSError:  # Nobody reads it any more, or its disk is full.
+            self._drop()
+        if not self._pending and self._room is not None:
+            self._unregister(self._room.fileno())
+            self._room.close()
+            self._room = None
+
+    def _wait_for_room(self) -> None:
+        if self._room is not None:
+            return
+        room = select.epoll()
+        try:
+            room.register(self._fd, select.EPOLLOUT)
+        except OSError:  # EPERM: a plain file or the like, which nothing would tell us about.
+            room.close()
+            self._drop()
+            return
+        self._room = room
+        self._register(room.fileno(), self._flush)
+
+    def _drop(self) -> None:
+        self._count_dropped(len(self._pending))
+        self._pending = b""
+
+
+def _never_waiting(fd: int) -> tuple[int, Callable[[bytes], int]]:
+    """Return the descriptor to poll, and a way to write that raises `BlockingIOError` when full."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISSOCK(mode):
+        peer = socket.socket(fileno=os.dup(fd))
+        return fd, lambda data: peer.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    if stat.S_ISREG(mode):
+        return fd, lambda data: os.write(fd, data)
+    with suppress(OSError):  # EACCES: a pipe of the user we were before su. No /proc.
+        again = os.open(
+            f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        )
+        return again, lambda data: os.write(again, data)
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+
+    def write_a_piece(data: bytes) -> int:
+        # Another writer could fill the pipe in between, and we would wait: the last resort only.
+        if not poll.poll(0):
+            raise BlockingIOError
+        return os.write(fd, data[:_PIECE_BYTES])
+
+    return fd, write_a_piece

@@ -1,0 +1,674 @@
+"""Claims about what becomes of the output of processes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gzip
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.keeper.logs import CUT_MARK, LINE_BYTES, ROUND_BYTES, Logs, Streams
+from reconciler.keeper.logs_manager import PENDING_BYTES, ManagerOutput
+from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink, ProcessId, Sink
+
+WEB = ProcessId("web", 1)
+API = ProcessId("api", 1)
+PATIENCE_S = 30.0
+
+
+class Room:
+    """Logs with the selector that a keeper gives them, and a clock that we set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 1_767_323_045.123456
+        self.selector = select.epoll()
+        self.callbacks: dict[int, Callable[[], None]] = {}
+        self.logs = Logs(str(folder / "fifos"), self.register, self.unregister, lambda: self.now)
+
+    def register(self, fd: int, callback: Callable[[], None]) -> None:
+        self.selector.register(fd, select.EPOLLIN)
+        self.callbacks[fd] = callback
+
+    def unregister(self, fd: int) -> None:
+        self.selector.unregister(fd)
+        del self.callbacks[fd]
+
+    def path(self, name: str = "web.log") -> str:
+        return str(self.folder / name)
+
+    def open(self, stdout: Sink, stderr: Sink | None = None, process: ProcessId = WEB) -> Streams:
+        return self.logs.open(process, stdout, stderr, os.geteuid(), os.getegid())
+
+    def step(self, timeout: float = 0.0) -> int:
+        ready = self.selector.poll(timeout)
+        for fd, _ in ready:
+            self.callbacks[fd]()
+        return len(ready)
+
+    def settle(self) -> None:
+        """Carry out all that is ready now."""
+        while self.step():
+            pass
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end, "waited too long"
+            self.step(0.05)
+
+    def run(self, program: str, streams: Streams, *arguments: str) -> subprocess.Popen[bytes]:
+        worker = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", program, *arguments],
+            stdout=streams.stdout_fd,
+            stderr=streams.stderr_fd,
+        )
+        streams.close_worker_ends()
+        return worker
+
+    def finish(self, worker: subprocess.Popen[bytes], streams: Streams) -> int:
+        self.until(lambda: worker.poll() is not None)
+        self.until(streams.drained)
+        streams.close()
+        return worker.returncode
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    room = Room(tmp_path)
+    yield room
+    room.selector.close()
+
+
+def lines_of(path: str) -> list[bytes]:
+    return Path(path).read_bytes().splitlines(keepends=True)
+
+
+def in_order(path: str) -> list[str]:
+    """The file and what was rotated from it, oldest first."""
+    number = 1
+    while os.path.lexists(f"{path}.{number}") or os.path.lexists(f"{path}.{number}.gz"):
+        number += 1
+    return [f"{path}.{n}" for n in range(number - 1, 0, -1)] + [path]
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+WRITE_LINES = """
+import sys
+first, count = int(sys.argv[1]), int(sys.argv[2])
+sys.stdout.write("".join(f"{n} {'x' * (n % 90)}\\n" for n in range(first, first + count)))
+"""
+
+
+LONGEST_LINE = len("2026-01-02T03:04:05.123456Z 100000 \n") + 90
+
+
+def written(first: int, count: int) -> list[bytes]:
+    return [f"{n} {'x' * (n % 90)}\n".encode() for n in range(first, first + count)]
+
+
+# Streams and their FIFOs.
+
+
+def test_bytes_arrive_in_the_file_as_they_were_written(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    os.write(streams.stdout_fd, b"one\ntwo without end")
+    room.settle()
+    assert Path(room.path()).read_bytes() == b"one\ntwo without end"
+    streams.close()
+
+
+def test_joined_streams_are_one_fifo(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    assert streams.stdout_fd == streams.stderr_fd
+    assert len(os.listdir(room.logs.fifo_dir)) == 1
+    streams.close()
+
+
+def test_separate_streams_have_separate_files(room: Room) -> None:
+    streams = room.open(FileSink(room.path()), FileSink(room.path("web.err")))
+    os.write(streams.stdout_fd, b"out\n")
+    os.write(streams.stderr_fd, b"err\n")
+    room.settle()
+    assert (lines_of(room.path()), lines_of(room.path("web.err"))) == ([b"out\n"], [b"err\n"])
+    streams.close()
+
+
+def test_the_workers_ends_are_for_reading_and_writing_and_closed_at_exec(room: Room) -> None:
+    streams = room.open(FileSink(room.path()), NullSink())
+    for fd in (streams.stdout_fd, streams.stderr_fd):
+        assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        assert not os.get_inheritable(fd)
+        assert not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK
+    assert os.path.samefile(f"/proc/self/fd/{streams.stderr_fd}", os.devnull)
+    streams.close()
+
+
+def test_nothing_is_left_when_all_is_closed(room: Room) -> None:
+    before = open_descriptors()
+    streams = room.open(FileSink(room.path()), CaptureSink(room.path("err")))
+    streams.close_worker_ends()
+    streams.close()
+    streams.close()
+    assert (open_descriptors(), room.callbacks, os.listdir(room.logs.fifo_dir)) == (before, {}, [])
+
+
+def test_a_stream_ends_by_itself_when_the_last_writer_is_gone(room: Room) -> None:
+    before = open_descriptors()
+    streams = room.open(FileSink(room.path()))
+    os.write(streams.stdout_fd, b"last words\n")
+    streams.close_worker_ends()
+    room.settle()
+    assert (room.step(), open_descriptors(), room.callbacks) == (0, before, {})
+    assert os.listdir(room.logs.fifo_dir) == []
+    assert lines_of(room.path()) == [b"last words\n"]
+    assert streams.drained()
+
+
+@pytest.mark.parametrize("sink", [FileSink("/proc/none/web.log"), FileSink("/dev/full")])
+def test_an_impossible_file_is_an_error_with_its_name(room: Room, sink: FileSink) -> None:
+    before = open_descriptors()
+    with pytest.raises(OSError, match=re.escape(os.path.dirname(sink.path))) as caught:
+        room.open(FileSink(room.path()), sink)
+    assert caught.value.filename is not None
+    assert open_descriptors() == before
+    assert os.listdir(room.logs.fifo_dir) == []
+
+
+def test_an_impossible_fifo_is_an_error_with_its_name(room: Room) -> None:
+    before = open_descriptors()
+    os.rmdir(room.logs.fifo_dir)
+    with pytest.raises(FileNotFoundError) as caught:
+        room.open(FileSink(room.path()))
+    assert str(caught.value.filename).startswith(room.logs.fifo_dir)
+    assert open_descriptors() == before
+
+
+def test_a_log_is_never_opened_through_a_symlink(room: Room) -> None:
+    target = room.folder / "precious"
+    target.write_text("precious")
+    (room.folder / "web.log").symlink_to(target)
+    with pytest.raises(OSError) as caught:
+        room.open(FileSink(room.path()))
+    assert caught.value.errno == errno.ELOOP
+
+
+def test_folders_above_a_log_are_made(room: Room) -> None:
+    room.open(FileSink(room.path("a/b/web.log"))).close()
+    assert os.stat(room.path("a/b")).st_mode & 0o777 == 0o755
+
+
+def test_a_fifo_is_for_the_workers_user_only(room: Room) -> None:
+    uid, gid = (65533, 65532) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    streams = room.logs.open(WEB, FileSink(room.path()), None, uid, gid)
+    status = os.fstat(streams.stdout_fd)
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o600, uid, gid)
+    streams.close()
+
+
+def test_a_new_incarnation_leaves_the_fifo_of_a_survivor_alone(room: Room) -> None:
+    old = room.open(FileSink(room.path()))
+    new = room.open(FileSink(room.path()))
+    os.write(old.stdout_fd, b"survivor\n")
+    old.close()
+    assert len(os.listdir(room.logs.fifo_dir)) == 1
+    os.write(new.stdout_fd, b"successor\n")
+    room.settle()
+    assert lines_of(room.path()) == [b"survivor\n", b"successor\n"]
+    new.close()
+    assert os.listdir(room.logs.fifo_dir) == []
+
+
+def test_names_of_fifos_never_collide(room: Room) -> None:
+    several = [ProcessId("a", 1), ProcessId("a.1", 0), ProcessId("a@1", 0), ProcessId("../a", 1)]
+    opened = [room.open(FileSink(room.path()), None, process) for process in several]
+    assert len(os.listdir(room.logs.fifo_dir)) == len(several)
+    for streams in opened:
+        streams.close()
+
+
+# How much is read, and when it is enough.
+
+
+def test_a_round_leaves_the_others_their_turn(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=0))
+    pipe_bytes = fcntl.fcntl(streams.stdout_fd, fcntl.F_SETPIPE_SZ, 2 * ROUND_BYTES)
+    os.write(streams.stdout_fd, b"x" * pipe_bytes)
+    room.step()
+    assert os.path.getsize(room.path()) == ROUND_BYTES
+    streams.close()
+
+
+def test_drained_waits_for_what_was_there_and_not_for_what_comes_later(room: Room) -> None:
+    """A grandchild that writes for ever cannot hold back the news of an exit."""
+    streams = room.open(FileSink(room.path(), max_size=0))
+    pipe_bytes = fcntl.fcntl(streams.stdout_fd, fcntl.F_SETPIPE_SZ, 2 * ROUND_BYTES)
+    os.write(streams.stdout_fd, b"x" * (pipe_bytes - 1))
+    assert not streams.drained()
+    os.write(streams.stdout_fd, b"y" * (ROUND_BYTES // 2))
+    assert streams.drained()
+    streams.close()
+
+
+def test_only_a_busy_pipe_is_enlarged(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=0))
+    size = fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ)
+    os.write(streams.stdout_fd, b"x" * size)
+    room.settle()
+    assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) == size
+    for _ in range(10):
+        os.write(streams.stdout_fd, b"x" * size)
+        room.step()
+    assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) > size
+    streams.close()
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_a_fast_writer_loses_nothing_over_many_rotations(room: Room, timestamps: bool) -> None:
+    sink = FileSink(room.path(), timestamps, max_size=300_000, keep=1000)
+    streams = room.open(sink)
+    worker = room.run(WRITE_LINES, streams, "0", "100000")
+    assert room.finish(worker, streams) == 0
+    files = in_order(room.path())
+    assert len(files) > 10
+    assert all(os.path.getsize(file) < sink.max_size + LONGEST_LINE for file in files)
+    found = [line for file in files for line in lines_of(file)]
+    if timestamps:
+        found = [line.split(b" ", 1)[1] for line in found]
+    assert found == written(0, 100_000)
+    assert room.logs.dropped == 0
+
+
+def test_two_fast_writers_of_one_file_keep_their_lines_whole(room: Room) -> None:
+    sink = FileSink(room.path(), max_size=500_000, keep=1000)
+    first, second = room.open(sink), room.open(sink, None, API)
+    one = room.run(WRITE_LINES, first, "0", "50000")
+    two = room.run(WRITE_LINES, second, "50000", "50000")
+    assert (room.finish(one, first), room.finish(two, second)) == (0, 0)
+    found = [line for file in in_order(room.path()) for line in lines_of(file)]
+    assert sorted(found) == sorted(written(0, 100_000))
+
+
+def test_a_killed_keeper_gives_the_worker_no_sigpipe(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    read_end = next(iter(room.callbacks))
+    room.unregister(read_end)
+    os.close(read_end)
+    assert os.write(streams.stdout_fd, b"nobody reads this") > 0
+    streams.close_worker_ends()
+
+
+# Rotation.
+
+
+def fill(room: Room, streams: Streams, *chunks: bytes) -> None:
+    for chunk in chunks:
+        os.write(streams.stdout_fd, chunk)
+        room.settle()
+
+
+def contents(room: Room, *names: str) -> list[bytes | None]:
+    paths = [Path(room.path(name)) for name in names]
+    return [path.read_bytes() if path.exists() else None for path in paths]
+
+
+def test_rotation_happens_between_lines(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=10, keep=3))
+    fill(room, streams, b"12345\n", b"678", b"90\nabc\n", b"def\n")
+    assert contents(room, "web.log.2", "web.log.1", "web.log") == [
+        None,
+        b"12345\n67890\n",
+        b"abc\ndef\n",
+    ]
+    streams.close()
+
+
+def test_the_oldest_go_and_compressed_ones_count(room: Room) -> None:
+    for name in ("web.log.1.gz", "web.log.2", "web.log.3.gz"):
+        Path(room.path(name)).write_text(name)
+    streams = room.open(FileSink(room.path(), max_size=5, keep=2))
+    fill(room, streams, b"1234\n", b"5678\n")
+    assert sorted(os.listdir(room.folder)) == ["fifos", "web.log", "web.log.1", "web.log.2.gz"]
+    streams.close()
+
+
+def test_keep_0_starts_anew(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=5, keep=0))
+    fill(room, streams, b"1234\n", b"5678\n")
+    assert contents(room, "web.log", "web.log.1") == [b"5678\n", None]
+    streams.close()
+
+
+def test_max_size_0_never_rotates(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=0))
+    fill(room, streams, b"1234\n" * 5000, b"5678\n")
+    assert contents(room, "web.log.1") == [None]
+    streams.close()
+
+
+def test_a_line_without_end_is_cut_in_the_end(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=1000, keep=5))
+    for _ in range(40):
+        fill(room, streams, b"x" * 4096)
+    sizes = [os.path.getsize(path) for path in in_order(room.path())]
+    assert sum(sizes) == 40 * 4096
+    assert max(sizes) < 1000 + LINE_BYTES + 4096
+    streams.close()
+
+
+def test_files_to_be_compressed_are_told_with_the_names_they_have_now(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=5, keep=5, compress=True))
+    fill(room, streams, b"1234\n", b"5678\n", b"9012\n")
+    assert room.logs.take_rotated() == [(WEB, room.path("web.log.2")), (WEB, room.path("web.log.1"))]
+    assert room.logs.take_rotated() == []
+    streams.close()
+
+
+def test_a_rotated_file_keeps_its_mode(room: Room) -> None:
+    Path(room.path()).touch(0o600)
+    os.chmod(room.path(), 0o604)
+    streams = room.open(FileSink(room.path(), max_size=5))
+    fill(room, streams, b"1234\n", b"5678\n")
+    assert os.stat(room.path()).st_mode & 0o777 == 0o604
+    streams.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into any folder")
+def test_a_rotation_that_is_not_allowed_loses_nothing(room: Room) -> None:
+    folder = room.folder / "fixed"
+    folder.mkdir()
+    streams = room.open(FileSink(str(folder / "web.log"), max_size=5))
+    folder.chmod(0o500)
+    fill(room, streams, b"1234\n", b"5678\n", b"9012\n")
+    assert (folder / "web.log").read_bytes() == b"1234\n5678\n9012\n"
+    folder.chmod(0o700)
+    room.now += 2
+    fill(room, streams, b"x\n")
+    assert (folder / "web.log.1").exists()
+    streams.close()
+
+
+def test_a_name_that_cannot_be_rotated_loses_nothing(room: Room) -> None:
+    name = "w" * 254
+    streams = room.open(FileSink(room.path(name), max_size=5))
+    fill(room, streams, b"1234\n", b"5678\n", b"9012\n")
+    assert contents(room, name) == [b"1234\n5678\n9012\n"]
+    streams.close()
+
+
+# What others do to our files.
+
+
+def test_a_moved_file_is_left_and_a_new_one_begun(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    fill(room, streams, b"old\n")
+    os.rename(room.path(), room.path("moved"))
+    room.now += 2
+    fill(room, streams, b"new\n")
+    assert contents(room, "moved", "web.log") == [b"old\n", b"new\n"]
+    streams.close()
+
+
+def test_a_deleted_file_is_made_again_at_once_with_its_folder(room: Room) -> None:
+    streams = room.open(FileSink(room.path("logs/web.log")))
+    fill(room, streams, b"old\n")
+    os.unlink(room.path("logs/web.log"))
+    os.rmdir(room.path("logs"))
+    fill(room, streams, b"new\n")
+    assert contents(room, "logs/web.log") == [b"new\n"]
+    streams.close()
+
+
+def test_a_truncated_file_goes_on_at_its_new_end(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    fill(room, streams, b"copied and truncated\n")
+    os.truncate(room.path(), 0)
+    fill(room, streams, b"new\n")
+    assert contents(room, "web.log") == [b"new\n"]
+    streams.close()
+
+
+def test_lines_that_others_append_are_not_overwritten(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    fill(room, streams, b"ours\n")
+    with open(room.path(), "ab") as other:
+        other.write(b"theirs\n")
+    fill(room, streams, b"ours again\n")
+    assert contents(room, "web.log") == [b"ours\ntheirs\nours again\n"]
+    streams.close()
+
+
+def test_a_file_that_took_our_place_is_not_rotated(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=20))
+    fill(room, streams, b"ours, and longer\n")
+    os.rename(room.path(), room.path("moved"))
+    Path(room.path()).write_bytes(b"theirs\n")
+    fill(room, streams, b"12345678\n")
+    assert contents(room, "web.log.1", "web.log") == [None, b"theirs\n12345678\n"]
+    streams.close()
+
+
+# Lines: timestamps, length, capture.
+
+
+def test_each_line_begins_with_the_time(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), timestamps=True))
+    fill(room, streams, b"one\n\ntw", b"o\nrest")
+    streams.close_worker_ends()
+    room.settle()
+    stamp = b"2026-01-02T03:04:05.123456Z "
+    assert lines_of(room.path()) == [stamp + b"one\n", stamp + b"\n", stamp + b"two\n", stamp + b"rest\n"]
+
+
+def test_an_endless_line_is_cut_into_marked_pieces(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), timestamps=True))
+    for _ in range(40):
+        fill(room, streams, b"x" * 4096)
+    fill(room, streams, b"end\n")
+    lines = [line.split(b" ", 1)[1] for line in lines_of(room.path())]
+    assert lines == [b"x" * LINE_BYTES + CUT_MARK] * 2 + [b"x" * (40 * 4096 - 2 * LINE_BYTES) + b"end\n"]
+    streams.close()
+
+
+def test_the_end_of_captured_output_is_kept(room: Room) -> None:
+    streams = room.open(CaptureSink(room.path(), limit_bytes=10))
+    worker = room.run("print('a' * 100000); print('the end')", streams)
+    room.until(lambda: worker.poll() is not None)
+    room.until(streams.drained)
+    assert streams.tail() == b"a\nthe end\n"
+    assert os.path.getsize(room.path()) == 100_009
+    streams.close()
+    assert streams.tail() == b"a\nthe end\n"
+
+
+def test_an_unfinished_line_is_written_when_the_process_is_gone(room: Room) -> None:
+    sink = FileSink(room.path())
+    first, second = room.open(sink), room.open(sink, None, API)
+    fill(room, first, b"no end")
+    assert contents(room, "web.log") == [b""]
+    assert first.drained()
+    assert contents(room, "web.log") == [b"no end\n"]
+    first.close()
+    second.close()
+
+
+def test_a_line_goes_on_when_the_other_writer_leaves_in_its_middle(room: Room) -> None:
+    sink = FileSink(room.path())
+    first, second = room.open(sink), room.open(sink, None, API)
+    fill(room, first, b"one ")
+    second.close()
+    fill(room, first, b"line\n")
+    assert contents(room, "web.log") == [b"one line\n"]
+    first.close()
+
+
+# Redirecting.
+
+
+def test_a_redirected_stream_goes_on_in_the_other_file(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    fill(room, streams, b"here\n")
+    streams.redirect(FileSink(room.path("other"), timestamps=True), None)
+    fill(room, streams, b"there\n")
+    streams.redirect(NullSink(), None)
+    fill(room, streams, b"nowhere\n")
+    assert contents(room, "web.log", "other") == [b"here\n", b"2026-01-02T03:04:05.123456Z there\n"]
+    assert room.logs.dropped == 0
+    streams.close()
+
+
+def test_an_impossible_redirection_changes_nothing(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    with pytest.raises(OSError, match="/dev/full"):
+        streams.redirect(FileSink("/dev/full"), None)
+    fill(room, streams, b"still here\n")
+    assert contents(room, "web.log") == [b"still here\n"]
+    streams.close()
+
+
+def test_a_new_size_is_taken_over_by_the_open_file(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    fill(room, streams, b"1234\n")
+    streams.redirect(FileSink(room.path(), max_size=5), None)
+    fill(room, streams, b"5678\n")
+    assert contents(room, "web.log.1", "web.log") == [b"1234\n", b"5678\n"]
+    streams.close()
+
+
+# A full disk.
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB; only root may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("cannot mount a small file system here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_a_full_disk_drops_whole_lines_and_counts_and_resumes(
+    room: Room, small_disk: Path, timestamps: bool
+) -> None:
+    path = str(small_disk / "web.log")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"b" * 100_000)
+    streams = room.open(FileSink(path, timestamps))
+    writer = room.run(WRITE_LINES, streams, "0", "50000")
+    worker_end = os.open(os.path.join(room.logs.fifo_dir, os.listdir(room.logs.fifo_dir)[0]), os.O_RDWR)
+    room.until(lambda: writer.poll() is not None)
+    assert writer.returncode == 0
+    room.settle()
+    assert room.logs.dropped > 1_000_000
+    ballast.unlink()
+    os.write(worker_end, b"there is room again\n")
+    room.settle()
+    lines = [line.split(b" ", 1)[1] if timestamps else line for line in lines_of(path)]
+    assert lines[-1] == b"there is room again\n"
+    whole = [line for line in lines[:-1] if line in set(written(0, 50_000))]
+    assert len(lines) - 1 - len(whole) <= 1
+    os.close(worker_end)
+    streams.close()
+
+
+# The manager's own output.
+
+
+class Out:
+    """A pipe in the place of the manager's standard output."""
+
+    def __init__(self, room: Room) -> None:
+        self.read_end, self.write_end = os.pipe()
+        self.sink = ManagerOutput(
+            room.register, room.unregister, room.logs.count_dropped, self.write_end
+        )
+        room.logs._manager = self.sink
+
+
+@pytest.fixture
+def out(room: Room) -> Iterator[Out]:
+    out = Out(room)
+    yield out
+    os.close(out.read_end)
+    os.close(out.write_end)
+
+
+def test_lines_to_the_manager_have_time_and_prefix(room: Room, out: Out) -> None:
+    streams = room.open(ManagerSink("web.1 ", timestamps=True), ManagerSink("err "))
+    os.write(streams.stdout_fd, b"one\ntw")
+    room.settle()
+    os.write(streams.stderr_fd, b"oops\n")
+    room.settle()
+    assert os.read(out.read_end, 1000) == b"2026-01-02T03:04:05.123456Z web.1 one\nerr oops\n"
+    streams.close()
+
+
+def test_a_slow_reader_gets_all_lines_later(room: Room, out: Out) -> None:
+    streams = room.open(ManagerSink("web.1 "))
+    writer = room.run(WRITE_LINES, streams, "0", "10000")
+    room.until(lambda: writer.poll() is not None)
+    room.settle()
+    os.set_blocking(out.read_end, False)
+    read = bytearray()
+
+    def all_read() -> bool:
+        try:
+            read.extend(os.read(out.read_end, 2**20))
+        except BlockingIOError:
+            pass
+        return read.count(b"\n") == 10_000
+
+    room.until(all_read)
+    assert read.splitlines(keepends=True) == [b"web.1 " + line for line in written(0, 10_000)]
+    room.settle()
+    assert room.callbacks == {}
+    streams.close()
+
+
+def test_nobody_waits_for_a_manager_whose_reader_sleeps(room: Room, out: Out) -> None:
+    streams = room.open(ManagerSink())
+    writer = room.run(WRITE_LINES, streams, "0", "100000")
+    assert room.finish(writer, streams) == 0
+    total = sum(map(len, written(0, 100_000)))
+    assert total - PENDING_BYTES - 2**17 < room.logs.dropped < total - PENDING_BYTES
+    assert os.get_blocking(out.write_end)
+
+
+def test_a_manager_whose_reader_is_gone_drops_and_counts(room: Room) -> None:
+    out = Out(room)
+    os.close(out.read_end)
+    streams = room.open(ManagerSink())
+    os.write(streams.stdout_fd, b"unheard\n")
+    room.settle()
+    assert room.logs.dropped == len(b"unheard\n")
+    streams.close()
+    os.close(out.write_end)
+
+
+def test_compressed_files_are_those_that_gzip_reads(room: Room) -> None:
+    """The names that we move are the ones that the compressing helper makes."""
+    streams = room.open(FileSink(room.path(), max_size=5, keep=3, compress=True))
+    fill(room, streams, b"1234\n", b"5678\n")
+    ((_, rotated),) = room.logs.take_rotated()
+    with gzip.open(f"{rotated}.gz", "wb") as packed:
+        packed.write(Path(rotated).read_bytes())
+    os.unlink(rotated)
+    fill(room, streams, b"9012\n")
+    assert gzip.decompress(Path(room.path("web.log.2.gz")).read_bytes()) == b"1234\n"
+    streams.close()
