@@ -20,7 +20,7 @@ import struct
 import termios
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.logs_file import LINE_BYTES, LogFile
 from reconciler.keeper.logs_manager import ManagerOutput
@@ -59,8 +59,6 @@ class Logs:
         self._files: dict[str, LogFile] = {}
         self._manager: ManagerOutput | None = None
         self._rotated: list[tuple[ProcessId, str, int]] = []
-        self._second = -1
-        self._second_text = b""
 
     def open(
         self, process: ProcessId, stdout: Sink, stderr: Sink | None, uid: int, gid: int
@@ -96,45 +94,26 @@ class Logs:
                 self._rotated.append((process, file.path, 1))
         file.rotations = 0
 
-    def count_dropped(self, size: int) -> None:
-        """Count bytes that found no place."""
-        self.dropped += size
-
     def stamp(self) -> bytes:
         """Return the time now as it stands before a line."""
-        micros = int(self.now_wall() * 1e6)
-        second, micro = divmod(micros, 10**6)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        return b"%b.%06dZ " % (self._second_text, micro)
+        second, micros = divmod(int(self.now_wall() * 1e6), 10**6)
+        return time.strftime(f"%Y-%m-%dT%H:%M:%S.{micros:06d}Z ", time.gmtime(second)).encode()
 
     def target(self, sink: Sink) -> LogFile | ManagerOutput | None:
         """Return where a sink's bytes go, None for nowhere; a file is to be given back."""
-        match sink:
-            case FileSink(path, _, max_size, keep, compress):
-                return self._file(path, max_size, keep, compress)
-            case CaptureSink(path):
-                usual = FileSink(path)
-                return self._file(path, usual.max_size, usual.keep, usual.compress)
-            case ManagerSink():
-                if self._manager is None:
-                    self._manager = ManagerOutput(
-                        self.register, self.unregister, self.count_dropped
-                    )
-                return self._manager
-            case NullSink():
-                return None
-            case _:
-                assert_never(sink)
-
-    def _file(self, path: str, max_size: int, keep: int, compress: bool) -> LogFile:
-        path = os.path.abspath(path)
-        file = self._files.get(path)
-        if file is None:
-            file = self._files[path] = LogFile(path)
+        if isinstance(sink, NullSink):
+            return None
+        if isinstance(sink, ManagerSink):
+            if self._manager is None:
+                self._manager = ManagerOutput(self)
+            return self._manager
+        options = sink if isinstance(sink, FileSink) else FileSink(sink.path)
+        path = os.path.abspath(sink.path)
+        if path not in self._files:
+            self._files[path] = LogFile(path)
+        file = self._files[path]
         file.users += 1
-        file.max_size, file.keep, file.compress = max_size, keep, compress
+        file.max_size, file.keep, file.compress = options.max_size, options.keep, options.compress
         return file
 
     def give_back(self, target: LogFile | ManagerOutput | None) -> None:
@@ -150,19 +129,9 @@ class Streams:
     """Standard output and error of one process; they are one stream when stderr joins stdout."""
 
     def __init__(self, out: _Stream, err: _Stream | None) -> None:
-        self._out = out
-        self._err = err
         self._all = (out,) if err is None else (out, err)
-
-    @property
-    def stdout_fd(self) -> int:
-        """The worker's end of its standard output."""
-        return self._out.worker_fd
-
-    @property
-    def stderr_fd(self) -> int:
-        """The worker's end of its standard error."""
-        return self._out.worker_fd if self._err is None else self._err.worker_fd
+        self.stdout_fd = self._all[0].worker_fd
+        self.stderr_fd = self._all[-1].worker_fd
 
     def close_worker_ends(self) -> None:
         """Close our copies of the worker's ends, once it has its own."""
@@ -186,9 +155,8 @@ class Streams:
 
         Streams that were one stay one, and what went to /dev/null from the start still does.
         """
-        self._out.redirect(stdout)
-        if self._err is not None:
-            self._err.redirect(stdout if stderr is None else stderr)
+        for stream, sink in zip(self._all, (stdout, stderr), strict=False):
+            stream.redirect(stdout if sink is None else sink)
 
     def close(self) -> None:
         """Read a last round, write what is left of a line, remove the FIFOs."""
@@ -267,7 +235,7 @@ class _Stream:
             self._empty = True
         if self._owed is not None:
             self._owed -= taken
-        self._busy_rounds = self._busy_rounds + 1 if taken >= PIPE_BYTES else 0
+        self._busy_rounds = self._busy_rounds + 1 if taken >= PIPE_BYTES // 2 else 0
         if self._busy_rounds == BUSY_ROUNDS:
             with suppress(OSError):  # EPERM: the user's share of pipe memory is used up.
                 fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, BUSY_PIPE_BYTES)
@@ -344,9 +312,8 @@ class _Stream:
 
     def _needs_lines(self, target: LogFile | ManagerOutput) -> bool:
         """Tell whether whole lines must be written: others write there too, or each has a head."""
-        if isinstance(self._sink, FileSink) and self._sink.timestamps:
-            return True
-        return not isinstance(target, LogFile) or target.users > 1
+        headed = isinstance(self._sink, FileSink) and self._sink.timestamps
+        return headed or not isinstance(target, LogFile) or target.users > 1
 
     def _deliver(self, chunk: bytes) -> None:
         if isinstance(self._sink, CaptureSink):
@@ -371,13 +338,9 @@ class _Stream:
             cut = LINE_BYTES - len(self._held)
             pieces += self._held + chunk[:cut] + CUT_MARK
             self._held, chunk = b"", chunk[cut:]
-        end = chunk.rfind(b"\n") + 1
-        if not end:
-            self._held += chunk
-            return pieces
-        lines = pieces + self._held + chunk[:end]
-        self._held = chunk[end:]
-        return lines
+        lines, end, rest = (self._held + chunk).rpartition(b"\n")
+        self._held = rest
+        return pieces + lines + end
 
     def _write_held(self) -> None:
         """Write the beginning of a line as a line, as nothing will follow it."""
@@ -399,13 +362,10 @@ class _Stream:
             self._logs.note_rotations(self._process, self._target)
 
     def _head(self) -> bytes:
-        match self._sink:
-            case FileSink(timestamps=True):
-                return self._logs.stamp()
-            case ManagerSink(prefix, timestamps):
-                return (self._logs.stamp() if timestamps else b"") + prefix.encode()
-            case _:
-                return b""
+        sink = self._sink
+        stamped = isinstance(sink, FileSink | ManagerSink) and sink.timestamps
+        prefix = sink.prefix if isinstance(sink, ManagerSink) else ""
+        return (self._logs.stamp() if stamped else b"") + prefix.encode()
 
 
 def _file_name(process: ProcessId) -> str:

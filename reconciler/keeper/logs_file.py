@@ -31,21 +31,6 @@ class LogFile:
     `rotations` counts the rotations that nobody has taken note of yet.
     """
 
-    __slots__ = (
-        "_checked",
-        "_refused",
-        "_torn",
-        "compress",
-        "fd",
-        "keep",
-        "max_size",
-        "path",
-        "rotations",
-        "size",
-        "splices",
-        "users",
-    )
-
     def __init__(self, path: str) -> None:
         """Open or create the file and the folders above it; raises `OSError` with its name."""
         self.path = path

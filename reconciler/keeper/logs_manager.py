@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reconciler.keeper.logs import Logs
+
 PENDING_BYTES: Final = 2**20
 _PIECE_BYTES: Final = 256
 """A terminal or pipe that polls as writable takes at least so much at once (tty: WAKEUP_CHARS)."""
@@ -28,16 +30,8 @@ _PIECE_BYTES: Final = 256
 class ManagerOutput:
     """Whole lines on their way to descriptor 1."""
 
-    def __init__(
-        self,
-        register: Callable[[int, Callable[[], None]], None],
-        unregister: Callable[[int], None],
-        count_dropped: Callable[[int], None],
-        fd: int = 1,
-    ) -> None:
-        self._register = register
-        self._unregister = unregister
-        self._count_dropped = count_dropped
+    def __init__(self, logs: Logs, fd: int = 1) -> None:
+        self._logs = logs
         self._fd, self._write = _never_waiting(fd)
         self._pending = b""
         self._room: select.epoll | None = None
@@ -46,28 +40,26 @@ class ManagerOutput:
         """Write whole lines now or later; return the bytes dropped."""
         room = PENDING_BYTES - len(self._pending)
         fitting = len(lines) if len(lines) <= room else lines.rfind(b"\n", 0, room) + 1
-        dropped = len(lines) - fitting
         self._pending += lines[:fitting]
         if self._room is None:
             self._flush()
-        return dropped
+        return len(lines) - fitting
 
     def _flush(self) -> None:
         try:
             while self._pending:
                 self._pending = self._pending[self._write(self._pending) :]
         except BlockingIOError:
-            self._wait_for_room()
+            if self._room is None:
+                self._wait_for_room()
         except OSError:  # Nobody reads it any more, or its disk is full.
             self._drop()
         if not self._pending and self._room is not None:
-            self._unregister(self._room.fileno())
+            self._logs.unregister(self._room.fileno())
             self._room.close()
             self._room = None
 
     def _wait_for_room(self) -> None:
-        if self._room is not None:
-            return
         room = select.epoll()
         try:
             room.register(self._fd, select.EPOLLOUT)
@@ -76,10 +68,10 @@ class ManagerOutput:
             self._drop()
             return
         self._room = room
-        self._register(room.fileno(), self._flush)
+        self._logs.register(room.fileno(), self._flush)
 
     def _drop(self) -> None:
-        self._count_dropped(len(self._pending))
+        self._logs.dropped += len(self._pending)
         self._pending = b""
 
 

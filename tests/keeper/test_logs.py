@@ -8,6 +8,7 @@ import gzip
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -310,6 +311,25 @@ def test_a_killed_keeper_gives_the_worker_no_sigpipe(room: Room) -> None:
     streams.close_worker_ends()
 
 
+def test_a_keeper_killed_at_any_instant_loses_nothing_of_a_plain_file(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=0))
+    kept_open = os.dup(streams.stdout_fd)
+    worker = room.run(WRITE_LINES, streams, "0", "300000")
+    for size in range(10**6, 10**7, 10**6):
+        keeper = os.fork()
+        if keeper == 0:
+            while True:
+                room.step(-1)
+        end = time.monotonic() + PATIENCE_S
+        while os.path.getsize(room.path()) < size:
+            assert time.monotonic() < end, "waited too long"
+        os.kill(keeper, signal.SIGKILL)
+        os.waitpid(keeper, 0)
+    assert room.finish(worker, streams) == 0
+    os.close(kept_open)
+    assert lines_of(room.path()) == written(0, 300_000)
+
+
 # Rotation.
 
 
@@ -371,7 +391,10 @@ def test_a_line_without_end_is_cut_in_the_end(room: Room) -> None:
 def test_files_to_be_compressed_are_told_with_the_names_they_have_now(room: Room) -> None:
     streams = room.open(FileSink(room.path(), max_size=5, keep=5, compress=True))
     fill(room, streams, b"1234\n", b"5678\n", b"9012\n")
-    assert room.logs.take_rotated() == [(WEB, room.path("web.log.2")), (WEB, room.path("web.log.1"))]
+    assert room.logs.take_rotated() == [
+        (WEB, room.path("web.log.2")),
+        (WEB, room.path("web.log.1")),
+    ]
     assert room.logs.take_rotated() == []
     streams.close()
 
@@ -469,7 +492,12 @@ def test_each_line_begins_with_the_time(room: Room) -> None:
     streams.close_worker_ends()
     room.settle()
     stamp = b"2026-01-02T03:04:05.123456Z "
-    assert lines_of(room.path()) == [stamp + b"one\n", stamp + b"\n", stamp + b"two\n", stamp + b"rest\n"]
+    assert lines_of(room.path()) == [
+        stamp + b"one\n",
+        stamp + b"\n",
+        stamp + b"two\n",
+        stamp + b"rest\n",
+    ]
 
 
 def test_an_endless_line_is_cut_into_marked_pieces(room: Room) -> None:
@@ -478,7 +506,9 @@ def test_an_endless_line_is_cut_into_marked_pieces(room: Room) -> None:
         fill(room, streams, b"x" * 4096)
     fill(room, streams, b"end\n")
     lines = [line.split(b" ", 1)[1] for line in lines_of(room.path())]
-    assert lines == [b"x" * LINE_BYTES + CUT_MARK] * 2 + [b"x" * (40 * 4096 - 2 * LINE_BYTES) + b"end\n"]
+    assert lines == [b"x" * LINE_BYTES + CUT_MARK] * 2 + [
+        b"x" * (40 * 4096 - 2 * LINE_BYTES) + b"end\n"
+    ]
     streams.close()
 
 
@@ -571,7 +601,9 @@ def test_a_full_disk_drops_whole_lines_and_counts_and_resumes(
     ballast.write_bytes(b"b" * 100_000)
     streams = room.open(FileSink(path, timestamps))
     writer = room.run(WRITE_LINES, streams, "0", "50000")
-    worker_end = os.open(os.path.join(room.logs.fifo_dir, os.listdir(room.logs.fifo_dir)[0]), os.O_RDWR)
+    worker_end = os.open(
+        os.path.join(room.logs.fifo_dir, os.listdir(room.logs.fifo_dir)[0]), os.O_RDWR
+    )
     room.until(lambda: writer.poll() is not None)
     assert writer.returncode == 0
     room.settle()
@@ -581,7 +613,8 @@ def test_a_full_disk_drops_whole_lines_and_counts_and_resumes(
     room.settle()
     lines = [line.split(b" ", 1)[1] if timestamps else line for line in lines_of(path)]
     assert lines[-1] == b"there is room again\n"
-    whole = [line for line in lines[:-1] if line in set(written(0, 50_000))]
+    known = set(written(0, 50_000))
+    whole = [line for line in lines[:-1] if line in known]
     assert len(lines) - 1 - len(whole) <= 1
     os.close(worker_end)
     streams.close()
@@ -595,9 +628,7 @@ class Out:
 
     def __init__(self, room: Room) -> None:
         self.read_end, self.write_end = os.pipe()
-        self.sink = ManagerOutput(
-            room.register, room.unregister, room.logs.count_dropped, self.write_end
-        )
+        self.sink = ManagerOutput(room.logs, self.write_end)
         room.logs._manager = self.sink
 
 
