@@ -198,7 +198,7 @@ class _Work:
         rules.check_variables(entries, self.mistakes)
         anywhere = Place(
             per_slot=True,
-            sockets=lambda _: None,
+            sockets=True,
             slot_places=SLOT_PLACES,
             socket_places=SOCKET_PLACES,
         )

@@ -70,7 +70,11 @@ class Mistakes:
     def all(self) -> tuple[SpecError, ...]:
         """Return all mistakes in the order of their places, with their source lines."""
         errors = sorted(self._found.values(), key=lambda e: (e.path, e.line, e.column))
-        return tuple(self._with_excerpt(error) for error in errors)
+        shown = [self._with_excerpt(error) for error in errors]
+        if len(shown) == MAX_MISTAKES:
+            message = f"there are more than {MAX_MISTAKES} mistakes, the rest is not shown"
+            shown.append(SpecError(shown[-1].path, 0, 0, "", message))
+        return tuple(shown)
 
     def _with_excerpt(self, error: SpecError) -> SpecError:
         file = self._texts.get(error.path)
@@ -140,6 +144,7 @@ def _secret_spans(root: Node) -> Iterator[_Span]:
             for name, entry in node.entries.items():
                 hidden = secret or (not names and _hides(name, entry.value))
                 waiting.append((entry.value, hidden, node is root and name in _NAMED))
+            waiting += [(each, secret, names) for each in node.repeated]
 
 
 def _hides(name: str, value: Node) -> bool:

@@ -7,8 +7,8 @@ is left out of the data (`SKIP`).
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 
 from reconciler.specfile import hints
 from reconciler.specfile.merge import is_null
@@ -28,9 +28,6 @@ from reconciler.specfile.shapes import (
 )
 from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value, value_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SKIP: Final = object()
 """Stands for a value that was reported already."""
@@ -71,11 +68,10 @@ SOCKET_PLACES: Final = _summary(list(SOCKET_FIELDS))
 
 @dataclass(slots=True)
 class Resolver:
-    """Resolves the nodes of one scope. `sockets` collects the sockets that are named, in order."""
+    """Resolves the nodes of one scope."""
 
     scope: Scope
     mistakes: Mistakes
-    sockets: dict[str, None] = field(default_factory=dict)
 
     def block(self, shape: Block, node: Map, where: str, inner: str = "") -> dict[str, object]:
         """Return the data of a block by attribute; unknown fields are reported and left out."""
@@ -174,14 +170,9 @@ class Resolver:
         self, node: Scalar, text: str, where: str, inner: str, *, per_slot: bool
     ) -> str | None:
         """Return expanded text, or None when that was a mistake, which is reported at the node."""
-        take: Callable[[str], object] | None = None
-        if per_slot and inner in SOCKET_FIELDS:
-            take = self._take_socket
+        sockets = per_slot and inner in SOCKET_FIELDS
         try:
-            return expand(text, self.scope, Place(per_slot, take, SLOT_PLACES, SOCKET_PLACES))
+            return expand(text, self.scope, Place(per_slot, sockets, SLOT_PLACES, SOCKET_PLACES))
         except SubstitutionError as error:
             self.mistakes.at(node, where, error.message, error.hint)
             return None
-
-    def _take_socket(self, name: str) -> None:
-        self.sockets[name] = None

@@ -45,7 +45,13 @@ def find_source(arguments: Sequence[str] | None, cwd: str) -> Source | SpecError
             return _problem(
                 path, "no such file or folder", "is the path right? It was looked for from " + cwd
             )
-        if os.path.isdir(path) and not spec_files(path):
+        try:
+            empty = os.path.isdir(path) and not spec_files(path)
+        except OSError as error:
+            return _problem(
+                path, (error.strerror or str(error)).lower(), "may you read that folder?"
+            )
+        if empty:
             hint = (
                 "name a file, or put *.yaml files there (files deeper down are reached by include:)"
             )

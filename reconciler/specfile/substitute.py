@@ -16,7 +16,7 @@ in it has its dollar signs doubled.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,11 +53,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a text stands. `per_slot`: a template; `sockets` takes the sockets it names, None forbids them;
+    """Where a text stands. `per_slot`: a template; `sockets`: it may name sockets;
     `allowed` tells where ${slot} or ${sockets.NAME} may be used."""
 
     per_slot: bool = False
-    sockets: Callable[[str], object] | None = None
+    sockets: bool = False
     slot_places: str = ""
     socket_places: str = ""
 
@@ -156,13 +156,12 @@ class _Expansion:
 
     def _socket(self, body: str) -> str:
         name = body.removeprefix("sockets.")
-        if self._place.sockets is None:
+        if not self._place.sockets:
             msg = f"'${{{body}}}' cannot be used here"
             raise SubstitutionError(msg, f"it may be used in {self._place.socket_places}")
         if name not in self._scope.sockets:
             msg = f"there is no socket '{name}'"
             raise SubstitutionError(msg, did_you_mean(name, self._scope.sockets, what="sockets"))
-        self._place.sockets(name)
         return f"${{{body}}}"
 
     def _unset(self, name: str) -> SubstitutionError:

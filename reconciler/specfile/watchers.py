@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.errors import SpecError
-from reconciler.model.spec import WatcherSpec
+from reconciler.model.spec import ReloadByCommand, WatcherSpec
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
 from reconciler.specfile.merge import Merged, is_null, with_defaults, with_restart
@@ -21,6 +22,7 @@ from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SOCKET: Final = re.compile(r"\$(?:\$|\{sockets\.([^}]*)\})")
 _ENV_VALUE: Final = Value(text=True, per_slot=True, verbatim=True)
 
 
@@ -62,7 +64,7 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     if spec is None or len(mistakes) > before:
         return None
     first = tuple(around.scope.sockets) if spec.use_sockets is True else spec.use_sockets
-    return replace(spec, use_sockets=tuple(dict.fromkeys([*first, *resolver.sockets])))
+    return replace(spec, use_sockets=tuple(dict.fromkeys([*first, *_named_sockets(spec)])))
 
 
 def check_defaults(around: Surroundings) -> None:
@@ -76,6 +78,13 @@ def check_defaults(around: Surroundings) -> None:
     key = Scalar(defaults.file, defaults.line, defaults.column, 0, 0, "defaults", plain=True)
     validated(WatcherSpec, data, Entry(key, defaults), "defaults", mistakes)
     _env_map(defaults.get("env"), "defaults.env", resolver)
+
+
+def _named_sockets(spec: WatcherSpec) -> list[str]:
+    """Return the sockets that the process itself can name: in cmd, env, stop.cmd and reload.cmd."""
+    reload = spec.reload.cmd if isinstance(spec.reload, ReloadByCommand) else ()
+    texts = [*spec.cmd, *spec.env.values(), *(spec.stop.cmd or ()), *reload]
+    return [name for text in texts if "$" in text for name in _SOCKET.findall(text) if name]
 
 
 def _scope_of(name: str, whole: Map, around: Surroundings) -> Scope:

@@ -57,6 +57,8 @@ class Map:
     end_column: int = 0
     size: int = 1
     height: int = 1
+    repeated: list[Node] = field(default_factory=list)
+    """Values of keys that were given before: a mistake, but what is secret in them stays so."""
 
     def get(self, key: str) -> Node | None:
         """Return the value of a key, or None when it is not there."""
@@ -110,6 +112,7 @@ _UNCLOSED: Final = "the quotes or brackets that begin here are not closed"
 _SYNTAX: Final = (
     ("mapping values are not allowed", "found a second ':' in one entry",
      "quote the value, or check the indentation"),
+    ("did not find expected node content", "expected a value here", ""),
     ("could not find expected ':'", "expected ':' after this key", "write: key: value"),
     ("did not find expected key", "expected a key or the end of the block",
      "check the indentation and the quotes of the lines above"),
@@ -252,6 +255,8 @@ class _Composer:
             message = f"'{key.text}' is given twice, the first time in line {first.line}, column {first.column}"
             above = [each.key.text for each in self._stack[:-1] if each.key is not None]
             where = ".".join([*above, key.text])
+            if isinstance(top.node, Map):
+                top.node.repeated.append(Map(self._file, 0, 0, {key.text: Entry(key, value)}))
             self._report(
                 SpecError(self._file.path, key.line, key.column, where, message, "keep one of them")
             )
@@ -321,7 +326,9 @@ _BOOL: Final = {
 }
 _INT: Final = re.compile(r"0|[-+]?[1-9][0-9]{0,40}")
 _BASED: Final = re.compile(r"0o[0-7]{1,40}|0x[0-9a-fA-F]{1,40}")
-_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_FLOAT: Final = re.compile(
+    r"(?=.*[.eE])[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+)
 _SPECIAL: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 

@@ -1,0 +1,178 @@
+"""The language for people: the reference page, and the explanation of one field.
+
+`python -m reconciler.specfile.reference > docs/reference.md` writes the page.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.spec import Document, declared_fields
+from reconciler.specfile.hints import did_you_mean
+from reconciler.specfile.resolve import SLOT_PLACES, SOCKET_PLACES
+from reconciler.specfile.words import (
+    ANY_NAME,
+    EFFECTS,
+    Placed,
+    all_fields,
+    default_text,
+    type_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_HEAD: Final = f"""# Reference of the spec language
+
+<!-- Generated: python -m reconciler.specfile.reference > docs/reference.md -->
+
+Every field with its type, its default and what an edit of it does to what runs:
+
+| effect | an edit of the field |
+|---|---|
+{chr(10).join(f"| `{name}` | {meaning} |" for name, meaning in EFFECTS.items())}
+
+## How values are written
+
+- **YAML** is read by the core rules of YAML 1.2: only `true` and `false` are booleans, `no` and `022` are text.
+  Equal keys, tags and unknown fields are mistakes; anchors and `<<` merges may be used. `x-*` keys are yours.
+- **Durations** carry their unit: `500ms`, `30s`, `5m`, `1h30m`, `2d`. Where the type is *duration* and Circus had
+  seconds (`stop.timeout`, `max_age`, `spawn_interval`, `hooks.*.timeout`), a bare number of seconds is accepted too.
+- **Sizes**: `512B`, `64KiB`, `100MiB`, `1GiB`, `10MB`. **Octal modes**: `"0660"`, `022`. **Percentages**: `50%`.
+- **Signals** by name: `TERM`, `SIGUSR1`, `RTMIN+1`.
+- **Commands** are one text, split as a shell would but not run by one, or a list of words.
+- **Text** in `env`, `labels`, `vars` and commands is what is written: `DEBUG: true` gives `true`, `V: 1.10` gives
+  `1.10`.
+- **Names** of watchers and sockets: at most 64 of `A-Z a-z 0-9 _ -`, a letter or digit first, and no two that differ by
+  case only.
+- **Paths** are relative to the folder of the file that defines the watcher; `env_file` and `include` to the file they
+  are written in.
+- **Environment**, later wins: what is inherited, `env` of the spec, `defaults.env`, `env_file`, the watcher's `env`.
+- **Defaults** are merged block by block; a list or a value is replaced as a whole.
+- **Limits**: 4 MiB a file, 32 MiB and 10,000 watchers a spec.
+
+## Variables
+
+| written | becomes |
+|---|---|
+| `${{name}}` | the variable of `vars:` |
+| `${{env.NAME}}` | the manager's environment variable |
+| `${{x-name}}` | the watcher's or the spec's `x-name` |
+| `${{watcher}}` | the name of the watcher |
+| `${{slot}}` | the number of the process, from 1; in {SLOT_PLACES} |
+| `${{sockets.NAME}}` | the descriptor of the socket, which becomes one of the watcher's; in {SOCKET_PLACES} |
+| `${{name:-default}}` | the default when the variable is not set or empty; also for `env.` and `x-` |
+| `$$` | a dollar sign |
+
+A variable that is not set is a mistake.
+"""
+
+
+def reference_markdown() -> str:
+    """Return the reference page."""
+    top = [Placed((each.name,), each, ()) for each in declared_fields(Document) if each.name != "x"]
+    parts = [_HEAD, _section("The file", "", top)]
+    for each in all_fields():
+        for cls in each.blocks:
+            inner = [one for one in all_fields(cls) if len(one.path) == 1]
+            parts.append(_section(_title(each), (cls.__doc__ or "").strip(), inner))
+    return "\n".join(_unique(parts))
+
+
+def _title(placed: Placed) -> str:
+    many = placed.name in {"watchers", "sockets"}
+    return f"`{placed.name}.{ANY_NAME}`" if many else f"`{placed.name}`"
+
+
+def _unique(parts: list[str]) -> list[str]:
+    """Return the parts with the sections of all hooks, or of all limits, said once."""
+    seen: dict[str, str] = {}
+    for part in parts:
+        title, _, body = part.partition("\n")
+        if body in seen.values():
+            continue
+        if title.startswith("## `watchers.NAME.hooks."):
+            title = "## `watchers.NAME.hooks.*`"
+        if title == "## `watchers.NAME.limits.as`":
+            title = "## `watchers.NAME.limits.*`"
+        seen[title if title not in seen else part] = body
+    return [f"{title}\n{body}" if "\n" not in title else title for title, body in seen.items()]
+
+
+def _section(title: str, doc: str, fields: Iterable[Placed]) -> str:
+    rows = [
+        f"| `{each.name}` | {_cell(type_text(each.field))} | {_code(default_text(each.field))} "
+        f"| {each.field.about.effect} | {_cell(each.field.about.doc)} |"
+        for each in fields
+    ]
+    text = f"{doc}\n\n" if doc else ""
+    head = "| field | type | default | effect | meaning |\n|---|---|---|---|---|\n"
+    return f"## {title}\n\n{text}{head}" + "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text and text != "required" else text
+
+
+def explain(field_path: str) -> str:
+    """Return what is known of a field: `watchers.web.stop.timeout`, `watchers.stop`, `stop.timeout`.
+
+    An unknown path is answered with the near ones; an empty one with the fields of a file.
+    """
+    known = list(all_fields())
+    wanted = [part for part in field_path.strip(".").split(".") if part]
+    if not wanted:
+        return _listing([each for each in known if len(each.path) == 1])
+    found = [each for each in known if _is_meant(each.path, wanted)]
+    found = found or [each for each in known if list(each.path[-len(wanted) :]) == wanted]
+    if not found:
+        near = did_you_mean(wanted[-1], {each.path[-1] for each in known})
+        return f"there is no field {field_path}" + (f": {near}" if near else "") + "\n"
+    return "\n".join(_page(each) for each in found)
+
+
+def _is_meant(path: tuple[str, ...], wanted: list[str]) -> bool:
+    """Tell whether a path is meant, with the user's names in it or without them."""
+    if len(path) == len(wanted):
+        return all(one in (ANY_NAME, other) for one, other in zip(path, wanted, strict=True))
+    return [part for part in path if part != ANY_NAME] == wanted
+
+
+def _page(placed: Placed) -> str:
+    field = placed.field
+    default = default_text(field)
+    facts = type_text(field) if not default else f"{type_text(field)}; "
+    if default:
+        facts += default if field.required else f"default {default}"
+    effect = field.about.effect
+    lines = [
+        placed.name,
+        f"  {facts}",
+        f"  {field.about.doc}",
+        f"  an edit: {EFFECTS[effect]} ({effect})",
+    ]
+    page = "\n".join(lines) + "\n"
+    inner = [one for cls in placed.blocks for one in all_fields(cls) if len(one.path) == 1]
+    return f"{page}\n{_listing(inner)}" if inner else page
+
+
+def _listing(fields: list[Placed]) -> str:
+    rows = [
+        (each.name, type_text(each.field), default_text(each.field), each.field.about.doc)
+        for each in fields
+    ]
+    widths = [min(max(len(row[column]) for row in rows), 28) for column in range(3)]
+    return "".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+        + "\n"
+        for row in rows
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_markdown())
