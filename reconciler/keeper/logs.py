@@ -78,20 +78,16 @@ class Logs:
 
     def take_rotated(self) -> list[tuple[ProcessId, str]]:
         """Return the files that were rotated since the last call and are to be compressed."""
-        rotated = [(process, f"{path}.{number}") for process, path, number in self._rotated]
-        self._rotated.clear()
-        return rotated
+        rotated, self._rotated = self._rotated, []
+        return [(who, f"{path}.{n}") for who, path, n in rotated if os.path.exists(f"{path}.{n}")]
 
     def note_rotations(self, process: ProcessId, file: LogFile) -> None:
         """Remember what was rotated; each rotation moves the ones before it by one."""
-        for _ in range(file.rotations):
-            self._rotated = [
-                (who, path, number + (path == file.path))
-                for who, path, number in self._rotated
-                if path != file.path or number < file.keep
-            ]
-            if file.compress and file.keep:
-                self._rotated.append((process, file.path, 1))
+        new = [(process, file.path, n) for n in range(file.rotations, 0, -1)]
+        self._rotated = [
+            (who, path, n + (file.rotations if path == file.path else 0))
+            for who, path, n in self._rotated
+        ] + (new if file.options.compress else [])
         file.rotations = 0
 
     def stamp(self) -> bytes:
@@ -109,11 +105,9 @@ class Logs:
             return self._manager
         options = sink if isinstance(sink, FileSink) else FileSink(sink.path)
         path = os.path.abspath(sink.path)
-        if path not in self._files:
-            self._files[path] = LogFile(path)
-        file = self._files[path]
+        file = self._files[path] = self._files.get(path) or LogFile(path, options)
         file.users += 1
-        file.max_size, file.keep, file.compress = options.max_size, options.keep, options.compress
+        file.options = options
         return file
 
     def give_back(self, target: LogFile | ManagerOutput | None) -> None:
@@ -122,7 +116,7 @@ class Logs:
             target.users -= 1
             if not target.users:
                 del self._files[target.path]
-                target.close()
+                os.close(target.fd)
 
 
 class Streams:
@@ -143,15 +137,14 @@ class Streams:
 
         What comes later is written by others than the process that has ended, and not waited for.
         """
-        done = [stream.drained() for stream in self._all]
-        return all(done)
+        return all([stream.drained() for stream in self._all])  # noqa: C419  (all are read)
 
     def tail(self) -> bytes:
         """Return the end of what was captured."""
         return b"".join(stream.tail for stream in self._all)
 
     def redirect(self, stdout: Sink, stderr: Sink | None) -> None:
-        """Go on with other sinks; raises `OSError` with the file's name and keeps the former then.
+        """Go on with other sinks; one that cannot be opened raises `OSError` and changes nothing.
 
         Streams that were one stay one, and what went to /dev/null from the start still does.
         """
@@ -194,10 +187,9 @@ class _Stream:
         stream._fifo = f"{logs.fifo_dir}/{_file_name(process)}.{name}"
         try:
             stream._make_fifo(uid, gid)
-            logs.register(stream._fd, stream.pump)
         except OSError as error:
             error.filename = error.filename or stream._fifo
-            stream._end(registered=False)
+            stream._end()
             stream.close_worker_end()
             raise
         return stream
@@ -212,6 +204,7 @@ class _Stream:
         self._fd = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if (uid, gid) != (os.geteuid(), os.getegid()):
             os.fchown(self.worker_fd, uid, gid)
+        self._logs.register(self._fd, self.pump)
 
     def close_worker_end(self) -> None:
         if self.worker_fd >= 0:
@@ -220,6 +213,8 @@ class _Stream:
 
     def pump(self) -> None:
         """Move what is in the FIFO, a round at most; end the stream when no writer is left."""
+        if self._fd < 0:
+            return
         if isinstance(self._target, LogFile):
             self._target.look(self._logs.now_wall())
         taken = 0
@@ -241,17 +236,16 @@ class _Stream:
                 fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, BUSY_PIPE_BYTES)
 
     def drained(self) -> bool:
-        if self._fd < 0:
-            return True
-        if self._owed is None:
+        if self._owed is None and self._fd >= 0:
             (self._owed,) = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, b"\0" * 4))
         self.pump()
-        if self._fd >= 0 and not self._empty and self._owed > 0:
-            return False
-        self._write_held()
-        return True
+        done = self._fd < 0 or self._empty or not self._owed or self._owed <= 0
+        if done:
+            self._write_held()
+        return done
 
     def redirect(self, sink: Sink) -> None:
+        self.pump()
         if self._fd < 0 or sink == self._sink:
             return
         target = self._logs.target(sink)
@@ -261,14 +255,13 @@ class _Stream:
 
     def close(self) -> None:
         self.close_worker_end()
-        if self._fd >= 0:
-            self.pump()
+        self.pump()
         self._end()
 
-    def _end(self, *, registered: bool = True) -> None:
+    def _end(self) -> None:
         """Let go of the FIFO and of the sink, once."""
         if self._fd >= 0:
-            if registered:
+            with suppress(OSError, KeyError):  # It may have failed before it was registered.
                 self._logs.unregister(self._fd)
             with suppress(OSError):
                 # The next incarnation may have made its own under the same name meanwhile.
@@ -285,30 +278,27 @@ class _Stream:
 
         Raises `BlockingIOError` when there are none just now.
         """
-        target = self._target
-        if isinstance(target, LogFile) and self._may_splice(target):
-            room = min(limit, target.splice_room())
-            if room > 0:
-                try:
-                    size = os.splice(
-                        self._fd, target.fd, room, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
-                    )
-                except BlockingIOError:
-                    raise
-                except OSError:  # A full disk, or a file system without splice: write(2) will tell.
-                    target.splices = False
-                else:
-                    target.size += size
-                    return size
+        file = self._target
+        if isinstance(file, LogFile) and self._may_splice(file):
+            try:
+                size = os.splice(
+                    self._fd, file.fd, min(limit, file.splice_room()), flags=os.SPLICE_F_NONBLOCK
+                )
+            except BlockingIOError:
+                raise
+            except OSError:  # A full disk, or a file system without splice: write(2) will tell.
+                file.splices = False
+            else:
+                file.size += size
+                return size
         chunk = os.read(self._fd, min(limit, LINE_BYTES))
         if chunk:
             self._deliver(chunk)
         return len(chunk)
 
     def _may_splice(self, file: LogFile) -> bool:
-        if self._skips or self._held or isinstance(self._sink, CaptureSink):
-            return False
-        return not self._needs_lines(file)
+        seen = self._skips or self._held or isinstance(self._sink, CaptureSink)
+        return not seen and not self._needs_lines(file) and file.splice_room() > 0
 
     def _needs_lines(self, target: LogFile | ManagerOutput) -> bool:
         """Tell whether whole lines must be written: others write there too, or each has a head."""
@@ -317,7 +307,8 @@ class _Stream:
 
     def _deliver(self, chunk: bytes) -> None:
         if isinstance(self._sink, CaptureSink):
-            self.tail = (self.tail + chunk)[-self._sink.limit_bytes :]
+            kept = self.tail + chunk
+            self.tail = kept[max(len(kept) - self._sink.limit_bytes, 0) :]
         if self._target is None:
             return
         if self._skips:
@@ -370,7 +361,5 @@ class _Stream:
 
 def _file_name(process: ProcessId) -> str:
     """Return a file name that no other process has: parts joined by @, which is escaped in them."""
-    return "@".join(
-        "".join(c if c.isascii() and (c.isalnum() or c in "._-") else f"%{ord(c):x}" for c in part)
-        for part in (process.owner, str(process.slot), process.role)
-    )
+    parts = (process.owner, str(process.slot), process.role)
+    return "@".join(p.replace("%", "%25").replace("@", "%40").replace("/", "%2f") for p in parts)

@@ -17,7 +17,10 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from reconciler.model.process import FileSink
 
 LINE_BYTES: Final = 64 * 2**10
 """A longer line is cut wherever whole lines are needed."""
@@ -31,14 +34,12 @@ class LogFile:
     `rotations` counts the rotations that nobody has taken note of yet.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, options: FileSink) -> None:
         """Open or create the file and the folders above it; raises `OSError` with its name."""
         self.path = path
+        self.options = options
         self.fd = _open(path)
         self.size = os.lseek(self.fd, 0, os.SEEK_END)
-        self.max_size = 0
-        self.keep = 0
-        self.compress = False
         self.users = 0
         self.rotations = 0
         self.splices = True
@@ -63,9 +64,9 @@ class LogFile:
         """Return how many bytes may come in unseen: until a line's length before the limit."""
         if not self.splices or self._torn:
             return 0
-        if not self.max_size or self._refused:
+        if not self.options.max_size or self._refused:
             return 2**30
-        return self.max_size - self.size - LINE_BYTES
+        return self.options.max_size - self.size - LINE_BYTES
 
     def put(self, data: bytes) -> int:
         """Append, and rotate between lines when the limit is reached; return the bytes dropped."""
@@ -83,14 +84,10 @@ class LogFile:
         self.splices = True
         return 0
 
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self.fd)
-
     def _fitting(self, data: bytes) -> int:
         """Return how much of the data still belongs into this file: all, or up to a line's end."""
-        room = self.max_size - self.size
-        if not self.max_size or self._refused or len(data) <= room:
+        room = self.options.max_size - self.size
+        if not self.options.max_size or self._refused or len(data) <= room:
             return len(data)
         fitting = data.rfind(b"\n", 0, max(room, 0)) + 1
         if fitting or (self.size and self._at_line_start()):
@@ -119,8 +116,8 @@ class LogFile:
         """
         try:
             if self._is_there():
-                _make_room(self.path, self.keep)
-                if self.keep:
+                _make_room(self.path, self.options.keep)
+                if self.options.keep:
                     os.rename(self.path, f"{self.path}.1")
                 else:
                     os.unlink(self.path)
@@ -145,9 +142,7 @@ class LogFile:
         if self.size == 0:
             with suppress(OSError):
                 os.fchmod(fd, stat.S_IMODE(like.st_mode))
-                now = os.fstat(fd)
-                if (now.st_uid, now.st_gid) != (like.st_uid, like.st_gid):
-                    os.fchown(fd, like.st_uid, like.st_gid)
+                os.fchown(fd, like.st_uid, like.st_gid)
 
 
 def _open(path: str) -> int:

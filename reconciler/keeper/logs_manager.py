@@ -2,10 +2,8 @@
 
 Setting O_NONBLOCK on descriptor 1 would set it for the shell that started us as well. So a pipe or
 a terminal is opened a second time, a socket is sent to without waiting, a plain file never waits.
-
-What cannot be written yet is kept, `PENDING_BYTES` at most; whole lines beyond it are dropped and
-counted. An epoll descriptor that holds only our output becomes readable when there is room again:
-so the keeper's selector, which asks for readable descriptors only, tells that too.
+Whole lines that find no room are kept, and dropped beyond `PENDING_BYTES`. An epoll descriptor that
+holds only our output is readable when there is room again: the selector above asks for that only.
 """
 
 from __future__ import annotations
@@ -84,9 +82,8 @@ def _never_waiting(fd: int) -> tuple[int, Callable[[bytes], int]]:
     if stat.S_ISREG(mode):
         return fd, lambda data: os.write(fd, data)
     with suppress(OSError):  # EACCES: a pipe of the user we were before su. No /proc.
-        again = os.open(
-            f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        )
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        again = os.open(f"/proc/self/fd/{fd}", flags)
         return again, lambda data: os.write(again, data)
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
