@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 ROUND_BYTES: Final = 2**19
 BUSY_PIPE_BYTES: Final = 2**20
+LARGE_ROUND_BYTES: Final = 2**15
 BUSY_ROUNDS: Final = 4
-"""So many full pipes in a row enlarge it: a user may have few large ones (pipe(7))."""
-PIPE_BYTES: Final = 64 * 2**10
+"""So many large rounds in a row enlarge the pipe: a user may have few large ones (pipe(7))."""
 CUT_MARK: Final = b" [...]\n"
 """Ends each piece of a line that is longer than `LINE_BYTES`."""
 
@@ -67,14 +67,17 @@ class Logs:
 
         Raises `OSError` with the file's name; nothing is left behind then.
         """
-        out = _Stream.open(self, process, "stdout", stdout, uid, gid)
-        if stderr is None:
-            return Streams(out, None)
+        streams: list[_Stream] = []
         try:
-            return Streams(out, _Stream.open(self, process, "stderr", stderr, uid, gid))
+            for name, sink in (("stdout", stdout), ("stderr", stderr)):
+                if sink is not None:
+                    streams.append(_Stream(self, process, sink))
+                    streams[-1].start(name, uid, gid)
         except OSError:
-            out.close()
+            for stream in streams:
+                stream.close()
             raise
+        return Streams(streams)
 
     def take_rotated(self) -> list[tuple[ProcessId, str]]:
         """Return the files that were rotated since the last call and are to be compressed."""
@@ -122,10 +125,10 @@ class Logs:
 class Streams:
     """Standard output and error of one process; they are one stream when stderr joins stdout."""
 
-    def __init__(self, out: _Stream, err: _Stream | None) -> None:
-        self._all = (out,) if err is None else (out, err)
-        self.stdout_fd = self._all[0].worker_fd
-        self.stderr_fd = self._all[-1].worker_fd
+    def __init__(self, streams: list[_Stream]) -> None:
+        self._all = streams
+        self.stdout_fd = streams[0].worker_fd
+        self.stderr_fd = streams[-1].worker_fd
 
     def close_worker_ends(self) -> None:
         """Close our copies of the worker's ends, once it has its own."""
@@ -160,8 +163,8 @@ class Streams:
 class _Stream:
     """One FIFO and where its bytes go."""
 
-    def __init__(self, logs: Logs, process: ProcessId, sink: Sink, worker_fd: int) -> None:
-        self.worker_fd = worker_fd
+    def __init__(self, logs: Logs, process: ProcessId, sink: Sink) -> None:
+        self.worker_fd = -1
         self.tail = b""
         self._logs = logs
         self._process = process
@@ -177,34 +180,24 @@ class _Stream:
         self._owed: int | None = None
         self._busy_rounds = 0
 
-    @classmethod
-    def open(
-        cls, logs: Logs, process: ProcessId, name: str, sink: Sink, uid: int, gid: int
-    ) -> _Stream:
-        if isinstance(sink, NullSink):
-            return cls(logs, process, sink, os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-        stream = cls(logs, process, sink, -1)
-        stream._fifo = f"{logs.fifo_dir}/{_file_name(process)}.{name}"
+    def start(self, name: str, uid: int, gid: int) -> None:
+        """Make the FIFO and open both its ends; raises `OSError` with its name."""
+        if isinstance(self._sink, NullSink):
+            self.worker_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            return
+        fifo = self._fifo = f"{self._logs.fifo_dir}/{_file_name(self._process)}.{name}"
         try:
-            stream._make_fifo(uid, gid)
+            with suppress(FileNotFoundError):  # Of a former keeper, or a survivor writes to it.
+                os.unlink(fifo)
+            os.mkfifo(fifo, 0o600)
+            self.worker_fd = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
+            self._fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if (uid, gid) != (os.geteuid(), os.getegid()):
+                os.fchown(self.worker_fd, uid, gid)
+            self._logs.register(self._fd, self.pump)
         except OSError as error:
-            error.filename = error.filename or stream._fifo
-            stream._end()
-            stream.close_worker_end()
+            error.filename = error.filename or fifo
             raise
-        return stream
-
-    def _make_fifo(self, uid: int, gid: int) -> None:
-        try:
-            os.mkfifo(self._fifo, 0o600)
-        except FileExistsError:  # Of a former keeper, or of a survivor that still writes to it.
-            os.unlink(self._fifo)
-            os.mkfifo(self._fifo, 0o600)
-        self.worker_fd = os.open(self._fifo, os.O_RDWR | os.O_CLOEXEC)
-        self._fd = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        if (uid, gid) != (os.geteuid(), os.getegid()):
-            os.fchown(self.worker_fd, uid, gid)
-        self._logs.register(self._fd, self.pump)
 
     def close_worker_end(self) -> None:
         if self.worker_fd >= 0:
@@ -230,7 +223,7 @@ class _Stream:
             self._empty = True
         if self._owed is not None:
             self._owed -= taken
-        self._busy_rounds = self._busy_rounds + 1 if taken >= PIPE_BYTES // 2 else 0
+        self._busy_rounds = self._busy_rounds + 1 if taken >= LARGE_ROUND_BYTES else 0
         if self._busy_rounds == BUSY_ROUNDS:
             with suppress(OSError):  # EPERM: the user's share of pipe memory is used up.
                 fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, BUSY_PIPE_BYTES)
@@ -342,7 +335,11 @@ class _Stream:
     def _put(self, data: bytes) -> None:
         if not data or self._target is None:
             return
-        head = self._head()
+        sink = self._sink
+        stamped = isinstance(sink, FileSink | ManagerSink) and sink.timestamps
+        head = self._logs.stamp() if stamped else b""
+        if isinstance(sink, ManagerSink):
+            head += sink.prefix.encode()
         if head:
             data = head + data[:-1].replace(b"\n", b"\n" + head) + data[-1:]
         dropped = self._target.put(data)
@@ -351,12 +348,6 @@ class _Stream:
             self._skips = not data.endswith(b"\n")
         if isinstance(self._target, LogFile) and self._target.rotations:
             self._logs.note_rotations(self._process, self._target)
-
-    def _head(self) -> bytes:
-        sink = self._sink
-        stamped = isinstance(sink, FileSink | ManagerSink) and sink.timestamps
-        prefix = sink.prefix if isinstance(sink, ManagerSink) else ""
-        return (self._logs.stamp() if stamped else b"") + prefix.encode()
 
 
 def _file_name(process: ProcessId) -> str:
