@@ -5,6 +5,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
+from reconciler.model.spec import Document, WatcherSpec, declared_fields
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -219,6 +221,8 @@ WORDS: Final[dict[str, dict[str, str]]] = {
 }
 """By the class whose fields stand there."""
 
+_WATCHER_FIELDS: Final = frozenset(each.name for each in declared_fields(WatcherSpec))
+
 VALUE_WORDS: Final = {
     ("type", "udp"): "dgram",
     ("type", "tcp"): "stream",
@@ -245,14 +249,13 @@ def for_unknown_field(name: str, block: str, known: Iterable[str]) -> str:
     word = WORDS.get(block, {}).get(name)
     if word is not None:
         return word
+    if block == Document.__name__ and name in _WATCHER_FIELDS:
+        return "a watcher's fields stand below its name: watchers: {NAME: {...}}"
     near = nearest(name, known)
     if near:
         return f"did you mean '{near}'?"
     other = nearest(name, WORDS.get(block, {}))
-    if other:
-        return WORDS[block][other]
-    top_level = block == "Document" and name.replace("-", "_").lower() in WATCHER_WORDS
-    return "a watcher's fields stand below its name: watchers: {NAME: {...}}" if top_level else ""
+    return WORDS[block][other] if other else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

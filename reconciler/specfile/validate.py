@@ -23,7 +23,7 @@ from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_v
 
 T = TypeVar("T")
 
-_CONFIG: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_CONFIG: Final = ConfigDict(extra="forbid", strict=True)
 _CLASSES: Final = [
     each
     for each in vars(language).values()

@@ -1,0 +1,117 @@
+"""One mistake per row: where it is told, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.specfile.files import only_error, spec_of, watcher_of
+
+WEB = "watchers: {web: {cmd: x, "
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "words"),
+    [
+        (WEB + "numprocesses: 1000000000}}", "web.numprocesses", "from 0 to 10000, found '1000000000'"),
+        (WEB + "numprocesses: -5}}", "web.numprocesses", "found '-5'"),
+        (WEB + "numprocesses: 1.5}}", "web.numprocesses", "found '1.5'"),
+        (WEB + "numprocesses: '2'}}", "web.numprocesses", "write it without quotes"),
+        (WEB + "autostart: yes}}", "web.autostart", "expected true or false, found 'yes'"),
+        (WEB + "max_age: -1}}", "web.max_age", "0s to 3650d"),
+        (WEB + "max_age: .nan}}", "web.max_age", "duration"),
+        (WEB + "max_age: .inf}}", "web.max_age", "duration"),
+        (WEB + "timeout: 5s}}", "web.timeout", "for one-shot jobs"),
+        (WEB + "rerun_on: [boot]}}", "web.rerun_on", "for one-shot jobs"),
+        (WEB + "overlap: skip}}", "web.overlap", "for one-shot jobs"),
+        (WEB + "restart: never, max_age: 5}}", "web.max_age", "for services"),
+        (WEB + "respawn: no}}", "web.respawn", "expected true or false, found 'no'"),
+        (WEB + "respawn: true, restart: always}}", "web.respawn", "given both"),
+        (WEB + "umask: 9}}", "web.umask", "octal mode"),
+        (WEB + "backoff: {factor: 0.5}}}", "web.backoff.factor", "from 1 to 1000"),
+        (WEB + "backoff: {factor: .inf}}}", "web.backoff.factor", "from 1 to 1000"),
+        (WEB + "logs: {stdout: {file: a, to: devnull}}}}", "web.logs.stdout.to", "given both"),
+        (WEB + "logs: {stderr: {to: nowhere}}}}", "web.logs.stderr.to", "expected stdout, manager"),
+        (WEB + "hooks: {before_start: {}}}}", "web.hooks.before_start", "needs python or cmd"),
+        (WEB + "hooks: {before_start: {python: a.b, cmd: x}}}}", "web.hooks.before_start.cmd", "given both"),
+        (WEB + "hooks: {before_start: {python: 'a:b'}}}}", "web.hooks.before_start.python", "dotted path"),
+        (WEB + "hooks: {after_ready: {cmd: x}}}}", "web.hooks.after_ready", "not built yet"),
+        (WEB + "hooks: {after_stop: {cmd: 'x ${sockets.a}'}}}}", "web.hooks.after_stop.cmd", "cannot be used here"),
+        (WEB + "description: '${slot}'}}", "web.description", "may be used in cmd"),
+        (WEB + "stdin_socket: a}}", "web.stdin_socket", "there are no sockets"),
+        (WEB + "use_sockets: true, reload: {}}}", "web.reload.signal", "is missing"),
+        (WEB + "reload: HUP}}", "web.reload", "replace"),
+        (WEB + "max_restarts: {window: 5s}}}", "web.max_restarts.count", "is missing"),
+        (WEB + "limits: {nofile: many}}}", "web.limits.nofile", "unlimited"),
+        (WEB + "limits: {max_memory: 1GiB}}}", "web.limits.max_memory", "not built yet"),
+        (WEB + "env: {A=B: x}}}", "web.env.A=B", "environment variable"),
+        (WEB + "env: [A=B]}}", "web.env", "expected a map, found a list"),
+        (WEB + "env: {A: [1]}}}", "web.env.A", "expected text, found a list"),
+        (WEB + "labels: {a: {b: c}}}}", "web.labels.a", "expected text, found a map"),
+        ("watchers: {web: {cmd: ''}}", "web.cmd", "the command is empty"),
+        ("watchers: {web: {cmd: []}}", "web.cmd", "the command is empty"),
+        ("watchers: {web: {cmd: null}}", "web.cmd", "expected a command"),
+        ("watchers: {web: {cmd: \"x '\"}}", "web.cmd", "quotes are not closed"),
+        ('watchers: {web: {cmd: ["x", "a\\e[1m"]}}', "web.cmd", "U+001B"),
+        ('watchers: {web: {cmd: ["x", "a\\0"]}}', "web.cmd", "NUL"),
+        ("watchers: {web: {cmd: [x, y], shell: true}}", "web.cmd", "must be one text"),
+        ("watchers: {web: }", "web", "expected a map of fields, found nothing"),
+        ("watchers: {'../../x': {cmd: x}}", "../../x", "cannot be the name"),
+        ("watchers: {a.b: {cmd: x}}", "a.b", "cannot be the name"),
+        ("watchers: {Web: {cmd: x}, web: {cmd: x}}", "web", "upper and lower case"),
+        ('watchers: {"a\\e": {cmd: x}}', "a\\x1b", "cannot be the name"),
+        ("watchers: {" + "a" * 900 + ": {cmd: x}}", "aaa", "cannot be the name"),
+        ("sockets: {s: {listen: '1.2.3.4:5', mode: '0660'}}", "s.mode", "for Unix sockets"),
+        ("sockets: {s: {listen: unix:/s, reuseport: true}}", "s.reuseport", "no meaning for a Unix"),
+        ("sockets: {s: {listen: 80, type: seqpacket}}", "s.type", "seqpacket is for Unix"),
+        ("sockets: {s: {listen: 80, type: udp}}", "s.type", "did you mean 'dgram'?"),
+        ("sockets: {s: {listen: 80, ipv6_only: true}}", "s.ipv6_only", "IPv6"),
+        ("sockets: {s: {listen: unix:s}}", "s.listen", "absolute path"),
+        ("sockets: {s: {listen: 70000}}", "s.listen", "out of range"),
+        ("sockets: {s: {port: 80, listen: 80}}", "s.port", "write: listen"),
+        ("sockets: {s: {}}", "s.listen", "is missing"),
+        ("daemon: {name: a b}", "daemon.name", "instance"),
+        ("daemon: {metrics: {}}", "daemon.metrics", "not built yet"),
+        ("version: 2", "version", "use a newer reconcile"),
+        ("version: x", "version", "expected 1, found 'x'"),
+        ("vars: {slot: 1}", "vars.slot", "meaning of its own"),
+        ("services: {a: {cmd: x}}", "services", "write: watchers"),
+        ("numprocesses: 3", "numprocesses", "below its name"),
+        ("[]", "", "expected a map, found a list"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_our_words(text: str, field: str, words: str) -> None:
+    error = only_error(text)
+    assert field in error.field
+    assert words in f"{error.message} ({error.hint})"
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("command", "cmd"), ("replicas", "numprocesses"), ("instances", "numprocesses"), ("numprocs", "numprocesses"),
+        ("stop_signal", "stop: {signal: TERM}"), ("graceful_timeout", "stop: {timeout: 10s}"),
+        ("copy_env", "inherit_env"), ("uid", "user"), ("gid", "group"), ("environment", "env"),
+        ("autorestart", "restart"), ("depends_on", "not built yet"), ("ready", "not built yet"),
+        ("health", "not built yet"), ("schedule", "not built yet"), ("secrets", "not built yet"),
+        ("rollout", "not built yet"), ("on_demand", "not built yet"), ("watch", "not built yet"),
+    ],
+)  # fmt: skip
+def test_the_words_of_other_tools_are_told_in_ours(word: str, hint: str) -> None:
+    error = only_error(f"{WEB}{word}: 1}}}}")
+    assert error.message == f"unknown field '{word}'"
+    assert hint in error.hint
+
+
+def test_what_looks_odd_but_is_right() -> None:
+    assert watcher_of(WEB + "umask: 022, stop: {timeout: 1.5, signal: RTMIN+1}}}").umask == 0o022
+    assert (
+        watcher_of(
+            WEB + "limits: null}}".replace("limits: null", "max_restarts: null")
+        ).max_restarts
+        is None
+    )
+    assert spec_of("sockets:\nwatchers:\nenv:\n").watchers == {}
+    assert spec_of("# nothing\n").watchers == {}
+    assert watcher_of("watchers: {web: {cmd: [x, 5, 1.10, null, on]}}").cmd == (
+        "x", "5", "1.10", "null", "on",
+    )  # fmt: skip
