@@ -148,7 +148,7 @@ def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     """Take the next step with a slot that has a process, dead or alive."""
     if isinstance(record.phase, Exited):
         if stopping.bury(draft, record):
-            _settle(draft, slot, record)
+            _settle(draft, slot, record, want)
         return
     reason = _why_stop(draft, slot, record, want)
     if record.memory.stopping_since_ns is not None:
@@ -175,7 +175,7 @@ def _why_stop(draft: Draft, slot: int, record: ProcessRecord, want: int) -> str 
     return None
 
 
-def _settle(draft: Draft, slot: int, record: ProcessRecord) -> None:
+def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     """Write down how a run ended, unless the program never ran and may be tried again."""
     assert isinstance(record.phase, Exited)
     run = draft.observed.job.runs.get(slot)
@@ -183,7 +183,7 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord) -> None:
         return
     error = record.phase.exit.error
     stopped = record.memory.stopping_since_ns is not None
-    if error is not None and not stopped:
+    if error is not None and not stopped and slot <= want:
         failures = failures_after(draft.spec.backoff, record.memory, record.phase)
         if error.is_shortage or failures <= draft.spec.max_retry:
             if draft.is_due(due_ns(draft.spec.backoff, record)) and watchers.may_spawn(draft, slot):

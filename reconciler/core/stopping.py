@@ -26,14 +26,15 @@ KILL_AGAIN_NS: Final = 5 * SECOND_NS
 
 def stop(draft: Draft, record: ProcessRecord, reason: str) -> None:
     """Take the next step towards the end of a live process."""
+    assert not isinstance(record.phase, Exited)
     if isinstance(record.phase, Requested):
         return  # no incarnation yet: the keeper's answer brings us back
     if record.memory.stopping_since_ns is None:
         memory = replace(record.memory, stopping_since_ns=draft.now_ns, stop_reason=reason)
-        record = _remember(draft, record, memory)
-    if isinstance(record.phase, Exited):
-        bury(draft, record)
-        return
+        if draft.spec.hooks.before_signal is not None:
+            record = _remember(draft, record, memory)
+        else:  # the clock starts with the signal: nobody is killed for a signal that was never sent
+            record = replace(record, memory=memory)
     deadline = deadline_ns(draft, record)
     if draft.now_ns >= deadline or draft.world.stop_now:
         _kill(draft, record)

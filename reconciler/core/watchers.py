@@ -190,9 +190,9 @@ def may_spawn(draft: Draft, slot: int) -> bool:
     if not interval:
         return True
     starts = [
-        record.phase.started_at_ns
+        record.phase.started_at_ns or 0
         for other, record in draft.mains().items()
-        if other != slot and isinstance(record.phase, Running)
+        if other != slot and isinstance(record.phase, Running | Exited)
     ]
     # One that is asked for but not running yet comes before this one.
     asked = any(
@@ -295,8 +295,10 @@ def after_start_refused(draft: Draft) -> Verdict | None:
     record = draft.observed.records.get(draft.id(0, "after_start"))
     if hook is None or record is None:
         return None
-    draft.used.add(record.id)
-    if record.memory.about not in {main.memory.start for main in draft.mains().values()}:
+    mains = draft.mains().values()
+    if not mains or any(main.memory.fresh for main in mains):
+        draft.used.add(record.id)  # counts the vetoes in a row
+    if record.memory.about not in {main.memory.start for main in mains}:
         return None
     verdict = hooks.judge(hook, record)
     return verdict if verdict.state == "vetoed" else None

@@ -334,7 +334,11 @@ class Keeper:
         del self._processes[id_]
         self._haunted.discard(id_)
         self._by_marker.pop(self._kernel.marker(id_, incarnation), None)
-        if self._by_session.get(process.pid) == (id_, incarnation):
+        self._forget_session(process)
+
+    def _forget_session(self, process: Process) -> None:
+        """Nobody is left in its session: from here on the number may be that of another's."""
+        if self._by_session.get(process.pid) == process.key:
             del self._by_session[process.pid]
 
     # ---- sockets ---------------------------------------------------------------------------------
@@ -440,7 +444,7 @@ class Keeper:
         identity = self._kernel.identify(pid)
         if identity is None:
             return None
-        owner = self._by_session.get(identity.session) or self._by_marker.get(identity.marker)
+        owner = self._by_marker.get(identity.marker) or self._by_session.get(identity.session)
         return Stranger(owner, identity.group)
 
     def _leave_behind(self, process: Process, remains: set[int]) -> None:
@@ -457,6 +461,8 @@ class Keeper:
         if isinstance(phase, Exited) and phase.survivors != bool(remains):
             phase = replace(phase, survivors=bool(remains))
             process.record = replace(process.record, phase=phase)
+            if not remains:
+                self._forget_session(process)
             if not remains and process.output is not None:
                 process.output.close()
                 process.output = None
@@ -490,6 +496,7 @@ class Keeper:
             if not process.survivors:
                 process.output.close()
                 process.output = None
+                self._forget_session(process)
             self._tell(process.record.id)
         self._draining = waiting
         return self._kernel.now_ns() if waiting else None
@@ -523,11 +530,11 @@ class Keeper:
 
     def _controller_died(self) -> None:
         """Carry out what it still had said in full, then forget its link."""
+        self._controller = None
         while self._linked and self._take_bytes():
             pass
         self._hang_up()
         self._carry_out(None)
-        self._controller = None
         if isinstance(self._ending, Leaving):
             return
         self._kernel.log("warning", "the controller ended", quick_deaths=self._quick_deaths)

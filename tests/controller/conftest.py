@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from paper_keeper import PaperKeeper
 
+from reconciler.controller import loader
 from reconciler.controller.config import Config
 from reconciler.controller.link import LinkClosed
 from reconciler.controller.loader import environment_digest
@@ -175,6 +176,13 @@ class Instance:
         self.keeper.near.close()
         if self.failure is not None:
             raise self.failure
+
+
+@pytest.fixture(autouse=True)
+def _steady_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the one variable that pytest itself changes between fixture and test."""
+    hidden = (*loader._NOT_FOR_SPECS, "PYTEST_CURRENT_TEST")
+    monkeypatch.setattr(loader, "_NOT_FOR_SPECS", hidden)
 
 
 @pytest.fixture

@@ -259,3 +259,13 @@ def test_another_keeper_is_told_by_its_introduction() -> None:
     stage = Stage().apply(spec(job=job()))
     stage.reconciler.step([KeeperIntroduced("keeper-2", "boot-1", 1, 0, "session")], stage.now)
     assert stage.reconciler.facts.keeper_id == "keeper-2"
+
+
+def test_a_removed_job_is_not_tried_again() -> None:
+    stage = Stage()
+    stage.unstartable["job.1"] = LaunchError("fork", "EAGAIN")
+    stage.apply(spec(job=job(), web=watcher())).wait(5)
+    before = len(stage.spawned("job"))
+    stage.apply(spec(web=watcher())).wait(60)
+    assert len(stage.spawned("job")) == before
+    assert stage.reconciler.names() == ["web"]

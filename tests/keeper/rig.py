@@ -51,7 +51,7 @@ s.recv(1)
 """
 
 
-def until(claim: Callable[[], T], what: str = "") -> T:
+def until(claim: Callable[[], T | None], what: str = "") -> T:
     """Return the first true answer of `claim`."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
@@ -109,7 +109,7 @@ class Link:
                     pass
         return bool(data)
 
-    def wait(self, claim: Callable[[], T]) -> T:
+    def wait(self, claim: Callable[[], T | None]) -> T:
         """Take in events until the claim holds, and return its answer."""
         deadline = time.monotonic() + PATIENCE_S
         while not (answer := claim()):
@@ -118,7 +118,7 @@ class Link:
         return answer
 
     def hear(self, kind: type[T]) -> T:
-        return self.wait(lambda: next((e for e in self.events if isinstance(e, kind)), None))  # type: ignore[return-value]  # narrowed by kind
+        return self.wait(lambda: next((e for e in self.events if isinstance(e, kind)), None))
 
     def told(self) -> list[str]:
         return [event.meaning for event in self.events if isinstance(event, SignalReceived)]

@@ -1,0 +1,442 @@
+"""A kernel in memory with a clock that we turn: few pids, used again at once, and programs that follow a script.
+
+The contract suite keeps it honest. What no kernel would let pass unnoticed, such as a signal to a pid that
+nobody has or that is not the keeper's to use, is an assertion here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeAlias
+
+from reconciler.keeper.kernel import (
+    BindFailed,
+    Child,
+    ChildrenDied,
+    Died,
+    Executed,
+    Happening,
+    HeldSocket,
+    Identity,
+    LaunchFailed,
+    LinkReadable,
+    Told,
+)
+from reconciler.model.address import Address, InternetAddress
+from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
+from reconciler.model.socket import SocketTemplate
+
+KEEPER: Final = 1
+FIRST_PID: Final = 2
+PIDS: Final = 12
+FIRST_FREE_PORT: Final = 40000
+LINK_BYTES: Final = 200_000
+FATAL: Final = frozenset({"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "ALRM", "PIPE", "ABRT"})
+ENDING: Final = frozenset({"TERM", "INT", "QUIT", "HUP"})
+CONTROLLER: Final = ProcessId("controller", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How a program behaves: until when it runs, what it ignores, what it leaves behind."""
+
+    lives_ns: int | None = None
+    """How long it runs by itself, None: for ever."""
+    code: int = 0
+    ignores: frozenset[str] = frozenset()
+    ends_within_ns: int = 0
+    """How long it takes to end after a signal that it heeds."""
+    error: LaunchError | None = None
+    """It cannot be executed."""
+    forks: bool = False
+    """It takes the road on which the keeper hears later that it was executed."""
+    exec_ns: int = 1_000_000
+    children: tuple[Program, ...] = ()
+    """Processes that it starts and leaves alone."""
+    escapes: bool = False
+    """It makes itself a session of its own."""
+    output: bytes = b""
+    drains_ns: int = 0
+    """How long after its death there still is output to read."""
+
+
+Script: TypeAlias = Callable[[ProcessId, int, Launch], Program]
+
+
+@dataclass(slots=True)
+class Process:
+    """One process of the fake machine, from its start until it is reaped."""
+
+    pid: int
+    id: ProcessId
+    incarnation: int
+    program: Program
+    parent: int
+    group: int
+    session: int
+    marker: str
+    due_ns: int | None
+    executes_ns: int | None = None
+    stopped: bool = False
+    ended: Exit | None = None
+    dies_of: str = ""
+
+
+@dataclass(slots=True)
+class Output:
+    """Output that is drained some time after its process has died."""
+
+    kernel: FakeKernel
+    program: Program
+    stdout: Sink
+    died_ns: int | None = None
+    closed: bool = False
+
+    def drained(self) -> bool:
+        return self.died_ns is None or self.kernel.now >= self.died_ns + self.program.drains_ns
+
+    def tail(self) -> bytes:
+        return self.program.output[-getattr(self.stdout, "limit_bytes", 0) :] if self.captures else b""
+
+    @property
+    def captures(self) -> bool:
+        return hasattr(self.stdout, "limit_bytes")
+
+    def redirect(self, stdout: Sink, stderr: Sink | None) -> None:  # noqa: ARG002
+        assert not self.closed
+        self.stdout = stdout
+
+    def close(self) -> None:
+        assert not self.closed, "closed twice"
+        self.closed = True
+
+
+@dataclass(slots=True)
+class Socket:
+    """A bound socket."""
+
+    kernel: FakeKernel
+    template: SocketTemplate
+    listen: str
+    place: Place
+    closed: bool = False
+
+    def is_intact(self) -> bool:
+        return self in self.kernel.bound.get(self.place, [])
+
+    def tune(self, template: SocketTemplate) -> None:
+        assert not self.closed
+        assert template.identity == self.template.identity
+        self.template = template
+
+    def close(self) -> None:
+        assert not self.closed, "closed twice"
+        self.closed = True
+        if self.is_intact():
+            self.kernel.bound[self.place].remove(self)
+
+
+Place: TypeAlias = tuple[str, str]
+
+
+@dataclass
+class FakeKernel:
+    """The machine. A driver turns `now`, plays the controller at the link, and breaks things."""
+
+    script: Script = lambda *_: Program()  # noqa: E731
+    controller: Program = field(default_factory=Program)
+    name: str = "fake"
+    pids: int = PIDS
+    now: int = 0
+    processes: dict[int, Process] = field(default_factory=dict)
+    shortages: deque[LaunchError] = field(default_factory=deque)
+    """Errors of the next launches, before anything of them exists."""
+    bound: dict[Place, list[Socket]] = field(default_factory=dict)
+    taken: dict[Address, str] = field(default_factory=dict)
+    """Addresses that somebody else holds: why they cannot be bound."""
+    signals: list[tuple[int, int, str]] = field(default_factory=list)
+    """Every signal that reached a live process: when, which pid, what."""
+    spawned: list[tuple[ProcessId, int, int]] = field(default_factory=list)
+    reaped: list[int] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    rotated: list[tuple[ProcessId, str]] = field(default_factory=list)
+    outputs: dict[int, Output] = field(default_factory=dict)
+    controller_pid: int | None = None
+    last_good: bool = False
+    control_open: bool = True
+    to_keeper: bytearray = field(default_factory=bytearray)
+    to_controller: bytearray = field(default_factory=bytearray)
+    link: Literal["none", "open", "closed by controller"] = "none"
+    capacity: int = LINK_BYTES
+    _told: list[Happening] = field(default_factory=list)
+    _died: bool = True
+    _ports: int = FIRST_FREE_PORT
+
+    # ---- the driver's side -----------------------------------------------------------------------
+
+    def tell(self, meaning: Literal["stop", "stop_now", "reload"]) -> None:
+        """Signal the keeper."""
+        self._told.append(Told(meaning))
+
+    def feed(self, data: bytes) -> None:
+        """Say something as the controller."""
+        assert self.link == "open"
+        self.to_keeper += data
+
+    def hear(self, limit: int | None = None) -> bytes:
+        """Read as the controller."""
+        data = bytes(self.to_controller[:limit])
+        del self.to_controller[: len(data)]
+        return data
+
+    def end_controller(self, *, torn_bytes: int = 0) -> None:
+        """Let the controller die; the last `torn_bytes` that it said were never sent."""
+        assert self.controller_pid is not None
+        if torn_bytes:
+            del self.to_keeper[-torn_bytes:]
+        self._die(self.processes[self.controller_pid], Exit(signal="KILL"))
+
+    def end(self, pid: int, exit_: Exit) -> None:
+        """Let a process die by itself."""
+        self._die(self.processes[pid], exit_)
+
+    def alive(self, id_: ProcessId | None = None) -> list[Process]:
+        """Return what lives, of one id or of all but the controller."""
+        return [
+            each
+            for each in self.processes.values()
+            if each.ended is None and (each.id == id_ if id_ else each.id != CONTROLLER)
+        ]
+
+    def next_due_ns(self) -> int | None:
+        """Return when the machine changes by itself; now, when something has happened already."""
+        if self._told or self._died or (self.to_keeper and self.link != "none"):
+            return self.now
+        return self._process_due_ns()
+
+    def _process_due_ns(self) -> int | None:
+        live = [process for process in self.processes.values() if process.ended is None]
+        dues = [p.due_ns for p in live if not p.stopped] + [p.executes_ns for p in live]
+        return min((due for due in dues if due is not None), default=None)
+
+    def advance(self, now_ns: int) -> None:
+        """Turn the clock; everything that is due by then happens, in order."""
+        assert now_ns >= self.now
+        while (due := self._process_due_ns()) is not None and due <= now_ns:
+            self.now = max(self.now, due)
+            for process in [p for p in self.processes.values() if p.ended is None]:
+                self._let_live(process)
+        self.now = now_ns
+
+    def _let_live(self, process: Process) -> None:
+        if process.executes_ns is not None and process.executes_ns <= self.now:
+            process.executes_ns = None
+            if process.program.error is not None:
+                self._die(process, Exit(error=process.program.error))
+                return
+            self._told.append(Executed(process.pid))
+        if process.due_ns is not None and process.due_ns <= self.now and not process.stopped:
+            by_signal = Exit(signal=process.dies_of)
+            self._die(process, by_signal if process.dies_of else Exit(process.program.code))
+
+    # ---- processes -------------------------------------------------------------------------------
+
+    def now_ns(self) -> int:
+        return self.now
+
+    def happenings(self) -> Iterable[Happening]:
+        happened, self._told = self._told, []
+        if self.to_keeper or self.link == "closed by controller":
+            happened.insert(0, LinkReadable())
+        if self._died:
+            self._died = False
+            happened.append(ChildrenDied())
+        return happened
+
+    def marker(self, id: ProcessId, incarnation: int) -> str:  # noqa: A002
+        return f"{self.name}/{id}/{incarnation}"
+
+    def spawn(
+        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]  # noqa: A002
+    ) -> Child:
+        if self.shortages:
+            raise LaunchFailed(self.shortages.popleft())
+        for held in sockets.values():
+            assert isinstance(held, Socket)
+            assert not held.closed, "a closed socket was handed on"
+        program = self.script(id, incarnation, launch)
+        if program.error is not None and not program.forks:
+            raise LaunchFailed(program.error)
+        process = self._start(id, incarnation, program, KEEPER)
+        self.spawned.append((id, incarnation, process.pid))
+        output = Output(self, program, launch.stdout)
+        self.outputs[process.pid] = output
+        if program.forks:
+            process.executes_ns = self.now + program.exec_ns
+        return Child(process.pid, not program.forks, output)
+
+    def _start(
+        self, id_: ProcessId, incarnation: int, program: Program, parent: int, leader: Process | None = None
+    ) -> Process:
+        there = self.processes.values()
+        used = set(self.processes) | {p.group for p in there} | {p.session for p in there}
+        pid = next((n for n in range(FIRST_PID, FIRST_PID + self.pids) if n not in used), None)
+        if pid is None:
+            raise LaunchFailed(LaunchError("fork", "EAGAIN", message="no pids left"))
+        own = leader is None or program.escapes
+        group = pid if own or leader is None else leader.group
+        session = pid if own or leader is None else leader.session
+        due = None if program.lives_ns is None else self.now + program.lives_ns
+        marker = self.marker(id_, incarnation) if id_ != CONTROLLER else ""
+        process = Process(pid, id_, incarnation, program, parent, group, session, marker, due)
+        self.processes[pid] = process
+        for child in program.children:
+            self._start(id_, incarnation, child, pid, process)
+        return process
+
+    def _die(self, process: Process, exit_: Exit) -> None:
+        if process.ended is not None:
+            return
+        process.ended = exit_
+        if process.pid in self.outputs:
+            self.outputs[process.pid].died_ns = self.now
+        if process.pid == self.controller_pid:
+            self.link = "closed by controller" if self.link == "open" else self.link
+        for other in self.processes.values():
+            if other.parent == process.pid:
+                other.parent = KEEPER
+                self._died = self._died or other.ended is not None
+        if process.parent == KEEPER:
+            self._died = True
+        else:
+            del self.processes[process.pid]  # reaped by its own parent
+
+    def reap(self) -> Died | None:
+        for process in self.processes.values():
+            if process.parent == KEEPER and process.ended is not None:
+                del self.processes[process.pid]
+                self.reaped.append(process.pid)
+                if process.pid == self.controller_pid:
+                    self.controller_pid = None
+                self.outputs.pop(process.pid, None)
+                return Died(process.pid, process.ended, 1_000, 4096)
+        return None
+
+    def children(self) -> list[int]:
+        return [process.pid for process in self.processes.values() if process.parent == KEEPER]
+
+    def identify(self, pid: int) -> Identity | None:
+        process = self.processes.get(pid)
+        return Identity(process.group, process.session, process.marker) if process else None
+
+    # ---- signals ---------------------------------------------------------------------------------
+
+    def signal(self, pid: int, signal: str) -> None:
+        assert pid in self.processes, f"{signal} to pid {pid}, which nobody has"
+        assert self.processes[pid].parent == KEEPER, f"{signal} to pid {pid}, which is not ours"
+        self._hit(self.processes[pid], signal)
+
+    def signal_group(self, pid: int, signal: str) -> None:
+        assert self.processes[pid].group == pid
+        assert self.processes[pid].parent == KEEPER
+        for process in list(self.processes.values()):
+            if process.group == pid:
+                self._hit(process, signal)
+
+    def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
+        roots = list(roots)
+        for pid in roots:
+            assert self.processes[pid].parent == KEEPER, f"{signal} below pid {pid}, not ours"
+        found = list(roots)
+        for parent in found:
+            found += [each.pid for each in self.processes.values() if each.parent == parent]
+        if any(self.processes[pid].group == group for pid in roots):
+            found += [p.pid for p in self.processes.values() if p.group == group]
+        for pid in dict.fromkeys(found):
+            if pid in self.processes:
+                self._hit(self.processes[pid], signal)
+
+    def _hit(self, process: Process, signal: str) -> None:
+        if process.ended is not None:
+            return
+        self.signals.append((self.now, process.pid, signal))
+        if signal == "KILL":
+            self._die(process, Exit(signal="KILL"))
+        elif signal == "STOP":
+            process.stopped = True
+        elif signal == "CONT" or signal in ENDING:
+            process.stopped = False
+        if signal in FATAL and signal not in process.program.ignores and process.ended is None:
+            process.dies_of = signal
+            process.due_ns = self.now + process.program.ends_within_ns
+            if not process.program.ends_within_ns:
+                self._die(process, Exit(signal=signal))
+
+    # ---- sockets ---------------------------------------------------------------------------------
+
+    def bind(self, template: SocketTemplate) -> HeldSocket:
+        address = template.address
+        cause = self.taken.get(address)
+        if isinstance(address, InternetAddress) and address.port == 0:
+            self._ports += 1
+            address = replace(address, port=self._ports)
+        place = (str(address), "" if not isinstance(address, InternetAddress) else template.type)
+        there = self.bound.setdefault(place, [])
+        if there and not (template.reuseport and there[0].template.reuseport):
+            cause = "address already in use"
+        if cause is not None:
+            raise BindFailed("EADDRINUSE", f"cannot bind {template.address}: {cause}")
+        socket = Socket(self, template, str(address), place)
+        there.append(socket)
+        return socket
+
+    # ---- the controller --------------------------------------------------------------------------
+
+    def start_controller(self, *, last_good: bool) -> int:
+        assert self.controller_pid is None, "two controllers"
+        assert self.link == "none", "the old link was not closed"
+        if self.controller.error is not None:
+            raise LaunchFailed(self.controller.error)
+        self.controller_pid = self._start(CONTROLLER, 0, self.controller, KEEPER).pid
+        self.last_good, self.link = last_good, "open"
+        self.to_keeper.clear()
+        self.to_controller.clear()
+        return self.controller_pid
+
+    def receive(self) -> bytes | None:
+        assert self.link != "none"
+        if self.to_keeper:
+            data = bytes(self.to_keeper)
+            self.to_keeper.clear()
+            return data
+        return b"" if self.link == "closed by controller" else None
+
+    def send(self, data: bytes) -> int:
+        assert self.link != "none"
+        if self.link == "closed by controller":
+            return len(data)
+        taken = data[: max(0, self.capacity - len(self.to_controller))]
+        self.to_controller += taken
+        return len(taken)
+
+    def unread(self) -> bool:
+        return bool(self.to_controller)
+
+    def close_link(self) -> None:
+        self.link = "none"
+        self.to_keeper.clear()
+
+    def close_control(self) -> None:
+        assert self.control_open, "closed twice"
+        self.control_open = False
+
+    def take_rotated(self) -> list[tuple[ProcessId, str]]:
+        rotated, self.rotated = self.rotated, []
+        return rotated
+
+    def log(
+        self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object  # noqa: ARG002
+    ) -> None:
+        self.lines.append((level, message))

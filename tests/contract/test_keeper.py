@@ -1,0 +1,310 @@
+"""What the keeper promises, held against the real kernel and the fake one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.action import Bind, Forget, Quit, Remember, Signal, Spawn, Unbind
+from reconciler.model.address import InternetAddress
+from reconciler.model.event import RecordChanged
+from reconciler.model.process import (
+    Exit,
+    Exited,
+    Launch,
+    Memory,
+    ProcessId,
+    ProcessRecord,
+    Running,
+    Scope,
+    pid_of,
+)
+from reconciler.model.socket import BindRefused, Bound, SocketTemplate
+from tests.contract.worlds import PROGRAMS, Fake, Real, World, told
+from tests.keeper.rig import keeper
+
+WEB = ProcessId("web", 1)
+
+
+@pytest.fixture(params=["fake", "real"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    if request.param == "fake":
+        yield Fake()
+        return
+    with keeper(tmp_path) as rig:
+        real = Real(rig)
+        yield real
+        real.close()
+
+
+def spawn(what: str, id_: ProcessId = WEB, *, scope: Scope = "tree", nice: int | None = None) -> Spawn:
+    return Spawn(id_, Launch(PROGRAMS[what].argv, scope=scope, nice=nice), "hash", Memory(attempt=2))
+
+
+def running(world: World, id_: ProcessId = WEB) -> Running:
+    def ask() -> Running | None:
+        phase = world.records[id_].phase if id_ in world.records else None
+        assert not isinstance(phase, Exited), phase
+        return phase if isinstance(phase, Running) else None
+
+    return world.wait(ask)
+
+
+def exited(world: World, id_: ProcessId = WEB, incarnation: int = 1) -> Exited:
+    def ask() -> Exited | None:
+        record = world.records.get(id_)
+        if record is None or record.incarnation != incarnation:
+            return None
+        return record.phase if isinstance(record.phase, Exited) else None
+
+    return world.wait(ask)
+
+
+def changes(world: World) -> list[ProcessRecord]:
+    return [event.record for event in world.events if isinstance(event, RecordChanged)]
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nice", [None, 1])
+def test_an_exit_code_is_told_with_the_pid_and_the_start(world: World, nice: int | None) -> None:
+    world.send(spawn("exits with 3", nice=nice))
+    phase = exited(world)
+    assert phase.exit == Exit(code=3)
+    assert phase.pid
+    assert phase.started_at_ns is not None
+    assert phase.started_at_ns <= phase.at_ns
+    assert world.records[WEB].memory == Memory(attempt=2)
+    assert world.records[WEB].template_hash == "hash"
+
+
+@pytest.mark.parametrize("nice", [None, 1])
+def test_a_missing_program_never_ran_and_says_why(world: World, nice: int | None) -> None:
+    world.send(spawn("is missing", nice=nice))
+    phase = exited(world)
+    assert phase.exit.error is not None
+    assert (phase.exit.error.step, phase.exit.error.errno) == ("exec", "ENOENT")
+    assert phase.exit.error.path == "/nosuch/program"
+    assert (phase.pid, phase.started_at_ns) == (None, None)
+
+
+def test_a_killed_process_tells_the_signal(world: World) -> None:
+    world.send(spawn("sleeps"))
+    pid = running(world).pid
+    world.send(Signal(WEB, 1, "USR1"))
+    assert exited(world).exit == Exit(signal="USR1")
+    assert not world.lives(pid)
+
+
+def test_a_spawn_over_a_record_is_answered_with_that_record(world: World) -> None:
+    world.send(spawn("sleeps"))
+    pid = running(world).pid
+    before = len(changes(world))
+    world.send(spawn("exits with 3"))
+    world.wait(lambda: len(changes(world)) > before)
+    assert changes(world)[-1].phase == running(world)
+    assert running(world).pid == pid
+
+
+def test_forget_and_spawn_in_one_batch_make_the_next_incarnation(world: World) -> None:
+    world.send(spawn("exits with 3"))
+    exited(world)
+    world.send(Forget(WEB, 1), spawn("sleeps"))
+    world.wait(lambda: world.records[WEB].incarnation == 2)
+    assert running(world)
+
+
+def test_a_live_record_is_not_forgotten(world: World) -> None:
+    world.send(spawn("sleeps"))
+    phase = running(world)
+    before = len(changes(world))
+    world.send(Forget(WEB, 1))
+    world.wait(lambda: len(changes(world)) > before)
+    assert running(world) == phase
+
+
+def test_a_forgotten_record_is_gone(world: World) -> None:
+    world.send(spawn("exits with 3"))
+    exited(world)
+    world.send(Forget(WEB, 1))
+    world.wait(lambda: WEB not in world.records)
+
+
+def test_a_signal_for_another_incarnation_reaches_nobody(world: World) -> None:
+    world.send(spawn("sleeps"))
+    phase = running(world)
+    before = len(changes(world))
+    world.send(Signal(WEB, 7, "KILL"))
+    world.wait(lambda: len(changes(world)) > before)
+    assert running(world) == phase
+    assert world.lives(phase.pid)
+
+
+def test_kill_ends_what_ignores_term(world: World) -> None:
+    world.send(spawn("is stubborn"))
+    pid = running(world).pid
+    world.settle(WEB, "is stubborn")
+    world.send(Signal(WEB, 1, "TERM", "tree"), Signal(WEB, 1, "KILL", "tree"))
+    assert exited(world).exit == Exit(signal="KILL")
+    assert not world.lives(pid)
+
+
+def test_a_stopped_process_heeds_term(world: World) -> None:
+    world.send(spawn("sleeps"))
+    running(world)
+    world.send(Signal(WEB, 1, "STOP"), Signal(WEB, 1, "TERM", "group"))
+    assert exited(world).exit == Exit(signal="TERM")
+
+
+@pytest.mark.parametrize("what", ["leaves a child", "leaves an escaped child"])
+def test_survivors_are_told_and_gone_after_a_kill(world: World, what: str) -> None:
+    world.send(spawn(what))
+    phase = exited(world)
+    assert (phase.exit, phase.survivors) == (Exit(code=4), True)
+    world.send(Signal(WEB, 1, "KILL", "tree"))
+    assert world.wait(lambda: not exited(world).survivors)
+
+
+@pytest.mark.parametrize(
+    ("what", "scope"), [("leaves a child", "process"), ("leaves a child", "group")]
+)
+def test_what_survives_is_a_question_of_scope(world: World, what: str, scope: Scope) -> None:
+    world.send(spawn(what, scope=scope))
+    assert exited(world).survivors == (scope == "group")
+
+
+def test_a_signal_to_the_tree_reaches_what_left_the_session(world: World) -> None:
+    world.send(spawn("has an escaped child"))
+    running(world)
+    world.settle(WEB, "has an escaped child")
+    world.send(Signal(WEB, 1, "KILL", "tree"))
+    exited(world)
+    assert world.wait(lambda: not exited(world).survivors)
+
+
+def test_memory_is_kept_for_the_next_controller(world: World) -> None:
+    world.send(spawn("sleeps"))
+    pid = running(world).pid
+    memory = Memory(attempt=5, stop_reason="replaced", stopping_since_ns=7)
+    world.send(Remember(WEB, 1, memory))
+    world.die()
+    world.rise()
+    assert world.records[WEB].memory == memory
+    assert pid_of(world.records[WEB].phase) == pid
+
+
+# ---- the controller comes and goes ---------------------------------------------------------------
+
+
+def test_what_was_said_in_full_is_carried_out_and_a_torn_tail_is_not(world: World) -> None:
+    ids = [ProcessId("web", slot) for slot in (1, 2, 3)]
+    world.send_torn(*(spawn("sleeps", each) for each in ids))
+    world.rise()
+    assert set(world.records) == set(ids[:2])
+    assert {record.incarnation for record in world.records.values()} == {1, 2}
+
+
+def test_an_exit_while_nobody_controls_is_told_to_the_next(world: World) -> None:
+    world.send(spawn("exits with 3"), spawn("sleeps", ProcessId("db", 1)))
+    world.die()
+    world.rise()
+    assert exited(world).exit == Exit(code=3)
+    assert running(world, ProcessId("db", 1))
+
+
+# ---- sockets -------------------------------------------------------------------------------------
+
+ANY = SocketTemplate(InternetAddress("127.0.0.1", 0))
+
+
+def bound(world: World, name: str, template: SocketTemplate) -> Bound:
+    def ask() -> Bound | None:
+        record = world.sockets.get(name)
+        if record is None or record.template != template:
+            return None
+        return record.phase if isinstance(record.phase, Bound) else None
+
+    return world.wait(ask)
+
+
+def test_port_zero_becomes_a_real_port(world: World) -> None:
+    world.send(Bind("http", ANY))
+    assert int(bound(world, "http", ANY).listen.rpartition(":")[2]) > 0
+
+
+def test_tuning_keeps_the_socket(world: World) -> None:
+    world.send(Bind("http", ANY))
+    before = bound(world, "http", ANY)
+    tuned = SocketTemplate(ANY.address, backlog=7)
+    world.send(Bind("http", tuned))
+    assert bound(world, "http", tuned) == before
+
+
+def test_a_refused_change_keeps_the_old_socket_and_counts(world: World) -> None:
+    world.send(Bind("http", ANY))
+    bound(world, "http", ANY)
+    taken = SocketTemplate(world.take_port())
+    for attempts in (1, 2):
+        world.send(Bind("http", taken))
+        world.wait(lambda n=attempts: getattr(world.sockets["http"].phase, "attempts", 0) == n)  # type: ignore[misc]
+    record = world.sockets["http"]
+    assert (record.template, record.held) == (taken, ANY)
+    assert isinstance(record.phase, BindRefused)
+    assert record.phase.errno == "EADDRINUSE"
+    assert record.phase.message.startswith(f"cannot bind {taken.address}: address already in use")
+    world.send(Bind("http", ANY))
+    bound(world, "http", ANY)
+    assert world.sockets["http"].held is None
+
+
+def test_an_unbound_socket_is_closed(world: World) -> None:
+    world.send(Bind("http", ANY))
+    bound(world, "http", ANY)
+    world.send(Unbind("http"))
+    world.wait(lambda: "http" not in world.sockets)
+
+
+def test_a_launch_without_its_socket_is_refused(world: World) -> None:
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, sockets=("http",))))
+    error = exited(world).exit.error
+    assert error is not None
+    assert (error.step, error.path) == ("sockets", "http")
+
+
+# ---- the end -------------------------------------------------------------------------------------
+
+
+def test_stop_is_told_and_quit_ends_with_its_code(world: World) -> None:
+    world.tell("stop")
+    world.wait(lambda: told(world) == ["stop"])
+    world.send(Quit(3))
+    assert world.ended() == 3
+
+
+def test_a_new_controller_is_told_that_the_end_was_asked_for(world: World) -> None:
+    world.tell("stop")
+    world.wait(lambda: told(world) == ["stop"])
+    world.die()
+    world.rise()
+    world.wait(lambda: told(world) == ["stop"])
+
+
+def test_the_second_stop_kills_everything(world: World) -> None:
+    world.send(spawn("is stubborn"))
+    pid = running(world).pid
+    world.tell("stop")
+    world.wait(lambda: told(world) == ["stop"])
+    world.tell("stop")
+    assert world.ended() == 1
+    assert not world.lives(pid)
+
+
+def test_quit_leaves_nothing_behind(world: World) -> None:
+    world.send(spawn("sleeps"))
+    pid = running(world).pid
+    world.send(Quit(0))
+    assert world.ended() == 1
+    assert not world.lives(pid)

@@ -1,0 +1,248 @@
+"""Two worlds that the contract is held against: the real keeper on this machine, and the same on the fake kernel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal, Protocol, TypeVar
+
+from reconciler.keeper.keeper import Keeper
+from reconciler.model.action import KeeperAction
+from reconciler.model.address import InternetAddress
+from reconciler.model.event import (
+    KeeperEvent,
+    KeeperIntroduced,
+    RecordChanged,
+    RecordForgotten,
+    SignalReceived,
+    SnapshotEnded,
+    SocketChanged,
+    SocketClosed,
+)
+from reconciler.model.process import Launch, LaunchError, ProcessId, ProcessRecord
+from reconciler.model.socket import SocketRecord
+from reconciler.wire.link import LinkDecoder, encode
+from tests.contract.fake_kernel import FakeKernel, Program
+from tests.keeper.rig import Link, Rig, is_alive, until
+
+T = TypeVar("T")
+
+MISSING: Final = LaunchError("exec", "ENOENT", "/nosuch/program", "no such file or directory")
+MILLISECOND: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """One program in both worlds. `settles` is the real one's name once it does what it shall."""
+
+    argv: tuple[str, ...]
+    fake: Program
+    settles: str = "sleep"
+
+
+def shell(text: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", text)
+
+
+PROGRAMS: Final = {
+    "sleeps": Both(("sleep", "1000"), Program()),
+    "exits with 3": Both(shell("exit 3"), Program(5 * MILLISECOND, code=3)),
+    "is missing": Both(("/nosuch/program",), Program(error=MISSING)),
+    "is stubborn": Both(shell("trap '' TERM; exec sleep 1000"), Program(ignores=frozenset({"TERM"}))),
+    "leaves a child": Both(shell("sleep 1000 & exit 4"), Program(5 * MILLISECOND, 4, children=(Program(),))),
+    "leaves an escaped child": Both(
+        shell("setsid sleep 1000 & exit 4"),
+        Program(5 * MILLISECOND, 4, children=(Program(escapes=True),)),
+    ),
+    "has an escaped child": Both(
+        shell("setsid sleep 1000 & exec sleep 1000"), Program(children=(Program(escapes=True),))
+    ),
+}
+
+
+class World(Protocol):
+    """A keeper, and us as its controller."""
+
+    name: str
+    records: dict[ProcessId, ProcessRecord]
+    sockets: dict[str, SocketRecord]
+    events: list[KeeperEvent]
+
+    def send(self, *actions: KeeperAction) -> None:
+        """Say something to the keeper."""
+
+    def send_torn(self, *actions: KeeperAction) -> None:
+        """Say something of which the last byte is missing, and die."""
+
+    def wait(self, claim: Callable[[], T | None]) -> T:
+        """Let time pass until the claim holds, and return its answer."""
+
+    def settle(self, id_: ProcessId, what: str) -> None:
+        """Wait until a running program has done what it begins with."""
+
+    def lives(self, pid: int) -> bool:
+        """Tell whether a process lives."""
+
+    def die(self) -> None:
+        """Be killed."""
+
+    def rise(self) -> None:
+        """Be the next controller, and take its snapshot."""
+
+    def tell(self, meaning: Literal["stop", "stop_now", "reload"]) -> None:
+        """Signal the keeper."""
+
+    def ended(self) -> int:
+        """End as controller, and return how the keeper ends."""
+
+    def take_port(self) -> InternetAddress:
+        """Return an address that somebody else holds."""
+
+
+class Real:
+    """The real keeper."""
+
+    name = "real"
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self._other = socket.socket()
+        self._adopt(rig.link())
+
+    def _adopt(self, link: Link) -> None:
+        self.link = link
+        self.records, self.sockets, self.events = link.records, link.sockets, link.events
+        self.send, self.wait = link.send, link.wait
+
+    def send_torn(self, *actions: KeeperAction) -> None:
+        self.link.socket.sendall(b"".join(map(encode, actions))[:-1])
+        self.die()
+
+    def settle(self, id_: ProcessId, what: str) -> None:
+        pid = self.link.running(id_).pid
+        until(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == PROGRAMS[what].settles)
+        if "child" in what:
+            children = Path(f"/proc/{pid}/task/{pid}/children")
+            until(lambda: [int(n) for n in children.read_text().split() if os.getsid(int(n)) == int(n)])
+
+    def lives(self, pid: int) -> bool:
+        return is_alive(pid)
+
+    def die(self) -> None:
+        self.link.kill()
+
+    def rise(self) -> None:
+        self._adopt(self.rig.link())
+
+    def tell(self, meaning: Literal["stop", "stop_now", "reload"]) -> None:
+        names = {"stop": signal.SIGTERM, "stop_now": signal.SIGQUIT, "reload": signal.SIGHUP}
+        os.kill(self.rig.pid, names[meaning])
+
+    def ended(self) -> int:
+        while self.link.take():
+            pass
+        self.link.let_go()
+        return self.rig.end()
+
+    def take_port(self) -> InternetAddress:
+        self._other.bind(("127.0.0.1", 0))
+        self._other.listen()
+        return InternetAddress("127.0.0.1", self._other.getsockname()[1])
+
+    def close(self) -> None:
+        self._other.close()
+
+
+@dataclass
+class Fake:
+    """The same keeper on the fake kernel; time passes only in `wait`."""
+
+    name: str = "fake"
+    records: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
+    sockets: dict[str, SocketRecord] = field(default_factory=dict)
+    events: list[KeeperEvent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kernel = FakeKernel(script=self._program)
+        self.keeper = Keeper(self.kernel, KeeperIntroduced("keeper", "boot", 1, 0, "session"))
+        self.rise()
+
+    @staticmethod
+    def _program(_id: ProcessId, _incarnation: int, launch: Launch) -> Program:
+        fake = {both.argv: both.fake for both in PROGRAMS.values()}[launch.argv]
+        return fake if launch.nice is None else replace(fake, forks=True)
+
+    def send(self, *actions: KeeperAction) -> None:
+        self.kernel.feed(b"".join(map(encode, actions)))
+
+    def send_torn(self, *actions: KeeperAction) -> None:
+        self.send(*actions)
+        self.kernel.end_controller(torn_bytes=1)
+
+    def step(self) -> bool:
+        """Let the keeper answer, take in what it says, and turn the clock; False when nothing is to come."""
+        due = self.keeper.step()
+        for event in self._decoder.events(self.kernel.hear()):
+            self.events.append(event)
+            match event:
+                case RecordChanged(record):
+                    self.records[record.id] = record
+                case RecordForgotten(id_):
+                    self.records.pop(id_, None)
+                case SocketChanged(record):
+                    self.sockets[record.name] = record
+                case SocketClosed(name):
+                    self.sockets.pop(name, None)
+                case _:
+                    pass
+        dues = [each for each in (due, self.kernel.next_due_ns()) if each is not None]
+        if dues:
+            self.kernel.advance(max(min(dues), self.kernel.now))
+        return bool(dues)
+
+    def wait(self, claim: Callable[[], T | None]) -> T:
+        for _ in range(10_000):
+            comes_more = self.step()
+            if answer := claim():
+                return answer
+            assert comes_more, (self.records, self.sockets, self.events[-8:])
+        raise AssertionError(self.events[-8:])
+
+    def settle(self, id_: ProcessId, what: str) -> None:
+        pass
+
+    def lives(self, pid: int) -> bool:
+        return pid in self.kernel.processes and self.kernel.processes[pid].ended is None
+
+    def die(self) -> None:
+        self.kernel.end_controller()
+
+    def rise(self) -> None:
+        self._decoder = LinkDecoder()
+        self.records, self.sockets, self.events = {}, {}, []
+        self.wait(lambda: SnapshotEnded() in self.events)
+
+    def tell(self, meaning: Literal["stop", "stop_now", "reload"]) -> None:
+        self.kernel.tell(meaning)
+
+    def ended(self) -> int:
+        self.wait(lambda: self.kernel.link != "open")
+        if self.kernel.controller_pid is not None:
+            self.kernel.end_controller()
+        self.wait(lambda: self.keeper.exit_code is not None)
+        assert self.keeper.exit_code is not None
+        return self.keeper.exit_code
+
+    def take_port(self) -> InternetAddress:
+        address = InternetAddress("127.0.0.1", 80)
+        self.kernel.taken[address] = "address already in use"
+        return address
+
+
+def told(world: World) -> list[str]:
+    """Return what the signals to the keeper meant."""
+    return [event.meaning for event in world.events if isinstance(event, SignalReceived)]

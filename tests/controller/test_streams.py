@@ -1,0 +1,158 @@
+"""Claims about events, progress and log lines as they come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import by_hand, service, until
+
+from reconciler.model.process import ProcessId
+
+if TYPE_CHECKING:
+    from conftest import Client, Instance
+
+
+@pytest.fixture
+def client(instance: Instance) -> Client:
+    instance.store(by_hand(web=service(numprocesses=2), db=service()))
+    (instance.folder / "logs").mkdir()
+    for name in ("web-1", "web-2", "db-1"):
+        (instance.folder / "logs" / f"{name}.log").write_bytes(b"old 1\nold 2\nold 3\n")
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+    return client
+
+
+def append(instance: Instance, name: str, data: bytes) -> None:
+    with (instance.folder / "logs" / f"{name}.log").open("ab") as file:
+        file.write(data)
+
+
+def test_events_come_in_order_from_the_past_to_the_present(
+    instance: Instance, client: Client
+) -> None:
+    stream = client.call("events.follow", since=0)["stream"]
+    first = client.next(stream)
+    assert {"seq", "time_ns", "type", "watcher", "slot", "message", "details"} <= first.keys()
+    client.call("stop", names=["db"])
+    seen = [first]
+    while seen[-1]["type"] != "operator.stop":
+        seen.append(client.next(stream))
+    assert [each["seq"] for each in seen] == list(range(1, len(seen) + 1))
+
+
+def test_events_since_now_are_only_new_ones(client: Client) -> None:
+    stream = client.call("events.follow")["stream"]
+    client.call("stop", names=["db"])
+    assert client.next(stream)["type"] == "operator.stop"
+
+
+def test_a_cancelled_stream_is_over(instance: Instance, client: Client) -> None:
+    stream = client.call("events.follow")["stream"]
+    assert instance.client().error("stream.cancel", stream=stream)[0] == "not_found"
+    assert client.call("stream.cancel", stream=stream) == {}
+    client.call("stop", names=["db"])
+    client.call("hello")
+    assert client.notifications == []
+
+
+def test_a_reader_that_is_too_slow_is_told_how_much_it_missed(
+    instance: Instance, client: Client
+) -> None:
+    from reconciler.model.news import News
+
+    stream = client.call("events.follow")["stream"]
+    controller = instance.controller
+    newest = controller.news.newest
+
+    def flood() -> None:
+        for number in range(30_000):
+            controller.tell(News("test.flood", f"{number} " + "x" * 200))
+
+    controller.errands.hand_over(flood)
+    until(lambda: controller.news.newest >= newest + 30_000)
+    seen, dropped = 0, 0
+    while seen + dropped < 30_000:
+        element = client.next(stream)
+        if "dropped" in element:
+            dropped += element["dropped"]
+        else:
+            seen += 1
+    assert dropped > 0
+    assert seen + dropped == 30_000
+
+
+def test_progress_ends_when_everything_is_as_wanted(instance: Instance, client: Client) -> None:
+    client.call("restart", names=["web"])
+    stream = client.call("apply.follow", revision=1)["stream"]
+    seen = [client.next(stream)]
+    while not seen[-1]["done"]:
+        seen.append(client.next(stream))
+    assert seen[0]["converged"] is False
+    assert {each["name"] for each in seen[0]["waiting"]} == {"web"}
+    assert seen[-1] == {
+        "stream": stream,
+        "revision": 1,
+        "converged": True,
+        "waiting": [],
+        "remaining": 0,
+        "done": True,
+    }
+    assert client.error("stream.cancel", stream=stream)[0] == "not_found"
+
+
+def test_progress_waits_for_its_revision(instance: Instance, client: Client) -> None:
+    stream = client.call("apply.follow", revision=5)["stream"]
+    assert client.next(stream)["converged"] is False
+
+
+def test_the_last_lines_of_all_slots(client: Client) -> None:
+    entries = client.call("logs", names=["web"], lines=2)["entries"]
+    assert entries == [
+        {"watcher": "web", "slot": slot, "stream": "stdout", "data": b"old 2\nold 3\n"}
+        for slot in (1, 2)
+    ]
+    assert client.call("logs", names=["web.2"], lines=1)["entries"][0]["slot"] == 2
+    assert client.call("logs", names=["web"], stderr=True)["entries"] == []
+
+
+def test_followed_lines_come_whole_and_survive_rotation(instance: Instance, client: Client) -> None:
+    stream = client.call("logs.follow", names=["db"], lines=1)["stream"]
+    assert client.next(stream) == {
+        "stream": stream,
+        "watcher": "db",
+        "slot": 1,
+        "source": "stdout",
+        "data": b"old 3\n",
+    }
+    append(instance, "db-1", b"new 1\nne")
+    assert client.next(stream)["data"] == b"new 1\n"
+    append(instance, "db-1", b"w 2\n")
+    path = instance.folder / "logs" / "db-1.log"
+    path.rename(path.with_suffix(".log.1"))
+    path.write_bytes(b"after\n")
+    data = b""
+    while not data.endswith(b"after\n"):
+        data += client.next(stream)["data"]
+    assert data == b"new 2\nafter\n"
+
+
+def test_nobody_following_costs_no_thread(instance: Instance, client: Client) -> None:
+    stream = client.call("logs.follow")["stream"]
+    watch = until(lambda: instance.controller.server.streams._watch)
+    assert watch._thread is not None
+    client.call("stream.cancel", stream=stream)
+    until(lambda: watch._thread is None)
+    again = client.call("logs.follow", names=["db"], lines=0)["stream"]
+    append(instance, "db-1", b"again\n")
+    assert client.next(again)["data"] == b"again\n"
+
+
+def test_a_slot_that_comes_later_is_followed_too(instance: Instance, client: Client) -> None:
+    stream = client.call("logs.follow", names=["web"], lines=0)["stream"]
+    client.call("scale", scale={"web": 3}, wait=True, timeout_ns=20 * 10**9)
+    assert ProcessId("web", 3) in instance.keeper.records
+    append(instance, "web-3", b"hello\n")
+    element = client.next(stream)
+    assert (element["slot"], element["data"]) == (3, b"hello\n")
