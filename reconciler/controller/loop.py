@@ -396,7 +396,9 @@ class Controller:
         match event:
             case IntentChanged(watcher, intent) if self.pending_intents.get(watcher) is intent:
                 del self.pending_intents[watcher]
-            case JobChanged(watcher, job) if self.pending_generations.get(watcher) is job.generation:
+            case JobChanged(watcher, job) if (
+                self.pending_generations.get(watcher) is job.generation
+            ):
                 self.pending_generations.pop(watcher, None)
             case _:
                 pass

@@ -70,7 +70,9 @@ def claim(config: KeeperConfig) -> None:
             f"{MAX_UNIX_PATH_BYTES} bytes, this one has {size}; try a shorter --runtime-dir"
         )
         raise Refused(msg)
-    shared = config.control_mode & 0o077 or (config.control_owner, config.control_group) != (None,) * 2
+    shared = (
+        config.control_mode & 0o077 or (config.control_owner, config.control_group) != (None,) * 2
+    )
     _make_folder(config.runtime_dir, 0o711 if shared else 0o700)
     _make_folder(config.state_dir, 0o700)
     for folder in (config.runtime_dir, config.state_dir):

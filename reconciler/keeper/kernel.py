@@ -128,7 +128,9 @@ class Kernel(Protocol):
     def happenings(self) -> Iterable[Happening]:
         """Return what has happened since asked last, children's deaths last."""
 
-    def spawn(self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]) -> Child:  # noqa: A002
+    def spawn(
+        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]
+    ) -> Child:
         """Make a process, with its own session. Raises `LaunchFailed`."""
 
     def reap(self) -> Died | None:
@@ -140,7 +142,7 @@ class Kernel(Protocol):
     def identify(self, pid: int) -> Identity | None:
         """Return whose a child is, None when it is gone."""
 
-    def marker(self, id: ProcessId, incarnation: int) -> str:  # noqa: A002
+    def marker(self, id: ProcessId, incarnation: int) -> str:
         """Return what RECONCILE_ID is in the environment of this incarnation."""
 
     def signal(self, pid: int, signal: str) -> None:
@@ -179,5 +181,7 @@ class Kernel(Protocol):
     def take_rotated(self) -> list[tuple[ProcessId, str]]:
         """Return the log files that were rotated since asked last and are to be compressed."""
 
-    def log(self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object) -> None:
+    def log(
+        self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object
+    ) -> None:
         """Write a line to the keeper's own log."""

@@ -147,12 +147,16 @@ class LinuxKernel:
 
     # ---- processes -------------------------------------------------------------------------------
 
-    def marker(self, id: ProcessId, incarnation: int) -> str:  # noqa: A002
+    def marker(self, id: ProcessId, incarnation: int) -> str:
         """Return what RECONCILE_ID is in the environment of this incarnation."""
         return f"{self._config.name}/{id}/{incarnation}"
 
     def spawn(
-        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]  # noqa: A002
+        self,
+        id: ProcessId,
+        incarnation: int,
+        launch: Launch,
+        sockets: Mapping[str, HeldSocket],
     ) -> Child:
         """Make a process, with its own session. Raises `LaunchFailed`."""
         user = find_user(launch)
@@ -478,10 +482,8 @@ def stand_on_own_descriptors() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             with contextlib.suppress(OSError):
-                os.set_inheritable(int(name), False)  # noqa: FBT003
-
-
+                os.set_inheritable(int(name), False)

@@ -120,7 +120,11 @@ def find_group(group: str | int) -> int:
 
 
 def environment(
-    place: Place, id: ProcessId, marker: str, launch: Launch, user: User  # noqa: A002
+    place: Place,
+    id: ProcessId,
+    marker: str,
+    launch: Launch,
+    user: User,
 ) -> dict[str, str]:
     """Return the environment of a process; what comes later in here wins."""
     outer = place.environ

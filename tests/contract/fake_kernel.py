@@ -98,13 +98,15 @@ class Output:
         return self.died_ns is None or self.kernel.now >= self.died_ns + self.program.drains_ns
 
     def tail(self) -> bytes:
-        return self.program.output[-getattr(self.stdout, "limit_bytes", 0) :] if self.captures else b""
+        return (
+            self.program.output[-getattr(self.stdout, "limit_bytes", 0) :] if self.captures else b""
+        )
 
     @property
     def captures(self) -> bool:
         return hasattr(self.stdout, "limit_bytes")
 
-    def redirect(self, stdout: Sink, stderr: Sink | None) -> None:  # noqa: ARG002
+    def redirect(self, stdout: Sink, stderr: Sink | None) -> None:
         assert not self.closed
         self.stdout = stdout
 
@@ -145,7 +147,7 @@ Place: TypeAlias = tuple[str, str]
 class FakeKernel:
     """The machine. A driver turns `now`, plays the controller at the link, and breaks things."""
 
-    script: Script = lambda *_: Program()  # noqa: E731
+    script: Script = lambda *_: Program()
     controller: Program = field(default_factory=Program)
     name: str = "fake"
     pids: int = PIDS
@@ -255,11 +257,15 @@ class FakeKernel:
             happened.append(ChildrenDied())
         return happened
 
-    def marker(self, id: ProcessId, incarnation: int) -> str:  # noqa: A002
+    def marker(self, id: ProcessId, incarnation: int) -> str:
         return f"{self.name}/{id}/{incarnation}"
 
     def spawn(
-        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]  # noqa: A002
+        self,
+        id: ProcessId,
+        incarnation: int,
+        launch: Launch,
+        sockets: Mapping[str, HeldSocket],
     ) -> Child:
         if self.shortages:
             raise LaunchFailed(self.shortages.popleft())
@@ -278,7 +284,12 @@ class FakeKernel:
         return Child(process.pid, not program.forks, output)
 
     def _start(
-        self, id_: ProcessId, incarnation: int, program: Program, parent: int, leader: Process | None = None
+        self,
+        id_: ProcessId,
+        incarnation: int,
+        program: Program,
+        parent: int,
+        leader: Process | None = None,
     ) -> Process:
         there = self.processes.values()
         used = set(self.processes) | {p.group for p in there} | {p.session for p in there}
@@ -437,6 +448,9 @@ class FakeKernel:
         return rotated
 
     def log(
-        self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object  # noqa: ARG002
+        self,
+        level: Literal["debug", "info", "warning", "error"],
+        message: str,
+        **pairs: object,
     ) -> None:
         self.lines.append((level, message))

@@ -39,8 +39,12 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         real.close()
 
 
-def spawn(what: str, id_: ProcessId = WEB, *, scope: Scope = "tree", nice: int | None = None) -> Spawn:
-    return Spawn(id_, Launch(PROGRAMS[what].argv, scope=scope, nice=nice), "hash", Memory(attempt=2))
+def spawn(
+    what: str, id_: ProcessId = WEB, *, scope: Scope = "tree", nice: int | None = None
+) -> Spawn:
+    return Spawn(
+        id_, Launch(PROGRAMS[what].argv, scope=scope, nice=nice), "hash", Memory(attempt=2)
+    )
 
 
 def running(world: World, id_: ProcessId = WEB) -> Running:

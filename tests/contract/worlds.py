@@ -52,8 +52,12 @@ PROGRAMS: Final = {
     "sleeps": Both(("sleep", "1000"), Program()),
     "exits with 3": Both(shell("exit 3"), Program(5 * MILLISECOND, code=3)),
     "is missing": Both(("/nosuch/program",), Program(error=MISSING)),
-    "is stubborn": Both(shell("trap '' TERM; exec sleep 1000"), Program(ignores=frozenset({"TERM"}))),
-    "leaves a child": Both(shell("sleep 1000 & exit 4"), Program(5 * MILLISECOND, 4, children=(Program(),))),
+    "is stubborn": Both(
+        shell("trap '' TERM; exec sleep 1000"), Program(ignores=frozenset({"TERM"}))
+    ),
+    "leaves a child": Both(
+        shell("sleep 1000 & exit 4"), Program(5 * MILLISECOND, 4, children=(Program(),))
+    ),
     "leaves an escaped child": Both(
         shell("setsid sleep 1000 & exit 4"),
         Program(5 * MILLISECOND, 4, children=(Program(escapes=True),)),
@@ -127,7 +131,11 @@ class Real:
         until(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == PROGRAMS[what].settles)
         if "child" in what:
             children = Path(f"/proc/{pid}/task/{pid}/children")
-            until(lambda: [int(n) for n in children.read_text().split() if os.getsid(int(n)) == int(n)])
+            until(
+                lambda: [
+                    int(n) for n in children.read_text().split() if os.getsid(int(n)) == int(n)
+                ]
+            )
 
     def lives(self, pid: int) -> bool:
         return is_alive(pid)

@@ -146,7 +146,7 @@ class Instance:
             self.controller.run()
         except LinkClosed:
             pass
-        except BaseException as error:  # noqa: BLE001  (told by the fixture)
+        except BaseException as error:
             self.failure = error
 
     def client(self) -> Client:

@@ -41,7 +41,9 @@ def client(instance: Instance) -> Client:
 
 def running(instance: Instance) -> list[str]:
     return sorted(
-        str(id) for id, record in instance.keeper.records.items() if isinstance(record.phase, Running)
+        str(id)
+        for id, record in instance.keeper.records.items()
+        if isinstance(record.phase, Running)
     )
 
 
@@ -85,7 +87,9 @@ def test_only_the_edited_watcher_is_touched(instance: Instance, client: Client) 
     assert {name for name in before if before[name] != after[name]} == {"b.1"}
 
 
-def test_a_comment_changes_nothing_and_makes_no_revision(instance: Instance, client: Client) -> None:
+def test_a_comment_changes_nothing_and_makes_no_revision(
+    instance: Instance, client: Client
+) -> None:
     files = instance.controller.files
     instance.spec_file.write_text("# hello\n" + FOUR)
     until(lambda: files._applied[str(instance.spec_file)].text.startswith(b"# hello"))
@@ -157,7 +161,9 @@ def test_many_saves_converge_to_the_last(instance: Instance, client: Client) -> 
     assert state(client)[1] < 20
 
 
-@pytest.mark.parametrize("cut", [0, 30, FOUR.index("  c:") + 5, FOUR.index("  c:") + 6, len(FOUR) - 1])
+@pytest.mark.parametrize(
+    "cut", [0, 30, FOUR.index("  c:") + 5, FOUR.index("  c:") + 6, len(FOUR) - 1]
+)
 def test_a_file_cut_off_by_its_writer_removes_nothing(
     instance: Instance, client: Client, cut: int
 ) -> None:

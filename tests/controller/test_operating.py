@@ -31,7 +31,9 @@ def messages(answer: Any) -> dict[str, str]:
 
 def running(instance: Instance) -> list[str]:
     return sorted(
-        str(id) for id, record in instance.keeper.records.items() if isinstance(record.phase, Running)
+        str(id)
+        for id, record in instance.keeper.records.items()
+        if isinstance(record.phase, Running)
     )
 
 
@@ -140,9 +142,7 @@ def test_waiting_ends_with_what_is_missing(instance: Instance) -> None:
     client = instance.start().client()
     settled(client)
     instance.keeper.stubborn.add("web")
-    code, message, details = client.error(
-        "stop", names=["web"], wait=True, timeout_ns=200 * 10**6
-    )
+    code, message, details = client.error("stop", names=["web"], wait=True, timeout_ns=200 * 10**6)
     assert (code, details["waiting"][0]["name"]) == ("timeout", "web")
     assert "web is Stopping" in message
 
@@ -150,7 +150,9 @@ def test_waiting_ends_with_what_is_missing(instance: Instance) -> None:
 def finish(instance: Instance, *slots: int) -> None:
     for slot in slots:
         id = ProcessId("mig", slot)
-        until(lambda id=id: isinstance(getattr(instance.keeper.records.get(id), "phase", 0), Running))
+        until(
+            lambda id=id: isinstance(getattr(instance.keeper.records.get(id), "phase", 0), Running)
+        )
         instance.keeper.exit(id)
 
 

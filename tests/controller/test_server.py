@@ -47,7 +47,9 @@ def test_status_has_its_stable_shape(client: Client) -> None:
         "Running",
         2,
     )
-    assert {"slot", "state", "since_ns", "pid", "exit", "fired", "next_ns"} <= web["slots"][0].keys()
+    assert {"slot", "state", "since_ns", "pid", "exit", "fired", "next_ns"} <= web["slots"][
+        0
+    ].keys()
 
 
 def test_a_name_that_matches_nothing_lists_near_ones(client: Client) -> None:

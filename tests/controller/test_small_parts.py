@@ -126,13 +126,20 @@ def test_a_log_line_is_one_line_and_speaks_to_no_terminal(tmp_path: Path) -> Non
     log.write("warning", "cannot do it", path="/a b", cause="x\n\x1b[2J", count=3)
     log.write("debug", "not asked for")
     (line,) = (tmp_path / "log").read_text().splitlines()
-    assert line.endswith(r'warning controller: cannot do it path="/a b" cause="x\n\u001b[2J" count=3')
+    assert line.endswith(
+        r'warning controller: cannot do it path="/a b" cause="x\n\u001b[2J" count=3'
+    )
 
 
 def test_a_json_line_has_all_pairs(tmp_path: Path) -> None:
     Log("info", "json", str(tmp_path / "log")).write("info", "hello", slot=1, path="/x")
     entry = json.loads((tmp_path / "log").read_text())
-    assert (entry["level"], entry["message"], entry["slot"], entry["path"]) == ("info", "hello", 1, "/x")
+    assert (entry["level"], entry["message"], entry["slot"], entry["path"]) == (
+        "info",
+        "hello",
+        1,
+        "/x",
+    )
 
 
 # ---- the reactor ----------------------------------------------------------------------------------

@@ -166,7 +166,9 @@ def test_the_database_belongs_to_nobody_else(folder: Path) -> None:
     assert set(modes.values()) == {0o600}, modes
 
 
-@pytest.mark.parametrize("damage", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize(
+    "damage", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000]
+)
 def test_a_damaged_database_is_moved_aside_and_its_ledger_counts_as_lost(
     folder: Path, damage: bytes
 ) -> None:
@@ -240,7 +242,9 @@ def test_damage_while_running_is_told_and_ends_the_writer(folder: Path) -> None:
     store.read()
     with sqlite3.connect(folder / "state.db") as connection:
         connection.execute("drop table runs")
-        connection.execute("create table runs (watcher primary key, slot, generation, run check (0))")
+        connection.execute(
+            "create table runs (watcher primary key, slot, generation, run check (0))"
+        )
     store.write(RunWritten("job", RUN))
     (answer,) = answers(store, 1)
     assert isinstance(answer, Damaged)

@@ -64,7 +64,10 @@ def until(claim: Callable[[], T | None], what: str = "") -> T:
 def is_alive(pid: int) -> bool:
     """Tell whether a process lives; a zombie does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in {
+            b"Z",
+            b"X",
+        }
     except OSError:
         return False
 
@@ -72,7 +75,9 @@ def is_alive(pid: int) -> bool:
 class Link:
     """The controller's end of the link, and the picture that its events add up to."""
 
-    def __init__(self, fd: int, control_fd: int, pid: int, arguments: list[str], relay: socket.socket) -> None:
+    def __init__(
+        self, fd: int, control_fd: int, pid: int, arguments: list[str], relay: socket.socket
+    ) -> None:
         self.pid, self.arguments = pid, arguments
         self.control_fd = control_fd
         self.records: dict[ProcessId, ProcessRecord] = {}

@@ -56,9 +56,13 @@ def main() -> int:
         for seed, wrong in zip(seeds, pool.map(verdict, seeds, chunksize=20), strict=True):
             if wrong:
                 failed += 1
-                print(f"seed {seed}: {wrong}\n  python -m tests.sim --seed {seed} --trace", flush=True)
+                print(
+                    f"seed {seed}: {wrong}\n  python -m tests.sim --seed {seed} --trace", flush=True
+                )
     took = time.monotonic() - begun
-    print(f"{asked.seeds - failed} passed, {failed} failed, {asked.seeds / took:.0f} seeds a second")
+    print(
+        f"{asked.seeds - failed} passed, {failed} failed, {asked.seeds / took:.0f} seeds a second"
+    )
     return 1 if failed else 0
 
 

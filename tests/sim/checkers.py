@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from reconciler.model.action import Signal
 from reconciler.model.process import ProcessId
 from reconciler.model.units import SECOND_NS as S
-from tests.contract.fake_kernel import CONTROLLER
 
 if TYPE_CHECKING:
     from reconciler.model.process import Launch
@@ -47,7 +46,9 @@ class Checkers:
 
     def spawned(self, id: ProcessId, incarnation: int, launch: Launch, program: Program) -> None:
         now = self.kernel.now
-        assert not any(map(self._is_leader, self.kernel.alive(id))), f"{id} is started while it lives"
+        assert not any(map(self._is_leader, self.kernel.alive(id))), (
+            f"{id} is started while it lives"
+        )
         self._watch_deaths()
         if id.role == "main":
             self._main_spawned(id, incarnation, program, now)
@@ -56,7 +57,9 @@ class Checkers:
         self._note_wants()
         allowed = [want for at, want in self.wants[id.owner] if at >= now - LEEWAY_NS]
         latest = [want for at, want in self.wants[id.owner] if at < now - LEEWAY_NS][-1:]
-        assert id.slot <= max(allowed + latest, default=0), f"{id} is started, wanted are {allowed + latest}"
+        assert id.slot <= max(allowed + latest, default=0), (
+            f"{id} is started, wanted are {allowed + latest}"
+        )
         assert not self.kernel.alive(id), f"{id} is started over survivors {self.kernel.alive(id)}"
         spec = self.world.disk.spec.watchers.get(id.owner)
         if spec is not None and spec.is_job:
@@ -66,9 +69,18 @@ class Checkers:
                 self._rate_is_bounded(id, now)
             self._gate_is_passed(id, spec)
         if spec is not None and spec.spawn_interval and program.error is None:
-            others = [self.spawns[o][-1] for o in self.spawns if o.owner == id.owner and o.slot != id.slot and self.kernel.alive(o) and o.role == "main"]
+            others = [
+                self.spawns[o][-1]
+                for o in self.spawns
+                if o.owner == id.owner
+                and o.slot != id.slot
+                and self.kernel.alive(o)
+                and o.role == "main"
+            ]
             recent = [at for at in others if now - at < spec.spawn_interval]
-            assert not recent, f"{id} follows another slot after {[(now - at) / S for at in recent]}s"
+            assert not recent, (
+                f"{id} follows another slot after {[(now - at) / S for at in recent]}s"
+            )
         self.spawns[id].append(now)
 
     def _run_fired(self, id: ProcessId, program: Program) -> None:
@@ -77,7 +89,9 @@ class Checkers:
         generation = record.memory.generation
         run = self.world.disk.runs.get(id.owner, {}).get(id.slot)
         assert run is not None, f"{id} is fired without a row"
-        assert run.generation == generation, f"{id} is fired for {generation}, on the disk is {run.generation}"
+        assert run.generation == generation, (
+            f"{id} is fired for {generation}, on the disk is {run.generation}"
+        )
         assert run.outcome is None, f"{id} is fired although {run.outcome} is written"
         assert (id, generation) not in self.fired, f"{id} is fired twice in generation {generation}"
         if program.error is None and not self.kernel.shortages:
@@ -87,20 +101,26 @@ class Checkers:
         """I8: a slot that dies by itself is not started without end."""
         touched = self.world.touched_ns.get(id.owner, 0)
         recent = [at for at in self.spawns[id] if at > max(now - 10 * S, touched)]
-        assert len(recent) <= SPAWNS_IN_TEN_SECONDS, f"{id} was started {len(recent)} times in ten seconds"
+        assert len(recent) <= SPAWNS_IN_TEN_SECONDS, (
+            f"{id} was started {len(recent)} times in ten seconds"
+        )
 
     def _gate_is_passed(self, id: ProcessId, spec: WatcherSpec) -> None:
         """S8, I4: before_spawn passed since the last death, before_start since nothing ran."""
         if spec.hooks.before_spawn is not None:
             passed = self.passed.get(ProcessId(id.owner, id.slot, "before_spawn"))
             last = self.spawns[id][-1] if self.spawns[id] else -1
-            assert passed is not None and passed >= last, f"{id} is started without its before_spawn hook"
+            assert passed is not None and passed >= last, (
+                f"{id} is started without its before_spawn hook"
+            )
         is_started = any(
             other.owner == id.owner and other.role == "main" and other != id
             for other in self.world.keeper._processes
         )
         if spec.hooks.before_start is not None and not is_started and not self.spawns[id]:
-            assert ProcessId(id.owner, 0, "before_start") in self.passed, f"{id} is started without before_start"
+            assert ProcessId(id.owner, 0, "before_start") in self.passed, (
+                f"{id} is started without before_start"
+            )
 
     # ---- at each instant ----------------------------------------------------------------------
 
@@ -144,17 +164,30 @@ class Checkers:
         self.seen_actions = len(self.world.actions)
 
     def _kill_is_allowed(self, at: int, action: Signal) -> None:
-        living = [p for p in self.kernel.processes.values() if p.id == action.id and p.incarnation == action.incarnation]
-        leader = [p for p in living if p.marker and p.group == p.pid and p.parent == 1 and self._is_leader(p)]
+        living = [
+            p
+            for p in self.kernel.processes.values()
+            if p.id == action.id and p.incarnation == action.incarnation
+        ]
+        leader = [
+            p
+            for p in living
+            if p.marker and p.group == p.pid and p.parent == 1 and self._is_leader(p)
+        ]
         if not any(p.ended is None for p in leader):
             return  # only for what survives it
-        specs = [self.world.disk.spec.watchers.get(action.id.owner), self.world.disk.retiring.get(action.id.owner)]
+        specs = [
+            self.world.disk.spec.watchers.get(action.id.owner),
+            self.world.disk.retiring.get(action.id.owner),
+        ]
         spec = next((s for s in specs if s is not None), None)
         if spec is None or action.id.owner in self.withheld:
             return  # a hook may withhold the first signal, and counts inside the grace period
         asked = self.asked_to_end.get((action.id, action.incarnation))
         assert asked is not None, f"KILL for {action.id}, which was never asked to end"
-        assert at - asked >= spec.stop.timeout - S, f"KILL for {action.id} after {(at - asked) / S}s"
+        assert at - asked >= spec.stop.timeout - S, (
+            f"KILL for {action.id} after {(at - asked) / S}s"
+        )
 
     def _is_leader(self, process: Process) -> bool:
         return (process.id, process.incarnation, process.pid) in self.kernel.leaders
@@ -171,11 +204,17 @@ class Checkers:
     def _watch_bystanders(self) -> None:
         """I10, S2: who was never edited, commanded or broken keeps its pid through everything."""
         for process in self.kernel.alive():
-            if process.id.owner == "bystander" and process.id.role == "main" and self._is_leader(process):
+            if (
+                process.id.owner == "bystander"
+                and process.id.role == "main"
+                and self._is_leader(process)
+            ):
                 self.bystanders.setdefault(process.id, process.pid)
         for id, pid in self.bystanders.items():
             process = self.kernel.processes.get(pid)
-            assert process is not None and process.id == id and process.ended is None, f"{id} lost its process"
+            assert process is not None and process.id == id and process.ended is None, (
+                f"{id} lost its process"
+            )
 
     # ---- at rest ------------------------------------------------------------------------------
 
@@ -193,12 +232,18 @@ class Checkers:
     def _runs_as_wanted(self) -> None:
         disk = self.world.disk
         self._note_wants()
-        running = {p.id: p for p in self.kernel.alive() if p.id.role == "main" and self._is_leader(p)}
+        running = {
+            p.id: p for p in self.kernel.alive() if p.id.role == "main" and self._is_leader(p)
+        }
         expected = set()
         for name, spec in disk.spec.watchers.items():
             if not spec.is_job:
-                expected |= {ProcessId(name, slot) for slot in range(1, self.wants[name][-1][1] + 1)}
-        assert set(running) == expected, f"running {sorted(map(str, running))}, wanted {sorted(map(str, expected))}"
+                expected |= {
+                    ProcessId(name, slot) for slot in range(1, self.wants[name][-1][1] + 1)
+                }
+        assert set(running) == expected, (
+            f"running {sorted(map(str, running))}, wanted {sorted(map(str, expected))}"
+        )
         for id, process in running.items():
             argv = self.world.launches[id, process.incarnation].argv
             assert argv == disk.spec.watchers[id.owner].cmd, f"{id} runs {argv}"

@@ -25,7 +25,7 @@ from reconciler.model.intent import NO_INTENT, Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.observed import Facts
 from reconciler.model.process import LaunchError, ProcessId
-from reconciler.model.spec import HooksSpec, HookSpec, SocketSpec, Spec, StopSpec, WatcherSpec
+from reconciler.model.spec import HookSpec, HooksSpec, SocketSpec, Spec, StopSpec, WatcherSpec
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import FakeKernel, Program
@@ -34,10 +34,10 @@ from tests.sim.faults import Faults, swarm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reconciler.keeper.kernel import Child
     from reconciler.model.action import Action, StoreAction
     from reconciler.model.event import Event
     from reconciler.model.process import Exit, Launch
-    from reconciler.keeper.kernel import Child
     from tests.contract.fake_kernel import Process
 
 MS, S = MILLISECOND_NS, SECOND_NS
@@ -47,7 +47,17 @@ CALM_NS = 400 * S
 PIDS = 60
 VOICE = Voice("somebody", "", 0)
 HOOK = HookSpec(cmd=("hook",), timeout=4 * S)
-HOOK_NAMES = ("before_start", "after_start", "before_spawn", "after_spawn", "before_signal", "before_stop", "after_stop", "before_reap", "after_reap")
+HOOK_NAMES = (
+    "before_start",
+    "after_start",
+    "before_spawn",
+    "after_spawn",
+    "before_signal",
+    "before_stop",
+    "after_stop",
+    "before_reap",
+    "after_reap",
+)
 
 
 class Machine(FakeKernel):
@@ -243,7 +253,9 @@ class World:
         core = Reconciler(facts)
         controller = Controller(self, self.kernel.now + delay, core)
         disk = self.disk
-        controller.inbox += [JobChanged(n, disk.job(n)) for n in sorted(disk.generations | disk.runs)]
+        controller.inbox += [
+            JobChanged(n, disk.job(n)) for n in sorted(disk.generations | disk.runs)
+        ]
         controller.inbox += [IntentChanged(n, i) for n, i in sorted(disk.intents.items())]
         if disk.revision:
             controller.inbox.append(SpecApplied(disk.spec, disk.revision, dict(disk.retiring)))
@@ -256,7 +268,9 @@ class World:
         if self.kernel.to_keeper and self.faults.hits(self.rng, "torn frames"):
             torn = self.rng.randrange(1, 1 + min(40, len(self.kernel.to_keeper)))
         kept = self.rng.randrange(len(self.controller.writes) + 1)
-        for _, action in self.controller.writes[:kept]:  # commits are in order: a prefix may be through
+        for _, action in self.controller.writes[
+            :kept
+        ]:  # commits are in order: a prefix may be through
             self.controller._commit(action)
         self.trace(f"controller killed, {torn} bytes torn, {kept} writes kept")
         if self.kernel.controller_pid is not None:
@@ -309,7 +323,9 @@ class World:
         ends_within = rng.randrange(3 * S) if hits("slow ends") else 0
         children: tuple[Program, ...] = ()
         if hits("survivors"):
-            children += (Program(ignores=frozenset({"TERM"}) if rng.random() < 0.5 else frozenset()),)
+            children += (
+                Program(ignores=frozenset({"TERM"}) if rng.random() < 0.5 else frozenset()),
+            )
         if hits("escaped survivors"):
             children += (Program(escapes=True),)
         lives, code = None, 0
@@ -364,7 +380,9 @@ class World:
                 self.kernel.taken[address] = "address already in use"
         if self.controller is None or self.kernel.now < self.controller.ready_ns:
             return  # they wait in the backlog
-        rng.choice((self._edit_one, self._edit_one, self._command, self._command, self._edit_list))()
+        rng.choice(
+            (self._edit_one, self._edit_one, self._command, self._command, self._edit_list)
+        )()
 
     def _edit_one(self) -> None:
         """Change one field of one watcher, or the port."""
@@ -423,10 +441,14 @@ class World:
         name = rng.choice(names)
         spec, intent = self.disk.spec.watchers[name], self.disk.intents.get(name, NO_INTENT)
         self.touched_ns[name] = self.kernel.now
-        what = rng.choice(("stop", "start", "start", "restart", "scale", "unscale", "signal", "rerun"))
+        what = rng.choice(
+            ("stop", "start", "start", "restart", "scale", "unscale", "signal", "rerun")
+        )
         self.trace(f"somebody says {what} {name}")
         if what == "signal":
-            controller.inbox.append(SignalAsked(name, None, "USR1" if rng.random() < 0.3 else "CONT"))
+            controller.inbox.append(
+                SignalAsked(name, None, "USR1" if rng.random() < 0.3 else "CONT")
+            )
         elif what == "rerun" and spec.is_job and name in controller.core.spec.watchers:
             self._rerun(name)
         else:
@@ -461,4 +483,3 @@ class World:
 
 def listener(port: int) -> SocketSpec:
     return SocketSpec(listen=InternetAddress("127.0.0.1", port))
-
