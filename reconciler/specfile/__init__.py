@@ -16,7 +16,9 @@
 | `hints` | near names, and the words of other tools |
 | `mistakes` | collects what is wrong, hides secrets |
 | `loading` | all of it in order |
-| `schema`, `reference` | the language as JSON Schema, as a page, as an explanation |
+| `schema` | the language as JSON Schema |
+| `words` | types, defaults and effects of fields in words |
+| `reference` | the language as a page, and the explanation of one field |
 | `__main__` | the loader as a child process |
 
 Names are imported when they are first asked for: who wants the schema does not pay for pydantic.

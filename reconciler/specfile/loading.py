@@ -25,7 +25,7 @@ from reconciler.specfile.source import spec_files
 from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
 from reconciler.specfile.validate import validated
 from reconciler.specfile.watchers import Surroundings, check_defaults, extensions, watcher
-from reconciler.specfile.yaml_text import Entry, List, Map, Scalar, compose, value_of
+from reconciler.specfile.yaml_text import MAX_NODES, Entry, List, Map, Scalar, compose, value_of
 
 T = TypeVar("T")
 
@@ -240,6 +240,21 @@ class _Work:
         rules.check_socket(data, entry.value, where, self.mistakes)
         return validated(SocketSpec, data, entry, where, self.mistakes)
 
+    def _is_too_much(self, merged: Merged) -> bool:
+        """Tell, and report, that the watchers together hold too many values: each has all defaults."""
+        watchers = merged.entries("watchers")
+        shared = [*merged.entries("defaults").values(), *merged.entries("env").values()]
+        total = sum(map(_size, watchers.values())) + len(watchers) * sum(map(_size, shared))
+        if total <= MAX_NODES or not watchers:
+            return False
+        message = (
+            f"with their defaults the watchers hold {total} values, at most {MAX_NODES} are allowed"
+        )
+        self.mistakes.at(
+            next(iter(watchers.values())).key, "watchers", message, "make defaults: or env: smaller"
+        )
+        return True
+
     def _watchers(self, merged: Merged, scope: Scope) -> dict[str, WatcherSpec | None]:
         mistakes = self.mistakes
         entries = merged.entries("watchers")
@@ -253,9 +268,15 @@ class _Work:
         defaults = merged.maps.get("defaults")
         if defaults is not None:
             defaults = with_restart(defaults, "defaults", mistakes)
+        if self._is_too_much(merged):
+            return {}
         around = Surroundings(merged, defaults, scope, EnvFiles(self.reader, mistakes), mistakes)
         check_defaults(around)
         return {name: watcher(name, entry, around) for name, entry in entries.items()}
+
+
+def _size(entry: Entry) -> int:
+    return 1 if isinstance(entry.value, Scalar) else entry.value.size
 
 
 def _map_at(root: Map, name: str) -> Map:

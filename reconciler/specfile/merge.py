@@ -105,7 +105,9 @@ def _join(
         path = f"{where}.{name}" if where else name
         one, other = first.value, entry.value
         if isinstance(one, Map) and isinstance(other, Map):
-            both = Map(one.file, one.line, one.column, dict(one.entries))
+            both = Map(
+                one.file, one.line, one.column, dict(one.entries), size=one.size + other.size
+            )
             _join(both.entries, other.entries, path, mistakes)
             into[name] = Entry(first.key, both)
         elif not (isinstance(one, Scalar) and isinstance(other, Scalar) and one.text == other.text):

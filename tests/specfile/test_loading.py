@@ -244,6 +244,13 @@ def test_too_many_watchers_are_refused() -> None:
     assert "at most 10000" in only_error(text).message
 
 
+def test_defaults_that_would_be_copied_too_often_are_refused() -> None:
+    many = ", ".join(["x"] * 1000)
+    watchers = "".join(f"  w{i}: {{cmd: x}}\n" for i in range(3000))
+    error = only_error(f"defaults:\n  x-a: [{many}]\nwatchers:\n{watchers}")
+    assert "with their defaults" in error.message
+
+
 # ---- defaults, environment, sockets ---------------------------------------------------------------
 
 
