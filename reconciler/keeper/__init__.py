@@ -1,17 +1,13 @@
-"""Program 1, the keeper: parent of every process, holder of sockets and output; it decides nothing.
-
-It carries out the controller's actions, tells what has become of its records, never blocks and never
-polls. When the controller dies it starts another; what runs is not touched by that.
+"""Program 1, the keeper: holds processes, sockets and output; reports what happened; never decides.
 
 | file | subject |
 |---|---|
-| `config` | what it is started with |
-| `kernel` | the seam: everything that it asks of the world, and what the world reports |
-| `keeper` | the state machine: records, sockets, controller, link, the end |
-| `linux` | the real kernel: one epoll, children, the link, signals |
-| `poller` | descriptors and who is called when they are ready |
-| `spawning` | from a launch to a process, on two roads |
-| `trees` | whole trees of processes: who belongs, who survived, how to hit no stranger |
-| `sockets` | binding, tuning, replacing and closing sockets |
-| `logs`, `logs_file` | output: FIFOs, sinks, files that rotate |
+| `__main__` | from the command line's JSON to a running keeper |
+| `config` | what the keeper is started with; its folders, locks and control socket |
+| `keeper` | the state machine: actions in, records and events out; touches no world |
+| `kernel` | the interface of all that touches the world |
+| `linux` | the real kernel: epoll, signals, reaping, the controller's link |
+| `spawning` | the two roads from a launch to a process |
+| `sockets` | binding, tuning and closing listening sockets |
+| `logs` | from a process's output to files |
 """

@@ -1,35 +1,144 @@
-"""What the keeper is started with: one JSON object as its only argument."""
+"""What the keeper is started with, and what must be there before anything is started."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pwd
+import socket
+import stat
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+from reconciler.keeper.kernel import LaunchFailed
+from reconciler.keeper.sockets import CLOSED_UMASK
+from reconciler.keeper.spawning import find_group, find_user
+from reconciler.model.address import MAX_UNIX_PATH_BYTES
 from reconciler.model.plain import from_plain
+from reconciler.model.process import Launch
+
+LOCK_FILE: Final = "keeper.lock"
+FIFO_FOLDER: Final = "output"
+CONTROL_BACKLOG: Final = 128
+
+
+class Refused(Exception):
+    """The keeper cannot start; the message says why and is for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeeperConfig:
-    """Settings of one instance; those that concern processes come with the actions."""
+    """The instance that this keeper keeps."""
 
     name: str
     state_dir: str
     runtime_dir: str
     controller_argv: tuple[str, ...]
-    """`--last-good` is appended after five quick deaths in a row."""
     control_mode: int = 0o600
     control_owner: str | int | None = None
     control_group: str | int | None = None
     umask: int = 0o022
-    """Of processes whose launch says none."""
     hup: Literal["reload", "stop"] = "reload"
     ready_fd: int | None = None
-    """Written to (`ready`) and closed once the control socket listens."""
+    """Told `ready` and closed once the control socket listens."""
     log_level: str = "info"
 
-    @classmethod
-    def from_json(cls, text: str) -> KeeperConfig:
-        """Return the settings in `text`. Raises `ValueError` when it holds none."""
-        config: KeeperConfig = from_plain(cls, json.loads(text))
-        return config
+    @property
+    def control_socket(self) -> str:
+        """Return the path of the control socket."""
+        return os.path.join(self.runtime_dir, "control.sock")
+
+    @property
+    def fifo_dir(self) -> str:
+        """Return the folder of the workers' output FIFOs; in the state, since some systems empty the other."""
+        return os.path.join(self.state_dir, FIFO_FOLDER)
+
+    @staticmethod
+    def from_json(text: str) -> KeeperConfig:
+        """Return the configuration that a JSON text describes. Raises `ValueError`."""
+        return from_plain(KeeperConfig, json.loads(text))
+
+
+def claim(config: KeeperConfig) -> None:
+    """Make the folders and lock them for as long as this process lives. Raises `Refused`."""
+    if len(os.fsencode(config.control_socket)) > MAX_UNIX_PATH_BYTES:
+        size = len(os.fsencode(config.control_socket))
+        msg = (
+            f"cannot use {config.control_socket}: the path of a socket holds at most "
+            f"{MAX_UNIX_PATH_BYTES} bytes, this one has {size}; try a shorter --runtime-dir"
+        )
+        raise Refused(msg)
+    shared = (
+        config.control_mode & 0o077 or (config.control_owner, config.control_group) != (None,) * 2
+    )
+    _make_folder(config.runtime_dir, 0o711 if shared else 0o700)
+    _make_folder(config.state_dir, 0o700)
+    for folder in (config.runtime_dir, config.state_dir):
+        _lock(os.path.join(folder, LOCK_FILE))
+    _make_folder(config.fifo_dir, 0o700)
+
+
+def _make_folder(path: str, mode: int) -> None:
+    """Make a folder and what is above it; one that is there keeps its mode, it may not be ours alone."""
+    try:
+        parent = os.path.dirname(path)
+        os.makedirs(parent, 0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, mode)
+            os.chmod(path, mode)
+        if not os.path.isdir(path):
+            raise NotADirectoryError(20, "")
+    except OSError as error:
+        msg = f"cannot create {path}: {os.strerror(error.errno or 0).lower()}"
+        raise Refused(msg) from None
+
+
+def _lock(path: str) -> None:
+    """Lock a file until this process ends; its descriptor is kept open on purpose."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        msg = f"cannot lock {path}: {os.strerror(error.errno or 0).lower()}"
+        raise Refused(msg) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pid, _, uid = os.read(lock, 64).decode(errors="replace").strip().partition(" ")
+        user = uid
+        with contextlib.suppress(KeyError, ValueError):
+            user = pwd.getpwuid(int(uid)).pw_name
+        msg = f"already running, started by {user or 'somebody'}, pid {pid or 'unknown'}"
+        raise Refused(msg) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()} {os.getuid()}\n".encode(), 0)
+
+
+def open_control(config: KeeperConfig) -> socket.socket:
+    """Return the listening control socket; closed to all until it is as configured. Raises `Refused`."""
+    path = config.control_socket
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    umask = os.umask(CLOSED_UMASK)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)  # nobody's: whoever had it would hold the lock
+        sock.bind(path)
+        owner, group = config.control_owner, config.control_group
+        uid = -1 if owner is None else find_user(Launch((), user=owner)).uid
+        gid = -1 if group is None else find_group(group)
+        if (uid, gid) != (-1, -1):
+            os.chown(path, uid, gid, follow_symlinks=False)
+        os.chmod(path, config.control_mode)
+        sock.listen(CONTROL_BACKLOG)
+    except OSError as error:
+        msg = f"cannot open the control socket {path}: {os.strerror(error.errno or 0).lower()}"
+        raise Refused(msg) from None
+    except LaunchFailed as error:
+        msg = f"cannot open the control socket {path}: {error.error.message}"
+        raise Refused(msg) from None
+    finally:
+        os.umask(umask)
+    return sock

@@ -1,32 +1,29 @@
-"""The keeper's state machine: records and sockets, the controller and its link, and the end.
+"""The state machine: carries out actions, keeps records, tells what became of them; touches no world.
 
-`step(happenings)` handles what the kernel reported and returns when it wants to be called again at the
-latest. The order within a step: deaths first (their pids are free again), then everything else, then
-deadlines, then what is to be told is sent as far as the link takes it.
+A record is the truth about a process or a socket. What the controller is told is never queued as history:
+`_news` holds the names of what changed, in order, and the present state is written down when the link
+takes it. So a slow controller costs no memory, and a new one is simply told everything.
 
-What is told is level-triggered: the outbox names the records that changed, and a record is encoded when it
-is sent. A controller that reads slowly costs at most one entry per record.
+    spawned --executed--> Running --reaped, then drained--> Exited --Forget--> gone
+
+A pid is used only while the keeper has not reaped it: nobody else can have it then. Processes that a dead
+leader leaves behind become children of the keeper (it is their subreaper), so theirs are as safe.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, assert_never
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from reconciler.keeper.kernel import (
-    ControllerDied,
-    ControlLost,
+    BindFailed,
+    ChildrenDied,
     Died,
     Executed,
-    Happening,
-    Kernel,
-    LinkClosed,
-    LinkData,
-    LinkWritable,
-    Refused,
-    Rotated,
-    SignalCame,
-    StrangerDied,
+    LaunchFailed,
+    LinkReadable,
+    Told,
 )
 from reconciler.model.action import (
     Bind,
@@ -41,6 +38,7 @@ from reconciler.model.action import (
 )
 from reconciler.model.event import (
     KeeperEvent,
+    KeeperIntroduced,
     LogRotated,
     RecordChanged,
     RecordForgotten,
@@ -52,398 +50,644 @@ from reconciler.model.event import (
 from reconciler.model.process import (
     Exit,
     Exited,
+    Launch,
     LaunchError,
-    Phase,
     ProcessId,
     ProcessRecord,
     Running,
+    Scope,
     Starting,
 )
-from reconciler.model.socket import BindRefused, Bound, SocketRecord
+from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-SECOND_NS: Final = 10**9
-QUICK_LIFE_NS: Final = 10 * SECOND_NS
-"""A controller that dies younger than this died quickly."""
-FIRST_RESPAWN_NS: Final = SECOND_NS // 10
-LAST_RESPAWN_NS: Final = 5 * SECOND_NS
+    from reconciler.keeper.kernel import HeldSocket, Kernel, Output
+
+TURN_NS: Final = 10 * MILLISECOND_NS
+"""How long actions are carried out before output and deaths have their turn."""
+SEND_BYTES: Final = 64 * 1024
+DRAIN_LIMIT_NS: Final = SECOND_NS
+"""How long the end of a process waits for its output when somebody else goes on writing."""
+QUICK_DEATH_NS: Final = 10 * SECOND_NS
+FIRST_WAIT_NS: Final = 100 * MILLISECOND_NS
+LAST_WAIT_NS: Final = 5 * SECOND_NS
 LAST_GOOD_AFTER: Final = 5
-"""Quick deaths in a row after which the controller is told to start from the last good spec."""
-HEARD_WITHIN_NS: Final = 5 * SECOND_NS
-"""Asked to stop, the controller must have taken note within this time, or the keeper stops everything."""
-DEATHS_WHILE_STOPPING: Final = 3
-"""A controller that dies as often after it was asked to stop will not manage it."""
-GRACE_NS: Final = 10 * SECOND_NS
-"""Between TERM and KILL when the keeper stops everything by itself."""
-QUIT_NS: Final = 2 * SECOND_NS
-"""How long a controller that said Quit may take to end; how long anybody may take to die of KILL."""
-FRAME_BATCH_BYTES: Final = 64 * 1024
-MAX_QUEUED_EVENTS: Final = 1_000
+STOP_CHECK_NS: Final = 5 * SECOND_NS
+TERM_NS: Final = 10 * SECOND_NS
+KILL_AGAIN_NS: Final = SECOND_NS
+KILL_TIMES: Final = 5
+LEAVE_NS: Final = 2 * SECOND_NS
+MAX_ROTATED: Final = 1000
 
-Key: TypeAlias = ProcessId | str | int
-"""Of the outbox: a record, a socket, or a queued event."""
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Asked to stop; at `due_ns` the controller must have shown that it listens."""
+
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terminating:
+    """The controller does not answer: everything was sent TERM, and is sent KILL then."""
+
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Killing:
+    """Everything was sent KILL, and is again until it is gone or nothing helps."""
+
+    due_ns: int
+    code: int
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Nothing is left but the controller, which was hung up on and may end by itself until then."""
+
+    code: int
+    due_ns: int
+
+
+Ending: TypeAlias = Asked | Terminating | Killing | Leaving
+News: TypeAlias = ProcessId | str | KeeperIntroduced | SnapshotEnded | SignalReceived | LogRotated
+"""Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
 
 
 @dataclass(slots=True)
-class _Ending:
-    """The keeper is on its way out. `kill_everything` is the last resort; else only the controller is left."""
+class Process:
+    """What the keeper holds of one incarnation beside its record."""
 
-    code: int
-    kill_at_ns: int
-    kill_everything: bool
+    record: ProcessRecord
+    scope: Scope
+    pid: int = 0
+    output: Output | None = None
+    died: Died | None = None
+    died_at_ns: int = 0
+    survivors: set[int] = field(default_factory=set)
     killed: bool = False
+    """The whole tree was sent KILL: what escaped by forking meanwhile gets it as soon as it is seen."""
+
+    @property
+    def key(self) -> tuple[ProcessId, int]:
+        """Return which incarnation of which process it is."""
+        return (self.record.id, self.record.incarnation)
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether something of it runs."""
+        return bool(self.survivors) or (self.pid != 0 and self.died is None)
+
+
+@dataclass(slots=True)
+class Held:
+    """A socket's record, and what is open for it: `template` is how that was bound."""
+
+    record: SocketRecord
+    socket: HeldSocket | None = None
+    template: SocketTemplate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A child that the keeper did not start, and whose remains it is (an incarnation), if anybody's."""
+
+    owner: tuple[ProcessId, int] | None
+    group: int
 
 
 class Keeper:
-    """Holds the records. `exit_code` is None as long as there is something to keep."""
+    """Holds processes and sockets for a controller; `step` by `step`, never waiting.
 
-    def __init__(self, kernel: Kernel, *, hup: Literal["reload", "stop"] = "reload") -> None:
-        self.records: dict[ProcessId, ProcessRecord] = {}
-        self.sockets: dict[str, SocketRecord] = {}
+    `exit_code` is None until the keeper shall end.
+    """
+
+    def __init__(self, kernel: Kernel, introduction: KeeperIntroduced) -> None:
         self.exit_code: int | None = None
         self._kernel = kernel
-        self._hup: Literal["reload", "stop"] = hup
-        self._incarnation = 0
-        self._alive: dict[int, ProcessId] = {}
-        self._lingering: dict[int, ProcessId] = {}
-        # The controller and its link.
-        self._is_connected = False
-        self._started_ns = 0
-        self._respawn_at_ns: int | None = kernel.now_ns()
-        self._quick_deaths = 0
+        self._introduction = introduction
+        self._incarnations = 0
+        self._processes: dict[ProcessId, Process] = {}
+        self._by_pid: dict[int, Process] = {}
+        self._by_marker: dict[str, tuple[ProcessId, int]] = {}
+        self._by_session: dict[int, tuple[ProcessId, int]] = {}
+        self._strangers: dict[int, Stranger] = {}
+        self._scanned = False
+        self._haunted: set[ProcessId] = set()
+        self._draining: list[Process] = []
+        self._sockets: dict[str, Held] = {}
+        self._actions: deque[KeeperAction] = deque()
+        self._news: dict[News, None] = {}
+        self._unsent = bytearray()
         self._decoder = LinkDecoder()
-        self._outbox: dict[Key, None] = {}
-        self._events: dict[int, KeeperEvent] = {}
-        self._event_number = 0
-        self._unsent = b""
-        # The end.
-        self._stop_asked = False
-        self._heard_by_ns: int | None = None
-        self._deaths_while_stopping = 0
-        self._ending: _Ending | None = None
+        self._controller: int | None = None
+        self._linked = False
+        self._heard = False
+        self._controller_since_ns = 0
+        self._controller_due_ns: int | None = 0
+        self._quick_deaths = 0
+        self._ending: Ending | None = None
 
-    def step(self, happenings: Sequence[Happening]) -> int | None:
-        """Handle what happened; returns when to be called at the latest (monotonic ns), None: no need."""
-        self._bury(happenings)
-        for happening in happenings:
-            self._handle(happening)
-        self._meet_deadlines(self._kernel.now_ns())
+    def step(self) -> int | None:
+        """Answer all that has happened; return when to be called again at the latest, None: never."""
+        self._scanned = False
+        for happening in self._kernel.happenings():
+            match happening:
+                case LinkReadable():
+                    self._read_link()
+                case Executed(pid):
+                    self._executed(pid)
+                case ChildrenDied():
+                    self._reap()
+                case Told(meaning):
+                    self._told(meaning)
+                case _:
+                    assert_never(happening)
+        self._carry_out(TURN_NS)
+        dues = [
+            self._bury(),
+            self._keep_controller(),
+            self._end(),
+            self._kernel.now_ns() if self._actions else None,
+        ]
+        self._tell_rotated()
         self._flush()
-        deadlines = [self._respawn_at_ns, self._heard_by_ns]
-        if self._ending is not None:
-            wait = QUIT_NS if self._ending.killed else 0
-            deadlines.append(self._ending.kill_at_ns + wait)
-        return min((each for each in deadlines if each is not None), default=None)
+        return min((due for due in dues if due is not None), default=None)
 
-    def _handle(self, happening: Happening) -> None:
-        match happening:
-            case LinkData(data):
-                self._hear(data)
-            case LinkClosed():
-                self._kernel.kill_controller()
-            case ControllerDied(exit):
-                self._replace_controller(exit)
-            case Executed(incarnation):
-                self._mark_running(incarnation)
-            case SignalCame(signal):
-                self._take_signal(signal)
-            case Rotated(id, path):
-                if self._is_connected and len(self._events) < MAX_QUEUED_EVENTS:
-                    self._tell(LogRotated(id, path))
-            case ControlLost():
-                self._kernel.log("warning", "the file of the control socket vanished")
-                self._kernel.kill_controller()
-            case LinkWritable() | Died() | StrangerDied():
-                pass  # the flush at the end of the step; the burial at its beginning
-            case _:
-                assert_never(happening)
+    # ---- actions ---------------------------------------------------------------------------------
 
-    # ---- processes --------------------------------------------------------------------------------
+    def _carry_out(self, turn_ns: int | None) -> None:
+        """Carry out actions in order, for one turn or (None) all of them."""
+        until = None if turn_ns is None else self._kernel.now_ns() + turn_ns
+        while self._actions and (until is None or self._kernel.now_ns() <= until):
+            self._heard = True
+            self._act(self._actions.popleft())
 
-    def _set_phase(self, id: ProcessId, phase: Phase) -> None:  # noqa: A002
-        self.records[id] = replace(self.records[id], phase=phase)
-        self._mark(id)
-
-    def _bury(self, happenings: Sequence[Happening]) -> None:
-        """Take in the deaths, and look once for all of them who is survived by others."""
-        deaths = [each for each in happenings if isinstance(each, Died)]
-        if not deaths and not any(isinstance(each, StrangerDied) for each in happenings):
-            return
-        candidates = dict(self._lingering)
-        for death in deaths:
-            candidates[death.incarnation] = self._alive.pop(death.incarnation)
-        lingering = self._kernel.lingering(candidates)
-        now = self._kernel.now_ns()
-        for death in deaths:
-            id = candidates[death.incarnation]  # noqa: A001
-            before = self.records[id].phase
-            assert isinstance(before, Starting | Running)
-            phase = Exited(
-                at_ns=now,
-                exit=death.exit,
-                pid=before.pid,
-                started_at_ns=before.started_at_ns if isinstance(before, Running) else None,
-                survivors=death.incarnation in lingering,
-                output=self._kernel.finish_output(death.incarnation),
-                cpu_ns=death.cpu_ns,
-                max_rss_bytes=death.max_rss_bytes,
-            )
-            self._set_phase(id, phase)
-        for incarnation, id in self._lingering.items():  # noqa: A001
-            if incarnation not in lingering and id in self.records:
-                phase_now = self.records[id].phase
-                assert isinstance(phase_now, Exited)
-                self._set_phase(id, replace(phase_now, survivors=False))
-        self._lingering = {each: candidates[each] for each in sorted(lingering)}
-
-    def _mark_running(self, incarnation: int) -> None:
-        id = self._alive.get(incarnation)  # noqa: A001
-        if id is not None and isinstance(phase := self.records[id].phase, Starting):
-            self._set_phase(id, Running(phase.pid, self._kernel.now_ns()))
-
-    def _spawn(self, action: Spawn) -> None:
-        if action.id not in self.records:
-            self._incarnation += 1
-            now = self._kernel.now_ns()
-            result = self._kernel.spawn(self._incarnation, action.id, action.launch)
-            phase: Phase
-            if isinstance(result, LaunchError):
-                phase = Exited(now, Exit(error=result))
-            else:
-                phase = Running(result.pid, now) if result.executed else Starting(result.pid, now)
-                self._alive[self._incarnation] = action.id
-            self.records[action.id] = ProcessRecord(
-                action.id, self._incarnation, action.template_hash, action.memory, phase
-            )
-        self._mark(action.id)
-
-    def _signal(self, record: ProcessRecord, action: Signal) -> None:
-        incarnation = record.incarnation
-        if incarnation not in self._alive and incarnation not in self._lingering:
-            self._mark(record.id)
-            return
-        try:
-            self._kernel.signal(incarnation, action.signal, action.scope)
-        except ValueError as error:
-            self._kernel.log("error", "cannot send a signal", process=record.id, cause=error)
-
-    def _forget(self, record: ProcessRecord) -> None:
-        """Drop a dead record. Survivors are left in peace then: only their output is still taken."""
-        if isinstance(record.phase, Exited):
-            del self.records[record.id]
-            self._lingering.pop(record.incarnation, None)
-        self._mark(record.id)
-
-    # ---- actions ----------------------------------------------------------------------------------
-
-    def _hear(self, data: bytes) -> None:
-        if not data:
-            return
-        self._heard_by_ns = None
-        try:
-            actions = self._decoder.actions(data)
-        except ProtocolError as error:
-            self._kernel.log("error", "cannot understand the controller: replacing it", cause=error)
-            self._decoder = LinkDecoder()
-            self._kernel.kill_controller()
-            return
-        for action in actions:
-            if self._ending is None:
-                self._carry_out(action)
-
-    def _carry_out(self, action: KeeperAction) -> None:
+    def _act(self, action: KeeperAction) -> None:
         match action:
             case Spawn():
                 self._spawn(action)
-            case Signal() | Remember() | Forget() | Redirect():
-                record = self.records.get(action.id)
-                if record is None or record.incarnation != action.incarnation:
-                    self._mark(action.id)  # meant for another one: the sender learns what there is
-                else:
-                    self._carry_out_on(record, action)
             case Bind():
-                self._bind(action)
+                self._bind(action.name, action.template)
             case Unbind(name):
-                if self.sockets.pop(name, None) is not None:
-                    self._kernel.unbind(name)
-                self._mark(name)
+                self._unbind(name)
             case Quit(code):
-                self._kernel.close_control()
-                self._ending = _Ending(code, self._kernel.now_ns() + QUIT_NS, kill_everything=False)
+                self._quit(code)
+            case Signal() | Remember() | Forget() | Redirect():
+                process = self._processes.get(action.id)
+                if process is None or process.record.incarnation != action.incarnation:
+                    self._tell(action.id)
+                else:
+                    self._act_on(process, action)
             case _:
                 assert_never(action)
 
-    def _carry_out_on(
-        self, record: ProcessRecord, action: Signal | Remember | Forget | Redirect
-    ) -> None:
+    def _act_on(self, process: Process, action: Signal | Remember | Forget | Redirect) -> None:
         match action:
             case Signal():
-                self._signal(record, action)
+                self._signal(process, action.signal, action.scope)
             case Remember():
-                self.records[record.id] = replace(record, memory=action.memory)
-                self._mark(record.id)
+                process.record = replace(process.record, memory=action.memory)
             case Forget():
-                self._forget(record)
+                if isinstance(process.record.phase, Exited):
+                    self._forget(process)
+                self._tell(action.id)
             case Redirect():
-                self._kernel.redirect(record.incarnation, action.stdout, action.stderr)
+                if process.output is not None:
+                    try:
+                        process.output.redirect(action.stdout, action.stderr)
+                    except OSError as error:
+                        cause = error.strerror
+                        self._kernel.log("error", "cannot redirect", id=action.id, cause=cause)
+                self._tell(action.id)
             case _:
                 assert_never(action)
 
-    def _bind(self, action: Bind) -> None:
-        before, now = self.sockets.get(action.name), self._kernel.now_ns()
-        result = self._kernel.bind(action.name, action.template)
-        if isinstance(result, str):
-            record = SocketRecord(action.name, action.template, Bound(result, now))
-        else:
+    def _spawn(self, action: Spawn) -> None:
+        self._tell(action.id)
+        if self._ending is not None and not isinstance(self._ending, Asked):
+            return  # the keeper is ending everything by itself
+        former = self._processes.get(action.id)
+        if former is not None:
+            is_dead = isinstance(former.record.phase, Exited)
+            if not is_dead or former.record.incarnation != action.replaces:
+                return  # refused: the answer is the record that is there
+            self._forget(former)
+        self._incarnations += 1
+        incarnation, now_ns = self._incarnations, self._kernel.now_ns()
+        record = ProcessRecord(
+            action.id, incarnation, action.template_hash, action.memory, Starting(0, now_ns)
+        )
+        process = Process(record, action.launch.scope)
+        self._processes[action.id] = process
+        try:
+            sockets = self._sockets_of(action.launch)
+            child = self._kernel.spawn(action.id, incarnation, action.launch, sockets)
+        except LaunchFailed as failure:
+            phase = Exited(self._kernel.now_ns(), Exit(error=failure.error))
+            process.record = replace(record, phase=phase)
+            return
+        process.pid, process.output = child.pid, child.output
+        process.record = replace(record, phase=Starting(child.pid, now_ns))
+        self._by_pid[child.pid] = process
+        self._by_session[child.pid] = (action.id, incarnation)
+        self._by_marker[self._kernel.marker(action.id, incarnation)] = (action.id, incarnation)
+        if child.executed:
+            process.record = replace(record, phase=Running(child.pid, now_ns))
+
+    def _sockets_of(self, launch: Launch) -> dict[str, HeldSocket]:
+        names = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
+        found = {}
+        for name in names:
+            held = self._sockets.get(name)
+            if held is None or held.socket is None:
+                error = LaunchError("sockets", "ENOTCONN", name, f"socket {name} is not bound")
+                raise LaunchFailed(error)
+            found[name] = held.socket
+        return found
+
+    def _signal(self, process: Process, signal: str, scope: Scope) -> None:
+        if process.died is not None:
+            self._scan()
+            process.killed = process.killed or signal == "KILL"
+            self._kernel.signal_tree(process.pid, sorted(process.survivors), signal)
+        elif process.pid and scope == "process":
+            self._kernel.signal(process.pid, signal)
+        elif process.pid and scope == "group":
+            self._kernel.signal_group(process.pid, signal)
+        elif process.pid:
+            self._scan()
+            process.killed = process.killed or signal == "KILL"
+            adopted = [pid for pid, each in self._strangers.items() if each.owner == process.key]
+            self._kernel.signal_tree(process.pid, [process.pid, *adopted], signal)
+
+    def _forget(self, process: Process) -> None:
+        id_, incarnation = process.key
+        if process.output is not None:
+            process.output.close()
+        del self._processes[id_]
+        self._haunted.discard(id_)
+        self._by_marker.pop(self._kernel.marker(id_, incarnation), None)
+        self._forget_session(process)
+
+    def _forget_session(self, process: Process) -> None:
+        """Nobody is left in its session: from here on the number may be that of another's."""
+        if self._by_session.get(process.pid) == process.key:
+            del self._by_session[process.pid]
+
+    # ---- sockets ---------------------------------------------------------------------------------
+
+    def _bind(self, name: str, template: SocketTemplate) -> None:
+        """Bind a socket or change the one that is there; a refusal leaves open what was open."""
+        held = self._sockets.get(name)
+        self._tell(name)
+        now_ns = self._kernel.now_ns()
+        try:
+            if held is not None and self._can_be_tuned(held, template):
+                assert held.socket is not None
+                held.socket.tune(template)
+                before = held.record.phase
+                at_ns = before.at_ns if isinstance(before, Bound) else now_ns
+                phase = Bound(held.socket.listen, at_ns)
+                held.record, held.template = SocketRecord(name, template, phase), template
+                return
+            socket = self._kernel.bind(template)
+        except BindFailed as failure:
             attempts = 1
-            if before is not None and isinstance(before.phase, BindRefused):
-                attempts += before.phase.attempts if before.template == action.template else 0
-            refused = BindRefused(result.errno, result.message, now, attempts)
-            record = SocketRecord(action.name, action.template, refused, result.kept)
-        self.sockets[action.name] = record
-        self._mark(action.name)
+            if held is not None and held.record.template == template:
+                before = held.record.phase
+                attempts += before.attempts if isinstance(before, BindRefused) else 0
+            refused = BindRefused(failure.errno, failure.message, now_ns, attempts)
+            if held is None:
+                held = self._sockets[name] = Held(SocketRecord(name, template, refused))
+            held.record = SocketRecord(name, template, refused, held.template)
+            return
+        # Only now that the new one answers: somebody can connect at every instant.
+        if held is not None and held.socket is not None:
+            held.socket.close()
+        phase = Bound(socket.listen, now_ns)
+        self._sockets[name] = Held(SocketRecord(name, template, phase), socket, template)
 
-    # ---- the link ---------------------------------------------------------------------------------
+    @staticmethod
+    def _can_be_tuned(held: Held, template: SocketTemplate) -> bool:
+        return (
+            held.socket is not None
+            and held.template is not None
+            and held.template.identity == template.identity
+            and held.socket.is_intact()
+        )
 
-    def _mark(self, key: ProcessId | str) -> None:
-        """Note that a record or socket is to be told."""
-        if self._is_connected:
-            self._outbox[key] = None
+    def _unbind(self, name: str) -> None:
+        held = self._sockets.pop(name, None)
+        if held is not None and held.socket is not None:
+            held.socket.close()
+        self._tell(name)
 
-    def _tell(self, event: KeeperEvent) -> None:
-        if self._is_connected:
-            self._event_number += 1
-            self._events[self._event_number] = event
-            self._outbox[self._event_number] = None
+    # ---- lives and deaths ------------------------------------------------------------------------
+
+    def _executed(self, pid: int) -> None:
+        process = self._by_pid.get(pid)
+        if process is not None and isinstance(process.record.phase, Starting):
+            running = Running(pid, process.record.phase.at_ns)
+            process.record = replace(process.record, phase=running)
+            self._tell(process.record.id)
+
+    def _reap(self) -> None:
+        """Take leave of all children that have died, and see what they leave behind."""
+        leaves_some = bool(self._haunted)
+        controller_died = False
+        while (died := self._kernel.reap()) is not None:
+            process = self._by_pid.pop(died.pid, None)
+            if died.pid == self._controller:
+                controller_died = True
+            elif process is None:
+                self._strangers.pop(died.pid, None)
+            else:
+                process.died, process.died_at_ns = died, self._kernel.now_ns()
+                self._draining.append(process)
+                leaves_some = leaves_some or process.scope != "process"
+        self._scanned = False
+        if leaves_some:
+            self._scan()
+        if controller_died:
+            self._controller_died()
+
+    def _scan(self) -> None:
+        """Find out whose the children are that the keeper did not start; once a step is enough."""
+        if self._scanned:
+            return
+        self._scanned = True
+        found: dict[int, Stranger] = {}
+        for pid in self._kernel.children():
+            if pid in self._by_pid or pid == self._controller:
+                continue
+            known = self._strangers.get(pid) or self._meet(pid)
+            if known is not None:
+                found[pid] = known
+        self._strangers = found
+        by_owner: dict[tuple[ProcessId, int], set[int]] = {}
+        for pid, stranger in found.items():
+            if stranger.owner is not None:
+                by_owner.setdefault(stranger.owner, set()).add(pid)
+        for id_ in {owner[0] for owner in by_owner} | self._haunted:
+            process = self._processes[id_]
+            if process.died is not None:
+                self._leave_behind(process, by_owner.get(process.key, set()))
+
+    def _meet(self, pid: int) -> Stranger | None:
+        identity = self._kernel.identify(pid)
+        if identity is None:
+            return None
+        owner = self._by_marker.get(identity.marker) or self._by_session.get(identity.session)
+        return Stranger(owner, identity.group)
+
+    def _leave_behind(self, process: Process, remains: set[int]) -> None:
+        if process.scope == "process":
+            remains = set()
+        elif process.scope == "group":
+            remains = {pid for pid in remains if self._strangers[pid].group == process.pid}
+        new = remains - process.survivors
+        process.survivors = remains
+        (self._haunted.add if remains else self._haunted.discard)(process.record.id)
+        if new and process.killed:
+            self._kernel.signal_tree(process.pid, sorted(new), "KILL")
+        phase = process.record.phase
+        if isinstance(phase, Exited) and phase.survivors != bool(remains):
+            phase = replace(phase, survivors=bool(remains))
+            process.record = replace(process.record, phase=phase)
+            if not remains:
+                self._forget_session(process)
+            if not remains and process.output is not None:
+                process.output.close()
+                process.output = None
+            self._tell(process.record.id)
+
+    def _bury(self) -> int | None:
+        """Announce the dead whose output is complete; return when to look at the others again."""
+        waiting = []
+        for process in self._draining:
+            assert process.died is not None
+            assert process.output is not None
+            phase = process.record.phase
+            assert isinstance(phase, Starting | Running)
+            in_time = self._kernel.now_ns() < process.died_at_ns + DRAIN_LIMIT_NS
+            if not process.output.drained() and in_time:
+                waiting.append(process)
+                continue
+            died, ran = process.died, process.died.exit.error is None
+            started = phase.started_at_ns if isinstance(phase, Running) else phase.at_ns
+            exited = Exited(
+                process.died_at_ns,
+                died.exit,
+                died.pid if ran else None,
+                started if ran else None,
+                bool(process.survivors),
+                process.output.tail(),
+                died.cpu_ns,
+                died.max_rss_bytes,
+            )
+            process.record = replace(process.record, phase=exited)
+            if not process.survivors:
+                process.output.close()
+                process.output = None
+                self._forget_session(process)
+            self._tell(process.record.id)
+        self._draining = waiting
+        return self._kernel.now_ns() if waiting else None
+
+    # ---- the controller --------------------------------------------------------------------------
+
+    def _keep_controller(self) -> int | None:
+        """Start the controller when it is due; return when it will be."""
+        due = self._controller_due_ns
+        if due is None or isinstance(self._ending, Leaving):
+            return None
+        now_ns = self._kernel.now_ns()
+        if now_ns < due:
+            return due
+        self._controller_due_ns, self._controller_since_ns = None, now_ns
+        last_good = self._quick_deaths >= LAST_GOOD_AFTER
+        try:
+            self._controller = self._kernel.start_controller(last_good=last_good)
+        except LaunchFailed as failure:
+            cause = str(Exit(error=failure.error))
+            self._kernel.log("error", "cannot start the controller", cause=cause)
+            self._wait_for_controller()
+            return self._controller_due_ns
+        self._linked = True
+        told = [each for each in self._news if isinstance(each, LogRotated)]
+        self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets))
+        self._news |= dict.fromkeys((SnapshotEnded(), *told))
+        if isinstance(self._ending, Asked):
+            self._tell(SignalReceived("stop"))
+        return None
+
+    def _controller_died(self) -> None:
+        """Carry out what it still had said in full, then forget its link."""
+        self._controller = None
+        while self._linked and self._take_bytes():
+            pass
+        self._hang_up()
+        self._carry_out(None)
+        if isinstance(self._ending, Leaving):
+            return
+        self._kernel.log("warning", "the controller ended", quick_deaths=self._quick_deaths)
+        self._wait_for_controller()
+
+    def _wait_for_controller(self) -> None:
+        """Decide when it is started again: at once after a good while, later and later otherwise."""
+        now_ns = self._kernel.now_ns()
+        quick = now_ns - self._controller_since_ns < QUICK_DEATH_NS
+        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        wait = FIRST_WAIT_NS * 2 ** min(self._quick_deaths - 2, 10)
+        self._controller_due_ns = now_ns
+        if self._quick_deaths > 1:
+            self._controller_due_ns += min(LAST_WAIT_NS, int(wait))
+
+    def _hang_up(self) -> None:
+        self._kernel.close_link()
+        self._linked = False
+        self._decoder = LinkDecoder()
+        self._unsent.clear()
+
+    def _read_link(self) -> None:
+        if not self._actions and self._linked:
+            self._take_bytes()
+
+    def _take_bytes(self) -> bool:
+        """Take what the link holds; False when nothing more will come from it just now."""
+        data = self._kernel.receive()
+        if data is None:
+            return False
+        try:
+            self._actions.extend(self._decoder.actions(data))
+        except ProtocolError as error:
+            self._kernel.log("error", "the controller speaks nonsense", cause=error)
+            data = b""
+        if not data:
+            # It cannot be heard any more. Its death brings the next one.
+            self._hang_up()
+            if self._controller is not None and not isinstance(self._ending, Leaving):
+                self._kernel.signal(self._controller, "KILL")
+        return bool(data)
+
+    def _tell(self, news: News) -> None:
+        self._news[news] = None
+
+    def _tell_rotated(self) -> None:
+        for id_, path in self._kernel.take_rotated():
+            if len(self._news) < MAX_ROTATED + len(self._processes):
+                self._tell(LogRotated(id_, path))
 
     def _flush(self) -> None:
-        while self._unsent or self._outbox:
-            if not self._unsent:
-                self._unsent = self._next_frames()
-            taken = self._kernel.send(self._unsent)
-            self._unsent = self._unsent[taken:]
+        """Send news as far as the link takes them."""
+        while self._linked and (self._news or self._unsent):
+            while self._news and len(self._unsent) < SEND_BYTES:
+                news = next(iter(self._news))
+                del self._news[news]
+                self._unsent += encode(self._event(news))
+            del self._unsent[: self._kernel.send(bytes(self._unsent))]
             if self._unsent:
                 return
 
-    def _next_frames(self) -> bytes:
-        frames = bytearray()
-        while self._outbox and len(frames) < FRAME_BATCH_BYTES:
-            key = next(iter(self._outbox))
-            del self._outbox[key]
-            frames += encode(self._news_of(key))
-        return bytes(frames)
+    def _event(self, news: News) -> KeeperEvent:
+        match news:
+            case ProcessId():
+                process = self._processes.get(news)
+                return RecordChanged(process.record) if process else RecordForgotten(news)
+            case str():
+                held = self._sockets.get(news)
+                return SocketChanged(held.record) if held else SocketClosed(news)
+            case _:
+                return news
 
-    def _news_of(self, key: Key) -> KeeperEvent:
-        if isinstance(key, int):
-            return self._events.pop(key)
-        if isinstance(key, str):
-            socket = self.sockets.get(key)
-            return SocketClosed(key) if socket is None else SocketChanged(socket)
-        record = self.records.get(key)
-        return RecordForgotten(key) if record is None else RecordChanged(record)
+    # ---- the end ---------------------------------------------------------------------------------
 
-    # ---- the controller ---------------------------------------------------------------------------
-
-    def _start_controller(self, now_ns: int) -> None:
-        self._respawn_at_ns = None
-        self._started_ns = now_ns
-        if not self._kernel.start_controller(last_good=self._quick_deaths >= LAST_GOOD_AFTER):
-            self._schedule_respawn(now_ns)
-            return
-        self._is_connected = True
-        self._tell(self._kernel.introduce())
-        for id in self.records:  # noqa: A001
-            self._mark(id)
-        for name in self.sockets:
-            self._mark(name)
-        self._tell(SnapshotEnded())
-        if self._stop_asked:
-            self._ask_to_stop(now_ns)
-
-    def _replace_controller(self, exit: Exit) -> None:  # noqa: A002
-        """Carry out what the dead controller still said, drop a torn tail, and arrange for the next one."""
-        self._hear(self._kernel.drain_link())
-        self._decoder = LinkDecoder()
-        self._is_connected = False
-        self._heard_by_ns = None
-        self._outbox.clear()
-        self._events.clear()
-        self._unsent = b""
-        if self._ending is not None:
-            return
-        self._kernel.log("warning", "the controller died and is replaced", exit=exit)
-        self._schedule_respawn(self._kernel.now_ns())
-        if self._stop_asked:
-            self._deaths_while_stopping += 1
-            if self._deaths_while_stopping >= DEATHS_WHILE_STOPPING:
-                self._stop_everything("the controller keeps dying while it should stop")
-
-    def _schedule_respawn(self, now_ns: int) -> None:
-        quick = now_ns - self._started_ns < QUICK_LIFE_NS
-        self._quick_deaths = self._quick_deaths + 1 if quick else 0
-        wait = FIRST_RESPAWN_NS << min(self._quick_deaths - 2, 6) if self._quick_deaths > 1 else 0
-        self._respawn_at_ns = now_ns + min(wait, LAST_RESPAWN_NS)
-
-    # ---- the end ----------------------------------------------------------------------------------
-
-    def _take_signal(self, name: str) -> None:
-        if name == "HUP" and self._hup == "reload":
+    def _told(self, meaning: str) -> None:
+        if meaning == "reload":
             self._tell(SignalReceived("reload"))
-        elif name == "QUIT" or (self._stop_asked and name != "HUP"):
+        elif meaning == "stop" and self._ending is None:
+            self._ending = Asked(self._kernel.now_ns() + STOP_CHECK_NS)
+            self._heard = False
+            self._tell(SignalReceived("stop"))
+        elif not isinstance(self._ending, Killing | Leaving):
             self._tell(SignalReceived("stop_now"))
-            self._stop_everything("asked to stop now", at_once=True)
-        elif name in {"TERM", "INT", "HUP"} and not self._stop_asked and self._ending is None:
-            self._stop_asked = True
-            self._ask_to_stop(self._kernel.now_ns())
+            self._kill_all(1)
 
-    def _ask_to_stop(self, now_ns: int) -> None:
-        """Pass the wish on; a controller that does not take note of it in time is stopped with the rest."""
-        self._tell(SignalReceived("stop"))
-        self._heard_by_ns = now_ns + HEARD_WITHIN_NS
-
-    def _stop_everything(self, why: str, *, at_once: bool = False) -> None:
-        """Stop all trees without the controller: TERM, a bounded wait, KILL."""
-        if self._ending is not None and self._ending.killed:
+    def _quit(self, code: int) -> None:
+        if isinstance(self._ending, Leaving):
             return
-        now = self._kernel.now_ns()
-        self._kernel.log("warning", "stopping everything", cause=why)
-        self._respawn_at_ns = self._heard_by_ns = None
-        self._ending = _Ending(1, now if at_once else now + GRACE_NS, kill_everything=True)
-        if not at_once:
-            self._kernel.kill_controller()
-            self._signal_all("TERM")
+        if any(process.is_live for process in self._processes.values()):
+            self._kernel.log("warning", "asked to end while processes live; killing them")
+            self._kill_all(max(code, 1))
+        else:
+            self._leave(code)
+
+    def _end(self) -> int | None:
+        """Take the next step of an ending that is due; return when the one after it is."""
+        if self._ending is None:
+            return None
+        now_ns, ending = self._kernel.now_ns(), self._ending
+        live = any(process.is_live for process in self._processes.values())
+        match ending:
+            case Asked(due) if now_ns >= due:
+                # One that reads what it is told may have nothing to do but wait for a grace period.
+                if self._linked and (self._heard or not self._kernel.unread()):
+                    self._heard = False
+                    self._ending = Asked(now_ns + STOP_CHECK_NS)
+                else:
+                    self._kernel.log("error", "the controller does not answer; stopping all")
+                    self._signal_all("TERM")
+                    self._ending = Terminating(now_ns + TERM_NS)
+            case Terminating(due) if now_ns >= due or not live:
+                self._kill_all(1)
+            case Killing(due, code, times) if now_ns >= due or not live:
+                if not live or times >= KILL_TIMES:
+                    self._leave(code)
+                else:
+                    self._signal_all("KILL")
+                    self._ending = Killing(now_ns + KILL_AGAIN_NS, code, times + 1)
+            case Leaving(code, due):
+                if self._controller is None:
+                    self.exit_code = code
+                elif now_ns >= due:
+                    self._kernel.signal(self._controller, "KILL")
+                    self._ending = Leaving(code, now_ns + LEAVE_NS)
+            case Asked() | Terminating() | Killing():
+                pass
+            case _:
+                assert_never(ending)
+        return self._ending.due_ns
+
+    def _kill_all(self, code: int) -> None:
+        self._signal_all("KILL")
+        self._ending = Killing(self._kernel.now_ns() + KILL_AGAIN_NS, code)
 
     def _signal_all(self, signal: str) -> None:
-        for incarnation in (*self._alive, *self._lingering):
-            self._kernel.signal(incarnation, signal, "tree")
+        self._scanned = False
+        for process in list(self._processes.values()):
+            if process.is_live:
+                self._signal(process, signal, "tree")
 
-    def _meet_deadlines(self, now_ns: int) -> None:
-        if self._respawn_at_ns is not None and now_ns >= self._respawn_at_ns:
-            self._start_controller(now_ns)
-        if self._heard_by_ns is not None and now_ns >= self._heard_by_ns:
-            self._heard_by_ns = None
-            # Having read the wish counts as an answer: with every stop under way there is nothing to send.
-            if not self._is_connected or self._unsent or self._kernel.is_unread():
-                self._stop_everything("the controller does not answer")
-        if self._ending is not None:
-            self._end(self._ending, now_ns)
+    def _leave(self, code: int) -> None:
+        """Close all that is held and hang up on the controller, which ends by that."""
+        self._ending = Leaving(code, self._kernel.now_ns() + LEAVE_NS)
+        self._flush()
+        for name in list(self._sockets):
+            self._unbind(name)
+        for output in self._outputs():
+            output.close()
+        self._kernel.close_control()
+        self._hang_up()
+        self._news.clear()
+        self._actions.clear()
+        self.exit_code = code if self._controller is None else None
 
-    def _end(self, ending: _Ending, now_ns: int) -> None:
-        if ending.kill_everything:
-            is_done = not self._alive and not self._lingering
-        else:
-            is_done = not self._is_connected
-        if not is_done and not ending.killed and now_ns >= ending.kill_at_ns:
-            ending.killed, ending.kill_at_ns = True, now_ns
-            if ending.kill_everything:
-                self._signal_all("KILL")
-            else:
-                self._kernel.kill_controller()
-        if is_done or (ending.killed and now_ns >= ending.kill_at_ns + QUIT_NS):
-            self._flush()
-            self._kernel.kill_controller()
-            self._kernel.close_control()
-            self.exit_code = ending.code
+    def _outputs(self) -> Iterable[Output]:
+        return [p.output for p in self._processes.values() if p.output is not None]

@@ -1,173 +1,187 @@
-"""The seam between the keeper and the world.
+"""The interface of everything that touches the world; the state machine knows nothing else of it.
 
-`Keeper` asks nothing but this; so the simulation can run it over a fake kernel with virtual time, and
-the contract suite holds the fake and the real one to the same promises. No method here may block.
+`linux.LinuxKernel` is the real one. The fake one of the tests runs the same state machine in virtual time.
+No call waits: what takes longer is told later, as a happening.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
-from reconciler.model.event import KeeperIntroduced
-from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Scope, Sink
+from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 from reconciler.model.socket import SocketTemplate
 
 
+class LaunchFailed(Exception):
+    """A process could not be made; nothing of it is left."""
+
+    def __init__(self, error: LaunchError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class BindFailed(Exception):
+    """A socket could not be bound or tuned: the errno by name, and a sentence for people."""
+
+    def __init__(self, errno: str, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.message = message
+
+
 @dataclass(frozen=True, slots=True)
-class LinkData:
-    """The controller sent bytes."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LinkWritable:
-    """The link takes bytes again, after `send` took less than it was given."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
-    """The controller closed its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ControllerDied:
-    """The controller is dead and reaped; what it last sent waits in `drain_link`."""
-
-    exit: Exit
+class ChildrenDied:
+    """Children may be waited for, with `Kernel.reap`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """The program of a process that was `Starting` runs."""
+    """The program of a child that was still starting runs now."""
 
-    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReadable:
+    """The controller sent something or hung up; it is asked for with `Kernel.receive`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A person or a program signalled the keeper."""
+
+    meaning: Literal["stop", "stop_now", "reload"]
+
+
+Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Told
 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A process is dead and reaped; an exec that failed is told in `exit.error`."""
+    """A child that has just been reaped: from here on its pid may belong to anybody."""
 
-    incarnation: int
+    pid: int
     exit: Exit
     cpu_ns: int = 0
     max_rss_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class StrangerDied:
-    """A child died that is no record's own process: an orphan, perhaps a survivor of a tree."""
+class Identity:
+    """What tells whose a stranger is: its process group, and the marker in its environment, if it can be read."""
+
+    group: int
+    session: int
+    marker: str = ""
+
+
+class Output(Protocol):
+    """The output of one process on its way to the sinks."""
+
+    def drained(self) -> bool:
+        """Read what is there, within bounds; True when nothing is left (or it is given up)."""
+
+    def tail(self) -> bytes:
+        """Return the end of a captured output."""
+
+    def redirect(self, stdout: Sink, stderr: Sink | None) -> None:
+        """Go on with other sinks. Raises `OSError`."""
+
+    def close(self) -> None:
+        """Write what is left and read no more."""
 
 
 @dataclass(frozen=True, slots=True)
-class SignalCame:
-    """The keeper itself was sent a signal (a name without SIG)."""
-
-    signal: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rotated:
-    """A log file was renamed to `path` and shall be compressed."""
-
-    id: ProcessId
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class ControlLost:
-    """The file of the control socket vanished; the next controller gets a new one."""
-
-
-Happening: TypeAlias = (
-    LinkData
-    | LinkWritable
-    | LinkClosed
-    | ControllerDied
-    | Executed
-    | Died
-    | StrangerDied
-    | SignalCame
-    | Rotated
-    | ControlLost
-)
-"""What `wait` reports. A death comes before whatever else was seen in the same turn: an action of that turn
-must not reach for a process whose number is free already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spawned:
-    """A process exists; `executed` tells whether its program is known to run."""
+class Child:
+    """A process that was made. `executed` tells that its program runs; else `Executed` or its death follow."""
 
     pid: int
     executed: bool
+    output: Output
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A socket could not be bound or tuned. `kept` is the former template, if its socket stays open."""
+class HeldSocket(Protocol):
+    """A bound socket, listening where its type listens."""
 
-    errno: str
-    message: str
-    kept: SocketTemplate | None = None
+    @property
+    def listen(self) -> str:
+        """The address with the real port."""
+
+    def is_intact(self) -> bool:
+        """Tell whether clients still find it: a socket file may have been removed or replaced."""
+
+    def tune(self, template: SocketTemplate) -> None:
+        """Bring the options that are no part of the identity to the template. Raises `BindFailed`."""
+
+    def close(self) -> None:
+        """Close it, and remove its file while that is still ours."""
 
 
 class Kernel(Protocol):
-    """Everything that the keeper asks of the world."""
-
-    def introduce(self) -> KeeperIntroduced:
-        """Return who this keeper is."""
+    """All that the keeper can do to the world and ask of it."""
 
     def now_ns(self) -> int:
-        """Return the monotonic clock (CLOCK_MONOTONIC), in nanoseconds."""
+        """Return the monotonic time."""
 
-    def wait(self, deadline_ns: int | None) -> list[Happening]:
-        """Sleep until something happens or `deadline_ns` (None: for ever), and return what happened."""
+    def happenings(self) -> Iterable[Happening]:
+        """Return what has happened since asked last, children's deaths last."""
 
-    def log(self, level: str, message: str, **pairs: object) -> None:
-        """Write a line for people."""
+    def spawn(
+        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]
+    ) -> Child:
+        """Make a process, with its own session. Raises `LaunchFailed`."""
 
-    def start_controller(self, *, last_good: bool) -> bool:
-        """Start a controller on a new link; False when no process can be had just now."""
+    def reap(self) -> Died | None:
+        """Return one child that has died, and forget it; None when no dead one is left."""
 
-    def kill_controller(self) -> None:
-        """Send KILL to the controller, if it lives."""
+    def children(self) -> list[int]:
+        """Return the pids of all children, adopted ones included; they stay theirs until reaped."""
 
-    def drain_link(self) -> bytes:
-        """Return what a dead controller left in the link, and close it."""
+    def identify(self, pid: int) -> Identity | None:
+        """Return whose a child is, None when it is gone."""
+
+    def marker(self, id: ProcessId, incarnation: int) -> str:
+        """Return what RECONCILE_ID is in the environment of this incarnation."""
+
+    def signal(self, pid: int, signal: str) -> None:
+        """Signal an unreaped child; one that is dead already does not mind.
+
+        This and the next two wake the target with CONT after a signal that asks it to end.
+        """
+
+    def signal_group(self, pid: int, signal: str) -> None:
+        """Signal the group of which an unreaped child is the leader."""
+
+    def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
+        """Signal these unreaped children and all below them, each once; those in `group` as a group."""
+
+    def bind(self, template: SocketTemplate) -> HeldSocket:
+        """Bind a socket. Raises `BindFailed`."""
+
+    def start_controller(self, *, last_good: bool) -> int:
+        """Start the controller on a new link and return its pid. Raises `LaunchFailed`."""
+
+    def receive(self) -> bytes | None:
+        """Return bytes of the link, b"" when the other end is closed, None when nothing is there now."""
 
     def send(self, data: bytes) -> int:
-        """Send to the controller; returns how many bytes were taken. A broken link swallows all."""
+        """Send on the link and return how many bytes it took; `happenings` wakes when it takes more."""
 
-    def is_unread(self) -> bool:
-        """Tell whether the controller has not yet read all that was sent."""
+    def unread(self) -> bool:
+        """Tell whether something that was sent has not been read."""
+
+    def close_link(self) -> None:
+        """Close our end of the link."""
 
     def close_control(self) -> None:
         """Close the control socket and remove its file."""
 
-    def spawn(self, incarnation: int, id: ProcessId, launch: Launch) -> Spawned | LaunchError:  # noqa: A002
-        """Start a process; later come `Executed` (unless told at once) and `Died`."""
+    def take_rotated(self) -> list[tuple[ProcessId, str]]:
+        """Return the log files that were rotated since asked last and are to be compressed."""
 
-    def finish_output(self, incarnation: int) -> bytes:
-        """Take over all output that a dead process has left; returns the end of a captured one."""
-
-    def signal(self, incarnation: int, signal: str, scope: Scope) -> None:
-        """Signal a live process, or what survives of a dead one (whatever the scope)."""
-
-    def lingering(self, incarnations: Iterable[int]) -> set[int]:
-        """Return those dead ones of which something survives. A tree that is gone is gone for good."""
-
-    def redirect(self, incarnation: int, stdout: Sink, stderr: Sink | None) -> None:
-        """Change where the output goes on."""
-
-    def bind(self, name: str, template: SocketTemplate) -> str | Refused:
-        """Bind or tune a socket; returns its address with the real port.
-
-        Another identity is bound before the former socket of that name is closed; when it cannot be, the
-        former one stays open.
-        """
-
-    def unbind(self, name: str) -> None:
-        """Close a socket, and remove its file if it is still ours."""
+    def log(
+        self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object
+    ) -> None:
+        """Write a line to the keeper's own log."""

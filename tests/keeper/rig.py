@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
-KEEPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); import reconciler.keeper.__main__ as m; sys.exit(m.main(sys.argv))"  # noqa: E501
+KEEPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); import reconciler.keeper.__main__ as m; sys.exit(m.main(sys.argv))"
 RELAY = """
 import array, os, socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
@@ -151,10 +151,9 @@ class Link:
 
     def let_go(self) -> None:
         """Let the controller end by itself."""
-        if self.socket.fileno() != -1:
-            self.socket.close()
-            os.close(self.control_fd)
-            self._relay.close()
+        self.socket.close()
+        os.close(self.control_fd)
+        self._relay.close()
 
     def kill(self) -> None:
         """Kill the controller: its end of the link is gone with it."""
@@ -169,7 +168,6 @@ class Rig:
     process: subprocess.Popen[bytes]
     folder: Path
     listener: socket.socket
-    links: list[Link] = field(default_factory=list)
 
     @property
     def pid(self) -> int:
@@ -184,7 +182,6 @@ class Rig:
         link_fd, control_fd = array.array("i", ancillary[0][2])
         pid, *arguments = text.decode().split()
         link = Link(link_fd, control_fd, int(pid), arguments, relay)
-        self.links.append(link)
         assert isinstance(link.hear(KeeperIntroduced), KeeperIntroduced)
         link.hear(SnapshotEnded)
         return link
@@ -221,8 +218,6 @@ def keeper(folder: Path, **options: object) -> Iterator[Rig]:
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGQUIT)
-            for link in rig.links:
-                link.let_go()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
