@@ -6,6 +6,7 @@ own and reports back over an event descriptor.
 
 | file | subject |
 |---|---|
+| `__main__` | from the keeper's descriptors to a running controller |
 | `loop` | the loop, and the one object that the other files act upon |
 | `reactor` | what the loop waits for |
 | `link` | events from and actions to the keeper |

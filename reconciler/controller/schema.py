@@ -23,6 +23,7 @@ from typing import Final
 SCHEMA: Final = 1
 KEPT_RUNS: Final = 50
 
+TABLES: Final = frozenset({"meta", "applied", "files", "intents", "generations", "runs"})
 _TABLES: Final = """
 create table if not exists meta (key text primary key, value text not null);
 create table if not exists applied (
@@ -78,17 +79,21 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -512")
-        _check(connection, path)
-        connection.executescript(_TABLES)
-        with connection:
-            connection.execute("insert or ignore into meta values ('schema', ?)", (str(SCHEMA),))
+        # What is there already needs no write: a controller must come back while the disk is full.
+        if not _check(connection, path):
+            connection.executescript(_TABLES)
+            with connection:
+                connection.execute(
+                    "insert or ignore into meta values ('schema', ?)", (str(SCHEMA),)
+                )
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path) -> bool:
+    """Tell whether the tables are there. Raises `NewerState`, and `DatabaseError` for damage."""
     (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
@@ -100,7 +105,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         if tables:
             msg = "it holds other tables than ours"
             raise sqlite3.DatabaseError(msg)
-        return
+        return False
     version = int(get_meta(connection, "schema") or SCHEMA)
     if version > SCHEMA:
         msg = (
@@ -108,6 +113,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             f"this one knows {SCHEMA}); install that version again, or give another --state-dir"
         )
         raise NewerState(msg)
+    return tables >= TABLES
 
 
 def _move_aside(path: Path) -> Path:

@@ -9,5 +9,7 @@
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
 | `spawning` | the two roads from a launch to a process |
 | `sockets` | binding, tuning and closing listening sockets |
-| `logs` | from a process's output to files |
+| `logs` | from a process's output to its sinks |
+| `logs_file` | a log file: rotation, a full disk, a file moved from outside |
+| `logs_manager` | the manager's own output, never waited for |
 """

@@ -21,8 +21,10 @@ from reconciler.keeper.kernel import (
     ChildrenDied,
     Died,
     Executed,
+    HeldSocket,
     LaunchFailed,
     LinkReadable,
+    Output,
     Told,
 )
 from reconciler.model.action import (
@@ -65,7 +67,7 @@ from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reconciler.keeper.kernel import HeldSocket, Kernel, Output
+    from reconciler.keeper.kernel import Kernel
 
 TURN_NS: Final = 10 * MILLISECOND_NS
 """How long actions are carried out before output and deaths have their turn."""

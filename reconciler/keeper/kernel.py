@@ -6,12 +6,15 @@ No call waits: what takes longer is told later, as a happening.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
-from reconciler.model.socket import SocketTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from reconciler.model.socket import SocketTemplate
 
 
 class LaunchFailed(Exception):

@@ -85,7 +85,7 @@ class LinuxKernel:
         files = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
         self._place = Place(config.name, dict(os.environ), config.umask, files)
-        self._logs = Logs(config.fifo_dir, self._watch, self._ignore, time.time)
+        self._logs = Logs(config.fifo_dir, self._watch, self._ignore, time.time)  # noqa: TID251  (stamps are for people)
         self._listen_to_signals()
 
     # ---- waiting ---------------------------------------------------------------------------------

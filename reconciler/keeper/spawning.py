@@ -17,16 +17,17 @@ import pwd
 import resource
 import signal
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler.keeper.kernel import LaunchFailed
-from reconciler.model.process import LaunchError
+from reconciler.model.process import Launch, LaunchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from reconciler.model.process import Launch, ProcessId
+    from reconciler.model.process import ProcessId
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ALWAYS: Final = ("PATH", "LANG", "TZ")

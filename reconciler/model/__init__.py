@@ -12,6 +12,8 @@
 | `event` | what happened (past tense) |
 | `action` | what shall be done (imperative) |
 | `observed` | the picture of the world that events add up to |
+| `change` | what applying a spec would do, and why |
+| `news` | what people are told has happened |
 | `status` | what people and programs are shown |
 | `errors` | mistakes of users and requests, with place and hint |
 | `plain` | values to and from plain maps and lists, for wire and store |

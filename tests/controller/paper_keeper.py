@@ -30,7 +30,7 @@ from reconciler.model.event import (
     SocketClosed,
 )
 from reconciler.model.process import Exit, Exited, ProcessId, ProcessRecord, Running
-from reconciler.model.socket import Bound, SocketRecord
+from reconciler.model.socket import BindRefused, Bound, SocketRecord
 from reconciler.wire.link import LinkDecoder, encode
 
 
@@ -44,6 +44,8 @@ class PaperKeeper:
         self.quit: Quit | None = None
         self.stubborn: set[str] = set()
         """Watchers whose processes do not end when they are asked to."""
+        self.refused: set[str] = set()
+        """Sockets that cannot be bound."""
         self._last = max((record.incarnation for record in records), default=0)
         self._lock = threading.Lock()
         self.tell(KeeperIntroduced("keeper-1", "boot-1", 4242, time.monotonic_ns(), "session"))
@@ -121,6 +123,9 @@ class PaperKeeper:
             case Forget(id):
                 self.records.pop(id, None)
                 self.tell(RecordForgotten(id))
+            case Bind(name, template) if name in self.refused:
+                refused = BindRefused("EADDRINUSE", "the address is in use", time.monotonic_ns())
+                self.tell(SocketChanged(SocketRecord(name, template, refused)))
             case Bind(name, template):
                 bound = Bound(str(template.address), time.monotonic_ns())
                 self.tell(SocketChanged(SocketRecord(name, template, bound)))

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
-KEEPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); import reconciler.keeper.__main__ as m; sys.exit(m.main(sys.argv))"
+KEEPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); import reconciler.keeper.__main__ as m; sys.exit(m.main(sys.argv))"  # noqa: E501
 RELAY = """
 import array, os, socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
