@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -151,9 +151,10 @@ class Link:
 
     def let_go(self) -> None:
         """Let the controller end by itself."""
-        self.socket.close()
-        os.close(self.control_fd)
-        self._relay.close()
+        if self.socket.fileno() != -1:
+            self.socket.close()
+            os.close(self.control_fd)
+            self._relay.close()
 
     def kill(self) -> None:
         """Kill the controller: its end of the link is gone with it."""
@@ -168,6 +169,7 @@ class Rig:
     process: subprocess.Popen[bytes]
     folder: Path
     listener: socket.socket
+    links: list[Link] = field(default_factory=list)
 
     @property
     def pid(self) -> int:
@@ -182,6 +184,7 @@ class Rig:
         link_fd, control_fd = array.array("i", ancillary[0][2])
         pid, *arguments = text.decode().split()
         link = Link(link_fd, control_fd, int(pid), arguments, relay)
+        self.links.append(link)
         assert isinstance(link.hear(KeeperIntroduced), KeeperIntroduced)
         link.hear(SnapshotEnded)
         return link
@@ -218,6 +221,8 @@ def keeper(folder: Path, **options: object) -> Iterator[Rig]:
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGQUIT)
+            for link in rig.links:
+                link.let_go()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
