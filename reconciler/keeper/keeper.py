@@ -508,7 +508,7 @@ class Keeper:
     def _keep_controller(self) -> int | None:
         """Start the controller when it is due; return when it will be."""
         due = self._controller_due_ns
-        if due is None or isinstance(self._ending, Leaving):
+        if due is None or isinstance(self._ending, Killing | Leaving):
             return None
         now_ns = self._kernel.now_ns()
         if now_ns < due:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -48,8 +48,6 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 from reconciler.wire.link import MAX_FRAME_BYTES, LinkDecoder, ProtocolError, encode
-
-T = TypeVar("T")
 
 WEB = ProcessId("web", 2, "before_start")
 LAUNCH = Launch(
@@ -115,7 +113,7 @@ EVENTS: tuple[KeeperEvent, ...] = (
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 @given(st.lists(st.integers(0, 3000), max_size=30))
