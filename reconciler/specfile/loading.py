@@ -25,7 +25,16 @@ from reconciler.specfile.source import spec_files
 from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
 from reconciler.specfile.validate import validated
 from reconciler.specfile.watchers import Surroundings, check_defaults, extensions, watcher
-from reconciler.specfile.yaml_text import MAX_NODES, Entry, List, Map, Scalar, compose, value_of
+from reconciler.specfile.yaml_text import (
+    MAX_SIZE,
+    Entry,
+    List,
+    Map,
+    Scalar,
+    compose,
+    size_of,
+    value_of,
+)
 
 T = TypeVar("T")
 
@@ -241,15 +250,14 @@ class _Work:
         return validated(SocketSpec, data, entry, where, self.mistakes)
 
     def _is_too_much(self, merged: Merged) -> bool:
-        """Tell, and report, that the watchers together hold too many values: each has all defaults."""
+        """Tell, and report, that the watchers together hold too much: each has all defaults."""
         watchers = merged.entries("watchers")
         shared = [*merged.entries("defaults").values(), *merged.entries("env").values()]
-        total = sum(map(_size, watchers.values())) + len(watchers) * sum(map(_size, shared))
-        if total <= MAX_NODES or not watchers:
+        own = sum(size_of(each.value) for each in watchers.values())
+        total = own + len(watchers) * sum(size_of(each.value) for each in shared)
+        if total <= MAX_SIZE or not watchers:
             return False
-        message = (
-            f"with their defaults the watchers hold {total} values, at most {MAX_NODES} are allowed"
-        )
+        message = "with their defaults the watchers hold more than 32 MiB, which is the limit"
         self.mistakes.at(
             next(iter(watchers.values())).key, "watchers", message, "make defaults: or env: smaller"
         )
@@ -273,10 +281,6 @@ class _Work:
         around = Surroundings(merged, defaults, scope, EnvFiles(self.reader, mistakes), mistakes)
         check_defaults(around)
         return {name: watcher(name, entry, around) for name, entry in entries.items()}
-
-
-def _size(entry: Entry) -> int:
-    return 1 if isinstance(entry.value, Scalar) else entry.value.size
 
 
 def _map_at(root: Map, name: str) -> Map:

@@ -6,6 +6,7 @@ Values of `env` and of names that look secret are never shown: not in a message,
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -24,19 +25,18 @@ _SECRET: Final = re.compile(
 )
 _NAMED: Final = frozenset(("watchers", "sockets"))
 _SECRET_BLOCKS: Final = frozenset(("env", "vars", "secrets", "environment"))
-_ARGUMENT: Final = re.compile(
-    r"[\w.-]*(?:pass|pwd|secret|token|credential|private|api_?key|auth)[\w.-]*=([^\s\"',\]}]+)",
-    re.IGNORECASE,
-)
-"""As in `--password=...`."""
-_IN_LINE: Final = re.compile(
-    r"""([\w.-]*(?:pass|pwd|secret|token|credential|private|api_?key|auth|dsn|salt)[\w.-]*["']?\s*[:=]\s*)\S.*""",
-    re.IGNORECASE,
-)
+_NAMING: Final = re.compile(r"(?<![\w.-])([\w.-]++)=")
+_WORD: Final = re.compile(r"[^\s\"',\]}]++")
+_LOGIN: Final = re.compile(r"://[^\s/@:]{0,200}:([^\s/@]{1,200})@")
+_IN_LINE: Final = re.compile(r"""(?<![\w.-])([\w.-]++)["']?\s*+[:=]\s*+(?=\S)""")
 _BLOCK_LINE: Final = re.compile(r"^(\s*)(?:- )?(?:env|vars|secrets|environment)\s*:")
 _KEY: Final = re.compile(r"^(\s*(?:- )?[\w.-]+[\"']?\s*[:=]\s*)\S.*")
 
-_Span = tuple[int, int, int, int]
+_MARGIN: Final = 160
+"""Characters of a line that are looked at on both sides of a mistake: a line can be megabytes long."""
+_LONGEST_WORD: Final = 4096
+
+_Span = tuple[int, int]
 
 
 class Mistakes:
@@ -46,7 +46,7 @@ class Mistakes:
         self._found: dict[tuple[str, int, int, str], SpecError] = {}
         self._texts: dict[str, SourceText] = {}
         self._roots: dict[str, Node] = {}
-        self._spans: dict[str, list[_Span]] = {}
+        self._spans: dict[str, dict[int, list[_Span]]] = {}
 
     def __len__(self) -> int:
         return len(self._found)
@@ -84,27 +84,38 @@ class Mistakes:
         return replace(error, excerpt=excerpt(line, column))
 
     def _without_secrets(self, file: SourceText, line: int, column: int) -> tuple[str, int]:
-        text = file.lines[line - 1]
+        """Return what surrounds a column in its line, with secrets hidden, and the column in that."""
         root = self._roots.get(file.path)
         if root is None:
             return _masked_blindly(file, line, column)
         if file.path not in self._spans:
-            self._spans[file.path] = list(_secret_spans(root))
-        masked, at = text, column
-        words = [(line, m.start(1) + 1, line, m.end(1) + 1) for m in _ARGUMENT.finditer(text)]
-        for first, start, last, end in sorted([*self._spans[file.path], *words], reverse=True):
-            if not first <= line <= last:
-                continue
-            left = start - 1 if line == first else len(text) - len(text.lstrip())
-            right = end - 1 if line == last else len(masked)
-            if right <= left:
-                continue
-            masked = masked[:left] + HIDDEN + masked[right:]
-            if column - 1 >= right:
-                at += len(HIDDEN) - (right - left)
-            elif column - 1 > left:
-                at = left + 1
-        return masked, at
+            self._spans[file.path] = _secret_spans(root, file.lines)
+        text = file.lines[line - 1]
+        low, high = max(0, column - 1 - _MARGIN), column - 1 + _MARGIN
+        # What hides a word may stand before the part that is shown: look from a space on.
+        start = max(text.rfind(" ", 0, low) + 1, low - _LONGEST_WORD)
+        words = [(a + start, b + start) for a, b in _secret_words(text[start:high])]
+        spans = self._spans[file.path].get(line, [])
+        first = max(0, bisect(spans, (low, 0)) - 1)
+        last = bisect(spans, (high, 0))
+        return _masked(text[low:high], low, column, [*spans[first:last], *words])
+
+
+def _masked(text: str, offset: int, column: int, spans: list[_Span]) -> tuple[str, int]:
+    """Return the text, which begins at `offset` of its line, with the spans hidden; and the new column."""
+    at = column - offset
+    end = len(text)
+    for left, right in sorted(((a - offset, b - offset) for a, b in spans), reverse=True):
+        left, right = max(left, 0), min(right, end)
+        if right <= left:
+            continue
+        text = text[:left] + HIDDEN + text[right:]
+        if column - offset - 1 >= right:
+            at += len(HIDDEN) - (right - left)
+        elif column - offset - 1 > left:
+            at = left + 1
+        end = left
+    return text, at
 
 
 def _masked_blindly(file: SourceText, line: int, column: int) -> tuple[str, int]:
@@ -118,16 +129,41 @@ def _masked_blindly(file: SourceText, line: int, column: int) -> tuple[str, int]
         if other.strip() and depth < indent:
             inside = inside or _BLOCK_LINE.match(other) is not None
             indent = depth
-    match = _KEY.match(text) if inside else _IN_LINE.search(text)
+    match = _KEY.match(text) if inside else None
+    ends = [each.end() for each in _IN_LINE.finditer(text) if _SECRET.search(each[1])]
     if match is not None:
         text = text[: match.end(1)] + HIDDEN
+    elif ends:
+        text = text[: ends[0]] + HIDDEN
     elif inside:
         text = text[: len(text) - len(text.lstrip())] + HIDDEN
     return text, min(column, len(text) + 1)
 
 
-def _secret_spans(root: Node) -> Iterator[_Span]:
-    """Yield the places of the scalars that are not to be shown."""
+def _secret_words(text: str) -> list[_Span]:
+    """Return the places of what looks secret in a line: `--password=...`, `://user:...@`."""
+    found = [each.span(1) for each in _LOGIN.finditer(text)]
+    for naming in _NAMING.finditer(text):
+        word = _WORD.match(text, naming.end())
+        if word is not None and _SECRET.search(naming[1]):
+            found.append(word.span())
+    return found
+
+
+def _secret_spans(root: Node, lines: list[str]) -> dict[int, list[_Span]]:
+    """Return the places of the scalars that are not to be shown, in order, by line."""
+    spans: dict[int, set[_Span]] = {}
+    for node in _secret_scalars(root):
+        for line in range(node.line, min(node.end_line, len(lines)) + 1):
+            text = lines[line - 1]
+            left = node.column - 1 if line == node.line else len(text) - len(text.lstrip())
+            right = node.end_column - 1 if line == node.end_line else len(text)
+            if left < right:
+                spans.setdefault(line, set()).add((left, right))
+    return {line: sorted(each) for line, each in spans.items()}
+
+
+def _secret_scalars(root: Node) -> Iterator[Scalar]:
     waiting: list[tuple[Node, bool, bool]] = [(root, False, False)]
     seen: set[tuple[int, bool]] = set()
     while waiting:
@@ -137,7 +173,7 @@ def _secret_spans(root: Node) -> Iterator[_Span]:
         seen.add((id(node), secret))
         if isinstance(node, Scalar):
             if secret:
-                yield node.line, node.column, node.end_line, node.end_column
+                yield node
         elif isinstance(node, List):
             waiting += [(item, secret, False) for item in node.items]
         else:
@@ -173,7 +209,8 @@ def found(node: Node, where: str) -> str:
         return f"{node.text or 'nothing'}"
     if is_secret(where):
         return "a value that is not shown"
-    return quoted(_ARGUMENT.sub(lambda m: m[0].replace(m[1], HIDDEN), node.text))
+    start = node.text[: 4 * _MARGIN]
+    return quoted(_masked(start, 0, 1, _secret_words(start))[0])
 
 
 def quoted(text: str) -> str:

@@ -60,6 +60,9 @@ class Reader:
 
     def read(self, path: str) -> SourceText | SpecError:
         """Return the text of a file, or the mistake that keeps it from being read."""
+        if not is_unicode(path):
+            shown = path.encode(errors="backslashreplace").decode()
+            return SpecError(shown, 0, 0, "", "cannot read the file: its path is not UTF-8 text")
         try:
             data = self._bytes(path)
         except OSError as error:
@@ -88,6 +91,15 @@ class Reader:
             raise ValueError(msg)
         self.files[path] = FileRead(hashlib.sha256(data).hexdigest(), len(data))
         return data
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether text from the system holds no bytes that could not be decoded (surrogateescape)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def text_of(path: str, data: bytes) -> SourceText | SpecError:
@@ -120,10 +132,10 @@ def text_of(path: str, data: bytes) -> SourceText | SpecError:
 
 def excerpt(line: str, column: int) -> str:
     """Return the line, cut to a readable width, with a caret below the column (from 1)."""
-    shown = "".join(
-        c if c.isprintable() else " " if c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line
+    width = len(line.rstrip())
+    start = max(0, column - _EXCERPT_WIDTH * 2 // 3) if width > _EXCERPT_WIDTH else 0
+    cut = "".join(
+        c if c.isprintable() else " " if c == "\t" else "\N{REPLACEMENT CHARACTER}"
+        for c in line[start : min(width, start + _EXCERPT_WIDTH)]
     )
-    shown = shown.rstrip()
-    start = max(0, column - _EXCERPT_WIDTH * 2 // 3) if len(shown) > _EXCERPT_WIDTH else 0
-    cut = shown[start : start + _EXCERPT_WIDTH]
     return f"{cut}\n{' ' * (column - 1 - start)}^"

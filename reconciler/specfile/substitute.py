@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.specfile.hints import did_you_mean
+from reconciler.specfile.reading import is_unicode
 from reconciler.specfile.yaml_text import Scalar
 
 SLOT_WORDS: Final = frozenset(("slot", "watcher"))
@@ -124,6 +125,9 @@ class _Expansion:
         """Return the expanded value of a name, None when it is not set."""
         if name.startswith("env."):
             value = self._scope.environ.get(name.removeprefix("env."))
+            if value is not None and not is_unicode(value):
+                msg = f"the environment variable '{name.removeprefix('env.')}' is not UTF-8 text"
+                raise SubstitutionError(msg)
             return None if value is None else self._final(value)
         known = self._scope.extensions if name.startswith("x-") else self._scope.variables
         if not _NAME.fullmatch(name):

@@ -7,6 +7,7 @@ one means is decided by `core_value`, by the core schema of YAML 1.2 (so `no` an
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from reconciler.model.errors import SpecError
 from reconciler.specfile.reading import SourceText
 
 MAX_NESTING: Final = 64
-MAX_NODES: Final = 2_000_000
-"""Nodes of one file with every alias expanded."""
+MAX_SIZE: Final = 2_000_000
+"""Size of one file with every alias expanded: a value counts one, and one more for every 16 characters."""
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -82,6 +83,11 @@ class List:
 
 Node: TypeAlias = Scalar | Map | List
 Report: TypeAlias = Callable[[SpecError], None]
+
+
+def size_of(node: Node) -> int:
+    """Return how much a node is when all aliases in it are expanded, in the unit of `MAX_SIZE`."""
+    return 1 + len(node.text) // 16 if isinstance(node, Scalar) else node.size
 
 
 class _Refused(Exception):
@@ -152,7 +158,7 @@ class _Composer:
         self._loader = _Loader(file.text)
         self._anchors: dict[str, Node] = {}
         self._stack: list[_Open] = []
-        self._nodes = 0
+        self._aliases_size = 0
         self._root: Node | None = None
 
     def document(self) -> Node | None:
@@ -183,7 +189,6 @@ class _Composer:
         if tag is not None:
             tag = re.sub("^tag:yaml.org,2002:", "!!", tag)
             self._refuse(event, f"tags are not used in a spec, found {tag}", "leave it out")
-        self._nodes += 1
         start = _mark(event.start_mark)
         node: Node
         if isinstance(event, yaml.ScalarEvent):
@@ -195,8 +200,6 @@ class _Composer:
             node = Map(self._file, start.line + 1, start.column + 1, {})
         else:
             node = List(self._file, start.line + 1, start.column + 1)
-        if self._nodes > MAX_NODES:
-            self._refuse(event, f"the file holds more than {MAX_NODES} values", "")
         if event.anchor:
             self._anchors[event.anchor] = node
         if isinstance(node, Scalar):
@@ -214,14 +217,11 @@ class _Composer:
             )
         if any(each.node is node for each in self._stack):
             self._refuse(event, f"*{event.anchor} stands inside of what it stands for", "")
-        if not isinstance(node, Scalar):
-            self._nodes += node.size
-            if self._nodes > MAX_NODES:
-                self._refuse(
-                    event, f"with its aliases the file holds more than {MAX_NODES} values", ""
-                )
-            if len(self._stack) + node.height > MAX_NESTING:
-                self._refuse(event, f"nested deeper than {MAX_NESTING} levels", "")
+        self._aliases_size += size_of(node)
+        if self._aliases_size > MAX_SIZE:
+            self._refuse(event, "the aliases of this file expand to more than 32 MiB", "")
+        if not isinstance(node, Scalar) and len(self._stack) + node.height > MAX_NESTING:
+            self._refuse(event, f"nested deeper than {MAX_NESTING} levels", "")
         return node
 
     def _put(self, node: Node, event: yaml.Event) -> None:
@@ -240,11 +240,9 @@ class _Composer:
         else:
             self._entry(top, top.key, node)
             top.key = None
+        top.node.size += size_of(node)
         if not isinstance(node, Scalar):
-            top.node.size += node.size
             top.node.height = max(top.node.height, node.height + 1)
-        else:
-            top.node.size += 1
 
     def _entry(self, top: _Open, key: Scalar, value: Node) -> None:
         entries = top.node.entries if isinstance(top.node, Map) else {}
@@ -324,18 +322,19 @@ _BOOL: Final = {
     "False": False,
     "FALSE": False,
 }
-_INT: Final = re.compile(r"0|[-+]?[1-9][0-9]{0,40}")
-_BASED: Final = re.compile(r"0o[0-7]{1,40}|0x[0-9a-fA-F]{1,40}")
+_INT: Final = re.compile(r"0|[-+]?[1-9][0-9]{0,18}")
+_BASED: Final = re.compile(r"0o[0-7]{1,21}|0x[0-9a-fA-F]{1,16}")
+_LARGEST: Final = 2**63 - 1
 _FLOAT: Final = re.compile(
     r"(?=.*[.eE])[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
 )
-_SPECIAL: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 def core_value(text: str) -> str | int | float | bool | None:
     """Return what unquoted text means: null, true, false, a number, or itself (YAML 1.2 core schema).
 
-    As in `decisions`, a whole number has no leading zeros: `022` stays text, for modes.
+    A whole number has no leading zeros: `022` stays text, for modes. So does what not every reader of a
+    spec could take: infinity, NaN, and whole numbers of more than 64 bits.
     """
     if text in _NULL:
         return None
@@ -343,14 +342,12 @@ def core_value(text: str) -> str | int | float | bool | None:
         return _BOOL[text]
     if text[0] not in "+-.0123456789":
         return text
-    if _INT.fullmatch(text):
-        return int(text)
-    if _BASED.fullmatch(text):
-        return int(text, 0)
+    if _INT.fullmatch(text) or _BASED.fullmatch(text):
+        whole = int(text, 0)
+        return whole if -_LARGEST <= whole <= _LARGEST else text
     if _FLOAT.fullmatch(text):
-        return float(text)
-    if _SPECIAL.fullmatch(text):
-        return float(text.replace(".", "", 1))
+        number = float(text)
+        return number if math.isfinite(number) else text
     return text
 
 

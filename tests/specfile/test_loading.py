@@ -17,6 +17,7 @@ from reconciler.model.spec import ReloadBySignal, SoftHard, Spec, StopSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.specfile import load, read_spec
 from reconciler.specfile.loading import MAX_WATCHERS
+from reconciler.specfile.mistakes import MAX_MISTAKES
 from reconciler.specfile.reading import MAX_FILE_BYTES
 from tests.specfile.files import (
     Folder,
@@ -374,6 +375,10 @@ def test_an_unset_variable_is_a_mistake() -> None:
         "watchers:\n  web:\n    cmd: x\n    env:\n      A:\n        - hunter2\n",
         "watchers: {web: {cmd: x, password: hunter2}}",
         "watchers: {web: {cmd: x --password=hunter2, nope: 1}}",
+        "watchers: {web: {cmd: 'x --env=DB_PASS=hunter2', nope: 1}}",
+        "watchers: {web: {cmd: x postgres://me:hunter2@db/, nope: 1}}",
+        f"watchers: {{web: {{cmd: '{'x' * 300} --password={'y' * 300}hunter2', nope: 1}}}}",
+        f"watchers: {{web: {{env: {{A: '{'y' * 300}hunter2'}}, nope: 1}}}}",
         "vars: {token: [hunter2]}\n",
         "watchers:\n  web:\n    env:\n      A: 'hunter2\n",
         "watchers:\n  web:\n    env:\n      A: @hunter2\n",
@@ -384,6 +389,19 @@ def test_an_unset_variable_is_a_mistake() -> None:
 def test_secrets_are_never_shown(text: str) -> None:
     errors = errors_of(text)
     assert "hunter2" not in "\n".join(f"{error}\n{error.excerpt}" for error in errors)
+
+
+def test_an_excerpt_of_a_long_line_shows_what_is_wrong() -> None:
+    labels = f"labels: {{a: {'y' * 500}}}"
+    error = only_error(f"watchers: {{web: {{cmd: '{'x' * 500}', nope: 1, {labels}}}}}\n")
+    source, caret = error.excerpt.splitlines()
+    assert source[caret.index("^") :].startswith("nope: 1")
+    assert len(source) <= 120
+
+
+def test_a_line_of_megabytes_with_many_mistakes_is_reported_in_time() -> None:
+    entries = ", ".join(f"w{n}: {{nope: {'v' * 2000}, env: {{A: b, C: d}}}}" for n in range(900))
+    assert len(errors_of(f"watchers: {{{entries}}}\n")) == MAX_MISTAKES + 1
 
 
 def test_a_watcher_named_like_a_secret_is_none() -> None:

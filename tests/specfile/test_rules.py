@@ -28,7 +28,7 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "respawn: true, restart: always}}", "web.respawn", "given both"),
         (WEB + "umask: 9}}", "web.umask", "octal mode"),
         (WEB + "backoff: {factor: 0.5}}}", "web.backoff.factor", "from 1 to 1000"),
-        (WEB + "backoff: {factor: .inf}}}", "web.backoff.factor", "from 1 to 1000"),
+        (WEB + "backoff: {factor: .inf}}}", "web.backoff.factor", "expected a number"),
         (WEB + "logs: {stdout: {file: a, to: devnull}}}}", "web.logs.stdout.to", "given both"),
         (WEB + "logs: {stderr: {to: nowhere}}}}", "web.logs.stderr.to", "expected stdout, manager"),
         (WEB + "hooks: {before_start: {}}}}", "web.hooks.before_start", "needs python or cmd"),
