@@ -192,6 +192,7 @@ class _Work:
         daemon = self._block(DaemonSpec, "daemon", merged, resolver)
         apply = self._block(ApplySpec, "apply", merged, resolver)
         sockets = {name: self._socket(name, entry, resolver) for name, entry in named.items()}
+        rules.check_addresses(sockets, named, mistakes)
         watchers = self._watchers(merged, scope)
         return Spec(
             daemon or DaemonSpec(),

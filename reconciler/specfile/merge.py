@@ -6,12 +6,15 @@ The order of files never matters: what two of them say differently is a mistake 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.specfile import hints
 from reconciler.specfile.mistakes import Mistakes, found
-from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, MapOf, Shape
+from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, ListOf, MapOf, Shape
 from reconciler.specfile.yaml_text import Entry, Map, Node, Scalar, core_value
+
+if TYPE_CHECKING:
+    from reconciler.model.spec import Field
 
 VERSION: Final = 1
 _NAMED: Final = {"watchers": "watcher", "sockets": "socket"}
@@ -78,6 +81,13 @@ def is_null(node: Node) -> bool:
     return isinstance(node, Scalar) and node.plain and core_value(node.text) is None
 
 
+def says_nothing(node: Node, declared: tuple[Field, Shape]) -> bool:
+    """Tell whether a block, a map or a list is left empty, as when all that is in it is commented out."""
+    field, shape = declared
+    empty = is_null(node) and isinstance(shape, Block | MapOf | ListOf)
+    return empty and not field.required and field.default is not None
+
+
 def place_of(node: Node) -> str:
     """Return `path:line:column` of a node."""
     return f"{node.file.path}:{node.line}:{node.column}"
@@ -124,11 +134,11 @@ def with_defaults(own: Map, defaults: Map | None, shape: Block) -> Map:
     entries = dict(own.entries)
     for name, default in defaults.entries.items():
         mine = entries.get(name)
-        if mine is None:
+        declared = shape.fields.get(name)
+        if mine is None or (declared is not None and says_nothing(mine.value, declared)):
             if not any(name in pair and (set(pair) & own.entries.keys()) for pair in _ALTERNATIVES):
                 entries[name] = default
             continue
-        declared = shape.fields.get(name)
         if (
             declared is None
             or not isinstance(mine.value, Map)

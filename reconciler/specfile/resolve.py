@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.specfile import hints
-from reconciler.specfile.merge import is_null
+from reconciler.specfile.merge import is_null, says_nothing
 from reconciler.specfile.mistakes import Mistakes
 from reconciler.specfile.shapes import (
     EXTENSION,
@@ -85,6 +85,8 @@ class Resolver:
             path = f"{where}.{name}" if where else name
             declared = shape.fields.get(name)
             if declared is not None:
+                if says_nothing(entry.value, declared):
+                    continue
                 about, inner_shape = declared
                 value = self.value(
                     inner_shape, entry.value, path, f"{inner}.{name}" if inner else name

@@ -5,12 +5,12 @@ They look at the data before it becomes a value, so that a mistake of a type hid
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeGuard
 
-from reconciler.model.address import UnixAddress, parse_address
+from reconciler.model.address import InternetAddress, UnixAddress, parse_address
+from reconciler.model.spec import LimitsSpec, SocketSpec, declared_fields
 from reconciler.model.units import NAME_PATTERN
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
@@ -21,6 +21,17 @@ SERVICE_FIELDS: Final = ("max_age", "max_age_variance")
 _UNIX_FIELDS: Final = ("mode", "owner", "group")
 _INTERNET_FIELDS: Final = ("interface", "reuseport", "ipv6_only", "nodelay", "keepalive")
 _STREAM_FIELDS: Final = ("nodelay", "keepalive", "backlog")
+_GIVEN_TO_ALL: Final = frozenset(
+    ("RECONCILE_NAME", "RECONCILE_WATCHER", "RECONCILE_SLOT", "RECONCILE_ID")
+)
+"""The marks by which a process, and a later manager, knows whose it is."""
+_RLIMITS: Final = frozenset(
+    each.name
+    for each in declared_fields(LimitsSpec)
+    if each.name not in {"nice", "cpu_affinity", "oom_score_adj"}
+)
+_MAX_LIMIT: Final = 2**63 - 1
+_MAX_ACCOUNT: Final = 2**32 - 2
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _RESERVED: Final = frozenset(("slot", "watcher"))
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -66,6 +77,24 @@ def check_env_names(entries: Mapping[str, Entry], where: str, mistakes: Mistakes
         if not name or "=" in name or _CONTROL.search(name):
             message = f"{quoted(name)} cannot be the name of an environment variable"
             mistakes.at(entry.key, f"{where}.{_shown(name)}", message)
+        elif name in _GIVEN_TO_ALL:
+            message = f"'{name}' is set by the manager for every process"
+            mistakes.at(entry.key, f"{where}.{name}", message, "use another name")
+
+
+def check_addresses(
+    sockets: Mapping[str, SocketSpec | None], entries: Mapping[str, Entry], mistakes: Mistakes
+) -> None:
+    """Check that no two sockets want the same address."""
+    taken: dict[tuple[object, ...], str] = {}
+    for name, each in sockets.items():
+        if each is None or (isinstance(each.listen, InternetAddress) and not each.listen.port):
+            continue
+        first = taken.setdefault((each.listen, each.type, each.interface), name)
+        if first != name:
+            message = f"{each.listen} is already the address of the socket '{first}'"
+            hint = "a socket can be used by many watchers: remove one, or change its port"
+            mistakes.at(entries[name].key, f"sockets.{name}.listen", message, hint)
 
 
 def check_socket(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
@@ -75,6 +104,7 @@ def check_socket(data: Mapping[str, object], node: Map, where: str, mistakes: Mi
     except ValueError:
         return
     own = node.entries
+    _check_accounts(data, node, ("owner", "group"), where, mistakes)
     kind = data.get("type", "stream")
     if isinstance(address, UnixAddress):
         for name in _INTERNET_FIELDS:
@@ -100,6 +130,9 @@ def check_socket(data: Mapping[str, object], node: Map, where: str, mistakes: Mi
                 message,
                 "write: type: stream, or listen: unix:/PATH",
             )
+        if data.get("reuseport") is True and not address.port:
+            message = "with reuseport, port 0 would give each process a port of its own"
+            mistakes.at(own["reuseport"].key, f"{where}.reuseport", message, "write a port")
         if data.get("ipv6_only") is True and not address.is_v6:
             message = f"'ipv6_only' is for IPv6 addresses, not for {address}"
             mistakes.at(
@@ -137,10 +170,19 @@ def check_watcher(
     hooks = node.get("hooks")
     if isinstance(hooks, Map):
         _check_hooks(data.get("hooks"), hooks, f"{where}.hooks", mistakes)
+    limits = node.get("limits")
+    if isinstance(limits, Map):
+        _check_limits(data.get("limits"), limits, f"{where}.limits", mistakes)
     for name in ("working_dir", "virtualenv", "description"):
         text, at_node = data.get(name), node.get(name)
         if isinstance(text, str) and at_node is not None:
-            _check_text(text, at_node, f"{where}.{name}", mistakes)
+            check = _check_text if name == "description" else _check_path
+            check(text, at_node, f"{where}.{name}", mistakes)
+    _check_accounts(data, node, ("user", "group"), where, mistakes)
+    codes = node.get("success_exit_codes")
+    if data.get("success_exit_codes") == [] and codes is not None:
+        message = "expected at least one exit code, found none"
+        mistakes.at(codes, f"{where}.success_exit_codes", message, "write: [0]")
 
 
 def _check_kind(data: Mapping[str, object], own: Map, where: str, mistakes: Mistakes) -> None:
@@ -196,6 +238,57 @@ def _check_text(text: str, at: Node, where: str, mistakes: Mistakes) -> None:
             else f"the control character U+{ord(match[0]):04X}"
         )
         mistakes.at(at, where, f"found {what}, which cannot be used here")
+
+
+def _check_path(text: str, at: Node, where: str, mistakes: Mistakes) -> None:
+    if text.startswith("~"):
+        mistakes.at(at, where, "'~' is for shells, not for paths", "write: ${env.HOME}/...")
+    _check_text(text, at, where, mistakes)
+
+
+def _check_accounts(
+    data: Mapping[str, object], node: Map, names: Sequence[str], where: str, mistakes: Mistakes
+) -> None:
+    """Check users and groups, which are names or numbers."""
+    for name in names:
+        account, at = data.get(name), node.get(name)
+        if at is None or isinstance(account, bool):
+            continue
+        if isinstance(account, int) and not 0 <= account <= _MAX_ACCOUNT:
+            message = f"expected a name, or a number from 0 to {_MAX_ACCOUNT}, found '{account}'"
+            mistakes.at(at, f"{where}.{name}", message)
+        elif isinstance(account, str) and not account:
+            mistakes.at(at, f"{where}.{name}", "expected a name or a number, found nothing")
+        elif isinstance(account, str):
+            _check_text(account, at, f"{where}.{name}", mistakes)
+
+
+def _check_limits(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
+    if not isinstance(data, Mapping):
+        return
+    for name, entry in node.entries.items():
+        limit = data.get(name, data.get(f"{name}_"))
+        if name == "cpu_affinity" and limit == []:
+            message = "expected at least one processor, found none"
+            mistakes.at(entry.value, f"{where}.{name}", message)
+        if name not in _RLIMITS:
+            continue
+        pair = isinstance(limit, Mapping) and isinstance(entry.value, Map)
+        values = dict(limit) if isinstance(limit, Mapping) and pair else {"": limit}
+        for part, value in values.items():
+            at = entry.value.get(part) if isinstance(entry.value, Map) else entry.value
+            path = f"{where}.{name}" + (f".{part}" if part else "")
+            if at is not None and _is_whole(value) and not 0 <= value <= _MAX_LIMIT:
+                message = f"expected a whole number from 0 up, or unlimited, found '{value}'"
+                mistakes.at(at, path, message)
+        soft, hard = values.get("soft"), values.get("hard")
+        if _is_whole(hard) and (soft == "unlimited" or (_is_whole(soft) and soft > hard)):
+            message = f"the soft limit ({soft}) is above the hard limit ({hard})"
+            mistakes.at(entry.value, f"{where}.{name}", message, "soft is at most hard")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_shell(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
@@ -258,10 +351,9 @@ def _check_backoff(data: object, node: Map, where: str, mistakes: Mistakes) -> N
     at = node.get("factor")
     if at is None or not isinstance(factor, int | float) or isinstance(factor, bool):
         return
-    if not math.isfinite(factor) or not 1 <= factor <= 1000:
-        mistakes.at(
-            at, f"{where}.factor", f"expected a number from 1 to 1000, found {quoted(str(factor))}"
-        )
+    if not 1 <= factor <= 1000:
+        message = f"expected a number from 1 to 1000, found {quoted(str(factor))}"
+        mistakes.at(at, f"{where}.factor", message)
 
 
 def _check_streams(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
@@ -284,7 +376,7 @@ def _check_streams(data: Mapping[str, object], node: Map, where: str, mistakes: 
         if isinstance(file, str) and file_at is not None:
             if not file:
                 mistakes.at(file_at, f"{path}.file", "expected the path of a file, found nothing")
-            _check_text(file, file_at, f"{path}.file", mistakes)
+            _check_path(file, file_at, f"{path}.file", mistakes)
 
 
 def _check_hooks(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
@@ -332,4 +424,7 @@ def check_daemon(data: Mapping[str, object], node: Map, mistakes: Mistakes) -> N
                 mistakes.at(
                     place, f"daemon.{field}", "expected the path of a folder, found nothing"
                 )
-            _check_text(text, place, f"daemon.{field}", mistakes)
+            _check_path(text, place, f"daemon.{field}", mistakes)
+    control, control_at = data.get("control"), node.get("control")
+    if isinstance(control, Mapping) and isinstance(control_at, Map):
+        _check_accounts(control, control_at, ("owner", "group"), "daemon.control", mistakes)

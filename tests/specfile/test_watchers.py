@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.specfile.files import errors_of, only_error, spec_of, watcher_of
+
+WEB = "watchers:\n  web:\n    cmd: run\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "field", "words"),
+    [
+        ("limits: {nofile: -1}", 22, "limits.nofile", "from 0 up, or unlimited"),
+        ("limits: {nofile: {soft: 9, hard: 1}}", 22, "limits.nofile", "above the hard limit"),
+        ("limits: {as: {soft: unlimited, hard: 1}}", 18, "limits.as", "above the hard limit"),
+        ("limits: {core: {soft: -1, hard: 1}}", 27, "limits.core.soft", "from 0 up"),
+        ("limits: {cpu_affinity: []}", 28, "limits.cpu_affinity", "at least one processor"),
+        ("success_exit_codes: []", 25, "success_exit_codes", "at least one exit code"),
+        ("user: -1", 11, "user", "from 0 to 4294967294"),
+        ('group: ""', 12, "group", "found nothing"),
+        ("working_dir: ~/app", 18, "working_dir", "'~' is for shells"),
+        ("env: {RECONCILE_ID: x}", 11, "env.RECONCILE_ID", "set by the manager"),
+        ("backoff: {factor: 0.5}", 23, "backoff.factor", "from 1 to 1000"),
+        ("backoff: {factor: .nan}", 23, "backoff.factor", "expected a number"),
+        ("backoff: {factor: 1e999}", 23, "backoff.factor", "expected a number"),
+        ("timeout: 1s", 5, "timeout", "is for one-shot jobs"),
+        ("stdin_socket: http", 19, "stdin_socket", "there is no socket 'http'"),
+        ('hooks: {before_start: {python: "a:b"}}', 36, "hooks.before_start.python", "dotted path"),
+        ("hooks: {after_stop: {timeout: 1s}}", 13, "hooks.after_stop", "needs python or cmd"),
+        ("logs: {stderr: {file: a, to: stdout}}", 30, "logs.stderr.to", "given both"),
+    ],
+)  # fmt: skip
+def test_a_watcher_that_breaks_a_rule_is_told_once(
+    line: str, column: int, field: str, words: str
+) -> None:
+    error = only_error(f"{WEB}    {line}\n")
+    assert (error.line, error.column, error.field) == (4, column, f"watchers.web.{field}")
+    assert words in error.message
+
+
+def test_limits_that_go_together_are_accepted() -> None:
+    text = "    limits: {nofile: 0, core: unlimited, as: {soft: 1, hard: unlimited}}\n"
+    assert watcher_of(WEB + text).limits.nofile == 0
+
+
+@pytest.mark.parametrize(
+    ("socket", "words"),
+    [
+        ('{listen: 8000, mode: "0660"}', "for Unix sockets"),
+        ("{listen: 8000, owner: -5}", "from 0 to 4294967294"),
+        ('{listen: "unix:/run/a", nodelay: true}', "no meaning for a Unix socket"),
+        ("{listen: 8000, type: seqpacket}", "for Unix sockets"),
+        ("{listen: 8000, type: dgram, backlog: 5}", "no meaning for type: dgram"),
+        ("{listen: 8000, ipv6_only: true}", "for IPv6"),
+        ("{listen: 0, reuseport: true}", "a port of its own"),
+    ],
+)
+def test_a_socket_has_only_what_its_address_can_have(socket: str, words: str) -> None:
+    assert any(words in each.message for each in errors_of(f"sockets: {{http: {socket}}}\n{WEB}"))
+
+
+def test_two_sockets_on_one_address_are_a_mistake() -> None:
+    error = only_error("sockets:\n  a: {listen: 8000}\n  b: {listen: '0.0.0.0:8000'}\n")
+    assert (error.line, error.column, error.field) == (3, 3, "sockets.b.listen")
+    assert "already the address of the socket 'a'" in error.message
+
+
+def test_sockets_that_differ_may_share_a_port() -> None:
+    tcp_and_udp = "sockets: {a: {listen: 53}, b: {listen: 53, type: dgram}}\n"
+    any_port = "sockets: {a: {listen: 0}, b: {listen: 0}}\n"
+    assert len(spec_of(tcp_and_udp).sockets) == len(spec_of(any_port).sockets) == 2
+
+
+def test_a_block_that_is_left_empty_says_nothing() -> None:
+    text = "defaults: {stop: {signal: INT}, working_dir: /srv}\n" + WEB
+    empty = "    stop:\n    env:\n    labels:\n    hooks:\n    use_sockets:\n    env_file:\n"
+    assert watcher_of(text + empty) == watcher_of(text)
+
+
+def test_a_value_that_is_left_empty_is_a_mistake() -> None:
+    error = only_error(WEB + "    numprocesses:\n")
+    assert error.message == "expected a whole number from 0 to 10000, found nothing"
+
+
+def test_large_defaults_are_not_spread_over_many_watchers() -> None:
+    labels = ", ".join(f"k{n}: {'v' * 1000}" for n in range(200))
+    watchers = "".join(f"  w{n}: {{cmd: run}}\n" for n in range(1000))
+    error = only_error(f"defaults: {{labels: {{{labels}}}}}\nwatchers:\n{watchers}")
+    assert "watchers hold more than 32 MiB" in error.message
+
+
+def test_an_environment_that_is_no_text_is_a_mistake_where_it_is_used() -> None:
+    environ = {"RAW": "\udcff"}
+    assert watcher_of(WEB, environ).cmd == ("run",)
+    error = only_error(WEB.replace("run", "run ${env.RAW}"), environ)
+    assert error.message == "the environment variable 'RAW' is not UTF-8 text"
