@@ -21,7 +21,7 @@ from reconciler.specfile.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _HEAD: Final = f"""# Reference of the spec language
 
@@ -128,19 +128,28 @@ def explain(field_path: str) -> str:
     wanted = [part for part in field_path.strip(".").split(".") if part]
     if not wanted:
         return _listing([each for each in known if len(each.path) == 1])
-    found = [each for each in known if _is_meant(each.path, wanted)]
-    found = found or [each for each in known if list(each.path[-len(wanted) :]) == wanted]
+    # `watchers.stop.timeout` is the block `stop` rather than a watcher of that name.
+    found: list[Placed] = []
+    for is_meant in (_is_declared, _is_of_a_name, _ends_with):
+        found = found or [each for each in known if is_meant(each.path, wanted)]
     if not found:
         near = did_you_mean(wanted[-1], {each.path[-1] for each in known})
         return f"there is no field {field_path}" + (f": {near}" if near else "") + "\n"
     return "\n".join(_page(each) for each in found)
 
 
-def _is_meant(path: tuple[str, ...], wanted: list[str]) -> bool:
-    """Tell whether a path is meant, with the user's names in it or without them."""
-    if len(path) == len(wanted):
-        return all(one in (ANY_NAME, other) for one, other in zip(path, wanted, strict=True))
+def _is_declared(path: Sequence[str], wanted: list[str]) -> bool:
     return [part for part in path if part != ANY_NAME] == wanted
+
+
+def _is_of_a_name(path: Sequence[str], wanted: list[str]) -> bool:
+    """Tell whether a path is meant with the user's names in it."""
+    same_length = len(path) == len(wanted)
+    return same_length and all(a in (ANY_NAME, b) for a, b in zip(path, wanted, strict=True))
+
+
+def _ends_with(path: Sequence[str], wanted: list[str]) -> bool:
+    return list(path[-len(wanted) :]) == wanted
 
 
 def _page(placed: Placed) -> str:

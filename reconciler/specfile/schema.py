@@ -97,9 +97,7 @@ def _marked(marker: Reads | Between) -> Json:
 
 
 def _any(schemas: list[Json]) -> Json:
-    unique: list[Json] = []
-    unique += [each for each in schemas if each not in unique]
-    kept = [each for index, each in enumerate(unique) if each not in unique[:index]]
+    kept = [each for index, each in enumerate(schemas) if each not in schemas[:index]]
     return dict(kept[0]) if len(kept) == 1 else {"anyOf": kept}
 
 
