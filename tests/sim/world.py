@@ -387,11 +387,9 @@ class World:
     def _edit_one(self) -> None:
         """Change one field of one watcher, or the port."""
         rng, spec = self.rng, self.disk.spec
-        name = rng.choice(sorted(set(spec.watchers) - {"bystander"}) or ["bystander"])
-        if name == "bystander":
-            return
+        name = rng.choice(sorted(spec.watchers))
         old = spec.watchers[name]
-        what = rng.choice(("scale", "command", "label", "port"))
+        what = "label" if name == "bystander" else rng.choice(("scale", "command", "label", "port"))
         if what == "port":
             port = 9000 if str(spec.sockets["http"].listen).endswith("8000") else 8000
             self.touched_ns["web"] = self.kernel.now
