@@ -1,0 +1,206 @@
+"""Listening sockets: as bound, as given to processes, and what is said when they cannot be had."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.action import Bind, Unbind
+from reconciler.model.address import Address, InternetAddress, UnixAddress
+from reconciler.model.process import CaptureSink, Exit, ProcessId
+from reconciler.model.socket import BindRefused, Bound, SocketTemplate
+from tests.keeper.rig import Link, Rig
+
+WEB = ProcessId("web", 1)
+LOCAL = InternetAddress("127.0.0.1", 0)
+
+
+def bind(link: Link, template: SocketTemplate, name: str = "http") -> Bound:
+    link.sockets.pop(name, None)
+    link.send(Bind(name, template))
+    phase = link.wait(lambda: link.sockets.get(name)).phase
+    assert isinstance(phase, Bound), phase
+    return phase
+
+
+def refusal(link: Link, template: SocketTemplate, name: str = "http") -> BindRefused:
+    link.sockets.pop(name, None)
+    link.send(Bind(name, template))
+    phase = link.wait(lambda: link.sockets.get(name)).phase
+    assert isinstance(phase, BindRefused), phase
+    return phase
+
+
+def connect(bound: Bound) -> socket.socket:
+    if bound.listen.startswith("unix:"):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(bound.listen.removeprefix("unix:"))
+        return client
+    host, _, port = bound.listen.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=5)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "0.0.0.0"])
+def test_an_address_is_listened_on(link: Link, host: str) -> None:
+    bound = bind(link, SocketTemplate(InternetAddress(host, 0)))
+    connect(bound).close()
+
+
+@pytest.mark.parametrize("kind", ["stream", "dgram", "seqpacket"])
+def test_every_kind_of_unix_socket_is_bound_and_removed(
+    link: Link, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "app.sock"
+    bind(link, SocketTemplate(UnixAddress(str(path)), kind, mode=0o660))  # type: ignore[arg-type]
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    link.send(Unbind("http"))
+    link.wait(lambda: "http" not in link.sockets)
+    assert not path.exists()
+
+
+def test_datagrams_are_received_on_a_port(link: Link) -> None:
+    assert bind(link, SocketTemplate(LOCAL, "dgram")).listen.startswith("127.0.0.1:")
+
+
+def test_a_stale_file_is_replaced_and_a_live_one_is_not(link: Link, tmp_path: Path) -> None:
+    path = str(tmp_path / "app.sock")
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(path)
+    other.listen()
+    template = SocketTemplate(UnixAddress(path))
+    refused = refusal(link, template)
+    assert refused.errno == "EADDRINUSE"
+    assert refused.message.endswith("address already in use, something answers there")
+    other.close()
+    connect(bind(link, template)).close()
+
+
+def test_a_plain_file_is_never_removed(link: Link, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("x")
+    assert refusal(link, SocketTemplate(UnixAddress(str(path)))).errno == "EADDRINUSE"
+    assert path.read_text() == "x"
+
+
+def test_a_file_that_is_no_longer_ours_is_left_alone(link: Link, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    bind(link, SocketTemplate(UnixAddress(str(path))))
+    path.unlink()
+    path.write_text("somebody else's")
+    link.send(Unbind("http"))
+    link.wait(lambda: "http" not in link.sockets)
+    assert path.read_text() == "somebody else's"
+
+
+def test_a_file_that_vanished_is_bound_anew(link: Link, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    template = SocketTemplate(UnixAddress(str(path)))
+    bind(link, template)
+    path.unlink()
+    connect(bind(link, template)).close()
+
+
+def test_modes_change_in_place(link: Link, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    address = UnixAddress(str(path))
+    bind(link, SocketTemplate(address, mode=0o600))
+    before = path.stat().st_ino
+    bind(link, SocketTemplate(address, mode=0o666))
+    assert (path.stat().st_ino, stat.S_IMODE(path.stat().st_mode)) == (before, 0o666)
+
+
+def test_who_holds_a_port_is_told(link: Link) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        refused = refusal(link, SocketTemplate(InternetAddress("127.0.0.1", port)))
+    assert refused.errno == "EADDRINUSE"
+    assert refused.message.startswith(
+        f"cannot bind 127.0.0.1:{port}: address already in use, held by "
+    )
+    assert refused.message.endswith(f"(pid {os.getpid()})")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            InternetAddress("no-such-host", 80),
+            "cannot bind no-such-host:80: no-such-host is neither an address nor a name of /etc/hosts",
+        ),
+        (
+            InternetAddress("192.0.2.1", 80),
+            "cannot bind 192.0.2.1:80: cannot assign requested address",
+        ),
+        (
+            UnixAddress("/no/such/folder/a"),
+            "cannot bind unix:/no/such/folder/a: no such file or directory",
+        ),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told_in_words(
+    link: Link, address: Address, message: str
+) -> None:
+    assert refusal(link, SocketTemplate(address)).message == message
+
+
+def test_an_unknown_owner_leaves_no_file(link: Link, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    refused = refusal(link, SocketTemplate(UnixAddress(str(path)), owner="no-such-user"))
+    assert refused.message == f"cannot bind unix:{path}: unknown user 'no-such-user'"
+    assert not path.exists()
+
+
+def test_both_families_may_share_a_port(link: Link) -> None:
+    port = int(bind(link, SocketTemplate(InternetAddress("0.0.0.0", 0))).listen.rpartition(":")[2])
+    bind(link, SocketTemplate(InternetAddress("::", port), ipv6_only=True), "v6")
+
+
+def test_slots_share_a_port_by_reuseport(link: Link) -> None:
+    first = bind(link, SocketTemplate(LOCAL, reuseport=True), "http.1")
+    port = int(first.listen.rpartition(":")[2])
+    same = SocketTemplate(InternetAddress("127.0.0.1", port), reuseport=True)
+    bind(link, same, "http.2")
+
+
+def test_a_process_gets_the_sockets_in_order_and_their_names(link: Link, rig: Rig) -> None:
+    ports = [
+        int(bind(link, SocketTemplate(LOCAL), n).listen.rpartition(":")[2]) for n in ("a", "b.1")
+    ]
+    text = (
+        "import os, socket\n"
+        "assert os.environ['LISTEN_PID'] == str(os.getpid())\n"
+        "names = [os.environ['LISTEN_FDS'], os.environ['LISTEN_FDNAMES']]\n"
+        "fds = [n for n in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + n)]\n"
+        "ports = [socket.socket(fileno=fd).getsockname()[1] for fd in (3, 4)]\n"
+        "print(*names, *ports, *sorted(fds))\n"
+    )
+    out = rig.folder / "out"
+    sink = CaptureSink(str(out))
+    link.spawn(WEB, sys.executable, "-c", text, sockets=("b.1", "a"), stdout=sink)
+    exited = link.exited(WEB)
+    assert exited.exit == Exit(code=0), out.read_text()
+    assert out.read_text() == f"2 b:a {ports[1]} {ports[0]} 0 1 2 3 4\n"
+
+
+def test_a_socket_may_be_standard_input(link: Link, rig: Rig) -> None:
+    port = int(bind(link, SocketTemplate(LOCAL)).listen.rpartition(":")[2])
+    text = "import socket; print(socket.socket(fileno=0).getsockname()[1])"
+    sink = CaptureSink(str(rig.folder / "out"))
+    link.spawn(WEB, sys.executable, "-c", text, stdin_socket="http", stdout=sink)
+    assert link.exited(WEB).output == f"{port}\n".encode()
+
+
+def test_clients_that_come_before_the_server_wait_in_the_backlog(link: Link, rig: Rig) -> None:
+    client = connect(bind(link, SocketTemplate(LOCAL)))
+    text = (
+        "import select, socket; s = socket.socket(fileno=3); select.select([s], [], []);"
+        "s.accept()[0].sendall(b'hello')"
+    )
+    link.spawn(WEB, sys.executable, "-c", text, sockets=("http",))
+    assert client.recv(5) == b"hello"
