@@ -181,11 +181,18 @@ def test_an_orphan_that_dropped_its_session_is_known_by_its_marker(link: Link) -
 
 
 def test_a_daemon_of_a_live_process_is_in_its_tree(link: Link, rig: Rig) -> None:
-    text = "import os, time\nif not os.fork():\n os.setsid()\n if os.fork(): os._exit(0)\n print(os.getpid(), flush=True)\ntime.sleep(1000)\n"
+    text = (
+        "import os, time\n"
+        "if not os.fork():\n"
+        "    os.setsid()\n"
+        "    if os.fork(): os._exit(0)\n"
+        "    print(os.getpid(), flush=True)\n"
+        "time.sleep(1000)\n"
+    )
     out = rig.folder / "out"
     link.spawn(WEB, sys.executable, "-c", text, stdout=CaptureSink(str(out)))
     link.running(WEB)
-    daemon = int(until(lambda: out.exists() and out.read_text()))
+    daemon = int(until(lambda: out.read_text() if out.exists() else None))
     until(
         lambda: (
             Path(f"/proc/{daemon}/stat").read_text().rpartition(")")[2].split()[1] == str(rig.pid)
