@@ -34,6 +34,7 @@ from reconciler.controller.store import (
     Recovered,
     RetiringChanged,
     RunWritten,
+    ServedBy,
     Store,
     Trouble,
     Written,
@@ -238,21 +239,21 @@ class Controller:
             self.feed(JobChanged(watcher, job))
         for watcher, intent in stored.intents.items():
             self.feed(IntentChanged(watcher, intent))
-        self.applied = stored.applied
-        if stored.applied is not None:
-            self.follow_log_settings(stored.applied.spec)
-            if stored.applied.source:
-                self.files.source = stored.applied.source
-            self._retiring = stored.applied.retiring
-            self.feed(
-                SpecApplied(stored.applied.spec, stored.applied.revision, stored.applied.retiring)
-            )
-            self._release()
         self.reactor.watch(self._link, READ, self._link_ready)
         self.reactor.watch(self.store, READ, lambda _: self._take_answers())
         self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())
+        self.applied = stored.applied
         if stored.applied is not None:
-            self._round()
+            self.follow_log_settings(stored.applied.spec)
+            self._retiring = stored.applied.retiring
+            if stored.keeper_id == introduced.keeper_id:
+                self.files.source = stored.applied.source or self.files.source
+                self._resume(stored.applied)
+                self._round()
+            # A new manager has nothing running yet: it reads the files that it was started with first, and
+            # what was applied before counts only when they cannot be used.
+        if stored.keeper_id != introduced.keeper_id:
+            self.store.write(ServedBy(introduced.keeper_id))
         self.files.begin(stored.applied, ignore=self._last_good, ready=self._judged)
         self.log.write(
             "info",
@@ -286,8 +287,16 @@ class Controller:
             hook_runner=HOOK_RUNNER,
         )
 
+    def _resume(self, applied: Applied) -> None:
+        """Put what was applied before in front of the core."""
+        self.feed(SpecApplied(applied.spec, applied.revision, applied.retiring))
+        self._release()
+
     def _judged(self) -> None:
         """The files were judged for the first time: whatever came of it, clients may now ask."""
+        if self._held_back is not None and self.applied is not None and not self._written:
+            self._resume(self.applied)
+            self._round()
         if self.applied is None:
             self.log.write("error", "there is no spec to start from", cause=self.files.message)
             self.server.open()

@@ -2,7 +2,7 @@
 
 | table | a row is |
 |---|---|
-| `meta` | a word and its value: schema, next event number, whether a ledger was lost |
+| `meta` | a word and its value: schema, next event number, keeper, whether a ledger was lost |
 | `applied` | the spec in force: revision, plain JSON, what it retires, who and when; one row |
 | `files` | a file that the spec in force was read from, with its digest and, of YAML files, its text |
 | `intents` | an operator's word about a watcher |

@@ -105,6 +105,13 @@ class NumbersReserved:
     below: int
 
 
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """The keeper under which this state is used from now on."""
+
+    keeper_id: str
+
+
 Entry: TypeAlias = (
     Applied
     | RetiringChanged
@@ -113,6 +120,7 @@ Entry: TypeAlias = (
     | GenerationWritten
     | RunWritten
     | NumbersReserved
+    | ServedBy
 )
 
 
@@ -157,6 +165,8 @@ class Stored:
     intents: Mapping[str, Intent]
     next_event: int
     ledger_lost: bool
+    keeper_id: str
+    """Of the keeper under which this state was used last, empty when there was none."""
     notes: tuple[str, ...] = ()
     """What could not be read, for the log and the events."""
 
@@ -189,6 +199,7 @@ class Store:
             _read_intents(self._connection, notes),
             int(get_meta(self._connection, "events_below") or 1),
             get_meta(self._connection, "ledger_lost") is not None,
+            get_meta(self._connection, "keeper_id") or "",
             tuple(notes),
         )
         self._thread.start()
@@ -304,6 +315,8 @@ def _write(connection: sqlite3.Connection, entry: Entry) -> None:
             )
         case NumbersReserved(below):
             set_meta(connection, "events_below", str(below))
+        case ServedBy(keeper_id):
+            set_meta(connection, "keeper_id", keeper_id)
 
 
 def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
