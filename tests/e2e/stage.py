@@ -46,9 +46,8 @@ def until(
     while True:
         if answer := claim():
             return answer
-        if time.monotonic() > deadline:
-            seen = f"\n{show()}" if show else ""
-            raise AssertionError(f"not within {within_s} s: {what or claim}{seen}")
+        seen = f"\n{show()}" if show and time.monotonic() > deadline else ""
+        assert time.monotonic() <= deadline, f"not within {within_s} s: {what or claim}{seen}"
         select.select([], [], [], every_s)
 
 
