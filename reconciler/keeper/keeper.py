@@ -74,6 +74,8 @@ TURN_NS: Final = 10 * MILLISECOND_NS
 SEND_BYTES: Final = 64 * 1024
 DRAIN_LIMIT_NS: Final = SECOND_NS
 """How long the end of a process waits for its output when somebody else goes on writing."""
+UNSURE_NS: Final = MILLISECOND_NS
+"""When to look again at a stranger that is between two programs."""
 QUICK_DEATH_NS: Final = 10 * SECOND_NS
 FIRST_WAIT_NS: Final = 100 * MILLISECOND_NS
 LAST_WAIT_NS: Final = 5 * SECOND_NS
@@ -162,6 +164,8 @@ class Stranger:
 
     owner: tuple[ProcessId, int] | None
     group: int
+    is_sure: bool = True
+    """False while it is between two programs, and its marker cannot be read."""
 
 
 class Keeper:
@@ -181,7 +185,8 @@ class Keeper:
         self._by_session: dict[int, tuple[ProcessId, int]] = {}
         self._strangers: dict[int, Stranger] = {}
         self._scanned = False
-        self._haunted: set[ProcessId] = set()
+        self._is_unsure = False
+        self._haunted: dict[ProcessId, None] = {}
         self._draining: list[Process] = []
         self._sockets: dict[str, Held] = {}
         self._actions: deque[KeeperAction] = deque()
@@ -264,9 +269,8 @@ class Keeper:
                 if process.output is not None:
                     try:
                         process.output.redirect(action.stdout, action.stderr)
-                    except OSError as error:
-                        cause = error.strerror
-                        self._kernel.log("error", "cannot redirect", id=action.id, cause=cause)
+                    except (OSError, ValueError) as error:
+                        self._kernel.log("error", "cannot redirect", id=action.id, cause=error)
                 self._tell(action.id)
             case _:
                 assert_never(action)
@@ -334,7 +338,7 @@ class Keeper:
         if process.output is not None:
             process.output.close()
         del self._processes[id_]
-        self._haunted.discard(id_)
+        self._haunted.pop(id_, None)
         self._by_marker.pop(self._kernel.marker(id_, incarnation), None)
         self._forget_session(process)
 
@@ -426,28 +430,30 @@ class Keeper:
             return
         self._scanned = True
         found: dict[int, Stranger] = {}
-        for pid in self._kernel.children():
-            if pid in self._by_pid or pid == self._controller:
+        for pid in sorted(set(self._kernel.children()).difference(self._by_pid)):
+            if pid == self._controller:
                 continue
             known = self._strangers.get(pid) or self._meet(pid)
             if known is not None:
                 found[pid] = known
-        self._strangers = found
+        self._strangers = {pid: each for pid, each in found.items() if each.is_sure}
+        self._is_unsure = len(self._strangers) < len(found)
         by_owner: dict[tuple[ProcessId, int], set[int]] = {}
         for pid, stranger in found.items():
             if stranger.owner is not None:
                 by_owner.setdefault(stranger.owner, set()).add(pid)
-        for id_ in {owner[0] for owner in by_owner} | self._haunted:
-            process = self._processes[id_]
-            if process.died is not None:
+        for id_ in dict.fromkeys((*(owner[0] for owner in by_owner), *self._haunted)):
+            process = self._processes.get(id_)
+            if process is not None and process.died is not None:
                 self._leave_behind(process, by_owner.get(process.key, set()))
 
     def _meet(self, pid: int) -> Stranger | None:
         identity = self._kernel.identify(pid)
         if identity is None:
             return None
-        owner = self._by_marker.get(identity.marker) or self._by_session.get(identity.session)
-        return Stranger(owner, identity.group)
+        marked = self._by_marker.get(identity.marker or "")
+        owner = marked or self._by_session.get(identity.session)
+        return Stranger(owner, identity.group, owner is not None or identity.marker is not None)
 
     def _leave_behind(self, process: Process, remains: set[int]) -> None:
         if process.scope == "process":
@@ -456,7 +462,10 @@ class Keeper:
             remains = {pid for pid in remains if self._strangers[pid].group == process.pid}
         new = remains - process.survivors
         process.survivors = remains
-        (self._haunted.add if remains else self._haunted.discard)(process.record.id)
+        if remains:
+            self._haunted[process.record.id] = None
+        else:
+            self._haunted.pop(process.record.id, None)
         if new and process.killed:
             self._kernel.signal_tree(process.pid, sorted(new), "KILL")
         phase = process.record.phase
@@ -473,13 +482,15 @@ class Keeper:
     def _bury(self) -> int | None:
         """Announce the dead whose output is complete; return when to look at the others again."""
         waiting = []
+        if self._is_unsure and self._draining:
+            self._scan()
         for process in self._draining:
             assert process.died is not None
             assert process.output is not None
             phase = process.record.phase
             assert isinstance(phase, Starting | Running)
             in_time = self._kernel.now_ns() < process.died_at_ns + DRAIN_LIMIT_NS
-            if not process.output.drained() and in_time:
+            if in_time and (self._is_unsure or not process.output.drained()):
                 waiting.append(process)
                 continue
             died, ran = process.died, process.died.exit.error is None
@@ -501,7 +512,8 @@ class Keeper:
                 self._forget_session(process)
             self._tell(process.record.id)
         self._draining = waiting
-        return self._kernel.now_ns() if waiting else None
+        wait = UNSURE_NS if self._is_unsure else 0
+        return self._kernel.now_ns() + wait if waiting else None
 
     # ---- the controller --------------------------------------------------------------------------
 

@@ -77,7 +77,8 @@ class Identity:
 
     group: int
     session: int
-    marker: str = ""
+    marker: str | None = ""
+    """None: cannot be told just now, the process is becoming another program."""
 
 
 class Output(Protocol):

@@ -76,6 +76,9 @@ class LinuxKernel:
         self._link: socket.socket | None = None
         self._selector = selectors.EpollSelector()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        # Kept open: a keeper that runs out of descriptors shall still see whom it has to care for.
+        pid = os.getpid()
+        self._children = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
         self._happened: list[Happening] = []
         self._died = True
         self._launching: dict[int, Forked] = {}
@@ -166,6 +169,8 @@ class LinuxKernel:
             streams = self._logs.open(id, launch.stdout, launch.stderr, user.uid, user.gid)
         except OSError as error:
             raise failed("output", error, str(error.filename or "")) from None
+        except ValueError as error:
+            raise failed("output", str(error)) from None
         named = launch.sockets
         stdin = self._null if launch.stdin_socket is None else _fd(sockets[launch.stdin_socket])
         fds = (stdin, streams.stdout_fd, streams.stderr_fd, *(_fd(sockets[n]) for n in named))
@@ -211,17 +216,23 @@ class LinuxKernel:
 
     def children(self) -> list[int]:
         """Return the pids of all children, adopted ones included; they stay theirs until reaped."""
-        return _children(os.getpid(), os.getpid())
+        data = b""
+        while part := os.pread(self._children, READ_BYTES, len(data)):
+            data += part
+        return [int(word) for word in data.split()]
 
     def identify(self, pid: int) -> Identity | None:
         """Return whose a child is, None when it is gone."""
-        marker = b""
+        marker: str | None = ""
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-            for entry in file.read().split(b"\0"):
+            entries = file.read().split(b"\0")
+            if entries == [b""] and _is_between_programs(pid):
+                marker = None
+            for entry in entries:
                 if entry.startswith(_MARKER):
-                    marker = entry.removeprefix(_MARKER)
+                    marker = entry.removeprefix(_MARKER).decode(errors="replace")
         try:
-            return Identity(os.getpgid(pid), os.getsid(pid), marker.decode(errors="replace"))
+            return Identity(os.getpgid(pid), os.getsid(pid), marker)
         except ProcessLookupError:
             return None
 
@@ -311,22 +322,19 @@ class LinuxKernel:
         argv = (*config.controller_argv, *(("--last-good",) if last_good else ()))
         env = dict(os.environ) | {"RECONCILE_LINK_FD": str(LINK_FD)}
         env["RECONCILE_CONTROL_FD"] = str(CONTROL_FD)
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError as error:
-            raise failed("fork", error) from None
-        with theirs, contextlib.ExitStack() as stack:
-            fds = [self._null, 1, 2]
-            for source in (theirs, self._control):
-                fds.append(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _FREE_FD))
-                stack.callback(os.close, fds[-1])
+        with contextlib.ExitStack() as stack:
+            try:
+                ours, theirs = socket.socketpair()
+                stack.enter_context(theirs)
+                fds = [self._null, 1, 2]
+                for source in (theirs, self._control):
+                    fds.append(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _FREE_FD))
+                    stack.callback(os.close, fds[-1])
+            except OSError as error:
+                raise failed("fork", error) from None
             user = User(os.geteuid(), os.getegid(), "", "/", changes=False)
             prepared = Prepared(Launch(argv), argv[0], env, user, tuple(fds))
-            try:
-                pid = spawn_plainly(prepared, self._place)
-            except LaunchFailed:
-                ours.close()
-                raise
+            pid = spawn_plainly(prepared, self._place)
         ours.setblocking(False)
         self._link = ours
         self._watch(ours.fileno(), self._link_ready)
@@ -404,9 +412,10 @@ def boot_id() -> str:
 
 def signal_number(name: str) -> int | None:
     """Return the number of a signal's name without SIG; None when this system has none of that name."""
-    for base, sign in (("RTMIN", 1), ("RTMAX", -1)):
-        if name.startswith(base) and name[len(base) + 1 :].isdigit():
-            return int(signal.Signals[f"SIG{base}"]) + sign * int(name[len(base) + 1 :])
+    base, sign, offset = name[:5], name[5:6], name[6:]
+    if base in {"RTMIN", "RTMAX"} and offset.isdigit():
+        number = signal.Signals[f"SIG{base}"] + int(sign + offset)
+        return number if number in signal.valid_signals() else None
     try:
         return int(signal.Signals[f"SIG{name}"])
     except KeyError:
@@ -459,6 +468,16 @@ def _descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
                 found.append((pid, parent))
                 queue.append(pid)
     return found
+
+
+def _is_between_programs(pid: int) -> bool:
+    """Tell whether a process is in the middle of an exec: its new memory has no environment yet (proc(5), env_end)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return words[0] not in {b"Z", b"X"} and words[48] == b"0"
 
 
 def _group(pid: int) -> int:

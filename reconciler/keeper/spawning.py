@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ALWAYS: Final = ("PATH", "LANG", "TZ")
 """What a process inherits even when it inherits nothing; HOME and USER are its user's."""
-FIRST_SOCKET_FD: Final = 3
+MAX_ID: Final = 2**32 - 2
+"""The highest number of a user or group; the one above it means none to the kernel."""
 _SETTABLE: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
@@ -99,10 +100,10 @@ def find_user(launch: Launch) -> User:
         number = isinstance(wanted, int) or wanted.isdigit()
         found = pwd.getpwuid(int(wanted)) if number else pwd.getpwnam(str(wanted))
         user = User(found.pw_uid, found.pw_gid, found.pw_name, found.pw_dir, changes=False)
-    except KeyError:
+    except (KeyError, ValueError):
         if not (isinstance(wanted, int) or wanted.isdigit()):
             raise failed("user", f"unknown user {wanted!r}", str(wanted)) from None
-        user = User(int(wanted), os.getegid(), "", "/", changes=False)
+        user = User(_number(wanted, "user"), os.getegid(), "", "/", changes=False)
     if launch.user is None:
         user = User(user.uid, os.getegid(), user.name, user.home, changes=False)
     gid = user.gid if launch.group is None else find_group(launch.group)
@@ -113,11 +114,17 @@ def find_user(launch: Launch) -> User:
 def find_group(group: str | int) -> int:
     """Return the number of a group. Raises `LaunchFailed`."""
     if isinstance(group, int) or group.isdigit():
-        return int(group)
+        return _number(group, "group")
     try:
         return grp.getgrnam(group).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):
         raise failed("group", f"unknown group {group!r}", group) from None
+
+
+def _number(account: str | int, step: str) -> int:
+    if not 0 <= int(account) <= MAX_ID:
+        raise failed(step, f"there can be no {step} {account}", str(account))
+    return int(account)
 
 
 def environment(
@@ -187,39 +194,41 @@ def spawn_plainly(prepared: Prepared, place: Place) -> int:
     """Start the program and return its pid; it runs when this returns. Raises `LaunchFailed`."""
     launch = prepared.launch
     actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(prepared.fds)]
-    with _put_on(launch, place):
-        try:
-            return os.posix_spawn(
-                prepared.program,
-                launch.argv,
-                prepared.env,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=[],
-                setsigdef=_SETTABLE,
-            )
-        except OSError as error:
-            if error.errno in {errno.EAGAIN, errno.ENOMEM}:
-                raise failed("fork", error) from None
-            raise exec_failed(error, prepared.program) from None
-        except ValueError as error:
-            raise failed("exec", str(error), prepared.program) from None
+    try:
+        with _put_on(launch, place):
+            try:
+                return os.posix_spawn(
+                    prepared.program,
+                    launch.argv,
+                    prepared.env,
+                    file_actions=actions,
+                    setsid=True,
+                    setsigmask=[],
+                    setsigdef=_SETTABLE,
+                )
+            except OSError as error:
+                if error.errno in {errno.EAGAIN, errno.ENOMEM}:
+                    raise failed("fork", error) from None
+                raise exec_failed(error, prepared.program) from None
+    except (ValueError, OverflowError) as error:
+        raise failed("exec", str(error), prepared.program) from None
 
 
 @contextlib.contextmanager
 def _put_on(launch: Launch, place: Place) -> Iterator[None]:
     """Wear the child's umask, folder and limit of open files for the time of the call."""
     back = None
+    umask = os.umask(place.umask if launch.umask is None else launch.umask)
     if launch.working_dir is not None:
         try:
             back = os.open(".", os.O_PATH | os.O_DIRECTORY)
             os.chdir(launch.working_dir)
         except (OSError, ValueError) as error:
+            os.umask(umask)
             if back is not None:
                 os.close(back)
             fault = error if isinstance(error, OSError) else str(error)
             raise failed("chdir", fault, launch.working_dir) from None
-    umask = os.umask(place.umask if launch.umask is None else launch.umask)
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (place.files[0], files[1]))
     try:
@@ -278,6 +287,9 @@ def _become(prepared: Prepared, place: Place, report: int) -> NoReturn:
             _prepare_child(prepared, place)
         except LaunchFailed as refused:
             error = refused.error
+        except Exception as fault:
+            # Whatever it is: a child that says nothing would be taken for a program that runs.
+            error = failed("launch", str(fault)).error
         else:
             error = _execute(prepared)
         words = (error.step, error.errno, error.path, error.message)
@@ -403,4 +415,5 @@ def _interpreter(program: str) -> str:
     finally:
         os.close(fd)
     words = line.removeprefix(b"#!").split()
-    return os.fsdecode(words[0]) if line.startswith(b"#!") and words else ""
+    # Any bytes may stand there, and only text can be told.
+    return words[0].decode(errors="backslashreplace") if line.startswith(b"#!") and words else ""

@@ -26,6 +26,7 @@ from tests.contract.worlds import PROGRAMS, Fake, Real, World, told
 from tests.keeper.rig import keeper
 
 WEB = ProcessId("web", 1)
+DB = ProcessId("db", 1)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -118,7 +119,7 @@ def test_forget_and_spawn_in_one_batch_make_the_next_incarnation(world: World) -
     exited(world)
     world.send(Forget(WEB, 1), spawn("sleeps"))
     world.wait(lambda: world.records[WEB].incarnation == 2)
-    assert running(world)
+    assert running(world).pid
 
 
 def test_a_live_record_is_not_forgotten(world: World) -> None:
@@ -189,6 +190,15 @@ def test_a_signal_to_the_tree_reaches_what_left_the_session(world: World) -> Non
     assert world.wait(lambda: not exited(world).survivors)
 
 
+def test_what_a_forgotten_record_left_behind_concerns_nobody(world: World) -> None:
+    world.send(spawn("leaves a child"), spawn("sleeps", DB))
+    assert exited(world).survivors
+    running(world, DB)
+    world.send(Forget(WEB, 1), Signal(DB, 2, "KILL", "tree"))
+    assert not exited(world, DB, 2).survivors
+    assert WEB not in world.records
+
+
 def test_memory_is_kept_for_the_next_controller(world: World) -> None:
     world.send(spawn("sleeps"))
     pid = running(world).pid
@@ -216,7 +226,7 @@ def test_an_exit_while_nobody_controls_is_told_to_the_next(world: World) -> None
     world.die()
     world.rise()
     assert exited(world).exit == Exit(code=3)
-    assert running(world, ProcessId("db", 1))
+    assert running(world, ProcessId("db", 1)).pid
 
 
 # ---- sockets -------------------------------------------------------------------------------------

@@ -228,10 +228,11 @@ def test_signals_go_and_come_by_name(link: Link, name: str) -> None:
     assert said == (name if name != "RTMAX-1" else f"RTMIN+{signal.SIGRTMAX - 1 - signal.SIGRTMIN}")
 
 
-def test_an_unknown_signal_harms_nobody(link: Link) -> None:
+@pytest.mark.parametrize("name", ["NONSENSE", "RTMIN+99", "RTMAX--5"])
+def test_an_unknown_signal_harms_nobody(link: Link, name: str) -> None:
     link.spawn(WEB, "sleep", "1000")
     pid = link.running(WEB).pid
-    link.signal(WEB, "NONSENSE")
+    link.signal(WEB, name)
     other = ProcessId("other", 1)
     link.spawn(other, "true")
     link.exited(other)

@@ -258,6 +258,33 @@ def test_launches_leak_nothing(rig: Rig, link: Link) -> None:
     assert not os.listdir(rig.folder / "state" / "output")
 
 
+@pytest.mark.parametrize(
+    ("launch", "step"),
+    [
+        ({"working_dir": "/a\0b"}, "chdir"),
+        ({"working_dir": "/a\0b", "nice": 0}, "launch"),
+        ({"nice": 0, "umask": 2**60}, "launch"),
+        ({"umask": 2**60}, "exec"),
+        ({"stdout": CaptureSink("/tmp/a\0b")}, "output"),
+        ({"user": "a\0b"}, "user"),
+        ({"user": 2**40}, "user"),
+        ({"group": 2**32 - 1}, "group"),
+    ],
+)
+def test_values_that_no_kernel_takes_end_no_keeper(
+    rig: Rig, link: Link, launch: dict[str, object], step: str
+) -> None:
+    assert failure(link, "true", **launch).step == step
+    assert rig.process.poll() is None
+
+
+def test_an_interpreter_may_be_any_bytes(link: Link, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(b"#!/no/\xff\n")
+    script.chmod(0o755)
+    assert failure(link, str(script)).message == "its interpreter /no/\\xff does not exist"
+
+
 def test_argv_empty_is_refused(link: Link) -> None:
     assert failure(link).step == "exec"
     assert Launch(()).argv == ()
