@@ -223,14 +223,7 @@ class LinuxKernel:
 
     def identify(self, pid: int) -> Identity | None:
         """Return whose a child is, None when it is gone."""
-        marker: str | None = ""
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-            entries = file.read().split(b"\0")
-            if entries == [b""] and _is_between_programs(pid):
-                marker = None
-            for entry in entries:
-                if entry.startswith(_MARKER):
-                    marker = entry.removeprefix(_MARKER).decode(errors="replace")
+        marker = _marker(pid)
         try:
             return Identity(os.getpgid(pid), os.getsid(pid), marker)
         except ProcessLookupError:
@@ -468,6 +461,24 @@ def _descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
                 found.append((pid, parent))
                 queue.append(pid)
     return found
+
+
+def _marker(pid: int) -> str | None:
+    """Return what RECONCILE_ID is in a process's environment, None when that cannot be told just now."""
+    entries: list[bytes] = []
+    # A second look at an empty one: it may have been that of the program that just ended by an exec.
+    for _ in range(2):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                entries = file.read().split(b"\0")
+        except OSError:
+            return ""
+        if entries != [b""]:
+            break
+        if _is_between_programs(pid):
+            return None
+    found = [each.removeprefix(_MARKER) for each in entries if each.startswith(_MARKER)]
+    return found[-1].decode(errors="replace") if found else ""
 
 
 def _is_between_programs(pid: int) -> bool:
