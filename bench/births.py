@@ -1,0 +1,72 @@
+"""What the workers tell of their first instruction: 16 bytes each, through a FIFO that we sleep on."""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bench.programs import BenchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+RECORD: Final = struct.Struct("=QII")
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """One start of a worker: its clock at the first instruction, its pid, which of the workers it is."""
+
+    at_ns: int
+    pid: int
+    index: int
+
+
+class Births:
+    """The reading end of the FIFO that all workers of one manager write to."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        # With an end of our own to write to, it never looks closed between two workers.
+        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._rest = b""
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def __enter__(self) -> Births:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def take(self, count: int, within_s: float) -> list[Birth]:
+        """Sleep until `count` workers were born. Raises `BenchError` when that takes too long."""
+        found: list[Birth] = []
+        until = time.monotonic() + within_s
+        while len(found) < count:
+            left = until - time.monotonic()
+            if left <= 0 or not self._poll.poll(left * 1000):
+                msg = f"only {len(found)} of {count} workers were born within {within_s:g} s"
+                raise BenchError(msg)
+            data = self._rest + os.read(self._fd, 65536)
+            whole = len(data) - len(data) % RECORD.size
+            found += [Birth(*values) for values in RECORD.iter_unpack(data[:whole])]
+            self._rest = data[whole:]
+        return found
+
+    def assert_quiet(self) -> None:
+        """Raise `BenchError` when somebody was born whom nobody waited for."""
+        if self._poll.poll(0):
+            msg = "a worker was started that nobody had killed"
+            raise BenchError(msg)
