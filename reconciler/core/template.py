@@ -47,7 +47,7 @@ def run_hash(spec: WatcherSpec, sockets: Mapping[str, SocketSpec]) -> str:
     fields = dict(_restart_fields(spec, ""))
     if spec.is_job:
         fields = {path: v for path, v in fields.items() if path.split(".")[0] not in NOT_OF_THE_RUN}
-    used = {name: socket_identity(sockets[name]) for name in sockets_of(spec)}
+    used = [[name, socket_identity(sockets[name])] for name in sockets_of(spec)]
     text = json.dumps([fields, used], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -83,6 +83,18 @@ def sockets_of(spec: WatcherSpec) -> tuple[str, ...]:
     return (*spec.use_sockets, *([spec.stdin_socket] if spec.stdin_socket else []))
 
 
+def told_sockets(spec: WatcherSpec) -> frozenset[str]:
+    """Return the sockets that the process is told of as `${sockets.NAME}` in `cmd` or `env`.
+
+    LISTEN_FDS is silent about them, and the loader puts them last: gunicorn, for one, fails over a
+    descriptor that it is told of both ways.
+    """
+    texts = (*spec.cmd, *spec.env.values())
+    return frozenset(
+        name for text in texts if "$" in text for name in _PLACEHOLDER.findall(text) if name
+    )
+
+
 def held_name(name: str, slot: int, sockets: Mapping[str, SocketSpec]) -> str:
     """Return the keeper's name of a socket for one slot: its own with reuseport, else the shared one."""
     return f"{name}.{slot}" if sockets[name].reuseport else name
@@ -113,6 +125,7 @@ def launch(
         cpu_affinity=spec.limits.cpu_affinity,
         oom_score_adj=spec.limits.oom_score_adj,
         sockets=tuple(held_name(each, slot, sockets) for each in spec.use_sockets),
+        announced=len(set(spec.use_sockets) - told_sockets(spec)),
         stdin_socket=held_name(spec.stdin_socket, slot, sockets) if spec.stdin_socket else None,
         stdout=stdout,
         stderr=stderr,

@@ -154,9 +154,9 @@ def environment(
     slot = str(id.slot)
     env |= {"RECONCILE_NAME": place.instance, "RECONCILE_WATCHER": id.owner}
     env |= {"RECONCILE_SLOT": slot, "RECONCILE_ID": marker}
-    if launch.sockets:
-        env["LISTEN_FDS"] = str(len(launch.sockets))
-        env["LISTEN_FDNAMES"] = ":".join(name.partition(".")[0] for name in launch.sockets)
+    if announced := launch.sockets[: launch.announced]:
+        env["LISTEN_FDS"] = str(len(announced))
+        env["LISTEN_FDNAMES"] = ":".join(name.partition(".")[0] for name in announced)
     return env
 
 
@@ -312,7 +312,7 @@ def _prepare_child(prepared: Prepared, place: Place) -> None:
     launch, user = prepared.launch, prepared.user
     os.setsid()
     _take_descriptors(prepared.fds)
-    if launch.sockets:
+    if "LISTEN_FDS" in prepared.env:
         prepared.env["LISTEN_PID"] = str(os.getpid())
     os.umask(place.umask if launch.umask is None else launch.umask)
     _take_priorities(launch)

@@ -69,7 +69,8 @@ class Launch:
     `argv[0]` without a slash is looked up in the PATH of the new environment.
     `path_prefix` are folders put before PATH, however PATH comes about.
     `limits` are (soft, hard) by rlimit name, None is unlimited.
-    `sockets` become descriptors 3, 4, ... in this order, announced as LISTEN_FDS.
+    `sockets` become descriptors 3, 4, ... in this order; the first `announced` of them (None: all) are told
+    as LISTEN_FDS, the others by the command or environment itself.
     `stderr` None joins standard output.
     """
 
@@ -86,6 +87,7 @@ class Launch:
     cpu_affinity: tuple[int, ...] | None = None
     oom_score_adj: int | None = None
     sockets: tuple[str, ...] = ()
+    announced: int | None = None
     stdin_socket: str | None = None
     stdout: Sink = field(default_factory=NullSink)
     stderr: Sink | None = None

@@ -450,7 +450,7 @@ class WatcherSpec:
     use_sockets: Annotated[
         tuple[str, ...] | Literal[True],
         _restart(
-            "Sockets passed as LISTEN_FDS, in this order; true: all. ${sockets.NAME} adds its own."
+            "Sockets passed as LISTEN_FDS, in this order; true: all. One told by ${sockets.NAME} is passed after them."
         ),
     ] = ()
     stdin_socket: Annotated[str | None, _restart("Socket to pass as standard input.")] = None
@@ -527,7 +527,8 @@ class Spec:
     """What shall be, resolved: includes, defaults, variables and environment files are worked in.
 
     A watcher's `env` is complete but for what it inherits from the manager, its `use_sockets` names each
-    socket that it gets, in the order of the descriptors from 3 on, and its paths are absolute.
+    socket that it gets, in the order of the descriptors from 3 on, those that `cmd` or `env` name last,
+    and its paths are absolute.
     """
 
     daemon: DaemonSpec = field(default_factory=DaemonSpec)

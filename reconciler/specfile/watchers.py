@@ -20,7 +20,7 @@ from reconciler.specfile.validate import validated
 from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _SOCKET: Final = re.compile(r"\$(?:\$|\{sockets\.([^}]*)\})")
 _ENV_VALUE: Final = Value(text=True, per_slot=True, verbatim=True)
@@ -64,7 +64,10 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     if spec is None or len(mistakes) > before:
         return None
     first = tuple(around.scope.sockets) if spec.use_sockets is True else spec.use_sockets
-    return replace(spec, use_sockets=tuple(dict.fromkeys([*first, *_named_sockets(spec)])))
+    told = {*_sockets_in([*spec.cmd, *spec.env.values()])}
+    given = dict.fromkeys([*first, *_named_sockets(spec)])
+    # LISTEN_FDS counts from the first descriptor, and is silent about sockets told by name: they come last.
+    return replace(spec, use_sockets=tuple(sorted(given, key=told.__contains__)))
 
 
 def check_defaults(around: Surroundings) -> None:
@@ -83,7 +86,10 @@ def check_defaults(around: Surroundings) -> None:
 def _named_sockets(spec: WatcherSpec) -> list[str]:
     """Return the sockets that the process itself can name: in cmd, env, stop.cmd and reload.cmd."""
     reload = spec.reload.cmd if isinstance(spec.reload, ReloadByCommand) else ()
-    texts = [*spec.cmd, *spec.env.values(), *(spec.stop.cmd or ()), *reload]
+    return _sockets_in([*spec.cmd, *spec.env.values(), *(spec.stop.cmd or ()), *reload])
+
+
+def _sockets_in(texts: Iterable[str]) -> list[str]:
     return [name for text in texts if "$" in text for name in _SOCKET.findall(text) if name]
 
 

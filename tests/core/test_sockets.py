@@ -112,3 +112,19 @@ def test_status_names_the_users_and_the_trouble() -> None:
     stage.apply(spec({"http": listener()}, web=WEB))
     (status,) = stage.reconciler.socket_statuses()
     assert (status.state, status.used_by, status.note) == ("Failed", ("web",), "address in use")
+
+
+def test_sockets_that_the_process_is_told_of_are_not_announced_as_well() -> None:
+    told = watcher(cmd=("x", "fd://${sockets.http}"), use_sockets=("app", "http"))
+    stage = Stage().apply(spec({"http": listener(8000), "app": listener(9000)}, web=told))
+    (spawn,) = (a for _, a in stage.history if isinstance(a, Spawn))
+    assert (spawn.launch.sockets, spawn.launch.announced) == (("app", "http"), 1)
+    assert spawn.launch.argv == ("x", "fd://4")
+
+
+def test_another_order_of_the_sockets_replaces_their_users() -> None:
+    held = {"http": listener(8000), "app": listener(9000)}
+    stage = Stage().apply(spec(held, web=watcher(use_sockets=("app", "http")))).wait(5)
+    stage.history.clear()
+    stage.apply(spec(held, web=watcher(use_sockets=("http", "app")))).wait(5)
+    assert sockets(stage) == ["stop web.1", "spawn web.1"]

@@ -188,6 +188,18 @@ def test_a_process_gets_the_sockets_in_order_and_their_names(link: Link, rig: Ri
     assert out.read_text() == f"2 b:a {ports[1]} {ports[0]} 0 1 2 3 4\n"
 
 
+def test_a_socket_that_is_told_otherwise_is_passed_but_not_announced(link: Link, rig: Rig) -> None:
+    for name in ("a", "b"):
+        bind(link, SocketTemplate(LOCAL), name)
+    text = "import os; print([os.environ.get('LISTEN_' + k) for k in ('FDS', 'FDNAMES')], os.fstat(4).st_mode >> 12)"
+    for announced, said in ((1, "['1', 'a'] 12\n"), (0, "[None, None] 12\n")):
+        out = CaptureSink(str(rig.folder / f"out{announced}"))
+        id = ProcessId("web", announced + 1)
+        sockets = ("a", "b")
+        link.spawn(id, sys.executable, "-c", text, sockets=sockets, announced=announced, stdout=out)
+        assert link.exited(id).output == said.encode()
+
+
 def test_a_socket_may_be_standard_input(link: Link, rig: Rig) -> None:
     port = int(bind(link, SocketTemplate(LOCAL)).listen.rpartition(":")[2])
     text = "import socket; print(socket.socket(fileno=0).getsockname()[1])"

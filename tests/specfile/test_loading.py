@@ -348,6 +348,7 @@ def test_sockets_are_given_in_order() -> None:
         "{cmd: x, use_sockets: true}": ("a", "b", "c"),
         "{cmd: 'x ${sockets.a}', use_sockets: [c]}": ("c", "a"),
         "{cmd: 'x ${sockets.b} ${sockets.b}', env: {A: '${sockets.a}'}}": ("b", "a"),
+        "{cmd: 'x ${sockets.a}', use_sockets: true}": ("b", "c", "a"),
         "{cmd: x, stdin_socket: b}": (),
         "{cmd: x, stop: {cmd: 'y ${sockets.c}'}, reload: {cmd: ['z', '${sockets.a}']}}": ("c", "a"),
         "{cmd: 'exec x ${sockets.c}', shell: true}": ("c",),
