@@ -1,0 +1,15 @@
+"""Imports one part; a part whose last line is not `end` is still being written, and is waited for."""
+
+import os
+import sys
+import time
+
+path = sys.argv[1]
+print(f"importing {path}")
+while True:
+    with open(path) as file:
+        rows = file.read().splitlines()
+    if rows[-1:] == ["end"]:
+        break
+    time.sleep(0.1)
+print(f"imported {len(rows) - 1} rows in slot {os.environ['RECONCILE_SLOT']}")
