@@ -42,6 +42,9 @@ class Start:
     daemon: Map
     """The `daemon` block of the spec, without what is at its default; empty when the spec is
     invalid."""
+    reading: int | None = None
+    """Descriptor of what the reader said of a valid spec, so that the controller need not read it
+    again."""
 
     def keeper_argv(
         self,
@@ -67,6 +70,7 @@ class Start:
             "log_level": level,
             "log_format": log.get("format", "text"),
             "log_file": file,
+            "reading_fd": self.reading,
         }
         control = _map(self.daemon.get("control"))
         keeper = {
@@ -107,7 +111,7 @@ def run_command(session: Session, spec: tuple[str, ...]) -> int:
         if not os.path.exists(os.path.join(start.state_dir, STATE_FILE)):
             return FAILED
         terminal.stderr().write("reconcile: going on with the spec that was applied last\n")
-    return _become(start.keeper_argv(hup="reload", until_done=False))
+    return _become(start, start.keeper_argv(hup="reload", until_done=False))
 
 
 @click.command("up")
@@ -140,7 +144,7 @@ def up_command(
     start = prepare(session, loaded)
     if not detach:
         _fork_viewer(start.instance, timeout_ns)
-        _become(start.keeper_argv(hup="stop", until_done=True, viewed=True))
+        _become(start, start.keeper_argv(hup="stop", until_done=True, viewed=True))
     screen = terminal.stdout()
     start_detached(start)
     screen.show((Cell(f"started the manager {clean(start.instance.name)} in the background"),))
@@ -194,7 +198,16 @@ def prepare(session: Session, loaded: Loaded) -> Start:
     )
     instance = locate.Instance(default.name, os.path.abspath(runtime_dir))
     _refuse_second(instance)
-    return Start(instance, os.path.abspath(state_dir), loaded.source, daemon)
+    reading = _in_memory(loaded.answer) if loaded.spec is not None and loaded.answer else None
+    return Start(instance, os.path.abspath(state_dir), loaded.source, daemon, reading)
+
+
+def _in_memory(answer: bytes) -> int:
+    """Return a descriptor of these bytes: in no folder, since a spec may hold secrets."""
+    memory = os.memfd_create("spec")
+    with open(memory, "wb", closefd=False) as file:
+        file.write(answer)
+    return memory
 
 
 def _own_root() -> str:
@@ -235,8 +248,10 @@ def _user_name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _become(argv: list[str]) -> NoReturn:
+def _become(start: Start, argv: list[str]) -> NoReturn:
     """Become the keeper, in the same process: whoever watches this pid watches the manager."""
+    if start.reading is not None:
+        os.set_inheritable(start.reading, True)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(argv[0], argv)
@@ -287,7 +302,7 @@ def start_detached(start: Start) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(ready_end,),
+                pass_fds=(ready_end, *(() if start.reading is None else (start.reading,))),
                 start_new_session=True,
                 cwd="/",
             )

@@ -32,6 +32,8 @@ class Loaded(NamedTuple):
     spec: Map | None
     errors: list[SpecErrorMap]
     files: list[str]
+    answer: bytes = b""
+    """The reader's own words, for a manager that is started with them."""
 
     def daemon(self) -> Map:
         """Return the `daemon` block, without what is at its default."""
@@ -81,4 +83,5 @@ def load(source: Source) -> Loaded:
         answer.get("spec"),
         shapes.spec_errors(answer.get("errors")),
         sorted(files) if isinstance(files, dict) else [],
+        done.stdout,
     )

@@ -22,6 +22,8 @@ class Config:
     log_level: str = "info"
     log_format: str = "text"
     log_file: str | None = None
+    reading_fd: int | None = None
+    """A descriptor of the keeper: what the loader said of the source when the manager was started."""
 
     @property
     def logs_dir(self) -> str:

@@ -65,13 +65,25 @@ class SpecFiles:
         self._loader: Loader | None = None
         self._reading = False
         """The loader was asked; before that it only imports."""
+        self._handed: Reading | None = None
+        """What was read when the manager was started; good for the first judgement only."""
         self._ready: Callable[[], None] | None = None
         """Told once, when the files have been judged for the first time."""
 
     # ---- starting ----
 
-    def begin(self, stored: Applied | None, *, ignore: bool, ready: Callable[[], None]) -> None:
-        """Look at the files for the first time; `ignore` them until they change (last good spec)."""
+    def begin(
+        self,
+        stored: Applied | None,
+        handed: Reading | None,
+        *,
+        ignore: bool,
+        ready: Callable[[], None],
+    ) -> None:
+        """Look at the files for the first time; `ignore` them until they change (last good spec).
+
+        `handed` is what was read of them a moment ago, None: nothing.
+        """
         self._applied = {each.path: each for each in stored.files} if stored is not None else {}
         self._applied_digests = {path: file.digest for path, file in self._applied.items()}
         self._look = self._look_again()
@@ -91,8 +103,9 @@ class SpecFiles:
         if self._considered is not None:
             ready()
         else:
-            self._ready = ready
+            self._ready, self._handed = ready, handed
             self._judge(self._look)
+            self._handed = None
 
     def read_again(self) -> None:
         """Judge and read the files now, also when their bytes are the same (HUP)."""
@@ -242,11 +255,21 @@ class SpecFiles:
             self._refused("held", cut_message(path), "spec.held")
             self._judged()
             return
+        handed = self._handed
+        if isinstance(handed, Loaded) and self._is_as_read(handed.files, seen):
+            self._read(handed, seen, path if verdict == "maybe" else "")
+            return
         loader = self._loader or Loader(self._controller.reactor, self._controller.errands)
         self._loader = loader
         self._reading = True
         maybe_cut = path if verdict == "maybe" else ""
         loader.ask(self.source, lambda reading: self._read(reading, seen, maybe_cut))
+
+    def _is_as_read(self, read: Mapping[str, ReadFile], seen: Look) -> bool:
+        """Tell whether the files are still as they were read, and none has joined them."""
+        now = look((), read, seen).files
+        same = all(path in now and now[path].digest == each.digest for path, each in read.items())
+        return same and seen.files.keys() <= read.keys()
 
     def looks_cut(self, seen: Look, spec: Spec) -> str | None:
         """Return the file that seems to be half written, for somebody who has asked and will not wait."""

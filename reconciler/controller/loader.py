@@ -199,6 +199,23 @@ class Loader:
         return Mistaken(tuple(SpecError(path, 0, 0, "", message, hint) for path in paths), {})
 
 
+def handed_over(keeper_pid: int, descriptor: int | None) -> Reading | None:
+    """Return what was read when the manager was started; the first controller gets it, and only once.
+
+    The command line has to read the spec to know where the instance lives, and leaves the answer in
+    memory that the keeper holds; it is emptied here. None: there is nothing, or it cannot be used.
+    """
+    if descriptor is None:
+        return None
+    try:
+        with open(f"/proc/{keeper_pid}/fd/{descriptor}", "r+b", buffering=0) as file:
+            data = file.read()
+            file.truncate(0)
+        return reading_of(json.loads(data)) if data else None
+    except (OSError, PlainError, ValueError, RecursionError):
+        return None  # the loader will tell what is wrong, if anything
+
+
 def reading_of(answer: object) -> Reading:
     """Return what the loader's answer says. Raises `PlainError` when it is none."""
     if not isinstance(answer, dict):

@@ -20,6 +20,7 @@ from reconciler.controller.compress import Compressor
 from reconciler.controller.errands import Errands
 from reconciler.controller.files import SpecFiles
 from reconciler.controller.link import Link
+from reconciler.controller.loader import handed_over
 from reconciler.controller.logs import LogPlace
 from reconciler.controller.news import NUMBERS_PER_RESERVATION, NewsRoom
 from reconciler.controller.own_log import Log
@@ -254,7 +255,8 @@ class Controller:
             # what was applied before counts only when they cannot be used.
         if stored.keeper_id != introduced.keeper_id:
             self.store.write(ServedBy(introduced.keeper_id))
-        self.files.begin(stored.applied, ignore=self._last_good, ready=self._judged)
+        handed = handed_over(os.getppid(), self.config.reading_fd)
+        self.files.begin(stored.applied, handed, ignore=self._last_good, ready=self._judged)
         self.log.write(
             "info",
             "controller started",

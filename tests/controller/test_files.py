@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -11,7 +12,9 @@ import pytest
 from conftest import until
 from paper_keeper import PaperKeeper
 
+from reconciler.controller import files
 from reconciler.model.process import Running
+from reconciler.specfile.__main__ import answer_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +40,67 @@ def client(instance: Instance) -> Client:
     client = instance.start().client()
     until(lambda: client.call("status")["settled"])
     return client
+
+
+def hand_over(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
+    """Leave in memory what a loader says of a file, as the command line does; we are the keeper."""
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    memory = os.memfd_create("spec")
+    os.write(memory, json.dumps(answer_to([str(path)], dict(os.environ))).encode())
+    return memory
+
+
+def forbid_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a loader was started")
+
+    monkeypatch.setattr(files, "Loader", refuse)
+
+
+def test_what_was_read_for_the_start_is_not_read_again(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.spec_file.parent.mkdir()
+    instance.spec_file.write_text(TWO)
+    memory = hand_over(monkeypatch, instance.spec_file)
+    forbid_loaders(monkeypatch)
+
+    client = instance.start(reading_fd=memory).client()
+
+    until(lambda: client.call("status")["settled"])
+    assert running(instance) == ["a.1", "b.1"]
+    assert os.fstat(memory).st_size == 0  # a spec may hold secrets, and takes memory
+    os.close(memory)
+
+
+def test_what_was_read_for_the_start_is_read_again_when_the_file_differs(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.spec_file.parent.mkdir()
+    instance.spec_file.write_text(TWO)
+    memory = hand_over(monkeypatch, instance.spec_file)
+    instance.spec_file.write_text(FOUR)
+
+    client = instance.start(reading_fd=memory).client()
+
+    until(lambda: client.call("status")["settled"])
+    assert running(instance) == ["a.1", "b.1", "c.1", "d.1"]
+    os.close(memory)
+
+
+def test_a_reading_that_is_damaged_or_gone_is_made_again(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.spec_file.parent.mkdir()
+    instance.spec_file.write_text(TWO)
+    memory = hand_over(monkeypatch, instance.spec_file)
+    os.truncate(memory, 10)
+
+    client = instance.start(reading_fd=memory).client()
+
+    until(lambda: client.call("status")["settled"])
+    assert running(instance) == ["a.1", "b.1"]
+    os.close(memory)
 
 
 def running(instance: Instance) -> list[str]:
