@@ -7,7 +7,7 @@ import select
 import struct
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from bench.programs import BenchError
 
@@ -39,7 +39,7 @@ class Births:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
 
-    def __enter__(self) -> Births:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.births import Births
-from bench.managers import controller_of, wakes
+from bench.managers import Wakes, controller_of, wakes
 from bench.programs import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.births import Birth
-    from bench.managers import Manager, Start, Wakes
+    from bench.managers import Manager, Start
     from bench.programs import Programs
 
 BOOT_S: Final = 60.0
