@@ -28,7 +28,7 @@ class Load:
 
     def __init__(self, targets: list[tuple[int, str]]) -> None:
         self.answers: Counter[str] = Counter()
-        self.failed: list[str] = []
+        self.failed: list[tuple[int, str]] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=each) for each in targets]
 
@@ -48,7 +48,7 @@ class Load:
             try:
                 self.answers[get(port, path)] += 1
             except (OSError, ValueError) as error:
-                self.failed.append(f"{port}{path}: {error!r}")
+                self.failed.append((port, f"{path}: {error!r}"))
 
 
 def get(port: int, path: str = "/") -> str:
@@ -100,7 +100,8 @@ def test_servers_are_replaced_one_by_one_under_load_and_no_request_fails() -> No
                    for slot, pid in workers(after[name], server)]  # fmt: skip
             until(lambda: all(load.answers[each] for each in new), "every new process answers",
                   show=lambda: (new, load.answers))  # fmt: skip
-        assert load.failed == []
+        names = {front: "nginx", web: "gunicorn", api: "uvicorn"}
+        assert [(names[port], why) for port, why in load.failed] == []
         for name, pids in before.items():
             assert pids.keys() == after[name].keys()
             assert not set(pids.values()) & set(after[name].values())
