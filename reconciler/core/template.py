@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final, cast
 
 from reconciler.model.plain import to_plain
 from reconciler.model.process import CaptureSink, FileSink, Launch, ManagerSink, NullSink
 from reconciler.model.spec import LimitsSpec, SoftHard, WatcherSpec, declared_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
     from reconciler.model.observed import Facts
     from reconciler.model.process import Sink
@@ -58,14 +59,41 @@ def slot_hash(base: str, token: str) -> str:
 
 
 def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:
-    for declared in declared_fields(type(value)):
-        item = getattr(value, declared.attribute)
+    for part in _parts(cast("Hashable", type(value))):
+        item = getattr(value, part.attribute)
+        if item == part.default:
+            for path, plain in part.of_default:
+                yield f"{prefix}{path}", plain
+        elif is_dataclass(item):
+            yield from _restart_fields(item, f"{prefix}{part.name}.")
+        elif part.restarts:
+            yield f"{prefix}{part.name}", to_plain(item)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A field that may hold something of the hash: itself, or within the block that it is."""
+
+    name: str
+    attribute: str
+    default: object
+    restarts: bool
+    of_default: tuple[tuple[str, object], ...]
+    """What a block at its default gives: most blocks of most watchers are, and need no look inside."""
+
+
+@cache
+def _parts(cls: Hashable) -> tuple[_Part, ...]:
+    found = []
+    for declared in declared_fields(cast("type", cls)):
         if declared.name == "use_sockets":
             continue  # the sockets themselves are hashed, in their order
-        if is_dataclass(item):
-            yield from _restart_fields(item, f"{prefix}{declared.name}.")
-        elif declared.about.effect == "restart" and item != declared.default:
-            yield f"{prefix}{declared.name}", to_plain(item)
+        inside: tuple[tuple[str, object], ...] = ()
+        if is_dataclass(declared.default):
+            inside = tuple(_restart_fields(declared.default, f"{declared.name}."))
+        restarts = declared.about.effect == "restart"
+        found.append(_Part(declared.name, declared.attribute, declared.default, restarts, inside))
+    return tuple(found)
 
 
 def socket_identity(socket: SocketSpec) -> list[object]:
