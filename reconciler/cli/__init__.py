@@ -1,5 +1,5 @@
-"""PROGRAM 3, the command line, and the client that other programs can use; the only home of click
-and prompt_toolkit.
+"""PROGRAM 3, the command line, and the client that other programs can use; the only home of click,
+rich and prompt_toolkit.
 
 Talks to the manager over the control socket only. Each command imports what it needs and no more.
 
@@ -19,7 +19,8 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `progress` | waiting until all is as wanted |
 | `shapes` | the manager's answers, completed |
 | `render` | what people are shown, as blocks of text |
-| `layout` | tables and lines on a page of some width, plain or in colours |
+| `layout` | tables and lines of a page, and how a pipe gets them: plain |
+| `drawing` | how a terminal gets them: wrapped and in colours |
 | `terminal` | the terminal or pipe that pages are written to |
 | `yaml_text` | a status as YAML |
 | `options` | options that commands share |
