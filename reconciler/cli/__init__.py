@@ -24,6 +24,5 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `terminal` | the terminal or pipe that pages are written to |
 | `yaml_text` | a status as YAML |
 | `options` | options that commands share |
-| `explaining` | one field of the language, explained in the terminal |
 | `errors` | exit codes and messages |
 """

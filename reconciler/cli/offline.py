@@ -10,7 +10,7 @@ import click
 
 from reconciler import __version__
 from reconciler.cli import render, terminal
-from reconciler.cli.errors import DONE, FAILED
+from reconciler.cli.errors import DONE, FAILED, Refused
 from reconciler.cli.layout import Cell
 from reconciler.cli.options import output_option, print_json
 
@@ -63,9 +63,14 @@ def _entries(value: object) -> dict[str, object]:
 def explain_command(field: str) -> int:
     """Say what a field of the spec means: reconcile explain watchers.stop, or the end of a path:
     stop.timeout."""
-    from reconciler.cli.explaining import explain
+    from reconciler.specfile import explain
 
-    terminal.stdout().show(*explain(field))
+    try:
+        text = explain(field)
+    except LookupError as error:
+        message = f"cannot explain '{field}': {error}"
+        raise Refused(message, "list all fields with: reconcile explain") from None
+    terminal.stdout().write(text)
     return DONE
 
 

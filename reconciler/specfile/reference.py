@@ -122,7 +122,8 @@ def _code(text: str) -> str:
 def explain(field_path: str) -> str:
     """Return what is known of a field: `watchers.web.stop.timeout`, `watchers.stop`, `stop.timeout`.
 
-    An unknown path is answered with the near ones; an empty one with the fields of a file.
+    An empty path is answered with the fields of a file. Raises `LookupError`, with near names, when there is
+    no such field.
     """
     known = list(all_fields())
     wanted = [part for part in field_path.strip(".").split(".") if part]
@@ -134,7 +135,8 @@ def explain(field_path: str) -> str:
         found = found or [each for each in known if is_meant(each.path, wanted)]
     if not found:
         near = did_you_mean(wanted[-1], {each.path[-1] for each in known})
-        return f"there is no field {field_path}" + (f": {near}" if near else "") + "\n"
+        msg = f"there is no field '{field_path}'" + (f": {near}" if near else "")
+        raise LookupError(msg)
     return "\n".join(_page(each) for each in found)
 
 

@@ -1,0 +1,145 @@
+"""Scenario 5: the controller is killed twenty times during edits, and nothing that it watches over suffers."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.e2e.stage import ROOT, Stage, command_of, descendants, free_port, is_alive, stage, until
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLE = ROOT / "examples/05-controller-killed"
+KILLS = 20
+STATUS_S = 1.0
+
+
+class Client(threading.Thread):
+    """Asks without a pause until told to stop, and tries nothing twice."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port, self.answered, self.failed = port, 0, []
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.002):
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=10) as it:
+                    it.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    answer = b"".join(iter(lambda: it.recv(4096), b""))
+                assert answer.startswith(b"HTTP/1.1 200"), answer
+                self.answered += 1
+            except (OSError, AssertionError) as error:
+                self.failed.append(repr(error))
+
+
+def running(it: Stage, keeper: int, script: str) -> set[int]:
+    """Return the live processes that run a script of the example, as /proc knows them."""
+    found = set()
+    for pid in descendants(keeper):
+        try:
+            if is_alive(pid) and command_of(pid)[-1:] == [script]:
+                found.add(pid)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.timeout(180)
+def test_a_controller_that_is_killed_again_and_again_loses_nothing() -> None:
+    seed = int(os.environ.get("RECONCILE_SEED", "5"))
+    print(f"RECONCILE_SEED={seed}")
+    rng = random.Random(seed)
+    port = free_port()
+    with stage(EXAMPLE) as it:
+        it.edit(":8050", f":{port}")
+        it.up()
+        keeper = it.status()["keeper_pid"]
+        web, counter = it.pids("web"), it.pids("counter")
+        first = it.pids("pool")[1]
+        client = Client(port)
+        client.start()
+        wanted, mortals, slowest = 2, it.log("mortal").split()[1:], 0.0
+        try:
+            for turn in range(KILLS):
+                if turn % 2:
+                    now = rng.choice([n for n in (1, 2, 3, 4) if n != wanted])
+                    text = it.spec.read_text().replace(pool(wanted), pool(now))
+                    it.write(text + f"# {turn}\n")
+                    wanted = now
+                else:
+                    os.utime(it.specs / "mortal.py")
+                # At a random moment of the reading, applying, starting and stopping that follows.
+                until(lambda end=time.monotonic() + rng.uniform(0, 1.2): time.monotonic() >= end)
+                controller = controllers(keeper)
+                os.kill(controller, signal.SIGKILL)
+                began = time.monotonic()
+                status = it.status()
+                slowest = max(slowest, time.monotonic() - began)
+                assert status["controller_pid"] != controller
+                assert status["keeper_pid"] == keeper
+                # Never more than is wanted or was wanted, whatever is under way.
+                assert len(running(it, keeper, "pool.py")) <= 4
+                assert running(it, keeper, "web.py") == set(web.values())
+                assert len(running(it, keeper, "mortal.py")) <= 1
+            until(
+                lambda: len(it.pids("pool")) == wanted,
+                f"{wanted} in the pool",
+                show=lambda: it.pids("pool"),
+            )
+            it.settle()
+        finally:
+            client.over.set()
+            client.join(30)
+        assert slowest < STATUS_S, f"status answered after {slowest:.2f} s"
+        assert client.failed == []
+        assert client.answered > 100
+
+        # The same processes, and no second ones.
+        assert (it.pids("web"), it.pids("counter")) == (web, counter)
+        assert it.pids("pool")[1] == first
+        for name, script in (
+            ("web", "web.py"),
+            ("pool", "pool.py"),
+            ("counter", "counter.py"),
+            ("mortal", "mortal.py"),
+        ):
+            assert running(it, keeper, script) == set(it.pids(name).values()), name
+
+        # Every exit status: each life of the mortal but the last ended with 7, and each was counted once.
+        births = re.findall(r"born (\d+)", it.log("mortal"))
+        assert len(births) == len(set(births)) == it.watcher("mortal")["restarts"] + 1
+        assert births[-1] == str(it.pids("mortal")[1])
+        assert len(births) > 2
+        # Every line: no number is missing, none is there twice.
+        numbers = [int(line) for line in it.log("counter").splitlines()]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) > 1000
+        assert it.end() == 0
+
+
+def pool(numprocesses: int) -> str:
+    return f"cmd: python3 -u pool.py\n    numprocesses: {numprocesses}\n"
+
+
+def controllers(keeper: int) -> int:
+    """Return the pid of the controller, from /proc: it may be another one than status said."""
+    return until(
+        lambda: next(
+            (
+                p
+                for p in descendants(keeper)
+                if is_alive(p) and "reconciler.controller" in command_of(p)
+            ),
+            0,
+        ),
+        "a controller lives",
+    )
