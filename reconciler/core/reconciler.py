@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 
 MAX_ROUNDS: Final = 200
 """Plans of one watcher within one step; more means that two rules undo each other."""
+BACKLOG_PER_STEP: Final = 100
+"""Of many watchers that are to be planned at once, so many are in each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Reconciler:
         self._observed: dict[str, WatcherObserved] = {}
         self._sockets: dict[str, SocketRecord] = {}
         self._dirty: set[str] = set()
+        self._backlog: list[str] = []
+        """Watchers to be planned when there is time, the first of them last."""
         self._sockets_dirty = False
         self._touched: set[str] = set()
         self._wakes: list[tuple[int, str]] = []
@@ -188,9 +192,8 @@ class Reconciler:
             self._wake_due(now_ns)
             self._plan_dirty(now_ns)
             self._quit_when_empty()
-        result = Step(
-            tuple(self._actions), self._next_wake(), frozenset(self._touched), tuple(self._news)
-        )
+        wake_at_ns = now_ns if self._knows_keeper and self._backlog else self._next_wake()
+        result = Step(tuple(self._actions), wake_at_ns, frozenset(self._touched), tuple(self._news))
         self._actions, self._news, self._touched = [], [], set()
         return result
 
@@ -205,6 +208,8 @@ class Reconciler:
 
     def _plan_dirty(self, now_ns: int) -> None:
         """Plan until nothing more is to be done: an action may open the way for the next."""
+        self._dirty.update(self._backlog[-BACKLOG_PER_STEP:])
+        del self._backlog[-BACKLOG_PER_STEP:]
         for _ in range(MAX_ROUNDS):
             if self._sockets_dirty:
                 self._plan_sockets(now_ns)
@@ -216,6 +221,14 @@ class Reconciler:
                 return
         msg = f"the plan does not come to rest: {sorted(self._dirty)[:3]}"
         raise AssertionError(msg)
+
+    def _put_off(self, names: set[str]) -> None:
+        """Have many watchers planned, some in each step.
+
+        So the keeper has work while we go on, and a process that dies meanwhile is not kept waiting.
+        """
+        self._touched |= names
+        self._backlog = sorted({*self._backlog, *names}, key=self._start_order, reverse=True)
 
     def _start_order(self, name: str) -> tuple[int, str]:
         """Order watchers by priority: higher first when starting, last when everything stops."""
@@ -421,7 +434,7 @@ class Reconciler:
                 self._fold_keeper(event)
             case SnapshotEnded():
                 self._knows_keeper = True
-                self._dirty |= set(self._observed) | set(self.names())
+                self._put_off(set(self._observed) | set(self.names()))
                 self._sockets_dirty = True
             case LogRotated():
                 pass
@@ -482,16 +495,19 @@ class Reconciler:
         for name, spec in new.watchers.items():
             for socket in sockets_of(spec):
                 self._users.setdefault(socket, set()).add(name)
-        for name in {*old.watchers, *new.watchers, *self._retiring}:
-            if self._is_same(name, old, new):
-                continue
+        changed = {
+            name
+            for name in {*old.watchers, *new.watchers, *self._retiring}
+            if not self._is_same(name, old, new)
+        }
+        for name in changed:
             self._hashes.pop(name, None)
-            self._dirty.add(name)
-        self._dirty |= {
+        unknown = {
             name
             for name, observed in self._observed.items()
             if observed.records and not self.watcher_spec(name)
         }
+        self._put_off(changed | unknown)
         if self._knows_keeper:
             self._redirect_logs(old)
         self._sockets_dirty = True
@@ -542,4 +558,4 @@ class Reconciler:
     def _fold_shutdown(self, asked: ShutdownAsked) -> None:
         if self._shutdown is None or (asked.now and not self._shutdown.now):
             self._shutdown = asked if self._shutdown is None else replace(self._shutdown, now=True)
-            self._dirty |= set(self._observed) | set(self.names())
+            self._put_off(set(self._observed) | set(self.names()))

@@ -115,7 +115,7 @@ class Stage:
         while True:
             self.last = self.reconciler.step(pending, self.now)
             pending = [event for action in self.last.actions for event in self._carry_out(action)]
-            if not pending:
+            if not pending and self.last.wake_at_ns != self.now:
                 return self
 
     def wait(self, seconds: float) -> Stage:

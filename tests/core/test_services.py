@@ -3,16 +3,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.core.intents import Voice, restarted, scaled, started, stopped
+from reconciler.core.reconciler import BACKLOG_PER_STEP, Reconciler
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.event import (
     IntentChanged,
+    KeeperIntroduced,
     ReloadAsked,
     RetryAsked,
     ShutdownAsked,
     SignalAsked,
+    SnapshotEnded,
+    SpecApplied,
 )
 from reconciler.model.intent import Intent
-from reconciler.model.process import LaunchError
+from reconciler.model.process import Exit, LaunchError
 from reconciler.model.spec import (
     BackoffSpec,
     MaxRestartsSpec,
@@ -20,7 +24,7 @@ from reconciler.model.spec import (
     ReloadBySignal,
     StopSpec,
 )
-from tests.core.stage import S, Stage, listener, process, spec, watcher
+from tests.core.stage import FACTS, S, Stage, listener, process, spec, watcher
 
 ALICE = Voice("alice", "disk", 0)
 NOTHING = Intent()
@@ -356,3 +360,36 @@ def test_the_launch_is_expanded_for_its_slot() -> None:
         (("serve", "--fd=3", "$HOME"), "2"),
     ]
     assert process("web.1") in stage.records
+
+
+def test_of_many_watchers_some_are_started_in_each_step_by_priority() -> None:
+    many = {f"w{n}": watcher() for n in range(BACKLOG_PER_STEP)}
+    core = Reconciler(FACTS)
+    core.step([KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"), SnapshotEnded()], 0)
+
+    first = core.step([SpecApplied(spec(first=watcher(priority=9), **many), 1)], 0)
+    then = core.step([], 0)
+    last = core.step([], 0)
+
+    assert first.actions[0].id == process("first.1")
+    assert (len(first.actions), first.wake_at_ns) == (BACKLOG_PER_STEP, 0)
+    assert (len(then.actions), then.wake_at_ns) == (1, None)
+    assert last.actions == ()
+
+
+def test_a_death_is_answered_while_many_watchers_wait_for_their_plan() -> None:
+    stage = Stage().apply(spec(a=watcher())).wait(60)
+    many = {f"w{n}": watcher() for n in range(3 * BACKLOG_PER_STEP)}
+    stage.reconciler.step([SpecApplied(spec(a=watcher(priority=-9), **many), 2)], stage.now)
+
+    step = stage.reconciler.step([stage._died(process("a.1"), Exit(code=1))], stage.now)
+
+    assert process("a.1") in [action.id for action in step.actions if isinstance(action, Spawn)]
+
+
+def test_the_status_of_a_watcher_that_waits_for_its_plan_is_told_anew() -> None:
+    many = {f"w{n}": watcher() for n in range(2 * BACKLOG_PER_STEP)}
+    core = Reconciler(FACTS)
+    core.step([KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"), SnapshotEnded()], 0)
+    step = core.step([SpecApplied(spec(**many), 1)], 0)
+    assert step.touched == many.keys()
