@@ -67,13 +67,18 @@ class Compressor:
 
 
 def compress(path: Path) -> None:
-    """Put `path`.gz in the place of `path`; whatever happens, one of the two is whole."""
+    """Put `path`.gz in the place of `path`; whatever happens, one of the two is whole.
+
+    The keeper may rotate meanwhile, and `path` be another file by then: that one is left alone, and what
+    was compressed stays uncompressed under its next name.
+    """
     # Imported by the helper only: the controller that holds the queue needs neither.
     import gzip
     import shutil
 
     unfinished = path.with_name(f"{path.name}.gz.unfinished")
     status = path.stat()
+    claimed = path.with_name(f"{path.name}.compressed")
     descriptor = os.open(
         unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, status.st_mode & 0o777
     )
@@ -87,11 +92,19 @@ def compress(path: Path) -> None:
         with suppress(OSError):
             os.chown(unfinished, status.st_uid, status.st_gid)
         os.utime(unfinished, ns=(status.st_atime_ns, status.st_mtime_ns))
+        path.rename(
+            claimed
+        )  # from here on the keeper cannot put another file under this name of ours
+        if not os.path.samestat(claimed.stat(), status):
+            raise FileNotFoundError(path)
         unfinished.rename(f"{path}.gz")
     except BaseException:
         unfinished.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, FileExistsError):
+            os.link(claimed, path)
+            claimed.unlink()
         raise
-    path.unlink()
+    claimed.unlink()
 
 
 def main() -> None:

@@ -200,6 +200,27 @@ def test_a_compressed_file_takes_the_place_of_the_original(tmp_path: Path) -> No
     assert packed.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_file_that_the_keeper_rotated_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "web-1.log.1"
+    path.write_bytes(b"older\n")
+    real = os.utime
+
+    def rotate_now(*of: Any, **times: Any) -> None:
+        real(*of, **times)
+        path.rename(tmp_path / "web-1.log.2")
+        path.write_bytes(b"newer\n")
+
+    monkeypatch.setattr(
+        os, "utime", rotate_now
+    )  # the moment before the compressed file is put in place
+    with pytest.raises(FileNotFoundError):
+        compress(path)
+    found = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    assert found == {"web-1.log.1": b"newer\n", "web-1.log.2": b"older\n"}
+
+
 def test_a_failed_compression_leaves_the_original(tmp_path: Path) -> None:
     path = tmp_path / "a.log.1"
     path.write_bytes(b"line\n")
