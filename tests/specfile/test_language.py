@@ -51,7 +51,7 @@ def test_a_field_is_explained(path: str, words: list[str]) -> None:
 
 
 def test_an_unknown_field_is_answered_with_a_near_one() -> None:
-    with pytest.raises(LookupError, match="did you mean 'numprocesses'?"):
+    with pytest.raises(LookupError, match=r"did you mean 'numprocesses'\?"):
         explain("numproceses")
 
 
