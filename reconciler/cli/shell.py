@@ -108,8 +108,9 @@ def _prompt_name(session: Session) -> str:
 
 def _history() -> History:
     """Return the history in the user's state folder, or none when that cannot be written."""
-    folder = os.path.join(os.path.expanduser("~"), ".local", "state")
-    folder = os.path.join(os.environ.get("XDG_STATE_HOME") or folder, "reconcile")
+    import platformdirs
+
+    folder = platformdirs.user_state_dir("reconcile")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         path = os.path.join(folder, "history")
