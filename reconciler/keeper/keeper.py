@@ -199,6 +199,7 @@ class Keeper:
         self._controller_since_ns = 0
         self._controller_due_ns: int | None = 0
         self._quick_deaths = 0
+        self._is_at_fault = False
         self._ending: Ending | None = None
 
     def step(self) -> int | None:
@@ -412,6 +413,7 @@ class Keeper:
             process = self._by_pid.pop(died.pid, None)
             if died.pid == self._controller:
                 controller_died = True
+                self._is_at_fault |= died.exit.signal != "KILL"
             elif process is None:
                 self._strangers.pop(died.pid, None)
             else:
@@ -526,12 +528,14 @@ class Keeper:
         if now_ns < due:
             return due
         self._controller_due_ns, self._controller_since_ns = None, now_ns
+        self._is_at_fault = False
         last_good = self._quick_deaths >= LAST_GOOD_AFTER
         try:
             self._controller = self._kernel.start_controller(last_good=last_good)
         except LaunchFailed as failure:
             cause = str(Exit(error=failure.error))
             self._kernel.log("error", "cannot start the controller", cause=cause)
+            self._is_at_fault = True
             self._wait_for_controller()
             return self._controller_due_ns
         self._linked = True
@@ -557,8 +561,11 @@ class Keeper:
     def _wait_for_controller(self) -> None:
         """Decide when it is started again: at once after a good while, later and later otherwise."""
         now_ns = self._kernel.now_ns()
-        quick = now_ns - self._controller_since_ns < QUICK_DEATH_NS
-        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        if now_ns - self._controller_since_ns >= QUICK_DEATH_NS:
+            self._quick_deaths = 0
+        elif self._is_at_fault or self._quick_deaths < 2:
+            # Killed by others, it comes back after the first wait each time: that says nothing of the spec.
+            self._quick_deaths += 1
         wait = FIRST_WAIT_NS * 2 ** min(self._quick_deaths - 2, 10)
         self._controller_due_ns = now_ns
         if self._quick_deaths > 1:
@@ -583,6 +590,7 @@ class Keeper:
             self._actions.extend(self._decoder.actions(data))
         except ProtocolError as error:
             self._kernel.log("error", "the controller speaks nonsense", cause=error)
+            self._is_at_fault = True
             data = b""
         if not data:
             # It cannot be heard any more. Its death brings the next one.

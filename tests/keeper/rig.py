@@ -40,6 +40,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
+SIGKILL = signal.SIGKILL
 KEEPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); import reconciler.keeper.__main__ as m; sys.exit(m.main(sys.argv))"  # noqa: E501
 RELAY = """
 import array, os, socket, sys
@@ -156,9 +157,9 @@ class Link:
             os.close(self.control_fd)
             self._relay.close()
 
-    def kill(self) -> None:
+    def kill(self, number: int = SIGKILL) -> None:
         """Kill the controller: its end of the link is gone with it."""
-        os.kill(self.pid, signal.SIGKILL)
+        os.kill(self.pid, number)
         self.let_go()
 
 

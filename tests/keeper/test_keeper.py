@@ -151,10 +151,19 @@ def test_a_controller_that_hangs_up_is_replaced(rig: Rig, link: Link) -> None:
 def test_after_quick_deaths_the_last_good_spec_is_asked_for(rig: Rig, link: Link) -> None:
     asked = [link.arguments]
     for _ in range(5):
-        link.kill()
+        link.kill(signal.SIGTERM)
         link = rig.link()
         asked.append(link.arguments)
     assert asked == [[]] * 5 + [["--last-good"]]
+
+
+def test_a_controller_that_others_kill_is_not_distrusted_for_it(rig: Rig, link: Link) -> None:
+    asked = []
+    for _ in range(8):
+        link.kill()
+        link = rig.link()
+        asked.append(link.arguments)
+    assert asked == [[]] * 8
 
 
 def test_a_slow_controller_is_told_the_last_state_only(rig: Rig, link: Link) -> None:
