@@ -35,7 +35,9 @@ def test_up_prints_the_table_and_term_ends_all_with_exit_code_0() -> None:
         it.up()
         born = it.processes()
         assert len(born) >= 4  # three processes and the controller
-        until(lambda: "all as wanted" in it.output.read_text(), "the table", show=it.output.read_text)
+        until(
+            lambda: "all as wanted" in it.output.read_text(), "the table", show=it.output.read_text
+        )
         said = it.output.read_text()
         assert "WATCHER" in said
         assert "Completed" in said
@@ -123,7 +125,9 @@ def test_output_through_a_pipe_is_plain() -> None:
 
 
 def test_the_keys_of_json_are_those_that_programs_rely_on() -> None:
-    with stage("sockets:\n  http: {listen: 127.0.0.1:0}\n" + SPEC + "    use_sockets: [http]\n") as it:
+    with stage(
+        "sockets:\n  http: {listen: 127.0.0.1:0}\n" + SPEC + "    use_sockets: [http]\n"
+    ) as it:
         it.up()
         status = it.status()
         assert {
@@ -134,7 +138,9 @@ def test_the_keys_of_json_are_those_that_programs_rely_on() -> None:
         assert {
             "name", "kind", "want", "state", "ready", "restarts", "note", "conditions", "slots",
         } <= watcher.keys()  # fmt: skip
-        assert {"type", "status", "reason", "message", "since_ns"} <= watcher["conditions"][0].keys()
+        assert {"type", "status", "reason", "message", "since_ns"} <= watcher["conditions"][
+            0
+        ].keys()
         slot = {"slot", "pid", "state", "since_ns", "attempt", "exit", "fired"}
         assert slot <= watcher["slots"][0].keys()
         socket = {"name", "listen", "type", "state", "used_by"}
