@@ -36,6 +36,7 @@ class Births:
         # With an end of our own to write to, it never looks closed between two workers.
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._rest = b""
+        """What was read and not asked for yet."""
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
 
@@ -52,21 +53,19 @@ class Births:
 
     def take(self, count: int, within_s: float) -> list[Birth]:
         """Sleep until `count` workers were born. Raises `BenchError` when that takes too long."""
-        found: list[Birth] = []
         until = time.monotonic() + within_s
-        while len(found) < count:
+        while len(self._rest) < count * RECORD.size:
             left = until - time.monotonic()
             if left <= 0 or not self._poll.poll(left * 1000):
-                msg = f"only {len(found)} of {count} workers were born within {within_s:g} s"
+                born = len(self._rest) // RECORD.size
+                msg = f"only {born} of {count} workers were born within {within_s:g} s"
                 raise BenchError(msg)
-            data = self._rest + os.read(self._fd, 65536)
-            whole = len(data) - len(data) % RECORD.size
-            found += [Birth(*values) for values in RECORD.iter_unpack(data[:whole])]
-            self._rest = data[whole:]
-        return found
+            self._rest += os.read(self._fd, 65536)
+        taken, self._rest = self._rest[: count * RECORD.size], self._rest[count * RECORD.size :]
+        return [Birth(*values) for values in RECORD.iter_unpack(taken)]
 
     def assert_quiet(self) -> None:
         """Raise `BenchError` when somebody was born whom nobody waited for."""
-        if self._poll.poll(0):
+        if self._rest or self._poll.poll(0):
             msg = "a worker was started that nobody had killed"
             raise BenchError(msg)

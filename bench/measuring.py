@@ -54,10 +54,10 @@ class Sample:
 
 
 def measure(
-    start: Start, programs: Programs, count: int, effort: Effort, *, idle: bool = False
+    start: Start, programs: Programs, count: int, effort: Effort, *, place: Path, idle: bool = False
 ) -> Sample:
-    """Start a manager of `count` workers, kill some of them, and stop it."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    """Start a manager of `count` workers with its files in `place`, kill some of them, and stop it."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as name:
         folder = Path(name)
         with Births(folder / "births") as births:
             manager = start(programs, folder, births.path, count)
