@@ -229,6 +229,10 @@ class Stage:
 
     def _remember(self, pid: int) -> None:
         """Note a process and its descendants, with the time of their birth: numbers are given anew."""
+        if (
+            pid == 1
+        ):  # a manager in a PID namespace of its own; outside, that number is the machine's
+            return
         for one in [pid, *descendants(pid)]:
             if one not in self._born and (born := born_ticks(one)) is not None:
                 self._born[one] = born
