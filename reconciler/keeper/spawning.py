@@ -19,6 +19,7 @@ import signal
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler.keeper.kernel import LaunchFailed
@@ -34,6 +35,7 @@ ALWAYS: Final = ("PATH", "LANG", "TZ")
 """What a process inherits even when it inherits nothing; HOME and USER are its user's."""
 MAX_ID: Final = 2**32 - 2
 """The highest number of a user or group; the one above it means none to the kernel."""
+_own_account: Final = cache(pwd.getpwuid)  # each look-up reads /etc/passwd, or asks the network
 _SETTABLE: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
@@ -98,7 +100,8 @@ def find_user(launch: Launch) -> User:
     wanted = own if launch.user is None else launch.user
     try:
         number = isinstance(wanted, int) or wanted.isdigit()
-        found = pwd.getpwuid(int(wanted)) if number else pwd.getpwnam(str(wanted))
+        by_number = _own_account if wanted == own else pwd.getpwuid
+        found = by_number(int(wanted)) if number else pwd.getpwnam(str(wanted))
         user = User(found.pw_uid, found.pw_gid, found.pw_name, found.pw_dir, changes=False)
     except (KeyError, ValueError):
         if not (isinstance(wanted, int) or wanted.isdigit()):
