@@ -1,15 +1,16 @@
 """Rotated log files are compressed one at a time, by a helper of low priority.
 
-The queue lies in memory: what a controller did not come to stays uncompressed, and the keeper prunes it
-by its age like any other. Compressing it late would need a scan of all log folders at start.
+The keeper renames them while they wait and while the helper works: `.1` becomes `.2`. So what is queued is
+the log, not the names that its rotated files had, and the helper goes on until no name is left to compress.
+The queue lies in memory: what a controller did not come to is found at the log's next rotation.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,18 +26,19 @@ class Compressor:
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
-        self._queue: deque[str] = deque()
+        self._queue: dict[str, None] = {}
         self._helper: subprocess.Popen[bytes] | None = None
 
     def add(self, path: str) -> None:
-        """Compress a file when its turn comes."""
-        self._queue.append(path)
+        """Compress what the rotations of a log left, when its turn comes."""
+        self._queue[path] = None
         self._next()
 
     def _next(self) -> None:
         if self._helper is not None or not self._queue:
             return
-        path = self._queue.popleft()
+        path = next(iter(self._queue))
+        del self._queue[path]
         helper = subprocess.Popen(
             [sys.executable, "-I", "-m", "reconciler.controller.compress", path],
             stdin=subprocess.DEVNULL,
@@ -66,11 +68,29 @@ class Compressor:
         self._controller.reactor.watch(complaint, READ, ended)
 
 
+def compress_rotated(log: Path) -> None:
+    """Compress all files that rotations of `log` have left, the oldest first."""
+    while (path := _oldest(log)) is not None:
+        with suppress(FileNotFoundError):  # renamed or pruned meanwhile: looked for again
+            compress(path)
+
+
+def _oldest(log: Path) -> Path | None:
+    """Return the rotated file with the highest number that has no compressed one beside it."""
+    name = re.compile(rf"{re.escape(log.name)}\.([1-9][0-9]*)(\.gz)?")
+    there: dict[bool, set[int]] = {False: set(), True: set()}
+    for each in os.listdir(log.parent):
+        if found := name.fullmatch(each):
+            there[found[2] is not None].add(int(found[1]))
+    number = max(there[False] - there[True], default=None)
+    return None if number is None else log.with_name(f"{log.name}.{number}")
+
+
 def compress(path: Path) -> None:
     """Put `path`.gz in the place of `path`; whatever happens, one of the two is whole.
 
-    The keeper may rotate meanwhile, and `path` be another file by then: that one is left alone, and what
-    was compressed stays uncompressed under its next name.
+    Raises `FileNotFoundError` when the keeper has rotated meanwhile and `path` is another file by then: that
+    one is left alone, and what was compressed stays uncompressed under its next name.
     """
     # Imported by the helper only: the controller that holds the queue needs neither.
     import gzip
@@ -97,7 +117,9 @@ def compress(path: Path) -> None:
         )  # from here on the keeper cannot put another file under this name of ours
         if not os.path.samestat(claimed.stat(), status):
             raise FileNotFoundError(path)
-        unfinished.rename(f"{path}.gz")
+        # Not a rename, which would replace what a rotation of this very moment has put there.
+        os.link(unfinished, f"{path}.gz")
+        unfinished.unlink()
     except BaseException:
         unfinished.unlink(missing_ok=True)
         with suppress(FileNotFoundError, FileExistsError):
@@ -108,10 +130,9 @@ def compress(path: Path) -> None:
 
 
 def main() -> None:
-    """Compress the file that is named on the command line; called in a process of its own."""
+    """Compress what rotations left of the log that the command line names; called in a process of its own."""
     os.nice(19)
-    with suppress(FileNotFoundError):  # pruned meanwhile
-        compress(Path(sys.argv[1]))
+    compress_rotated(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

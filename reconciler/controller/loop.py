@@ -331,7 +331,7 @@ class Controller:
         match event:
             case SignalReceived():
                 self._signalled(event)
-            case LogRotated(_, path):
+            case LogRotated(path):
                 self.compressor.add(path)
             case SocketChanged(SocketRecord(phase=BindRefused(errno="EADDRINUSE"))):
                 self.feed(event)

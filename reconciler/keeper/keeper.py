@@ -603,9 +603,9 @@ class Keeper:
         self._news[news] = None
 
     def _tell_rotated(self) -> None:
-        for id_, path in self._kernel.take_rotated():
+        for path in self._kernel.take_rotated():
             if len(self._news) < MAX_ROTATED + len(self._processes):
-                self._tell(LogRotated(id_, path))
+                self._tell(LogRotated(path))
 
     def _flush(self) -> None:
         """Send news as far as the link takes them."""

@@ -182,8 +182,8 @@ class Kernel(Protocol):
     def close_control(self) -> None:
         """Close the control socket and remove its file."""
 
-    def take_rotated(self) -> list[tuple[ProcessId, str]]:
-        """Return the log files that were rotated since asked last and are to be compressed."""
+    def take_rotated(self) -> list[str]:
+        """Return the log files that were rotated since asked last, where that is to be compressed."""
 
     def log(
         self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object

@@ -252,7 +252,8 @@ class LinuxKernel:
                 signal, lambda number: os.killpg(group, number)
             )
         for pid in roots:
-            if pid not in members:
+            # One that left the group between the look and the signal has got none.
+            if pid not in members or _group(pid) != group:
                 self.signal(pid, signal)
         for pid, parent in below:
             if not (members and _group(pid) == group):
@@ -287,8 +288,8 @@ class LinuxKernel:
         """Bind a socket. Raises `BindFailed`."""
         return Listener(template, self._config.umask)
 
-    def take_rotated(self) -> list[tuple[ProcessId, str]]:
-        """Return the log files that were rotated since asked last and are to be compressed."""
+    def take_rotated(self) -> list[str]:
+        """Return the log files that were rotated since asked last, where that is to be compressed."""
         return self._logs.take_rotated()
 
     def log(

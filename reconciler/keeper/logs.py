@@ -58,7 +58,7 @@ class Logs:
         self.dropped = 0
         self._files: dict[str, LogFile] = {}
         self._manager: ManagerOutput | None = None
-        self._rotated: list[tuple[ProcessId, str, int]] = []
+        self._rotated: dict[str, None] = {}
 
     def open(
         self, process: ProcessId, stdout: Sink, stderr: Sink | None, uid: int, gid: int
@@ -79,19 +79,19 @@ class Logs:
             raise
         return Streams(streams)
 
-    def take_rotated(self) -> list[tuple[ProcessId, str]]:
-        """Return the files that were rotated since the last call and are to be compressed."""
-        rotated, self._rotated = self._rotated, []
-        return [(who, f"{path}.{n}") for who, path, n in rotated if os.path.exists(f"{path}.{n}")]
+    def take_rotated(self) -> list[str]:
+        """Return the paths that were rotated since the last call, where that is to be compressed.
 
-    def note_rotations(self, process: ProcessId, file: LogFile) -> None:
-        """Remember what was rotated; each rotation moves the ones before it by one."""
-        new = [(process, file.path, n) for n in range(file.rotations, 0, -1)]
-        self._rotated = [
-            (who, path, n + (file.rotations if path == file.path else 0))
-            for who, path, n in self._rotated
-        ] + (new if file.options.compress else [])
-        file.rotations = 0
+        Not the names that the rotated files have: the next rotation changes them.
+        """
+        rotated, self._rotated = self._rotated, {}
+        return list(rotated)
+
+    def note_rotation(self, file: LogFile) -> None:
+        """Remember that a file was rotated."""
+        file.rotated = False
+        if file.options.compress and file.options.keep:
+            self._rotated[file.path] = None
 
     def stamp(self) -> bytes:
         """Return the time now as it stands before a line."""
@@ -346,8 +346,8 @@ class _Stream:
         if dropped:
             self._logs.dropped += dropped
             self._skips = not data.endswith(b"\n")
-        if isinstance(self._target, LogFile) and self._target.rotations:
-            self._logs.note_rotations(self._process, self._target)
+        if isinstance(self._target, LogFile) and self._target.rotated:
+            self._logs.note_rotation(self._target)
 
 
 def _file_name(process: ProcessId) -> str:

@@ -31,7 +31,7 @@ CHECK_AFTER_S: Final = 1.0
 class LogFile:
     """One open log file; all streams that write to its path share it.
 
-    `rotations` counts the rotations that nobody has taken note of yet.
+    `rotated` tells that it was rotated, and nobody has taken note of that yet.
     """
 
     def __init__(self, path: str, options: FileSink) -> None:
@@ -41,7 +41,7 @@ class LogFile:
         self.fd = _open(path)
         self.size = os.lseek(self.fd, 0, os.SEEK_END)
         self.users = 0
-        self.rotations = 0
+        self.rotated = False
         self.splices = True
         self._checked = float("-inf")
         self._refused = False
@@ -121,7 +121,7 @@ class LogFile:
                     os.rename(self.path, f"{self.path}.1")
                 else:
                     os.unlink(self.path)
-                self.rotations += 1
+                self.rotated = True
             self._reopen(os.fstat(self.fd))
         except OSError:
             return False

@@ -65,9 +65,8 @@ class SocketClosed:
 
 @dataclass(frozen=True, slots=True)
 class LogRotated:
-    """A log file was renamed to `path` and shall be compressed."""
+    """The log file at `path` was rotated; what it left behind under other names shall be compressed."""
 
-    id: ProcessId
     path: str
 
 

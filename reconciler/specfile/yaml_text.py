@@ -114,6 +114,7 @@ def compose(file: SourceText, report: Report) -> Node | None:
     return None
 
 
+_TOO_DEEP: Final = f"nested deeper than {MAX_NESTING} levels"
 _UNCLOSED: Final = "the quotes or brackets that begin here are not closed"
 _SYNTAX: Final = (
     ("mapping values are not allowed", "found a second ':' in one entry",
@@ -124,6 +125,8 @@ _SYNTAX: Final = (
      "check the indentation and the quotes of the lines above"),
     ("expected ',' or", _UNCLOSED, ""),
     ("unexpected end of stream", _UNCLOSED, ""),
+    # Where brackets alone open what lies ahead, libyaml comes to its own limit before we come to ours.
+    ("exceeded maximum nesting depth", _TOO_DEEP, ""),
 )  # fmt: skip
 """libyaml's words and ours. Those of its messages that blame the end of the file are placed at the beginning."""
 _AT_THE_BEGINNING: Final = ("could not find", "expected ',' or", "end of stream")
@@ -206,7 +209,7 @@ class _Composer:
             self._put(node, event)
             return
         if len(self._stack) >= MAX_NESTING:
-            self._refuse(event, f"nested deeper than {MAX_NESTING} levels", "")
+            self._refuse(event, _TOO_DEEP, "")
         self._stack.append(_Open(node))
 
     def _aliased(self, event: yaml.AliasEvent) -> Node:
@@ -221,7 +224,7 @@ class _Composer:
         if self._aliases_size > MAX_SIZE:
             self._refuse(event, "the aliases of this file expand to more than 32 MiB", "")
         if not isinstance(node, Scalar) and len(self._stack) + node.height > MAX_NESTING:
-            self._refuse(event, f"nested deeper than {MAX_NESTING} levels", "")
+            self._refuse(event, _TOO_DEEP, "")
         return node
 
     def _put(self, node: Node, event: yaml.Event) -> None:

@@ -163,7 +163,7 @@ class FakeKernel:
     spawned: list[tuple[ProcessId, int, int]] = field(default_factory=list)
     reaped: list[int] = field(default_factory=list)
     lines: list[tuple[str, str]] = field(default_factory=list)
-    rotated: list[tuple[ProcessId, str]] = field(default_factory=list)
+    rotated: list[str] = field(default_factory=list)
     outputs: dict[int, Output] = field(default_factory=dict)
     controller_pid: int | None = None
     last_good: bool = False
@@ -443,7 +443,7 @@ class FakeKernel:
         assert self.control_open, "closed twice"
         self.control_open = False
 
-    def take_rotated(self) -> list[tuple[ProcessId, str]]:
+    def take_rotated(self) -> list[str]:
         rotated, self.rotated = self.rotated, []
         return rotated
 

@@ -123,11 +123,12 @@ def test_a_port_in_use_names_its_holder(instance: Instance) -> None:
 
 
 def test_a_rotated_log_is_compressed(instance: Instance) -> None:
-    path = instance.folder / "web-1.log.1"
+    log = instance.folder / "web-1.log"
+    path = log.with_name("web-1.log.1")
     path.write_bytes(b"line\n" * 100)
     instance.store(by_hand(web=service()))
     instance.start()
-    instance.keeper.tell(LogRotated(ProcessId("web", 1), str(path)))
+    instance.keeper.tell(LogRotated(str(log)))
     until(lambda: path.with_name("web-1.log.1.gz").exists() and not path.exists())
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconciler.controller import clock
-from reconciler.controller.compress import compress
+from reconciler.controller.compress import compress, compress_rotated
 from reconciler.controller.errands import Errands
 from reconciler.controller.news import KEPT, NewsRoom
 from reconciler.controller.own_log import Log
@@ -22,10 +24,6 @@ from reconciler.controller.selection import Wanted
 from reconciler.controller.usage import usage_of
 from reconciler.model.errors import RequestError
 from reconciler.model.news import News
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 # ---- news -----------------------------------------------------------------------------------------
 
@@ -190,14 +188,44 @@ def test_a_compressed_file_takes_the_place_of_the_original(tmp_path: Path) -> No
     path = tmp_path / "web-1.log.1"
     path.write_bytes(b"line\n" * 1000)
     path.chmod(0o640)
+    log = path.with_suffix("")
     done = subprocess.run(
-        [sys.executable, "-m", "reconciler.controller.compress", str(path)], check=False
+        [sys.executable, "-m", "reconciler.controller.compress", str(log)], check=False
     )
     assert done.returncode == 0
     assert [each.name for each in tmp_path.iterdir()] == ["web-1.log.1.gz"]
     packed = tmp_path / "web-1.log.1.gz"
     assert gzip.decompress(packed.read_bytes()) == b"line\n" * 1000
     assert packed.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_log_that_is_rotated_while_it_is_compressed_is_compressed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "web-1.log"
+    real = os.utime
+    coming = [b"third\n", b"second\n"]
+
+    def rotate_once_more(*of: Any, **times: Any) -> None:
+        real(*of, **times)
+        if coming:
+            for number in (2, 1):
+                for end in ("", ".gz"):
+                    with contextlib.suppress(FileNotFoundError):
+                        Path(f"{log}.{number}{end}").rename(f"{log}.{number + 1}{end}")
+            Path(f"{log}.1").write_bytes(coming.pop())
+
+    Path(f"{log}.1").write_bytes(b"first\n")
+    Path(f"{log}.old").write_bytes(b"not ours\n")
+    monkeypatch.setattr(os, "utime", rotate_once_more)
+    compress_rotated(log)
+    found = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    assert found.pop("web-1.log.old") == b"not ours\n"
+    assert {name: gzip.decompress(data) for name, data in found.items()} == {
+        "web-1.log.1.gz": b"third\n",
+        "web-1.log.2.gz": b"second\n",
+        "web-1.log.3.gz": b"first\n",
+    }
 
 
 def test_a_file_that_the_keeper_rotated_meanwhile_is_left_alone(
@@ -225,7 +253,7 @@ def test_a_failed_compression_leaves_the_original(tmp_path: Path) -> None:
     path = tmp_path / "a.log.1"
     path.write_bytes(b"line\n")
     (tmp_path / "a.log.1.gz").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="exists"):
         compress(path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.log.1", "a.log.1.gz"]
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.e2e.stage import ROOT, Stage, command_of, descendants, free_port, is_alive, stage, until
+from tests.e2e.stage import ROOT, command_of, descendants, free_port, is_alive, stage, until
 
 pytestmark = pytest.mark.e2e
 
@@ -41,8 +41,15 @@ class Client(threading.Thread):
                 self.failed.append(repr(error))
 
 
-def running(it: Stage, keeper: int, script: str) -> set[int]:
-    """Return the live processes that run a script of the example, as /proc knows them."""
+def running(keeper: int, script: str) -> set[int]:
+    """Return the processes that run a script of the example, all of them at one moment.
+
+    /proc is read one process after another: only what is there in two looks lived together in between.
+    """
+    return _look(keeper, script) & _look(keeper, script)
+
+
+def _look(keeper: int, script: str) -> set[int]:
     found = set()
     for pid in descendants(keeper):
         try:
@@ -87,9 +94,9 @@ def test_a_controller_that_is_killed_again_and_again_loses_nothing() -> None:
                 assert status["controller_pid"] != controller
                 assert status["keeper_pid"] == keeper
                 # Never more than is wanted or was wanted, whatever is under way.
-                assert len(running(it, keeper, "pool.py")) <= 4
-                assert running(it, keeper, "web.py") == set(web.values())
-                assert len(running(it, keeper, "mortal.py")) <= 1
+                assert len(running(keeper, "pool.py")) <= 4
+                assert running(keeper, "web.py") == set(web.values())
+                assert len(running(keeper, "mortal.py")) <= 1
             until(
                 lambda: len(it.pids("pool")) == wanted,
                 f"{wanted} in the pool",
@@ -107,7 +114,7 @@ def test_a_controller_that_is_killed_again_and_again_loses_nothing() -> None:
         assert (it.pids("web"), it.pids("counter")) == (web, counter)
         assert it.pids("pool")[1] == first
         for name in ("web", "pool", "counter", "mortal"):
-            assert running(it, keeper, f"{name}.py") == set(it.pids(name).values()), name
+            assert running(keeper, f"{name}.py") == set(it.pids(name).values()), name
 
         # Every exit status: each life of the mortal but the last ended with 7, and each was counted once.
         births = re.findall(r"born (\d+)", it.log("mortal"))

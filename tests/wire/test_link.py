@@ -106,7 +106,7 @@ EVENTS: tuple[KeeperEvent, ...] = (
     SocketChanged(SocketRecord("http", TEMPLATE, Bound("[::1]:80", 4))),
     SocketChanged(SocketRecord("http", TEMPLATE, BindRefused("EACCES", "no", 4, 2), TEMPLATE)),
     SocketClosed("http"),
-    LogRotated(WEB, "/log/web.1"),
+    LogRotated("/log/web.log"),
     SignalReceived("stop_now"),
 )
 
