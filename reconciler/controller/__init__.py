@@ -19,6 +19,7 @@ own and reports back over an event descriptor.
 | `loader` | the child process that reads a spec |
 | `applying` | a spec that was read becomes the one in force, or is held |
 | `server` | connections on the control socket, with limits |
+| `access` | who may ask for what |
 | `exchange` | one request under way |
 | `parameters` | reading a request's parameters |
 | `selection` | names, globs, slots and labels of a request |

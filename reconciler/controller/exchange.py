@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from reconciler.controller.access import Role, suffices
 from reconciler.controller.parameters import Parameters
 from reconciler.model.errors import RequestError
 from reconciler.wire import rpc
@@ -31,9 +32,13 @@ Handler: TypeAlias = "Callable[[Exchange, Parameters], object]"
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method of the control socket. A mutation may carry a `request_id`, and is answered once for it."""
+    """A method of the control socket, and the least role that may call it.
+
+    A mutation may carry a `request_id`, and is answered once for it.
+    """
 
     handler: Handler
+    role: Role
     mutates: bool = False
 
 
@@ -103,8 +108,11 @@ class RememberedAnswers:
 class Exchange:
     """One request of one client."""
 
-    def __init__(self, controller: Controller, connection: Connection, call: rpc.Call) -> None:
+    def __init__(
+        self, controller: Controller, connection: Connection, call: rpc.Call, role: Role
+    ) -> None:
         self.controller = controller
+        self.role = role
         self.connection = connection
         self.uid = connection.uid
         self.pid = connection.pid
@@ -122,6 +130,10 @@ class Exchange:
             method = methods.get(self.method)
             if method is None:
                 raise _unknown_method(self.method, methods)
+            if not suffices(self.role, method.role):
+                msg = f"uid {self.uid} may not {self.method}: its role is {self.role}"
+                hint = f"{self.method} needs the role {method.role}"
+                raise RequestError(code="denied", message=msg, hint=hint)
             params = Parameters(self._params)
             if method.mutates:
                 if self.controller.shutting_down and self.method not in {"shutdown", "signal"}:

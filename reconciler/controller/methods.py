@@ -41,7 +41,7 @@ def _hello(exchange: Exchange, params: Parameters) -> object:
         "version": reconciler.__version__,
         "protocol": PROTOCOL,
         "name": controller.config.name,
-        "role": "admin",
+        "role": exchange.role,
         "keeper_pid": controller.keeper_pid,
         "controller_pid": controller.pid,
     }
@@ -300,16 +300,16 @@ def _shutdown(exchange: Exchange, params: Parameters) -> object:
 
 
 METHODS: Final[Mapping[str, Method]] = {
-    "hello": Method(_hello),
-    "status": Method(_status),
-    "plan": Method(_plan),
-    "apply": Method(_apply, mutates=True),
-    "apply.follow": Method(_apply_follow),
-    "events": Method(_events),
-    "events.follow": Method(_events_follow),
-    "logs": Method(_logs),
-    "logs.follow": Method(_logs_follow),
-    "stream.cancel": Method(_stream_cancel),
-    "shutdown": Method(_shutdown, mutates=True),
+    "hello": Method(_hello, "view"),
+    "status": Method(_status, "view"),
+    "plan": Method(_plan, "view"),
+    "apply": Method(_apply, "admin", mutates=True),
+    "apply.follow": Method(_apply_follow, "view"),
+    "events": Method(_events, "view"),
+    "events.follow": Method(_events_follow, "view"),
+    "logs": Method(_logs, "view"),
+    "logs.follow": Method(_logs_follow, "view"),
+    "stream.cancel": Method(_stream_cancel, "view"),
+    "shutdown": Method(_shutdown, "admin", mutates=True),
     **operating.METHODS,
 }

@@ -421,11 +421,11 @@ def _refuse_slots(selected: Selected, verb: str, hint: str) -> None:
 
 
 METHODS: Final[Mapping[str, Method]] = {
-    "start": Method(_start, mutates=True),
-    "stop": Method(_stop, mutates=True),
-    "restart": Method(_restart, mutates=True),
-    "reload": Method(_reload, mutates=True),
-    "signal": Method(_signal, mutates=True),
-    "scale": Method(_scale, mutates=True),
-    "rerun": Method(_rerun, mutates=True),
+    "start": Method(_start, "operate", mutates=True),
+    "stop": Method(_stop, "operate", mutates=True),
+    "restart": Method(_restart, "operate", mutates=True),
+    "reload": Method(_reload, "operate", mutates=True),
+    "signal": Method(_signal, "operate", mutates=True),
+    "scale": Method(_scale, "operate", mutates=True),
+    "rerun": Method(_rerun, "operate", mutates=True),
 }

@@ -23,6 +23,7 @@ from reconciler.model.units import SECOND_NS
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
+    from reconciler.controller.access import Role
     from reconciler.controller.loop import Controller
 
 MAX_CONNECTIONS: Final = 256
@@ -109,12 +110,13 @@ class Server:
                 connection.send(refused)
             connection.close()
             return
-        admitted = Connection(self, connection, uid, pid, is_allowed=self._may(uid))
+        admitted = Connection(self, connection, uid, pid)
         self._connections.add(admitted)
         admitted.begin()
 
-    def _may(self, uid: int) -> bool:
-        return uid in {0, self._owner} and uid != OVERFLOW_UID
+    def role_of(self, uid: int) -> Role | None:
+        """Return what a user may do, None: nothing at all."""
+        return "admin" if uid in {0, self._owner} and uid != OVERFLOW_UID else None
 
     def _evict(self, uid: int | None) -> bool:
         """Close the connection that matters least, of one user or of all; False when all are busy."""
@@ -132,9 +134,7 @@ class Server:
 class Connection:
     """One client."""
 
-    def __init__(
-        self, server: Server, connection: socket.socket, uid: int, pid: int, *, is_allowed: bool
-    ) -> None:
+    def __init__(self, server: Server, connection: socket.socket, uid: int, pid: int) -> None:
         connection.setblocking(False)
         self.uid = uid
         self.pid = pid
@@ -145,7 +145,6 @@ class Connection:
         self._reactor = server.controller.reactor
         self._socket = connection
         self._decoder = rpc.RequestDecoder()
-        self._is_allowed = is_allowed
         self._output = bytearray()
         self._in_flight = 0
         self._has_spoken = False
@@ -257,7 +256,8 @@ class Connection:
             if call.fatal:
                 self._leave()
             return
-        if not self._is_allowed:
+        role = self._server.role_of(self.uid)
+        if role is None:
             hint = "only the owner of this instance and root may"
             message = f"uid {self.uid} may not control this instance"
             self.send(rpc.encode_error(call.msgid, "denied", message, {"hint": hint}))
@@ -268,7 +268,7 @@ class Connection:
             self.send(rpc.encode_error(call.msgid, "overloaded", message, {}))
             return
         self._in_flight += 1
-        exchange = Exchange(self._server.controller, self, call)
+        exchange = Exchange(self._server.controller, self, call, role)
         self._exchanges.add(exchange)
         exchange.serve(METHODS, self._server.remembered)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,14 @@ import pytest
 from conftest import by_hand, service, until
 
 from reconciler.controller import server
+from reconciler.controller.methods import METHODS
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
     from conftest import Client, Instance
+
+    from reconciler.controller.access import Role
 
 
 @pytest.fixture
@@ -175,7 +179,7 @@ def test_half_closed_clients_get_their_answers(instance: Instance, client: Clien
 def test_strangers_are_denied(
     instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server.Server, "_may", lambda self, uid: False)
+    monkeypatch.setattr(server.Server, "role_of", lambda self, uid: None)
     stranger = instance.client()
     code, _, details = stranger.error("status")
     assert (code, "owner" in details["hint"]) == ("denied", True)
@@ -188,9 +192,44 @@ def test_only_the_owner_and_root_may_and_the_overflow_uid_never(
 ) -> None:
     found = instance.controller.server
     monkeypatch.setattr(found, "_owner", 1000)
-    assert [found._may(uid) for uid in (0, 1000, 1001, 65534)] == [True, True, False, False]
+    assert [found.role_of(uid) for uid in (0, 1000, 1001, 65534)] == ["admin", "admin", None, None]
     monkeypatch.setattr(found, "_owner", 65534)
-    assert not found._may(65534)
+    assert found.role_of(65534) is None
+
+
+ROLE_OF_METHOD = {
+    **dict.fromkeys(
+        ("hello", "status", "plan", "apply.follow", "events", "events.follow"), "view"
+    ),
+    **dict.fromkeys(("logs", "logs.follow", "stream.cancel"), "view"),
+    **dict.fromkeys(
+        ("start", "stop", "restart", "reload", "signal", "scale", "rerun"), "operate"
+    ),
+    **dict.fromkeys(("apply", "shutdown"), "admin"),
+}  # fmt: skip
+"""Written down a second time on purpose: a method's role changes in two places or not at all."""
+
+
+def test_each_method_has_the_role_that_is_promised() -> None:
+    assert {name: method.role for name, method in METHODS.items()} == ROLE_OF_METHOD
+
+
+@pytest.mark.parametrize("role", ["view", "operate"])
+def test_a_role_does_what_it_includes_and_no_more(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch, role: Role
+) -> None:
+    monkeypatch.setattr(server.Server, "role_of", lambda self, uid: role)
+    caller = instance.client()
+    assert caller.call("hello")["role"] == role
+    included = {"view", role}
+    for method, needed in ROLE_OF_METHOD.items():
+        if needed not in included:
+            code, message, details = caller.error(method)
+            assert (code, details["hint"]) == ("denied", f"{method} needs the role {needed}")
+            assert f"uid {os.getuid()} " in message
+    assert caller.call("status")["watchers"]
+    if role == "operate":
+        assert caller.call("restart", names=["web"])["results"]
 
 
 def test_too_many_requests_in_flight_are_refused(instance: Instance, client: Client) -> None:
