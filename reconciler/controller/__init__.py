@@ -11,6 +11,9 @@ own and reports back over an event descriptor.
 | `reactor` | what the loop waits for |
 | `link` | events from and actions to the keeper |
 | `store` | what must survive the controller: sqlite3, one writer thread |
+| `entries` | what is given to the store and what a new controller is given back |
+| `tables` | each entry as rows, and the rows as what they mean |
+| `rows` | sealed rows: what damage cannot pass off as true |
 | `schema` | the tables, and what to do with a damaged or newer file |
 | `files` | saved spec files are applied by themselves |
 | `looking` | what those files look like just now |

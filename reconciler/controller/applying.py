@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
+from reconciler.controller.entries import Applied
 from reconciler.controller.loader import environment_digest
 from reconciler.controller.looking import SPEC_SUFFIXES
-from reconciler.controller.store import Applied
 from reconciler.core.changes import changes, removal_refused
 from reconciler.model.event import JobChanged, SpecApplied
 from reconciler.model.job import Job
@@ -18,9 +18,9 @@ from reconciler.model.spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from reconciler.controller.entries import SourceFile
     from reconciler.controller.looking import Look
     from reconciler.controller.loop import Controller
-    from reconciler.controller.store import SourceFile
     from reconciler.model.change import Change
     from reconciler.model.spec import WatcherSpec
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.controller import applying, clock, halfwritten
+from reconciler.controller.entries import Applied, FilesChanged, SourceFile
 from reconciler.controller.loader import Loaded, Loader, Mistaken, Reading, environment_digest
 from reconciler.controller.looking import (
     Look,
@@ -23,7 +24,6 @@ from reconciler.controller.looking import (
     missing,
 )
 from reconciler.controller.reactor import READ
-from reconciler.controller.store import Applied, FilesChanged, SourceFile
 from reconciler.controller.watching import Wanted, Watch
 from reconciler.model.news import News
 from reconciler.model.spec import ApplySpec

@@ -17,6 +17,13 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import reconciler
 from reconciler.controller import clock
 from reconciler.controller.compress import Compressor
+from reconciler.controller.entries import (
+    GenerationWritten,
+    NumbersReserved,
+    RetiringChanged,
+    RunWritten,
+    ServedBy,
+)
 from reconciler.controller.errands import Errands
 from reconciler.controller.files import SpecFiles
 from reconciler.controller.link import Link
@@ -28,18 +35,7 @@ from reconciler.controller.port_holders import PortHolders
 from reconciler.controller.reactor import READ, WRITE, Reactor
 from reconciler.controller.server import Server
 from reconciler.controller.status import StatusBoard
-from reconciler.controller.store import (
-    Damaged,
-    GenerationWritten,
-    NumbersReserved,
-    Recovered,
-    RetiringChanged,
-    RunWritten,
-    ServedBy,
-    Store,
-    Trouble,
-    Written,
-)
+from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import log_paths
 from reconciler.model.action import Quit, RecordGeneration, RecordRun
@@ -66,7 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from reconciler.controller.config import Config
-    from reconciler.controller.store import Applied, Entry
+    from reconciler.controller.entries import Applied, Entry
     from reconciler.model.action import Action, KeeperAction
     from reconciler.model.event import Event, KeeperEvent
     from reconciler.model.intent import Intent

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
+from reconciler.controller.entries import GenerationWritten, IntentWritten
 from reconciler.controller.exchange import LATER, Exchange, Later, Method
 from reconciler.controller.selection import Wanted, select, wanted
-from reconciler.controller.store import GenerationWritten, IntentWritten
 from reconciler.controller.waiting import as_wanted, has_ended
 from reconciler.core import intents, jobs
 from reconciler.model.errors import RequestError

@@ -1,5 +1,7 @@
 """The tables of `<state_dir>/state.db`, and what is done with a damaged or newer file.
 
+All but `damaged` are sealed: see `rows`, where new tables are listed too.
+
 | table | a row is |
 |---|---|
 | `meta` | a word and its value: schema, next event number, keeper, whether a ledger was lost |
@@ -8,6 +10,7 @@
 | `intents` | an operator's word about a watcher |
 | `generations` | the newest generation of a job; `known` 0: its ledger was lost |
 | `runs` | one run of one slot of a job; the newest `KEPT_RUNS` of each slot |
+| `damaged` | a row of another table whose seal was broken, as it was found, and when |
 """
 
 from __future__ import annotations
@@ -16,28 +19,33 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-SCHEMA: Final = 1
-KEPT_RUNS: Final = 50
+from reconciler.controller import rows
 
-TABLES: Final = frozenset({"meta", "applied", "files", "intents", "generations", "runs"})
-_TABLES: Final = """
-create table if not exists meta (key text primary key, value text not null);
+SCHEMA: Final = 2
+KEPT_RUNS: Final = 50
+LEDGER_LOST: Final = "ledger_lost"
+
+_TABLES: Final = f"""
+create table if not exists meta (key text primary key, value text not null, seal text not null) without rowid;
 create table if not exists applied (
     one integer primary key check (one = 1), revision integer not null, spec text not null,
     retiring text not null, source text not null, environment text not null,
-    wall_ns integer not null, uid integer);
+    wall_ns integer not null, uid integer, seal text not null) without rowid;
 create table if not exists files (
-    path text primary key, digest text not null, size integer not null, inode integer not null, text blob);
-create table if not exists intents (watcher text primary key, intent text not null);
+    path text primary key, digest text not null, size integer not null, inode integer not null, text blob,
+    seal text not null) without rowid;
+create table if not exists intents (
+    watcher text primary key, intent text not null, seal text not null) without rowid;
 create table if not exists generations (
-    watcher text primary key, generation text, known integer not null default 1);
+    watcher text primary key, generation text, known integer not null, seal text not null) without rowid;
 create table if not exists runs (
     watcher text not null, slot integer not null, generation integer not null, run text not null,
-    primary key (watcher, slot, generation)) without rowid;
+    seal text not null, primary key (watcher, slot, generation)) without rowid;
+create table if not exists damaged (wall_ns integer not null, "table" text not null, row text not null);
+pragma user_version = {SCHEMA};
 """
 
 
@@ -45,75 +53,102 @@ class NewerState(Exception):
     """The state was written by a newer version, which knows things that this one would lose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An open database. `damage` tells in a sentence what was lost, empty when nothing was."""
+def is_damage(error: Exception) -> bool:
+    """Tell whether an error says that the file is broken; else it cannot be used just now.
 
-    connection: sqlite3.Connection
-    damage: str = ""
-
-
-def open_database(path: Path) -> Opened:
-    """Open or create the database; a damaged one is moved aside and its loss is written into the new one.
-
-    Raises `NewerState`, and `sqlite3.OperationalError` or `OSError` when the folder cannot be used at all.
+    Locked, read-only, no space, no permission: the file itself may be good, so it is left alone. A
+    statement of ours that SQLite cannot make sense of means that the schema in the file is not ours.
     """
-    try:
-        return Opened(_open(path))
-    except sqlite3.OperationalError:
-        # Locked, read-only, no space, no permission: the file itself may be good, so it is left alone.
-        raise
-    except sqlite3.DatabaseError as error:
-        aside = _move_aside(path)
-        connection = _open(path)
-        with connection:
-            set_meta(connection, "ledger_lost", "1")
-        return Opened(connection, f"{path} is damaged ({error}); it was moved to {aside}")
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+    # SQLite quotes what it finds in the file, also when that is no text.
+    return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def renew(path: Path) -> tuple[sqlite3.Connection, Path]:
+    """Move a damaged database aside, and return a new one that knows of the loss, and where the old one is."""
+    aside = _move_aside(path)
+    connection = open_database(path)
+    with connection:
+        set_meta(connection, LEDGER_LOST, "1")
+    return connection, aside
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open or create the database.
+
+    Raises `NewerState`, `OSError` when the folder cannot be used at all, and what `is_damage` judges.
+    """
     # The file exists with its mode before anything is in it; WAL and shared memory files inherit it.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, timeout=5, check_same_thread=False, cached_statements=32)
+    connection = sqlite3.connect(path, timeout=1, check_same_thread=False, cached_statements=32)
+    connection.text_factory = rows.as_read
     try:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -512")
         # What is there already needs no write: a controller must come back while the disk is full.
-        if not _check(connection, path):
+        found = _check(connection, path)
+        if found and _is_unsealed(connection):
+            _seal_all(connection)
+        elif not found >= {*rows.KEYS, "damaged"}:
             connection.executescript(_TABLES)
             with connection:
-                connection.execute(
-                    "insert or ignore into meta values ('schema', ?)", (str(SCHEMA),)
-                )
+                set_meta(connection, "schema", str(SCHEMA))
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> bool:
-    """Tell whether the tables are there. Raises `NewerState`, and `DatabaseError` for damage."""
+def _check(connection: sqlite3.Connection, path: Path) -> set[str]:
+    """Return the tables that are there. Raises `NewerState`, and `DatabaseError` for damage."""
     (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
     if verdict != "ok":
-        raise sqlite3.DatabaseError(verdict)
-    tables = {
-        name
-        for (name,) in connection.execute("select name from sqlite_master where type = 'table'")
-    }
+        raise sqlite3.DatabaseError(str(verdict))
+    named = connection.execute("select name from sqlite_master where type = 'table'")
+    tables = {str(name) for (name,) in named}
+    if not tables:
+        return tables
     if "meta" not in tables:
-        if tables:
-            msg = "it holds other tables than ours"
-            raise sqlite3.DatabaseError(msg)
-        return False
-    version = int(get_meta(connection, "schema") or SCHEMA)
+        msg = "it holds other tables than ours"
+        raise sqlite3.DatabaseError(msg)
+    # The version stands in two places: one that is newer than ours by itself is damage, not news.
+    (version,) = connection.execute("pragma user_version").fetchone()
+    version = min(version or SCHEMA, _version_word(connection))
     if version > SCHEMA:
         msg = (
             f"cannot use {path}: it was written by a newer version of reconcile (state version {version}, "
             f"this one knows {SCHEMA}); install that version again, or give another --state-dir"
         )
         raise NewerState(msg)
-    return tables >= TABLES
+    return tables
+
+
+def _version_word(connection: sqlite3.Connection) -> int:
+    row = connection.execute("select value from meta where key = 'schema'").fetchone()
+    return int(row[0]) if row is not None and str(row[0]).isdecimal() else SCHEMA
+
+
+def _is_unsealed(connection: sqlite3.Connection) -> bool:
+    """Tell whether this is state version 1, which had no seals; damage shall not look like it."""
+    (version,) = connection.execute("pragma user_version").fetchone()
+    return version == 0 and _version_word(connection) == 1
+
+
+def _seal_all(connection: sqlite3.Connection) -> None:
+    """Give the rows of state version 1, which had no seals, theirs."""
+    with connection:
+        old = [table for table in rows.KEYS if rows.columns(connection, table)]
+        for table in old:
+            connection.execute(f"alter table {table} rename to old_{table}")
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        for table in old:
+            for row in connection.execute(f"select * from old_{table}").fetchall():
+                rows.put(connection, table, *row)
+            connection.execute(f"drop table old_{table}")
+        set_meta(connection, "schema", str(SCHEMA))
 
 
 def _move_aside(path: Path) -> Path:
@@ -129,12 +164,6 @@ def _move_aside(path: Path) -> Path:
     return aside
 
 
-def get_meta(connection: sqlite3.Connection, key: str) -> str | None:
-    """Return a word's value, or None."""
-    row = connection.execute("select value from meta where key = ?", (key,)).fetchone()
-    return None if row is None else str(row[0])
-
-
 def set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
     """Set a word's value."""
-    connection.execute("insert or replace into meta values (?, ?)", (key, value))
+    rows.put(connection, "meta", key, value)

@@ -7,124 +7,25 @@ while the disk is full: the thread keeps its batch and tries again, the controll
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.controller import clock
-from reconciler.controller.schema import KEPT_RUNS, get_meta, open_database, set_meta
-from reconciler.model.intent import Intent
-from reconciler.model.job import Generation, Job, Run
-from reconciler.model.plain import PlainError, from_plain, to_plain
-from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.controller import tables
+from reconciler.controller.entries import Entry
+from reconciler.controller.schema import is_damage, open_database, renew
+
+if TYPE_CHECKING:
+    from reconciler.controller.entries import Stored
+    from reconciler.controller.tables import Reading
 
 RETRY_S: Final = 2.0
 BATCH: Final = 1000
-
-
-# ---- what is written ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file that a spec was read from. `text` is None for files that may hold secrets, such as env files."""
-
-    path: str
-    digest: str
-    size: int
-    inode: int = 0
-    text: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The spec in force, what it retires, and where it came from."""
-
-    spec: Spec
-    revision: int
-    retiring: Mapping[str, WatcherSpec] = field(default_factory=dict)
-    files: tuple[SourceFile, ...] = ()
-    source: tuple[str, ...] = ()
-    environment: str = ""
-    """Digest of the environment that it was read in."""
-    wall_ns: int = 0
-    uid: int | None = None
-    unknown_jobs: tuple[str, ...] = ()
-    """Jobs of it whose ledger was lost; written down with the first spec after the loss."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetiringChanged:
-    """Some of what a spec retires is gone."""
-
-    retiring: Mapping[str, WatcherSpec]
-
-
-@dataclass(frozen=True, slots=True)
-class FilesChanged:
-    """The files changed, what they mean did not."""
-
-    files: tuple[SourceFile, ...]
-    environment: str
-
-
-@dataclass(frozen=True, slots=True)
-class IntentWritten:
-    """An operator's word."""
-
-    watcher: str
-    intent: Intent
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationWritten:
-    """A new generation of a job."""
-
-    watcher: str
-    generation: Generation
-
-
-@dataclass(frozen=True, slots=True)
-class RunWritten:
-    """A run of a job, before it is fired or with its outcome."""
-
-    watcher: str
-    run: Run
-
-
-@dataclass(frozen=True, slots=True)
-class NumbersReserved:
-    """Event numbers below this one may have been given."""
-
-    below: int
-
-
-@dataclass(frozen=True, slots=True)
-class ServedBy:
-    """The keeper under which this state is used from now on."""
-
-    keeper_id: str
-
-
-Entry: TypeAlias = (
-    Applied
-    | RetiringChanged
-    | FilesChanged
-    | IntentWritten
-    | GenerationWritten
-    | RunWritten
-    | NumbersReserved
-    | ServedBy
-)
-
-
-# ---- what is answered -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +57,21 @@ class Damaged:
 Answer: TypeAlias = Written | Trouble | Recovered | Damaged
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Everything that a new controller is told by the store."""
-
-    applied: Applied | None
-    jobs: Mapping[str, Job]
-    intents: Mapping[str, Intent]
-    next_event: int
-    ledger_lost: bool
-    keeper_id: str
-    """Of the keeper under which this state was used last, empty when there was none."""
-    notes: tuple[str, ...] = ()
-    """What could not be read, for the log and the events."""
+def _open(path: Path) -> tuple[sqlite3.Connection, Reading]:
+    """Open the database and read it; one that is damaged makes room for a new one."""
+    try:
+        connection = open_database(path)
+        try:
+            return connection, tables.read(connection)
+        except BaseException:
+            connection.close()
+            raise
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise
+        connection, aside = renew(path)
+        damage = f"{path} is damaged ({error}); it was moved to {aside}"
+        return connection, tables.read(connection, damage)
 
 
 class Store:
@@ -176,9 +79,7 @@ class Store:
 
     def __init__(self, state_dir: str) -> None:
         """Open `<state_dir>/state.db`. Raises `NewerState`, `sqlite3.OperationalError` or `OSError`."""
-        opened = open_database(Path(state_dir, "state.db"))
-        self._connection = opened.connection
-        self._damage = opened.damage
+        self._connection, self._reading = _open(Path(state_dir, "state.db"))
         self._queue: deque[Entry] = deque()
         self._answers: deque[Answer] = deque()
         self._wanted = threading.Condition()
@@ -192,18 +93,10 @@ class Store:
 
     def read(self) -> Stored:
         """Return what was stored, and start the writer; call it once, first."""
-        notes = [self._damage] if self._damage else []
-        stored = Stored(
-            _read_applied(self._connection, notes),
-            _read_jobs(self._connection, notes),
-            _read_intents(self._connection, notes),
-            int(get_meta(self._connection, "events_below") or 1),
-            get_meta(self._connection, "ledger_lost") is not None,
-            get_meta(self._connection, "keeper_id") or "",
-            tuple(notes),
-        )
+        if self._reading.notes:
+            self._set_aside(self._reading)
         self._thread.start()
-        return stored
+        return self._reading.stored
 
     def write(self, entry: Entry) -> None:
         """Queue an entry; a `Written` with the same entry answers it."""
@@ -234,6 +127,11 @@ class Store:
         self._connection.close()
         os.close(self._wake)
 
+    def _set_aside(self, reading: Reading) -> None:
+        """Write down what is in doubt. While nothing can be written, the next controller finds it again."""
+        with suppress(sqlite3.OperationalError), self._connection:
+            tables.set_aside(self._connection, reading)
+
     # ---- in the thread ----
 
     def _write_for_ever(self) -> None:
@@ -254,7 +152,7 @@ class Store:
             try:
                 with self._connection:
                     for entry in batch:
-                        _write(self._connection, entry)
+                        tables.write(self._connection, entry)
             except sqlite3.OperationalError as error:
                 if not troubled:
                     self._answer(Trouble(f"cannot write {self._path()}: {error}"))
@@ -278,135 +176,3 @@ class Store:
 
     def _path(self) -> str:
         return str(self._connection.execute("pragma database_list").fetchone()[2])
-
-
-# ---- rows -----------------------------------------------------------------------------------------
-
-
-def _text(value: object) -> str:
-    return json.dumps(to_plain(value, tagged=False), separators=(",", ":"))
-
-
-def _write(connection: sqlite3.Connection, entry: Entry) -> None:
-    execute = connection.execute
-    match entry:
-        case Applied():
-            _write_applied(connection, entry)
-        case RetiringChanged(retiring):
-            execute("update applied set retiring = ?", (_text(retiring),))
-        case FilesChanged(files, environment):
-            _write_files(connection, files)
-            execute("update applied set environment = ?", (environment,))
-        case IntentWritten(watcher, intent):
-            execute("insert or replace into intents values (?, ?)", (watcher, _text(intent)))
-        case GenerationWritten(watcher, generation):
-            execute(
-                "insert or replace into generations values (?, ?, 1)", (watcher, _text(generation))
-            )
-        case RunWritten(watcher, run):
-            key = (watcher, run.slot, run.generation)
-            execute(
-                "insert or replace into runs values (?, ?, ?, ?)",
-                (*key, _text(_with_wall_times(run))),
-            )
-            execute(
-                "delete from runs where watcher = ? and slot = ? and generation <= ?",
-                (watcher, run.slot, run.generation - KEPT_RUNS),
-            )
-        case NumbersReserved(below):
-            set_meta(connection, "events_below", str(below))
-        case ServedBy(keeper_id):
-            set_meta(connection, "keeper_id", keeper_id)
-
-
-def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
-    connection.execute(
-        "insert or replace into applied values (1, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            applied.revision,
-            _text(applied.spec),
-            _text(applied.retiring),
-            json.dumps(applied.source),
-            applied.environment,
-            applied.wall_ns,
-            applied.uid,
-        ),
-    )
-    _write_files(connection, applied.files)
-    for name in applied.unknown_jobs:
-        connection.execute("insert or ignore into generations values (?, null, 0)", (name,))
-    connection.execute("delete from meta where key = 'ledger_lost'")
-
-
-def _write_files(connection: sqlite3.Connection, files: tuple[SourceFile, ...]) -> None:
-    connection.execute("delete from files")
-    rows = [(each.path, each.digest, each.size, each.inode, each.text) for each in files]
-    connection.executemany("insert into files values (?, ?, ?, ?, ?)", rows)
-
-
-def _read_applied(connection: sqlite3.Connection, notes: list[str]) -> Applied | None:
-    columns = "revision, spec, retiring, source, environment, wall_ns, uid"
-    row = connection.execute(f"select {columns} from applied").fetchone()
-    if row is None:
-        return None
-    revision, spec, retiring, source, environment, wall_ns, uid = row
-    rows = connection.execute("select path, digest, size, inode, text from files order by path")
-    files = tuple(SourceFile(*each) for each in rows)
-    try:
-        return Applied(
-            from_plain(Spec, json.loads(spec)),
-            revision,
-            from_plain(Mapping[str, WatcherSpec], json.loads(retiring)),
-            files,
-            tuple(json.loads(source)),
-            environment,
-            wall_ns,
-            uid,
-        )
-    except (PlainError, ValueError) as error:
-        notes.append(f"cannot read the stored spec of revision {revision}: {error}")
-        return None
-
-
-def _read_jobs(connection: sqlite3.Connection, notes: list[str]) -> dict[str, Job]:
-    jobs: dict[str, Job] = {}
-    for watcher, text, known in connection.execute(
-        "select watcher, generation, known from generations"
-    ):
-        try:
-            generation = None if text is None else from_plain(Generation, json.loads(text))
-            jobs[watcher] = Job(generation, {}, bool(known))
-        except (PlainError, ValueError) as error:
-            notes.append(f"cannot read the ledger of job {watcher}: {error}")
-            jobs[watcher] = Job(known=False)
-    newest = "select watcher, slot, max(generation), run from runs group by watcher, slot"
-    runs: dict[str, dict[int, Run]] = {}
-    for watcher, slot, _, text in connection.execute(newest):
-        try:
-            runs.setdefault(watcher, {})[slot] = from_plain(Run, json.loads(text))
-        except (PlainError, ValueError) as error:
-            notes.append(f"cannot read the ledger of job {watcher}, slot {slot}: {error}")
-            jobs[watcher] = replace(jobs.get(watcher, Job()), known=False)
-    for watcher, found in runs.items():
-        jobs[watcher] = replace(jobs.get(watcher, Job()), runs=found)
-    return jobs
-
-
-def _read_intents(connection: sqlite3.Connection, notes: list[str]) -> dict[str, Intent]:
-    intents: dict[str, Intent] = {}
-    for watcher, text in connection.execute("select watcher, intent from intents"):
-        try:
-            intents[watcher] = from_plain(Intent, json.loads(text))
-        except (PlainError, ValueError) as error:
-            notes.append(f"cannot read what an operator asked of {watcher}: {error}")
-    return intents
-
-
-def _with_wall_times(run: Run) -> Run:
-    """Return a run with the wall times that are known by now; they are for people, the core needs none."""
-    if not run.fired_wall_ns:
-        run = replace(run, fired_wall_ns=clock.wall_offset_ns() + run.fired_at_ns)
-    if run.outcome is not None and run.ended_wall_ns is None:
-        ended = clock.wall_ns() if run.duration_ns is None else run.fired_wall_ns + run.duration_ns
-        run = replace(run, ended_wall_ns=ended)
-    return run

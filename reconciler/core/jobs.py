@@ -76,8 +76,9 @@ def next_generation(
     *,
     replaces: bool = False,
 ) -> Generation:
-    """Return the generation after the newest one."""
-    number = 1 if job.generation is None else job.generation.number + 1
+    """Return the generation after the newest one; of a job in doubt only its runs may tell which that was."""
+    numbers = [run.generation for run in job.runs.values()]
+    number = 1 + max([0 if job.generation is None else job.generation.number, *numbers])
     return Generation(number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces)
 
 

@@ -18,10 +18,11 @@ from paper_keeper import PaperKeeper
 
 from reconciler.controller import loader
 from reconciler.controller.config import Config
+from reconciler.controller.entries import Applied
 from reconciler.controller.link import LinkClosed
 from reconciler.controller.loader import environment_digest
 from reconciler.controller.loop import Controller
-from reconciler.controller.store import Applied, Store
+from reconciler.controller.store import Store
 from reconciler.model.spec import ApplySpec, Spec, WatcherSpec
 from reconciler.wire import rpc
 

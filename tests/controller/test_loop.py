@@ -182,6 +182,7 @@ def test_a_newer_state_is_told_in_one_sentence(tmp_path: Path) -> None:
     store.close()
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.execute("update meta set value = '99' where key = 'schema'")
+        connection.execute("pragma user_version = 99")
     done = run(tmp_path, config(tmp_path))
     assert done.returncode == 78
     assert "written by a newer version of reconcile (state version 99" in done.stderr

@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.controller.schema import KEPT_RUNS, NewerState
-from reconciler.controller.store import (
+from reconciler.controller.entries import (
     Applied,
-    Damaged,
     FilesChanged,
     GenerationWritten,
     IntentWritten,
     NumbersReserved,
-    Recovered,
     RetiringChanged,
     RunWritten,
     SourceFile,
-    Store,
-    Trouble,
-    Written,
 )
+from reconciler.controller.schema import KEPT_RUNS, NewerState
+from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
 from reconciler.model.address import InternetAddress
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
@@ -37,7 +33,8 @@ from reconciler.model.spec import ReloadBySignal, SocketSpec, Spec, WatcherSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reconciler.controller.store import Answer, Entry, Stored
+    from reconciler.controller.entries import Entry, Stored
+    from reconciler.controller.store import Answer
 
 SPEC = Spec(
     watchers={
@@ -204,6 +201,7 @@ def test_a_newer_state_is_refused_and_left_alone(folder: Path) -> None:
     write(folder, NumbersReserved(5))
     with sqlite3.connect(folder / "state.db") as connection:
         connection.execute("update meta set value = '99' where key = 'schema'")
+        connection.execute("pragma user_version = 99")
     before = (folder / "state.db").read_bytes()
     with pytest.raises(NewerState, match="state version 99"):
         Store(str(folder))
@@ -243,7 +241,7 @@ def test_damage_while_running_is_told_and_ends_the_writer(folder: Path) -> None:
     with sqlite3.connect(folder / "state.db") as connection:
         connection.execute("drop table runs")
         connection.execute(
-            "create table runs (watcher primary key, slot, generation, run check (0))"
+            "create table runs (watcher primary key, slot, generation, run check (0), seal)"
         )
     store.write(RunWritten("job", RUN))
     (answer,) = answers(store, 1)

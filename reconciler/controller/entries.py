@@ -1,0 +1,120 @@
+"""What is given to the store and what a new controller is given back: values, no rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from reconciler.model.intent import Intent
+from reconciler.model.job import Generation, Job, Run
+from reconciler.model.spec import Spec, WatcherSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that a spec was read from. `text` is None for files that may hold secrets, such as env files."""
+
+    path: str
+    digest: str
+    size: int
+    inode: int = 0
+    text: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The spec in force, what it retires, and where it came from."""
+
+    spec: Spec
+    revision: int
+    retiring: Mapping[str, WatcherSpec] = field(default_factory=dict)
+    files: tuple[SourceFile, ...] = ()
+    source: tuple[str, ...] = ()
+    environment: str = ""
+    """Digest of the environment that it was read in."""
+    wall_ns: int = 0
+    uid: int | None = None
+    unknown_jobs: tuple[str, ...] = ()
+    """Jobs of it whose ledger was lost; written down with the first spec after the loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetiringChanged:
+    """Some of what a spec retires is gone."""
+
+    retiring: Mapping[str, WatcherSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesChanged:
+    """The files changed, what they mean did not."""
+
+    files: tuple[SourceFile, ...]
+    environment: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntentWritten:
+    """An operator's word."""
+
+    watcher: str
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationWritten:
+    """A new generation of a job."""
+
+    watcher: str
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class RunWritten:
+    """A run of a job, before it is fired or with its outcome."""
+
+    watcher: str
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersReserved:
+    """Event numbers below this one may have been given."""
+
+    below: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """The keeper under which this state is used from now on."""
+
+    keeper_id: str
+
+
+Entry: TypeAlias = (
+    Applied
+    | RetiringChanged
+    | FilesChanged
+    | IntentWritten
+    | GenerationWritten
+    | RunWritten
+    | NumbersReserved
+    | ServedBy
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Everything that a new controller is told by the store."""
+
+    applied: Applied | None = None
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    intents: Mapping[str, Intent] = field(default_factory=dict)
+    next_event: int = 1
+    ledger_lost: bool = False
+    """There may have been jobs that nobody can name any more."""
+    keeper_id: str = ""
+    """Of the keeper under which this state was used last, empty when there was none."""
+    notes: tuple[str, ...] = ()
+    """What could not be read, for the log and the events."""

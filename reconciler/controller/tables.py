@@ -1,0 +1,267 @@
+"""What lies in the tables: each entry as rows, and the rows as what a new controller is told.
+
+A row whose seal is broken is named and set aside, and what it was about is in doubt: a job is unknown
+until somebody reruns it, and a spec that cannot be read decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+from reconciler.controller import clock, rows
+from reconciler.controller.entries import (
+    Applied,
+    FilesChanged,
+    GenerationWritten,
+    IntentWritten,
+    NumbersReserved,
+    RetiringChanged,
+    RunWritten,
+    ServedBy,
+    SourceFile,
+    Stored,
+)
+from reconciler.controller.rows import Broken
+from reconciler.controller.schema import KEPT_RUNS, LEDGER_LOST, set_meta
+from reconciler.model.intent import Intent
+from reconciler.model.job import Generation, Job, Run
+from reconciler.model.plain import PlainError, from_plain, to_plain
+from reconciler.model.spec import Spec, WatcherSpec
+
+if TYPE_CHECKING:
+    from reconciler.controller.entries import Entry
+    from reconciler.controller.rows import Value
+
+# ---- writing --------------------------------------------------------------------------------------
+
+
+def write(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Write one entry, within the caller's transaction."""
+    match entry:
+        case Applied():
+            _write_applied(connection, entry)
+        case RetiringChanged(retiring):
+            _change_applied(connection, retiring=_text(retiring))
+        case FilesChanged(files, environment):
+            _write_files(connection, files)
+            _change_applied(connection, environment=environment)
+        case IntentWritten(watcher, intent):
+            rows.put(connection, "intents", watcher, _text(intent))
+        case GenerationWritten(watcher, generation):
+            rows.put(connection, "generations", watcher, _text(generation), 1)
+        case RunWritten(watcher, run):
+            _write_run(connection, watcher, run)
+        case NumbersReserved(below):
+            set_meta(connection, "events_below", str(below))
+        case ServedBy(keeper_id):
+            set_meta(connection, "keeper_id", keeper_id)
+
+
+def set_aside(connection: sqlite3.Connection, read: Reading) -> None:
+    """Take the damaged rows out of their tables and write down what is in doubt because of them."""
+    for each in read.broken:
+        rows.drop(connection, each)
+        named = json.dumps([repr(value) for value in each.values])
+        connection.execute(
+            "insert into damaged values (?, ?, ?)", (clock.wall_ns(), each.table, named)
+        )
+    for watcher, job in read.stored.jobs.items():
+        if not job.known:
+            text = None if job.generation is None else _text(job.generation)
+            rows.put(connection, "generations", watcher, text, 0)
+    if read.stored.ledger_lost:
+        set_meta(connection, LEDGER_LOST, "1")
+
+
+def _text(value: object) -> str:
+    return json.dumps(to_plain(value, tagged=False), separators=(",", ":"))
+
+
+def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
+    rows.put(
+        connection,
+        "applied",
+        1,
+        applied.revision,
+        _text(applied.spec),
+        _text(applied.retiring),
+        json.dumps(applied.source),
+        applied.environment,
+        applied.wall_ns,
+        applied.uid,
+    )
+    _write_files(connection, applied.files)
+    have = (
+        {row[0] for row in rows.read(connection, "generations", [])} if applied.unknown_jobs else ()
+    )
+    for name in applied.unknown_jobs:
+        if name not in have:
+            rows.put(connection, "generations", name, None, 0)
+    connection.execute("delete from meta where key = ?", (LEDGER_LOST,))
+
+
+def _change_applied(connection: sqlite3.Connection, **changed: str) -> None:
+    """Change columns of the spec in force; a damaged row is left alone, sealing it would make it believed."""
+    for row in rows.read(connection, "applied", []):
+        values = dict(zip(rows.columns(connection, "applied"), row, strict=False)) | changed
+        rows.put(connection, "applied", *values.values())
+
+
+def _write_files(connection: sqlite3.Connection, files: tuple[SourceFile, ...]) -> None:
+    connection.execute("delete from files")
+    for each in files:
+        rows.put(connection, "files", each.path, each.digest, each.size, each.inode, each.text)
+
+
+def _write_run(connection: sqlite3.Connection, watcher: str, run: Run) -> None:
+    text = _text(_with_wall_times(run))
+    rows.put(connection, "runs", watcher, run.slot, run.generation, text)
+    connection.execute(
+        "delete from runs where watcher = ? and slot = ? and generation <= ?",
+        (watcher, run.slot, run.generation - KEPT_RUNS),
+    )
+
+
+def _with_wall_times(run: Run) -> Run:
+    """Return a run with the wall times that are known by now; they are for people, the core needs none."""
+    if not run.fired_wall_ns:
+        run = replace(run, fired_wall_ns=clock.wall_offset_ns() + run.fired_at_ns)
+    if run.outcome is not None and run.ended_wall_ns is None:
+        ended = clock.wall_ns() if run.duration_ns is None else run.fired_wall_ns + run.duration_ns
+        run = replace(run, ended_wall_ns=ended)
+    return run
+
+
+# ---- reading --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Reading:
+    """What is read, and what is found broken on the way."""
+
+    connection: sqlite3.Connection
+    notes: list[str] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    stored: Stored = field(default_factory=Stored)
+
+    def rows(self, table: str) -> list[tuple[Value, ...]]:
+        """Return the rows of a table that can be believed."""
+        return rows.read(self.connection, table, self.broken)
+
+    def in_doubt(self, *tables: str) -> list[str | None]:
+        """Return whose rows of these tables are damaged; None stands for one that says not whose it is."""
+        found = [each for each in self.broken if each.table in tables]
+        return [None if each.key is None else str(each.key[0]) for each in found]
+
+
+def read(connection: sqlite3.Connection, damage: str = "") -> Reading:
+    """Read everything. `damage` is what was wrong with the file itself, empty when nothing was."""
+    reading = Reading(connection, [damage] if damage else [])
+    meta = dict(cast("list[tuple[str, str]]", reading.rows("meta")))
+    applied = _read_applied(reading)
+    jobs = _read_jobs(reading)
+    lost = _ledger_is_lost(reading, meta)
+    if lost:
+        named = (
+            {name for name, spec in applied.spec.watchers.items() if spec.is_job} if applied else ()
+        )
+        jobs = {name: replace(jobs.get(name, Job()), known=False) for name in {*jobs, *named}}
+    intents = _read_intents(reading)
+    reading.notes += map(str, reading.broken)
+    reading.stored = Stored(
+        applied,
+        jobs,
+        intents,
+        int(meta.get("events_below", 1)),
+        lost and applied is None,
+        meta.get("keeper_id", ""),
+        tuple(reading.notes),
+    )
+    return reading
+
+
+def _ledger_is_lost(reading: Reading, meta: Mapping[str, str]) -> bool:
+    """Tell whether any job may have had runs that are not there any more."""
+    doubts = reading.in_doubt("generations", "runs"), reading.in_doubt("meta")
+    return LEDGER_LOST in meta or None in doubts[0] or bool({None, LEDGER_LOST} & {*doubts[1]})
+
+
+def _read_applied(reading: Reading) -> Applied | None:
+    files = tuple(SourceFile(*each) for each in reading.rows("files"))  # type: ignore[arg-type]  # sealed
+    for row in reading.rows("applied"):
+        _, revision, spec, retiring, source, environment, wall_ns, uid = cast("_AppliedRow", row)
+        try:
+            return Applied(
+                from_plain(Spec, json.loads(spec)),
+                revision,
+                from_plain(Mapping[str, WatcherSpec], json.loads(retiring)),
+                files,
+                tuple(json.loads(source)),
+                environment,
+                wall_ns,
+                uid,
+            )
+        except (PlainError, ValueError) as error:
+            reading.notes.append(f"cannot read the stored spec of revision {revision}: {error}")
+    return None
+
+
+_AppliedRow = tuple[int, int, str, str, str, str, int, int | None]
+
+
+def _read_jobs(reading: Reading) -> dict[str, Job]:
+    """Return what the ledger knows; a job of which any row is damaged is unknown."""
+    jobs: dict[str, Job] = {}
+    for row in reading.rows("generations"):
+        watcher, text, known = cast("tuple[str, str | None, int]", row)
+        try:
+            generation = None if text is None else from_plain(Generation, json.loads(text))
+            jobs[watcher] = Job(generation, {}, bool(known))
+        except (PlainError, ValueError) as error:
+            reading.notes.append(f"cannot read the ledger of job {watcher}: {error}")
+            jobs[watcher] = Job(known=False)
+    newest: dict[tuple[str, int], tuple[int, str]] = {}
+    for row in reading.rows("runs"):
+        watcher, slot, number, text = cast("tuple[str, int, int, str]", row)
+        newest[watcher, slot] = number, text  # they come in the order of their generations
+    for (watcher, slot), (_, text) in newest.items():
+        job = jobs.get(watcher, Job())
+        try:
+            run: Run = from_plain(Run, json.loads(text))
+            jobs[watcher] = replace(job, runs={**job.runs, slot: run})
+        except (PlainError, ValueError) as error:
+            reading.notes.append(f"cannot read the ledger of job {watcher}, slot {slot}: {error}")
+            jobs[watcher] = replace(job, known=False)
+    for name in _jobs_in_doubt(reading, {key: number for key, (number, _) in newest.items()}):
+        jobs[name] = replace(jobs.get(name, Job()), known=False)
+    return jobs
+
+
+def _jobs_in_doubt(reading: Reading, newest: Mapping[tuple[str, int], int]) -> set[str]:
+    """Return the jobs of which a row is damaged that decides: an older run is only history."""
+    doubted = set()
+    for each in reading.broken:
+        if each.key is None:
+            continue
+        if each.table == "generations":
+            doubted.add(str(each.key[0]))
+        elif each.table == "runs":
+            watcher, slot, number = cast("tuple[str, int, int]", each.key)
+            if newest.get((watcher, slot), -1) < number:
+                doubted.add(watcher)
+    return doubted
+
+
+def _read_intents(reading: Reading) -> dict[str, Intent]:
+    intents: dict[str, Intent] = {}
+    for row in reading.rows("intents"):
+        watcher, text = cast("tuple[str, str]", row)
+        try:
+            intents[watcher] = from_plain(Intent, json.loads(text))
+        except (PlainError, ValueError) as error:
+            reading.notes.append(f"cannot read what an operator asked of {watcher}: {error}")
+    return intents
