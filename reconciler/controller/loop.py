@@ -38,7 +38,7 @@ from reconciler.controller.status import StatusBoard
 from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import log_paths
-from reconciler.model.action import Quit, RecordGeneration, RecordRun
+from reconciler.model.action import Quit, RecordGeneration, RecordRun, RecordVerdict
 from reconciler.model.event import (
     IntentChanged,
     JobChanged,
@@ -418,6 +418,8 @@ class Controller:
                     self.store.write(RunWritten(watcher, run))
                 case RecordGeneration(watcher, generation):
                     self.store.write(GenerationWritten(watcher, generation))
+                case RecordVerdict():
+                    pass
                 case Quit():
                     self.server.close()
                     self.files.close()

@@ -13,7 +13,7 @@ from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
     from reconciler.model.process import Memory, ProcessRecord
-    from reconciler.model.spec import BackoffSpec, MaxRestartsSpec
+    from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, WatcherSpec
 
 SHORTAGE_RETRY_NS: Final = SECOND_NS
 """No pids, memory or descriptors just now: try again soon, for ever, without counting."""
@@ -79,3 +79,13 @@ def gave_up(spec: MaxRestartsSpec | None, record: ProcessRecord) -> bool:
     if spec is None or record.memory.retry or not isinstance(record.phase, Exited):
         return False
     return len(recent_deaths(spec, record.memory, record.phase.at_ns)) > spec.count
+
+
+def is_completed(spec: WatcherSpec, record: ProcessRecord) -> bool:
+    """Tell whether a dead slot rests because it succeeded (`restart: on-failure`)."""
+    return (
+        spec.restart == "on-failure"
+        and isinstance(record.phase, Exited)
+        and record.phase.exit.code in spec.success_exit_codes
+        and record.memory.stopping_since_ns is None
+    )

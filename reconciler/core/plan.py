@@ -10,6 +10,7 @@ from reconciler.model.action import Action
 from reconciler.model.event import Request
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord
+from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import SocketSpec, WatcherSpec
 
@@ -44,6 +45,8 @@ class World:
     now_ns: int
     shutting_down: bool = False
     stop_now: bool = False
+    trial: Trial | None = None
+    """What the revision in force has to prove, or has; None: nobody asks."""
 
 
 @dataclass(slots=True)

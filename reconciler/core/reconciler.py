@@ -12,7 +12,7 @@ import heapq
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from reconciler.core import summarize, tell
+from reconciler.core import summarize, tell, verdict
 from reconciler.core.jobs import rerun
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
@@ -25,6 +25,7 @@ from reconciler.model.action import (
     Quit,
     RecordGeneration,
     RecordRun,
+    RecordVerdict,
     Redirect,
     Remember,
     Signal,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from reconciler.core.jobs import Overlap, Rerun
     from reconciler.model.event import Event
     from reconciler.model.job import Run
+    from reconciler.model.revision import Trial
     from reconciler.model.status import SocketStatus, WatcherStatus
 
 MAX_ROUNDS: Final = 200
@@ -103,6 +105,9 @@ class Reconciler:
         self._news: list[News] = []
         self._actions: list[Action] = []
         self._knows_keeper = False
+        self._trial: Trial | None = None
+        self._unproven: set[str] = set()
+        """Watchers of the trial that have not stayed up long enough yet."""
         self._shutdown: ShutdownAsked | None = None
         self._killed_at_shutdown = False
         self._last_incarnation: dict[ProcessId, int] = {}
@@ -191,6 +196,7 @@ class Reconciler:
         if self._knows_keeper:
             self._wake_due(now_ns)
             self._plan_dirty(now_ns)
+            self._confirm()
             self._quit_when_empty()
         wake_at_ns = now_ns if self._knows_keeper and self._backlog else self._next_wake()
         result = Step(tuple(self._actions), wake_at_ns, frozenset(self._touched), tuple(self._news))
@@ -240,8 +246,10 @@ class Reconciler:
         self._touched.add(name)
         if not self._is_known(name):
             return
+        judged_again_ns = self._judge(name, now_ns)
         plan = plan_watcher(self._draft(name, now_ns), self.base_hash(name))
-        self._schedule(name, plan.wake_at_ns)
+        wakes = [at_ns for at_ns in (judged_again_ns, plan.wake_at_ns) if at_ns is not None]
+        self._schedule(name, min(wakes, default=None))
         for action in plan.actions:
             self._do(action, now_ns)
         if plan.actions or plan.answered:
@@ -249,6 +257,37 @@ class Reconciler:
         elif name in self._retiring and not self.observed(name).records:
             del self._retiring[name]
         self._answer(name, plan.answered)
+
+    def _judge(self, name: str, now_ns: int) -> int | None:
+        """See whether a watcher lets the revision fail, or has proven it; return when to look again.
+
+        Comes before its plan: what died is replaced there, and a roll must not go on.
+        """
+        trial = self._trial
+        if trial is None or trial.outcome != "pending" or self._shutdown is not None:
+            return None
+        if name not in trial.changed or name not in self.spec.watchers:
+            return None
+        draft = self._draft(name, now_ns)
+        found = verdict.find(draft, trial, self.base_hash(name))
+        if found.state == "proven":
+            self._unproven.discard(name)
+        else:
+            self._unproven.add(name)
+        if found.state == "failed":
+            outcome = verdict.OUTCOME_OF_FAILURE[trial.on_failure]
+            self._trial = replace(trial, outcome=outcome, reason=found.reason)
+            self._do(RecordVerdict(self.revision, self._trial, name, found.slot), now_ns)
+            self._touched |= trial.changed.keys()
+        return draft.wake_at_ns
+
+    def _confirm(self) -> None:
+        """Call the revision good once everything that it changed has proven it."""
+        trial = self._trial
+        if trial is None or trial.outcome != "pending" or self._unproven:
+            return
+        self._trial = replace(trial, outcome="good")
+        self._actions.append(RecordVerdict(self.revision, self._trial))
 
     def _is_known(self, name: str) -> bool:
         """Tell whether a spec says how to treat a watcher.
@@ -325,6 +364,7 @@ class Reconciler:
             now_ns,
             shutdown is not None,
             shutdown is not None and shutdown.now,
+            self._trial,
         )
 
     # ---- carrying out -------------------------------------------------------------------------
@@ -363,7 +403,7 @@ class Reconciler:
                 self._observed[watcher] = replace(
                     observed, job=replace(observed.job, runs=runs), writing=writing
                 )
-            case Redirect() | Quit():
+            case Redirect() | RecordVerdict() | Quit():
                 pass
             case _:
                 assert_never(action)
@@ -489,7 +529,8 @@ class Reconciler:
         old, new = self.spec, event.spec
         retiring = {**self._retiring, **event.retiring}
         retiring |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
-        self.spec, self.revision = new, event.revision
+        self.spec, self.revision, self._trial = new, event.revision, event.trial
+        self._unproven = set(event.trial.changed) if event.trial is not None else set()
         self._retiring = {n: s for n, s in retiring.items() if n not in new.watchers}
         self._users = {}
         for name, spec in new.watchers.items():
@@ -507,7 +548,7 @@ class Reconciler:
             for name, observed in self._observed.items()
             if observed.records and not self.watcher_spec(name)
         }
-        self._put_off(changed | unknown)
+        self._put_off(changed | unknown | self._unproven)
         if self._knows_keeper:
             self._redirect_logs(old)
         self._sockets_dirty = True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.backoff import share
+from reconciler.core.backoff import is_completed, share
 from reconciler.core.sockets import needs_handover, waiting_for
-from reconciler.core.template import sockets_of
-from reconciler.model.process import Running
-from reconciler.model.units import SECOND_NS
+from reconciler.core.template import same_template, sockets_of
+from reconciler.model.process import Exited, Running
+from reconciler.model.units import SECOND_NS, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,8 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
     """Return the slots to stop now so that they start anew, each with the reason.
 
     Slots that are already on their way stay in; a slot that is not available anyway costs nothing, and a
-    new process that dies quickly keeps its slot unavailable: the roll stops there by itself.
+    new process that dies quickly keeps its slot unavailable. Once that has decided against the revision
+    (`verdict`), slots that still run as before stay so.
     """
     mains = {slot: draft.main(slot) for slot in hashes}
     stale = {}
@@ -43,6 +44,13 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
     }
     if _handover(draft):
         return stale
+    trial = draft.world.trial
+    if trial is not None and trial.stops_roll:
+        stale = {
+            slot: reason
+            for slot, reason in stale.items()
+            if slot in under_way or _by_restart_only(mains[slot], hashes[slot])
+        }
     if draft.observed.intent.at_once:
         under_way |= {
             slot: stale[slot] for slot in stale if _by_restart_only(mains[slot], hashes[slot])
@@ -66,10 +74,7 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
 
 def _by_restart_only(record: ProcessRecord | None, wanted_hash: str) -> bool:
     """Tell whether only an operator's restart makes a process stale: its template is the wanted one."""
-    return (
-        record is not None
-        and record.template_hash.partition(".")[0] == wanted_hash.partition(".")[0]
-    )
+    return record is not None and same_template(record.template_hash, wanted_hash)
 
 
 def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | None:
@@ -109,3 +114,39 @@ def _sockets_bound(draft: Draft, hashes: Mapping[int, str]) -> bool:
 
 def _handover(draft: Draft) -> bool:
     return any(needs_handover(draft.world, name) for name in sockets_of(draft.spec))
+
+
+# ---- what does not stay up --------------------------------------------------------------------------
+
+
+def why_failed(draft: Draft, record: ProcessRecord) -> str:
+    """Return in words how a process of the revision, or the one before it, did not stay up; empty: it did."""
+    trial, memory, phase = draft.world.trial, record.memory, record.phase
+    if trial is None:
+        return ""
+    if memory.stopping_since_ns is not None and memory.stop_reason in {"vetoed", "refused"}:
+        hook = "after_spawn" if memory.stop_reason == "vetoed" else "after_start"
+        return f"was stopped because its {hook} hook said no"
+    if memory.failed_at_ns and memory.failed_at_ns >= trial.begun_ns:
+        return "did not stay up"
+    if not isinstance(phase, Exited) or memory.stopping_since_ns is not None:
+        return ""
+    if phase.at_ns < trial.begun_ns or is_completed(draft.spec, record):
+        return ""
+    if phase.exit.error is not None:
+        return "" if phase.exit.error.is_shortage else f"cannot be started: {phase.exit}"
+    lived = phase.at_ns - (phase.started_at_ns or phase.at_ns)
+    return "" if lived >= trial.confirm_after else f"{_ended(phase)} after {format_duration(lived)}"
+
+
+def _ended(phase: Exited) -> str:
+    """Return how a process ended as what a sentence says of it: `was killed by SEGV`, `ended with exit 1`."""
+    how = str(phase.exit)
+    return f"was {how}" if phase.exit.signal is not None else f"ended with {how}"
+
+
+def failed_at_ns(draft: Draft, dead: ProcessRecord, wanted_hash: str) -> int:
+    """Return when a slot last failed its revision, for the memory of the next process; 0: it did not."""
+    assert isinstance(dead.phase, Exited)
+    same = same_template(dead.template_hash, wanted_hash)
+    return dead.phase.at_ns if same and why_failed(draft, dead) else 0

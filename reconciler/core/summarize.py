@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.core import hooks, jobs, rollout, stopping, watchers
-from reconciler.core.backoff import due_ns, failures_after, gave_up
+from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.plan import Draft
 from reconciler.core.sockets import waiting_for
 from reconciler.core.template import slot_hash, sockets_of
@@ -171,7 +171,7 @@ def _dead(
         return "Stopping", f"{phase.exit}; processes that it started still live", at_ns, None
     if not view.want or record.id.slot > view.want:
         return "Stopped", str(phase.exit), at_ns, None
-    if watchers.is_completed(spec, record):
+    if is_completed(spec, record):
         return "Completed", str(phase.exit), at_ns, None
     if record.memory.stopping_since_ns is not None and record.memory.stop_reason != "vetoed":
         return "Starting", "", at_ns, None
@@ -286,7 +286,9 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     if spec.is_job:
         return _job_state(view, slots, states, note)
     if any(slot.outdated for slot in slots) or _is_rolling(slots):
-        return "Rolling", note
+        trial = draft.world.trial
+        paused = trial is not None and trial.stops_roll
+        return "Rolling", note or ("paused: the revision is not good" if paused else "")
     for state in ("BackOff", "Failed", "Waiting", "Stopping", "Starting"):
         if state in states:
             return state, note

@@ -58,6 +58,11 @@ def slot_hash(base: str, token: str) -> str:
     return f"{base}.{token}" if token else base
 
 
+def same_template(one: str, other: str) -> bool:
+    """Tell whether two hashes of slots are of the same template, apart from operators' restarts."""
+    return one.partition(".")[0] == other.partition(".")[0]
+
+
 def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:
     for part in _parts(cast("Hashable", type(value))):
         item = getattr(value, part.attribute)

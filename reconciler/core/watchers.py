@@ -11,7 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.core import hooks, jobs, rollout, stopping
-from reconciler.core.backoff import due_ns, failures_after, gave_up, recent_deaths
+from reconciler.core.backoff import (
+    due_ns,
+    failures_after,
+    gave_up,
+    is_completed,
+    recent_deaths,
+)
 from reconciler.core.hooks import drive, drive_with_retry, sweep
 from reconciler.core.sockets import waiting_for
 from reconciler.core.template import held_name, launch, sinks, slot_hash, sockets_of
@@ -117,16 +123,6 @@ def _death_due_ns(draft: Draft, record: ProcessRecord) -> int:
     return due_ns(draft.spec.backoff, record)
 
 
-def is_completed(spec: WatcherSpec, record: ProcessRecord) -> bool:
-    """Tell whether a dead slot rests because it succeeded (`restart: on-failure`)."""
-    return (
-        spec.restart == "on-failure"
-        and isinstance(record.phase, Exited)
-        and record.phase.exit.code in spec.success_exit_codes
-        and record.memory.stopping_since_ns is None
-    )
-
-
 def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
     """Start a slot, once everything that must come before it has come."""
     start = _start_of_watcher(draft)
@@ -136,6 +132,8 @@ def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord |
     if drive_with_retry(draft, "before_spawn", slot, about).state != "passed":
         return
     memory = _inherited(draft, dead, start)
+    if dead is not None:
+        memory = replace(memory, failed_at_ns=rollout.failed_at_ns(draft, dead, wanted_hash))
     spawn(draft, slot, wanted_hash, memory, dead)
 
 

@@ -8,6 +8,7 @@
 | `process` | process records, launches and exits |
 | `socket` | socket templates and records |
 | `job` | generations and runs of one-shot jobs |
+| `revision` | what a revision of the spec has to prove, and what came of it |
 | `intent` | what an operator asked for, kept until undone |
 | `event` | what happened (past tense) |
 | `action` | what shall be done (imperative) |

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from reconciler.model.job import Generation, Run
 from reconciler.model.process import Launch, Memory, ProcessId, Scope, Sink
+from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketTemplate
 
 
@@ -106,5 +107,15 @@ class RecordRun:
     run: Run
 
 
-StoreAction: TypeAlias = RecordGeneration | RecordRun
+@dataclass(frozen=True, slots=True)
+class RecordVerdict:
+    """Write down what came of a revision, `outcome` of its trial; a failure names watcher and slot."""
+
+    revision: int
+    trial: Trial
+    watcher: str = ""
+    slot: int = 0
+
+
+StoreAction: TypeAlias = RecordGeneration | RecordRun | RecordVerdict
 Action: TypeAlias = KeeperAction | StoreAction

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from reconciler.model.intent import Intent
 from reconciler.model.job import Job, Run
 from reconciler.model.process import ProcessId, ProcessRecord
+from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
 
@@ -97,6 +98,8 @@ class SpecApplied:
     revision: int
     retiring: Mapping[str, WatcherSpec] = field(default_factory=dict)
     """Watchers of former specs that are still being stopped, as they were."""
+    trial: Trial | None = None
+    """What it has to prove, or has proven; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

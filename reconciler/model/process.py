@@ -149,6 +149,8 @@ class Memory:
     """When the slot died, newest last, as many as max_restarts counts."""
     generation: int = 0
     """Of a job: the generation that this run belongs to."""
+    failed_at_ns: int = 0
+    """When the slot's former process, of the same template, did not stay up, as `core.verdict` judges it."""
     about: int = 0
     """Of a hook: what it was run for (an incarnation, a start, a generation, the time of a wish)."""
     start: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from reconciler.core import verdict
 from reconciler.core.reconciler import Reconciler, Step
 from reconciler.model.action import (
     Bind,
@@ -12,6 +13,7 @@ from reconciler.model.action import (
     Quit,
     RecordGeneration,
     RecordRun,
+    RecordVerdict,
     Redirect,
     Remember,
     Signal,
@@ -29,6 +31,7 @@ from reconciler.model.event import (
 )
 from reconciler.model.observed import Facts
 from reconciler.model.process import Exit, Exited, LaunchError, ProcessId, ProcessRecord, Running
+from reconciler.model.revision import Trial
 from reconciler.model.socket import BindRefused, Bound, SocketRecord
 from reconciler.model.spec import HookSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.units import SECOND_NS
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from reconciler.model.action import Action
     from reconciler.model.event import Event
     from reconciler.model.job import Job
+    from reconciler.model.revision import OnFailure
     from reconciler.model.status import SlotStatus, WatcherStatus
 
 S = SECOND_NS
@@ -86,19 +90,33 @@ class Stage:
         self.hold_runs = False
         self.quit: int | None = None
         self.revision = 0
+        self.trial: Trial | None = None
+        self.verdicts: list[RecordVerdict] = []
         self._incarnation = 0
         self.reconciler = Reconciler(FACTS)
         self.last: Step = Step((), None, frozenset(), ())
         self._begun = False
 
-    def apply(self, wanted: Spec) -> Stage:
+    def apply(self, wanted: Spec, trial: Trial | None = None) -> Stage:
         """Apply a spec, and let happen what happens at once."""
         self.revision += 1
-        events: list[Event] = [SpecApplied(wanted, self.revision)]
+        self.trial = trial
+        events: list[Event] = [SpecApplied(wanted, self.revision, trial=trial)]
         if not self._begun:
             self._begun = True
             events += [KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"), SnapshotEnded()]
         return self.tell(*events)
+
+    def try_out(self, wanted: Spec, on_failure: OnFailure = "pause") -> Stage:
+        """Apply a spec that has to prove itself for ten seconds."""
+        core = self.reconciler
+        changed = verdict.changed(core.spec, wanted, core.observed, core.facts)
+        return self.apply(wanted, Trial(changed, self.now, 10 * S, on_failure))
+
+    @property
+    def outcome(self) -> str:
+        """Return what the store knows of the newest revision."""
+        return "" if self.trial is None else self.trial.outcome
 
     def new_controller(self, wanted: Spec, jobs: Sequence[Event] = ()) -> Stage:
         """Replace the controller: it knows what the store and the keeper's snapshot say."""
@@ -106,7 +124,7 @@ class Stage:
         records = [RecordChanged(record) for record in self.records.values()]
         bound = [SocketChanged(record) for record in self.sockets.values()]
         introduced = KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session")
-        applied = SpecApplied(wanted, self.revision)
+        applied = SpecApplied(wanted, self.revision, trial=self.trial)
         return self.tell(*jobs, applied, introduced, *records, *bound, SnapshotEnded())
 
     def tell(self, *events: Event) -> Stage:
@@ -197,6 +215,10 @@ class Stage:
                 return [] if self.hold_runs else [RunRecorded(owner, run)]
             case RecordGeneration(owner, generation):
                 self.generations.setdefault(owner, []).append(generation.number)
+            case RecordVerdict(revision, trial):
+                assert revision == self.revision, "a verdict of another revision"
+                self.trial = trial
+                self.verdicts.append(action)
             case Quit(code):
                 self.quit = code
             case Redirect():

@@ -1,0 +1,143 @@
+"""Whether a revision is good: everything that it changed has to stay up for `apply.confirm_after`.
+
+Each watcher is judged by itself, when something of it was touched, and by what its records say alone:
+
+    open     not everything of it runs as the revision says, or not for long enough yet
+    proven   all of it has stayed up, or (a job) has succeeded
+    failed   a process of it did not stay up, could not be started, or a job did not succeed
+
+One failure decides against the whole revision, all watchers proven decide for it, and nothing else is ever
+decided: what waits for a port, for a hook or for memory may come yet. What the revision did not change is
+not looked at. A process that did not stay up is remembered by its successor, so a new controller comes to
+the same verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from reconciler.core import hooks, jobs, rollout, watchers
+from reconciler.core.backoff import is_completed
+from reconciler.core.template import run_hash, same_template
+from reconciler.model.process import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.core.plan import Draft
+    from reconciler.model.observed import Facts, WatcherObserved
+    from reconciler.model.process import ProcessRecord
+    from reconciler.model.revision import RevisionOutcome, Trial
+    from reconciler.model.spec import Spec
+
+OUTCOME_OF_FAILURE: Final[dict[str, RevisionOutcome]] = {
+    "pause": "paused",
+    "rollback": "rolled_back",
+    "keep": "failed",
+}
+"""By `apply.on_failure`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What can be said of one watcher; of a failure, why and in which slot."""
+
+    state: Literal["open", "proven", "failed"]
+    reason: str = ""
+    slot: int = 0
+
+
+OPEN: Final = Finding("open")
+PROVEN: Final = Finding("proven")
+
+
+def changed(
+    old: Spec, new: Spec, observed: Callable[[str], WatcherObserved], facts: Facts
+) -> dict[str, int]:
+    """Return the watchers of which `new` starts processes that `old` did not, each with the lowest slot."""
+    found = {}
+    for name, spec in new.watchers.items():
+        before = old.watchers.get(name)
+        known = observed(name)
+        want = watchers.wanted(spec, known.intent)
+        hash_ = run_hash(spec, new.sockets)
+        if spec.is_job:
+            fired = jobs.to_fire(spec, known.job, want)
+            if want and jobs.due_trigger(spec, known.job, hash_, facts) is not None:
+                found[name] = 1
+            elif fired:
+                found[name] = fired[0]
+            continue
+        same = before is not None and not before.is_job and hash_ == run_hash(before, old.sockets)
+        runs = watchers.wanted(before, known.intent) if before is not None and same else 0
+        if want > runs:
+            found[name] = runs + 1
+    return found
+
+
+def find(draft: Draft, trial: Trial, base_hash: str) -> Finding:
+    """Return what can be said of a watcher now; the draft is woken when that may change by itself."""
+    want = watchers.wanted(draft.spec, draft.observed.intent)
+    slots = range(trial.changed[draft.name], want + 1)
+    of_slot = _of_run if draft.spec.is_job else _of_process
+    findings = [of_slot(draft, trial, slot, base_hash) for slot in slots]
+    failed = next((each for each in findings if each.state == "failed"), None)
+    return failed or next((each for each in findings if each.state == "open"), PROVEN)
+
+
+def _of_process(draft: Draft, trial: Trial, slot: int, base_hash: str) -> Finding:
+    vetoed = _vetoed(draft, trial, slot)
+    if vetoed:
+        return Finding("failed", vetoed, slot)
+    record = draft.main(slot)
+    if record is None or not same_template(record.template_hash, base_hash):
+        return OPEN
+    reason = rollout.why_failed(draft, record)
+    if reason:
+        return Finding("failed", f"{record.id} {reason}", slot)
+    if is_completed(draft.spec, record):
+        return PROVEN
+    if not isinstance(record.phase, Running) or record.memory.stopping_since_ns is not None:
+        return OPEN
+    if _is_awaited_by_hook(draft, record):
+        return OPEN
+    return PROVEN if draft.is_due(record.phase.started_at_ns + trial.confirm_after) else OPEN
+
+
+def _is_awaited_by_hook(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether a hook may still say no to a process that runs."""
+    of, memory = draft.spec.hooks, record.memory
+    return (of.after_spawn is not None and not memory.greeted) or (
+        of.after_start is not None and memory.fresh
+    )
+
+
+def _vetoed(draft: Draft, trial: Trial, slot: int) -> str:
+    """Return what a hook said that keeps the slot from being started, empty when none did."""
+    for role, place in (("before_start", 0), ("before_spawn", slot)):
+        hook, record = hooks.hook_of(draft, role), draft.observed.records.get(draft.id(place, role))
+        if hook is not None and record is not None:
+            verdict = hooks.judge(hook, record)
+            if verdict.state == "vetoed" and verdict.since_ns >= trial.begun_ns:
+                return verdict.message
+    return ""
+
+
+def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:
+    job = draft.observed.job
+    if not job.known:
+        return PROVEN  # nothing is fired until somebody reruns it
+    run = job.runs.get(slot)
+    stale = job.generation is None or job.generation.run_hash != base_hash
+    if stale or run is None or slot in jobs.to_fire(draft.spec, job, slot):
+        return OPEN
+    if run.outcome in {
+        "succeeded",
+        "stopped",
+    }:  # an operator who stops a run says nothing against it
+        return PROVEN
+    if run.outcome is None:
+        return OPEN
+    how = f": {run.exit}" if run.exit is not None else f": {run.note}" if run.note else ""
+    return Finding("failed", f"{draft.name}.{slot} {run.outcome}{how}", slot)
