@@ -38,6 +38,7 @@ own and reports back over an event descriptor.
 | `port_holders` | a refused address is explained by who holds it |
 | `errands` | slow questions, answered by a thread |
 | `own_log` | the controller's own log lines |
+| `notifying` | what is said to systemd, if it listens |
 | `clock` | the two clocks |
 | `config` | what the controller is started with |
 """

@@ -67,8 +67,8 @@ class SpecFiles:
         """The loader was asked; before that it only imports."""
         self._handed: Reading | None = None
         """What was read when the manager was started; good for the first judgement only."""
-        self._ready: Callable[[], None] | None = None
-        """Told once, when the files have been judged for the first time."""
+        self._awaited: list[Callable[[], None]] = []
+        """Told once, when the files have been judged next."""
 
     # ---- starting ----
 
@@ -103,12 +103,14 @@ class SpecFiles:
         if self._considered is not None:
             ready()
         else:
-            self._ready, self._handed = ready, handed
+            self._awaited.append(ready)
+            self._handed = handed
             self._judge(self._look)
             self._handed = None
 
-    def read_again(self) -> None:
-        """Judge and read the files now, also when their bytes are the same (HUP)."""
+    def read_again(self, then: Callable[[], None]) -> None:
+        """Judge and read the files now, also when their bytes are the same (HUP); call when they are judged."""
+        self._awaited.append(then)
         self._considered = None
         self._drop_loader()
         self._look = self._look_again()
@@ -353,9 +355,9 @@ class SpecFiles:
         self._controller.tell(News(type_, message, details=details))
 
     def _judged(self) -> None:
-        ready, self._ready = self._ready, None
-        if ready is not None:
-            ready()
+        awaited, self._awaited = self._awaited, []
+        for call in awaited:
+            call()
 
     def _drop_loader(self) -> None:
         if self._loader is not None:

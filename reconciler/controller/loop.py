@@ -30,6 +30,7 @@ from reconciler.controller.link import Link
 from reconciler.controller.loader import handed_over
 from reconciler.controller.logs import LogPlace
 from reconciler.controller.news import NUMBERS_PER_RESERVATION, NewsRoom
+from reconciler.controller.notifying import Notifier
 from reconciler.controller.own_log import Log
 from reconciler.controller.port_holders import PortHolders
 from reconciler.controller.reactor import READ, WRITE, Reactor
@@ -38,12 +39,13 @@ from reconciler.controller.status import StatusBoard
 from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import log_paths
-from reconciler.model.action import Quit, RecordGeneration, RecordRun, RecordVerdict
+from reconciler.model.action import Notify, Quit, RecordGeneration, RecordRun, RecordVerdict
 from reconciler.model.event import (
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
     LogRotated,
+    PulseAsked,
     RunRecorded,
     ShutdownAsked,
     SignalReceived,
@@ -125,6 +127,7 @@ class Controller:
         self.reconciler: Reconciler
         self.files = SpecFiles(self, config.source)
         self.status = StatusBoard(self)
+        self.notifier = Notifier(self, self._notify)
         self.compressor = Compressor(self)
         self.port_holders = PortHolders(self)
         self.server = Server(self, control)
@@ -201,6 +204,8 @@ class Controller:
 
     def shut_down(self, *, now: bool, code: int = 0) -> None:
         """End everything, in order, or without grace."""
+        if not self.shutting_down:
+            self.notifier.stopping()
         self.shutting_down = True
         self._release()
         self.feed(ShutdownAsked(now, code))
@@ -217,6 +222,7 @@ class Controller:
         self._begin()
         gc.collect()
         gc.freeze()
+        self.notifier.pulse()  # the keeper asked with its first words
         while True:
             self.reactor.wait(0 if self._inbox else self._wake_at_ns)
             self._round()
@@ -228,6 +234,7 @@ class Controller:
         self._reserve_numbers()
         introduced = self._meet_keeper()
         self.keeper_pid = introduced.pid
+        self.notifier.listens = introduced.notifies
         self.reconciler = Reconciler(self._facts(introduced))
         self.ledger_lost = stored.ledger_lost
         for note in stored.notes:
@@ -312,6 +319,8 @@ class Controller:
             for event in self._link.receive():
                 if isinstance(event, SignalReceived):
                     self._signalled(event)
+                elif isinstance(event, PulseAsked):
+                    self.notifier.pulse()
                 elif self._held_back is not None:
                     self._held_back.append(event)
                 else:
@@ -349,7 +358,8 @@ class Controller:
                 self.shut_down(now=True, code=1)
             case "reload":
                 self.tell(News("operator.reload", "reads its files again, asked by a signal"))
-                self.files.read_again()
+                self.notifier.reloading()
+                self.files.read_again(self.notifier.reloaded)
 
     def _take_answers(self) -> None:
         for answer in self.store.answers():
@@ -395,6 +405,7 @@ class Controller:
         if step.touched:
             self.status.touched(step.touched)
             self.server.touched(step.touched)
+        self.notifier.acted(step.touched)
         self._remember_retiring()
         self._end_when_done()
 
@@ -430,6 +441,10 @@ class Controller:
         if to_keeper:
             self._link.send(to_keeper)
             self._watch_link()
+
+    def _notify(self, text: str) -> None:
+        self._link.send((Notify(text),))
+        self._watch_link()
 
     def _remember_retiring(self) -> None:
         retiring = self.reconciler.retiring()

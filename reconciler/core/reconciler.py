@@ -22,6 +22,7 @@ from reconciler.model.action import (
     Action,
     Bind,
     Forget,
+    Notify,
     Quit,
     RecordGeneration,
     RecordRun,
@@ -37,6 +38,7 @@ from reconciler.model.event import (
     JobChanged,
     KeeperIntroduced,
     LogRotated,
+    PulseAsked,
     RecordChanged,
     RecordForgotten,
     ReloadAsked,
@@ -114,6 +116,11 @@ class Reconciler:
         self._has_quit = False
 
     # ---- what others ask ----------------------------------------------------------------------
+
+    @property
+    def is_in_force(self) -> bool:
+        """Tell whether a spec has been held against what the keeper holds."""
+        return self._knows_keeper and self.revision > 0
 
     def names(self) -> list[str]:
         """Return the watchers of the spec, and those that are still being removed."""
@@ -403,7 +410,7 @@ class Reconciler:
                 self._observed[watcher] = replace(
                     observed, job=replace(observed.job, runs=runs), writing=writing
                 )
-            case Redirect() | RecordVerdict() | Quit():
+            case Redirect() | RecordVerdict() | Quit() | Notify():
                 pass
             case _:
                 assert_never(action)
@@ -476,7 +483,7 @@ class Reconciler:
                 self._knows_keeper = True
                 self._put_off(set(self._observed) | set(self.names()))
                 self._sockets_dirty = True
-            case LogRotated():
+            case LogRotated() | PulseAsked():
                 pass
             case _:
                 assert_never(event)

@@ -7,6 +7,8 @@
 | `keeper` | the state machine: actions in, records and events out; touches no world |
 | `kernel` | the interface of all that touches the world |
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
+| `pulse` | whether the controller still answers |
+| `notify` | sd_notify(3) to whoever started the manager |
 | `spawning` | the two roads from a launch to a process |
 | `sockets` | binding, tuning and closing listening sockets |
 | `logs` | from a process's output to its sinks |

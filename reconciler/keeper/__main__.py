@@ -35,8 +35,11 @@ def main(argv: list[str]) -> int:
             os.write(config.ready_fd, b"ready\n")
         os.close(config.ready_fd)
     keeper_id, pid = secrets.token_hex(8), os.getpid()
-    introduced = KeeperIntroduced(keeper_id, boot_id(), pid, kernel.now_ns(), "session")
-    keeper = Keeper(kernel, introduced)
+    notifier = kernel.notifier
+    introduced = KeeperIntroduced(
+        keeper_id, boot_id(), pid, kernel.now_ns(), "session", notifies=notifier.listens
+    )
+    keeper = Keeper(kernel, introduced, watchdog_ns=notifier.watchdog_ns)
     # What exists by now stays for ever: a child that is forked shall not copy it page by page.
     gc.collect()
     gc.freeze()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from reconciler.keeper.kernel import (
     BindFailed,
+    Called,
     ChildrenDied,
     Died,
     Executed,
@@ -27,10 +28,12 @@ from reconciler.keeper.kernel import (
     Output,
     Told,
 )
+from reconciler.keeper.pulse import Pulse
 from reconciler.model.action import (
     Bind,
     Forget,
     KeeperAction,
+    Notify,
     Quit,
     Redirect,
     Remember,
@@ -42,6 +45,7 @@ from reconciler.model.event import (
     KeeperEvent,
     KeeperIntroduced,
     LogRotated,
+    PulseAsked,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -120,7 +124,9 @@ class Leaving:
 
 
 Ending: TypeAlias = Asked | Terminating | Killing | Leaving
-News: TypeAlias = ProcessId | str | KeeperIntroduced | SnapshotEnded | SignalReceived | LogRotated
+News: TypeAlias = (
+    ProcessId | str | KeeperIntroduced | SnapshotEnded | SignalReceived | LogRotated | PulseAsked
+)
 """Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
 
 
@@ -174,7 +180,9 @@ class Keeper:
     `exit_code` is None until the keeper shall end.
     """
 
-    def __init__(self, kernel: Kernel, introduction: KeeperIntroduced) -> None:
+    def __init__(
+        self, kernel: Kernel, introduction: KeeperIntroduced, *, watchdog_ns: int | None = None
+    ) -> None:
         self.exit_code: int | None = None
         self._kernel = kernel
         self._introduction = introduction
@@ -196,6 +204,7 @@ class Keeper:
         self._controller: int | None = None
         self._linked = False
         self._heard = False
+        self._pulse = Pulse(watchdog_ns)
         self._controller_since_ns = 0
         self._controller_due_ns: int | None = 0
         self._quick_deaths = 0
@@ -215,6 +224,8 @@ class Keeper:
                     self._reap()
                 case Told(meaning):
                     self._told(meaning)
+                case Called():
+                    self._pulse.stirs(self._kernel.now_ns())
                 case _:
                     assert_never(happening)
         self._carry_out(TURN_NS)
@@ -225,7 +236,9 @@ class Keeper:
             self._kernel.now_ns() if self._actions else None,
         ]
         self._tell_rotated()
+        self._feel_pulse()
         self._flush()
+        dues.append(self._pulse.due_ns)
         return min((due for due in dues if due is not None), default=None)
 
     # ---- actions ---------------------------------------------------------------------------------
@@ -247,6 +260,9 @@ class Keeper:
                 self._unbind(name)
             case Quit(code):
                 self._quit(code)
+            case Notify(text):
+                self._pulse.beats(self._kernel.now_ns())
+                self._kernel.notify(text)
             case Signal() | Remember() | Forget() | Redirect():
                 process = self._processes.get(action.id)
                 if process is None or process.record.incarnation != action.incarnation:
@@ -541,10 +557,29 @@ class Keeper:
         self._linked = True
         told = [each for each in self._news if isinstance(each, LogRotated)]
         self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets))
-        self._news |= dict.fromkeys((SnapshotEnded(), *told))
+        self._news |= dict.fromkeys((SnapshotEnded(), PulseAsked(), *told))
+        self._pulse.begins(now_ns)
         if isinstance(self._ending, Asked):
             self._tell(SignalReceived("stop"))
         return None
+
+    def _feel_pulse(self) -> None:
+        """Ask the controller whether it lives when that is due, and replace one that does not say so."""
+        kernel = self._kernel
+        if not self._linked or isinstance(self._ending, Terminating | Killing | Leaving):
+            self._pulse.ends()
+            return
+        now_ns = kernel.now_ns()
+        verdict = self._pulse.look(now_ns, lambda: kernel.unread() or kernel.is_called())
+        if verdict == "ask":
+            self._tell(PulseAsked())
+        elif verdict == "silent" and self._controller is not None:
+            kernel.log("error", "the controller does not answer; killing it")
+            # However long it took to see, this life was of no use.
+            self._is_at_fault, self._controller_since_ns = True, now_ns
+            kernel.signal(self._controller, "KILL")
+        elif self._pulse.due_ns is None:
+            kernel.await_call()
 
     def _controller_died(self) -> None:
         """Carry out what it still had said in full, then forget its link."""
@@ -615,6 +650,7 @@ class Keeper:
                 del self._news[news]
                 self._unsent += encode(self._event(news))
             del self._unsent[: self._kernel.send(bytes(self._unsent))]
+            self._pulse.stirs(self._kernel.now_ns())
             if self._unsent:
                 return
 

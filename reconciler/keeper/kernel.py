@@ -52,13 +52,18 @@ class LinkReadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """A client has called the control socket; told once after `Kernel.await_call`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """A person or a program signalled the keeper."""
 
     meaning: Literal["stop", "stop_now", "reload"]
 
 
-Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Told
+Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Called | Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +181,20 @@ class Kernel(Protocol):
     def unread(self) -> bool:
         """Tell whether something that was sent has not been read."""
 
+    def await_call(self) -> None:
+        """Tell with `Called`, once, when the next client calls."""
+
+    def is_called(self) -> bool:
+        """Tell whether a client waits that the controller has not let in."""
+
     def close_link(self) -> None:
         """Close our end of the link."""
 
     def close_control(self) -> None:
         """Close the control socket and remove its file."""
+
+    def notify(self, text: str) -> None:
+        """Tell this to whoever started the manager, if they listen; never waits, and may be lost."""
 
     def take_rotated(self) -> list[str]:
         """Return the log files that were rotated since asked last, where that is to be compressed."""

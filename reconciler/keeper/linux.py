@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper.kernel import (
+    Called,
     Child,
     ChildrenDied,
     Died,
@@ -31,6 +32,7 @@ from reconciler.keeper.kernel import (
     Told,
 )
 from reconciler.keeper.logs import Logs
+from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.sockets import Listener
 from reconciler.keeper.spawning import (
     Forked,
@@ -79,6 +81,8 @@ class LinuxKernel:
         # Kept open: a keeper that runs out of descriptors shall still see whom it has to care for.
         pid = os.getpid()
         self._children = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+        self.notifier = Notifier(os.environ)
+        self._awaits_call = False
         self._happened: list[Happening] = []
         self._died = True
         self._launching: dict[int, Forked] = {}
@@ -292,6 +296,10 @@ class LinuxKernel:
         """Return the log files that were rotated since asked last, where that is to be compressed."""
         return self._logs.take_rotated()
 
+    def notify(self, text: str) -> None:
+        """Tell this to whoever started the manager, if they listen; never waits, and may be lost."""
+        self.notifier.send(text)
+
     def log(
         self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object
     ) -> None:
@@ -314,7 +322,8 @@ class LinuxKernel:
         """Start the controller on a new link and return its pid. Raises `LaunchFailed`."""
         config = self._config
         argv = (*config.controller_argv, *(("--last-good",) if last_good else ()))
-        env = dict(os.environ) | {"RECONCILE_LINK_FD": str(LINK_FD)}
+        env = {name: text for name, text in os.environ.items() if name not in NOT_FOR_CHILDREN}
+        env["RECONCILE_LINK_FD"] = str(LINK_FD)
         env["RECONCILE_CONTROL_FD"] = str(CONTROL_FD)
         with contextlib.ExitStack() as stack:
             try:
@@ -373,6 +382,26 @@ class LinuxKernel:
         answer = fcntl.ioctl(self._link, _SIOCOUTQ, struct.pack("i", 0))
         return bool(struct.unpack("i", answer)[0])
 
+    def await_call(self) -> None:
+        """Tell with `Called`, once, when the next client calls."""
+        if not self._awaits_call:
+            self._awaits_call = True
+            self._watch(self._control.fileno(), self._called)
+
+    def _called(self) -> None:
+        # Level-triggered: it would wake us again and again until the controller has let the client in.
+        self._ignore_calls()
+        self._happened.append(Called())
+
+    def _ignore_calls(self) -> None:
+        if self._awaits_call:
+            self._awaits_call = False
+            self._ignore(self._control.fileno())
+
+    def is_called(self) -> bool:
+        """Tell whether a client waits that the controller has not let in."""
+        return bool(select.select([self._control], [], [], 0)[0])
+
     def close_link(self) -> None:
         """Close our end of the link."""
         if self._link is not None:
@@ -384,6 +413,7 @@ class LinuxKernel:
         """Close the control socket and remove its file."""
         with contextlib.suppress(OSError):
             os.unlink(self._config.control_socket)
+        self._ignore_calls()
         self._control.close()
 
 

@@ -23,6 +23,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler.keeper.kernel import LaunchFailed
+from reconciler.keeper.notify import NOT_FOR_CHILDREN
 from reconciler.model.process import Launch, LaunchError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def environment(
         env["HOME"], env["USER"] = user.home, user.name or str(user.uid)
         if launch.inherit_env is True:
             env["LOGNAME"] = env["USER"]
-    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID"):
+    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", *NOT_FOR_CHILDREN):
         env.pop(name, None)
     env.setdefault("PATH", DEFAULT_PATH)
     env |= launch.env

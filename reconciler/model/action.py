@@ -85,7 +85,16 @@ class Quit:
     code: int
 
 
-KeeperAction: TypeAlias = Spawn | Signal | Remember | Forget | Redirect | Bind | Unbind | Quit
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Tell this to whoever started the manager (sd_notify(3)); to the keeper it shows that we live."""
+
+    text: str
+
+
+KeeperAction: TypeAlias = (
+    Spawn | Signal | Remember | Forget | Redirect | Bind | Unbind | Quit | Notify
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class KeeperIntroduced:
     started_at_ns: int
     containment: str
     """How trees are held together here: cgroup or session."""
+    notifies: bool = False
+    """Whoever started the manager listens to what is said with `Notify`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,11 @@ class SignalReceived:
     meaning: Literal["stop", "stop_now", "reload"]
 
 
+@dataclass(frozen=True, slots=True)
+class PulseAsked:
+    """The keeper wants to know whether the controller lives; any `Notify` is the answer."""
+
+
 KeeperEvent: TypeAlias = (
     KeeperIntroduced
     | SnapshotEnded
@@ -87,6 +94,7 @@ KeeperEvent: TypeAlias = (
     | SocketClosed
     | LogRotated
     | SignalReceived
+    | PulseAsked
 )
 
 

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from reconciler.keeper.kernel import (
     BindFailed,
+    Called,
     Child,
     ChildrenDied,
     Died,
@@ -163,6 +164,10 @@ class FakeKernel:
     spawned: list[tuple[ProcessId, int, int]] = field(default_factory=list)
     reaped: list[int] = field(default_factory=list)
     lines: list[tuple[str, str]] = field(default_factory=list)
+    notified: list[str] = field(default_factory=list)
+    """What whoever started the manager was told."""
+    calling: int = 0
+    """Clients that wait to be let in."""
     rotated: list[str] = field(default_factory=list)
     outputs: dict[int, Output] = field(default_factory=dict)
     controller_pid: int | None = None
@@ -175,6 +180,7 @@ class FakeKernel:
     _told: list[Happening] = field(default_factory=list)
     _died: bool = True
     _ports: int = FIRST_FREE_PORT
+    _awaits_call: bool = False
 
     # ---- the driver's side -----------------------------------------------------------------------
 
@@ -214,7 +220,8 @@ class FakeKernel:
 
     def next_due_ns(self) -> int | None:
         """Return when the machine changes by itself; now, when something has happened already."""
-        if self._told or self._died or (self.to_keeper and self.link != "none"):
+        called = self._awaits_call and self.calling
+        if self._told or self._died or called or (self.to_keeper and self.link != "none"):
             return self.now
         return self._process_due_ns()
 
@@ -252,6 +259,9 @@ class FakeKernel:
         happened, self._told = self._told, []
         if self.to_keeper or self.link == "closed by controller":
             happened.insert(0, LinkReadable())
+        if self._awaits_call and self.calling:
+            self._awaits_call = False
+            happened.append(Called())
         if self._died:
             self._died = False
             happened.append(ChildrenDied())
@@ -434,6 +444,15 @@ class FakeKernel:
 
     def unread(self) -> bool:
         return bool(self.to_controller)
+
+    def await_call(self) -> None:
+        self._awaits_call = True
+
+    def is_called(self) -> bool:
+        return self.calling > 0
+
+    def notify(self, text: str) -> None:
+        self.notified.append(text)
 
     def close_link(self) -> None:
         self.link = "none"

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Final, Literal, Protocol, TypeVar
 
 from reconciler.keeper.keeper import Keeper
-from reconciler.model.action import KeeperAction
+from reconciler.model.action import KeeperAction, Notify
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import (
     KeeperEvent,
     KeeperIntroduced,
+    PulseAsked,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -205,6 +206,8 @@ class Fake:
                     self.sockets[record.name] = record
                 case SocketClosed(name):
                     self.sockets.pop(name, None)
+                case PulseAsked():
+                    self.send(Notify("WATCHDOG=1"))
                 case _:
                     pass
         dues = [each for each in (due, self.kernel.next_due_ns()) if each is not None]

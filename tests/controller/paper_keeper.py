@@ -14,6 +14,7 @@ from reconciler.model.action import (
     Bind,
     Forget,
     KeeperAction,
+    Notify,
     Quit,
     Remember,
     Signal,
@@ -37,7 +38,7 @@ from reconciler.wire.link import LinkDecoder, encode
 class PaperKeeper:
     """Answers actions in a thread of its own."""
 
-    def __init__(self, records: tuple[ProcessRecord, ...] = ()) -> None:
+    def __init__(self, records: tuple[ProcessRecord, ...] = (), *, notifies: bool = False) -> None:
         self.near, self.far = socket.socketpair()
         self.records = {record.id: record for record in records}
         self.actions: list[KeeperAction] = []
@@ -48,7 +49,10 @@ class PaperKeeper:
         """Sockets that cannot be bound."""
         self._last = max((record.incarnation for record in records), default=0)
         self._lock = threading.Lock()
-        self.tell(KeeperIntroduced("keeper-1", "boot-1", 4242, time.monotonic_ns(), "session"))
+        now_ns = time.monotonic_ns()
+        self.tell(
+            KeeperIntroduced("keeper-1", "boot-1", 4242, now_ns, "session", notifies=notifies)
+        )
         for record in records:
             self.tell(RecordChanged(record))
         self.tell(SnapshotEnded())
@@ -74,6 +78,11 @@ class PaperKeeper:
     def spawned(self) -> list[ProcessId]:
         """Return what was spawned, in order."""
         return [action.id for action in self.actions if isinstance(action, Spawn)]
+
+    def notified(self) -> list[str]:
+        """Return what was said to whoever started the manager, in order; answers to pulses apart."""
+        said = [action.text for action in self.actions if isinstance(action, Notify)]
+        return [text for text in said if text != "WATCHDOG=1"]
 
     def close(self) -> None:
         """Be gone."""
@@ -131,6 +140,8 @@ class PaperKeeper:
                 self.tell(SocketChanged(SocketRecord(name, template, bound)))
             case Unbind(name):
                 self.tell(SocketClosed(name))
+            case Notify():
+                pass
             case Quit():
                 self.quit = action
                 self.far.shutdown(socket.SHUT_RDWR)

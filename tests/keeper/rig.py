@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from reconciler.model.action import KeeperAction, Signal, Spawn
+from reconciler.model.action import KeeperAction, Notify, Signal, Spawn
 from reconciler.model.event import (
     KeeperEvent,
     KeeperIntroduced,
+    PulseAsked,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -111,6 +112,9 @@ class Link:
                     self.sockets[record.name] = record
                 case SocketClosed(name):
                     self.sockets.pop(name, None)
+                case PulseAsked():
+                    with contextlib.suppress(OSError):  # the keeper may be leaving
+                        self.send(Notify("WATCHDOG=1"))
                 case _:
                     pass
         return bool(data)

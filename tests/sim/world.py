@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from reconciler.core.intents import Voice, restarted, scaled, started, stopped
 from reconciler.core.reconciler import Reconciler
 from reconciler.keeper.keeper import Keeper
-from reconciler.model.action import RecordGeneration, RecordRun
+from reconciler.model.action import Notify, RecordGeneration, RecordRun
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import (
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
+    PulseAsked,
     RunRecorded,
     ShutdownAsked,
     SignalAsked,
@@ -132,7 +133,10 @@ class Controller:
         while self.writes and self.writes[0][0] <= now:
             self._commit(self.writes.pop(0)[1])
         heard = self.world.kernel.hear(self.world.reads())
-        self.inbox += self.decoder.events(heard)
+        told = self.decoder.events(heard)
+        self.inbox += [event for event in told if event != PulseAsked()]
+        if PulseAsked() in told:
+            self.world.kernel.feed(encode(Notify("WATCHDOG=1")))
         due = self.wake_ns is not None and now >= self.wake_ns
         if not self.inbox and not due:
             return

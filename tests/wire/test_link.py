@@ -12,6 +12,7 @@ from reconciler.model.action import (
     Bind,
     Forget,
     KeeperAction,
+    Notify,
     Quit,
     Redirect,
     Remember,
@@ -24,6 +25,7 @@ from reconciler.model.event import (
     KeeperEvent,
     KeeperIntroduced,
     LogRotated,
+    PulseAsked,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -82,6 +84,7 @@ ACTIONS: tuple[KeeperAction, ...] = (
     Bind("unix", SocketTemplate(UnixAddress("/run/a.sock"), "seqpacket")),
     Unbind("http"),
     Quit(1),
+    Notify("READY=1\nSTATUS=all as wanted"),
 )
 EVENTS: tuple[KeeperEvent, ...] = (
     KeeperIntroduced("k", "b", 1, 2, "session"),
@@ -108,6 +111,7 @@ EVENTS: tuple[KeeperEvent, ...] = (
     SocketClosed("http"),
     LogRotated("/log/web.log"),
     SignalReceived("stop_now"),
+    PulseAsked(),
 )
 
 

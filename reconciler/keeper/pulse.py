@@ -1,0 +1,92 @@
+"""Whether the controller still answers: asked by the watchdog's clock, or when there is reason to doubt.
+
+    at ease --it was told something, or a client calls--> looking --that lies unread--> asked --> silent
+       ^                                                     |                            |
+       +----------------- all was read ----------------------+--------- it answers -------+
+
+Without a watchdog an idle keeper never wakes for this. With one, `looking` ends in a question each time,
+and the answer is what the watchdog is told: it has come through both programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DOUBT_NS: Final = 10 * SECOND_NS
+"""How long something may lie unread before it is asked whether it lives."""
+ANSWER_NS: Final = 20 * SECOND_NS
+"""How long an answer may take; a start with 10,000 watchers on a busy machine takes a part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """Something should be read by `due_ns`."""
+
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """It was asked, and is silent when it has not answered by `due_ns`."""
+
+    due_ns: int
+
+
+Verdict: TypeAlias = Literal["ask", "silent"]
+
+
+class Pulse:
+    """What is known of one controller after another. `watchdog_ns` None: nobody wants to be told regularly."""
+
+    def __init__(self, watchdog_ns: int | None = None) -> None:
+        self._state: Looking | Asked | None = None
+        self._regular = watchdog_ns is not None
+        # Asked at half of the watchdog's time and silent a quarter later: another one can be there in time.
+        self._doubt_ns = DOUBT_NS if watchdog_ns is None else watchdog_ns // 2
+        self._answer_ns = ANSWER_NS if watchdog_ns is None else min(ANSWER_NS, watchdog_ns // 4)
+
+    @property
+    def due_ns(self) -> int | None:
+        """Return when to look again, None: not before something is said to it."""
+        return self._state.due_ns if self._state is not None else None
+
+    def begins(self, now_ns: int) -> None:
+        """Forget the controller before this one; the new one is asked at once, its start is its answer."""
+        self._state = Asked(now_ns + self._answer_ns)
+
+    def ends(self) -> None:
+        """There is nobody to be asked."""
+        self._state = None
+
+    def stirs(self, now_ns: int) -> None:
+        """It was told something, or a client calls: that should be read soon."""
+        if self._state is None:
+            self._state = Looking(now_ns + self._doubt_ns)
+
+    def beats(self, now_ns: int) -> None:
+        """It has answered."""
+        self._state = Looking(now_ns + self._doubt_ns) if self._regular else None
+
+    def look(self, now_ns: int, is_behind: Callable[[], bool]) -> Verdict | None:
+        """Return what is to be done by now. `is_behind` tells whether something lies unread."""
+        match self._state:
+            case Looking(due) if now_ns >= due:
+                if self._regular or is_behind():
+                    self._state = Asked(now_ns + self._answer_ns)
+                    return "ask"
+                self._state = None
+            case Asked(due) if now_ns >= due + self._answer_ns:
+                # So late ourselves: whoever stopped us may have stopped it too.
+                self._state = Asked(now_ns + self._answer_ns)
+            case Asked(due) if now_ns >= due:
+                self._state = None
+                return "silent"
+            case _:
+                pass
+        return None
