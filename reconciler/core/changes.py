@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import watchers
 from reconciler.core.template import run_hash, sockets_of
 from reconciler.model.change import Change, FieldChange
+from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
 from reconciler.model.plain import to_plain
 from reconciler.model.process import MAIN, pid_of
 from reconciler.model.spec import declared_fields
@@ -27,14 +27,9 @@ if TYPE_CHECKING:
 
     from reconciler.model.change import How
     from reconciler.model.observed import WatcherObserved
+    from reconciler.model.plain import Plain
     from reconciler.model.spec import Effect, Field, Spec, WatcherSpec
 
-SECRET_NAME: Final = re.compile(
-    r"PASS|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|_KEY$|_URL$|_DSN$|_URI$|AUTH",
-    re.IGNORECASE,
-)
-"""Environment variables by this name are never shown with their values (URLs carry passwords)."""
-HIDDEN: Final = "(hidden)"
 MAX_SHOWN: Final = 80
 
 
@@ -179,8 +174,8 @@ def _env_differences(
                 "(unset)"
                 if side.get(key) is None
                 else HIDDEN
-                if SECRET_NAME.search(key)
-                else side[key][:MAX_SHOWN]
+                if is_secret_name(key)
+                else hide(side[key])[:MAX_SHOWN]
                 for side in (old, new)
             ]
             yield FieldChange(f"{path}.{key}", effect, shown[0], shown[1])
@@ -200,11 +195,19 @@ def _shown(declared: Field, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if declared.name == "cmd" and isinstance(value, tuple):
-        return " ".join(map(str, value))[:MAX_SHOWN]
+        return " ".join(hide_in_command(map(str, value)))[:MAX_SHOWN]
     if declared.name == "listen":
         return str(value)
-    plain = to_plain(value, tagged=False)
-    return str(plain)[:MAX_SHOWN]
+    return hide(str(_hidden("", to_plain(value, tagged=False))))[:MAX_SHOWN]
+
+
+def _hidden(name: str, plain: Plain) -> Plain:
+    """Return a plain value without the parts that their names or commands make secret."""
+    if isinstance(plain, dict):
+        return {key: _hidden(str(key), item) for key, item in plain.items()}
+    if name == "cmd" and isinstance(plain, list):
+        return list(hide_in_command(map(str, plain)))
+    return HIDDEN if is_secret_name(name) else plain
 
 
 # ---- the guard against mass removal ---------------------------------------------------------------

@@ -16,6 +16,7 @@
 | `change` | what applying a spec would do, and why |
 | `news` | what people are told has happened |
 | `status` | what people and programs are shown |
+| `hiding` | what is never shown: values with secret names, passwords in commands |
 | `errors` | mistakes of users and requests, with place and hint |
 | `plain` | values to and from plain maps and lists, for wire and store |
 """

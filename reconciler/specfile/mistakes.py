@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.errors import SpecError
+from reconciler.model.hiding import HIDDEN, Span, is_secret_name, secret_spans
 from reconciler.specfile.reading import SourceText, excerpt
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value
 
@@ -18,16 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_MISTAKES: Final = 1_000
-HIDDEN: Final = "***"
-
-_SECRET: Final = re.compile(
-    r"pass|pwd|secret|token|credential|private|api_?key|auth|dsn|salt", re.IGNORECASE
-)
 _NAMED: Final = frozenset(("watchers", "sockets"))
 _SECRET_BLOCKS: Final = frozenset(("env", "vars", "secrets", "environment"))
-_NAMING: Final = re.compile(r"(?<![\w.-])([\w.-]++)=")
-_WORD: Final = re.compile(r"[^\s\"',\]}]++")
-_LOGIN: Final = re.compile(r"://[^\s/@:]{0,200}:([^\s/@]{1,200})@")
 _IN_LINE: Final = re.compile(r"""(?<![\w.-])([\w.-]++)["']?\s*+[:=]\s*+(?=\S)""")
 _BLOCK_LINE: Final = re.compile(r"^(\s*)(?:- )?(?:env|vars|secrets|environment)\s*:")
 _KEY: Final = re.compile(r"^(\s*(?:- )?[\w.-]+[\"']?\s*[:=]\s*)\S.*")
@@ -35,8 +28,6 @@ _KEY: Final = re.compile(r"^(\s*(?:- )?[\w.-]+[\"']?\s*[:=]\s*)\S.*")
 _MARGIN: Final = 160
 """Characters of a line that are looked at on both sides of a mistake: a line can be megabytes long."""
 _LONGEST_WORD: Final = 4096
-
-_Span = tuple[int, int]
 
 
 class Mistakes:
@@ -46,7 +37,7 @@ class Mistakes:
         self._found: dict[tuple[str, int, int, str], SpecError] = {}
         self._texts: dict[str, SourceText] = {}
         self._roots: dict[str, Node] = {}
-        self._spans: dict[str, dict[int, list[_Span]]] = {}
+        self._spans: dict[str, dict[int, list[Span]]] = {}
 
     def __len__(self) -> int:
         return len(self._found)
@@ -94,14 +85,14 @@ class Mistakes:
         low, high = max(0, column - 1 - _MARGIN), column - 1 + _MARGIN
         # What hides a word may stand before the part that is shown: look from a space on.
         start = max(text.rfind(" ", 0, low) + 1, low - _LONGEST_WORD)
-        words = [(a + start, b + start) for a, b in _secret_words(text[start:high])]
+        words = [(a + start, b + start) for a, b in secret_spans(text[start:high])]
         spans = self._spans[file.path].get(line, [])
         first = max(0, bisect(spans, (low, 0)) - 1)
         last = bisect(spans, (high, 0))
         return _masked(text[low:high], low, column, [*spans[first:last], *words])
 
 
-def _masked(text: str, offset: int, column: int, spans: list[_Span]) -> tuple[str, int]:
+def _masked(text: str, offset: int, column: int, spans: list[Span]) -> tuple[str, int]:
     """Return the text, which begins at `offset` of its line, with the spans hidden; and the new column."""
     at = column - offset
     end = len(text)
@@ -130,7 +121,7 @@ def _masked_blindly(file: SourceText, line: int, column: int) -> tuple[str, int]
             inside = inside or _BLOCK_LINE.match(other) is not None
             indent = depth
     match = _KEY.match(text) if inside else None
-    ends = [each.end() for each in _IN_LINE.finditer(text) if _SECRET.search(each[1])]
+    ends = [each.end() for each in _IN_LINE.finditer(text) if is_secret_name(each[1])]
     if match is not None:
         text = text[: match.end(1)] + HIDDEN
     elif ends:
@@ -140,19 +131,9 @@ def _masked_blindly(file: SourceText, line: int, column: int) -> tuple[str, int]
     return text, min(column, len(text) + 1)
 
 
-def _secret_words(text: str) -> list[_Span]:
-    """Return the places of what looks secret in a line: `--password=...`, `://user:...@`."""
-    found = [each.span(1) for each in _LOGIN.finditer(text)]
-    for naming in _NAMING.finditer(text):
-        word = _WORD.match(text, naming.end())
-        if word is not None and _SECRET.search(naming[1]):
-            found.append(word.span())
-    return found
-
-
-def _secret_spans(root: Node, lines: list[str]) -> dict[int, list[_Span]]:
+def _secret_spans(root: Node, lines: list[str]) -> dict[int, list[Span]]:
     """Return the places of the scalars that are not to be shown, in order, by line."""
-    spans: dict[int, set[_Span]] = {}
+    spans: dict[int, set[Span]] = {}
     for node in _secret_scalars(root):
         for line in range(node.line, min(node.end_line, len(lines)) + 1):
             text = lines[line - 1]
@@ -185,7 +166,7 @@ def _secret_scalars(root: Node) -> Iterator[Scalar]:
 
 def _hides(name: str, value: Node) -> bool:
     block = isinstance(value, Map)
-    return name in _SECRET_BLOCKS or (not block and _SECRET.search(name) is not None)
+    return name in _SECRET_BLOCKS or (not block and is_secret_name(name))
 
 
 def is_secret(where: str) -> bool:
@@ -196,7 +177,7 @@ def is_secret(where: str) -> bool:
     parts = where.split(".")
     if parts[0] in _NAMED:
         del parts[1:2]
-    return not _SECRET_BLOCKS.isdisjoint(parts) or _SECRET.search(parts[-1]) is not None
+    return not _SECRET_BLOCKS.isdisjoint(parts) or is_secret_name(parts[-1])
 
 
 def found(node: Node, where: str) -> str:
@@ -210,7 +191,7 @@ def found(node: Node, where: str) -> str:
     if is_secret(where):
         return "a value that is not shown"
     start = node.text[: 4 * _MARGIN]
-    return quoted(_masked(start, 0, 1, _secret_words(start))[0])
+    return quoted(_masked(start, 0, 1, secret_spans(start))[0])
 
 
 def quoted(text: str) -> str:
