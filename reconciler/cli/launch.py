@@ -17,7 +17,7 @@ from reconciler.cli import loading, locate, render, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused, TimedOut
 from reconciler.cli.layout import Cell, clean
 from reconciler.cli.locate import Instance
-from reconciler.cli.options import Session, timeout_option, with_instance
+from reconciler.cli.options import Session, timeout_option, with_instance, writable_option
 from reconciler.cli.progress import show_outcome, wait_until_as_wanted
 from reconciler.cli.shapes import Map
 from reconciler.specfile.source import Source, instance_name
@@ -97,6 +97,7 @@ class Start:
 
 @click.command("run")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@writable_option
 @with_instance(starts=True)
 def run_command(session: Session, spec: tuple[str, ...]) -> int:
     """Run the manager in the foreground, with no output but its own log.
@@ -105,6 +106,7 @@ def run_command(session: Session, spec: tuple[str, ...]) -> int:
     again. When the spec has mistakes and an earlier one was applied, that one is kept running.
     """
     loaded = loading.load(loading.find(spec))
+    show_warnings(loaded)
     start = prepare(session, loaded)
     if loaded.spec is None:
         show_mistakes(loaded)
@@ -126,6 +128,7 @@ def run_command(session: Session, spec: tuple[str, ...]) -> int:
     help="With -d: wait until everything is as wanted.",
 )
 @timeout_option("60s")
+@writable_option
 @with_instance(starts=True)
 def up_command(
     session: Session, spec: tuple[str, ...], detach: bool, wait: bool, timeout_ns: int
@@ -141,6 +144,7 @@ def up_command(
     loaded = loading.load(loading.find(spec))
     if loaded.spec is None:
         return show_mistakes(loaded)
+    show_warnings(loaded)
     start = prepare(session, loaded)
     if not detach:
         _fork_viewer(start.instance, timeout_ns)
@@ -163,6 +167,14 @@ def show_mistakes(loaded: Loaded) -> int:
     screen.show(*render.spec_error_blocks(loaded.errors, folder=os.getcwd()))
     screen.write(f"reconcile: {render.mistakes(len(loaded.errors))} in the spec\n")
     return FAILED
+
+
+def show_warnings(loaded: Loaded) -> None:
+    """Write what is doubtful about a spec."""
+    screen = terminal.stderr()
+    for warning in loaded.warnings:
+        screen.show((Cell("warning: ", "busy"), Cell(clean(warning["message"]))))
+        screen.show((Cell("  hint: ", "cyan"), Cell(clean(warning["hint"]))))
 
 
 # ---- getting ready -------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ class Loaded(NamedTuple):
     files: list[str]
     answer: bytes = b""
     """The reader's own words, for a manager that is started with them."""
+    warnings: Sequence[SpecErrorMap] = ()
+    """What is doubtful and does not keep the spec from being used."""
 
     def daemon(self) -> Map:
         """Return the `daemon` block, without what is at its default."""
@@ -84,4 +86,5 @@ def load(source: Source) -> Loaded:
         shapes.spec_errors(answer.get("errors")),
         sorted(files) if isinstance(files, dict) else [],
         done.stdout,
+        shapes.spec_errors(answer.get("warnings")),
     )

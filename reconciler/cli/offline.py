@@ -12,7 +12,7 @@ from reconciler import __version__
 from reconciler.cli import render, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused
 from reconciler.cli.layout import Cell
-from reconciler.cli.options import output_option, print_json
+from reconciler.cli.options import output_option, print_json, writable_option
 
 if TYPE_CHECKING:
     from reconciler.cli.loading import Loaded
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.command("validate")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
 @output_option("text", "json", "github")
+@writable_option
 def validate_command(spec: tuple[str, ...], output: str) -> int:
     """Report every mistake of the spec with its place, the source line and what to try.
 
@@ -29,11 +30,17 @@ def validate_command(spec: tuple[str, ...], output: str) -> int:
     `github` writes annotations for GitHub Actions.
     """
     from reconciler.cli import loading
+    from reconciler.cli.launch import show_warnings
 
     loaded = loading.load(loading.find(spec))
     if output == "json":
         print_json(
-            {"valid": loaded.spec is not None, "errors": loaded.errors, "files": loaded.files}
+            {
+                "valid": loaded.spec is not None,
+                "errors": loaded.errors,
+                "warnings": loaded.warnings,
+                "files": loaded.files,
+            }
         )
     elif output == "github":
         terminal.stdout().write(
@@ -41,6 +48,7 @@ def validate_command(spec: tuple[str, ...], output: str) -> int:
         )
     else:
         _show_verdict(terminal.stdout(), loaded)
+        show_warnings(loaded)
     return FAILED if loaded.spec is None else DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from copy import copy
 from functools import wraps
@@ -11,6 +12,7 @@ import click
 
 from reconciler.cli.errors import Refused
 from reconciler.model.units import SECOND_NS, parse_duration_ns
+from reconciler.specfile.trust import ALLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,6 +154,22 @@ def timeout_option(default: str) -> Callable[[Decorated], Decorated]:
         callback=_read_duration,
         help="Longest wait.",
     )
+
+
+def writable_option(function: Decorated) -> Decorated:
+    """Add --allow-writable-specs, which everything that is started from here inherits."""
+    return click.option(
+        "--allow-writable-specs",
+        is_flag=True,
+        expose_value=False,
+        callback=_allow_writable,
+        help=f"As root: read files that others may write, too [env {ALLOW}=1].",
+    )(function)
+
+
+def _allow_writable(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[ALLOW] = "1"
 
 
 def _read_labels(

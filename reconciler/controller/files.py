@@ -10,7 +10,7 @@ file or folder that is missing means hold and never "empty", and what is refused
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from reconciler.controller import applying, clock, halfwritten
 from reconciler.controller.entries import Applied, FilesChanged, SourceFile
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 STEP_MS = 200
 """How often the watching thread looks at its list (decision: at most six wake-ups a second)."""
 
+MAX_WARNINGS_TOLD: Final = 5
+
 SpecState: TypeAlias = Literal["applied", "invalid", "missing", "held", "loading"]
 
 CONSENT = "`reconcile apply --allow-removal` applies it all the same"
@@ -61,6 +63,7 @@ class SpecFiles:
         """The files that the spec in force was read from."""
         self._applied_digests: dict[str, str] = {}
         """How all files looked then, also those that the spec does not include."""
+        self._warned: tuple[SpecError, ...] = ()
         self._changed_wall_ns = 0
         self._loader: Loader | None = None
         self._reading = False
@@ -316,7 +319,8 @@ class SpecFiles:
                 first = str(errors[0]) if errors else "no reason given"
                 more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
                 self._refused("invalid", f"{first}{more}", "spec.rejected", errors)
-            case Loaded(spec, files):
+            case Loaded(spec, files, warnings):
+                self.warn(warnings)
                 old = controller.applied.spec if controller.applied is not None else None
                 if (
                     maybe_cut
@@ -334,6 +338,13 @@ class SpecFiles:
                     )
                     return
         self._judged()
+
+    def warn(self, warnings: tuple[SpecError, ...]) -> None:
+        """Tell what is doubtful about the files of a spec, each doubt once."""
+        new = [each for each in warnings if each not in self._warned]
+        self._warned = warnings
+        for warning in new[:MAX_WARNINGS_TOLD]:
+            self._controller.tell(News("spec.writable", str(warning)))
 
     def unchanged(self, files: tuple[SourceFile, ...], seen: Look) -> None:
         """The bytes differ, their meaning does not: a comment, a space."""

@@ -47,6 +47,7 @@ class Loaded:
 
     spec: Spec
     files: Mapping[str, ReadFile]
+    warnings: tuple[SpecError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,4 +225,5 @@ def reading_of(answer: object) -> Reading:
     files: Mapping[str, ReadFile] = from_plain(Mapping[str, ReadFile], answer.get("files", {}))
     if "errors" in answer:
         return Mistaken(from_plain(tuple[SpecError, ...], answer["errors"]), files)
-    return Loaded(from_plain(Spec, answer["spec"]), files)
+    warnings: tuple[SpecError, ...] = from_plain(tuple[SpecError, ...], answer.get("warnings", []))
+    return Loaded(from_plain(Spec, answer["spec"]), files, warnings)

@@ -78,6 +78,7 @@ LOG_LEVEL_OF_NEWS: Final = {
     "rejected": "error",
     "held": "warning",
     "missing": "warning",
+    "writable": "warning",
     "damaged": "error",
 }
 """By the last word of a news type; all else is info."""

@@ -129,6 +129,7 @@ def _apply_spec(
     if dry_run:
         exchange.reply({"revision": _revision(controller), "changes": changes, "applied": False})
         return
+    files.warn(loaded.warnings)
     is_other = bool(source) and source != files.source
     if not allow_removal:
         refusal = applying.refusal(controller, spec)

@@ -3,8 +3,8 @@
 It imports everything, then waits for one request on standard input and writes one answer:
 
     {"paths": [...], "environ": {...}}
-    {"spec": ..., "files": {path: {"digest": ..., "size": ...}}}
-    {"errors": [...], "files": {...}}
+    {"spec": ..., "files": {path: {"digest": ..., "size": ...}}, "warnings": [...]}
+    {"errors": [...], "files": {...}, "warnings": [...]}
 
 A process of its own, because hostile text can crash a compiled parser, and because its limits then bind
 nobody else.
@@ -71,9 +71,11 @@ def answer_to(paths: list[str], environ: dict[str, str]) -> dict[str, object]:
     files = {
         path: {"digest": each.digest, "size": each.size} for path, each in outcome.files.items()
     }
+    warnings = [to_plain(each, tagged=False) for each in outcome.warnings]
+    answer: dict[str, object] = {"files": files, "warnings": warnings}
     if outcome.spec is None:
-        return {"errors": [to_plain(each, tagged=False) for each in outcome.errors], "files": files}
-    return {"spec": to_plain(outcome.spec, tagged=False), "files": files}
+        return answer | {"errors": [to_plain(each, tagged=False) for each in outcome.errors]}
+    return answer | {"spec": to_plain(outcome.spec, tagged=False)}
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from reconciler.specfile.resolve import SLOT_PLACES, SOCKET_PLACES, Resolver
 from reconciler.specfile.shapes import block
 from reconciler.specfile.source import spec_files
 from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
+from reconciler.specfile.trust import ALLOW
 from reconciler.specfile.validate import validated
 from reconciler.specfile.watchers import Surroundings, check_defaults, extensions, watcher
 from reconciler.specfile.yaml_text import (
@@ -57,6 +58,7 @@ class Outcome:
     spec: Spec | None
     errors: tuple[SpecError, ...]
     files: Mapping[str, FileRead]
+    warnings: tuple[SpecError, ...] = ()
 
 
 def load(paths: Sequence[str], environ: Mapping[str, str]) -> Loaded | tuple[SpecError, ...]:
@@ -70,11 +72,12 @@ def load(paths: Sequence[str], environ: Mapping[str, str]) -> Loaded | tuple[Spe
 
 def read_spec(paths: Sequence[str], environ: Mapping[str, str]) -> Outcome:
     """Return the spec or the mistakes, and in both cases the files."""
-    work = _Work(environ)
+    work = _Work(environ, Reader(allow_writable=bool(environ.get(ALLOW))))
     roots = work.documents([os.path.abspath(path) for path in paths])
     spec = work.spec(merge_documents(roots, work.mistakes))
     errors = work.mistakes.all()
-    return Outcome(None if errors else spec, errors, dict(sorted(work.reader.files.items())))
+    files = dict(sorted(work.reader.files.items()))
+    return Outcome(None if errors else spec, errors, files, tuple(work.reader.warnings))
 
 
 @dataclass(slots=True)
@@ -82,7 +85,7 @@ class _Work:
     """One reading."""
 
     environ: Mapping[str, str]
-    reader: Reader = field(default_factory=Reader)
+    reader: Reader
     mistakes: Mistakes = field(default_factory=Mistakes)
 
     # ---- files ----
@@ -117,6 +120,11 @@ class _Work:
             return ()
         if not files:
             self.mistakes.report(SpecError(path, 0, 0, "", "the folder holds no *.yaml or *.yml"))
+        elif files != (path,):
+            distrusted = self.reader.distrusted(path, lists_it=True)
+            if distrusted is not None:
+                self.mistakes.report(distrusted)
+                return ()
         return files
 
     def _document(self, path: str) -> Map | None:
@@ -170,7 +178,12 @@ class _Work:
                 return []
             return list(self._files_of(os.path.normpath(pattern)))
         names = sorted(each for each in glob.glob(pattern) if not each.endswith(("~", "#")))
-        return [os.path.normpath(each) for each in names if not os.path.isdir(each)]
+        files = [os.path.normpath(each) for each in names if not os.path.isdir(each)]
+        for folder in dict.fromkeys(map(os.path.dirname, files)):
+            distrusted = self.reader.distrusted(folder, lists_it=True)
+            if distrusted is not None:
+                self.mistakes.at(item, where, distrusted.message, distrusted.hint)
+        return files
 
     # ---- meaning ----
 

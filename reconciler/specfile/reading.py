@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Final
 
 from reconciler.model.errors import SpecError
+from reconciler.specfile.trust import HINT, Trust
 
 MAX_FILE_BYTES: Final = 4 * 2**20
 MAX_SPEC_BYTES: Final = 32 * 2**20
@@ -53,9 +54,15 @@ class SourceText:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads files and remembers them; the one place that knows how much was read."""
+    """Reads files and remembers them; the one place that knows how much was read.
+
+    Root refuses what others may write, unless `allow_writable`; anybody else is warned.
+    """
 
     files: dict[str, FileRead] = field(default_factory=dict)
+    allow_writable: bool = False
+    warnings: list[SpecError] = field(default_factory=list)
+    trust: Trust = field(default_factory=Trust)
     _total: int = 0
 
     def read(self, path: str) -> SourceText | SpecError:
@@ -63,6 +70,9 @@ class Reader:
         if not is_unicode(path):
             shown = path.encode(errors="backslashreplace").decode()
             return SpecError(shown, 0, 0, "", "cannot read the file: its path is not UTF-8 text")
+        distrusted = self.distrusted(path)
+        if distrusted is not None:
+            return distrusted
         try:
             data = self._bytes(path)
         except OSError as error:
@@ -71,6 +81,18 @@ class Reader:
         except ValueError as error:
             return SpecError(path, 0, 0, "", f"cannot read the file: {error}")
         return text_of(path, data)
+
+    def distrusted(self, path: str, *, lists_it: bool = False) -> SpecError | None:
+        """Return why root must not believe what stands in a file or folder; others are only warned."""
+        doubt = self.trust.doubt(path, lists_it=lists_it)
+        if doubt is None:
+            return None
+        found = SpecError(path, 0, 0, "", f"cannot trust the spec: {doubt}", HINT)
+        if self.trust.uid == 0 and not self.allow_writable:
+            return found
+        if found not in self.warnings:
+            self.warnings.append(found)
+        return None
 
     def _bytes(self, path: str) -> bytes:
         """Return the bytes of a file. Raises `ValueError` with the limit that it breaks, or `OSError`."""

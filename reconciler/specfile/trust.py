@@ -1,0 +1,63 @@
+"""Whether somebody else could have written a spec: whoever can, can have anything run as its reader.
+
+Looked at are the file, the folders up to the root, and the same of what links lead to. Somebody else is
+anybody but root, the owner of the file and whoever reads it; a folder where only owners may rename and
+remove (sticky, as /tmp) protects the files in it, but not against new ones: a spec folder must not be one.
+Access control lists are not looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import Final
+
+ALLOW: Final = "RECONCILE_ALLOW_WRITABLE_SPECS"
+"""Environment variable that lets root read what others may write; `--allow-writable-specs` sets it."""
+HINT: Final = "chmod go-w it, or say --allow-writable-specs if that is meant"
+
+
+@dataclass(slots=True)
+class Trust:
+    """Remembers what it found about each folder: they are the same for most files."""
+
+    uid: int = field(default_factory=os.geteuid)
+    gid: int = field(default_factory=os.getegid)
+    _folders: dict[str, str | None] = field(default_factory=dict)
+
+    def doubt(self, path: str, *, lists_it: bool = False) -> str | None:
+        """Return who else may write to a file or folder or its place, as text; None: nobody.
+
+        `lists_it` says that a folder's files are read, whichever there are.
+        """
+        real = os.path.realpath(path)
+        found = self._of(real, forgives_sticky=not lists_it)
+        for place in dict.fromkeys((path, real)):
+            folder = os.path.dirname(place)
+            while found is None:
+                if folder not in self._folders:
+                    self._folders[folder] = self._of(folder, forgives_sticky=True)
+                found = self._folders[folder]
+                if folder == os.path.dirname(folder):
+                    break
+                folder = os.path.dirname(folder)
+        return found
+
+    def _of(self, path: str, *, forgives_sticky: bool) -> str | None:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None  # whoever reads it will tell
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if not is_folder and not stat.S_ISREG(status.st_mode):
+            return None  # and is refused for that
+        if is_folder and forgives_sticky and status.st_mode & stat.S_ISVTX:
+            return None
+        # The group of one's own user is one's own, as long as one is not root.
+        own_groups = {0} if self.uid == 0 else {0, self.gid}
+        by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in own_groups
+        if not by_group and not status.st_mode & stat.S_IWOTH:
+            return None
+        who = "everybody" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
+        return f"{path} has mode {stat.S_IMODE(status.st_mode):04o}: {who} may write to it"

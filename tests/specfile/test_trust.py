@@ -1,0 +1,89 @@
+"""Root believes only what nobody else could have written. Who reads is made up, the files are real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.specfile.loading import read_spec
+from reconciler.specfile.reading import Reader
+from reconciler.specfile.trust import ALLOW, Trust
+
+if TYPE_CHECKING:
+    from tests.specfile.files import Folder
+
+SPEC = "watchers: {web: {cmd: serve}}"
+
+
+def reader(uid: int = 0, *, allow: bool = False) -> Reader:
+    return Reader(trust=Trust(uid=uid, gid=uid), allow_writable=allow)
+
+
+@pytest.mark.parametrize(
+    ("file", "inner", "doubted"),
+    [
+        (0o644, 0o755, ""),
+        (0o666, 0o755, "spec.yaml"),
+        (0o644, 0o777, "inner"),
+        (0o644, 0o1777, ""),  # in a sticky folder only the owner may rename or remove
+        (0o646, 0o1777, "spec.yaml"),
+    ],
+)
+def test_root_refuses_a_file_that_others_may_write_or_replace(
+    folder: Folder, file: int, inner: int, doubted: str
+) -> None:
+    (path,) = folder.write(inner__spec=SPEC)
+    Path(path).chmod(file)
+    Path(path).parent.chmod(inner)
+    found = reader().read(path)
+    message = getattr(found, "message", "")
+    assert doubted in message if doubted else message == "", found
+
+
+def test_a_folder_whose_files_are_read_must_not_let_others_add_any(folder: Folder) -> None:
+    folder.write(spec=SPEC)
+    folder.path.chmod(0o1777)
+    found = reader().distrusted(str(folder.path), lists_it=True)
+    assert found is not None
+    assert f"{folder.path} has mode 1777: everybody may write to it" in found.message
+    assert "chmod go-w" in found.hint
+
+
+def test_where_a_link_leads_is_looked_at_too(folder: Folder) -> None:
+    (path,) = folder.write(open__spec=SPEC)
+    Path(path).parent.chmod(0o777)
+    link = folder.path / "link.yaml"
+    link.symlink_to(path)
+    found = reader().distrusted(str(link))
+    assert found is not None and "open has mode 0777" in found.message
+
+
+def test_ones_own_group_is_oneself_but_not_for_root(folder: Folder) -> None:
+    (path,) = folder.write(spec=SPEC)
+    gid = Path(path).stat().st_gid
+    Path(path).chmod(0o664)
+    mine = Reader(trust=Trust(uid=1000, gid=gid))
+    assert mine.distrusted(path) is None and not mine.warnings
+    if gid != 0:
+        assert reader().distrusted(path) is not None
+
+
+def test_anybody_but_root_is_only_warned_and_so_is_root_when_it_says_so(folder: Folder) -> None:
+    (path,) = folder.write(spec=SPEC)
+    Path(path).chmod(0o666)
+    for one in (reader(1000), reader(0, allow=True)):
+        assert one.distrusted(path) is None
+        one.distrusted(path)
+        assert ["mode 0666" in each.message for each in one.warnings] == [True]
+
+
+def test_environment_files_and_included_files_are_judged_like_the_spec(folder: Folder) -> None:
+    text = "include: [more.yaml]\nwatchers: {web: {cmd: serve, env_file: [secrets.env]}}"
+    (spec, more) = folder.write(spec=text, more="{}", secrets_env="A=b")
+    for path in (more, str(folder.path / "secrets.env")):
+        Path(path).chmod(0o666)
+    outcome = read_spec([spec], {ALLOW: "1"})
+    assert outcome.spec is not None
+    assert sorted(Path(each.path).name for each in outcome.warnings) == ["more.yaml", "secrets.env"]
