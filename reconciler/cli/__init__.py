@@ -10,6 +10,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `desired` | plan, apply |
 | `operate` | start, stop, restart, reload, signal, scale, rerun, shutdown |
 | `launch` | run, up: becoming or starting a manager |
+| `service` | install-service: a unit for systemd |
 | `viewer` | what `up` shows |
 | `offline` | validate, schema, explain, version |
 | `shell` | the interactive shell |

@@ -187,13 +187,7 @@ def prepare(session: Session, loaded: Loaded) -> Start:
     Raises `Refused` when that instance runs already.
     """
     daemon = loaded.daemon()
-    name = (
-        session.name
-        or os.environ.get("RECONCILE_NAME")
-        or _text(daemon.get("name"))
-        or (locate.instance_of(loaded.source).name if loaded.spec is None else None)
-        or instance_name(None, loaded.source)
-    )
+    name = name_of(session, loaded)
     default = locate.named(name)
     runtime_dir = (
         session.runtime_dir
@@ -212,6 +206,17 @@ def prepare(session: Session, loaded: Loaded) -> Start:
     _refuse_second(instance)
     reading = _in_memory(loaded.answer) if loaded.spec is not None and loaded.answer else None
     return Start(instance, os.path.abspath(state_dir), loaded.source, daemon, reading)
+
+
+def name_of(session: Session, loaded: Loaded) -> str:
+    """Return the name of the instance that would be started."""
+    return (
+        session.name
+        or os.environ.get("RECONCILE_NAME")
+        or _text(loaded.daemon().get("name"))
+        or (locate.instance_of(loaded.source).name if loaded.spec is None else None)
+        or instance_name(None, loaded.source)
+    )
 
 
 def _in_memory(answer: bytes) -> int:

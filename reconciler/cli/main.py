@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rerun": ("operate", "Fire a job again."),
     "shutdown": ("operate", "Stop everything in order and end the manager."),
     "ls": ("look", "The instances on this machine."),
+    "install-service": ("service", "Write a systemd unit that runs the manager."),
     "schema": ("offline", "The JSON Schema of the spec, for editors."),
     "explain": ("offline", "What a field of the spec means."),
     "shell": ("shell", "These commands, interactively."),
@@ -60,7 +61,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"reconciler.cli.{COMMANDS[cmd_name][0]}")
-        command = getattr(module, f"{cmd_name}_command")
+        command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

@@ -1,0 +1,161 @@
+"""The command install-service: a unit with which systemd starts the manager, and starts it again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from reconciler.cli import launch, loading, locate, terminal
+from reconciler.cli.errors import DONE, Refused
+from reconciler.cli.layout import Cell, clean
+from reconciler.cli.options import Session, with_instance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SYSTEM_UNITS: Final = "/etc/systemd/system"
+# Characters that systemd.service(5) takes for more than themselves, or that would end a word.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_@:,./+=-]+")
+
+UNIT: Final = """\
+# Written by `reconcile install-service`.
+[Unit]
+Description=reconcile: {name}
+{after}# However often it fails: what it keeps lives on meanwhile.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
+# The manager ends its processes itself, in order. If it dies, they live on until the next one takes them over.
+KillMode=process
+TimeoutStopSec=5min
+Restart=always
+RestartSec=1
+WatchdogSec=60
+Delegate=yes
+# One process that takes too much memory is that process's end, not everybody's.
+OOMPolicy=continue
+LimitNOFILE=1048576
+TasksMax=infinity
+
+[Install]
+WantedBy={wanted_by}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit: where it belongs, and its text."""
+
+    path: str
+    text: str
+
+
+@click.command("install-service")
+@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@click.option("--user", is_flag=True, help="A service of this user, who needs no root for it.")
+@click.option("--force", is_flag=True, help="Replace a unit that is there and differs.")
+@click.option("--print", "shows", is_flag=True, help="Write the unit to standard output instead.")
+@with_instance(starts=True)
+def install_service_command(
+    session: Session, spec: tuple[str, ...], user: bool, force: bool, shows: bool
+) -> int:
+    """Write a systemd unit that runs the manager with this spec, and say what to type next.
+
+    The unit is called reconcile-NAME.service; NAME is that of the instance. Nothing is started.
+    """
+    loaded = loading.load(loading.find(spec))
+    if loaded.spec is None:
+        return launch.show_mistakes(loaded)
+    name = locate.named(launch.name_of(session, loaded)).name
+    unit = unit_of(name, command_of(session, name, loaded.source.paths), user=user)
+    if shows:
+        terminal.stdout().write(unit.text)
+        return DONE
+    written = _write(unit, force=force)
+    ctl = "systemctl --user" if user else "systemctl"
+    service = os.path.basename(unit.path)
+    verb = "wrote" if written else "nothing to do, it is as it should be:"
+    lines = [f"{verb} {clean(unit.path)}", f"next: {ctl} daemon-reload"]
+    lines.append(f"      {ctl} enable --now {service}")
+    if user:
+        lines.append("      loginctl enable-linger     # to start at boot, not at your login")
+    terminal.stdout().show(*((Cell(line),) for line in lines))
+    return DONE
+
+
+def command_of(session: Session, name: str, paths: Sequence[str]) -> list[str]:
+    """Return the command line that starts the instance, from any folder and in any environment."""
+    script = Path(sys.executable).with_name("reconcile")
+    argv = [str(script)] if script.exists() else [sys.executable, "-m", "reconciler.cli.main"]
+    argv += ["--name", name]
+    for option, given, variable in (
+        ("--runtime-dir", session.runtime_dir, "RECONCILE_RUNTIME_DIR"),
+        ("--state-dir", session.state_dir, "RECONCILE_STATE_DIR"),
+    ):
+        folder = given or os.environ.get(variable)
+        argv += [option, os.path.abspath(folder)] if folder else []
+    return [*argv, "run", *map(os.path.abspath, paths)]
+
+
+def unit_of(name: str, argv: Sequence[str], *, user: bool) -> Unit:
+    """Return the unit of an instance; `user` is for the service manager of one user."""
+    # That of a user knows neither the network nor the target that the system starts with.
+    network = "After=network-online.target\nWants=network-online.target\n"
+    text = UNIT.format(
+        name=name,
+        command=" ".join(map(quoted, argv)),
+        after="" if user else network,
+        wanted_by="default.target" if user else "multi-user.target",
+    )
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    folder = os.path.join(config, "systemd", "user") if user else SYSTEM_UNITS
+    # An instance that is called as the program is needs no second mention.
+    service = "reconcile" if name == "reconcile" else f"reconcile-{name}"
+    return Unit(os.path.join(folder, f"{service}.service"), text)
+
+
+def quoted(word: str) -> str:
+    """Return a word of a command line as systemd reads it back: systemd.service(5), "Command lines"."""
+    if "\n" in word or "\r" in word:
+        msg = f"cannot write {word!r} into a unit: it contains the end of a line"
+        raise Refused(msg, "rename it")
+    doubled = word.replace("%", "%%").replace("$", "$$")
+    if _PLAIN.fullmatch(word):
+        return doubled
+    return '"' + doubled.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _write(unit: Unit, *, force: bool) -> bool:
+    """Write a unit at once and whole; False when it is there already. Raises `Refused`."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if Path(unit.path).read_text(errors="replace") == unit.text:
+                return False
+            if not force:
+                msg = f"cannot write {unit.path}: there is another one"
+                raise Refused(msg, "see what it would be with --print, replace it with --force")
+        os.makedirs(os.path.dirname(unit.path), exist_ok=True)
+        beside = f"{unit.path}.{os.getpid()}"
+        try:
+            with open(beside, "x", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(unit.text)
+            os.replace(beside, unit.path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside)
+    except OSError as error:
+        hint = "for this user alone: --user; or write it somewhere yourself: --print"
+        msg = f"cannot write {unit.path}: {(error.strerror or str(error)).lower()}"
+        raise Refused(msg, hint) from None
+    return True
