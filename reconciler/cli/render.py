@@ -43,10 +43,11 @@ STATE_STYLES: Final[dict[str, Style]] = {
     "Pending": "busy",
     "BackOff": "bad",
     "Failed": "bad",
+    "Unknown": "bad",
     "Held": "quiet",
     "Stopped": "quiet",
 }
-TROUBLE: Final = frozenset({"BackOff", "Failed"})
+TROUBLE: Final = frozenset({"BackOff", "Failed", "Unknown"})
 _NOTHING: Final = "-"
 
 
@@ -69,7 +70,7 @@ def status_page(
         )
     if page:
         page.append(())
-    return page + _spec_lines(status) + [summary(status)]
+    return page + _spec_lines(status) + _store_lines(status) + [summary(status)]
 
 
 def _watcher_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Table:
@@ -204,6 +205,14 @@ def _spec_lines(status: StatusMap) -> list[Block]:
     return [*lines, *spec_error_blocks(status["spec_errors"], excerpts=False)]
 
 
+def _store_lines(status: StatusMap) -> list[Block]:
+    """Return what is wrong with the state folder, if anything is."""
+    state = status["store_state"]
+    if state == "good":
+        return []
+    return [Wrapped((Cell(f"store {state}: ", "bad"), Cell(clean(status["store_message"]))))]
+
+
 def summary(status: StatusMap) -> Line:
     """Return the last line of the status: revision, counts, problems."""
     watchers = status["watchers"]
@@ -229,7 +238,8 @@ def problem_count(status: StatusMap) -> int:
         watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"]
     )
     sockets = sum(socket["state"] == "Failed" for socket in status["sockets"])
-    return watchers + sockets + (status["spec_state"] in {"invalid", "missing", "held"})
+    files = status["spec_state"] in {"invalid", "missing", "held"}
+    return watchers + sockets + files + (status["store_state"] != "good")
 
 
 def count(number: int, one: str, many: str = "") -> str:

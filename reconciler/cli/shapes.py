@@ -123,6 +123,8 @@ class StatusMap(TypedDict):
     auto_apply: bool
     spec_state: str
     spec_message: str
+    store_state: str
+    store_message: str
     spec_errors: list[SpecErrorMap]
     settled: bool
     watchers: list[WatcherMap]
@@ -264,6 +266,8 @@ STATUS: Final[Map] = {
     "auto_apply": True,
     "spec_state": "applied",
     "spec_message": "",
+    "store_state": "good",
+    "store_message": "",
     "spec_errors": (),
     "settled": False,
     "watchers": (),

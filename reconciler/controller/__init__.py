@@ -14,7 +14,9 @@ own and reports back over an event descriptor.
 | `entries` | what is given to the store and what a new controller is given back |
 | `tables` | each entry as rows, and the rows as what they mean |
 | `rows` | sealed rows: what damage cannot pass off as true |
-| `schema` | the tables, and what to do with a damaged or newer file |
+| `schema` | the tables, and how the database is opened |
+| `damage` | the state is opened whatever became of it |
+| `witness` | a small file that says how many commits there were |
 | `files` | saved spec files are applied by themselves |
 | `looking` | what those files look like just now |
 | `halfwritten` | when a file that became shorter may be believed |

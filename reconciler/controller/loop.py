@@ -36,7 +36,7 @@ from reconciler.controller.port_holders import PortHolders
 from reconciler.controller.reactor import READ, WRITE, Reactor
 from reconciler.controller.server import Server
 from reconciler.controller.status import StatusBoard
-from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
+from reconciler.controller.store import Damaged, PutBack, Recovered, Store, Trouble, Written
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import log_paths
 from reconciler.model.action import Notify, Quit, RecordGeneration, RecordRun, RecordVerdict
@@ -109,6 +109,9 @@ class Controller:
         """The newest spec that was accepted; the core has it once it is stored."""
         self.ledger_lost = False
         self.store_trouble = ""
+        """Why nothing can be written just now, empty when all is well."""
+        self.store_damage: tuple[str, ...] = ()
+        """What this controller found damaged when it began."""
         self.shutting_down = False
         self.keeper_pid = os.getppid()
         self.pid = os.getpid()
@@ -238,6 +241,7 @@ class Controller:
         self.notifier.listens = introduced.notifies
         self.reconciler = Reconciler(self._facts(introduced))
         self.ledger_lost = stored.ledger_lost
+        self.store_damage = stored.notes
         for note in stored.notes:
             self.tell(News("store.damaged", note))
         for watcher, job in stored.jobs.items():
@@ -382,6 +386,8 @@ class Controller:
                 case Recovered():
                     self.store_trouble = ""
                     self.tell(News("store.recovered", "state is written again"))
+                case PutBack(message):
+                    self.tell(News("store.damaged", message))
                 case Damaged(message):
                     raise StoreDamaged(message)
 

@@ -73,7 +73,8 @@ def salvage(connection: sqlite3.Connection, table: str) -> list[tuple[Value, ...
     A page that cannot be read ends a walk through a table, so the table is walked from both ends.
     """
     found: dict[tuple[Value, ...], tuple[Value, ...]] = {}
-    for order in ("", f"order by {', '.join(map(str, range(1, KEYS[table] + 1)))} desc"):
+    backwards = ", ".join(f"{column} desc" for column in range(1, KEYS[table] + 1))
+    for order in ("", f"order by {backwards}"):
         with suppress(sqlite3.DatabaseError):
             for row in connection.execute(f"select * from {table} {order}"):
                 if row[-1] == _seal(table, row[:-1]):

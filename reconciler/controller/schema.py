@@ -1,10 +1,10 @@
-"""The tables of `<state_dir>/state.db`, and what is done with a damaged or newer file.
+"""The tables of `<state_dir>/state.db`, and how it is opened.
 
 All but `damaged` are sealed: see `rows`, where new tables are listed too.
 
 | table | a row is |
 |---|---|
-| `meta` | a word and its value: schema, next event number, keeper, whether a ledger was lost |
+| `meta` | a word and its value: schema, number of commits, next event, keeper, whether a ledger was lost |
 | `applied` | the spec in force: revision, plain JSON, what it retires, who and when; one row |
 | `files` | a file that the spec in force was read from, with its digest and, of YAML files, its text |
 | `intents` | an operator's word about a watcher |
@@ -17,16 +17,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
-from contextlib import suppress
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import rows
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SCHEMA: Final = 2
 KEPT_RUNS: Final = 50
+KEPT_DAMAGED: Final = 1000
+
+# Words of `meta`.
 LEDGER_LOST: Final = "ledger_lost"
+COMMITS: Final = "commits"
+SCHEMA_WORD: Final = "schema"
 
 _TABLES: Final = f"""
 create table if not exists meta (key text primary key, value text not null, seal text not null) without rowid;
@@ -53,31 +58,10 @@ class NewerState(Exception):
     """The state was written by a newer version, which knows things that this one would lose."""
 
 
-def is_damage(error: Exception) -> bool:
-    """Tell whether an error says that the file is broken; else it cannot be used just now.
-
-    Locked, read-only, no space, no permission: the file itself may be good, so it is left alone. A
-    statement of ours that SQLite cannot make sense of means that the schema in the file is not ours.
-    """
-    if isinstance(error, sqlite3.OperationalError):
-        return error.sqlite_errorcode == sqlite3.SQLITE_ERROR
-    # SQLite quotes what it finds in the file, also when that is no text.
-    return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
-
-
-def renew(path: Path) -> tuple[sqlite3.Connection, Path]:
-    """Move a damaged database aside, and return a new one that knows of the loss, and where the old one is."""
-    aside = _move_aside(path)
-    connection = open_database(path)
-    with connection:
-        set_meta(connection, LEDGER_LOST, "1")
-    return connection, aside
-
-
 def open_database(path: Path) -> sqlite3.Connection:
     """Open or create the database.
 
-    Raises `NewerState`, `OSError` when the folder cannot be used at all, and what `is_damage` judges.
+    Raises `NewerState`, `OSError` when the folder cannot be used at all, and any error of SQLite; `damage` judges them.
     """
     # The file exists with its mode before anything is in it; WAL and shared memory files inherit it.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -94,7 +78,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         elif not found >= {*rows.KEYS, "damaged"}:
             connection.executescript(_TABLES)
             with connection:
-                set_meta(connection, "schema", str(SCHEMA))
+                set_meta(connection, SCHEMA_WORD, str(SCHEMA))
     except BaseException:
         connection.close()
         raise
@@ -148,20 +132,7 @@ def _seal_all(connection: sqlite3.Connection) -> None:
             for row in connection.execute(f"select * from old_{table}").fetchall():
                 rows.put(connection, table, *row)
             connection.execute(f"drop table old_{table}")
-        set_meta(connection, "schema", str(SCHEMA))
-
-
-def _move_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = aside.with_name(f"{aside.name.partition('+')[0]}+{number}")
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-    return aside
+        set_meta(connection, SCHEMA_WORD, str(SCHEMA))
 
 
 def set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:

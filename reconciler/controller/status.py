@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.controller import clock
 from reconciler.wire import rpc
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
     from reconciler.controller.usage import Usage
     from reconciler.model.status import WatcherStatus
+
+
+StoreState: TypeAlias = Literal["good", "failing", "damaged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +105,7 @@ class StatusBoard:
         controller = self._controller
         files, core = controller.files, controller.reconciler
         applied = controller.applied
-        message = files.message
-        if controller.store_trouble:
-            message = (
-                f"{message}; {controller.store_trouble}" if message else controller.store_trouble
-            )
+        store_state, store_message = self._store()
         return rpc.pack_map(
             {
                 "name": rpc.pack(controller.config.name),
@@ -117,13 +116,25 @@ class StatusBoard:
                 "source": rpc.pack(files.source),
                 "auto_apply": rpc.pack(applied.spec.apply.auto if applied is not None else True),
                 "spec_state": rpc.pack(files.state),
-                "spec_message": rpc.pack(message),
+                "spec_message": rpc.pack(files.message),
                 "spec_errors": rpc.pack(files.errors),
+                "store_state": rpc.pack(store_state),
+                "store_message": rpc.pack(store_message),
                 "settled": rpc.pack(self.settled()),
                 "watchers": watchers,
                 "sockets": rpc.pack(core.socket_statuses()),
             }
         )
+
+    def _store(self) -> tuple[StoreState, str]:
+        """Return how it stands with the database; what was found damaged is told by this controller to its end."""
+        controller = self._controller
+        if controller.store_trouble:
+            return "failing", controller.store_trouble
+        if not controller.store_damage:
+            return "good", ""
+        first, *rest = controller.store_damage
+        return "damaged", f"{first}; and {len(rest)} more" if rest else first
 
 
 def _is_over(fragment: _Fragment) -> bool:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import tables
+from reconciler.controller.damage import is_in_place, open_state, put_back
 from reconciler.controller.entries import Entry
-from reconciler.controller.schema import is_damage, open_database, renew
+from reconciler.controller.schema import COMMITS, set_meta
 
 if TYPE_CHECKING:
     from reconciler.controller.entries import Stored
-    from reconciler.controller.tables import Reading
 
 RETRY_S: Final = 2.0
 BATCH: Final = 1000
@@ -54,24 +54,14 @@ class Damaged:
     message: str
 
 
-Answer: TypeAlias = Written | Trouble | Recovered | Damaged
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """The file was deleted or replaced under us, and written anew."""
+
+    message: str
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, Reading]:
-    """Open the database and read it; one that is damaged makes room for a new one."""
-    try:
-        connection = open_database(path)
-        try:
-            return connection, tables.read(connection)
-        except BaseException:
-            connection.close()
-            raise
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if not is_damage(error):
-            raise
-        connection, aside = renew(path)
-        damage = f"{path} is damaged ({error}); it was moved to {aside}"
-        return connection, tables.read(connection, damage)
+Answer: TypeAlias = Written | Trouble | Recovered | Damaged | PutBack
 
 
 class Store:
@@ -79,7 +69,15 @@ class Store:
 
     def __init__(self, state_dir: str) -> None:
         """Open `<state_dir>/state.db`. Raises `NewerState`, `sqlite3.OperationalError` or `OSError`."""
-        self._connection, self._reading = _open(Path(state_dir, "state.db"))
+        self._path = Path(state_dir, "state.db")
+        opened = open_state(self._path)
+        self._connection, self._witness, self._reading = (
+            opened.connection,
+            opened.witness,
+            opened.reading,
+        )
+        self._file = self._path.stat()
+        self._commits = self._reading.commits
         self._queue: deque[Entry] = deque()
         self._answers: deque[Answer] = deque()
         self._wanted = threading.Condition()
@@ -93,8 +91,6 @@ class Store:
 
     def read(self) -> Stored:
         """Return what was stored, and start the writer; call it once, first."""
-        if self._reading.notes:
-            self._set_aside(self._reading)
         self._thread.start()
         return self._reading.stored
 
@@ -125,12 +121,8 @@ class Store:
         """Write what is queued, once, and close the database."""
         self.close_writer()
         self._connection.close()
+        self._witness.close()
         os.close(self._wake)
-
-    def _set_aside(self, reading: Reading) -> None:
-        """Write down what is in doubt. While nothing can be written, the next controller finds it again."""
-        with suppress(sqlite3.OperationalError), self._connection:
-            tables.set_aside(self._connection, reading)
 
     # ---- in the thread ----
 
@@ -150,15 +142,13 @@ class Store:
         troubled = False
         while True:
             try:
-                with self._connection:
-                    for entry in batch:
-                        tables.write(self._connection, entry)
-            except sqlite3.OperationalError as error:
+                self._write(batch)
+            except (sqlite3.OperationalError, OSError) as error:
                 if not troubled:
-                    self._answer(Trouble(f"cannot write {self._path()}: {error}"))
+                    self._answer(Trouble(f"cannot write {self._path}: {error}"))
                 troubled = True
             except sqlite3.DatabaseError as error:
-                self._answer(Damaged(f"cannot write {self._path()}: {error}"))
+                self._answer(Damaged(f"cannot write {self._path}: {error}"))
                 return False
             else:
                 if troubled:
@@ -170,9 +160,23 @@ class Store:
                     return False
                 self._wanted.wait_for(lambda: self._closing, RETRY_S)
 
+    def _write(self, batch: list[Entry]) -> None:
+        if not is_in_place(self._file, self._path):
+            self._connection = put_back(self._connection, self._path)
+            self._file = self._path.stat()
+            self._answer(
+                PutBack(f"{self._path} was taken away; it was written anew, nothing is lost")
+            )
+        commits = self._commits + 1
+        with self._connection:
+            for entry in batch:
+                tables.write(self._connection, entry)
+            set_meta(self._connection, COMMITS, str(commits))
+        self._commits = commits
+        # Without it the loss of this commit would not be noticed: no reason to stop.
+        with suppress(OSError):
+            self._witness.write(commits)
+
     def _answer(self, *answers: Answer) -> None:
         self._answers.extend(answers)
         os.eventfd_write(self._wake, 1)
-
-    def _path(self) -> str:
-        return str(self._connection.execute("pragma database_list").fetchone()[2])

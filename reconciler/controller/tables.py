@@ -26,7 +26,7 @@ from reconciler.controller.entries import (
     Stored,
 )
 from reconciler.controller.rows import Broken
-from reconciler.controller.schema import KEPT_RUNS, LEDGER_LOST, set_meta
+from reconciler.controller.schema import COMMITS, KEPT_DAMAGED, KEPT_RUNS, LEDGER_LOST, set_meta
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.plain import PlainError, from_plain, to_plain
@@ -69,6 +69,9 @@ def set_aside(connection: sqlite3.Connection, read: Reading) -> None:
         connection.execute(
             "insert into damaged values (?, ?, ?)", (clock.wall_ns(), each.table, named)
         )
+    connection.execute(
+        "delete from damaged where rowid <= (select max(rowid) from damaged) - ?", (KEPT_DAMAGED,)
+    )
     for watcher, job in read.stored.jobs.items():
         if not job.known:
             text = None if job.generation is None else _text(job.generation)
@@ -144,6 +147,9 @@ class Reading:
     """What is read, and what is found broken on the way."""
 
     connection: sqlite3.Connection
+    damage: str = ""
+    """What is wrong with the file itself, empty when nothing is."""
+    commits: int = 0
     notes: list[str] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     stored: Stored = field(default_factory=Stored)
@@ -159,9 +165,10 @@ class Reading:
 
 
 def read(connection: sqlite3.Connection, damage: str = "") -> Reading:
-    """Read everything. `damage` is what was wrong with the file itself, empty when nothing was."""
-    reading = Reading(connection, [damage] if damage else [])
+    """Read everything. `damage` says in a sentence that rows may be missing, empty when none are."""
+    reading = Reading(connection, damage, notes=[damage] if damage else [])
     meta = dict(cast("list[tuple[str, str]]", reading.rows("meta")))
+    reading.commits = int(meta.get(COMMITS, 0))
     applied = _read_applied(reading)
     jobs = _read_jobs(reading)
     lost = _ledger_is_lost(reading, meta)
@@ -187,7 +194,12 @@ def read(connection: sqlite3.Connection, damage: str = "") -> Reading:
 def _ledger_is_lost(reading: Reading, meta: Mapping[str, str]) -> bool:
     """Tell whether any job may have had runs that are not there any more."""
     doubts = reading.in_doubt("generations", "runs"), reading.in_doubt("meta")
-    return LEDGER_LOST in meta or None in doubts[0] or bool({None, LEDGER_LOST} & {*doubts[1]})
+    return (
+        bool(reading.damage)
+        or LEDGER_LOST in meta
+        or None in doubts[0]
+        or bool({None, LEDGER_LOST} & {*doubts[1]})
+    )
 
 
 def _read_applied(reading: Reading) -> Applied | None:

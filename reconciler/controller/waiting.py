@@ -37,7 +37,9 @@ def as_wanted(status: WatcherStatus) -> bool:
 
 def has_ended(status: WatcherStatus) -> bool:
     """Tell whether a job has nothing more to run, whatever came of it."""
-    return all(slot.state in {"Completed", "Failed", "Held", "Stopped"} for slot in status.slots)
+    return all(
+        slot.state in {"Completed", "Failed", "Unknown", "Held", "Stopped"} for slot in status.slots
+    )
 
 
 class Waiters:

@@ -256,6 +256,10 @@ def _close_orphaned_runs(draft: Draft, want: int) -> None:
         if run.keeper_id != facts.keeper_id:
             note = "the manager's keeper ended while it ran"
             draft.act(RecordRun(draft.name, replace(run, outcome="lost", note=note)))
+        elif not job.known:
+            # It may be an older row, of a run that has ended since.
+            note = "its ledger was damaged before its end was known"
+            draft.act(RecordRun(draft.name, replace(run, outcome="lost", note=note)))
         elif slot > want:
             note = "stopped before its process was started"
             draft.act(RecordRun(draft.name, replace(run, outcome="stopped", note=note)))

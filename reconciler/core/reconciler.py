@@ -185,11 +185,11 @@ class Reconciler:
         if not watchers or any(not spec.is_job for spec in watchers.values()):
             return None
         states = [self.watcher_status(name, now_ns, 0).state for name in watchers]
-        if any(state not in {"Completed", "Failed", "Held", "Stopped"} for state in states):
+        if any(s not in {"Completed", "Failed", "Unknown", "Held", "Stopped"} for s in states):
             return None
         if any(self.observed(name).records for name in watchers):
             return None
-        return 1 if "Failed" in states else 0
+        return 1 if {"Failed", "Unknown"} & {*states} else 0
 
     # ---- the step -----------------------------------------------------------------------------
 

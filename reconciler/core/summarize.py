@@ -243,6 +243,9 @@ def _waiting_note(draft: Draft, slot: int) -> str:
 def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
     draft, job = view.draft, view.draft.observed.job
     run = job.runs.get(slot)
+    if not job.known:
+        why = "its ledger was damaged, it may have run: rerun it when it shall run"
+        return "Unknown", why, 0, None
     if slot in jobs.to_fire(draft.spec, job, view.want):
         for role, place in (("before_start", 0), ("before_spawn", slot)):
             found = _hook_wait(view, role, place)
@@ -251,12 +254,7 @@ def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
         blocked = _waiting_note(draft, slot)
         return ("Waiting", blocked, 0, None) if blocked else ("Starting", "", 0, None)
     if run is None:
-        return (
-            "Stopped",
-            "" if job.known else "the ledger was damaged: rerun it when it shall run",
-            0,
-            None,
-        )
+        return "Stopped", "", 0, None
     since = run.ended_wall_ns or run.fired_wall_ns or view.wall(run.fired_at_ns)
     if run.outcome is None:
         return "Starting", "", since, None
@@ -329,7 +327,7 @@ def _job_state(
 ) -> tuple[WatcherState, str]:
     job = view.draft.observed.job
     stale = job.generation is not None and job.generation.run_hash != view.base_hash
-    for state in ("Stopping", "BackOff", "Waiting", "Starting", "Running"):
+    for state in ("Stopping", "BackOff", "Waiting", "Starting", "Running", "Unknown"):
         if state in states:
             return state, note
     if "Failed" in states:
@@ -343,6 +341,7 @@ def _note(slots: tuple[SlotStatus, ...]) -> str:
     """Return the note of the slot that needs most attention; names it where there are several."""
     order = [
         "Failed",
+        "Unknown",
         "BackOff",
         "Waiting",
         "Stopping",

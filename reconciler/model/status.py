@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from reconciler.model.job import Outcome
 from reconciler.model.process import Exit
 
+# `Unknown` is a job whose ledger was damaged: nobody can tell whether it has run.
 WatcherState: TypeAlias = Literal[
     "Running",
     "Rolling",
@@ -20,6 +21,7 @@ WatcherState: TypeAlias = Literal[
     "Waiting",
     "Completed",
     "Failed",
+    "Unknown",
     "Held",
     "Stopped",
 ]
@@ -31,6 +33,7 @@ SlotState: TypeAlias = Literal[
     "Waiting",
     "Completed",
     "Failed",
+    "Unknown",
     "Held",
     "Stopped",
 ]

@@ -45,6 +45,7 @@ def refusing(error: RequestError) -> object:
         (status(RUNNING_WEB, FAILED_JOB), 3),
         (status(MAILER), 3),
         (status(RUNNING_WEB, spec_state="invalid"), 3),
+        (status(RUNNING_WEB, store_state="failing"), 3),
         (status(RUNNING_WEB, sockets=[HTTP | {"state": "Failed"}]), 3),
     ],
 )

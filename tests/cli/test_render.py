@@ -91,6 +91,16 @@ def test_a_spec_with_mistakes_is_told_with_its_places() -> None:
     ]
 
 
+def test_trouble_with_the_store_has_a_line_of_its_own() -> None:
+    trouble = "cannot write /state/state.db: database or disk is full"
+    lines = page(status(RUNNING_WEB, store_state="failing", store_message=trouble))
+
+    assert lines[3:] == [
+        f"store failing: {trouble}",
+        "shop · revision 42 · 1 watcher, 2 processes · 1 problem",
+    ]
+
+
 def test_text_of_workers_cannot_play_tricks_in_the_table() -> None:
     lines = page(status(MAILER | {"note": "\x1b[2Jgone\nmailer 2 Running"}))
 

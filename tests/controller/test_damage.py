@@ -6,6 +6,7 @@ The checker knows only what was written and what is read: each job is as it was,
 from __future__ import annotations
 
 import random
+import select
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.controller.damage import KEPT_ASIDE
 from reconciler.controller.entries import (
     Applied,
     Entry,
@@ -23,7 +25,7 @@ from reconciler.controller.entries import (
     SourceFile,
     Stored,
 )
-from reconciler.controller.store import Store
+from reconciler.controller.store import Answer, PutBack, Recovered, Store, Trouble, Written
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Run
 from reconciler.model.spec import Spec, WatcherSpec
@@ -72,6 +74,15 @@ def read(folder: Path) -> Stored:
         store.close()
 
 
+def answers(store: Store, count: int) -> list[Answer]:
+    """Wait until as many answers have come."""
+    found: list[Answer] = []
+    while len(found) < count:
+        assert select.select([store], [], [], 20)[0], f"only {found}"
+        found += store.answers()
+    return found
+
+
 def check(stored: Stored, whole: Stored) -> None:
     """Assert that every job is as it was, or in doubt, and so is the spec."""
     for name, job in whole.jobs.items():
@@ -82,11 +93,32 @@ def check(stored: Stored, whole: Stored) -> None:
         assert replace(stored.applied, files=whole.applied.files) == whole.applied
 
 
-def damaged_copy(good: Path, folder: Path, data: bytes) -> Path:
+def damaged_copy(good: Path, folder: Path, data: bytes, name: str = "state.db") -> Path:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    (folder / "state.db").write_bytes(data)
+    shutil.copytree(good, folder)
+    (folder / name).write_bytes(data)
     return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what a killed controller leaves: the newest changes lie in the write-ahead log alone."""
+    folder = tmp_path_factory.mktemp("live")
+    store = Store(str(folder))
+    store.read()
+    for entry in history():
+        store.write(entry)
+    store.close_writer()
+    shutil.copytree(folder, folder.with_name("killed"))
+    store.close()
+    return folder.with_name("killed")
+
+
+def sizes(path: Path) -> list[int]:
+    """Return where to cut a file: all around the edges of its pages and frames, and within each."""
+    whole = path.stat().st_size
+    edges = {base + more for base in range(0, whole, 4096) for more in (-1, 0, 1, 24, 32, 56, 2000)}
+    return sorted(size for size in edges if 0 <= size < whole)
 
 
 def test_a_whole_state_is_read_without_a_word(good: Path) -> None:
@@ -170,3 +202,117 @@ def test_a_state_of_version_1_is_sealed_as_it_is(good: Path, tmp_path: Path) -> 
         connection.execute("pragma user_version = 0")
     assert read(tmp_path / "old") == read(good)
     assert read(tmp_path / "old") == read(good)
+
+
+@pytest.mark.parametrize(
+    ("left", "name"), [("good", "state.db"), ("killed", "state.db"), ("killed", "state.db-wal")]
+)
+def test_x03_a_file_cut_anywhere_never_makes_a_job_run_again(
+    request: pytest.FixtureRequest, tmp_path: Path, left: str, name: str
+) -> None:
+    before: Path = request.getfixturevalue(left)
+    shutil.copytree(before, tmp_path / "whole")
+    whole, data = read(tmp_path / "whole"), (before / name).read_bytes()
+    assert not whole.notes
+    for size in sizes(before / name):
+        folder = damaged_copy(before, tmp_path / "cut", data[:size], name)
+        stored = read(folder)
+        check(stored, whole)
+        assert stored.notes or stored.jobs == whole.jobs, size
+        check(read(folder), whole)
+
+
+def test_of_a_broken_file_all_is_kept_that_can_still_be_read(good: Path, tmp_path: Path) -> None:
+    whole, data = read(good), (good / "state.db").read_bytes()
+    # A leaf of the ledger's tree, of which there are several.
+    leaves = [at for at in range(0, len(data), 4096) if data[at] == 0x0A]
+    place = max(leaves, key=lambda at: data.count(b"succeeded", at, at + 4096))
+    folder = damaged_copy(
+        good, tmp_path / "page", data[:place] + bytes(4096) + data[place + 4096 :]
+    )
+    stored = read(folder)
+    assert (stored.applied, stored.intents) == (whole.applied, whole.intents)
+    assert stored.next_event == whole.next_event
+    assert not any(job.known for job in stored.jobs.values())
+    assert any(job.runs for job in stored.jobs.values())
+    (aside,) = folder.glob("state.db.damaged-*Z")
+    assert aside.read_bytes() == (data[:place] + bytes(4096) + data[place + 4096 :])
+    assert read(folder) == replace(stored, notes=())
+
+
+def test_a_state_that_was_deleted_is_not_an_absent_one(good: Path, tmp_path: Path) -> None:
+    folder = damaged_copy(good, tmp_path / "gone", b"")
+    (folder / "state.db").unlink()
+    stored = read(folder)
+    assert stored.ledger_lost
+    assert "was deleted" in stored.notes[0]
+    assert read(folder).ledger_lost
+
+
+def test_a_state_from_an_old_copy_is_whole_but_not_the_newest(good: Path, tmp_path: Path) -> None:
+    shutil.copytree(good, tmp_path / "live")
+    old = (tmp_path / "live" / "state.db").read_bytes()
+    write(tmp_path / "live", RunWritten("job-1", Run(1, 4, "k", "b", 1)))
+    stored = read(damaged_copy(tmp_path / "live", tmp_path / "back", old))
+    assert "lacks its newest 1 change" in stored.notes[0]
+    assert not any(job.known for job in stored.jobs.values())
+    assert stored.applied == read(good).applied
+    second = read(tmp_path / "back")
+    assert (second.notes, second.jobs) == ((), stored.jobs)
+
+
+@pytest.mark.parametrize("witness", [b"", b"garbage", bytes(30)])
+def test_a_broken_witness_is_no_evidence_against_a_whole_state(
+    good: Path, tmp_path: Path, witness: bytes
+) -> None:
+    folder = damaged_copy(good, tmp_path / "witness", witness, "state.witness")
+    assert read(folder) == read(good)
+    (folder / "state.db").unlink()
+    assert read(folder).ledger_lost == bool(witness)
+
+
+def test_a_state_that_is_deleted_while_it_is_used_is_written_anew(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.read()
+    for entry in history():
+        store.write(entry)
+    answers(store, len(history()))
+    for path in tmp_path.glob("state.db*"):
+        path.unlink()
+    last = RunWritten("job-1", Run(1, 4, "k", "b", 1))
+    store.write(last)
+    told, written = answers(store, 2)
+    assert isinstance(told, PutBack)
+    assert written == Written(last)
+    store.close()
+    stored = read(tmp_path)
+    assert not stored.notes
+    assert stored.jobs["job-1"].runs[1].generation == 4
+    assert stored.jobs.keys() == set(JOBS)
+    assert (tmp_path / "state.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_state_that_is_deleted_with_its_folder_is_told_and_written_when_there_is_one(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    write(folder, *history())
+    store = Store(str(folder))
+    store.read()
+    shutil.rmtree(folder)
+    store.write(NumbersReserved(20_001))
+    (trouble,) = answers(store, 1)
+    assert isinstance(trouble, Trouble)
+    folder.mkdir()
+    assert [type(each) for each in answers(store, 3)] == [PutBack, Recovered, Written]
+    store.close()
+    assert read(folder).jobs.keys() == set(JOBS)
+
+
+def test_only_the_newest_damaged_files_are_kept(tmp_path: Path) -> None:
+    for number in range(KEPT_ASIDE + 3):
+        (tmp_path / "state.db").write_bytes(b"damage %d" % number * 100)
+        read(tmp_path)
+    aside = sorted(tmp_path.glob("state.db.damaged-*Z"))
+    assert [path.read_bytes()[:8] for path in aside] == [b"damage %d" % n for n in range(3, 8)]

@@ -80,14 +80,15 @@ def test_a_job_is_fired_only_when_its_row_lies_on_the_disk(instance: Instance) -
     other = sqlite3.connect(instance.folder / "state.db", isolation_level=None)
     other.execute("begin immediate")
     client = instance.start().client()
-    until(lambda: "cannot write" in client.call("status")["spec_message"])
+    until(lambda: client.call("status")["store_state"] == "failing")
+    assert "cannot write" in client.call("status")["store_message"]
     assert {str(id) for id in instance.keeper.spawned()} == {"web.1"}
     # An operator's word counts all the same.
     client.call("stop", names=["web"], wait=True, timeout_ns=10 * 10**9)
     other.execute("rollback")
     other.close()
     until(lambda: ProcessId("mig", 1) in instance.keeper.spawned())
-    until(lambda: "cannot write" not in client.call("status")["spec_message"])
+    until(lambda: client.call("status")["store_state"] == "good")
 
 
 def test_a_full_link_keeps_order_and_loses_nothing() -> None:
@@ -224,3 +225,22 @@ def test_a_new_manager_starts_what_it_was_given_and_a_new_controller_what_was_ap
     instance.store(by_hand(stored=service()), source=("/elsewhere/reconcile.yaml",))
     instance.start()
     until(lambda: {str(id) for id in instance.keeper.spawned()} == {"given.1"})
+
+
+def test_a_damaged_ledger_is_shown_and_its_job_waits_for_a_rerun(instance: Instance) -> None:
+    instance.store(by_hand(mig=job(), web=service()))
+    instance.start()
+    until(lambda: ProcessId("mig", 1) in instance.keeper.spawned())
+    instance.stop()
+    with sqlite3.connect(instance.folder / "state.db") as connection:
+        connection.execute("update runs set run = replace(run, '1', '2')")
+    client = instance.start(PaperKeeper()).client()
+    until(lambda: instance.keeper.spawned())
+    status = client.call("status")
+    assert status["store_state"] == "damaged"
+    assert "runs for mig" in status["store_message"]
+    states = {watcher["name"]: watcher["state"] for watcher in status["watchers"]}
+    assert states["mig"] == "Unknown"
+    assert {str(id) for id in instance.keeper.spawned()} == {"web.1"}
+    client.call("rerun", names=["mig"])
+    until(lambda: ProcessId("mig", 1) in instance.keeper.spawned())

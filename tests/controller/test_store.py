@@ -173,7 +173,7 @@ def test_a_damaged_database_is_moved_aside_and_its_ledger_counts_as_lost(
     stored = read(folder)
     assert stored.ledger_lost
     assert "damaged" in stored.notes[0]
-    (aside,) = folder.glob("state.db.damaged-*")
+    (aside,) = folder.glob("state.db.damaged-*Z")
     assert aside.read_bytes() == damage
 
 

@@ -163,6 +163,21 @@ def test_a_damaged_ledger_fires_nothing_until_a_rerun() -> None:
     stage.revision = 1
     stage.new_controller(task, [JobChanged("job", Job(known=False))]).wait(10)
     assert stage.spawned() == []
+    assert stage.status("job").state == "Unknown"
+
+
+def test_an_open_run_of_a_damaged_ledger_is_lost_and_its_rerun_counts_on() -> None:
+    stage = Stage()
+    stage.hold_runs = True
+    stage.apply(spec(job=job()))
+    job_so_far = stage.reconciler.observed("job").job
+    stage.hold_runs = False
+    doubtful = Job(None, job_so_far.runs, known=False)
+    stage.new_controller(spec(job=job()), [JobChanged("job", doubtful)]).wait(10)
+    assert stage.spawned() == []
+    assert outcomes(stage) == {1: "lost"}
+    again = stage.reconciler.rerun("job", None, failed=False, overlap=None).generation
+    assert again.number == 2
 
 
 def test_a_boot_fires_again_and_a_daemon_start_only_when_asked() -> None:
