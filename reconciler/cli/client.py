@@ -42,7 +42,18 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 WAIT_MARGIN_S: Final = 10.0
 """How much longer than a wait of the manager we wait for its answer."""
 MUTATIONS: Final = frozenset(
-    {"apply", "start", "stop", "restart", "reload", "signal", "scale", "rerun", "shutdown"}
+    {
+        "apply",
+        "start",
+        "stop",
+        "restart",
+        "reload",
+        "signal",
+        "scale",
+        "resume",
+        "rerun",
+        "shutdown",
+    }
 )
 CONNECT: Final = "connect"
 DROPPED: Final = "dropped"
@@ -315,8 +326,14 @@ class Client:
     def stop(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
     ) -> list[ResultMap]:
-        """Stop watchers or slots and keep them stopped."""
+        """Stop watchers and keep them stopped, for good or for as long as `for_ns` says."""
         return self.operate("stop", names, labels, **options)
+
+    def resume(
+        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
+    ) -> list[ResultMap]:
+        """Take back what was said of watchers by hand: the spec counts again."""
+        return self.operate("resume", names, labels, **options)
 
     def restart(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
@@ -330,9 +347,9 @@ class Client:
         """Do what the field `reload` of each watcher says."""
         return self.operate("reload", names, labels, **options)
 
-    def signal(self, signal: str, *names: str) -> list[ResultMap]:
+    def signal(self, signal: str, *names: str, **options: object) -> list[ResultMap]:
         """Send a signal to the processes of watchers or slots."""
-        return self._results("signal", {"signal": signal, "names": list(names)})
+        return self._results("signal", {"signal": signal, "names": list(names), **options})
 
     def scale(self, scale: Mapping[str, int | None], **options: object) -> list[ResultMap]:
         """Set numbers of processes by watcher; None goes back to the spec's."""
@@ -344,10 +361,10 @@ class Client:
         """Fire jobs again: `failed`, `overlap`, `require_all` as in the protocol."""
         return self.operate("rerun", names, labels, **options)
 
-    def shutdown(self, *, now: bool = False) -> None:
+    def shutdown(self, *, now: bool = False, reason: str | None = None) -> None:
         """Ask the manager to stop everything and end; returns when it has heard."""
         try:
-            self.call("shutdown", now=now or None)
+            self.call("shutdown", now=now or None, reason=reason)
         except NoManager:
             return  # It was gone before it could answer: that is what was wanted.
 

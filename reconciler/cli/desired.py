@@ -10,6 +10,7 @@ import click
 from reconciler.cli import loading, locate, render, shapes, terminal
 from reconciler.cli.errors import DONE, FAILED, PENDING, Refused
 from reconciler.cli.layout import Cell
+from reconciler.cli.look import wall_ns
 from reconciler.cli.options import Session, output_option, print_json, timeout_option, with_instance
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
 
@@ -33,11 +34,11 @@ def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
     """
     session.spec = loading.find(spec) if spec else None
     answer = session.client().plan(session.spec.paths if session.spec else None)
-    changes = shapes.changes(answer.get("changes"))
+    changes, drift = shapes.changes(answer.get("changes")), shapes.drift(answer.get("drift"))
     if output == "json":
-        print_json({"revision": answer.get("revision"), "changes": changes})
+        print_json({"revision": answer.get("revision"), "changes": changes, "drift": drift})
     else:
-        terminal.stdout().show(*render.plan_page(changes))
+        terminal.stdout().show(*render.plan_page(changes, drift, wall_ns()))
     return PENDING if changes else DONE
 
 
@@ -120,12 +121,13 @@ def apply_command(
 def _apply_to_running(session: Session, wish: _Wish) -> int:
     client, screen = session.client(), terminal.stdout()
     planned = client.apply(wish.paths(), dry_run=True, **wish.options())
-    changes = shapes.changes(planned.get("changes"))
+    changes, drift = shapes.changes(planned.get("changes")), shapes.drift(planned.get("drift"))
     if wish.output == "text":
-        screen.show(*render.plan_page(changes))
+        screen.show(*render.plan_page(changes, drift, wall_ns()))
     if wish.dry_run:
         if wish.output == "json":
-            print_json({"revision": planned.get("revision"), "changes": changes, "applied": False})
+            fields = {"revision": planned.get("revision"), "changes": changes, "drift": drift}
+            print_json(fields | {"applied": False})
         return DONE
     if not wish.yes and not _consents(changes):
         terminal.stderr().write("nothing was changed\n")

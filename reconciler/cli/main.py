@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "reload": ("operate", "Do what the field `reload` of a watcher says."),
     "signal": ("operate", "Send a signal."),
     "scale": ("operate", "Set the number of processes."),
+    "resume": ("operate", "Let the spec count again after stop, start or scale by hand."),
     "rerun": ("operate", "Fire a job again."),
     "shutdown": ("operate", "Stop everything in order and end the manager."),
     "ls": ("look", "The instances on this machine."),

@@ -1,5 +1,5 @@
-"""Commands by which an operator intervenes: start, stop, restart, reload, signal, scale, rerun,
-shutdown."""
+"""Commands by which an operator intervenes: start, stop, restart, reload, signal, scale, resume,
+rerun, shutdown."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from reconciler.cli.options import (
     labels_option,
     output_option,
     print_json,
+    read_duration,
     seconds,
     timeout_option,
     with_instance,
@@ -37,9 +38,27 @@ _POLL_S: Final = 0.05
 
 
 def _selecting(function: Decorated) -> Decorated:
-    """Add patterns and labels, by which an operation says whom it means."""
+    """Add patterns and labels, by which an operation says whom it means, and its reason."""
     function = click.argument("names", metavar="PATTERN...", nargs=-1)(function)
-    return labels_option(function)
+    return labels_option(_reasoned(function))
+
+
+def _reasoned(function: Decorated) -> Decorated:
+    """Add --reason."""
+    return click.option(
+        "--reason", metavar="TEXT", help="Why, for those who look at the status and events later."
+    )(function)
+
+
+def _ending(function: Decorated) -> Decorated:
+    """Add --for."""
+    return click.option(
+        "--for",
+        "for_ns",
+        metavar="DURATION",
+        callback=read_duration,
+        help="How long it counts, such as 2h; then the spec counts again.",
+    )(function)
 
 
 def _waiting(*, default: bool) -> Callable[[Decorated], Decorated]:
@@ -56,6 +75,7 @@ def _waiting(*, default: bool) -> Callable[[Decorated], Decorated]:
 
 @click.command("start")
 @_selecting
+@_ending
 @_waiting(default=True)
 @output_option("text", "json")
 @with_instance()
@@ -66,14 +86,15 @@ def start_command(
     wait: bool,
     timeout_ns: int,
     output: str,
+    **said: object,
 ) -> int:
     """Start watchers or slots, whatever `autostart` says and whoever stopped them."""
-    return _operate(session, "start", names, labels, output, wait, timeout_ns)
+    return _operate(session, "start", names, labels, output, wait, timeout_ns, **said)
 
 
 @click.command("stop")
 @_selecting
-@click.option("--reason", metavar="TEXT", help="Why, for those who look at the status later.")
+@_ending
 @_waiting(default=True)
 @output_option("text", "json")
 @with_instance()
@@ -81,14 +102,34 @@ def stop_command(
     session: Session,
     names: tuple[str, ...],
     labels: dict[str, str],
-    reason: str | None,
     wait: bool,
     timeout_ns: int,
     output: str,
+    **said: object,
 ) -> int:
-    """Stop watchers or slots and keep them stopped, also after edits and restarts, until they are
-    started."""
-    return _operate(session, "stop", names, labels, output, wait, timeout_ns, reason=reason)
+    """Stop watchers and keep them stopped, also after edits and reboots, until start or resume.
+
+    reconcile stop web --for 2h --reason disk
+    """
+    return _operate(session, "stop", names, labels, output, wait, timeout_ns, **said)
+
+
+@click.command("resume")
+@_selecting
+@_waiting(default=True)
+@output_option("text", "json")
+@with_instance()
+def resume_command(
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    wait: bool,
+    timeout_ns: int,
+    output: str,
+    **said: object,
+) -> int:
+    """Take back what was said by hand with stop, start and scale: the spec counts again."""
+    return _operate(session, "resume", names, labels, output, wait, timeout_ns, **said)
 
 
 @click.command("restart")
@@ -105,11 +146,11 @@ def restart_command(
     wait: bool,
     timeout_ns: int,
     output: str,
+    **said: object,
 ) -> int:
     """Replace the processes of watchers or slots, one by one."""
-    return _operate(
-        session, "restart", names, labels, output, wait, timeout_ns, at_once=at_once or None
-    )
+    said["at_once"] = at_once or None
+    return _operate(session, "restart", names, labels, output, wait, timeout_ns, **said)
 
 
 @click.command("reload")
@@ -124,9 +165,10 @@ def reload_command(
     wait: bool,
     timeout_ns: int,
     output: str,
+    **said: object,
 ) -> int:
     """Do what the field `reload` says: a signal, a command, or replacement one by one."""
-    return _operate(session, "reload", names, labels, output, wait, timeout_ns)
+    return _operate(session, "reload", names, labels, output, wait, timeout_ns, **said)
 
 
 @click.command("rerun")
@@ -153,15 +195,16 @@ def rerun_command(
     wait: bool,
     timeout_ns: int,
     output: str,
+    **said: object,
 ) -> int:
     """Fire a job again: a new generation. Slots that still run are skipped, and named.
 
     With --wait: exit code 3 when a run failed.
     """
-    options = {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
+    said |= {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
     _require_somebody("rerun", names, labels)
     client = session.client()
-    results = client.operate("rerun", names, labels, **options)
+    results = client.operate("rerun", names, labels, **said)
     code = _finish(client, results, output, timeout_ns if wait else None)
     if require_all and any(result["running"] for result in results):
         return NOT_AS_WANTED
@@ -213,9 +256,12 @@ def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: i
 @click.command("signal")
 @click.argument("signal")
 @click.argument("names", metavar="PATTERN...", nargs=-1, required=True)
+@_reasoned
 @output_option("text", "json")
 @with_instance()
-def signal_command(session: Session, signal: str, names: tuple[str, ...], output: str) -> int:
+def signal_command(
+    session: Session, signal: str, names: tuple[str, ...], output: str, **said: object
+) -> int:
     """Send SIGNAL to the processes of watchers or slots: reconcile signal USR1 web.2."""
     try:
         word = parse_signal(signal)
@@ -223,22 +269,29 @@ def signal_command(session: Session, signal: str, names: tuple[str, ...], output
         msg = f"{error}, found {signal!r}"
         raise click.UsageError(msg) from None
     client = session.client()
-    return _finish(client, client.signal(word, *names), output, None)
+    return _finish(client, client.signal(word, *names, **said), output, None)
 
 
 @click.command("scale")
 @click.argument("wishes", metavar="NAME=N...", nargs=-1, required=True)
+@_reasoned
+@_ending
 @_waiting(default=True)
 @output_option("text", "json")
 @with_instance()
 def scale_command(
-    session: Session, wishes: tuple[str, ...], wait: bool, timeout_ns: int, output: str
+    session: Session,
+    wishes: tuple[str, ...],
+    wait: bool,
+    timeout_ns: int,
+    output: str,
+    **said: object,
 ) -> int:
     """Set the number of processes: reconcile scale web=4; web=spec goes back to what the spec
     says."""
     scale = dict(_wish(text) for text in wishes)
     client = session.client()
-    return _finish(client, client.scale(scale), output, timeout_ns if wait else None)
+    return _finish(client, client.scale(scale, **said), output, timeout_ns if wait else None)
 
 
 def _wish(text: str) -> tuple[str, int | None]:
@@ -256,15 +309,18 @@ def _wish(text: str) -> tuple[str, int | None]:
 
 @click.command("shutdown")
 @click.option("--now", is_flag=True, help="Kill instead of stopping in order.")
+@_reasoned
 @_waiting(default=True)
 @output_option("text", "json")
 @with_instance()
-def shutdown_command(session: Session, now: bool, wait: bool, timeout_ns: int, output: str) -> int:
+def shutdown_command(
+    session: Session, now: bool, wait: bool, timeout_ns: int, output: str, reason: str | None
+) -> int:
     """Stop everything in order, then end the manager."""
     client = session.client()
     name = str(client.hello().get("name") or client.instance.name)
     listener = locate.listener(client.instance)
-    client.shutdown(now=now)
+    client.shutdown(now=now, reason=reason)
     if wait:
         _wait_until_gone(client, listener[0] if listener else 0, timeout_ns)
     client.close()

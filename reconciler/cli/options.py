@@ -151,7 +151,7 @@ def timeout_option(default: str) -> Callable[[Decorated], Decorated]:
         metavar="DURATION",
         default=default,
         show_default=True,
-        callback=_read_duration,
+        callback=read_duration,
         help="Longest wait.",
     )
 
@@ -185,7 +185,12 @@ def _read_labels(
     return labels
 
 
-def _read_duration(context: click.Context, parameter: click.Parameter, value: str) -> int:
+def read_duration(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
+    """Return the nanoseconds of an option's duration, None when it was not given."""
+    if value is None:
+        return None
     try:
         # A bare number is taken as seconds, as sleep(1) and timeout(1) do.
         number: object = float(value) if value.replace(".", "", 1).isdigit() else value
@@ -194,7 +199,8 @@ def _read_duration(context: click.Context, parameter: click.Parameter, value: st
         msg = f"{error}, found {value!r}"
         raise click.BadParameter(msg) from None
     if nanoseconds == 0:
-        msg = "expected more than nothing; to wait for nothing there is --no-wait"
+        waits = "; to wait for nothing there is --no-wait" if parameter.name == "timeout_ns" else ""
+        msg = f"expected more than nothing{waits}"
         raise click.BadParameter(msg)
     return nanoseconds
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from reconciler.cli.shapes import (
         ChangeMap,
+        DriftMap,
         EventMap,
         ExitMap,
         LogMap,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         StatusMap,
         WaitingMap,
         WatcherMap,
+        WordMap,
     )
 
 STATE_STYLES: Final[dict[str, Style]] = {
@@ -103,11 +105,32 @@ def watcher_note(watcher: WatcherMap, now_ns: int) -> str:
         for slot in watcher["slots"]
         if slot["next_ns"] is not None and slot["state"] in {"BackOff", "Failed", "Stopping"}
     ]
-    parts = [watcher["note"]] if watcher["note"] else []
+    parts = [note] if (note := _timed_note(watcher, now_ns)) else []
     if due and watcher["state"] in {"BackOff", "Failed", "Rolling", "Stopping"}:
         trying = any(slot["state"] in TROUBLE for slot in watcher["slots"])
         parts.append(("next try " if trying else "KILL ") + _in(min(due), now_ns))
     return ", ".join(parts)
+
+
+def _timed_note(watcher: WatcherMap, now_ns: int) -> str:
+    """Return the watcher's note; where that is an operator's word, with its times."""
+    words = watcher["intent"]
+    plain = "; ".join(
+        f'{word["message"]}: "{word["why"]}"' if word["why"] else word["message"] for word in words
+    )
+    if words and watcher["note"] == plain:
+        return "; ".join(word_text(word, now_ns) for word in words)
+    return watcher["note"]
+
+
+def word_text(word: WordMap, now_ns: int) -> str:
+    """Return an operator's word with its times: `stopped by alice 2h ago: "disk", resumes in 1h`."""
+    ago = f" {age(word['since_ns'], now_ns)} ago" if word["since_ns"] else ""
+    why = f': "{word["why"]}"' if word["why"] else ""
+    until_ns = word["until_ns"]
+    return f"{word['message']}{ago}{why}" + (
+        "" if until_ns is None else f", resumes {_in(until_ns, now_ns)}"
+    )
 
 
 def _in(at_ns: int, now_ns: int) -> str:
@@ -226,6 +249,9 @@ def summary(status: StatusMap) -> Line:
     problems = problem_count(status)
     if problems:
         return Cell(start), Cell(count(problems, "problem"), "bad")
+    by_hand = sum(watcher["drift"] for watcher in watchers)
+    if by_hand:
+        start += f"{by_hand} by hand · "
     unfinished = sum(not watcher["as_wanted"] for watcher in watchers)
     if unfinished:
         return Cell(start), Cell(f"{unfinished} not yet as wanted", "busy")
@@ -275,11 +301,21 @@ _SIGNS: Final[dict[str, tuple[str, Style]]] = {
 REMOVALS: Final = frozenset({"remove", "unbind"})
 
 
-def plan_page(changes: Sequence[ChangeMap]) -> list[Block]:
-    """Return the plan: per watcher and socket what happens, to which slots, why, and a summary."""
+def plan_page(
+    changes: Sequence[ChangeMap], drift: Sequence[DriftMap] = (), now_ns: int = 0
+) -> list[Block]:
+    """Return the plan: per watcher and socket what happens, to which slots, why, and a summary.
+
+    `drift` is what operators keep otherwise than the spec says, as of `now_ns`.
+    """
     page: list[Block] = []
     for change in changes:
         page += _change_blocks(change)
+    for one in drift:
+        said = "; ".join(word_text(word, now_ns) for word in one["words"])
+        stays = f" (stays so; undo it with: reconcile resume {one['name']})"
+        head = Cell(f"! {clean(one['name'])}", "busy")
+        page.append(Wrapped((head, Cell("  by hand: "), Cell(clean(said + stays)))))
     return [*page, ((Cell(plan_summary(changes), "title")),)]
 
 

@@ -72,6 +72,18 @@ class SlotMap(TypedDict):
     memory_bytes: int | None
 
 
+class WordMap(TypedDict):
+    """`model.status.OperatorWord`."""
+
+    what: str
+    message: str
+    who: str
+    why: str
+    since_ns: int
+    until_ns: int | None
+    numprocesses: int | None
+
+
 class WatcherMap(TypedDict):
     """`model.status.WatcherStatus`."""
 
@@ -86,6 +98,8 @@ class WatcherMap(TypedDict):
     since_ns: int
     conditions: list[ConditionMap]
     slots: list[SlotMap]
+    intent: list[WordMap]
+    drift: bool
 
 
 class SocketMap(TypedDict):
@@ -149,6 +163,13 @@ class ChangeMap(TypedDict):
     message: str
     slots: list[int]
     fields: list[FieldChangeMap]
+
+
+class DriftMap(TypedDict):
+    """`model.change.Drift`."""
+
+    name: str
+    words: list[WordMap]
 
 
 class EventMap(TypedDict):
@@ -225,6 +246,15 @@ SLOT: Final[Map] = {
     "fired": None,
     "note": "",
 }
+WORD: Final[Map] = {
+    "what": "",
+    "message": "",
+    "who": "",
+    "why": "",
+    "since_ns": 0,
+    "until_ns": None,
+    "numprocesses": None,
+}
 USAGE: Final[Map] = {"cpu_percent": None, "memory_bytes": None}
 WATCHER: Final[Map] = {
     "name": "",
@@ -238,6 +268,8 @@ WATCHER: Final[Map] = {
     "since_ns": 0,
     "conditions": (),
     "slots": (),
+    "intent": (),
+    "drift": False,
 }
 SOCKET: Final[Map] = {
     "name": "",
@@ -282,6 +314,7 @@ CHANGE: Final[Map] = {
     "slots": (),
     "fields": (),
 }
+DRIFT: Final[Map] = {"name": "", "words": ()}
 EVENT: Final[Map] = {
     "seq": 0,
     "time_ns": 0,
@@ -330,6 +363,12 @@ def changes(answer: object) -> list[ChangeMap]:
     return found
 
 
+def drift(answer: object) -> list[DriftMap]:
+    """Return what a plan leaves as operators want it, with all keys."""
+    found = [_complete(DRIFT, one) for one in _list(answer)]
+    return [cast("DriftMap", one | {"words": _words(one["words"])}) for one in found]
+
+
 def event(answer: object) -> EventMap:
     """Return one event with all its keys."""
     return cast("EventMap", _complete(EVENT, answer))
@@ -368,7 +407,12 @@ def _watcher(answer: object) -> Map:
     watcher = _complete(WATCHER, answer)
     watcher["conditions"] = [_complete(CONDITION, one) for one in _list(watcher["conditions"])]
     watcher["slots"] = [_slot(one) for one in _list(watcher["slots"])]
+    watcher["intent"] = _words(watcher["intent"])
     return watcher
+
+
+def _words(answer: object) -> list[Map]:
+    return [_complete(WORD, one) for one in _list(answer)]
 
 
 def _slot(answer: object) -> Map:

@@ -30,7 +30,7 @@ LEAVE: Final = frozenset({"quit", "exit"})
 NOT_HERE: Final = frozenset({"shell", "run", "up"})
 """Commands that would take over the terminal or the process."""
 NAMED: Final = frozenset(
-    {"status", "logs", "start", "stop", "restart", "reload", "signal", "scale", "rerun"}
+    {"status", "logs", "start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun"}
 )
 _NAMES_STAY_FRESH_S: Final = 2.0
 _COMPLETION_TIMEOUT_S: Final = 1.0

@@ -10,6 +10,7 @@ from reconciler.controller.entries import Applied
 from reconciler.controller.loader import environment_digest
 from reconciler.controller.looking import SPEC_SUFFIXES
 from reconciler.core.changes import changes, removal_refused
+from reconciler.core.changes import drift as core_drift
 from reconciler.model.event import JobChanged, SpecApplied
 from reconciler.model.job import Job
 from reconciler.model.news import News
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from reconciler.controller.entries import SourceFile
     from reconciler.controller.looking import Look
     from reconciler.controller.loop import Controller
-    from reconciler.model.change import Change
+    from reconciler.model.change import Change, Drift
     from reconciler.model.spec import WatcherSpec
 
 MAX_TOLD: Final = 50
@@ -31,6 +32,11 @@ def pending_changes(controller: Controller, spec: Spec) -> tuple[Change, ...]:
     """Return what applying a spec now would do."""
     old = controller.applied.spec if controller.applied is not None else Spec()
     return changes(old, spec, controller.reconciler.observed)
+
+
+def drift(controller: Controller, spec: Spec) -> tuple[Drift, ...]:
+    """Return what operators keep otherwise than a spec says, also after it is applied."""
+    return core_drift(spec, controller.observed, clock.wall_offset_ns())
 
 
 def refusal(controller: Controller, spec: Spec) -> str | None:

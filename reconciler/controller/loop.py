@@ -19,6 +19,7 @@ from reconciler.controller import clock
 from reconciler.controller.compress import Compressor
 from reconciler.controller.entries import (
     GenerationWritten,
+    IntentWritten,
     NumbersReserved,
     RetiringChanged,
     RunWritten,
@@ -37,9 +38,17 @@ from reconciler.controller.reactor import READ, WRITE, Reactor
 from reconciler.controller.server import Server
 from reconciler.controller.status import StatusBoard
 from reconciler.controller.store import Damaged, PutBack, Recovered, Store, Trouble, Written
+from reconciler.core import intents
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import log_paths
-from reconciler.model.action import Notify, Quit, RecordGeneration, RecordRun, RecordVerdict
+from reconciler.model.action import (
+    Notify,
+    Quit,
+    RecordGeneration,
+    RecordIntent,
+    RecordRun,
+    RecordVerdict,
+)
 from reconciler.model.event import (
     IntentChanged,
     JobChanged,
@@ -247,7 +256,7 @@ class Controller:
         for watcher, job in stored.jobs.items():
             self.feed(JobChanged(watcher, job))
         for watcher, intent in stored.intents.items():
-            self.feed(IntentChanged(watcher, intent))
+            self._recall(watcher, intent, introduced.boot_id)
         self.reactor.watch(self._link, READ, self._link_ready)
         self.reactor.watch(self.store, READ, lambda _: self._take_answers())
         self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())
@@ -272,6 +281,13 @@ class Controller:
             revision=stored.applied.revision if stored.applied else 0,
             last_good=self._last_good,
         )
+
+    def _recall(self, watcher: str, intent: Intent, boot_id: str) -> None:
+        """Put an operator's stored word before the core, with its end on the clock of this boot."""
+        recalled = intents.recalled(intent, boot_id, clock.now_ns(), clock.wall_ns())
+        if recalled != intent:
+            self.store.write(IntentWritten(watcher, recalled))
+        self.feed(IntentChanged(watcher, recalled))
 
     def _meet_keeper(self) -> KeeperIntroduced:
         """Wait for the keeper's first word; what comes with it is held back."""
@@ -438,6 +454,8 @@ class Controller:
                     self.store.write(GenerationWritten(watcher, generation))
                 case RecordVerdict():
                     pass
+                case RecordIntent(watcher, intent):
+                    self._write_rest(watcher, intent)
                 case Quit():
                     self.server.close()
                     self.files.close()
@@ -452,6 +470,14 @@ class Controller:
     def _notify(self, text: str) -> None:
         self._link.send((Notify(text),))
         self._watch_link()
+
+    def _write_rest(self, watcher: str, intent: Intent) -> None:
+        """Store what is left of an operator's word, unless a newer word is on its way to the disk.
+
+        The core sees to what is over in the newer one as soon as it has it.
+        """
+        if watcher not in self.pending_intents:
+            self.store.write(IntentWritten(watcher, intent))
 
     def _remember_retiring(self) -> None:
         retiring = self.reconciler.retiring()

@@ -13,7 +13,6 @@ from reconciler.controller.logs import last_lines
 from reconciler.controller.selection import select, wanted
 from reconciler.controller.streams import EventStream, LogStream, ProgressStream
 from reconciler.model.errors import RequestError
-from reconciler.model.news import News
 from reconciler.model.spec import Spec
 
 if TYPE_CHECKING:
@@ -74,7 +73,8 @@ def _plan(exchange: Exchange, params: Parameters) -> object:
 
     def read(spec: Spec, _files: Loaded, _seen: Look) -> None:
         changes = applying.pending_changes(controller, spec)
-        exchange.reply({"revision": _revision(controller), "changes": changes})
+        drift = applying.drift(controller, spec)
+        exchange.reply({"revision": _revision(controller), "changes": changes, "drift": drift})
 
     _load(exchange, source or controller.files.source, read)
     return LATER
@@ -126,8 +126,9 @@ def _apply_spec(
     """Answer what applying does, and do it unless it is a dry run. Raises `RequestError` when refused."""
     controller, files = exchange.controller, exchange.controller.files
     changes = applying.pending_changes(controller, spec)
+    planned = {"changes": changes, "drift": applying.drift(controller, spec)}
     if dry_run:
-        exchange.reply({"revision": _revision(controller), "changes": changes, "applied": False})
+        exchange.reply({"revision": _revision(controller), **planned, "applied": False})
         return
     files.warn(loaded.warnings)
     is_other = bool(source) and source != files.source
@@ -143,13 +144,14 @@ def _apply_spec(
     read = files.source_files(loaded.files)
     if controller.applied is not None and spec == controller.applied.spec and not is_other:
         files.unchanged(read, seen)
-        exchange.reply({"revision": _revision(controller), "changes": (), "applied": True})
+        unchanged = planned | {"changes": ()}
+        exchange.reply({"revision": _revision(controller), **unchanged, "applied": True})
         return
 
     def stored(revision: int) -> None:
-        exchange.reply({"revision": revision, "changes": changes, "applied": True})
+        exchange.reply({"revision": revision, **planned, "applied": True})
 
-    who = operating.voice_of(exchange, "").who
+    who = operating.who(exchange)
     applying.commit(controller, spec, read, seen, who=who, uid=exchange.uid, then=stored)
 
 
@@ -287,12 +289,11 @@ def _stream_cancel(exchange: Exchange, params: Parameters) -> object:
 
 def _shutdown(exchange: Exchange, params: Parameters) -> object:
     now, wait = params.flag("now"), params.flag("wait")
+    order = operating.ordered(exchange, params)
     params.end()
     controller = exchange.controller
     how = " at once" if now else ""
-    who = operating.voice_of(exchange, "").who
-    details = {"uid": exchange.uid, "pid": exchange.pid, "now": now}
-    controller.tell(News("operator.shutdown", f"{who} ends everything{how}", details=details))
+    controller.tell(order.news(f"ends everything{how}", now=now))
     controller.shut_down(now=now)
     if wait:
         controller.server.waiters.until_end(exchange)

@@ -6,7 +6,7 @@ Nothing is refused because something else is under way: the core works off what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
@@ -14,13 +14,14 @@ from reconciler.controller.entries import GenerationWritten, IntentWritten
 from reconciler.controller.exchange import LATER, Exchange, Later, Method
 from reconciler.controller.selection import Wanted, select, wanted
 from reconciler.controller.waiting import as_wanted, has_ended
-from reconciler.core import intents, jobs
+from reconciler.core import intents, jobs, watchers
 from reconciler.model.errors import RequestError
 from reconciler.model.event import IntentChanged, JobChanged, ReloadAsked, RetryAsked, SignalAsked
+from reconciler.model.intent import Voice
 from reconciler.model.news import News
 from reconciler.model.process import MAIN, Running, pid_of
 from reconciler.model.spec import MAX_NUMPROCESSES, WatcherSpec
-from reconciler.model.units import DAY_NS, parse_signal
+from reconciler.model.units import DAY_NS, format_duration, parse_signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
     from reconciler.controller.parameters import Parameters
     from reconciler.controller.selection import Selected
-    from reconciler.core.intents import Voice
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation
     from reconciler.model.observed import WatcherObserved
     from reconciler.model.status import WatcherStatus
 
 MAX_TIMEOUT_NS: Final = 10 * DAY_NS
+MAX_LENGTH_NS: Final = 366 * DAY_NS
+"""Longest time for which a word may count; what shall count for longer counts until it is taken back."""
+MAX_REASON: Final = 256
+"""Characters: it stands in status, events and the store."""
 
 
 @dataclass(slots=True)
@@ -42,17 +46,37 @@ class Order:
     """What one request changes: entries to store with the events that follow, and what is answered."""
 
     exchange: Exchange
-    results: list[dict[str, object]]
+    reason: str
+    length_ns: int | None = None
+    """How long it shall count; None: until it is taken back."""
+    results: list[dict[str, object]] = field(default_factory=list)
     _pending: int = 1
     _done: Callable[[], None] | None = None
 
     def say(self, name: str, message: str, **more: object) -> None:
         """Add to the answer, and tell it to those who follow events."""
         self.results.append({"name": name, "message": message, **more})
-        controller, exchange = self.exchange.controller, self.exchange
-        details = {"who": who(exchange), "uid": exchange.uid, "pid": exchange.pid}
-        text = f"{exchange.method} by {details['who']}: {message}"
-        controller.tell(News(f"operator.{exchange.method}", text, name, details=details))
+        self.exchange.controller.tell(self.news(message, name))
+
+    def news(self, message: str, watcher: str = "", **details: object) -> News:
+        """Return what is told of this: who did what, why, and what comes of it."""
+        exchange, name = self.exchange, who(self.exchange)
+        why = f' ("{self.reason}")' if self.reason else ""
+        text = f"{exchange.method} by {name}{why}: {message}"
+        details |= {"who": name, "uid": exchange.uid, "pid": exchange.pid, "reason": self.reason}
+        return News(f"operator.{exchange.method}", text, watcher, details=details)
+
+    @property
+    def voice(self) -> Voice:
+        """Return whose word this is, as it is stored with it."""
+        now_ns, wall_ns = clock.now_ns(), clock.wall_ns()
+        boot_id = self.exchange.controller.reconciler.facts.boot_id
+        until = (
+            None
+            if self.length_ns is None
+            else intents.until(self.length_ns, boot_id, now_ns, wall_ns)
+        )
+        return Voice(who(self.exchange), self.reason, wall_ns, until)
 
     def intend(self, name: str, intent: Intent) -> None:
         """Store an operator's word about a watcher, then put it before the core."""
@@ -93,6 +117,13 @@ class Order:
             self._done()
 
 
+def ordered(exchange: Exchange, params: Parameters, *, may_end: bool = False) -> Order:
+    """Take `reason` out of a request's parameters, and `for_ns` where what is said `may_end` by itself."""
+    reason = params.text("reason", MAX_REASON) or ""
+    length_ns = params.number("for_ns", 1, MAX_LENGTH_NS) if may_end else None
+    return Order(exchange, reason, length_ns)
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """Whether and how long a request waits until watchers are as wanted."""
@@ -130,10 +161,10 @@ def _answer(
 
 def _start(exchange: Exchange, params: Parameters) -> object:
     selected, waits = select(exchange.controller, wanted(params), needed=True), patience(params)
+    order = ordered(exchange, params, may_end=True)
     params.end()
-    controller, order, voice = exchange.controller, Order(exchange, []), voice_of(exchange, "")
     for name, slots in selected.slots.items():
-        spec, observed = _of(controller, name)
+        spec, observed = _of(exchange.controller, name)
         if spec is None:
             order.say(name, "is being removed")
             continue
@@ -141,18 +172,22 @@ def _start(exchange: Exchange, params: Parameters) -> object:
             # Naming a finished job is the consent to fire it again; a glob is not.
             _fire_again(order, name, spec, slots, failed=False, overlap=None)
             continue
-        held = observed.intent.hold == "stopped" or (
-            not spec.autostart and observed.intent.hold is None
-        )
-        if held:
-            order.intend(name, intents.started(observed.intent, voice, autostart=spec.autostart))
-        controller.feed(RetryAsked(name))
-        order.say(name, _started_message(spec, observed, held=held))
+        intent = observed.intent
+        said = intents.started(intent, order.voice, autostart=spec.autostart)
+        is_new = said.hold != intent.hold or order.length_ns is not None
+        if is_new or intent.hold_voice.until is not None:
+            order.intend(name, said)
+        exchange.controller.feed(RetryAsked(name))
+        order.say(name, _started_message(spec, observed, is_new=is_new) + _length(order))
     return _answer(order, waits, set(selected.slots))
 
 
-def _started_message(spec: WatcherSpec, observed: WatcherObserved, *, held: bool) -> str:
-    if held:
+def _length(order: Order) -> str:
+    return "" if order.length_ns is None else f", for {format_duration(order.length_ns)}"
+
+
+def _started_message(spec: WatcherSpec, observed: WatcherObserved, *, is_new: bool) -> str:
+    if is_new:
         return "started"
     if spec.is_job and _has_run(spec, observed):
         return "has completed, not fired again; `reconcile rerun` does that"
@@ -161,20 +196,40 @@ def _started_message(spec: WatcherSpec, observed: WatcherObserved, *, held: bool
 
 def _stop(exchange: Exchange, params: Parameters) -> object:
     selected, waits = select(exchange.controller, wanted(params), needed=True), patience(params)
-    reason = params.text("reason") or ""
+    order = ordered(exchange, params, may_end=True)
     params.end()
-    controller, order, voice = exchange.controller, Order(exchange, []), voice_of(exchange, reason)
     _refuse_slots(selected, "stop", "scale it, or signal the slot")
     for name in selected.slots:
-        _, observed = _of(controller, name)
-        if observed.intent.hold == "stopped":
-            order.say(name, f"is stopped already, by {observed.intent.who}")
+        _, observed = _of(exchange.controller, name)
+        intent = observed.intent
+        says_more = bool(order.reason) or order.length_ns is not None
+        if intent.hold == "stopped" and intent.hold_voice.until is None and not says_more:
+            order.say(name, f"is stopped already, by {intent.hold_voice.who}")
             continue
-        running = sum(
-            1 for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase)
-        )
-        order.intend(name, intents.stopped(observed.intent, voice))
-        order.say(name, f"stops {_processes(running)}" if running else "stopped; nothing ran")
+        running = len(_running(observed))
+        order.intend(name, intents.stopped(intent, order.voice))
+        what = f"stops {_processes(running)}" if running else "stopped; nothing ran"
+        order.say(name, what + _length(order))
+    return _answer(order, waits, set(selected.slots))
+
+
+def _resume(exchange: Exchange, params: Parameters) -> object:
+    selected, waits = select(exchange.controller, wanted(params), needed=True), patience(params)
+    order = ordered(exchange, params)
+    params.end()
+    _refuse_slots(selected, "resume", "what operators say by hand counts for a whole watcher")
+    for name in selected.slots:
+        spec, observed = _of(exchange.controller, name)
+        if (observed.intent.hold, observed.intent.scale) == (None, None):
+            order.say(name, "follows its spec already")
+            continue
+        resumed = intents.resumed(observed.intent)
+        order.intend(name, resumed)
+        if spec is not None:
+            before, after = watchers.wanted(spec, observed.intent), watchers.wanted(spec, resumed)
+            order.say(name, f"follows its spec again: {before} -> {_processes(after)}")
+        else:
+            order.say(name, "is being removed")
     return _answer(order, waits, set(selected.slots))
 
 
@@ -185,8 +240,8 @@ def _restart(exchange: Exchange, params: Parameters) -> object:
         patience(params),
         params.flag("at_once"),
     )
+    order = ordered(exchange, params)
     params.end()
-    order = Order(exchange, [])
     for name, slots in selected.slots.items():
         _restart_one(order, name, slots, at_once=at_once, by_name=name in selected.by_name)
     return _answer(order, waits, set(selected.slots))
@@ -195,18 +250,19 @@ def _restart(exchange: Exchange, params: Parameters) -> object:
 def _restart_one(
     order: Order, name: str, slots: tuple[int, ...] | None, *, at_once: bool, by_name: bool
 ) -> None:
-    controller, voice = order.exchange.controller, voice_of(order.exchange, "")
-    spec, observed = _of(controller, name)
+    spec, observed = _of(order.exchange.controller, name)
     if spec is None:
         order.say(name, "is being removed")
     elif observed.intent.hold == "stopped":
-        order.say(name, f"is stopped by {observed.intent.who}; `reconcile start` starts it")
+        order.say(
+            name, f"is stopped by {observed.intent.hold_voice.who}; `reconcile start` starts it"
+        )
     elif spec.is_job and by_name:
         _fire_again(order, name, spec, slots, failed=False, overlap="replace")
     elif spec.is_job:
         order.say(name, "is a job, not fired again; `reconcile rerun` does that")
     else:
-        order.intend(name, intents.restarted(observed.intent, voice, slots, at_once=at_once))
+        order.intend(name, intents.restarted(observed.intent, slots, at_once=at_once))
         how = "all at once" if at_once else "one by one"
         what = f"slot {', '.join(map(str, slots))}" if slots else "its processes"
         order.say(name, f"replaces {what} {how}")
@@ -214,8 +270,9 @@ def _restart_one(
 
 def _reload(exchange: Exchange, params: Parameters) -> object:
     selected, waits = select(exchange.controller, wanted(params)), patience(params)
+    order = ordered(exchange, params)
     params.end()
-    controller, order = exchange.controller, Order(exchange, [])
+    controller = exchange.controller
     for name, slots in selected.slots.items():
         spec, observed = _of(controller, name)
         if spec is not None and spec.reload == "replace" and not spec.is_job:
@@ -238,7 +295,7 @@ def _reload(exchange: Exchange, params: Parameters) -> object:
 
 def _signal(exchange: Exchange, params: Parameters) -> object:
     selected = select(exchange.controller, wanted(params), needed=True)
-    written = params.text("signal")
+    written, order = params.text("signal"), ordered(exchange, params)
     params.end()
     try:
         signal = parse_signal(written)
@@ -246,7 +303,7 @@ def _signal(exchange: Exchange, params: Parameters) -> object:
         raise RequestError(
             code="invalid_request", message=f"signal: {error}, found {written!r}"
         ) from None
-    controller, order = exchange.controller, Order(exchange, [])
+    controller = exchange.controller
     for name, slots in selected.slots.items():
         _, observed = _of(controller, name)
         running = [slot for slot in _running(observed) if slots is None or slot in slots]
@@ -258,8 +315,12 @@ def _signal(exchange: Exchange, params: Parameters) -> object:
 
 def _scale(exchange: Exchange, params: Parameters) -> object:
     numbers, waits = params.number_map("scale", 0, MAX_NUMPROCESSES), patience(params)
+    order = ordered(exchange, params, may_end=True)
     params.end()
-    controller, order, voice = exchange.controller, Order(exchange, []), voice_of(exchange, "")
+    controller = exchange.controller
+    if order.length_ns is not None and None in numbers.values():
+        msg = "for_ns: what follows its spec again does so for good"
+        raise RequestError(code="invalid_request", message=msg, hint="leave for_ns out")
     for name in numbers:
         if controller.reconciler.spec.watchers.get(name) is None:
             select(controller, Wanted((name,)))
@@ -269,12 +330,13 @@ def _scale(exchange: Exchange, params: Parameters) -> object:
     for name, number in numbers.items():
         spec, observed = _of(controller, name)
         assert spec is not None
-        order.intend(name, intents.scaled(observed.intent, voice, number))
+        order.intend(name, intents.scaled(observed.intent, order.voice, number))
         before = spec.numprocesses if observed.intent.scale is None else observed.intent.scale
         after = spec.numprocesses if number is None else number
         order.say(
             name,
-            f"{before} -> {after} processes" + (", as the spec says" if number is None else ""),
+            f"{before} -> {after} processes"
+            + (", as the spec says" if number is None else _length(order)),
         )
     return _answer(order, waits, set(numbers))
 
@@ -286,10 +348,10 @@ def _rerun(exchange: Exchange, params: Parameters) -> object:
     selection, waits = wanted(params), patience(params)
     failed, overlap = params.flag("failed"), params.choice("overlap", ("skip", "replace"))
     params.flag("require_all")  # what runs is in the answer; who requires all decides by it
+    order = ordered(exchange, params)
     params.end()
     controller = exchange.controller
     selected = select(controller, selection, needed=True)
-    order = Order(exchange, [])
     found = {name: _of(controller, name)[0] for name in selected.slots}
     for name in selected.by_name:
         spec = found[name]
@@ -346,8 +408,8 @@ def _fire_again(
         )
     if rerun.fired:
         if observed.intent.hold == "stopped":
-            voice = voice_of(order.exchange, "")
-            order.intend(name, intents.started(observed.intent, voice, autostart=spec.autostart))
+            said = intents.started(observed.intent, order.voice, autostart=spec.autostart)
+            order.intend(name, said)
         order.generation(name, rerun.generation)
     order.say(
         name,
@@ -372,11 +434,6 @@ def _newest(observed: WatcherObserved) -> int:
 
 
 # ---- helpers --------------------------------------------------------------------------------------
-
-
-def voice_of(exchange: Exchange, reason: str) -> Voice:
-    """Return whose word a request is, as it is stored with it."""
-    return intents.Voice(who(exchange), reason, clock.wall_ns())
 
 
 def who(exchange: Exchange) -> str:
@@ -427,5 +484,6 @@ METHODS: Final[Mapping[str, Method]] = {
     "reload": Method(_reload, "operate", mutates=True),
     "signal": Method(_signal, "operate", mutates=True),
     "scale": Method(_scale, "operate", mutates=True),
+    "resume": Method(_resume, "operate", mutates=True),
     "rerun": Method(_rerun, "operate", mutates=True),
 }

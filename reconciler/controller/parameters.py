@@ -23,10 +23,10 @@ class Parameters:
         self._known.append(name)
         return self._values.pop(name, None)
 
-    def text(self, name: str) -> str | None:
-        """Return a text; bytes are taken as UTF-8."""
+    def text(self, name: str, longest: int = MAX_TEXT) -> str | None:
+        """Return a text of at most `longest` characters; bytes are taken as UTF-8."""
         value = self._take(name)
-        return None if value is None else _text(name, value)
+        return None if value is None else _text(name, value, longest)
 
     def flag(self, name: str) -> bool:
         """Return true or false; not given is false."""
@@ -90,15 +90,15 @@ class Parameters:
             )
 
 
-def _text(name: str, value: object) -> str:
+def _text(name: str, value: object, longest: int = MAX_TEXT) -> str:
     if isinstance(value, bytes):
         try:
             value = value.decode()
         except UnicodeDecodeError:
             raise _expected(name, "UTF-8", value) from None
-    if isinstance(value, str) and len(value) <= MAX_TEXT:
+    if isinstance(value, str) and len(value) <= longest:
         return value
-    raise _expected(name, f"a text of at most {MAX_TEXT} characters", value)
+    raise _expected(name, f"a text of at most {longest} characters", value)
 
 
 def _expected(name: str, what: str, value: object) -> RequestError:

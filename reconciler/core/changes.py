@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core import watchers
+from reconciler.core import summarize, watchers
 from reconciler.core.template import run_hash, sockets_of
-from reconciler.model.change import Change, FieldChange
+from reconciler.model.change import Change, Drift, FieldChange
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
 from reconciler.model.plain import to_plain
 from reconciler.model.process import MAIN, pid_of
@@ -52,6 +52,18 @@ def changes(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) ->
             found.append(
                 Change(kind, kind, "none", f"{_names(fields)} changed: {when}", (), fields)
             )
+    return tuple(found)
+
+
+def drift(
+    spec: Spec, observed: Callable[[str], WatcherObserved], wall_offset_ns: int
+) -> tuple[Drift, ...]:
+    """Return what stays otherwise than a spec says when it is applied: the operators' words."""
+    found = []
+    for name, watcher in spec.watchers.items():
+        intent = observed(name).intent
+        if summarize.drifts(watcher, intent):
+            found.append(Drift(name, summarize.words(watcher, intent, wall_offset_ns)))
     return tuple(found)
 
 
@@ -107,6 +119,8 @@ def _effect(
         _names(tuple(f for f in fields if f.effect == "restart")) if replaced else _names(fields)
     )
     running = len(live_slots(observed))
+    if replaced and not running and observed.intent.hold == "stopped":
+        return "none", f"{reason} changed: counts when it is started, an operator stopped it"
     if replaced and after.is_job:
         if "spec_change" in after.rerun_on:
             return "fire", f"job will fire again: {reason} changed"

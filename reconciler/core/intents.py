@@ -2,46 +2,95 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from reconciler.model.intent import NOBODY, Until
+
 if TYPE_CHECKING:
-    from reconciler.model.intent import Intent
+    from reconciler.model.intent import Intent, Voice
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """Whose word it is: who says it, why, and when (nanoseconds since the epoch)."""
-
-    who: str
-    why: str
-    wall_ns: int
-
-
-def _said(intent: Intent, voice: Voice) -> Intent:
-    return replace(intent, who=voice.who, why=voice.why, wall_ns=voice.wall_ns)
+# ---- what is said ---------------------------------------------------------------------------------
 
 
 def started(intent: Intent, voice: Voice, *, autostart: bool) -> Intent:
-    """Return the intent after `start`: no hold; one that does not start by itself is held started."""
-    return _said(replace(intent, hold=None if autostart else "started"), voice)
+    """Return the intent after `start`: no hold; one that does not start by itself is held started.
+
+    With an end to it, every watcher is held started: an edit of `autostart` must not stop it before.
+    """
+    if autostart and voice.until is None:
+        return replace(intent, hold=None, hold_voice=NOBODY)
+    return replace(intent, hold="started", hold_voice=voice)
 
 
 def stopped(intent: Intent, voice: Voice) -> Intent:
-    """Return the intent after `stop`: it rests until it is started."""
-    return _said(replace(intent, hold="stopped"), voice)
+    """Return the intent after `stop`: it rests until it is started, or until its time is over."""
+    return replace(intent, hold="stopped", hold_voice=voice)
 
 
 def scaled(intent: Intent, voice: Voice, numprocesses: int | None) -> Intent:
     """Return the intent after `scale`; None takes the spec's number again."""
-    return _said(replace(intent, scale=numprocesses), voice)
+    said = voice if numprocesses is not None else NOBODY
+    return replace(intent, scale=numprocesses, scale_voice=said)
 
 
-def restarted(
-    intent: Intent, voice: Voice, slots: tuple[int, ...] | None, *, at_once: bool
-) -> Intent:
+def restarted(intent: Intent, slots: tuple[int, ...] | None, *, at_once: bool) -> Intent:
     """Return the intent after `restart` of some slots, or (None) of the whole watcher."""
     tokens = dict(intent.restart_tokens)
     for slot in slots if slots is not None else (0,):
         tokens[slot] = tokens.get(slot, 0) + 1
-    return _said(replace(intent, restart_tokens=tokens, at_once=at_once), voice)
+    return replace(intent, restart_tokens=tokens, at_once=at_once)
+
+
+def resumed(intent: Intent) -> Intent:
+    """Return the intent after `resume`: the spec counts again.
+
+    Restarts have happened and are not taken back: that would be one more restart.
+    """
+    return replace(intent, hold=None, scale=None, hold_voice=NOBODY, scale_voice=NOBODY)
+
+
+# ---- until when -----------------------------------------------------------------------------------
+
+
+def until(length_ns: int, boot_id: str, now_ns: int, wall_ns: int) -> Until:
+    """Return the end of what is said now and shall count for a while. `now_ns` is monotonic."""
+    return Until(length_ns, now_ns + length_ns, wall_ns + length_ns, boot_id)
+
+
+def next_end_ns(intent: Intent) -> int | None:
+    """Return the monotonic instant at which the next word ends by itself, or None."""
+    ends = [v.until.at_ns for v in (intent.hold_voice, intent.scale_voice) if v.until is not None]
+    return min(ends, default=None)
+
+
+def in_force(intent: Intent, now_ns: int) -> Intent:
+    """Return an intent without the words whose time is over."""
+    if _is_over(intent.hold_voice, now_ns):
+        intent = replace(intent, hold=None, hold_voice=NOBODY)
+    if _is_over(intent.scale_voice, now_ns):
+        intent = replace(intent, scale=None, scale_voice=NOBODY)
+    return intent
+
+
+def _is_over(voice: Voice, now_ns: int) -> bool:
+    return voice.until is not None and voice.until.at_ns <= now_ns
+
+
+def recalled(intent: Intent, boot_id: str, now_ns: int, wall_ns: int) -> Intent:
+    """Return an intent as it counts when it was read from the disk: its ends are put on this boot's clock."""
+    return replace(
+        intent,
+        hold_voice=_recalled(intent.hold_voice, boot_id, now_ns, wall_ns),
+        scale_voice=_recalled(intent.scale_voice, boot_id, now_ns, wall_ns),
+    )
+
+
+def _recalled(voice: Voice, boot_id: str, now_ns: int, wall_ns: int) -> Voice:
+    end = voice.until
+    if end is None or end.boot_id == boot_id:
+        return voice
+    # A wall clock that went back while the machine was off must not hold for longer than was said.
+    left_ns = min(max(end.wall_ns - wall_ns, 0), end.length_ns)
+    return replace(voice, until=Until(end.length_ns, now_ns + left_ns, wall_ns + left_ns, boot_id))

@@ -25,6 +25,7 @@ from reconciler.model.action import (
     Notify,
     Quit,
     RecordGeneration,
+    RecordIntent,
     RecordRun,
     RecordVerdict,
     Redirect,
@@ -410,6 +411,10 @@ class Reconciler:
                 self._observed[watcher] = replace(
                     observed, job=replace(observed.job, runs=runs), writing=writing
                 )
+            case RecordIntent(watcher, intent):
+                observed = self.observed(watcher)
+                self._news.extend(tell.of_words_end(watcher, observed.intent, intent))
+                self._observed[watcher] = replace(observed, intent=intent)
             case Redirect() | RecordVerdict() | Quit() | Notify():
                 pass
             case _:

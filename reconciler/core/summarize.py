@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from reconciler.core import hooks, jobs, rollout, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.plan import Draft
 from reconciler.core.sockets import waiting_for
 from reconciler.core.template import slot_hash, sockets_of
+from reconciler.model.intent import NO_INTENT
 from reconciler.model.process import Exited, Requested, Running, Starting
 from reconciler.model.socket import BindRefused, Bound
-from reconciler.model.status import Condition, Fired, SlotStatus, SocketStatus, WatcherStatus
+from reconciler.model.status import (
+    Condition,
+    Fired,
+    OperatorWord,
+    SlotStatus,
+    SocketStatus,
+    WatcherStatus,
+)
 from reconciler.model.units import format_duration
 
 if TYPE_CHECKING:
     from reconciler.core.plan import World
+    from reconciler.model.intent import Intent, Voice
     from reconciler.model.process import ProcessRecord
+    from reconciler.model.spec import WatcherSpec
     from reconciler.model.status import SlotState, WatcherState
 
 Wall = Callable[[int], int]
@@ -62,7 +72,34 @@ def watcher_status(draft: Draft, base_hash: str, wall_offset_ns: int) -> Watcher
         since,
         conditions,
         slots,
+        words(spec, observed.intent, wall_offset_ns),
+        not draft.retired and drifts(spec, observed.intent),
     )
+
+
+def words(spec: WatcherSpec, intent: Intent, wall_offset_ns: int) -> tuple[OperatorWord, ...]:
+    """Return what operators said of a watcher by hand, as people are told."""
+    found = []
+    if intent.hold is not None:
+        found.append(_word(intent.hold, intent.hold, intent.hold_voice, wall_offset_ns))
+    if intent.scale is not None:
+        what = f"scaled to {intent.scale} instead of {spec.numprocesses}"
+        word = _word("scaled", what, intent.scale_voice, wall_offset_ns)
+        found.append(replace(word, numprocesses=intent.scale))
+    return tuple(found)
+
+
+def _word(
+    what: Literal["stopped", "started", "scaled"], said: str, voice: Voice, wall_offset_ns: int
+) -> OperatorWord:
+    by = f" by {voice.who}" if voice.who else ""
+    until_ns = None if voice.until is None else voice.until.at_ns + wall_offset_ns
+    return OperatorWord(what, f"{said}{by}", voice.who, voice.why, voice.wall_ns, until_ns)
+
+
+def drifts(spec: WatcherSpec, intent: Intent) -> bool:
+    """Tell whether a watcher runs otherwise than its spec alone would have it."""
+    return watchers.wanted(spec, intent) != watchers.wanted(spec, NO_INTENT)
 
 
 def _shown_want(view: _View) -> int:
@@ -292,7 +329,7 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
             return state, note
     if states == {"Completed"}:
         return "Completed", note
-    return "Running", note or _intent_note(view)
+    return "Running", note or (_said(view) if drifts(spec, draft.observed.intent) else "")
 
 
 def _is_rolling(slots: tuple[SlotStatus, ...]) -> bool:
@@ -303,10 +340,8 @@ def _is_rolling(slots: tuple[SlotStatus, ...]) -> bool:
 
 def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
     intent = view.draft.observed.intent
-    if intent.hold == "stopped":
-        who = f" by {intent.who}" if intent.who else ""
-        why = f': "{intent.why}"' if intent.why else ""
-        return "Held", f"stopped{who}{why}"
+    if intent.hold == "stopped" or intent.scale == 0:
+        return "Held", _said(view)
     if view.draft.retired:
         return "Stopping", "removed from the spec"
     if not view.draft.spec.autostart:
@@ -314,12 +349,10 @@ def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
     return "Stopped", note
 
 
-def _intent_note(view: _View) -> str:
-    intent = view.draft.observed.intent
-    if intent.scale is not None and intent.scale != view.draft.spec.numprocesses:
-        who = f" by {intent.who}" if intent.who else ""
-        return f"scaled to {intent.scale}{who}, the spec says {view.draft.spec.numprocesses}"
-    return ""
+def _said(view: _View) -> str:
+    """Return an operator's word as a note; the command line puts the times to it."""
+    said = words(view.draft.spec, view.draft.observed.intent, 0)
+    return "; ".join(f'{word.message}: "{word.why}"' if word.why else word.message for word in said)
 
 
 def _job_state(

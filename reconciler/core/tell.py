@@ -13,6 +13,7 @@ from reconciler.model.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from reconciler.model.intent import Intent, Voice
     from reconciler.model.job import Generation, Run
     from reconciler.model.socket import SocketRecord
     from reconciler.model.spec import HookSpec, WatcherSpec
@@ -101,6 +102,19 @@ def of_socket(before: SocketRecord | None, now: SocketRecord) -> Iterator[News]:
                 yield News("socket.refused", f"socket {now.name}: {message}", details=details)
         case _:
             return
+
+
+def of_words_end(watcher: str, before: Intent, after: Intent) -> Iterator[News]:
+    """Yield the news of an operator's words whose time is over."""
+    ended: list[tuple[str | None, Voice]] = []
+    if before.hold != after.hold:
+        ended.append((before.hold, before.hold_voice))
+    if before.scale != after.scale:
+        ended.append((f"scaled to {before.scale}", before.scale_voice))
+    for what, voice in ended:
+        length = "" if voice.until is None else f" for {format_duration(voice.until.length_ns)}"
+        message = f"{what} by {voice.who}{length}: that is over, the spec counts again"
+        yield News("operator.expired", message, watcher, details={"who": voice.who})
 
 
 def of_generation(watcher: str, generation: Generation) -> News:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.core import hooks, jobs, rollout, stopping
+from reconciler.core import hooks, intents, jobs, rollout, stopping
 from reconciler.core.backoff import (
     due_ns,
     failures_after,
@@ -21,7 +21,16 @@ from reconciler.core.backoff import (
 from reconciler.core.hooks import drive, drive_with_retry, sweep
 from reconciler.core.sockets import waiting_for
 from reconciler.core.template import held_name, launch, sinks, slot_hash, sockets_of
-from reconciler.model.action import Bind, Forget, Redirect, Remember, Signal, Spawn, Unbind
+from reconciler.model.action import (
+    Bind,
+    Forget,
+    RecordIntent,
+    Redirect,
+    Remember,
+    Signal,
+    Spawn,
+    Unbind,
+)
 from reconciler.model.process import Exited, Memory, ProcessRecord, Running
 from reconciler.model.socket import BindRequested
 from reconciler.model.spec import ReloadByCommand
@@ -41,6 +50,8 @@ def wanted(spec: WatcherSpec, intent: Intent) -> int:
 
 def plan_watcher(draft: Draft, base_hash: str) -> Plan:
     """Return what to do for one watcher now. `base_hash` is the hash of what its spec runs."""
+    if _words_end(draft):
+        return draft.finish()
     want = (
         0
         if draft.retired or draft.world.shutting_down
@@ -53,6 +64,16 @@ def plan_watcher(draft: Draft, base_hash: str) -> Plan:
     _close_sockets_of_dead_slots(draft)
     sweep(draft)
     return draft.finish()
+
+
+def _words_end(draft: Draft) -> bool:
+    """Tell whether some of the operator's words are over now; it is planned again without them."""
+    intent = draft.observed.intent
+    end_ns = intents.next_end_ns(intent)
+    if end_ns is None or not draft.is_due(end_ns):
+        return False
+    draft.act(RecordIntent(draft.name, intents.in_force(intent, draft.now_ns)))
+    return True
 
 
 def why_not_wanted(draft: Draft) -> str:

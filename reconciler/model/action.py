@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Run
 from reconciler.model.process import Launch, Memory, ProcessId, Scope, Sink
 from reconciler.model.revision import Trial
@@ -126,5 +127,13 @@ class RecordVerdict:
     slot: int = 0
 
 
-StoreAction: TypeAlias = RecordGeneration | RecordRun | RecordVerdict
+@dataclass(frozen=True, slots=True)
+class RecordIntent:
+    """Write down what is left of an operator's word: the rest of it is over."""
+
+    watcher: str
+    intent: Intent
+
+
+StoreAction: TypeAlias = RecordGeneration | RecordRun | RecordVerdict | RecordIntent
 Action: TypeAlias = KeeperAction | StoreAction

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from reconciler.model.status import OperatorWord
+
 How: TypeAlias = Literal[
     "create", "remove", "replace", "scale", "live", "fire", "bind", "rebind", "unbind", "none"
 ]
@@ -31,3 +33,11 @@ class Change:
     """One sentence: `replaced one by one: env.COLOUR changed`."""
     slots: tuple[int, ...] = ()
     fields: tuple[FieldChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A watcher that an operator keeps otherwise than the spec says; applying the spec does not undo it."""
+
+    name: str
+    words: tuple[OperatorWord, ...]

@@ -1,10 +1,42 @@
-"""What an operator asked for by hand; it outlives edits, crashes and restarts until it is undone."""
+"""What an operator asked for by hand; it outlives edits, crashes and reboots until it is undone or over."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """When an operator's word ends by itself.
+
+    While the machine is up the monotonic clock decides, `at_ns` in the boot `boot_id`: a jump of the wall
+    clock neither ends a hold nor prolongs it. That clock stands still while the machine is suspended, so a
+    suspended hour does not count; whoever stopped a service for two hours finds it stopped for two waking
+    hours, never for less. Only the wall clock knows how long a machine was off: after a boot `wall_ns`
+    decides, and a clock that is wrong then (boards without one begin in 1970) can cost at most `length_ns`
+    more. See `core.intents.recalled`.
+    """
+
+    length_ns: int
+    at_ns: int
+    wall_ns: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """Whose word it is: who says it, why, when (nanoseconds since the epoch), and until when it counts."""
+
+    who: str = ""
+    why: str = ""
+    wall_ns: int = 0
+    until: Until | None = None
+    """None: until it is taken back."""
+
+
+NOBODY = Voice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +53,8 @@ class Intent:
     scale: int | None = None
     restart_tokens: Mapping[int, int] = field(default_factory=dict)
     at_once: bool = False
-    who: str = ""
-    why: str = ""
-    wall_ns: int = 0
+    hold_voice: Voice = NOBODY
+    scale_voice: Voice = NOBODY
 
     def restart_token(self, slot: int) -> str:
         """Return what goes into the template hash of a slot: different after each restart of it."""

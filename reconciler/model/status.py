@@ -82,6 +82,22 @@ class SlotStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorWord:
+    """What an operator said by hand and is still in force."""
+
+    what: Literal["stopped", "started", "scaled"]
+    message: str
+    """For people, without times: `scaled to 4 instead of 2 by alice`."""
+    who: str
+    why: str
+    since_ns: int
+    until_ns: int | None = None
+    """When it ends by itself; None: when it is taken back."""
+    numprocesses: int | None = None
+    """Of `scaled`."""
+
+
+@dataclass(frozen=True, slots=True)
 class WatcherStatus:
     """One watcher at a glance. `want` is the number of processes that shall run, of a job that it fires."""
 
@@ -97,6 +113,10 @@ class WatcherStatus:
     since_ns: int
     conditions: tuple[Condition, ...] = ()
     slots: tuple[SlotStatus, ...] = ()
+    intent: tuple[OperatorWord, ...] = ()
+    """What operators said of it by hand."""
+    drift: bool = False
+    """By the spec alone it would be otherwise; applying the spec does not change that, `resume` does."""
 
 
 @dataclass(frozen=True, slots=True)

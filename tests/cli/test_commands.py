@@ -99,6 +99,9 @@ def test_without_a_manager_the_exit_code_is_4(capsys: pytest.CaptureFixture[str]
         "signal 9 web",
         "signal TERM",
         "start web --timeout 5x",
+        "stop web --for soon",
+        "stop web --for 0s",
+        "restart web --for 2h",
         "start web --timeout 0s",
         "status -o xml",
         "status -w -o json",
@@ -219,6 +222,22 @@ def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ("restart web.2 --all --no-wait", "restart", {"names": ["web.2"], "at_once": True}),
         ("reload -l team=shop --no-wait", "reload", {"labels": {"team": "shop"}}),
+        (
+            "stop web --for 2h --no-wait",
+            "stop",
+            {"names": ["web"], "for_ns": 7200 * 10**9},
+        ),
+        (
+            "start web --for 90 --reason test --no-wait",
+            "start",
+            {"names": ["web"], "for_ns": 90 * 10**9, "reason": "test"},
+        ),
+        (
+            "scale web=4 --for 1m --no-wait",
+            "scale",
+            {"scale": {"web": 4}, "for_ns": 60 * 10**9},
+        ),
+        ("resume web --no-wait", "resume", {"names": ["web"]}),
         ("signal sigusr1 web api", "signal", {"signal": "USR1", "names": ["web", "api"]}),
         ("scale web=4 api=spec --no-wait", "scale", {"scale": {"web": 4, "api": None}}),
         (

@@ -141,6 +141,41 @@ def test_the_plan_says_what_why_and_how() -> None:
     ]
 
 
+WORD = {
+    "what": "stopped",
+    "message": "stopped by alice",
+    "who": "alice",
+    "why": "disk",
+    "since_ns": NOW_NS - 2 * 3600 * SECOND_NS,
+    "until_ns": NOW_NS + 90 * SECOND_NS,
+}
+
+
+def test_a_word_of_an_operator_is_shown_with_who_why_since_and_until_when() -> None:
+    held = {**MAILER, "state": "Held", "note": 'stopped by alice: "disk"', "as_wanted": True}
+    answer = status(held | {"slots": [], "intent": [WORD], "drift": True})
+
+    lines = page(answer)
+    assert lines[1].endswith('stopped by alice 2h ago: "disk", resumes in 1m30s')
+    assert lines[-1] == "shop · revision 42 · 1 watcher, 0 processes · 1 by hand · all as wanted"
+
+
+def test_a_note_that_says_something_else_is_left_alone() -> None:
+    stopping = {**MAILER, "note": "stopped: KILL was sent", "intent": [WORD], "slots": []}
+
+    assert page(status(stopping))[1].endswith("stopped: KILL was sent")
+
+
+def test_the_plan_tells_what_operators_keep_otherwise() -> None:
+    drift = shapes.drift([{"name": "web", "words": [WORD]}])
+
+    assert paint(render.plan_page([], drift, NOW_NS)) == [
+        '! web  by hand: stopped by alice 2h ago: "disk", resumes in 1m30s '
+        "(stays so; undo it with: reconcile resume web)",
+        "nothing to do",
+    ]
+
+
 def test_an_empty_plan_says_so() -> None:
     assert paint(render.plan_page([])) == ["nothing to do"]
 

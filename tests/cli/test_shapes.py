@@ -7,10 +7,17 @@ from dataclasses import fields
 import pytest
 
 from reconciler.cli import shapes
-from reconciler.model.change import Change, FieldChange
+from reconciler.model.change import Change, Drift, FieldChange
 from reconciler.model.errors import SpecError
 from reconciler.model.process import Exit, LaunchError
-from reconciler.model.status import Condition, Fired, SlotStatus, SocketStatus, WatcherStatus
+from reconciler.model.status import (
+    Condition,
+    Fired,
+    OperatorWord,
+    SlotStatus,
+    SocketStatus,
+    WatcherStatus,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +32,8 @@ from reconciler.model.status import Condition, Fired, SlotStatus, SocketStatus, 
         (LaunchError, shapes.LaunchErrorMap, shapes.LAUNCH_ERROR, set()),
         (SpecError, shapes.SpecErrorMap, shapes.SPEC_ERROR, set()),
         (Change, shapes.ChangeMap, shapes.CHANGE, set()),
+        (Drift, shapes.DriftMap, shapes.DRIFT, set()),
+        (OperatorWord, shapes.WordMap, shapes.WORD, set()),
         (FieldChange, shapes.FieldChangeMap, shapes.FIELD_CHANGE, set()),
     ],
 )

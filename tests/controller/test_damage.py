@@ -26,7 +26,7 @@ from reconciler.controller.entries import (
     Stored,
 )
 from reconciler.controller.store import Answer, PutBack, Recovered, Store, Trouble, Written
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Generation, Run
 from reconciler.model.spec import Spec, WatcherSpec
 
@@ -48,7 +48,7 @@ def history() -> list[Entry]:
             for slot in (1, 2):
                 run = Run(slot, number, "k", "b", 1, 2, 3, "succeeded")
                 entries.append(RunWritten(name, run))
-    return [*entries, IntentWritten("web", Intent("stopped", who="alice"))]
+    return [*entries, IntentWritten("web", Intent("stopped", hold_voice=Voice("alice")))]
 
 
 @pytest.fixture(scope="module")

@@ -277,7 +277,7 @@ def test_without_auto_nothing_is_watched_and_apply_does_it(
     assert (answer["applied"], answer["revision"]) == (False, 2)
     assert state(client)[1] == 2
     assert client.call("apply")["revision"] == 3
-    assert client.call("apply") == {"revision": 3, "changes": [], "applied": True}
+    assert client.call("apply") == {"revision": 3, "changes": [], "drift": [], "applied": True}
 
 
 def test_apply_tells_all_mistakes_and_changes_nothing(instance: Instance, client: Client) -> None:

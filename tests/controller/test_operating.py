@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import TYPE_CHECKING
 
 from conftest import by_hand, job, service, until
@@ -9,6 +11,7 @@ from paper_keeper import PaperKeeper
 
 from reconciler.controller.store import Store
 from reconciler.model.action import Signal
+from reconciler.model.intent import NO_INTENT
 from reconciler.model.process import ProcessId, Running
 
 if TYPE_CHECKING:
@@ -70,6 +73,81 @@ def test_an_operators_word_outlives_the_controller(instance: Instance) -> None:
     instance.start(PaperKeeper())
     assert state(instance.client(), "web") in {"Held", "Stopped"}
     assert instance.keeper.spawned() == []
+
+
+def test_a_stop_with_an_end_is_kept_told_and_ends_by_itself(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    settled(client)
+    answer = client.call("stop", names=["web"], reason="disk", for_ns=3600 * 10**9, wait=True)
+    assert messages(answer) == {"web": "stops 1 process, for 1h"}
+    (web,) = client.call("status", names=["web"])["watchers"]
+    (word,) = web["intent"]
+    assert (web["drift"], word["what"], word["why"]) == (True, "stopped", "disk")
+    assert abs(word["until_ns"] - word["since_ns"] - 3600 * 10**9) < 10**9
+    # The newest word counts: a moment from now, and then the spec does.
+    client.call("stop", names=["web"], for_ns=1)
+    until(lambda: running(instance) == ["web.1"], "web runs again")
+    until(lambda: "operator.expired" in {e["type"] for e in client.call("events")["events"]})
+    (web,) = client.call("status", names=["web"])["watchers"]
+    assert (web["intent"], web["drift"]) == ([], False)
+    instance.stop()
+    store = Store(str(instance.folder))
+    assert store.read().intents["web"] == NO_INTENT
+    store.close()
+    instance.clients.clear()
+    instance.start(PaperKeeper())
+
+
+def test_resume_lets_the_spec_count_again(instance: Instance) -> None:
+    instance.store(by_hand(web=service(numprocesses=2), db=service()))
+    client = instance.start().client()
+    client.call("scale", scale={"web": 3}, reason="load")
+    client.call("stop", names=["web"], wait=True)
+    first, second = client.call("status", names=["web"])["watchers"][0]["intent"]
+    assert (first["what"], second["what"], second["numprocesses"]) == ("stopped", "scaled", 3)
+    answer = client.call("resume", names=["web", "db"], wait=True, timeout_ns=20 * 10**9)
+    assert messages(answer) == {
+        "web": "follows its spec again: 0 -> 2 processes",
+        "db": "follows its spec already",
+    }
+    assert running(instance) == ["db.1", "web.1", "web.2"]
+    assert client.error("resume", names=["web.1"])[0] == "unsupported"
+    assert client.error("resume")[0] == "invalid_request"
+
+
+def test_the_reason_of_every_order_stands_in_its_event(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    settled(client)
+    orders = {
+        "stop": {"names": ["web"]},
+        "start": {"names": ["web"]},
+        "restart": {"names": ["web"]},
+        "reload": {"names": ["web"]},
+        "signal": {"names": ["web"], "signal": "USR1"},
+        "scale": {"scale": {"web": 1}},
+        "resume": {"names": ["web"]},
+        "shutdown": {},
+    }
+    for method, params in orders.items():
+        client.call(method, **params, reason=f"why {method}")
+    told = {each["type"]: each for each in client.call("events")["events"]}
+    for method in orders:
+        details = told[f"operator.{method}"]["details"]
+        assert (details["uid"], details["reason"]) == (os.getuid(), f"why {method}")
+        assert details["pid"] == os.getpid()
+        assert details["who"] == pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_what_a_word_may_say_has_limits(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    for params in ({"for_ns": 0}, {"for_ns": 400 * 86400 * 10**9}, {"reason": "x" * 257}):
+        assert client.error("stop", names=["web"], **params)[0] == "invalid_request"
+    assert client.error("scale", scale={"web": None}, for_ns=1)[0] == "invalid_request"
+    assert client.error("restart", names=["web"], for_ns=1)[0] == "invalid_request"
+    assert instance.controller.observed("web").intent == NO_INTENT
 
 
 def test_restart_waits_until_every_process_is_another(instance: Instance) -> None:

@@ -203,7 +203,7 @@ ROLE_OF_METHOD = {
     ),
     **dict.fromkeys(("logs", "logs.follow", "stream.cancel"), "view"),
     **dict.fromkeys(
-        ("start", "stop", "restart", "reload", "signal", "scale", "rerun"), "operate"
+        ("start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun"), "operate"
     ),
     **dict.fromkeys(("apply", "shutdown"), "admin"),
 }  # fmt: skip

@@ -25,7 +25,7 @@ from reconciler.controller.entries import (
 from reconciler.controller.schema import KEPT_RUNS, NewerState
 from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
 from reconciler.model.address import InternetAddress
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Until, Voice
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.process import Exit
 from reconciler.model.spec import ReloadBySignal, SocketSpec, Spec, WatcherSpec
@@ -97,7 +97,8 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
         99,
         1000,
     )
-    intent = Intent("stopped", 4, {0: 1, 2: 3}, at_once=True, who="alice", why="disk", wall_ns=5)
+    alice = Voice("alice", "disk", 5, Until(7, 8, 9, "boot-1"))
+    intent = Intent("stopped", 4, {0: 1, 2: 3}, at_once=True, hold_voice=alice)
     write(
         folder,
         applied,

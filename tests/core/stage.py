@@ -12,6 +12,7 @@ from reconciler.model.action import (
     Forget,
     Quit,
     RecordGeneration,
+    RecordIntent,
     RecordRun,
     RecordVerdict,
     Redirect,
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 
     from reconciler.model.action import Action
     from reconciler.model.event import Event
+    from reconciler.model.intent import Intent
     from reconciler.model.job import Job
+    from reconciler.model.news import News
     from reconciler.model.revision import OnFailure
     from reconciler.model.status import SlotStatus, WatcherStatus
 
@@ -83,11 +86,14 @@ class Stage:
         self.records: dict[ProcessId, ProcessRecord] = {}
         self.sockets: dict[str, SocketRecord] = {}
         self.generations: dict[str, list[int]] = {}
+        self.intents: dict[str, Intent] = {}
+        """What was written down of words that are over."""
         self.runs: list[RecordRun] = []
         self.history: list[tuple[float, Action]] = []
         self.refused_ports: set[int] = set()
         self.unstartable: dict[str, LaunchError] = {}
         self.hold_runs = False
+        self.news: list[News] = []
         self.quit: int | None = None
         self.revision = 0
         self.trial: Trial | None = None
@@ -132,6 +138,7 @@ class Stage:
         pending: Sequence[Event] = events
         while True:
             self.last = self.reconciler.step(pending, self.now)
+            self.news += self.last.news
             pending = [event for action in self.last.actions for event in self._carry_out(action)]
             if not pending and self.last.wake_at_ns != self.now:
                 return self
@@ -219,6 +226,8 @@ class Stage:
                 assert revision == self.revision, "a verdict of another revision"
                 self.trial = trial
                 self.verdicts.append(action)
+            case RecordIntent(owner, intent):
+                self.intents[owner] = intent
             case Quit(code):
                 self.quit = code
             case Redirect():

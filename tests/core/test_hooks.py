@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.intents import Voice, stopped
+from reconciler.core.intents import stopped
 from reconciler.model.event import IntentChanged, SignalAsked
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Voice
 from reconciler.model.spec import HookSpec, HooksSpec, StopSpec
 from tests.core.stage import HOOK, S, Stage, process, spec, watcher
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.intents import Voice, stopped
+from reconciler.core.intents import stopped
 from reconciler.model.action import RecordRun, Spawn
 from reconciler.model.event import IntentChanged, JobChanged, KeeperIntroduced, RunRecorded
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import HookSpec, HooksSpec

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.intents import Voice, restarted, scaled, started, stopped
+from reconciler.core.intents import restarted, scaled, started, stopped
 from reconciler.core.reconciler import BACKLOG_PER_STEP, Reconciler
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.event import (
@@ -15,7 +15,7 @@ from reconciler.model.event import (
     SnapshotEnded,
     SpecApplied,
 )
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Voice
 from reconciler.model.process import Exit, LaunchError
 from reconciler.model.spec import (
     BackoffSpec,
@@ -171,16 +171,16 @@ def test_a_quick_death_of_the_new_one_stops_the_roll() -> None:
 
 def test_restart_replaces_one_by_one_and_at_once_on_demand() -> None:
     stage = Stage().apply(spec(web=watcher(numprocesses=2))).wait(5)
-    first = restarted(NOTHING, ALICE, None, at_once=False)
+    first = restarted(NOTHING, None, at_once=False)
     stage.tell(IntentChanged("web", first)).wait(5)
     assert [at for at, *_ in stage.signals()] == [5.0, 6.0]
-    stage.tell(IntentChanged("web", restarted(first, ALICE, None, at_once=True))).wait(5)
+    stage.tell(IntentChanged("web", restarted(first, None, at_once=True))).wait(5)
     assert [at for at, *_ in stage.signals()] == [5.0, 6.0, 10.0, 10.0]
 
 
 def test_an_edit_after_a_restart_at_once_still_rolls() -> None:
     stage = Stage().apply(spec(web=watcher(numprocesses=2))).wait(5)
-    stage.tell(IntentChanged("web", restarted(NOTHING, ALICE, None, at_once=True))).wait(5)
+    stage.tell(IntentChanged("web", restarted(NOTHING, None, at_once=True))).wait(5)
     before = len(stage.signals())
     stage.apply(spec(web=watcher(numprocesses=2, cmd=("new",)))).wait(5)
     assert [at for at, *_ in stage.signals()[before:]] == [10.0, 11.0]
@@ -188,7 +188,7 @@ def test_an_edit_after_a_restart_at_once_still_rolls() -> None:
 
 def test_restart_of_one_slot_touches_no_other() -> None:
     stage = Stage().apply(spec(web=watcher(numprocesses=3))).wait(5)
-    stage.tell(IntentChanged("web", restarted(NOTHING, ALICE, (2,), at_once=False))).wait(5)
+    stage.tell(IntentChanged("web", restarted(NOTHING, (2,), at_once=False))).wait(5)
     assert stage.signals() == [(5.0, "web.2", "TERM")]
 
 

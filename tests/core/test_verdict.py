@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.intents import Voice, restarted, scaled, stopped
+from reconciler.core.intents import restarted, scaled, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.event import IntentChanged, JobChanged, ShutdownAsked
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Job
 from reconciler.model.process import Exited, LaunchError, ProcessRecord, Running
 from reconciler.model.spec import BackoffSpec, HooksSpec
@@ -131,7 +131,7 @@ def test_all_watchers_have_to_stay_up_at_the_same_time() -> None:
 
 def test_what_an_operator_replaces_or_stops_did_not_fail() -> None:
     stage = rolled(1).wait(3)
-    stage.tell(IntentChanged("web", restarted(Intent(), ALICE, None, at_once=False))).wait(3)
+    stage.tell(IntentChanged("web", restarted(Intent(), None, at_once=False))).wait(3)
     assert stage.outcome == "pending"
     stage.tell(IntentChanged("web", stopped(Intent(), ALICE)))
     assert stage.wait(1).outcome == "good"
@@ -139,7 +139,7 @@ def test_what_an_operator_replaces_or_stops_did_not_fail() -> None:
 
 def test_an_operators_restart_of_what_is_paused_leaves_the_old_ones_alone() -> None:
     stage = rolled().exit("web.1", 3).wait(5)
-    stage.tell(IntentChanged("web", restarted(Intent(), ALICE, None, at_once=True))).wait(60)
+    stage.tell(IntentChanged("web", restarted(Intent(), None, at_once=True))).wait(60)
     assert commands(stage) == ["new", "old", "old"]
     assert stage.spawned("web.1")[3:] == ["web.1"]
 

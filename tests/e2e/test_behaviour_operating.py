@@ -47,7 +47,7 @@ def test_up_prints_the_table_and_term_ends_all_with_exit_code_0() -> None:
         assert "stopped in order" in it.log("ticker")
 
 
-def test_what_is_stopped_by_hand_stays_stopped_through_kills_and_edits() -> None:
+def test_what_is_stopped_by_hand_stays_stopped_through_kills_edits_and_managers() -> None:
     with stage(SPEC) as it:
         it.up()
         it.run("stop", "web", "--reason", "moving house")
@@ -59,7 +59,15 @@ def test_what_is_stopped_by_hand_stays_stopped_through_kills_and_edits() -> None
         assert it.pids("web") == {}
         assert it.watcher("web")["state"] == "Held"
         assert "moving house" in it.watcher("web")["note"]
-        it.run("start", "web")
+        it.run("stop", "web", "--for", "1h", "--reason", "unpacking")
+        ends_ns = it.watcher("web")["intent"][0]["until_ns"]
+        assert it.end() == 0
+        it.up()
+        (word,) = it.watcher("web")["intent"]
+        assert (word["what"], word["why"]) == ("stopped", "unpacking")
+        assert abs(word["until_ns"] - ends_ns) < 10**9
+        assert it.pids("web") == {}
+        it.run("resume", "web")
         assert sorted(it.pids("web")) == [1, 2]
 
 

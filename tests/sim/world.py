@@ -7,10 +7,10 @@ import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from reconciler.core.intents import Voice, restarted, scaled, started, stopped
+from reconciler.core.intents import restarted, scaled, started, stopped
 from reconciler.core.reconciler import Reconciler
 from reconciler.keeper.keeper import Keeper
-from reconciler.model.action import Notify, RecordGeneration, RecordRun
+from reconciler.model.action import Notify, RecordGeneration, RecordIntent, RecordRun
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import (
     IntentChanged,
@@ -22,7 +22,7 @@ from reconciler.model.event import (
     SignalAsked,
     SpecApplied,
 )
-from reconciler.model.intent import NO_INTENT, Intent
+from reconciler.model.intent import NO_INTENT, Intent, Voice
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.observed import Facts
 from reconciler.model.process import LaunchError, ProcessId
@@ -155,7 +155,7 @@ class Controller:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case RecordRun() | RecordGeneration():
+            case RecordRun() | RecordGeneration() | RecordIntent():
                 self.writes.append((self.world.commit_ns(), action))
             case _:
                 self.world.said(action)
@@ -169,6 +169,8 @@ class Controller:
             case RecordRun(name, run):
                 disk.runs.setdefault(name, {})[run.slot] = run
                 self.inbox.append(RunRecorded(name, run))
+            case RecordIntent(name, intent):
+                disk.intents[name] = intent
         self.world.trace(f"committed {action}")
 
 
@@ -461,7 +463,7 @@ class World:
                 "start": lambda: started(intent, VOICE, autostart=True),
                 "scale": lambda: scaled(intent, VOICE, rng.randrange(0, 4)),
                 "unscale": lambda: scaled(intent, VOICE, None),
-                "restart": lambda: restarted(intent, VOICE, slots, at_once=rng.random() < 0.3),
+                "restart": lambda: restarted(intent, slots, at_once=rng.random() < 0.3),
             }.get(what)
             if said is not None:
                 self.disk.intents[name] = said()
