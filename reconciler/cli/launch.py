@@ -80,6 +80,7 @@ class Start:
             "control_mode": control.get("mode", DEFAULT_CONTROL_MODE),
             "control_owner": control.get("owner"),
             "control_group": control.get("group"),
+            "cgroup": self.daemon.get("cgroup"),
             "umask": self.daemon.get("umask", DEFAULT_UMASK),
             "controller_argv": [
                 sys.executable,

@@ -123,6 +123,7 @@ class Controller:
         """What this controller found damaged when it began."""
         self.shutting_down = False
         self.keeper_pid = os.getppid()
+        self.containment = ""
         self.pid = os.getpid()
         self.pending_intents: dict[str, Intent] = {}
         self.pending_generations: dict[str, Generation] = {}
@@ -246,7 +247,7 @@ class Controller:
         self.news = NewsRoom(stored.next_event)
         self._reserve_numbers()
         introduced = self._meet_keeper()
-        self.keeper_pid = introduced.pid
+        self.keeper_pid, self.containment = introduced.pid, introduced.containment
         self.notifier.listens = introduced.notifies
         self.reconciler = Reconciler(self._facts(introduced))
         self.ledger_lost = stored.ledger_lost

@@ -113,6 +113,7 @@ class StatusBoard:
                 "observed_revision": rpc.pack(core.revision),
                 "keeper_pid": rpc.pack(controller.keeper_pid),
                 "controller_pid": rpc.pack(controller.pid),
+                "containment": rpc.pack(controller.containment),
                 "source": rpc.pack(files.source),
                 "auto_apply": rpc.pack(applied.spec.apply.auto if applied is not None else True),
                 "spec_state": rpc.pack(files.state),

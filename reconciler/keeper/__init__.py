@@ -9,6 +9,7 @@
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
 | `pulse` | whether the controller still answers |
 | `notify` | sd_notify(3) to whoever started the manager |
+| `cgroups` | control groups, where the manager was given some |
 | `spawning` | the two roads from a launch to a process |
 | `sockets` | binding, tuning and closing listening sockets |
 | `logs` | from a process's output to its sinks |

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     keeper_id, pid = secrets.token_hex(8), os.getpid()
     notifier = kernel.notifier
     introduced = KeeperIntroduced(
-        keeper_id, boot_id(), pid, kernel.now_ns(), "session", notifies=notifier.listens
+        keeper_id, boot_id(), pid, kernel.now_ns(), kernel.containment, notifies=notifier.listens
     )
     keeper = Keeper(kernel, introduced, watchdog_ns=notifier.watchdog_ns)
     # What exists by now stays for ever: a child that is forked shall not copy it page by page.

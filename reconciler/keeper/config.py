@@ -39,6 +39,8 @@ class KeeperConfig:
     control_mode: int = 0o600
     control_owner: str | int | None = None
     control_group: str | int | None = None
+    cgroup: str | None = None
+    """Folder of control groups that the spec names; None: one that was given to us, if any."""
     umask: int = 0o022
     hup: Literal["reload", "stop"] = "reload"
     ready_fd: int | None = None

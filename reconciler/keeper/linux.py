@@ -19,6 +19,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
+from reconciler.keeper.cgroups import find as find_groups
 from reconciler.keeper.kernel import (
     Called,
     Child,
@@ -53,6 +54,7 @@ from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from reconciler.keeper.cgroups import Groups
     from reconciler.keeper.config import KeeperConfig
     from reconciler.keeper.kernel import HeldSocket
     from reconciler.model.socket import SocketTemplate
@@ -93,7 +95,22 @@ class LinuxKernel:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
         self._place = Place(config.name, dict(os.environ), config.umask, files)
         self._logs = Logs(config.fifo_dir, self._watch, self._ignore, time.time)  # noqa: TID251  (stamps are for people)
+        self._groups = self._find_groups()
+        self._grouped: dict[int, str] = {}
         self._listen_to_signals()
+
+    @property
+    def containment(self) -> Literal["cgroup", "session"]:
+        """How a process's tree is held together."""
+        return "session" if self._groups is None else "cgroup"
+
+    def _find_groups(self) -> Groups | None:
+        try:
+            return find_groups(self._config.cgroup)
+        except OSError as error:
+            cause = os.strerror(error.errno or 0).lower()
+            self.log("warning", "cannot use control groups", cause=cause, path=error.filename)
+            return None
 
     # ---- waiting ---------------------------------------------------------------------------------
 
@@ -180,9 +197,13 @@ class LinuxKernel:
         fds = (stdin, streams.stdout_fd, streams.stderr_fd, *(_fd(sockets[n]) for n in named))
         prepared = Prepared(launch, program, env, user, fds)
         try:
-            if not needs_fork(launch, user):
+            is_grouped = self._groups is not None and launch.scope == "tree"
+            if not is_grouped and not needs_fork(launch, user):
                 return Child(spawn_plainly(prepared, self._place), executed=True, output=streams)
-            forked = fork(prepared, self._place)
+            marker = self.marker(id, incarnation)
+            forked = (
+                self._fork_grouped(prepared, marker) if is_grouped else fork(prepared, self._place)
+            )
             self._launching[forked.pid] = forked
             self._watch(forked.report, lambda: self._hear_report(forked))
             return Child(forked.pid, executed=False, output=streams)
@@ -191,6 +212,23 @@ class LinuxKernel:
             raise
         finally:
             streams.close_worker_ends()
+
+    def _fork_grouped(self, prepared: Prepared, marker: str) -> Forked:
+        assert self._groups is not None
+        try:
+            group = self._groups.open(marker)
+        except OSError as error:
+            raise failed("cgroup", error, self._groups.folder) from None
+        try:
+            forked = fork(prepared, self._place, group)
+        except LaunchFailed:
+            self._groups.leave(marker)
+            self._groups.sweep()
+            raise
+        finally:
+            os.close(group)
+        self._grouped[forked.pid] = marker
+        return forked
 
     def _hear_report(self, forked: Forked) -> None:
         error = read_report(forked)
@@ -214,6 +252,10 @@ class LinuxKernel:
         if forked is not None:
             self._hear_report(forked)
         error = self._failed.pop(pid, None)
+        if self._groups is not None:
+            if marker := self._grouped.pop(pid, ""):
+                self._groups.leave(marker)
+            self._groups.sweep()
         cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
         # Not below the keeper's own size: exec counts the memory that the child left behind.
         return Died(pid, _exit(status, error), cpu_ns, usage.ru_maxrss * 1024)
@@ -227,7 +269,8 @@ class LinuxKernel:
 
     def identify(self, pid: int) -> Identity | None:
         """Return whose a child is, None when it is gone."""
-        marker = _marker(pid)
+        held = self._groups.marker_of(pid) if self._groups is not None else ""
+        marker = held or _marker(pid)
         try:
             return Identity(os.getpgid(pid), os.getsid(pid), marker)
         except ProcessLookupError:
@@ -250,6 +293,9 @@ class LinuxKernel:
         roots = list(roots)
         # All are found before the first is hit: what loses its parent is found under it no more.
         below = _descendants(roots)
+        if signal == "KILL" and self._groups is not None:
+            for pid in roots:
+                self._groups.kill(pid)
         members = [pid for pid in roots if _group(pid) == group]
         if members:
             self.signal_group(group, signal) if group in members else self._send_signal(

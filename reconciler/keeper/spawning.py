@@ -2,8 +2,9 @@
 
 posix_spawn runs no Python in the child, so it is taken whenever nothing needs code there. The keeper has
 one thread, so it may put on the child's umask, folder and limit of files for the time of the call.
-fork is for what only the child itself can do: LISTEN_PID, another user, limits, priorities. The child
-tells a failure on a pipe that closes when the program is executed, so nobody waits for it.
+fork is for what only the child itself can do (LISTEN_PID, another user, limits, priorities) and for a
+control group, in which a child must be born. The child tells a failure on a pipe that closes when the
+program is executed, so nobody waits for it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from reconciler.keeper.cgroups import fork_into
 from reconciler.keeper.kernel import LaunchFailed
 from reconciler.keeper.notify import NOT_FOR_CHILDREN
 from reconciler.model.process import Launch, LaunchError
@@ -248,8 +250,11 @@ def _put_on(launch: Launch, place: Place) -> Iterator[None]:
 # ---- road two: fork ------------------------------------------------------------------------------
 
 
-def fork(prepared: Prepared, place: Place) -> Forked:
-    """Start a child that finds its own way to the program. Raises `LaunchFailed`."""
+def fork(prepared: Prepared, place: Place, group: int | None = None) -> Forked:
+    """Start a child, in a control group if one is given, that finds its own way to the program.
+
+    Raises `LaunchFailed`.
+    """
     try:
         report, report_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -257,7 +262,7 @@ def fork(prepared: Prepared, place: Place) -> Forked:
     # A signal in the child before its handlers are gone would wake the keeper by their shared pipe.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork()
+        pid = os.fork() if group is None else fork_into(group)
     except OSError as error:
         os.close(report)
         raise failed("fork", error) from None

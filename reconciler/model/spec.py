@@ -130,6 +130,14 @@ class DaemonSpec:
             "Folder of the control socket; null: /run/reconcile/NAME or the user's runtime folder."
         ),
     ] = None
+    cgroup: Annotated[
+        str | None,
+        _none(
+            "Folder of control groups (cgroup2) in which each process of stop.scope tree gets its own, so "
+            "that nothing escapes a stop; null: one that was given to the manager (systemd's Delegate=yes, "
+            "a container), else none. Takes effect at the next start."
+        ),
+    ] = None
     umask: Annotated[Mode, _none("File mode mask of the manager and of watchers without one.")] = (
         0o022
     )

@@ -304,7 +304,8 @@ def _map_at(root: Map, name: str) -> Map:
 
 def _make_daemon_paths_absolute(data: dict[str, object], node: Map) -> None:
     """Paths of the manager are relative to the folder of the file that gives them."""
-    pairs: list[tuple[object, str, Map]] = [(data, "state_dir", node), (data, "runtime_dir", node)]
+    folders = ("state_dir", "runtime_dir", "cgroup")
+    pairs: list[tuple[object, str, Map]] = [(data, name, node) for name in folders]
     log = node.get("log")
     if isinstance(log, Map):
         pairs.append((data.get("log"), "file", log))

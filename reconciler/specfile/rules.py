@@ -417,7 +417,7 @@ def check_daemon(data: Mapping[str, object], node: Map, mistakes: Mistakes) -> N
     if isinstance(name, str) and at is not None and not re.fullmatch(NAME_PATTERN, name):
         hint = "at most 64 of A-Z a-z 0-9 _ -, a letter or digit first"
         mistakes.at(at, "daemon.name", f"{quoted(name)} cannot be the name of an instance", hint)
-    for field in ("state_dir", "runtime_dir"):
+    for field in ("state_dir", "runtime_dir", "cgroup"):
         text, place = data.get(field), node.get(field)
         if isinstance(text, str) and place is not None:
             if not text:

@@ -1,0 +1,181 @@
+"""Control groups (cgroups(7), version 2): what a process starts cannot leave its group by forking.
+
+Without one, a process that clears its environment, opens a session and forks twice belongs to nobody when
+its parent is gone. With one, the group's name says whose it is, and one write kills all of it.
+
+A group needs a folder that was given to us: systemd marks it (Delegate=yes), in a container it is the root
+that PID 1 sees, or the spec names it. Whoever else writes into a folder of systemd's disturbs it.
+
+A child is born in its group by clone3(2) with CLONE_INTO_CGROUP (Linux 5.7), at the cost of a fork. Moving
+it afterwards takes 10 ms and misses what it has forked by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLONE3: Final = 435
+"""The same number on all architectures that have it."""
+_CLONE_INTO_CGROUP: Final = 0x200000000
+_ARGUMENTS: Final = struct.Struct("=11Q")
+"""flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup."""
+
+
+class Groups:
+    """A folder of control groups that is ours, and the groups in it, one for an incarnation."""
+
+    def __init__(self, folder: str, path: str) -> None:
+        """`path` is how processes in the folder see it, in /proc/PID/cgroup."""
+        self.folder = folder
+        self._path = path.rstrip("/")
+        self._closing: set[str] = set()
+
+    def open(self, marker: str) -> int:
+        """Make the group of an incarnation and return its descriptor. Raises `OSError`."""
+        folder = self._folder_of(marker)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o755)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def marker_of(self, pid: int) -> str:
+        """Return the incarnation in whose group a process is, empty when it is in none of the folder."""
+        path = path_of(pid)
+        inside = path.startswith(f"{self._path}/")
+        return path[len(self._path) + 1 :].partition("/")[0].replace("@", "/") if inside else ""
+
+    def kill(self, pid: int) -> None:
+        """Kill all that is in the group of a process, whatever it forks meanwhile (Linux 5.14)."""
+        if marker := self.marker_of(pid):
+            with contextlib.suppress(OSError):
+                _write(f"{self._folder_of(marker)}/cgroup.kill", b"1")
+
+    def leave(self, marker: str) -> None:
+        """Remove the group of an incarnation whose process has died, as soon as nobody is left in it."""
+        self._closing.add(self._folder_of(marker))
+
+    def sweep(self) -> None:
+        """Remove the groups that may go and are empty; to be called when somebody has died."""
+        self._closing = {each for each in self._closing if not _remove(each)}
+
+    def _folder_of(self, marker: str) -> str:
+        # A marker has slashes and never an @.
+        return f"{self.folder}/{marker.replace('/', '@')}"
+
+
+def find(wanted: str | None) -> Groups | None:
+    """Return the groups in the folder that is `wanted`, or (None) in one that was given to us.
+
+    None when there is no such folder. Raises `OSError` when there is one and it cannot be used.
+    """
+    root = _mounted()
+    if root is None:
+        if wanted is not None:
+            raise FileNotFoundError(errno.ENOENT, "no cgroup2 file system is mounted", wanted)
+        return None
+    point, seen = root
+    own = path_of(os.getpid())
+    folder = os.path.normpath(os.path.join(point, os.path.relpath(own, seen))) if own else ""
+    if wanted is not None:
+        folder = os.path.normpath(wanted)
+        own = os.path.normpath(os.path.join(seen, os.path.relpath(folder, point)))
+    elif not _is_ours(folder):
+        return None
+    _try_out(folder)
+    return Groups(folder, own)
+
+
+def fork_into(group: int) -> int:
+    """Fork a child that is in a group from its first instant; return as fork(2) does. Raises `OSError`.
+
+    No handler of the interpreter runs around it: the keeper has one thread and no locks to mend.
+    """
+    arguments = _ARGUMENTS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
+    # The interpreter's lock is kept: nobody else could give it back in the child.
+    call = ctypes.PyDLL(None, use_errno=True).syscall
+    pid = int(call(ctypes.c_long(_CLONE3), arguments, ctypes.c_size_t(len(arguments))))
+    if pid < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return pid
+
+
+def path_of(pid: int) -> str:
+    """Return the path of a process's group in the version 2 hierarchy, empty when it has none."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n").removesuffix(" (deleted)")
+    return ""
+
+
+def _mounted() -> tuple[str, str] | None:
+    """Return where the version 2 hierarchy is mounted and which part of it is (proc_pid_mountinfo(5))."""
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            mount, _, system = line.partition(" - ")
+            if system.startswith("cgroup2 "):
+                words = mount.split(" ")
+                return words[4].replace("\\040", " "), words[3]
+    return None
+
+
+def _is_ours(folder: str) -> bool:
+    """Tell whether a folder was given to us: marked by systemd, or the root that PID 1 sees."""
+    with contextlib.suppress(OSError):
+        if os.getxattr(folder, "user.delegate") == b"1":
+            return os.access(folder, os.W_OK)
+    return os.getpid() == 1 and os.access(folder, os.W_OK)
+
+
+def _try_out(folder: str) -> None:
+    """Have a child born and die in a group of the folder. Raises `OSError`."""
+    name = f"{folder}/reconcile.{os.getpid()}"
+    os.mkdir(name, 0o755)
+    try:
+        group = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not os.path.exists(f"{name}/cgroup.kill"):
+                raise FileNotFoundError(errno.ENOENT, "no cgroup.kill (Linux 5.14)", name)
+            if (pid := fork_into(group)) == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
+        finally:
+            os.close(group)
+    finally:
+        os.rmdir(name)
+
+
+def _remove(folder: str) -> bool:
+    """Remove a group and those that were made in it; False while somebody is left in one."""
+    try:
+        for below in _groups_below(folder):
+            os.rmdir(below)
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _groups_below(folder: str) -> Iterator[str]:
+    """Yield the groups below one, the innermost first; files of a group cannot be removed and need not be."""
+    for path, folders, _ in os.walk(folder, topdown=False):
+        yield from (f"{path}/{name}" for name in folders)
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)  # not by a file object: it would hide the error until it is closed
+    finally:
+        os.close(fd)

@@ -1,0 +1,152 @@
+"""Claims about control groups: who is born in one, what dies with it, and what is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.keeper import cgroups
+from reconciler.model.event import KeeperIntroduced
+from reconciler.model.process import CaptureSink, ProcessId
+from tests.keeper.rig import Link, is_alive, keeper, pid_in, until
+
+WEB = ProcessId("web", 1)
+DAEMON = """
+import os, time
+def alone():
+    if os.fork(): return
+    os.setsid()
+    if os.fork(): os._exit(0)
+    os.execve("/bin/sh", ["sh", "-c", "trap '' TERM; echo $$ && while :; do sleep 1000; done"], {})
+alone()
+time.sleep(1000)
+"""
+"""Starts a process of which nothing tells whose it is: no parent, no session, no environment."""
+
+
+def mount_point() -> Path | None:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, point, system, *_ = line.split()
+        if system == "cgroup2" and os.access(point, os.W_OK):
+            return Path(point)
+    return None
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder of control groups, which must be empty in the end."""
+    point = mount_point()
+    if point is None:
+        pytest.skip("needs a cgroup2 file system that this user may write to")
+    folder = point / f"reconcile-test-{os.getpid()}"
+    folder.mkdir()
+    try:
+        yield folder
+        assert until(lambda: groups_in(folder) == [])
+    finally:
+        for group in groups_in(folder):
+            with contextlib.suppress(OSError):
+                (folder / group / "cgroup.kill").write_text("1")
+        until(lambda: all(not pids_in(folder / group) for group in groups_in(folder)))
+        for group in groups_in(folder):
+            (folder / group).rmdir()
+        folder.rmdir()
+
+
+@pytest.fixture
+def link(tmp_path: Path, folder: Path) -> Iterator[Link]:
+    settings = {"cgroup": str(folder)}
+    with keeper(tmp_path, settings=settings, env={"PATH": "/usr/bin:/bin"}) as rig:
+        yield rig.link()
+
+
+def groups_in(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir() if each.is_dir()]
+
+
+def pids_in(group: Path) -> list[int]:
+    try:
+        return [int(word) for word in (group / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def start_daemon(link: Link, tmp_path: Path) -> int:
+    """Start a process that hides, and return its pid."""
+    out = tmp_path / "out"
+    link.spawn(WEB, sys.executable, "-c", DAEMON, stdout=CaptureSink(str(out)))
+    link.running(WEB)
+    return int(until(lambda: out.read_text().strip() if out.exists() else ""))
+
+
+def test_a_process_is_born_in_a_group_of_its_own(link: Link, folder: Path) -> None:
+    assert link.hear(KeeperIntroduced).containment == "cgroup"
+    link.spawn(WEB, "sleep", "1000")
+    link.running(WEB)
+    (group,) = groups_in(folder)
+    assert pids_in(folder / group) == [pid_in(link, WEB)]
+    link.signal(WEB, "KILL", "tree")
+    link.exited(WEB)
+
+
+def test_one_that_hides_from_everything_else_dies_with_its_group(
+    link: Link, tmp_path: Path, folder: Path
+) -> None:
+    hidden = start_daemon(link, tmp_path)
+    link.signal(WEB, "KILL", "tree")
+    link.exited(WEB)
+    until(lambda: not is_alive(hidden))
+
+
+def test_one_that_hides_is_a_survivor_of_its_leader(
+    link: Link, tmp_path: Path, folder: Path
+) -> None:
+    hidden = start_daemon(link, tmp_path)
+    link.signal(WEB, "TERM", "process")
+    assert link.exited(WEB).survivors
+    link.signal(WEB, "KILL", "tree")
+    assert link.wait(lambda: not link.exited(WEB).survivors)
+    assert not is_alive(hidden)
+
+
+def test_what_fails_before_the_program_runs_is_told_and_leaves_no_group(
+    link: Link, folder: Path
+) -> None:
+    link.spawn(WEB, "/does/not/exist")
+    error = link.exited(WEB).exit.error
+    assert error is not None
+    assert (error.step, error.errno, error.path) == ("exec", "ENOENT", "/does/not/exist")
+
+
+def test_only_who_must_be_gone_as_a_tree_gets_a_group(link: Link, folder: Path) -> None:
+    link.spawn(WEB, "sleep", "1000", scope="group")
+    link.running(WEB)
+    assert groups_in(folder) == []
+
+
+def test_a_folder_that_holds_no_groups_is_refused_and_processes_start_without(
+    tmp_path: Path,
+) -> None:
+    settings = {"cgroup": str(tmp_path)}
+    with keeper(tmp_path, settings=settings, env={"PATH": "/usr/bin:/bin"}) as rig:
+        link = rig.link()
+        assert link.hear(KeeperIntroduced).containment == "session"
+        link.spawn(WEB, "sleep", "1000")
+        link.running(WEB)
+
+
+def test_nobody_takes_a_folder_that_was_not_given_to_him() -> None:
+    own = cgroups.path_of(os.getpid())
+    point = mount_point()
+    delegated = False
+    if point is not None:
+        with contextlib.suppress(OSError):
+            delegated = os.getxattr(f"{point}{own}", "user.delegate") == b"1"
+    if delegated:
+        pytest.skip("this control group was given to the tests")
+    assert cgroups.find(None) is None
