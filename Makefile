@@ -8,11 +8,14 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 ifneq ($(shell cat .venv/made 2>/dev/null),$(CURDIR))
 MOVED := moved
 endif
+ifneq ($(shell cat .venv-peers/made 2>/dev/null),$(CURDIR))
+PEERS_MOVED := moved
+endif
 # Managed processes inherit the environment; a make that one of them runs is not a part of this one.
 unexport MAKEFLAGS MFLAGS
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check format sim bench clean moved
+.PHONY: help run test check format sim bench bench-quick clean moved
 
 help:
 	@echo "make run     start specs/ in the foreground; Ctrl-C stops everything in order"
@@ -20,7 +23,7 @@ help:
 	@echo "make check   style, types, floors, and whether the wheel builds"
 	@echo "make format  put the code into the style that check wants"
 	@echo "make sim     SEEDS=10000 simulated histories with faults"
-	@echo "make bench   speed of this checkout beside a minimal C manager"
+	@echo "make bench   speed beside the peers, in one run of some minutes; bench-quick: once and small"
 	@echo "make clean   remove what was built"
 
 run: .venv/run
@@ -44,11 +47,14 @@ format: .venv/dev
 sim: .venv/dev
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
 
-bench: .venv/dev
+bench: .venv/run .venv-peers/made
 	$(BIN)/python -m bench
 
+bench-quick: .venv/run .venv-peers/made
+	$(BIN)/python -m bench --quick
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/made: $(MOVED)
@@ -67,3 +73,13 @@ clean:
 .venv/dev: .venv/made pyproject.toml
 	@$(PIP) install -e '.[dev]'
 	@touch $@ .venv/run
+
+# What the benchmark measures beside us, never needed by us. One that cannot be had is left out, and asked for again.
+.venv-peers/made: $(PEERS_MOVED) bench/peers.txt | .venv/made
+	@echo "setting up .venv-peers (once)"
+	@$(PYTHON) -m venv --clear .venv-peers
+	@all=yes; while read -r peer; do \
+	  .venv-peers/bin/python -m pip -qq --disable-pip-version-check --retries 1 --timeout 15 install "$$peer" || \
+	    { echo "cannot install $$peer: the benchmark goes on without it"; all=no; }; \
+	done <bench/peers.txt; \
+	if [ $$all = yes ]; then pwd -P >$@; fi

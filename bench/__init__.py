@@ -1,13 +1,20 @@
-"""Measures this checkout beside a minimal manager in C, in one run, so that ratios hold where seconds do not.
+"""Measures this checkout beside its peers and a floor in C, in one run, so that ratios hold where seconds do not.
 
 | file | subject |
 |---|---|
 | `__main__` | the command line: `python -m bench [--quick]` |
-| `floor.c` | the minimal manager: posix_spawn, pidfd, epoll, nothing else |
-| `worker.c` | a worker: its first statement takes the monotonic clock |
-| `programs` | compiles both into a temporary folder |
+| `floor.c`, `reader.c` | the least that a manager can do for processes, and for their output |
+| `worker.c`, `writer.c` | what is managed: both tell when they began, by the monotonic clock |
+| `lines.c` | whether lines that were written are all there, whole, once |
+| `programs` | compiles these into a temporary folder |
 | `births` | what the workers tell, read from a pipe without polling |
-| `managers` | the floor and `reconcile`, started, asked and stopped alike |
-| `measuring` | what is measured, and how often |
-| `report` | medians, ratios, targets, the table and results.json |
+| `managers`, `peers` | ours and the floor; Circus, supervisor, runit and s6: configured, started, stopped |
+| `asking` | asks for the status over a socket, run by each manager's own Python |
+| `accounting` | processor time, wake-ups and memory, from the kernel's accounts |
+| `lives` | one life: all up, memory, idle, status, respawn, edits, stop |
+| `output` | one writer that writes flat out; many that write a line at a time |
+| `storms` | many that exit at once; a large spec that is read again while workers crash |
+| `samples` | what was measured |
+| `reaches` | what shall be reached, by ratios within the run |
+| `report` | the tables and results.json |
 """

@@ -1,34 +1,96 @@
-"""The command line: measure, print the table, write bench/results.json. Exit code 0 means measured."""
+"""The command line: measure, print the tables, write bench/results.json. Exit code 0 means measured."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bench import report
-from bench.managers import start_floor, start_reconcile
-from bench.measuring import Effort, measure
+from bench.lives import Effort, Place, measure, measure_idle_by_hand, measure_one_file
+from bench.managers import Floor, Manager, Reconcile
+from bench.output import measure_flat_out, measure_many
+from bench.peers import ALL_PEERS, Circus, Supervisor, peers
 from bench.programs import BenchError, compile_programs
+from bench.samples import Samples
+from bench.storms import measure_crashing, measure_reload
 
-if TYPE_CHECKING:
-    from bench.measuring import Sample
-
-FULL: Final = Effort(repetitions=5, kills=30, idle_s=10.0)
-QUICK: Final = Effort(repetitions=1, kills=20, idle_s=10.0)
-SIZES: Final = (10, 1000)
+FULL: Final = Effort(
+    repetitions=3,
+    sizes=(10, 100, 1000),
+    reload_size=5000,
+    kills=60,
+    idle_s=10.0,
+    edits=5,
+    asks=40,
+    lines=10_000_000,
+    writers=100,
+    write_s=10.0,
+    crashers=100,
+    crash_s=10.0,
+)
+QUICK: Final = Effort(
+    repetitions=1,
+    sizes=(10,),
+    reload_size=50,
+    kills=6,
+    idle_s=0.5,
+    edits=1,
+    asks=8,
+    lines=200_000,
+    writers=5,
+    write_s=0.5,
+    crashers=10,
+    crash_s=1.5,
+    settle_s=0.5,
+    start_s=1.0,
+    after_s=1.0,
+)
+QUICK_PEERS: Final = (Circus, Supervisor)
 IN_MEMORY: Final = Path("/dev/shm")
 RESULTS: Final = Path(__file__).with_name("results.json")
 
 
+Part = Callable[["Run"], None]
+
+
 def main() -> int:
-    """Run the benchmark. Targets that are missed are printed; only what cannot be measured is a failure."""
+    """Run the benchmark. Reaches that are missed are printed; only what cannot be measured is a failure."""
+    options = _options()
+    effort = QUICK if options.quick else FULL
+    if options.repetitions:
+        effort = replace(effort, repetitions=options.repetitions)
+    if options.sizes:
+        effort = replace(effort, sizes=tuple(options.sizes))
+    load, began = os.getloadavg(), time.monotonic()
+    try:
+        samples = _measure(options, effort)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    took_s = time.monotonic() - began
+    results = report.Results(report.machine(load), effort, samples, took_s)
+    print(report.text(results, judged=not options.quick))
+    report.write(options.results, results)
+    return 0
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one repetition, under a minute")
+    parser.add_argument("--quick", action="store_true", help="once and small, under a minute")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="only these parts")
+    parser.add_argument(
+        "--beside", nargs="*", metavar="NAME", help="only these managers beside ours and the floor"
+    )
+    parser.add_argument("--repetitions", type=int, help="how many lives of each manager")
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of watchers")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes")
     parser.add_argument(
         "--folder",
@@ -37,43 +99,109 @@ def main() -> int:
         help="where specs, state and logs lie meanwhile [%(default)s]: a file system in memory, so"
         " that a disk's time for making files is not taken for the manager's",
     )
-    options = parser.parse_args()
-    effort = QUICK if options.quick else FULL
-    load, began = os.getloadavg(), time.monotonic()
-    try:
-        ours, floor = _measure_all(effort, options.folder)
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    found = report.rows(ours, floor, effort)
-    print(report.table(found))
-    took = time.monotonic() - began
-    print(
-        f"\nmedian (least - greatest); {effort.repetitions} x {effort.kills} kills at each size;"
-        f" {os.cpu_count()} CPUs, load before {load[0]:.2f}; took {took:.0f} s"
-    )
-    report.write(options.results, found, effort, load)
-    return 0
+    return parser.parse_args()
 
 
-def _measure_all(
-    effort: Effort, place: Path
-) -> tuple[dict[int, list[Sample]], dict[int, list[Sample]]]:
-    """Measure both managers in turns, so that what else the machine does meets both."""
-    ours: dict[int, list[Sample]] = {size: [] for size in SIZES}
-    floor: dict[int, list[Sample]] = {size: [] for size in SIZES}
+def _measure(options: argparse.Namespace, effort: Effort) -> Samples:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        programs = compile_programs(Path(folder))
-        for repetition in range(effort.repetitions):
-            for size in SIZES:
-                _say(f"{repetition + 1}/{effort.repetitions}: {size:,} watchers")
-                least = measure(start_floor, programs, size, effort, place=place)
-                floor[size].append(least)
-                idle = size == max(SIZES)
-                own = measure(start_reconcile, programs, size, effort, place=place, idle=idle)
-                ours[size].append(own)
+        place = Place(compile_programs(Path(folder)), options.folder)
+        there = peers()
+        wanted = [each.name for each in (QUICK_PEERS if options.quick else ALL_PEERS)]
+        wanted = wanted if options.beside is None else options.beside
+        others = [each for each in there if each.name in wanted]
+        run = Run(place, effort, (Floor, Reconcile, *others), Samples())
+        for name in wanted:
+            if name not in {each.name for each in there}:
+                run.samples.notes.append(f"{name} is not installed; it is left out")
+        for part in options.only:
+            PARTS[part](run)
     _say("")
-    return ours, floor
+    return run.samples
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run: where, how much, who, and what came of it."""
+
+    place: Place
+    effort: Effort
+    kinds: tuple[type[Manager], ...]
+    samples: Samples
+
+    def each(self, kinds: Sequence[type[Manager]], what: str, call: Callable[..., None]) -> None:
+        """Measure managers in turns. A peer that fails is noted; ours and the floor have to be measured."""
+        for kind in kinds:
+            _say(f"{what}: {kind.name}")
+            try:
+                call(kind, self.place)
+            except (BenchError, OSError, subprocess.SubprocessError) as error:
+                if kind in {Floor, Reconcile}:
+                    raise
+                self.samples.notes.append(f"{what}: {error}")
+
+
+def _lives(run: Run) -> None:
+    """Measure whole lives, in turns, so that what else the machine does meets all."""
+    for repetition in range(run.effort.repetitions):
+        for size in run.effort.sizes:
+            run.each(
+                run.kinds,
+                f"{repetition + 1}/{run.effort.repetitions}: {size:,} watchers",
+                lambda kind, place, size=size, first=repetition == 0: measure(
+                    kind, place, size, run.effort, run.samples, first=first
+                ),
+            )
+
+
+def _edits(run: Run) -> None:
+    _say("one file")
+    measure_one_file(run.place, run.effort.most, run.effort, run.samples)
+
+
+def _idle(run: Run) -> None:
+    _say("idle, edits applied by hand")
+    measure_idle_by_hand(run.place, run.effort.most, run.effort, run.samples)
+
+
+def _output(run: Run) -> None:
+    effort, samples = run.effort, run.samples
+    for _ in range(effort.repetitions):
+        run.each(
+            run.kinds,
+            "one writer",
+            lambda kind, place: measure_flat_out(kind, place, effort, samples),
+        )
+        run.each(
+            [kind for kind in run.kinds if kind in {Reconcile, Circus}],
+            "one writer, timestamps",
+            lambda kind, place: measure_flat_out(kind, place, effort, samples, timestamps=True),
+        )
+    run.each(
+        run.kinds, "many writers", lambda kind, place: measure_many(kind, place, effort, samples)
+    )
+
+
+def _crashing(run: Run) -> None:
+    run.each(
+        [kind for kind in run.kinds if kind in {Reconcile, Circus, Supervisor}],
+        "crashing",
+        lambda kind, place: measure_crashing(kind, place, run.effort, run.samples),
+    )
+
+
+def _reload(run: Run) -> None:
+    _say("a large spec is read again")
+    measure_reload(run.place, run.effort, run.samples)
+
+
+PARTS: Final[dict[str, Part]] = {
+    "lives": _lives,
+    "edits": _edits,
+    "idle": _idle,
+    "output": _output,
+    "crashing": _crashing,
+    "reload": _reload,
+}
 
 
 def _say(text: str) -> None:

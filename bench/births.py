@@ -1,7 +1,8 @@
-"""What the workers tell of their first instruction: 16 bytes each, through a FIFO that we sleep on."""
+"""What the workers tell of themselves: 16 bytes each, through a FIFO that we sleep on."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import struct
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 RECORD: Final = struct.Struct("=QII")
+ROOM: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Births:
         self.path = path
         # With an end of our own to write to, it never looks closed between two workers.
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, ROOM)
         self._rest = b""
         """What was read and not asked for yet."""
         self._poll = select.poll()
@@ -60,9 +63,19 @@ class Births:
                 born = len(self._rest) // RECORD.size
                 msg = f"only {born} of {count} workers were born within {within_s:g} s"
                 raise BenchError(msg)
-            self._rest += os.read(self._fd, 65536)
+            self._rest += os.read(self._fd, ROOM)
         taken, self._rest = self._rest[: count * RECORD.size], self._rest[count * RECORD.size :]
         return [Birth(*values) for values in RECORD.iter_unpack(taken)]
+
+    def wait(self, within_s: float) -> None:
+        """Sleep until somebody is born, or so long."""
+        self._poll.poll(within_s * 1000)
+
+    def those_by_now(self) -> list[Birth]:
+        """Return whoever was born and not taken yet, without waiting."""
+        while self._poll.poll(0):
+            self._rest += os.read(self._fd, ROOM)
+        return self.take(len(self._rest) // RECORD.size, 0)
 
     def assert_quiet(self) -> None:
         """Raise `BenchError` when somebody was born whom nobody waited for."""

@@ -1,7 +1,7 @@
 /* The least that a manager can do: posix_spawn, pidfd, epoll, nothing else.
  *
  * usage: floor COUNT WORKER FIFO
- * Starts COUNT workers, sleeps until one of them dies and starts it again at once. TERM kills all and ends.
+ * Starts COUNT workers, sleeps until one of them dies and starts it again at once. TERM is passed on to all, and ends.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -83,7 +83,7 @@ int main(int argc, char **argv)
             int index = (int)ready[i].data.u32;
             if (index == count) {
                 for (int each = 0; each < count; each++)
-                    kill(pids[each], SIGKILL);
+                    kill(pids[each], SIGTERM);
                 while (wait(NULL) > 0)
                     ;
                 return 0;

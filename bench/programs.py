@@ -1,4 +1,4 @@
-"""Compiles the floor and the worker; both are too small to be shipped as binaries."""
+"""Compiles the programs in C; they are too small to be shipped as binaries."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The compiled programs."""
+    """The compiled programs, each told of at the head of its source."""
 
     floor: Path
     worker: Path
+    reader: Path
+    writer: Path
+    lines: Path
 
 
 def compile_programs(folder: Path) -> Programs:
@@ -27,7 +30,9 @@ def compile_programs(folder: Path) -> Programs:
     if compiler is None:
         msg = "cannot compile the floor: no C compiler; on Debian and Ubuntu: apt install gcc libc6-dev"
         raise BenchError(msg)
-    return Programs(_compile(compiler, folder, "floor"), _compile(compiler, folder, "worker"))
+    return Programs(
+        **{name: _compile(compiler, folder, name) for name in Programs.__dataclass_fields__}
+    )
 
 
 def _compile(compiler: str, folder: Path, name: str) -> Path:

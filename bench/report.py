@@ -1,4 +1,4 @@
-"""From samples to a table: medians with least and greatest, ratios, and whether each target is met."""
+"""From samples to tables for people and to results.json, and back."""
 
 from __future__ import annotations
 
@@ -7,127 +7,182 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from bench.lives import Effort
+from bench.peers import versions
+from bench.reaches import CIRCUS, FLOOR, OURS, SUPERVISOR, Reach, judge
+from bench.samples import Samples, quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.measuring import Effort, Sample
+WHO: Final = (OURS, FLOOR, CIRCUS, SUPERVISOR, "runit", "s6")
+"""The managers in the order of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """Several values of one thing."""
+class Results:
+    """A whole run."""
 
-    median: float
-    least: float
-    greatest: float
-
-    def __str__(self) -> str:
-        return f"{_short(self.median)} ({_short(self.least)} - {_short(self.greatest)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One thing that was measured. `figure` is what is compared with `limit`; `limit` itself is allowed
-    only where `may_reach`."""
-
-    what: str
-    ours: Spread
-    floor: Spread | None
-    figure: float
-    limit: float
-    unit: str
-    may_reach: bool = False
+    machine: dict[str, object]
+    effort: Effort
+    samples: Samples
+    took_s: float
 
     @property
-    def met(self) -> bool:
-        """Tell whether the target is met."""
-        return self.figure <= self.limit if self.may_reach else self.figure < self.limit
+    def reaches(self) -> list[Reach]:
+        """Return what was to be reached."""
+        return judge(self.samples, self.effort)
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Return median, least and greatest."""
-    return Spread(median(values), min(values), max(values))
+def machine(load: Sequence[float]) -> dict[str, object]:
+    """Return what is worth knowing of the machine; `load` is that before the run."""
+    return {
+        "cpus": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_before": [round(each, 2) for each in load],
+        "load_after": [round(each, 2) for each in os.getloadavg()],
+        "versions": versions(),
+    }
 
 
-def compare(what: str, ours: Sequence[float], floor: Sequence[float], limit: float) -> Row:
-    """Compare milliseconds: the ratio of the medians shall be below `limit`."""
-    own, least = spread(ours), spread(floor)
-    return Row(what, own, least, own.median / least.median, limit, "times the floor")
+def write(path: Path, results: Results) -> None:
+    """Write everything as JSON."""
+    document = {
+        "machine": results.machine,
+        "took_s": round(results.took_s),
+        "effort": asdict(results.effort),
+        "reaches": [asdict(reach) | {"met": reach.met} for reach in results.reaches],
+        "samples": {
+            what: {who: [round(value, 4) for value in values] for who, values in by.items()}
+            for what, by in results.samples.values.items()
+        },
+        "notes": results.samples.notes,
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def count(what: str, per_second: Sequence[float], limit: float) -> Row:
-    """Judge wake-ups: their median per second shall not be above `limit`."""
-    own = spread(per_second)
-    return Row(what, own, None, own.median, limit, "per second", may_reach=True)
+def read(path: Path) -> Results:
+    """Return what `write` wrote."""
+    document = json.loads(path.read_text())
+    effort = document["effort"]
+    effort["sizes"] = tuple(effort["sizes"])
+    samples = Samples(document["samples"], document["notes"])
+    return Results(document["machine"], Effort(**effort), samples, document["took_s"])
 
 
-def rows(
-    ours: dict[int, list[Sample]], floor: dict[int, list[Sample]], effort: Effort
-) -> list[Row]:
-    """Return all that is reported, by number of watchers."""
-    found = []
-    for size in ours:
-        found.append(
-            compare(
-                f"respawn, {size:,} watchers (ms)",
-                [each for sample in ours[size] for each in sample.respawn_ms],
-                [each for sample in floor[size] for each in sample.respawn_ms],
-                5,
-            )
-        )
-    most = max(ours)
-    found.append(
-        compare(
-            f"{most:,} watchers up (ms)",
-            [sample.up_ms for sample in ours[most]],
-            [sample.up_ms for sample in floor[most]],
-            3,
-        )
-    )
-    idle = [sample.idle for sample in ours[most] if sample.idle is not None]
-    keeper, loop, threads = (
-        [wakes / effort.idle_s for wakes in kind]
-        for kind in zip(*((each.keeper, each.loop, each.threads) for each in idle), strict=True)
-    )
-    found.append(count(f"idle at {most:,}: wake-ups of the keeper (per s)", keeper, 0))
-    found.append(count(f"idle at {most:,}: of the controller's loop (per s)", loop, 0))
-    found.append(count(f"idle at {most:,}: of its file watcher (per s)", threads, 6))
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def rows(results: Results) -> list[list[str]]:
+    """Return the table of all figures: medians, least and greatest, by manager; the first row is the head."""
+    samples, effort = results.samples, results.effort
+    found = [["", *WHO]]
+
+    def row(title: str, what: str, *, p99: bool = False) -> None:
+        values = [samples.of(what, who) for who in WHO]
+        if any(values):
+            found.append([title, *(_spread(each, p99=p99) for each in values)])
+
+    for size in (*effort.sizes, effort.reload_size):
+        row(f"{size:,} up (ms)", f"up_ms@{size}")
+    for size in effort.sizes:
+        row(f"respawn at {size:,}, p50 (ms)", f"respawn_ms@{size}")
+        row(f"respawn at {size:,}, p99 (ms)", f"respawn_ms@{size}", p99=True)
+    most = effort.most
+    row(f"idle at {most:,}, wake-ups per second", f"idle@{most} wakes")
+    row(f"idle at {most:,}, % of a core", f"idle@{most} cpu%")
+    row("  with apply.auto: false, wake-ups", f"idle by hand@{most} wakes")
+    for size in effort.sizes:
+        row(f"memory at {size:,} (PSS, MiB)", f"memory_mib@{size}")
+    for size in effort.sizes:
+        row(f"status of {size:,} over the socket (ms)", f"status_ms@{size}")
+    row(f"  of {most:,}, the first time (ms)", f"status_first_ms@{most}")
+    row("status command at 100 (ms)", "status_command_ms@100")
+    row(f"one added to {most:,} (ms)", f"add_ms@{most}")
+    row("  all in one file (ms)", f"add_ms@{most} in one file")
+    row("saved in vain, bytes read / its size", f"vain@{most} read")
+    row("saved in vain, processor time (ms)", f"vain@{most} cpu_ms")
+    for size in effort.sizes:
+        row(f"stop {size:,} (ms)", f"stop_ms@{size}")
+    for title, what in (("one writer", "flat out"), ("  with timestamps", "flat out with times")):
+        row(f"{title} (MB/s)", f"{what} MB/s")
+        row("  lines missing", f"{what} missing")
+        row("  lines cut or doubled", f"{what} cut")
+    many, crashing = f"{effort.writers} writers", f"{effort.crashers} crashing"
+    row(f"{many} x 1,000 lines/s (% of a core)", f"{many} cpu%")
+    row("  lines missing", f"{many} missing")
+    row("  lines cut or doubled", f"{many} cut")
+    row(f"{effort.crashers} that exit 1 at once (% of a core)", f"{crashing} cpu%")
+    row("  starts per second", f"{crashing} starts")
+    row("  status meanwhile, p99 (ms)", f"{crashing} status_ms", p99=True)
+    row("  status when quiet, p99 (ms)", f"{crashing} quiet status_ms", p99=True)
+    reload = f"reload@{effort.reload_size}"
+    row(f"one added to {effort.reload_size:,} while workers crash (ms)", f"{reload} ms")
+    row("  respawns before (ms)", f"{reload} respawn_ms before")
+    row("  respawns meanwhile (ms)", f"{reload} respawn_ms")
     return found
 
 
-def table(found: Sequence[Row]) -> str:
-    """Return the rows as text for people."""
-    lines = [("", "reconcile", "floor in C", "figure", "target", "")]
-    for row in found:
-        sign = "<=" if row.may_reach else "<"
-        target = f"{sign} {row.limit:g} {row.unit}"
-        floor = "" if row.floor is None else str(row.floor)
-        ratio = f"{row.figure:.1f}"
-        lines.append(
-            (row.what, str(row.ours), floor, ratio, target, "met" if row.met else "MISSED")
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+def reach_rows(results: Results) -> list[list[str]]:
+    """Return the table of what was to be reached; the first row is the head."""
+    found = [["what", "measured", "reach", "of which", "share", ""]]
+    for reach in results.reaches:
+        sign = ">=" if reach.is_floor else "<="
+        limit = f"{sign} {short(reach.limit)} {reach.unit}"
+        share = f"{reach.figure / reach.limit:.2f}" if reach.limit else ""
+        verdict = "met" if reach.met else "MISSED"
+        found.append([reach.what, short(reach.figure), limit, reach.text, share, verdict])
+    return found
+
+
+def columns(table: Sequence[Sequence[str]]) -> str:
+    """Return a table as text, without the columns in which nothing stands."""
+    used = [n for n in range(len(table[0])) if any(row[n] for row in table[1:])]
+    widths = {n: max(len(row[n]) for row in table) for n in used}
+    return "\n".join("  ".join(row[n].ljust(widths[n]) for n in used).rstrip() for row in table)
+
+
+def text(results: Results, *, judged: bool) -> str:
+    """Return all for people; `judged` with what was to be reached."""
+    effort, load = results.effort, results.machine["load_before"]
+    assert isinstance(load, list)
+    parts = [columns(rows(results))]
+    if judged:
+        parts.append(columns(reach_rows(results)))
+    parts.append("".join(f"note: {note}\n" for note in results.samples.notes))
+    last = (
+        f"median (least - greatest) of {effort.repetitions} lives; {results.machine['cpus']} CPUs,"
+        f" load before {load[0]:.2f}; took {results.took_s:.0f} s"
+    )
+    missed = [reach for reach in results.reaches if not reach.met]
+    if judged:
+        last += f"; {len(results.reaches) - len(missed)} reaches met, {len(missed)} missed"
+    return "\n\n".join(part for part in (*parts, last) if part)
+
+
+def short(value: float) -> str:
+    """Return a number with as many digits as are worth reading."""
+    if value == int(value):
+        return f"{value:,.0f}"
+    return (
+        f"{value:,.0f}"
+        if abs(value) >= 100
+        else f"{value:.1f}"
+        if abs(value) >= 10
+        else f"{value:.2f}"
     )
 
 
-def write(path: Path, found: Sequence[Row], effort: Effort, load: Sequence[float]) -> None:
-    """Write all figures as JSON, with what is worth knowing of the machine."""
-    machine = {
-        "cpus": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_before": list(load),
-    }
-    shown = [asdict(row) | {"met": row.met} for row in found]
-    document = {"machine": machine, "effort": asdict(effort), "rows": shown}
-    path.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+def _spread(values: Sequence[float], *, p99: bool) -> str:
+    if not values:
+        return ""
+    if p99:
+        return short(quantile(list(values), 0.99))
+    if len(set(values)) == 1:
+        return short(values[0])
+    return f"{short(median(values))} ({short(min(values))} - {short(max(values))})"

@@ -14,7 +14,8 @@ from tests.shape.source import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-BUILT = [".venv/made", ".mypy_cache/x", ".ruff_cache/x", ".pytest_cache/x", ".hypothesis/x", "build/x", "dist/x.whl",
+BUILT = [".venv/made", ".venv-peers/made", ".mypy_cache/x", ".ruff_cache/x", ".pytest_cache/x", ".hypothesis/x",
+         "build/x", "dist/x.whl",
          "reconciler/__pycache__/x.pyc", "tests/core/__pycache__/x.pyc"]  # fmt: skip
 
 

@@ -1,0 +1,132 @@
+"""The benchmark counts right, judges by ratios of one run, and remembers what it found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import QUICK
+from bench.accounting import account, family, used_since
+from bench.programs import Programs, compile_programs
+from bench.reaches import CIRCUS, FLOOR, OURS, judge
+from bench.report import Results, machine, read, text, write
+from bench.samples import Samples
+from tests.conftest import require_program
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    require_program("cc", "apt install gcc libc6-dev")
+    return compile_programs(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture
+def kept(programs: Programs, tmp_path: Path) -> Path:
+    """A thousand lines of writer 7, as the writer writes them."""
+    fifo, path = tmp_path / "fifo", tmp_path / "out.log"
+    os.mkfifo(fifo)
+    told = os.open(fifo, os.O_RDWR)
+    with path.open("wb") as output:
+        writer = subprocess.Popen([programs.writer, fifo, "7", "1000", "0", "0"], stdout=output)
+    assert len(os.read(told, 16) + os.read(told, 16)) == 32
+    writer.kill()
+    writer.wait()
+    os.close(told)
+    return path
+
+
+def judged(programs: Programs, *files: Path, lines: int = 1000, prefix: int = 0) -> list[int]:
+    """Return how many lines are missing, cut, doubled."""
+    done = subprocess.run(
+        [programs.lines, "7", str(lines), str(prefix), *files], stdout=subprocess.PIPE, check=True
+    )
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_lines_that_are_all_there_are_found_whole_in_any_order(
+    programs: Programs, kept: Path
+) -> None:
+    data, second = kept.read_bytes(), kept.with_name("out.log.1")
+    assert len(data) == 100_000
+    kept.write_bytes(data[50_000:])
+    second.write_bytes(data[:50_000])
+    assert judged(programs, kept, second) == [0, 0, 0]
+
+
+def test_a_line_that_is_missing_cut_or_doubled_is_counted(programs: Programs, kept: Path) -> None:
+    data = kept.read_bytes()
+    kept.write_bytes(data[:99_900])
+    assert judged(programs, kept) == [1, 0, 0]
+    kept.write_bytes(data + data[:200])
+    assert judged(programs, kept) == [0, 0, 2]
+    kept.write_bytes(data[:250] + b"\n" + data[250:])
+    assert judged(programs, kept) == [1, 2, 0]
+    kept.write_bytes(data[:150] + b"y" + data[151:])
+    assert judged(programs, kept) == [1, 1, 0]
+
+
+def test_a_time_before_a_line_is_allowed_only_where_it_was_asked_for(
+    programs: Programs, kept: Path
+) -> None:
+    kept.write_bytes(b"".join(b"12:00 " + line for line in kept.read_bytes().splitlines(True)))
+    assert judged(programs, kept, prefix=1) == [0, 0, 0]
+    assert judged(programs, kept) == [1000, 1000, 0]
+
+
+def test_a_family_is_told_without_its_workers_and_its_account_grows() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        while not os.readlink(f"/proc/{child.pid}/exe").endswith("sleep"):
+            time.sleep(0.001)
+        sleep = Path(os.readlink(f"/proc/{child.pid}/exe"))
+        assert child.pid in family(os.getpid(), ())
+        assert child.pid not in family(os.getpid(), (sleep,))
+        before = account([os.getpid(), child.pid])
+        sum(range(2_000_000))
+    finally:
+        child.kill()
+        child.wait()
+    used = used_since(before)
+    assert used.cpu_ns > 1_000_000
+
+
+def test_a_reach_is_judged_only_where_both_sides_were_measured() -> None:
+    samples = Samples()
+    effort = replace(QUICK, sizes=(10,))
+    samples.add("respawn_ms@10", OURS, 2.0, 2.0, 9.0)
+    assert judge(samples, effort) == []
+    samples.add("respawn_ms@10", FLOOR, 1.0, 1.0, 0.5)
+    assert [(reach.figure, reach.limit, reach.met) for reach in judge(samples, effort)] == [
+        (2.0, 3.0, True),
+        (9.0, 10.0, True),
+    ]
+    samples.add("memory_mib@10", OURS, 20.0)
+    samples.add("memory_mib@10", CIRCUS, 19.0)
+    assert [reach.met for reach in judge(samples, effort)] == [True, True, False]
+
+
+def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
+    samples = Samples()
+    samples.add("up_ms@10", OURS, 100.5, 120.0, 110.0)
+    samples.add("up_ms@10", FLOOR, 10.0)
+    samples.notes.append("s6 is not installed; it is left out")
+    results = Results(machine((0.5, 0.5, 0.5)), QUICK, samples, 12)
+    write(tmp_path / "results.json", results)
+    shown = text(read(tmp_path / "results.json"), judged=True)
+    assert shown == text(results, judged=True)
+    assert "110 (100 - 120)" in shown
+    assert "s6 is not installed" in shown
+
+
+def test_the_asker_needs_nothing_of_the_bench() -> None:
+    code = (
+        "import bench.asking, sys; print(sorted(m for m in sys.modules if m.startswith('bench')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['bench', 'bench.asking']"
