@@ -9,6 +9,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `look` | status, logs, events, ls |
 | `desired` | plan, apply |
 | `operate` | start, stop, restart, reload, signal, scale, rerun, shutdown |
+| `runs` | runs: the ledger of a job |
 | `launch` | run, up: becoming or starting a manager |
 | `service` | install-service: a unit for systemd |
 | `viewer` | what `up` shows |

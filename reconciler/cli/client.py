@@ -33,7 +33,15 @@ if TYPE_CHECKING:
     from typing import Self
 
     from reconciler.cli.locate import Instance
-    from reconciler.cli.shapes import EventMap, LogMap, Map, ProgressMap, ResultMap, StatusMap
+    from reconciler.cli.shapes import (
+        EventMap,
+        LogMap,
+        Map,
+        ProgressMap,
+        ResultMap,
+        RunMap,
+        StatusMap,
+    )
     from reconciler.model.errors import Code
 
 __all__ = ["Client", "NoManager", "RequestError", "TimedOut"]
@@ -360,6 +368,13 @@ class Client:
     ) -> list[ResultMap]:
         """Fire jobs again: `failed`, `overlap`, `require_all` as in the protocol."""
         return self.operate("rerun", names, labels, **options)
+
+    def runs(
+        self, *names: str, labels: Mapping[str, str] | None = None, limit: int | None = None
+    ) -> list[RunMap]:
+        """Return the newest runs of jobs."""
+        answer = self.request("runs", _selection(names, labels) | {"limit": limit})
+        return shapes.runs(answer.get("runs"))
 
     def shutdown(self, *, now: bool = False, reason: str | None = None) -> None:
         """Ask the manager to stop everything and end; returns when it has heard."""

@@ -219,6 +219,23 @@ class RunningMap(TypedDict):
     since_ns: int | None
 
 
+class RunMap(TypedDict):
+    """One run of one slot of a job; `outcome` None: it has not ended."""
+
+    name: str
+    slot: int
+    generation: int
+    trigger: str
+    who: str
+    fired_ns: int
+    ended_ns: int | None
+    duration_ns: int | None
+    outcome: str | None
+    pid: int | None
+    exit: ExitMap | None
+    note: str
+
+
 class ResultMap(TypedDict):
     """What an operation did to one watcher; the middle three are a rerun's."""
 
@@ -334,6 +351,20 @@ PROGRESS: Final[Map] = {
 }
 LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b""}
 RUNNING: Final[Map] = {"slot": 0, "pid": None, "since_ns": None}
+RUN: Final[Map] = {
+    "name": "",
+    "slot": 0,
+    "generation": 0,
+    "trigger": "",
+    "who": "",
+    "fired_ns": 0,
+    "ended_ns": None,
+    "duration_ns": None,
+    "outcome": None,
+    "pid": None,
+    "exit": None,
+    "note": "",
+}
 RESULT: Final[Map] = {"name": "", "generation": 0, "fired": (), "running": (), "message": ""}
 
 
@@ -403,6 +434,16 @@ def results(answer: object) -> list[ResultMap]:
     return found
 
 
+def runs(answer: object) -> list[RunMap]:
+    """Return the runs of jobs with all their keys."""
+    found = []
+    for one in _list(answer):
+        run = _complete(RUN, one)
+        run["exit"] = _exit(run["exit"])
+        found.append(cast("RunMap", run))
+    return found
+
+
 def _watcher(answer: object) -> Map:
     watcher = _complete(WATCHER, answer)
     watcher["conditions"] = [_complete(CONDITION, one) for one in _list(watcher["conditions"])]
@@ -417,13 +458,19 @@ def _words(answer: object) -> list[Map]:
 
 def _slot(answer: object) -> Map:
     slot = _complete(SLOT | USAGE, answer)
-    if slot["exit"] is not None:
-        end = slot["exit"] = _complete(EXIT, slot["exit"])
-        if end["error"] is not None:
-            end["error"] = _complete(LAUNCH_ERROR, end["error"])
+    slot["exit"] = _exit(slot["exit"])
     if slot["fired"] is not None:
         slot["fired"] = _complete(FIRED, slot["fired"])
     return slot
+
+
+def _exit(answer: object) -> Map | None:
+    if answer is None:
+        return None
+    end = _complete(EXIT, answer)
+    if end["error"] is not None:
+        end["error"] = _complete(LAUNCH_ERROR, end["error"])
+    return end
 
 
 def _socket(answer: object) -> Map:

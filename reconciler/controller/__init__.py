@@ -30,6 +30,7 @@ own and reports back over an event descriptor.
 | `selection` | names, globs, slots and labels of a request |
 | `methods` | reading methods of the control socket |
 | `operating` | methods that say what an operator wants |
+| `ledger` | what the ledger holds of jobs |
 | `waiting` | requests that are answered when watchers are as wanted |
 | `streams` | events, progress and log lines as they come |
 | `status` | what `status` answers, one packed fragment per watcher |

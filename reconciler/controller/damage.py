@@ -134,9 +134,7 @@ def _salvage(path: Path) -> dict[str, list[tuple[Value, ...]]]:
     """Return all rows of a broken file that can be believed, leaving the file as it is."""
     saved: dict[str, list[tuple[Value, ...]]] = {}
     with suppress(sqlite3.Error, UnicodeDecodeError):
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1)
-        connection.text_factory = rows.as_read
-        with closing(connection):
+        with closing(rows.beside(path)) as connection:
             saved = {table: rows.salvage(connection, table) for table in rows.KEYS}
         saved["meta"] = [row for row in saved["meta"] if row[0] not in {COMMITS, SCHEMA_WORD}]
     return saved

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
-from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.spec import KEEP_RUNS, Spec, WatcherSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,11 @@ class GenerationWritten:
 
 @dataclass(frozen=True, slots=True)
 class RunWritten:
-    """A run of a job, before it is fired or with its outcome."""
+    """A run of a job, before it is fired or with its outcome. `keep` is how many of its slot stay."""
 
     watcher: str
     run: Run
+    keep: int = KEEP_RUNS
 
 
 @dataclass(frozen=True, slots=True)

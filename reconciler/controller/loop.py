@@ -67,6 +67,7 @@ from reconciler.model.news import News
 from reconciler.model.observed import Facts
 from reconciler.model.process import MAIN
 from reconciler.model.socket import BindRefused, SocketRecord
+from reconciler.model.spec import KEEP_RUNS
 
 if TYPE_CHECKING:
     import socket
@@ -386,7 +387,7 @@ class Controller:
     def _take_answers(self) -> None:
         for answer in self.store.answers():
             match answer:
-                case Written(RunWritten(watcher, run)):
+                case Written(RunWritten(watcher, run, _)):
                     self.feed(RunRecorded(watcher, run))
                 case Written(entry):
                     then = self._written.pop(id(entry), None)
@@ -450,7 +451,7 @@ class Controller:
         for action in actions:
             match action:
                 case RecordRun(watcher, run):
-                    self.store.write(RunWritten(watcher, run))
+                    self.store.write(RunWritten(watcher, run, self._keep_runs(watcher)))
                 case RecordGeneration(watcher, generation):
                     self.store.write(GenerationWritten(watcher, generation))
                 case RecordVerdict():
@@ -479,6 +480,11 @@ class Controller:
         """
         if watcher not in self.pending_intents:
             self.store.write(IntentWritten(watcher, intent))
+
+    def _keep_runs(self, watcher: str) -> int:
+        """Return how many runs of each slot stay in the ledger, also of a job that is going."""
+        spec = self.reconciler.watcher_spec(watcher)
+        return KEEP_RUNS if spec is None else spec.keep_runs
 
     def _remember_retiring(self) -> None:
         retiring = self.reconciler.retiring()

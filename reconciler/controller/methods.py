@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import reconciler
-from reconciler.controller import applying, operating
+from reconciler.controller import applying, ledger, operating
 from reconciler.controller.exchange import LATER, Answer, Method, Packed
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.loader import Loaded, Loader, Mistaken
@@ -313,5 +313,6 @@ METHODS: Final[Mapping[str, Method]] = {
     "logs.follow": Method(_logs_follow, "view"),
     "stream.cancel": Method(_stream_cancel, "view"),
     "shutdown": Method(_shutdown, "admin", mutates=True),
+    **ledger.METHODS,
     **operating.METHODS,
 }

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 Value: TypeAlias = int | float | str | bytes | None
 
@@ -55,11 +56,18 @@ def put(connection: sqlite3.Connection, table: str, *values: Value) -> None:
 
 
 def read(
-    connection: sqlite3.Connection, table: str, broken: list[Broken], order: str = ""
+    connection: sqlite3.Connection,
+    table: str,
+    broken: list[Broken],
+    which: str = "",
+    values: tuple[Value, ...] = (),
 ) -> list[tuple[Value, ...]]:
-    """Return the rows of a table, without their seals; those that are damaged are added to `broken`."""
+    """Return the rows of a table, without their seals; those that are damaged are added to `broken`.
+
+    `which` is what follows in the statement, such as `where slot = ?`, with its values.
+    """
     found = []
-    for row in connection.execute(f"select * from {table} {order}"):
+    for row in connection.execute(f"select * from {table} {which}", values):
         if row[-1] == _seal(table, row[:-1]):
             found.append(row[:-1])
         else:
@@ -93,6 +101,13 @@ def drop(connection: sqlite3.Connection, broken: Broken) -> None:
 def columns(connection: sqlite3.Connection, table: str) -> list[str]:
     """Return the names of a table's columns, none when there is no such table."""
     return [str(column[1]) for column in connection.execute(f"pragma table_info({table})")]
+
+
+def beside(path: Path) -> sqlite3.Connection:
+    """Return another connection that only reads, and leaves even a damaged file as it is."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+    connection.text_factory = as_read
+    return connection
 
 
 def as_read(data: bytes) -> str | bytes:

@@ -9,7 +9,7 @@ All but `damaged` are sealed: see `rows`, where new tables are listed too.
 | `files` | a file that the spec in force was read from, with its digest and, of YAML files, its text |
 | `intents` | an operator's word about a watcher |
 | `generations` | the newest generation of a job; `known` 0: its ledger was lost |
-| `runs` | one run of one slot of a job; the newest `KEPT_RUNS` of each slot |
+| `runs` | one run of one slot of a job; as many of each slot as `keep_runs` says |
 | `damaged` | a row of another table whose seal was broken, as it was found, and when |
 """
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA: Final = 2
-KEPT_RUNS: Final = 50
 KEPT_DAMAGED: Final = 1000
 
 # Words of `meta`.

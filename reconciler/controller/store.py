@@ -69,14 +69,14 @@ class Store:
 
     def __init__(self, state_dir: str) -> None:
         """Open `<state_dir>/state.db`. Raises `NewerState`, `sqlite3.OperationalError` or `OSError`."""
-        self._path = Path(state_dir, "state.db")
-        opened = open_state(self._path)
+        self.path = Path(state_dir, "state.db")
+        opened = open_state(self.path)
         self._connection, self._witness, self._reading = (
             opened.connection,
             opened.witness,
             opened.reading,
         )
-        self._file = self._path.stat()
+        self._file = self.path.stat()
         self._commits = self._reading.commits
         self._queue: deque[Entry] = deque()
         self._answers: deque[Answer] = deque()
@@ -145,10 +145,10 @@ class Store:
                 self._write(batch)
             except (sqlite3.OperationalError, OSError) as error:
                 if not troubled:
-                    self._answer(Trouble(f"cannot write {self._path}: {error}"))
+                    self._answer(Trouble(f"cannot write {self.path}: {error}"))
                 troubled = True
             except sqlite3.DatabaseError as error:
-                self._answer(Damaged(f"cannot write {self._path}: {error}"))
+                self._answer(Damaged(f"cannot write {self.path}: {error}"))
                 return False
             else:
                 if troubled:
@@ -161,11 +161,11 @@ class Store:
                 self._wanted.wait_for(lambda: self._closing, RETRY_S)
 
     def _write(self, batch: list[Entry]) -> None:
-        if not is_in_place(self._file, self._path):
-            self._connection = put_back(self._connection, self._path)
-            self._file = self._path.stat()
+        if not is_in_place(self._file, self.path):
+            self._connection = put_back(self._connection, self.path)
+            self._file = self.path.stat()
             self._answer(
-                PutBack(f"{self._path} was taken away; it was written anew, nothing is lost")
+                PutBack(f"{self.path} was taken away; it was written anew, nothing is lost")
             )
         commits = self._commits + 1
         with self._connection:

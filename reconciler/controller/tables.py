@@ -26,7 +26,7 @@ from reconciler.controller.entries import (
     Stored,
 )
 from reconciler.controller.rows import Broken
-from reconciler.controller.schema import COMMITS, KEPT_DAMAGED, KEPT_RUNS, LEDGER_LOST, set_meta
+from reconciler.controller.schema import COMMITS, KEPT_DAMAGED, LEDGER_LOST, set_meta
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.plain import PlainError, from_plain, to_plain
@@ -53,8 +53,8 @@ def write(connection: sqlite3.Connection, entry: Entry) -> None:
             rows.put(connection, "intents", watcher, _text(intent))
         case GenerationWritten(watcher, generation):
             rows.put(connection, "generations", watcher, _text(generation), 1)
-        case RunWritten(watcher, run):
-            _write_run(connection, watcher, run)
+        case RunWritten(watcher, run, keep):
+            _write_run(connection, watcher, run, keep)
         case NumbersReserved(below):
             set_meta(connection, "events_below", str(below))
         case ServedBy(keeper_id):
@@ -120,12 +120,14 @@ def _write_files(connection: sqlite3.Connection, files: tuple[SourceFile, ...]) 
         rows.put(connection, "files", each.path, each.digest, each.size, each.inode, each.text)
 
 
-def _write_run(connection: sqlite3.Connection, watcher: str, run: Run) -> None:
+def _write_run(connection: sqlite3.Connection, watcher: str, run: Run, keep: int) -> None:
     text = _text(_with_wall_times(run))
     rows.put(connection, "runs", watcher, run.slot, run.generation, text)
+    slot = (watcher, run.slot)
+    newest = "select generation from runs where watcher = ? and slot = ? order by generation desc"
     connection.execute(
-        "delete from runs where watcher = ? and slot = ? and generation <= ?",
-        (watcher, run.slot, run.generation - KEPT_RUNS),
+        f"delete from runs where watcher = ? and slot = ? and generation < ({newest} limit 1 offset ?)",
+        (*slot, *slot, keep - 1),
     )
 
 

@@ -32,12 +32,12 @@ def plan_job(draft: Draft, want: int, base_hash: str) -> None:
     """Take the next step with a one-shot job."""
     job = draft.observed.job
     trigger = due_trigger(draft.spec, job, base_hash, draft.world.facts) if want else None
-    if trigger is not None:
-        draft.act(
-            RecordGeneration(
-                draft.name, next_generation(job, base_hash, trigger, draft.world.facts)
-            )
-        )
+    lost = lost_slots(draft.spec, job, want)
+    if trigger is not None or lost:
+        slots = None if trigger is not None else (*lost, *to_fire(draft.spec, job, want))
+        facts = draft.world.facts
+        generation = next_generation(job, base_hash, trigger or "lost", facts, slots)
+        draft.act(RecordGeneration(draft.name, generation))
         return
     for slot, record in draft.mains().items():
         _see_to(draft, slot, record, want)
@@ -67,6 +67,17 @@ def due_trigger(spec: WatcherSpec, job: Job, base_hash: str, facts: Facts) -> Tr
     return None
 
 
+def lost_slots(spec: WatcherSpec, job: Job, want: int) -> tuple[int, ...]:
+    """Return the slots whose run in the current generation was lost and shall be fired again (`on_lost`)."""
+    if spec.on_lost != "rerun" or job.generation is None or not job.known:
+        return ()
+    return tuple(
+        slot
+        for slot, run in sorted(job.runs.items())
+        if run.outcome == "lost" and run.generation == job.generation.number and slot <= want
+    )
+
+
 def next_generation(
     job: Job,
     base_hash: str,
@@ -75,11 +86,14 @@ def next_generation(
     slots: tuple[int, ...] | None = None,
     *,
     replaces: bool = False,
+    who: str = "",
 ) -> Generation:
     """Return the generation after the newest one; of a job in doubt only its runs may tell which that was."""
     numbers = [run.generation for run in job.runs.values()]
     number = 1 + max([0 if job.generation is None else job.generation.number, *numbers])
-    return Generation(number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces)
+    return Generation(
+        number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces, who
+    )
 
 
 def to_fire(spec: WatcherSpec, job: Job, want: int) -> list[int]:
@@ -114,6 +128,7 @@ def rerun(
     *,
     failed: bool = False,
     overlap: Overlap | None = None,
+    who: str = "",
 ) -> Rerun:
     """Return the generation that an operator's rerun makes.
 
@@ -136,8 +151,16 @@ def rerun(
     running = tuple(slot for slot in chosen if slot in alive)
     replaces = (overlap or spec.overlap) == "replace"
     fired = tuple(slot for slot in chosen if replaces or slot not in alive)
+    # Slots that wait for their run in the present generation shall not miss it in the next one.
+    waiting = {*to_fire(spec, observed.job, spec.numprocesses)} - {*chosen}
     generation = next_generation(
-        observed.job, base_hash, "operator", facts, fired, replaces=replaces
+        observed.job,
+        base_hash,
+        "operator",
+        facts,
+        (*fired, *sorted(waiting)),
+        replaces=replaces,
+        who=who,
     )
     return Rerun(generation, fired, () if replaces else running)
 
@@ -196,7 +219,7 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     phase = record.phase
     lived = None if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
     outcome = outcome_of(draft.spec, record.memory, phase.exit)
-    ended = replace(run, outcome=outcome, exit=phase.exit, duration_ns=lived)
+    ended = replace(run, outcome=outcome, exit=phase.exit, duration_ns=lived, pid=phase.pid)
     draft.act(RecordRun(draft.name, ended))
 
 
@@ -242,7 +265,15 @@ def _fire(draft: Draft, slot: int) -> None:
 def _row(draft: Draft, slot: int) -> Run:
     generation, facts = draft.observed.job.generation, draft.world.facts
     assert generation is not None
-    return Run(slot, generation.number, facts.keeper_id, facts.boot_id, draft.now_ns)
+    return Run(
+        slot,
+        generation.number,
+        facts.keeper_id,
+        facts.boot_id,
+        draft.now_ns,
+        trigger=generation.trigger,
+        who=generation.who,
+    )
 
 
 def _close_orphaned_runs(draft: Draft, want: int) -> None:
@@ -254,7 +285,9 @@ def _close_orphaned_runs(draft: Draft, want: int) -> None:
         if run.outcome is not None or slot in draft.observed.writing or has_process:
             continue
         if run.keeper_id != facts.keeper_id:
-            note = "the manager's keeper ended while it ran"
+            same_boot = run.boot_id == facts.boot_id
+            what = "manager's keeper ended" if same_boot else "machine went down"
+            note = f"the {what} while it ran"
             draft.act(RecordRun(draft.name, replace(run, outcome="lost", note=note)))
         elif not job.known:
             # It may be an older row, of a run that has ended since.

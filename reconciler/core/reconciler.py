@@ -148,7 +148,13 @@ class Reconciler:
         return self._hashes[name]
 
     def rerun(
-        self, name: str, slots: tuple[int, ...] | None, *, failed: bool, overlap: Overlap | None
+        self,
+        name: str,
+        slots: tuple[int, ...] | None,
+        *,
+        failed: bool,
+        overlap: Overlap | None,
+        who: str = "",
     ) -> Rerun:
         """Return what an operator's rerun of a job fires; takes effect when it is told as `JobChanged`."""
         spec = self.spec.watchers[name]
@@ -160,6 +166,7 @@ class Reconciler:
             self.facts,
             failed=failed,
             overlap=overlap,
+            who=who,
         )
 
     def watcher_status(self, name: str, now_ns: int, wall_offset_ns: int) -> WatcherStatus:

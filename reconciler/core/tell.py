@@ -124,10 +124,16 @@ def of_generation(watcher: str, generation: Generation) -> News:
         "spec_change": "its spec changed",
         "boot": "the machine was started",
         "daemon_start": "the manager was started",
-        "operator": "asked by an operator",
+        "lost": "nobody saw how the last run ended, and on_lost is rerun",
+        "operator": f"asked by {generation.who or 'an operator'}",
     }[generation.trigger]
     message = f"{watcher} fires generation {generation.number}: {why}"
-    return News("job.fired", message, watcher, details={"generation": generation.number})
+    details = {
+        "generation": generation.number,
+        "trigger": generation.trigger,
+        "who": generation.who,
+    }
+    return News("job.fired", message, watcher, details=details)
 
 
 def of_run(watcher: str, run: Run) -> Iterator[News]:

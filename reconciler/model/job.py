@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from reconciler.model.process import Exit
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "timeout", "stopped", "lost", "vetoed"]
-Trigger: TypeAlias = Literal["first", "spec_change", "boot", "daemon_start", "operator"]
+Trigger: TypeAlias = Literal["first", "spec_change", "boot", "daemon_start", "lost", "operator"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Generation:
     slots: tuple[int, ...] | None = None
     replace: bool = False
     """Stop a slot of an older generation that still runs, instead of waiting for it."""
+    who: str = ""
+    """The operator who asked for it, empty when nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class Run:
     exit: Exit | None = None
     duration_ns: int | None = None
     note: str = ""
+    trigger: Trigger = "first"
+    who: str = ""
+    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

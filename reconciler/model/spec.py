@@ -80,6 +80,7 @@ UserOrGroup: TypeAlias = str | int
 Extensions: TypeAlias = Mapping[str, object]
 
 MAX_NUMPROCESSES: Final = 10_000
+KEEP_RUNS: Final = 50
 
 
 # ---- the instance ---------------------------------------------------------------------------------
@@ -489,6 +490,15 @@ class WatcherSpec:
     overlap: Annotated[
         Literal["skip", "replace"], _live("Jobs: what a rerun does to a slot that still runs.")
     ] = "skip"
+    on_lost: Annotated[
+        Literal["fail", "rerun"],
+        _live("Jobs: whether a run whose end nobody saw has failed or is fired again."),
+    ] = "fail"
+    keep_runs: Annotated[
+        int,
+        Between(1, 10_000),
+        _live("Jobs: runs of each slot that `reconcile runs` can show; the newest is always kept."),
+    ] = KEEP_RUNS
     x: Annotated[Extensions, _none("All x-* keys.")] = field(default_factory=dict)
 
     @property

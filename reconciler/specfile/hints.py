@@ -114,8 +114,6 @@ WATCHER_WORDS: Final = {
     "rollout": NOT_BUILT + "; processes are replaced one by one",
     "on_demand": NOT_BUILT,
     "watch": NOT_BUILT,
-    "on_lost": NOT_BUILT,
-    "keep_runs": NOT_BUILT,
 }
 """Words that stand where a watcher's fields stand."""
 

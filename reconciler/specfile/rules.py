@@ -16,7 +16,7 @@ from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
-JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap")
+JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap", "on_lost", "keep_runs")
 SERVICE_FIELDS: Final = ("max_age", "max_age_variance")
 _UNIX_FIELDS: Final = ("mode", "owner", "group")
 _INTERNET_FIELDS: Final = ("interface", "reuseport", "ipv6_only", "nodelay", "keepalive")

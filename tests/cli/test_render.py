@@ -4,6 +4,8 @@ import pytest
 
 from reconciler.cli import render, shapes
 from reconciler.cli.layout import paint, width_of
+from reconciler.cli.render import clock
+from reconciler.cli.runs import runs_table
 from tests.cli.answers import FAILED_JOB, HTTP, MAILER, NOW_NS, RUNNING_WEB, SECOND_NS, status
 
 
@@ -268,3 +270,21 @@ def test_an_event_is_one_line() -> None:
     (line,) = paint([render.event_line(event)])
     assert line.startswith("    7  20")
     assert line.endswith("  process.exited        web.2         exit 1\\nrestart")
+
+
+def test_the_ledger_of_a_job_says_why_and_how_each_run_ended() -> None:
+    run = {"name": "report", "generation": 2, "slot": 1, "fired_ns": NOW_NS, "trigger": "boot"}
+    ended = {"outcome": "failed", "exit": {"code": 3}, "duration_ns": 2 * SECOND_NS}
+    asked = {"trigger": "operator", "who": "al\x1bice", "generation": 1}
+    table = runs_table(
+        shapes.runs([run, run | ended, run | asked | {"outcome": "lost", "note": "power"}])
+    )
+
+    lines = [" ".join(line.split()) for line in paint([table], width=None)]
+    at = clock(NOW_NS)
+    assert lines == [
+        "JOB RUN SLOT FIRED TRIGGER TOOK OUTCOME EXIT",
+        f"report 2 1 {at} boot - running -",
+        f"report 2 1 {at} boot 2s failed exit 3",
+        f"report 1 1 {at} operator al\\x1bice - lost power",
+    ]

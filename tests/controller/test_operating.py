@@ -300,3 +300,41 @@ def test_with_jobs_only_the_manager_ends_by_their_outcome(instance: Instance) ->
     instance.join()
     assert instance.keeper.quit is not None
     assert instance.keeper.quit.code == 1
+
+
+def test_runs_are_told_newest_first_with_what_fired_them(instance: Instance) -> None:
+    instance.store(by_hand(mig=job(numprocesses=2), web=service()))
+    client = instance.start().client()
+    finish(instance, 1, 2)
+    until(lambda: state(client, "mig") == "Completed")
+    client.call("rerun", names=["mig.2"])
+    until(lambda: len(running(instance)) == 2)
+    answer = client.call("runs", names=["mig"])
+    assert answer["complete"] is True
+    shown = [(run["generation"], run["slot"], run["outcome"]) for run in answer["runs"]]
+    assert shown == [(2, 2, None), (1, 2, "succeeded"), (1, 1, "succeeded")] or shown == [
+        (2, 2, None),
+        (1, 1, "succeeded"),
+        (1, 2, "succeeded"),
+    ]
+    newest, *_, first = answer["runs"]
+    assert (newest["trigger"], first["trigger"], first["who"]) == ("operator", "first", "")
+    assert newest["who"]
+    assert first["ended_ns"] >= first["fired_ns"] > 10**18
+    assert (first["pid"] > 0, first["exit"]["code"]) == (True, 0)
+    assert [run["slot"] for run in client.call("runs", names=["mig.1"])["runs"]] == [1]
+    assert len(client.call("runs", names=["mig"], limit=1)["runs"]) == 1
+    assert client.error("runs", names=["web"])[0] == "invalid_request"
+    assert client.call("runs", names=["*"])["runs"] == answer["runs"]
+
+
+def test_runs_are_told_from_memory_while_the_ledger_cannot_be_read(instance: Instance) -> None:
+    instance.store(by_hand(mig=job()))
+    client = instance.start().client()
+    finish(instance, 1)
+    until(lambda: state(client, "mig") == "Completed")
+    for path in instance.folder.glob("state.db*"):
+        path.unlink()
+    answer = client.call("runs", names=["mig"])
+    assert answer["complete"] is False
+    assert [run["outcome"] for run in answer["runs"]] == ["succeeded"]

@@ -22,7 +22,7 @@ from reconciler.controller.entries import (
     RunWritten,
     SourceFile,
 )
-from reconciler.controller.schema import KEPT_RUNS, NewerState
+from reconciler.controller.schema import NewerState
 from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
 from reconciler.model.address import InternetAddress
 from reconciler.model.intent import Intent, Until, Voice
@@ -127,16 +127,23 @@ def test_a_run_gets_its_outcome_in_its_own_row_and_wall_times_for_people(folder:
     assert run.ended_wall_ns == run.fired_wall_ns + 10 > 10**18
 
 
-def test_only_the_newest_runs_of_a_slot_are_kept_and_the_newest_always(folder: Path) -> None:
-    many = [RunWritten("job", replace(RUN, generation=number)) for number in range(1, 121)]
-    write(folder, RunWritten("job", replace(RUN, slot=2, generation=1)), *many)
-    assert {slot: run.generation for slot, run in read(folder).jobs["job"].runs.items()} == {
-        1: 120,
-        2: 1,
-    }
+def test_only_so_many_runs_of_a_slot_are_kept_and_the_newest_always(folder: Path) -> None:
+    # Slot 2 was fired by every third rerun only.
+    entries = [RunWritten("job", replace(RUN, generation=number), 7) for number in range(1, 31)]
+    entries += [
+        RunWritten("job", replace(RUN, slot=2, generation=number), 7) for number in range(1, 31, 3)
+    ]
+    entries.append(RunWritten("job", replace(RUN, slot=3, generation=1), 1))
+    write(folder, *entries)
     with sqlite3.connect(folder / "state.db") as connection:
-        count = connection.execute("select count(*) from runs where slot = 1").fetchone()[0]
-    assert count == KEPT_RUNS
+        rows = connection.execute("select slot, generation from runs order by 1, 2").fetchall()
+    assert rows == [
+        *((1, number) for number in range(24, 31)),
+        *((2, number) for number in range(10, 31, 3)),
+        (3, 1),
+    ]
+    newest = {slot: run.generation for slot, run in read(folder).jobs["job"].runs.items()}
+    assert newest == {1: 30, 2: 28, 3: 1}
 
 
 def test_retiring_and_files_change_without_a_new_revision(folder: Path) -> None:

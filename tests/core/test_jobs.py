@@ -284,3 +284,78 @@ def test_a_removed_job_is_not_tried_again() -> None:
     stage.apply(spec(web=watcher())).wait(60)
     assert len(stage.spawned("job")) == before
     assert stage.reconciler.names() == ["web"]
+
+
+def lost_run(stage: Stage, task: object, *, boot: str = "boot-1") -> None:
+    """Let a controller find an open run of slot 1 that an earlier keeper had started; slot 2 is done."""
+    runs = {
+        1: Run(1, 4, "keeper-0", boot, 0),
+        2: Run(2, 4, "keeper-0", boot, 0, outcome="succeeded"),
+    }
+    generation = Generation(4, stage.reconciler.base_hash("job"), "first", boot, "keeper-0")
+    wanted = spec(job=task)  # type: ignore[arg-type]
+    run_hash = Stage().apply(wanted).reconciler.base_hash("job")
+    ledger = Job(replace(generation, run_hash=run_hash), runs)
+    stage.revision = 1
+    stage.new_controller(wanted, [JobChanged("job", ledger)]).wait(10)
+
+
+def test_x02_after_a_power_loss_a_run_in_doubt_is_lost_and_not_fired_again() -> None:
+    stage = Stage()
+    lost_run(stage, job(numprocesses=2, rerun_on=()), boot="boot-0")
+    assert stage.spawned() == []
+    assert outcomes(stage) == {1: "lost", 2: "succeeded"}
+    assert "the machine went down while it ran" in stage.status("job").note
+
+
+def test_x02_a_lost_run_is_fired_again_where_on_lost_says_so_and_its_neighbour_is_not() -> None:
+    stage = Stage()
+    lost_run(stage, job(numprocesses=2, rerun_on=(), on_lost="rerun"), boot="boot-0")
+    assert stage.spawned() == ["job.1"]
+    stage.exit("job.1", 0).wait(3600)
+    assert stage.spawned() == ["job.1"]
+    assert outcomes(stage) == {1: "succeeded", 2: "succeeded"}
+    assert [(r.run.trigger, r.run.generation) for r in stage.runs[-1:]] == [("lost", 5)]
+
+
+def test_a_boot_fires_a_lost_run_like_any_other_and_says_that_it_was_lost() -> None:
+    stage = Stage()
+    lost_run(stage, job(numprocesses=2), boot="boot-0")
+    assert sorted(stage.spawned()) == ["job.1", "job.2"]
+    ends = [(r.run.slot, r.run.outcome, r.run.trigger) for r in stage.runs]
+    assert ends == [(1, "lost", "first"), (2, None, "boot"), (1, None, "boot")]
+
+
+def test_a_held_job_is_not_fired_again_because_it_was_lost() -> None:
+    task = spec(job=job(rerun_on=(), on_lost="rerun"))
+    stage = Stage().apply(task)
+    known = stage.reconciler.observed("job").job
+    held = IntentChanged("job", Intent("stopped"))
+    doubtful = replace(known.runs[1], keeper_id="keeper-0")
+    stage.records.clear()
+    stage.new_controller(task, [JobChanged("job", replace(known, runs={1: doubtful})), held])
+    stage.wait(3600)
+    assert stage.spawned() == ["job.1"]
+
+
+def test_a_rerun_of_one_slot_does_not_take_another_ones_turn() -> None:
+    stage = Stage().apply(spec(job=job(numprocesses=3, spawn_interval=10 * S)))
+    stage.exit("job.1", 3)
+    assert rerun(stage, (1,)) == ((1,), ())
+    stage.wait(60)
+    assert sorted(stage.spawned()) == ["job.1", "job.1", "job.2", "job.3"]
+
+
+def test_each_run_says_what_fired_it() -> None:
+    stage = Stage().apply(spec(job=job())).exit("job.1", 0)
+    stage.apply(spec(job=job(cmd=("other",)))).exit("job.1", 0)
+    asked = stage.reconciler.rerun("job", None, failed=False, overlap=None, who="alice")
+    known = stage.reconciler.observed("job").job
+    stage.tell(JobChanged("job", replace(known, generation=asked.generation))).exit("job.1", 0)
+    ended = [record.run for record in stage.runs if record.run.outcome]
+    assert [(run.trigger, run.who) for run in ended] == [
+        ("first", ""),
+        ("spec_change", ""),
+        ("operator", "alice"),
+    ]
+    assert all(run.pid is not None for run in ended)

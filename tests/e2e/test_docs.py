@@ -44,9 +44,9 @@ FENCE = re.compile(r"^```(?P<words>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 PORT = re.compile(r"\b8\d{3}\b")
 LOOKS = re.compile(
-    r"(reconcile (status|logs|events|plan|ls|validate|explain)|curl|cat|tail|grep)\b"
+    r"(reconcile (status|logs|events|runs|plan|ls|validate|explain)|curl|cat|tail|grep)\b"
 )
-STAYS = re.compile(r"make run|reconcile (up|run)(?!.* (-d|--detach|--help)\b)")
+STAYS = re.compile(r"make run|reconcile (up|run)\b(?!.* (-d|--detach|--help)\b)")
 # In this order: a date with a time, a time of day, a duration, a process id or another large number.
 VARIES = re.compile(
     r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?|\d\d:\d\d:\d\d(\.\d+)?|\b(\d+(\.\d+)?(ns|us|ms|s|m|h|d))+\b|(?<![:.\d])\d{3,}\b"

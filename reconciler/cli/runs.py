@@ -1,0 +1,74 @@
+"""The command `runs`: what the ledger holds of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import terminal
+from reconciler.cli.errors import DONE
+from reconciler.cli.layout import Block, Cell, Line, Style, Table, clean
+from reconciler.cli.options import Session, labels_option, output_option, print_json, with_instance
+from reconciler.cli.render import clock, exit_text
+from reconciler.model.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.cli.shapes import RunMap
+
+
+@click.command("runs")
+@click.argument("names", metavar="PATTERN...", nargs=-1)
+@labels_option
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="The newest so many.",
+)
+@output_option("table", "json")
+@with_instance()
+def runs_command(
+    session: Session, names: tuple[str, ...], labels: dict[str, str], limit: int, output: str
+) -> int:
+    """Show which runs of a job were fired, why, and how they ended, the newest first.
+
+    The field `keep_runs` of the job says how many of each slot are kept.
+    """
+    if not names and not labels:
+        msg = "runs of what? Name jobs, or say '*' for all"
+        raise click.UsageError(msg)
+    runs = session.client().runs(*names, labels=labels, limit=limit)
+    if output == "json":
+        print_json({"runs": runs})
+    else:
+        page: list[Block] = [runs_table(runs)] if runs else [(Cell("no run yet", "quiet"),)]
+        terminal.stdout().show(*page)
+    return DONE
+
+
+def runs_table(runs: Sequence[RunMap]) -> Table:
+    """Return one line for each run."""
+    columns = ("JOB", "RUN", "SLOT", "FIRED", "TRIGGER", "TOOK", "OUTCOME", "EXIT")
+    return Table(columns, [_row(run) for run in runs], ("TRIGGER", "EXIT"))
+
+
+def _row(run: RunMap) -> Line:
+    outcome = run["outcome"] or "running"
+    style: Style = {"succeeded": "good", "running": "busy"}.get(outcome, "bad")  # type: ignore[assignment]  # mypy widens
+    took = run["duration_ns"]
+    ended = exit_text(run["exit"]) if run["exit"] is not None else run["note"]
+    return (
+        Cell(clean(run["name"])),
+        Cell(str(run["generation"])),
+        Cell(str(run["slot"])),
+        Cell(clock(run["fired_ns"])),
+        Cell(clean(f"{run['trigger']} {run['who']}".strip())),
+        Cell("-" if took is None else format_duration(took)),
+        Cell(clean(outcome), style),
+        Cell(clean(ended) or "-"),
+    )
