@@ -13,12 +13,17 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from reconciler.controller import clock
 from reconciler.controller.reactor import READ
+from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
+
+
+SHORTAGE_RETRY_NS: Final = 5 * SECOND_NS
 
 
 class Compressor:
@@ -39,13 +44,19 @@ class Compressor:
             return
         path = next(iter(self._queue))
         del self._queue[path]
-        helper = subprocess.Popen(
-            [sys.executable, "-I", "-m", "reconciler.controller.compress", path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            helper = subprocess.Popen(
+                [sys.executable, "-I", "-m", "reconciler.controller.compress", path],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError:
+            # No room for a process just now; a log that is compressed later is no news.
+            self._queue[path] = None
+            self._controller.reactor.at(self, clock.now_ns() + SHORTAGE_RETRY_NS, self._next)
+            return
         self._helper = helper
         complaint = helper.stderr
         assert complaint is not None

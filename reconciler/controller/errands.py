@@ -19,10 +19,11 @@ class Errands:
 
     def __init__(self) -> None:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()
+        self._wanted = threading.Condition()
         self._waiting: deque[Callable[[], Callable[[], None]]] = deque()
         self._finished: deque[Callable[[], None]] = deque()
-        self._running = False
+        # Started once and for all: when it is needed there may be no room for another thread.
+        threading.Thread(target=self._work, name="errands", daemon=True).start()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when answers wait."""
@@ -47,12 +48,9 @@ class Errands:
 
             return fail
 
-        with self._lock:
+        with self._wanted:
             self._waiting.append(work)
-            if self._running:
-                return
-            self._running = True
-        threading.Thread(target=self._work, name="errands", daemon=True).start()
+            self._wanted.notify()
 
     def hand_over(self, call: Callable[[], None]) -> None:
         """Have something called in the loop; may be called in any thread."""
@@ -68,9 +66,8 @@ class Errands:
 
     def _work(self) -> None:
         while True:
-            with self._lock:
-                if not self._waiting:
-                    self._running = False
-                    return
+            with self._wanted:
+                while not self._waiting:
+                    self._wanted.wait()
                 work = self._waiting.popleft()
             self.hand_over(work())

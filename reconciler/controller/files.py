@@ -27,6 +27,7 @@ from reconciler.controller.reactor import READ
 from reconciler.controller.watching import Wanted, Watch
 from reconciler.model.news import News
 from reconciler.model.spec import ApplySpec
+from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ STEP_MS = 200
 """How often the watching thread looks at its list (decision: at most six wake-ups a second)."""
 
 MAX_WARNINGS_TOLD: Final = 5
+
+SHORTAGE_RETRY_NS: Final = SECOND_NS
 
 SpecState: TypeAlias = Literal["applied", "invalid", "missing", "held", "loading"]
 
@@ -205,7 +208,7 @@ class SpecFiles:
         if self._reading:
             self._drop_loader()  # what it reads is of yesterday
         if self._loader is None and not gone:
-            self._loader = Loader(controller.reactor, controller.errands)
+            self._loader = self._new_loader()
         self._settle(self._settings().quiet_period)
 
     def _settle(self, quiet_ns: int) -> None:
@@ -264,11 +267,26 @@ class SpecFiles:
         if isinstance(handed, Loaded) and self._is_as_read(handed.files, seen):
             self._read(handed, seen, path if verdict == "maybe" else "")
             return
-        loader = self._loader or Loader(self._controller.reactor, self._controller.errands)
-        self._loader = loader
+        loader = self._loader = self._loader or self._new_loader()
+        if loader is None:
+            self._considered = None
+            self._controller.reactor.at(self, clock.now_ns() + SHORTAGE_RETRY_NS, self._settled)
+            return
         self._reading = True
         maybe_cut = path if verdict == "maybe" else ""
         loader.ask(self.source, lambda reading: self._read(reading, seen, maybe_cut))
+
+    def _new_loader(self) -> Loader | None:
+        """Start a reader; None when there is no room for a process just now, which is said once."""
+        try:
+            return Loader(self._controller.reactor, self._controller.errands)
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            message = f"cannot start the reader of the spec: {cause}; tried again until it works"
+            if message != self.message:
+                self.message = message
+                self._controller.tell(News("spec.failed", message))
+            return None
 
     def _is_as_read(self, read: Mapping[str, ReadFile], seen: Look) -> bool:
         """Tell whether the files are still as they were read, and none has joined them."""

@@ -76,7 +76,10 @@ class Loader:
     """One child, for one request."""
 
     def __init__(self, reactor: Reactor, errands: Errands) -> None:
-        """Start the child, so that it can import what it needs."""
+        """Start the child, so that it can import what it needs.
+
+        Raises `OSError` when there is no room for another process just now.
+        """
         self._reactor = reactor
         self._errands = errands
         self._process = subprocess.Popen(

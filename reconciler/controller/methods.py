@@ -178,7 +178,12 @@ def _load(
             code="invalid_request", message="this instance has no spec files", hint="give `source`"
         )
     seen = controller.files.look_at(source)
-    loader = Loader(controller.reactor, controller.errands)
+    try:
+        loader = Loader(controller.reactor, controller.errands)
+    except OSError as error:
+        message = f"cannot start the reader of the spec: {(error.strerror or str(error)).lower()}"
+        hint = "nothing was changed; try again when there is room"
+        raise RequestError(code="overloaded", message=message, hint=hint) from None
 
     def read(reading: Reading) -> None:
         try:

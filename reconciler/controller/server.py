@@ -7,6 +7,7 @@ that has been silent longest is given to the newcomer.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -41,6 +42,9 @@ STALLED_DEADLINE_NS: Final = 60 * SECOND_NS
 """A client without streams that does not read its answers."""
 LINGER_NS: Final = SECOND_NS
 """After an error that ends a connection: its reader may still be writing, and shall see the error."""
+REST_NS: Final = SECOND_NS
+"""How long nobody is accepted when there is no descriptor left for a client."""
+SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 CALLS_PER_TURN: Final = 16
 READ_BYTES: Final = 64 * 1024
 OVERFLOW_UID: Final = 65534
@@ -61,6 +65,8 @@ class Server:
         self._control = control
         self._connections: set[Connection] = set()
         self._owner = os.geteuid()
+        self._short = False
+        """No descriptor was left for a client when one called last."""
 
     def open(self) -> None:
         """Begin to accept; until then clients wait in the socket's backlog."""
@@ -69,6 +75,7 @@ class Server:
     def close(self) -> None:
         """Send what can be sent and leave; nobody is answered any more."""
         self.controller.reactor.ignore(self._control)
+        self.controller.reactor.at(self, None, self.open)
         self.waiters.finish()
         for connection in tuple(self._connections):
             connection.flush()
@@ -86,11 +93,20 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
-                # Out of descriptors, or gone before it was accepted. Epoll reports the others again.
-                self.controller.log.write("warning", "cannot accept a client", cause=error.strerror)
-                self._evict(None)
-                return
+                # Gone before it was accepted, or we are out of descriptors or memory.
+                if error.errno in SHORTAGES and not self._evict(None):
+                    self._rest(error)
+                return  # epoll reports the others again
+            self._short = False
             self._admit(connection)
+
+    def _rest(self, error: OSError) -> None:
+        """Accept nobody for a while: epoll would report the one that cannot be accepted without end."""
+        if not self._short:
+            self.controller.log.write("warning", "cannot accept a client", cause=error.strerror)
+        self._short = True
+        self.controller.reactor.ignore(self._control)
+        self.controller.reactor.at(self, clock.now_ns() + REST_NS, self.open)
 
     def _admit(self, connection: socket.socket) -> None:
         try:

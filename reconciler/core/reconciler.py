@@ -38,6 +38,7 @@ from reconciler.model.event import (
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
+    LogChanged,
     LogRotated,
     PulseAsked,
     RecordChanged,
@@ -56,7 +57,15 @@ from reconciler.model.event import (
 )
 from reconciler.model.news import News
 from reconciler.model.observed import Facts, WatcherObserved
-from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Requested, Running
+from reconciler.model.process import (
+    MAIN,
+    Exited,
+    LaunchError,
+    ProcessId,
+    ProcessRecord,
+    Requested,
+    Running,
+)
 from reconciler.model.socket import BindRequested, SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
 
@@ -115,6 +124,8 @@ class Reconciler:
         self._killed_at_shutdown = False
         self._last_incarnation: dict[ProcessId, int] = {}
         self._has_quit = False
+        self._wanting: dict[ProcessId, LaunchError] = {}
+        """What was short when a process could not be started last."""
 
     # ---- what others ask ----------------------------------------------------------------------
 
@@ -447,6 +458,7 @@ class Reconciler:
         self._observed[record.id.owner] = replace(observed, records=records)
 
     def _drop(self, id: ProcessId) -> None:
+        self._wanting.pop(id, None)
         observed = self.observed(id.owner)
         if id in observed.records:
             records = {each: record for each, record in observed.records.items() if each != id}
@@ -495,6 +507,8 @@ class Reconciler:
                 self._knows_keeper = True
                 self._put_off(set(self._observed) | set(self.names()))
                 self._sockets_dirty = True
+            case LogChanged():
+                self._fold_log(event)
             case LogRotated() | PulseAsked():
                 pass
             case _:
@@ -523,7 +537,7 @@ class Reconciler:
     def _fold_record(self, record: ProcessRecord) -> None:
         owner = record.id.owner
         before = self.observed(owner).records.get(record.id)
-        if self._knows_keeper:
+        if self._knows_keeper and not self._repeats(record):
             self._news.extend(tell.of_record(before, record, self.watcher_spec(owner)))
         if before is not None and isinstance(before.phase, Requested):
             if record.incarnation <= before.phase.after:
@@ -536,6 +550,30 @@ class Reconciler:
         if isinstance(record.phase, Exited):
             self._drop_requests(record)
             self._sockets_dirty = self._sockets_dirty or self._waits_for_handover()
+
+    def _fold_log(self, event: LogChanged) -> None:
+        name = event.id.owner
+        if self.watcher_spec(name) is None and name not in self._observed:
+            return  # of one that is gone
+        observed = self.observed(name)
+        rest = {path: each for path, each in observed.unwritten.items() if path != event.path}
+        if event.trouble:
+            rest[event.path] = event
+        if self._knows_keeper:
+            self._news.append(tell.of_log(event))
+        self._observed[name] = replace(observed, unwritten=rest)
+        self._dirty.add(name)
+
+    def _repeats(self, record: ProcessRecord) -> bool:
+        """Tell whether a start failed for want of what the last one wanted too: tried often, told once."""
+        if not isinstance(record.phase, Running | Exited):
+            return False
+        before = self._wanting.pop(record.id, None)
+        error = record.phase.exit.error if isinstance(record.phase, Exited) else None
+        if error is None or not error.is_shortage:
+            return False
+        self._wanting[record.id] = error
+        return error == before
 
     def _waits_for_handover(self) -> bool:
         return any(record.held is not None for record in self._sockets.values())

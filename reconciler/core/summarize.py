@@ -190,6 +190,7 @@ def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, i
             if not draft.spec.is_job and draft.now_ns < settled:
                 return "Starting", "", started_at_ns, settled
             note = _hook_note(draft, "after_spawn", record.id.slot) if not memory.greeted else ""
+            note = note or _log_note(draft, record.id.slot)
             return "Running", note, started_at_ns, None
         case Exited() as phase:
             return _dead(view, record, phase)
@@ -267,6 +268,14 @@ def _hook_note(draft: Draft, role: str, slot: int) -> str:
     if hook is None or record is None or not isinstance(record.phase, Exited):
         return ""
     return hooks.judge(hook, record).message
+
+
+def _log_note(draft: Draft, slot: int) -> str:
+    """Return which log file of a slot cannot be written. Several slots may share one."""
+    found = draft.observed.unwritten.values()
+    return next(
+        (f"cannot write {each.path}: {each.trouble}" for each in found if each.id.slot == slot), ""
+    )
 
 
 def _waiting_note(draft: Draft, slot: int) -> str:

@@ -13,6 +13,7 @@ from reconciler.model.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from reconciler.model.event import LogChanged
     from reconciler.model.intent import Intent, Voice
     from reconciler.model.job import Generation, Run
     from reconciler.model.socket import SocketRecord
@@ -115,6 +116,18 @@ def of_words_end(watcher: str, before: Intent, after: Intent) -> Iterator[News]:
         length = "" if voice.until is None else f" for {format_duration(voice.until.length_ns)}"
         message = f"{what} by {voice.who}{length}: that is over, the spec counts again"
         yield News("operator.expired", message, watcher, details={"who": voice.who})
+
+
+def of_log(event: LogChanged) -> News:
+    """Return the news of a log file that cannot be written, or can again."""
+    details = {"path": event.path}
+    if not event.trouble:
+        message = f"{event.path} is written again"
+        return News("log.recovered", message, event.id.owner, event.id.slot, details)
+    message = (
+        f"cannot write {event.path}: {event.trouble}; what is written there is lost until it can"
+    )
+    return News("log.failed", message, event.id.owner, event.id.slot, details)
 
 
 def of_generation(watcher: str, generation: Generation) -> News:

@@ -44,6 +44,7 @@ from reconciler.model.action import (
 from reconciler.model.event import (
     KeeperEvent,
     KeeperIntroduced,
+    LogChanged,
     LogRotated,
     PulseAsked,
     RecordChanged,
@@ -89,7 +90,7 @@ TERM_NS: Final = 10 * SECOND_NS
 KILL_AGAIN_NS: Final = SECOND_NS
 KILL_TIMES: Final = 5
 LEAVE_NS: Final = 2 * SECOND_NS
-MAX_ROTATED: Final = 1000
+MAX_LOG_NEWS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,14 @@ class Leaving:
 
 Ending: TypeAlias = Asked | Terminating | Killing | Leaving
 News: TypeAlias = (
-    ProcessId | str | KeeperIntroduced | SnapshotEnded | SignalReceived | LogRotated | PulseAsked
+    ProcessId
+    | str
+    | KeeperIntroduced
+    | SnapshotEnded
+    | SignalReceived
+    | LogRotated
+    | LogChanged
+    | PulseAsked
 )
 """Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
 
@@ -235,7 +243,7 @@ class Keeper:
             self._end(),
             self._kernel.now_ns() if self._actions else None,
         ]
-        self._tell_rotated()
+        self._tell_of_logs()
         self._feel_pulse()
         self._flush()
         dues.append(self._pulse.due_ns)
@@ -551,13 +559,14 @@ class Keeper:
         except LaunchFailed as failure:
             cause = str(Exit(error=failure.error))
             self._kernel.log("error", "cannot start the controller", cause=cause)
-            self._is_at_fault = True
+            self._is_at_fault = not failure.error.is_shortage
             self._wait_for_controller()
             return self._controller_due_ns
         self._linked = True
-        told = [each for each in self._news if isinstance(each, LogRotated)]
+        rotated = [each for each in self._news if isinstance(each, LogRotated)]
+        troubled = self._kernel.troubled_logs()
         self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets))
-        self._news |= dict.fromkeys((SnapshotEnded(), PulseAsked(), *told))
+        self._news |= dict.fromkeys((*troubled, SnapshotEnded(), PulseAsked(), *rotated))
         self._pulse.begins(now_ns)
         if isinstance(self._ending, Asked):
             self._tell(SignalReceived("stop"))
@@ -637,10 +646,11 @@ class Keeper:
     def _tell(self, news: News) -> None:
         self._news[news] = None
 
-    def _tell_rotated(self) -> None:
-        for path in self._kernel.take_rotated():
-            if len(self._news) < MAX_ROTATED + len(self._processes):
-                self._tell(LogRotated(path))
+    def _tell_of_logs(self) -> None:
+        for event in self._kernel.take_log_news():
+            if len(self._news) < MAX_LOG_NEWS + len(self._processes):
+                self._news.pop(event, None)  # what is told last is what holds
+                self._tell(event)
 
     def _flush(self) -> None:
         """Send news as far as the link takes them."""

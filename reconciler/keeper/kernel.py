@@ -14,6 +14,7 @@ from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from reconciler.model.event import LogChanged, LogRotated
     from reconciler.model.socket import SocketTemplate
 
 
@@ -196,8 +197,11 @@ class Kernel(Protocol):
     def notify(self, text: str) -> None:
         """Tell this to whoever started the manager, if they listen; never waits, and may be lost."""
 
-    def take_rotated(self) -> list[str]:
-        """Return the log files that were rotated since asked last, where that is to be compressed."""
+    def take_log_news(self) -> list[LogRotated | LogChanged]:
+        """Return which log files were rotated and are to be compressed, or changed, since asked last."""
+
+    def troubled_logs(self) -> list[LogChanged]:
+        """Return the log files that cannot be written just now."""
 
     def log(
         self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object

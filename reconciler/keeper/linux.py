@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -49,6 +50,7 @@ from reconciler.keeper.spawning import (
     read_report,
     spawn_plainly,
 )
+from reconciler.model.event import LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.cgroups import Groups
     from reconciler.keeper.config import KeeperConfig
     from reconciler.keeper.kernel import HeldSocket
+    from reconciler.model.event import LogChanged
     from reconciler.model.socket import SocketTemplate
 
 READ_BYTES: Final = 256 * 1024
@@ -204,8 +207,7 @@ class LinuxKernel:
             forked = (
                 self._fork_grouped(prepared, marker) if is_grouped else fork(prepared, self._place)
             )
-            self._launching[forked.pid] = forked
-            self._watch(forked.report, lambda: self._hear_report(forked))
+            self._await_report(forked)
             return Child(forked.pid, executed=False, output=streams)
         except LaunchFailed:
             streams.close()
@@ -229,6 +231,15 @@ class LinuxKernel:
             os.close(group)
         self._grouped[forked.pid] = marker
         return forked
+
+    def _await_report(self, forked: Forked) -> None:
+        try:
+            self._watch(forked.report, lambda: self._hear_report(forked))
+        except OSError as error:  # no memory for epoll: nobody would hear whether it runs
+            os.kill(forked.pid, signal.SIGKILL)
+            os.close(forked.report)
+            raise failed("fork", error) from None
+        self._launching[forked.pid] = forked
 
     def _hear_report(self, forked: Forked) -> None:
         error = read_report(forked)
@@ -338,9 +349,13 @@ class LinuxKernel:
         """Bind a socket. Raises `BindFailed`."""
         return Listener(template, self._config.umask)
 
-    def take_rotated(self) -> list[str]:
-        """Return the log files that were rotated since asked last, where that is to be compressed."""
-        return self._logs.take_rotated()
+    def take_log_news(self) -> list[LogRotated | LogChanged]:
+        """Return which log files were rotated and are to be compressed, or changed, since asked last."""
+        return [*map(LogRotated, self._logs.take_rotated()), *self._logs.take_changes()]
+
+    def troubled_logs(self) -> list[LogChanged]:
+        """Return the log files that cannot be written just now."""
+        return self._logs.troubles()
 
     def notify(self, text: str) -> None:
         """Tell this to whoever started the manager, if they listen; never waits, and may be lost."""
@@ -371,10 +386,14 @@ class LinuxKernel:
         env = {name: text for name, text in os.environ.items() if name not in NOT_FOR_CHILDREN}
         env["RECONCILE_LINK_FD"] = str(LINK_FD)
         env["RECONCILE_CONTROL_FD"] = str(CONTROL_FD)
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as undo:
             try:
                 ours, theirs = socket.socketpair()
                 stack.enter_context(theirs)
+                undo.enter_context(ours)
+                ours.setblocking(False)
+                self._watch(ours.fileno(), self._link_ready)
+                undo.callback(self._ignore, ours.fileno())
                 fds = [self._null, 1, 2]
                 for source in (theirs, self._control):
                     fds.append(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _FREE_FD))
@@ -384,9 +403,8 @@ class LinuxKernel:
             user = User(os.geteuid(), os.getegid(), "", "/", changes=False)
             prepared = Prepared(Launch(argv), argv[0], env, user, tuple(fds))
             pid = spawn_plainly(prepared, self._place)
-        ours.setblocking(False)
+            undo.pop_all()
         self._link = ours
-        self._watch(ours.fileno(), self._link_ready)
         return pid
 
     def _link_ready(self) -> None:
@@ -548,8 +566,8 @@ def _marker(pid: int) -> str | None:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 entries = file.read().split(b"\0")
-        except OSError:
-            return ""
+        except OSError as error:
+            return None if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM} else ""
         if entries != [b""]:
             break
         if _is_between_programs(pid):

@@ -22,8 +22,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.logs_file import LINE_BYTES, LogFile
+from reconciler.keeper.logs_file import LINE_BYTES, NO_PLACE, LogFile
 from reconciler.keeper.logs_manager import ManagerOutput
+from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ BUSY_PIPE_BYTES: Final = 2**20
 LARGE_ROUND_BYTES: Final = 2**15
 BUSY_ROUNDS: Final = 4
 """So many large rounds in a row enlarge the pipe: a user may have few large ones (pipe(7))."""
+MAX_TROUBLES: Final = 1000
+"""So many files in trouble are remembered at a time, for the next controller."""
 CUT_MARK: Final = b" [...]\n"
 """Ends each piece of a line that is longer than `LINE_BYTES`."""
 
@@ -59,6 +62,8 @@ class Logs:
         self._files: dict[str, LogFile] = {}
         self._manager: ManagerOutput | None = None
         self._rotated: dict[str, None] = {}
+        self._troubles: dict[str, LogChanged] = {}
+        self._changed: dict[str, LogChanged] = {}
 
     def open(
         self, process: ProcessId, stdout: Sink, stderr: Sink | None, uid: int, gid: int
@@ -86,6 +91,26 @@ class Logs:
         """
         rotated, self._rotated = self._rotated, {}
         return list(rotated)
+
+    def troubles(self) -> list[LogChanged]:
+        """Return the files whose file system takes nothing just now."""
+        return list(self._troubles.values())
+
+    def take_changes(self) -> list[LogChanged]:
+        """Return the files that have got into trouble or out of it since the last call."""
+        changed, self._changed = self._changed, {}
+        return list(changed.values())
+
+    def note_trouble(self, process: ProcessId, file: LogFile) -> None:
+        """Remember whether a file is in trouble, when that is news."""
+        known = self._troubles.get(file.path)
+        if file.trouble == (known.trouble if known else ""):
+            return
+        self._changed[file.path] = change = LogChanged(process, file.path, file.trouble)
+        if file.trouble and len(self._troubles) < MAX_TROUBLES:
+            self._troubles[file.path] = change
+        else:
+            self._troubles.pop(file.path, None)
 
     def note_rotation(self, file: LogFile) -> None:
         """Remember that a file was rotated."""
@@ -187,17 +212,32 @@ class _Stream:
             return
         fifo = self._fifo = f"{self._logs.fifo_dir}/{_file_name(self._process)}.{name}"
         try:
-            with suppress(FileNotFoundError):  # Of a former keeper, or a survivor writes to it.
-                os.unlink(fifo)
-            os.mkfifo(fifo, 0o600)
-            self.worker_fd = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
-            self._fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._open_fifo(fifo)
             if (uid, gid) != (os.geteuid(), os.getegid()):
                 os.fchown(self.worker_fd, uid, gid)
             self._logs.register(self._fd, self.pump)
         except OSError as error:
             error.filename = error.filename or fifo
             raise
+
+    def _open_fifo(self, fifo: str) -> None:
+        try:
+            with suppress(FileNotFoundError):  # Of a former keeper, or a survivor writes to it.
+                os.unlink(fifo)
+            os.mkfifo(fifo, 0o600)
+        except OSError as error:
+            if error.errno not in NO_PLACE:
+                raise
+            # A pipe needs no place on the disk. Only the next keeper would not find it.
+            self._fifo = ""
+            self._fd, end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                self.worker_fd = os.open(f"/proc/self/fd/{end}", os.O_RDWR | os.O_CLOEXEC)
+            finally:
+                os.close(end)
+            return
+        self.worker_fd = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
+        self._fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def close_worker_end(self) -> None:
         if self.worker_fd >= 0:
@@ -210,6 +250,7 @@ class _Stream:
             return
         if isinstance(self._target, LogFile):
             self._target.look(self._logs.now_wall())
+            self._logs.note_trouble(self._process, self._target)
         taken = 0
         self._empty = False
         try:
@@ -346,6 +387,8 @@ class _Stream:
         if dropped:
             self._logs.dropped += dropped
             self._skips = not data.endswith(b"\n")
+            if isinstance(self._target, LogFile):
+                self._logs.note_trouble(self._process, self._target)
         if isinstance(self._target, LogFile) and self._target.rotated:
             self._logs.note_rotation(self._target)
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LINE_BYTES: Final = 64 * 2**10
 """A longer line is cut wherever whole lines are needed."""
+NO_PLACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""What a file system answers that takes nothing new just now: full, over quota, read-only or broken."""
 CHECK_AFTER_S: Final = 1.0
 """How often the path is asked whether it still leads to the open file."""
 
@@ -31,14 +33,25 @@ CHECK_AFTER_S: Final = 1.0
 class LogFile:
     """One open log file; all streams that write to its path share it.
 
-    `rotated` tells that it was rotated, and nobody has taken note of that yet.
+    `rotated` tells that it was rotated, and nobody has taken note of that yet. `trouble` says why what is
+    written is lost, empty when nothing was lost for `CHECK_AFTER_S`.
     """
 
     def __init__(self, path: str, options: FileSink) -> None:
-        """Open or create the file and the folders above it; raises `OSError` with its name."""
+        """Open or create the file and the folders above it; raises `OSError` with its name.
+
+        On a file system that takes nothing the file is opened later, and what comes until then is dropped.
+        """
         self.path = path
         self.options = options
-        self.fd = _open(path)
+        self.trouble = ""
+        try:
+            self.fd = _open(path)
+        except OSError as error:
+            if error.errno not in NO_PLACE:
+                raise
+            self.fd = os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC)
+            self.trouble = _words(error)
         self.size = os.lseek(self.fd, 0, os.SEEK_END)
         self.users = 0
         self.rotated = False
@@ -46,6 +59,8 @@ class LogFile:
         self._checked = float("-inf")
         self._refused = False
         self._torn = False
+        self._lost = False
+        """Something was lost since the last look at the path."""
 
     def look(self, now: float) -> None:
         """Find the end of the file, and once in a while whether the path still leads to it."""
@@ -56,6 +71,8 @@ class LogFile:
             return
         self._checked = now
         self._refused = False
+        self.trouble = self.trouble if self._lost else ""
+        self._lost = False
         if not self._is_there():
             with suppress(OSError):  # What we hold is better than nothing; asked again soon.
                 self._reopen(status)
@@ -103,9 +120,11 @@ class LogFile:
     def _write(self, data: bytes) -> int:
         """Return how many bytes were written: less when the disk is full or broken."""
         written = 0
-        with suppress(OSError):
+        try:
             while written < len(data):
                 written += os.write(self.fd, data[written:] if written else data)
+        except OSError as error:
+            self.trouble, self._lost = _words(error), True
         self.size += written
         return written
 
@@ -139,10 +158,14 @@ class LogFile:
         os.close(self.fd)
         self.fd = fd
         self.size = os.lseek(fd, 0, os.SEEK_END)
-        if self.size == 0:
+        if self.size == 0 and stat.S_ISREG(like.st_mode):
             with suppress(OSError):
                 os.fchmod(fd, stat.S_IMODE(like.st_mode))
                 os.fchown(fd, like.st_uid, like.st_gid)
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _open(path: str) -> int:

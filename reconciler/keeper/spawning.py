@@ -107,6 +107,7 @@ def find_user(launch: Launch) -> User:
         found = by_number(int(wanted)) if number else pwd.getpwnam(str(wanted))
         user = User(found.pw_uid, found.pw_gid, found.pw_name, found.pw_dir, changes=False)
     except (KeyError, ValueError):
+        _rule_out_shortage("user")
         if not (isinstance(wanted, int) or wanted.isdigit()):
             raise failed("user", f"unknown user {wanted!r}", str(wanted)) from None
         user = User(_number(wanted, "user"), os.getegid(), "", "/", changes=False)
@@ -124,7 +125,17 @@ def find_group(group: str | int) -> int:
     try:
         return grp.getgrnam(group).gr_gid
     except (KeyError, ValueError):
+        _rule_out_shortage("group")
         raise failed("group", f"unknown group {group!r}", group) from None
+
+
+def _rule_out_shortage(step: str) -> None:
+    """Tell an account that is nowhere from one that cannot be looked up: without descriptors none is found."""
+    try:
+        os.close(os.open("/etc/passwd", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise failed(step, error) from None
 
 
 def _number(account: str | int, step: str) -> int:
@@ -236,7 +247,8 @@ def _put_on(launch: Launch, place: Place) -> Iterator[None]:
             fault = error if isinstance(error, OSError) else str(error)
             raise failed("chdir", fault, launch.working_dir) from None
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (place.files[0], files[1]))
+    # Somebody may have lowered our own limit meanwhile.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lower(place.files[0], files[1]), files[1]))
     try:
         yield
     finally:
@@ -245,6 +257,12 @@ def _put_on(launch: Launch, place: Place) -> Iterator[None]:
         if back is not None:
             os.fchdir(back)
             os.close(back)
+
+
+def lower(one: int, other: int) -> int:
+    """Return the lower of two limits as getrlimit(2) gives them."""
+    finite = [each for each in (one, other) if each != resource.RLIM_INFINITY]
+    return min(finite, default=resource.RLIM_INFINITY)
 
 
 # ---- road two: fork ------------------------------------------------------------------------------
@@ -373,7 +391,8 @@ def _take_priorities(launch: Launch) -> None:
 
 
 def _take_limits(launch: Launch, place: Place) -> None:
-    given = {"nofile": place.files, **launch.limits}
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    given = {"nofile": (lower(place.files[0], hard), lower(place.files[1], hard)), **launch.limits}
     for name, pair in given.items():
         soft, hard = (resource.RLIM_INFINITY if each is None else each for each in pair)
         try:

@@ -74,6 +74,18 @@ class LogRotated:
 
 
 @dataclass(frozen=True, slots=True)
+class LogChanged:
+    """What is written to the log file at `path` is lost just now, and why; or (empty) no longer.
+
+    `id` is one of the processes that write there.
+    """
+
+    id: ProcessId
+    path: str
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
 class SignalReceived:
     """The keeper was sent a signal that is meant for the whole: stop, stop now, or read again."""
 
@@ -93,6 +105,7 @@ KeeperEvent: TypeAlias = (
     | SocketChanged
     | SocketClosed
     | LogRotated
+    | LogChanged
     | SignalReceived
     | PulseAsked
 )

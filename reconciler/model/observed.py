@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.model.event import Request
+from reconciler.model.event import LogChanged, Request
 from reconciler.model.intent import NO_INTENT, Intent
 from reconciler.model.job import Job, Run
 from reconciler.model.process import ProcessId, ProcessRecord
@@ -22,6 +22,8 @@ class WatcherObserved:
     requests: tuple[Request, ...] = ()
     writing: Mapping[int, Run] = field(default_factory=dict)
     """Runs by slot that are on their way to the disk."""
+    unwritten: Mapping[str, LogChanged] = field(default_factory=dict)
+    """Log files by path whose file system takes nothing just now."""
 
 
 @dataclass(frozen=True, slots=True)

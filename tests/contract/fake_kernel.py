@@ -26,6 +26,7 @@ from reconciler.keeper.kernel import (
     Told,
 )
 from reconciler.model.address import Address, InternetAddress
+from reconciler.model.event import LogChanged, LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 from reconciler.model.socket import SocketTemplate
 
@@ -168,7 +169,8 @@ class FakeKernel:
     """What whoever started the manager was told."""
     calling: int = 0
     """Clients that wait to be let in."""
-    rotated: list[str] = field(default_factory=list)
+    log_news: list[LogRotated | LogChanged] = field(default_factory=list)
+    troubles: dict[str, LogChanged] = field(default_factory=dict)
     outputs: dict[int, Output] = field(default_factory=dict)
     controller_pid: int | None = None
     last_good: bool = False
@@ -462,9 +464,15 @@ class FakeKernel:
         assert self.control_open, "closed twice"
         self.control_open = False
 
-    def take_rotated(self) -> list[str]:
-        rotated, self.rotated = self.rotated, []
-        return rotated
+    def take_log_news(self) -> list[LogRotated | LogChanged]:
+        news, self.log_news = self.log_news, []
+        for each in news:
+            if isinstance(each, LogChanged):
+                self.troubles[each.path] = each
+        return news
+
+    def troubled_logs(self) -> list[LogChanged]:
+        return [each for each in self.troubles.values() if each.trouble]
 
     def log(
         self,

@@ -8,6 +8,7 @@ from reconciler.model.action import Signal, Spawn
 from reconciler.model.event import (
     IntentChanged,
     KeeperIntroduced,
+    LogChanged,
     ReloadAsked,
     RetryAsked,
     ShutdownAsked,
@@ -96,6 +97,40 @@ def test_a_shortage_never_counts_and_heals_within_seconds() -> None:
     stage.wait(5)
     assert stage.slot("web.1").attempt == 0
     assert stage.alive() == ["web.1"]
+
+
+def test_a_shortage_is_told_once_and_again_when_it_is_another_or_comes_back() -> None:
+    def told() -> list[str]:
+        return [each.message for each in stage.news if each.type == "process.failed"]
+
+    stage = Stage()
+    stage.unstartable["web.1"] = LaunchError("fork", "EAGAIN", message="no pids")
+    stage.apply(spec(web=watcher())).wait(60)
+    assert told() == ["web.1 cannot be started: fork: no pids"]
+    assert stage.status("web").note == "fork: no pids"
+    stage.unstartable["web.1"] = LaunchError("output", "EMFILE", message="no descriptors")
+    stage.wait(60)
+    assert len(told()) == 2
+    stage.unstartable.clear()
+    stage.wait(60)
+    stage.unstartable["web.1"] = LaunchError("output", "EMFILE", message="no descriptors")
+    stage.exit("web.1", 1).wait(60)
+    assert len(told()) == 3
+
+
+def test_a_log_that_cannot_be_written_shows_until_it_can() -> None:
+    path = "/logs/web-2.log"
+    stage = Stage().apply(spec(web=watcher(numprocesses=2)))
+    stage.tell(LogChanged(process("web.2"), path, "no space left on device")).wait(60)
+    assert stage.slot("web.2").note == f"cannot write {path}: no space left on device"
+    assert stage.slot("web.1").note == ""
+    assert stage.status("web").as_wanted
+    stage.tell(LogChanged(process("web.2"), path, ""))
+    assert stage.slot("web.2").note == ""
+    told = [(each.type, each.slot) for each in stage.news if each.type.startswith("log.")]
+    assert told == [("log.failed", 2), ("log.recovered", 2)]
+    stage.tell(LogChanged(process("gone.1"), path, "no space left on device"))
+    assert stage.reconciler.names() == ["web"]
 
 
 def test_max_restarts_holds_one_slot_and_siblings_go_on() -> None:

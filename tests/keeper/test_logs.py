@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import gzip
@@ -20,6 +21,7 @@ import pytest
 from reconciler.controller.compress import compress_rotated
 from reconciler.keeper.logs import CUT_MARK, LINE_BYTES, ROUND_BYTES, Logs, Streams
 from reconciler.keeper.logs_manager import PENDING_BYTES, ManagerOutput
+from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink, ProcessId, Sink
 
 WEB = ProcessId("web", 1)
@@ -61,6 +63,11 @@ class Room:
         """Carry out all that is ready now."""
         while self.step():
             pass
+
+    def say(self, streams: Streams, data: bytes) -> None:
+        """Write as the process does, and let it flow."""
+        os.write(streams.stdout_fd, data)
+        self.settle()
 
     def until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE_S
@@ -615,6 +622,45 @@ def test_a_full_disk_drops_whole_lines_and_counts_and_resumes(
     whole = [line for line in lines[:-1] if line in known]
     assert len(lines) - 1 - len(whole) <= 1
     os.close(worker_end)
+    streams.close()
+
+
+def test_what_is_lost_is_told_once_and_so_is_the_end_of_it(room: Room, small_disk: Path) -> None:
+    path, ballast = str(small_disk / "web.log"), small_disk / "ballast"
+    streams = room.open(FileSink(path))
+    with contextlib.suppress(OSError):
+        ballast.write_bytes(b"b" * 300_000)
+    for _ in range(3):
+        room.say(streams, b"x" * 5000 + b"\n")
+        room.now += 0.5
+    full = LogChanged(WEB, path, "no space left on device")
+    assert (room.logs.take_changes(), room.logs.troubles()) == ([full], [full])
+    ballast.unlink()
+    for _ in range(3):
+        room.now += 2
+        room.say(streams, b"again\n")
+    assert (room.logs.take_changes(), room.logs.troubles()) == ([LogChanged(WEB, path, "")], [])
+    streams.close()
+
+
+def test_where_nothing_new_can_be_made_a_process_runs_all_the_same(
+    room: Room, small_disk: Path
+) -> None:
+    """As on a file system that has become read-only: neither a FIFO nor a log file can be made."""
+    subprocess.run(["mount", "-o", "remount,nr_inodes=2", str(small_disk)], check=True)
+    (small_disk / "last").touch()
+    room.logs.fifo_dir = str(small_disk)
+    path = str(small_disk / "web.log")
+    streams = room.open(FileSink(path))
+    room.say(streams, b"lost\n")
+    assert room.logs.dropped == 5
+    assert room.logs.take_changes() == [LogChanged(WEB, path, "no space left on device")]
+    os.unlink(small_disk / "last")
+    for line in (b"kept 1\n", b"kept 2\n"):
+        room.now += 2
+        room.say(streams, line)
+    assert lines_of(path) == [b"kept 1\n", b"kept 2\n"]
+    assert room.logs.troubles() == []
     streams.close()
 
 

@@ -288,3 +288,20 @@ def test_an_interpreter_may_be_any_bytes(link: Link, tmp_path: Path) -> None:
 def test_argv_empty_is_refused(link: Link) -> None:
     assert failure(link).step == "exec"
     assert Launch(()).argv == ()
+
+
+@pytest.mark.parametrize("launch", [{}, {"nice": 0}, {"user": "nobody"}, {"group": "nogroup"}])
+def test_a_limit_below_the_one_that_children_get_is_a_shortage_that_heals(
+    rig: Rig, link: Link, launch: dict[str, object]
+) -> None:
+    """Also where an account is looked up: one that cannot be looked up is not one that does not exist."""
+    used = len(os.listdir(f"/proc/{rig.pid}/fd"))
+    resource.prlimit(rig.pid, resource.RLIMIT_NOFILE, (used, used + 20))
+    error = failure(link, "true", stdout=CaptureSink(str(rig.folder / "out")), **launch)
+    assert (error.errno, error.is_shortage) == ("EMFILE", True)
+    assert error.message == "too many open files"
+    resource.prlimit(rig.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+    other = ProcessId("other", 1)
+    mine = {key: value for key, value in launch.items() if key == "nice"}
+    link.spawn(other, "sh", "-c", "exit $(ulimit -n)", **mine)
+    assert link.exited(other).exit == Exit(code=used + 20)

@@ -23,8 +23,8 @@ KEEPER_CORE = ("keeper", "kernel", "linux")
 KEEPER_CORE_LINES = 1200
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 2780
-KEEPER_OUTPUT_LINES = 640
+KEEPER_LINES = 2840
+KEEPER_OUTPUT_LINES = 720
 
 ROOMS = [
     module for module in modules().values() if module.is_package and module.path.parent != PACKAGE

@@ -24,6 +24,7 @@ from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import (
     KeeperEvent,
     KeeperIntroduced,
+    LogChanged,
     LogRotated,
     PulseAsked,
     RecordChanged,
@@ -110,6 +111,7 @@ EVENTS: tuple[KeeperEvent, ...] = (
     SocketChanged(SocketRecord("http", TEMPLATE, BindRefused("EACCES", "no", 4, 2), TEMPLATE)),
     SocketClosed("http"),
     LogRotated("/log/web.log"),
+    LogChanged(WEB, "/log/web.log", "no space left on device"),
     SignalReceived("stop_now"),
     PulseAsked(),
 )
