@@ -223,7 +223,7 @@ class Client:
         if isinstance(error, PermissionError):
             return Refused(
                 f"cannot connect to {path}: permission denied",
-                "only the user who started the manager and root may talk to it",
+                "the user who started the manager and root may, and whom daemon.access lists",
             )
         return Refused(f"cannot connect to {path}: {error.strerror or error}")
 

@@ -25,6 +25,7 @@ own and reports back over an event descriptor.
 | `applying` | a spec that was read becomes the one in force, or is held |
 | `server` | connections on the control socket, with limits |
 | `access` | who may ask for what |
+| `refusals` | those who may not are told of, without a flood |
 | `exchange` | one request under way |
 | `parameters` | reading a request's parameters |
 | `selection` | names, globs, slots and labels of a request |

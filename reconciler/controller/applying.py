@@ -76,7 +76,7 @@ def commit(
     )
     controller.applied = applied
     controller.ledger_lost = False
-    controller.follow_log_settings(spec)
+    controller.follow_daemon(spec)
     controller.write_then(applied, lambda: _stored(controller, applied, told, who, then))
     # The files are taken note of at once: what comes next is compared with them.
     controller.files.accepted(files, seen, revision)

@@ -6,14 +6,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.controller.access import Role, suffices
 from reconciler.controller.parameters import Parameters
 from reconciler.model.errors import RequestError
+from reconciler.model.spec import Role
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from reconciler.controller.access import Permit
     from reconciler.controller.loop import Controller
     from reconciler.controller.server import Connection
 
@@ -109,13 +110,14 @@ class Exchange:
     """One request of one client."""
 
     def __init__(
-        self, controller: Controller, connection: Connection, call: rpc.Call, role: Role
+        self, controller: Controller, connection: Connection, call: rpc.Call, permit: Permit
     ) -> None:
         self.controller = controller
-        self.role = role
+        self.permit = permit
         self.connection = connection
-        self.uid = connection.uid
-        self.pid = connection.pid
+        self.peer = connection.peer
+        self.uid = connection.peer.uid
+        self.pid = connection.peer.pid
         self.method = call.method
         self._msgid = call.msgid
         self._params: Mapping[str, object] = call.params
@@ -130,10 +132,8 @@ class Exchange:
             method = methods.get(self.method)
             if method is None:
                 raise _unknown_method(self.method, methods)
-            if not suffices(self.role, method.role):
-                msg = f"uid {self.uid} may not {self.method}: its role is {self.role}"
-                hint = f"{self.method} needs the role {method.role}"
-                raise RequestError(code="denied", message=msg, hint=hint)
+            if not self.permit.includes(method.role):
+                raise self.denied(self.method, f"{self.method} needs the role {method.role}")
             params = Parameters(self._params)
             if method.mutates:
                 if self.controller.shutting_down and self.method not in {"shutdown", "signal"}:
@@ -145,12 +145,28 @@ class Exchange:
                     self._request_id, self._remembered = request_id, remembered
             result = method.handler(self, params)
         except RequestError as error:
+            if error.code == "denied":
+                self.controller.server.refused(self.peer, self.method, error.message)
             self.fail(error)
             return
         if isinstance(result, Packed):
             self.finish(Answer(result.data))
         elif not isinstance(result, Later):
             self.reply(result)
+
+    @property
+    def who(self) -> str:
+        """Return the caller's name, or its number when it has none."""
+        return self.controller.server.access.name(self.uid)
+
+    def denied(self, what: str, hint: str) -> RequestError:
+        """Return the error that the caller may not do something."""
+        limit = "".join(
+            f" of {','.join(f'{key}={value}' for key, value in each.items())}"
+            for each in self.permit.labels
+        )
+        message = f"uid {self.uid} may not {what}: its role is {self.permit.role}{limit}"
+        return RequestError("denied", message, hint=hint)
 
     def reply(self, result: object) -> None:
         """Answer with a result."""

@@ -90,6 +90,7 @@ LOG_LEVEL_OF_NEWS: Final = {
     "missing": "warning",
     "writable": "warning",
     "damaged": "error",
+    "denied": "warning",
 }
 """By the last word of a news type; all else is info."""
 
@@ -225,8 +226,12 @@ class Controller:
         self._release()
         self.feed(ShutdownAsked(now, code))
 
-    def follow_log_settings(self, spec: Spec) -> None:
-        """Take level and format of the log from the spec; the command line's other settings stay."""
+    def follow_daemon(self, spec: Spec) -> None:
+        """Take from the spec who may call, and level and format of the log.
+
+        What else it says of the manager counts at the next start.
+        """
+        self.server.access.follow(spec.daemon)
         settings: DaemonLogSpec = spec.daemon.log
         self.log.level, self.log.format = settings.level, settings.format
 
@@ -264,7 +269,7 @@ class Controller:
         self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())
         self.applied = stored.applied
         if stored.applied is not None:
-            self.follow_log_settings(stored.applied.spec)
+            self.follow_daemon(stored.applied.spec)
             self._retiring = stored.applied.retiring
             if stored.keeper_id == introduced.keeper_id:
                 self.files.source = stored.applied.source or self.files.source

@@ -40,7 +40,8 @@ def _hello(exchange: Exchange, params: Parameters) -> object:
         "version": reconciler.__version__,
         "protocol": PROTOCOL,
         "name": controller.config.name,
-        "role": exchange.role,
+        "role": exchange.permit.role,
+        "labels": exchange.permit.labels,
         "keeper_pid": controller.keeper_pid,
         "controller_pid": controller.pid,
     }
@@ -70,6 +71,7 @@ def _plan(exchange: Exchange, params: Parameters) -> object:
     source = _source(params)
     params.end()
     controller = exchange.controller
+    _may_read(exchange, source)
 
     def read(spec: Spec, _files: Loaded, _seen: Look) -> None:
         changes = applying.pending_changes(controller, spec)
@@ -151,7 +153,7 @@ def _apply_spec(
     def stored(revision: int) -> None:
         exchange.reply({"revision": revision, **planned, "applied": True})
 
-    who = operating.who(exchange)
+    who = exchange.who
     applying.commit(controller, spec, read, seen, who=who, uid=exchange.uid, then=stored)
 
 
@@ -214,6 +216,14 @@ def _source(params: Parameters) -> tuple[str, ...]:
                 message=f"source: expected absolute paths, found {path[:128]!r}",
             )
     return source
+
+
+def _may_read(exchange: Exchange, source: tuple[str, ...]) -> None:
+    """Refuse other files than those of the instance to all but admins: mistakes quote what they read."""
+    other = sorted(set(source) - set(exchange.controller.files.source))
+    if other and not exchange.permit.includes("admin"):
+        what = f"read {other[0][:128]}"
+        raise exchange.denied(what, "leave the files out, or ask an admin")
 
 
 def _revision(controller: Controller) -> int:

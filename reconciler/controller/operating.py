@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.controller import clock
 from reconciler.controller.entries import GenerationWritten, IntentWritten
 from reconciler.controller.exchange import LATER, Exchange, Later, Method
-from reconciler.controller.selection import Wanted, select, wanted
+from reconciler.controller.selection import Wanted, labels_of, select, wanted
 from reconciler.controller.waiting import as_wanted, has_ended
 from reconciler.core import intents, jobs, watchers
 from reconciler.model.errors import RequestError
@@ -24,7 +24,7 @@ from reconciler.model.spec import MAX_NUMPROCESSES, WatcherSpec
 from reconciler.model.units import DAY_NS, format_duration, parse_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from reconciler.controller.loop import Controller
     from reconciler.controller.parameters import Parameters
@@ -60,7 +60,7 @@ class Order:
 
     def news(self, message: str, watcher: str = "", **details: object) -> News:
         """Return what is told of this: who did what, why, and what comes of it."""
-        exchange, name = self.exchange, who(self.exchange)
+        exchange, name = self.exchange, self.exchange.who
         why = f' ("{self.reason}")' if self.reason else ""
         text = f"{exchange.method} by {name}{why}: {message}"
         details |= {"who": name, "uid": exchange.uid, "pid": exchange.pid, "reason": self.reason}
@@ -76,7 +76,7 @@ class Order:
             if self.length_ns is None
             else intents.until(self.length_ns, boot_id, now_ns, wall_ns)
         )
-        return Voice(who(self.exchange), self.reason, wall_ns, until)
+        return Voice(self.exchange.who, self.reason, wall_ns, until)
 
     def intend(self, name: str, intent: Intent) -> None:
         """Store an operator's word about a watcher, then put it before the core."""
@@ -160,7 +160,7 @@ def _answer(
 
 
 def _start(exchange: Exchange, params: Parameters) -> object:
-    selected, waits = select(exchange.controller, wanted(params), needed=True), patience(params)
+    selected, waits = chosen(exchange, params, needed=True), patience(params)
     order = ordered(exchange, params, may_end=True)
     params.end()
     for name, slots in selected.slots.items():
@@ -195,7 +195,7 @@ def _started_message(spec: WatcherSpec, observed: WatcherObserved, *, is_new: bo
 
 
 def _stop(exchange: Exchange, params: Parameters) -> object:
-    selected, waits = select(exchange.controller, wanted(params), needed=True), patience(params)
+    selected, waits = chosen(exchange, params, needed=True), patience(params)
     order = ordered(exchange, params, may_end=True)
     params.end()
     _refuse_slots(selected, "stop", "scale it, or signal the slot")
@@ -214,7 +214,7 @@ def _stop(exchange: Exchange, params: Parameters) -> object:
 
 
 def _resume(exchange: Exchange, params: Parameters) -> object:
-    selected, waits = select(exchange.controller, wanted(params), needed=True), patience(params)
+    selected, waits = chosen(exchange, params, needed=True), patience(params)
     order = ordered(exchange, params)
     params.end()
     _refuse_slots(selected, "resume", "what operators say by hand counts for a whole watcher")
@@ -234,9 +234,8 @@ def _resume(exchange: Exchange, params: Parameters) -> object:
 
 
 def _restart(exchange: Exchange, params: Parameters) -> object:
-    selection = wanted(params)
     selected, waits, at_once = (
-        select(exchange.controller, selection),
+        chosen(exchange, params),
         patience(params),
         params.flag("at_once"),
     )
@@ -269,7 +268,7 @@ def _restart_one(
 
 
 def _reload(exchange: Exchange, params: Parameters) -> object:
-    selected, waits = select(exchange.controller, wanted(params)), patience(params)
+    selected, waits = chosen(exchange, params), patience(params)
     order = ordered(exchange, params)
     params.end()
     controller = exchange.controller
@@ -294,7 +293,7 @@ def _reload(exchange: Exchange, params: Parameters) -> object:
 
 
 def _signal(exchange: Exchange, params: Parameters) -> object:
-    selected = select(exchange.controller, wanted(params), needed=True)
+    selected = chosen(exchange, params, needed=True)
     written, order = params.text("signal"), ordered(exchange, params)
     params.end()
     try:
@@ -327,6 +326,7 @@ def _scale(exchange: Exchange, params: Parameters) -> object:
             raise RequestError(
                 code="invalid_request", message=f"scale: {name!r} is not the name of one watcher"
             )
+    _may_operate(exchange, numbers)
     for name, number in numbers.items():
         spec, observed = _of(controller, name)
         assert spec is not None
@@ -345,13 +345,12 @@ def _scale(exchange: Exchange, params: Parameters) -> object:
 
 
 def _rerun(exchange: Exchange, params: Parameters) -> object:
-    selection, waits = wanted(params), patience(params)
+    selected, waits = chosen(exchange, params, needed=True), patience(params)
     failed, overlap = params.flag("failed"), params.choice("overlap", ("skip", "replace"))
     params.flag("require_all")  # what runs is in the answer; who requires all decides by it
     order = ordered(exchange, params)
     params.end()
     controller = exchange.controller
-    selected = select(controller, selection, needed=True)
     found = {name: _of(controller, name)[0] for name in selected.slots}
     for name in selected.by_name:
         spec = found[name]
@@ -437,14 +436,22 @@ def _newest(observed: WatcherObserved) -> int:
 # ---- helpers --------------------------------------------------------------------------------------
 
 
-def who(exchange: Exchange) -> str:
-    """Return the caller's name, or the number when it has none."""
-    import pwd
+def chosen(exchange: Exchange, params: Parameters, *, needed: bool = False) -> Selected:
+    """Take the selection out of a request's parameters; all of it must be the caller's to operate."""
+    selected = select(exchange.controller, wanted(params), needed=needed)
+    _may_operate(exchange, selected.slots)
+    return selected
 
-    try:
-        return pwd.getpwuid(exchange.uid).pw_name
-    except KeyError:
-        return f"uid {exchange.uid}"
+
+def _may_operate(exchange: Exchange, names: Iterable[str]) -> None:
+    """Refuse the whole request when one of its watchers is not the caller's: nothing is done by halves."""
+    shut = [
+        name for name in names if not exchange.permit.covers(labels_of(exchange.controller, name))
+    ]
+    if shut:
+        more = f" and {len(shut) - 3} more" if len(shut) > 3 else ""
+        what = f"{exchange.method} {', '.join(shut[:3])}{more}"
+        raise exchange.denied(what, "name only watchers with these labels, or select them with -l")
 
 
 def _of(controller: Controller, name: str) -> tuple[WatcherSpec | None, WatcherObserved]:

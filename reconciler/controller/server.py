@@ -8,23 +8,23 @@ that has been silent longest is given to the newcomer.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
+from reconciler.controller.access import Access, peer_of
 from reconciler.controller.exchange import Exchange, RememberedAnswers
 from reconciler.controller.methods import METHODS
 from reconciler.controller.reactor import READ, WRITE
+from reconciler.controller.refusals import Refusals
 from reconciler.controller.streams import Streams
 from reconciler.controller.waiting import Waiters
 from reconciler.model.units import SECOND_NS
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from reconciler.controller.access import Role
+    from reconciler.controller.access import Peer
     from reconciler.controller.loop import Controller
 
 MAX_CONNECTIONS: Final = 256
@@ -47,10 +47,6 @@ REST_NS: Final = SECOND_NS
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 CALLS_PER_TURN: Final = 16
 READ_BYTES: Final = 64 * 1024
-OVERFLOW_UID: Final = 65534
-"""What the kernel shows for ids that do not exist in this user namespace; it may be anybody."""
-
-_CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Server:
@@ -62,9 +58,10 @@ class Server:
         self.waiters = Waiters(controller)
         self.streams = Streams(controller)
         self.remembered = RememberedAnswers()
+        self.access = Access(controller)
+        self.refusals = Refusals(controller)
         self._control = control
         self._connections: set[Connection] = set()
-        self._owner = os.geteuid()
         self._short = False
         """No descriptor was left for a client when one called last."""
 
@@ -80,6 +77,10 @@ class Server:
         for connection in tuple(self._connections):
             connection.flush()
             connection.close()
+
+    def refused(self, peer: Peer, method: str, message: str) -> None:
+        """Take note of a call that its caller may not make."""
+        self.refusals.note(peer, self.access.name(peer.uid), method[:64], message)
 
     def touched(self, names: frozenset[str]) -> None:
         """Let those who wait for or follow one of these watchers look again."""
@@ -110,13 +111,12 @@ class Server:
 
     def _admit(self, connection: socket.socket) -> None:
         try:
-            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            peer = peer_of(connection)
         except OSError:
             connection.close()
             return
-        pid, uid, _ = _CREDENTIALS.unpack(raw)
-        same = [each for each in self._connections if each.uid == uid]
-        full = len(same) >= MAX_CONNECTIONS_PER_UID and self._evict(uid) is False
+        same = [each for each in self._connections if each.peer.uid == peer.uid]
+        full = len(same) >= MAX_CONNECTIONS_PER_UID and self._evict(peer.uid) is False
         if full or (len(self._connections) >= MAX_CONNECTIONS and not self._evict(None)):
             connection.setblocking(False)
             refused = rpc.encode_error(
@@ -126,17 +126,19 @@ class Server:
                 connection.send(refused)
             connection.close()
             return
-        admitted = Connection(self, connection, uid, pid)
+        admitted = Connection(self, connection, peer)
         self._connections.add(admitted)
-        admitted.begin()
+        self.access.meet(peer, admitted.begin)
 
-    def role_of(self, uid: int) -> Role | None:
-        """Return what a user may do, None: nothing at all."""
-        return "admin" if uid in {0, self._owner} and uid != OVERFLOW_UID else None
+    def recheck(self) -> None:
+        """Let go those who follow something and may not any more; all else is asked for each request."""
+        for connection in tuple(self._connections):
+            if connection.stream_count and self.access.permit(connection.peer) is None:
+                connection.close()
 
     def _evict(self, uid: int | None) -> bool:
         """Close the connection that matters least, of one user or of all; False when all are busy."""
-        idle = [each for each in self._connections if each.is_idle and uid in {None, each.uid}]
+        idle = [each for each in self._connections if each.is_idle and uid in {None, each.peer.uid}]
         if not idle:
             return False
         min(idle, key=lambda each: each.active_ns).close()
@@ -150,10 +152,9 @@ class Server:
 class Connection:
     """One client."""
 
-    def __init__(self, server: Server, connection: socket.socket, uid: int, pid: int) -> None:
+    def __init__(self, server: Server, connection: socket.socket, peer: Peer) -> None:
         connection.setblocking(False)
-        self.uid = uid
-        self.pid = pid
+        self.peer = peer
         self.active_ns = clock.now_ns()
         self.stream_count = 0
         self.is_closed = False
@@ -174,6 +175,8 @@ class Connection:
 
     def begin(self) -> None:
         """Read what is there already, so that a client that asks at once is not taken for an idle one."""
+        if self.is_closed:
+            return
         self._reactor.at(self, self.active_ns + FIRST_BYTE_DEADLINE_NS, self.close)
         self._ready(READ)
 
@@ -272,10 +275,13 @@ class Connection:
             if call.fatal:
                 self._leave()
             return
-        role = self._server.role_of(self.uid)
-        if role is None:
-            hint = "only the owner of this instance and root may"
-            message = f"uid {self.uid} may not control this instance"
+        permit = self._server.access.permit(self.peer)
+        if permit is None:
+            hint = (
+                "the owner of this instance and root may, and whom daemon.access of its spec lists"
+            )
+            message = f"uid {self.peer.uid} may not {call.method[:64]}: it has no role here"
+            self._server.refused(self.peer, call.method, message)
             self.send(rpc.encode_error(call.msgid, "denied", message, {"hint": hint}))
             self._leave()
             return
@@ -284,7 +290,7 @@ class Connection:
             self.send(rpc.encode_error(call.msgid, "overloaded", message, {}))
             return
         self._in_flight += 1
-        exchange = Exchange(self._server.controller, self, call, role)
+        exchange = Exchange(self._server.controller, self, call, permit)
         self._exchanges.add(exchange)
         exchange.serve(METHODS, self._server.remembered)
 

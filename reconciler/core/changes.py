@@ -48,11 +48,18 @@ def changes(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) ->
     for kind in ("daemon", "apply"):
         fields = tuple(_differences(getattr(old, kind), getattr(new, kind), ""))
         if fields:
-            when = "takes effect at the manager's next start" if kind == "daemon" else "in place"
-            found.append(
-                Change(kind, kind, "none", f"{_names(fields)} changed: {when}", (), fields)
-            )
+            found.append(Change(kind, kind, "none", _when(fields), (), fields))
     return tuple(found)
+
+
+def _when(fields: tuple[FieldChange, ...]) -> str:
+    """Return which fields of the manager itself count when."""
+    now = tuple(f for f in fields if f.effect == "live")
+    later = tuple(f for f in fields if f.effect != "live")
+    told = [f"{_names(now)} changed: in place"] if now else []
+    if later:
+        told.append(f"{_names(later)} changed: takes effect at the manager's next start")
+    return "; ".join(told)
 
 
 def drift(

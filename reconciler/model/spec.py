@@ -81,6 +81,10 @@ Extensions: TypeAlias = Mapping[str, object]
 
 MAX_NUMPROCESSES: Final = 10_000
 KEEP_RUNS: Final = 50
+MAX_ACCESS: Final = 100
+"""Entries of `daemon.access`: each is looked at for each request."""
+OVERFLOW_ID: Final = 65534
+"""What the kernel shows for users and groups that do not exist in this user namespace; it may be anybody."""
 
 
 # ---- the instance ---------------------------------------------------------------------------------
@@ -90,9 +94,37 @@ KEEP_RUNS: Final = 50
 class ControlSpec:
     """The control socket, `<runtime_dir>/control.sock`."""
 
-    mode: Annotated[Mode, _none("Permission bits of the control socket.")] = 0o600
+    mode: Annotated[
+        Mode | None,
+        _live(
+            "Permission bits of the control socket; null: 0600, or 0666 when `access` has entries."
+        ),
+    ] = None
     owner: Annotated[UserOrGroup | None, _none("User who owns the control socket.")] = None
     group: Annotated[UserOrGroup | None, _none("Group of the control socket.")] = None
+
+
+Role: TypeAlias = Literal["view", "operate", "admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSpec:
+    """Somebody else who may use the control socket: one user or one group. The owner and root always may."""
+
+    role: Annotated[
+        Role,
+        _live(
+            "view: look at everything; operate: also start, stop, scale, signal …; admin: also apply and shut down."
+        ),
+    ]
+    user: Annotated[UserOrGroup | None, _live("User, name or number.")] = None
+    group: Annotated[
+        UserOrGroup | None, _live("Group, name or number, that the calling process is in.")
+    ] = None
+    labels: Annotated[
+        Mapping[str, str],
+        _live("With operate: only watchers that have all these labels may be operated."),
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +149,11 @@ class DaemonSpec:
         _none("Name of the instance; null takes the name of the folder that holds the spec."),
     ] = None
     control: Annotated[
-        ControlSpec, _none("The control socket; takes effect at the next start.")
+        ControlSpec, _live("The control socket; owner and group take effect at the next start.")
     ] = field(default_factory=ControlSpec)
+    access: Annotated[
+        tuple[AccessSpec, ...], _live("Who may use the control socket besides the owner and root.")
+    ] = ()
     state_dir: Annotated[
         str | None,
         _none(

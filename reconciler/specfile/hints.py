@@ -137,7 +137,7 @@ TOP_WORDS: Final = {
     "cmd": "a watcher needs a name: watchers: {NAME: {cmd: ...}}",
     "overrides": NOT_BUILT,
     "plugins": NOT_BUILT,
-    "access": NOT_BUILT,
+    "access": "write: daemon: {access: [...]}",
 }
 SOCKET_WORDS: Final = {
     "host": "write: listen: HOST:PORT",
@@ -159,7 +159,6 @@ WORDS: Final[dict[str, dict[str, str]]] = {
     "WatcherSpec": WATCHER_WORDS,
     "SocketSpec": SOCKET_WORDS,
     "DaemonSpec": {
-        "access": NOT_BUILT + "; the owner and root may do everything",
         "start_interval": NOT_BUILT + "; a watcher's spawn_interval spaces its own starts",
         "max_concurrent_restarts": NOT_BUILT,
         "on_exit": NOT_BUILT + "; processes are stopped with the manager",
@@ -169,6 +168,15 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "pidfile": "there is none: a lock and the service manager replace it",
         "loglevel": "write: log: {level: info}",
         "logoutput": "write: log: {file: ...}",
+    },
+    "AccessSpec": {
+        "uid": "write: user",
+        "gid": "write: group",
+        "users": "write one entry for each: user",
+        "groups": "write one entry for each: group",
+        "roles": "write: role: view, operate or admin",
+        "label": "write: labels: {name: value}",
+        "watchers": "write: labels, and label the watchers",
     },
     "ApplySpec": {
         "confirm_after": NOT_BUILT,
@@ -235,6 +243,10 @@ VALUE_WORDS: Final = {
     ("to", "null"): "devnull",
     ("to", "/dev/null"): "devnull",
     ("scope", "children"): "tree",
+    ("role", "read"): "view",
+    ("role", "viewer"): "view",
+    ("role", "operator"): "operate",
+    ("role", "root"): "admin",
     ("level", "warn"): "warning",
     ("level", "critical"): "error",
     ("on_error", "fail"): "abort",

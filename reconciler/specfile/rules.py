@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeGuard
 
 from reconciler.model.address import InternetAddress, UnixAddress, parse_address
-from reconciler.model.spec import LimitsSpec, SocketSpec, declared_fields
+from reconciler.model.spec import MAX_ACCESS, OVERFLOW_ID, LimitsSpec, SocketSpec, declared_fields
 from reconciler.model.units import NAME_PATTERN
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
@@ -428,3 +428,30 @@ def check_daemon(data: Mapping[str, object], node: Map, mistakes: Mistakes) -> N
     control, control_at = data.get("control"), node.get("control")
     if isinstance(control, Mapping) and isinstance(control_at, Map):
         _check_accounts(control, control_at, ("owner", "group"), "daemon.control", mistakes)
+    entries, access_at = data.get("access"), node.get("access")
+    if isinstance(entries, list) and isinstance(access_at, List):
+        if len(entries) > MAX_ACCESS:
+            message = f"expected at most {MAX_ACCESS} entries, found {len(entries)}"
+            mistakes.at(access_at, "daemon.access", message, "name groups instead of users")
+        for index, (entry, place) in enumerate(zip(entries, access_at.items, strict=True)):
+            if isinstance(entry, Mapping) and isinstance(place, Map):
+                _check_access(entry, place, f"daemon.access[{index}]", mistakes)
+
+
+def _check_access(entry: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
+    """Check one entry: whom it means, and whether what it limits can be limited."""
+    _check_accounts(entry, node, ("user", "group"), where, mistakes)
+    given = [name for name in ("user", "group") if entry.get(name) is not None]
+    if len(given) != 1:
+        message = f"expected user or group, found {'both' if given else 'none of them'}"
+        hint = "write one entry for each" if given else "write: {user: alice, role: view}"
+        mistakes.at(node, where, message, hint)
+    for name in given:
+        at = node.get(name)
+        if entry[name] == OVERFLOW_ID and at is not None:
+            message = f"{OVERFLOW_ID} may be anybody whom this user namespace does not know"
+            mistakes.at(at, f"{where}.{name}", message, "name a user or group of its own")
+    labels = node.get("labels")
+    if entry.get("labels") and entry.get("role") != "operate" and labels is not None:
+        message = "'labels' limit what is operated, not who looks or who applies"
+        mistakes.at(labels, f"{where}.labels", message, "write role: operate, or remove labels")

@@ -73,6 +73,8 @@ def _below(declared: Field) -> tuple[tuple[type, ...], bool]:
     hint = bare(declared.type)[0]
     if _is_map(hint):
         return block_classes(get_args(hint)[1]), True
+    if get_origin(hint) is tuple:
+        return block_classes(get_args(hint)[0]), False
     return block_classes(hint), False
 
 

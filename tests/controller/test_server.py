@@ -11,7 +11,8 @@ import msgpack
 import pytest
 from conftest import by_hand, service, until
 
-from reconciler.controller import server
+from reconciler.controller import access, server
+from reconciler.controller.access import Permit
 from reconciler.controller.methods import METHODS
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.wire import rpc
@@ -19,7 +20,7 @@ from reconciler.wire import rpc
 if TYPE_CHECKING:
     from conftest import Client, Instance
 
-    from reconciler.controller.access import Role
+    from reconciler.model.spec import Role
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def test_hello_says_who_answers(client: Client) -> None:
         "protocol": 1,
         "name": "test",
         "role": "admin",
+        "labels": [],
         "keeper_pid": 4242,
         "controller_pid": 0,
     }
@@ -176,27 +178,6 @@ def test_half_closed_clients_get_their_answers(instance: Instance, client: Clien
         client.receive()
 
 
-def test_strangers_are_denied(
-    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server.Server, "role_of", lambda self, uid: None)
-    stranger = instance.client()
-    code, _, details = stranger.error("status")
-    assert (code, "owner" in details["hint"]) == ("denied", True)
-    with pytest.raises(EOFError):
-        stranger.receive()
-
-
-def test_only_the_owner_and_root_may_and_the_overflow_uid_never(
-    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = instance.controller.server
-    monkeypatch.setattr(found, "_owner", 1000)
-    assert [found.role_of(uid) for uid in (0, 1000, 1001, 65534)] == ["admin", "admin", None, None]
-    monkeypatch.setattr(found, "_owner", 65534)
-    assert found.role_of(65534) is None
-
-
 ROLE_OF_METHOD = {
     **dict.fromkeys(
         ("hello", "status", "plan", "apply.follow", "events", "events.follow"), "view"
@@ -218,7 +199,7 @@ def test_each_method_has_the_role_that_is_promised() -> None:
 def test_a_role_does_what_it_includes_and_no_more(
     instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch, role: Role
 ) -> None:
-    monkeypatch.setattr(server.Server, "role_of", lambda self, uid: role)
+    monkeypatch.setattr(access.Access, "permit", lambda self, peer: Permit(role))
     caller = instance.client()
     assert caller.call("hello")["role"] == role
     included = {"view", role}
