@@ -16,13 +16,12 @@ from reconciler.core.backoff import due_ns, failures_after
 from reconciler.core.hooks import drive
 from reconciler.model.action import Forget, RecordGeneration, RecordRun
 from reconciler.model.job import Generation, Run
-from reconciler.model.process import Exited, Memory, ProcessRecord, Running
+from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
 
 if TYPE_CHECKING:
     from reconciler.core.plan import Draft
     from reconciler.model.job import Job, Outcome, Trigger
     from reconciler.model.observed import Facts, WatcherObserved
-    from reconciler.model.process import Exit
     from reconciler.model.spec import WatcherSpec
 
 Overlap: TypeAlias = Literal["skip", "replace"]
@@ -231,6 +230,8 @@ def outcome_of(spec: WatcherSpec, memory: Memory, exit: Exit) -> Outcome:
         return "stopped"
     if memory.stop_reason == "vetoed":
         return "vetoed"
+    if exit == Exit():
+        return "lost"  # it ended while nobody was there who could be told how
     return "succeeded" if exit.code in spec.success_exit_codes else "failed"
 
 

@@ -6,10 +6,16 @@
 | `config` | what the keeper is started with; its folders, locks and control socket |
 | `keeper` | the state machine: actions in, records and events out; touches no world |
 | `kernel` | the interface of all that touches the world |
+| `held` | the sockets that it holds |
+| `records` | what it knows of a process, and how that is written down for the next keeper |
+| `adoption` | what a keeper takes over from the one before |
+| `journal` | the file that tells the next keeper |
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
 | `pulse` | whether the controller still answers |
 | `notify` | sd_notify(3) to whoever started the manager |
 | `cgroups` | control groups, where the manager was given some |
+| `processes` | asking /proc, and telling processes apart when numbers are given anew |
+| `pidfds` | processes that are not our children: their signals and their deaths |
 | `spawning` | the two roads from a launch to a process |
 | `sockets` | binding, tuning and closing listening sockets |
 | `logs` | from a process's output to its sinks |

@@ -8,9 +8,9 @@ import os
 import secrets
 import sys
 
-from reconciler.keeper.config import KeeperConfig, Refused, claim, open_control
+from reconciler.keeper.config import KeeperConfig, Refused, claim, legacy, open_control
 from reconciler.keeper.keeper import Keeper
-from reconciler.keeper.linux import LinuxKernel, boot_id, stand_on_own_descriptors
+from reconciler.keeper.linux import LinuxKernel, stand_on_own_descriptors
 from reconciler.model.event import KeeperIntroduced
 
 
@@ -25,21 +25,26 @@ def main(argv: list[str]) -> int:
     os.umask(config.umask)
     try:
         claim(config)
+        left = legacy(config)
         control = open_control(config)
     except Refused as refused:
         _say(f"cannot start {config.name}: {refused}")
         return 1
-    kernel = LinuxKernel(config, control)
+    kernel = LinuxKernel(config, control, left)
+    keeper_id, pid = secrets.token_hex(8), os.getpid()
+    notifier = kernel.notifier
+    introduced = KeeperIntroduced(
+        keeper_id, left.boot_id, pid, kernel.now_ns(), kernel.containment, notifies=notifier.listens
+    )
+    try:
+        keeper = Keeper(kernel, introduced, watchdog_ns=notifier.watchdog_ns)
+    except OSError as error:
+        _say(f"cannot start {config.name}: cannot take over what runs: {error}")
+        return 1
     if config.ready_fd is not None:
         with contextlib.suppress(OSError):  # whoever waited may have given up
             os.write(config.ready_fd, b"ready\n")
         os.close(config.ready_fd)
-    keeper_id, pid = secrets.token_hex(8), os.getpid()
-    notifier = kernel.notifier
-    introduced = KeeperIntroduced(
-        keeper_id, boot_id(), pid, kernel.now_ns(), kernel.containment, notifies=notifier.listens
-    )
-    keeper = Keeper(kernel, introduced, watchdog_ns=notifier.watchdog_ns)
     # What exists by now stays for ever: a child that is forked shall not copy it page by page.
     gc.collect()
     gc.freeze()

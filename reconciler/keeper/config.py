@@ -7,12 +7,16 @@ import fcntl
 import json
 import os
 import pwd
+import secrets
 import socket
 import stat
+import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from reconciler.keeper.kernel import LaunchFailed
+from reconciler.keeper.journal import NewerJournal, recall
+from reconciler.keeper.kernel import LaunchFailed, Recalled
+from reconciler.keeper.processes import boot_id
 from reconciler.keeper.sockets import CLOSED_UMASK
 from reconciler.keeper.spawning import find_group, find_user
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
@@ -21,7 +25,11 @@ from reconciler.model.process import Launch
 
 LOCK_FILE: Final = "keeper.lock"
 FIFO_FOLDER: Final = "output"
+JOURNAL_FILE: Final = "keeper.journal"
+TOKEN_FILE: Final = "instance"
 CONTROL_BACKLOG: Final = 128
+LOCK_WAIT_S: Final = 10.0
+"""How long to wait for a lock whose holder is dead."""
 
 
 class Refused(Exception):
@@ -57,6 +65,11 @@ class KeeperConfig:
         """Return the folder of the workers' output FIFOs; in the state, since some systems empty the other."""
         return os.path.join(self.state_dir, FIFO_FOLDER)
 
+    @property
+    def journal(self) -> str:
+        """Return the path of what the next keeper is told."""
+        return os.path.join(self.state_dir, JOURNAL_FILE)
+
     @staticmethod
     def from_json(text: str) -> KeeperConfig:
         """Return the configuration that a JSON text describes. Raises `ValueError`."""
@@ -82,6 +95,67 @@ def claim(config: KeeperConfig) -> None:
     _make_folder(config.fifo_dir, 0o700)
 
 
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What a former keeper left, and how what it started is known.
+
+    `token` is drawn once for a state folder; it begins the marker of all processes of the instance.
+    """
+
+    token: str
+    boot_id: str
+    recalled: Recalled
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Return whose a journal must be for its processes to be ours."""
+        return {"token": self.token, "boot": self.boot_id}
+
+    @property
+    def beginning(self) -> str:
+        """Return what all markers of this instance begin with."""
+        return f"{self.token}/"
+
+
+def legacy(config: KeeperConfig) -> Legacy:
+    """Return what a former keeper left, once the folders are ours. Raises `Refused`."""
+    token, boot = _token(config.state_dir), boot_id()
+    try:
+        recalled = recall(config.journal, {"token": token, "boot": boot})
+    except NewerJournal as error:
+        msg = f"{error}; start that version again, its processes go on meanwhile"
+        raise Refused(msg) from None
+    except OSError as error:
+        msg = f"cannot read {config.journal}: {os.strerror(error.errno or 0).lower()}"
+        raise Refused(msg) from None
+    if not recalled.is_whole:
+        with contextlib.suppress(OSError):
+            os.rename(config.journal, f"{config.journal}.damaged")
+    return Legacy(token, boot, recalled)
+
+
+def _token(folder: str) -> str:
+    """Return what marks the processes of this state folder, and of none that it was copied from or to."""
+    path, place = os.path.join(folder, TOKEN_FILE), os.path.realpath(folder)
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        token, _, made_in = file.read().removesuffix("\n").partition(" ")
+        if token and made_in == place:
+            return token
+    token = secrets.token_hex(8)
+    with contextlib.suppress(
+        OSError
+    ):  # A full disk: what runs now will be strange to the next keeper.
+        beside = f"{path}.new"
+        with open(beside, "w", encoding="utf-8", opener=_privately) as file:
+            file.write(f"{token} {place}\n")
+        os.rename(beside, path)
+    return token
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
 def _make_folder(path: str, mode: int) -> None:
     """Make a folder and what is above it; one that is there keeps its mode, it may not be ours alone."""
     try:
@@ -104,17 +178,34 @@ def _lock(path: str) -> None:
     except OSError as error:
         msg = f"cannot lock {path}: {os.strerror(error.errno or 0).lower()}"
         raise Refused(msg) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pid, _, uid = os.read(lock, 64).decode(errors="replace").strip().partition(" ")
-        user = uid
-        with contextlib.suppress(KeyError, ValueError):
-            user = pwd.getpwuid(int(uid)).pw_name
-        msg = f"already running, started by {user or 'somebody'}, pid {pid or 'unknown'}"
-        raise Refused(msg) from None
+    give_up_at = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            pid, _, uid = os.pread(lock, 64, 0).decode(errors="replace").strip().partition(" ")
+            if _is_there(pid) or time.monotonic() > give_up_at:
+                user = uid
+                with contextlib.suppress(KeyError, ValueError):
+                    user = pwd.getpwuid(int(uid)).pw_name
+                msg = f"already running, started by {user or 'somebody'}, pid {pid or 'unknown'}"
+                raise Refused(msg) from None
+        # A killed keeper's children have the lock until they execute their program: only from then on
+        # can they be told by their marker, so it is right to wait for them.
+        time.sleep(0.005)
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()} {os.getuid()}\n".encode(), 0)
+
+
+def _is_there(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def open_control(config: KeeperConfig) -> socket.socket:

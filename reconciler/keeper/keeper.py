@@ -7,28 +7,37 @@ takes it. So a slow controller costs no memory, and a new one is simply told eve
     spawned --executed--> Running --reaped, then drained--> Exited --Forget--> gone
 
 A pid is used only while the keeper has not reaped it: nobody else can have it then. Processes that a dead
-leader leaves behind become children of the keeper (it is their subreaper), so theirs are as safe.
+leader leaves behind become children of the keeper (it is their subreaper), so theirs are as safe. Those
+that a former keeper started are adopted, and the kernel layer sees to it that their pids mean them.
+
+All that changes is noted for the next keeper before anybody is told: a process before it exists.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
+from reconciler.keeper.adoption import Intruders, take_over
+from reconciler.keeper.held import Sockets
 from reconciler.keeper.kernel import (
-    BindFailed,
     Called,
     ChildrenDied,
     Died,
     Executed,
-    HeldSocket,
     LaunchFailed,
     LinkReadable,
     Output,
     Told,
 )
 from reconciler.keeper.pulse import Pulse
+from reconciler.keeper.records import (
+    INCARNATIONS,
+    Notes,
+    Process,
+    Stranger,
+)
 from reconciler.model.action import (
     Bind,
     Forget,
@@ -57,15 +66,12 @@ from reconciler.model.event import (
 from reconciler.model.process import (
     Exit,
     Exited,
-    Launch,
-    LaunchError,
     ProcessId,
     ProcessRecord,
     Running,
     Scope,
     Starting,
 )
-from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 
@@ -138,54 +144,10 @@ News: TypeAlias = (
 """Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
 
 
-@dataclass(slots=True)
-class Process:
-    """What the keeper holds of one incarnation beside its record."""
-
-    record: ProcessRecord
-    scope: Scope
-    pid: int = 0
-    output: Output | None = None
-    died: Died | None = None
-    died_at_ns: int = 0
-    survivors: set[int] = field(default_factory=set)
-    killed: bool = False
-    """The whole tree was sent KILL: what escaped by forking meanwhile gets it as soon as it is seen."""
-
-    @property
-    def key(self) -> tuple[ProcessId, int]:
-        """Return which incarnation of which process it is."""
-        return (self.record.id, self.record.incarnation)
-
-    @property
-    def is_live(self) -> bool:
-        """Tell whether something of it runs."""
-        return bool(self.survivors) or (self.pid != 0 and self.died is None)
-
-
-@dataclass(slots=True)
-class Held:
-    """A socket's record, and what is open for it: `template` is how that was bound."""
-
-    record: SocketRecord
-    socket: HeldSocket | None = None
-    template: SocketTemplate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stranger:
-    """A child that the keeper did not start, and whose remains it is (an incarnation), if anybody's."""
-
-    owner: tuple[ProcessId, int] | None
-    group: int
-    is_sure: bool = True
-    """False while it is between two programs, and its marker cannot be read."""
-
-
 class Keeper:
     """Holds processes and sockets for a controller; `step` by `step`, never waiting.
 
-    `exit_code` is None until the keeper shall end.
+    It begins with all that a former keeper held. `exit_code` is None until the keeper shall end.
     """
 
     def __init__(
@@ -201,12 +163,14 @@ class Keeper:
         self._by_session: dict[int, tuple[ProcessId, int]] = {}
         self._strangers: dict[int, Stranger] = {}
         self._scanned = False
+        self._searched = False
         self._is_unsure = False
         self._haunted: dict[ProcessId, None] = {}
         self._draining: list[Process] = []
-        self._sockets: dict[str, Held] = {}
+        self._sockets = Sockets(kernel)
         self._actions: deque[KeeperAction] = deque()
         self._news: dict[News, None] = {}
+        self._notes = Notes(kernel)
         self._unsent = bytearray()
         self._decoder = LinkDecoder()
         self._controller: int | None = None
@@ -218,10 +182,11 @@ class Keeper:
         self._quick_deaths = 0
         self._is_at_fault = False
         self._ending: Ending | None = None
+        self._take_over()
 
     def step(self) -> int | None:
         """Answer all that has happened; return when to be called again at the latest, None: never."""
-        self._scanned = False
+        self._scanned = self._searched = False
         for happening in self._kernel.happenings():
             match happening:
                 case LinkReadable():
@@ -239,15 +204,48 @@ class Keeper:
         self._carry_out(TURN_NS)
         dues = [
             self._bury(),
+            self._intruders.expel(),
             self._keep_controller(),
             self._end(),
             self._kernel.now_ns() if self._actions else None,
         ]
         self._tell_of_logs()
         self._feel_pulse()
+        self._note_changes()
         self._flush()
         dues.append(self._pulse.due_ns)
         return min((due for due in dues if due is not None), default=None)
+
+    # ---- what a former keeper left, and the next one shall know ----------------------------------
+
+    def _take_over(self) -> None:
+        """Hold again what a former keeper held, and ask what must not be here to go."""
+        inherited = take_over(self._kernel)
+        self._incarnations = inherited.incarnations
+        self._kernel.note(INCARNATIONS, self._incarnations)
+        for process in inherited.processes:
+            id_, _ = process.key
+            self._processes[id_] = process
+            self._by_marker[self._kernel.marker(*process.key)] = process.key
+            if process.pid:
+                self._by_session[process.pid] = process.key
+            if process.died is None:
+                self._by_pid[process.pid] = process
+            elif not isinstance(process.record.phase, Exited):
+                self._draining.append(process)
+            if process.died is not None:
+                self._haunted[id_] = None
+            self._notes.changed(id_)
+        for held in inherited.sockets:
+            self._sockets.held[held.record.name] = held
+            self._notes.changed(held.record.name)
+        if self._haunted:
+            self._scan()
+        self._intruders = Intruders(self._kernel, inherited.intruders)
+        self._note_changes()
+
+    def _note_changes(self) -> None:
+        self._notes.write(self._processes, self._sockets.held)
 
     # ---- actions ---------------------------------------------------------------------------------
 
@@ -262,10 +260,12 @@ class Keeper:
         match action:
             case Spawn():
                 self._spawn(action)
-            case Bind():
-                self._bind(action.name, action.template)
+            case Bind(name, template):
+                self._sockets.bind(name, template)
+                self._tell(name)
             case Unbind(name):
-                self._unbind(name)
+                self._sockets.unbind(name)
+                self._tell(name)
             case Quit(code):
                 self._quit(code)
             case Notify(text):
@@ -286,6 +286,7 @@ class Keeper:
                 self._signal(process, action.signal, action.scope)
             case Remember():
                 process.record = replace(process.record, memory=action.memory)
+                self._notes.changed(action.id)
             case Forget():
                 if isinstance(process.record.phase, Exited):
                     self._forget(process)
@@ -294,6 +295,7 @@ class Keeper:
                 if process.output is not None:
                     try:
                         process.output.redirect(action.stdout, action.stderr)
+                        process.stdout, process.stderr = action.stdout, action.stderr
                     except (OSError, ValueError) as error:
                         self._kernel.log("error", "cannot redirect", id=action.id, cause=error)
                 self._tell(action.id)
@@ -315,37 +317,44 @@ class Keeper:
         record = ProcessRecord(
             action.id, incarnation, action.template_hash, action.memory, Starting(0, now_ns)
         )
-        process = Process(record, action.launch.scope)
+        launch = action.launch
+        uses = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
+        process = Process(record, launch.scope, uses, launch.stdout, launch.stderr)
         self._processes[action.id] = process
+        self._kernel.note(INCARNATIONS, incarnation)
+        self._note_changes()
         try:
-            sockets = self._sockets_of(action.launch)
-            child = self._kernel.spawn(action.id, incarnation, action.launch, sockets)
+            sockets = self._sockets.find(uses)
+            child = self._kernel.spawn(action.id, incarnation, launch, sockets)
         except LaunchFailed as failure:
             phase = Exited(self._kernel.now_ns(), Exit(error=failure.error))
             process.record = replace(record, phase=phase)
+            self._notes.changed(action.id)
             return
-        process.pid, process.output = child.pid, child.output
+        if child.former is not None:
+            self._given_anew(child.former)
+        process.pid, process.born, process.output = child.pid, child.born, child.output
         process.record = replace(record, phase=Starting(child.pid, now_ns))
         self._by_pid[child.pid] = process
         self._by_session[child.pid] = (action.id, incarnation)
         self._by_marker[self._kernel.marker(action.id, incarnation)] = (action.id, incarnation)
         if child.executed:
             process.record = replace(record, phase=Running(child.pid, now_ns))
+        # At once: a program may make its marker unreadable by the time that somebody looks for it.
+        self._notes.changed(action.id)
+        self._note_changes()
 
-    def _sockets_of(self, launch: Launch) -> dict[str, HeldSocket]:
-        names = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
-        found = {}
-        for name in names:
-            held = self._sockets.get(name)
-            if held is None or held.socket is None:
-                error = LaunchError("sockets", "ENOTCONN", name, f"socket {name} is not bound")
-                raise LaunchFailed(error)
-            found[name] = held.socket
-        return found
+    def _given_anew(self, former: Died) -> None:
+        """Take leave of an adopted process whose number a child has now."""
+        process = self._by_pid.pop(former.pid, None)
+        if process is not None:
+            self._died(process, former)
+        self._strangers.pop(former.pid, None)
+        self._scanned = self._searched = False
 
     def _signal(self, process: Process, signal: str, scope: Scope) -> None:
         if process.died is not None:
-            self._scan()
+            self._scan(process)
             process.killed = process.killed or signal == "KILL"
             self._kernel.signal_tree(process.pid, sorted(process.survivors), signal)
         elif process.pid and scope == "process":
@@ -353,7 +362,7 @@ class Keeper:
         elif process.pid and scope == "group":
             self._kernel.signal_group(process.pid, signal)
         elif process.pid:
-            self._scan()
+            self._scan(process)
             process.killed = process.killed or signal == "KILL"
             adopted = [pid for pid, each in self._strangers.items() if each.owner == process.key]
             self._kernel.signal_tree(process.pid, [process.pid, *adopted], signal)
@@ -372,54 +381,6 @@ class Keeper:
         if self._by_session.get(process.pid) == process.key:
             del self._by_session[process.pid]
 
-    # ---- sockets ---------------------------------------------------------------------------------
-
-    def _bind(self, name: str, template: SocketTemplate) -> None:
-        """Bind a socket or change the one that is there; a refusal leaves open what was open."""
-        held = self._sockets.get(name)
-        self._tell(name)
-        now_ns = self._kernel.now_ns()
-        try:
-            if held is not None and self._can_be_tuned(held, template):
-                assert held.socket is not None
-                held.socket.tune(template)
-                before = held.record.phase
-                at_ns = before.at_ns if isinstance(before, Bound) else now_ns
-                phase = Bound(held.socket.listen, at_ns)
-                held.record, held.template = SocketRecord(name, template, phase), template
-                return
-            socket = self._kernel.bind(template)
-        except BindFailed as failure:
-            attempts = 1
-            if held is not None and held.record.template == template:
-                before = held.record.phase
-                attempts += before.attempts if isinstance(before, BindRefused) else 0
-            refused = BindRefused(failure.errno, failure.message, now_ns, attempts)
-            if held is None:
-                held = self._sockets[name] = Held(SocketRecord(name, template, refused))
-            held.record = SocketRecord(name, template, refused, held.template)
-            return
-        # Only now that the new one answers: somebody can connect at every instant.
-        if held is not None and held.socket is not None:
-            held.socket.close()
-        phase = Bound(socket.listen, now_ns)
-        self._sockets[name] = Held(SocketRecord(name, template, phase), socket, template)
-
-    @staticmethod
-    def _can_be_tuned(held: Held, template: SocketTemplate) -> bool:
-        return (
-            held.socket is not None
-            and held.template is not None
-            and held.template.identity == template.identity
-            and held.socket.is_intact()
-        )
-
-    def _unbind(self, name: str) -> None:
-        held = self._sockets.pop(name, None)
-        if held is not None and held.socket is not None:
-            held.socket.close()
-        self._tell(name)
-
     # ---- lives and deaths ------------------------------------------------------------------------
 
     def _executed(self, pid: int) -> None:
@@ -433,6 +394,7 @@ class Keeper:
         """Take leave of all children that have died, and see what they leave behind."""
         leaves_some = bool(self._haunted)
         controller_died = False
+        dead: list[Process] = []
         while (died := self._kernel.reap()) is not None:
             process = self._by_pid.pop(died.pid, None)
             if died.pid == self._controller:
@@ -441,17 +403,33 @@ class Keeper:
             elif process is None:
                 self._strangers.pop(died.pid, None)
             else:
-                process.died, process.died_at_ns = died, self._kernel.now_ns()
-                self._draining.append(process)
+                self._died(process, died)
+                dead.append(process)
                 leaves_some = leaves_some or process.scope != "process"
-        self._scanned = False
+            self._intruders.died(died.pid)
+        self._scanned = self._searched = False
         if leaves_some:
-            self._scan()
+            self._scan(*dead)
         if controller_died:
             self._controller_died()
 
-    def _scan(self) -> None:
-        """Find out whose the children are that the keeper did not start; once a step is enough."""
+    def _died(self, process: Process, died: Died) -> None:
+        process.died, process.died_at_ns = died, self._kernel.now_ns()
+        self._draining.append(process)
+
+    def _search(self) -> None:
+        """Adopt what belongs to adopted processes: their orphans became the children of somebody else."""
+        for pid, identity in self._kernel.search().items():
+            owner = self._by_marker.get(identity.marker or "")
+            if owner is not None and self._processes[owner[0]].adopted and pid not in self._by_pid:
+                self._kernel.adopt(pid, identity.born)
+
+    def _scan(self, *concerned: Process) -> None:
+        """Find out whose the processes are that the keeper did not start; once a step is enough."""
+        concerned = (*concerned, *(self._processes[id_] for id_ in self._haunted))
+        if not self._searched and any(process.adopted for process in concerned):
+            self._search()
+            self._searched, self._scanned = True, False
         if self._scanned:
             return
         self._scanned = True
@@ -519,7 +497,8 @@ class Keeper:
             if in_time and (self._is_unsure or not process.output.drained()):
                 waiting.append(process)
                 continue
-            died, ran = process.died, process.died.exit.error is None
+            # Without a pid it was about to be when the former keeper died, and cannot be found.
+            died, ran = process.died, process.pid and process.died.exit.error is None
             started = phase.started_at_ns if isinstance(phase, Running) else phase.at_ns
             exited = Exited(
                 process.died_at_ns,
@@ -548,6 +527,8 @@ class Keeper:
         due = self._controller_due_ns
         if due is None or isinstance(self._ending, Killing | Leaving):
             return None
+        if self._intruders.are_here:
+            return None
         now_ns = self._kernel.now_ns()
         if now_ns < due:
             return due
@@ -565,7 +546,7 @@ class Keeper:
         self._linked = True
         rotated = [each for each in self._news if isinstance(each, LogRotated)]
         troubled = self._kernel.troubled_logs()
-        self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets))
+        self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets.held))
         self._news |= dict.fromkeys((*troubled, SnapshotEnded(), PulseAsked(), *rotated))
         self._pulse.begins(now_ns)
         if isinstance(self._ending, Asked):
@@ -645,6 +626,8 @@ class Keeper:
 
     def _tell(self, news: News) -> None:
         self._news[news] = None
+        if isinstance(news, ProcessId | str):
+            self._notes.changed(news)
 
     def _tell_of_logs(self) -> None:
         for event in self._kernel.take_log_news():
@@ -670,7 +653,7 @@ class Keeper:
                 process = self._processes.get(news)
                 return RecordChanged(process.record) if process else RecordForgotten(news)
             case str():
-                held = self._sockets.get(news)
+                held = self._sockets.held.get(news)
                 return SocketChanged(held.record) if held else SocketClosed(news)
             case _:
                 return news
@@ -738,7 +721,7 @@ class Keeper:
         self._ending = Killing(self._kernel.now_ns() + KILL_AGAIN_NS, code)
 
     def _signal_all(self, signal: str) -> None:
-        self._scanned = False
+        self._scanned = self._searched = False
         for process in list(self._processes.values()):
             if process.is_live:
                 self._signal(process, signal, "tree")
@@ -747,8 +730,11 @@ class Keeper:
         """Close all that is held and hang up on the controller, which ends by that."""
         self._ending = Leaving(code, self._kernel.now_ns() + LEAVE_NS)
         self._flush()
-        for name in list(self._sockets):
-            self._unbind(name)
+        for id_ in [id_ for id_, process in self._processes.items() if not process.is_live]:
+            self._notes.forget(id_)
+        for name in list(self._sockets.held):
+            self._sockets.unbind(name)
+            self._notes.changed(name)
         for output in self._outputs():
             output.close()
         self._kernel.close_control()

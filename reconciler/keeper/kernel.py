@@ -6,13 +6,15 @@ No call waits: what takes longer is told later, as a happening.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from reconciler.model.plain import Plain
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from reconciler.model.event import LogChanged, LogRotated
     from reconciler.model.socket import SocketTemplate
@@ -69,7 +71,7 @@ Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Called | Told
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A child that has just been reaped: from here on its pid may belong to anybody."""
+    """A process of ours that is dead and reaped: from here on its pid may belong to anybody."""
 
     pid: int
     exit: Exit
@@ -85,6 +87,31 @@ class Identity:
     session: int
     marker: str | None = ""
     """None: cannot be told just now, the process is becoming another program."""
+    born: int = 0
+    """When it was started, in clock ticks since boot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """By what a socket is known when it is taken back from a process that holds it.
+
+    `cookie` is its number in the network (SO_COOKIE of socket(7)), `file` device and inode of its file.
+    """
+
+    inode: int
+    cookie: int
+    file: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What a former keeper wrote down of what it held, by name; empty after a clean end and a boot.
+
+    `is_whole` is False when some of it cannot be read.
+    """
+
+    entries: Mapping[str, Plain] = field(default_factory=dict)
+    is_whole: bool = True
 
 
 class Output(Protocol):
@@ -110,6 +137,10 @@ class Child:
     pid: int
     executed: bool
     output: Output
+    born: int = 0
+    """When it was started, in clock ticks since boot: with the pid, what nobody else has."""
+    former: Died | None = None
+    """An adopted process that had this pid before, and whose death is told only now."""
 
 
 class HeldSocket(Protocol):
@@ -118,6 +149,10 @@ class HeldSocket(Protocol):
     @property
     def listen(self) -> str:
         """The address with the real port."""
+
+    @property
+    def trace(self) -> Trace:
+        """By what the next keeper knows it."""
 
     def is_intact(self) -> bool:
         """Tell whether clients still find it: a socket file may have been removed or replaced."""
@@ -144,31 +179,56 @@ class Kernel(Protocol):
         """Make a process, with its own session. Raises `LaunchFailed`."""
 
     def reap(self) -> Died | None:
-        """Return one child that has died, and forget it; None when no dead one is left."""
+        """Return one child or adopted process that has died, and forget it; None when none is left."""
 
     def children(self) -> list[int]:
-        """Return the pids of all children, adopted ones included; they stay theirs until reaped."""
+        """Return the pids of all children and adopted ones; they stay theirs until `reap` tells them."""
 
     def identify(self, pid: int) -> Identity | None:
-        """Return whose a child is, None when it is gone."""
+        """Return whose a process is, None when it is gone."""
 
     def marker(self, id: ProcessId, incarnation: int) -> str:
-        """Return what RECONCILE_ID is in the environment of this incarnation."""
+        """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""
 
     def signal(self, pid: int, signal: str) -> None:
-        """Signal an unreaped child; one that is dead already does not mind.
+        """Signal a child or an adopted process; one that is dead already does not mind.
 
         This and the next two wake the target with CONT after a signal that asks it to end.
         """
 
     def signal_group(self, pid: int, signal: str) -> None:
-        """Signal the group of which an unreaped child is the leader."""
+        """Signal the group of which a child or an adopted process is the leader."""
 
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
-        """Signal these unreaped children and all below them, each once; those in `group` as a group."""
+        """Signal these processes of ours and all below them, each once; those in `group` as a group."""
 
     def bind(self, template: SocketTemplate) -> HeldSocket:
         """Bind a socket. Raises `BindFailed`."""
+
+    # What a keeper needs that comes after another.
+
+    def note(self, name: str, value: Plain | None) -> None:
+        """Note for the next keeper how something is now, None: it is gone; `write_down` makes it last."""
+
+    def write_down(self) -> None:
+        """Write down what was noted. A disk that does not take it is tried again, and nothing waits."""
+
+    def recall(self) -> Recalled:
+        """Return what the former keeper wrote down."""
+
+    def search(self) -> Mapping[int, Identity]:
+        """Return all living processes of this machine, by pid, that have a marker of this instance."""
+
+    def adopt(self, pid: int, born: int) -> bool:
+        """Care for a process as for a child; False when it is gone, whoever has its pid by now."""
+
+    def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Output:
+        """Go on with the output of a process that a former keeper started. Never fails: some may be lost."""
+
+    def take_back(
+        self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
+    ) -> HeldSocket | None:
+        """Return a socket that one of these processes still holds, None when none gives it away."""
 
     def start_controller(self, *, last_good: bool) -> int:
         """Start the controller on a new link and return its pid. Raises `LaunchFailed`."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -20,7 +19,9 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
+from reconciler.keeper import processes
 from reconciler.keeper.cgroups import find as find_groups
+from reconciler.keeper.journal import Journal
 from reconciler.keeper.kernel import (
     Called,
     Child,
@@ -28,14 +29,14 @@ from reconciler.keeper.kernel import (
     Died,
     Executed,
     Happening,
-    Identity,
     LaunchFailed,
     LinkReadable,
     Told,
 )
 from reconciler.keeper.logs import Logs
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
-from reconciler.keeper.sockets import Listener
+from reconciler.keeper.pidfds import Pidfds
+from reconciler.keeper.sockets import Listener, bind, take_back
 from reconciler.keeper.spawning import (
     Forked,
     Place,
@@ -57,9 +58,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from reconciler.keeper.cgroups import Groups
-    from reconciler.keeper.config import KeeperConfig
-    from reconciler.keeper.kernel import HeldSocket
+    from reconciler.keeper.config import KeeperConfig, Legacy
+    from reconciler.keeper.kernel import HeldSocket, Identity, Recalled, Trace
+    from reconciler.keeper.logs import Streams
     from reconciler.model.event import LogChanged
+    from reconciler.model.plain import Plain
+    from reconciler.model.process import Sink
     from reconciler.model.socket import SocketTemplate
 
 READ_BYTES: Final = 256 * 1024
@@ -71,15 +75,16 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _SIOCOUTQ: Final = 0x5411
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 """After these a stopped process is woken: it could not notice otherwise."""
-_MARKER: Final = b"RECONCILE_ID="
 
 
 class LinuxKernel:
     """Does to this machine what the keeper says, and finds out what it asks."""
 
-    def __init__(self, config: KeeperConfig, control: socket.socket) -> None:
+    def __init__(self, config: KeeperConfig, control: socket.socket, legacy: Legacy) -> None:
         self._config = config
         self._control = control
+        self._legacy = legacy
+        self._journal = Journal(config.journal, legacy.owner, self._journal_told)
         self._link: socket.socket | None = None
         self._selector = selectors.EpollSelector()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -97,6 +102,8 @@ class LinuxKernel:
         files = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
         self._place = Place(config.name, dict(os.environ), config.umask, files)
+        self._pidfds = Pidfds()
+        self._watch(self._pidfds.fileno(), self._look_at_adopted)
         self._logs = Logs(config.fifo_dir, self._watch, self._ignore, time.time)  # noqa: TID251  (stamps are for people)
         self._groups = self._find_groups()
         self._grouped: dict[int, str] = {}
@@ -123,12 +130,16 @@ class LinuxKernel:
 
     def wait(self, due_ns: int | None) -> None:
         """Sleep until something is ready or due, and let output flow."""
-        timeout = None if due_ns is None else max(due_ns - time.monotonic_ns(), 0) / 1e9
+        own = [each for each in (self._journal.due_ns, self._pidfds.due_ns) if each is not None]
+        dues = own if due_ns is None else [*own, due_ns]
+        timeout = max(min(dues) - time.monotonic_ns(), 0) / 1e9 if dues else None
         if self._happened or self._died:
             timeout = 0.0
         for key, _ in self._selector.select(timeout):
             ready: Callable[[], None] = key.data
             ready()
+        if own:
+            self._look_at_adopted()
 
     def happenings(self) -> Iterable[Happening]:
         """Return what has happened since asked last, children's deaths last."""
@@ -175,8 +186,8 @@ class LinuxKernel:
     # ---- processes -------------------------------------------------------------------------------
 
     def marker(self, id: ProcessId, incarnation: int) -> str:
-        """Return what RECONCILE_ID is in the environment of this incarnation."""
-        return f"{self._config.name}/{id}/{incarnation}"
+        """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""
+        return f"{self._legacy.beginning}{id}/{incarnation}"
 
     def spawn(
         self,
@@ -202,18 +213,24 @@ class LinuxKernel:
         try:
             is_grouped = self._groups is not None and launch.scope == "tree"
             if not is_grouped and not needs_fork(launch, user):
-                return Child(spawn_plainly(prepared, self._place), executed=True, output=streams)
-            marker = self.marker(id, incarnation)
-            forked = (
-                self._fork_grouped(prepared, marker) if is_grouped else fork(prepared, self._place)
-            )
-            self._await_report(forked)
-            return Child(forked.pid, executed=False, output=streams)
+                pid = spawn_plainly(prepared, self._place)
+            else:
+                marker = self.marker(id, incarnation) if is_grouped else ""
+                pid = self._fork(prepared, marker)
+            former = self._pidfds.replaced(pid)
+            executed = pid not in self._launching
+            return Child(pid, executed, streams, processes.born(pid), former)
         except LaunchFailed:
             streams.close()
             raise
         finally:
             streams.close_worker_ends()
+
+    def _fork(self, prepared: Prepared, marker: str) -> int:
+        """Start a child by fork, in the control group of its marker if it has one."""
+        forked = self._fork_grouped(prepared, marker) if marker else fork(prepared, self._place)
+        self._await_report(forked)
+        return forked.pid
 
     def _fork_grouped(self, prepared: Prepared, marker: str) -> Forked:
         assert self._groups is not None
@@ -252,7 +269,11 @@ class LinuxKernel:
             self._failed[forked.pid] = error
 
     def reap(self) -> Died | None:
-        """Return one child that has died, and forget it; None when no dead one is left."""
+        """Return one child or adopted process that has died, and forget it; None when none is left."""
+        adopted = self._pidfds.take_dead()
+        if adopted is not None:
+            self._leave_group(adopted.pid)
+            return adopted
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
@@ -263,61 +284,119 @@ class LinuxKernel:
         if forked is not None:
             self._hear_report(forked)
         error = self._failed.pop(pid, None)
+        self._leave_group(pid)
+        cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        # Not below the keeper's own size: exec counts the memory that the child left behind.
+        exit_ = processes.exit_of(status) if error is None else Exit(error=error)
+        return Died(pid, exit_, cpu_ns, usage.ru_maxrss * 1024)
+
+    def _leave_group(self, pid: int) -> None:
         if self._groups is not None:
             if marker := self._grouped.pop(pid, ""):
                 self._groups.leave(marker)
             self._groups.sweep()
-        cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
-        # Not below the keeper's own size: exec counts the memory that the child left behind.
-        return Died(pid, _exit(status, error), cpu_ns, usage.ru_maxrss * 1024)
 
     def children(self) -> list[int]:
-        """Return the pids of all children, adopted ones included; they stay theirs until reaped."""
+        """Return the pids of all children and adopted ones; they stay theirs until `reap` tells them."""
         data = b""
         while part := os.pread(self._children, READ_BYTES, len(data)):
             data += part
-        return [int(word) for word in data.split()]
+        return [*(int(word) for word in data.split()), *self._pidfds]
 
     def identify(self, pid: int) -> Identity | None:
-        """Return whose a child is, None when it is gone."""
+        """Return whose a process is, None when it is gone."""
+        return processes.identify(pid, self._marker_of)
+
+    def _marker_of(self, pid: int) -> str | None:
         held = self._groups.marker_of(pid) if self._groups is not None else ""
-        marker = held or _marker(pid)
-        try:
-            return Identity(os.getpgid(pid), os.getsid(pid), marker)
-        except ProcessLookupError:
-            return None
+        return held or processes.marker(pid)
+
+    # ---- after another keeper --------------------------------------------------------------------
+
+    def note(self, name: str, value: Plain | None) -> None:
+        """Note for the next keeper how something is now, None: it is gone; `write_down` makes it last."""
+        self._journal.note(name, value)
+
+    def write_down(self) -> None:
+        """Write down what was noted. A disk that does not take it is tried again, and nothing waits."""
+        self._journal.flush()
+
+    def _journal_told(self, trouble: str | None) -> None:
+        if trouble is None:
+            self.log("info", "the journal is written again")
+        else:
+            self.log("error", "what is started now is stopped if this keeper dies", cause=trouble)
+
+    def recall(self) -> Recalled:
+        """Return what the former keeper wrote down."""
+        return self._legacy.recalled
+
+    def search(self) -> Mapping[int, Identity]:
+        """Return all living processes of this machine, by pid, that have a marker of this instance."""
+        return processes.search(self._legacy.beginning, self._marker_of)
+
+    def adopt(self, pid: int, born: int) -> bool:
+        """Care for a process as for a child; False when it is gone, whoever has its pid by now."""
+        if processes.parent(pid) == os.getpid():
+            return processes.born(pid) == born
+        if self._groups is not None and (marker := self._groups.marker_of(pid)):
+            self._grouped[pid] = marker
+        return pid in self._pidfds or self._pidfds.add(pid, born)
+
+    def _look_at_adopted(self) -> None:
+        self._died = self._pidfds.look() or self._died
+
+    def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Streams:
+        """Go on with the output of a process that a former keeper started. Never fails: some may be lost."""
+
+        def failed(id_: ProcessId, error: OSError) -> None:
+            self.log("error", "cannot write output", id=id_, cause=error)
+
+        return self._logs.reopen(id, stdout, stderr, failed)
+
+    def take_back(
+        self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
+    ) -> HeldSocket | None:
+        """Return a socket that one of these processes still holds, None when none gives it away."""
+        return take_back(template, self._config.umask, trace, holders)
 
     # ---- signals ---------------------------------------------------------------------------------
 
     def signal(self, pid: int, signal: str) -> None:
-        """Signal an unreaped child; one that is dead already does not mind."""
-        self._send_signal(signal, lambda number: os.kill(pid, number))
+        """Signal a child or an adopted process; one that is dead already does not mind."""
+        if pid in self._pidfds:
+            self._send_signal(signal, lambda number: self._pidfds.send(pid, number))
+        else:
+            self._send_signal(signal, lambda number: os.kill(pid, number))
 
     def signal_group(self, pid: int, signal: str) -> None:
-        """Signal the group of which an unreaped child is the leader."""
+        """Signal the group of which a child or an adopted process is the leader."""
+        if pid in self._pidfds:
+            self._send_signal(signal, lambda number: self._pidfds.send_to_group(pid, number))
+            return
         # One that was forked just now may not have its own session yet.
         send = os.killpg if os.getpgid(pid) == pid else os.kill
         self._send_signal(signal, lambda number: send(pid, number))
 
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
-        """Signal these unreaped children and all below them, each once; those in `group` as a group."""
+        """Signal these processes of ours and all below them, each once; those in `group` as a group."""
         roots = list(roots)
         # All are found before the first is hit: what loses its parent is found under it no more.
-        below = _descendants(roots)
+        below = processes.descendants(roots)
         if signal == "KILL" and self._groups is not None:
             for pid in roots:
                 self._groups.kill(pid)
-        members = [pid for pid in roots if _group(pid) == group]
-        if members:
-            self.signal_group(group, signal) if group in members else self._send_signal(
-                signal, lambda number: os.killpg(group, number)
-            )
+        members = [pid for pid in roots if processes.group(pid) == group]
+        if group in members:
+            self.signal_group(group, signal)
+        elif members:  # the group keeps its number while one of them is in it
+            self._send_signal(signal, lambda number: os.killpg(group, number))
         for pid in roots:
             # One that left the group between the look and the signal has got none.
-            if pid not in members or _group(pid) != group:
+            if pid not in members or processes.group(pid) != group:
                 self.signal(pid, signal)
         for pid, parent in below:
-            if not (members and _group(pid) == group):
+            if not (members and processes.group(pid) == group):
                 self._signal_below(pid, parent, signal)
 
     def _signal_below(self, pid: int, parent: int, signal_name: str) -> None:
@@ -327,13 +406,13 @@ class LinuxKernel:
         except OSError:
             return
         try:
-            if _parent(pid) == parent:
+            if processes.parent(pid) == parent:
                 self._send_signal(signal_name, lambda n: signal.pidfd_send_signal(handle, n))
         finally:
             os.close(handle)
 
     def _send_signal(self, name: str, send: Callable[[int], None]) -> None:
-        number = signal_number(name)
+        number = processes.signal_number(name)
         if number is None:
             self.log("error", "cannot send an unknown signal", signal=name)
             return
@@ -347,7 +426,7 @@ class LinuxKernel:
 
     def bind(self, template: SocketTemplate) -> HeldSocket:
         """Bind a socket. Raises `BindFailed`."""
-        return Listener(template, self._config.umask)
+        return bind(template, self._config.umask)
 
     def take_log_news(self) -> list[LogRotated | LogChanged]:
         """Return which log files were rotated and are to be compressed, or changed, since asked last."""
@@ -386,6 +465,8 @@ class LinuxKernel:
         env = {name: text for name, text in os.environ.items() if name not in NOT_FOR_CHILDREN}
         env["RECONCILE_LINK_FD"] = str(LINK_FD)
         env["RECONCILE_CONTROL_FD"] = str(CONTROL_FD)
+        # The next keeper ends it, should it not end by itself when this one dies.
+        env["RECONCILE_ID"] = f"{self._legacy.beginning}controller"
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as undo:
             try:
                 ours, theirs = socket.socketpair()
@@ -491,114 +572,9 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "cannot become a subreaper")
 
 
-def boot_id() -> str:
-    """Return what tells this boot of the machine from all others; empty where it is not told."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
-    return ""
-
-
-def signal_number(name: str) -> int | None:
-    """Return the number of a signal's name without SIG; None when this system has none of that name."""
-    base, sign, offset = name[:5], name[5:6], name[6:]
-    if base in {"RTMIN", "RTMAX"} and offset.isdigit():
-        number = signal.Signals[f"SIG{base}"] + int(sign + offset)
-        return number if number in signal.valid_signals() else None
-    try:
-        return int(signal.Signals[f"SIG{name}"])
-    except KeyError:
-        return None
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal without SIG."""
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return f"RTMIN+{number - signal.SIGRTMIN}"
-
-
-def _exit(status: int, error: LaunchError | None) -> Exit:
-    if error is not None:
-        return Exit(error=error)
-    if os.WIFSIGNALED(status):
-        return Exit(signal=signal_name(os.WTERMSIG(status)), core=os.WCOREDUMP(status))
-    return Exit(code=os.WEXITSTATUS(status))
-
-
 def _fd(held: HeldSocket) -> int:
     assert isinstance(held, Listener)
     return held.fileno()
-
-
-def _children(pid: int, tid: int) -> list[int]:
-    """Return the children of one thread (proc(5), needs CONFIG_PROC_CHILDREN; none without)."""
-    try:
-        with open(f"/proc/{pid}/task/{tid}/children", "rb", buffering=0) as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
-
-
-def _descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
-    """Return all below these processes, each with its parent."""
-    found: list[tuple[int, int]] = []
-    queue = list(roots)
-    seen = set(queue)
-    for parent in queue:
-        try:
-            threads = os.listdir(f"/proc/{parent}/task")
-        except OSError:
-            continue
-        for pid in [pid for tid in threads for pid in _children(parent, int(tid))]:
-            if pid not in seen:
-                seen.add(pid)
-                found.append((pid, parent))
-                queue.append(pid)
-    return found
-
-
-def _marker(pid: int) -> str | None:
-    """Return what RECONCILE_ID is in a process's environment, None when that cannot be told just now."""
-    entries: list[bytes] = []
-    # A second look at an empty one: it may have been that of the program that just ended by an exec.
-    for _ in range(2):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                entries = file.read().split(b"\0")
-        except OSError as error:
-            return None if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM} else ""
-        if entries != [b""]:
-            break
-        if _is_between_programs(pid):
-            return None
-    found = [each.removeprefix(_MARKER) for each in entries if each.startswith(_MARKER)]
-    return found[-1].decode(errors="replace") if found else ""
-
-
-def _is_between_programs(pid: int) -> bool:
-    """Tell whether a process is in the middle of an exec: its new memory has no environment yet (proc(5), env_end)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            words = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return False
-    return words[0] not in {b"Z", b"X"} and words[48] == b"0"
-
-
-def _group(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return -1
-
-
-def _parent(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except OSError:
-        return -1
 
 
 def stand_on_own_descriptors() -> None:

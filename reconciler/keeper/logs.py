@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import struct
 import termios
 import time
@@ -82,6 +83,31 @@ class Logs:
             for stream in streams:
                 stream.close()
             raise
+        return Streams(streams)
+
+    def reopen(
+        self,
+        process: ProcessId,
+        stdout: Sink,
+        stderr: Sink | None,
+        failed: Callable[[ProcessId, OSError], None],
+    ) -> Streams:
+        """Go on with the FIFOs of a process that a former keeper started, as far as there are any.
+
+        `failed` hears of a sink that cannot be opened; the output then goes nowhere, and nobody waits.
+        """
+        streams: list[_Stream] = []
+        for name, sink in (("stdout", stdout), ("stderr", stderr)):
+            if sink is None:
+                continue
+            try:
+                stream = _Stream(self, process, sink)
+            except OSError as error:
+                failed(process, error)
+                stream = _Stream(self, process, NullSink())
+            streams.append(stream)
+            if not isinstance(sink, NullSink):
+                stream.go_on(name)
         return Streams(streams)
 
     def take_rotated(self) -> list[str]:
@@ -238,6 +264,21 @@ class _Stream:
             return
         self.worker_fd = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
         self._fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def go_on(self, name: str) -> None:
+        """Open the FIFO of a former keeper to read on. It may be gone."""
+        fifo = self._fifo = f"{self._logs.fifo_dir}/{_file_name(self._process)}.{name}"
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._fd = os.open(fifo, flags)
+            if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
+                raise FileNotFoundError(fifo)
+            self._logs.register(self._fd, self.pump)
+        except OSError:
+            self._end()
+            return
+        # One that nobody writes to any more would never become readable: its end is seen by reading.
+        self.pump()
 
     def close_worker_end(self) -> None:
         if self.worker_fd >= 0:

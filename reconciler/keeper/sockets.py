@@ -1,4 +1,4 @@
-"""Binding, tuning and closing listening sockets.
+"""Binding, tuning and closing listening sockets, and taking them back from those who use them.
 
 A host is a number or a name of /etc/hosts: asking the network for a name could make the keeper wait.
 """
@@ -6,20 +6,24 @@ A host is a number or a name of /etc/hosts: asking the network for a name could 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import ipaddress
 import os
 import socket
 import stat
+import struct
 import time
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import BindFailed, LaunchFailed
+from reconciler.keeper.kernel import BindFailed, LaunchFailed, Trace
 from reconciler.keeper.spawning import find_group, find_user
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.process import Launch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from reconciler.model.socket import SocketTemplate
 
 CLOSED_UMASK: Final = 0o177
@@ -32,33 +36,29 @@ _TYPES: Final = {
     "seqpacket": socket.SOCK_SEQPACKET,
 }
 _LISTENING: Final = "0A"
+_SO_COOKIE: Final = 57
+_PIDFD_GETFD: Final = 438
 
 
 class Listener:
     """One bound socket, listening where its type listens."""
 
-    def __init__(self, template: SocketTemplate, umask: int) -> None:
+    def __init__(
+        self, sock: socket.socket, path: str, file: tuple[int, int] | None, umask: int
+    ) -> None:
+        self._socket = sock
+        self._path = path
+        self._inode = file
         self._umask = umask
-        self._inode: tuple[int, int] | None = None
-        address = template.address
-        try:
-            if isinstance(address, UnixAddress):
-                self._path, self._socket = address.path, _unix_socket(template)
-                found = os.lstat(self._path)
-                self._inode = (found.st_dev, found.st_ino)
-            else:
-                self._path, self._socket = "", _internet_socket(template, address)
-        except (OSError, ValueError, OverflowError) as error:
-            raise _refused(template, error) from None
-        try:
-            self.tune(template)
-        except BindFailed:
-            self.close()
-            raise
 
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._socket.fileno()
+
+    @property
+    def trace(self) -> Trace:
+        """By what the next keeper knows it."""
+        return Trace(os.fstat(self.fileno()).st_ino, _cookie(self._socket), self._inode)
 
     @property
     def listen(self) -> str:
@@ -103,6 +103,72 @@ class Listener:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
         self._socket.close()
+
+
+def bind(template: SocketTemplate, umask: int) -> Listener:
+    """Bind a socket. Raises `BindFailed`."""
+    address = template.address
+    try:
+        if isinstance(address, UnixAddress):
+            sock, path = _unix_socket(template), address.path
+            found = os.lstat(path)
+            listener = Listener(sock, path, (found.st_dev, found.st_ino), umask)
+        else:
+            listener = Listener(_internet_socket(template, address), "", None, umask)
+    except (OSError, ValueError, OverflowError) as error:
+        raise _refused(template, error) from None
+    try:
+        listener.tune(template)
+    except BindFailed:
+        listener.close()
+        raise
+    return listener
+
+
+def take_back(
+    template: SocketTemplate, umask: int, trace: Trace, holders: Iterable[int]
+) -> Listener | None:
+    """Return a socket that one of these processes holds; None when it is in none or not to be had.
+
+    It takes the right to trace the process (pidfd_getfd(2), Linux 5.6): the same user and not made
+    undumpable, or CAP_SYS_PTRACE; under Yama (ptrace_scope 1) CAP_SYS_PTRACE in any case.
+    """
+    path = template.address.path if isinstance(template.address, UnixAddress) else ""
+    for pid in holders:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{name}") == f"socket:[{trace.inode}]":
+                    sock = _copied(pid, int(name))
+                    if _is_it(sock, template, trace):
+                        device, inode = trace.file or (0, 0)
+                        return Listener(sock, path, (device, inode) if path else None, umask)
+                    sock.close()
+    return None
+
+
+def _copied(pid: int, fd: int) -> socket.socket:
+    """Return a socket that another process has open. Raises `OSError`."""
+    handle = os.pidfd_open(pid)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        copy = libc.syscall(_PIDFD_GETFD, handle, fd, 0)
+        if copy < 0:
+            raise OSError(ctypes.get_errno(), "cannot copy a descriptor")
+    finally:
+        os.close(handle)
+    return socket.socket(fileno=copy)
+
+
+def _is_it(sock: socket.socket, template: SocketTemplate, trace: Trace) -> bool:
+    """Tell whether a socket is the one that was lost, and still listens as it shall."""
+    listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    return _cookie(sock) == trace.cookie and listens == (template.type != "dgram")
+
+
+def _cookie(sock: socket.socket) -> int:
+    """Return the number that no other socket of this boot has (SO_COOKIE of socket(7), Linux 4.12)."""
+    (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8))
+    return int(cookie)
 
 
 def _tune_file(path: str, template: SocketTemplate, umask: int) -> None:

@@ -6,6 +6,7 @@ nobody has or that is not the keeper's to use, is an assertion here.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,13 +24,18 @@ from reconciler.keeper.kernel import (
     Identity,
     LaunchFailed,
     LinkReadable,
+    Recalled,
     Told,
+    Trace,
 )
 from reconciler.model.address import Address, InternetAddress
 from reconciler.model.event import LogChanged, LogRotated
+from reconciler.model.plain import Plain
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 from reconciler.model.socket import SocketTemplate
 
+INIT: Final = 0
+"""Parent of what a keeper left when it died; reaps at once."""
 KEEPER: Final = 1
 FIRST_PID: Final = 2
 PIDS: Final = 12
@@ -84,6 +90,8 @@ class Process:
     stopped: bool = False
     ended: Exit | None = None
     dies_of: str = ""
+    born: int = 0
+    sockets: tuple[Socket, ...] = ()
 
 
 @dataclass(slots=True)
@@ -125,7 +133,13 @@ class Socket:
     template: SocketTemplate
     listen: str
     place: Place
+    cookie: int
     closed: bool = False
+    """The keeper does not hold it."""
+
+    @property
+    def trace(self) -> Trace:
+        return Trace(self.cookie, self.cookie)
 
     def is_intact(self) -> bool:
         return self in self.kernel.bound.get(self.place, [])
@@ -179,6 +193,19 @@ class FakeKernel:
     to_controller: bytearray = field(default_factory=bytearray)
     link: Literal["none", "open", "closed by controller"] = "none"
     capacity: int = LINK_BYTES
+    journal: dict[str, Plain] = field(default_factory=dict)
+    """What lies on the disk for the next keeper."""
+    journal_is_whole: bool = True
+    disk_is_full: bool = False
+    adopted: dict[int, Process] = field(default_factory=dict)
+    tells_exits: bool = True
+    """The kernel tells how processes ended that are nobody's children here."""
+    keeps_sockets: bool = False
+    """No process lets its sockets be copied."""
+    _noted: dict[str, Plain] = field(default_factory=dict)
+    _adopted_dead: deque[Died] = field(default_factory=deque)
+    _births: int = 0
+    _cookies: int = 0
     _told: list[Happening] = field(default_factory=list)
     _died: bool = True
     _ports: int = FIRST_FREE_PORT
@@ -207,6 +234,26 @@ class FakeKernel:
         if torn_bytes:
             del self.to_keeper[-torn_bytes:]
         self._die(self.processes[self.controller_pid], Exit(signal="KILL"))
+
+    def end_keeper(self, *, controller_hangs: bool = False) -> None:
+        """Let the keeper be killed: what it noted and did not write down is lost, what it started lives on.
+
+        The controller ends by that. Another `Keeper` on this kernel is the next one.
+        """
+        if self.controller_pid is not None and not controller_hangs:
+            self._die(self.processes[self.controller_pid], Exit(0))
+        for process in list(self.processes.values()):
+            if process.parent == KEEPER:
+                process.parent = INIT
+                if process.ended is not None:
+                    del self.processes[process.pid]
+        self.controller_pid, self.link, self.control_open = None, "none", True
+        self._noted, self._told, self._died = {}, [], True
+        self.outputs, self.adopted, self._adopted_dead = {}, {}, deque()
+        for there in self.bound.values():
+            for socket in there:
+                socket.closed = True
+        self._close_unheld()
 
     def end(self, pid: int, exit_: Exit) -> None:
         """Let a process die by itself."""
@@ -281,19 +328,23 @@ class FakeKernel:
     ) -> Child:
         if self.shortages:
             raise LaunchFailed(self.shortages.popleft())
-        for held in sockets.values():
-            assert isinstance(held, Socket)
-            assert not held.closed, "a closed socket was handed on"
+        for each in sockets.values():
+            assert isinstance(each, Socket)
+            assert not each.closed, "a closed socket was handed on"
         program = self.script(id, incarnation, launch)
         if program.error is not None and not program.forks:
             raise LaunchFailed(program.error)
-        process = self._start(id, incarnation, program, KEEPER)
+        held = tuple(each for each in sockets.values() if isinstance(each, Socket))
+        process = self._start(id, incarnation, program, KEEPER, sockets=held)
+        former = next((died for died in self._adopted_dead if died.pid == process.pid), None)
+        if former is not None:
+            self._adopted_dead.remove(former)
         self.spawned.append((id, incarnation, process.pid))
         output = Output(self, program, launch.stdout)
         self.outputs[process.pid] = output
         if program.forks:
             process.executes_ns = self.now + program.exec_ns
-        return Child(process.pid, not program.forks, output)
+        return Child(process.pid, not program.forks, output, process.born, former)
 
     def _start(
         self,
@@ -302,6 +353,7 @@ class FakeKernel:
         program: Program,
         parent: int,
         leader: Process | None = None,
+        sockets: tuple[Socket, ...] = (),
     ) -> Process:
         there = self.processes.values()
         used = set(self.processes) | {p.group for p in there} | {p.session for p in there}
@@ -312,11 +364,13 @@ class FakeKernel:
         group = pid if own or leader is None else leader.group
         session = pid if own or leader is None else leader.session
         due = None if program.lives_ns is None else self.now + program.lives_ns
-        marker = self.marker(id_, incarnation) if id_ != CONTROLLER else ""
+        marker = self.marker(id_, incarnation) if id_ != CONTROLLER else f"{self.name}/controller"
         process = Process(pid, id_, incarnation, program, parent, group, session, marker, due)
+        self._births += 1
+        process.born, process.sockets = self._births, sockets
         self.processes[pid] = process
         for child in program.children:
-            self._start(id_, incarnation, child, pid, process)
+            self._start(id_, incarnation, child, pid, process, sockets)
         return process
 
     def _die(self, process: Process, exit_: Exit) -> None:
@@ -327,16 +381,32 @@ class FakeKernel:
             self.outputs[process.pid].died_ns = self.now
         if process.pid == self.controller_pid:
             self.link = "closed by controller" if self.link == "open" else self.link
+        reaper = process.parent
+        while reaper not in {KEEPER, INIT}:
+            reaper = self.processes[reaper].parent
         for other in self.processes.values():
             if other.parent == process.pid:
-                other.parent = KEEPER
-                self._died = self._died or other.ended is not None
+                other.parent = reaper
         if process.parent == KEEPER:
             self._died = True
         else:
             del self.processes[process.pid]  # reaped by its own parent
+        if self.adopted.get(process.pid) is process:
+            del self.adopted[process.pid]
+            exit_ = exit_ if self.tells_exits else Exit()
+            self._adopted_dead.append(Died(process.pid, exit_))
+            self._died = True
+        self._close_unheld()
+
+    def _close_unheld(self) -> None:
+        """Close the sockets that neither the keeper nor a living process holds."""
+        held = [each for process in self.alive() for each in process.sockets]
+        for place, there in self.bound.items():
+            self.bound[place] = [s for s in there if not s.closed or s in held]
 
     def reap(self) -> Died | None:
+        if self._adopted_dead:
+            return self._adopted_dead.popleft()
         for process in self.processes.values():
             if process.parent == KEEPER and process.ended is not None:
                 del self.processes[process.pid]
@@ -348,30 +418,89 @@ class FakeKernel:
         return None
 
     def children(self) -> list[int]:
-        return [process.pid for process in self.processes.values() if process.parent == KEEPER]
+        own = [process.pid for process in self.processes.values() if process.parent == KEEPER]
+        return [*own, *self.adopted]
 
     def identify(self, pid: int) -> Identity | None:
         process = self.processes.get(pid)
-        return Identity(process.group, process.session, process.marker) if process else None
+        if process is None:
+            return None
+        return Identity(process.group, process.session, process.marker, process.born)
+
+    # ---- after another keeper --------------------------------------------------------------------
+
+    def note(self, name: str, value: Plain | None) -> None:
+        self._noted[name] = json.loads(json.dumps(value))
+
+    def write_down(self) -> None:
+        if self.disk_is_full:
+            return
+        for name, value in self._noted.items():
+            if value is None:
+                self.journal.pop(name, None)
+            else:
+                self.journal[name] = value
+        self._noted = {}
+
+    def recall(self) -> Recalled:
+        return Recalled(dict(self.journal), self.journal_is_whole)
+
+    def search(self) -> Mapping[int, Identity]:
+        found = {each.pid: self.identify(each.pid) for each in self.processes.values()}
+        return {pid: each for pid, each in found.items() if each and not self.processes[pid].ended}
+
+    def adopt(self, pid: int, born: int) -> bool:
+        process = self.processes.get(pid)
+        if process is None or process.born != born:
+            return False
+        if process.parent != KEEPER:
+            self.adopted[pid] = process
+        return True
+
+    def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Output:
+        mains = [p for p in self.adopted.values() if p.id == id and p.session == p.pid]
+        if not mains:
+            return Output(self, Program(), stdout, died_ns=self.now)
+        output = self.outputs[mains[0].pid] = Output(self, mains[0].program, stdout)
+        return output
+
+    def take_back(
+        self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
+    ) -> HeldSocket | None:
+        for pid in holders:
+            for socket in self.processes[pid].sockets if pid in self.processes else ():
+                if socket.cookie == trace.cookie and not self.keeps_sockets:
+                    socket.closed = False
+                    return socket
+        return None
+
+    def _is_ours(self, pid: int) -> bool:
+        """Tell whether a signal may be sent; False when it reaches nobody, as its process is dead."""
+        if any(died.pid == pid for died in self._adopted_dead):
+            return False
+        assert pid in self.processes, f"a signal to pid {pid}, which nobody has"
+        process = self.processes[pid]
+        assert process.parent == KEEPER or self.adopted.get(pid) is process, (
+            f"a signal to pid {pid}, not ours"
+        )
+        return True
 
     # ---- signals ---------------------------------------------------------------------------------
 
     def signal(self, pid: int, signal: str) -> None:
-        assert pid in self.processes, f"{signal} to pid {pid}, which nobody has"
-        assert self.processes[pid].parent == KEEPER, f"{signal} to pid {pid}, which is not ours"
-        self._hit(self.processes[pid], signal)
+        if self._is_ours(pid):
+            self._hit(self.processes[pid], signal)
 
     def signal_group(self, pid: int, signal: str) -> None:
+        if not self._is_ours(pid):
+            return
         assert self.processes[pid].group == pid
-        assert self.processes[pid].parent == KEEPER
         for process in list(self.processes.values()):
             if process.group == pid:
                 self._hit(process, signal)
 
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
-        roots = list(roots)
-        for pid in roots:
-            assert self.processes[pid].parent == KEEPER, f"{signal} below pid {pid}, not ours"
+        roots = [pid for pid in roots if self._is_ours(pid)]
         found = list(roots)
         for parent in found:
             found += [each.pid for each in self.processes.values() if each.parent == parent]
@@ -411,7 +540,8 @@ class FakeKernel:
             cause = "address already in use"
         if cause is not None:
             raise BindFailed("EADDRINUSE", f"cannot bind {template.address}: {cause}")
-        socket = Socket(self, template, str(address), place)
+        self._cookies += 1
+        socket = Socket(self, template, str(address), place, self._cookies)
         there.append(socket)
         return socket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -286,6 +287,150 @@ def test_a_launch_without_its_socket_is_refused(world: World) -> None:
     error = exited(world).exit.error
     assert error is not None
     assert (error.step, error.path) == ("sockets", "http")
+
+
+# ---- the next keeper -----------------------------------------------------------------------------
+
+
+def test_the_next_keeper_holds_what_lives_as_it_was(world: World) -> None:
+    world.send(spawn("sleeps"), spawn("is stubborn", DB, nice=1))
+    running(world)
+    running(world, DB)
+    memory = Memory(attempt=5, stop_reason="replaced", stopping_since_ns=7)
+    world.send(Remember(WEB, 1, memory))
+    world.send(Spawn(ProcessId("last", 1), Launch(("/nosuch/program",))))
+    exited(world, ProcessId("last", 1), 3)
+    before = {**world.records, WEB: replace(world.records[WEB], memory=memory)}
+    for _ in range(2):
+        world.lose_keeper()
+        world.next_keeper()
+        assert world.records == before
+    world.send(spawn("sleeps", ProcessId("new", 1)))
+    running(world, ProcessId("new", 1))
+    assert world.records[ProcessId("new", 1)].incarnation == 4
+
+
+def test_what_died_meanwhile_ended_in_an_unknown_way(world: World) -> None:
+    world.send(spawn("sleeps"), spawn("sleeps", DB))
+    before, other = running(world), running(world, DB)
+    world.lose_keeper()
+    world.end_by_itself(before.pid)
+    world.next_keeper()
+    phase = exited(world)
+    # Its parent by now may have been too slow to reap it.
+    assert phase.exit in {Exit(), Exit(signal="KILL")}
+    assert (phase.pid, phase.started_at_ns) == (before.pid, before.started_at_ns)
+    assert running(world, DB) == other
+    world.send(Forget(WEB, 1), spawn("sleeps"))
+    world.wait(lambda: world.records[WEB].incarnation == 3)
+    assert running(world).pid
+
+
+def test_the_exit_of_an_adopted_process_is_told(world: World) -> None:
+    world.send(spawn("sleeps"))
+    before = running(world)
+    world.lose_keeper()
+    world.next_keeper()
+    world.send(Signal(WEB, 1, "USR1"))
+    phase = exited(world)
+    assert (phase.exit, phase.pid) == (Exit(signal="USR1"), before.pid)
+    assert not world.lives(before.pid)
+
+
+@pytest.mark.parametrize("scope", ["process", "group", "tree"])
+def test_an_adopted_process_is_signalled_in_every_scope(world: World, scope: Scope) -> None:
+    world.send(spawn("sleeps"))
+    running(world)
+    world.lose_keeper()
+    world.next_keeper()
+    world.send(Signal(WEB, 1, "STOP", scope), Signal(WEB, 1, "TERM", scope))
+    assert exited(world).exit == Exit(signal="TERM")
+
+
+def test_the_tree_of_an_adopted_process_is_found_wherever_it_went(world: World) -> None:
+    world.send(spawn("has an escaped child"))
+    running(world)
+    world.settle(WEB, "has an escaped child")
+    world.lose_keeper()
+    world.next_keeper()
+    world.send(Signal(WEB, 1, "KILL"))
+    assert exited(world).survivors
+    world.send(Signal(WEB, 1, "KILL", "tree"))
+    assert world.wait(lambda: not exited(world).survivors)
+
+
+@pytest.mark.parametrize("what", ["leaves a child", "leaves an escaped child"])
+def test_survivors_are_known_to_the_next_keeper(world: World, what: str) -> None:
+    world.send(spawn(what))
+    before = exited(world)
+    assert before.survivors
+    world.lose_keeper()
+    world.next_keeper()
+    assert exited(world) == before
+    world.send(Signal(WEB, 1, "KILL", "tree"))
+    assert world.wait(lambda: not exited(world).survivors)
+
+
+def test_what_a_forgotten_record_left_on_purpose_is_left_alone(world: World) -> None:
+    world.send(spawn("leaves a child", scope="process"), spawn("sleeps", DB))
+    exited(world)
+    pid = running(world, DB).pid
+    world.send(Forget(WEB, 1))
+    world.wait(lambda: WEB not in world.records)
+    left = world.marked_pids() - {pid}
+    assert len(left) == 1
+    world.lose_keeper()
+    world.next_keeper()
+    assert set(world.records) == {DB}
+    assert world.marked_pids() == {pid} | left
+
+
+def test_what_was_never_written_down_is_stopped_first(world: World) -> None:
+    world.send(spawn("sleeps"))
+    running(world)
+    world.lose_journal()
+    world.send(spawn("sleeps", DB))
+    stray = running(world, DB).pid
+    world.lose_keeper()
+    world.next_keeper()
+    assert not world.lives(stray)
+    assert DB not in world.records
+    world.send(spawn("sleeps", DB))
+    running(world, DB)
+    assert world.records[DB].incarnation > 2
+
+
+def test_a_socket_in_use_outlives_the_keeper(world: World) -> None:
+    world.send(Bind("http", ANY))
+    before = bound(world, "http", ANY)
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, sockets=("http",))))
+    running(world)
+    world.lose_keeper()
+    world.next_keeper()
+    assert bound(world, "http", ANY) == before
+    world.send(Bind("http", SocketTemplate(ANY.address, backlog=7)))
+    assert bound(world, "http", SocketTemplate(ANY.address, backlog=7)) == before
+    world.send(Unbind("http"))
+    world.wait(lambda: "http" not in world.sockets)
+
+
+def test_a_socket_that_nobody_used_is_bound_anew(world: World) -> None:
+    world.send(Bind("http", ANY))
+    bound(world, "http", ANY)
+    world.lose_keeper()
+    world.next_keeper()
+    assert world.sockets == {}
+    world.send(Bind("http", ANY))
+    bound(world, "http", ANY)
+
+
+def test_after_a_clean_end_there_is_nothing_to_take_over(world: World) -> None:
+    world.send(spawn("exits with 3"), Bind("http", ANY))
+    exited(world)
+    world.send(Quit(0))
+    assert world.ended() == 0
+    world.next_keeper()
+    assert (world.records, world.sockets) == ({}, {})
 
 
 # ---- the end -------------------------------------------------------------------------------------

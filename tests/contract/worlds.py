@@ -24,11 +24,11 @@ from reconciler.model.event import (
     SocketChanged,
     SocketClosed,
 )
-from reconciler.model.process import Launch, LaunchError, ProcessId, ProcessRecord
+from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import FakeKernel, Program
-from tests.keeper.rig import Link, Rig, is_alive, until
+from tests.keeper.rig import Link, Rig, is_alive, marked_in, until
 
 T = TypeVar("T")
 
@@ -98,6 +98,21 @@ class World(Protocol):
     def rise(self) -> None:
         """Be the next controller, and take its snapshot."""
 
+    def lose_keeper(self) -> None:
+        """Kill the keeper, and us with it."""
+
+    def next_keeper(self) -> None:
+        """Start the next keeper, be its controller, and take its snapshot."""
+
+    def end_by_itself(self, pid: int) -> None:
+        """Let a process die that nobody looks after just now."""
+
+    def lose_journal(self) -> None:
+        """Let nothing that the keeper notes from here on be there for the next one."""
+
+    def marked_pids(self) -> set[int]:
+        """Return all processes of the instance but controllers."""
+
     def tell(self, meaning: Literal["stop", "stop_now", "reload"]) -> None:
         """Signal the keeper."""
 
@@ -146,6 +161,27 @@ class Real:
 
     def rise(self) -> None:
         self._adopt(self.rig.link())
+
+    def lose_keeper(self) -> None:
+        self.rig.kill()
+
+    def next_keeper(self) -> None:
+        self._adopt(self.rig.again())
+
+    def end_by_itself(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not is_alive(pid))
+
+    def lose_journal(self) -> None:
+        journal = self.rig.folder / "state/keeper.journal"
+        copy = journal.with_name("copy")  # the keeper goes on with the file that it has open
+        copy.write_bytes(journal.read_bytes())
+        copy.rename(journal)
+
+    def marked_pids(self) -> set[int]:
+        return {pid for pid in marked_in(self.rig.folder) if is_alive(pid)} - {
+            link.pid for link in self.rig.links
+        }
 
     def tell(self, meaning: Literal["stop", "stop_now", "reload"]) -> None:
         names = {"stop": signal.SIGTERM, "stop_now": signal.SIGQUIT, "reload": signal.SIGHUP}
@@ -236,6 +272,22 @@ class Fake:
         self._decoder = LinkDecoder()
         self.records, self.sockets, self.events = {}, {}, []
         self.wait(lambda: SnapshotEnded() in self.events)
+
+    def lose_keeper(self) -> None:
+        self.kernel.end_keeper()
+
+    def next_keeper(self) -> None:
+        self.keeper = Keeper(self.kernel, KeeperIntroduced("next", "boot", 1, 0, "session"))
+        self.rise()
+
+    def end_by_itself(self, pid: int) -> None:
+        self.kernel.end(pid, Exit(signal="KILL"))
+
+    def lose_journal(self) -> None:
+        self.kernel.disk_is_full = True
+
+    def marked_pids(self) -> set[int]:
+        return {process.pid for process in self.kernel.alive()}
 
     def tell(self, meaning: Literal["stop", "stop_now", "reload"]) -> None:
         self.kernel.tell(meaning)

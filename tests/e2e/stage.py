@@ -194,6 +194,24 @@ class Stage:
         keeper = self.status()["keeper_pid"]
         return [pid for pid in descendants(keeper) if is_alive(pid)]
 
+    def marked(self) -> set[int]:
+        """Return all live processes that any keeper of this instance started, controllers included.
+
+        Read from /proc by the marker that begins with what lies in the state folder; ours to know, since
+        who outlives a keeper is nobody's descendant.
+        """
+        try:
+            token = (self.state_dir / "instance").read_text().split()[0]
+        except FileNotFoundError:
+            return set()
+        found = set()
+        for entry in os.listdir("/proc"):
+            with contextlib.suppress(OSError, ValueError):
+                mark = environ_of(int(entry)).get("RECONCILE_ID", "")
+                if mark.startswith(token) and is_alive(int(entry)):
+                    found.add(int(entry))
+        return found
+
     # ---- leaving ---------------------------------------------------------------------------------
 
     def tell(self) -> None:
@@ -210,7 +228,7 @@ class Stage:
         """End every process of the instance, by pid: asked first, then killed."""
         with contextlib.suppress(Exception):
             self.status()
-        for pid in list(self._born):
+        for pid in [*self._born, *self.marked()]:
             self._remember(pid)
         with contextlib.suppress(Exception):
             self.run("shutdown", "--now", "--timeout", "10s", code=None, timeout_s=15)

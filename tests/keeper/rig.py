@@ -16,10 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reconciler.model.action import KeeperAction, Notify, Signal, Spawn
 from reconciler.model.event import (
@@ -174,6 +174,7 @@ class Rig:
     process: subprocess.Popen[bytes]
     folder: Path
     listener: socket.socket
+    options: Mapping[str, Any] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
 
     @property
@@ -196,6 +197,18 @@ class Rig:
 
     def end(self) -> int:
         return self.process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """Kill the keeper. Its controller sees that and ends."""
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+        for link in self.links:
+            link.let_go()
+
+    def again(self, **settings: object) -> Link:
+        """Start the next keeper, and return the link of its controller."""
+        self.process = subprocess.Popen(command(self.folder, **settings), **self.options)
+        return self.link()
 
 
 def command(folder: Path, **settings: object) -> list[str]:
@@ -220,26 +233,45 @@ def keeper(folder: Path, **options: object) -> Iterator[Rig]:
     listener.listen()
     os.chmod(folder / "test.sock", 0o777)
     process = subprocess.Popen(command(folder, **settings), **options)  # type: ignore[call-overload,arg-type]  # Popen's options
-    rig = Rig(process, folder, listener)
+    rig = Rig(process, folder, listener, options)
     try:
         yield rig
     finally:
         left = children_of(rig.pid)
-        if process.poll() is None:
-            process.send_signal(signal.SIGQUIT)
+        if rig.process.poll() is None:
+            rig.process.send_signal(signal.SIGQUIT)
             for link in rig.links:
                 link.let_go()
             try:
-                process.wait(10)
+                rig.process.wait(10)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                rig.process.kill()
+                rig.process.wait()
         listener.close()
         # What a test leaves to itself on purpose is not left to the machine.
-        for pid in left:
+        for pid in {*left, *marked_in(folder)}:
             with contextlib.suppress(OSError):
-                if b"RECONCILE_ID=test/" in Path(f"/proc/{pid}/environ").read_bytes():
+                if b"RECONCILE_NAME=test\0" in Path(f"/proc/{pid}/environ").read_bytes():
                     os.kill(pid, signal.SIGKILL)
+
+
+def marked_in(folder: Path) -> list[int]:
+    """Return all processes with the marker of the instance that has its state in `folder`."""
+    with contextlib.suppress(OSError):
+        token = (folder / "state/instance").read_text().split()[0].encode()
+        return [
+            int(path.name)
+            for path in Path("/proc").iterdir()
+            if path.name.isdigit() and b"RECONCILE_ID=" + token in _environ(path)
+        ]
+    return []
+
+
+def _environ(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def children_of(pid: int) -> list[int]:

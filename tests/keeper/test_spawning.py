@@ -76,6 +76,7 @@ def test_a_process_inherits_nothing_that_nobody_meant_for_it(
     assert seen["session"]
     assert seen["umask"] == 0o022
     assert tuple(seen["nofile"]) == resource.getrlimit(resource.RLIMIT_NOFILE)  # type: ignore[arg-type]
+    token = (rig.folder / "state/instance").read_text().split()[0]
     assert seen["env"] == {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -85,7 +86,7 @@ def test_a_process_inherits_nothing_that_nobody_meant_for_it(
         "RECONCILE_NAME": "test",
         "RECONCILE_WATCHER": "web",
         "RECONCILE_SLOT": "2",
-        "RECONCILE_ID": "test/web.2/1",
+        "RECONCILE_ID": f"{token}/web.2/1",
     }
 
 

@@ -23,8 +23,10 @@ KEEPER_CORE = ("keeper", "kernel", "linux")
 KEEPER_CORE_LINES = 1200
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 2840
-KEEPER_OUTPUT_LINES = 720
+KEEPER_LINES = 3120
+KEEPER_OUTPUT_LINES = 760
+KEEPER_SUCCESSION_LINES = 900
+"""What one keeper takes over from another is a subject of its own: it is read apart and counted apart."""
 
 ROOMS = [
     module for module in modules().values() if module.is_package and module.path.parent != PACKAGE
@@ -51,9 +53,11 @@ def test_the_keeper_does_not_grow_unnoticed() -> None:
     lines = {
         path.name: len(path.read_text().splitlines()) for path in (PACKAGE / "keeper").glob("*.py")
     }
-    output = {name: n for name, n in lines.items() if re.match("logs|journal", name)}
-    assert sum(lines.values()) - sum(output.values()) < KEEPER_LINES, lines
-    assert sum(output.values()) < KEEPER_OUTPUT_LINES, output
+    output = [name for name in lines if name.startswith("logs")]
+    succession = ["adoption.py", "journal.py", "pidfds.py", "processes.py", "records.py"]
+    for names, limit in ((output, KEEPER_OUTPUT_LINES), (succession, KEEPER_SUCCESSION_LINES)):
+        assert sum(lines.pop(name) for name in names) < limit, names
+    assert sum(lines.values()) < KEEPER_LINES, lines
 
 
 def code_lines(path: Path) -> set[int]:

@@ -1,0 +1,220 @@
+"""A keeper's first deed: take over what a former one left, before any controller is started.
+
+There is one way for every start. After a clean end nothing is written down, so nothing is found. A record
+whose process still lives is held again as it was; one whose process is gone ends with an unknown exit; one
+that was only about to be started is known by its marker, if it ever was.
+
+What carries a marker that was never written down is stopped: it would run twice otherwise. That is the
+controller of the former keeper, and whatever was started while its disk was full or its journal is damaged.
+A marked process that was written down and forgotten again was left alone on purpose, and still is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, assert_never
+
+from reconciler.keeper.held import Held
+from reconciler.keeper.kernel import Died
+from reconciler.keeper.records import (
+    INCARNATIONS,
+    Process,
+    WrittenProcess,
+    WrittenSocket,
+)
+from reconciler.model.plain import PlainError, from_plain
+from reconciler.model.process import Exit, Exited, Requested, Running, Starting
+from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.keeper.kernel import Identity, Kernel, Recalled
+
+
+TERM_NS: Final = 5 * SECOND_NS
+KILL_NS: Final = 5 * SECOND_NS
+
+
+@dataclass(slots=True)
+class Inheritance:
+    """What was taken over. `intruders` are pids that must end before anything is started."""
+
+    processes: list[Process] = field(default_factory=list)
+    sockets: list[Held] = field(default_factory=list)
+    intruders: set[int] = field(default_factory=set)
+    incarnations: int = 0
+
+
+class Intruders:
+    """Processes that must end before a controller is started: asked first, then killed."""
+
+    def __init__(self, kernel: Kernel, pids: set[int]) -> None:
+        self._kernel = kernel
+        self._pids = pids
+        self._kill_ns = kernel.now_ns() + TERM_NS
+        for pid in sorted(pids):
+            kernel.signal(pid, "TERM")
+
+    @property
+    def are_here(self) -> bool:
+        """Tell whether one still lives."""
+        return bool(self._pids)
+
+    def died(self, pid: int) -> None:
+        """Forget a process that is dead, whoever it was."""
+        self._pids.discard(pid)
+
+    def expel(self) -> int | None:
+        """Kill those whose grace is over; return when to be called again at the latest."""
+        now_ns = self._kernel.now_ns()
+        if not self._pids:
+            return None
+        if now_ns < self._kill_ns:
+            return self._kill_ns
+        if now_ns < self._kill_ns + KILL_NS:
+            for pid in sorted(self._pids):
+                self._kernel.signal(pid, "KILL")
+            return self._kill_ns + KILL_NS
+        pids = ", ".join(map(str, sorted(self._pids)))
+        self._kernel.log("error", "going on beside processes that nothing ends", pids=pids)
+        self._pids.clear()
+        return None
+
+
+def take_over(kernel: Kernel) -> Inheritance:
+    """Take over what the former keeper held. Raises `OSError` when descriptors do not suffice for it."""
+    return _Adoption(kernel).result
+
+
+class _Adoption:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        recalled = kernel.recall()
+        processes, sockets, self._is_whole = _read(recalled)
+        self._marked: dict[str, dict[int, Identity]] = {}
+        for pid, identity in kernel.search().items():
+            self._marked.setdefault(identity.marker or "", {})[pid] = identity
+        last = recalled.entries.get(INCARNATIONS, 0)
+        self.result = Inheritance(incarnations=last)
+        for written in processes:
+            self.result.processes.append(self._restore(written))
+        for each in sockets:
+            self._take_back(each)
+        self._find_intruders(last)
+
+    def _markers_of(self, written: WrittenProcess) -> Mapping[int, Identity]:
+        marker = self._kernel.marker(written.record.id, written.record.incarnation)
+        return self._marked.get(marker, {})
+
+    def _restore(self, written: WrittenProcess) -> Process:
+        """Hold a process again, alive or dead."""
+        record = written.record
+        process = Process(
+            record,
+            written.scope,
+            written.sockets,
+            written.stdout,
+            written.stderr,
+            born=written.born,
+            adopted=True,
+        )
+        phase = record.phase
+        match phase:
+            case Exited():
+                process.pid = phase.pid or 0
+                process.died = Died(process.pid, phase.exit)
+                process.died_at_ns = phase.at_ns
+                if phase.survivors:
+                    process.output = self._kernel.reopen(record.id, process.stdout, process.stderr)
+            case Starting(pid, at_ns) | Running(pid, at_ns):
+                if not process.born:
+                    pid, process.born = self._about_to_be(written)
+                process.pid = pid
+                if pid and self._kernel.adopt(pid, process.born):
+                    process.record = replace(record, phase=Running(pid, at_ns))
+                else:
+                    process.died = Died(pid, Exit())
+                    process.died_at_ns = self._kernel.now_ns()
+                process.output = self._kernel.reopen(record.id, process.stdout, process.stderr)
+            case Requested():
+                raise AssertionError(phase)
+            case _:
+                assert_never(phase)
+        return process
+
+    def _about_to_be(self, written: WrittenProcess) -> tuple[int, int]:
+        """Return pid and birth of a process of which only the intent was written down, 0 if it never was.
+
+        It leads its session from its first instruction on, unlike what it may have started itself.
+        """
+        leaders = [
+            (identity.born, pid)
+            for pid, identity in self._markers_of(written).items()
+            if identity.session == pid
+        ]
+        born, pid = min(leaders, default=(0, 0))
+        return pid, born
+
+    def _take_back(self, written: WrittenSocket) -> None:
+        """Take a socket back from who uses it, or see to it that it can be bound anew."""
+        name = written.record.name
+        users = [each for each in self.result.processes if name in each.sockets]
+        live = [each.pid for each in users if each.is_live]
+        of_users = [self._marked.get(self._kernel.marker(*each.key), {}) for each in users]
+        holders = dict.fromkeys((*live, *(pid for found in of_users for pid in found)))
+        if not holders:
+            return
+        socket = self._kernel.take_back(written.template, written.trace, holders)
+        if socket is not None:
+            self.result.sockets.append(Held(written.record, socket, written.template))
+            return
+        # A second socket beside the one that they hold would split the clients between the two.
+        for pid in holders:
+            if pid in live or self._kernel.adopt(pid, self._born(pid)):
+                self.result.intruders.add(pid)
+                self._kernel.log(
+                    "error",
+                    "cannot take a socket back; stopping a user of it to bind it anew",
+                    socket=name,
+                    pid=pid,
+                )
+
+    def _born(self, pid: int) -> int:
+        return next(found[pid].born for found in self._marked.values() if pid in found)
+
+    def _find_intruders(self, last: int) -> None:
+        known = {self._kernel.marker(*process.key) for process in self.result.processes}
+        for marker, found in self._marked.items():
+            if marker in known:
+                continue
+            number = marker.rpartition("/")[2]
+            incarnation = int(number) if number.isdigit() else 0
+            self.result.incarnations = max(self.result.incarnations, incarnation)
+            if self._is_whole and 0 < incarnation <= last:
+                continue
+            for pid, identity in found.items():
+                if self._kernel.adopt(pid, identity.born):
+                    self.result.intruders.add(pid)
+                    self._kernel.log(
+                        "warning", "stopping a process that was never noted", pid=pid, marker=marker
+                    )
+
+
+def _read(recalled: Recalled) -> tuple[list[WrittenProcess], list[WrittenSocket], bool]:
+    """Return what was written down, and whether all of it could be read."""
+    processes: list[WrittenProcess] = []
+    sockets: list[WrittenSocket] = []
+    is_whole = recalled.is_whole
+    for name, plain in recalled.entries.items():
+        try:
+            match name.partition(" ")[0]:
+                case "process":
+                    processes.append(from_plain(WrittenProcess, plain))
+                case "socket":
+                    sockets.append(from_plain(WrittenSocket, plain))
+                case _:
+                    pass
+        except PlainError:
+            is_whole = False
+    return processes, sockets, is_whole

@@ -1,0 +1,88 @@
+"""The sockets that the keeper holds: bound, changed, closed. A refusal leaves open what was open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reconciler.keeper.kernel import BindFailed, HeldSocket, LaunchFailed
+from reconciler.model.process import LaunchError
+from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reconciler.keeper.kernel import Kernel
+
+
+@dataclass(slots=True)
+class Held:
+    """A socket's record, and what is open for it: `template` is how that was bound."""
+
+    record: SocketRecord
+    socket: HeldSocket | None = None
+    template: SocketTemplate | None = None
+
+
+class Sockets:
+    """All sockets by name, as they are and as they could not be bound."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.held: dict[str, Held] = {}
+        self._kernel = kernel
+
+    def find(self, names: Iterable[str]) -> dict[str, HeldSocket]:
+        """Return these sockets. Raises `LaunchFailed` when one is not bound."""
+        found = {}
+        for name in names:
+            held = self.held.get(name)
+            if held is None or held.socket is None:
+                error = LaunchError("sockets", "ENOTCONN", name, f"socket {name} is not bound")
+                raise LaunchFailed(error)
+            found[name] = held.socket
+        return found
+
+    def bind(self, name: str, template: SocketTemplate) -> None:
+        """Bind a socket or change the one that is there; a refusal leaves open what was open."""
+        held = self.held.get(name)
+        now_ns = self._kernel.now_ns()
+        try:
+            if held is not None and _can_be_tuned(held, template):
+                assert held.socket is not None
+                held.socket.tune(template)
+                before = held.record.phase
+                at_ns = before.at_ns if isinstance(before, Bound) else now_ns
+                phase = Bound(held.socket.listen, at_ns)
+                held.record, held.template = SocketRecord(name, template, phase), template
+                return
+            socket = self._kernel.bind(template)
+        except BindFailed as failure:
+            attempts = 1
+            if held is not None and held.record.template == template:
+                before = held.record.phase
+                attempts += before.attempts if isinstance(before, BindRefused) else 0
+            refused = BindRefused(failure.errno, failure.message, now_ns, attempts)
+            if held is None:
+                held = self.held[name] = Held(SocketRecord(name, template, refused))
+            held.record = SocketRecord(name, template, refused, held.template)
+            return
+        # Only now that the new one answers: somebody can connect at every instant.
+        if held is not None and held.socket is not None:
+            held.socket.close()
+        phase = Bound(socket.listen, now_ns)
+        self.held[name] = Held(SocketRecord(name, template, phase), socket, template)
+
+    def unbind(self, name: str) -> None:
+        """Close a socket, if there is one."""
+        held = self.held.pop(name, None)
+        if held is not None and held.socket is not None:
+            held.socket.close()
+
+
+def _can_be_tuned(held: Held, template: SocketTemplate) -> bool:
+    return (
+        held.socket is not None
+        and held.template is not None
+        and held.template.identity == template.identity
+        and held.socket.is_intact()
+    )

@@ -1,0 +1,190 @@
+"""The journal: what the next keeper has to know when this one is killed.
+
+A file of lines; each names something that is held and says how it is now, so the last line of a name
+holds, and a line without a value says that it is gone. Each begins with a checksum of its rest.
+
+- A line costs the same however much else is held. When the file has grown to twice what it says, it
+  is written anew beside the old one and renamed over it.
+- Nothing is synced: only this process dies, the kernel keeps what was written. With the machine die all
+  the processes that the file is about, and its boot id tells so.
+- A torn last line was never acted upon: it is written before what it announces is done.
+- A disk that is full or read-only stops nothing. The whole is written again as soon as it can be.
+- No environment, no command and no output is in it; only we may read it all the same.
+
+Known weakness: like every write into the page cache it waits while the kernel throttles writers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+from reconciler.keeper.kernel import Recalled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FORMAT: Final = 1
+"""Raised when a keeper that knows only the former one would misread the file."""
+SLACK_BYTES: Final = 256 * 1024
+RETRY_NS: Final = 2_000_000_000
+HEAD: Final = "journal"
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class NewerJournal(Exception):
+    """The journal was written by a version that this one does not understand."""
+
+
+class Journal:
+    """Writes down what is held. `told` hears of a disk that fails, and (None) that it works again.
+
+    `now_ns` is a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        owner: Mapping[str, str],
+        told: Callable[[str | None], None],
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._path = path
+        self._told = told
+        self._now_ns = now_ns
+        self._lines: dict[str, bytes] = {HEAD: _line(HEAD, {"format": FORMAT, **owner})}
+        self._live_bytes = len(self._lines[HEAD])
+        self._unwritten: dict[str, bytes] = {}
+        self._fd = -1
+        self._size = 0
+        self._limit = 0
+        self._trouble = ""
+        self._retry_ns: int | None = None
+
+    @property
+    def due_ns(self) -> int | None:
+        """Return when a disk that has failed is tried again (monotonic), None while it works."""
+        return self._retry_ns
+
+    def note(self, name: str, value: object | None) -> None:
+        """Remember how something is now, None: it is gone; `flush` writes it down."""
+        line = _line(name, value)
+        if self._lines.get(name) == line:
+            return
+        self._live_bytes -= len(self._lines.pop(name, b""))
+        self._unwritten[name] = line
+        if value is not None:
+            self._lines[name] = line
+            self._live_bytes += len(line)
+
+    def flush(self) -> None:
+        """Write down what was noted; what the disk does not take is tried again later."""
+        if self._retry_ns is not None and self._now_ns() < self._retry_ns:
+            return
+        if not self._unwritten and self._fd >= 0:
+            return
+        try:
+            data = b"".join(self._unwritten.values())
+            if self._fd < 0 or self._size + len(data) > self._limit:
+                self._write_anew()
+            else:
+                _write(self._fd, data)
+                self._size += len(data)
+        except OSError as error:
+            self._fail(f"cannot write {self._path}: {os.strerror(error.errno or 0).lower()}")
+            return
+        self._unwritten.clear()
+        if self._trouble:
+            self._trouble = ""
+            self._told(None)
+        self._retry_ns = None
+
+    def _write_anew(self) -> None:
+        """Write all that holds into a new file and let it take the place of the old one."""
+        beside = f"{self._path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        fd = os.open(beside, _FLAGS | os.O_EXCL, 0o600)
+        try:
+            data = b"".join(self._lines.values())
+            _write(fd, data)
+            os.rename(beside, self._path)
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            raise
+        self._close()
+        self._fd, self._size = fd, len(data)
+        self._limit = 2 * self._live_bytes + SLACK_BYTES
+
+    def _fail(self, trouble: str) -> None:
+        """Give the file up: what a torn write left at its end must not be followed by anything."""
+        self._close()
+        self._retry_ns = self._now_ns() + RETRY_NS
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._told(trouble)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def recall(path: str, owner: Mapping[str, str]) -> Recalled:
+    """Return what the journal says; nothing when it is another `owner`'s: of another boot, or a copy.
+
+    Raises `NewerJournal`, and `OSError` when it is there and cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return Recalled()
+    entries: dict[str, Any] = {}
+    is_whole = True
+    for line in lines[:-1]:
+        try:
+            name, value = _read(line)
+        except ValueError:
+            is_whole = False
+            continue
+        if value is None:
+            entries.pop(name, None)
+        else:
+            entries[name] = value
+    head = entries.pop(HEAD, None)
+    if head is None:
+        return Recalled(is_whole=False)
+    if head["format"] > FORMAT:
+        msg = f"{path} was written in format {head['format']}, this version reads up to {FORMAT}"
+        raise NewerJournal(msg)
+    if any(head.get(name) != value or not value for name, value in owner.items()):
+        return Recalled()
+    return Recalled(entries, is_whole)
+
+
+def _line(name: str, value: object | None) -> bytes:
+    data = json.dumps([name, value], separators=(",", ":")).encode()
+    return b"%08x %b\n" % (zlib.crc32(data), data)
+
+
+def _read(line: bytes) -> tuple[str, Any]:
+    """Return name and value of a line. Raises `ValueError`."""
+    checksum, _, data = line.partition(b" ")
+    if b"%08x" % zlib.crc32(data) != checksum:
+        msg = "the checksum does not fit"
+        raise ValueError(msg)
+    name, value = json.loads(data)
+    return str(name), value
+
+
+def _write(fd: int, data: bytes) -> None:
+    """Write all of it. Raises `OSError`, after some of it was written perhaps."""
+    while data:
+        data = data[os.write(fd, data) :]

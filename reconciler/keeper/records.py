@@ -1,0 +1,143 @@
+"""What the keeper knows of a process, and how that and its sockets are written down for the next keeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.keeper.kernel import Died, Output, Trace
+from reconciler.model.plain import Plain, to_plain
+from reconciler.model.process import (
+    Exited,
+    NullSink,
+    ProcessId,
+    ProcessRecord,
+    Scope,
+    Sink,
+)
+from reconciler.model.socket import SocketRecord, SocketTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.keeper.held import Held
+    from reconciler.keeper.kernel import Kernel
+
+INCARNATIONS: Final = "incarnations"
+"""Under this name the number of the last incarnation is written down."""
+
+
+@dataclass(slots=True)
+class Process:
+    """What the keeper holds of one incarnation beside its record.
+
+    `born`, `sockets` and the sinks are what the next keeper finds it and what is its by.
+    """
+
+    record: ProcessRecord
+    scope: Scope
+    sockets: tuple[str, ...] = ()
+    stdout: Sink = field(default_factory=NullSink)
+    stderr: Sink | None = None
+    pid: int = 0
+    born: int = 0
+    adopted: bool = False
+    """A former keeper started it: its orphans do not become our children."""
+    output: Output | None = None
+    died: Died | None = None
+    died_at_ns: int = 0
+    survivors: set[int] = field(default_factory=set)
+    killed: bool = False
+    """The whole tree was sent KILL: what escaped by forking meanwhile gets it as soon as it is seen."""
+
+    @property
+    def key(self) -> tuple[ProcessId, int]:
+        """Return which incarnation of which process it is."""
+        return (self.record.id, self.record.incarnation)
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether something of it runs."""
+        return bool(self.survivors) or (self.pid != 0 and self.died is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A process that the keeper did not start, and whose remains it is (an incarnation), if anybody's."""
+
+    owner: tuple[ProcessId, int] | None
+    group: int
+    is_sure: bool = True
+    """False while it is between two programs, and its marker cannot be read."""
+
+
+# ---- written down --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenProcess:
+    """A process as the next keeper is told of it."""
+
+    record: ProcessRecord
+    scope: Scope = "tree"
+    sockets: tuple[str, ...] = ()
+    stdout: Sink = field(default_factory=NullSink)
+    stderr: Sink | None = None
+    born: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSocket:
+    """A socket as the next keeper is told of it."""
+
+    record: SocketRecord
+    template: SocketTemplate
+    trace: Trace
+
+
+class Notes:
+    """What has changed since it was written down."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._unwritten: dict[ProcessId | str, None] = {}
+
+    def changed(self, what: ProcessId | str) -> None:
+        """Remember that a process or (by its name) a socket is no longer as it was written down."""
+        self._unwritten[what] = None
+
+    def forget(self, id: ProcessId) -> None:
+        """Let the next keeper not know of a process, though its record is still here."""
+        self._kernel.note(f"process {id}", None)
+        self._unwritten.pop(id, None)
+
+    def write(self, processes: Mapping[ProcessId, Process], sockets: Mapping[str, Held]) -> None:
+        """Write down all changes."""
+        for what in self._unwritten:
+            if isinstance(what, ProcessId):
+                process = processes.get(what)
+                self._kernel.note(f"process {what}", process and write_process(process))
+            else:
+                held = sockets.get(what)
+                self._kernel.note(f"socket {what}", held and write_socket(held))
+        self._unwritten.clear()
+        self._kernel.write_down()
+
+
+def write_process(process: Process) -> Plain:
+    """Return a process as it is written down: without its output, which may say anything."""
+    record = process.record
+    if isinstance(record.phase, Exited) and record.phase.output:
+        record = replace(record, phase=replace(record.phase, output=b""))
+    written = WrittenProcess(
+        record, process.scope, process.sockets, process.stdout, process.stderr, process.born
+    )
+    return to_plain(written, tagged=False)
+
+
+def write_socket(held: Held) -> Plain | None:
+    """Return a socket as it is written down, None when nothing is open for it."""
+    if held.socket is None or held.template is None:
+        return None
+    written = WrittenSocket(held.record, held.template, held.socket.trace)
+    return to_plain(written, tagged=False)

@@ -1,0 +1,253 @@
+"""Claims about a keeper that comes after one that was killed, beyond those of the contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.keeper import processes
+from reconciler.keeper.adoption import TERM_NS
+from reconciler.keeper.keeper import Keeper
+from reconciler.keeper.pidfds import Pidfds
+from reconciler.model.action import Bind, Redirect, Spawn
+from reconciler.model.address import InternetAddress, UnixAddress
+from reconciler.model.event import KeeperIntroduced
+from reconciler.model.process import Exit, FileSink, Launch, ProcessId, pid_of
+from reconciler.model.socket import Bound, SocketTemplate
+from reconciler.wire.link import encode
+from tests.contract.fake_kernel import FakeKernel, Program
+from tests.keeper.rig import Link, Rig, command, is_alive, keeper, pid_in, until
+
+WEB = ProcessId("web", 1)
+DB = ProcessId("db", 1)
+COUNTS = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.001; done"
+
+
+# ---- output --------------------------------------------------------------------------------------
+
+
+def test_no_line_is_lost_while_no_keeper_lives(rig: Rig, link: Link) -> None:
+    log, other = rig.folder / "out", rig.folder / "err"
+    link.spawn(
+        WEB, "sh", "-c", f"exec 2>&1; {COUNTS}", stdout=FileSink(str(log)), stderr=FileSink("/x")
+    )
+    until(lambda: log.exists() and log.read_text().count("\n") > 20)
+    link.send(Redirect(WEB, 1, FileSink(str(other)), FileSink(str(other))))
+    until(lambda: other.exists() and other.stat().st_size)
+    for _ in range(3):
+        rig.kill()
+        link = rig.again()
+    size = other.stat().st_size
+    until(lambda: other.stat().st_size > size + 100)
+    link.signal(WEB, "KILL")
+    link.exited(WEB)
+    numbers = [int(line) for line in (log.read_text() + other.read_text()).split()]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_fifo_that_is_gone_is_no_reason_to_fail(rig: Rig, link: Link) -> None:
+    link.spawn(WEB, "sleep", "1000", stdout=FileSink(str(rig.folder / "out")))
+    before = link.running(WEB)
+    rig.kill()
+    shutil.rmtree(rig.folder / "state/output")
+    link = rig.again()
+    assert link.running(WEB) == before
+    link.signal(WEB, "KILL")
+    assert link.exited(WEB).exit == Exit(signal="KILL")
+
+
+# ---- who is who ----------------------------------------------------------------------------------
+
+
+def test_a_pid_that_was_given_anew_is_neither_adopted_nor_signalled() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as innocent:
+        pidfds = Pidfds()
+        assert not pidfds.add(innocent.pid, processes.born(innocent.pid) + 1)
+        assert innocent.pid not in pidfds
+        innocent.kill()
+
+
+@pytest.mark.parametrize("code", [173, 0])
+def test_the_exit_code_of_an_adopted_process_is_told_or_unknown(
+    rig: Rig, link: Link, code: int
+) -> None:
+    link.spawn(WEB, "sh", "-c", f"trap 'exit {code}' USR1; echo >&2; while :; do sleep 0.01; done")
+    link.running(WEB)
+    rig.kill()
+    link = rig.again()
+    until(lambda: b"SigCgt" in Path(f"/proc/{pid_in(link, WEB)}/status").read_bytes())
+    link.signal(WEB, "USR1")
+    release = tuple(map(int, os.uname().release.split(".")[:2]))
+    known = {Exit(code=code)} if release >= (6, 15) else {Exit(code=code), Exit()}
+    assert link.exited(WEB).exit in known
+
+
+def test_two_instances_of_one_name_never_touch_each_other(rig: Rig, link: Link) -> None:
+    link.spawn(WEB, "sleep", "1000")
+    pid = link.running(WEB).pid
+    rig.kill()
+    # A copy of the folder, too, is another folder.
+    other = rig.folder / "other"
+    other.mkdir()
+    shutil.copytree(rig.folder / "state", other / "state", ignore=shutil.ignore_patterns("output"))
+    with keeper(other) as beside:
+        assert beside.link().records == {}
+        assert is_alive(pid)
+    assert rig.again().running(WEB).pid == pid
+
+
+def test_a_second_keeper_is_refused_before_it_touches_anything(rig: Rig, link: Link) -> None:
+    link.spawn(WEB, "sleep", "1000")
+    pid = link.running(WEB).pid
+    journal = (rig.folder / "state/keeper.journal").stat().st_ino
+    second = subprocess.run(
+        command(rig.folder), stderr=subprocess.PIPE, text=True, check=False, timeout=20
+    )
+    assert second.returncode == 1
+    assert f"already running, started by {_me()}, pid {rig.pid}" in second.stderr
+    assert is_alive(pid)
+    assert (rig.folder / "state/keeper.journal").stat().st_ino == journal
+
+
+def _me() -> str:
+    import pwd
+
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_a_hung_controller_of_the_former_keeper_is_ended_first() -> None:
+    kernel = FakeKernel(controller=Program(ignores=frozenset({"TERM"})))
+    introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+    Keeper(kernel, introduced).step()
+    former = kernel.controller_pid
+    assert former is not None
+    kernel.end_keeper(controller_hangs=True)
+    second = Keeper(kernel, introduced)
+    due = second.step()
+    assert due == TERM_NS
+    assert kernel.controller_pid is None
+    kernel.advance(due)
+    while kernel.controller_pid is None:
+        second.step()
+    assert [signal for _, pid, signal in kernel.signals if pid == former] == ["TERM", "KILL"]
+
+
+# ---- the journal ---------------------------------------------------------------------------------
+
+
+def test_the_journal_tells_no_secret_and_only_us(rig: Rig, link: Link) -> None:
+    link.spawn(WEB, "sh", "-c", "sleep 1000; : hush", env={"PASSWORD": "hush"})
+    link.running(WEB)
+    journal = rig.folder / "state/keeper.journal"
+    until(lambda: b'"pid"' in journal.read_bytes())
+    assert b"hush" not in journal.read_bytes()
+    assert journal.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_journal_is_kept_aside_and_nothing_runs_twice(rig: Rig, link: Link) -> None:
+    link.spawn(WEB, "sleep", "1000")
+    link.spawn(DB, "sleep", "1000")
+    pids = {link.running(WEB).pid, link.running(DB).pid}
+    rig.kill()
+    journal = rig.folder / "state/keeper.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    text = b"".join(line.replace(b"web", b"wab") for line in lines)
+    journal.write_bytes(text)
+    link = rig.again()
+    assert set(link.records) == {DB}
+    assert {pid for pid in pids if is_alive(pid)} == {pid_in(link, DB)}
+    assert (rig.folder / "state/keeper.journal.damaged").read_bytes() == text
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(rig: Rig, link: Link) -> None:
+    link.spawn(WEB, "sleep", "1000")
+    pid = link.running(WEB).pid
+    rig.kill()
+    journal = rig.folder / "state/keeper.journal"
+    before = journal.read_bytes()
+    import zlib
+
+    head = json.dumps(["journal", {"format": 99}]).encode()
+    journal.write_bytes(before + b"%08x %b\n" % (zlib.crc32(head), head))
+    text = journal.read_bytes()
+    refused = subprocess.run(
+        command(rig.folder), stderr=subprocess.PIPE, text=True, check=False, timeout=20
+    )
+    assert refused.returncode == 1
+    assert "was written in format 99, this version reads up to 1" in refused.stderr
+    assert journal.read_bytes() == text
+    assert is_alive(pid)
+    journal.write_bytes(before)
+    assert rig.again().running(WEB).pid == pid
+
+
+# ---- sockets -------------------------------------------------------------------------------------
+
+ACCEPTS = (
+    "import os, socket; s = socket.socket(fileno=3); s.setblocking(True)\n"
+    "while True: c = s.accept()[0]; c.sendall(b'%d' % os.getpid()); c.close()"
+)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_clients_wait_for_the_socket_while_the_keeper_is_gone(
+    rig: Rig, link: Link, kind: str
+) -> None:
+    path = str(rig.folder / "web.sock")
+    address = UnixAddress(path) if kind == "unix" else InternetAddress("127.0.0.1", 0)
+    link.send(Bind("http", SocketTemplate(address)))
+    link.send(Spawn(WEB, Launch((sys.executable, "-c", ACCEPTS), sockets=("http",))))
+    pid = link.running(WEB).pid
+    phase = link.wait(lambda: link.sockets.get("http")).phase
+    assert isinstance(phase, Bound)
+
+    def client() -> socket.socket:
+        if kind == "unix":
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(path)
+            return sock
+        return socket.create_connection(("127.0.0.1", int(phase.listen.rpartition(":")[2])))
+
+    os.kill(pid, signal.SIGSTOP)
+    rig.kill()
+    waiting = client()
+    link = rig.again()
+    assert link.sockets["http"].phase == phase
+    os.kill(pid, signal.SIGCONT)
+    assert waiting.makefile("rb").read() == str(pid).encode()
+    # The next process gets the same socket.
+    link.spawn(DB, sys.executable, "-c", ACCEPTS, sockets=("http",))
+    other = link.running(DB).pid
+    link.signal(WEB, "KILL")
+    link.exited(WEB)
+    assert client().makefile("rb").read() == str(other).encode()
+
+
+def test_users_of_a_socket_that_cannot_be_had_are_stopped_before_anything_is_bound() -> None:
+    kernel = FakeKernel(keeps_sockets=True)
+    introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+    template = SocketTemplate(InternetAddress("127.0.0.1", 80))
+    first = Keeper(kernel, introduced)
+    first.step()
+    launch = Launch(("web",), sockets=("http",))
+    actions = (Bind("http", template), Spawn(WEB, launch), Spawn(DB, Launch(("db",))))
+    kernel.feed(b"".join(map(encode, actions)))
+    first.step()
+    (web,), (db,) = kernel.alive(WEB), kernel.alive(DB)
+    kernel.end_keeper()
+    assert kernel.bound["127.0.0.1:80", "stream"] != []
+    second = Keeper(kernel, introduced)
+    second.step()
+    assert kernel.signals == [(0, web.pid, "TERM")]
+    assert kernel.controller_pid is not None
+    assert kernel.bound["127.0.0.1:80", "stream"] == []
+    assert second._processes[WEB].record.phase.exit == Exit(signal="TERM")  # type: ignore[union-attr]
+    assert pid_of(second._processes[DB].record.phase) == db.pid
