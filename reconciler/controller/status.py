@@ -33,22 +33,42 @@ class StatusBoard:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._fragments: dict[str, _Fragment] = {}
-        self._all: _Fragment | None = None
+        self._all: bytes | None = None
         """All fragments put together, as long as none of them changes."""
+        self._stale: set[str] = set()
+        """Who has to be looked at before it is known again whether all is as wanted."""
+        self._unwanted: set[str] = set()
+        """Who was not as wanted when looked at last."""
+        self._changing: set[str] = set()
+        """Whose fragment becomes untrue by itself."""
 
     def touched(self, names: Iterable[str]) -> None:
         """Forget the fragments of watchers that may look different now."""
         self._all = None
         for name in names:
             self._fragments.pop(name, None)
+            self._stale.add(name)
 
     def as_wanted(self, name: str) -> bool:
         """Tell whether a watcher is as wanted."""
         return self._fragment(name).as_wanted
 
     def settled(self) -> bool:
-        """Tell whether every watcher is as wanted."""
-        return self._together().as_wanted
+        """Tell whether every watcher is as wanted; only those are looked at that may have changed."""
+        for name in tuple(self._changing):
+            self._fragment(name)
+        while self._stale:
+            name = self._stale.pop()
+            if self._controller.reconciler.watcher_spec(name) is None:
+                self._unwanted.discard(name)
+                self._changing.discard(name)
+                continue
+            found = self._fragment(name)
+            self._stale.discard(name)
+            (self._unwanted.discard if found.as_wanted else self._unwanted.add)(name)
+            is_changing = found.changes_at_ns is not None
+            (self._changing.add if is_changing else self._changing.discard)(name)
+        return not self._unwanted
 
     def changes_at_ns(self, name: str) -> int | None:
         """Return when the status of a watcher changes without an event, None if never."""
@@ -63,7 +83,7 @@ class StatusBoard:
     def answer(self, names: Iterable[str] | None) -> bytes:
         """Return the packed answer about these watchers, None is all."""
         if names is None:
-            return self._around(self._together().data)
+            return self._around(self._together())
         return self._around(rpc.pack_array([self._fragment(name).data for name in names]))
 
     def answer_with_usage(self, names: Iterable[str], then: Callable[[bytes], None]) -> None:
@@ -79,16 +99,12 @@ class StatusBoard:
 
         self._controller.errands.run(lambda: usage_of(pids), used)
 
-    def _together(self) -> _Fragment:
-        found = self._all
-        if found is None or _is_over(found):
-            each = [self._fragment(name) for name in self._controller.reconciler.names()]
-            again = min(
-                (one.changes_at_ns for one in each if one.changes_at_ns is not None), default=None
-            )
-            data = rpc.pack_array([one.data for one in each])
-            found = self._all = _Fragment(data, all(one.as_wanted for one in each), again)
-        return found
+    def _together(self) -> bytes:
+        self.settled()
+        if self._all is None:
+            names = self._controller.reconciler.names()
+            self._all = rpc.pack_array([self._fragment(name).data for name in names])
+        return self._all
 
     def _fragment(self, name: str) -> _Fragment:
         found = self._fragments.get(name)
@@ -99,6 +115,8 @@ class StatusBoard:
             again = min((due for due in dues if due > now), default=None)
             found = _Fragment(rpc.pack(status), status.as_wanted, again)
             self._fragments[name] = found
+            self._all = None
+            self._stale.add(name)
         return found
 
     def _around(self, watchers: bytes) -> bytes:

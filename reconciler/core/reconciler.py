@@ -126,6 +126,8 @@ class Reconciler:
         self._has_quit = False
         self._wanting: dict[ProcessId, LaunchError] = {}
         """What was short when a process could not be started last."""
+        self._busy: set[str] | None = None
+        """While everything stops: who still has something; only who was touched may have changed."""
 
     # ---- what others ask ----------------------------------------------------------------------
 
@@ -355,7 +357,13 @@ class Reconciler:
         """End the manager once a shutdown has left nothing alive."""
         if self._shutdown is None or self._has_quit:
             return
-        if any(o.records or o.writing for o in self._observed.values()):
+        if self._busy is None:
+            self._busy, looked_at = set(), set(self._observed)
+        else:
+            looked_at = self._touched
+        self._busy -= looked_at
+        self._busy |= {n for n in looked_at if self.observed(n).records or self.observed(n).writing}
+        if self._busy:
             return
         self._has_quit = True
         self._actions.append(Quit(max(self._shutdown.code, int(self._killed_at_shutdown))))

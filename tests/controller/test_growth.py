@@ -1,0 +1,71 @@
+"""What one event costs the whole controller does not grow with the number of watchers, beyond a logarithm."""
+
+from __future__ import annotations
+
+from math import log2
+from pathlib import Path
+
+import pytest
+from conftest import Client, Instance, by_hand, service, until
+
+from reconciler.model.process import ProcessId
+from tests.growth import work_of
+
+FEW, MANY = 10, 2000
+PER_DOUBLING = 150
+"""Bytecodes that each doubling may add."""
+ONE = ProcessId("w3", 1)
+
+
+def in_rounds(instance: Instance, client: Client) -> int:
+    """Return the work of the controller's rounds while a process ends and is started again."""
+    controller = instance.controller
+    assert controller is not None
+    works: list[int] = []
+    one_round = controller._round
+    controller._round = lambda: works.append(work_of(one_round))  # type: ignore[method-assign]
+    instance.keeper.exit(ONE, 1)
+    until(lambda: client.call("status", names=["w3"])["watchers"][0]["slots"][0]["restarts"])
+    controller._round = one_round  # type: ignore[method-assign]
+    return sum(works)
+
+
+def in_status(instance: Instance) -> int:
+    """Return the work of answering how one watcher is, when it has just been touched."""
+    controller = instance.controller
+    assert controller is not None
+    board, works = controller.status, []
+    board.settled()
+
+    def ask() -> None:
+        board.touched([ONE.owner])
+        works.append(work_of(lambda: board.answer([ONE.owner])))
+
+    controller.errands.hand_over(ask)
+    until(lambda: works)
+    return works[0]
+
+
+@pytest.mark.parametrize("what", ["an exit", "a status"])
+def test_one_event_costs_the_same_among_ten_and_among_two_thousand(
+    tmp_path: Path, what: str
+) -> None:
+    def measured(count: int) -> int:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        instance = Instance(folder)
+        try:
+            instance.store(by_hand(**{f"w{n}": service() for n in range(count)}))
+            instance.start()
+            until(lambda: len(instance.keeper.spawned()) == count)
+            client = instance.client()
+            until(lambda: client.call("status", names=["w3"])["settled"])
+            if what == "a status":
+                return in_status(instance)
+            return in_rounds(instance, client)
+        finally:
+            instance.stop()
+
+    few, much = measured(FEW), measured(MANY)
+    assert few > 100, "nothing was counted"
+    assert much <= few + PER_DOUBLING * log2(MANY / FEW)
