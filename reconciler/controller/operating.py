@@ -394,7 +394,7 @@ def _fire_again(
         core.facts,
         failed=failed,
         overlap="replace" if overlap == "replace" else "skip" if overlap == "skip" else None,
-        who=who(order.exchange),
+        who=order.exchange.who,
     )
     running = []
     for slot in rerun.running:

@@ -164,6 +164,8 @@ class Connection:
         self._decoder = rpc.RequestDecoder()
         self._output = bytearray()
         self._in_flight = 0
+        self._has_begun = False
+        """It is known who this is, and what it says is read."""
         self._has_spoken = False
         self._frame_since_ns: int | None = None
         self._is_leaving = False
@@ -177,13 +179,15 @@ class Connection:
         """Read what is there already, so that a client that asks at once is not taken for an idle one."""
         if self.is_closed:
             return
+        self._has_begun = True
         self._reactor.at(self, self.active_ns + FIRST_BYTE_DEADLINE_NS, self.close)
         self._ready(READ)
 
     @property
     def is_idle(self) -> bool:
         """Tell whether nobody would miss this connection just now."""
-        return self._in_flight == 0 and self.stream_count == 0 and not self._output
+        waits = self._in_flight or self.stream_count or self._output
+        return self._has_begun and not waits
 
     def _ready(self, events: int) -> None:
         if events & WRITE:

@@ -182,7 +182,7 @@ ROLE_OF_METHOD = {
     **dict.fromkeys(
         ("hello", "status", "plan", "apply.follow", "events", "events.follow"), "view"
     ),
-    **dict.fromkeys(("logs", "logs.follow", "stream.cancel"), "view"),
+    **dict.fromkeys(("logs", "logs.follow", "stream.cancel", "runs"), "view"),
     **dict.fromkeys(
         ("start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun"), "operate"
     ),
