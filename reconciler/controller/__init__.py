@@ -22,6 +22,8 @@ own and reports back over an event descriptor.
 | `halfwritten` | when a file that became shorter may be believed |
 | `watching` | the thread that notices changes of files (watchfiles) |
 | `loader` | the child process that reads a spec |
+| `secrets` | values that processes get and nobody else sees |
+| `capture` | a command whose output is wanted, within bounds |
 | `applying` | a spec that was read becomes the one in force, or is held |
 | `server` | connections on the control socket, with limits |
 | `access` | who may ask for what |

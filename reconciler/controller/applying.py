@@ -93,6 +93,7 @@ def _stored(
     for name in applied.unknown_jobs:
         controller.feed(JobChanged(name, Job(known=False)))
     controller.feed(SpecApplied(applied.spec, applied.revision, applied.retiring))
+    controller.secrets.follow(applied.spec)
     listed = [
         {"name": each.name, "how": each.how, "message": each.message} for each in told[:MAX_TOLD]
     ]

@@ -117,6 +117,7 @@ class SpecFiles:
     def read_again(self, then: Callable[[], None]) -> None:
         """Judge and read the files now, also when their bytes are the same (HUP); call when they are judged."""
         self._awaited.append(then)
+        self._controller.secrets.read_again()
         self._considered = None
         self._drop_loader()
         self._look = self._look_again()
@@ -170,6 +171,15 @@ class SpecFiles:
 
     # ---- noticing ----
 
+    def watch_again(self) -> None:
+        """Watch what is wanted now: other files have come to matter."""
+        self._arm()
+
+    @property
+    def quiet_period_ns(self) -> int:
+        """Return how long a file must rest after its last change."""
+        return self._settings().quiet_period
+
     def _arm(self) -> None:
         """Watch, or stop watching, as the spec in force says."""
         settings = self._settings()
@@ -178,6 +188,7 @@ class SpecFiles:
             self._controller.reactor.watch(self._watch, READ, lambda _: self._woken())
         if self._watch is not None:
             known = frozenset(self._applied) | frozenset(self._look.files)
+            known |= self._controller.secrets.files()
             wanted = Wanted(folders_of(self.source, known), known) if settings.auto else Wanted()
             self._watch.want(wanted)
 
@@ -190,6 +201,7 @@ class SpecFiles:
         self._watch.changed()
         if self._settings().auto:
             self._notice()
+            self._controller.secrets.look_again()
 
     def _notice(self) -> None:
         """Compare the bytes; when they differ from what was judged, let them come to rest."""

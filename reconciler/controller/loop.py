@@ -35,6 +35,7 @@ from reconciler.controller.notifying import Notifier
 from reconciler.controller.own_log import Log
 from reconciler.controller.port_holders import PortHolders
 from reconciler.controller.reactor import READ, WRITE, Reactor
+from reconciler.controller.secrets import Secrets
 from reconciler.controller.server import Server
 from reconciler.controller.status import StatusBoard
 from reconciler.controller.store import Damaged, PutBack, Recovered, Store, Trouble, Written
@@ -44,10 +45,12 @@ from reconciler.core.template import log_paths
 from reconciler.model.action import (
     Notify,
     Quit,
+    ReadSecrets,
     RecordGeneration,
     RecordIntent,
     RecordRun,
     RecordVerdict,
+    Spawn,
 )
 from reconciler.model.event import (
     IntentChanged,
@@ -141,6 +144,7 @@ class Controller:
         self._retiring: Mapping[str, WatcherSpec] = {}
         self.news: NewsRoom = NewsRoom(1)
         self.reconciler: Reconciler
+        self.secrets = Secrets(self)
         self.files = SpecFiles(self, config.source)
         self.status = StatusBoard(self)
         self.notifier = Notifier(self, self._notify)
@@ -323,6 +327,7 @@ class Controller:
     def _resume(self, applied: Applied) -> None:
         """Put what was applied before in front of the core."""
         self.feed(SpecApplied(applied.spec, applied.revision, applied.retiring))
+        self.secrets.follow(applied.spec)
         self._release()
 
     def _judged(self) -> None:
@@ -463,9 +468,14 @@ class Controller:
                     pass
                 case RecordIntent(watcher, intent):
                     self._write_rest(watcher, intent)
+                case ReadSecrets(watcher):
+                    self.secrets.read(watcher)
+                case Spawn():
+                    to_keeper.append(self.secrets.filled(action))
                 case Quit():
                     self.server.close()
                     self.files.close()
+                    self.secrets.close()
                     self.store.close_writer()
                     to_keeper.append(action)
                 case _:

@@ -133,6 +133,7 @@ def _apply_spec(
         exchange.reply({"revision": _revision(controller), **planned, "applied": False})
         return
     files.warn(loaded.warnings)
+    controller.secrets.read_again()
     is_other = bool(source) and source != files.source
     if not allow_removal:
         refusal = applying.refusal(controller, spec)

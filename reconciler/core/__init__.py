@@ -8,6 +8,7 @@
 | `jobs` | one-shot jobs: generations, firing, outcomes |
 | `rollout` | which running slots are replaced next |
 | `verdict` | whether a revision is good: all that it changed stayed up |
+| `secrets` | starts wait for values, which are read elsewhere |
 | `stopping` | how one process is asked to end, and what it leaves behind |
 | `hooks` | user code before and after a step |
 | `backoff` | how long to wait after a death |

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.core import stopping, watchers
+from reconciler.core import secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after
 from reconciler.core.hooks import drive
+from reconciler.core.template import same_template
 from reconciler.model.action import Forget, RecordGeneration, RecordRun
 from reconciler.model.job import Generation, Run
 from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
@@ -32,7 +33,7 @@ def plan_job(draft: Draft, want: int, base_hash: str) -> None:
     job = draft.observed.job
     trigger = due_trigger(draft.spec, job, base_hash, draft.world.facts) if want else None
     lost = lost_slots(draft.spec, job, want)
-    if trigger is not None or lost:
+    if (trigger is not None or lost) and secrets.ready(draft):
         slots = None if trigger is not None else (*lost, *to_fire(draft.spec, job, want))
         facts = draft.world.facts
         generation = next_generation(job, base_hash, trigger or "lost", facts, slots)
@@ -57,7 +58,7 @@ def due_trigger(spec: WatcherSpec, job: Job, base_hash: str, facts: Facts) -> Tr
     last = job.generation
     if last is None:
         return "first"
-    if last.run_hash != base_hash and "spec_change" in spec.rerun_on:
+    if not same_template(last.run_hash, base_hash) and "spec_change" in spec.rerun_on:
         return "spec_change"
     if last.boot_id != facts.boot_id and "boot" in spec.rerun_on:
         return "boot"

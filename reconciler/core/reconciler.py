@@ -12,11 +12,11 @@ import heapq
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from reconciler.core import summarize, tell, verdict
+from reconciler.core import secrets, summarize, tell, verdict
 from reconciler.core.jobs import rerun
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
-from reconciler.core.template import run_hash, sockets_of
+from reconciler.core.template import run_hash, sockets_of, with_secrets
 from reconciler.core.watchers import plan_watcher, redirects
 from reconciler.model.action import (
     Action,
@@ -24,6 +24,7 @@ from reconciler.model.action import (
     Forget,
     Notify,
     Quit,
+    ReadSecrets,
     RecordGeneration,
     RecordIntent,
     RecordRun,
@@ -47,6 +48,8 @@ from reconciler.model.event import (
     Request,
     RetryAsked,
     RunRecorded,
+    SecretsRead,
+    SecretsUnreadable,
     ShutdownAsked,
     SignalAsked,
     SignalReceived,
@@ -56,7 +59,7 @@ from reconciler.model.event import (
     SpecApplied,
 )
 from reconciler.model.news import News
-from reconciler.model.observed import Facts, WatcherObserved
+from reconciler.model.observed import Facts, SecretsObserved, WatcherObserved
 from reconciler.model.process import (
     MAIN,
     Exited,
@@ -158,7 +161,7 @@ class Reconciler:
             return ""
         if name not in self._hashes:
             self._hashes[name] = run_hash(self.spec.watchers[name], self.spec.sockets)
-        return self._hashes[name]
+        return with_secrets(self._hashes[name], self.observed(name).secrets.digest)
 
     def rerun(
         self,
@@ -423,6 +426,8 @@ class Reconciler:
                 self._sockets[name] = SocketRecord(name, template, BindRequested(now_ns), held)
             case Unbind(name):
                 self._sockets.pop(name, None)
+            case ReadSecrets(watcher):
+                self._observed[watcher] = secrets.asked(self.observed(watcher))
             case RecordGeneration(watcher, generation):
                 self._news.append(tell.of_generation(watcher, generation))
                 observed = self.observed(watcher)
@@ -498,6 +503,8 @@ class Reconciler:
                 self._dirty.add(watcher)
             case RunRecorded(watcher, run):
                 self._fold_run(watcher, run)
+            case SecretsRead() | SecretsUnreadable():
+                self._fold_secrets(event, now_ns)
             case SignalAsked(watcher, slot, signal):
                 self._ask("signal", watcher, slot, signal, now_ns)
             case ReloadAsked(watcher, slot):
@@ -521,6 +528,16 @@ class Reconciler:
                 pass
             case _:
                 assert_never(event)
+
+    def _fold_secrets(self, event: SecretsRead | SecretsUnreadable, now_ns: int) -> None:
+        observed = self.observed(event.watcher)
+        self._news.extend(secrets.news_of(observed.secrets, event))
+        self._observed[event.watcher] = (
+            secrets.read(observed, event)
+            if isinstance(event, SecretsRead)
+            else secrets.unreadable(observed, event, now_ns)
+        )
+        self._dirty.add(event.watcher)
 
     def _fold_run(self, watcher: str, run: Run) -> None:
         """A run lies on the disk: what waited for it may go on. The store has put the wall time in."""
@@ -608,6 +625,8 @@ class Reconciler:
         }
         for name in changed:
             self._hashes.pop(name, None)
+            if not _same_secrets(name, old, new):
+                self._observed[name] = replace(self.observed(name), secrets=SecretsObserved())
         unknown = {
             name
             for name, observed in self._observed.items()
@@ -665,3 +684,9 @@ class Reconciler:
         if self._shutdown is None or (asked.now and not self._shutdown.now):
             self._shutdown = asked if self._shutdown is None else replace(self._shutdown, now=True)
             self._put_off(set(self._observed) | set(self.names()))
+
+
+def _same_secrets(name: str, old: Spec, new: Spec) -> bool:
+    """Tell whether what was read for a watcher is what it says now."""
+    before, after = old.watchers.get(name), new.watchers.get(name)
+    return after is None or (before.secrets if before else {}) == after.secrets

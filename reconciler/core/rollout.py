@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from reconciler.core import secrets
 from reconciler.core.backoff import is_completed, share
 from reconciler.core.sockets import needs_handover, waiting_for
-from reconciler.core.template import same_template, sockets_of
+from reconciler.core.template import same_slot, same_template, sockets_of
 from reconciler.model.process import Exited, Running
 from reconciler.model.units import SECOND_NS, format_duration
 
@@ -35,8 +36,8 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
         reason = None if record is None else why_stale(draft, record, hashes[slot])
         if reason:
             stale[slot] = reason
-    if not stale:
-        return {}
+    if not stale or not secrets.ready(draft):
+        return {}  # what cannot be started anew is not stopped
     under_way = {
         slot: reason
         for slot, reason in stale.items()
@@ -81,7 +82,7 @@ def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | No
     """Return why a running process shall be replaced, or None."""
     if not isinstance(record.phase, Running):
         return None
-    if record.template_hash != wanted_hash:
+    if not same_slot(record.template_hash, wanted_hash):
         return "replaced"
     if draft.spec.max_age is not None:
         end = record.phase.started_at_ns + lifetime_ns(draft.spec, record)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from reconciler.core import hooks, jobs, rollout, stopping, watchers
+from reconciler.core import hooks, jobs, rollout, secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.plan import Draft
 from reconciler.core.sockets import waiting_for
-from reconciler.core.template import slot_hash, sockets_of
+from reconciler.core.template import same_slot, same_template, slot_hash, sockets_of
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.process import Exited, Requested, Running, Starting
 from reconciler.model.socket import BindRefused, Bound
@@ -152,7 +152,7 @@ def _slot(view: _View, slot: int) -> SlotStatus:
         next_ns=None if next_ns is None else view.wall(next_ns),
         outdated=pid is not None
         and not view.draft.spec.is_job
-        and record.template_hash != wanted_hash,
+        and not same_slot(record.template_hash, wanted_hash),
         exit=record.phase.exit if isinstance(record.phase, Exited) else None,
         fired=fired,
         note=note,
@@ -279,6 +279,9 @@ def _log_note(draft: Draft, slot: int) -> str:
 
 
 def _waiting_note(draft: Draft, slot: int) -> str:
+    note = secrets.waiting_note(draft)
+    if note:
+        return note
     for name in sockets_of(draft.spec):
         waiting = waiting_for(draft.world, name, slot)
         if waiting is not None:
@@ -368,7 +371,8 @@ def _job_state(
     view: _View, slots: tuple[SlotStatus, ...], states: set[SlotState], note: str
 ) -> tuple[WatcherState, str]:
     job = view.draft.observed.job
-    stale = job.generation is not None and job.generation.run_hash != view.base_hash
+    last = job.generation
+    stale = last is not None and not same_template(last.run_hash, view.base_hash)
     for state in ("Stopping", "BackOff", "Waiting", "Starting", "Running", "Unknown"):
         if state in states:
             return state, note

@@ -53,14 +53,29 @@ def run_hash(spec: WatcherSpec, sockets: Mapping[str, SocketSpec]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def with_secrets(base: str, digest: str) -> str:
+    """Return the hash of a watcher with that of its secrets, empty when that is not known."""
+    return f"{base}+{digest}" if digest else base
+
+
 def slot_hash(base: str, token: str) -> str:
     """Return the hash of one slot: that of its watcher, and the operator's restarts of it."""
     return f"{base}.{token}" if token else base
 
 
 def same_template(one: str, other: str) -> bool:
-    """Tell whether two hashes of slots are of the same template, apart from operators' restarts."""
-    return one.partition(".")[0] == other.partition(".")[0]
+    """Tell whether two hashes are of the same template, whatever restarts an operator asked for.
+
+    Secrets are compared where both say something of them: a controller that has not read them does not know.
+    """
+    base, _, secrets = one.partition(".")[0].partition("+")
+    other_base, _, other_secrets = other.partition(".")[0].partition("+")
+    return base == other_base and (not secrets or not other_secrets or secrets == other_secrets)
+
+
+def same_slot(one: str, other: str) -> bool:
+    """Tell whether two hashes of a slot are of the same template and of the same restart."""
+    return one.partition(".")[2] == other.partition(".")[2] and same_template(one, other)
 
 
 def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:

@@ -129,7 +129,7 @@ def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:
     if not job.known:
         return PROVEN  # nothing is fired until somebody reruns it
     run = job.runs.get(slot)
-    stale = job.generation is None or job.generation.run_hash != base_hash
+    stale = job.generation is None or not same_template(job.generation.run_hash, base_hash)
     if stale or run is None or slot in jobs.to_fire(draft.spec, job, slot):
         return OPEN
     if run.outcome in {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.core import hooks, intents, jobs, rollout, stopping
+from reconciler.core import hooks, intents, jobs, rollout, secrets, stopping
 from reconciler.core.backoff import (
     due_ns,
     failures_after,
@@ -20,7 +20,7 @@ from reconciler.core.backoff import (
 )
 from reconciler.core.hooks import drive, drive_with_retry, sweep
 from reconciler.core.sockets import waiting_for
-from reconciler.core.template import held_name, launch, sinks, slot_hash, sockets_of
+from reconciler.core.template import held_name, launch, same_slot, sinks, slot_hash, sockets_of
 from reconciler.model.action import (
     Bind,
     Forget,
@@ -129,7 +129,7 @@ def _may_start_again(draft: Draft, record: ProcessRecord, wanted_hash: str) -> b
     assert isinstance(record.phase, Exited)
     if record.memory.stopping_since_ns is not None:
         return record.memory.stop_reason != "vetoed" or draft.is_due(_death_due_ns(draft, record))
-    spec, changed = draft.spec, record.template_hash != wanted_hash
+    spec, changed = draft.spec, not same_slot(record.template_hash, wanted_hash)
     if changed or record.memory.retry:
         return True
     if is_completed(spec, record):
@@ -146,6 +146,8 @@ def _death_due_ns(draft: Draft, record: ProcessRecord) -> int:
 
 def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
     """Start a slot, once everything that must come before it has come."""
+    if not secrets.ready(draft):
+        return
     start = _start_of_watcher(draft)
     if start is None or not may_spawn(draft, slot):
         return
@@ -202,8 +204,8 @@ def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
 
 
 def may_spawn(draft: Draft, slot: int) -> bool:
-    """Tell whether sockets and the pause between two slots let this slot start now."""
-    if not _sockets_ready(draft, slot):
+    """Tell whether secrets, sockets and the pause between two slots let this slot start now."""
+    if not secrets.ready(draft) or not _sockets_ready(draft, slot):
         return False
     interval = draft.spec.spawn_interval
     if not interval:

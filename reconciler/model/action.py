@@ -135,5 +135,12 @@ class RecordIntent:
     intent: Intent
 
 
+@dataclass(frozen=True, slots=True)
+class ReadSecrets:
+    """Read the values that a watcher's processes get; answered by `SecretsRead` or `SecretsUnreadable`."""
+
+    watcher: str
+
+
 StoreAction: TypeAlias = RecordGeneration | RecordRun | RecordVerdict | RecordIntent
-Action: TypeAlias = KeeperAction | StoreAction
+Action: TypeAlias = KeeperAction | StoreAction | ReadSecrets

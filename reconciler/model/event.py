@@ -148,6 +148,22 @@ class RunRecorded:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsRead:
+    """All secrets of a watcher are at hand; `digest` is a keyed hash of their values."""
+
+    watcher: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsUnreadable:
+    """A secret of a watcher cannot be read; `message` says which and why."""
+
+    watcher: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class SignalAsked:
     """An operator wants a signal sent, to one slot or (None) to all."""
 
@@ -186,6 +202,8 @@ Event: TypeAlias = (
     | IntentChanged
     | JobChanged
     | RunRecorded
+    | SecretsRead
+    | SecretsUnreadable
     | SignalAsked
     | ReloadAsked
     | RetryAsked

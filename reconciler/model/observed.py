@@ -13,6 +13,21 @@ from reconciler.model.socket import SocketRecord
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsObserved:
+    """What is known about the secrets of a watcher; their values are not."""
+
+    digest: str = ""
+    """Keyed hash of all values at hand; empty: they were not read by this controller."""
+    asked: bool = False
+    """They are being read."""
+    trouble: str = ""
+    """Why they could not be read, the last time."""
+    attempt: int = 0
+    """Readings in vain, in a row, the last of them at `at_ns`."""
+    at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WatcherObserved:
     """What is known about one watcher, running or not, in the spec or not."""
 
@@ -24,6 +39,7 @@ class WatcherObserved:
     """Runs by slot that are on their way to the disk."""
     unwritten: Mapping[str, LogChanged] = field(default_factory=dict)
     """Log files by path whose file system takes nothing just now."""
+    secrets: SecretsObserved = SecretsObserved()
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,14 @@ class PerSlot:
 PER_SLOT: Final = PerSlot()
 
 
+@dataclass(frozen=True, slots=True)
+class SplitWords:
+    """Marks the words of a list that may be written as one text, split as a shell would."""
+
+
+WORDS: Final = SplitWords()
+
+
 def _none(doc: str) -> About:
     return About("none", doc)
 
@@ -76,6 +84,8 @@ Mode: TypeAlias = Annotated[int, MODE]
 SignalName: TypeAlias = Annotated[str, SIGNAL]
 Command: TypeAlias = tuple[Text, ...]
 """Written as one string, split as a shell would (not run by one), or as a list."""
+Words: TypeAlias = tuple[Annotated[str, WORDS], ...]
+"""Like a command, but the same for all slots."""
 UserOrGroup: TypeAlias = str | int
 Extensions: TypeAlias = Mapping[str, object]
 
@@ -430,6 +440,22 @@ class HooksSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretSpec:
+    """Where the value of a secret comes from: `file` or `cmd`, one of the two."""
+
+    file: Annotated[
+        str | None, _restart("File that holds the value; one line break at its end is left out.")
+    ] = None
+    cmd: Annotated[
+        Words | None, _restart("Command that writes the value; it runs as the manager does.")
+    ] = None
+    working_dir: Annotated[
+        str | None, _restart("Folder that `cmd` runs in; null: the folder of the spec.")
+    ] = None
+    timeout: Annotated[SecondsNs, _restart("Longest time that `cmd` may take.")] = 30 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
 class WatcherSpec:
     """One entry with N processes: a service that is kept alive, or (`restart: never`) a one-shot job."""
 
@@ -460,6 +486,12 @@ class WatcherSpec:
     env_file: Annotated[
         tuple[str, ...], _restart("Files of NAME=value lines; `env` wins over them.")
     ] = ()
+    secrets: Annotated[
+        Mapping[str, SecretSpec],
+        _restart(
+            "Environment variables whose values are never stored or shown; they win over `env`."
+        ),
+    ] = field(default_factory=dict)
     numprocesses: Annotated[int, Between(0, MAX_NUMPROCESSES), _live("How many processes.")] = 1
     autostart: Annotated[
         bool, _live("Start with the manager; false waits for `reconcile start`.")

@@ -109,7 +109,6 @@ WATCHER_WORDS: Final = {
     "watchdog": NOT_BUILT,
     "schedule": NOT_BUILT + "; a timer can call `reconcile rerun NAME`",
     "cron": NOT_BUILT + "; a timer can call `reconcile rerun NAME`",
-    "secrets": NOT_BUILT + "; write env_file",
     "env_rules": NOT_BUILT,
     "rollout": NOT_BUILT + "; processes are replaced one by one",
     "on_demand": NOT_BUILT,

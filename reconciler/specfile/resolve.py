@@ -52,9 +52,7 @@ def _slot_fields(shape: Shape, path: str) -> list[str]:
             return [each for one in blocks for each in _slot_fields(one, path)]
         case MapOf(value):
             return _slot_fields(value, path)
-        case Words():
-            return [path.lstrip(".")]
-        case Value(per_slot=True):
+        case Words(per_slot=True) | Value(per_slot=True):
             return [path.lstrip(".")]
         case _:
             return []
@@ -107,8 +105,8 @@ class Resolver:
         match shape:
             case Value():
                 return self._scalar(shape, node, where, inner)
-            case Words():
-                return self._words(node, where, inner)
+            case Words(per_slot):
+                return self._words(node, where, inner, per_slot=per_slot)
             case Free():
                 return value_of(node)
             case Block() if isinstance(node, Map):
@@ -147,7 +145,7 @@ class Resolver:
         as_written = shape.verbatim or not node.plain or (shape.octal and not is_null(node))
         return node.text if as_written else core_value(node.text)
 
-    def _words(self, node: Node, where: str, inner: str) -> object:
+    def _words(self, node: Node, where: str, inner: str, *, per_slot: bool) -> object:
         """Return the words of a command. A text is split first, so that a variable stays in its word."""
         if isinstance(node, Scalar):
             if is_null(node):
@@ -162,12 +160,12 @@ class Resolver:
                     node, where, f"cannot split the command: {cause}", "or write a list of words"
                 )
                 return SKIP
-            texts = [self.text(one, word, where, inner, per_slot=True) for one, word in words]
+            texts = [self.text(one, word, where, inner, per_slot=per_slot) for one, word in words]
         elif isinstance(node, List):
             if not all(isinstance(item, Scalar) for item in node.items):
                 return value_of(node)
             scalars = [item for item in node.items if isinstance(item, Scalar)]
-            texts = [self.text(one, one.text, where, inner, per_slot=True) for one in scalars]
+            texts = [self.text(one, one.text, where, inner, per_slot=per_slot) for one in scalars]
         else:
             return value_of(node)
         return SKIP if None in texts else texts

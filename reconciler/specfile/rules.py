@@ -30,6 +30,8 @@ _RLIMITS: Final = frozenset(
     for each in declared_fields(LimitsSpec)
     if each.name not in {"nice", "cpu_affinity", "oom_score_adj"}
 )
+MAX_SECRETS: Final = 256
+"""Secrets of one watcher."""
 _MAX_LIMIT: Final = 2**63 - 1
 _MAX_ACCOUNT: Final = 2**32 - 2
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -173,6 +175,9 @@ def check_watcher(
     limits = node.get("limits")
     if isinstance(limits, Map):
         _check_limits(data.get("limits"), limits, f"{where}.limits", mistakes)
+    secrets = node.get("secrets")
+    if isinstance(secrets, Map):
+        check_secrets(data.get("secrets"), secrets, f"{where}.secrets", mistakes)
     for name in ("working_dir", "virtualenv", "description"):
         text, at_node = data.get(name), node.get(name)
         if isinstance(text, str) and at_node is not None:
@@ -409,6 +414,34 @@ def _check_hooks(data: object, node: Map, where: str, mistakes: Mistakes) -> Non
                 ", with a dot for the colon" if ":" in dotted else ""
             )
             mistakes.at(at, f"{path}.python", message, hint)
+
+
+def check_secrets(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
+    """Check secrets: variables that can be, each with one place to come from."""
+    check_env_names(node.entries, where, mistakes)
+    if len(node.entries) > MAX_SECRETS:
+        message = f"a watcher can have {MAX_SECRETS} secrets, found {len(node.entries)}"
+        mistakes.at(node, where, message)
+    for name, entry in node.entries.items():
+        secret, path = data.get(name) if isinstance(data, Mapping) else None, f"{where}.{name}"
+        if not isinstance(entry.value, Map) or not isinstance(secret, Mapping):
+            continue
+        given = [each for each in ("file", "cmd") if secret.get(each) is not None]
+        if not given and not {"file", "cmd"} & entry.value.entries.keys():
+            hint = "write file: PATH, or cmd: program; never the value itself"
+            mistakes.at(entry.key, path, "a secret needs file or cmd, found neither", hint)
+        elif len(given) == 2:
+            at = entry.value.entries["cmd"].key
+            mistakes.at(at, f"{path}.cmd", "'file' and 'cmd' are given both", "keep one of them")
+        for field in ("file", "working_dir"):
+            text, place = secret.get(field), entry.value.get(field)
+            if isinstance(text, str) and place is not None:
+                if not text:
+                    mistakes.at(place, f"{path}.{field}", "expected a path, found nothing")
+                _check_path(text, place, f"{path}.{field}", mistakes)
+        words, place = secret.get("cmd"), entry.value.get("cmd")
+        if isinstance(words, list) and place is not None:
+            _check_command([str(word) for word in words], place, f"{path}.cmd", mistakes)
 
 
 def check_daemon(data: Mapping[str, object], node: Map, mistakes: Mistakes) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Final, Literal, TypeAlias, get_args, get_origin
 
-from reconciler.model.spec import PER_SLOT, Document, Field, WatcherSpec, declared_fields
+from reconciler.model.spec import Document, Field, WatcherSpec, declared_fields
 from reconciler.model.units import NAME_PATTERN, Between, Reads
-from reconciler.specfile.shapes import EXTENSION, bare, members
+from reconciler.specfile.shapes import EXTENSION, bare, is_word, members
 from reconciler.specfile.words import EFFECTS, written
 
 Json: TypeAlias = dict[str, object]
@@ -134,7 +134,7 @@ def _plain(choice: object, definitions: dict[str, Json]) -> list[Json]:
 
 
 def _list(item: object, definitions: dict[str, Json]) -> list[Json]:
-    if PER_SLOT in bare(item)[1]:
+    if is_word(item):
         words: Json = {"type": "array", "items": {"type": [*_SCALARS, "null"]}, "minItems": 1}
         return [{"type": "string", "minLength": 1}, words]
     return [{"type": "array", "items": _type(item, (), definitions)}]

@@ -10,6 +10,7 @@ from typing import Annotated, Final, TypeAlias, Union, get_args, get_origin
 
 from reconciler.model.spec import (
     PER_SLOT,
+    WORDS,
     Document,
     Field,
     WatcherSpec,
@@ -43,7 +44,9 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A command: one text to split, or a list."""
+    """A command: one text to split, or a list. `per_slot`: it stays a template."""
+
+    per_slot: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,11 @@ def block_classes(hint: object) -> tuple[type, ...]:
     return tuple(found)
 
 
+def is_word(item: object) -> bool:
+    """Tell whether a list of such items is a command, which may be written as one text."""
+    return not {PER_SLOT, WORDS}.isdisjoint(bare(item)[1])
+
+
 def _shape(hint: object, outer: tuple[object, ...]) -> Shape:
     hint, inner = bare(hint)
     markers = outer + inner
@@ -138,7 +146,9 @@ def _shape(hint: object, outer: tuple[object, ...]) -> Shape:
     origin = get_origin(only)
     if origin is tuple:
         item = get_args(only)[0]
-        return Words() if PER_SLOT in bare(item)[1] else ListOf(_shape(item, ()))
+        if is_word(item):
+            return Words(per_slot=PER_SLOT in bare(item)[1])
+        return ListOf(_shape(item, ()))
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return _map_shape(get_args(only)[1])
     if isinstance(only, type) and is_dataclass(only):

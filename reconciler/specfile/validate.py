@@ -14,11 +14,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reconciler.model import spec as language
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.spec import PER_SLOT, Field, declared_fields
+from reconciler.model.spec import Field, declared_fields
 from reconciler.model.units import Between, Reads
 from reconciler.specfile import hints
 from reconciler.specfile.mistakes import Mistakes, found
-from reconciler.specfile.shapes import OneOf, bare, block, block_classes, chosen, members
+from reconciler.specfile.shapes import OneOf, bare, block, block_classes, chosen, is_word, members
 from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value
 
 T = TypeVar("T")
@@ -226,7 +226,7 @@ def expected(hint: object, markers: tuple[object, ...] = ()) -> str:
         return _or([str(each).lower() for each in get_args(hint)])
     if origin is tuple:
         item = get_args(hint)[0]
-        return "a command (text, or a list of words)" if PER_SLOT in bare(item)[1] else "a list"
+        return "a command (text, or a list of words)" if is_word(item) else "a list"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return "a map"
     if isinstance(hint, type) and hint in _CLASSES:

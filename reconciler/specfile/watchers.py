@@ -214,6 +214,7 @@ def _make_paths_absolute(data: dict[str, object], whole: Map, folder: str) -> No
         text = block.get(name)
         if isinstance(text, str) and text:
             block[name] = os.path.normpath(os.path.join(escaped, text))
+    _make_secret_paths_absolute(data.get("secrets"), whole.get("secrets"))
     shell = data.get("shell")
     if isinstance(shell, str) and "/" in shell:
         data["shell"] = os.path.normpath(os.path.join(folder, shell))
@@ -223,6 +224,22 @@ def _make_paths_absolute(data: dict[str, object], whole: Map, folder: str) -> No
             os.path.normpath(os.path.join(at.file.folder, path)) if isinstance(path, str) else path
             for path, at in zip(files, node.items, strict=False)
         ]
+
+
+def _make_secret_paths_absolute(secrets: object, node: Node | None) -> None:
+    """Where a secret comes from is relative to the folder of the file that says it."""
+    if not isinstance(secrets, dict) or not isinstance(node, Map):
+        return
+    for name, secret in secrets.items():
+        at = node.get(name)
+        if not isinstance(secret, dict) or not isinstance(at, Map):
+            continue
+        folder = at.file.folder
+        if secret.get("cmd") is not None:
+            secret["working_dir"] = secret.get("working_dir") or folder
+        for field in ("file", "working_dir"):
+            if isinstance(secret.get(field), str):
+                secret[field] = os.path.normpath(os.path.join(folder, secret[field]))
 
 
 def _paths(data: dict[str, object]) -> list[tuple[dict[str, object], str]]:

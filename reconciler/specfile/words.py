@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 
-from reconciler.model.spec import PER_SLOT, Document, Field, declared_fields
+from reconciler.model.spec import Document, Field, declared_fields
 from reconciler.model.units import (
     DURATION,
     MODE,
@@ -18,7 +18,7 @@ from reconciler.model.units import (
     format_mode,
     format_size,
 )
-from reconciler.specfile.shapes import bare, block_classes, members
+from reconciler.specfile.shapes import bare, block_classes, is_word, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +105,7 @@ def _type(hint: object, outer: tuple[object, ...] = ()) -> str:
         return " / ".join(str(each).lower() for each in get_args(hint))
     if origin is tuple:
         item = get_args(hint)[0]
-        return "text, or list of text" if PER_SLOT in bare(item)[1] else f"list of {_type(item)}"
+        return "text, or list of text" if is_word(item) else f"list of {_type(item)}"
     if _is_map(hint):
         return f"map of names to {_type(get_args(hint)[1])}"
     if isinstance(hint, type) and is_dataclass(hint):

@@ -11,6 +11,7 @@ from reconciler.model.action import (
     Bind,
     Forget,
     Quit,
+    ReadSecrets,
     RecordGeneration,
     RecordIntent,
     RecordRun,
@@ -26,6 +27,8 @@ from reconciler.model.event import (
     KeeperIntroduced,
     RecordChanged,
     RunRecorded,
+    SecretsRead,
+    SecretsUnreadable,
     SnapshotEnded,
     SocketChanged,
     SpecApplied,
@@ -94,6 +97,8 @@ class Stage:
         self.unstartable: dict[str, LaunchError] = {}
         self.hold_runs = False
         self.news: list[News] = []
+        self.vault: dict[str, str] = {}
+        """The keyed hash of a watcher's secrets; one that is missing cannot be read."""
         self.quit: int | None = None
         self.revision = 0
         self.trial: Trial | None = None
@@ -220,6 +225,10 @@ class Stage:
             case RecordRun(owner, run):
                 self.runs.append(action)
                 return [] if self.hold_runs else [RunRecorded(owner, run)]
+            case ReadSecrets(owner):
+                if owner in self.vault:
+                    return [SecretsRead(owner, self.vault[owner])]
+                return [SecretsUnreadable(owner, "cannot read the secret KEY: it is missing")]
             case RecordGeneration(owner, generation):
                 self.generations.setdefault(owner, []).append(generation.number)
             case RecordVerdict(revision, trial):

@@ -1,0 +1,86 @@
+"""Secrets gate starts: a process waits until the values that it shall get are at hand.
+
+The core never sees a value, only a keyed hash of all values of a watcher, which becomes part of what its
+processes are made of: other values, other processes. The values live in the controller, so a new one has
+none; as long as everything runs as it should it needs none either, and nothing is read. What cannot be read
+keeps starts waiting and touches nothing that runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.action import ReadSecrets
+from reconciler.model.news import News
+from reconciler.model.observed import SecretsObserved
+from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.core.plan import Draft
+    from reconciler.model.event import SecretsRead, SecretsUnreadable
+    from reconciler.model.observed import WatcherObserved
+
+FIRST_RETRY_NS: Final = SECOND_NS
+LAST_RETRY_NS: Final = 30 * SECOND_NS
+"""A secret that cannot be read is tried again: a vault comes back, a file is mounted."""
+
+
+def ready(draft: Draft) -> bool:
+    """Tell whether the values that a process needs are at hand; asks for them when they are not."""
+    secrets = draft.observed.secrets
+    if not draft.spec.secrets or secrets.digest:
+        return True
+    asked = secrets.asked or ReadSecrets(draft.name) in draft.actions
+    if not asked and (not secrets.trouble or draft.is_due(retry_due_ns(secrets))):
+        draft.act(ReadSecrets(draft.name))
+    return False
+
+
+def retry_due_ns(secrets: SecretsObserved) -> int:
+    """Return when to try again after what was tried in vain."""
+    wait = FIRST_RETRY_NS << min(secrets.attempt - 1, 10)
+    return secrets.at_ns + min(wait, LAST_RETRY_NS)
+
+
+def waiting_note(draft: Draft) -> str:
+    """Return why a start waits for secrets; empty when it does not."""
+    secrets = draft.observed.secrets
+    if not draft.spec.secrets or secrets.digest:
+        return ""
+    return secrets.trouble or "its secrets are being read"
+
+
+# ---- folding --------------------------------------------------------------------------------------
+
+
+def asked(observed: WatcherObserved) -> WatcherObserved:
+    """Return the picture of a watcher whose secrets are being read."""
+    return replace(observed, secrets=replace(observed.secrets, asked=True))
+
+
+def read(observed: WatcherObserved, event: SecretsRead) -> WatcherObserved:
+    """Return the picture of a watcher whose secrets were read."""
+    return replace(observed, secrets=SecretsObserved(digest=event.digest))
+
+
+def unreadable(observed: WatcherObserved, event: SecretsUnreadable, now_ns: int) -> WatcherObserved:
+    """Return the picture of a watcher whose secrets cannot be read; values that were read before stay good."""
+    before = observed.secrets
+    after = SecretsObserved(before.digest, False, event.message, before.attempt + 1, now_ns)
+    return replace(observed, secrets=after)
+
+
+def news_of(before: SecretsObserved, event: SecretsRead | SecretsUnreadable) -> Iterator[News]:
+    """Yield what people are told: a change, a trouble when it is new, and its end."""
+    message = getattr(event, "message", "")
+    if message:
+        if message != before.trouble:
+            yield News("secrets.failed", f"{event.watcher}: {message}", event.watcher)
+        return
+    if before.trouble:
+        yield News("secrets.recovered", f"{event.watcher}: its secrets are read", event.watcher)
+    if before.digest and before.digest != getattr(event, "digest", ""):
+        yield News("secrets.changed", f"{event.watcher}: a secret has changed", event.watcher)
