@@ -71,7 +71,9 @@ def test_an_end_that_is_seen_before_the_end_of_output_is_no_harm(
     def end_first(timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         while len(ready := select(timeout)) < 2:
             pass
-        return sorted(ready, key=lambda each: -each[0].fd)  # that of the process is the younger one
+        return sorted(
+            ready, key=lambda each: "pidfd" not in os.readlink(f"/proc/self/fd/{each[0].fd}")
+        )
 
     monkeypatch.setattr(reactor._selector, "select", end_first)
     limits = {"limit_bytes": 10, "timeout_ns": 20 * SECOND_NS}
