@@ -133,6 +133,13 @@ def drive_with_retry(
     return PENDING
 
 
+def keep(draft: Draft, role: str, slot: int) -> None:
+    """Let a verdict stand while something else keeps its step from being taken: it is not asked for twice."""
+    record = draft.observed.records.get(draft.id(slot, role))
+    if record is not None and isinstance(record.phase, Exited):
+        draft.used.add(record.id)
+
+
 def retry_due_ns(draft: Draft, verdict: Verdict) -> int:
     """Return when a vetoed step may be tried again."""
     return verdict.since_ns + veto_wait_ns(draft.spec.backoff, verdict.attempt)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.core import secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after
-from reconciler.core.hooks import drive
+from reconciler.core.hooks import drive, keep
 from reconciler.core.template import same_template
 from reconciler.model.action import Forget, RecordGeneration, RecordRun
 from reconciler.model.job import Generation, Run
@@ -248,6 +248,8 @@ def _fire(draft: Draft, slot: int) -> None:
     if busy or slot in draft.observed.writing or (last is not None and last.outcome is None):
         return  # the older run ends first, never two generations in one slot
     if not watchers.may_spawn(draft, slot):
+        keep(draft, "before_start", 0)
+        keep(draft, "before_spawn", slot)
         return
     for role, place in (("before_start", 0), ("before_spawn", slot)):
         if role == "before_start" and draft.live_mains():

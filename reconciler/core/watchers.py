@@ -149,7 +149,10 @@ def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord |
     if not secrets.ready(draft):
         return
     start = _start_of_watcher(draft)
-    if start is None or not may_spawn(draft, slot):
+    if start is None:
+        return
+    if not may_spawn(draft, slot):
+        hooks.keep(draft, "before_spawn", slot)
         return
     about = 0 if dead is None else dead.incarnation
     if drive_with_retry(draft, "before_spawn", slot, about).state != "passed":

@@ -27,6 +27,7 @@ from typing import (
 T = TypeVar("T")
 
 CLASS_KEY: Final = "is"
+_SCALARS: Final = frozenset({bool, int, float, str, bytes, type(None)})
 
 Plain = Any
 """None, bool, int, float, str, bytes, list of such, or map from str to such."""
@@ -48,7 +49,8 @@ def to_plain(value: object, *, tagged: bool = True) -> Plain:
     for name, default, choice in _outline(cast("Hashable", type(value))):
         item = getattr(value, name)
         if default is MISSING or item != default:
-            plain[name] = to_plain(item, tagged=choice)
+            # Most are scalars: the call alone would cost more than all else here.
+            plain[name] = item if type(item) in _SCALARS else to_plain(item, tagged=choice)
     return plain
 
 

@@ -6,6 +6,7 @@ nobody has or that is not the keeper's to use, is an assertion here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -91,6 +92,9 @@ class Process:
     ended: Exit | None = None
     dies_of: str = ""
     born: int = 0
+    """Which process of the machine's life it is: pids are given anew, this number is not."""
+    leads: bool = False
+    """The keeper started it; others are what such a one started."""
     sockets: tuple[Socket, ...] = ()
 
 
@@ -210,6 +214,7 @@ class FakeKernel:
     _died: bool = True
     _ports: int = FIRST_FREE_PORT
     _awaits_call: bool = False
+    _births: int = 0
 
     # ---- the driver's side -----------------------------------------------------------------------
 
@@ -275,9 +280,14 @@ class FakeKernel:
         return self._process_due_ns()
 
     def _process_due_ns(self) -> int | None:
-        live = [process for process in self.processes.values() if process.ended is None]
-        dues = [p.due_ns for p in live if not p.stopped] + [p.executes_ns for p in live]
-        return min((due for due in dues if due is not None), default=None)
+        dues = []
+        for process in self.processes.values():
+            if process.ended is None:
+                if process.due_ns is not None and not process.stopped:
+                    dues.append(process.due_ns)
+                if process.executes_ns is not None:
+                    dues.append(process.executes_ns)
+        return min(dues, default=None)
 
     def advance(self, now_ns: int) -> None:
         """Turn the clock; everything that is due by then happens, in order."""
@@ -336,6 +346,7 @@ class FakeKernel:
             raise LaunchFailed(program.error)
         held = tuple(each for each in sockets.values() if isinstance(each, Socket))
         process = self._start(id, incarnation, program, KEEPER, sockets=held)
+        process.leads = True
         former = next((died for died in self._adopted_dead if died.pid == process.pid), None)
         if former is not None:
             self._adopted_dead.remove(former)
@@ -370,7 +381,8 @@ class FakeKernel:
         process.born, process.sockets = self._births, sockets
         self.processes[pid] = process
         for child in program.children:
-            self._start(id_, incarnation, child, pid, process, sockets)
+            with contextlib.suppress(LaunchFailed):  # the program's own fork failed, it goes on
+                self._start(id_, incarnation, child, pid, process, sockets)
         return process
 
     def _die(self, process: Process, exit_: Exit) -> None:

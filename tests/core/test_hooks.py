@@ -89,6 +89,18 @@ def test_before_spawn_gates_each_process_and_each_respawn() -> None:
     assert stage.alive() == ["web.1", "web.2"]
 
 
+@pytest.mark.parametrize("restart", ["always", "never"])
+def test_a_verdict_stands_while_its_slot_waits_for_another(restart: str) -> None:
+    hooks = HooksSpec(before_spawn=HOOK)
+    web = watcher(numprocesses=2, spawn_interval=5 * S, hooks=hooks, restart=restart)
+    stage = Stage().apply(spec(web=web))
+    stage.exit("web.1:before_spawn").exit("web.2:before_spawn").wait(1)
+    assert stage.alive() == ["web.1"]
+    stage.wait(10)
+    assert stage.alive() == ["web.1", "web.2"]
+    assert stage.spawned("before_spawn") == ["web.1:before_spawn", "web.2:before_spawn"]
+
+
 def test_after_spawn_is_told_the_pid_and_may_stop_the_process() -> None:
     stage = web(after_spawn=HOOK)
     stage.exit("web.1:after_spawn").exit("web.2:after_spawn", 1).wait(0)

@@ -6,35 +6,58 @@ import argparse
 import sys
 import time
 import traceback
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.sim.checkers import Checkers
+from tests.sim.faults import FAULTS, Faults
 from tests.sim.world import World
 
 
-def play(seed: int, *, tracing: bool = False) -> World:
+def play(seed: int, *, faults: Faults | None = None, tracing: bool = False) -> World:
     """Play one history to its end. Raises `AssertionError` where it breaks an invariant."""
-    world = World(seed, tracing=tracing)
+    world = World(seed, faults=faults, tracing=tracing)
     checkers = Checkers(world)
     try:
         world.run()
         checkers.end()
     except Exception as error:
-        error.add_note(f"python -m tests.sim --seed {seed} --trace")
+        error.add_note(command_line(seed, faults))
         if tracing:
             print("\n".join(world.lines[-4000:]))
         raise
     return world
 
 
-def verdict(seed: int) -> str:
+def verdict(seed: int, faults: Faults | None = None) -> str:
     """Return what is wrong with a seed, or nothing."""
     try:
-        play(seed)
+        play(seed, faults=faults)
     except Exception as error:  # whatever it is, the seed is told
         last = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {error} ({last.name})"
     return ""
+
+
+def minimal(seed: int) -> Faults:
+    """Return the faults without which a failing seed no longer fails, by leaving out one after the other."""
+    faults = World(seed).faults
+    for name in list(faults.strength):
+        fewer = faults.without(name)
+        if verdict(seed, fewer):
+            faults = fewer
+    return faults
+
+
+def command_line(seed: int, faults: Faults | None) -> str:
+    """Return how to play a seed again."""
+    chosen = "" if faults is None else f" --faults '{faults}'"
+    return f"python -m tests.sim --seed {seed}{chosen} --trace"
+
+
+def digest(seed: int) -> str:
+    """Return a number that is another one when anything in a history is."""
+    return f"{play(seed).digest:08x}"
 
 
 def main() -> int:
@@ -42,27 +65,36 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--digests", action="store_true", help="say only what the histories were")
+    parser.add_argument("--seed", type=int, help="play this one")
+    parser.add_argument("--faults", type=Faults.parse, help=f"instead of its own: {list(FAULTS)}")
     parser.add_argument("--trace", action="store_true")
     asked = parser.parse_args()
     if asked.seed is not None:
-        world = play(asked.seed, tracing=asked.trace)
-        print("\n".join(line for line in world.lines if line))
-        print(f"seed {asked.seed}: all invariants hold, trace {world.digest:08x}")
-        return 0
-    begun, failed = time.monotonic(), 0
+        return play_one(asked.seed, asked.faults, tracing=asked.trace)
     seeds = range(asked.start, asked.start + asked.seeds)
-    with ProcessPoolExecutor(asked.jobs) as pool:
+    if asked.digests:
+        print(f"{zlib.crc32(' '.join(map(digest, seeds)).encode()):08x}")
+        return 0
+    return play_all(seeds, asked.jobs)
+
+
+def play_one(seed: int, faults: Faults | None, *, tracing: bool) -> int:
+    world = play(seed, faults=faults, tracing=tracing)
+    print("\n".join(line for line in world.lines if line))
+    print(f"seed {seed}: all invariants hold, trace {world.digest:08x}")
+    return 0
+
+
+def play_all(seeds: range, jobs: int) -> int:
+    begun, failed = time.monotonic(), 0
+    with ProcessPoolExecutor(jobs) as pool:
         for seed, wrong in zip(seeds, pool.map(verdict, seeds, chunksize=20), strict=True):
             if wrong:
                 failed += 1
-                print(
-                    f"seed {seed}: {wrong}\n  python -m tests.sim --seed {seed} --trace", flush=True
-                )
+                print(f"seed {seed}: {wrong}\n  {command_line(seed, minimal(seed))}", flush=True)
     took = time.monotonic() - begun
-    print(
-        f"{asked.seeds - failed} passed, {failed} failed, {asked.seeds / took:.0f} seeds a second"
-    )
+    print(f"{len(seeds) - failed} passed, {failed} failed, {len(seeds) / took:.0f} seeds a second")
     return 1 if failed else 0
 
 

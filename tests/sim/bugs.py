@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from reconciler.core import backoff, hooks, jobs, reconciler, rollout, stopping, watchers
 from reconciler.core import sockets as core_sockets
-from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.keeper import Keeper
-from reconciler.model.action import Signal, Unbind
+from reconciler.model.action import Bind, Remember, Signal, Unbind
+from reconciler.model.event import SnapshotEnded
 from reconciler.model.process import Exited
 from reconciler.model.units import SECOND_NS
 
-Patch: TypeAlias = tuple[object, str, Callable[[Any], Any]]
+
+class Bug(NamedTuple):
+    """Which function of which place is replaced by what is made of it, and a seed that notices."""
+
+    place: object
+    function: str
+    make: Callable[[Any], Any]
+    seed: int
 
 
 def _always(value: object) -> Callable[[Any], Any]:
@@ -84,22 +91,12 @@ def _closes_sockets(original: Any) -> Any:
     return plan
 
 
-def _signals_stale(original: Any) -> Any:
-    """A signal reaches whatever incarnation is there now."""
-
-    def act(self: Keeper, action: Any) -> None:
-        if isinstance(action, Signal) and action.id in self._processes:
-            action = replace(action, incarnation=self._processes[action.id].record.incarnation)
-        original(self, action)
-
-    return act
-
-
 def _drops_link(original: Any) -> Any:
     """What the dead controller had still said is thrown away, and so is what it never got to know."""
 
     def died(self: Keeper) -> None:
-        self._kernel.receive()
+        while self._linked and self._kernel.receive():
+            pass
         self._actions.clear()
         for process in list(self._processes.values()):
             if isinstance(process.record.phase, Exited):
@@ -141,11 +138,178 @@ def _kills_instead(original: Any) -> Any:
     return ask
 
 
-BUGS: dict[str, Patch] = {
-    "no backoff": (backoff, "wait_ns", _always(0)),
-    "hook gates are open": (watchers, "drive_with_retry", _no_gate),
-    "a job is fired before its row": (jobs, "_close_orphaned_runs", _without_record_first),
-    "every controller fires jobs anew": (
+def _rolls_when_one_is_missing(original: Any) -> Any:
+    """A slot counts as serving whatever becomes of it."""
+    return lambda draft, record: record is not None
+
+
+def _asks_hook_again(original: Any) -> Any:
+    """A verdict is thrown away while something else keeps its step from being taken."""
+    return lambda draft, role, slot: None
+
+
+def _unbinds_first(original: Any) -> Any:
+    """The old socket is closed before the new one is there."""
+
+    def bind(self: Keeper, name: str, template: Any) -> None:
+        self._unbind(name)
+        original(self, name, template)
+
+    return bind
+
+
+def _misreports(original: Any) -> Any:
+    """The exit status of one process is told of another."""
+
+    def reap(self: Keeper) -> None:
+        original(self)
+        for each in self._draining:
+            assert each.died is not None
+            if each.died.exit.code == 1:
+                each.died = replace(each.died, exit=replace(each.died.exit, code=0))
+
+    return reap
+
+
+def _keeps_output(original: Any) -> Any:
+    """The output of the dead stays open until their record goes."""
+
+    def bury(self: Keeper) -> Any:
+        kept = [(each, each.output) for each in self._draining]
+        due = original(self)
+        for process, output in kept:
+            if output is not None and process not in self._draining:
+                output.closed, process.output = False, output
+        return due
+
+    return bury
+
+
+def _forgets_memory(original: Any) -> Any:
+    """What the controller wants remembered is not."""
+
+    def act_on(self: Keeper, process: Any, action: Any) -> None:
+        if not isinstance(action, Remember):
+            original(self, process, action)
+
+    return act_on
+
+
+def _tells_once(original: Any) -> Any:
+    """A new controller is told of live processes only."""
+
+    def keep(self: Keeper) -> Any:
+        due = original(self)
+        for news in [n for n in self._news if n in self._processes]:
+            if isinstance(self._processes[news].record.phase, Exited):
+                del self._news[news]
+        return due
+
+    return keep
+
+
+def _restarts_one(original: Any) -> Any:
+    """A new controller replaces what it finds."""
+
+    def fold(self: Any, event: Any, now_ns: int) -> None:
+        original(self, event, now_ns)
+        for name, seen in self._observed.items() if isinstance(event, SnapshotEnded) else ():
+            records = {id: replace(r, template_hash="?") for id, r in seen.records.items()}
+            self._observed[name] = replace(seen, records=records)
+
+    return fold
+
+
+def _stops_before_hook(original: Any) -> Any:
+    """before_stop is not waited for and not run."""
+
+    def drive(draft: Any, role: str, *rest: Any, **options: Any) -> Any:
+        return hooks.PASSED if role == "before_stop" else original(draft, role, *rest, **options)
+
+    return drive
+
+
+def _after_stop_early(original: Any) -> Any:
+    """after_stop runs as soon as everybody was asked to end."""
+
+    def stop_whole(draft: Any, reason: str) -> bool:
+        if draft.mains() and not draft.world.stop_now:
+            start = next(iter(draft.mains().values())).memory.start
+            watchers.drive(draft, "after_stop", 0, start, {"reason": reason})
+        return bool(original(draft, reason))
+
+    return stop_whole
+
+
+def _outcome_by_hope(original: Any) -> Any:
+    return lambda spec, memory, exit: "succeeded"
+
+
+def _repeats_lost_runs(original: Any) -> Any:
+    """A run whose process nobody knows of is started again, under whatever keeper."""
+
+    def close(draft: Any, want: int) -> None:
+        world = draft.world
+        runs = {
+            slot: replace(run, keeper_id=world.facts.keeper_id)
+            for slot, run in draft.observed.job.runs.items()
+        }
+        draft.observed = replace(draft.observed, job=replace(draft.observed.job, runs=runs))
+        original(draft, want)
+
+    return close
+
+
+def _kill_is_withheld(original: Any) -> Any:
+    return lambda draft, record: original(draft, record) + 10**12
+
+
+def _old_spec(original: Any) -> Any:
+    """An edit that adds or removes nothing is not taken."""
+
+    def fold(self: Any, event: Any) -> None:
+        if self.spec.watchers.keys() != event.spec.watchers.keys():
+            original(self, event)
+
+    return fold
+
+
+def _socket_rebound(original: Any) -> Any:
+    """A socket is bound anew at each spec."""
+
+    def fold(self: Any, event: Any) -> None:
+        original(self, event)
+        for name, record in list(self._sockets.items()):
+            self._actions.append(Unbind(name))
+            self._actions.append(Bind(name, record.template))
+
+    return fold
+
+
+BUGS: dict[str, Bug] = {
+    # core
+    "no backoff": Bug(backoff, "wait_ns", _always(0), 58),
+    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 14),
+    "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 6),
+    "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 0),
+    "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 5),
+    "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 1),
+    "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 6),
+    "KILL never comes": Bug(stopping, "deadline_ns", _kill_is_withheld, 2),
+    "edits are not taken": Bug(reconciler.Reconciler, "_fold_spec", _old_spec, 10),
+    "every edit binds sockets anew": Bug(reconciler.Reconciler, "_fold_spec", _socket_rebound, 0),
+    "a new controller replaces what it finds": Bug(
+        reconciler.Reconciler, "_fold", _restarts_one, 1
+    ),
+    # keeper
+    "the old socket is closed first": Bug(Keeper, "_bind", _unbinds_first, 0),
+    "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),
+    "outputs of the dead stay open": Bug(Keeper, "_bury", _keeps_output, 0),
+    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 366),
+    "the dead are not told to a new controller": Bug(Keeper, "_keep_controller", _tells_once, 0),
+    "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 4),
+    "a job is fired before its row": Bug(jobs, "_close_orphaned_runs", _without_record_first, 0),
+    "every controller fires jobs anew": Bug(
         jobs,
         "due_trigger",
         lambda f: (
@@ -155,29 +319,26 @@ BUGS: dict[str, Patch] = {
                 else f(s, j, b, k)
             )
         ),
+        0,
     ),
-    "KILL without grace": (stopping, "deadline_ns", _kill_at_once),
-    "KILL before TERM": (stopping, "_ask", _kills_instead),
-    "the stop is forgotten": (stopping, "_remember", _forgets_stopping),
-    "survivors do not matter": (stopping, "bury", _trusts_late_news),
-    "the keeper sees no survivors": (Keeper, "_leave_behind", _no_survivors),
-    "labels restart": (reconciler, "run_hash", _restarts_on_labels),
-    "wanted sockets are closed": (reconciler, "plan_sockets", _closes_sockets),
-    "the keeper spawns over a live record": (Keeper, "_spawn", _spawns_doubly),
-    "a dead controller's words are lost": (Keeper, "_controller_died", _drops_link),
-    "sockets are never retried": (
-        core_sockets,
-        "retry_due_ns",
-        lambda f: lambda refused: f(refused) + 10**15,
+    "KILL without grace": Bug(stopping, "deadline_ns", _kill_at_once, 0),
+    "KILL before TERM": Bug(stopping, "_ask", _kills_instead, 0),
+    "the stop is forgotten": Bug(stopping, "_remember", _forgets_stopping, 0),
+    "survivors do not matter": Bug(stopping, "bury", _trusts_late_news, 3),
+    "the keeper sees no survivors": Bug(Keeper, "_leave_behind", _no_survivors, 3),
+    "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 1),
+    "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
+    "the keeper spawns over a live record": Bug(Keeper, "_spawn", _spawns_doubly, 26),
+    "a dead controller's words are lost": Bug(Keeper, "_controller_died", _drops_link, 0),
+    "sockets are never retried": Bug(
+        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 17
     ),
-    "surplus slots stay": (watchers, "_drop_slot", _always(None)),
-    "outdated slots stay": (rollout, "why_stale", _always(None)),
-    "leftover hooks stay": (watchers, "sweep", _always(None)),
-    "outcomes are not written": (jobs, "_settle", _always(None)),
-    "the pause between slots is ignored": (
-        watchers,
-        "may_spawn",
-        lambda f: lambda draft, slot: watchers._sockets_ready(draft, slot),
+    "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 0),
+    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 10),
+    "leftover hooks stay": Bug(watchers, "sweep", _always(None), 0),
+    "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
+    "the pause between slots is ignored": Bug(
+        watchers, "may_spawn", lambda f: lambda draft, slot: watchers._sockets_ready(draft, slot), 0
     ),
 }
 
@@ -185,13 +346,10 @@ BUGS: dict[str, Patch] = {
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """Run with one bug in the code."""
-    place, attribute, make = BUGS[name]
-    original = getattr(place, attribute)
-    setattr(place, attribute, make(original))
+    bug = BUGS[name]
+    original = getattr(bug.place, bug.function)
+    setattr(bug.place, bug.function, bug.make(original))
     try:
         yield
     finally:
-        setattr(place, attribute, original)
-
-
-assert keeper_module.Keeper is Keeper
+        setattr(bug.place, bug.function, original)

@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import Final
 
-FAULTS = (
-    "exits",
-    "quick exits",
-    "ignored TERM",
-    "slow ends",
-    "survivors",
-    "escaped survivors",
-    "exec errors",
-    "shortages",
-    "fork road",
-    "hook vetoes",
-    "hook errors",
-    "hanging hooks",
-    "controller kills",
-    "torn frames",
-    "slow disk",
-    "slow link",
-    "taken ports",
-    "busy people",
-)
+FAULTS: Final = {
+    # programs
+    "exits": "a process ends by itself after a while",
+    "quick exits": "a process ends at once",
+    "ignored TERM": "a process does not heed TERM",
+    "slow ends": "a process takes its time to end",
+    "unkillable": "a process in uninterruptible sleep, which KILL ends seconds later",
+    "survivors": "a process leaves a child in its group behind",
+    "escaped survivors": "a process has a child with a session of its own",
+    "exec errors": "a program cannot be executed",
+    "shortages": "no pids, memory or descriptors for the next starts",
+    "few pids": "the machine has so few pids that every one is used again at once",
+    "fork road": "whether a program was executed is known only later",
+    # hooks
+    "hook vetoes": "a hook says no",
+    "hook errors": "a hook raises",
+    "hanging hooks": "a hook never ends",
+    "slow hooks": "a hook takes almost as long as it may",
+    "hook leftovers": "a hook leaves a process behind",
+    # the manager
+    "controller kills": "the controller dies before, between and after its effects",
+    "torn frames": "the last bytes that a dead controller said never arrived",
+    "controller stalls": "the controller is stopped for seconds",
+    "keeper stalls": "the keeper is stopped for a second or two",
+    "slow link": "the controller hears little at a time, and the link takes little",
+    "pauses": "the whole machine stands still for minutes while the clock goes on",
+    # the disk
+    "slow disk": "a commit takes up to two seconds",
+    "full disk": "nothing can be committed for a while",
+    "power losses": "the machine starts anew; what was not synced is gone",
+    # the rest
+    "taken ports": "somebody else holds a port",
+    "busy people": "edits and commands follow each other quickly",
+}
 
 
 @dataclass(frozen=True)
@@ -37,8 +52,25 @@ class Faults:
         """Tell whether a fault strikes this time."""
         return fault in self.strength and rng.random() < self.strength[fault]
 
+    @staticmethod
+    def parse(text: str) -> Faults:
+        """Return the faults that `str` wrote down. Raises `ValueError`."""
+        pairs = [each.partition("=") for each in text.split(", ") if each]
+        unknown = [name for name, _, _ in pairs if name not in FAULTS]
+        if unknown:
+            msg = f"there is no fault {unknown[0]!r}"
+            raise ValueError(msg)
+        return Faults({name: float(strength) for name, _, strength in pairs})
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={strength}" for name, strength in self.strength.items())
+
+    def without(self, *names: str) -> Faults:
+        """Return the same faults but for some."""
+        return Faults({each: how for each, how in self.strength.items() if each not in names})
+
 
 def swarm(rng: random.Random) -> Faults:
     """Choose a seed's own faults."""
-    chosen = [fault for fault in FAULTS if rng.random() < 0.4]
+    chosen = [fault for fault in FAULTS if rng.random() < 0.3]
     return Faults({fault: rng.choice((0.05, 0.2, 0.6)) for fault in chosen})

@@ -1,0 +1,56 @@
+"""Judges of a history: they look at the machine, the disk and what was asked, never at the core's reasons.
+
+`facts` keeps what several of them need; `starts`, `hooks`, `ends` and `serving` watch every instant, `rest`
+looks when the faults have stopped. `INVARIANTS` says which judge holds which invariant, and where those are
+held that concern no room of the simulation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tests.sim.checkers.ends import Ends
+from tests.sim.checkers.facts import Facts
+from tests.sim.checkers.hooks import Hooks
+from tests.sim.checkers.rest import Rest
+from tests.sim.checkers.serving import Serving
+from tests.sim.checkers.starts import Starts
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+INVARIANTS: Final = {
+    "I1": "Starts._one_in_a_slot, Starts.instant",
+    "I2": "Starts._fired_once",
+    "I3": "Ends._tells_the_truth, Ends.end",
+    "I4": "Hooks",
+    "I5": "Ends._hits_whom_it_means",
+    "I6": "Rest",
+    "I7": "Serving._revision_goes_on",
+    "I8": "Starts._rate_is_bounded",
+    "I9": "Starts.instant",
+    "I10": "Serving._bystanders_live_on",
+    "I11": "Ends._kill_is_allowed, Ends._kill_comes",
+    "I12": "Serving._socket_stays",
+    "I13": "Ends._roll_keeps_serving",
+    "I14": "tests/controller/test_files.py: reading files is not simulated",
+    "I15": "Serving._handles_are_bounded, Rest.end",
+    "I16": "tests/controller/test_server.py: the control socket is not simulated",
+    "I17": "tests/e2e: the simulated specs hold no secret",
+    "I18": "by construction: the simulated clock stands still in a step, and the floors forbid core and keeper to wait",
+}
+
+
+class Checkers:
+    """All invariants of one world. They watch from the start on; `end` judges what is left at rest."""
+
+    def __init__(self, world: World) -> None:
+        facts = Facts(world)
+        self.starts, self.hooks = Starts(facts), Hooks(facts)
+        self.ends, self.serving, self.rest = Ends(facts), Serving(facts), Rest(facts)
+        world.on_power_loss.append(self.serving.forget)
+
+    def end(self) -> None:
+        """Judge the world at rest, and after it was asked to end."""
+        self.ends.end()
+        self.rest.end()

@@ -1,0 +1,193 @@
+"""How processes are ended, and that each end is told as it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.model.action import RecordRun, Signal
+from reconciler.model.event import RecordChanged
+from reconciler.model.process import Exit, Exited, ProcessId
+from reconciler.model.units import SECOND_NS as S
+
+if TYPE_CHECKING:
+    from reconciler.model.action import StoreAction
+    from reconciler.model.event import KeeperEvent
+    from reconciler.model.job import Run
+    from tests.contract.fake_kernel import Process
+    from tests.sim.checkers.facts import Facts
+    from tests.sim.machine import Death, Hit
+
+SETTLED_NS = S
+"""A process counts as serving when it has lived this long."""
+PROMPT_NS = 5 * S
+"""In which time a manager that nothing disturbs does what is due."""
+Key = tuple[int, ProcessId, int]
+"""A process of the keeper's: in which boot, its name and incarnation."""
+
+
+class Ends:
+    """I3, I5, I11, I13."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
+        self.truth: dict[Key, Exit] = {}
+        self.told: dict[Key, Exit] = {}
+        self.generations: dict[tuple[ProcessId, int], Key] = {}
+        self.named: set[tuple[ProcessId, int, str]] = set()
+        self.waiting: dict[int, Process] = {}
+        """Processes that were asked to end and have not, by birth."""
+        self._seen_actions = self._seen_hits = self._seen_deaths = 0
+        self.world.on_instant.append(self.instant)
+        self.world.on_heard.append(self.heard)
+        self.world.on_committed.append(self.committed)
+        self.world.on_power_loss.append(self.waiting.clear)
+        self.kernel.on_born.append(self.born)
+
+    def _key(self, process: Process) -> Key:
+        return (self.kernel.boots, process.id, process.incarnation)
+
+    def born(self, process: Process) -> None:
+        if process.id.role == "main":
+            memory = self.world.keeper._processes[process.id].record.memory
+            if memory.generation:
+                self.generations[process.id, memory.generation] = self._key(process)
+
+    # ---- what is told -------------------------------------------------------------------------
+
+    def heard(self, event: KeeperEvent) -> None:
+        """I3: whatever a controller hears of an end is what happened."""
+        if isinstance(event, RecordChanged) and isinstance(event.record.phase, Exited):
+            self._note_deaths()
+            key = (self.kernel.boots, event.record.id, event.record.incarnation)
+            self._tells_the_truth(key, event.record.phase)
+
+    def _tells_the_truth(self, key: Key, phase: Exited) -> None:
+        if phase.pid is None:
+            assert phase.exit.error is not None, f"{key[1]} never ran and nobody says why"
+            return
+        real = self.truth.get(key)
+        assert real is not None, f"{key[1]} is said to have ended and has not"
+        assert phase.exit == real, f"{key[1]} ended with {real}, told is {phase.exit}"
+        self.told[key] = phase.exit
+
+    def committed(self, action: StoreAction) -> None:
+        """I3, I7: the outcome of a run is that of the process of its own generation."""
+        if isinstance(action, RecordRun) and action.run.outcome is not None:
+            self._note_deaths()
+            self._outcome_is_true(ProcessId(action.watcher, action.run.slot), action.run)
+
+    def _outcome_is_true(self, id: ProcessId, run: Run) -> None:
+        key = self.generations.get((id, run.generation))
+        real = None if key is None else self.truth.get(key)
+        if run.outcome in {"succeeded", "failed", "timeout"}:
+            assert run.exit is not None
+            if run.exit.error is not None:
+                return
+            assert real is not None, f"{id} is {run.outcome} in {run.generation} and never ended"
+            assert run.exit == real, f"{id} ended with {real}, written is {run.exit}"
+            assert (run.outcome == "succeeded") == (real.code == 0), f"{id}: {real} {run.outcome}"
+        if run.outcome == "lost":
+            assert key is None or key[0] < self.kernel.boots, f"{id} is lost under its own keeper"
+
+    def _note_deaths(self) -> None:
+        for death in self.kernel.deaths[self._seen_deaths :]:
+            if death.process.leads:
+                self._died(death)
+        self._seen_deaths = len(self.kernel.deaths)
+
+    def _died(self, death: Death) -> None:
+        key = self._key(death.process)
+        assert key not in self.truth, f"{death.process.id} dies twice"
+        self.truth[key] = death.exit
+        self.waiting.pop(death.process.born, None)
+
+    def end(self) -> None:
+        """I3: every exit was told, once the manager had the time to."""
+        self._note_deaths()
+        untold = [
+            key
+            for key, exit in self.truth.items()
+            if key[0] == self.kernel.boots and key not in self.told and exit.error is None
+        ]
+        assert not untold, f"nobody was told how {[f'{k[1]}/{k[2]}' for k in untold]} ended"
+
+    # ---- how they are asked -------------------------------------------------------------------
+
+    def instant(self) -> None:
+        for _, action in self.world.actions[self._seen_actions :]:
+            if isinstance(action, Signal):
+                self.named.add((action.id, action.incarnation, action.signal))
+        self._seen_actions = len(self.world.actions)
+        for hit in self.kernel.hits[self._seen_hits :]:
+            self._hits_whom_it_means(hit)
+            if hit.process.leads and hit.process.id.role == "main":
+                if hit.signal == "KILL":
+                    self._kill_is_allowed(hit)
+                elif hit.signal == "TERM" and hit.process.born not in self.waiting:
+                    self._roll_keeps_serving(hit)
+                    if hit.process.ended is None:
+                        self.waiting[hit.process.born] = hit.process
+        self._seen_hits = len(self.kernel.hits)
+        self._note_deaths()
+        self._kill_comes()
+
+    def _hits_whom_it_means(self, hit: Hit) -> None:
+        """I5: every signal was meant for this very incarnation."""
+        process = hit.process
+        if process.id.owner == "controller":
+            return
+        meant = (process.id, process.incarnation, hit.signal)
+        assert meant in self.named, f"{hit.signal} hits {process}, which nobody meant"
+
+    def _kill_is_allowed(self, hit: Hit) -> None:
+        """I11: TERM first, and KILL not before the grace period is over."""
+        process, owner = hit.process, hit.process.id.owner
+        if self.facts.has_hook(owner, "before_signal"):
+            return  # a hook may withhold the first signal, and counts inside the grace period
+        asked = self.facts.asked_ns.get(process.born)
+        if asked == self.world.resumed_ns:
+            return  # a keeper that was stopped itself passes on late, and together, what it was told
+        assert asked is not None, f"KILL for {process.id}, which was never asked to end"
+        shortest = min(self.world.people.timeouts_ns[owner])
+        assert hit.at_ns - asked >= shortest - S, (
+            f"KILL for {process.id} after {(hit.at_ns - asked) / S}s"
+        )
+
+    def _kill_comes(self) -> None:
+        """I11: what does not end in its grace period is killed, unless the manager was kept from it."""
+        quiet_since = self.world.disturbed_ns
+        for born, process in self.waiting.items():
+            if born in self.facts.killed_ns or born not in self.facts.asked_ns:
+                continue
+            longest = max(self.world.people.timeouts_ns[process.id.owner])
+            due = max(self.facts.asked_ns[born] + longest, quiet_since) + PROMPT_NS
+            assert self.kernel.now <= due, f"{process.id} was asked to end, did not, and lives on"
+
+    def _roll_keeps_serving(self, hit: Hit) -> None:
+        """I13: a slot that serves is stopped for a roll only while no other is missing."""
+        process, now = hit.process, hit.at_ns
+        owner, born = process.id.owner, self.facts.born_ns[process.born]
+        wants = self.facts.wants(owner)
+        spec = self.world.disk.spec.watchers.get(owner)
+        upset = self.world.people.upset_ns.get(owner, 0)
+        hooked = self.facts.has_hook(
+            owner, "after_spawn", "after_start", "before_signal", "before_stop"
+        )
+        if spec is None or spec.is_job or hooked or process.id.slot > min(wants) or born <= upset:
+            return
+        if now - born < SETTLED_NS:
+            return  # it does not count as serving itself
+        missing = []
+        serving = {
+            p.id.slot
+            for p in self.facts.leaders(owner)
+            if p.born == process.born
+            or (
+                p.born not in self.facts.asked_ns and now - self.facts.born_ns[p.born] >= SETTLED_NS
+            )
+        }
+        for slot in range(1, min(wants) + 1):
+            died = self.facts.died_ns.get(ProcessId(owner, slot), -1)
+            if slot not in serving and now - died > self.world.leeway_ns:
+                missing.append(slot)
+        assert not missing, f"{process.id} is stopped for a roll while {missing} are missing"

@@ -1,0 +1,117 @@
+"""What is known of a history beside the product: what was wanted when, and what became of each process."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from reconciler.model.action import Signal, Spawn
+
+if TYPE_CHECKING:
+    from reconciler.model.process import ProcessId
+    from tests.contract.fake_kernel import Process
+    from tests.sim.world import World
+
+
+class Facts:
+    """Follows a world and keeps its past, as far as judges ask for it."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.kernel = world, world.kernel
+        self._wants: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._noted: tuple[object, ...] = ()
+        self.born_ns: dict[int, int] = {}
+        """When each process was born, by its number in the life of the machine."""
+        self.asked_ns: dict[int, int] = {}
+        """When TERM reached it first."""
+        self.killed_ns: dict[int, int] = {}
+        """When KILL reached it first."""
+        self.died_ns: dict[ProcessId, int] = {}
+        """When the newest process of a name died."""
+        self.said_ns: dict[ProcessId, int] = {}
+        """When the keeper was told last to start a process of a name."""
+        self._stamps: dict[object, object] = {}
+        self.asked_said_ns: dict[tuple[ProcessId, int], int] = {}
+        """When the keeper was told first to ask an incarnation to end."""
+        self._seen_hits = self._seen_deaths = self._seen_actions = 0
+        world.on_instant.append(self.note)
+        self.kernel.on_born.append(self._born)
+
+    def changed(self, judge: object) -> bool:
+        """Tell whether a process was born, hit or died, or a record came or went, since a judge asked last."""
+        now = self.kernel.stamp(), len(self.world.keeper._processes)
+        before = self._stamps.get(judge)
+        self._stamps[judge] = now
+        return now != before
+
+    def note(self) -> None:
+        """Take in what has happened since asked last."""
+        self._note_wants()
+        for hit in self.kernel.hits[self._seen_hits :]:
+            if hit.signal in {"TERM", "KILL"}:
+                noted = self.asked_ns if hit.signal == "TERM" else self.killed_ns
+                noted.setdefault(hit.process.born, hit.at_ns)
+        self._seen_hits = len(self.kernel.hits)
+        for death in self.kernel.deaths[self._seen_deaths :]:
+            if death.process.leads:
+                self.died_ns[death.process.id] = death.at_ns
+        self._seen_deaths = len(self.kernel.deaths)
+        for at, action in self.world.actions[self._seen_actions :]:
+            if isinstance(action, Spawn):
+                self.said_ns[action.id] = at
+            elif isinstance(action, Signal) and action.signal == "TERM":
+                self.asked_said_ns.setdefault((action.id, action.incarnation), at)
+        self._seen_actions = len(self.world.actions)
+
+    def _born(self, process: Process) -> None:
+        self.born_ns[process.born] = self.kernel.now
+
+    def _note_wants(self) -> None:
+        disk, now = self.world.disk, self.kernel.now
+        asked = disk.revision, tuple(disk.intents.values()), self.world.ending
+        if asked == self._noted:
+            return
+        self._noted = asked
+        for name in {*disk.spec.watchers, *self._wants}:
+            noted, want = self._wants[name], self._want_now(name)
+            if not noted or noted[-1][1] != want:
+                noted.append((now, want))
+
+    def _want_now(self, name: str) -> int:
+        disk = self.world.disk
+        spec, intent = disk.spec.watchers.get(name), disk.intents.get(name)
+        if spec is None or self.world.ending:
+            return 0
+        if intent is None:
+            return spec.numprocesses
+        if intent.hold == "stopped":
+            return 0
+        return spec.numprocesses if intent.scale is None else intent.scale
+
+    def wants(self, name: str) -> list[int]:
+        """Return the numbers of processes that may still be acted on: those of the last moments."""
+        since = self.kernel.now - self.world.leeway_ns
+        noted = self._wants[name]
+        older = [want for at, want in noted if at < since][-1:]
+        return older + [want for at, want in noted if at >= since] or [0]
+
+    def want_at(self, name: str, at_ns: int) -> int:
+        """Return how many processes were wanted at a time."""
+        return ([want for at, want in self._wants[name] if at <= at_ns] or [0])[-1]
+
+    def want(self, name: str) -> int:
+        """Return how many processes are wanted now."""
+        self._note_wants()
+        return self._wants[name][-1][1] if self._wants[name] else 0
+
+    def touched_ns(self, name: str) -> int:
+        """Return when somebody last concerned himself with a watcher."""
+        return self.world.people.touched_ns.get(name, 0)
+
+    def has_hook(self, name: str, *roles: str) -> bool:
+        """Tell whether a watcher of this name ever had one of these hooks."""
+        return any((name, role) in self.world.people.hooked for role in roles)
+
+    def leaders(self, name: str) -> list[Process]:
+        """Return the live processes of a watcher's slots."""
+        return [p for p in self.kernel.leaders() if p.id.owner == name and p.id.role == "main"]

@@ -1,0 +1,119 @@
+"""I4: in which order hooks, starts and ends come, and that none is run twice for one step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.model.process import ProcessId
+
+if TYPE_CHECKING:
+    from reconciler.model.process import Launch
+    from reconciler.model.spec import WatcherSpec
+    from tests.contract.fake_kernel import Process, Program
+    from tests.sim.checkers.facts import Facts
+
+
+class Hooks:
+    """before_start < before_spawn < spawn < after_spawn < after_start; before_stop < TERM < exit < after_stop."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
+        self.passed_ns: dict[ProcessId, int] = {}
+        """When a hook passed last."""
+        self.begun_ns: dict[ProcessId, int] = {}
+        """When a process of this name was started last."""
+        self.asked: set[int] = set()
+        """Processes that TERM has reached, by birth."""
+        self._seen_deaths = self._seen_hits = 0
+        self.world.on_spawn.append(self.spawned)
+        self.world.on_instant.append(self.instant)
+
+    def spawned(self, id: ProcessId, _incarnation: int, launch: Launch, program: Program) -> None:
+        self._note_verdicts()
+        spec = self.world.disk.spec.watchers.get(id.owner)
+        if id.role != "main":
+            self._hook_is_in_order(id, spec)
+        elif spec is not None and not spec.is_job:
+            self._gates_are_passed(id, spec)
+        if program.error is None:
+            self.begun_ns[id] = self.kernel.now
+
+    def _gates_are_passed(self, id: ProcessId, spec: WatcherSpec) -> None:
+        """No start without the hooks before it."""
+        if spec.hooks.before_spawn is not None:
+            passed = self.passed_ns.get(ProcessId(id.owner, id.slot, "before_spawn"))
+            assert passed is not None and passed >= self.begun_ns.get(id, -1), (
+                f"{id} is started without its before_spawn hook"
+            )
+        others = [
+            each
+            for each in self.world.keeper._processes
+            if each.owner == id.owner and each.role == "main" and each != id
+        ]
+        if spec.hooks.before_start is not None and not others and id not in self.begun_ns:
+            assert ProcessId(id.owner, 0, "before_start") in self.passed_ns, (
+                f"{id} is started without before_start"
+            )
+
+    def _hook_is_in_order(self, id: ProcessId, spec: WatcherSpec | None) -> None:
+        main = ProcessId(id.owner, id.slot)
+        if id.role == "after_spawn":
+            assert main in self.begun_ns, f"{id} runs before anything was started"
+        if id.role in {"before_reap", "after_reap"}:
+            there = [p for p in self.facts.leaders(id.owner) if p.id == main]
+            assert not there, f"{id} runs while {main} lives"
+        if id.role == "after_stop":
+            there = self.facts.leaders(id.owner)
+            assert not there, f"{id} runs while {[str(p.id) for p in there]} live"
+        if id.role == "after_start" and spec is not None and not spec.is_job:
+            begun = [
+                each for each in self.begun_ns if each.owner == id.owner and each.role == "main"
+            ]
+            assert begun, f"{id} runs before anything was started"
+        self._step_is_taken_once(id, main)
+
+    def _step_is_taken_once(self, id: ProcessId, main: ProcessId) -> None:
+        """A gate that has passed is not asked again until what it opened has happened."""
+        since = self.begun_ns.get(id, 0) - self.world.leeway_ns
+        if id.role != "before_spawn" or self.facts.touched_ns(id.owner) >= since:
+            return  # it was asked for another start
+        passed = self.passed_ns.get(id)
+        taken = self.facts.said_ns.get(main, -1)
+        assert passed is None or passed <= taken or self._was_disturbed(passed), (
+            f"{id} runs again though it has passed"
+        )
+
+    def _was_disturbed(self, since_ns: int) -> bool:
+        return self.world.disturbed_ns >= since_ns
+
+    def instant(self) -> None:
+        self._note_verdicts()
+        for hit in self.kernel.hits[self._seen_hits :]:
+            if hit.signal == "TERM" and hit.process.leads and hit.process.id.role == "main":
+                self._stop_is_announced(hit.process, hit.at_ns)
+                self.asked.add(hit.process.born)
+        self._seen_hits = len(self.kernel.hits)
+
+    def _note_verdicts(self) -> None:
+        for death in self.kernel.deaths[self._seen_deaths :]:
+            if death.exit.code == 0 and death.process.leads:
+                self.passed_ns[death.process.id] = death.at_ns
+        self._seen_deaths = len(self.kernel.deaths)
+
+    def _stop_is_announced(self, process: Process, at_ns: int) -> None:
+        """before_stop has been started before the first TERM of a stop of the whole."""
+        owner = process.id.owner
+        disk = self.world.disk
+        spec = disk.spec.watchers.get(owner) or disk.retiring.get(owner)
+        if spec is None or spec.hooks.before_stop is None or spec.is_job:
+            return
+        said = self.facts.asked_said_ns.get((process.id, process.incarnation), at_ns)
+        if process.born in self.asked or self.facts.want_at(owner, said):
+            return  # it is being stopped already, or this is a roll
+        if self.facts.has_hook(owner, "after_spawn", "after_start"):
+            return  # the end of a start that was refused
+        # Said, not begun: on a machine that is short of pids the hook may have failed to start.
+        begun = self.facts.said_ns.get(ProcessId(owner, 0, "before_stop"))
+        assert begun is not None and self.facts.said_ns[process.id] <= begun <= at_ns, (
+            f"{process.id} is stopped without before_stop"
+        )

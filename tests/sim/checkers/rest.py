@@ -1,0 +1,76 @@
+"""What a world comes to when the faults have stopped, and when it is asked to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.model.process import ProcessId
+
+if TYPE_CHECKING:
+    from tests.sim.checkers.facts import Facts
+
+
+class Rest:
+    """I6, I15: what runs is what is wanted, nothing more happens, and an orderly end leaves nothing."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
+
+    def end(self) -> None:
+        self._runs_as_wanted()
+        self._jobs_are_done()
+        before = self._effects()
+        self.world.rest()
+        assert before == self._effects(), f"not at rest: {self.world.actions[-5:]}"
+        records = set(self.world.keeper._processes)
+        assert all(id.role == "main" for id in records), f"left over: {records}"
+        outputs, running = self.kernel.open_outputs(), len(self.kernel.leaders())
+        assert outputs == running, f"{outputs} outputs are open for {running} processes"
+        self._ends_in_order()
+
+    def _effects(self) -> tuple[int, ...]:
+        made = self.world.actions, self.kernel.spawned, self.kernel.hits
+        return tuple(map(len, made))
+
+    def _runs_as_wanted(self) -> None:
+        disk = self.world.disk
+        running = {p.id: p for p in self.kernel.leaders() if p.id.role == "main"}
+        expected = {
+            ProcessId(name, slot)
+            for name, spec in disk.spec.watchers.items()
+            for slot in range(1, self.facts.want(name) + 1)
+            if not spec.is_job
+        }
+        assert set(running) == expected, (
+            f"running {sorted(map(str, running))}, wanted {sorted(map(str, expected))}"
+        )
+        for id, process in running.items():
+            launch = self.world.launches[self.kernel.boots, id, process.incarnation]
+            assert launch.argv == disk.spec.watchers[id.owner].cmd, f"{id} runs {launch.argv}"
+        others = [p for p in self.kernel.alive() if p.id not in running]
+        assert not others, f"others live: {others}"
+        assert not disk.retiring, f"still being removed: {sorted(disk.retiring)}"
+
+    def _jobs_are_done(self) -> None:
+        disk = self.world.disk
+        for name, spec in disk.spec.watchers.items():
+            want = self.facts.want(name)
+            if not spec.is_job or not want:
+                continue
+            assert name in disk.generations, f"job {name} was never fired"
+            for slot in range(1, want + 1):
+                run = disk.runs.get(name, {}).get(slot)
+                assert run is not None, f"{name}.{slot} was never fired"
+                assert run.outcome is not None, f"{name}.{slot} has no outcome: {run}"
+
+    def _ends_in_order(self) -> None:
+        """An orderly end leaves no process, no socket and no output, and says that nobody was killed."""
+        stubborn = [p for p in self.kernel.alive() if "TERM" in p.program.ignores]
+        slow = [p for p in self.kernel.leaders() if p.program.ends_within_ns]
+        self.world.shut_down()
+        code = self.world.keeper.exit_code
+        assert code is not None, "the manager does not end"
+        assert not self.kernel.alive(), f"left alive: {self.kernel.alive()}"
+        assert not any(self.kernel.bound.values()), "a socket is left open"
+        assert not self.kernel.open_outputs(), "an output is left open"
+        assert stubborn or slow or code == 0, f"all ended in time, and the exit code is {code}"

@@ -1,0 +1,84 @@
+"""What must go on whatever happens: sockets, neighbours, revisions; and that nothing is held for nobody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.model.process import ProcessId
+    from tests.contract.fake_kernel import Process
+    from tests.sim.checkers.facts import Facts
+
+
+class Serving:
+    """I7, I10, I12, I15."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
+        self.bystanders: dict[ProcessId, Process] = {}
+        self.was_open = False
+        self.wanted: str | None = None
+        self.wanted_since_ns = 0
+        self.socket: object = None
+        self.revision = 0
+        self.world.on_instant.append(self.instant)
+        self.kernel.on_born.append(self.born)
+
+    def forget(self) -> None:
+        """The machine starts anew: who lived is dead, what was open is closed."""
+        self.bystanders, self.socket, self.was_open = {}, None, False
+
+    def born(self, process: Process) -> None:
+        if process.id.owner == "bystander":
+            assert process.id not in self.bystanders, f"{process.id} is started again"
+            self.bystanders[process.id] = process
+
+    def instant(self) -> None:
+        if not self.world.ending:
+            self._socket_stays()
+            self._bystanders_live_on()
+        self._revision_goes_on()
+        if self.facts.changed(self):
+            self._handles_are_bounded()
+
+    def _socket_stays(self) -> None:
+        """I12: a socket that stays in the spec stays bound, and stays the same."""
+        spec = self.world.disk.spec.sockets.get("http")
+        wanted = None if spec is None else str(spec.listen)
+        there = [
+            s for place, sockets in self.kernel.bound.items() if place[0] == wanted for s in sockets
+        ]
+        socket = there[0] if there else None
+        if self.wanted != wanted:
+            self.wanted_since_ns = self.kernel.now
+        is_open = any(self.kernel.bound.values())
+        assert is_open or not self.was_open, "nothing listens any more, whatever the address"
+        self.was_open = is_open
+        settled = self.kernel.now - self.wanted_since_ns > self.world.leeway_ns
+        if settled and self.socket is not None:
+            assert socket is not None, f"the socket at {wanted} is closed"
+            assert socket is self.socket, f"the socket at {wanted} was bound anew"
+        self.wanted, self.socket = wanted, socket
+
+    def _bystanders_live_on(self) -> None:
+        """I10: who was never edited, commanded or broken keeps its process through everything."""
+        for id, process in self.bystanders.items():
+            there = self.kernel.processes.get(process.pid)
+            assert there is process and process.ended is None, f"{id} lost its process"
+
+    def _revision_goes_on(self) -> None:
+        """I7: no controller works by an older revision than one before it did."""
+        if self.world.controller is not None:
+            revision = self.world.controller.core.revision
+            assert revision == 0 or revision >= self.revision, f"{self.revision} then {revision}"
+            assert revision <= self.world.disk.revision, f"{revision} is on no disk"
+            self.revision = max(revision, self.revision)
+
+    def _handles_are_bounded(self) -> None:
+        """I15: an output is open only while something lives that may write, a socket for each in the spec."""
+        there = self.kernel.processes.values()
+        writers = {(p.id, p.incarnation) for p in there if p.pid != self.kernel.controller_pid}
+        outputs = self.kernel.open_outputs()
+        assert outputs <= len(writers), f"{outputs} outputs are open for {len(writers)} writers"
+        sockets = sum(map(len, self.kernel.bound.values()))
+        assert sockets <= 1, f"{sockets} sockets are open"

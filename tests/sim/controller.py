@@ -1,0 +1,120 @@
+"""The controller of a history, its disk, and all the instants at which it may die."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reconciler.model.action import Notify, RecordGeneration, RecordIntent, RecordRun
+from reconciler.model.event import IntentChanged, JobChanged, PulseAsked, RunRecorded, SpecApplied
+from reconciler.model.job import Generation, Job, Run
+from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.wire.link import LinkDecoder, encode
+
+if TYPE_CHECKING:
+    from reconciler.core.reconciler import Reconciler
+    from reconciler.model.action import Action, StoreAction
+    from reconciler.model.event import Event
+    from reconciler.model.intent import Intent
+    from tests.sim.world import World
+
+
+@dataclass
+class Disk:
+    """What has been committed and synced: all that a new controller knows beside the keeper."""
+
+    spec: Spec = field(default_factory=Spec)
+    revision: int = 0
+    retiring: dict[str, WatcherSpec] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
+    generations: dict[str, Generation] = field(default_factory=dict)
+    runs: dict[str, dict[int, Run]] = field(default_factory=dict)
+
+    def job(self, name: str) -> Job:
+        return Job(self.generations.get(name), dict(self.runs.get(name, {})))
+
+    def events(self) -> list[Event]:
+        """Return what a controller that starts reads."""
+        found: list[Event] = []
+        found += [JobChanged(n, self.job(n)) for n in sorted(self.generations | self.runs)]
+        found += [IntentChanged(n, i) for n, i in sorted(self.intents.items())]
+        if self.revision:
+            found.append(SpecApplied(self.spec, self.revision, dict(self.retiring)))
+        return found
+
+
+class Died(Exception):
+    """The controller was killed between two effects."""
+
+
+@dataclass
+class Controller:
+    """A controller as the real one works: events in, one step, effects out one by one."""
+
+    world: World
+    ready_ns: int
+    core: Reconciler
+    decoder: LinkDecoder = field(default_factory=LinkDecoder)
+    inbox: list[Event] = field(default_factory=list)
+    writes: list[tuple[int, StoreAction]] = field(default_factory=list)
+    wake_ns: int | None = None
+
+    def due_ns(self) -> int | None:
+        world = self.world
+        dues = [due for due, _ in self.writes[:1]]
+        if self.wake_ns is not None:
+            dues.append(self.wake_ns)
+        if self.inbox or world.kernel.to_controller:
+            dues.append(max(world.kernel.now, self.ready_ns))
+        return max(self.ready_ns, min(dues)) if dues else None
+
+    def round(self) -> None:
+        """Do what the real loop does once. Raises `Died`."""
+        now = self.world.kernel.now
+        if now < self.ready_ns:
+            return
+        while self.writes and self.writes[0][0] <= now:
+            self.commit(self.writes.pop(0)[1])
+        heard = self.decoder.events(self.world.kernel.hear(self.world.reads()))
+        self.world.heard(heard)
+        self.inbox += [event for event in heard if event != PulseAsked()]
+        if PulseAsked() in heard:
+            self.world.kernel.feed(encode(Notify("WATCHDOG=1")))
+        due = self.wake_ns is not None and now >= self.wake_ns
+        if not self.inbox and not due:
+            return
+        events, self.inbox = self.inbox, []
+        step = self.core.step(events, now)
+        self.wake_ns = step.wake_at_ns
+        in_time = self.wake_ns is None or self.wake_ns > now or self.core._backlog
+        assert in_time, "asks to be woken in the past"
+        self.world.trace(f"step {len(events)} events, {len(step.actions)} actions")
+        for action in step.actions:
+            self.world.may_die()
+            self._carry_out(action)
+        self.world.may_die()
+        if self.core.retiring().keys() != self.world.disk.retiring.keys():
+            self.world.disk.retiring = dict(self.core.retiring())
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case RecordRun() | RecordGeneration() | RecordIntent():
+                # One thread writes, in order: nothing is there before what was said earlier.
+                earliest = self.writes[-1][0] if self.writes else 0
+                self.writes.append((max(earliest, self.world.commit_ns()), action))
+            case _:
+                self.world.said(action)
+                self.world.kernel.feed(encode(action))
+
+    def commit(self, action: StoreAction) -> None:
+        """Write and sync one entry, and say so."""
+        disk = self.world.disk
+        match action:
+            case RecordGeneration(name, generation):
+                disk.generations[name] = generation
+            case RecordRun(name, run):
+                disk.runs.setdefault(name, {})[run.slot] = run
+                self.inbox.append(RunRecorded(name, run))
+            case RecordIntent(name, intent):
+                disk.intents[name] = intent
+        self.world.committed(action)

@@ -1,0 +1,55 @@
+"""What the programs of a history do, by its faults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.model.process import LaunchError
+from reconciler.model.units import MILLISECOND_NS as MS
+from reconciler.model.units import SECOND_NS as S
+from tests.contract.fake_kernel import Program
+
+if TYPE_CHECKING:
+    from reconciler.model.process import ProcessId
+    from tests.sim.world import World
+
+HOOK_TIMEOUT_NS = 4 * S
+SHORTAGES = ("EAGAIN", "ENOMEM", "EMFILE", "ENFILE")
+EXEC_ERRORS = ("ENOENT", "EACCES", "ENOEXEC", "ETXTBSY")
+
+
+def program_of(world: World, id: ProcessId) -> Program:
+    """Return how the next process of this name behaves."""
+    if id.role != "main":
+        return _hook(world)
+    rng, hits, spared = world.rng, world.hits, id.owner == "bystander"
+    spec = world.disk.spec.watchers.get(id.owner)
+    forks = hits("fork road")
+    if not spared and hits("exec errors"):
+        return Program(error=LaunchError("exec", rng.choice(EXEC_ERRORS), "/gone"), forks=forks)
+    ignores = frozenset({"TERM"}) if hits("ignored TERM") else frozenset()
+    ends_within = rng.randrange(3 * S) if hits("slow ends") else 0
+    children: tuple[Program, ...] = ()
+    if hits("survivors"):
+        stubborn = rng.random() < 0.5
+        children += (Program(ignores=frozenset({"TERM"}) if stubborn else frozenset()),)
+    if hits("escaped survivors"):
+        children += (Program(escapes=True),)
+    lives, code = None, 0
+    if spec is not None and spec.is_job:
+        lives, code = rng.randrange(1, 6 * S), 0 if world.calm else rng.choice((0, 0, 3))
+    elif not spared and hits("quick exits"):
+        lives, code = rng.randrange(1, 200 * MS), rng.choice((0, 1))
+    elif not spared and hits("exits"):
+        lives, code = rng.randrange(1, 20 * S), rng.choice((0, 1))
+    return Program(lives, code, ignores, ends_within, forks=forks, children=children)
+
+
+def _hook(world: World) -> Program:
+    rng, hits = world.rng, world.hits
+    children = (Program(ignores=frozenset({"TERM"})),) if hits("hook leftovers") else ()
+    if hits("hanging hooks"):
+        return Program(ignores=frozenset({"TERM"}), children=children)
+    code = 100 if hits("hook vetoes") else 1 if hits("hook errors") else 0
+    lives = rng.randrange(1, HOOK_TIMEOUT_NS - 1 if hits("slow hooks") else 300 * MS)
+    return Program(lives, code, children=children)
