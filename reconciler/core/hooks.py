@@ -28,6 +28,8 @@ VETO_EXIT_CODE: Final = 100
 """Exit code with which the runner of Python hooks says that the hook returned False."""
 LEFTOVER_TIMEOUT_NS: Final = 30 * SECOND_NS
 """How long user code that nobody waits for any more may go on."""
+SPENT: Final = -1
+"""Of a hook that left processes behind: its record must stay with them, its verdict is for no step any more."""
 
 STOP_COMMAND: Final = "stop"
 RELOAD_COMMAND: Final = "reload"
@@ -200,7 +202,11 @@ def sweep(draft: Draft) -> None:
         if id.role == MAIN or id in draft.used:
             continue
         if isinstance(record.phase, Exited):
-            clear(draft, record, LEFTOVER_TIMEOUT_NS)
+            if record.phase.survivors and record.memory.about != SPENT:
+                memory = replace(record.memory, about=SPENT)
+                draft.act(Remember(record.id, record.incarnation, memory))
+            else:
+                clear(draft, record, LEFTOVER_TIMEOUT_NS)
         else:
             hook = hook_of(draft, id.role)
             timeout_ns = LEFTOVER_TIMEOUT_NS if hook is None else hook.timeout

@@ -101,6 +101,16 @@ def test_a_verdict_stands_while_its_slot_waits_for_another(restart: str) -> None
     assert stage.spawned("before_spawn") == ["web.1:before_spawn", "web.2:before_spawn"]
 
 
+def test_a_verdict_is_not_used_twice_though_what_its_hook_left_behind_lives_on() -> None:
+    stage = web(before_start=HOOK).exit("web:before_start", survivors=True).wait(5)
+    assert stage.alive() == ["web.1", "web.2"]
+    stage.tell(STOP).wait(1).tell(IntentChanged("web", Intent()))
+    assert stage.alive() == []
+    stage.survivors_gone("web:before_start").exit("web:before_start")
+    assert stage.alive() == ["web.1", "web.2"]
+    assert stage.spawned("before_start") == ["web:before_start"] * 2
+
+
 def test_after_spawn_is_told_the_pid_and_may_stop_the_process() -> None:
     stage = web(after_spawn=HOOK)
     stage.exit("web.1:after_spawn").exit("web.2:after_spawn", 1).wait(0)

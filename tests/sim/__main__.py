@@ -9,6 +9,7 @@ import traceback
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.sim.bugs import BUGS, planted
 from tests.sim.checkers import Checkers
 from tests.sim.faults import FAULTS, Faults
 from tests.sim.world import World
@@ -42,11 +43,12 @@ def verdict(seed: int, faults: Faults | None = None) -> str:
 def minimal(seed: int) -> Faults:
     """Return the faults without which a failing seed no longer fails, by leaving out one after the other."""
     faults = World(seed).faults
-    for name in list(faults.strength):
-        fewer = faults.without(name)
-        if verdict(seed, fewer):
-            faults = fewer
-    return faults
+    while True:
+        fewer = (faults.without(name) for name in faults.strength)
+        failing = next((each for each in fewer if verdict(seed, each)), None)
+        if failing is None:
+            return faults
+        faults = failing
 
 
 def command_line(seed: int, faults: Faults | None) -> str:
@@ -60,18 +62,31 @@ def digest(seed: int) -> str:
     return f"{play(seed).digest:08x}"
 
 
+def noticed(name: str) -> str:
+    """Return which seed notices a planted bug first."""
+    with planted(name):
+        found = next(((seed, said) for seed in range(2000) if (said := verdict(seed))), None)
+    return f"{name}: {'nobody notices' if found is None else 'seed {}, {}'.format(*found)}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--digests", action="store_true", help="say only what the histories were")
+    parser.add_argument("--bugs", action="store_true", help="say which seeds notice planted bugs")
     parser.add_argument("--seed", type=int, help="play this one")
     parser.add_argument("--faults", type=Faults.parse, help=f"instead of its own: {list(FAULTS)}")
     parser.add_argument("--trace", action="store_true")
     asked = parser.parse_args()
     if asked.seed is not None:
         return play_one(asked.seed, asked.faults, tracing=asked.trace)
+    if asked.bugs:
+        with ProcessPoolExecutor(asked.jobs) as pool:
+            for said in pool.map(noticed, BUGS):
+                print(said, flush=True)
+        return 0
     seeds = range(asked.start, asked.start + asked.seeds)
     if asked.digests:
         print(f"{zlib.crc32(' '.join(map(digest, seeds)).encode()):08x}")

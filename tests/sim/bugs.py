@@ -291,8 +291,9 @@ BUGS: dict[str, Bug] = {
     "no backoff": Bug(backoff, "wait_ns", _always(0), 58),
     "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 14),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 6),
+    "old verdicts count": Bug(hooks, "SPENT", lambda spent: 0, 1223),
     "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 0),
-    "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 5),
+    "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 2),
     "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 1),
     "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 6),
     "KILL never comes": Bug(stopping, "deadline_ns", _kill_is_withheld, 2),
@@ -305,9 +306,9 @@ BUGS: dict[str, Bug] = {
     "the old socket is closed first": Bug(Keeper, "_bind", _unbinds_first, 0),
     "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),
     "outputs of the dead stay open": Bug(Keeper, "_bury", _keeps_output, 0),
-    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 366),
+    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 16),
     "the dead are not told to a new controller": Bug(Keeper, "_keep_controller", _tells_once, 0),
-    "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 4),
+    "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 1),
     "a job is fired before its row": Bug(jobs, "_close_orphaned_runs", _without_record_first, 0),
     "every controller fires jobs anew": Bug(
         jobs,
@@ -329,12 +330,12 @@ BUGS: dict[str, Bug] = {
     "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 1),
     "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
     "the keeper spawns over a live record": Bug(Keeper, "_spawn", _spawns_doubly, 26),
-    "a dead controller's words are lost": Bug(Keeper, "_controller_died", _drops_link, 0),
+    "a dead controller's words are lost": Bug(Keeper, "_controller_died", _drops_link, 32),
     "sockets are never retried": Bug(
-        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 17
+        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 165
     ),
     "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 0),
-    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 10),
+    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 21),
     "leftover hooks stay": Bug(watchers, "sweep", _always(None), 0),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
     "the pause between slots is ignored": Bug(

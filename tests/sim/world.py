@@ -57,7 +57,7 @@ class World:
         self.kernel.unkillable_ns = self._unkillable_ns
         self.keeper = self._new_keeper()
         self.keeper_due_ns = 0
-        self.resumed_ns = -1
+        self.resumed_ns: set[int] = set()
         """When a keeper that had been stopped went on."""
         self.disk = Disk()
         self.disk_full_until_ns = 0
@@ -124,8 +124,9 @@ class World:
         if now < self.keeper_due_ns:  # it is stopped
             dues = [self.keeper_due_ns, *self._controller_dues()]
             return min([*dues, *(d for d in [self.kernel.next_due_ns()] if d and d > now)])
-        if self.keeper_due_ns > self.resumed_ns:
-            self.resumed_ns = now
+        if self.keeper_due_ns:
+            self.keeper_due_ns = 0
+            self.resumed_ns.add(now)
         dues = [due for due in [self.keeper.step()] if due is not None]
         if self.controller is not None and self.kernel.link != "open":
             self._controller_died()  # the keeper has given it up
@@ -200,7 +201,7 @@ class World:
             self.disturbed_ns = max(self.disturbed_ns, self.keeper_due_ns)
         if self.hits("full disk"):
             self.disk_full_until_ns = now + rng.randrange(15 * S)
-        if self.hits("pauses"):
+        if not self.keeper_due_ns and self.hits("pauses"):
             self.trace("the machine stands still")
             length = rng.randrange(S, 600 * S)
             self.kernel.pause(length)
@@ -216,7 +217,7 @@ class World:
         self.kernel.lose_power()
         self.controller = None  # and with it what was not synced
         self.keeper = self._new_keeper()
-        self.keeper_due_ns = self.disturbed_ns = self.kernel.now
+        self.keeper_due_ns, self.disturbed_ns = 0, self.kernel.now
 
     def commit_ns(self) -> int:
         """Return when what is written now will lie on the disk."""

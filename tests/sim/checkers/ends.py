@@ -40,7 +40,7 @@ class Ends:
         self.world.on_instant.append(self.instant)
         self.world.on_heard.append(self.heard)
         self.world.on_committed.append(self.committed)
-        self.world.on_power_loss.append(self.waiting.clear)
+        self.world.on_power_loss += [self.waiting.clear, self.named.clear]
         self.kernel.on_born.append(self.born)
 
     def _key(self, process: Process) -> Key:
@@ -145,7 +145,7 @@ class Ends:
         if self.facts.has_hook(owner, "before_signal"):
             return  # a hook may withhold the first signal, and counts inside the grace period
         asked = self.facts.asked_ns.get(process.born)
-        if asked == self.world.resumed_ns:
+        if asked in self.world.resumed_ns:
             return  # a keeper that was stopped itself passes on late, and together, what it was told
         assert asked is not None, f"KILL for {process.id}, which was never asked to end"
         shortest = min(self.world.people.timeouts_ns[owner])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from reconciler.model.action import Signal, Spawn
+from reconciler.model.action import Remember, Signal, Spawn
 
 if TYPE_CHECKING:
     from reconciler.model.process import ProcessId
@@ -30,11 +30,14 @@ class Facts:
         """When the newest process of a name died."""
         self.said_ns: dict[ProcessId, int] = {}
         """When the keeper was told last to start a process of a name."""
+        self.remembered_ns: dict[tuple[ProcessId, int], int] = {}
+        """When the keeper was told last to remember something of an incarnation."""
         self._stamps: dict[object, object] = {}
         self.asked_said_ns: dict[tuple[ProcessId, int], int] = {}
         """When the keeper was told first to ask an incarnation to end."""
         self._seen_hits = self._seen_deaths = self._seen_actions = 0
         world.on_instant.append(self.note)
+        world.on_power_loss += [self.asked_said_ns.clear, self.remembered_ns.clear]
         self.kernel.on_born.append(self._born)
 
     def changed(self, judge: object) -> bool:
@@ -59,6 +62,8 @@ class Facts:
         for at, action in self.world.actions[self._seen_actions :]:
             if isinstance(action, Spawn):
                 self.said_ns[action.id] = at
+            elif isinstance(action, Remember):
+                self.remembered_ns[action.id, action.incarnation] = at
             elif isinstance(action, Signal) and action.signal == "TERM":
                 self.asked_said_ns.setdefault((action.id, action.incarnation), at)
         self._seen_actions = len(self.world.actions)

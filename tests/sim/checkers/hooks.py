@@ -70,7 +70,18 @@ class Hooks:
                 each for each in self.begun_ns if each.owner == id.owner and each.role == "main"
             ]
             assert begun, f"{id} runs before anything was started"
+        if id.role == "after_spawn":
+            self._greeting_is_remembered(id, main)
         self._step_is_taken_once(id, main)
+
+    def _greeting_is_remembered(self, id: ProcessId, main: ProcessId) -> None:
+        """A process is greeted once, also by a controller that was not there: the keeper was told of it."""
+        there = [p for p in self.facts.leaders(id.owner) if p.id == main]
+        passed = self.passed_ns.get(id, -1)
+        if not there or "torn frames" in self.world.faults.strength:
+            return
+        remembered = self.facts.remembered_ns.get((main, there[0].incarnation), -1)
+        assert not self.facts.born_ns[there[0].born] <= passed <= remembered, f"{id} runs again"
 
     def _step_is_taken_once(self, id: ProcessId, main: ProcessId) -> None:
         """A gate that has passed is not asked again until what it opened has happened."""
