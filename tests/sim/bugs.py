@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from reconciler.core import backoff, hooks, jobs, reconciler, rollout, stopping, watchers
 from reconciler.core import sockets as core_sockets
+from reconciler.keeper.held import Sockets
 from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import Bind, Remember, Signal, Unbind
 from reconciler.model.event import SnapshotEnded
@@ -151,8 +152,8 @@ def _asks_hook_again(original: Any) -> Any:
 def _unbinds_first(original: Any) -> Any:
     """The old socket is closed before the new one is there."""
 
-    def bind(self: Keeper, name: str, template: Any) -> None:
-        self._unbind(name)
+    def bind(self: Sockets, name: str, template: Any) -> None:
+        self.unbind(name)
         original(self, name, template)
 
     return bind
@@ -303,7 +304,7 @@ BUGS: dict[str, Bug] = {
         reconciler.Reconciler, "_fold", _restarts_one, 1
     ),
     # keeper
-    "the old socket is closed first": Bug(Keeper, "_bind", _unbinds_first, 0),
+    "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 0),
     "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),
     "outputs of the dead stay open": Bug(Keeper, "_bury", _keeps_output, 0),
     "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 16),

@@ -89,6 +89,9 @@ class Machine(FakeKernel):
         self.to_controller.clear()
         self.controller_pid, self.link, self.control_open = None, "none", True
         self._told, self._died = [], True
+        self._noted, self.journal = {}, {}  # that of another boot says nothing
+        self.adopted.clear()
+        self._adopted_dead.clear()
 
     def _hit(self, process: Process, signal: str) -> None:
         if process.ended is None:
