@@ -214,7 +214,6 @@ class FakeKernel:
     _died: bool = True
     _ports: int = FIRST_FREE_PORT
     _awaits_call: bool = False
-    _births: int = 0
 
     # ---- the driver's side -----------------------------------------------------------------------
 
