@@ -8,6 +8,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `main` | which commands there are; how mistakes become messages and exit codes |
 | `look` | status, logs, events, ls |
 | `desired` | plan, apply |
+| `revisions` | history, diff, rollback |
 | `operate` | start, stop, restart, reload, signal, scale, rerun, shutdown |
 | `runs` | runs: the ledger of a job |
 | `launch` | run, up: becoming or starting a manager |

@@ -52,6 +52,7 @@ WAIT_MARGIN_S: Final = 10.0
 MUTATIONS: Final = frozenset(
     {
         "apply",
+        "rollback",
         "start",
         "stop",
         "restart",

@@ -53,6 +53,7 @@ class _Wish(NamedTuple):
     only: tuple[str, ...]
     allow_removal: bool
     replace_source: bool
+    goes_on: bool
     output: str
 
     def paths(self) -> tuple[str, ...] | None:
@@ -65,6 +66,7 @@ class _Wish(NamedTuple):
             "only": list(self.only) or None,
             "allow_removal": self.allow_removal or None,
             "replace_source": self.replace_source or None,
+            "continue": self.goes_on or None,
         }
 
 
@@ -90,6 +92,12 @@ class _Wish(NamedTuple):
     is_flag=True,
     help="Let the running instance take its spec from SPEC from now on.",
 )
+@click.option(
+    "--continue",
+    "goes_on",
+    is_flag=True,
+    help="Go on with a revision that is paused, or try one that was rolled back once more.",
+)
 @output_option("text", "json")
 @with_instance(starts=True)
 def apply_command(
@@ -102,6 +110,7 @@ def apply_command(
     only: tuple[str, ...],
     allow_removal: bool,
     replace_source: bool,
+    goes_on: bool,
     output: str,
 ) -> int:
     """Validate, show the plan, make it so, and wait until it is.
@@ -111,7 +120,16 @@ def apply_command(
     """
     session.spec = loading.find(spec) if spec else None
     wish = _Wish(
-        session.spec, dry_run, yes, wait, timeout_ns, only, allow_removal, replace_source, output
+        session.spec,
+        dry_run,
+        yes,
+        wait,
+        timeout_ns,
+        only,
+        allow_removal,
+        replace_source,
+        goes_on,
+        output,
     )
     if locate.is_running(session.instance()):
         return _apply_to_running(session, wish)
@@ -129,15 +147,15 @@ def _apply_to_running(session: Session, wish: _Wish) -> int:
             fields = {"revision": planned.get("revision"), "changes": changes, "drift": drift}
             print_json(fields | {"applied": False})
         return DONE
-    if not wish.yes and not _consents(changes):
+    if not wish.yes and not consents(changes):
         terminal.stderr().write("nothing was changed\n")
         return FAILED
-    answer = client.apply(wish.paths(), **wish.options())
+    answer = client.apply(wish.paths(), base=planned.get("revision"), **wish.options())
     revision = answer.get("revision")
     return _finish(client, screen, wish, changes, revision if isinstance(revision, int) else None)
 
 
-def _consents(changes: Sequence[ChangeMap]) -> bool:
+def consents(changes: Sequence[ChangeMap]) -> bool:
     """Ask, but only a person, and only when something goes away."""
     removed = [change["name"] for change in changes if change["how"] in render.REMOVALS]
     if not removed or not sys.stdin.isatty():
@@ -152,6 +170,9 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
     if wish.only:
         msg = f"cannot apply only {', '.join(wish.only)}: a new manager takes the whole spec"
         raise Refused(msg, "leave --only away, or start it first with: reconcile up -d")
+    if wish.goes_on:
+        msg = "cannot continue: no manager is running, so no revision is paused"
+        raise Refused(msg, "leave --continue away")
     loaded = loading.load(wish.spec or loading.find(()))
     if loaded.spec is None:
         return launch.show_mistakes(loaded)

@@ -40,10 +40,10 @@ _POLL_S: Final = 0.05
 def _selecting(function: Decorated) -> Decorated:
     """Add patterns and labels, by which an operation says whom it means, and its reason."""
     function = click.argument("names", metavar="PATTERN...", nargs=-1)(function)
-    return labels_option(_reasoned(function))
+    return labels_option(reasoned(function))
 
 
-def _reasoned(function: Decorated) -> Decorated:
+def reasoned(function: Decorated) -> Decorated:
     """Add --reason."""
     return click.option(
         "--reason", metavar="TEXT", help="Why, for those who look at the status and events later."
@@ -256,7 +256,7 @@ def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: i
 @click.command("signal")
 @click.argument("signal")
 @click.argument("names", metavar="PATTERN...", nargs=-1, required=True)
-@_reasoned
+@reasoned
 @output_option("text", "json")
 @with_instance()
 def signal_command(
@@ -274,7 +274,7 @@ def signal_command(
 
 @click.command("scale")
 @click.argument("wishes", metavar="NAME=N...", nargs=-1, required=True)
-@_reasoned
+@reasoned
 @_ending
 @_waiting(default=True)
 @output_option("text", "json")
@@ -309,7 +309,7 @@ def _wish(text: str) -> tuple[str, int | None]:
 
 @click.command("shutdown")
 @click.option("--now", is_flag=True, help="Kill instead of stopping in order.")
-@_reasoned
+@reasoned
 @_waiting(default=True)
 @output_option("text", "json")
 @with_instance()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from reconciler.cli import render, shapes
 from reconciler.cli.client import TICK
 from reconciler.cli.errors import DONE, NOT_AS_WANTED, TIMED_OUT
-from reconciler.cli.layout import Cell
+from reconciler.cli.layout import Cell, clean
 from reconciler.cli.terminal import Live
 from reconciler.model.units import format_duration
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.cli.client import Client
-    from reconciler.cli.shapes import WaitingMap
+    from reconciler.cli.shapes import ProgressMap, WaitingMap
     from reconciler.cli.terminal import Terminal
 
 _TICK_S: Final = 0.25
@@ -29,6 +29,8 @@ class Outcome(NamedTuple):
 
     exit_code: int
     waiting: Sequence[WaitingMap] = ()
+    verdict: str = ""
+    """Why the revision is not good, where that ended the waiting."""
 
 
 def wait_until_as_wanted(
@@ -63,7 +65,7 @@ def wait_until_as_wanted(
                 )
                 if progress["done"] or hopeless:
                     live.clear()
-                    return Outcome(NOT_AS_WANTED, waiting)
+                    return Outcome(NOT_AS_WANTED, waiting, _verdict(progress))
                 if not screen.is_terminal:
                     _tell_changes(screen, waiting, told)
             if elapsed_ns > timeout_ns:
@@ -72,6 +74,13 @@ def wait_until_as_wanted(
             live.show(render.waiting_blocks(waiting, elapsed_ns))
         live.clear()
     return Outcome(NOT_AS_WANTED, waiting)
+
+
+def _verdict(progress: ProgressMap) -> str:
+    """Return why the revision came to no good end, empty when it is in force all the same."""
+    if progress["outcome"] not in {"paused", "rolled_back"}:
+        return ""
+    return f"{progress['outcome'].replace('_', ' ')}: {progress['reason']}"
 
 
 def _tell_changes(screen: Terminal, waiting: Sequence[WaitingMap], told: dict[str, str]) -> None:
@@ -95,7 +104,9 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
     status["watchers"] = [watcher for watcher in status["watchers"] if watcher["name"] in names]
     status["sockets"] = []
     screen.show(*render.status_page(status, wall_ns())[:-1])
-    if outcome.exit_code == TIMED_OUT:
+    if outcome.verdict:
+        screen.show((Cell(clean(outcome.verdict), "bad"),))
+    elif outcome.exit_code == TIMED_OUT:
         text = f"not as wanted after {format_duration(timeout_ns)}; the manager goes on trying"
         screen.show((Cell(text, "bad"),))
     else:

@@ -72,7 +72,8 @@ def status_page(
         )
     if page:
         page.append(())
-    return page + _spec_lines(status) + _store_lines(status) + [summary(status)]
+    page += _spec_lines(status) + _revision_lines(status) + _store_lines(status)
+    return [*page, summary(status)]
 
 
 def _watcher_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Table:
@@ -224,7 +225,8 @@ def _spec_lines(status: StatusMap) -> list[Block]:
         "missing": "the files are gone; the last good spec keeps running",
         "held": "an edit is held back",
     }.get(state, "")
-    lines: list[Block] = [Wrapped((Cell(f"spec {state}: ", "bad"), Cell(clean(message))))]
+    said = state.replace("_", " ")
+    lines: list[Block] = [Wrapped((Cell(f"spec {said}: ", "bad"), Cell(clean(message))))]
     return [*lines, *spec_error_blocks(status["spec_errors"], excerpts=False)]
 
 
@@ -236,13 +238,47 @@ def _store_lines(status: StatusMap) -> list[Block]:
     return [Wrapped((Cell(f"store {state}: ", "bad"), Cell(clean(status["store_message"]))))]
 
 
+OUTCOME_STYLES: Final[dict[str, Style]] = {
+    "pending": "busy",
+    "good": "good",
+    "paused": "bad",
+    "rolled_back": "bad",
+    "failed": "bad",
+    "superseded": "quiet",
+}
+_MIND_THESE: Final = frozenset({"paused", "failed"})
+
+
+def _revision_lines(status: StatusMap) -> list[Block]:
+    """Return why the revision is not good, with what the process wrote last."""
+    lines: list[Block] = []
+    if status["outcome"] in _MIND_THESE:
+        head = f"revision {status['revision']} {status['outcome']}: "
+        lines.append(Wrapped((Cell(head, "bad"), Cell(clean(status["reason"])))))
+    if lines or status["spec_state"] == "rolled_back":
+        lines += [(Cell(f"    {clean(line)}", "quiet"),) for line in status["log"]]
+    return lines
+
+
+def commit_text(commit: str, *, dirty: bool) -> str:
+    """Return a commit for people, as `git describe --dirty` writes it; empty when there is none."""
+    return f"{clean(commit[:7])}{'-dirty' if dirty else ''}" if commit else ""
+
+
+def _standing(status: StatusMap) -> str:
+    """Return what is known of the revision in force: ` (a1b2c3d, good)`."""
+    commit = commit_text(status["commit"], dirty=status["dirty"])
+    known = ", ".join(part for part in (commit, status["outcome"]) if part)
+    return f" ({known})" if known else ""
+
+
 def summary(status: StatusMap) -> Line:
     """Return the last line of the status: revision, counts, problems."""
     watchers = status["watchers"]
     processes = sum(slot["pid"] is not None for watcher in watchers for slot in watcher["slots"])
     known = status["revision"] == status["observed_revision"]
     revision = f"revision {status['revision']}" + (
-        "" if known else f" (at {status['observed_revision']})"
+        _standing(status) if known else f" (at {status['observed_revision']})"
     )
     counts = f"{count(len(watchers), 'watcher')}, {count(processes, 'process', 'processes')}"
     start = f"{clean(status['name'])} · {revision} · {counts} · "
@@ -264,8 +300,9 @@ def problem_count(status: StatusMap) -> int:
         watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"]
     )
     sockets = sum(socket["state"] == "Failed" for socket in status["sockets"])
-    files = status["spec_state"] in {"invalid", "missing", "held"}
-    return watchers + sockets + files + (status["store_state"] != "good")
+    files = status["spec_state"] in {"invalid", "missing", "held", "rolled_back"}
+    revision = status["outcome"] == "paused"
+    return watchers + sockets + files + revision + (status["store_state"] != "good")
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -432,7 +469,7 @@ def _property(text: str) -> str:
 # ---- events and logs -----------------------------------------------------------------------------
 
 _PALETTE: Final[tuple[Style, ...]] = ("cyan", "yellow", "green", "magenta", "blue")
-_EXPECTED_WORDS: Final = frozenset({"started", "passed", "bound", "watching", "fired"})
+_EXPECTED_WORDS: Final = frozenset({"started", "passed", "bound", "watching", "fired", "good"})
 _BAD_WORDS: Final = (
     "failed",
     "refused",
@@ -443,6 +480,8 @@ _BAD_WORDS: Final = (
     "error",
     "missing",
     "held",
+    "paused",
+    "rolled_back",
 )
 
 

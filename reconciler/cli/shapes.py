@@ -131,6 +131,11 @@ class StatusMap(TypedDict):
     name: str
     revision: int
     observed_revision: int
+    outcome: str
+    reason: str
+    log: Strings
+    commit: str
+    dirty: bool
     keeper_pid: int
     controller_pid: int
     source: Strings
@@ -143,6 +148,23 @@ class StatusMap(TypedDict):
     settled: bool
     watchers: list[WatcherMap]
     sockets: list[SocketMap]
+
+
+class RevisionMap(TypedDict):
+    """One entry of `history`."""
+
+    number: int
+    applied_ns: int
+    who: str
+    uid: int | None
+    digest: str
+    commit: str
+    dirty: bool
+    restores: int
+    outcome: str
+    reason: str
+    judged_ns: int | None
+    log: Strings
 
 
 class FieldChangeMap(TypedDict):
@@ -199,6 +221,8 @@ class ProgressMap(TypedDict):
     converged: bool
     waiting: list[WaitingMap]
     remaining: int
+    outcome: str
+    reason: str
     done: bool
 
 
@@ -309,6 +333,11 @@ STATUS: Final[Map] = {
     "name": "",
     "revision": 0,
     "observed_revision": 0,
+    "outcome": "",
+    "reason": "",
+    "log": (),
+    "commit": "",
+    "dirty": False,
     "keeper_pid": 0,
     "controller_pid": 0,
     "source": (),
@@ -321,6 +350,20 @@ STATUS: Final[Map] = {
     "settled": False,
     "watchers": (),
     "sockets": (),
+}
+REVISION: Final[Map] = {
+    "number": 0,
+    "applied_ns": 0,
+    "who": "",
+    "uid": None,
+    "digest": "",
+    "commit": "",
+    "dirty": False,
+    "restores": 0,
+    "outcome": "",
+    "reason": "",
+    "judged_ns": None,
+    "log": (),
 }
 FIELD_CHANGE: Final[Map] = {"field": "", "effect": "none", "old": "", "new": ""}
 CHANGE: Final[Map] = {
@@ -347,6 +390,8 @@ PROGRESS: Final[Map] = {
     "converged": False,
     "waiting": (),
     "remaining": 0,
+    "outcome": "",
+    "reason": "",
     "done": False,
 }
 LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b""}
@@ -372,6 +417,7 @@ def status(answer: object) -> StatusMap:
     """Return the answer to `status` with all its keys."""
     whole = _complete(STATUS, answer)
     whole["source"] = list(_list(whole["source"]))
+    whole["log"] = list(_list(whole["log"]))
     whole["spec_errors"] = spec_errors(whole["spec_errors"])
     whole["watchers"] = [_watcher(one) for one in _list(whole["watchers"])]
     whole["sockets"] = [_socket(one) for one in _list(whole["sockets"])]
@@ -398,6 +444,16 @@ def drift(answer: object) -> list[DriftMap]:
     """Return what a plan leaves as operators want it, with all keys."""
     found = [_complete(DRIFT, one) for one in _list(answer)]
     return [cast("DriftMap", one | {"words": _words(one["words"])}) for one in found]
+
+
+def revisions(answer: object) -> list[RevisionMap]:
+    """Return the entries of a history with all their keys."""
+    found = []
+    for one in _list(answer):
+        revision = _complete(REVISION, one)
+        revision["log"] = list(_list(revision["log"]))
+        found.append(cast("RevisionMap", revision))
+    return found
 
 
 def event(answer: object) -> EventMap:

@@ -13,6 +13,7 @@ own and reports back over an event descriptor.
 | `store` | what must survive the controller: sqlite3, one writer thread |
 | `entries` | what is given to the store and what a new controller is given back |
 | `tables` | each entry as rows, and the rows as what they mean |
+| `history` | the history of applied specs as rows, and reading a content |
 | `rows` | sealed rows: what damage cannot pass off as true |
 | `schema` | the tables, and how the database is opened |
 | `damage` | the state is opened whatever became of it |
@@ -25,6 +26,7 @@ own and reports back over an event descriptor.
 | `secrets` | values that processes get and nobody else sees |
 | `capture` | a command whose output is wanted, within bounds |
 | `applying` | a spec that was read becomes the one in force, or is held |
+| `revisions` | the history, and what follows from a verdict |
 | `server` | connections on the control socket, with limits |
 | `access` | who may ask for what |
 | `refusals` | those who may not are told of, without a flood |
@@ -34,6 +36,7 @@ own and reports back over an event descriptor.
 | `methods` | reading methods of the control socket |
 | `operating` | methods that say what an operator wants |
 | `ledger` | what the ledger holds of jobs |
+| `revising` | methods about revisions: history, diff, rollback |
 | `waiting` | requests that are answered when watchers are as wanted |
 | `streams` | events, progress and log lines as they come |
 | `status` | what `status` answers, one packed fragment per watcher |

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reconciler.controller.looking import Look
     from reconciler.controller.loop import Controller
     from reconciler.model.change import Change, Drift
+    from reconciler.model.revision import Revision
     from reconciler.model.spec import WatcherSpec
 
 MAX_TOLD: Final = 50
@@ -60,46 +61,92 @@ def commit(
 
     `seen` is how the files looked before they were read.
     """
+    made = controller.revisions.make(spec, files, who, uid)
+    _put_in_force(controller, spec, made, storable(files), then)
+    # The files are taken note of at once: what comes next is compared with them.
+    controller.files.accepted(files, seen, made.number)
+    return made.number
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Which older revision comes back, and whose word that is; `uid` None: it was found bad by itself."""
+
+    revision: int
+    who: str
+    uid: int | None = None
+    reason: str = ""
+
+
+def restore(
+    controller: Controller,
+    restored: Restored,
+    spec: Spec,
+    *,
+    then: Callable[[int], None] | None = None,
+) -> None:
+    """Put the content of an older revision in force, as a new one; the files are left aside as they are."""
+    files = controller.files.in_force()
+    made = controller.revisions.make(
+        spec, files, restored.who, restored.uid, restores=restored.revision
+    )
+    _put_in_force(controller, spec, made, storable(files), then, restored)
+    controller.files.set_aside()
+
+
+def _put_in_force(
+    controller: Controller,
+    spec: Spec,
+    made: Revision,
+    files: tuple[SourceFile, ...],
+    then: Callable[[int], None] | None,
+    restored: Restored | None = None,
+) -> None:
     old = controller.applied
     told = pending_changes(controller, spec)
-    revision = (old.revision if old is not None else 0) + 1
     applied = Applied(
         spec,
-        revision,
+        made.number,
         retiring_with(old.spec if old is not None else Spec(), spec, controller.retiring()),
-        storable(files),
+        files,
         controller.files.source,
         environment_digest(),
-        clock.wall_ns(),
-        uid,
+        made.wall_ns,
+        made.uid,
         unknown_jobs(spec) if controller.ledger_lost else (),
+        made,
     )
     controller.applied = applied
     controller.ledger_lost = False
     controller.follow_daemon(spec)
-    controller.write_then(applied, lambda: _stored(controller, applied, told, who, then))
-    # The files are taken note of at once: what comes next is compared with them.
-    controller.files.accepted(files, seen, revision)
-    return revision
+    controller.write_then(applied, lambda: _stored(controller, applied, told, made, then))
+    controller.revisions.took_over(made, restored)
 
 
 def _stored(
     controller: Controller,
     applied: Applied,
     told: tuple[Change, ...],
-    who: str,
+    made: Revision,
     then: Callable[[int], None] | None,
 ) -> None:
     for name in applied.unknown_jobs:
         controller.feed(JobChanged(name, Job(known=False)))
-    controller.feed(SpecApplied(applied.spec, applied.revision, applied.retiring))
+    controller.feed(SpecApplied(applied.spec, made.number, applied.retiring, made.trial))
     controller.secrets.follow(applied.spec)
     listed = [
         {"name": each.name, "how": each.how, "message": each.message} for each in told[:MAX_TOLD]
     ]
     count = "1 change" if len(told) == 1 else f"{len(told)} changes"
-    message = f"revision {applied.revision} applied by {who}: {count}"
-    details = {"revision": applied.revision, "who": who, "changes": listed, "count": len(told)}
+    again = f", the content of {made.restores} again" if made.restores else ""
+    message = f"revision {made.number} applied by {made.who}{again}: {count}"
+    details = {
+        "revision": made.number,
+        "who": made.who,
+        "restores": made.restores,
+        "changes": listed,
+        "count": len(told),
+    }
     controller.tell(News("spec.applied", message, details=details))
     if then is not None:
         then(applied.revision)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
+from reconciler.model.revision import Revision
 from reconciler.model.spec import KEEP_RUNS, Spec, WatcherSpec
 
 
@@ -37,6 +38,8 @@ class Applied:
     uid: int | None = None
     unknown_jobs: tuple[str, ...] = ()
     """Jobs of it whose ledger was lost; written down with the first spec after the loss."""
+    made: Revision | None = None
+    """Its entry in the history; the content is this spec with its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,13 @@ class FilesChanged:
 
     files: tuple[SourceFile, ...]
     environment: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionChanged:
+    """More is known of a revision: what came of it, its commit."""
+
+    revision: Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ Entry: TypeAlias = (
     Applied
     | RetiringChanged
     | FilesChanged
+    | RevisionChanged
     | IntentWritten
     | GenerationWritten
     | RunWritten
@@ -119,3 +130,4 @@ class Stored:
     """Of the keeper under which this state was used last, empty when there was none."""
     notes: tuple[str, ...] = ()
     """What could not be read, for the log and the events."""
+    revisions: Mapping[int, Revision] = field(default_factory=dict)

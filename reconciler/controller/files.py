@@ -44,9 +44,10 @@ MAX_WARNINGS_TOLD: Final = 5
 
 SHORTAGE_RETRY_NS: Final = SECOND_NS
 
-SpecState: TypeAlias = Literal["applied", "invalid", "missing", "held", "loading"]
+SpecState: TypeAlias = Literal["applied", "invalid", "missing", "held", "loading", "rolled_back"]
 
 CONSENT = "`reconcile apply --allow-removal` applies it all the same"
+CONSENT_TO_ROLLBACK = "`reconcile rollback --allow-removal` does it all the same"
 
 
 class SpecFiles:
@@ -95,7 +96,7 @@ class SpecFiles:
         self._look = self._look_again()
         if stored is not None:
             self._recognise(self._look)
-            self.state = "applied"
+            self._in_force()
             same_environment = stored.environment == environment_digest()
             if ignore:
                 self._considered = self._look.digests
@@ -150,6 +151,28 @@ class SpecFiles:
             found.append(SourceFile(path, file.digest, file.size, inode, text))
         return tuple(found)
 
+    def in_force(self) -> tuple[SourceFile, ...]:
+        """Return the files that were taken note of last, with the bytes as far as they are known."""
+        return tuple(self._applied.values())
+
+    def set_aside(self) -> None:
+        """Take note that something else is in force than these files say; they count again when they change."""
+        if self.state == "applied":
+            self._in_force()
+
+    def is_set_aside(self, seen: Look) -> bool:
+        """Tell whether these are the files that were left aside, byte for byte."""
+        current = self._controller.revisions.current
+        return current is not None and current.files_differ and self._is_applied(seen)
+
+    def _in_force(self) -> None:
+        """Say of files that are as they were taken note of what they are: applied, or left aside."""
+        current = self._controller.revisions.current
+        aside = current is not None and current.files_differ
+        self.state = "rolled_back" if aside else "applied"
+        self.message = self._controller.revisions.why_aside() if aside else ""
+        self.errors = ()
+
     def accepted(self, files: tuple[SourceFile, ...], seen: Look, revision: int) -> None:
         """Take note that what these files say is in force. `seen` is how they looked before the reading."""
         self._applied = {each.path: each for each in files}
@@ -157,7 +180,7 @@ class SpecFiles:
         self._considered = seen.digests | {each.path: each.digest for each in files}
         self._applied_digests = self._considered
         self._look = self._look_again()
-        self.state, self.message, self.errors = "applied", "", ()
+        self._in_force()
         self._controller.log.write("info", "the spec is in force", revision=revision)
         self._drop_loader()
         self._controller.reactor.at(self, None, self._settled)
@@ -254,14 +277,14 @@ class SpecFiles:
                 self._refused("missing", message, "spec.missing")
             self._judged()
             return
-        if self._considered is not None and self._is_applied(seen):
+        if (self._considered is not None and self._is_applied(seen)) or self.is_set_aside(seen):
             self._considered = seen.digests
             self._drop_loader()
-            if self.state != "applied":
+            if self.state not in {"applied", "rolled_back"}:
                 self._controller.tell(
                     News("spec.restored", "the files are again as they were applied")
                 )
-            self.state, self.message, self.errors = "applied", "", ()
+            self._in_force()
             self._judged()
             return
         verdict, path, rest_ns = self._half_written(seen)
@@ -381,6 +404,7 @@ class SpecFiles:
         applied = self._controller.applied
         assert applied is not None
         self._controller.store.write(FilesChanged(applying.storable(files), environment_digest()))
+        self._controller.revisions.files_agree()
         self.accepted(files, seen, applied.revision)
 
     def _refused(

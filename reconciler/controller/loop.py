@@ -35,6 +35,7 @@ from reconciler.controller.notifying import Notifier
 from reconciler.controller.own_log import Log
 from reconciler.controller.port_holders import PortHolders
 from reconciler.controller.reactor import READ, WRITE, Reactor
+from reconciler.controller.revisions import Revisions
 from reconciler.controller.secrets import Secrets
 from reconciler.controller.server import Server
 from reconciler.controller.status import StatusBoard
@@ -94,6 +95,8 @@ LOG_LEVEL_OF_NEWS: Final = {
     "writable": "warning",
     "damaged": "error",
     "denied": "warning",
+    "paused": "warning",
+    "rolled_back": "warning",
 }
 """By the last word of a news type; all else is info."""
 
@@ -145,6 +148,7 @@ class Controller:
         self.news: NewsRoom = NewsRoom(1)
         self.reconciler: Reconciler
         self.secrets = Secrets(self)
+        self.revisions = Revisions(self)
         self.files = SpecFiles(self, config.source)
         self.status = StatusBoard(self)
         self.notifier = Notifier(self, self._notify)
@@ -272,16 +276,18 @@ class Controller:
         self.reactor.watch(self.store, READ, lambda _: self._take_answers())
         self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())
         self.applied = stored.applied
+        new_keeper = stored.keeper_id != introduced.keeper_id
+        self.revisions.begin(stored.revisions, new_keeper=new_keeper)
         if stored.applied is not None:
             self.follow_daemon(stored.applied.spec)
             self._retiring = stored.applied.retiring
-            if stored.keeper_id == introduced.keeper_id:
+            if not new_keeper:
                 self.files.source = stored.applied.source or self.files.source
                 self._resume(stored.applied)
                 self._round()
             # A new manager has nothing running yet: it reads the files that it was started with first, and
             # what was applied before counts only when they cannot be used.
-        if stored.keeper_id != introduced.keeper_id:
+        if new_keeper:
             self.store.write(ServedBy(introduced.keeper_id))
         handed = handed_over(os.getppid(), self.config.reading_fd)
         self.files.begin(stored.applied, handed, ignore=self._last_good, ready=self._judged)
@@ -326,9 +332,12 @@ class Controller:
 
     def _resume(self, applied: Applied) -> None:
         """Put what was applied before in front of the core."""
-        self.feed(SpecApplied(applied.spec, applied.revision, applied.retiring))
+        current = self.revisions.current
+        trial = current.trial if current is not None else None
+        self.feed(SpecApplied(applied.spec, applied.revision, applied.retiring, trial))
         self.secrets.follow(applied.spec)
         self._release()
+        self.revisions.resume()
 
     def _judged(self) -> None:
         """The files were judged for the first time: whatever came of it, clients may now ask."""
@@ -465,7 +474,7 @@ class Controller:
                 case RecordGeneration(watcher, generation):
                     self.store.write(GenerationWritten(watcher, generation))
                 case RecordVerdict():
-                    pass
+                    self.revisions.judged(action)
                 case RecordIntent(watcher, intent):
                     self._write_rest(watcher, intent)
                 case ReadSecrets(watcher):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import reconciler
-from reconciler.controller import applying, ledger, operating
+from reconciler.controller import applying, ledger, operating, revising
 from reconciler.controller.exchange import LATER, Answer, Method, Packed
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.loader import Loaded, Loader, Mistaken
@@ -82,10 +83,27 @@ def _plan(exchange: Exchange, params: Parameters) -> object:
     return LATER
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What `apply` was asked for."""
+
+    source: tuple[str, ...]
+    dry_run: bool
+    allow_removal: bool
+    goes_on: bool
+    base: int | None
+
+
 def _apply(exchange: Exchange, params: Parameters) -> object:
     source, only = _source(params), params.texts("only")
-    dry_run, allow_removal = params.flag("dry_run"), params.flag("allow_removal")
     replace_source = params.flag("replace_source")
+    wish = _Wish(
+        source,
+        params.flag("dry_run"),
+        params.flag("allow_removal"),
+        params.flag("continue"),
+        params.number("base", 0, revising.HIGHEST),
+    )
     params.end()
     controller = exchange.controller
     if (
@@ -101,51 +119,41 @@ def _apply(exchange: Exchange, params: Parameters) -> object:
         )
 
     def read(spec: Spec, loaded: Loaded, seen: Look) -> None:
-        _apply_spec(
-            exchange,
-            _narrowed(controller, spec, only),
-            loaded,
-            seen,
-            source=source,
-            dry_run=dry_run,
-            allow_removal=allow_removal,
-        )
+        _apply_spec(exchange, wish, _narrowed(controller, spec, only), loaded, seen)
 
     _load(exchange, source or controller.files.source, read)
     return LATER
 
 
-def _apply_spec(
-    exchange: Exchange,
-    spec: Spec,
-    loaded: Loaded,
-    seen: Look,
-    *,
-    source: tuple[str, ...],
-    dry_run: bool,
-    allow_removal: bool,
-) -> None:
+def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, seen: Look) -> None:
     """Answer what applying does, and do it unless it is a dry run. Raises `RequestError` when refused."""
     controller, files = exchange.controller, exchange.controller.files
     changes = applying.pending_changes(controller, spec)
     planned = {"changes": changes, "drift": applying.drift(controller, spec)}
-    if dry_run:
+    if wish.dry_run:
         exchange.reply({"revision": _revision(controller), **planned, "applied": False})
         return
     files.warn(loaded.warnings)
     controller.secrets.read_again()
-    is_other = bool(source) and source != files.source
-    if not allow_removal:
+    if wish.goes_on and _goes_on(exchange, spec, seen):
+        return
+    is_other = bool(wish.source) and wish.source != files.source
+    if not is_other and not wish.goes_on:
+        _refuse_rejected(controller, seen)
+    if not wish.allow_removal:
         refusal = applying.refusal(controller, spec)
         if refusal is not None:
             raise RequestError(code="conflict", message=refusal, hint=CONSENT)
         cut = None if is_other else files.looks_cut(seen, spec)
         if cut is not None:
             raise RequestError(code="conflict", message=cut_message(cut), hint=CONSENT)
+    is_same = controller.applied is not None and spec == controller.applied.spec and not is_other
+    if not is_same:
+        revising.check_base(controller, wish.base)
     if is_other:
-        files.replace_source(source)
+        files.replace_source(wish.source)
     read = files.source_files(loaded.files)
-    if controller.applied is not None and spec == controller.applied.spec and not is_other:
+    if is_same:
         files.unchanged(read, seen)
         unchanged = planned | {"changes": ()}
         exchange.reply({"revision": _revision(controller), **unchanged, "applied": True})
@@ -156,6 +164,42 @@ def _apply_spec(
 
     who = exchange.who
     applying.commit(controller, spec, read, seen, who=who, uid=exchange.uid, then=stored)
+
+
+def _goes_on(exchange: Exchange, spec: Spec, seen: Look) -> bool:
+    """Go on with a paused revision; False when files that were left aside are to be tried again.
+
+    Raises `RequestError` when there is nothing to go on with.
+    """
+    controller = exchange.controller
+    current, number = controller.revisions.current, _revision(controller)
+    if controller.files.is_set_aside(seen):
+        return False
+    if current is None or controller.applied is None or current.outcome != "paused":
+        outcome = f"revision {number} is {current.outcome}" if current else "nothing was applied"
+        raise RequestError(code="conflict", message=f"{outcome}: there is nothing to continue")
+    if spec != controller.applied.spec:
+        message = f"the files say something else than revision {number}, which is paused"
+        raise RequestError(
+            code="conflict", message=message, hint="`reconcile apply` without --continue applies"
+        )
+    order = operating.Order(exchange, reason="")
+    controller.tell(order.news(f"goes on with revision {number}", revision=number))
+    controller.revisions.go_on(
+        lambda: exchange.reply({"revision": number, "changes": (), "applied": True})
+    )
+    return True
+
+
+def _refuse_rejected(controller: Controller, seen: Look) -> None:
+    """Refuse files that were rolled back as they are. Raises `RequestError`."""
+    rejected = controller.revisions.rejected()
+    if rejected is not None and controller.files.is_set_aside(seen):
+        raise RequestError(
+            code="conflict",
+            message=f"these files are revision {rejected.number}, which was rolled back: {rejected.trial.reason}",
+            hint="change them, or `reconcile apply --continue` tries them once more",
+        )
 
 
 def _narrowed(controller: Controller, spec: Spec, only: tuple[str, ...]) -> Spec:
@@ -331,4 +375,5 @@ METHODS: Final[Mapping[str, Method]] = {
     "shutdown": Method(_shutdown, "admin", mutates=True),
     **ledger.METHODS,
     **operating.METHODS,
+    **revising.METHODS,
 }

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 Value: TypeAlias = int | float | str | bytes | None
 
-KEYS: Final = {"meta": 1, "applied": 1, "files": 1, "intents": 1, "generations": 1, "runs": 3}
+KEYS: Final = {
+    "meta": 1,
+    "applied": 1,
+    "files": 1,
+    "revisions": 1,
+    "contents": 1,
+    "intents": 1,
+    "generations": 1,
+    "runs": 3,
+}
 """The sealed tables, each with how many of its first columns are its key; `seal` is always its last."""
 
 _KEY_DIGITS: Final = 8

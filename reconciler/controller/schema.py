@@ -7,6 +7,8 @@ All but `damaged` are sealed: see `rows`, where new tables are listed too.
 | `meta` | a word and its value: schema, number of commits, next event, keeper, whether a ledger was lost |
 | `applied` | the spec in force: revision, plain JSON, what it retires, who and when; one row |
 | `files` | a file that the spec in force was read from, with its digest and, of YAML files, its text |
+| `revisions` | an entry of the history: when, who, what came of it; the newest `KEPT_REVISIONS` |
+| `contents` | the content of a revision: spec and files, as compressed JSON |
 | `intents` | an operator's word about a watcher |
 | `generations` | the newest generation of a job; `known` 0: its ledger was lost |
 | `runs` | one run of one slot of a job; as many of each slot as `keep_runs` says |
@@ -41,6 +43,10 @@ create table if not exists applied (
 create table if not exists files (
     path text primary key, digest text not null, size integer not null, inode integer not null, text blob,
     seal text not null) without rowid;
+create table if not exists revisions (
+    number integer primary key, revision text not null, seal text not null) without rowid;
+create table if not exists contents (
+    number integer primary key, content blob not null, seal text not null) without rowid;
 create table if not exists intents (
     watcher text primary key, intent text not null, seal text not null) without rowid;
 create table if not exists generations (

@@ -119,6 +119,20 @@ class StatusBoard:
             self._stale.add(name)
         return found
 
+    def _revision(self) -> dict[str, bytes]:
+        """Return what is known of the revision in force."""
+        revisions = self._controller.revisions
+        known = revisions.current
+        # Files that are left aside are so because of the one before: its reason is the one to tell.
+        told = revisions.get(known.number - 1) if known and known.files_differ else known
+        return {
+            "outcome": rpc.pack(known.outcome if known is not None else ""),
+            "reason": rpc.pack(told.trial.reason if told is not None else ""),
+            "log": rpc.pack(told.log if told is not None else ()),
+            "commit": rpc.pack(known.commit if known is not None else ""),
+            "dirty": rpc.pack(known is not None and known.dirty),
+        }
+
     def _around(self, watchers: bytes) -> bytes:
         controller = self._controller
         files, core = controller.files, controller.reconciler
@@ -132,6 +146,7 @@ class StatusBoard:
                 "keeper_pid": rpc.pack(controller.keeper_pid),
                 "controller_pid": rpc.pack(controller.pid),
                 "containment": rpc.pack(controller.containment),
+                **self._revision(),
                 "source": rpc.pack(files.source),
                 "auto_apply": rpc.pack(applied.spec.apply.auto if applied is not None else True),
                 "spec_state": rpc.pack(files.state),

@@ -147,22 +147,34 @@ class ProgressStream(Stream):
         core = controller.reconciler
         missing = [name for name in self._names() if not controller.status.as_wanted(name)]
         converged = not missing and core.revision >= self._revision and core.revision > 0
+        outcome, reason = self._verdict()
+        # A revision that is not good comes to no other end by itself.
+        over = outcome in {"paused", "rolled_back"}
+        converged = converged and not over
         waiting = waiting_list(controller, missing[:MAX_WAITING_SHOWN])
         sent = self.send(
             revision=core.revision,
             converged=converged,
             waiting=waiting,
             remaining=len(missing),
-            done=converged,
+            outcome=outcome,
+            reason=reason,
+            done=converged or over,
         )
         if sent:
-            self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), converged
+            self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), converged or over
             # Some states end by themselves and touch nobody, such as the first second of a life.
             again = min(filter(None, map(controller.status.changes_at_ns, missing)), default=None)
-            if again is not None and not converged:
+            if again is not None and not self.is_over:
                 again = max(again, self._sent_ns + PROGRESS_PAUSE_NS)
                 controller.reactor.at(self, again, self._look_again)
         return False
+
+    def _verdict(self) -> tuple[str, str]:
+        """Return what came of the revision that is followed, and why."""
+        revisions = self.controller.revisions
+        followed = revisions.get(self._revision) if self._revision else revisions.current
+        return ("", "") if followed is None else (followed.outcome, followed.trial.reason)
 
     def _look_again(self) -> None:
         self._is_due = True

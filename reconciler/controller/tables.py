@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from reconciler.controller import clock, rows
+from reconciler.controller import clock, history, rows
 from reconciler.controller.entries import (
     Applied,
     FilesChanged,
@@ -20,6 +20,7 @@ from reconciler.controller.entries import (
     IntentWritten,
     NumbersReserved,
     RetiringChanged,
+    RevisionChanged,
     RunWritten,
     ServedBy,
     SourceFile,
@@ -49,6 +50,8 @@ def write(connection: sqlite3.Connection, entry: Entry) -> None:
         case FilesChanged(files, environment):
             _write_files(connection, files)
             _change_applied(connection, environment=environment)
+        case RevisionChanged(revision):
+            history.write(connection, revision)
         case IntentWritten(watcher, intent):
             rows.put(connection, "intents", watcher, _text(intent))
         case GenerationWritten(watcher, generation):
@@ -85,12 +88,13 @@ def _text(value: object) -> str:
 
 
 def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
+    spec = _text(applied.spec)
     rows.put(
         connection,
         "applied",
         1,
         applied.revision,
-        _text(applied.spec),
+        spec,
         _text(applied.retiring),
         json.dumps(applied.source),
         applied.environment,
@@ -98,6 +102,8 @@ def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
         applied.uid,
     )
     _write_files(connection, applied.files)
+    if applied.made is not None:
+        history.add(connection, applied.made, spec, applied.files)
     have = (
         {row[0] for row in rows.read(connection, "generations", [])} if applied.unknown_jobs else ()
     )
@@ -180,6 +186,8 @@ def read(connection: sqlite3.Connection, damage: str = "") -> Reading:
         )
         jobs = {name: replace(jobs.get(name, Job()), known=False) for name in {*jobs, *named}}
     intents = _read_intents(reading)
+    revisions, unreadable = history.read(reading.rows("revisions"))
+    reading.notes += unreadable
     reading.notes += map(str, reading.broken)
     reading.stored = Stored(
         applied,
@@ -189,6 +197,7 @@ def read(connection: sqlite3.Connection, damage: str = "") -> Reading:
         lost and applied is None,
         meta.get("keeper_id", ""),
         tuple(reading.notes),
+        revisions,
     )
     return reading
 

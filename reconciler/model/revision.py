@@ -37,3 +37,38 @@ class Trial:
     def stops_roll(self) -> bool:
         """Tell whether slots that still run as before shall stay so."""
         return self.outcome in {"paused", "rolled_back"}
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One entry of the history of applied specs; its content lies in the store."""
+
+    number: int
+    wall_ns: int = 0
+    who: str = ""
+    """Who applied it, as people are told: a user, or `saved files`."""
+    uid: int | None = None
+    digest: str = ""
+    """Over the paths and contents of the files that it was read from."""
+    commit: str = ""
+    """The commit that the files were checked out at, empty when they lie in no repository."""
+    dirty: bool = False
+    """The files are not as they are in that commit."""
+    restores: int = 0
+    """The older revision whose content it took again; 0: it was read from files."""
+    files_differ: bool = False
+    """The files say something else, and are left aside until they change."""
+    trial: Trial = field(default_factory=Trial)
+    judged_wall_ns: int | None = None
+    log: tuple[str, ...] = ()
+    """The last lines that the process wrote for which it is not good."""
+
+    @property
+    def outcome(self) -> RevisionOutcome:
+        """Return what came of it."""
+        return self.trial.outcome
+
+    @property
+    def place(self) -> int:
+        """Return the number of the revision whose content it has, first of all."""
+        return self.restores or self.number

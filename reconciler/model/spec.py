@@ -202,6 +202,16 @@ class ApplySpec:
     quiet_period: Annotated[
         DurationNs, _live("How long the files must rest after the last write.")
     ] = 500 * MILLISECOND_NS
+    confirm_after: Annotated[
+        DurationNs, _live("A revision is good once all that it changed stayed up for this long.")
+    ] = 10 * SECOND_NS
+    on_failure: Annotated[
+        Literal["pause", "rollback", "keep"],
+        _live(
+            "What is done with a revision that is not good: its rolls stop where they are, the newest good"
+            " one comes back, or it goes on."
+        ),
+    ] = "pause"
     max_removal: Annotated[
         int,
         PERCENT,

@@ -178,8 +178,6 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "watchers": "write: labels, and label the watchers",
     },
     "ApplySpec": {
-        "confirm_after": NOT_BUILT,
-        "on_failure": NOT_BUILT,
         "delay": "write: quiet_period",
         "debounce": "write: quiet_period",
     },

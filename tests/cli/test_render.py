@@ -103,6 +103,21 @@ def test_trouble_with_the_store_has_a_line_of_its_own() -> None:
     ]
 
 
+def test_a_revision_says_its_commit_what_came_of_it_and_why() -> None:
+    good = status(RUNNING_WEB, commit="a1b2c3d4e5f6", outcome="good")
+    assert page(good)[-1] == (
+        "shop · revision 42 (a1b2c3d, good) · 1 watcher, 2 processes · all as wanted"
+    )
+    bad = {"outcome": "paused", "reason": "web.1 ended with exit 3", "log": ["no route\x1b[2J"]}
+    assert page(status(RUNNING_WEB, **bad))[3:] == [
+        "revision 42 paused: web.1 ended with exit 3",
+        "    no route\\x1b[2J",
+        "shop · revision 42 (paused) · 1 watcher, 2 processes · 1 problem",
+    ]
+    aside = status(RUNNING_WEB, spec_state="rolled_back", spec_message="41 was bad", log=["x"])
+    assert page(aside)[3:-1] == ["spec rolled back: 41 was bad", "    x"]
+
+
 def test_text_of_workers_cannot_play_tricks_in_the_table() -> None:
     lines = page(status(MAILER | {"note": "\x1b[2Jgone\nmailer 2 Running"}))
 

@@ -182,11 +182,11 @@ ROLE_OF_METHOD = {
     **dict.fromkeys(
         ("hello", "status", "plan", "apply.follow", "events", "events.follow"), "view"
     ),
-    **dict.fromkeys(("logs", "logs.follow", "stream.cancel", "runs"), "view"),
+    **dict.fromkeys(("logs", "logs.follow", "stream.cancel", "runs", "history", "diff"), "view"),
     **dict.fromkeys(
         ("start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun"), "operate"
     ),
-    **dict.fromkeys(("apply", "shutdown"), "admin"),
+    **dict.fromkeys(("apply", "rollback", "shutdown"), "admin"),
 }  # fmt: skip
 """Written down a second time on purpose: a method's role changes in two places or not at all."""
 

@@ -97,6 +97,8 @@ def test_progress_ends_when_everything_is_as_wanted(instance: Instance, client: 
         "converged": True,
         "waiting": [],
         "remaining": 0,
+        "outcome": "",
+        "reason": "",
         "done": True,
     }
     assert client.error("stream.cancel", stream=stream)[0] == "not_found"

@@ -1,0 +1,162 @@
+"""Commands about revisions of the applied spec: history, diff and rollback."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import render, shapes, terminal
+from reconciler.cli.desired import consents
+from reconciler.cli.errors import DONE, FAILED
+from reconciler.cli.layout import Cell, Table, clean
+from reconciler.cli.operate import reasoned
+from reconciler.cli.options import output_option, print_json, timeout_option, with_instance
+from reconciler.cli.progress import show_outcome, wait_until_as_wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.cli.layout import Block, Line
+    from reconciler.cli.options import Session
+    from reconciler.cli.shapes import RevisionMap
+
+
+@click.command("history")
+@output_option("table", "json")
+@with_instance()
+def history_command(session: Session, output: str) -> int:
+    """List the revisions of the applied spec, newest first: when, who, commit, and what came of it."""
+    answer = session.client().call("history")
+    found = shapes.revisions(answer.get("revisions"))
+    if output == "json":
+        print_json({"revision": answer.get("revision"), "revisions": found})
+    else:
+        page: list[Block] = (
+            [_table(found)] if found else [(Cell("nothing was applied yet", "quiet"),)]
+        )
+        terminal.stdout().show(*page)
+    return DONE
+
+
+def _table(found: Sequence[RevisionMap]) -> Table:
+    now_ns = time.time_ns()
+    rows: list[Line] = [
+        (
+            Cell(str(one["number"])),
+            Cell(f"{render.age(one['applied_ns'], now_ns)} ago"),
+            Cell(clean(one["who"])),
+            Cell(render.commit_text(one["commit"], dirty=one["dirty"]) or "-"),
+            Cell(one["outcome"], render.OUTCOME_STYLES.get(one["outcome"], "")),
+            Cell(clean(_note(one))),
+        )
+        for one in found
+    ]
+    return Table(("REVISION", "APPLIED", "BY", "COMMIT", "OUTCOME", "NOTE"), rows, ("COMMIT",))
+
+
+def _note(one: RevisionMap) -> str:
+    again = f"the content of {one['restores']} again" if one["restores"] else ""
+    return "; ".join(part for part in (again, one["reason"]) if part)
+
+
+@click.command("diff")
+@click.argument("old", metavar="[A", type=click.IntRange(0), required=False)
+@click.argument("new", metavar="[B]]", type=click.IntRange(0), required=False)
+@output_option("text", "json")
+@with_instance()
+def diff_command(session: Session, old: int | None, new: int | None, output: str) -> int:
+    """Show what revision B says otherwise than A, field by field.
+
+    Without B the one in force; without A the one before it.
+    """
+    answer = session.client().call("diff", old=old, new=new)
+    changes = shapes.changes(answer.get("changes"))
+    if output == "json":
+        print_json({"old": answer.get("old"), "new": answer.get("new"), "changes": changes})
+    elif not changes:
+        text = f"revisions {answer.get('old')} and {answer.get('new')} say the same"
+        terminal.stdout().show((Cell(text),))
+    else:
+        head = f"from revision {answer.get('old')} to {answer.get('new')}:"
+        terminal.stdout().show((Cell(head, "title"),), *render.plan_page(changes)[:-1])
+    return DONE
+
+
+@click.command("rollback")
+@click.argument("revision", metavar="[REVISION]", type=click.IntRange(1), required=False)
+@click.option("--dry-run", is_flag=True, help="Only show the plan.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, also when something is removed.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as wanted."
+)
+@timeout_option("60s")
+@click.option(
+    "--allow-removal", is_flag=True, help="Consent to more removals than apply.max_removal allows."
+)
+@reasoned
+@output_option("text", "json")
+@with_instance()
+def rollback_command(
+    session: Session,
+    revision: int | None,
+    dry_run: bool,
+    yes: bool,
+    wait: bool,
+    timeout_ns: int,
+    allow_removal: bool,
+    reason: str | None,
+    output: str,
+) -> int:
+    """Apply the content of an older revision once more, as a new revision.
+
+    Without REVISION, the newest good one before the present. The files are not touched: they say
+    something else then, and count again once they change.
+    """
+    client = session.client()
+    screen = terminal.stdout() if output == "text" else terminal.nowhere()
+    planned = client.call("rollback", revision=revision, dry_run=True)
+    changes, drift = shapes.changes(planned.get("changes")), shapes.drift(planned.get("drift"))
+    screen.show(
+        (Cell(f"to the content of revision {planned.get('restores')}:", "title"),),
+        *render.plan_page(changes, drift, time.time_ns()),
+    )
+    if dry_run:
+        if output == "json":
+            print_json(_fields(planned, changes, applied=False))
+        return DONE
+    if not yes and not consents(changes):
+        terminal.stderr().write("nothing was changed\n")
+        return FAILED
+    answer = client.call(
+        "rollback",
+        revision=revision,
+        base=planned.get("revision"),
+        allow_removal=allow_removal or None,
+        reason=reason,
+    )
+    code = DONE
+    if wait:
+        made = answer.get("revision")
+        number = made if isinstance(made, int) else None
+        outcome = wait_until_as_wanted(client, screen, timeout_ns, revision=number)
+        code = outcome.exit_code
+        if output == "text":
+            show_outcome(screen, client, outcome, timeout_ns)
+    if output == "json":
+        print_json(_fields(answer, changes, applied=True))
+    sys.stdout.flush()
+    return code
+
+
+def _fields(
+    answer: shapes.Map, changes: list[shapes.ChangeMap], *, applied: bool
+) -> dict[str, object]:
+    return {
+        "revision": answer.get("revision"),
+        "restores": answer.get("restores"),
+        "changes": changes,
+        "applied": applied,
+    }

@@ -1,0 +1,293 @@
+"""The history of the applied spec, and what follows from a verdict: a pause, or the older content again.
+
+Each accepted spec is a revision with a trial (`core.verdict` judges it). The entries are held here and in
+the store; what is decided next is read from them alone, so a new controller goes on where the last one was:
+
+    pending --stayed up--> good
+       |  \\--next spec--> superseded
+       +--did not--> paused --apply --continue--> pending
+                     failed          (nothing to pause or to go back to, or on_failure: keep)
+                     rolled_back     then the older content is in force, as the next revision
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller import applying, clock
+from reconciler.controller.entries import RevisionChanged
+from reconciler.controller.history import Content, Unreadable, dropped, read_content
+from reconciler.controller.logs import last_lines
+from reconciler.core import verdict
+from reconciler.model.event import SpecApplied
+from reconciler.model.news import News
+from reconciler.model.revision import Revision, Trial
+from reconciler.model.spec import Spec
+from reconciler.model.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from reconciler.controller.entries import SourceFile
+    from reconciler.controller.loop import Controller
+    from reconciler.model.action import RecordVerdict
+    from reconciler.model.revision import OnFailure, RevisionOutcome
+
+LOG_LINES: Final = 5
+MAX_LINE: Final = 200
+"""Of what a process wrote last, so much is kept with the revision for which it is not good."""
+BY_ITSELF: Final = "apply.on_failure"
+"""Who rolls back when nobody asked."""
+
+
+class Revisions:
+    """The entries by number; the newest is that of the spec in force."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._known: dict[int, Revision] = {}
+
+    def begin(self, known: Mapping[int, Revision], *, new_keeper: bool) -> None:
+        """Take what was stored. Under a new keeper all processes are new, and so is the time of the trial."""
+        self._known = dict(known)
+        current = self.current
+        for number, each in known.items():
+            if each.outcome == "pending" and each is not current:
+                self._known[number] = _with_outcome(each, "superseded")
+        if current is not None and new_keeper:
+            trial = replace(current.trial, begun_ns=clock.now_ns())
+            self._known[current.number] = replace(current, trial=trial)
+
+    def resume(self) -> None:
+        """Finish what a former controller began: a verdict lies in the store, what follows from it does not."""
+        current = self.current
+        if current is not None and current.outcome == "rolled_back":
+            self._roll_back(current.number)
+
+    # ---- looking ----
+
+    @property
+    def current(self) -> Revision | None:
+        """Return the entry of the spec in force; None when there is none, or it was damaged."""
+        applied = self._controller.applied
+        return self._known.get(applied.revision) if applied is not None else None
+
+    def newest_first(self) -> list[Revision]:
+        """Return all entries."""
+        return [self._known[number] for number in sorted(self._known, reverse=True)]
+
+    def get(self, number: int) -> Revision | None:
+        """Return one entry."""
+        return self._known.get(number)
+
+    def good_before(self, number: int) -> Revision | None:
+        """Return the newest good revision that is older than this one."""
+        older = (each for each in self.newest_first() if each.number < number)
+        return next((each for each in older if each.outcome == "good"), None)
+
+    def rejected(self) -> Revision | None:
+        """Return the revision of the files that are left aside because it was not good."""
+        current = self.current
+        if current is None or not current.files_differ or current.uid is not None:
+            return None
+        return self._known.get(current.number - 1)
+
+    def why_aside(self) -> str:
+        """Return why the spec in force is not what the files say."""
+        current = self.current
+        assert current is not None
+        former = self._known.get(current.number - 1)
+        reason = f": {former.trial.reason}" if former is not None and former.trial.reason else ""
+        return (
+            f"revision {current.number - 1} was rolled back to the content of {current.restores}{reason}; "
+            "the files say something else and are left aside until they change"
+        )
+
+    # ---- new ones ----
+
+    def make(
+        self,
+        spec: Spec,
+        files: tuple[SourceFile, ...],
+        who: str,
+        uid: int | None,
+        restores: int = 0,
+    ) -> Revision:
+        """Return the entry of a spec that is about to be in force, and close that of the former one."""
+        controller = self._controller
+        old = controller.applied.spec if controller.applied is not None else Spec()
+        number = (controller.applied.revision if controller.applied is not None else 0) + 1
+        facts = controller.reconciler.facts
+        changed = verdict.changed(old, spec, controller.observed, facts)
+        made = Revision(
+            number,
+            clock.wall_ns(),
+            who,
+            uid,
+            _digest(files),
+            restores=restores,
+            files_differ=bool(restores),
+        )
+        trial = Trial(
+            changed, clock.now_ns(), spec.apply.confirm_after, self._on_failure(spec, made)
+        )
+        return replace(made, trial=trial)
+
+    def _on_failure(self, spec: Spec, made: Revision) -> OnFailure:
+        """Return what to do when it is not good: what the spec says, where there is something to go back to."""
+        wanted = spec.apply.on_failure
+        if made.restores or not self._known:
+            return "keep"  # one that goes back stays: there would be no end to it
+        return "keep" if wanted == "rollback" and self._fallback(made.number) is None else wanted
+
+    def _fallback(self, number: int) -> Revision | None:
+        """Return what to go back to: the newest good one, or else the newest that was never found bad."""
+        older = (each for each in self.newest_first() if each.number < number)
+        unproven = (each for each in older if each.outcome in {"superseded", "pending"})
+        return self.good_before(number) or next(unproven, None)
+
+    def took_over(self, made: Revision, restored: applying.Restored | None) -> None:
+        """Put a new entry into the history, and close the former one; call it once its spec is being stored."""
+        former = self._known.get(made.number - 1)
+        if former is not None and restored is not None and restored.uid is not None:
+            why = f' ("{restored.reason}")' if restored.reason else ""
+            reason = former.trial.reason or f"by {restored.who}{why}"
+            self._change(_with_outcome(former, "rolled_back", reason))
+        elif former is not None and former.outcome == "pending":
+            self._change(_with_outcome(former, "superseded"))
+        self._known[made.number] = made
+        for number in dropped(self._known):
+            del self._known[number]
+
+    def files_agree(self) -> None:
+        """Take note that the files say what is in force."""
+        current = self.current
+        if current is not None and current.files_differ:
+            self._change(replace(current, files_differ=False))
+
+    def _change(self, revision: Revision) -> None:
+        self._known[revision.number] = revision
+        self._controller.store.write(RevisionChanged(revision))
+
+    # ---- verdicts ----
+
+    def judged(self, action: RecordVerdict) -> None:
+        """Write down what came of a revision, tell it, and do what follows."""
+        revision = self.current
+        if revision is None or revision.number != action.revision:
+            return  # the next one is on its way to the core
+        self._change(replace(revision, trial=action.trial, judged_wall_ns=clock.wall_ns()))
+        if action.trial.outcome == "good":
+            stayed = format_duration(action.trial.confirm_after)
+            text = f"revision {action.revision} is good: what it changed stayed up for {stayed}"
+            details = {"revision": action.revision, "outcome": "good"}
+            self._controller.tell(News("revision.good", text, details=details))
+            return
+        slots = (action.slot,) if action.slot else None
+        places = self._controller.log_files(action.watcher, slots)
+        self._controller.errands.run(
+            lambda: last_lines(places, LOG_LINES), lambda found: self._failed(action, found)
+        )
+
+    def _failed(self, action: RecordVerdict, written: list[dict[str, object]]) -> None:
+        """Tell why a revision is not good, with what the process wrote last."""
+        number, trial = action.revision, action.trial
+        log = tuple(line for entry in written for line in _lines(entry["data"]))[-LOG_LINES:]
+        revision = self._known.get(number)
+        if revision is not None and log:
+            self._change(replace(revision, log=log))
+        follows = {
+            "paused": "what still runs as before stays so; `reconcile apply --continue` goes on",
+            "rolled_back": "it is rolled back",
+        }.get(trial.outcome, "it stays in force")
+        text = f"revision {number} is not good: {trial.reason}; {follows}"
+        details = {
+            "revision": number,
+            "outcome": trial.outcome,
+            "reason": trial.reason,
+            "log": list(log),
+        }
+        news = News(f"revision.{trial.outcome}", text, action.watcher, action.slot, details)
+        self._controller.tell(news)
+        if trial.outcome == "rolled_back":
+            self._roll_back(number)
+
+    def _roll_back(self, number: int, before: int | None = None) -> None:
+        """Put older content in force, of a revision `before` that one; what is unreadable is passed over."""
+        older = self._fallback(number if before is None else before)
+        if older is None:
+            text = f"revision {number} cannot be rolled back: nothing to go back to can be read"
+            self._controller.tell(News("rollback.failed", text, details={"revision": number}))
+            return
+        chosen: Revision = older
+
+        def found(content: Content) -> None:
+            applied = self._controller.applied
+            if applied is not None and applied.revision == number:  # else somebody was faster
+                restored = applying.Restored(chosen.place, BY_ITSELF)
+                applying.restore(self._controller, restored, content.spec)
+
+        def unreadable(reason: str) -> None:
+            text = f"the content of revision {chosen.number} cannot be read: {reason}"
+            self._controller.tell(News("revision.damaged", text))
+            self._roll_back(number, chosen.number)
+
+        self.read(older.number, found, unreadable)
+
+    def read(
+        self, number: int, found: Callable[[Content], None], unreadable: Callable[[str], None]
+    ) -> None:
+        """Hand over the content of a revision, off the loop, or say why it cannot be read."""
+        applied, state_dir = self._controller.applied, self._controller.config.state_dir
+        if applied is not None and applied.revision == number:
+            found(Content(applied.spec, applied.files))
+            return
+
+        def ask() -> Content | str:
+            try:
+                return read_content(state_dir, number)
+            except Unreadable as error:
+                return str(error)
+
+        self._controller.errands.run(
+            ask, lambda answer: unreadable(answer) if isinstance(answer, str) else found(answer)
+        )
+
+    def go_on(self, then: Callable[[], None]) -> None:
+        """Put a paused revision on trial once more, so that its roll goes on."""
+        controller, current = self._controller, self.current
+        assert current is not None
+        trial = replace(current.trial, begun_ns=clock.now_ns(), outcome="pending", reason="")
+        again = replace(current, trial=trial, judged_wall_ns=None, log=())
+        self._known[again.number] = again
+
+        def stored() -> None:
+            applied = controller.applied
+            if applied is not None and applied.revision == again.number:
+                controller.feed(SpecApplied(applied.spec, again.number, trial=trial))
+            then()
+
+        controller.write_then(RevisionChanged(again), stored)
+
+
+def _with_outcome(revision: Revision, outcome: RevisionOutcome, reason: str = "") -> Revision:
+    trial = replace(
+        revision.trial,
+        outcome=outcome,
+        reason=reason,
+    )
+    return replace(revision, trial=trial, judged_wall_ns=clock.wall_ns())
+
+
+def _digest(files: tuple[SourceFile, ...]) -> str:
+    whole = hashlib.sha256()
+    for each in sorted(files, key=lambda file: file.path):
+        whole.update(f"{each.path}\0{each.digest}\n".encode(errors="surrogateescape"))
+    return whole.hexdigest()[:16]
+
+
+def _lines(data: object) -> list[str]:
+    assert isinstance(data, bytes)
+    return [line[:MAX_LINE] for line in data.decode(errors="replace").splitlines()]
