@@ -1,6 +1,8 @@
 # Everything sets itself up: a virtual environment in .venv, made anew when pyproject.toml changes.
 PYTHON ?= python3
 SEEDS ?= 10000
+FRAMES ?= 1000000
+SPECS ?= 100000
 JOBS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
@@ -15,7 +17,7 @@ endif
 unexport MAKEFLAGS MFLAGS
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check format sim bench bench-quick clean moved
+.PHONY: help run test check format sim fuzz bench bench-quick clean moved
 
 help:
 	@echo "make run     start specs/ in the foreground; Ctrl-C stops everything in order"
@@ -23,6 +25,7 @@ help:
 	@echo "make check   style, types, floors, and whether the wheel builds"
 	@echo "make format  put the code into the style that check wants"
 	@echo "make sim     SEEDS=10000 simulated histories with faults"
+	@echo "make fuzz    FRAMES=1000000 frames and SPECS=100000 spec files that make no sense"
 	@echo "make bench   speed beside the peers, in one run of some minutes; bench-quick: once and small"
 	@echo "make clean   remove what was built"
 
