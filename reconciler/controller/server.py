@@ -329,8 +329,14 @@ class Connection:
     def _append(self, data: bytes) -> None:
         self._output += data
         self.flush()
-        if self._output and not self.is_closed:
+        if self.is_closed:
+            return
+        if self._output:
             self._settle()
+        elif self._has_ended and not self._is_pumping:
+            # The answer may have come late, as the last thing that kept the connection open.
+            self._is_pumping = True
+            self._reactor.soon(self._pump_again)
 
     def flush(self) -> None:
         """Send waiting output as far as the client takes it."""

@@ -178,6 +178,16 @@ def test_half_closed_clients_get_their_answers(instance: Instance, client: Clien
         client.receive()
 
 
+def test_a_half_closed_client_whose_answer_comes_late_is_let_go(
+    instance: Instance, client: Client
+) -> None:
+    number = client.send("logs")  # read in the thread for slow questions
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.answer(number).error is None
+    with pytest.raises(EOFError):
+        client.receive()
+
+
 ROLE_OF_METHOD = {
     **dict.fromkeys(
         ("hello", "status", "plan", "apply.follow", "events", "events.follow"), "view"
