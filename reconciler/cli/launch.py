@@ -15,7 +15,7 @@ import click
 
 from reconciler.cli import loading, locate, render, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused, TimedOut
-from reconciler.cli.layout import Cell, clean
+from reconciler.cli.layout import Cell
 from reconciler.cli.locate import Instance
 from reconciler.cli.options import Session, timeout_option, with_instance, writable_option
 from reconciler.cli.progress import show_outcome, wait_until_as_wanted
@@ -152,7 +152,7 @@ def up_command(
         _become(start, start.keeper_argv(hup="stop", until_done=True, viewed=True))
     screen = terminal.stdout()
     start_detached(start)
-    screen.show((Cell(f"started the manager {clean(start.instance.name)} in the background"),))
+    screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
     if not wait:
         return DONE
     session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
@@ -174,8 +174,8 @@ def show_warnings(loaded: Loaded) -> None:
     """Write what is doubtful about a spec."""
     screen = terminal.stderr()
     for warning in loaded.warnings:
-        screen.show((Cell("warning: ", "busy"), Cell(clean(warning["message"]))))
-        screen.show((Cell("  hint: ", "cyan"), Cell(clean(warning["hint"]))))
+        screen.show((Cell("warning: ", "busy"), Cell(warning["message"])))
+        screen.show((Cell("  hint: ", "cyan"), Cell(warning["hint"])))
 
 
 # ---- getting ready -------------------------------------------------------------------------------

@@ -55,6 +55,9 @@ Block: TypeAlias = Table | Wrapped | Line
 
 
 # ---- text that others wrote ----------------------------------------------------------------------
+#
+# Names, messages, notes, errors: all come from specs, workers or other programs at some time. So whatever is
+# painted is cleaned here, in one place, and nobody who makes a page can forget it.
 
 _UNSAFE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
@@ -66,6 +69,11 @@ def clean(text: str) -> str:
     """Return text in which nothing can move the cursor, hide text or turn it around: such
     characters are escaped."""
     return _UNSAFE.sub(_escaped, text)
+
+
+def clean_lines(text: str) -> str:
+    """Return text of several lines in which only the ends of lines are left of what controls a terminal."""
+    return "\n".join(map(clean, text.split("\n")))
 
 
 def clean_output(data: bytes) -> str:
@@ -100,8 +108,9 @@ def _width_of_character(character: str) -> int:
 
 
 def paint(blocks: Iterable[Block], *, width: int | None = None, colour: bool = False) -> list[str]:
-    """Return the lines of a page. `width` None is a page without an edge: nothing wraps, no
+    """Return the lines of a page, cleaned. `width` None is a page without an edge: nothing wraps, no
     column goes."""
+    blocks = [_cleaned(block) for block in blocks]
     if width is not None or colour:
         from reconciler.cli.drawing import draw
 
@@ -113,6 +122,18 @@ def paint(blocks: Iterable[Block], *, width: int | None = None, colour: bool = F
         else:
             lines.append(plain(block).rstrip())
     return lines
+
+
+def _cleaned(block: Block) -> Block:
+    if isinstance(block, Table):
+        return block._replace(rows=[_cleaned_line(row) for row in block.rows])
+    if isinstance(block, Wrapped):
+        return block._replace(cells=_cleaned_line(block.cells))
+    return _cleaned_line(block)
+
+
+def _cleaned_line(line: Line) -> Line:
+    return tuple(cell._replace(text=clean(cell.text)) for cell in line)
 
 
 def plain(block: Line | Wrapped) -> str:

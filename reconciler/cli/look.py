@@ -11,7 +11,7 @@ import click
 from reconciler.cli import render, terminal
 from reconciler.cli.client import TICK, Client
 from reconciler.cli.errors import DONE, NOT_AS_WANTED, CommandError
-from reconciler.cli.layout import Block, Cell, Table, clean
+from reconciler.cli.layout import Block, Cell, Table
 from reconciler.cli.options import Session, labels_option, output_option, print_json, with_instance
 from reconciler.model.errors import RequestError
 from reconciler.model.units import parse_duration_ns
@@ -64,7 +64,7 @@ def status_command(
 
         screen.write(yaml_text(status))
     elif output == "name":
-        screen.show(*((Cell(clean(watcher["name"])),) for watcher in status["watchers"]))
+        screen.show(*((Cell(watcher["name"]),) for watcher in status["watchers"]))
     else:
         page = _narrowed(status) if names or labels else status
         screen.show(*render.status_page(page, wall_ns(), usage=usage, slots=output == "wide"))
@@ -164,7 +164,7 @@ def show_logs(screen: Terminal, entries: Iterable[LogMap], *, prefix: bool = Tru
 
 def show_log(screen: Terminal, entry: LogMap, width: int | None) -> None:
     """Write one piece of output, after the slot's name in `width` columns, or without it."""
-    if not screen.is_terminal:
+    if screen.is_pipe:
         lines = b"".join(line + b"\n" for line in render.split_lines(entry["data"]))
         screen.write_bytes(lines if width is None else render.log_bytes(entry, width))
         return
@@ -249,7 +249,7 @@ def ls_command(output: str) -> int:
     if output == "json":
         print_json(found)
     elif output == "name":
-        screen.show(*((Cell(clean(str(one["name"]))),) for one in found))
+        screen.show(*((Cell(str(one["name"])),) for one in found))
     else:
         page: list[Block] = (
             [_instance_table(found)] if found else [(Cell("no manager is running", "quiet"),)]
@@ -297,13 +297,13 @@ def _instance_table(found: list[dict[str, object]]) -> Table:
         state = str(one["state"])
         rows.append(
             (
-                Cell(clean(str(one["name"]))),
+                Cell(str(one["name"])),
                 Cell(state, "good" if state == "as wanted" else "busy"),
                 *(
                     Cell("-" if one[key] is None else str(one[key]))
                     for key in ("watchers", "pid", "revision")
                 ),
-                Cell(clean(", ".join(map(str, source)))),
+                Cell(", ".join(map(str, source))),
             )
         )
     return Table(

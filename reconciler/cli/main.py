@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reconciler.cli import errors, terminal
-from reconciler.cli.layout import Block, Cell, Wrapped, clean
+from reconciler.cli.layout import Block, Cell, Wrapped
 from reconciler.cli.options import CONTEXT_SETTINGS, Session, instance_options, remember_instance
 from reconciler.model.errors import RequestError
 
@@ -182,9 +182,9 @@ def _request_failed(error: RequestError) -> int:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    page: list[Block] = [Wrapped((Cell("reconcile: ", "bad"), Cell(clean(message))))]
+    page: list[Block] = [Wrapped((Cell("reconcile: ", "bad"), Cell(message)))]
     if hint:
-        page.append(Wrapped((Cell("  hint: ", "cyan"), Cell(clean(hint)))))
+        page.append(Wrapped((Cell("  hint: ", "cyan"), Cell(hint))))
     terminal.stderr().show(*page)
     return code
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from reconciler.cli import render, shapes
 from reconciler.cli.client import TICK
 from reconciler.cli.errors import DONE, NOT_AS_WANTED, TIMED_OUT
-from reconciler.cli.layout import Cell, clean
+from reconciler.cli.layout import Cell
 from reconciler.cli.terminal import Live
 from reconciler.model.units import format_duration
 
@@ -105,7 +105,7 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
     status["sockets"] = []
     screen.show(*render.status_page(status, wall_ns())[:-1])
     if outcome.verdict:
-        screen.show((Cell(clean(outcome.verdict), "bad"),))
+        screen.show((Cell(outcome.verdict, "bad"),))
     elif outcome.exit_code == TIMED_OUT:
         text = f"not as wanted after {format_duration(timeout_ns)}; the manager goes on trying"
         screen.show((Cell(text, "bad"),))

@@ -1,8 +1,7 @@
 """What people are shown: status, plan, mistakes, events, logs and results as blocks of text.
 
 Pure functions from the manager's answers, the wall time and a few wishes to blocks; `layout`
-paints them. All text that comes from specs and workers goes through `clean` here, so that no page
-can play tricks.
+paints them, and cleans whatever comes from specs and workers, so that no page can play tricks.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from reconciler.cli.layout import Block, Cell, Line, Style, Table, Wrapped, clean, clean_output
+from reconciler.cli.layout import Block, Cell, Line, Style, Table, Wrapped, clean_output
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -86,11 +85,11 @@ def _watcher_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> 
 def _watcher_row(watcher: WatcherMap, now_ns: int, usage: bool) -> Line:
     job = watcher["kind"] == "job"
     style = STATE_STYLES.get(watcher["state"], "")
-    note = clean(watcher_note(watcher, now_ns))
+    note = watcher_note(watcher, now_ns)
     return (
-        Cell(clean(watcher["name"])),
+        Cell(watcher["name"]),
         Cell("job" if job else str(watcher["want"])),
-        Cell(clean(watcher["state"]), style),
+        Cell(watcher["state"], style),
         Cell(f"{watcher['ready']}/{watcher['want']}"),
         Cell(_NOTHING if job else str(watcher["restarts"])),
         Cell(age(watcher["since_ns"], now_ns)),
@@ -157,14 +156,14 @@ def _slot_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Tab
     columns = ("SLOT", "PID", "STATE", "RESTARTS", "AGE", *more, "LAST EXIT", "NOTE")
     rows = [
         (
-            Cell(f"{clean(watcher['name'])}.{slot['slot']}"),
+            Cell(f"{watcher['name']}.{slot['slot']}"),
             Cell(str(slot["pid"] or _NOTHING)),
-            Cell(clean(slot["state"]), STATE_STYLES.get(slot["state"], "")),
+            Cell(slot["state"], STATE_STYLES.get(slot["state"], "")),
             Cell(str(slot["restarts"])),
             Cell(age(slot["since_ns"], now_ns)),
             *(_usage_cells([slot]) if usage else ()),
-            Cell(clean(exit_text(slot["exit"]))),
-            Cell(clean(_slot_note(slot, now_ns))),
+            Cell(exit_text(slot["exit"])),
+            Cell(_slot_note(slot, now_ns)),
         )
         for watcher in watchers
         for slot in watcher["slots"]
@@ -204,13 +203,13 @@ def _socket_table(sockets: Sequence[SocketMap]) -> Table:
     rows = []
     for socket in sockets:
         row: Line = (
-            Cell(clean(socket["name"])),
-            Cell(clean(socket["listen"])),
-            Cell(clean(socket["type"])),
-            Cell(clean(socket["state"]), STATE_STYLES.get(socket["state"], "")),
-            Cell(clean(", ".join(socket["used_by"])) or _NOTHING),
+            Cell(socket["name"]),
+            Cell(socket["listen"]),
+            Cell(socket["type"]),
+            Cell(socket["state"], STATE_STYLES.get(socket["state"], "")),
+            Cell(", ".join(socket["used_by"]) or _NOTHING),
         )
-        rows.append((*row, Cell(clean(socket["note"]), "bad")) if noted else row)
+        rows.append((*row, Cell(socket["note"], "bad")) if noted else row)
     columns = ("SOCKET", "LISTEN", "TYPE", "STATE", "USED BY")
     return Table((*columns, "NOTE") if noted else columns, rows, ("TYPE", "USED BY"))
 
@@ -226,7 +225,7 @@ def _spec_lines(status: StatusMap) -> list[Block]:
         "held": "an edit is held back",
     }.get(state, "")
     said = state.replace("_", " ")
-    lines: list[Block] = [Wrapped((Cell(f"spec {said}: ", "bad"), Cell(clean(message))))]
+    lines: list[Block] = [Wrapped((Cell(f"spec {said}: ", "bad"), Cell(message)))]
     return [*lines, *spec_error_blocks(status["spec_errors"], excerpts=False)]
 
 
@@ -235,7 +234,7 @@ def _store_lines(status: StatusMap) -> list[Block]:
     state = status["store_state"]
     if state == "good":
         return []
-    return [Wrapped((Cell(f"store {state}: ", "bad"), Cell(clean(status["store_message"]))))]
+    return [Wrapped((Cell(f"store {state}: ", "bad"), Cell(status["store_message"])))]
 
 
 OUTCOME_STYLES: Final[dict[str, Style]] = {
@@ -254,15 +253,15 @@ def _revision_lines(status: StatusMap) -> list[Block]:
     lines: list[Block] = []
     if status["outcome"] in _MIND_THESE:
         head = f"revision {status['revision']} {status['outcome']}: "
-        lines.append(Wrapped((Cell(head, "bad"), Cell(clean(status["reason"])))))
+        lines.append(Wrapped((Cell(head, "bad"), Cell(status["reason"]))))
     if lines or status["spec_state"] == "rolled_back":
-        lines += [(Cell(f"    {clean(line)}", "quiet"),) for line in status["log"]]
+        lines += [(Cell(f"    {line}", "quiet"),) for line in status["log"]]
     return lines
 
 
 def commit_text(commit: str, *, dirty: bool) -> str:
     """Return a commit for people, as `git describe --dirty` writes it; empty when there is none."""
-    return f"{clean(commit[:7])}{'-dirty' if dirty else ''}" if commit else ""
+    return f"{commit[:7]}{'-dirty' if dirty else ''}" if commit else ""
 
 
 def _standing(status: StatusMap) -> str:
@@ -281,7 +280,7 @@ def summary(status: StatusMap) -> Line:
         _standing(status) if known else f" (at {status['observed_revision']})"
     )
     counts = f"{count(len(watchers), 'watcher')}, {count(processes, 'process', 'processes')}"
-    start = f"{clean(status['name'])} · {revision} · {counts} · "
+    start = f"{status['name']} · {revision} · {counts} · "
     problems = problem_count(status)
     if problems:
         return Cell(start), Cell(count(problems, "problem"), "bad")
@@ -351,8 +350,8 @@ def plan_page(
     for one in drift:
         said = "; ".join(word_text(word, now_ns) for word in one["words"])
         stays = f" (stays so; undo it with: reconcile resume {one['name']})"
-        head = Cell(f"! {clean(one['name'])}", "busy")
-        page.append(Wrapped((head, Cell("  by hand: "), Cell(clean(said + stays)))))
+        head = Cell(f"! {one['name']}", "busy")
+        page.append(Wrapped((head, Cell("  by hand: "), Cell(said + stays))))
     return [*page, ((Cell(plan_summary(changes), "title")),)]
 
 
@@ -360,21 +359,21 @@ def _change_blocks(change: ChangeMap) -> list[Block]:
     sign, style = _SIGNS.get(change["how"], ("~", "busy"))
     kind = "" if change["kind"] == "watcher" else f"{change['kind']} "
     slots = _slots(change["slots"])
-    head = f"{sign} {kind}{clean(change['name'])}".rstrip()
+    head = f"{sign} {kind}{change['name']}".rstrip()
     what = change["how"] + (f" {slots}" if slots else "")
     blocks: list[Block] = [
         Wrapped(
             (
                 Cell(head, style),
                 Cell(f"  {what}: " if change["message"] else f"  {what}"),
-                Cell(clean(change["message"])),
+                Cell(change["message"]),
             )
         )
     ]
     for field in change["fields"]:
-        values = f"{clean(field['old'])} -> {clean(field['new'])}"
+        values = f"{field['old']} -> {field['new']}"
         cells = (
-            Cell(f"    {clean(field['field'])}: ", "quiet"),
+            Cell(f"    {field['field']}: ", "quiet"),
             Cell(f"{values}  ({field['effect']})"),
         )
         blocks.append(Wrapped(cells, 8))
@@ -418,23 +417,21 @@ def spec_error_blocks(
     blocks: list[Block] = []
     for error in errors:
         place = _place(error, folder)
-        field = f"{clean(error['field'])}: " if error["field"] else ""
+        field = f"{error['field']}: " if error["field"] else ""
         blocks.append(
-            Wrapped(
-                (Cell(f"{place}: ", "title"), Cell(field, "bad"), Cell(clean(error["message"])))
-            )
+            Wrapped((Cell(f"{place}: ", "title"), Cell(field, "bad"), Cell(error["message"])))
         )
         if excerpts and error["excerpt"]:
             source, *carets = error["excerpt"].split("\n")
-            blocks.append((Cell("    " + clean(source.replace("\t", " "))),))
-            blocks += [(Cell("    " + clean(caret), "bad"),) for caret in carets if caret]
+            blocks.append((Cell("    " + source.replace("\t", " ")),))
+            blocks += [(Cell("    " + caret, "bad"),) for caret in carets if caret]
         if error["hint"]:
-            blocks.append(Wrapped((Cell("    hint: ", "cyan"), Cell(clean(error["hint"])))))
+            blocks.append(Wrapped((Cell("    hint: ", "cyan"), Cell(error["hint"]))))
     return blocks
 
 
 def _place(error: SpecErrorMap, folder: str) -> str:
-    path = clean(error["path"])
+    path = error["path"]
     if folder and path.startswith(folder + "/"):
         path = os.path.relpath(path, folder)
     return f"{path}:{error['line']}:{error['column']}" if error["line"] else path
@@ -495,9 +492,9 @@ def event_line(event: EventMap) -> Line:
     style: Style = "bad" if any(word in event["type"] for word in _BAD_WORDS) else "cyan"
     return (
         Cell(f"{event['seq']:>5}  {clock(event['time_ns'])}  ", "quiet"),
-        Cell(f"{clean(event['type']):<20}  ", style),
-        Cell(f"{clean(slot_name(event['watcher'], event['slot'])) or _NOTHING:<12}  "),
-        Cell(clean(event["message"])),
+        Cell(f"{event['type']:<20}  ", style),
+        Cell(f"{slot_name(event['watcher'], event['slot']) or _NOTHING:<12}  "),
+        Cell(event["message"]),
     )
 
 
@@ -521,7 +518,7 @@ def slot_style(name: str) -> Style:
 def log_lines(entry: LogMap, width: int) -> list[Line]:
     """Return the lines of a piece of output for a terminal, after the name of the slot."""
     name = slot_name(entry["watcher"], entry["slot"])
-    prefix = Cell(f"{clean(name):<{width}} ", slot_style(name)), _bar(entry)
+    prefix = Cell(f"{name:<{width}} ", slot_style(name)), _bar(entry)
     return [(*prefix, Cell(clean_output(line))) for line in split_lines(entry["data"])]
 
 
@@ -550,9 +547,7 @@ def split_lines(data: bytes) -> list[bytes]:
 def result_lines(results: Iterable[ResultMap], now_ns: int) -> list[Block]:
     """Return what an operation did, one line per watcher."""
     return [
-        Wrapped(
-            (Cell(f"{clean(result['name'])}: ", "title"), Cell(clean(_result_text(result, now_ns))))
-        )
+        Wrapped((Cell(f"{result['name']}: ", "title"), Cell(_result_text(result, now_ns))))
         for result in results
     ]
 
@@ -572,9 +567,9 @@ def waiting_blocks(waiting: Sequence[WaitingMap], elapsed_ns: int) -> list[Block
     """Return what is still being waited for, as a live page."""
     rows = [
         (
-            Cell(clean(one["name"])),
-            Cell(clean(one["state"]), STATE_STYLES.get(one["state"], "")),
-            Cell(clean(one["note"]), "bad" if one["state"] in TROUBLE else ""),
+            Cell(one["name"]),
+            Cell(one["state"], STATE_STYLES.get(one["state"], "")),
+            Cell(one["note"], "bad" if one["state"] in TROUBLE else ""),
         )
         for one in waiting
     ]
@@ -588,5 +583,5 @@ def waiting_blocks(waiting: Sequence[WaitingMap], elapsed_ns: int) -> list[Block
 
 def waiting_text(waiting: WaitingMap) -> str:
     """Return one line about a watcher that is waited for."""
-    note = f": {clean(waiting['note'])}" if waiting["note"] else ""
-    return f"{clean(waiting['name'])}: {clean(waiting['state'])}{note}"
+    note = f": {waiting['note']}" if waiting["note"] else ""
+    return f"{waiting['name']}: {waiting['state']}{note}"

@@ -11,7 +11,7 @@ import click
 from reconciler.cli import render, shapes, terminal
 from reconciler.cli.desired import consents
 from reconciler.cli.errors import DONE, FAILED
-from reconciler.cli.layout import Cell, Table, clean
+from reconciler.cli.layout import Cell, Table
 from reconciler.cli.operate import reasoned
 from reconciler.cli.options import output_option, print_json, timeout_option, with_instance
 from reconciler.cli.progress import show_outcome, wait_until_as_wanted
@@ -47,10 +47,10 @@ def _table(found: Sequence[RevisionMap]) -> Table:
         (
             Cell(str(one["number"])),
             Cell(f"{render.age(one['applied_ns'], now_ns)} ago"),
-            Cell(clean(one["who"])),
+            Cell(one["who"]),
             Cell(render.commit_text(one["commit"], dirty=one["dirty"]) or "-"),
             Cell(one["outcome"], render.OUTCOME_STYLES.get(one["outcome"], "")),
-            Cell(clean(_note(one))),
+            Cell(_note(one)),
         )
         for one in found
     ]

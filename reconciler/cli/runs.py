@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli import terminal
 from reconciler.cli.errors import DONE
-from reconciler.cli.layout import Block, Cell, Line, Style, Table, clean
+from reconciler.cli.layout import Block, Cell, Line, Style, Table
 from reconciler.cli.options import Session, labels_option, output_option, print_json, with_instance
 from reconciler.cli.render import clock, exit_text
 from reconciler.model.units import format_duration
@@ -63,12 +63,12 @@ def _row(run: RunMap) -> Line:
     took = run["duration_ns"]
     ended = exit_text(run["exit"]) if run["exit"] is not None else run["note"]
     return (
-        Cell(clean(run["name"])),
+        Cell(run["name"]),
         Cell(str(run["generation"])),
         Cell(str(run["slot"])),
         Cell(clock(run["fired_ns"])),
-        Cell(clean(f"{run['trigger']} {run['who']}".strip())),
+        Cell(f"{run['trigger']} {run['who']}".strip()),
         Cell("-" if took is None else format_duration(took)),
-        Cell(clean(outcome), style),
-        Cell(clean(ended) or "-"),
+        Cell(outcome, style),
+        Cell(ended or "-"),
     )

@@ -14,7 +14,7 @@ import click
 
 from reconciler.cli import launch, loading, locate, terminal
 from reconciler.cli.errors import DONE, Refused
-from reconciler.cli.layout import Cell, clean
+from reconciler.cli.layout import Cell
 from reconciler.cli.options import Session, with_instance
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def install_service_command(
     ctl = "systemctl --user" if user else "systemctl"
     service = os.path.basename(unit.path)
     verb = "wrote" if written else "nothing to do, it is as it should be:"
-    lines = [f"{verb} {clean(unit.path)}", f"next: {ctl} daemon-reload"]
+    lines = [f"{verb} {unit.path}", f"next: {ctl} daemon-reload"]
     lines.append(f"      {ctl} enable --now {service}")
     if user:
         lines.append("      loginctl enable-linger     # to start at boot, not at your login")

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, TextIO
 
-from reconciler.cli.layout import Block, paint
+from reconciler.cli.layout import Block, clean_lines, paint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +29,8 @@ class Terminal:
     def __init__(self, stream: TextIO, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
         self.stream = stream
+        self.is_pipe = not stream.isatty()
+        """Bytes may go there as they are; a terminal that can do nothing (TERM=dumb) is none."""
         self.is_terminal = stream.isatty() and environ.get("TERM") != "dumb"
         # https://no-color.org: present and not empty.
         self.colour = self.is_terminal and not environ.get("NO_COLOR")
@@ -52,17 +54,21 @@ class Terminal:
 
     def show(self, *blocks: Block) -> None:
         """Write blocks as lines."""
-        self.write(
+        self.put(
             "".join(line + "\n" for line in paint(blocks, width=self.width, colour=self.colour))
         )
 
     def write(self, text: str) -> None:
-        """Write text as it is, at once."""
+        """Write text, at once; nothing in it can control the terminal."""
+        self.put(clean_lines(text))
+
+    def put(self, text: str) -> None:
+        """Write text as it is, at once: a page that was painted, or what moves the cursor."""
         self.stream.write(text)
         self.stream.flush()
 
     def write_bytes(self, data: bytes) -> None:
-        """Write bytes as they are, where the stream has bytes below it."""
+        """Write bytes as they are, where the stream has bytes below it: for pipes, never for a terminal."""
         buffer = getattr(self.stream, "buffer", None)
         if buffer is None:
             self.write(data.decode("utf-8", "backslashreplace"))
@@ -103,7 +109,7 @@ class Live:
 
     def __enter__(self) -> Self:
         if self._terminal.is_terminal:
-            self._terminal.write(_HIDE_CURSOR)
+            self._terminal.put(_HIDE_CURSOR)
         return self
 
     def __exit__(
@@ -113,7 +119,7 @@ class Live:
         trace: TracebackType | None,
     ) -> None:
         if self._terminal.is_terminal:
-            self._terminal.write(_SHOW_CURSOR)
+            self._terminal.put(_SHOW_CURSOR)
 
     def show(self, blocks: Iterable[Block]) -> None:
         """Paint the page in place of the last one; what is higher than the terminal is cut."""
@@ -123,13 +129,13 @@ class Live:
         lines = paint(blocks, width=width, colour=self._terminal.colour)
         if len(lines) > room:
             lines = [*lines[: room - 1], f"... {len(lines) - room + 1} more lines"]
-        self._terminal.write(self._erased() + "".join(f"{line}\n" for line in lines))
+        self._terminal.put(self._erased() + "".join(f"{line}\n" for line in lines))
         self._painted = len(lines)
 
     def clear(self) -> None:
         """Take the page away, so that lines can be written where it was."""
         if self._terminal.is_terminal:
-            self._terminal.write(self._erased())
+            self._terminal.put(self._erased())
         self._painted = 0
 
     def _erased(self) -> str:

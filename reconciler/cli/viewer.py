@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.cli import locate, render, shapes, terminal
 from reconciler.cli.client import DROPPED, TICK, Client
 from reconciler.cli.errors import DONE, FAILED, CommandError
-from reconciler.cli.layout import Cell, clean
+from reconciler.cli.layout import Cell
 from reconciler.cli.look import show_log, wall_ns
 from reconciler.model.errors import RequestError
 
@@ -114,7 +114,7 @@ class _Viewer:
         elif kind == "event" and render.is_important(event := shapes.event(item)):
             place = render.slot_name(event["watcher"], event["slot"])
             said = event["message"]
-            text = clean(said if said.startswith(place) else f"{place}: {said}")
+            text = said if said.startswith(place) else f"{place}: {said}"
             self._screen.show((Cell("reconcile: ", "title"), Cell(text)))
 
 
