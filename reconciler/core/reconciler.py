@@ -69,7 +69,7 @@ from reconciler.model.process import (
     Requested,
     Running,
 )
-from reconciler.model.socket import BindRequested, SocketRecord
+from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
 
 if TYPE_CHECKING:
@@ -423,7 +423,12 @@ class Reconciler:
             case Bind(name, template):
                 known = self._sockets.get(name)
                 held = known.held if known else None
-                self._sockets[name] = SocketRecord(name, template, BindRequested(now_ns), held)
+                match known:
+                    case SocketRecord(template=action.template, phase=BindRefused()):
+                        requested = BindRequested(now_ns, again=True)
+                    case _:
+                        requested = BindRequested(now_ns)
+                self._sockets[name] = SocketRecord(name, template, requested, held)
             case Unbind(name):
                 self._sockets.pop(name, None)
             case ReadSecrets(watcher):

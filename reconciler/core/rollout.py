@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.core import secrets
 from reconciler.core.backoff import is_completed, share
-from reconciler.core.sockets import needs_handover, waiting_for
+from reconciler.core.sockets import holds_former, needs_handover, waiting_for
 from reconciler.core.template import same_slot, same_template, sockets_of
 from reconciler.model.process import Exited, Running
 from reconciler.model.units import SECOND_NS, format_duration
@@ -82,13 +82,22 @@ def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | No
     """Return why a running process shall be replaced, or None."""
     if not isinstance(record.phase, Running):
         return None
-    if not same_slot(record.template_hash, wanted_hash):
+    if is_outdated(draft, record, wanted_hash):
         return "replaced"
     if draft.spec.max_age is not None:
         end = record.phase.started_at_ns + lifetime_ns(draft.spec, record)
         if draft.is_due(end):
             return "expired"
     return None
+
+
+def is_outdated(draft: Draft, record: ProcessRecord, wanted_hash: str) -> bool:
+    """Tell whether a process is not what the spec wants, or holds a socket that no client finds any more."""
+    if not same_slot(record.template_hash, wanted_hash):
+        return True
+    if not isinstance(record.phase, Running):
+        return False
+    return holds_former(draft.world, sockets_of(draft.spec), record.phase.started_at_ns)
 
 
 def lifetime_ns(spec: WatcherSpec, record: ProcessRecord) -> int:

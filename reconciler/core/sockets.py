@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core.plan import Plan
 from reconciler.core.template import held_name
 from reconciler.model.action import Action, Bind, Unbind
-from reconciler.model.socket import BindRefused, Bound, SocketTemplate
+from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from reconciler.core.plan import World
     from reconciler.model.socket import SocketRecord
@@ -91,6 +91,16 @@ def needs_handover(world: World, name: str) -> bool:
     )
 
 
+def holds_former(world: World, names: Iterable[str], started_at_ns: int) -> bool:
+    """Tell whether a process is older than the binding of a socket of its: it holds the one before."""
+    for name in names:
+        record = world.sockets.get(name)
+        if record is not None and isinstance(record.phase, Bound):
+            if started_at_ns < record.phase.at_ns:
+                return True
+    return False
+
+
 def plan_sockets(world: World, users_alive: Callable[[str], bool]) -> Plan:
     """Return what to bind and what to close now, for the sockets that all slots share."""
     actions: list[Action] = []
@@ -115,7 +125,12 @@ def _plan_socket(
     wakes: list[int],
 ) -> None:
     record = world.sockets.get(name)
-    if record is None or (isinstance(record.phase, Bound) and record.template != template):
+    is_bound_otherwise = record is not None and record.template != template
+    if (
+        record is None
+        or (isinstance(record.phase, Bound) and is_bound_otherwise)
+        or isinstance(record.phase, Lost)
+    ):
         actions.append(Bind(name, template))
     elif isinstance(record.phase, BindRefused):
         if record.template != template:

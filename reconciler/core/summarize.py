@@ -10,7 +10,7 @@ from reconciler.core import hooks, jobs, rollout, secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.plan import Draft
 from reconciler.core.sockets import waiting_for
-from reconciler.core.template import same_slot, same_template, slot_hash, sockets_of
+from reconciler.core.template import same_template, slot_hash, sockets_of
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.process import Exited, Requested, Running, Starting
 from reconciler.model.socket import BindRefused, Bound
@@ -152,7 +152,7 @@ def _slot(view: _View, slot: int) -> SlotStatus:
         next_ns=None if next_ns is None else view.wall(next_ns),
         outdated=pid is not None
         and not view.draft.spec.is_job
-        and not same_slot(record.template_hash, wanted_hash),
+        and rollout.is_outdated(view.draft, record, wanted_hash),
         exit=record.phase.exit if isinstance(record.phase, Exited) else None,
         fired=fired,
         note=note,

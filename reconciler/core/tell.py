@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from reconciler.core.hooks import failure, judge
 from reconciler.model.news import News
 from reconciler.model.process import MAIN, Exited, ProcessRecord, Running
-from reconciler.model.socket import BindRefused, Bound
+from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketRecord
 from reconciler.model.units import format_duration
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from reconciler.model.event import LogChanged
     from reconciler.model.intent import Intent, Voice
     from reconciler.model.job import Generation, Run
-    from reconciler.model.socket import SocketRecord
     from reconciler.model.spec import HookSpec, WatcherSpec
 
 
@@ -96,9 +95,11 @@ def of_socket(before: SocketRecord | None, now: SocketRecord) -> Iterator[News]:
                     f"socket {now.name} listens on {listen}",
                     details={"socket": now.name},
                 )
+        case Lost():
+            message = f"the file of socket {now.name} is gone; it is bound anew"
+            yield News("socket.lost", message, details={"socket": now.name})
         case BindRefused(errno, message):
-            told = before is not None and isinstance(before.phase, BindRefused)
-            if not told or (before is not None and before.template != now.template):
+            if not _was_refused(before, now):
                 details = {"socket": now.name, "errno": errno}
                 yield News("socket.refused", f"socket {now.name}: {message}", details=details)
         case _:
@@ -116,6 +117,15 @@ def of_words_end(watcher: str, before: Intent, after: Intent) -> Iterator[News]:
         length = "" if voice.until is None else f" for {format_duration(voice.until.length_ns)}"
         message = f"{what} by {voice.who}{length}: that is over, the spec counts again"
         yield News("operator.expired", message, watcher, details={"who": voice.who})
+
+
+def _was_refused(before: SocketRecord | None, now: SocketRecord) -> bool:
+    """Tell whether the same was refused before, as far as we remember: tried often, told once."""
+    match before:
+        case SocketRecord(template=now.template, phase=BindRefused() | BindRequested(again=True)):
+            return True
+        case _:
+            return False
 
 
 def of_log(event: LogChanged) -> News:

@@ -11,6 +11,8 @@
 | `adoption` | what a keeper takes over from the one before |
 | `journal` | the file that tells the next keeper |
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
+| `calls` | clients that the controller has not let in |
+| `files` | when the file of a socket may have vanished |
 | `pulse` | whether the controller still answers |
 | `notify` | sd_notify(3) to whoever started the manager |
 | `cgroups` | control groups, where the manager was given some |

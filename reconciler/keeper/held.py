@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reconciler.keeper.kernel import BindFailed, HeldSocket, LaunchFailed
 from reconciler.model.process import LaunchError
-from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
+from reconciler.model.socket import BindRefused, Bound, Lost, SocketRecord, SocketTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,6 +71,16 @@ class Sockets:
             held.socket.close()
         phase = Bound(socket.listen, now_ns)
         self.held[name] = Held(SocketRecord(name, template, phase), socket, template)
+
+    def lost(self) -> list[str]:
+        """Take note of sockets whose file is there no more, and return their names."""
+        found = []
+        for name, held in self.held.items():
+            is_bound = isinstance(held.record.phase, Bound)
+            if is_bound and held.socket is not None and not held.socket.is_intact():
+                held.record = replace(held.record, phase=Lost(self._kernel.now_ns()))
+                found.append(name)
+        return found
 
     def unbind(self, name: str) -> None:
         """Close a socket, if there is one."""

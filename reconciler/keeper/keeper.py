@@ -26,6 +26,7 @@ from reconciler.keeper.kernel import (
     ChildrenDied,
     Died,
     Executed,
+    FileTouched,
     LaunchFailed,
     LinkReadable,
     Output,
@@ -199,6 +200,9 @@ class Keeper:
                     self._told(meaning)
                 case Called():
                     self._pulse.stirs(self._kernel.now_ns())
+                case FileTouched():
+                    for name in self._sockets.lost():
+                        self._tell(name)
                 case _:
                     assert_never(happening)
         self._carry_out(TURN_NS)

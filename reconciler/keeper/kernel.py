@@ -60,13 +60,18 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True)
+class FileTouched:
+    """Something happened to the file of a socket; `HeldSocket.is_intact` tells whether it is still there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """A person or a program signalled the keeper."""
 
     meaning: Literal["stop", "stop_now", "reload"]
 
 
-Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Called | Told
+Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Called | FileTouched | Told
 
 
 @dataclass(frozen=True, slots=True)

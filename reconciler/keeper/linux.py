@@ -20,7 +20,9 @@ import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper import processes
+from reconciler.keeper.calls import Calls
 from reconciler.keeper.cgroups import find as find_groups
+from reconciler.keeper.files import Files
 from reconciler.keeper.journal import Journal
 from reconciler.keeper.kernel import (
     Called,
@@ -28,6 +30,7 @@ from reconciler.keeper.kernel import (
     ChildrenDied,
     Died,
     Executed,
+    FileTouched,
     Happening,
     LaunchFailed,
     LinkReadable,
@@ -92,7 +95,6 @@ class LinuxKernel:
         pid = os.getpid()
         self._children = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
         self.notifier = Notifier(os.environ)
-        self._awaits_call = False
         self._happened: list[Happening] = []
         self._died = True
         self._launching: dict[int, Forked] = {}
@@ -107,6 +109,10 @@ class LinuxKernel:
         self._logs = Logs(config.fifo_dir, self._watch, self._ignore, time.time)  # noqa: TID251  (stamps are for people)
         self._groups = self._find_groups()
         self._grouped: dict[int, str] = {}
+        self._calls = Calls(
+            control, self._watch, self._ignore, lambda: self._happened.append(Called())
+        )
+        self._files = Files(self._watch, lambda: self._happened.append(FileTouched()))
         self._listen_to_signals()
 
     @property
@@ -358,7 +364,13 @@ class LinuxKernel:
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
     ) -> HeldSocket | None:
         """Return a socket that one of these processes still holds, None when none gives it away."""
-        return take_back(template, self._config.umask, trace, holders)
+        found = take_back(template, self._config.umask, trace, holders)
+        return found and self._watched(found)
+
+    def _watched(self, found: Listener) -> Listener:
+        if found.path and (cause := self._files.watch(found.path)):
+            self.log("warning", "cannot watch a socket file", path=found.path, cause=cause)
+        return found
 
     # ---- signals ---------------------------------------------------------------------------------
 
@@ -426,7 +438,7 @@ class LinuxKernel:
 
     def bind(self, template: SocketTemplate) -> HeldSocket:
         """Bind a socket. Raises `BindFailed`."""
-        return bind(template, self._config.umask)
+        return self._watched(bind(template, self._config.umask))
 
     def take_log_news(self) -> list[LogRotated | LogChanged]:
         """Return which log files were rotated and are to be compressed, or changed, since asked last."""
@@ -529,23 +541,11 @@ class LinuxKernel:
 
     def await_call(self) -> None:
         """Tell with `Called`, once, when the next client calls."""
-        if not self._awaits_call:
-            self._awaits_call = True
-            self._watch(self._control.fileno(), self._called)
-
-    def _called(self) -> None:
-        # Level-triggered: it would wake us again and again until the controller has let the client in.
-        self._ignore_calls()
-        self._happened.append(Called())
-
-    def _ignore_calls(self) -> None:
-        if self._awaits_call:
-            self._awaits_call = False
-            self._ignore(self._control.fileno())
+        self._calls.await_next()
 
     def is_called(self) -> bool:
         """Tell whether a client waits that the controller has not let in."""
-        return bool(select.select([self._control], [], [], 0)[0])
+        return self._calls.is_waiting()
 
     def close_link(self) -> None:
         """Close our end of the link."""
@@ -558,7 +558,7 @@ class LinuxKernel:
         """Close the control socket and remove its file."""
         with contextlib.suppress(OSError):
             os.unlink(self._config.control_socket)
-        self._ignore_calls()
+        self._calls.ignore()
         self._control.close()
 
 

@@ -61,6 +61,11 @@ class Listener:
         return Trace(os.fstat(self.fileno()).st_ino, _cookie(self._socket), self._inode)
 
     @property
+    def path(self) -> str:
+        """The path of its file, empty for one that has none."""
+        return self._path
+
+    @property
     def listen(self) -> str:
         """The address with the real port."""
         if self._path:

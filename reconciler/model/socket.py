@@ -49,13 +49,22 @@ class BindRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class BindRequested:
-    """Asked of the keeper, not answered yet. Exists in the controller's picture only."""
+class Lost:
+    """Bound, but its file was removed or replaced: no client finds it any more."""
 
     at_ns: int
 
 
-SocketPhase: TypeAlias = Bound | BindRefused | BindRequested
+@dataclass(frozen=True, slots=True)
+class BindRequested:
+    """Asked of the keeper, not answered yet. Exists in the controller's picture only."""
+
+    at_ns: int
+    again: bool = False
+    """It was refused the last time: when it is refused again, that is no news."""
+
+
+SocketPhase: TypeAlias = Bound | BindRefused | Lost | BindRequested
 
 
 @dataclass(frozen=True, slots=True)

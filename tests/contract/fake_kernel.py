@@ -20,6 +20,7 @@ from reconciler.keeper.kernel import (
     ChildrenDied,
     Died,
     Executed,
+    FileTouched,
     Happening,
     HeldSocket,
     Identity,
@@ -214,12 +215,18 @@ class FakeKernel:
     _died: bool = True
     _ports: int = FIRST_FREE_PORT
     _awaits_call: bool = False
+    _touched: bool = False
 
     # ---- the driver's side -----------------------------------------------------------------------
 
     def tell(self, meaning: Literal["stop", "stop_now", "reload"]) -> None:
         """Signal the keeper."""
         self._told.append(Told(meaning))
+
+    def remove_file(self, address: Address) -> None:
+        """Remove the file of a socket, as a careless person does."""
+        del self.bound[(str(address), "")]
+        self._touched = True
 
     def feed(self, data: bytes) -> None:
         """Say something as the controller."""
@@ -273,7 +280,7 @@ class FakeKernel:
 
     def next_due_ns(self) -> int | None:
         """Return when the machine changes by itself; now, when something has happened already."""
-        called = self._awaits_call and self.calling
+        called = self._touched or (self._awaits_call and self.calling)
         if self._told or self._died or called or (self.to_keeper and self.link != "none"):
             return self.now
         return self._process_due_ns()
@@ -317,6 +324,9 @@ class FakeKernel:
         happened, self._told = self._told, []
         if self.to_keeper or self.link == "closed by controller":
             happened.insert(0, LinkReadable())
+        if self._touched:
+            self._touched = False
+            happened.append(FileTouched())
         if self._awaits_call and self.calling:
             self._awaits_call = False
             happened.append(Called())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.action import Bind, Forget, Quit, Remember, Signal, Spawn, Unbind
-from reconciler.model.address import InternetAddress
+from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import RecordChanged
 from reconciler.model.process import (
     Exit,
@@ -22,7 +22,7 @@ from reconciler.model.process import (
     Scope,
     pid_of,
 )
-from reconciler.model.socket import BindRefused, Bound, SocketTemplate
+from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from tests.contract.worlds import PROGRAMS, Fake, Real, World, told
 from tests.keeper.rig import keeper
 
@@ -273,6 +273,16 @@ def test_a_refused_change_keeps_the_old_socket_and_counts(world: World) -> None:
     world.send(Bind("http", ANY))
     bound(world, "http", ANY)
     assert world.sockets["http"].held is None
+
+
+def test_a_socket_file_that_is_removed_is_told_and_bound_anew(world: World) -> None:
+    template = SocketTemplate(UnixAddress(world.path("app.sock")))
+    world.send(Bind("app", template))
+    before = bound(world, "app", template)
+    world.remove_file(template.address)
+    world.wait(lambda: isinstance(world.sockets["app"].phase, Lost))
+    world.send(Bind("app", template))
+    assert bound(world, "app", template).at_ns > before.at_ns
 
 
 def test_an_unbound_socket_is_closed(world: World) -> None:

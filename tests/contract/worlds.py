@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol, TypeVar
 
 from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import KeeperAction, Notify
-from reconciler.model.address import InternetAddress
+from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.event import (
     KeeperEvent,
     KeeperIntroduced,
@@ -122,6 +122,12 @@ class World(Protocol):
     def take_port(self) -> InternetAddress:
         """Return an address that somebody else holds."""
 
+    def path(self, name: str) -> str:
+        """Return where a socket file may be."""
+
+    def remove_file(self, address: Address) -> None:
+        """Remove the file of a socket."""
+
 
 class Real:
     """The real keeper."""
@@ -197,6 +203,13 @@ class Real:
         self._other.bind(("127.0.0.1", 0))
         self._other.listen()
         return InternetAddress("127.0.0.1", self._other.getsockname()[1])
+
+    def path(self, name: str) -> str:
+        return str(self.rig.folder / name)
+
+    def remove_file(self, address: Address) -> None:
+        assert isinstance(address, UnixAddress)
+        os.unlink(address.path)
 
     def close(self) -> None:
         self._other.close()
@@ -304,6 +317,13 @@ class Fake:
         address = InternetAddress("127.0.0.1", 80)
         self.kernel.taken[address] = "address already in use"
         return address
+
+    def path(self, name: str) -> str:
+        return f"/fake/{name}"
+
+    def remove_file(self, address: Address) -> None:
+        self.kernel.remove_file(address)
+        self.kernel.advance(self.kernel.now + 1)
 
 
 def told(world: World) -> list[str]:

@@ -278,9 +278,10 @@ class Stage:
             held = former.template if former and isinstance(former.phase, Bound) else None
             self.sockets[name] = SocketRecord(name, template, phase, held)
         else:
-            self.sockets[name] = SocketRecord(
-                name, template, Bound(str(template.address), self.now)
-            )
+            same = former and former.template.identity == template.identity
+            kept = former.phase if former and same and isinstance(former.phase, Bound) else None
+            phase = kept or Bound(str(template.address), self.now)
+            self.sockets[name] = SocketRecord(name, template, phase)
         return SocketChanged(self.sockets[name])
 
     def _put(self, record: ProcessRecord) -> Event:

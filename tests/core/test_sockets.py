@@ -4,6 +4,8 @@ import itertools
 from dataclasses import replace
 
 from reconciler.model.action import Bind, Signal, Spawn, Unbind
+from reconciler.model.event import SocketChanged
+from reconciler.model.socket import Lost
 from tests.core.stage import Stage, listener, spec, watcher
 
 WEB = watcher(use_sockets=("http",))
@@ -70,6 +72,29 @@ def test_a_tuning_change_touches_nobody() -> None:
     stage.history.clear()
     stage.apply(spec({"http": listener(backlog=16)}, web=WEB)).wait(5)
     assert sockets(stage) == ["bind http"]
+
+
+def test_a_refusal_is_told_once_however_often_it_is_tried() -> None:
+    stage = Stage()
+    stage.refused_ports = {8000}
+    stage.apply(spec({"http": listener()}, web=WEB)).wait(60)
+    stage.refused_ports = set()
+    stage.wait(6)
+    told = [each.type for each in stage.news if each.type.startswith("socket.")]
+    assert told == ["socket.refused", "socket.bound"]
+
+
+def test_a_socket_whose_file_is_lost_is_bound_anew_and_its_users_roll() -> None:
+    web = replace(WEB, numprocesses=2)
+    stage = Stage().apply(spec({"http": listener()}, web=web, other=watcher())).wait(5)
+    stage.history.clear()
+    lost = replace(stage.sockets["http"], phase=Lost(stage.now))
+    stage.sockets.clear()  # what is bound now is another one
+    stage.tell(SocketChanged(lost)).wait(10)
+    assert sockets(stage) == ["bind http", "stop web.1", "spawn web.1", "stop web.2", "spawn web.2"]
+    assert stage.alive() == ["other.1", "web.1", "web.2"]
+    stage.history.clear()
+    assert stage.wait(3600).history == []
 
 
 def test_an_unused_socket_is_bound_and_a_removed_one_is_closed() -> None:
