@@ -99,7 +99,8 @@ def width_of(text: str) -> int:
 
 
 def _width_of_character(character: str) -> int:
-    if unicodedata.combining(character):
+    # Korean vowels and finals are drawn into the block of the consonant before them.
+    if unicodedata.combining(character) or "\u1160" <= character <= "\u11ff":
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
