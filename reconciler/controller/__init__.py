@@ -41,6 +41,7 @@ own and reports back over an event descriptor.
 | `streams` | events, progress and log lines as they come |
 | `status` | what `status` answers, one packed fragment per watcher |
 | `news` | the newest events, numbered |
+| `event_log` | events on their way to the disk, and back |
 | `logs` | the end of log files, and what is appended to them |
 | `compress` | rotated log files, one at a time, in a helper process |
 | `usage` | processor time, memory, and who holds a port (psutil) |

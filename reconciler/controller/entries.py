@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.revision import Revision
 from reconciler.model.spec import KEEP_RUNS, Spec, WatcherSpec
+
+KEPT_EVENTS: Final = 10_000
+"""So many of the newest events are kept, on the disk and in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,30 @@ class RunWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class ToldEvent:
+    """One event as clients see it."""
+
+    seq: int
+    time_ns: int
+    type: str
+    watcher: str
+    slot: int
+    message: str
+    details: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class EventsTold:
+    """Events, oldest first. They are written without a sync: nothing follows from them.
+
+    Numbers below `below` may have been given.
+    """
+
+    events: tuple[ToldEvent, ...]
+    below: int
+
+
+@dataclass(frozen=True, slots=True)
 class NumbersReserved:
     """Event numbers below this one may have been given."""
 
@@ -111,6 +138,7 @@ Entry: TypeAlias = (
     | IntentWritten
     | GenerationWritten
     | RunWritten
+    | EventsTold
     | NumbersReserved
     | ServedBy
 )

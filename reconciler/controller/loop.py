@@ -18,19 +18,20 @@ import reconciler
 from reconciler.controller import clock
 from reconciler.controller.compress import Compressor
 from reconciler.controller.entries import (
+    EventsTold,
     GenerationWritten,
     IntentWritten,
-    NumbersReserved,
     RetiringChanged,
     RunWritten,
     ServedBy,
 )
 from reconciler.controller.errands import Errands
+from reconciler.controller.event_log import EventLog
 from reconciler.controller.files import SpecFiles
-from reconciler.controller.link import Link
+from reconciler.controller.link import Link, LinkClosed
 from reconciler.controller.loader import handed_over
 from reconciler.controller.logs import LogPlace
-from reconciler.controller.news import NUMBERS_PER_RESERVATION, NewsRoom
+from reconciler.controller.news import NewsRoom
 from reconciler.controller.notifying import Notifier
 from reconciler.controller.own_log import Log
 from reconciler.controller.port_holders import PortHolders
@@ -146,6 +147,7 @@ class Controller:
         self._wake_at_ns: int | None = None
         self._retiring: Mapping[str, WatcherSpec] = {}
         self.news: NewsRoom = NewsRoom(1)
+        self.event_log: EventLog
         self.reconciler: Reconciler
         self.secrets = Secrets(self)
         self.revisions = Revisions(self)
@@ -165,8 +167,7 @@ class Controller:
     def tell(self, news: News) -> None:
         """Number a piece of news, keep it, log it, and send it to those who follow."""
         entry = self.news.add(news, clock.wall_ns())
-        if self.news.needs_numbers():
-            self._reserve_numbers()
+        self.event_log.add(entry)
         level = LOG_LEVEL_OF_NEWS.get(news.type.rpartition(".")[2], "info")
         place = {"watcher": news.watcher} if news.watcher else {}
         self.log.write(
@@ -251,15 +252,20 @@ class Controller:
         gc.collect()
         gc.freeze()
         self.notifier.pulse()  # the keeper asked with its first words
-        while True:
-            self.reactor.wait(0 if self._inbox else self._wake_at_ns)
-            self._round()
+        try:
+            while True:
+                self.reactor.wait(0 if self._inbox else self._wake_at_ns)
+                self._round()
+        except LinkClosed:
+            # There is nothing left to decide, but what was told shall be known later.
+            self._write_last()
+            raise
 
     def _begin(self) -> None:
         """Read the store, meet the keeper, and put everything known before the core."""
         stored = self.store.read()
         self.news = NewsRoom(stored.next_event)
-        self._reserve_numbers()
+        self.event_log = EventLog(self)
         introduced = self._meet_keeper()
         self.keeper_pid, self.containment = introduced.pid, introduced.containment
         self.notifier.listens = introduced.notifies
@@ -408,6 +414,8 @@ class Controller:
             match answer:
                 case Written(RunWritten(watcher, run, _)):
                     self.feed(RunRecorded(watcher, run))
+                case Written(EventsTold() as entry):
+                    self.event_log.written(entry)
                 case Written(entry):
                     then = self._written.pop(id(entry), None)
                     if then is not None:
@@ -446,6 +454,8 @@ class Controller:
         self._act(step.actions)
         for news in step.news:
             self.tell(news)
+        if self._quit is not None:
+            self._leave(self._quit)
         if step.touched:
             self.status.touched(step.touched)
             self.server.touched(step.touched)
@@ -482,11 +492,7 @@ class Controller:
                 case Spawn():
                     to_keeper.append(self.secrets.filled(action))
                 case Quit():
-                    self.server.close()
-                    self.files.close()
-                    self.secrets.close()
-                    self.store.close_writer()
-                    to_keeper.append(action)
+                    self._quit = action
                 case _:
                     to_keeper.append(action)
         if to_keeper:
@@ -504,6 +510,20 @@ class Controller:
         """
         if watcher not in self.pending_intents:
             self.store.write(IntentWritten(watcher, intent))
+
+    def _leave(self, quit: Quit) -> None:
+        """Write what is left to be written, then let the keeper end the manager."""
+        self._quit = None
+        self.server.close()
+        self.files.close()
+        self.secrets.close()
+        self._write_last()
+        self._link.send((quit,))
+        self._watch_link()
+
+    def _write_last(self) -> None:
+        self.event_log.close()
+        self.store.close_writer()
 
     def _keep_runs(self, watcher: str) -> int:
         """Return how many runs of each slot stay in the ledger, also of a job that is going."""
@@ -523,7 +543,3 @@ class Controller:
         if code is not None:
             self.tell(News("manager.done", "all jobs are done", details={"code": code}))
             self.shut_down(now=False, code=code)
-
-    def _reserve_numbers(self) -> None:
-        self.news.reserved += NUMBERS_PER_RESERVATION
-        self.store.write(NumbersReserved(self.news.reserved))

@@ -293,9 +293,16 @@ def _apply_follow(exchange: Exchange, params: Parameters) -> object:
 
 
 def _events(exchange: Exchange, params: Parameters) -> object:
-    since, limit = params.number("since", 0, 2**62), params.number("limit", 1, MAX_EVENTS)
+    since, limit = params.number("since", 0, 2**62) or 0, params.number("limit", 1, MAX_EVENTS)
     params.end()
-    return {"events": exchange.controller.news.since(since or 0, limit or DEFAULT_EVENTS)}
+    controller, count = exchange.controller, limit or DEFAULT_EVENTS
+
+    def answer() -> None:
+        exchange.reply({"events": controller.news.since(since, count)})
+
+    if not controller.event_log.recall(since, count, answer):
+        answer()
+    return LATER
 
 
 def _events_follow(exchange: Exchange, params: Parameters) -> object:

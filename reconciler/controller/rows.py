@@ -34,6 +34,7 @@ KEYS: Final = {
     "intents": 1,
     "generations": 1,
     "runs": 3,
+    "events": 1,
 }
 """The sealed tables, each with how many of its first columns are its key; `seal` is always its last."""
 

@@ -12,6 +12,7 @@ All but `damaged` are sealed: see `rows`, where new tables are listed too.
 | `intents` | an operator's word about a watcher |
 | `generations` | the newest generation of a job; `known` 0: its ledger was lost |
 | `runs` | one run of one slot of a job; as many of each slot as `keep_runs` says |
+| `events` | one event; the newest `KEPT_EVENTS` |
 | `damaged` | a row of another table whose seal was broken, as it was found, and when |
 """
 
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 2
 KEPT_DAMAGED: Final = 1000
+PRUNED_EVERY: Final = 256
+"""Events between two looks at how many there are."""
 
 # Words of `meta`.
 LEDGER_LOST: Final = "ledger_lost"
 COMMITS: Final = "commits"
+EVENTS_BELOW: Final = "events_below"
 SCHEMA_WORD: Final = "schema"
 
 _TABLES: Final = f"""
@@ -54,6 +58,9 @@ create table if not exists generations (
 create table if not exists runs (
     watcher text not null, slot integer not null, generation integer not null, run text not null,
     seal text not null, primary key (watcher, slot, generation)) without rowid;
+create table if not exists events (
+    seq integer primary key, time_ns integer not null, type text not null, watcher text not null,
+    slot integer not null, message text not null, details text not null, seal text not null) without rowid;
 create table if not exists damaged (wall_ns integer not null, "table" text not null, row text not null);
 pragma user_version = {SCHEMA};
 """

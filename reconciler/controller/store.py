@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import tables
 from reconciler.controller.damage import is_in_place, open_state, put_back
-from reconciler.controller.entries import Entry
+from reconciler.controller.entries import Entry, EventsTold
 from reconciler.controller.schema import COMMITS, set_meta
 
 if TYPE_CHECKING:
@@ -167,6 +167,9 @@ class Store:
             self._answer(
                 PutBack(f"{self.path} was taken away; it was written anew, nothing is lost")
             )
+        if all(isinstance(entry, EventsTold) for entry in batch):
+            self._write_unsynced(batch)
+            return
         commits = self._commits + 1
         with self._connection:
             for entry in batch:
@@ -176,6 +179,16 @@ class Store:
         # Without it the loss of this commit would not be noticed: no reason to stop.
         with suppress(OSError):
             self._witness.write(commits)
+
+    def _write_unsynced(self, batch: list[Entry]) -> None:
+        """Write what a power loss may take: the log is synced by the next commit that matters."""
+        self._connection.execute("pragma synchronous = normal")
+        try:
+            with self._connection:
+                for entry in batch:
+                    tables.write(self._connection, entry)
+        finally:
+            self._connection.execute("pragma synchronous = full")
 
     def _answer(self, *answers: Answer) -> None:
         self._answers.extend(answers)

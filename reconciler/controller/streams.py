@@ -24,9 +24,9 @@ from reconciler.wire import rpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reconciler.controller.entries import ToldEvent
     from reconciler.controller.exchange import Exchange, Later
     from reconciler.controller.loop import Controller
-    from reconciler.controller.news import Entry
     from reconciler.controller.selection import Wanted
     from reconciler.controller.server import Connection
 
@@ -77,8 +77,13 @@ class EventStream(Stream):
     ) -> None:
         super().__init__(controller, connection, id)
         self._cursor = cursor
+        self._is_recalling = False
 
-    def tell(self, entry: Entry) -> None:
+    def _recalled(self) -> None:
+        self._is_recalling = False
+        self.controller.server.streams.pump(self)
+
+    def tell(self, entry: ToldEvent) -> None:
         """Send an event that has just come, unless older ones still wait."""
         if self._cursor == entry.seq - 1 and self.connection.has_room and self._send(entry):
             self._cursor = entry.seq
@@ -87,10 +92,13 @@ class EventStream(Stream):
         """Send the next events; those that are no longer kept are counted."""
         news = self.controller.news
         waiting = news.newest - self._cursor
-        if waiting <= 0 or not self.connection.has_room:
+        if waiting <= 0 or not self.connection.has_room or self._is_recalling:
+            return False
+        self._is_recalling = self.controller.event_log.recall(self._cursor, waiting, self._recalled)
+        if self._is_recalling:
             return False
         entries = news.since(self._cursor, waiting)
-        dropped = entries[0].seq - self._cursor - 1 if entries and self._cursor else 0
+        dropped = news.missed(self._cursor, entries[0].seq) if entries and self._cursor else 0
         if dropped > 0:
             self.send(dropped=dropped)
         for entry in entries[:EVENTS_PER_TURN]:
@@ -99,7 +107,7 @@ class EventStream(Stream):
             self._cursor = entry.seq
         return len(entries) > EVENTS_PER_TURN
 
-    def _send(self, entry: Entry) -> bool:
+    def _send(self, entry: ToldEvent) -> bool:
         return self.send(
             seq=entry.seq,
             time_ns=entry.time_ns,
@@ -315,7 +323,7 @@ class Streams:
         for stream in [each for each in self._streams.values() if each.connection is connection]:
             self._end(stream)
 
-    def tell(self, entry: Entry) -> None:
+    def tell(self, entry: ToldEvent) -> None:
         """Send an event to those who follow events."""
         for stream in tuple(self._streams.values()):
             if isinstance(stream, EventStream):

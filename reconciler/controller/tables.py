@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from reconciler.controller import clock, history, rows
 from reconciler.controller.entries import (
+    KEPT_EVENTS,
     Applied,
+    EventsTold,
     FilesChanged,
     GenerationWritten,
     IntentWritten,
@@ -25,17 +28,30 @@ from reconciler.controller.entries import (
     ServedBy,
     SourceFile,
     Stored,
+    ToldEvent,
 )
 from reconciler.controller.rows import Broken
-from reconciler.controller.schema import COMMITS, KEPT_DAMAGED, LEDGER_LOST, set_meta
+from reconciler.controller.schema import (
+    COMMITS,
+    EVENTS_BELOW,
+    KEPT_DAMAGED,
+    LEDGER_LOST,
+    PRUNED_EVERY,
+    set_meta,
+)
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.plain import PlainError, from_plain, to_plain
 from reconciler.model.spec import Spec, WatcherSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from reconciler.controller.entries import Entry
     from reconciler.controller.rows import Value
+
+MAX_SHOWN: Final = 10_000
+"""Characters of a value that is set aside."""
 
 # ---- writing --------------------------------------------------------------------------------------
 
@@ -58,8 +74,11 @@ def write(connection: sqlite3.Connection, entry: Entry) -> None:
             rows.put(connection, "generations", watcher, _text(generation), 1)
         case RunWritten(watcher, run, keep):
             _write_run(connection, watcher, run, keep)
+        case EventsTold(events, below):
+            _write_events(connection, events)
+            set_meta(connection, EVENTS_BELOW, str(below))
         case NumbersReserved(below):
-            set_meta(connection, "events_below", str(below))
+            set_meta(connection, EVENTS_BELOW, str(below))
         case ServedBy(keeper_id):
             set_meta(connection, "keeper_id", keeper_id)
 
@@ -68,7 +87,7 @@ def set_aside(connection: sqlite3.Connection, read: Reading) -> None:
     """Take the damaged rows out of their tables and write down what is in doubt because of them."""
     for each in read.broken:
         rows.drop(connection, each)
-        named = json.dumps([repr(value) for value in each.values])
+        named = json.dumps([repr(value)[:MAX_SHOWN] for value in each.values])
         connection.execute(
             "insert into damaged values (?, ?, ?)", (clock.wall_ns(), each.table, named)
         )
@@ -137,6 +156,16 @@ def _write_run(connection: sqlite3.Connection, watcher: str, run: Run, keep: int
     )
 
 
+def _write_events(connection: sqlite3.Connection, events: tuple[ToldEvent, ...]) -> None:
+    for each in events:
+        place = (each.seq, each.time_ns, each.type, each.watcher, each.slot)
+        rows.put(connection, "events", *place, each.message, _text(each.details))
+    # The oldest that may stay is found by counting, so not at every batch.
+    if events and (events[0].seq - 1) // PRUNED_EVERY != events[-1].seq // PRUNED_EVERY:
+        oldest = "select seq from events order by seq desc limit 1 offset ?"
+        connection.execute(f"delete from events where seq < ({oldest})", (KEPT_EVENTS - 1,))
+
+
 def _with_wall_times(run: Run) -> Run:
     """Return a run with the wall times that are known by now; they are for people, the core needs none."""
     if not run.fired_wall_ns:
@@ -193,7 +222,7 @@ def read(connection: sqlite3.Connection, damage: str = "") -> Reading:
         applied,
         jobs,
         intents,
-        int(meta.get("events_below", 1)),
+        _next_event(reading, meta),
         lost and applied is None,
         meta.get("keeper_id", ""),
         tuple(reading.notes),
@@ -211,6 +240,32 @@ def _ledger_is_lost(reading: Reading, meta: Mapping[str, str]) -> bool:
         or None in doubts[0]
         or bool({None, LEDGER_LOST} & {*doubts[1]})
     )
+
+
+def _next_event(reading: Reading, meta: Mapping[str, str]) -> int:
+    """Return the first number that was never given."""
+    (newest,) = reading.connection.execute("select max(seq) from events").fetchone()
+    after = (newest or 0) + 1
+    if EVENTS_BELOW in meta:
+        return max(int(meta[EVENTS_BELOW]), after)
+    # How many more were given is not known: more than are ever set aside at a time.
+    return after + (KEPT_EVENTS if reading.damage or reading.in_doubt("meta") else 0)
+
+
+_EventRow = tuple[int, int, str, str, int, str]
+
+
+def stored_events(path: Path, before: int) -> list[ToldEvent]:
+    """Return the events on the disk with smaller numbers than `before`, oldest first; none if it cannot be read."""
+    which = "where seq < ? order by seq desc limit ?"
+    try:
+        with closing(rows.beside(path)) as connection:
+            found = rows.read(connection, "events", [], which, (before, KEPT_EVENTS))
+    except sqlite3.Error:
+        return []
+    return [
+        ToldEvent(*cast("_EventRow", row[:-1]), json.loads(str(row[-1]))) for row in reversed(found)
+    ]
 
 
 def _read_applied(reading: Reading) -> Applied | None:

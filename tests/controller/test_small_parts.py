@@ -15,8 +15,9 @@ import pytest
 
 from reconciler.controller import clock
 from reconciler.controller.compress import compress, compress_rotated
+from reconciler.controller.entries import KEPT_EVENTS, ToldEvent
 from reconciler.controller.errands import Errands
-from reconciler.controller.news import KEPT, NewsRoom
+from reconciler.controller.news import NewsRoom
 from reconciler.controller.own_log import Log
 from reconciler.controller.parameters import Parameters
 from reconciler.controller.reactor import READ, Reactor
@@ -40,10 +41,29 @@ def test_news_are_numbered_from_where_the_last_life_ended() -> None:
 
 def test_only_the_newest_news_are_kept() -> None:
     room = NewsRoom(1)
-    for number in range(KEPT + 5):
+    for number in range(KEPT_EVENTS + 5):
         room.add(News("a", str(number)), 0)
-    assert room.since(0, KEPT * 2)[0].seq == 6
-    assert len(room.since(0, KEPT * 2)) == KEPT
+    assert room.since(0, KEPT_EVENTS * 2)[0].seq == 6
+    assert len(room.since(0, KEPT_EVENTS * 2)) == KEPT_EVENTS
+    assert room.missed(3, 6) == 2
+
+
+def test_news_of_earlier_lives_come_before_ours_across_the_gap_in_the_numbers() -> None:
+    room = NewsRoom(1001)
+    ours = [room.add(News("b", str(number)), 5) for number in range(3)]
+    earlier = [ToldEvent(seq, 0, "a", "", 0, "", {}) for seq in range(4, 9)]
+    assert room.lacks(5, 100)
+    assert not room.lacks(1000, 100)
+    assert not room.lacks(5, 3)
+    room.recall(earlier)
+    assert not room.lacks(5, 100)
+    assert room.since(0, 100) == [*earlier, *ours]
+    assert room.since(6, 100) == [*earlier[3:], *ours]
+    assert room.since(8, 100) == room.since(500, 100) == ours
+    assert room.since(1001, 100) == ours[1:]
+    assert room.since(0, 4) == [earlier[-1], *ours]
+    assert room.since(0, 2) == ours[1:]
+    assert (room.missed(6, 7), room.missed(8, 1001), room.missed(1, 4)) == (0, 0, 2)
 
 
 # ---- parameters -----------------------------------------------------------------------------------
