@@ -232,7 +232,8 @@ class Reconcile(Manager):
 
     def controller(self) -> int:
         """Return the pid of the controller among the keeper's children. Raises `BenchError`."""
-        for pid in family(self.process.pid, (self.programs.worker, self.programs.writer)):
+        # The first of the family is the keeper, whose own command line tells how to start a controller.
+        for pid in self.pids()[1:]:
             if b"reconciler.controller" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
         msg = f"cannot find the controller among the children of {self.process.pid}"
