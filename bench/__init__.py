@@ -1,8 +1,8 @@
-"""Measures this checkout beside its peers and a floor in C, in one run, so that ratios hold where seconds do not.
+r"""Measures this checkout beside its peers and a floor in C, in one run, so that ratios hold where seconds do not.
 
 | file | subject |
 |---|---|
-| `__main__` | the command line: `python -m bench [--quick]` |
+| `__main__` | the command line: `python -m bench [--quick \| --page \| --flames]` |
 | `floor.c`, `reader.c` | the least that a manager can do for processes, and for their output |
 | `worker.c`, `writer.c` | what is managed: both tell when they began, by the monotonic clock |
 | `lines.c` | whether lines that were written are all there, whole, once |
@@ -17,4 +17,6 @@
 | `samples` | what was measured |
 | `reaches` | what shall be reached, by ratios within the run |
 | `report` | the tables and results.json |
+| `page`, `plots` | docs/performance.md and its pictures, from results.json |
+| `flames` | where the time goes, by py-spy |
 """

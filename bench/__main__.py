@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench import report
+from bench import flames, page, report
 from bench.lives import Effort, Place, measure, measure_idle_by_hand, measure_one_file
 from bench.managers import Floor, Manager, Reconcile
 from bench.output import measure_flat_out, measure_many
@@ -55,6 +55,7 @@ QUICK: Final = Effort(
 )
 QUICK_PEERS: Final = (Circus, Supervisor)
 IN_MEMORY: Final = Path("/dev/shm")
+FLAME_SIZE, FLAME_KILLS = 1000, 200
 RESULTS: Final = Path(__file__).with_name("results.json")
 
 
@@ -64,17 +65,26 @@ Part = Callable[["Run"], None]
 def main() -> int:
     """Run the benchmark. Reaches that are missed are printed; only what cannot be measured is a failure."""
     options = _options()
+    try:
+        if options.page:
+            page.write(report.read(options.results))
+            return 0
+        if options.flames:
+            return _draw_flames(options)
+        return _measure_and_tell(options)
+    except (BenchError, FileNotFoundError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+
+
+def _measure_and_tell(options: argparse.Namespace) -> int:
     effort = QUICK if options.quick else FULL
     if options.repetitions:
         effort = replace(effort, repetitions=options.repetitions)
     if options.sizes:
         effort = replace(effort, sizes=tuple(options.sizes))
     load, began = os.getloadavg(), time.monotonic()
-    try:
-        samples = _measure(options, effort)
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+    samples = _measure(options, effort)
     took_s = time.monotonic() - began
     results = report.Results(report.machine(load), effort, samples, took_s)
     print(report.text(results, judged=not options.quick))
@@ -82,9 +92,23 @@ def main() -> int:
     return 0
 
 
+def _draw_flames(options: argparse.Namespace) -> int:
+    size, kills = (20, 10) if options.quick else (FLAME_SIZE, FLAME_KILLS)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        place = Place(compile_programs(Path(folder)), options.folder)
+        flames.draw(place, size, kills, page.PICTURES)
+    return 0
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="once and small, under a minute")
+    parser.add_argument(
+        "--page", action="store_true", help="measure nothing: write the last results into the docs"
+    )
+    parser.add_argument(
+        "--flames", action="store_true", help="measure nothing: draw where the time goes"
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="only these parts")
     parser.add_argument(
         "--beside", nargs="*", metavar="NAME", help="only these managers beside ours and the floor"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from bench import page
 from bench.__main__ import QUICK
 from bench.accounting import account, family, used_since
+from bench.plots import flame
 from bench.programs import Programs, compile_programs
 from bench.reaches import CIRCUS, FLOOR, OURS, judge
 from bench.report import Results, machine, read, text, write
@@ -130,3 +134,45 @@ def test_the_asker_needs_nothing_of_the_bench() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['bench', 'bench.asking']"
+
+
+def test_the_page_keeps_its_words_and_gets_the_figures(tmp_path: Path) -> None:
+    samples = Samples()
+    for who, value in ((OURS, 20.0), (FLOOR, 10.0), (CIRCUS, 900.0)):
+        samples.add("respawn_ms@10", who, value, value + 1, value + 2)
+    results = Results(machine((0.5, 0.5, 0.5)), QUICK, samples, 12)
+    copy = tmp_path / "performance.md"
+    copy.write_text(page.PAGE.read_text())
+    for _ in range(2):
+        page.write(results, copy, tmp_path / "pictures")
+    text = copy.read_text()
+    assert text.startswith(page.PAGE.read_text()[:500])
+    assert text.count("| respawn at 10, p50 | 21 | <= 33 ms | 3 x floor | 0.64 | met |") == 1
+    assert "| respawn at 10, p50 (ms) | 21 (20 - 22) | 11 (10 - 12) | 901 (900 - 902) |" in text
+    shown = ElementTree.parse(tmp_path / "pictures/respawn.svg").getroot()
+    assert "".join(shown.itertext()).count("Circus") == 2
+
+
+def test_every_picture_of_the_page_can_be_drawn() -> None:
+    named = set(re.findall(r"\(performance/([\w-]+)\.svg\)", page.PAGE.read_text()))
+    drawn = {"flame-boot", "flame-respawn", "flame-status", *page._plots(empty_results())}
+    assert named == drawn
+
+
+def empty_results() -> Results:
+    return Results(machine((0.0, 0.0, 0.0)), QUICK, Samples(), 0)
+
+
+def test_a_flame_is_as_wide_as_its_share_and_hides_what_nobody_could_read() -> None:
+    picture = flame(
+        "a title", [(("main", "<often>"), 900), (("main", "seldom"), 99), (("once",), 1)]
+    )
+    root = ElementTree.fromstring(picture)
+    titles = [each.text for each in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == ["main 99.9%", "<often> 90.0%", "seldom 9.9%"]
+    widths = [
+        float(each.attrib["width"])
+        for each in root.iter("{http://www.w3.org/2000/svg}rect")
+        if "rx" in each.attrib
+    ]
+    assert widths[1] / widths[2] == pytest.approx(900 / 99, rel=0.02)
