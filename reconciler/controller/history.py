@@ -10,6 +10,7 @@ import base64
 import json
 import sqlite3
 import zlib
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -92,17 +93,17 @@ def read(found: Iterable[tuple[Value, ...]]) -> tuple[dict[int, Revision], list[
 
 def read_content(state_dir: str, number: int) -> Content:
     """Return the content of a revision; for a thread that may wait. Raises `Unreadable`."""
-    broken: list[Broken] = []
     try:
-        address = f"{Path(state_dir, 'state.db').absolute().as_uri()}?mode=ro"
-        connection = sqlite3.connect(address, uri=True, timeout=5)
-        connection.text_factory = rows.as_read
-        try:
-            found = rows.read(connection, "contents", broken, "where number = ?", (number,))
-        finally:
-            connection.close()
+        with closing(rows.beside(Path(state_dir, "state.db"))) as connection:
+            return content(connection, number)
     except sqlite3.Error as error:
         raise Unreadable(str(error)) from error
+
+
+def content(connection: sqlite3.Connection, number: int) -> Content:
+    """Return the content of a revision. Raises `Unreadable` and errors of SQLite."""
+    broken: list[Broken] = []
+    found = rows.read(connection, "contents", broken, "where number = ?", (number,))
     if broken:
         raise Unreadable(str(broken[0]))
     if not found:

@@ -32,6 +32,7 @@ KEYS: Final = {
     "revisions": 1,
     "contents": 1,
     "intents": 1,
+    "intents_twin": 1,
     "generations": 1,
     "runs": 3,
     "events": 1,

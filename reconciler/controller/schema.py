@@ -10,6 +10,7 @@ All but `damaged` are sealed: see `rows`, where new tables are listed too.
 | `revisions` | an entry of the history: when, who, what came of it; the newest `KEPT_REVISIONS` |
 | `contents` | the content of a revision: spec and files, as compressed JSON |
 | `intents` | an operator's word about a watcher |
+| `intents_twin` | the same again, in another page: there is no safe guess of what was said |
 | `generations` | the newest generation of a job; `known` 0: its ledger was lost |
 | `runs` | one run of one slot of a job; as many of each slot as `keep_runs` says |
 | `events` | one event; the newest `KEPT_EVENTS` |
@@ -52,6 +53,8 @@ create table if not exists revisions (
 create table if not exists contents (
     number integer primary key, content blob not null, seal text not null) without rowid;
 create table if not exists intents (
+    watcher text primary key, intent text not null, seal text not null) without rowid;
+create table if not exists intents_twin (
     watcher text primary key, intent text not null, seal text not null) without rowid;
 create table if not exists generations (
     watcher text primary key, generation text, known integer not null, seal text not null) without rowid;

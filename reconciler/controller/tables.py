@@ -69,7 +69,7 @@ def write(connection: sqlite3.Connection, entry: Entry) -> None:
         case RevisionChanged(revision):
             history.write(connection, revision)
         case IntentWritten(watcher, intent):
-            rows.put(connection, "intents", watcher, _text(intent))
+            _write_intent(connection, watcher, intent)
         case GenerationWritten(watcher, generation):
             rows.put(connection, "generations", watcher, _text(generation), 1)
         case RunWritten(watcher, run, keep):
@@ -98,6 +98,10 @@ def set_aside(connection: sqlite3.Connection, read: Reading) -> None:
         if not job.known:
             text = None if job.generation is None else _text(job.generation)
             rows.put(connection, "generations", watcher, text, 0)
+    for watcher, intent in read.stored.intents.items():
+        _write_intent(connection, watcher, intent)
+    if read.stored.applied is not None:
+        _put_applied(connection, read.stored.applied)
     if read.stored.ledger_lost:
         set_meta(connection, LEDGER_LOST, "1")
 
@@ -106,7 +110,13 @@ def _text(value: object) -> str:
     return json.dumps(to_plain(value, tagged=False), separators=(",", ":"))
 
 
-def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
+def _write_intent(connection: sqlite3.Connection, watcher: str, intent: Intent) -> None:
+    for table in ("intents", "intents_twin"):
+        rows.put(connection, table, watcher, _text(intent))
+
+
+def _put_applied(connection: sqlite3.Connection, applied: Applied) -> str:
+    """Write the spec in force; return it as text."""
     spec = _text(applied.spec)
     rows.put(
         connection,
@@ -120,6 +130,11 @@ def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
         applied.wall_ns,
         applied.uid,
     )
+    return spec
+
+
+def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
+    spec = _put_applied(connection, applied)
     _write_files(connection, applied.files)
     if applied.made is not None:
         history.add(connection, applied.made, spec, applied.files)
@@ -285,7 +300,22 @@ def _read_applied(reading: Reading) -> Applied | None:
             )
         except (PlainError, ValueError) as error:
             reading.notes.append(f"cannot read the stored spec of revision {revision}: {error}")
-    return None
+    return _from_history(reading, files)
+
+
+def _from_history(reading: Reading, files: tuple[SourceFile, ...]) -> Applied | None:
+    """Return the newest revision of the history, in place of a spec in force that cannot be read."""
+    numbers = [cast("int", row[0]) for row in rows.read(reading.connection, "contents", [])]
+    if not numbers:
+        return None
+    newest = max(numbers)
+    try:
+        spec = history.content(reading.connection, newest).spec
+    except history.Unreadable as error:
+        reading.notes.append(f"cannot read revision {newest} of the history: {error}")
+        return None
+    reading.notes.append(f"the spec in force cannot be read; revision {newest} is in its history")
+    return Applied(spec, newest, files=files)
 
 
 _AppliedRow = tuple[int, int, str, str, str, str, int, int | None]
@@ -335,11 +365,14 @@ def _jobs_in_doubt(reading: Reading, newest: Mapping[tuple[str, int], int]) -> s
 
 
 def _read_intents(reading: Reading) -> dict[str, Intent]:
+    """Return what operators said; each word stands twice, and one that is whole suffices."""
     intents: dict[str, Intent] = {}
-    for row in reading.rows("intents"):
-        watcher, text = cast("tuple[str, str]", row)
-        try:
-            intents[watcher] = from_plain(Intent, json.loads(text))
-        except (PlainError, ValueError) as error:
-            reading.notes.append(f"cannot read what an operator asked of {watcher}: {error}")
+    for table in ("intents_twin", "intents"):
+        for row in reading.rows(table):
+            watcher, text = cast("tuple[str, str]", row)
+            try:
+                intents[watcher] = from_plain(Intent, json.loads(text))
+            except (PlainError, ValueError) as error:
+                note = f"cannot read what an operator asked of {watcher}: {error}"
+                reading.notes.append(note)
     return intents

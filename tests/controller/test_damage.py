@@ -28,6 +28,7 @@ from reconciler.controller.entries import (
 from reconciler.controller.store import Answer, PutBack, Recovered, Store, Trouble, Written
 from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Generation, Run
+from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec, WatcherSpec
 
 SEED = 20_260_301
@@ -138,6 +139,8 @@ def test_x04_flipped_bits_never_make_a_job_run_again(good: Path, tmp_path: Path)
         folder = damaged_copy(good, tmp_path / "flipped", bytes(broken))
         stored = read(folder)
         check(stored, whole)
+        if stored.applied is not None:
+            assert stored.intents == whole.intents, place
         if (stored.jobs, stored.applied, stored.intents) != expected:
             assert stored.notes, place
         told += bool(stored.notes)
@@ -198,6 +201,8 @@ def test_a_state_of_version_1_is_sealed_as_it_is(good: Path, tmp_path: Path) -> 
             connection.execute(f"create table old as select {chosen} from {table}")
             connection.execute(f"drop table {table}")
             connection.execute(f"alter table old rename to {table}")
+        for table in ("events", "intents_twin", "revisions", "contents", "damaged"):
+            connection.execute(f"drop table {table}")
         connection.execute("update meta set value = '1' where key = 'schema'")
         connection.execute("pragma user_version = 0")
     assert read(tmp_path / "old") == read(good)
@@ -316,3 +321,36 @@ def test_only_the_newest_damaged_files_are_kept(tmp_path: Path) -> None:
         read(tmp_path)
     aside = sorted(tmp_path.glob("state.db.damaged-*Z"))
     assert [path.read_bytes()[:8] for path in aside] == [b"damage %d" % n for n in range(3, 8)]
+
+
+@pytest.mark.parametrize("table", ["intents", "intents_twin"])
+@pytest.mark.parametrize("change", ["intent = '{}'", "watcher = 'wed'"])
+def test_an_operators_word_stands_twice_and_one_damaged_copy_changes_nothing(
+    good: Path, tmp_path: Path, table: str, change: str
+) -> None:
+    shutil.copytree(good, tmp_path / "word")
+    with sqlite3.connect(tmp_path / "word" / "state.db") as connection:
+        connection.execute(f"update {table} set {change}")
+    first, second = read(tmp_path / "word"), read(tmp_path / "word")
+    assert first.intents == second.intents == read(good).intents
+    assert table in first.notes[0]
+    assert not second.notes
+    with sqlite3.connect(tmp_path / "word" / "state.db") as connection:
+        copies = [
+            connection.execute(f"select * from {name}").fetchall()
+            for name in ("intents", "intents_twin")
+        ]
+    assert [len(rows) for rows in copies] == [1, 1]
+
+
+def test_a_damaged_spec_in_force_is_taken_from_the_history(tmp_path: Path) -> None:
+    made = Revision(3, who="alice")
+    write(tmp_path, Applied(SPEC, 3, files=(FILE,), made=made))
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("update applied set spec = replace(spec, 'true', 'evil')")
+    first, second = read(tmp_path), read(tmp_path)
+    for stored in (first, second):
+        assert stored.applied is not None
+        assert (stored.applied.spec, stored.applied.revision) == (SPEC, 3)
+    assert "revision 3 is in its history" in " ".join(first.notes)
+    assert not second.notes
