@@ -84,6 +84,24 @@ class GenerationWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What a request with an id is answered, for whoever asks again because no answer came."""
+
+    uid: int
+    request_id: str
+    method: str
+    results: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderWritten:
+    """All that one request of an operator changes: written together or not at all."""
+
+    entries: tuple[IntentWritten | GenerationWritten, ...]
+    answered: Answered | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunWritten:
     """A run of a job, before it is fired or with its outcome. `keep` is how many of its slot stay."""
 
@@ -137,6 +155,7 @@ Entry: TypeAlias = (
     | RevisionChanged
     | IntentWritten
     | GenerationWritten
+    | OrderWritten
     | RunWritten
     | EventsTold
     | NumbersReserved
@@ -159,3 +178,5 @@ class Stored:
     notes: tuple[str, ...] = ()
     """What could not be read, for the log and the events."""
     revisions: Mapping[int, Revision] = field(default_factory=dict)
+    answered: tuple[Answered, ...] = ()
+    """The newest answers to requests with an id, oldest first."""

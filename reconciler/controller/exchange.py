@@ -12,13 +12,16 @@ from reconciler.model.spec import Role
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from reconciler.controller.access import Permit
+    from reconciler.controller.entries import Answered
     from reconciler.controller.loop import Controller
     from reconciler.controller.server import Connection
 
 REMEMBERED_ANSWERS: Final = 1000
+MAX_REQUEST_ID: Final = 128
+"""Characters: it is stored with what the request changed."""
 MAX_REMEMBERED_BYTES: Final = 8 * 2**20
 
 
@@ -64,27 +67,44 @@ class Answer:
         return rpc.encode_error(msgid, self.error.code, self.error.message, self.error.details)
 
 
-class RememberedAnswers:
-    """The newest answers to mutations by their request id, so that a retried one is not done twice."""
+AnswerAgain: TypeAlias = "Callable[[Exchange, Parameters, Sequence[Mapping[str, object]]], None]"
 
-    def __init__(self) -> None:
+
+class RememberedAnswers:
+    """The newest answers to mutations by their request id, so that a retried one is not done twice.
+
+    Those that change what is stored are stored with it: `recall` has what former controllers did.
+    """
+
+    def __init__(self, again: AnswerAgain) -> None:
+        self._again = again
+        self._recalled: dict[tuple[int, str], Answered] = {}
         self._answers: OrderedDict[tuple[int, str], tuple[str, Answer | None]] = OrderedDict()
         self._waiting: dict[tuple[int, str], list[Exchange]] = {}
         self._bytes = 0
 
-    def knows(self, exchange: Exchange, request_id: str) -> bool:
+    def recall(self, answered: tuple[Answered, ...]) -> None:
+        """Take note of what former controllers have answered, or would have."""
+        self._recalled = {(each.uid, each.request_id): each for each in answered}
+
+    def knows(self, exchange: Exchange, request_id: str, params: Parameters) -> bool:
         """Answer a request that was asked before, now or together with the first; False when it is new.
 
         Raises `RequestError` when the id was used for another method.
         """
         key = (exchange.uid, request_id)
+        recalled = self._recalled.get(key)
+        if recalled is not None:
+            if recalled.method != exchange.method:
+                raise _used_otherwise(request_id, recalled.method)
+            self._again(exchange, params, recalled.results)
+            return True
         if key not in self._answers:
             self._answers[key] = (exchange.method, None)
             return False
         method, answer = self._answers[key]
         if method != exchange.method:
-            msg = f"request_id {request_id!r} was used for {method!r}"
-            raise RequestError(code="conflict", message=msg, hint="use another id for each request")
+            raise _used_otherwise(request_id, method)
         if answer is None:
             self._waiting.setdefault(key, []).append(exchange)
         else:
@@ -121,7 +141,7 @@ class Exchange:
         self.method = call.method
         self._msgid = call.msgid
         self._params: Mapping[str, object] = call.params
-        self._request_id: str | None = None
+        self.request_id: str | None = None
         self._remembered: RememberedAnswers | None = None
         self._on_abandon: Callable[[], None] | None = None
         self.is_answered = False
@@ -138,11 +158,11 @@ class Exchange:
             if method.mutates:
                 if self.controller.shutting_down and self.method not in {"shutdown", "signal"}:
                     raise RequestError(code="shutting_down", message="everything is being stopped")
-                request_id = params.text("request_id")
+                request_id = params.text("request_id", MAX_REQUEST_ID)
                 if request_id is not None:
-                    if remembered.knows(self, request_id):
+                    if remembered.knows(self, request_id, params):
                         return
-                    self._request_id, self._remembered = request_id, remembered
+                    self.request_id, self._remembered = request_id, remembered
             result = method.handler(self, params)
         except RequestError as error:
             if error.code == "denied":
@@ -183,8 +203,8 @@ class Exchange:
         self.is_answered = True
         self.connection.answered(self)
         self.connection.send(answer.encoded(self._msgid))
-        if self._remembered is not None and self._request_id is not None:
-            self._remembered.remember(self, self._request_id, answer)
+        if self._remembered is not None and self.request_id is not None:
+            self._remembered.remember(self, self.request_id, answer)
 
     def when_abandoned(self, call: Callable[[], None]) -> None:
         """Have something called when the client leaves before its answer."""
@@ -192,8 +212,13 @@ class Exchange:
 
     def abandoned(self) -> None:
         """Take note that the client has left. A request with an id is finished: it may ask again."""
-        if self._on_abandon is not None and self._request_id is None:
+        if self._on_abandon is not None and self.request_id is None:
             self._on_abandon()
+
+
+def _used_otherwise(request_id: str, method: str) -> RequestError:
+    msg = f"request_id {request_id!r} was used for {method!r}"
+    return RequestError("conflict", msg, hint="use another id for each request")
 
 
 def _unknown_method(name: str, methods: Mapping[str, Method]) -> RequestError:

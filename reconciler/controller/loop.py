@@ -278,6 +278,7 @@ class Controller:
             self.feed(JobChanged(watcher, job))
         for watcher, intent in stored.intents.items():
             self._recall(watcher, intent, introduced.boot_id)
+        self.server.remembered.recall(stored.answered)
         self.reactor.watch(self._link, READ, self._link_ready)
         self.reactor.watch(self.store, READ, lambda _: self._take_answers())
         self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())

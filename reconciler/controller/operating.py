@@ -10,7 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
-from reconciler.controller.entries import GenerationWritten, IntentWritten
+from reconciler.controller.entries import (
+    Answered,
+    GenerationWritten,
+    IntentWritten,
+    OrderWritten,
+)
 from reconciler.controller.exchange import LATER, Exchange, Later, Method
 from reconciler.controller.selection import Wanted, labels_of, select, wanted
 from reconciler.controller.waiting import as_wanted, has_ended
@@ -24,7 +29,7 @@ from reconciler.model.spec import MAX_NUMPROCESSES, WatcherSpec
 from reconciler.model.units import DAY_NS, format_duration, parse_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from reconciler.controller.loop import Controller
     from reconciler.controller.parameters import Parameters
@@ -50,8 +55,8 @@ class Order:
     length_ns: int | None = None
     """How long it shall count; None: until it is taken back."""
     results: list[dict[str, object]] = field(default_factory=list)
-    _pending: int = 1
-    _done: Callable[[], None] | None = None
+    _entries: list[IntentWritten | GenerationWritten] = field(default_factory=list)
+    _when_written: list[Callable[[], None]] = field(default_factory=list)
 
     def say(self, name: str, message: str, **more: object) -> None:
         """Add to the answer, and tell it to those who follow events."""
@@ -80,41 +85,58 @@ class Order:
 
     def intend(self, name: str, intent: Intent) -> None:
         """Store an operator's word about a watcher, then put it before the core."""
-        self.exchange.controller.pending_intents[name] = intent
-
-        def stored() -> None:
-            self.exchange.controller.feed(IntentChanged(name, intent))
-            self._one_done()
-
-        self._pending += 1
-        self.exchange.controller.write_then(IntentWritten(name, intent), stored)
+        controller = self.exchange.controller
+        controller.pending_intents[name] = intent
+        self._entries.append(IntentWritten(name, intent))
+        self._when_written.append(lambda: controller.feed(IntentChanged(name, intent)))
 
     def generation(self, name: str, generation: Generation) -> None:
         """Store a new generation of a job, then put it before the core."""
         controller = self.exchange.controller
         controller.pending_generations[name] = generation
 
-        def stored() -> None:
+        def written() -> None:
             # Its runs are taken as they are by now: one may have ended while this was written.
             job = replace(
                 controller.reconciler.observed(name).job, generation=generation, known=True
             )
             controller.feed(JobChanged(name, job))
-            self._one_done()
 
-        self._pending += 1
-        controller.write_then(GenerationWritten(name, generation), stored)
+        self._entries.append(GenerationWritten(name, generation))
+        self._when_written.append(written)
 
     def then(self, done: Callable[[], None]) -> Later:
-        """Go on when all is stored; call it last."""
-        self._done = done
-        self._one_done()
+        """Write it all down together, with its answer, and go on when that lies on the disk.
+
+        A controller that dies in between leaves no half of an order, and the next one knows the order
+        again when its caller repeats it for want of an answer.
+        """
+        exchange = self.exchange
+
+        def written() -> None:
+            for each in self._when_written:
+                each()
+            done()
+
+        if not self._entries:
+            done()
+            return LATER
+        answered = None
+        if exchange.request_id is not None:
+            key = exchange.uid, exchange.request_id
+            answered = Answered(*key, exchange.method, tuple(self.results))
+        exchange.controller.write_then(OrderWritten(tuple(self._entries), answered), written)
         return LATER
 
-    def _one_done(self) -> None:
-        self._pending -= 1
-        if self._pending == 0 and self._done is not None:
-            self._done()
+
+def answer_again(
+    exchange: Exchange, params: Parameters, results: Sequence[Mapping[str, object]]
+) -> None:
+    """Answer an order that a former controller wrote down; nobody may have heard of that."""
+    order = Order(exchange, "", results=[dict(each) for each in results])
+    names = {str(each["name"]) for each in results}
+    is_done = has_ended if exchange.method == "rerun" else as_wanted
+    _answer(order, patience(params), names, is_done)
 
 
 def ordered(exchange: Exchange, params: Parameters, *, may_end: bool = False) -> Order:

@@ -35,6 +35,7 @@ KEYS: Final = {
     "intents_twin": 1,
     "generations": 1,
     "runs": 3,
+    "answers": 2,
     "events": 1,
 }
 """The sealed tables, each with how many of its first columns are its key; `seal` is always its last."""

@@ -14,6 +14,7 @@ All but `damaged` are sealed: see `rows`, where new tables are listed too.
 | `generations` | the newest generation of a job; `known` 0: its ledger was lost |
 | `runs` | one run of one slot of a job; as many of each slot as `keep_runs` says |
 | `events` | one event; the newest `KEPT_EVENTS` |
+| `answers` | what a request with an id was answered; the newest `KEPT_ANSWERS` |
 | `damaged` | a row of another table whose seal was broken, as it was found, and when |
 """
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 2
 KEPT_DAMAGED: Final = 1000
+KEPT_ANSWERS: Final = 1000
 PRUNED_EVERY: Final = 256
 """Events between two looks at how many there are."""
 
@@ -64,6 +66,9 @@ create table if not exists runs (
 create table if not exists events (
     seq integer primary key, time_ns integer not null, type text not null, watcher text not null,
     slot integer not null, message text not null, details text not null, seal text not null) without rowid;
+create table if not exists answers (
+    uid integer not null, request_id text not null, number integer not null, method text not null,
+    results text not null, seal text not null, primary key (uid, request_id)) without rowid;
 create table if not exists damaged (wall_ns integer not null, "table" text not null, row text not null);
 pragma user_version = {SCHEMA};
 """

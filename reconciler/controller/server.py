@@ -16,6 +16,7 @@ from reconciler.controller import clock
 from reconciler.controller.access import Access, peer_of
 from reconciler.controller.exchange import Exchange, RememberedAnswers
 from reconciler.controller.methods import METHODS
+from reconciler.controller.operating import answer_again
 from reconciler.controller.reactor import READ, WRITE
 from reconciler.controller.refusals import Refusals
 from reconciler.controller.streams import Streams
@@ -57,7 +58,7 @@ class Server:
         self.controller = controller
         self.waiters = Waiters(controller)
         self.streams = Streams(controller)
-        self.remembered = RememberedAnswers()
+        self.remembered = RememberedAnswers(answer_again)
         self.access = Access(controller)
         self.refusals = Refusals(controller)
         self._control = control

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final, cast
 from reconciler.controller import clock, history, rows
 from reconciler.controller.entries import (
     KEPT_EVENTS,
+    Answered,
     Applied,
     EventsTold,
     FilesChanged,
     GenerationWritten,
     IntentWritten,
     NumbersReserved,
+    OrderWritten,
     RetiringChanged,
     RevisionChanged,
     RunWritten,
@@ -34,6 +36,7 @@ from reconciler.controller.rows import Broken
 from reconciler.controller.schema import (
     COMMITS,
     EVENTS_BELOW,
+    KEPT_ANSWERS,
     KEPT_DAMAGED,
     LEDGER_LOST,
     PRUNED_EVERY,
@@ -72,6 +75,11 @@ def write(connection: sqlite3.Connection, entry: Entry) -> None:
             _write_intent(connection, watcher, intent)
         case GenerationWritten(watcher, generation):
             rows.put(connection, "generations", watcher, _text(generation), 1)
+        case OrderWritten(entries, answered):
+            for each in entries:
+                write(connection, each)
+            if answered is not None:
+                _write_answer(connection, answered)
         case RunWritten(watcher, run, keep):
             _write_run(connection, watcher, run, keep)
         case EventsTold(events, below):
@@ -181,6 +189,13 @@ def _write_events(connection: sqlite3.Connection, events: tuple[ToldEvent, ...])
         connection.execute(f"delete from events where seq < ({oldest})", (KEPT_EVENTS - 1,))
 
 
+def _write_answer(connection: sqlite3.Connection, answered: Answered) -> None:
+    (newest,) = connection.execute("select coalesce(max(number), 0) from answers").fetchone()
+    key = answered.uid, answered.request_id
+    rows.put(connection, "answers", *key, newest + 1, answered.method, json.dumps(answered.results))
+    connection.execute("delete from answers where number <= ?", (newest + 1 - KEPT_ANSWERS,))
+
+
 def _with_wall_times(run: Run) -> Run:
     """Return a run with the wall times that are known by now; they are for people, the core needs none."""
     if not run.fired_wall_ns:
@@ -230,6 +245,7 @@ def read(connection: sqlite3.Connection, damage: str = "") -> Reading:
         )
         jobs = {name: replace(jobs.get(name, Job()), known=False) for name in {*jobs, *named}}
     intents = _read_intents(reading)
+    answered = _read_answers(reading)
     revisions, unreadable = history.read(reading.rows("revisions"))
     reading.notes += unreadable
     reading.notes += map(str, reading.broken)
@@ -242,6 +258,7 @@ def read(connection: sqlite3.Connection, damage: str = "") -> Reading:
         meta.get("keeper_id", ""),
         tuple(reading.notes),
         revisions,
+        answered=answered,
     )
     return reading
 
@@ -362,6 +379,14 @@ def _jobs_in_doubt(reading: Reading, newest: Mapping[tuple[str, int], int]) -> s
             if newest.get((watcher, slot), -1) < number:
                 doubted.add(watcher)
     return doubted
+
+
+def _read_answers(reading: Reading) -> tuple[Answered, ...]:
+    found = cast("list[tuple[int, str, int, str, str]]", reading.rows("answers"))
+    return tuple(
+        Answered(uid, request_id, method, tuple(json.loads(results)))
+        for uid, request_id, _, method, results in sorted(found, key=lambda row: row[2])
+    )
 
 
 def _read_intents(reading: Reading) -> dict[str, Intent]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from conftest import by_hand, job, service, until
 from paper_keeper import PaperKeeper
 
+from reconciler.controller.entries import Answered, IntentWritten, OrderWritten
 from reconciler.controller.store import Store
+from reconciler.core.intents import stopped
 from reconciler.model.action import Signal
-from reconciler.model.intent import NO_INTENT
+from reconciler.model.intent import NO_INTENT, Voice
 from reconciler.model.process import ProcessId, Running
 
 if TYPE_CHECKING:
@@ -190,6 +192,56 @@ def test_a_retried_request_is_done_once(instance: Instance) -> None:
     assert answers == [answers[0]] * 4
     assert dict(instance.controller.observed("web").intent.restart_tokens) == {0: 1}
     assert client.error("stop", names=["web"], request_id="r1")[0] == "conflict"
+
+
+def again_after_a_crash(instance: Instance) -> Client:
+    """Replace the controller by one that knows what its store and its keeper say."""
+    records = tuple(instance.keeper.records.values())
+    instance.stop()
+    instance.clients.clear()
+    return instance.start(PaperKeeper(records)).client()
+
+
+def test_x51_a_request_that_is_repeated_after_a_crash_is_known(instance: Instance) -> None:
+    instance.store(by_hand(web=service(), mig=job()))
+    client = instance.start().client()
+    finish(instance, 1)
+    settled(client)
+    asked = {"restart": {"names": ["web"]}, "rerun": {"names": ["mig"]}}
+    first = {m: client.call(m, **p, request_id=f"id of {m}") for m, p in asked.items()}
+    finish(instance, 1)
+    settled(client)
+    fired = len(instance.keeper.spawned())
+    client = again_after_a_crash(instance)
+    for method, params in asked.items():
+        more = {"wait": True, "timeout_ns": 20 * 10**9}
+        assert client.call(method, **params, **more, request_id=f"id of {method}") == first[method]
+    assert client.error("stop", names=["web"], request_id="id of rerun")[0] == "conflict"
+    assert dict(instance.controller.observed("web").intent.restart_tokens) == {0: 1}
+    assert instance.controller.observed("mig").job.generation.number == 2
+    assert (fired, instance.keeper.spawned()) == (4, [])
+    # Another id is another request.
+    client.call("restart", names=["web"], request_id="new", wait=True, timeout_ns=20 * 10**9)
+    assert [str(id) for id in instance.keeper.spawned()] == ["web.1"]
+
+
+def test_what_a_controller_did_not_live_to_answer_is_answered_by_the_next(
+    instance: Instance,
+) -> None:
+    instance.store(by_hand(web=service()))
+    store = Store(str(instance.folder))
+    store.read()
+    word = IntentWritten("web", stopped(NO_INTENT, Voice("alice")))
+    results = ({"name": "web", "message": "stops 1 process"},)
+    store.write(OrderWritten((word,), Answered(os.getuid(), "lost", "stop", results)))
+    store.write(OrderWritten((), Answered(os.getuid() + 1, "of another", "stop", ())))
+    store.close()
+    client = instance.start().client()
+    answer = client.call("stop", names=["web"], request_id="lost", wait=True)
+    assert messages(answer) == {"web": "stops 1 process"}
+    assert state(client, "web") == "Held"
+    answer = client.call("stop", names=["web"], request_id="of another")
+    assert messages(answer) == {"web": "is stopped already, by alice"}
 
 
 def test_scale_up_and_back_to_the_spec(instance: Instance) -> None:

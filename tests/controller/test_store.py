@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.controller import tables
 from reconciler.controller.entries import (
+    Answered,
     Applied,
     FilesChanged,
     GenerationWritten,
     IntentWritten,
     NumbersReserved,
+    OrderWritten,
     RetiringChanged,
     RunWritten,
     SourceFile,
@@ -112,6 +115,16 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
     assert stored.intents == {"web": intent}
     assert stored.jobs == {"job": Job(GENERATION, {1: replace(RUN, fired_wall_ns=50)})}
     assert stored.next_event == 20_001
+
+
+def test_the_newest_answers_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "KEPT_ANSWERS", 3)
+    answers = [Answered(1, f"id {number}", "stop", ({"name": "web"},)) for number in range(6)]
+    write(folder, *(OrderWritten((), each) for each in answers[:5]))
+    write(folder, OrderWritten((IntentWritten("web", Intent("stopped")),), answers[5]))
+    stored = read(folder)
+    assert stored.answered == tuple(answers[3:])
+    assert stored.intents == {"web": Intent("stopped")}
 
 
 def test_every_entry_is_answered_in_order_with_itself(folder: Path) -> None:
