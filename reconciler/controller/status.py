@@ -55,7 +55,7 @@ class StatusBoard:
 
     def settled(self) -> bool:
         """Tell whether every watcher is as wanted; only those are looked at that may have changed."""
-        for name in tuple(self._changing):
+        for name in self._changing - self._stale:  # who has gone meanwhile is stale
             self._fragment(name)
         while self._stale:
             name = self._stale.pop()

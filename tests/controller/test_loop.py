@@ -244,3 +244,18 @@ def test_a_damaged_ledger_is_shown_and_its_job_waits_for_a_rerun(instance: Insta
     assert {str(id) for id in instance.keeper.spawned()} == {"web.1"}
     client.call("rerun", names=["mig"])
     until(lambda: ProcessId("mig", 1) in instance.keeper.spawned())
+
+
+def test_a_watcher_that_was_removed_while_it_settled_is_no_longer_asked_for(
+    instance: Instance,
+) -> None:
+    instance.spec_file.parent.mkdir()
+    keep = "apply: {auto: false}\nwatchers:\n  keep: {cmd: sleep 1000}\n"
+    instance.spec_file.write_text(keep + "  gone: {cmd: sleep 1000}\n")
+    client = instance.start().client()
+    until(lambda: len(instance.keeper.spawned()) == 2)
+    assert len(client.call("status")["watchers"]) == 2  # both have just been started
+    instance.spec_file.write_text(keep)
+    client.call("apply")
+    until(lambda: [id.owner for id in instance.keeper.records] == ["keep"])
+    until(lambda: [each["name"] for each in client.call("status")["watchers"]] == ["keep"])
