@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgpack
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +138,13 @@ class Stage:
             said = f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
             assert done.returncode == code, said
         return done
+
+    def run_bytes(self, *arguments: str) -> bytes:
+        """Run a command whose output is no text, and return that."""
+        command = [RECONCILE, *arguments]
+        return subprocess.run(
+            command, capture_output=True, env=self.environ, cwd=self.folder, timeout=30, check=True
+        ).stdout
 
     def edit(self, old: str, new: str, file: str = "reconcile.yaml") -> None:
         """Replace a text that stands exactly once in a file, as an editor does: by a rename."""
@@ -257,6 +266,51 @@ class Stage:
 
     def _left(self) -> list[int]:
         return [p for p, born in self._born.items() if born_ticks(p) == born and is_alive(p)]
+
+
+def ask(it: Stage, method: str, **params: object) -> Any:
+    """Call a method of the control socket and return its result; raises `Refused` with the error.
+
+    Costs a hundredth of a command: for tests that look often.
+    """
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect(str(it.runtime_dir / "control.sock"))
+        one.settimeout(PATIENCE_S)
+        one.sendall(msgpack.packb([0, 7, method, [params] if params else []]))
+        unpacker = msgpack.Unpacker()
+        while data := one.recv(2**18):
+            unpacker.feed(data)
+            for _, _, error, result in unpacker:
+                if error is not None:
+                    raise Refused(error[1])
+                return result
+    raise Refused("cut off")
+
+
+class Refused(Exception):
+    """What the manager said to a request that it did not fulfil."""
+
+
+def on_terminal(it: Stage, *arguments: str, **environ: str) -> str:
+    """Run a command on a terminal of its own and return all that it wrote there, whatever its exit code."""
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        process = subprocess.Popen(
+            [RECONCILE, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={"TERM": "xterm", **it.environ, **environ},
+            cwd=it.folder,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the other end open any more
+            while data := terminal.read(65536):
+                shown += data
+        process.wait(PATIENCE_S)
+    return shown.decode("utf-8", "backslashreplace")
 
 
 # ---- the machine, read from outside --------------------------------------------------------------

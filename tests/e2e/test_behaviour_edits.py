@@ -51,7 +51,7 @@ def all_pids(it: Stage) -> dict[str, dict[int, int]]:
     return {w["name"]: it.pids(w["name"]) for w in it.status()["watchers"]}
 
 
-def test_a_saved_edit_is_applied_within_a_second() -> None:
+def test_c07_a_saved_edit_is_applied_within_a_second() -> None:
     with stage(THREE) as it:
         it.up()
         before = all_pids(it)
@@ -106,23 +106,6 @@ def test_a_bad_edit_changes_nothing_and_is_shown() -> None:
         until(lambda: it.status()["spec_state"] == "applied", "the mended file")
         it.run("status")
         assert all_pids(it) == before
-
-
-def test_a_file_that_is_gone_means_hold() -> None:
-    with stage(THREE) as it:
-        it.up()
-        before = all_pids(it)
-        it.spec.unlink()
-        until(lambda: it.status()["spec_state"] in {"missing", "invalid"}, "status says so")
-        assert "holds no *.yaml" in it.run("status", code=3).stdout
-        assert all_pids(it) == before
-        it.specs.rmdir()
-        until(lambda: it.status()["spec_state"] == "missing", "status says so")
-        assert all_pids(it) == before
-        it.specs.mkdir()
-        it.write(THREE.replace("1003", "3003"))
-        until(lambda: it.pids("three") not in ({}, before["three"]), "the files are read again")
-        assert {**all_pids(it), "three": before["three"]} == before
 
 
 def test_an_edit_that_removes_much_is_held_until_someone_consents() -> None:

@@ -37,7 +37,7 @@ def test_another_number_of_processes_starts_or_stops_the_difference() -> None:
         assert {w["name"]: w["restarts"] for w in it.status()["watchers"]} == {"web": 0, "api": 0}
 
 
-def test_another_environment_rolls_that_watcher_one_by_one() -> None:
+def test_c14_another_environment_rolls_that_watcher_one_by_one() -> None:
     with stage(EXAMPLE) as it:
         it.up()
         web, before = it.pids("web"), it.pids("api")
@@ -61,7 +61,7 @@ def test_another_environment_rolls_that_watcher_one_by_one() -> None:
         assert [it.log("api", slot).count("works") for slot in (1, 2, 3)] == [2, 2, 2]
 
 
-def test_a_comment_changes_nothing() -> None:
+def test_c15_a_comment_changes_nothing() -> None:
     with stage(EXAMPLE) as it:
         it.up()
         before, revision = (it.pids("web"), it.pids("api")), it.status()["revision"]
