@@ -10,6 +10,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `desired` | plan, apply |
 | `revisions` | history, diff, rollback |
 | `operate` | start, stop, restart, reload, signal, scale, rerun, shutdown |
+| `upgrade` | upgrade: the manager's own code is replaced |
 | `runs` | runs: the ledger of a job |
 | `launch` | run, up: becoming or starting a manager |
 | `service` | install-service: a unit for systemd |

@@ -61,6 +61,7 @@ MUTATIONS: Final = frozenset(
         "scale",
         "resume",
         "rerun",
+        "upgrade",
         "shutdown",
     }
 )

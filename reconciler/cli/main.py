@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "resume": ("operate", "Let the spec count again after stop, start or scale by hand."),
     "rerun": ("operate", "Fire a job again."),
     "runs": ("runs", "The runs of a job: when, why, and how they ended."),
+    "upgrade": ("upgrade", "Replace the manager's own code; every process stays."),
     "shutdown": ("operate", "Stop everything in order and end the manager."),
     "ls": ("look", "The instances on this machine."),
     "install-service": ("service", "Write a systemd unit that runs the manager."),

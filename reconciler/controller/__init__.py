@@ -37,6 +37,7 @@ own and reports back over an event descriptor.
 | `operating` | methods that say what an operator wants |
 | `ledger` | what the ledger holds of jobs |
 | `revising` | methods about revisions: history, diff, rollback |
+| `upgrading` | keeper and controller become another version |
 | `waiting` | requests that are answered when watchers are as wanted |
 | `streams` | events, progress and log lines as they come |
 | `status` | what `status` answers, one packed fragment per watcher |

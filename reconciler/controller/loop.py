@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import reconciler
-from reconciler.controller import clock
+from reconciler.controller import clock, upgrading
 from reconciler.controller.compress import Compressor
 from reconciler.controller.entries import (
     EventsTold,
@@ -67,6 +67,7 @@ from reconciler.model.event import (
     SocketChanged,
     SocketClosed,
     SpecApplied,
+    UpgradeFailed,
 )
 from reconciler.model.news import News
 from reconciler.model.observed import Facts
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
 
     from reconciler.controller.config import Config
     from reconciler.controller.entries import Applied, Entry
+    from reconciler.controller.exchange import Exchange
     from reconciler.model.action import Action, KeeperAction
     from reconciler.model.event import Event, KeeperEvent
     from reconciler.model.intent import Intent
@@ -131,8 +133,10 @@ class Controller:
         self.store_damage: tuple[str, ...] = ()
         """What this controller found damaged when it began."""
         self.shutting_down = False
-        self.keeper_pid = os.getppid()
-        self.containment = ""
+        self.keeper = KeeperIntroduced("", "", os.getppid(), 0, "")
+        """Who the keeper is, as it says itself once it was met."""
+        self.upgrading: Exchange | None = None
+        """The request that waits for the keeper to replace its code, which ends this process."""
         self.pid = os.getpid()
         self.pending_intents: dict[str, Intent] = {}
         self.pending_generations: dict[str, Generation] = {}
@@ -267,7 +271,7 @@ class Controller:
         self.news = NewsRoom(stored.next_event)
         self.event_log = EventLog(self)
         introduced = self._meet_keeper()
-        self.keeper_pid, self.containment = introduced.pid, introduced.containment
+        self.keeper = introduced
         self.notifier.listens = introduced.notifies
         self.reconciler = Reconciler(self._facts(introduced))
         self.ledger_lost = stored.ledger_lost
@@ -393,6 +397,8 @@ class Controller:
             case SocketChanged(SocketRecord(name=name)) | SocketClosed(name):
                 self.port_holders.forget(name)
                 self.feed(event)
+            case UpgradeFailed(cause):
+                upgrading.failed(self, cause)
             case SnapshotEnded():
                 self.feed(event)
                 self.server.open()
@@ -501,7 +507,11 @@ class Controller:
             self._watch_link()
 
     def _notify(self, text: str) -> None:
-        self._link.send((Notify(text),))
+        self.send_to_keeper(Notify(text))
+
+    def send_to_keeper(self, action: KeeperAction) -> None:
+        """Say something to the keeper that the core does not decide."""
+        self._link.send((action,))
         self._watch_link()
 
     def _write_rest(self, watcher: str, intent: Intent) -> None:

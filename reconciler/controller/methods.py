@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import reconciler
-from reconciler.controller import applying, ledger, operating, revising
+from reconciler.controller import applying, ledger, operating, revising, upgrading
 from reconciler.controller.exchange import LATER, Answer, Method, Packed
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.loader import Loaded, Loader, Mistaken
@@ -43,8 +43,9 @@ def _hello(exchange: Exchange, params: Parameters) -> object:
         "name": controller.config.name,
         "role": exchange.permit.role,
         "labels": exchange.permit.labels,
-        "keeper_pid": controller.keeper_pid,
+        "keeper_pid": controller.keeper.pid,
         "controller_pid": controller.pid,
+        "upgrades": controller.keeper.upgrades,
     }
 
 
@@ -380,6 +381,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "logs.follow": Method(_logs_follow, "view"),
     "stream.cancel": Method(_stream_cancel, "view"),
     "shutdown": Method(_shutdown, "admin", mutates=True),
+    **upgrading.METHODS,
     **ledger.METHODS,
     **operating.METHODS,
     **revising.METHODS,

@@ -34,6 +34,7 @@ from reconciler.model.action import (
     Signal,
     Spawn,
     Unbind,
+    Upgrade,
 )
 from reconciler.model.event import (
     IntentChanged,
@@ -57,6 +58,7 @@ from reconciler.model.event import (
     SocketChanged,
     SocketClosed,
     SpecApplied,
+    UpgradeFailed,
 )
 from reconciler.model.news import News
 from reconciler.model.observed import Facts, SecretsObserved, WatcherObserved
@@ -451,7 +453,7 @@ class Reconciler:
                 observed = self.observed(watcher)
                 self._news.extend(tell.of_words_end(watcher, observed.intent, intent))
                 self._observed[watcher] = replace(observed, intent=intent)
-            case Redirect() | RecordVerdict() | Quit() | Notify():
+            case Redirect() | RecordVerdict() | Quit() | Notify() | Upgrade():
                 pass
             case _:
                 assert_never(action)
@@ -529,7 +531,7 @@ class Reconciler:
                 self._sockets_dirty = True
             case LogChanged():
                 self._fold_log(event)
-            case LogRotated() | PulseAsked():
+            case LogRotated() | PulseAsked() | UpgradeFailed():
                 pass
             case _:
                 assert_never(event)

@@ -6,9 +6,11 @@
 | `config` | what the keeper is started with; its folders, locks and control socket |
 | `keeper` | the state machine: actions in, records and events out; touches no world |
 | `kernel` | the interface of all that touches the world |
+| `endings` | how far its end has come |
 | `held` | the sockets that it holds |
 | `records` | what it knows of a process, and how that is written down for the next keeper |
 | `adoption` | what a keeper takes over from the one before |
+| `handover` | what a keeper hands to its own new code |
 | `journal` | the file that tells the next keeper |
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
 | `calls` | clients that the controller has not let in |
@@ -18,6 +20,7 @@
 | `cgroups` | control groups, where the manager was given some |
 | `processes` | asking /proc, and telling processes apart when numbers are given anew |
 | `pidfds` | processes that are not our children: their signals and their deaths |
+| `signals` | to a process, its group, its tree |
 | `spawning` | the two roads from a launch to a process |
 | `sockets` | binding, tuning and closing listening sockets |
 | `logs` | from a process's output to its sinks |

@@ -8,14 +8,18 @@ import os
 import secrets
 import sys
 
-from reconciler.keeper.config import KeeperConfig, Refused, claim, legacy, open_control
+from reconciler.keeper.config import KeeperConfig, Refused, legacy, stand_on_own_descriptors
+from reconciler.keeper.journal import FORMAT
 from reconciler.keeper.keeper import Keeper
-from reconciler.keeper.linux import LinuxKernel, stand_on_own_descriptors
+from reconciler.keeper.linux import LinuxKernel
+from reconciler.keeper.records import KEEPER
 from reconciler.model.event import KeeperIntroduced
 
 
 def main(argv: list[str]) -> int:
     """Keep until told to end; return the exit code."""
+    if argv[1:2] == ["--reads"]:
+        return _reads(int(argv[2]))
     stand_on_own_descriptors()
     try:
         config = KeeperConfig.from_json(argv[1])
@@ -24,17 +28,22 @@ def main(argv: list[str]) -> int:
         return 1
     os.umask(config.umask)
     try:
-        claim(config)
         left = legacy(config)
-        control = open_control(config)
     except Refused as refused:
         _say(f"cannot start {config.name}: {refused}")
         return 1
-    kernel = LinuxKernel(config, control, left)
-    keeper_id, pid = secrets.token_hex(8), os.getpid()
+    kernel = LinuxKernel(config, left)
+    own = left.recalled.entries.get(KEEPER, {"id": secrets.token_hex(8), "upgrades": 0})
     notifier = kernel.notifier
     introduced = KeeperIntroduced(
-        keeper_id, left.boot_id, pid, kernel.now_ns(), kernel.containment, notifies=notifier.listens
+        own["id"],
+        left.boot_id,
+        os.getpid(),
+        kernel.now_ns(),
+        kernel.containment,
+        notifies=notifier.listens,
+        upgrades=own["upgrades"],
+        format=FORMAT,
     )
     try:
         keeper = Keeper(kernel, introduced, watchdog_ns=notifier.watchdog_ns)
@@ -53,6 +62,15 @@ def main(argv: list[str]) -> int:
         if keeper.exit_code is not None:
             return keeper.exit_code
         kernel.wait(due_ns)
+
+
+def _reads(format: int) -> int:
+    """Say whether this version can go on with what another one hands over in this format."""
+    if format > FORMAT:
+        _say(f"it goes on with format {FORMAT} at most, the running keeper hands over {format}")
+        return 1
+    os.write(1, b"reads %d\n" % format)
+    return 0
 
 
 def _say(text: str) -> None:

@@ -96,6 +96,7 @@ class _Adoption:
         for pid, identity in kernel.search().items():
             self._marked.setdefault(identity.marker or "", {})[pid] = identity
         last = recalled.entries.get(INCARNATIONS, 0)
+        self._is_same_keeper = recalled.is_own
         self.result = Inheritance(incarnations=last)
         for written in processes:
             self.result.processes.append(self._restore(written))
@@ -117,12 +118,12 @@ class _Adoption:
             written.stdout,
             written.stderr,
             born=written.born,
-            adopted=True,
         )
         phase = record.phase
         match phase:
             case Exited():
                 process.pid = phase.pid or 0
+                process.adopted = written.adopted or not self._is_same_keeper
                 process.died = Died(process.pid, phase.exit)
                 process.died_at_ns = phase.at_ns
                 if phase.survivors:
@@ -131,7 +132,9 @@ class _Adoption:
                 if not process.born:
                     pid, process.born = self._about_to_be(written)
                 process.pid = pid
-                if pid and self._kernel.adopt(pid, process.born):
+                kind = self._kernel.adopt(pid, process.born) if pid else "gone"
+                process.adopted = kind != "child"
+                if kind != "gone":
                     process.record = replace(record, phase=Running(pid, at_ns))
                 else:
                     process.died = Died(pid, Exit())
@@ -163,15 +166,13 @@ class _Adoption:
         live = [each.pid for each in users if each.is_live]
         of_users = [self._marked.get(self._kernel.marker(*each.key), {}) for each in users]
         holders = dict.fromkeys((*live, *(pid for found in of_users for pid in found)))
-        if not holders:
-            return
         socket = self._kernel.take_back(written.template, written.trace, holders)
         if socket is not None:
             self.result.sockets.append(Held(written.record, socket, written.template))
             return
         # A second socket beside the one that they hold would split the clients between the two.
         for pid in holders:
-            if pid in live or self._kernel.adopt(pid, self._born(pid)):
+            if pid in live or self._kernel.adopt(pid, self._born(pid)) != "gone":
                 self.result.intruders.add(pid)
                 self._kernel.log(
                     "error",
@@ -194,11 +195,12 @@ class _Adoption:
             if self._is_whole and 0 < incarnation <= last:
                 continue
             for pid, identity in found.items():
-                if self._kernel.adopt(pid, identity.born):
-                    self.result.intruders.add(pid)
-                    self._kernel.log(
-                        "warning", "stopping a process that was never noted", pid=pid, marker=marker
-                    )
+                if self._kernel.adopt(pid, identity.born) == "gone":
+                    continue
+                self.result.intruders.add(pid)
+                if incarnation:
+                    said = "stopping a process that was never written down"
+                    self._kernel.log("warning", said, pid=pid, marker=marker)
 
 
 def _read(recalled: Recalled) -> tuple[list[WrittenProcess], list[WrittenSocket], bool]:

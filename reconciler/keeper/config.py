@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from reconciler.keeper.handover import Handover, take
 from reconciler.keeper.journal import NewerJournal, recall
 from reconciler.keeper.kernel import LaunchFailed, Recalled
 from reconciler.keeper.processes import boot_id
@@ -28,6 +30,7 @@ FIFO_FOLDER: Final = "output"
 JOURNAL_FILE: Final = "keeper.journal"
 TOKEN_FILE: Final = "instance"
 CONTROL_BACKLOG: Final = 128
+_PR_SET_CHILD_SUBREAPER: Final = 36
 LOCK_WAIT_S: Final = 10.0
 """How long to wait for a lock whose holder is dead."""
 
@@ -53,6 +56,8 @@ class KeeperConfig:
     hup: Literal["reload", "stop"] = "reload"
     ready_fd: int | None = None
     """Told `ready` and closed once the control socket listens."""
+    handover_fd: int | None = None
+    """What the former code of this process held; None for a keeper that is started."""
     log_level: str = "info"
 
     @property
@@ -76,8 +81,8 @@ class KeeperConfig:
         return from_plain(KeeperConfig, json.loads(text))
 
 
-def claim(config: KeeperConfig) -> None:
-    """Make the folders and lock them for as long as this process lives. Raises `Refused`."""
+def claim(config: KeeperConfig) -> tuple[int, ...]:
+    """Make the folders, lock them for as long as this process lives, and return the locks. Raises `Refused`."""
     if len(os.fsencode(config.control_socket)) > MAX_UNIX_PATH_BYTES:
         size = len(os.fsencode(config.control_socket))
         msg = (
@@ -90,9 +95,30 @@ def claim(config: KeeperConfig) -> None:
     )
     _make_folder(config.runtime_dir, 0o711 if shared else 0o700)
     _make_folder(config.state_dir, 0o700)
-    for folder in (config.runtime_dir, config.state_dir):
-        _lock(os.path.join(folder, LOCK_FILE))
+    folders = (config.runtime_dir, config.state_dir)
+    locks = tuple(_lock(os.path.join(folder, LOCK_FILE)) for folder in folders)
     _make_folder(config.fifo_dir, 0o700)
+    return locks
+
+
+def stand_on_own_descriptors() -> None:
+    """Open 0, 1 and 2 where they are closed, and let no other descriptor reach a child."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(name), False)
+
+
+def become_subreaper() -> None:
+    """Let orphans of our children become our children (prctl(2), Linux 3.4)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot become a subreaper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +131,9 @@ class Legacy:
     token: str
     boot_id: str
     recalled: Recalled
+    locks: tuple[int, ...]
+    control: socket.socket
+    handover: Handover | None = None
 
     @property
     def owner(self) -> dict[str, str]:
@@ -119,6 +148,9 @@ class Legacy:
 
 def legacy(config: KeeperConfig) -> Legacy:
     """Return what a former keeper left, once the folders are ours. Raises `Refused`."""
+    if config.handover_fd is not None:
+        return _handed_over(config, config.handover_fd)
+    locks = claim(config)
     token, boot = _token(config.state_dir), boot_id()
     try:
         recalled = recall(config.journal, {"token": token, "boot": boot})
@@ -131,7 +163,19 @@ def legacy(config: KeeperConfig) -> Legacy:
     if not recalled.is_whole:
         with contextlib.suppress(OSError):
             os.rename(config.journal, f"{config.journal}.damaged")
-    return Legacy(token, boot, recalled)
+    return Legacy(token, boot, recalled, locks, open_control(config))
+
+
+def _handed_over(config: KeeperConfig, memory: int) -> Legacy:
+    try:
+        handover = take(memory)
+    except ValueError as error:
+        msg = f"cannot read what the former version handed over: {error}; its processes go on"
+        raise Refused(msg) from None
+    recalled = Recalled(handover.entries, is_own=True)
+    control = socket.socket(fileno=handover.control)
+    token = _token(config.state_dir)
+    return Legacy(token, boot_id(), recalled, handover.locks, control, handover)
 
 
 def _token(folder: str) -> str:
@@ -171,8 +215,8 @@ def _make_folder(path: str, mode: int) -> None:
         raise Refused(msg) from None
 
 
-def _lock(path: str) -> None:
-    """Lock a file until this process ends; its descriptor is kept open on purpose."""
+def _lock(path: str) -> int:
+    """Lock a file until this process ends, and return its descriptor, which is kept open on purpose."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
@@ -196,6 +240,7 @@ def _lock(path: str) -> None:
         time.sleep(0.005)
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()} {os.getuid()}\n".encode(), 0)
+    return lock
 
 
 def _is_there(pid: str) -> bool:

@@ -16,10 +16,11 @@ All that changes is noted for the next keeper before anybody is told: a process 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from reconciler.keeper.adoption import Intruders, take_over
+from reconciler.keeper.endings import Asked, Ending, Killing, Leaving, Terminating
 from reconciler.keeper.held import Sockets
 from reconciler.keeper.kernel import (
     Called,
@@ -38,6 +39,7 @@ from reconciler.keeper.records import (
     Notes,
     Process,
     Stranger,
+    written,
 )
 from reconciler.model.action import (
     Bind,
@@ -50,6 +52,7 @@ from reconciler.model.action import (
     Signal,
     Spawn,
     Unbind,
+    Upgrade,
 )
 from reconciler.model.event import (
     KeeperEvent,
@@ -63,6 +66,7 @@ from reconciler.model.event import (
     SnapshotEnded,
     SocketChanged,
     SocketClosed,
+    UpgradeFailed,
 )
 from reconciler.model.process import (
     Exit,
@@ -97,41 +101,10 @@ TERM_NS: Final = 10 * SECOND_NS
 KILL_AGAIN_NS: Final = SECOND_NS
 KILL_TIMES: Final = 5
 LEAVE_NS: Final = 2 * SECOND_NS
+UPGRADE_WAIT_NS: Final = 5 * SECOND_NS
 MAX_LOG_NEWS: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Asked to stop; at `due_ns` the controller must have shown that it listens."""
-
-    due_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Terminating:
-    """The controller does not answer: everything was sent TERM, and is sent KILL then."""
-
-    due_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Killing:
-    """Everything was sent KILL, and is again until it is gone or nothing helps."""
-
-    due_ns: int
-    code: int
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """Nothing is left but the controller, which was hung up on and may end by itself until then."""
-
-    code: int
-    due_ns: int
-
-
-Ending: TypeAlias = Asked | Terminating | Killing | Leaving
 News: TypeAlias = (
     ProcessId
     | str
@@ -141,6 +114,7 @@ News: TypeAlias = (
     | LogRotated
     | LogChanged
     | PulseAsked
+    | UpgradeFailed
 )
 """Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
 
@@ -183,6 +157,8 @@ class Keeper:
         self._quick_deaths = 0
         self._is_at_fault = False
         self._ending: Ending | None = None
+        self._upgrade: Upgrade | None = None
+        self._upgrade_due_ns = 0
         self._take_over()
 
     def step(self) -> int | None:
@@ -217,7 +193,7 @@ class Keeper:
         self._feel_pulse()
         self._note_changes()
         self._flush()
-        dues.append(self._pulse.due_ns)
+        dues += [self._pulse.due_ns, self._replace_code()]
         return min((due for due in dues if due is not None), default=None)
 
     # ---- what a former keeper left, and the next one shall know ----------------------------------
@@ -228,8 +204,7 @@ class Keeper:
         self._incarnations = inherited.incarnations
         self._kernel.note(INCARNATIONS, self._incarnations)
         for process in inherited.processes:
-            id_, _ = process.key
-            self._processes[id_] = process
+            self._processes[process.record.id] = process
             self._by_marker[self._kernel.marker(*process.key)] = process.key
             if process.pid:
                 self._by_session[process.pid] = process.key
@@ -238,8 +213,8 @@ class Keeper:
             elif not isinstance(process.record.phase, Exited):
                 self._draining.append(process)
             if process.died is not None:
-                self._haunted[id_] = None
-            self._notes.changed(id_)
+                self._haunted[process.record.id] = None
+            self._notes.changed(process.record.id)
         for held in inherited.sockets:
             self._sockets.held[held.record.name] = held
             self._notes.changed(held.record.name)
@@ -272,6 +247,9 @@ class Keeper:
                 self._tell(name)
             case Quit(code):
                 self._quit(code)
+            case Upgrade():
+                self._upgrade = action
+                self._upgrade_due_ns = self._kernel.now_ns() + UPGRADE_WAIT_NS
             case Notify(text):
                 self._pulse.beats(self._kernel.now_ns())
                 self._kernel.notify(text)
@@ -661,6 +639,31 @@ class Keeper:
                 return SocketChanged(held.record) if held else SocketClosed(news)
             case _:
                 return news
+
+    # ---- new code ----------------------------------------------------------------------------------
+
+    def _replace_code(self) -> int | None:
+        """Become the new code once no process is half-way; return when that is waited for no longer."""
+        if self._upgrade is None:
+            return None
+        starting = any(isinstance(p.record.phase, Starting) for p in self._processes.values())
+        cause = "everything is being stopped"
+        if self._ending is None and (starting or self._draining or self._actions):
+            if self._kernel.now_ns() < self._upgrade_due_ns:
+                return self._upgrade_due_ns
+            cause = "a process is still starting or ending"
+        elif self._ending is None:
+            held = self._sockets.held
+            entries = written(self._processes, held, self._incarnations, self._introduction)
+            sockets = [each.socket for each in held.values() if each.socket is not None]
+            try:
+                self._kernel.replace_code(self._upgrade.python, entries, sockets)
+            except OSError as error:
+                cause = f"cannot execute {self._upgrade.python}: {error.strerror}"
+        self._upgrade = None
+        self._tell(UpgradeFailed(cause))
+        self._flush()
+        return None
 
     # ---- the end ---------------------------------------------------------------------------------
 

@@ -112,11 +112,16 @@ class Trace:
 class Recalled:
     """What a former keeper wrote down of what it held, by name; empty after a clean end and a boot.
 
-    `is_whole` is False when some of it cannot be read.
+    `is_whole` is False when some of it cannot be read; `is_own` says that it was us, with older code.
     """
 
     entries: Mapping[str, Plain] = field(default_factory=dict)
     is_whole: bool = True
+    is_own: bool = False
+
+
+Adopted: TypeAlias = Literal["gone", "child", "other"]
+"""What a process is to a keeper that looks for it: an own child it is after an upgrade."""
 
 
 class Output(Protocol):
@@ -224,8 +229,8 @@ class Kernel(Protocol):
     def search(self) -> Mapping[int, Identity]:
         """Return all living processes of this machine, by pid, that have a marker of this instance."""
 
-    def adopt(self, pid: int, born: int) -> bool:
-        """Care for a process as for a child; False when it is gone, whoever has its pid by now."""
+    def adopt(self, pid: int, born: int) -> Adopted:
+        """Care for a process as for a child; whoever has the pid of one that is gone is left alone."""
 
     def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Output:
         """Go on with the output of a process that a former keeper started. Never fails: some may be lost."""
@@ -267,6 +272,14 @@ class Kernel(Protocol):
 
     def troubled_logs(self) -> list[LogChanged]:
         """Return the log files that cannot be written just now."""
+
+    def replace_code(
+        self, python: str, entries: Mapping[str, Plain], sockets: Iterable[HeldSocket]
+    ) -> None:
+        """Become another version of this keeper, which recalls these entries and all that is open.
+
+        Returns never. Raises `OSError`; then nothing has changed.
+        """
 
     def log(
         self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object

@@ -6,7 +6,6 @@ The keeper sleeps in epoll without a timeout unless something is due, so an idle
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -22,7 +21,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from reconciler.keeper import processes
 from reconciler.keeper.calls import Calls
 from reconciler.keeper.cgroups import find as find_groups
+from reconciler.keeper.config import become_subreaper
 from reconciler.keeper.files import Files
+from reconciler.keeper.handover import Handover, replace_code
 from reconciler.keeper.journal import Journal
 from reconciler.keeper.kernel import (
     Called,
@@ -39,6 +40,7 @@ from reconciler.keeper.kernel import (
 from reconciler.keeper.logs import Logs
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.pidfds import Pidfds
+from reconciler.keeper.signals import Signals
 from reconciler.keeper.sockets import Listener, bind, take_back
 from reconciler.keeper.spawning import (
     Forked,
@@ -55,6 +57,7 @@ from reconciler.keeper.spawning import (
     spawn_plainly,
 )
 from reconciler.model.event import LogRotated
+from reconciler.model.plain import to_plain
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.cgroups import Groups
     from reconciler.keeper.config import KeeperConfig, Legacy
-    from reconciler.keeper.kernel import HeldSocket, Identity, Recalled, Trace
+    from reconciler.keeper.kernel import Adopted, HeldSocket, Identity, Recalled, Trace
     from reconciler.keeper.logs import Streams
     from reconciler.model.event import LogChanged
     from reconciler.model.plain import Plain
@@ -74,18 +77,15 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 LINK_FD: Final = 3
 CONTROL_FD: Final = 4
 _FREE_FD: Final = 10
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _SIOCOUTQ: Final = 0x5411
-_ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
-"""After these a stopped process is woken: it could not notice otherwise."""
 
 
 class LinuxKernel:
     """Does to this machine what the keeper says, and finds out what it asks."""
 
-    def __init__(self, config: KeeperConfig, control: socket.socket, legacy: Legacy) -> None:
+    def __init__(self, config: KeeperConfig, legacy: Legacy) -> None:
         self._config = config
-        self._control = control
+        self._control = legacy.control
         self._legacy = legacy
         self._journal = Journal(config.journal, legacy.owner, self._journal_told)
         self._link: socket.socket | None = None
@@ -101,18 +101,23 @@ class LinuxKernel:
         self._failed: dict[int, LaunchError] = {}
         self._level = LEVELS.get(config.log_level, 20)
         become_subreaper()
+        handed = legacy.handover
         files = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
-        self._place = Place(config.name, dict(os.environ), config.umask, files)
-        self._pidfds = Pidfds()
+        given = files if handed is None else (handed.files[0], handed.files[1])
+        self._place = Place(config.name, dict(os.environ), config.umask, given)
+        self._pidfds = Pidfds({} if handed is None else handed.pidfds)
         self._watch(self._pidfds.fileno(), self._look_at_adopted)
         self._logs = Logs(config.fifo_dir, self._watch, self._ignore, time.time)  # noqa: TID251  (stamps are for people)
         self._groups = self._find_groups()
         self._grouped: dict[int, str] = {}
         self._calls = Calls(
-            control, self._watch, self._ignore, lambda: self._happened.append(Called())
+            legacy.control, self._watch, self._ignore, lambda: self._happened.append(Called())
         )
         self._files = Files(self._watch, lambda: self._happened.append(FileTouched()))
+        self._signals = Signals(self._pidfds, self._groups, self.log)
+        if handed is not None:
+            self._logs.go_on(handed.outputs, handed.unsent)
         self._listen_to_signals()
 
     @property
@@ -188,6 +193,8 @@ class LinuxKernel:
             signal.signal(number, note)
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
+        if self._legacy.handover is not None:  # what came while the code was replaced is heard now
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     # ---- processes -------------------------------------------------------------------------------
 
@@ -276,8 +283,7 @@ class LinuxKernel:
 
     def reap(self) -> Died | None:
         """Return one child or adopted process that has died, and forget it; None when none is left."""
-        adopted = self._pidfds.take_dead()
-        if adopted is not None:
+        if (adopted := self._pidfds.take_dead()) is not None:
             self._leave_group(adopted.pid)
             return adopted
         try:
@@ -328,10 +334,8 @@ class LinuxKernel:
         self._journal.flush()
 
     def _journal_told(self, trouble: str | None) -> None:
-        if trouble is None:
-            self.log("info", "the journal is written again")
-        else:
-            self.log("error", "what is started now is stopped if this keeper dies", cause=trouble)
+        said = "what is started now is stopped if this keeper dies" if trouble else "goes on"
+        self.log("error" if trouble else "info", f"journal: {said}", cause=trouble or "")
 
     def recall(self) -> Recalled:
         """Return what the former keeper wrote down."""
@@ -341,30 +345,30 @@ class LinuxKernel:
         """Return all living processes of this machine, by pid, that have a marker of this instance."""
         return processes.search(self._legacy.beginning, self._marker_of)
 
-    def adopt(self, pid: int, born: int) -> bool:
-        """Care for a process as for a child; False when it is gone, whoever has its pid by now."""
-        if processes.parent(pid) == os.getpid():
-            return processes.born(pid) == born
+    def adopt(self, pid: int, born: int) -> Adopted:
+        """Care for a process as for a child; whoever has the pid of one that is gone is left alone."""
         if self._groups is not None and (marker := self._groups.marker_of(pid)):
             self._grouped[pid] = marker
-        return pid in self._pidfds or self._pidfds.add(pid, born)
+        if processes.parent(pid) == os.getpid():
+            return "child" if processes.born(pid) == born else "gone"
+        return "other" if pid in self._pidfds or self._pidfds.add(pid, born) else "gone"
 
     def _look_at_adopted(self) -> None:
         self._died = self._pidfds.look() or self._died
 
     def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Streams:
         """Go on with the output of a process that a former keeper started. Never fails: some may be lost."""
-
-        def failed(id_: ProcessId, error: OSError) -> None:
-            self.log("error", "cannot write output", id=id_, cause=error)
-
-        return self._logs.reopen(id, stdout, stderr, failed)
+        return self._logs.reopen(
+            id, stdout, stderr, lambda cause: self.log("error", "cannot write output", cause=cause)
+        )
 
     def take_back(
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
     ) -> HeldSocket | None:
         """Return a socket that one of these processes still holds, None when none gives it away."""
-        found = take_back(template, self._config.umask, trace, holders)
+        handed = self._legacy.handover
+        own = None if handed is None else handed.sockets.get(trace.cookie)
+        found = take_back(template, self._config.umask, trace, holders, own)
         return found and self._watched(found)
 
     def _watched(self, found: Listener) -> Listener:
@@ -372,67 +376,35 @@ class LinuxKernel:
             self.log("warning", "cannot watch a socket file", path=found.path, cause=cause)
         return found
 
+    def replace_code(
+        self, python: str, entries: Mapping[str, Plain], sockets: Iterable[HeldSocket]
+    ) -> None:
+        """Become another version of this keeper, which recalls these entries and all that is open."""
+        handover = Handover(
+            entries,
+            self._place.files,
+            self._control.fileno(),
+            self._legacy.locks,
+            self._pidfds.handles(),
+            {each.trace.cookie: _fd(each) for each in sockets},
+            self._logs.outgoing(),
+            self._logs.unsent(),
+        )
+        replace_code(python, to_plain(self._config, tagged=False), handover)
+
     # ---- signals ---------------------------------------------------------------------------------
 
     def signal(self, pid: int, signal: str) -> None:
         """Signal a child or an adopted process; one that is dead already does not mind."""
-        if pid in self._pidfds:
-            self._send_signal(signal, lambda number: self._pidfds.send(pid, number))
-        else:
-            self._send_signal(signal, lambda number: os.kill(pid, number))
+        self._signals.to_process(pid, signal)
 
     def signal_group(self, pid: int, signal: str) -> None:
         """Signal the group of which a child or an adopted process is the leader."""
-        if pid in self._pidfds:
-            self._send_signal(signal, lambda number: self._pidfds.send_to_group(pid, number))
-            return
-        # One that was forked just now may not have its own session yet.
-        send = os.killpg if os.getpgid(pid) == pid else os.kill
-        self._send_signal(signal, lambda number: send(pid, number))
+        self._signals.to_group(pid, signal)
 
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them, each once; those in `group` as a group."""
-        roots = list(roots)
-        # All are found before the first is hit: what loses its parent is found under it no more.
-        below = processes.descendants(roots)
-        if signal == "KILL" and self._groups is not None:
-            for pid in roots:
-                self._groups.kill(pid)
-        members = [pid for pid in roots if processes.group(pid) == group]
-        if group in members:
-            self.signal_group(group, signal)
-        elif members:  # the group keeps its number while one of them is in it
-            self._send_signal(signal, lambda number: os.killpg(group, number))
-        for pid in roots:
-            # One that left the group between the look and the signal has got none.
-            if pid not in members or processes.group(pid) != group:
-                self.signal(pid, signal)
-        for pid, parent in below:
-            if not (members and processes.group(pid) == group):
-                self._signal_below(pid, parent, signal)
-
-    def _signal_below(self, pid: int, parent: int, signal_name: str) -> None:
-        """Signal a process that is no child of ours, if it still is the one that was found."""
-        try:
-            handle = os.pidfd_open(pid)
-        except OSError:
-            return
-        try:
-            if processes.parent(pid) == parent:
-                self._send_signal(signal_name, lambda n: signal.pidfd_send_signal(handle, n))
-        finally:
-            os.close(handle)
-
-    def _send_signal(self, name: str, send: Callable[[int], None]) -> None:
-        number = processes.signal_number(name)
-        if number is None:
-            self.log("error", "cannot send an unknown signal", signal=name)
-            return
-        # Gone, or a set-user-id program of an ordinary user's tree: nothing more can be done.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            send(number)
-            if number in _ENDING:
-                send(signal.SIGCONT)
+        self._signals.to_tree(group, roots, signal)
 
     # ---- sockets and logs ------------------------------------------------------------------------
 
@@ -565,26 +537,6 @@ class LinuxKernel:
 # ---- asking the kernel ---------------------------------------------------------------------------
 
 
-def become_subreaper() -> None:
-    """Let orphans of our children become our children (prctl(2), Linux 3.4)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot become a subreaper")
-
-
 def _fd(held: HeldSocket) -> int:
     assert isinstance(held, Listener)
     return held.fileno()
-
-
-def stand_on_own_descriptors() -> None:
-    """Open 0, 1 and 2 where they are closed, and let no other descriptor reach a child."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            with contextlib.suppress(OSError):
-                os.set_inheritable(int(name), False)

@@ -23,13 +23,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from reconciler.keeper.handover import Outgoing
 from reconciler.keeper.logs_file import LINE_BYTES, NO_PLACE, LogFile
 from reconciler.keeper.logs_manager import ManagerOutput
 from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from reconciler.model.process import ProcessId, Sink
 
@@ -60,6 +61,9 @@ class Logs:
         self.unregister = unregister
         self.now_wall = now_wall
         self.dropped = 0
+        self.streams: dict[str, _Stream] = {}
+        """All open FIFOs by their names."""
+        self.handed: dict[str, Outgoing] = {}
         self._files: dict[str, LogFile] = {}
         self._manager: ManagerOutput | None = None
         self._rotated: dict[str, None] = {}
@@ -85,12 +89,27 @@ class Logs:
             raise
         return Streams(streams)
 
+    def outgoing(self) -> dict[str, Outgoing]:
+        """Return all open FIFOs, for the new code of this process."""
+        return {name: stream.outgoing() for name, stream in self.streams.items()}
+
+    def unsent(self) -> bytes:
+        """Return the lines that the manager's own output has not taken yet."""
+        return self._manager.pending if self._manager is not None else b""
+
+    def go_on(self, handed: Mapping[str, Outgoing], unsent: bytes) -> None:
+        """Take what the former code of this process left; `reopen` finds the FIFOs among it."""
+        self.handed = dict(handed)
+        if unsent:
+            self._manager = ManagerOutput(self)
+            self._manager.put(unsent)
+
     def reopen(
         self,
         process: ProcessId,
         stdout: Sink,
         stderr: Sink | None,
-        failed: Callable[[ProcessId, OSError], None],
+        failed: Callable[[OSError], None],
     ) -> Streams:
         """Go on with the FIFOs of a process that a former keeper started, as far as there are any.
 
@@ -103,11 +122,11 @@ class Logs:
             try:
                 stream = _Stream(self, process, sink)
             except OSError as error:
-                failed(process, error)
+                failed(error)
                 stream = _Stream(self, process, NullSink())
             streams.append(stream)
             if not isinstance(sink, NullSink):
-                stream.go_on(name)
+                stream.go_on(name, self.handed.pop(_fifo_name(process, name), None))
         return Streams(streams)
 
     def take_rotated(self) -> list[str]:
@@ -222,6 +241,7 @@ class _Stream:
         self._sink = sink
         self._target = logs.target(sink)
         self._fd = -1
+        self._name = ""
         self._fifo = ""
         self._held = b""
         """The beginning of a line whose end has not come yet, where whole lines are needed."""
@@ -236,12 +256,13 @@ class _Stream:
         if isinstance(self._sink, NullSink):
             self.worker_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             return
-        fifo = self._fifo = f"{self._logs.fifo_dir}/{_file_name(self._process)}.{name}"
+        self._name = _fifo_name(self._process, name)
+        fifo = self._fifo = f"{self._logs.fifo_dir}/{self._name}"
         try:
             self._open_fifo(fifo)
             if (uid, gid) != (os.geteuid(), os.getegid()):
                 os.fchown(self.worker_fd, uid, gid)
-            self._logs.register(self._fd, self.pump)
+            self._register()
         except OSError as error:
             error.filename = error.filename or fifo
             raise
@@ -265,15 +286,28 @@ class _Stream:
         self.worker_fd = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
         self._fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def go_on(self, name: str) -> None:
-        """Open the FIFO of a former keeper to read on. It may be gone."""
-        fifo = self._fifo = f"{self._logs.fifo_dir}/{_file_name(self._process)}.{name}"
+    def _register(self) -> None:
+        self._logs.register(self._fd, self.pump)
+        self._logs.streams[self._name] = self
+
+    def outgoing(self) -> Outgoing:
+        """Return what the new code of this process goes on with."""
+        return Outgoing(self._fd, self._held, self.tail, self._skips)
+
+    def go_on(self, name: str, handed: Outgoing | None) -> None:
+        """Read on from the FIFO that was handed to us, or open that of a former keeper. It may be gone."""
+        self._name = _fifo_name(self._process, name)
+        fifo = self._fifo = f"{self._logs.fifo_dir}/{self._name}"
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._fd = os.open(fifo, flags)
+            if handed is not None:
+                self._fd, self._held = handed.fd, handed.held
+                self.tail, self._skips = handed.tail, handed.skips
+            else:
+                self._fd = os.open(fifo, flags)
             if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
                 raise FileNotFoundError(fifo)
-            self._logs.register(self._fd, self.pump)
+            self._register()
         except OSError:
             self._end()
             return
@@ -338,6 +372,8 @@ class _Stream:
         if self._fd >= 0:
             with suppress(OSError, KeyError):  # It may have failed before it was registered.
                 self._logs.unregister(self._fd)
+            if self._logs.streams.get(self._name) is self:
+                del self._logs.streams[self._name]
             with suppress(OSError):
                 # The next incarnation may have made its own under the same name meanwhile.
                 if os.path.samestat(os.fstat(self._fd), os.lstat(self._fifo)):
@@ -432,6 +468,10 @@ class _Stream:
                 self._logs.note_trouble(self._process, self._target)
         if isinstance(self._target, LogFile) and self._target.rotated:
             self._logs.note_rotation(self._target)
+
+
+def _fifo_name(process: ProcessId, stream: str) -> str:
+    return f"{_file_name(process)}.{stream}"
 
 
 def _file_name(process: ProcessId) -> str:

@@ -34,6 +34,11 @@ class ManagerOutput:
         self._pending = b""
         self._room: select.epoll | None = None
 
+    @property
+    def pending(self) -> bytes:
+        """Return the lines that wait for room."""
+        return self._pending
+
     def put(self, lines: bytes) -> int:
         """Write whole lines now or later; return the bytes dropped."""
         room = PENDING_BYTES - len(self._pending)

@@ -25,7 +25,7 @@ from reconciler.model.process import Exit
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 REAP_WAIT_NS: Final = 5 * SECOND_NS
 """How long a dead process may wait for its parent before its exit counts as unknown."""
@@ -38,7 +38,8 @@ _TO_GROUP: Final = 1 << 2
 class Pidfds:
     """The processes that were adopted and live, or whose death nobody has asked for yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, handed: Mapping[int, int]) -> None:
+        """`handed` are pidfds by pid that the former code of this process had open."""
         # Edge-triggered: it tells once that one is dead and once that it was reaped. One that nobody
         # reaps would keep us awake otherwise.
         self._epoll = select.epoll()
@@ -46,6 +47,12 @@ class Pidfds:
         self._pids: dict[int, int] = {}
         self._unreaped: dict[int, int] = {}
         self._dead: deque[Died] = deque()
+        for pid, handle in handed.items():
+            self._watch(pid, handle)
+
+    def handles(self) -> dict[int, int]:
+        """Return all pidfds by pid."""
+        return dict(self._handles)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when `look` has something to see."""
@@ -77,9 +84,12 @@ class Pidfds:
             if not found and os.path.exists(f"/proc/{pid}"):
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             return False
+        self._watch(pid, handle)
+        return True
+
+    def _watch(self, pid: int, handle: int) -> None:
         self._handles[pid], self._pids[handle] = handle, pid
         self._epoll.register(handle, select.EPOLLIN | select.EPOLLET)
-        return True
 
     def replaced(self, pid: int) -> Died | None:
         """Return how one of them ended whose number was just given to a child of ours, and forget it."""

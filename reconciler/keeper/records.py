@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.held import Held
     from reconciler.keeper.kernel import Kernel
+    from reconciler.model.event import KeeperIntroduced
 
+KEEPER: Final = "keeper"
+"""Under this name a keeper tells its own new code who it is."""
 INCARNATIONS: Final = "incarnations"
 """Under this name the number of the last incarnation is written down."""
 
@@ -42,7 +45,7 @@ class Process:
     pid: int = 0
     born: int = 0
     adopted: bool = False
-    """A former keeper started it: its orphans do not become our children."""
+    """It is another keeper's child: its orphans do not become our children."""
     output: Output | None = None
     died: Died | None = None
     died_at_ns: int = 0
@@ -84,6 +87,7 @@ class WrittenProcess:
     stdout: Sink = field(default_factory=NullSink)
     stderr: Sink | None = None
     born: int = 0
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +128,36 @@ class Notes:
         self._kernel.write_down()
 
 
-def write_process(process: Process) -> Plain:
-    """Return a process as it is written down: without its output, which may say anything."""
+def written(
+    processes: Mapping[ProcessId, Process],
+    sockets: Mapping[str, Held],
+    incarnations: int,
+    keeper: KeeperIntroduced,
+) -> dict[str, Plain]:
+    """Return all that is held, for new code of the same keeper: with the output of the dead."""
+    entries = {f"process {id_}": write_process(each, whole=True) for id_, each in processes.items()}
+    entries |= {f"socket {name}": write_socket(held) for name, held in sockets.items()}
+    own = {"id": keeper.keeper_id, "upgrades": keeper.upgrades + 1}
+    return {**entries, INCARNATIONS: incarnations, KEEPER: own}
+
+
+def write_process(process: Process, *, whole: bool = False) -> Plain:
+    """Return a process as it is written down: without its output, unless `whole`, as that may say anything."""
     record = process.record
-    if isinstance(record.phase, Exited) and record.phase.output:
+    if isinstance(record.phase, Exited) and not whole:
         record = replace(record, phase=replace(record.phase, output=b""))
-    written = WrittenProcess(
-        record, process.scope, process.sockets, process.stdout, process.stderr, process.born
+    return to_plain(
+        WrittenProcess(
+            record,
+            process.scope,
+            process.sockets,
+            process.stdout,
+            process.stderr,
+            process.born,
+            process.adopted,
+        ),
+        tagged=False,
     )
-    return to_plain(written, tagged=False)
 
 
 def write_socket(held: Held) -> Plain | None:

@@ -131,22 +131,27 @@ def bind(template: SocketTemplate, umask: int) -> Listener:
 
 
 def take_back(
-    template: SocketTemplate, umask: int, trace: Trace, holders: Iterable[int]
+    template: SocketTemplate, umask: int, trace: Trace, holders: Iterable[int], own: int | None
 ) -> Listener | None:
     """Return a socket that one of these processes holds; None when it is in none or not to be had.
+
+    `own` is a descriptor of it that is ours already.
 
     It takes the right to trace the process (pidfd_getfd(2), Linux 5.6): the same user and not made
     undumpable, or CAP_SYS_PTRACE; under Yama (ptrace_scope 1) CAP_SYS_PTRACE in any case.
     """
     path = template.address.path if isinstance(template.address, UnixAddress) else ""
+    device, inode = trace.file or (0, 0)
+    file = (device, inode) if path else None
+    if own is not None:
+        return Listener(socket.socket(fileno=own), path, file, umask)
     for pid in holders:
         with contextlib.suppress(OSError):
             for name in os.listdir(f"/proc/{pid}/fd"):
                 if os.readlink(f"/proc/{pid}/fd/{name}") == f"socket:[{trace.inode}]":
                     sock = _copied(pid, int(name))
                     if _is_it(sock, template, trace):
-                        device, inode = trace.file or (0, 0)
-                        return Listener(sock, path, (device, inode) if path else None, umask)
+                        return Listener(sock, path, file, umask)
                     sock.close()
     return None
 

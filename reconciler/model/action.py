@@ -93,8 +93,18 @@ class Notify:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """The keeper replaces its own code: it becomes the one that this interpreter runs, in the same process.
+
+    The next controller comes from there too. When it cannot be, `UpgradeFailed` says why and nothing changed.
+    """
+
+    python: str
+
+
 KeeperAction: TypeAlias = (
-    Spawn | Signal | Remember | Forget | Redirect | Bind | Unbind | Quit | Notify
+    Spawn | Signal | Remember | Forget | Redirect | Bind | Unbind | Quit | Notify | Upgrade
 )
 
 

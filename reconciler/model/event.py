@@ -23,7 +23,7 @@ class KeeperIntroduced:
     """The link to the keeper stands; its records follow until `SnapshotEnded`."""
 
     keeper_id: str
-    """Different for every keeper that ever was."""
+    """Different for every keeper that ever was; an upgrade does not make another one of it."""
     boot_id: str
     pid: int
     started_at_ns: int
@@ -31,6 +31,10 @@ class KeeperIntroduced:
     """How trees are held together here: cgroup or session."""
     notifies: bool = False
     """Whoever started the manager listens to what is said with `Notify`."""
+    upgrades: int = 0
+    """How often it has replaced its own code."""
+    format: int = 1
+    """In which format it hands over what it holds, to another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,13 @@ class PulseAsked:
     """The keeper wants to know whether the controller lives; any `Notify` is the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class UpgradeFailed:
+    """The keeper could not replace its code; all is as it was."""
+
+    cause: str
+
+
 KeeperEvent: TypeAlias = (
     KeeperIntroduced
     | SnapshotEnded
@@ -108,6 +119,7 @@ KeeperEvent: TypeAlias = (
     | LogChanged
     | SignalReceived
     | PulseAsked
+    | UpgradeFailed
 )
 
 

@@ -328,6 +328,22 @@ def test_shutdown_gives_up_after_its_timeout(manager: Manager) -> None:
     assert main(["shutdown", "--timeout", "0.2"]) == 5
 
 
+def test_upgrade_asks_for_the_next_one_and_says_what_became_of_it(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.answers |= {
+        "hello": {"name": "shop", "version": "1.0", "upgrades": 2},
+        "upgrade": {"version": "1.1", "keeper_pid": 811, "controller_pid": 9, "upgrades": 3},
+    }
+
+    assert main(["upgrade"]) == 0
+
+    (asked,) = [params for method, params in manager.calls if method == "upgrade"]
+    assert (asked["number"], asked["python"]) == (3, sys.executable)
+    said = capsys.readouterr().out
+    assert said == "shop: version 1.0 became 1.1; keeper pid 811 and all processes kept\n"
+
+
 # ---- plan and apply ----
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from reconciler.keeper.kernel import (
+    Adopted,
     BindFailed,
     Called,
     Child,
@@ -70,6 +71,10 @@ class Program:
     output: bytes = b""
     drains_ns: int = 0
     """How long after its death there still is output to read."""
+
+
+class Replaced(Exception):
+    """The keeper replaced its code: another `Keeper` on this kernel is what it became."""
 
 
 Script: TypeAlias = Callable[[ProcessId, int, Launch], Program]
@@ -202,6 +207,9 @@ class FakeKernel:
     """What lies on the disk for the next keeper."""
     journal_is_whole: bool = True
     disk_is_full: bool = False
+    handed: Mapping[str, Plain] | None = None
+    """What the keeper's own code left for the newer one."""
+    no_such_code: bool = False
     adopted: dict[int, Process] = field(default_factory=dict)
     tells_exits: bool = True
     """The kernel tells how processes ended that are nobody's children here."""
@@ -464,22 +472,39 @@ class FakeKernel:
         self._noted = {}
 
     def recall(self) -> Recalled:
+        if self.handed is not None:
+            handed, self.handed = self.handed, None
+            return Recalled(handed, is_own=True)
         return Recalled(dict(self.journal), self.journal_is_whole)
 
     def search(self) -> Mapping[int, Identity]:
         found = {each.pid: self.identify(each.pid) for each in self.processes.values()}
         return {pid: each for pid, each in found.items() if each and not self.processes[pid].ended}
 
-    def adopt(self, pid: int, born: int) -> bool:
+    def adopt(self, pid: int, born: int) -> Adopted:
         process = self.processes.get(pid)
         if process is None or process.born != born:
-            return False
-        if process.parent != KEEPER:
-            self.adopted[pid] = process
-        return True
+            return "gone"
+        if process.parent == KEEPER:
+            return "child"
+        self.adopted[pid] = process
+        return "other"
+
+    def replace_code(
+        self, python: str, entries: Mapping[str, Plain], sockets: Iterable[HeldSocket]
+    ) -> None:
+        if self.no_such_code:
+            raise FileNotFoundError(2, "no such file or directory")
+        self.handed = dict(entries)
+        self.link = "closed by controller" if self.link == "open" else self.link
+        if self.controller_pid is not None:
+            self._die(self.processes[self.controller_pid], Exit(0))
+        self.controller_pid, self.link = None, "none"
+        self._noted, self._told, self._died = {}, [], True
+        raise Replaced
 
     def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Output:
-        mains = [p for p in self.adopted.values() if p.id == id and p.session == p.pid]
+        mains = [p for p in self.alive(id) if p.session == p.pid]
         if not mains:
             return Output(self, Program(), stdout, died_ns=self.now)
         output = self.outputs[mains[0].pid] = Output(self, mains[0].program, stdout)
@@ -488,6 +513,9 @@ class FakeKernel:
     def take_back(
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
     ) -> HeldSocket | None:
+        for socket in [each for there in self.bound.values() for each in there if not each.closed]:
+            if socket.cookie == trace.cookie:
+                return socket
         for pid in holders:
             for socket in self.processes[pid].sockets if pid in self.processes else ():
                 if socket.cookie == trace.cookie and not self.keeps_sockets:

@@ -443,6 +443,45 @@ def test_after_a_clean_end_there_is_nothing_to_take_over(world: World) -> None:
     assert (world.records, world.sockets) == ({}, {})
 
 
+# ---- new code ----------------------------------------------------------------------------------------
+
+
+def test_an_upgrade_keeps_everything(world: World) -> None:
+    world.send(Bind("http", ANY), spawn("is stubborn", DB, nice=1), spawn("leaves a child"))
+    before = bound(world, "http", ANY)
+    stubborn, dead = running(world, DB), exited(world, WEB, 2)
+    world.send(spawn("sleeps", ProcessId("api", 1)))
+    running(world, ProcessId("api", 1))
+    records = dict(world.records)
+    for _ in range(2):
+        world.upgrade()
+        assert world.records == records
+        assert bound(world, "http", ANY) == before
+    assert (running(world, DB), exited(world, WEB, 2)) == (stubborn, dead)
+    world.send(Signal(ProcessId("api", 1), 3, "USR1"), Signal(WEB, 2, "KILL", "tree"))
+    assert exited(world, ProcessId("api", 1), 3).exit == Exit(signal="USR1")
+    assert world.wait(lambda: not exited(world, WEB, 2).survivors)
+    world.send(spawn("sleeps", ProcessId("new", 1)))
+    running(world, ProcessId("new", 1))
+    assert world.records[ProcessId("new", 1)].incarnation == 4
+
+
+def test_a_keeper_that_adopted_may_be_upgraded_and_killed_again(world: World) -> None:
+    world.send(spawn("sleeps"), spawn("sleeps", DB))
+    running(world)
+    running(world, DB)
+    before = dict(world.records)
+    world.lose_keeper()
+    world.next_keeper()
+    world.upgrade()
+    assert world.records == before
+    world.send(Signal(WEB, 1, "USR1"))
+    assert exited(world).exit == Exit(signal="USR1")
+    world.lose_keeper()
+    world.next_keeper()
+    assert running(world, DB) == before[DB].phase
+
+
 # ---- the end -------------------------------------------------------------------------------------
 
 

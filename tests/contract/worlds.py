@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeVar
 
 from reconciler.keeper.keeper import Keeper
-from reconciler.model.action import KeeperAction, Notify
+from reconciler.model.action import KeeperAction, Notify, Upgrade
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.event import (
     KeeperEvent,
@@ -27,7 +29,7 @@ from reconciler.model.event import (
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
 from reconciler.wire.link import LinkDecoder, encode
-from tests.contract.fake_kernel import FakeKernel, Program
+from tests.contract.fake_kernel import FakeKernel, Program, Replaced
 from tests.keeper.rig import Link, Rig, is_alive, marked_in, until
 
 T = TypeVar("T")
@@ -104,6 +106,9 @@ class World(Protocol):
     def next_keeper(self) -> None:
         """Start the next keeper, be its controller, and take its snapshot."""
 
+    def upgrade(self) -> None:
+        """Let the keeper replace its code, be its next controller, and take its snapshot."""
+
     def end_by_itself(self, pid: int) -> None:
         """Let a process die that nobody looks after just now."""
 
@@ -173,6 +178,13 @@ class Real:
 
     def next_keeper(self) -> None:
         self._adopt(self.rig.again())
+
+    def upgrade(self) -> None:
+        self.send(Upgrade(sys.executable))
+        while self.link.take():
+            pass
+        self.link.let_go()
+        self._adopt(self.rig.link())
 
     def end_by_itself(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
@@ -292,6 +304,13 @@ class Fake:
     def next_keeper(self) -> None:
         self.keeper = Keeper(self.kernel, KeeperIntroduced("next", "boot", 1, 0, "session"))
         self.rise()
+
+    def upgrade(self) -> None:
+        self.send(Upgrade("python"))
+        with contextlib.suppress(Replaced):
+            for _ in range(10):
+                self.step()
+        self.next_keeper()
 
     def end_by_itself(self, pid: int) -> None:
         self.kernel.end(pid, Exit(signal="KILL"))

@@ -20,6 +20,7 @@ from reconciler.model.action import (
     Signal,
     Spawn,
     Unbind,
+    Upgrade,
 )
 from reconciler.model.event import (
     KeeperEvent,
@@ -29,6 +30,7 @@ from reconciler.model.event import (
     SnapshotEnded,
     SocketChanged,
     SocketClosed,
+    UpgradeFailed,
 )
 from reconciler.model.process import Exit, Exited, ProcessId, ProcessRecord, Running
 from reconciler.model.socket import BindRefused, Bound, SocketRecord
@@ -38,7 +40,13 @@ from reconciler.wire.link import LinkDecoder, encode
 class PaperKeeper:
     """Answers actions in a thread of its own."""
 
-    def __init__(self, records: tuple[ProcessRecord, ...] = (), *, notifies: bool = False) -> None:
+    def __init__(
+        self,
+        records: tuple[ProcessRecord, ...] = (),
+        *,
+        notifies: bool = False,
+        upgrades: int = 0,
+    ) -> None:
         self.near, self.far = socket.socketpair()
         self.records = {record.id: record for record in records}
         self.actions: list[KeeperAction] = []
@@ -51,7 +59,15 @@ class PaperKeeper:
         self._lock = threading.Lock()
         now_ns = time.monotonic_ns()
         self.tell(
-            KeeperIntroduced("keeper-1", "boot-1", 4242, now_ns, "session", notifies=notifies)
+            KeeperIntroduced(
+                "keeper-1",
+                "boot-1",
+                4242,
+                now_ns,
+                "session",
+                notifies=notifies,
+                upgrades=upgrades,
+            )
         )
         for record in records:
             self.tell(RecordChanged(record))
@@ -140,6 +156,8 @@ class PaperKeeper:
                 self.tell(SocketChanged(SocketRecord(name, template, bound)))
             case Unbind(name):
                 self.tell(SocketClosed(name))
+            case Upgrade(python):
+                self.tell(UpgradeFailed(f"cannot become {python} on paper"))
             case Notify():
                 pass
             case Quit():

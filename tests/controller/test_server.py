@@ -38,6 +38,7 @@ def test_hello_says_who_answers(client: Client) -> None:
         "labels": [],
         "keeper_pid": 4242,
         "controller_pid": 0,
+        "upgrades": 0,
     }
 
 
@@ -196,7 +197,7 @@ ROLE_OF_METHOD = {
     **dict.fromkeys(
         ("start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun"), "operate"
     ),
-    **dict.fromkeys(("apply", "rollback", "shutdown"), "admin"),
+    **dict.fromkeys(("apply", "rollback", "shutdown", "upgrade"), "admin"),
 }  # fmt: skip
 """Written down a second time on purpose: a method's role changes in two places or not at all."""
 

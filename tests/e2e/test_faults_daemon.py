@@ -142,6 +142,16 @@ def test_d04_no_line_is_lost_while_the_daemon_is_dead(it: Stage) -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+def test_d06_an_upgrade_touches_no_worker(it: Stage) -> None:
+    before = {name: it.pids(name) for name in ("web", "logger", "slow")}
+    keeper, controller = daemon_of(it)
+    said = it.run("upgrade").stdout
+    assert f"keeper pid {keeper} and all processes kept" in said
+    after = daemon_of(it)
+    assert (after[0], after[1] != controller) == (keeper, True)
+    assert {name: it.pids(name) for name in before} == before
+
+
 def test_d14_a_finished_job_is_not_run_a_second_time(it: Stage) -> None:
     kill_daemon(it)
     start_again(it)

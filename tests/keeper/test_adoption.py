@@ -69,7 +69,7 @@ def test_a_fifo_that_is_gone_is_no_reason_to_fail(rig: Rig, link: Link) -> None:
 
 def test_a_pid_that_was_given_anew_is_neither_adopted_nor_signalled() -> None:
     with subprocess.Popen(["sleep", "1000"]) as innocent:
-        pidfds = Pidfds()
+        pidfds = Pidfds({})
         assert not pidfds.add(innocent.pid, processes.born(innocent.pid) + 1)
         assert innocent.pid not in pidfds
         innocent.kill()

@@ -23,9 +23,9 @@ KEEPER_CORE = ("keeper", "kernel", "linux")
 KEEPER_CORE_LINES = 1200
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 3260
-KEEPER_OUTPUT_LINES = 760
-KEEPER_SUCCESSION_LINES = 900
+KEEPER_LINES = 3500
+KEEPER_OUTPUT_LINES = 790
+KEEPER_SUCCESSION_LINES = 1030
 """What one keeper takes over from another is a subject of its own: it is read apart and counted apart."""
 
 ROOMS = [
@@ -54,7 +54,14 @@ def test_the_keeper_does_not_grow_unnoticed() -> None:
         path.name: len(path.read_text().splitlines()) for path in (PACKAGE / "keeper").glob("*.py")
     }
     output = [name for name in lines if name.startswith("logs")]
-    succession = ["adoption.py", "journal.py", "pidfds.py", "processes.py", "records.py"]
+    succession = [
+        "adoption.py",
+        "handover.py",
+        "journal.py",
+        "pidfds.py",
+        "processes.py",
+        "records.py",
+    ]
     for names, limit in ((output, KEEPER_OUTPUT_LINES), (succession, KEEPER_SUCCESSION_LINES)):
         assert sum(lines.pop(name) for name in names) < limit, names
     assert sum(lines.values()) < KEEPER_LINES, lines

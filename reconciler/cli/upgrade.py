@@ -1,0 +1,55 @@
+"""The command upgrade: the manager's own code is replaced, and every process, socket and log line is kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from reconciler.cli import terminal
+from reconciler.cli.errors import DONE
+from reconciler.cli.layout import Cell, clean
+from reconciler.cli.options import Session, output_option, print_json, timeout_option, with_instance
+from reconciler.model.units import SECOND_NS
+
+
+@click.command("upgrade")
+@click.option(
+    "--python",
+    metavar="PATH",
+    help="Interpreter that the new version is installed for; by default that of this command.",
+)
+@click.option("--reason", metavar="TEXT", help="Why; shown with the event.")
+@timeout_option("60s")
+@output_option("text", "json")
+@with_instance()
+def upgrade_command(
+    session: Session, python: str | None, reason: str | None, timeout_ns: int, output: str
+) -> int:
+    """Replace the code of the running manager by that of this command.
+
+    Install the new version first, beside the old one or over it. No process is touched: pids,
+    connections, exit statuses and log lines are kept. When the new code cannot start, the old one
+    goes on and nothing has changed.
+    """
+    client = session.client()
+    before = client.hello()
+    upgrades = before.get("upgrades")
+    answer = client.request(
+        "upgrade",
+        {
+            "number": (upgrades if isinstance(upgrades, int) else 0) + 1,
+            "python": os.path.abspath(python or sys.executable),
+            "reason": reason,
+        },
+        timeout_ns / SECOND_NS,
+    )
+    if output == "json":
+        print_json({"from": before.get("version"), **answer})
+        return DONE
+    name, old, new = (clean(str(v)) for v in (before["name"], before["version"], answer["version"]))
+    what = f"is still version {new}, started anew" if old == new else f"version {old} became {new}"
+    pid = answer.get("keeper_pid")
+    terminal.stdout().show((Cell(f"{name}: {what}; keeper pid {pid} and all processes kept"),))
+    return DONE

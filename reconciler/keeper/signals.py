@@ -1,0 +1,88 @@
+"""Sending signals: to a process, its group, its tree; each once, and never to who has its number by now."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, Final
+
+from reconciler.keeper import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from reconciler.keeper.cgroups import Groups
+    from reconciler.keeper.pidfds import Pidfds
+
+_ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+"""After these a stopped process is woken: it could not notice otherwise."""
+
+
+class Signals:
+    """Knows who is adopted, and so is signalled by a pidfd. `log` hears of signals that there are not."""
+
+    def __init__(self, pidfds: Pidfds, groups: Groups | None, log: Callable[..., None]) -> None:
+        self._pidfds = pidfds
+        self._groups = groups
+        self._log = log
+
+    def to_process(self, pid: int, signal: str) -> None:
+        """Signal an unreaped child or an adopted process; one that is dead already does not mind."""
+        if pid in self._pidfds:
+            self._send(signal, lambda number: self._pidfds.send(pid, number))
+        else:
+            self._send(signal, lambda number: os.kill(pid, number))
+
+    def to_group(self, pid: int, signal: str) -> None:
+        """Signal the group of which an unreaped child or an adopted process is the leader."""
+        if pid in self._pidfds:
+            self._send(signal, lambda number: self._pidfds.send_to_group(pid, number))
+            return
+        # One that was forked just now may not have its own session yet.
+        send = os.killpg if os.getpgid(pid) == pid else os.kill
+        self._send(signal, lambda number: send(pid, number))
+
+    def to_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
+        """Signal these processes of ours and all below them; those in `group` as a group."""
+        roots = list(roots)
+        # All are found before the first is hit: what loses its parent is found under it no more.
+        below = processes.descendants(roots)
+        if signal == "KILL" and self._groups is not None:
+            for pid in roots:
+                self._groups.kill(pid)
+        members = [pid for pid in roots if processes.group(pid) == group]
+        if group in members:
+            self.to_group(group, signal)
+        elif members:  # the group keeps its number while one of them is in it
+            self._send(signal, lambda number: os.killpg(group, number))
+        for pid in roots:
+            # One that left the group between the look and the signal has got none.
+            if pid not in members or processes.group(pid) != group:
+                self.to_process(pid, signal)
+        for pid, parent in below:
+            if not (members and processes.group(pid) == group):
+                self._to_below(pid, parent, signal)
+
+    def _to_below(self, pid: int, parent: int, signal_name: str) -> None:
+        """Signal a process that is no child of ours, if it still is the one that was found."""
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:
+            return
+        try:
+            if processes.parent(pid) == parent:
+                self._send(signal_name, lambda n: signal.pidfd_send_signal(handle, n))
+        finally:
+            os.close(handle)
+
+    def _send(self, name: str, send: Callable[[int], None]) -> None:
+        number = processes.signal_number(name)
+        if number is None:
+            self._log("error", "cannot send an unknown signal", signal=name)
+            return
+        # Gone, or a set-user-id program of an ordinary user's tree: nothing more can be done.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            send(number)
+            if number in _ENDING:
+                send(signal.SIGCONT)
