@@ -36,6 +36,7 @@ own and reports back over an event descriptor.
 | `methods` | reading methods of the control socket |
 | `operating` | methods that say what an operator wants |
 | `ledger` | what the ledger holds of jobs |
+| `repository` | which commit the files were checked out at |
 | `revising` | methods about revisions: history, diff, rollback |
 | `upgrading` | keeper and controller become another version |
 | `waiting` | requests that are answered when watchers are as wanted |

@@ -65,6 +65,7 @@ def commit(
     _put_in_force(controller, spec, made, storable(files), then)
     # The files are taken note of at once: what comes next is compared with them.
     controller.files.accepted(files, seen, made.number)
+    controller.revisions.find_commit(made, files)
     return made.number
 
 

@@ -20,6 +20,7 @@ from reconciler.controller import applying, clock
 from reconciler.controller.entries import RevisionChanged
 from reconciler.controller.history import Content, Unreadable, dropped, read_content
 from reconciler.controller.logs import last_lines
+from reconciler.controller.repository import Commit, commit_of
 from reconciler.core import verdict
 from reconciler.model.event import SpecApplied
 from reconciler.model.news import News
@@ -121,15 +122,17 @@ class Revisions:
         number = (controller.applied.revision if controller.applied is not None else 0) + 1
         facts = controller.reconciler.facts
         changed = verdict.changed(old, spec, controller.observed, facts)
-        made = Revision(
-            number,
-            clock.wall_ns(),
-            who,
-            uid,
-            _digest(files),
-            restores=restores,
-            files_differ=bool(restores),
-        )
+        made = Revision(number, clock.wall_ns(), who, uid, _digest(files))
+        if restores:
+            older = self._known.get(restores, Revision(restores))
+            made = replace(
+                made,
+                digest=older.digest,
+                commit=older.commit,
+                dirty=older.dirty,
+                restores=restores,
+                files_differ=True,
+            )
         trial = Trial(
             changed, clock.now_ns(), spec.apply.confirm_after, self._on_failure(spec, made)
         )
@@ -160,6 +163,22 @@ class Revisions:
         self._known[made.number] = made
         for number in dropped(self._known):
             del self._known[number]
+
+    def find_commit(self, made: Revision, files: tuple[SourceFile, ...]) -> None:
+        """Ask for the commit of a new revision; nothing waits for the answer."""
+        source, number = self._controller.files.source, made.number
+
+        def ask() -> Commit | None:
+            current = self.current
+            is_current = current is not None and current.number == number
+            return commit_of(files, source) if is_current else None
+
+        def found(commit: Commit | None) -> None:
+            known = self._known.get(number)
+            if known is not None and commit is not None:
+                self._change(replace(known, commit=commit.id, dirty=commit.dirty))
+
+        self._controller.errands.run(ask, found)
 
     def files_agree(self) -> None:
         """Take note that the files say what is in force."""

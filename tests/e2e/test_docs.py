@@ -53,7 +53,7 @@ VARIES = re.compile(
 )
 
 # How far the trial of a revision has come depends on how fast the machine is.
-STANDING = re.compile(r"(?<=\d) \(([0-9a-f]{7}(-dirty)?, )?(pending|good)\)(?= ·)")
+STANDING = re.compile(r"(?<=\d) \((([0-9a-f]{7}|…)(-dirty)?, )?(pending|good)\)(?= ·)")
 
 
 @dataclass(frozen=True)
