@@ -93,6 +93,7 @@ class _Wish:
     allow_removal: bool
     goes_on: bool
     base: int | None
+    order: operating.Order
 
 
 def _apply(exchange: Exchange, params: Parameters) -> object:
@@ -104,6 +105,7 @@ def _apply(exchange: Exchange, params: Parameters) -> object:
         params.flag("allow_removal"),
         params.flag("continue"),
         params.number("base", 0, revising.HIGHEST),
+        operating.ordered(exchange, params),
     )
     params.end()
     controller = exchange.controller
@@ -136,7 +138,7 @@ def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, see
         return
     files.warn(loaded.warnings)
     controller.secrets.read_again()
-    if wish.goes_on and _goes_on(exchange, spec, seen):
+    if wish.goes_on and _goes_on(exchange, wish, spec, seen):
         return
     is_other = bool(wish.source) and wish.source != files.source
     if not is_other and not wish.goes_on:
@@ -163,11 +165,12 @@ def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, see
     def stored(revision: int) -> None:
         exchange.reply({"revision": revision, **planned, "applied": True})
 
+    controller.tell(wish.order.news("1 change" if len(changes) == 1 else f"{len(changes)} changes"))
     who = exchange.who
     applying.commit(controller, spec, read, seen, who=who, uid=exchange.uid, then=stored)
 
 
-def _goes_on(exchange: Exchange, spec: Spec, seen: Look) -> bool:
+def _goes_on(exchange: Exchange, wish: _Wish, spec: Spec, seen: Look) -> bool:
     """Go on with a paused revision; False when files that were left aside are to be tried again.
 
     Raises `RequestError` when there is nothing to go on with.
@@ -184,8 +187,7 @@ def _goes_on(exchange: Exchange, spec: Spec, seen: Look) -> bool:
         raise RequestError(
             code="conflict", message=message, hint="`reconcile apply` without --continue applies"
         )
-    order = operating.Order(exchange, reason="")
-    controller.tell(order.news(f"goes on with revision {number}", revision=number))
+    controller.tell(wish.order.news(f"goes on with revision {number}", revision=number))
     controller.revisions.go_on(
         lambda: exchange.reply({"revision": number, "changes": (), "applied": True})
     )

@@ -39,11 +39,13 @@ def test_live_names_and_slots_are_completed(manager: Manager) -> None:
     manager.answers["status"] = status(RUNNING_WEB, FAILED_JOB)
 
     assert completions("restart w") == ["web", "web.1", "web.2"]
+    assert completions("resume r") == ["report"]
     assert completions("scale ") == ["web=", "report="]
 
 
 def test_options_are_completed() -> None:
     assert completions("rerun --fa") == ["--failed"]
+    assert completions("stop --for") == ["--for", "--format"]
 
 
 def test_without_a_manager_nothing_is_completed() -> None:

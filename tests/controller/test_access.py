@@ -239,7 +239,11 @@ def test_an_edit_of_access_counts_at_once_for_connections_that_stand(
         "daemon: {access: [{user: 1001, role: view}]}\n"
         "watchers:\n  web: {cmd: sleep 1000}\n  db: {cmd: sleep 1000}\n"
     )
-    (change,) = [c for c in client.call("apply")["changes"] if c["kind"] == "daemon"]
+    changes = client.call("apply", reason="bob has left")["changes"]
+    (change,) = [each for each in changes if each["kind"] == "daemon"]
+    (event,) = told(instance, "operator.apply")
+    assert event["details"]["reason"] == "bob has left"
+    assert (event["details"]["uid"], event["details"]["pid"]) == (os.getuid(), os.getpid())
     assert change["message"] == "access changed: in place"
     assert alice.error("start", names=["web"])[1].endswith("its role is view")
     assert alice.call("hello")["role"] == "view"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import sqlite3
 from typing import TYPE_CHECKING
 
 from conftest import by_hand, job, service, until
@@ -93,6 +95,30 @@ def test_a_stop_with_an_end_is_kept_told_and_ends_by_itself(instance: Instance) 
     until(lambda: "operator.expired" in {e["type"] for e in client.call("events")["events"]})
     (web,) = client.call("status", names=["web"])["watchers"]
     assert (web["intent"], web["drift"]) == ([], False)
+    instance.stop()
+    store = Store(str(instance.folder))
+    assert store.read().intents["web"] == NO_INTENT
+    store.close()
+    instance.clients.clear()
+    instance.start(PaperKeeper())
+
+
+def test_an_end_that_comes_while_a_newer_word_is_written_takes_nothing_of_it_back(
+    instance: Instance,
+) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    settled(client)
+    client.call("scale", scale={"web": 3})
+    client.call("stop", names=["web"], for_ns=200 * 10**6)
+    with contextlib.closing(sqlite3.connect(instance.folder / "state.db")) as other:
+        other.execute("begin immediate")  # the disk takes its time
+        number = client.send("resume", names=["web"])
+        events = instance.controller.news
+        until(lambda: any(e.type == "operator.expired" for e in events.since(0, 1000)))
+        other.rollback()
+    assert client.answer(number).error is None
+    until(lambda: running(instance) == ["web.1"])
     instance.stop()
     store = Store(str(instance.folder))
     assert store.read().intents["web"] == NO_INTENT
