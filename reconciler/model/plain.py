@@ -29,6 +29,8 @@ T = TypeVar("T")
 CLASS_KEY: Final = "is"
 _SCALARS: Final = frozenset({bool, int, float, str, bytes, type(None)})
 
+_AS_THEY_ARE: Final = frozenset((type(None), bool, int, float, str, bytes))
+
 Plain = Any
 """None, bool, int, float, str, bytes, list of such, or map from str to such."""
 
@@ -39,19 +41,7 @@ class PlainError(ValueError):
 
 def to_plain(value: object, *, tagged: bool = True) -> Plain:
     """Return the plain form of a value; `tagged` puts the class of a dataclass into it."""
-    if value is None or isinstance(value, str | int | float | bytes):
-        return value
-    if isinstance(value, tuple | list | frozenset):
-        return [to_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
-    plain: dict[str, Plain] = {CLASS_KEY: type(value).__name__} if tagged else {}
-    for name, default, choice in _outline(cast("Hashable", type(value))):
-        item = getattr(value, name)
-        if default is MISSING or item != default:
-            # Most are scalars: the call alone would cost more than all else here.
-            plain[name] = item if type(item) in _SCALARS else to_plain(item, tagged=choice)
-    return plain
+    return _writer(cast("Hashable", type(value)))(value, tagged)
 
 
 def from_plain(kind: type[T] | object, plain: Plain) -> T:
@@ -70,6 +60,38 @@ def from_plain(kind: type[T] | object, plain: Plain) -> T:
 
 def _name(kind: object) -> str:
     return getattr(kind, "__name__", str(kind))
+
+
+@cache
+def _writer(of: Hashable) -> Callable[[Plain, bool], Plain]:
+    """Return how values of a class become plain: looked up once, for this is most of what the link costs."""
+    kind = cast("type", of)
+    if is_dataclass(kind):
+        return _dataclass_writer(kind)
+    if kind in _AS_THEY_ARE or issubclass(kind, str | int | float | bytes):
+        return lambda value, tagged: value
+    if issubclass(kind, Mapping):
+        return lambda value, tagged: {key: to_plain(item) for key, item in value.items()}
+    return lambda value, tagged: [to_plain(item) for item in value]
+
+
+def _dataclass_writer(cls: type) -> Callable[[Plain, bool], Plain]:
+    outline = _outline(cls)
+
+    def write(value: Plain, tagged: bool) -> Plain:
+        plain: dict[str, Plain] = {CLASS_KEY: cls.__name__} if tagged else {}
+        for name, default, choice in outline:
+            item = getattr(value, name)
+            if item is default or item == default:
+                continue
+            kind = type(item)
+            if kind in _AS_THEY_ARE:
+                plain[name] = item
+            else:
+                plain[name] = _writer(cast("Hashable", kind))(item, choice)
+        return plain
+
+    return write
 
 
 @cache
