@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import secrets
 import sys
 
 from reconciler.keeper.config import KeeperConfig, Refused, legacy, stand_on_own_descriptors
@@ -33,7 +32,7 @@ def main(argv: list[str]) -> int:
         _say(f"cannot start {config.name}: {refused}")
         return 1
     kernel = LinuxKernel(config, left)
-    own = left.recalled.entries.get(KEEPER, {"id": secrets.token_hex(8), "upgrades": 0})
+    own = left.recalled.entries.get(KEEPER, {"id": os.urandom(8).hex(), "upgrades": 0})
     notifier = kernel.notifier
     introduced = KeeperIntroduced(
         own["id"],

@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import pwd
-import secrets
 import socket
 import stat
 import time
@@ -185,7 +184,7 @@ def _token(folder: str) -> str:
         token, _, made_in = file.read().removesuffix("\n").partition(" ")
         if token and made_in == place:
             return token
-    token = secrets.token_hex(8)
+    token = os.urandom(8).hex()
     with contextlib.suppress(
         OSError
     ):  # A full disk: what runs now will be strange to the next keeper.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from reconciler.model.intent import Intent
-from reconciler.model.job import Generation, Run
 from reconciler.model.process import Launch, Memory, ProcessId, Scope, Sink
-from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketTemplate
+
+if TYPE_CHECKING:
+    # What stands in actions of the store: the keeper, which gets only the others, need not import it.
+    from reconciler.model.intent import Intent
+    from reconciler.model.job import Generation, Run
+    from reconciler.model.revision import Trial
 
 
 @dataclass(frozen=True, slots=True)

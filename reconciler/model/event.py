@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.model.intent import Intent
-from reconciler.model.job import Job, Run
 from reconciler.model.process import ProcessId, ProcessRecord
-from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
-from reconciler.model.spec import Spec, WatcherSpec
+
+if TYPE_CHECKING:
+    # What stands in events that never travel: the keeper, which sends only the others, need not import it.
+    from reconciler.model.intent import Intent
+    from reconciler.model.job import Job, Run
+    from reconciler.model.revision import Trial
+    from reconciler.model.spec import Spec, WatcherSpec
 
 
 @dataclass(frozen=True, slots=True)
