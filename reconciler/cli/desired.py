@@ -177,7 +177,7 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
     if loaded.spec is None:
         return launch.show_mistakes(loaded)
     screen = terminal.stdout()
-    changes = created_by(loaded.spec)
+    changes = created_by(loaded.spec, has_past=launch.has_past(session, loaded))
     if wish.output == "text":
         screen.show(*render.plan_page(changes))
     if wish.dry_run:
@@ -192,13 +192,17 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
     return _finish(session.client(), screen, wish, changes, None)
 
 
-def created_by(spec: shapes.Map) -> list[ChangeMap]:
-    """Return the plan of a spec for a machine on which nothing of it runs yet."""
+def created_by(spec: shapes.Map, *, has_past: bool) -> list[ChangeMap]:
+    """Return the plan of a spec for a manager that is still to be started.
+
+    `has_past`: an earlier one may have been killed, and what it left running is taken over.
+    """
+    message = "started, or taken over where it still runs" if has_past else "new"
     found = []
     for kind, how, key in (("socket", "bind", "sockets"), ("watcher", "create", "watchers")):
         entries = spec.get(key)
         found += [
-            {"kind": kind, "name": name, "how": how, "message": "new"}
+            {"kind": kind, "name": name, "how": how, "message": message}
             for name in (entries if isinstance(entries, dict) else ())
         ]
     return shapes.changes(found)

@@ -111,7 +111,7 @@ def run_command(session: Session, spec: tuple[str, ...]) -> int:
     start = prepare(session, loaded)
     if loaded.spec is None:
         show_mistakes(loaded)
-        if not os.path.exists(os.path.join(start.state_dir, STATE_FILE)):
+        if not has_past(session, loaded):
             return FAILED
         terminal.stderr().write("reconcile: going on with the spec that was applied last\n")
     return _become(start, start.keeper_argv(hup="reload", until_done=False))
@@ -197,16 +197,24 @@ def prepare(session: Session, loaded: Loaded) -> Start:
     )
     if runtime_dir is None:
         runtime_dir = os.path.join(_own_root(), name)
-    state_dir = (
-        session.state_dir
-        or os.environ.get("RECONCILE_STATE_DIR")
-        or _text(daemon.get("state_dir"))
-        or os.path.join(locate.state_root(), name)
-    )
     instance = locate.Instance(default.name, os.path.abspath(runtime_dir))
     _refuse_second(instance)
     reading = _in_memory(loaded.answer) if loaded.spec is not None and loaded.answer else None
-    return Start(instance, os.path.abspath(state_dir), loaded.source, daemon, reading)
+    return Start(instance, _state_dir(session, loaded), loaded.source, daemon, reading)
+
+
+def has_past(session: Session, loaded: Loaded) -> bool:
+    """Tell whether a manager was here before: what it knew, and perhaps left running, is there."""
+    return os.path.exists(os.path.join(_state_dir(session, loaded), STATE_FILE))
+
+
+def _state_dir(session: Session, loaded: Loaded) -> str:
+    return os.path.abspath(
+        session.state_dir
+        or os.environ.get("RECONCILE_STATE_DIR")
+        or _text(loaded.daemon().get("state_dir"))
+        or os.path.join(locate.state_root(), name_of(session, loaded))
+    )
 
 
 def name_of(session: Session, loaded: Loaded) -> str:

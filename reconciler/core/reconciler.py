@@ -494,7 +494,8 @@ class Reconciler:
                 self._drop(id)
                 self._dirty.add(id.owner)
             case SocketChanged(record):
-                self._news.extend(tell.of_socket(self._sockets.get(record.name), record))
+                if self._knows_keeper:
+                    self._news.extend(tell.of_socket(self._sockets.get(record.name), record))
                 self._sockets[record.name] = record
                 self._touch_socket(record.name)
             case SocketClosed(name):
