@@ -60,6 +60,7 @@ from reconciler.model.event import (
     KeeperIntroduced,
     LogRotated,
     PulseAsked,
+    RecordChanged,
     RunRecorded,
     ShutdownAsked,
     SignalReceived,
@@ -71,7 +72,7 @@ from reconciler.model.event import (
 )
 from reconciler.model.news import News
 from reconciler.model.observed import Facts
-from reconciler.model.process import MAIN
+from reconciler.model.process import MAIN, pid_of
 from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.spec import KEEP_RUNS
 
@@ -148,6 +149,9 @@ class Controller:
         """Keeper events that came before there was a spec: without one the core would stop everything."""
         self._written: dict[int, Callable[[], None]] = {}
         self._quit: Quit | None = None
+        self._is_new_keeper = False
+        """Nothing was told yet of what a keeper that was not here before has taken over."""
+        self._taken_over = 0
         self._wake_at_ns: int | None = None
         self._retiring: Mapping[str, WatcherSpec] = {}
         self.news: NewsRoom = NewsRoom(1)
@@ -287,7 +291,7 @@ class Controller:
         self.reactor.watch(self.store, READ, lambda _: self._take_answers())
         self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())
         self.applied = stored.applied
-        new_keeper = stored.keeper_id != introduced.keeper_id
+        new_keeper = self._is_new_keeper = stored.keeper_id != introduced.keeper_id
         self.revisions.begin(stored.revisions, new_keeper=new_keeper)
         if stored.applied is not None:
             self.follow_daemon(stored.applied.spec)
@@ -296,8 +300,8 @@ class Controller:
                 self.files.source = stored.applied.source or self.files.source
                 self._resume(stored.applied)
                 self._round()
-            # A new manager has nothing running yet: it reads the files that it was started with first, and
-            # what was applied before counts only when they cannot be used.
+            # A new manager reads the files that it was started with first, and what was applied before counts
+            # only when they cannot be used. What it has taken over goes on meanwhile.
         if new_keeper:
             self.store.write(ServedBy(introduced.keeper_id))
         handed = handed_over(os.getppid(), self.config.reading_fd)
@@ -399,11 +403,23 @@ class Controller:
                 self.feed(event)
             case UpgradeFailed(cause):
                 upgrading.failed(self, cause)
+            case RecordChanged(record):
+                self._taken_over += self._is_new_keeper and pid_of(record.phase) is not None
+                self.feed(event)
             case SnapshotEnded():
+                self._tell_taken_over()
                 self.feed(event)
                 self.server.open()
             case _:
                 self.feed(event)
+
+    def _tell_taken_over(self) -> None:
+        if self._taken_over:
+            count = "1 process" if self._taken_over == 1 else f"{self._taken_over} processes"
+            details = {"processes": self._taken_over}
+            message = f"took over {count} that a former manager left"
+            self.tell(News("manager.adopted", message, details=details))
+        self._is_new_keeper = False
 
     def _signalled(self, event: SignalReceived) -> None:
         match event.meaning:

@@ -62,7 +62,8 @@ def kill_daemon(it: Stage) -> None:
 
 def start_again(it: Stage) -> None:
     """Start the next daemon with `apply`, and wait until it answers."""
-    it.run("apply", str(it.specs), "--no-wait")
+    planned = it.run("apply", str(it.specs), "--no-wait").stdout
+    assert "web  create: started, or taken over where it still runs" in planned
 
 
 def live(it: Stage, command: str) -> set[int]:
@@ -104,6 +105,8 @@ def test_d02_the_next_daemon_adopts_them_and_starts_no_doubles(it: Stage) -> Non
     start_again(it)
     assert {name: it.pids(name) for name in before} == before
     assert live(it, "sleep 1000") == set(before["web"].values())
+    told = it.run("events").stdout
+    assert "took over 6 processes that a former manager left" in told
 
 
 def test_d03_an_exit_while_the_daemon_is_dead_is_never_taken_for_a_good_one(it: Stage) -> None:
