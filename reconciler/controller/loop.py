@@ -239,6 +239,12 @@ class Controller:
         """End everything, in order, or without grace."""
         if not self.shutting_down:
             self.notifier.stopping()
+        leaves = self.applied is not None and self.applied.spec.daemon.on_exit == "leave"
+        if leaves and not now:
+            if not self.shutting_down:
+                self.tell(News("manager.left", "ends, and leaves all that runs to the next one"))
+            self.shutting_down, self._quit = True, Quit(code, leaves=True)
+            return
         self.shutting_down = True
         self._release()
         self.feed(ShutdownAsked(now, code))
@@ -262,7 +268,7 @@ class Controller:
         self.notifier.pulse()  # the keeper asked with its first words
         try:
             while True:
-                self.reactor.wait(0 if self._inbox else self._wake_at_ns)
+                self.reactor.wait(0 if self._inbox or self._quit else self._wake_at_ns)
                 self._round()
         except LinkClosed:
             # There is nothing left to decide, but what was told shall be known later.
@@ -462,6 +468,9 @@ class Controller:
     def _round(self) -> None:
         """Ask the core once, and do what it says."""
         now_ns = clock.now_ns()
+        if self._quit is not None:
+            self._leave(self._quit)
+            return
         if self._held_back is not None:
             if not any(isinstance(event, SpecApplied) for event in self._inbox):
                 return

@@ -30,7 +30,6 @@ from reconciler.keeper.kernel import (
     FileTouched,
     LaunchFailed,
     LinkReadable,
-    Output,
     Told,
 )
 from reconciler.keeper.pulse import Pulse
@@ -81,8 +80,6 @@ from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from reconciler.keeper.kernel import Kernel
 
 TURN_NS: Final = 10 * MILLISECOND_NS
@@ -245,8 +242,8 @@ class Keeper:
             case Unbind(name):
                 self._sockets.unbind(name)
                 self._tell(name)
-            case Quit(code):
-                self._quit(code)
+            case Quit(code, leaves):
+                self._quit(code, leaves=leaves)
             case Upgrade():
                 self._upgrade = action
                 self._upgrade_due_ns = self._kernel.now_ns() + UPGRADE_WAIT_NS
@@ -678,13 +675,16 @@ class Keeper:
             self._tell(SignalReceived("stop_now"))
             self._kill_all(1)
 
-    def _quit(self, code: int) -> None:
+    def _quit(self, code: int, *, leaves: bool) -> None:
         if isinstance(self._ending, Leaving):
             return
-        if any(process.is_live for process in self._processes.values()):
+        if leaves:
+            self._leave(code)
+        elif any(process.is_live for process in self._processes.values()):
             self._kernel.log("warning", "asked to end while processes live; killing them")
             self._kill_all(max(code, 1))
         else:
+            self._close_all()
             self._leave(code)
 
     def _end(self) -> int | None:
@@ -707,13 +707,14 @@ class Keeper:
                 self._kill_all(1)
             case Killing(due, code, times) if now_ns >= due or not live:
                 if not live or times >= KILL_TIMES:
+                    self._close_all()
                     self._leave(code)
                 else:
                     self._signal_all("KILL")
                     self._ending = Killing(now_ns + KILL_AGAIN_NS, code, times + 1)
             case Leaving(code, due):
                 if self._controller is None:
-                    self.exit_code = code
+                    self._exit(code)
                 elif now_ns >= due:
                     self._kernel.signal(self._controller, "KILL")
                     self._ending = Leaving(code, now_ns + LEAVE_NS)
@@ -734,21 +735,29 @@ class Keeper:
                 self._signal(process, signal, "tree")
 
     def _leave(self, code: int) -> None:
-        """Close all that is held and hang up on the controller, which ends by that."""
+        """Hang up on the controller, which ends by that, and end."""
         self._ending = Leaving(code, self._kernel.now_ns() + LEAVE_NS)
         self._flush()
+        self._kernel.close_control()
+        self._hang_up()
+        self._news.clear()
+        self._actions.clear()
+        if self._controller is None:
+            self._exit(code)
+
+    def _exit(self, code: int) -> None:
+        for process in self._processes.values():
+            if process.output is not None:
+                process.output.leave()
+        self.exit_code = code
+
+    def _close_all(self) -> None:
+        """Let go of all that is held, as the next keeper shall find nothing of it."""
         for id_ in [id_ for id_, process in self._processes.items() if not process.is_live]:
             self._notes.forget(id_)
         for name in list(self._sockets.held):
             self._sockets.unbind(name)
             self._notes.changed(name)
-        for output in self._outputs():
-            output.close()
-        self._kernel.close_control()
-        self._hang_up()
-        self._news.clear()
-        self._actions.clear()
-        self.exit_code = code if self._controller is None else None
-
-    def _outputs(self) -> Iterable[Output]:
-        return [p.output for p in self._processes.values() if p.output is not None]
+        for process in self._processes.values():
+            if process.output is not None:
+                process.output.close()

@@ -139,6 +139,9 @@ class Output(Protocol):
     def close(self) -> None:
         """Write what is left and read no more."""
 
+    def leave(self) -> None:
+        """Write what is left; the next keeper reads on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Child:

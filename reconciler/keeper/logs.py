@@ -224,6 +224,11 @@ class Streams:
         for stream, sink in zip(self._all, (stdout, stderr), strict=False):
             stream.redirect(stdout if sink is None else sink)
 
+    def leave(self) -> None:
+        """Read a last round and write what is left of a line; the FIFOs stay."""
+        for stream in self._all:
+            stream.leave()
+
     def close(self) -> None:
         """Read a last round, write what is left of a line, remove the FIFOs."""
         for stream in self._all:
@@ -361,6 +366,10 @@ class _Stream:
         self._write_held()
         self._logs.give_back(self._target)
         self._sink, self._target, self._skips = sink, target, False
+
+    def leave(self) -> None:
+        self.pump()
+        self._write_held()
 
     def close(self) -> None:
         self.close_worker_end()

@@ -84,9 +84,10 @@ class Unbind:
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """Everything has ended: the keeper exits with this code."""
+    """Everything has ended: the keeper exits with this code. `leaves`: all lives on for the next keeper."""
 
     code: int
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)

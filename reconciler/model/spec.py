@@ -184,6 +184,13 @@ class DaemonSpec:
             "a container), else none. Takes effect at the next start."
         ),
     ] = None
+    on_exit: Annotated[
+        Literal["stop", "leave"],
+        _none(
+            "What becomes of everything when the manager is asked to end: it is stopped in order, or lives on"
+            " until the next manager takes it over. `shutdown --now` stops it in any case."
+        ),
+    ] = "stop"
     umask: Annotated[Mode, _none("File mode mask of the manager and of watchers without one.")] = (
         0o022
     )

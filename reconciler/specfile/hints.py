@@ -160,7 +160,6 @@ WORDS: Final[dict[str, dict[str, str]]] = {
     "DaemonSpec": {
         "start_interval": NOT_BUILT + "; a watcher's spawn_interval spaces its own starts",
         "max_concurrent_restarts": NOT_BUILT,
-        "on_exit": NOT_BUILT + "; processes are stopped with the manager",
         "metrics": NOT_BUILT,
         "web": NOT_BUILT,
         "endpoint": "the control socket is <runtime_dir>/control.sock",

@@ -130,6 +130,9 @@ class Output:
         assert not self.closed
         self.stdout = stdout
 
+    def leave(self) -> None:
+        pass
+
     def close(self) -> None:
         assert not self.closed, "closed twice"
         self.closed = True

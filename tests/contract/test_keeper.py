@@ -434,6 +434,21 @@ def test_a_socket_that_nobody_used_is_bound_anew(world: World) -> None:
     bound(world, "http", ANY)
 
 
+def test_a_keeper_that_leaves_is_followed_as_one_that_was_killed(world: World) -> None:
+    world.send(Bind("http", ANY))
+    before = bound(world, "http", ANY)
+    launch = Launch(PROGRAMS["sleeps"].argv, sockets=("http",))
+    world.send(Spawn(WEB, launch), spawn("exits with 3", DB))
+    running(world)
+    exited(world, DB, 2)
+    records = dict(world.records)
+    world.send(Quit(0, leaves=True))
+    assert world.ended() == 0
+    world.next_keeper()
+    assert world.records == records
+    assert bound(world, "http", ANY) == before
+
+
 def test_after_a_clean_end_there_is_nothing_to_take_over(world: World) -> None:
     world.send(spawn("exits with 3"), Bind("http", ANY))
     exited(world)

@@ -330,6 +330,7 @@ class Fake:
             self.kernel.end_controller()
         self.wait(lambda: self.keeper.exit_code is not None)
         assert self.keeper.exit_code is not None
+        self.kernel.end_keeper()
         return self.keeper.exit_code
 
     def take_port(self) -> InternetAddress:

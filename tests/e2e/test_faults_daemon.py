@@ -155,6 +155,18 @@ def test_d06_an_upgrade_touches_no_worker(it: Stage) -> None:
     assert {name: it.pids(name) for name in before} == before
 
 
+def test_d06_a_daemon_that_leaves_touches_no_worker(it: Stage) -> None:
+    before = {name: it.pids(name) for name in ("web", "logger", "slow")}
+    it.edit("watchers:", "daemon: {on_exit: leave}\nwatchers:")
+    until(lambda: it.status()["revision"] == 2)
+    it.run("shutdown")
+    assert live(it, "sleep 1000") == set(before["web"].values())
+    start_again(it)
+    assert {name: it.pids(name) for name in before} == before
+    it.edit("daemon: {on_exit: leave}\n", "")
+    until(lambda: it.status()["revision"] == 3)
+
+
 def test_d14_a_finished_job_is_not_run_a_second_time(it: Stage) -> None:
     kill_daemon(it)
     start_again(it)
