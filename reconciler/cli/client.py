@@ -34,11 +34,13 @@ if TYPE_CHECKING:
 
     from reconciler.cli.locate import Instance
     from reconciler.cli.shapes import (
+        ChangeMap,
         EventMap,
         LogMap,
         Map,
         ProgressMap,
         ResultMap,
+        RevisionMap,
         RunMap,
         StatusMap,
     )
@@ -320,6 +322,19 @@ class Client:
         """Apply the files: `dry_run`, `only`, `allow_removal`, `replace_source` as in the
         protocol."""
         return self.call("apply", source=_listed(source), **options)
+
+    def history(self) -> list[RevisionMap]:
+        """Return the revisions of the applied spec, newest first."""
+        return shapes.revisions(self.call("history").get("revisions"))
+
+    def diff(self, old: int | None = None, new: int | None = None) -> list[ChangeMap]:
+        """Return what revision `new` (the one in force) says otherwise than `old` (the one before)."""
+        return shapes.changes(self.call("diff", old=old, new=new).get("changes"))
+
+    def rollback(self, revision: int | None = None, **options: object) -> Map:
+        """Apply the content of an older revision once more, the newest good one without a number:
+        `dry_run`, `allow_removal`, `base`, `reason` as in the protocol."""
+        return self.call("rollback", revision=revision, **options)
 
     def progress(self, revision: int | None = None) -> Iterator[ProgressMap]:
         """Yield what is still being waited for, until the revision is reached."""

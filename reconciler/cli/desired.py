@@ -225,6 +225,7 @@ def _finish(
             | {
                 "as_wanted": outcome.exit_code == DONE if wish.wait else None,
                 "waiting": outcome.waiting,
+                "verdict": outcome.verdict,
             }
         )
     elif wish.wait:

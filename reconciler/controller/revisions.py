@@ -56,10 +56,10 @@ class Revisions:
         current = self.current
         for number, each in known.items():
             if each.outcome == "pending" and each is not current:
-                self._known[number] = _with_outcome(each, "superseded")
+                self._known[number] = _closed(each, "superseded")
         if current is not None and new_keeper:
             trial = replace(current.trial, begun_ns=clock.now_ns())
-            self._known[current.number] = replace(current, trial=trial)
+            self._change(replace(current, trial=trial))
 
     def resume(self) -> None:
         """Finish what a former controller began: a verdict lies in the store, what follows from it does not."""
@@ -157,9 +157,11 @@ class Revisions:
         if former is not None and restored is not None and restored.uid is not None:
             why = f' ("{restored.reason}")' if restored.reason else ""
             reason = former.trial.reason or f"by {restored.who}{why}"
-            self._change(_with_outcome(former, "rolled_back", reason))
+            self._change(_closed(former, "rolled_back", reason))
         elif former is not None and former.outcome == "pending":
-            self._change(_with_outcome(former, "superseded"))
+            self._change(_closed(former, "superseded"))
+        elif former is not None and former.trial.changed:
+            self._change(_closed(former, former.outcome, former.trial.reason))
         self._known[made.number] = made
         for number in dropped(self._known):
             del self._known[number]
@@ -197,7 +199,11 @@ class Revisions:
         revision = self.current
         if revision is None or revision.number != action.revision:
             return  # the next one is on its way to the core
-        self._change(replace(revision, trial=action.trial, judged_wall_ns=clock.wall_ns()))
+        trial = action.trial
+        if trial.outcome == "paused":  # it may be tried once more
+            self._change(replace(revision, trial=trial, judged_wall_ns=clock.wall_ns()))
+        else:
+            self._change(_closed(replace(revision, trial=trial), trial.outcome, trial.reason))
         if action.trial.outcome == "good":
             stayed = format_duration(action.trial.confirm_after)
             text = f"revision {action.revision} is good: what it changed stayed up for {stayed}"
@@ -291,13 +297,13 @@ class Revisions:
         controller.write_then(RevisionChanged(again), stored)
 
 
-def _with_outcome(revision: Revision, outcome: RevisionOutcome, reason: str = "") -> Revision:
-    trial = replace(
-        revision.trial,
-        outcome=outcome,
-        reason=reason,
+def _closed(revision: Revision, outcome: RevisionOutcome, reason: str = "") -> Revision:
+    """Return an entry whose trial is over; what it changed is of no more use, and may be long."""
+    trial = replace(revision.trial, outcome=outcome, reason=reason, changed={})
+    judged = revision.judged_wall_ns
+    return replace(
+        revision, trial=trial, judged_wall_ns=clock.wall_ns() if judged is None else judged
     )
-    return replace(revision, trial=trial, judged_wall_ns=clock.wall_ns())
 
 
 def _digest(files: tuple[SourceFile, ...]) -> str:

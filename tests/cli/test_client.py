@@ -80,6 +80,23 @@ def test_reading_carries_no_identifier(manager: Manager) -> None:
     assert manager.calls == [("status", {})]
 
 
+def test_revisions_come_with_all_their_keys(manager: Manager) -> None:
+    manager.answers |= {
+        "history": {"revisions": [{"number": 2}]},
+        "diff": {"changes": [{"name": "web"}]},
+        "rollback": {"revision": 3},
+    }
+
+    with client_of(manager) as client:
+        (revision,) = client.history()
+        assert (revision["number"], revision["commit"], revision["log"]) == (2, "", [])
+        assert client.diff(1)[0]["fields"] == []
+        assert client.rollback(1, base=2)["revision"] == 3
+
+    assert manager.asked("diff") == [{"old": 1}]
+    assert manager.asked("rollback") == [{"revision": 1, "base": 2}]
+
+
 def test_nobody_listening_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(NoManager, match="no manager named shop is running"):
         Client(runtime_dir=str(tmp_path / "shop")).status()

@@ -107,6 +107,9 @@ def test_a_bad_revision_is_rolled_back_and_its_files_are_left_aside(instance: In
         in (status["spec_message"])
     )
     assert outcomes(client)[2] == "rolled_back"
+    # What a revision changed may be long, and is kept only as long as it matters.
+    assert instance.controller is not None
+    assert not any(each.trial.changed for each in instance.controller.revisions.newest_first())
     (told,) = events(client, "revision.rolled_back")
     assert (told["watcher"], told["slot"], told["details"]["log"][-1]) == (
         "web",
@@ -176,6 +179,20 @@ def test_a_paused_roll_waits_for_a_word_also_under_a_new_controller(instance: In
     assert client.call("apply", **{"continue": True})["revision"] == 2
     reach(client, outcome="pending", settled=True)
     assert "nothing to continue" in client.error("apply", **{"continue": True})[1]
+
+
+def test_an_edit_in_the_middle_of_a_roll_wins_and_no_revision_is_taken_for_another(
+    instance: Instance,
+) -> None:
+    client = edited(instance, n=3)
+    seen = []
+    for number, web in ((3, 4000), (4, 5000)):
+        save(instance, web, n=3)
+        seen.append(reach(client, revision=number)["observed_revision"])
+    reach(client, settled=True)
+    assert seen == [3, 4]
+    assert set(commands(instance).values()) == {"2000", "5000"}
+    assert outcomes(client) == {1: "good", 2: "superseded", 3: "superseded", 4: "pending"}
 
 
 def test_the_first_revision_and_one_that_goes_back_are_kept_whatever_happens(

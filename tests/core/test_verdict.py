@@ -129,6 +129,12 @@ def test_all_watchers_have_to_stay_up_at_the_same_time() -> None:
     assert stage.wait(0.6).outcome == "good"
 
 
+def test_processes_that_are_replaced_young_prove_themselves_younger() -> None:
+    stage = rolled(2, max_age=8 * S).wait(4.9)
+    assert stage.outcome == "pending"
+    assert stage.wait(0.1).outcome == "good"
+
+
 def test_what_an_operator_replaces_or_stops_did_not_fail() -> None:
     stage = rolled(1).wait(3)
     stage.tell(IntentChanged("web", restarted(Intent(), None, at_once=False))).wait(3)
