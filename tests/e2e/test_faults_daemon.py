@@ -106,7 +106,7 @@ def test_d02_the_next_daemon_adopts_them_and_starts_no_doubles(it: Stage) -> Non
     assert {name: it.pids(name) for name in before} == before
     assert live(it, "sleep 1000") == set(before["web"].values())
     told = it.run("events").stdout
-    assert "took over 6 processes that a former manager left" in told
+    assert "took over 7 processes that a former manager left" in told
 
 
 def test_d03_an_exit_while_the_daemon_is_dead_is_never_taken_for_a_good_one(it: Stage) -> None:
