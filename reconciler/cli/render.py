@@ -470,6 +470,7 @@ _EXPECTED_WORDS: Final = frozenset({"started", "passed", "bound", "watching", "f
 _BAD_WORDS: Final = (
     "failed",
     "refused",
+    "denied",
     "invalid",
     "backoff",
     "lost",

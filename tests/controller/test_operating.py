@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 from conftest import by_hand, job, service, until
@@ -15,7 +16,7 @@ from reconciler.controller.entries import Answered, IntentWritten, OrderWritten
 from reconciler.controller.store import Store
 from reconciler.core.intents import stopped
 from reconciler.model.action import Signal
-from reconciler.model.intent import NO_INTENT, Voice
+from reconciler.model.intent import NO_INTENT, Until, Voice
 from reconciler.model.process import ProcessId, Running
 
 if TYPE_CHECKING:
@@ -101,6 +102,22 @@ def test_a_stop_with_an_end_is_kept_told_and_ends_by_itself(instance: Instance) 
     store.close()
     instance.clients.clear()
     instance.start(PaperKeeper())
+
+
+def test_a_word_that_ended_while_the_machine_was_off_does_not_count(instance: Instance) -> None:
+    instance.store(by_hand(web=service(), db=service()))
+    store = Store(str(instance.folder))
+    store.read()
+    hour, now = 3600 * 10**9, time.time_ns()
+    for name, wall_ns in (("web", now - hour), ("db", now + hour)):
+        # By the clock of the boot before, whose hours mean nothing any more, neither is over.
+        end = Until(2 * hour, 10**18, wall_ns, "boot-0")
+        store.write(IntentWritten(name, stopped(NO_INTENT, Voice("alice", until=end))))
+    store.close()
+    client = instance.start().client()
+    until(lambda: running(instance) == ["web.1"], "web runs")
+    (word,) = client.call("status", names=["db"])["watchers"][0]["intent"]
+    assert abs(word["until_ns"] - now - hour) < 60 * 10**9
 
 
 def test_an_end_that_comes_while_a_newer_word_is_written_takes_nothing_of_it_back(

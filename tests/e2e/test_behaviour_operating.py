@@ -145,6 +145,7 @@ def test_the_keys_of_json_are_those_that_programs_rely_on() -> None:
         watcher = status["watchers"][0]
         assert {
             "name", "kind", "want", "state", "ready", "restarts", "note", "conditions", "slots",
+            "intent", "drift",
         } <= watcher.keys()  # fmt: skip
         assert {"type", "status", "reason", "message", "since_ns"} <= watcher["conditions"][
             0

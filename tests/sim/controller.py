@@ -98,7 +98,11 @@ class Controller:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case RecordRun() | RecordGeneration() | RecordIntent():
+            case RecordIntent(name, intent):
+                # What people say is on the disk at once in here, and so is that it is over.
+                self.world.disk.intents[name] = intent
+                self.world.people.word_ended(name)
+            case RecordRun() | RecordGeneration():
                 # One thread writes, in order: nothing is there before what was said earlier.
                 earliest = self.writes[-1][0] if self.writes else 0
                 self.writes.append((max(earliest, self.world.commit_ns()), action))
@@ -115,6 +119,4 @@ class Controller:
             case RecordRun(name, run):
                 disk.runs.setdefault(name, {})[run.slot] = run
                 self.inbox.append(RunRecorded(name, run))
-            case RecordIntent(name, intent):
-                disk.intents[name] = intent
         self.world.committed(action)

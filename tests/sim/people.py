@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.core.intents import restarted, scaled, started, stopped
+from reconciler.core.intents import restarted, scaled, started, stopped, until
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import (
     IntentChanged,
@@ -167,7 +167,7 @@ class People:
         name = rng.choice(names)
         spec, intent = disk.spec.watchers[name], disk.intents.get(name, NO_INTENT)
         what = rng.choice(
-            ("stop", "start", "start", "restart", "scale", "unscale", "signal", "rerun")
+            ("stop", "rest", "start", "start", "restart", "scale", "unscale", "signal", "rerun")
         )
         at_once = rng.random() < 0.3
         self._touch(name, upset=what != "restart" or at_once)
@@ -181,6 +181,7 @@ class People:
             slots = None if rng.random() < 0.5 else (1,)
             said = {
                 "stop": lambda: stopped(intent, VOICE),
+                "rest": lambda: stopped(intent, self._for_a_while()),
                 "start": lambda: started(intent, VOICE, autostart=True),
                 "scale": lambda: scaled(intent, VOICE, rng.randrange(0, 4)),
                 "unscale": lambda: scaled(intent, VOICE, None),
@@ -189,6 +190,14 @@ class People:
             if said is not None:
                 disk.intents[name] = said()
                 controller.inbox.append(IntentChanged(name, disk.intents[name]))
+
+    def _for_a_while(self) -> Voice:
+        now, boot = self.world.kernel.now, f"boot-{self.world.kernel.boots}"
+        return replace(VOICE, until=until(self.rng.randrange(1, 10) * S, boot, now, now))
+
+    def word_ended(self, name: str) -> None:
+        """Take note that something that was said for a while is over."""
+        self._touch(name, upset=True)
 
     def _rerun(self, name: str) -> None:
         controller, disk = self.world.controller, self.world.disk

@@ -19,6 +19,7 @@ class Rest:
     def end(self) -> None:
         self._runs_as_wanted()
         self._jobs_are_done()
+        self._words_are_over()
         before = self._effects()
         self.world.rest()
         assert before == self._effects(), f"not at rest: {self.world.actions[-5:]}"
@@ -62,6 +63,13 @@ class Rest:
                 run = disk.runs.get(name, {}).get(slot)
                 assert run is not None, f"{name}.{slot} was never fired"
                 assert run.outcome is not None, f"{name}.{slot} has no outcome: {run}"
+
+    def _words_are_over(self) -> None:
+        """What was said for a while is over when that while is, with nothing else to remind the manager."""
+        for name, intent in self.world.disk.intents.items():
+            end = intent.hold_voice.until
+            known = name in self.world.disk.spec.watchers
+            assert not known or end is None or self.kernel.now < end.at_ns, f"{name} still rests"
 
     def _ends_in_order(self) -> None:
         """An orderly end leaves no process, no socket and no output, and says that nobody was killed."""
