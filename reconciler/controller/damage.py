@@ -35,9 +35,9 @@ _COMPANIONS: Final = ("-wal", "-shm")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The open state and what it says."""
+    """The state and what it says. `connection` None: it can be read, but not be written just now."""
 
-    connection: sqlite3.Connection
+    connection: sqlite3.Connection | None
     witness: Witness
     reading: Reading
 
@@ -45,24 +45,25 @@ class Opened:
 def open_state(path: Path) -> Opened:
     """Open the state, however damaged.
 
-    Raises `NewerState`, and `sqlite3.OperationalError` or `OSError` when it cannot be used just now.
+    Raises `NewerState`, and `sqlite3.OperationalError` or `OSError` when it cannot even be read just now.
     """
     witness = Witness(path.with_suffix(".witness"))
     try:
         return _open(path, witness)
-    except BaseException:
-        witness.close()
-        raise
+    except (sqlite3.OperationalError, OSError) as error:
+        for look in (rows.alone, rows.frozen):
+            with suppress(sqlite3.Error, UnicodeDecodeError), closing(look(path)) as connection:
+                # Without its log the database may be an older one: the witness knows.
+                return Opened(None, witness, _read_newest(connection, path, witness))
+        raise error from None
 
 
 def _open(path: Path, witness: Witness) -> Opened:
     was_there = path.exists()
     try:
         connection = open_database(path)
-        reading = _read(connection, _missing(path, witness, was_there=was_there))
-        if reading.commits < witness.commits and not reading.damage:
-            lost = f"{path} lacks its newest {witness.commits - reading.commits} changes"
-            reading = _read(connection, lost)
+        missing = _missing(path, witness, was_there=was_there)
+        reading = _read_newest(connection, path, witness, missing)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not _is_damage(error):
             raise
@@ -71,6 +72,17 @@ def _open(path: Path, witness: Witness) -> Opened:
     if reading.damage or reading.broken:
         _settle(connection, witness, reading)
     return Opened(connection, witness, reading)
+
+
+def _read_newest(
+    connection: sqlite3.Connection, path: Path, witness: Witness, damage: str = ""
+) -> Reading:
+    """Read the state; when its newest changes are missing, it is in doubt."""
+    reading = _read(connection, damage)
+    if reading.commits >= witness.commits or reading.damage:
+        return reading
+    lost = f"{path} lacks its newest {witness.commits - reading.commits} changes"
+    return _read(connection, lost)
 
 
 def _read(connection: sqlite3.Connection, damage: str) -> Reading:
@@ -180,9 +192,9 @@ def put_back(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with closing(sqlite3.connect(new)) as copy:
         connection.backup(copy)
-    # SQLite removes its companions by name when it closes: those of the new file come later.
-    connection.close()
     for companion in _COMPANIONS:
         Path(f"{path}{companion}").unlink(missing_ok=True)
     new.rename(path)
+    # SQLite removes its companions by name when it closes: those of the new file come after that.
+    connection.close()
     return open_database(path)

@@ -117,7 +117,23 @@ def columns(connection: sqlite3.Connection, table: str) -> list[str]:
 
 def beside(path: Path) -> sqlite3.Connection:
     """Return another connection that only reads, and leaves even a damaged file as it is."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+    return _connect(path, "mode=ro")
+
+
+def alone(path: Path) -> sqlite3.Connection:
+    """Return the only connection: it reads the write-ahead log, too, without a file for it beside."""
+    connection = _connect(path, "mode=rw")
+    connection.execute("pragma locking_mode = exclusive")
+    return connection
+
+
+def frozen(path: Path) -> sqlite3.Connection:
+    """Return a connection that needs nothing but the file itself, and does not see the write-ahead log."""
+    return _connect(path, "immutable=1")
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=1)
     connection.text_factory = as_read
     return connection
 

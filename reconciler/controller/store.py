@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from reconciler.controller import tables
 from reconciler.controller.damage import is_in_place, open_state, put_back
 from reconciler.controller.entries import Entry, EventsTold
-from reconciler.controller.schema import COMMITS, set_meta
+from reconciler.controller.schema import COMMITS, open_database, set_meta
 
 if TYPE_CHECKING:
     from reconciler.controller.entries import Stored
@@ -120,8 +120,8 @@ class Store:
     def close(self) -> None:
         """Write what is queued, once, and close the database."""
         self.close_writer()
-        self._connection.close()
-        self._witness.close()
+        if self._connection is not None:
+            self._connection.close()
         os.close(self._wake)
 
     # ---- in the thread ----
@@ -161,35 +161,43 @@ class Store:
                 self._wanted.wait_for(lambda: self._closing, RETRY_S)
 
     def _write(self, batch: list[Entry]) -> None:
-        if not is_in_place(self._file, self.path):
-            self._connection = put_back(self._connection, self.path)
-            self._file = self.path.stat()
-            self._answer(
-                PutBack(f"{self.path} was taken away; it was written anew, nothing is lost")
-            )
+        connection = self._file_in_place()
         if all(isinstance(entry, EventsTold) for entry in batch):
-            self._write_unsynced(batch)
+            _write_unsynced(connection, batch)
             return
         commits = self._commits + 1
-        with self._connection:
+        with connection:
             for entry in batch:
-                tables.write(self._connection, entry)
-            set_meta(self._connection, COMMITS, str(commits))
+                tables.write(connection, entry)
+            set_meta(connection, COMMITS, str(commits))
         self._commits = commits
         # Without it the loss of this commit would not be noticed: no reason to stop.
         with suppress(OSError):
             self._witness.write(commits)
 
-    def _write_unsynced(self, batch: list[Entry]) -> None:
-        """Write what a power loss may take: the log is synced by the next commit that matters."""
-        self._connection.execute("pragma synchronous = normal")
-        try:
-            with self._connection:
-                for entry in batch:
-                    tables.write(self._connection, entry)
-        finally:
-            self._connection.execute("pragma synchronous = full")
+    def _file_in_place(self) -> sqlite3.Connection:
+        """Return the open database, which is the file at its path."""
+        if self._connection is None:
+            self._connection = open_database(self.path)
+            self._file = self.path.stat()
+        elif not is_in_place(self._file, self.path):
+            self._connection = put_back(self._connection, self.path)
+            self._file = self.path.stat()
+            told = f"{self.path} was taken away; it was written anew, nothing is lost"
+            self._answer(PutBack(told))
+        return self._connection
 
     def _answer(self, *answers: Answer) -> None:
         self._answers.extend(answers)
         os.eventfd_write(self._wake, 1)
+
+
+def _write_unsynced(connection: sqlite3.Connection, batch: list[Entry]) -> None:
+    """Write what a power loss may take: the log is synced by the next commit that matters."""
+    connection.execute("pragma synchronous = normal")
+    try:
+        with connection:
+            for entry in batch:
+                tables.write(connection, entry)
+    finally:
+        connection.execute("pragma synchronous = full")

@@ -22,22 +22,27 @@ _LENGTH: Final = _DIGITS + 10
 
 
 class Witness:
-    """The file. `commits` is what it says: 0 when there is none, 1 when it cannot be read."""
+    """The file. `commits` is what it says: 0 when there is none, 1 when it cannot be understood."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create the file. Raises `OSError`."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self.commits = _parsed(os.pread(self._fd, _LENGTH + 1, 0))
+        """Read the file. Raises `OSError` when it is there and cannot be read."""
+        self._path = path
+        self.commits = 0
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        with open(descriptor, "rb") as file:
+            self.commits = _parsed(file.read(_LENGTH + 1))
 
     def write(self, commits: int) -> None:
         """Say that there were so many commits. Raises `OSError`."""
-        os.pwrite(self._fd, _text(commits), 0)
-        os.fdatasync(self._fd)
+        # Opened each time: whoever deleted the state folder deleted this file with it.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        with open(os.open(self._path, flags, 0o600), "wb", buffering=0) as file:
+            file.write(_text(commits))
+            os.fdatasync(file.fileno())
         self.commits = commits
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
 
 
 def _text(commits: int) -> bytes:

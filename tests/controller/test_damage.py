@@ -9,6 +9,8 @@ import random
 import select
 import shutil
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -354,3 +356,43 @@ def test_a_damaged_spec_in_force_is_taken_from_the_history(tmp_path: Path) -> No
         assert (stored.applied.spec, stored.applied.revision) == (SPEC, 3)
     assert "revision 3 is in its history" in " ".join(first.notes)
     assert not second.notes
+
+
+FULL_DISK = """
+import resource, select, sys
+from reconciler.controller.entries import NumbersReserved
+from reconciler.controller.store import Recovered, Store, Trouble, Written
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+store = Store(sys.argv[1])
+stored = store.read()
+print(sorted(name for name, job in stored.jobs.items() if job.known), *stored.notes, sep="|")
+entry = NumbersReserved(77_777)
+store.write(entry)
+def answer():
+    assert select.select([store], [], [], 20)[0]
+    return store.answers()
+(trouble,) = answer()
+assert isinstance(trouble, Trouble), trouble
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+found = answer()
+while len(found) < 2:
+    found += answer()
+assert found == [Recovered(), Written(entry)], found
+store.close()
+"""
+"""A size limit of zero lets no file grow, as a full disk does, also for root."""
+
+
+@pytest.mark.parametrize("left", ["good", "killed"])
+def test_x05_a_controller_comes_back_while_nothing_can_be_written(
+    request: pytest.FixtureRequest, tmp_path: Path, left: str
+) -> None:
+    shutil.copytree(request.getfixturevalue(left), tmp_path / "full")
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "full")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{sorted(JOBS)}\n", "all is known, also what lies in the log alone"
+    stored = read(tmp_path / "full")
+    assert stored.next_event == 77_777
+    assert stored.jobs == read(request.getfixturevalue("good")).jobs
