@@ -78,6 +78,8 @@ class Store:
         )
         self._file = self.path.stat()
         self._commits = self._reading.commits
+        self._unmoved = False
+        """Something that matters lies in the write-ahead log alone."""
         self._queue: deque[Entry] = deque()
         self._answers: deque[Answer] = deque()
         self._wanted = threading.Condition()
@@ -154,6 +156,7 @@ class Store:
                 if troubled:
                     self._answer(Recovered())
                 self._answer(*(Written(entry) for entry in batch))
+                self._empty_log()
                 return True
             with self._wanted:
                 if self._closing:
@@ -170,10 +173,21 @@ class Store:
             for entry in batch:
                 tables.write(connection, entry)
             set_meta(connection, COMMITS, str(commits))
-        self._commits = commits
+        self._commits, self._unmoved = commits, True
         # Without it the loss of this commit would not be noticed: no reason to stop.
         with suppress(OSError):
             self._witness.write(commits)
+
+    def _empty_log(self) -> None:
+        """Move what matters from the write-ahead log into the database, where damage to it is noticed.
+
+        SQLite would wait for a thousand pages, and a log that is cut takes an operator's word with it.
+        """
+        assert self._connection is not None
+        if self._unmoved:
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute("pragma wal_checkpoint(passive)").fetchone()
+                self._unmoved = False
 
     def _file_in_place(self) -> sqlite3.Connection:
         """Return the open database, which is the file at its path."""

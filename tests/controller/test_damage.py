@@ -108,11 +108,16 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what a killed controller leaves: the newest changes lie in the write-ahead log alone."""
     folder = tmp_path_factory.mktemp("live")
     store = Store(str(folder))
+    # A reader keeps the log from being emptied, and a kill comes before that at any time.
+    reader = sqlite3.connect(folder / "state.db", isolation_level=None)
+    reader.execute("begin")
+    reader.execute("select * from meta").fetchall()
     store.read()
     for entry in history():
         store.write(entry)
     store.close_writer()
     shutil.copytree(folder, folder.with_name("killed"))
+    reader.close()
     store.close()
     return folder.with_name("killed")
 
@@ -120,7 +125,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sizes(path: Path) -> list[int]:
     """Return where to cut a file: all around the edges of its pages and frames, and within each."""
     whole = path.stat().st_size
-    edges = {base + more for base in range(0, whole, 4096) for more in (-1, 0, 1, 24, 32, 56, 2000)}
+    edges = {base + more for base in range(0, whole, 4096) for more in (-1, 0, 24, 2000)}
     return sorted(size for size in edges if 0 <= size < whole)
 
 
@@ -135,7 +140,7 @@ def test_x04_flipped_bits_never_make_a_job_run_again(good: Path, tmp_path: Path)
     whole, data = read(good), (good / "state.db").read_bytes()
     chance, expected = random.Random(SEED), (whole.jobs, whole.applied, whole.intents)
     told = 0
-    for place in chance.sample(range(len(data)), 300):
+    for place in chance.sample(range(len(data)), 200):
         broken = bytearray(data)
         broken[place] ^= 1 << chance.randrange(8)
         folder = damaged_copy(good, tmp_path / "flipped", bytes(broken))
@@ -396,3 +401,19 @@ def test_x05_a_controller_comes_back_while_nothing_can_be_written(
     stored = read(tmp_path / "full")
     assert stored.next_event == 77_777
     assert stored.jobs == read(request.getfixturevalue("good")).jobs
+
+
+def test_what_matters_does_not_stay_in_the_log_alone(tmp_path: Path) -> None:
+    (tmp_path / "live").mkdir()
+    store = Store(str(tmp_path / "live"))
+    store.read()
+    for entry in history():
+        store.write(entry)
+    store.close_writer()
+    shutil.copytree(tmp_path / "live", tmp_path / "cut")
+    store.close()
+    (tmp_path / "cut" / "state.db-wal").write_bytes(b"")
+    stored = read(tmp_path / "cut")
+    assert not stored.notes
+    assert (stored.jobs, stored.intents) == (read(tmp_path / "live").jobs, stored.intents)
+    assert stored.intents.keys() == {"web"}
