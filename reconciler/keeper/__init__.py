@@ -26,4 +26,5 @@
 | `logs` | from a process's output to its sinks |
 | `logs_file` | a log file: rotation, a full disk, a file moved from outside |
 | `logs_manager` | the manager's own output, never waited for |
+| `logs_gather` | output is read together while little comes |
 """

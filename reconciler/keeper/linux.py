@@ -38,6 +38,7 @@ from reconciler.keeper.kernel import (
     Told,
 )
 from reconciler.keeper.logs import Logs
+from reconciler.keeper.logs_gather import Gathering
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.pidfds import Pidfds
 from reconciler.keeper.signals import Signals
@@ -108,7 +109,9 @@ class LinuxKernel:
         self._place = Place(config.name, dict(os.environ), config.umask, given)
         self._pidfds = Pidfds({} if handed is None else handed.pidfds)
         self._watch(self._pidfds.fileno(), self._look_at_adopted)
-        self._logs = Logs(config.fifo_dir, self._watch, self._ignore, time.time)  # noqa: TID251  (stamps are for people)
+        self._gathering = Gathering(self._watch, self._ignore)
+        watch, ignore = self._gathering.register, self._gathering.unregister
+        self._logs = Logs(config.fifo_dir, watch, ignore, time.time)  # noqa: TID251  (stamps are for people)
         self._groups = self._find_groups()
         self._grouped: dict[int, str] = {}
         self._calls = Calls(
@@ -142,13 +145,14 @@ class LinuxKernel:
     def wait(self, due_ns: int | None) -> None:
         """Sleep until something is ready or due, and let output flow."""
         own = [each for each in (self._journal.due_ns, self._pidfds.due_ns) if each is not None]
-        dues = own if due_ns is None else [*own, due_ns]
+        dues = [each for each in (*own, due_ns, self._gathering.due_ns) if each is not None]
         timeout = max(min(dues) - time.monotonic_ns(), 0) / 1e9 if dues else None
         if self._happened or self._died:
             timeout = 0.0
         for key, _ in self._selector.select(timeout):
             ready: Callable[[], None] = key.data
             ready()
+        self._gathering.look()
         if own:
             self._look_at_adopted()
 

@@ -51,7 +51,7 @@ class Logs:
     def __init__(
         self,
         fifo_dir: str,
-        register: Callable[[int, Callable[[], None]], None],
+        register: Callable[[int, Callable[[], int]], None],
         unregister: Callable[[int], None],
         now_wall: Callable[[], float],
     ) -> None:
@@ -324,10 +324,10 @@ class _Stream:
             os.close(self.worker_fd)
             self.worker_fd = -1
 
-    def pump(self) -> None:
-        """Move what is in the FIFO, a round at most; end the stream when no writer is left."""
+    def pump(self) -> int:
+        """Move what is in the FIFO, a round at most, and return how much; end the stream without writers."""
         if self._fd < 0:
-            return
+            return 0
         if isinstance(self._target, LogFile):
             self._target.look(self._logs.now_wall())
             self._logs.note_trouble(self._process, self._target)
@@ -338,7 +338,7 @@ class _Stream:
                 size = self._move(ROUND_BYTES - taken)
                 if not size:
                     self._end()
-                    return
+                    return taken
                 taken += size
         except BlockingIOError:
             self._empty = True
@@ -348,6 +348,7 @@ class _Stream:
         if self._busy_rounds == BUSY_ROUNDS:
             with suppress(OSError):  # EPERM: the user's share of pipe memory is used up.
                 fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, BUSY_PIPE_BYTES)
+        return taken
 
     def drained(self) -> bool:
         if self._owed is None and self._fd >= 0:

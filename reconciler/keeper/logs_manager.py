@@ -48,7 +48,9 @@ class ManagerOutput:
             self._flush()
         return len(lines) - fitting
 
-    def _flush(self) -> None:
+    def _flush(self) -> int:
+        """Write what is pending as far as it is taken; return how much was."""
+        before = len(self._pending)
         try:
             while self._pending:
                 self._pending = self._pending[self._write(self._pending) :]
@@ -61,6 +63,7 @@ class ManagerOutput:
             self._logs.unregister(self._room.fileno())
             self._room.close()
             self._room = None
+        return before - len(self._pending)
 
     def _wait_for_room(self) -> None:
         room = select.epoll()
