@@ -2,8 +2,10 @@
 
 Two things have to be helped. The compiled watcher looks at its own list every step and has no descriptor
 to wait on: so it lives in a thread, which wakes the loop by an event descriptor. And it goes blind when a
-folder that it watches is replaced (also one further up, such as a `current` link): so the folders above
-are watched too, and when a path leads elsewhere than before, everything is armed anew.
+folder that it watches is replaced (also one further up, such as a `current` link): so every 400 ms the
+thread looks where the paths lead, and when one leads elsewhere than before, everything is armed anew. The
+folders above are not watched for that: the compiled half asks for every kind of event, and would be woken
+by whoever opens a file in `/`, `/etc` or `/dev`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_MS: Final = 30_000
 """Now and then the files themselves are looked at: an overflowing inotify queue loses events."""
+LOOK_AT_PLACES_MS: Final = 400
+"""How often it is looked at where the paths lead."""
 POLL_MS: Final = 1_000
 WITHOUT_INOTIFY: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "vboxsf", "fuse.sshfs", "ceph"}
@@ -127,22 +131,27 @@ class Watch:
         """Watch until what is wanted changes or a path leads elsewhere."""
         before = _identities(wanted.folders)
         notify = self._armed(wanted.folders, before)
-        seen = _signatures(wanted.files)
+        seen, looks = _signatures(wanted.files), 0
         # Between arming and the last look something may have changed.
         self._publish({""})
         try:
             while True:
-                found = notify.watch(self._step_ms * 2, self._step_ms, LOOK_AGAIN_MS, self._turn)
+                found = notify.watch(
+                    self._step_ms * 2, self._step_ms, LOOK_AT_PLACES_MS, self._turn
+                )
                 if self._turn.is_set():
                     return
+                looks += 1
                 if isinstance(found, set):
                     paths = {path for _, path in found}
                     self._publish(
                         {path for path in paths if str(Path(path).parent) in wanted.folders}
                     )
-                elif (now := _signatures(wanted.files)) != seen:
-                    seen = now
-                    self._publish({""})
+                elif looks * LOOK_AT_PLACES_MS >= LOOK_AGAIN_MS:
+                    looks = 0
+                    if (now := _signatures(wanted.files)) != seen:
+                        seen = now
+                        self._publish({""})
                 if _identities(wanted.folders) != before:
                     return
         finally:
@@ -153,8 +162,7 @@ class Watch:
     ) -> RustNotify:
         polling = [folder for folder in folders if _file_system(folder) in WITHOUT_INOTIFY]
         if not polling:
-            above = {str(parent) for folder in folders for parent in Path(folder).parents}
-            paths = sorted(path for path in {*folders, *above} if Path(path).is_dir())
+            paths = sorted(folder for folder in folders if Path(folder).is_dir())
             try:
                 return _compiled().RustNotify(paths, False, False, POLL_MS, False, True)
             except (OSError, RuntimeError) as error:
