@@ -51,6 +51,7 @@ QUICK: Final = Effort(
     crash_s=1.5,
     settle_s=0.5,
     start_s=1.0,
+    calm_s=0.0,
     after_s=1.0,
 )
 QUICK_PEERS: Final = (Circus, Supervisor)

@@ -63,6 +63,8 @@ class Effort:
     """After the last start, until what follows a start (status, store, looking again) is over."""
     start_s: float = 3.0
     """From a manager's start to a writer's first line, so that starting is over."""
+    calm_s: float = 12.0
+    """After the last start, until nothing more follows from it: a life of 10 s counts as healthy."""
     after_s: float = 2.0
     """After an edit or a last line, until what follows it is over."""
 
@@ -175,6 +177,8 @@ def measure_idle(life: Life, what: str, effort: Effort, samples: Samples) -> Non
     pids = manager.pids()
     controller = manager.controller() if isinstance(manager, Reconcile) else None
     keeper = [manager.process.pid]
+    youngest_ns = max(birth.at_ns for birth in life.living.values())
+    time.sleep(max(effort.calm_s - (time.monotonic_ns() - youngest_ns) / 1e9, 0))
     loop = thread_account(controller, controller) if controller else None
     before, keeper_before = account(pids), account(keeper)
     time.sleep(effort.idle_s)
