@@ -107,7 +107,11 @@ def instances() -> list[Instance]:
 
 
 def is_running(instance: Instance) -> bool:
-    """Tell whether somebody listens there; a file left over from a crash does not count."""
+    """Tell whether somebody listens there.
+
+    A file left over from a crash does not count, nor a controller that has not ended yet though its
+    keeper is dead.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -118,7 +122,7 @@ def is_running(instance: Instance) -> bool:
             return True
         except OSError:
             return False
-    return True
+        return not _is_dead(_listener(probe)[0])
 
 
 def listener(instance: Instance) -> tuple[int, int] | None:
@@ -131,11 +135,29 @@ def listener(instance: Instance) -> tuple[int, int] | None:
         probe.setblocking(False)
         try:
             probe.connect(instance.control_socket)
-            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         except OSError:
             return None
+        pid, uid = _listener(probe)
+    return None if _is_dead(pid) else (pid, uid)
+
+
+def _listener(probe: socket.socket) -> tuple[int, int]:
+    credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(credentials)
     return pid, uid
+
+
+def _is_dead(pid: int) -> bool:
+    """Tell whether a process has ended; 0, which is not seen from here, has not."""
+    if not pid:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in {b"Z", b"X"}
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def running() -> list[Instance]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,19 @@ def test_a_left_over_socket_file_does_not_run() -> None:
     Path(folder, "control.sock").touch()
 
     assert locate.running() == []
+
+
+def test_a_socket_whose_keeper_is_dead_does_not_run(tmp_path: Path) -> None:
+    instance = locate.Instance("shop", str(tmp_path))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(instance.control_socket)
+        if (keeper := os.fork()) == 0:
+            sock.listen()
+            os._exit(0)
+        os.waitid(os.P_PID, keeper, os.WEXITED | os.WNOWAIT)
+        assert (locate.is_running(instance), locate.listener(instance)) == (False, None)
+        os.waitpid(keeper, 0)
+        assert (locate.is_running(instance), locate.listener(instance)) == (False, None)
 
 
 def test_the_kernel_says_who_listens(tmp_path: Path) -> None:
