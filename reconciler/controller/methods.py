@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PROTOCOL: Final = 1
 MAX_LINES: Final = 10_000
+MAX_READINGS: Final = 8
+"""Specs that are read for requests at the same time, each by a child of its own."""
 DEFAULT_LINES: Final = 100
 MAX_EVENTS: Final = 10_000
 DEFAULT_EVENTS: Final = 1000
@@ -227,6 +229,9 @@ def _load(
         raise RequestError(
             code="invalid_request", message="this instance has no spec files", hint="give `source`"
         )
+    if controller.server.readings >= MAX_READINGS:
+        message = f"{MAX_READINGS} specs are being read just now"
+        raise RequestError(code="overloaded", message=message, hint="try again in a moment")
     seen = controller.files.look_at(source)
     try:
         loader = Loader(controller.reactor, controller.errands)
@@ -236,6 +241,7 @@ def _load(
         raise RequestError(code="overloaded", message=message, hint=hint) from None
 
     def read(reading: Reading) -> None:
+        controller.server.readings -= 1
         try:
             match reading:
                 case Mistaken(errors):
@@ -252,6 +258,7 @@ def _load(
         except RequestError as error:
             exchange.fail(error)
 
+    controller.server.readings += 1
     loader.ask(source, read)
 
 

@@ -8,6 +8,7 @@ that has been silent longest is given to the newcomer.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS: Final = 256
 MAX_CONNECTIONS_PER_UID: Final = 64
+RESERVED_CONNECTIONS: Final = 8
+"""Of all connections, those that only root and the instance's own user get."""
 MAX_REQUESTS_IN_FLIGHT: Final = 64
 """Unanswered requests of one connection."""
 MAX_OUTPUT_BYTES: Final = 2**20
@@ -61,6 +64,8 @@ class Server:
         self.remembered = RememberedAnswers(answer_again)
         self.access = Access(controller)
         self.refusals = Refusals(controller)
+        self.readings = 0
+        """Specs that are being read for a request."""
         self._control = control
         self._connections: set[Connection] = set()
         self._short = False
@@ -118,7 +123,9 @@ class Server:
             return
         same = [each for each in self._connections if each.peer.uid == peer.uid]
         full = len(same) >= MAX_CONNECTIONS_PER_UID and self._evict(peer.uid) is False
-        if full or (len(self._connections) >= MAX_CONNECTIONS and not self._evict(None)):
+        reserved = 0 if peer.uid in {0, os.geteuid()} else RESERVED_CONNECTIONS
+        crowded = len(self._connections) >= MAX_CONNECTIONS - reserved
+        if full or (crowded and not self._evict(None)):
             connection.setblocking(False)
             refused = rpc.encode_error(
                 0, "overloaded", "too many connections", {"hint": "close some"}

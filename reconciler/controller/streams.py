@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
 from reconciler.controller.exchange import LATER
-from reconciler.controller.logs import Follower
+from reconciler.controller.logs import MAX_ANSWER_BYTES, Follower
 from reconciler.controller.reactor import READ
 from reconciler.controller.selection import labels_of
 from reconciler.controller.waiting import waiting_list
 from reconciler.controller.watching import Wanted as WantedFolders
 from reconciler.controller.watching import Watch
+from reconciler.model.errors import RequestError
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.wire import rpc
 
@@ -37,6 +38,10 @@ MAX_WAITING_SHOWN: Final = 20
 LOG_STEP_MS: Final = 50
 """While somebody follows logs, changes are looked for this often; nobody following costs nothing."""
 MAX_STREAMS_PER_CONNECTION: Final = 16
+MAX_STREAMS: Final = 256
+"""Streams of all connections."""
+MAX_FOLLOWED_FILES: Final = 10_000
+"""Log files of one stream."""
 
 
 class Stream(ABC):
@@ -219,8 +224,14 @@ class LogStream(Stream):
         self._followers: dict[str, Follower] = {}
         self._first: list[tuple[Follower, bytes]] = []
         self._changed: set[str] = set()
+        self._first_bytes = 0
+        self._is_full = False
         self.touched(frozenset(controller.reconciler.names()))
         self._count = -1
+        if self._is_full:
+            self.close()
+            message = f"one stream follows at most {MAX_FOLLOWED_FILES} log files"
+            raise RequestError(code="overloaded", message=message, hint="name fewer watchers")
 
     @property
     def paths(self) -> frozenset[str]:
@@ -237,8 +248,12 @@ class LogStream(Stream):
             if not selection.matches(name, labels_of(controller, name)):
                 continue
             for place in controller.log_files(name, selection.slots(name)):
-                if place.path not in self._followers:
-                    self._follow(Follower(place))
+                if place.path in self._followers:
+                    continue
+                if len(self._followers) >= MAX_FOLLOWED_FILES:
+                    self._is_full = True
+                    break
+                self._follow(Follower(place))
         if len(self._followers) != before:
             controller.server.streams.watch_logs()
 
@@ -246,9 +261,12 @@ class LogStream(Stream):
         path = follower.place.path
         self._followers[path] = follower
         # At first the last lines; of a slot that comes later everything (it was not there before).
-        data = follower.begin(self._count) if self._count >= 0 else b""
+        # They are held until the client has read them, so of many files the last ones begin with nothing.
+        lines = self._count if self._first_bytes < MAX_ANSWER_BYTES else 0
+        data = follower.begin(lines) if self._count >= 0 else b""
         if data:
             self._first.append((follower, data))
+            self._first_bytes += len(data)
         self._changed.add(path)
 
     def appended(self, paths: set[str]) -> None:
@@ -296,11 +314,12 @@ class Streams:
 
     def add(self, exchange: Exchange, make: Callable[[int], Stream]) -> Later:
         """Answer with a new stream's number, then begin it. Raises `RequestError` when there are too many."""
-        from reconciler.model.errors import RequestError
-
         if exchange.connection.stream_count >= MAX_STREAMS_PER_CONNECTION:
             message = f"more than {MAX_STREAMS_PER_CONNECTION} streams on one connection"
             raise RequestError(code="overloaded", message=message, hint="stream.cancel ends one")
+        if len(self._streams) >= MAX_STREAMS:
+            message = f"more than {MAX_STREAMS} streams of all clients"
+            raise RequestError(code="overloaded", message=message, hint="try again later")
         self._last += 1
         stream = make(self._last)
         self._streams[stream.id] = stream

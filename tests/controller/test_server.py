@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgpack
 import pytest
 from conftest import by_hand, service, until
 
-from reconciler.controller import access, server
+from reconciler.controller import access, methods, server, streams
 from reconciler.controller.access import Permit
 from reconciler.controller.methods import METHODS
 from reconciler.model.units import MILLISECOND_NS
@@ -238,3 +239,43 @@ def test_too_many_requests_in_flight_are_refused(instance: Instance, client: Cli
 def test_a_notification_is_no_request(client: Client) -> None:
     client.socket.sendall(msgpack.packb([2, "shutdown", [{}]]))
     assert client.call("hello")
+
+
+def test_some_places_are_kept_for_root_and_the_owner(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(server, "RESERVED_CONNECTIONS", 2)
+    for busy in (client, instance.client()):
+        assert busy.call("events.follow")["stream"]  # nobody takes the place of one that follows
+    real = server.peer_of
+    monkeypatch.setattr(server, "peer_of", lambda one: replace(real(one), uid=12345))
+    refused = instance.client().answer(0)
+    assert refused.error is not None and refused.error[0] == "overloaded"
+    monkeypatch.setattr(server, "peer_of", real)
+    assert instance.client().call("hello")
+
+
+def test_specs_are_read_for_a_few_requests_at_a_time(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.spec_file.parent.mkdir(exist_ok=True)
+    instance.spec_file.write_text("watchers: {}")
+    monkeypatch.setattr(methods, "MAX_READINGS", 2)
+    numbers = [client.send("plan") for _ in range(4)]
+    codes = [error[0] if (error := client.answer(n).error) else "" for n in numbers]
+    assert codes == ["", "", "overloaded", "overloaded"]
+    assert client.call("plan")
+
+
+def test_streams_of_all_clients_are_bounded(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MAX_STREAMS", 3)
+    for _ in range(3):
+        assert client.call("events.follow")["stream"]
+    assert instance.client().error("events.follow")[0] == "overloaded"
+    monkeypatch.setattr(streams, "MAX_STREAMS", 10)
+    monkeypatch.setattr(streams, "MAX_FOLLOWED_FILES", 2)
+    assert client.error("logs.follow")[1] == "one stream follows at most 2 log files"
+    assert client.call("logs.follow", names=["web"])["stream"]
