@@ -7,8 +7,10 @@ The queue lies in memory: what a controller did not come to is found at the log'
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import subprocess
 import sys
 from contextlib import suppress
@@ -108,25 +110,36 @@ def compress(path: Path) -> None:
     import shutil
 
     unfinished = path.with_name(f"{path.name}.gz.unfinished")
-    status = path.stat()
+    # Whose output it is may own the folder, and put links where we are about to write.
+    source_descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(source_descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(source_descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     claimed = path.with_name(f"{path.name}.compressed")
-    descriptor = os.open(
-        unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, status.st_mode & 0o777
-    )
+    unfinished.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(source_descriptor, "rb") as source:
+        descriptor = os.open(unfinished, flags, status.st_mode & 0o777)
+        try:
+            with (
+                os.fdopen(descriptor, "wb", closefd=False) as target,
+                gzip.GzipFile(path.name, "wb", 6, target, int(status.st_mtime)) as packed,
+            ):
+                shutil.copyfileobj(source, packed, 2**18)
+            with suppress(OSError):
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+            os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
     try:
-        with (
-            path.open("rb") as source,
-            os.fdopen(descriptor, "wb") as target,
-            gzip.GzipFile(path.name, "wb", 6, target, int(status.st_mtime)) as packed,
-        ):
-            shutil.copyfileobj(source, packed, 2**18)
-        with suppress(OSError):
-            os.chown(unfinished, status.st_uid, status.st_gid)
-        os.utime(unfinished, ns=(status.st_atime_ns, status.st_mtime_ns))
         path.rename(
             claimed
         )  # from here on the keeper cannot put another file under this name of ours
-        if not os.path.samestat(claimed.stat(), status):
+        if not os.path.samestat(claimed.lstat(), status):
             raise FileNotFoundError(path)
         # Not a rename, which would replace what a rotation of this very moment has put there.
         os.link(unfinished, f"{path}.gz")

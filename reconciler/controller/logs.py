@@ -6,7 +6,9 @@ comes later. A renamed file is read to its end before the new one is opened.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -80,8 +82,16 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _open(path: str) -> int:
-    # O_NONBLOCK: the file may be anything, such as a FIFO without a writer.
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Open a log file for reading. Raises `OSError`, also for what is none.
+
+    Whose output it is may own its folder: a link there could lead to what only the manager may read, and a
+    FIFO would be waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
 
 
 class Follower:

@@ -42,7 +42,8 @@ class Log:
         stamp = f"{seconds}.{wall % 10**9 // 1000:06d}Z"
         if self.format == "json":
             entry = {"time": stamp, "level": level, "message": message, **pairs}
-            return json.dumps(entry, default=str, ensure_ascii=False) + "\n"
+            plain = os.isatty(self._descriptor)  # JSON escapes but a part of what a terminal obeys
+            return json.dumps(entry, default=str, ensure_ascii=plain) + "\n"
         shown = "".join(f" {key}={_word(value)}" for key, value in pairs.items())
         return f"{stamp} {level} controller: {message}{shown}\n"
 

@@ -101,3 +101,14 @@ def test_a_line_that_never_ends_is_passed_on_in_pieces(tmp_path: Path) -> None:
     path.write_bytes(b"x" * (BLOCK_BYTES + 10))
     assert everything(follower) == b"x" * BLOCK_BYTES
     follower.close()
+
+
+def test_links_and_what_is_no_file_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of root\n")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "fifo")
+    places = [place(tmp_path / name) for name in ("link", "fifo", ".")]
+    assert last_lines(places, 10) == []
+    for each in places:
+        follower = Follower(each)
+        assert (follower.begin(10), everything(follower)) == (b"", b"")

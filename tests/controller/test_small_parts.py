@@ -282,3 +282,18 @@ def test_usage_of_living_processes_only() -> None:
     used = usage_of([os.getpid(), 2**22 - 1])
     assert list(used) == [os.getpid()]
     assert used[os.getpid()].memory_bytes > 2**20
+
+
+def test_compressing_writes_through_no_link_and_reads_none(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    rotated = tmp_path / "web.log.1"
+    rotated.write_bytes(b"line\n")
+    (tmp_path / "web.log.1.gz.unfinished").symlink_to(victim)
+    compress(rotated)
+    assert victim.read_text() == "precious"
+    assert gzip.decompress((tmp_path / "web.log.1.gz").read_bytes()) == b"line\n"
+    (tmp_path / "web.log.2").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        compress(tmp_path / "web.log.2")
+    assert not (tmp_path / "web.log.2.gz").exists()
