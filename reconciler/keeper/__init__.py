@@ -26,5 +26,6 @@
 | `logs` | from a process's output to its sinks |
 | `logs_file` | a log file: rotation, a full disk, a file moved from outside |
 | `logs_manager` | the manager's own output, never waited for |
+| `terminals` | what a terminal would obey, and what it gets instead |
 | `logs_gather` | output is read together while little comes |
 """

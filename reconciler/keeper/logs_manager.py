@@ -15,6 +15,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from reconciler.keeper.terminals import without_orders
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,6 +33,7 @@ class ManagerOutput:
     def __init__(self, logs: Logs, fd: int = 1) -> None:
         self._logs = logs
         self._fd, self._write = _never_waiting(fd)
+        self._is_terminal = os.isatty(fd)
         self._pending = b""
         self._room: select.epoll | None = None
 
@@ -40,7 +43,9 @@ class ManagerOutput:
         return self._pending
 
     def put(self, lines: bytes) -> int:
-        """Write whole lines now or later; return the bytes dropped."""
+        """Write whole lines now or later; return the bytes dropped. A terminal gets nothing that it would obey."""
+        if self._is_terminal:
+            lines = without_orders(lines)
         room = PENDING_BYTES - len(self._pending)
         fitting = len(lines) if len(lines) <= room else lines.rfind(b"\n", 0, room) + 1
         self._pending += lines[:fitting]

@@ -745,3 +745,19 @@ def test_compressed_files_are_those_that_gzip_reads(room: Room) -> None:
     fill(room, streams, b"9012\n")
     assert gzip.decompress(Path(room.path("web.log.2.gz")).read_bytes()) == b"1234\n"
     streams.close()
+
+
+def test_a_terminal_gets_nothing_that_it_would_obey(room: Room) -> None:
+    ours, theirs = os.openpty()
+    try:
+        output = ManagerOutput(room.logs, theirs)
+        tricks = (
+            "web.1 \x1b[31mred\x1b[0m \x1b[2J\x1b]0;owned\x07\tb\r\x9b1m \u202eturned \u2028 é\n"
+        )
+        assert output.put(tricks.encode()) == 0
+        shown = os.read(ours, 4096).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    expected = r"web.1 red \x1b[2J\x1b]0;owned\x07" + "\tb" + r"\x0d\xc2\x9b1m \xe2\x80\xaeturned "
+    assert shown == expected + "\u2028 é\r\n"
