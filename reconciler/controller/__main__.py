@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -25,6 +26,9 @@ def main(arguments: list[str]) -> int:
     # The keeper gets the terminal's signals and tells what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # No dump of what holds secrets: one byte is less than any, and what programs that dumps are piped to obey, too.
+    resource.setrlimit(resource.RLIMIT_CORE, (min(soft, 1) if soft >= 0 else 1, hard))
     last_good = "--last-good" in arguments
     try:
         (text,) = [each for each in arguments if each != "--last-good"]

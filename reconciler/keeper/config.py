@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pwd
+import resource
 import socket
 import stat
 import time
@@ -111,6 +112,36 @@ def stand_on_own_descriptors() -> None:
         if int(name) > 2:
             with contextlib.suppress(OSError):
                 os.set_inheritable(int(name), False)
+
+
+def take_limits(handed: Handover | None) -> tuple[tuple[int, int], int]:
+    """Raise the limit of open files and leave no core dump; return the limits that children get instead.
+
+    Those are what was found, or what a former keeper had found: its own limits are none to go by.
+
+    Secrets pass through this process. A limit of zero would not do: a program that the kernel pipes dumps to
+    (core(5)) gets them all the same, but none below a limit of one byte (fs/coredump.c, since Linux 2.6.32).
+    Nor would PR_SET_DUMPABLE: /proc of such a process is root's, and the next keeper of an ordinary user could
+    not recognise it.
+    """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
+    core, most = resource.getrlimit(resource.RLIMIT_CORE)
+    least = 1 if most == resource.RLIM_INFINITY else min(1, most)
+    resource.setrlimit(resource.RLIMIT_CORE, (least, most))
+    if handed is not None:
+        files = (handed.files[0], handed.files[1])
+        core = next(iter(handed.files[2:]), core)
+    return files, core
+
+
+def file_at(path: str) -> tuple[int, int] | None:
+    """Return which file a path leads to; None when there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def become_subreaper() -> None:

@@ -36,7 +36,7 @@ class Handover:
 
     entries: Mapping[str, object]
     files: tuple[int, ...]
-    """The limit of open files that children get."""
+    """The limits that children get: of open files, soft and hard, and the soft one of core files."""
     control: int
     locks: tuple[int, ...] = ()
     pidfds: Mapping[int, int] = field(default_factory=dict)

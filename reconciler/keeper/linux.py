@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import json
 import os
-import resource
 import select
 import selectors
 import signal
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from reconciler.keeper import processes
 from reconciler.keeper.calls import Calls
 from reconciler.keeper.cgroups import find as find_groups
-from reconciler.keeper.config import become_subreaper
+from reconciler.keeper.config import become_subreaper, take_limits
 from reconciler.keeper.files import Files
 from reconciler.keeper.handover import Handover, replace_code
 from reconciler.keeper.journal import Journal
@@ -86,7 +85,6 @@ class LinuxKernel:
 
     def __init__(self, config: KeeperConfig, legacy: Legacy) -> None:
         self._config = config
-        self._control = legacy.control
         self._legacy = legacy
         self._journal = Journal(config.journal, legacy.owner, self._journal_told)
         self._link: socket.socket | None = None
@@ -103,10 +101,8 @@ class LinuxKernel:
         self._level = LEVELS.get(config.log_level, 20)
         become_subreaper()
         handed = legacy.handover
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
-        given = files if handed is None else (handed.files[0], handed.files[1])
-        self._place = Place(config.name, dict(os.environ), config.umask, given)
+        files, core = take_limits(handed)
+        self._place = Place(config.name, dict(os.environ), config.umask, files, core)
         self._pidfds = Pidfds({} if handed is None else handed.pidfds)
         self._watch(self._pidfds.fileno(), self._look_at_adopted)
         self._gathering = Gathering(self._watch, self._ignore)
@@ -114,10 +110,9 @@ class LinuxKernel:
         self._logs = Logs(config.fifo_dir, watch, ignore, time.time)  # noqa: TID251  (stamps are for people)
         self._groups = self._find_groups()
         self._grouped: dict[int, str] = {}
-        self._calls = Calls(
-            legacy.control, self._watch, self._ignore, lambda: self._happened.append(Called())
-        )
-        self._files = Files(self._watch, lambda: self._happened.append(FileTouched()))
+        self._calls = Calls(config, legacy.control, self._watch, self._ignore, self._called)
+        self._files = Files(self._watch, self._file_touched)
+        self._files.watch(config.control_socket)
         self._signals = Signals(self._pidfds, self._groups, self.log)
         if handed is not None:
             self._logs.go_on(handed.outputs, handed.unsent)
@@ -380,14 +375,23 @@ class LinuxKernel:
             self.log("warning", "cannot watch a socket file", path=found.path, cause=cause)
         return found
 
+    def _called(self) -> None:
+        self._happened.append(Called())
+
+    def _file_touched(self) -> None:
+        self._happened.append(FileTouched())
+        if self._calls.renew(self._files) and self._link is not None:
+            # A controller without a link ends, and the next one gets the socket that is open now.
+            self._link.shutdown(socket.SHUT_RDWR)
+
     def replace_code(
         self, python: str, entries: Mapping[str, Plain], sockets: Iterable[HeldSocket]
     ) -> None:
         """Become another version of this keeper, which recalls these entries and all that is open."""
         handover = Handover(
             entries,
-            self._place.files,
-            self._control.fileno(),
+            (*self._place.files, self._place.core),
+            self._calls.control.fileno(),
             self._legacy.locks,
             self._pidfds.handles(),
             {each.trace.cookie: _fd(each) for each in sockets},
@@ -464,7 +468,7 @@ class LinuxKernel:
                 self._watch(ours.fileno(), self._link_ready)
                 undo.callback(self._ignore, ours.fileno())
                 fds = [self._null, 1, 2]
-                for source in (theirs, self._control):
+                for source in (theirs, self._calls.control):
                     fds.append(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _FREE_FD))
                     stack.callback(os.close, fds[-1])
             except OSError as error:
@@ -532,10 +536,7 @@ class LinuxKernel:
 
     def close_control(self) -> None:
         """Close the control socket and remove its file."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._config.control_socket)
-        self._calls.ignore()
-        self._control.close()
+        self._calls.close()
 
 
 # ---- asking the kernel ---------------------------------------------------------------------------

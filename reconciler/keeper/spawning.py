@@ -62,6 +62,8 @@ class Place:
     environ: Mapping[str, str]
     umask: int
     files: tuple[int, int]
+    core: int
+    """Soft limit of core files, which the keeper itself does without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ def spawn_plainly(prepared: Prepared, place: Place) -> int:
 
 @contextlib.contextmanager
 def _put_on(launch: Launch, place: Place) -> Iterator[None]:
-    """Wear the child's umask, folder and limit of open files for the time of the call."""
+    """Wear the child's umask, folder and limits of open files and core files for the time of the call."""
     back = None
     umask = os.umask(place.umask if launch.umask is None else launch.umask)
     if launch.working_dir is not None:
@@ -249,9 +251,12 @@ def _put_on(launch: Launch, place: Place) -> Iterator[None]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Somebody may have lowered our own limit meanwhile.
     resource.setrlimit(resource.RLIMIT_NOFILE, (lower(place.files[0], files[1]), files[1]))
+    core = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (lower(place.core, core[1]), core[1]))
     try:
         yield
     finally:
+        resource.setrlimit(resource.RLIMIT_CORE, core)
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
         os.umask(umask)
         if back is not None:
@@ -392,7 +397,12 @@ def _take_priorities(launch: Launch) -> None:
 
 def _take_limits(launch: Launch, place: Place) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    given = {"nofile": (lower(place.files[0], hard), lower(place.files[1], hard)), **launch.limits}
+    dumped = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    given = {
+        "nofile": (lower(place.files[0], hard), lower(place.files[1], hard)),
+        "core": (lower(place.core, dumped), dumped),
+        **launch.limits,
+    }
     for name, pair in given.items():
         soft, hard = (resource.RLIM_INFINITY if each is None else each for each in pair)
         try:

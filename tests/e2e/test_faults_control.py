@@ -260,3 +260,16 @@ def _command(pid: int) -> str:
             return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def test_s11_a_control_socket_that_is_deleted_comes_back() -> None:
+    with stage("watchers: {web: {cmd: sleep 1000, numprocesses: 2}}") as it:
+        it.run("up", "-d", str(it.specs))
+        before, path = it.status(), it.runtime_dir / "control.sock"
+        mode = path.stat().st_mode
+        path.unlink()
+        until(path.exists, "the file is back", within_s=10)
+        after = it.status()
+        assert path.stat().st_mode == mode
+        assert after["keeper_pid"] == before["keeper_pid"]
+        assert processes(after) == processes(before)

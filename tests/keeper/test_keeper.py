@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import stat
@@ -288,3 +289,20 @@ def test_quit_leaves_no_socket_and_a_keeper_that_ends_with_its_code(rig: Rig, li
     assert not (rig.folder / "run" / "control.sock").exists()
     link.let_go()
     assert rig.end() == 4
+
+
+def core_limit(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line.split()[4] for line in lines if line.startswith("Max core file size"))
+
+
+def test_no_core_dump_is_made_of_the_keeper_and_its_children_may_have_theirs(
+    rig: Rig, link: Link
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    given = "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+    forked = ProcessId("forked", 1)
+    link.spawn(WEB, "sleep", "1000")
+    link.spawn(forked, "sleep", "1000", nice=1)
+    assert [core_limit(link.running(id).pid) for id in (WEB, forked)] == [given, given]
+    assert core_limit(rig.pid) == ("0" if hard == 0 else "1")
