@@ -301,7 +301,7 @@ def problem_count(status: StatusMap) -> int:
     sockets = sum(socket["state"] == "Failed" for socket in status["sockets"])
     files = status["spec_state"] in {"invalid", "missing", "held", "rolled_back"}
     revision = status["outcome"] == "paused"
-    return watchers + sockets + files + revision + (status["store_state"] != "good")
+    return watchers + sockets + files + revision + (status["store_state"] == "failing")
 
 
 def count(number: int, one: str, many: str = "") -> str:

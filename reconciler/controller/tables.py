@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from reconciler.controller.entries import Entry
     from reconciler.controller.rows import Value
 
+KEPT_FORMER: Final = 1000
+"""Watchers that stand in no spec any more and whose ledger and words are kept: they may come back."""
 MAX_SHOWN: Final = 10_000
 """Characters of a value that is set aside."""
 
@@ -153,6 +155,17 @@ def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
         if name not in have:
             rows.put(connection, "generations", name, None, 0)
     connection.execute("delete from meta where key = ?", (LEDGER_LOST,))
+    _forget_former(connection, {*applied.spec.watchers, *applied.retiring})
+
+
+def _forget_former(connection: sqlite3.Connection, known: set[str]) -> None:
+    """Drop what is known of watchers that were removed, when there are too many of them."""
+    for table, others in (("generations", ("runs",)), ("intents", ("intents_twin",))):
+        names = connection.execute(f"select watcher from {table}").fetchall()
+        former = [name for (name,) in names if name not in known]
+        for name in former[KEPT_FORMER:]:
+            for each in (table, *others):
+                connection.execute(f"delete from {each} where watcher = ?", (name,))
 
 
 def _change_applied(connection: sqlite3.Connection, **changed: str) -> None:

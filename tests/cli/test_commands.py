@@ -46,6 +46,8 @@ def refusing(error: RequestError) -> object:
         (status(MAILER), 3),
         (status(RUNNING_WEB, spec_state="invalid"), 3),
         (status(RUNNING_WEB, store_state="failing"), 3),
+        # What is in doubt shows in its watchers; the damage itself is over.
+        (status(RUNNING_WEB, store_state="damaged"), 0),
         (status(RUNNING_WEB, sockets=[HTTP | {"state": "Failed"}]), 3),
     ],
 )

@@ -27,6 +27,7 @@ from reconciler.controller.entries import (
 )
 from reconciler.controller.schema import NewerState
 from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
+from reconciler.controller.tables import KEPT_FORMER
 from reconciler.model.address import InternetAddress
 from reconciler.model.intent import Intent, Until, Voice
 from reconciler.model.job import Generation, Job, Run
@@ -275,3 +276,18 @@ def test_a_folder_that_cannot_be_written_is_an_error_not_a_loss(folder: Path) ->
     with pytest.raises((OSError, sqlite3.OperationalError)):
         Store(str(folder))
     assert not list(folder.glob("*damaged*"))
+
+
+def test_of_removed_watchers_only_so_many_are_remembered_and_of_present_ones_all(
+    folder: Path,
+) -> None:
+    former = [f"a{number}" for number in range(KEPT_FORMER + 20)]
+    names = [*former, "job", "zebra"]
+    write(folder, *(GenerationWritten(name, GENERATION) for name in names))
+    write(folder, *(RunWritten(name, RUN) for name in names))
+    write(folder, *(IntentWritten(name, Intent("stopped")) for name in names))
+    write(folder, Applied(SPEC, 1, {"zebra": WatcherSpec(cmd=("x",))}))
+    stored = read(folder)
+    assert len(stored.jobs) == len(stored.intents) == KEPT_FORMER + 2
+    assert {"job", "zebra"} <= stored.jobs.keys() & stored.intents.keys()
+    assert all(job.runs and job.known for job in stored.jobs.values())
