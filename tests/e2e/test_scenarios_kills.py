@@ -6,12 +6,12 @@ import os
 import random
 import re
 import signal
-import socket
 import threading
 import time
 
 import pytest
 
+from tests.e2e.load import Client
 from tests.e2e.stage import ROOT, command_of, descendants, free_port, is_alive, stage, until
 
 pytestmark = pytest.mark.e2e
@@ -19,26 +19,6 @@ pytestmark = pytest.mark.e2e
 EXAMPLE = ROOT / "examples/05-controller-killed"
 KILLS = 20
 STATUS_S = 1.0
-
-
-class Client(threading.Thread):
-    """Asks without a pause until told to stop, and tries nothing twice."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(daemon=True)
-        self.port, self.answered, self.failed = port, 0, []
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        while not self.over.wait(0.002):
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=10) as it:
-                    it.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                    answer = b"".join(iter(lambda: it.recv(4096), b""))
-                assert answer.startswith(b"HTTP/1.1 200"), answer
-                self.answered += 1
-            except (OSError, AssertionError) as error:
-                self.failed.append(repr(error))
 
 
 def running(keeper: int, script: str) -> set[int]:

@@ -1,0 +1,135 @@
+"""What runs in a campaign, and what people do to it meanwhile."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.load import Client
+from tests.e2e.stage import Stage, free_port, until
+
+WORKER = Path(__file__).with_name("worker.py")
+PATIENCE_S = 60.0
+SPEC = """\
+sockets:
+  http: {{listen: 127.0.0.1:{port}}}
+defaults:
+  stop: {{timeout: 5s}}
+  logs: {{max_size: 1GiB}}
+watchers:
+  web:
+    cmd: {python} worker.py web
+    numprocesses: 2
+    use_sockets: [http]
+  counter:
+    cmd: {python} worker.py counter
+    numprocesses: 2
+  mortal:
+    cmd: {python} worker.py mortal
+    numprocesses: 2
+    backoff: {{initial: 10ms, max: 100ms}}
+  pool:
+    cmd: {python} worker.py pool
+    numprocesses: {pool}
+  batch:
+    cmd: {python} worker.py batch {generation}
+    restart: never
+    numprocesses: 3
+    keep_runs: 10000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a worker wrote: `numbers` are pid and generation at its start, code and lines at its end."""
+
+    place: str
+    name: str
+    at_ns: int
+    what: str
+    numbers: tuple[int, int]
+
+    @classmethod
+    def read(cls, line: str) -> Said:
+        place, name, at_ns, what, *numbers = line.split()
+        return cls(place, name, int(at_ns), what, (int(numbers[0]), int(numbers[1])))
+
+    @property
+    def watcher(self) -> str:
+        return self.place.partition(".")[0]
+
+
+class Arena:
+    """One instance under load: servers with a client, loggers, mortals, a pool that is scaled, a job that is rerun."""
+
+    def __init__(self, it: Stage, rng: random.Random) -> None:
+        self.it, self.rng = it, rng
+        self.pool, self.generation, self.port = 2, 1, free_port()
+        self.client = Client(self.port)
+        self.keeper = 0
+        self.unwatched: list[tuple[int, int]] = []
+        """From when to when no keeper lived (monotonic)."""
+
+    def start(self) -> None:
+        """Start the instance and the client, and remember who must live through everything."""
+        (self.it.specs / "worker.py").write_text(WORKER.read_text())
+        self.save()
+        self.it.run("up", "-d", "--no-wait", str(self.it.specs))
+        self.settle()
+        self.client.start()
+        self.steady = {name: self.it.pids(name) for name in ("web", "counter")}
+        self.first = self.it.pids("pool")[1]
+
+    def save(self) -> None:
+        """Save the spec as it shall be now."""
+        python = f"{sys.executable} -I -S -u"
+        self.it.write(
+            SPEC.format(python=python, port=self.port, pool=self.pool, generation=self.generation)
+        )
+
+    def disturb(self) -> None:
+        """Let somebody edit something, or nothing, while the mortals die by themselves."""
+        match self.rng.randrange(4):
+            case 0:
+                self.pool = self.rng.choice([n for n in (1, 2, 3, 4) if n != self.pool])
+            case 1 | 2:
+                self.generation += 1
+            case _:
+                return
+        self.save()
+
+    def settle(self) -> None:
+        """Wait until the newest edit is in force and the last generation of the job has ended."""
+        until(self._is_settled, "the newest edit is in force", within_s=PATIENCE_S, show=self._show)
+
+    def _is_settled(self) -> bool:
+        said = [each for each in self.truth() if each.watcher == "batch"]
+        ended = {each.name for each in said if each.what == "end"}
+        newest = [e for e in said if e.what == "start" and e.numbers[1] == self.generation]
+        return (
+            len(newest) >= 3
+            and all(each.name in ended for each in newest)
+            and len(self.it.pids("pool")) == self.pool
+            and self.it.watcher("batch")["state"] in {"Completed", "Failed"}
+        )
+
+    def _show(self) -> object:
+        return self.it.run("status", code=None).stdout
+
+    def truth(self) -> list[Said]:
+        """Return what the workers wrote about themselves, in order."""
+        path = self.it.specs / "truth"
+        return [Said.read(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def was_unwatched(self, at_ns: int) -> bool:
+        """Tell whether no keeper lived at a time: nobody could be told how a process ended then."""
+        return any(begin <= at_ns <= end for begin, end in self.unwatched)
+
+
+def arena(it: Stage, seed: int) -> Arena:
+    """Return an arena that is under way."""
+    made = Arena(it, random.Random(seed))
+    made.start()
+    return made
