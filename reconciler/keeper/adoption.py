@@ -24,6 +24,7 @@ from reconciler.keeper.records import (
 )
 from reconciler.model.plain import PlainError, from_plain
 from reconciler.model.process import Exit, Exited, Requested, Running, Starting
+from reconciler.model.socket import Bound
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Inheritance:
     sockets: list[Held] = field(default_factory=list)
     intruders: set[int] = field(default_factory=set)
     incarnations: int = 0
+    noted: int = 0
+    """Up to this number all incarnations have been written down; a living one beyond it is an intruder."""
 
 
 class Intruders:
@@ -53,6 +56,7 @@ class Intruders:
         self._kernel = kernel
         self._pids = pids
         self._kill_ns = kernel.now_ns() + TERM_NS
+        self._give_up_ns: int | None = None
         for pid in sorted(pids):
             kernel.signal(pid, "TERM")
 
@@ -72,10 +76,13 @@ class Intruders:
             return None
         if now_ns < self._kill_ns:
             return self._kill_ns
-        if now_ns < self._kill_ns + KILL_NS:
+        if self._give_up_ns is None:
+            # However late we are: a machine that stood still is no reason to leave out KILL.
+            self._give_up_ns = now_ns + KILL_NS
+        if now_ns < self._give_up_ns:
             for pid in sorted(self._pids):
                 self._kernel.signal(pid, "KILL")
-            return self._kill_ns + KILL_NS
+            return self._give_up_ns
         pids = ", ".join(map(str, sorted(self._pids)))
         self._kernel.log("error", "going on beside processes that nothing ends", pids=pids)
         self._pids.clear()
@@ -97,7 +104,7 @@ class _Adoption:
             self._marked.setdefault(identity.marker or "", {})[pid] = identity
         last = recalled.entries.get(INCARNATIONS, 0)
         self._is_same_keeper = recalled.is_own
-        self.result = Inheritance(incarnations=last)
+        self.result = Inheritance(incarnations=last, noted=last)
         for written in processes:
             self.result.processes.append(self._restore(written))
         for each in sockets:
@@ -162,7 +169,11 @@ class _Adoption:
     def _take_back(self, written: WrittenSocket) -> None:
         """Take a socket back from who uses it, or see to it that it can be bound anew."""
         name = written.record.name
-        users = [each for each in self.result.processes if name in each.sockets]
+        users = [
+            each
+            for each in self.result.processes
+            if name in each.sockets and _may_hold(each, written)
+        ]
         live = [each.pid for each in users if each.is_live]
         of_users = [self._marked.get(self._kernel.marker(*each.key), {}) for each in users]
         holders = dict.fromkeys((*live, *(pid for found in of_users for pid in found)))
@@ -201,6 +212,22 @@ class _Adoption:
                 if incarnation:
                     said = "stopping a process that was never written down"
                     self._kernel.log("warning", said, pid=pid, marker=marker)
+
+
+def _may_hold(process: Process, written: WrittenSocket) -> bool:
+    """Tell whether a process was started after a socket was bound; an older one holds its predecessor."""
+    bound, phase = written.record.phase, process.record.phase
+    if not isinstance(bound, Bound):
+        return True
+    match phase:
+        case Running(_, since_ns) | Starting(_, since_ns):
+            return since_ns >= bound.at_ns
+        case Exited():
+            return (phase.started_at_ns or phase.at_ns) >= bound.at_ns
+        case Requested():
+            raise AssertionError(phase)
+        case _:
+            assert_never(phase)
 
 
 def _read(recalled: Recalled) -> tuple[list[WrittenProcess], list[WrittenSocket], bool]:

@@ -199,7 +199,8 @@ class Keeper:
         """Hold again what a former keeper held, and ask what must not be here to go."""
         inherited = take_over(self._kernel)
         self._incarnations = inherited.incarnations
-        self._kernel.note(INCARNATIONS, self._incarnations)
+        # Not yet how far we shall count from: should we die too, the next one must still know the intruders.
+        self._kernel.note(INCARNATIONS, inherited.noted)
         for process in inherited.processes:
             self._processes[process.record.id] = process
             self._by_marker[self._kernel.marker(*process.key)] = process.key
@@ -330,6 +331,7 @@ class Keeper:
             self._died(process, former)
         self._strangers.pop(former.pid, None)
         self._scanned = self._searched = False
+        self._scan()  # it may have been the last of what a dead one had left
 
     def _signal(self, process: Process, signal: str, scope: Scope) -> None:
         if process.died is not None:
@@ -376,15 +378,16 @@ class Keeper:
         dead: list[Process] = []
         while (died := self._kernel.reap()) is not None:
             process = self._by_pid.pop(died.pid, None)
-            if died.pid == self._controller:
-                controller_died = True
-                self._is_at_fault |= died.exit.signal != "KILL"
-            elif process is None:
-                self._strangers.pop(died.pid, None)
-            else:
+            if process is not None:
+                # First: a controller may have the number of an adopted one whose death was still to be told.
                 self._died(process, died)
                 dead.append(process)
                 leaves_some = leaves_some or process.scope != "process"
+            elif died.pid == self._controller:
+                controller_died = True
+                self._is_at_fault |= died.exit.signal != "KILL"
+            else:
+                self._strangers.pop(died.pid, None)
             self._intruders.died(died.pid)
         self._scanned = self._searched = False
         if leaves_some:

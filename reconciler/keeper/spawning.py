@@ -302,7 +302,7 @@ def read_report(forked: Forked) -> LaunchError | None:
     """Return what a child told of its failure; None when its program was executed."""
     try:
         told = os.read(forked.report, 8192)
-    except BlockingIOError:
+    except OSError:  # nothing is there yet, or it cannot be read: its death will tell the rest
         told = b""
     if not told:
         return None
@@ -314,14 +314,14 @@ def _become(prepared: Prepared, place: Place, report: int) -> NoReturn:
     """Become the program, or tell on `report` why not. Runs in the child and never returns."""
     targets = len(prepared.fds)
     try:
-        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, targets)
         try:
+            report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, targets)
             _prepare_child(prepared, place)
         except LaunchFailed as refused:
             error = refused.error
         except Exception as fault:
             # Whatever it is: a child that says nothing would be taken for a program that runs.
-            error = failed("launch", str(fault)).error
+            error = failed("launch", fault if isinstance(fault, OSError) else str(fault)).error
         else:
             error = _execute(prepared)
         words = (error.step, error.errno, error.path, error.message)

@@ -449,6 +449,22 @@ def test_a_keeper_that_leaves_is_followed_as_one_that_was_killed(world: World) -
     assert bound(world, "http", ANY) == before
 
 
+def test_who_holds_the_predecessor_of_a_lost_socket_is_left_alone(world: World) -> None:
+    world.send(Bind("http", ANY))
+    bound(world, "http", ANY)
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, sockets=("http",))))
+    before = running(world)
+    other = SocketTemplate(InternetAddress("127.0.0.2", 0))
+    world.send(Bind("http", other))
+    bound(world, "http", other)
+    world.lose_keeper()
+    world.next_keeper()
+    assert running(world) == before
+    assert world.sockets == {}
+    world.send(Bind("http", other))
+    bound(world, "http", other)
+
+
 def test_after_a_clean_end_there_is_nothing_to_take_over(world: World) -> None:
     world.send(spawn("exits with 3"), Bind("http", ANY))
     exited(world)

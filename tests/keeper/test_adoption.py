@@ -19,11 +19,11 @@ from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.pidfds import Pidfds
 from reconciler.model.action import Bind, Redirect, Spawn
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import KeeperIntroduced
-from reconciler.model.process import Exit, FileSink, Launch, ProcessId, pid_of
+from reconciler.model.event import KeeperIntroduced, RecordChanged
+from reconciler.model.process import Exit, Exited, FileSink, Launch, ProcessId, pid_of
 from reconciler.model.socket import Bound, SocketTemplate
-from reconciler.wire.link import encode
-from tests.contract.fake_kernel import FakeKernel, Program
+from reconciler.wire.link import LinkDecoder, encode
+from tests.contract.fake_kernel import INIT, FakeKernel, Program
 from tests.keeper.rig import Link, Rig, command, is_alive, keeper, pid_in, until
 
 WEB = ProcessId("web", 1)
@@ -123,7 +123,9 @@ def _me() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def test_a_hung_controller_of_the_former_keeper_is_ended_first() -> None:
+@pytest.mark.parametrize("late_ns", [0, 3600 * 10**9])
+def test_a_hung_controller_of_the_former_keeper_is_ended_first(late_ns: int) -> None:
+    """Also when the keeper looks late: the machine may have stood still meanwhile."""
     kernel = FakeKernel(controller=Program(ignores=frozenset({"TERM"})))
     introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
     Keeper(kernel, introduced).step()
@@ -134,10 +136,60 @@ def test_a_hung_controller_of_the_former_keeper_is_ended_first() -> None:
     due = second.step()
     assert due == TERM_NS
     assert kernel.controller_pid is None
-    kernel.advance(due)
+    kernel.advance(due + late_ns)
     while kernel.controller_pid is None:
         second.step()
     assert [signal for _, pid, signal in kernel.signals if pid == former] == ["TERM", "KILL"]
+
+
+def test_what_was_never_written_down_is_ended_by_the_keeper_after_next_too() -> None:
+    kernel = FakeKernel(script=lambda *_: Program(ignores=frozenset({"TERM"})), disk_is_full=True)
+    introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+    first = Keeper(kernel, introduced)
+    first.step()
+    kernel.feed(encode(Spawn(WEB, Launch(("x",)))))
+    first.step()
+    assert [process.id for process in kernel.alive()] == [WEB]
+    kernel.end_keeper()
+    kernel.disk_is_full = False
+    Keeper(kernel, introduced)
+    kernel.end_keeper()
+    third = Keeper(kernel, introduced)
+    kernel.advance(TERM_NS)
+    while kernel.controller_pid is None:
+        third.step()
+    assert kernel.alive() == []
+
+
+def test_a_controller_with_the_number_of_an_adopted_process_is_not_taken_for_it() -> None:
+    class Kernel(FakeKernel):
+        victim = 0
+
+        def start_controller(self, *, last_good: bool) -> int:
+            if self.victim:
+                self._start(ProcessId("other", 1), 0, Program(), INIT)  # has the only lower number
+                self.end(self.victim, Exit(code=3))
+            return super().start_controller(last_good=last_good)
+
+    kernel = Kernel()
+    introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+    first = Keeper(kernel, introduced)
+    first.step()
+    kernel.feed(encode(Spawn(WEB, Launch(("x",)))))
+    first.step()
+    (web,) = kernel.alive()
+    kernel.end_keeper()
+    kernel.victim = web.pid
+    second = Keeper(kernel, introduced)
+    second.step()
+    controller = kernel.processes[web.pid]
+    assert kernel.controller_pid == web.pid
+    second.step()
+    assert kernel.processes[web.pid] is controller
+    events = LinkDecoder().events(kernel.hear())
+    (told,) = [e.record.phase for e in events if isinstance(e, RecordChanged)][-1:]
+    assert isinstance(told, Exited)
+    assert told.exit == Exit(code=3)
 
 
 # ---- the journal ---------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 from reconciler.core import backoff, hooks, jobs, reconciler, rollout, stopping, watchers
 from reconciler.core import sockets as core_sockets
+from reconciler.keeper import adoption
+from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.held import Sockets
 from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import Bind, Remember, Signal, Unbind
 from reconciler.model.event import SnapshotEnded
-from reconciler.model.process import Exited
+from reconciler.model.process import Exit, Exited, Memory
 from reconciler.model.units import SECOND_NS
 
 
@@ -287,29 +289,62 @@ def _socket_rebound(original: Any) -> Any:
     return fold
 
 
+def _counts_anew(original: Any) -> Any:
+    def take_over(kernel: Any) -> Any:
+        return replace(original(kernel), incarnations=0)
+
+    return take_over
+
+
+def _ended_well(original: Any) -> Any:
+    return lambda pid, exit: original(pid, Exit(code=0) if exit == Exit() else exit)
+
+
+def _without_memory(original: Any) -> Any:
+    def restore(self: Any, written: Any) -> Any:
+        process = original(self, written)
+        process.record = replace(process.record, memory=Memory())
+        return process
+
+    return restore
+
+
 BUGS: dict[str, Bug] = {
     # core
-    "no backoff": Bug(backoff, "wait_ns", _always(0), 58),
-    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 14),
-    "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 6),
-    "old verdicts count": Bug(hooks, "SPENT", lambda spent: 0, 1223),
-    "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 0),
-    "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 2),
-    "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 1),
-    "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 6),
+    "no backoff": Bug(backoff, "wait_ns", _always(0), 48),
+    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 9),
+    "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
+    "old verdicts count": Bug(hooks, "SPENT", lambda spent: 0, 546),
+    "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 5),
+    "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 4),
+    "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 0),
+    "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 1),
     "KILL never comes": Bug(stopping, "deadline_ns", _kill_is_withheld, 2),
-    "edits are not taken": Bug(reconciler.Reconciler, "_fold_spec", _old_spec, 10),
+    "edits are not taken": Bug(reconciler.Reconciler, "_fold_spec", _old_spec, 0),
     "every edit binds sockets anew": Bug(reconciler.Reconciler, "_fold_spec", _socket_rebound, 0),
     "a new controller replaces what it finds": Bug(
-        reconciler.Reconciler, "_fold", _restarts_one, 1
+        reconciler.Reconciler, "_fold", _restarts_one, 4
+    ),
+    # adoption
+    "strays of a killed keeper stay": Bug(
+        adoption._Adoption, "_find_intruders", lambda find: lambda self, last: None, 2
+    ),
+    "nobody waits until strays are gone": Bug(
+        adoption.Intruders, "are_here", lambda are_here: property(lambda self: False), 75
+    ),
+    "a new keeper counts anew": Bug(keeper_module, "take_over", _counts_anew, 2),
+    "what ended unwatched ended well": Bug(adoption, "Died", _ended_well, 2),
+    "memory dies with the keeper": Bug(adoption._Adoption, "_restore", _without_memory, 6),
+    "what was about to be is not looked for": Bug(
+        adoption._Adoption, "_about_to_be", _always((0, 0)), 6
     ),
     # keeper
-    "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 0),
+    "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 7),
     "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),
     "outputs of the dead stay open": Bug(Keeper, "_bury", _keeps_output, 0),
-    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 16),
+    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 6),
     "the dead are not told to a new controller": Bug(Keeper, "_keep_controller", _tells_once, 0),
-    "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 1),
+    "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 0),
     "a job is fired before its row": Bug(jobs, "_close_orphaned_runs", _without_record_first, 0),
     "every controller fires jobs anew": Bug(
         jobs,
@@ -326,17 +361,17 @@ BUGS: dict[str, Bug] = {
     "KILL without grace": Bug(stopping, "deadline_ns", _kill_at_once, 0),
     "KILL before TERM": Bug(stopping, "_ask", _kills_instead, 0),
     "the stop is forgotten": Bug(stopping, "_remember", _forgets_stopping, 0),
-    "survivors do not matter": Bug(stopping, "bury", _trusts_late_news, 3),
-    "the keeper sees no survivors": Bug(Keeper, "_leave_behind", _no_survivors, 3),
-    "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 1),
+    "survivors do not matter": Bug(stopping, "bury", _trusts_late_news, 22),
+    "the keeper sees no survivors": Bug(Keeper, "_leave_behind", _no_survivors, 0),
+    "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 0),
     "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
-    "the keeper spawns over a live record": Bug(Keeper, "_spawn", _spawns_doubly, 26),
-    "a dead controller's words are lost": Bug(Keeper, "_controller_died", _drops_link, 32),
+    "the keeper spawns over a live record": Bug(Keeper, "_spawn", _spawns_doubly, 59),
+    "a dead controller's words are lost": Bug(Keeper, "_controller_died", _drops_link, 5),
     "sockets are never retried": Bug(
-        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 165
+        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 43
     ),
-    "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 0),
-    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 21),
+    "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 19),
+    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 16),
     "leftover hooks stay": Bug(watchers, "sweep", _always(None), 0),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
     "the pause between slots is ignored": Bug(

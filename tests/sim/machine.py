@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from tests.contract.fake_kernel import FakeKernel, Output, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from reconciler.keeper.kernel import Child
-    from reconciler.model.process import Exit, Launch, ProcessId
+    from reconciler.keeper.kernel import Adopted, Child, HeldSocket
+    from reconciler.model.process import Exit, Launch, ProcessId, Sink
+    from reconciler.model.socket import SocketTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Death:
     exit: Exit
 
 
+class KeeperDied(Exception):
+    """The keeper was killed before or after one of its effects."""
+
+
 class Machine(FakeKernel):
     """Kills what cannot be killed only later, loses its power, and writes down what it saw."""
 
@@ -42,21 +47,63 @@ class Machine(FakeKernel):
         self.controllers = 0
         self.boots = 1
         self.made: list[Output] = []
+        self.keepers = 0
         self.on_born: list[Callable[[Process], None]] = []
         self.unkillable_ns: Callable[[Process], int] = lambda _process: 0
         """How long KILL takes to end a process: one in uninterruptible sleep dies when it wakes."""
+        self.may_kill_keeper: Callable[[], None] = lambda: None
+        """Called before and after each effect of the keeper. Raises `KeeperDied`."""
 
     def spawn(self, id: ProcessId, incarnation: int, launch: Launch, *rest: object) -> Child:
+        self.may_kill_keeper()
         child = super().spawn(id, incarnation, launch, *rest)  # type: ignore[arg-type]
         self.made.append(self.outputs[child.pid])
         for check in self.on_born:
             check(self.processes[child.pid])
+        self.may_kill_keeper()
         return child
+
+    def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
+        self.may_kill_keeper()
+        super().signal_tree(group, roots, signal)
+        self.may_kill_keeper()
+
+    def bind(self, template: SocketTemplate) -> HeldSocket:
+        self.may_kill_keeper()
+        socket = super().bind(template)
+        self.may_kill_keeper()
+        return socket
+
+    def write_down(self) -> None:
+        self.may_kill_keeper()
+        super().write_down()
+        self.may_kill_keeper()
+
+    def send(self, data: bytes) -> int:
+        self.may_kill_keeper()
+        return super().send(data)
+
+    def adopt(self, pid: int, born: int) -> Adopted:
+        self.may_kill_keeper()
+        return super().adopt(pid, born)
+
+    def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Output:
+        output = super().reopen(id, stdout, stderr)
+        self.made.append(output)
+        return output
+
+    def end_keeper(self, *, controller_hangs: bool = False) -> None:
+        super().end_keeper(controller_hangs=controller_hangs)
+        self.made.clear()
 
     def open_outputs(self) -> int:
         """Return how many outputs nobody has closed yet."""
         self.made = [output for output in self.made if not output.closed]
         return len(self.made)
+
+    def untold_deaths(self) -> int:
+        """Return how many adopted processes are dead of which the keeper does not know yet."""
+        return len(self._adopted_dead)
 
     def stamp(self) -> tuple[int, int, int]:
         """Return what is another value when a process was born, hit or has died."""

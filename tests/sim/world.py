@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import zlib
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from reconciler.model.units import SECOND_NS as S
 from tests.contract.fake_kernel import PIDS as FEW_PIDS
 from tests.sim.controller import Controller, Died, Disk
 from tests.sim.faults import Faults, swarm
-from tests.sim.machine import Machine
+from tests.sim.machine import KeeperDied, Machine
 from tests.sim.people import People
 from tests.sim.programs import program_of
 
@@ -55,12 +56,20 @@ class World:
         if "slow link" in self.faults.strength:
             self.kernel.capacity = 600
         self.kernel.unkillable_ns = self._unkillable_ns
+        self.kernel.tells_exits = "untold exits" not in self.faults.strength
+        self.keepers = 0
+        self.keeper_lives = True
         self.keeper = self._new_keeper()
+        self.kernel.may_kill_keeper = self._may_kill_keeper
         self.keeper_due_ns = 0
+        """Until when it is stopped, or dead when `keeper_lives` is False."""
+        self.stepped_ns = 0
+        self.unwatched: list[list[int]] = []
+        """From when to when no keeper lived."""
         self.resumed_ns: set[int] = set()
         """When a keeper that had been stopped went on."""
         self.disk = Disk()
-        self.disk_full_until_ns = 0
+        self.disk_full_until_ns = self.journal_full_until_ns = 0
         self.controller: Controller | None = None
         self.controllers = 0
         self.disturbed_ns = 0
@@ -74,6 +83,7 @@ class World:
         self.on_committed: list[Callable[[StoreAction], None]] = []
         self.on_instant: list[Callable[[], None]] = []
         self.on_power_loss: list[Callable[[], None]] = []
+        self.on_keeper_death: list[Callable[[], None]] = []
 
     # ---- the history --------------------------------------------------------------------------
 
@@ -91,7 +101,7 @@ class World:
         self.kernel.taken.clear()
         self.kernel.shortages.clear()
         self.kernel.capacity, self.kernel.pids = 200_000, PIDS
-        self.disk_full_until_ns = self.kernel.now
+        self.disk_full_until_ns = self.journal_full_until_ns = self.kernel.now
         self._advance(self.kernel.now + CALM_NS)
 
     def rest(self) -> None:
@@ -121,13 +131,21 @@ class World:
 
     def _step_all(self) -> int | None:
         now = self.kernel.now
+        self.kernel.disk_is_full = now < self.journal_full_until_ns
         if now < self.keeper_due_ns:  # it is stopped
             dues = [self.keeper_due_ns, *self._controller_dues()]
             return min([*dues, *(d for d in [self.kernel.next_due_ns()] if d and d > now)])
         if self.keeper_due_ns:
             self.keeper_due_ns = 0
             self.resumed_ns.add(now)
-        dues = [due for due in [self.keeper.step()] if due is not None]
+        try:
+            if not self.keeper_lives:
+                self._next_keeper()
+            dues = [due for due in [self.keeper.step()] if due is not None]
+            self.stepped_ns = now
+        except KeeperDied:
+            self._keeper_died()
+            dues = [self.keeper_due_ns]
         if self.controller is not None and self.kernel.link != "open":
             self._controller_died()  # the keeper has given it up
         if self.kernel.controllers != self.controllers:  # its pid may be that of the last one
@@ -150,9 +168,45 @@ class World:
     # ---- the manager --------------------------------------------------------------------------
 
     def _new_keeper(self) -> Keeper:
-        boot = self.kernel.boots
-        introduction = KeeperIntroduced(f"keeper-{boot}", f"boot-{boot}", 1, 0, "session")
-        return Keeper(self.kernel, introduction)
+        self.keepers += 1
+        boot, now = f"boot-{self.kernel.boots}", self.kernel.now
+        return Keeper(self.kernel, KeeperIntroduced(self.keeper_id, boot, 1, now, "session"))
+
+    @property
+    def keeper_id(self) -> str:
+        """The present keeper, or the last one when none lives."""
+        return f"keeper-{self.keepers}"
+
+    def _keeper_died(self) -> None:
+        """Let the keeper be dead for a while, and the controller with it."""
+        self.trace("the keeper is killed")
+        self.keeper_lives = False
+        for check in self.on_instant:
+            check()
+        self.kernel.end_keeper()
+        if self.controller is not None:
+            self._controller_died()
+        self.keeper_due_ns = self.kernel.now + self.rng.randrange(3 * S)
+        # Who died since it last came to an end with all that had happened is as if nobody had looked.
+        self.unwatched.append([self.stepped_ns, self.keeper_due_ns])
+        self.disturbed_ns = self.keeper_due_ns
+        for check in self.on_keeper_death:
+            check()
+
+    def _next_keeper(self) -> None:
+        """Start the keeper after a dead one; it may die while it takes over."""
+        self.trace(f"keeper {self.keepers + 1} starts")
+        for check in self.on_keeper_death:
+            check()  # who has died meanwhile is as if it had died with it
+        self.keeper = self._new_keeper()
+        self.keeper_lives = True
+        self.unwatched[-1][1] = self.kernel.now
+
+    def _may_kill_keeper(self) -> None:
+        """Kill the keeper before or after one of its effects, now and then."""
+        strength = 0.0 if self.calm else self.faults.strength.get("keeper kills", 0.0)
+        if strength and self.rng.random() < strength * 0.02:
+            raise KeeperDied
 
     def _new_controller(self) -> Controller:
         facts = Facts("sim", "", "", "/logs", "/control.sock", "python", "runner.py")
@@ -196,12 +250,14 @@ class World:
             hangs = 60 * S if rng.random() < 0.2 else 8 * S  # longer than the keeper puts up with
             self.controller.ready_ns = max(self.controller.ready_ns, now + rng.randrange(hangs))
             self.disturbed_ns = self.controller.ready_ns
-        if self.hits("keeper stalls"):
+        if self.keeper_lives and self.hits("keeper stalls"):
             self.keeper_due_ns = now + rng.randrange(KEEPER_STALL_NS)
             self.disturbed_ns = max(self.disturbed_ns, self.keeper_due_ns)
         if self.hits("full disk"):
             self.disk_full_until_ns = now + rng.randrange(15 * S)
-        if not self.keeper_due_ns and self.hits("pauses"):
+        if self.hits("full journal"):
+            self.journal_full_until_ns = now + rng.randrange(15 * S)
+        if not self.keeper_due_ns and self.keeper_lives and self.hits("pauses"):
             self.trace("the machine stands still")
             length = rng.randrange(S, 600 * S)
             self.kernel.pause(length)
@@ -216,7 +272,12 @@ class World:
             check()
         self.kernel.lose_power()
         self.controller = None  # and with it what was not synced
-        self.keeper = self._new_keeper()
+        self.keeper_lives = True
+        self.controllers = self.kernel.controllers
+        while True:
+            with contextlib.suppress(KeeperDied):
+                self.keeper = self._new_keeper()
+                break
         self.keeper_due_ns, self.disturbed_ns = 0, self.kernel.now
 
     def commit_ns(self) -> int:
@@ -236,9 +297,15 @@ class World:
     # ---- what is witnessed --------------------------------------------------------------------
 
     @property
+    def journal_fails(self) -> bool:
+        """Whether a keeper may not know what the one before it held; then it stops what it does not know."""
+        return "full journal" in self.faults.strength and bool(self.unwatched)
+
+    @property
     def leeway_ns(self) -> int:
         """How old a wish may be that an action still follows: a slow link and a slow disk lie between."""
-        return 3 * S + (KEEPER_STALL_NS if "keeper stalls" in self.faults.strength else 0)
+        stalls = {"keeper stalls", "keeper kills"} & self.faults.strength.keys()
+        return 3 * S + (KEEPER_STALL_NS if stalls else 0)
 
     def said(self, action: Action) -> None:
         self.actions.append((self.kernel.now, action))

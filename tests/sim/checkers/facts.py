@@ -117,6 +117,15 @@ class Facts:
         """Tell whether a watcher of this name ever had one of these hooks."""
         return any((name, role) in self.world.people.hooked for role in roles)
 
+    def has_record(self, process: Process) -> bool:
+        """Tell whether the keeper has a record of a process; strays of a killed one have none."""
+        held = self.world.keeper._processes.get(process.id)
+        return held is not None and held.record.incarnation == process.incarnation
+
+    def was_unwatched(self, at_ns: int) -> bool:
+        """Tell whether no keeper lived at a time, so that nobody could be told how a process ended."""
+        return any(begin <= at_ns <= end for begin, end in self.world.unwatched)
+
     def leaders(self, name: str) -> list[Process]:
         """Return the live processes of a watcher's slots."""
         return [p for p in self.kernel.leaders() if p.id.owner == name and p.id.role == "main"]

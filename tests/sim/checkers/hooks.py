@@ -20,6 +20,8 @@ class Hooks:
         self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
         self.passed_ns: dict[ProcessId, int] = {}
         """When a hook passed last."""
+        self.passed_begun_ns: dict[ProcessId, int] = {}
+        """When the run of it that passed had begun."""
         self.begun_ns: dict[ProcessId, int] = {}
         """When a process of this name was started last."""
         self.asked: set[int] = set()
@@ -33,7 +35,7 @@ class Hooks:
         spec = self.world.disk.spec.watchers.get(id.owner)
         if id.role != "main":
             self._hook_is_in_order(id, spec)
-        elif spec is not None and not spec.is_job:
+        elif spec is not None and not spec.is_job and not self.world.journal_fails:
             self._gates_are_passed(id, spec)
         if program.error is None:
             self.begun_ns[id] = self.kernel.now
@@ -85,7 +87,7 @@ class Hooks:
 
     def _step_is_taken_once(self, id: ProcessId, main: ProcessId) -> None:
         """A gate that has passed is not asked again until what it opened has happened."""
-        since = self.begun_ns.get(id, 0) - self.world.leeway_ns
+        since = self.passed_begun_ns.get(id, 0) - self.world.leeway_ns
         if id.role != "before_spawn" or self.facts.touched_ns(id.owner) >= since:
             return  # it was asked for another start
         passed = self.passed_ns.get(id)
@@ -109,11 +111,14 @@ class Hooks:
         for death in self.kernel.deaths[self._seen_deaths :]:
             if death.exit.code == 0 and death.process.leads:
                 self.passed_ns[death.process.id] = death.at_ns
+                self.passed_begun_ns[death.process.id] = self.begun_ns.get(death.process.id, 0)
         self._seen_deaths = len(self.kernel.deaths)
 
     def _stop_is_announced(self, process: Process, at_ns: int) -> None:
         """before_stop has been started before the first TERM of a stop of the whole."""
         owner = process.id.owner
+        if not self.facts.has_record(process):
+            return  # a stray that a killed keeper has not written down
         disk = self.world.disk
         spec = disk.spec.watchers.get(owner) or disk.retiring.get(owner)
         if spec is None or spec.hooks.before_stop is None or spec.is_job:
@@ -121,6 +126,8 @@ class Hooks:
         said = self.facts.asked_said_ns.get((process.id, process.incarnation), at_ns)
         if process.born in self.asked or self.facts.want_at(owner, said):
             return  # it is being stopped already, or this is a roll
+        if self.facts.touched_ns(owner) > said:
+            return  # it is another watcher of this name by now
         if self.facts.has_hook(owner, "after_spawn", "after_start"):
             return  # the end of a start that was refused
         # Said, not begun: on a machine that is short of pids the hook may have failed to start.
