@@ -14,6 +14,7 @@ from reconciler.controller import history, rows
 from reconciler.controller.entries import Applied, RevisionChanged, SourceFile
 from reconciler.controller.history import KEPT_REVISIONS, Unreadable, read_content
 from reconciler.controller.store import Store
+from reconciler.model.event import SignalReceived
 from reconciler.model.process import ProcessId, Running
 from reconciler.model.revision import Revision, Trial
 from reconciler.model.spec import Spec, WatcherSpec
@@ -116,8 +117,10 @@ def test_a_bad_revision_is_rolled_back_and_its_files_are_left_aside(instance: In
         1,
         "no route to host",
     )
-    # The same bytes again, asked for by hand, and under a new controller: they stay rejected.
+    # The same bytes again, a HUP, asked for by hand, and under a new controller: they stay rejected.
     save(instance, 3000)
+    instance.keeper.tell(SignalReceived("reload"))
+    until(lambda: events(client, "operator.reload"))
     assert "which was rolled back: web.1 ended" in client.error("apply")[1]
     instance.stop()
     client = instance.start(PaperKeeper(tuple(instance.keeper.records.values()))).client()
@@ -195,14 +198,28 @@ def test_an_edit_in_the_middle_of_a_roll_wins_and_no_revision_is_taken_for_anoth
     assert outcomes(client) == {1: "good", 2: "superseded", 3: "superseded", 4: "pending"}
 
 
-def test_the_first_revision_and_one_that_goes_back_are_kept_whatever_happens(
-    instance: Instance,
-) -> None:
-    save(instance, 1000)
+def test_the_first_revision_is_kept_whatever_happens(instance: Instance) -> None:
+    save(instance, 1000, on_failure="pause")
     client = instance.start().client()
     until(lambda: instance.keeper.records.get(WEB))
     instance.keeper.exit(WEB, 1)
     reach(client, revision=1, outcome="failed", spec_state="applied")
+
+
+def test_there_is_no_end_of_the_line_to_go_back_to(instance: Instance) -> None:
+    save(instance, 1000)
+    client = instance.start().client()
+    for web, known in ((1000, 1), (3000, 2)):
+        save(instance, web)
+        until(lambda web=web: commands(instance).get("web.1") == str(web))
+        reach(client, revision=known, outcome="pending")
+    # Nothing has proven itself yet: the newest that was never found bad comes back, and stays.
+    instance.keeper.exit(WEB, 1)
+    reach(client, revision=3, spec_state="rolled_back")
+    until(lambda: commands(instance).get("web.1") == "1000")
+    instance.keeper.exit(WEB, 1)
+    reach(client, revision=3, outcome="failed")
+    assert outcomes(client) == {1: "superseded", 2: "rolled_back", 3: "failed"}
 
 
 def test_an_operator_goes_back_and_the_files_wait(instance: Instance) -> None:
