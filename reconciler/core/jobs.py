@@ -91,8 +91,10 @@ def next_generation(
     """Return the generation after the newest one; of a job in doubt only its runs may tell which that was."""
     numbers = [run.generation for run in job.runs.values()]
     number = 1 + max([0 if job.generation is None else job.generation.number, *numbers])
+    last = job.generation
+    doubted = last.doubted if last is not None and slots is not None else ()
     return Generation(
-        number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces, who
+        number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces, who, doubted
     )
 
 
@@ -105,6 +107,8 @@ def to_fire(spec: WatcherSpec, job: Job, want: int) -> list[int]:
     for slot in range(1, want + 1):
         run = job.runs.get(slot)
         chosen = generation.slots is None or slot in generation.slots
+        if slot in generation.doubted and not chosen and run is None:
+            continue
         if run is None or (run.generation < generation.number and chosen):
             due.append(slot)
     return due
@@ -162,7 +166,24 @@ def rerun(
         replaces=replaces,
         who=who,
     )
+    if not observed.job.known:
+        generation = _after_damage(spec, observed, generation, fired)
     return Rerun(generation, fired, () if replaces else running)
+
+
+def _after_damage(
+    spec: WatcherSpec, observed: WatcherObserved, generation: Generation, fired: tuple[int, ...]
+) -> Generation:
+    """Return a generation that fires nothing but what was named, and is newer than all that is known.
+
+    Naming one slot is no consent to fire the others, nor what still runs once it has ended. Processes
+    remember their generation when the ledger does not: the number must not be theirs.
+    """
+    seen = [record.memory.generation for record in observed.records.values()]
+    doubted = tuple(slot for slot in range(1, spec.numprocesses + 1) if slot not in fired)
+    return replace(
+        generation, number=max([generation.number, *(s + 1 for s in seen)]), doubted=doubted
+    )
 
 
 # ---- a slot's process -----------------------------------------------------------------------------

@@ -292,7 +292,8 @@ def _waiting_note(draft: Draft, slot: int) -> str:
 def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
     draft, job = view.draft, view.draft.observed.job
     run = job.runs.get(slot)
-    if not job.known:
+    doubted = job.generation.doubted if job.generation is not None else ()
+    if not job.known or (run is None and slot in doubted):
         why = "its ledger was damaged, it may have run: rerun it when it shall run"
         return "Unknown", why, 0, None
     if slot in jobs.to_fire(draft.spec, job, view.want):

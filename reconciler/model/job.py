@@ -26,6 +26,8 @@ class Generation:
     """Stop a slot of an older generation that still runs, instead of waiting for it."""
     who: str = ""
     """The operator who asked for it, empty when nobody did."""
+    doubted: tuple[int, ...] = ()
+    """Slots of a damaged ledger that may have run and that nobody has named since: it fires none of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -359,3 +359,40 @@ def test_each_run_says_what_fired_it() -> None:
         ("operator", "alice"),
     ]
     assert all(run.pid is not None for run in ended)
+
+
+def test_of_a_damaged_ledger_only_the_slots_that_are_named_are_fired() -> None:
+    wanted = spec(job=job(numprocesses=3))
+    stage = Stage()
+    stage.revision = 1
+    stage.new_controller(wanted, [JobChanged("job", Job(known=False))])
+
+    def say(slots: tuple[int, ...] | None) -> None:
+        asked = stage.reconciler.rerun("job", slots, failed=False, overlap=None)
+        known = stage.reconciler.observed("job").job
+        stage.tell(JobChanged("job", replace(known, generation=asked.generation, known=True)))
+
+    say((2,))
+    stage.exit("job.2", 0).wait(3600)
+    assert stage.spawned() == ["job.2"]
+    assert [slot.state for slot in stage.status("job").slots] == ["Unknown", "Completed", "Unknown"]
+    say((3,))
+    stage.exit("job.3", 0).wait(3600)
+    assert stage.spawned() == ["job.2", "job.3"]
+    stage.apply(spec(job=job(numprocesses=4))).exit("job.4", 0)
+    assert stage.spawned() == ["job.2", "job.3", "job.4"], "a new slot has not run for sure"
+    say(None)
+    assert sorted(stage.spawned()[3:]) == ["job.1", "job.2", "job.3", "job.4"]
+
+
+def test_of_a_damaged_ledger_a_slot_that_runs_is_not_fired_again_when_it_ends() -> None:
+    wanted = spec(job=job(numprocesses=2))
+    stage = Stage().apply(wanted)
+    stage.exit("job.1", 0)
+    stage.new_controller(wanted, [JobChanged("job", Job(known=False))])
+    asked = stage.reconciler.rerun("job", None, failed=False, overlap=None)
+    assert (asked.fired, asked.running) == ((1,), (2,))
+    known = stage.reconciler.observed("job").job
+    stage.tell(JobChanged("job", replace(known, generation=asked.generation, known=True)))
+    stage.exit("job.1", 0).exit("job.2", 0).wait(3600)
+    assert stage.spawned() == ["job.1", "job.2", "job.1"]
