@@ -13,7 +13,7 @@ import pytest
 from reconciler.model.action import Bind, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.process import CaptureSink, Exit, ProcessId
-from reconciler.model.socket import BindRefused, Bound, SocketTemplate
+from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from tests.keeper.rig import Link, Rig
 
 WEB = ProcessId("web", 1)
@@ -103,6 +103,7 @@ def test_a_file_that_vanished_is_bound_anew(link: Link, tmp_path: Path) -> None:
     template = SocketTemplate(UnixAddress(str(path)))
     bind(link, template)
     path.unlink()
+    link.wait(lambda: isinstance(link.sockets["http"].phase, Lost))
     connect(bind(link, template)).close()
 
 
