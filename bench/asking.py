@@ -16,7 +16,7 @@ def reconcile(address):
     from reconciler import Client
 
     client = Client("bench", address)
-    return lambda: client.status()["watchers"]
+    return lambda: client.call("status")["watchers"]
 
 
 def circus(address):

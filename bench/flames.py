@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 PER_SECOND: Final = "500"
 STATUS_RUNS: Final = 15
+ASLEEP: Final = re.compile(
+    r"\.wait \(threading|\.select \(selectors|\._watch \(reconciler|^wait \(|^select \("
+)
+"""Functions in which a program sleeps, which py-spy sometimes takes for work."""
 Stacks = Counter[tuple[str, ...]]
 
 
@@ -154,6 +158,8 @@ def _read(path: Path, program: str) -> Stacks:
     for line in path.read_text().splitlines():
         stack, _, samples = line.rpartition(" ")
         names = [_named(each) for each in stack.split(";")]
+        if ASLEEP.search(names[-1]):
+            continue
         kept = [name for name in names if name and "importlib" not in name and "runpy" not in name]
         found[program, *kept] += int(samples)
     return found

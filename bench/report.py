@@ -105,8 +105,9 @@ def rows(results: Results) -> list[list[str]]:
     row("status command at 100 (ms)", "status_command_ms@100")
     row(f"one added to {most:,} (ms)", f"add_ms@{most}")
     row("  all in one file (ms)", f"add_ms@{most} in one file")
-    row("saved in vain, bytes read / its size", f"vain@{most} read")
-    row("saved in vain, processor time (ms)", f"vain@{most} cpu_ms")
+    for where in ("", " in one file"):
+        row(f"saved in vain{where}, bytes read / its size", f"vain@{most}{where} read")
+        row(f"saved in vain{where}, processor time (ms)", f"vain@{most}{where} cpu_ms")
     for size in effort.sizes:
         row(f"stop {size:,} (ms)", f"stop_ms@{size}")
     for title, what in (("one writer", "flat out"), ("  with timestamps", "flat out with times")):
