@@ -206,14 +206,13 @@ class SpecFiles:
     def _arm(self) -> None:
         """Watch, or stop watching, as the spec in force says."""
         settings = self._settings()
-        if self._watch is None and settings.auto:
+        if self._watch is None:
             self._watch = Watch(STEP_MS, self._controller.tell_from_thread)
             self._controller.reactor.watch(self._watch, READ, lambda _: self._woken())
-        if self._watch is not None:
-            known = frozenset(self._applied) | frozenset(self._look.files)
-            known |= self._controller.secrets.files()
-            wanted = Wanted(folders_of(self.source, known), known) if settings.auto else Wanted()
-            self._watch.want(wanted)
+        known = frozenset(self._applied) | frozenset(self._look.files)
+        known |= self._controller.secrets.files()
+        wanted = Wanted(folders_of(self.source, known), known) if settings.auto else Wanted()
+        self._watch.want(wanted)
 
     def _settings(self) -> ApplySpec:
         applied = self._controller.applied

@@ -310,7 +310,8 @@ class Streams:
         self._controller = controller
         self._streams: dict[int, Stream] = {}
         self._last = 0
-        self._watch: Watch | None = None
+        self._watch = Watch(LOG_STEP_MS, controller.tell_from_thread)
+        controller.reactor.watch(self._watch, READ, lambda _: self._appended())
 
     def add(self, exchange: Exchange, make: Callable[[int], Stream]) -> Later:
         """Answer with a new stream's number, then begin it. Raises `RequestError` when there are too many."""
@@ -385,18 +386,10 @@ class Streams:
         for stream in self._streams.values():
             if isinstance(stream, LogStream):
                 paths |= stream.paths
-        if not paths:
-            if self._watch is not None:
-                self._watch.want(WantedFolders())
-            return
-        if self._watch is None:
-            self._watch = Watch(LOG_STEP_MS, self._controller.tell_from_thread)
-            self._controller.reactor.watch(self._watch, READ, lambda _: self._appended())
         folders = frozenset(str(Path(path).parent) for path in paths)
         self._watch.want(WantedFolders(folders, paths))
 
     def _appended(self) -> None:
-        assert self._watch is not None
         paths = self._watch.changed()
         for stream in tuple(self._streams.values()):
             if isinstance(stream, LogStream):

@@ -30,6 +30,8 @@ LOOK_AGAIN_MS: Final = 30_000
 LOOK_AT_PLACES_MS: Final = 400
 """How often it is looked at where the paths lead."""
 POLL_MS: Final = 1_000
+SHORTAGE_S: Final = 1.0
+"""How often everything is looked at while there is no room for a thread that watches."""
 WITHOUT_INOTIFY: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "vboxsf", "fuse.sshfs", "ceph"}
 )
@@ -73,7 +75,10 @@ class Watch:
     """Watches folders, not what is below them. Costs nothing until it is given some."""
 
     def __init__(self, step_ms: int, tell: Callable[[str], None]) -> None:
-        """Start nothing yet. `tell` is called in the thread with a sentence when it has to poll."""
+        """Start the thread, which sleeps until something is wanted: then there may be no room for one.
+
+        `tell` is called in the thread with a sentence when it has to poll.
+        """
         self._step_ms = step_ms
         self._tell = tell
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -82,22 +87,21 @@ class Watch:
         self._wanted = Wanted()
         self._turn = threading.Event()
         """Set: stop waiting, what is wanted has changed."""
-        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
+        self._thread.start()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when something changed."""
         return self._wake
 
     def want(self, wanted: Wanted) -> None:
-        """Watch these from now on; nothing wanted ends the thread."""
+        """Watch these from now on."""
         with self._lock:
             if wanted == self._wanted:
                 return
             self._wanted = wanted
             self._turn.set()
-            if wanted.folders and self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
-                self._thread.start()
 
     def changed(self) -> set[str]:
         """Return the paths that changed since the last call; an empty path stands for anything."""
@@ -109,10 +113,10 @@ class Watch:
 
     def close(self) -> None:
         """End the thread."""
-        self.want(Wanted())
-        thread = self._thread
-        if thread is not None:
-            thread.join(2.0)
+        with self._lock:
+            self._is_closed = True
+            self._turn.set()
+        self._thread.join(2.0)
         os.close(self._wake)
 
     # ---- in the thread ----
@@ -120,15 +124,21 @@ class Watch:
     def _run(self) -> None:
         while True:
             with self._lock:
+                if self._is_closed:
+                    return
                 self._turn.clear()
                 wanted = self._wanted
-                if not wanted.folders:
-                    self._thread = None
-                    return
-            self._watch(wanted)
+            if wanted.folders:
+                self._watch(wanted)
+            else:
+                self._turn.wait()
 
     def _watch(self, wanted: Wanted) -> None:
         """Watch until what is wanted changes or a path leads elsewhere."""
+        if not _has_room():
+            self._publish({""})
+            self._turn.wait(SHORTAGE_S)
+            return
         before = _identities(wanted.folders)
         notify = self._armed(wanted.folders, before)
         seen, looks = _signatures(wanted.files), 0
@@ -179,6 +189,15 @@ class Watch:
             with self._lock:
                 self._changed |= paths
             os.eventfd_write(self._wake, 1)
+
+
+def _has_room() -> bool:
+    """Tell whether another thread can be had: without one the compiled watcher aborts the whole process."""
+    try:
+        threading.Thread(target=lambda: None, daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _identities(folders: Iterable[str]) -> dict[str, _Identity | None]:

@@ -70,6 +70,7 @@ from reconciler.model.event import (
 from reconciler.model.process import (
     Exit,
     Exited,
+    LaunchError,
     ProcessId,
     ProcessRecord,
     Running,
@@ -153,6 +154,7 @@ class Keeper:
         self._controller_due_ns: int | None = 0
         self._quick_deaths = 0
         self._is_at_fault = False
+        self._wanting: LaunchError | None = None
         self._ending: Ending | None = None
         self._upgrade: Upgrade | None = None
         self._upgrade_due_ns = 0
@@ -520,12 +522,15 @@ class Keeper:
         try:
             self._controller = self._kernel.start_controller(last_good=last_good)
         except LaunchFailed as failure:
-            cause = str(Exit(error=failure.error))
-            self._kernel.log("error", "cannot start the controller", cause=cause)
-            self._is_at_fault = not failure.error.is_shortage
+            error, self._is_at_fault = failure.error, not failure.error.is_shortage
+            if error != self._wanting:  # tried often, told once
+                self._kernel.log("error", "cannot start the controller", cause=Exit(error=error))
+            self._wanting = error
             self._wait_for_controller()
+            if error.is_shortage:
+                self._controller_due_ns = now_ns + SECOND_NS
             return self._controller_due_ns
-        self._linked = True
+        self._linked, self._wanting = True, None
         rotated = [each for each in self._news if isinstance(each, LogRotated)]
         troubled = self._kernel.troubled_logs()
         self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets.held))
@@ -537,21 +542,20 @@ class Keeper:
 
     def _feel_pulse(self) -> None:
         """Ask the controller whether it lives when that is due, and replace one that does not say so."""
-        kernel = self._kernel
         if not self._linked or isinstance(self._ending, Terminating | Killing | Leaving):
             self._pulse.ends()
             return
-        now_ns = kernel.now_ns()
-        verdict = self._pulse.look(now_ns, lambda: kernel.unread() or kernel.is_called())
+        now_ns = self._kernel.now_ns()
+        verdict = self._pulse.look(now_ns, self._kernel.is_behind)
         if verdict == "ask":
             self._tell(PulseAsked())
         elif verdict == "silent" and self._controller is not None:
-            kernel.log("error", "the controller does not answer; killing it")
+            self._kernel.log("error", "the controller does not answer; killing it")
             # However long it took to see, this life was of no use.
             self._is_at_fault, self._controller_since_ns = True, now_ns
-            kernel.signal(self._controller, "KILL")
+            self._kernel.signal(self._controller, "KILL")
         elif self._pulse.due_ns is None:
-            kernel.await_call()
+            self._kernel.await_call()
 
     def _controller_died(self) -> None:
         """Carry out what it still had said in full, then forget its link."""

@@ -258,8 +258,8 @@ class Kernel(Protocol):
     def await_call(self) -> None:
         """Tell with `Called`, once, when the next client calls."""
 
-    def is_called(self) -> bool:
-        """Tell whether a client waits that the controller has not let in."""
+    def is_behind(self) -> bool:
+        """Tell whether the controller has not read all it was sent, or not let a client in."""
 
     def close_link(self) -> None:
         """Close our end of the link."""

@@ -523,9 +523,9 @@ class LinuxKernel:
         """Tell with `Called`, once, when the next client calls."""
         self._calls.await_next()
 
-    def is_called(self) -> bool:
-        """Tell whether a client waits that the controller has not let in."""
-        return self._calls.is_waiting()
+    def is_behind(self) -> bool:
+        """Tell whether the controller has not read all it was sent, or not let a client in."""
+        return self.unread() or self._calls.is_waiting()
 
     def close_link(self) -> None:
         """Close our end of the link."""

@@ -632,8 +632,8 @@ class FakeKernel:
     def await_call(self) -> None:
         self._awaits_call = True
 
-    def is_called(self) -> bool:
-        return self.calling > 0
+    def is_behind(self) -> bool:
+        return self.unread() or self.calling > 0
 
     def notify(self, text: str) -> None:
         self.notified.append(text)

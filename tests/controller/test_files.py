@@ -269,7 +269,7 @@ def test_without_auto_nothing_is_watched_and_apply_does_it(
     instance.spec_file.write_text(FOUR + "apply: {auto: false}\n")
     until(lambda: state(client)[1] == 2)
     watch = instance.controller.files._watch
-    until(lambda: watch._thread is None)
+    until(lambda: not watch._wanted.folders)
     instance.spec_file.write_text(FOUR.replace("red", "blue") + "apply: {auto: false}\n")
     plan = client.call("plan")
     assert [(each["name"], each["how"]) for each in plan["changes"]] == [("b", "replace")]

@@ -140,12 +140,12 @@ def test_followed_lines_come_whole_and_survive_rotation(instance: Instance, clie
     assert data == b"new 2\nafter\n"
 
 
-def test_nobody_following_costs_no_thread(instance: Instance, client: Client) -> None:
+def test_with_nobody_following_nothing_is_watched(instance: Instance, client: Client) -> None:
     stream = client.call("logs.follow")["stream"]
-    watch = until(lambda: instance.controller.server.streams._watch)
-    assert watch._thread is not None
+    watch = instance.controller.server.streams._watch
+    until(lambda: watch._wanted.folders)
     client.call("stream.cancel", stream=stream)
-    until(lambda: watch._thread is None)
+    until(lambda: not watch._wanted.folders)
     again = client.call("logs.follow", names=["db"], lines=0)["stream"]
     append(instance, "db-1", b"again\n")
     assert client.next(again)["data"] == b"again\n"
