@@ -57,5 +57,5 @@ class Asking:
 
     def events(self, claim: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         """Return the events of which the claim holds, oldest first."""
-        found: Any = self.client.call("events")["events"]
+        found: Any = self.client.call("events", limit=10_000)["events"]
         return [each for each in found if claim(each)]

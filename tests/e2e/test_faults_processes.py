@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -341,9 +341,19 @@ def no_more_processes(pids: list[int]) -> Iterator[None]:
     with control_group(PIDS_GROUPS, "pids.max") as group:
         for pid in pids:
             (group / "cgroup.procs").write_text(str(pid))
-        (group / "pids.max").write_text((group / "pids.current").read_text())
+        (group / "pids.max").write_text(
+            "1"
+        )  # there are more already: a thread that ends makes no room
         yield
         (group / "pids.max").write_text("max")
+
+
+def _emptied(group: Path) -> bool:
+    """Move all that is in a group to the one above; True when there is nothing left."""
+    for pid in (group / "cgroup.procs").read_text().split():
+        with suppress(OSError):
+            (group.parent / "cgroup.procs").write_text(pid)
+    return not (group / "cgroup.procs").read_text()
 
 
 @contextmanager
@@ -358,12 +368,7 @@ def control_group(parent: Path, knob: str) -> Iterator[Path]:
     try:
         yield group
     finally:
-        for pid in (group / "cgroup.procs").read_text().split():
-            try:
-                (parent / "cgroup.procs").write_text(pid)
-            except OSError:
-                continue
-        until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
+        until(lambda: _emptied(group), "the group is empty")
         group.rmdir()
 
 
@@ -430,14 +435,32 @@ def test_p20_a_process_that_the_kernel_kills_for_its_memory_is_replaced_and_the_
     ask.call("stop", "eater", wait=True)
 
 
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of that size; only root may mount one."""
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("cannot mount a small file system here; try: sudo make test")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Write until there is no room, and return the file that took it."""
+    ballast = folder / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"b" * 4096)
+    return ballast
+
+
 def test_p21_a_full_disk_stops_no_process_and_its_log_goes_on_when_there_is_room(
     tmp_path: Path,
 ) -> None:
     disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("cannot mount a small file system here; try: sudo make test")
     writer = "while read -r n word; do seq -f %0199.0f $n; echo $word; echo wrote $word >&2; done"
     spec = f"""\
 watchers:
@@ -446,30 +469,55 @@ watchers:
     shell: true
     logs: {{stdout: {{file: {disk}/writer.log}}, stderr: {{file: {tmp_path}/done.log}}}}
 """
-    try:
-        with stage(spec) as it:
-            os.mkfifo(it.specs / "orders")
+    with small_disk(disk, "256k"), stage(spec) as it:
+        os.mkfifo(it.specs / "orders")
+        it.up()
+        ask, log, done = Asking(it), disk / "writer.log", tmp_path / "done.log"
+        pid = ask.pid("writer")
+
+        def write(count: int, word: str) -> None:
+            print(count, word, file=orders, flush=True)
+            until(lambda: f"wrote {word}" in done.read_text(), f"{word} was written")
+
+        with (it.specs / "orders").open("w") as orders:
+            write(10_000, "one")
+            write(10_000, "two")
+            note = until(lambda: ask.slot("writer")["note"], "the status says why")
+            assert note == f"cannot write {log}: no space left on device"
+            os.truncate(log, 0)
+            until(lambda: write(1, "again") or "again" in log.read_text(), "it goes on")
+            until(lambda: write(1, "more") or not ask.slot("writer")["note"], "all is well")
+            assert ask.pid("writer") == pid
+        told = [each["type"] for each in ask.events(lambda e: e["type"].startswith("log."))]
+        assert told == ["log.failed", "log.recovered"]
+
+
+def test_x05_a_full_state_folder_keeps_services_alive_and_jobs_waiting() -> None:
+    spec = """\
+watchers:
+  service: {cmd: "echo again; exec sleep 2101", shell: true, backoff: {burst: 100}}
+  job: {cmd: "echo x >> fired", shell: true, restart: never}
+"""
+    with stage(spec) as it, small_disk(it.state_dir, "2m") as disk:
+        try:
             it.up()
-            ask, log, done = Asking(it), disk / "writer.log", tmp_path / "done.log"
-            pid = ask.pid("writer")
-
-            def write(count: int, word: str) -> None:
-                print(count, word, file=orders, flush=True)
-                until(lambda: f"wrote {word}" in done.read_text(), f"{word} was written")
-
-            with (it.specs / "orders").open("w") as orders:
-                write(10_000, "one")
-                write(10_000, "two")
-                note = until(lambda: ask.slot("writer")["note"], "the status says why")
-                assert note == f"cannot write {log}: no space left on device"
-                os.truncate(log, 0)
-                until(lambda: write(1, "again") or "again" in log.read_text(), "it goes on")
-                until(lambda: write(1, "more") or not ask.slot("writer")["note"], "all is well")
-                assert ask.pid("writer") == pid
-            told = [each["type"] for each in ask.events(lambda e: e["type"].startswith("log."))]
-            assert told == ["log.failed", "log.recovered"]
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+            ask, fired = Asking(it), it.specs / "fired"
+            until(lambda: lines(fired) == 1, "the job is fired")
+            ballast = fill(disk)
+            for _ in range(3):
+                pid = ask.pid("service")
+                os.kill(pid, signal.SIGKILL)
+                until(lambda: ask.pids("service").get(1) not in {None, pid}, "respawned")  # noqa: B023
+            answer = ask.call("rerun", "job")
+            assert answer["results"]
+            until(lambda: "full" in ask.status()["store_message"], "it says so")
+            ask.pid("service")
+            assert lines(fired) == 1
+            ballast.unlink()
+            until(lambda: lines(fired) == 2, "the job is fired when that can be written down")
+            until(lambda: not ask.status()["store_message"], "all is well")
+        finally:
+            it.clear()
 
 
 # ---- output, jobs, and what nobody sees -----------------------------------------------------------
