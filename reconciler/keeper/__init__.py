@@ -15,6 +15,7 @@
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
 | `calls` | clients that the controller has not let in |
 | `files` | when the file of a socket may have vanished |
+| `patience` | how soon the next controller is started |
 | `pulse` | whether the controller still answers |
 | `notify` | sd_notify(3) to whoever started the manager |
 | `cgroups` | control groups, where the manager was given some |

@@ -32,6 +32,7 @@ from reconciler.keeper.kernel import (
     LinkReadable,
     Told,
 )
+from reconciler.keeper.patience import Patience
 from reconciler.keeper.pulse import Pulse
 from reconciler.keeper.records import (
     INCARNATIONS,
@@ -90,10 +91,6 @@ DRAIN_LIMIT_NS: Final = SECOND_NS
 """How long the end of a process waits for its output when somebody else goes on writing."""
 UNSURE_NS: Final = MILLISECOND_NS
 """When to look again at a stranger that is between two programs."""
-QUICK_DEATH_NS: Final = 10 * SECOND_NS
-FIRST_WAIT_NS: Final = 100 * MILLISECOND_NS
-LAST_WAIT_NS: Final = 5 * SECOND_NS
-LAST_GOOD_AFTER: Final = 5
 STOP_CHECK_NS: Final = 5 * SECOND_NS
 TERM_NS: Final = 10 * SECOND_NS
 KILL_AGAIN_NS: Final = SECOND_NS
@@ -150,10 +147,8 @@ class Keeper:
         self._linked = False
         self._heard = False
         self._pulse = Pulse(watchdog_ns)
-        self._controller_since_ns = 0
         self._controller_due_ns: int | None = 0
-        self._quick_deaths = 0
-        self._is_at_fault = False
+        self._patience = Patience()
         self._wanting: LaunchError | None = None
         self._ending: Ending | None = None
         self._upgrade: Upgrade | None = None
@@ -387,7 +382,7 @@ class Keeper:
                 leaves_some = leaves_some or process.scope != "process"
             elif died.pid == self._controller:
                 controller_died = True
-                self._is_at_fault |= died.exit.signal != "KILL"
+                self._patience.is_at_fault |= died.exit.signal != "KILL"
             else:
                 self._strangers.pop(died.pid, None)
             self._intruders.died(died.pid)
@@ -516,13 +511,13 @@ class Keeper:
         now_ns = self._kernel.now_ns()
         if now_ns < due:
             return due
-        self._controller_due_ns, self._controller_since_ns = None, now_ns
-        self._is_at_fault = False
-        last_good = self._quick_deaths >= LAST_GOOD_AFTER
+        self._controller_due_ns = None
+        self._patience.begins(now_ns)
+        last_good = self._patience.wants_last_good
         try:
             self._controller = self._kernel.start_controller(last_good=last_good)
         except LaunchFailed as failure:
-            error, self._is_at_fault = failure.error, not failure.error.is_shortage
+            error, self._patience.is_at_fault = failure.error, not failure.error.is_shortage
             if error != self._wanting:  # tried often, told once
                 self._kernel.log("error", "cannot start the controller", cause=Exit(error=error))
             self._wanting = error
@@ -551,8 +546,7 @@ class Keeper:
             self._tell(PulseAsked())
         elif verdict == "silent" and self._controller is not None:
             self._kernel.log("error", "the controller does not answer; killing it")
-            # However long it took to see, this life was of no use.
-            self._is_at_fault, self._controller_since_ns = True, now_ns
+            self._patience.blames(now_ns)
             self._kernel.signal(self._controller, "KILL")
         elif self._pulse.due_ns is None:
             self._kernel.await_call()
@@ -566,21 +560,14 @@ class Keeper:
         self._carry_out(None)
         if isinstance(self._ending, Leaving):
             return
-        self._kernel.log("warning", "the controller ended", quick_deaths=self._quick_deaths)
+        self._kernel.log(
+            "warning", "the controller ended", quick_deaths=self._patience.quick_deaths
+        )
         self._wait_for_controller()
 
     def _wait_for_controller(self) -> None:
-        """Decide when it is started again: at once after a good while, later and later otherwise."""
         now_ns = self._kernel.now_ns()
-        if now_ns - self._controller_since_ns >= QUICK_DEATH_NS:
-            self._quick_deaths = 0
-        elif self._is_at_fault or self._quick_deaths < 2:
-            # Killed by others, it comes back after the first wait each time: that says nothing of the spec.
-            self._quick_deaths += 1
-        wait = FIRST_WAIT_NS * 2 ** min(self._quick_deaths - 2, 10)
-        self._controller_due_ns = now_ns
-        if self._quick_deaths > 1:
-            self._controller_due_ns += min(LAST_WAIT_NS, int(wait))
+        self._controller_due_ns = now_ns + self._patience.wait_ns(now_ns)
 
     def _hang_up(self) -> None:
         self._kernel.close_link()
@@ -601,7 +588,7 @@ class Keeper:
             self._actions.extend(self._decoder.actions(data))
         except ProtocolError as error:
             self._kernel.log("error", "the controller speaks nonsense", cause=error)
-            self._is_at_fault = True
+            self._patience.is_at_fault = True
             data = b""
         if not data:
             # It cannot be heard any more. Its death brings the next one.
