@@ -4,6 +4,10 @@ SEEDS ?= 10000
 FRAMES ?= 1000000
 SPECS ?= 100000
 JOBS ?= 2
+CONTROLLER ?= 1000
+KEEPER ?= 200
+UPGRADE ?= 100
+BOTH ?= 100
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # A virtual environment names its own folder inside: a checkout that was moved or copied needs a new one.
@@ -17,7 +21,7 @@ endif
 unexport MAKEFLAGS MFLAGS
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check format sim fuzz bench bench-quick clean moved
+.PHONY: help run test check format sim campaign fuzz bench bench-quick clean moved
 
 help:
 	@echo "make run     start specs/ in the foreground; Ctrl-C stops everything in order"
@@ -25,6 +29,7 @@ help:
 	@echo "make check   style, types, floors, and whether the wheel builds"
 	@echo "make format  put the code into the style that check wants"
 	@echo "make sim     SEEDS=10000 simulated histories with faults"
+	@echo "make campaign  CONTROLLER=1000 KEEPER=200 UPGRADE=100 BOTH=100 kills of the real manager under load"
 	@echo "make fuzz    FRAMES=1000000 frames and SPECS=100000 spec files that make no sense"
 	@echo "make bench   speed beside the peers, in one run of some minutes; bench-quick: once and small"
 	@echo "make clean   remove what was built"
@@ -49,6 +54,9 @@ format: .venv/dev
 
 sim: .venv/dev
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
+
+campaign: .venv/dev
+	$(BIN)/python -m tests.campaign --controller $(CONTROLLER) --keeper $(KEEPER) --upgrade $(UPGRADE) --both $(BOTH)
 
 bench: .venv/run .venv-peers/made
 	$(BIN)/python -m bench

@@ -308,8 +308,7 @@ class Keeper:
             process.record = replace(record, phase=phase)
             self._notes.changed(action.id)
             return
-        if child.former is not None:
-            self._given_anew(child.former)
+        adopted = self._by_pid.get(child.pid)
         process.pid, process.born, process.output = child.pid, child.born, child.output
         process.record = replace(record, phase=Starting(child.pid, now_ns))
         self._by_pid[child.pid] = process
@@ -320,10 +319,11 @@ class Keeper:
         # At once: a program may make its marker unreadable by the time that somebody looks for it.
         self._notes.changed(action.id)
         self._note_changes()
+        if child.former is not None:
+            self._given_anew(adopted, child.former)
 
-    def _given_anew(self, former: Died) -> None:
+    def _given_anew(self, process: Process | None, former: Died) -> None:
         """Take leave of an adopted process whose number a child has now."""
-        process = self._by_pid.pop(former.pid, None)
         if process is not None:
             self._died(process, former)
         self._strangers.pop(former.pid, None)
