@@ -55,6 +55,7 @@ from reconciler.keeper.spawning import (
     needs_fork,
     read_report,
     spawn_plainly,
+    take_oom_score,
 )
 from reconciler.model.event import LogRotated
 from reconciler.model.plain import to_plain
@@ -101,8 +102,8 @@ class LinuxKernel:
         self._level = LEVELS.get(config.log_level, 20)
         become_subreaper()
         handed = legacy.handover
-        files, core = take_limits(handed)
-        self._place = Place(config.name, dict(os.environ), config.umask, files, core)
+        limits = (*take_limits(handed), *take_oom_score(handed))
+        self._place = Place(config.name, dict(os.environ), config.umask, *limits)
         self._pidfds = Pidfds({} if handed is None else handed.pidfds)
         self._watch(self._pidfds.fileno(), self._look_at_adopted)
         self._gathering = Gathering(self._watch, self._ignore)
@@ -365,8 +366,7 @@ class LinuxKernel:
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
     ) -> HeldSocket | None:
         """Return a socket that one of these processes still holds, None when none gives it away."""
-        handed = self._legacy.handover
-        own = None if handed is None else handed.sockets.get(trace.cookie)
+        own = handed.sockets.get(trace.cookie) if (handed := self._legacy.handover) else None
         found = take_back(template, self._config.umask, trace, holders, own)
         return found and self._watched(found)
 
@@ -391,6 +391,7 @@ class LinuxKernel:
         handover = Handover(
             entries,
             (*self._place.files, self._place.core),
+            self._place.oom_score_adj,
             self._calls.control.fileno(),
             self._legacy.locks,
             self._pidfds.handles(),
@@ -474,7 +475,8 @@ class LinuxKernel:
             except OSError as error:
                 raise failed("fork", error) from None
             user = User(os.geteuid(), os.getegid(), "", "/", changes=False)
-            prepared = Prepared(Launch(argv), argv[0], env, user, tuple(fds))
+            launch = Launch(argv, oom_score_adj=self._place.controllers_oom_score_adj)
+            prepared = Prepared(launch, argv[0], env, user, tuple(fds))
             pid = spawn_plainly(prepared, self._place)
             undo.pop_all()
         self._link = ours

@@ -31,11 +31,15 @@ from reconciler.model.process import Launch, LaunchError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from reconciler.keeper.handover import Handover
     from reconciler.model.process import ProcessId
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ALWAYS: Final = ("PATH", "LANG", "TZ")
 """What a process inherits even when it inherits nothing; HOME and USER are its user's."""
+OOM_FILE: Final = "/proc/self/oom_score_adj"
+KEEPER_OOM_SCORE_ADJ: Final = -1000
+CONTROLLER_OOM_SCORE_ADJ: Final = -900
 MAX_ID: Final = 2**32 - 2
 """The highest number of a user or group; the one above it means none to the kernel."""
 _own_account: Final = cache(pwd.getpwuid)  # each look-up reads /etc/passwd, or asks the network
@@ -64,6 +68,15 @@ class Place:
     files: tuple[int, int]
     core: int
     """Soft limit of core files, which the keeper itself does without."""
+    oom_score_adj: int | None = None
+    """What children get back of what the keeper took for itself, None: it took nothing."""
+    oom_fd: int = -1
+    """The keeper's own score, kept open: a keeper without descriptors must not give its score away."""
+
+    @property
+    def controllers_oom_score_adj(self) -> int | None:
+        """Return what the controller gets: it goes before the keeper, and after all others."""
+        return None if self.oom_score_adj is None else CONTROLLER_OOM_SCORE_ADJ
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +104,20 @@ def failed(step: str, error: OSError | str, path: str = "", message: str = "") -
     name = errno.errorcode.get(number, str(number))
     said = error if isinstance(error, str) else os.strerror(number).lower()
     return LaunchFailed(LaunchError(step, name, path, message or said))
+
+
+def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
+    """Be the last that the kernel kills when memory is short, where we may say so (CAP_SYS_RESOURCE).
+
+    Returns what children get instead, None when nothing was changed, and our own score's descriptor.
+    """
+    before, fd = None, -1
+    with contextlib.suppress(OSError):
+        fd = os.open(OOM_FILE, os.O_RDWR | os.O_CLOEXEC)
+        found = int(os.pread(fd, 16, 0))
+        os.pwrite(fd, b"%d" % KEEPER_OOM_SCORE_ADJ, 0)
+        before = found
+    return (before if handed is None else handed.oom_score_adj), fd
 
 
 # ---- before the process exists -------------------------------------------------------------------
@@ -253,9 +280,15 @@ def _put_on(launch: Launch, place: Place) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (lower(place.files[0], files[1]), files[1]))
     core = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (lower(place.core, core[1]), core[1]))
+    if place.oom_score_adj is not None:
+        given = place.oom_score_adj if launch.oom_score_adj is None else launch.oom_score_adj
+        os.pwrite(place.oom_fd, b"%d" % given, 0)
     try:
         yield
     finally:
+        if place.oom_score_adj is not None:
+            with contextlib.suppress(OSError):  # the right to lower it may be lost
+                os.pwrite(place.oom_fd, b"%d" % KEEPER_OOM_SCORE_ADJ, 0)
         resource.setrlimit(resource.RLIMIT_CORE, core)
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
         os.umask(umask)
@@ -347,7 +380,7 @@ def _prepare_child(prepared: Prepared, place: Place) -> None:
     if "LISTEN_FDS" in prepared.env:
         prepared.env["LISTEN_PID"] = str(os.getpid())
     os.umask(place.umask if launch.umask is None else launch.umask)
-    _take_priorities(launch)
+    _take_priorities(launch, place)
     _take_limits(launch, place)
     if user.changes:
         _take_user(user)
@@ -374,12 +407,12 @@ def _take_descriptors(fds: Sequence[int]) -> None:
         raise failed("sockets", error) from None
 
 
-def _take_priorities(launch: Launch) -> None:
+def _take_priorities(launch: Launch, place: Place) -> None:
     try:
-        if launch.oom_score_adj is not None:
-            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-            os.write(fd, str(launch.oom_score_adj).encode())
-            os.close(fd)
+        given = place.oom_score_adj if launch.oom_score_adj is None else launch.oom_score_adj
+        if given is not None:
+            fd = os.open(OOM_FILE, os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, b"%d" % given)
     except OSError as error:
         raise failed("oom_score_adj", error) from None
     try:

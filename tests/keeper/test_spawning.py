@@ -240,6 +240,31 @@ def test_a_keeper_without_descriptors_says_so_and_goes_on(rig: Rig, link: Link) 
     assert link.exited(other).exit == Exit(code=0)
 
 
+@pytest.mark.parametrize("nice", [None, 1], ids=["posix_spawn", "fork"])
+def test_when_memory_is_short_the_manager_goes_last(rig: Rig, link: Link, nice: int | None) -> None:
+    """Without CAP_SYS_RESOURCE all stay as they were."""
+    own = _oom_score_adj(os.getpid())
+    may = os.geteuid() == 0 and (int(_status("CapEff"), 16) >> CAP_SYS_RESOURCE) & 1
+    expected = (-1000, -900) if may else (own, own)
+    link.spawn(ProcessId("web", 1), "sleep", "1000", nice=nice)
+    link.spawn(ProcessId("web", 2), "sleep", "1000", nice=nice, oom_score_adj=own + 7)
+    pids = [link.running(ProcessId("web", slot)).pid for slot in (1, 2)]
+    assert [_oom_score_adj(pid) for pid in pids] == [own, own + 7]
+    assert (_oom_score_adj(rig.pid), _oom_score_adj(link.pid)) == expected
+
+
+CAP_SYS_RESOURCE = 24
+
+
+def _oom_score_adj(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def _status(field: str) -> str:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(field))
+
+
 def test_launches_leak_nothing(rig: Rig, link: Link) -> None:
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{rig.pid}/fd"))

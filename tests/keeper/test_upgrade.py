@@ -55,17 +55,15 @@ def test_no_byte_of_output_is_lost_or_doubled(rig: Rig, link: Link) -> None:
     link.spawn(WEB, "sh", "-c", counts, stdout=FileSink(str(plain)))
     link.spawn(DB, "sh", "-c", counts, stdout=FileSink(str(stamped), timestamps=True))
     hook = ProcessId("web", 0, "before_start")
-    said = "printf begun; read x; echo ended"
-    link.send(Bind("go", SocketTemplate(InternetAddress("127.0.0.1", 0), type="dgram")))
-    link.spawn(hook, "sh", "-c", said, stdout=CaptureSink(str(caught)), stdin_socket="go")
+    go = rig.folder / "go"
+    os.mkfifo(go)
+    said = f"printf begun; read x < {go}; echo ended"
+    link.spawn(hook, "sh", "-c", said, stdout=CaptureSink(str(caught)))
     for each in (WEB, DB, hook):
         link.running(each)
     for _ in range(3):
         link = upgrade(rig, link)
-    phase = link.sockets["go"].phase
-    assert isinstance(phase, Bound)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as go:
-        go.sendto(b"\n", ("127.0.0.1", int(phase.listen.rpartition(":")[2])))
+    go.write_text("go on\n")
     assert link.exited(hook).output == b"begunended\n"
     for each in (WEB, DB):
         link.signal(each, "KILL")
@@ -186,6 +184,8 @@ def test_a_process_that_is_starting_is_waited_for(rig: Rig, link: Link) -> None:
 
 def test_what_is_handed_over_is_read_as_it_was_written() -> None:
     outputs = {"web": Outgoing(7, b"\xff\x00 begun", b"tail", skips=True)}
-    handover = Handover({"incarnations": 3}, (1, 2), 4, (5, 6), {7: 8}, {2**63: 9}, outputs, b"x\n")
+    handover = Handover(
+        {"incarnations": 3}, (1, 2), None, 4, (5, 6), {7: 8}, {2**63: 9}, outputs, b"x\n"
+    )
     assert take(_write(handover)) == handover
     assert handover.format == FORMAT
