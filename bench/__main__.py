@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -85,12 +85,13 @@ def _measure_and_tell(options: argparse.Namespace) -> int:
     if options.sizes:
         effort = replace(effort, sizes=tuple(options.sizes))
     load, began = os.getloadavg(), time.monotonic()
-    samples = _measure(options, effort)
+    run = _measure(options, effort)
+    run.samples.notes.extend(run.failed)
     took_s = time.monotonic() - began
-    results = report.Results(report.machine(load), effort, samples, took_s)
+    results = report.Results(report.machine(load), effort, run.samples, took_s)
     print(report.text(results, judged=not options.quick))
     report.write(options.results, results)
-    return 0
+    return 1 if run.failed else 0
 
 
 def _draw_flames(options: argparse.Namespace) -> int:
@@ -127,7 +128,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(options: argparse.Namespace, effort: Effort) -> Samples:
+def _measure(options: argparse.Namespace, effort: Effort) -> Run:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         place = Place(compile_programs(Path(folder)), options.folder)
         there = peers()
@@ -139,9 +140,13 @@ def _measure(options: argparse.Namespace, effort: Effort) -> Samples:
             if name not in {each.name for each in there}:
                 run.samples.notes.append(f"{name} is not installed; it is left out")
         for part in options.only:
-            PARTS[part](run)
+            try:
+                PARTS[part](run)
+            except BenchError as error:
+                # What was measured until then took minutes, and is not thrown away.
+                run.failed.append(f"{part}: {error}")
     _say("")
-    return run.samples
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,8 @@ class Run:
     effort: Effort
     kinds: tuple[type[Manager], ...]
     samples: Samples
+    failed: list[str] = field(default_factory=list)
+    """Parts of ours or of the floor that could not be measured to the end."""
 
     def each(self, kinds: Sequence[type[Manager]], what: str, call: Callable[..., None]) -> None:
         """Measure managers in turns. A peer that fails is noted; ours and the floor have to be measured."""

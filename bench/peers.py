@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -130,9 +131,10 @@ class Supervisor(_Python):
         main = self.folder / "supervisord.conf"
         logs = self.folder / "child-logs"
         logs.mkdir()
-        # Three descriptors a program; what it asks for first is set once, by root or as far as is allowed.
+        # It needs three descriptors for each program, and refuses to start when it may not have what it asks for.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         main.write_text(
-            "[supervisord]\nnodaemon = true\nminfds = 20000\n"
+            f"[supervisord]\nnodaemon = true\nminfds = {min(most, 10_000)}\n"
             f"logfile = {self.folder}/supervisord.log\npidfile = {self.folder}/supervisord.pid\n"
             f"childlogdir = {logs}\n"
             f"[unix_http_server]\nfile = {self._socket}\n"
