@@ -308,7 +308,9 @@ class SpecFiles:
             return
         self._reading = True
         maybe_cut = path if verdict == "maybe" else ""
-        loader.ask(self.source, lambda reading: self._read(reading, seen, maybe_cut))
+        applied = self._controller.applied
+        known = applied.spec if applied is not None else None
+        loader.ask(self.source, lambda reading: self._read(reading, seen, maybe_cut), known)
 
     def _new_loader(self) -> Loader | None:
         """Start a reader; None when there is no room for a process just now, which is said once."""

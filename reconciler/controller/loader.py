@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import clock
@@ -90,6 +90,7 @@ class Loader:
             start_new_session=True,
         )
         self._paths: tuple[str, ...] = ()
+        self._known: Spec | None = None
         self._done: Callable[[Reading], None] | None = None
         self._request = b""
         self._answer = bytearray()
@@ -97,9 +98,14 @@ class Loader:
         self._open = 2
         self._killed_because = ""
 
-    def ask(self, paths: tuple[str, ...], done: Callable[[Reading], None]) -> None:
-        """Send the request; `done` is called once with what became of it, unless it is cancelled."""
-        self._paths, self._done = paths, done
+    def ask(
+        self, paths: tuple[str, ...], done: Callable[[Reading], None], known: Spec | None = None
+    ) -> None:
+        """Send the request; `done` is called once with what became of it, unless it is cancelled.
+
+        `known` is the spec in force: its watchers stand in the new one wherever they are equal.
+        """
+        self._paths, self._done, self._known = paths, done, known
         self._request = json.dumps({"paths": paths, "environ": environment()}).encode()
         self._reactor.at(self, clock.now_ns() + WALL_LIMIT_NS, self._too_long)
         stdin, stdout, stderr = self._pipes()
@@ -190,17 +196,32 @@ class Loader:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
             return self._failed(f"the loader was killed by {name} while reading this")
         try:
-            return reading_of(json.loads(bytes(self._answer)))
+            reading = reading_of(json.loads(bytes(self._answer)))
         except (PlainError, ValueError, RecursionError) as error:
             complaint = self._complaint.decode(errors="replace").strip().splitlines()
             return self._failed(
                 f"the loader failed (exit {code}): {complaint[-1] if complaint else error}"
             )
+        if isinstance(reading, Loaded) and self._known is not None:
+            return replace(reading, spec=_with_the_same(reading.spec, self._known))
+        return reading
 
     def _failed(self, message: str) -> Mistaken:
         hint = "is it nested very deeply, or very large? `reconcile validate` reads it the same way"
         paths = self._paths or ("",)
         return Mistaken(tuple(SpecError(path, 0, 0, "", message, hint) for path in paths), {})
+
+
+def _with_the_same(spec: Spec, known: Spec) -> Spec:
+    """Return a spec in which equal watchers are the very ones of a known spec.
+
+    Here, off the loop, each is compared once; all that the loop compares afterwards is the same object.
+    """
+    before = known.watchers
+    watchers = {
+        n: before[n] if before.get(n) == each else each for n, each in spec.watchers.items()
+    }
+    return replace(spec, watchers=watchers)
 
 
 def handed_over(keeper_pid: int, descriptor: int | None) -> Reading | None:

@@ -36,10 +36,11 @@ MAX_SHOWN: Final = 80
 def changes(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) -> tuple[Change, ...]:
     """Return what applying `new` over `old` does, watcher by watcher and socket by socket."""
     found = list(_socket_changes(old, new))
+    same_sockets = old.sockets == new.sockets
     for name, spec in new.watchers.items():
         if name not in old.watchers:
             found.append(_created(name, spec))
-        else:
+        elif not (same_sockets and is_alike(old.watchers[name], spec)):
             found.extend(_edited(name, old, new, observed(name)))
     for name in old.watchers:
         if name not in new.watchers:
@@ -50,6 +51,11 @@ def changes(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) ->
         if fields:
             found.append(Change(kind, kind, "none", _when(fields), (), fields))
     return tuple(found)
+
+
+def is_alike(before: WatcherSpec | None, after: WatcherSpec | None) -> bool:
+    """Tell whether two watchers are equal; of a spec that was read again most are the very same."""
+    return before is after or before == after
 
 
 def _when(fields: tuple[FieldChange, ...]) -> str:

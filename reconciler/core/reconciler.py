@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core import secrets, summarize, tell, verdict
+from reconciler.core.changes import is_alike
 from reconciler.core.jobs import rerun
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
@@ -647,7 +648,7 @@ class Reconciler:
 
     def _is_same(self, name: str, old: Spec, new: Spec) -> bool:
         before, after = old.watchers.get(name), new.watchers.get(name)
-        if before is None or before != after:
+        if before is None or not is_alike(before, after):
             return False
         return all(old.sockets.get(s) == new.sockets.get(s) for s in sockets_of(before))
 
@@ -656,6 +657,7 @@ class Reconciler:
             before = old.watchers.get(name)
             if (
                 before is not None
+                and before is not spec
                 and before.logs != spec.logs
                 and before.logs.stdout == spec.logs.stdout
             ):

@@ -151,6 +151,18 @@ def test_only_the_edited_watcher_is_touched(instance: Instance, client: Client) 
     assert {name for name in before if before[name] != after[name]} == {"b.1"}
 
 
+def test_what_the_loop_compares_after_an_edit_is_the_very_same(
+    instance: Instance, client: Client
+) -> None:
+    assert instance.controller is not None
+    assert instance.controller.applied is not None
+    before = instance.controller.applied.spec.watchers
+    instance.spec_file.write_text(FOUR.replace("red", "blue"))
+    until(lambda: len(instance.keeper.spawned()) == 5)
+    after = instance.controller.applied.spec.watchers
+    assert {name for name in before if before[name] is not after[name]} == {"b"}
+
+
 def test_a_comment_changes_nothing_and_makes_no_revision(
     instance: Instance, client: Client
 ) -> None:
