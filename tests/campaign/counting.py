@@ -30,7 +30,7 @@ class Losses:
     unknown: int = 0
     """Exit statuses that nobody could tell, and that are said to be unknown."""
     unread: int = 0
-    """Last lines of processes that ended while no keeper lived."""
+    """Lines that died unread with their process while no keeper lived, or unwritten with the keeper."""
     doubled: int = 0
     lost: int = 0
     wrong: int = 0
@@ -194,8 +194,10 @@ def _compare(arena: Arena, real: list[Said], told: list[dict[str, Any]], losses:
 def check_lines(arena: Arena, losses: Losses) -> None:
     """Count numbered lines that are missing or doubled; each process says itself how many it wrote.
 
-    What a process wrote last and nobody has read dies with it when no keeper lives: the pipe is gone.
+    What a process wrote last and nobody has read dies with it when no keeper lives: the pipe is gone. And
+    what a keeper has read and not written yet dies with the keeper: a few lines on end of one process.
     """
+    begun_ns = {each.name: each.at_ns for each in arena.truth() if each.what == "start"}
     seen: dict[str, list[int]] = defaultdict(list)
     for path in sorted((arena.it.state_dir / "logs").glob("*.log")):
         for line in path.read_text().splitlines():
@@ -207,8 +209,12 @@ def check_lines(arena: Arena, losses: Losses) -> None:
         losses.lines += len(numbers)
         losses.note("doubled_lines", len(numbers) - len(set(numbers)), end)
         missing = sorted(set(range(1, last + 1)) - set(numbers))
-        is_tail = missing == list(range(last + 1 - len(missing), last + 1))
-        if is_tail and arena.was_unwatched(end.at_ns):
+        on_end = bool(missing) and missing[-1] - missing[0] + 1 == len(missing)
+        lost_keeper = any(
+            (begun_ns[end.name] <= begin and end.at_ns >= begin) or arena.was_unwatched(end.at_ns)
+            for begin, _ in arena.unwatched
+        )
+        if on_end and lost_keeper and end.watcher not in arena.steady:
             losses.unread += len(missing)
         else:
             losses.note("missing_lines", len(missing), (end, missing[:5]))
