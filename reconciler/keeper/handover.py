@@ -37,9 +37,9 @@ class Handover:
     entries: Mapping[str, object]
     files: tuple[int, ...]
     """The limits that children get: of open files, soft and hard, and the soft one of core files."""
-    oom_score_adj: int | None
-    """What children get of that; None: what the keeper has."""
     control: int
+    oom_score_adj: int | None = None
+    """What children get of that; None: what the keeper has, and what a version says that knows nothing of it."""
     locks: tuple[int, ...] = ()
     pidfds: Mapping[int, int] = field(default_factory=dict)
     sockets: Mapping[int, int] = field(default_factory=dict)

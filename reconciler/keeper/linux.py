@@ -391,8 +391,8 @@ class LinuxKernel:
         handover = Handover(
             entries,
             (*self._place.files, self._place.core),
-            self._place.oom_score_adj,
             self._calls.control.fileno(),
+            self._place.oom_score_adj,
             self._legacy.locks,
             self._pidfds.handles(),
             {each.trace.cookie: _fd(each) for each in sockets},

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 
 from reconciler.keeper.handover import FORMAT, Handover, Outgoing, _write, take
@@ -185,7 +186,17 @@ def test_a_process_that_is_starting_is_waited_for(rig: Rig, link: Link) -> None:
 def test_what_is_handed_over_is_read_as_it_was_written() -> None:
     outputs = {"web": Outgoing(7, b"\xff\x00 begun", b"tail", skips=True)}
     handover = Handover(
-        {"incarnations": 3}, (1, 2), None, 4, (5, 6), {7: 8}, {2**63: 9}, outputs, b"x\n"
+        {"incarnations": 3}, (1, 2), 4, None, (5, 6), {7: 8}, {2**63: 9}, outputs, b"x\n"
     )
     assert take(_write(handover)) == handover
     assert handover.format == FORMAT
+
+
+def test_what_a_former_version_does_not_know_has_a_default() -> None:
+    """Only what every version has handed over may be required."""
+    required = [each.name for each in fields(Handover) if _has_no_default(each)]
+    assert required == ["entries", "files", "control"]
+
+
+def _has_no_default(field: Field[object]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING

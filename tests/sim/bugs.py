@@ -312,9 +312,8 @@ def _without_memory(original: Any) -> Any:
 BUGS: dict[str, Bug] = {
     # core
     "no backoff": Bug(backoff, "wait_ns", _always(0), 48),
-    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 9),
+    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 0),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
-    "old verdicts count": Bug(hooks, "SPENT", lambda spent: 0, 546),
     "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 5),
     "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 4),
     "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 0),
@@ -334,15 +333,15 @@ BUGS: dict[str, Bug] = {
     ),
     "a new keeper counts anew": Bug(keeper_module, "take_over", _counts_anew, 2),
     "what ended unwatched ended well": Bug(adoption, "Died", _ended_well, 2),
-    "memory dies with the keeper": Bug(adoption._Adoption, "_restore", _without_memory, 6),
+    "memory dies with the keeper": Bug(adoption._Adoption, "_restore", _without_memory, 14),
     "what was about to be is not looked for": Bug(
         adoption._Adoption, "_about_to_be", _always((0, 0)), 6
     ),
     # keeper
-    "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 7),
+    "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 10),
     "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),
     "outputs of the dead stay open": Bug(Keeper, "_bury", _keeps_output, 0),
-    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 6),
+    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 12),
     "the dead are not told to a new controller": Bug(Keeper, "_keep_controller", _tells_once, 0),
     "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 0),
     "a job is fired before its row": Bug(jobs, "_close_orphaned_runs", _without_record_first, 0),
@@ -361,7 +360,7 @@ BUGS: dict[str, Bug] = {
     "KILL without grace": Bug(stopping, "deadline_ns", _kill_at_once, 0),
     "KILL before TERM": Bug(stopping, "_ask", _kills_instead, 0),
     "the stop is forgotten": Bug(stopping, "_remember", _forgets_stopping, 0),
-    "survivors do not matter": Bug(stopping, "bury", _trusts_late_news, 22),
+    "survivors do not matter": Bug(stopping, "bury", _trusts_late_news, 30),
     "the keeper sees no survivors": Bug(Keeper, "_leave_behind", _no_survivors, 0),
     "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 0),
     "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
@@ -370,8 +369,8 @@ BUGS: dict[str, Bug] = {
     "sockets are never retried": Bug(
         core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 43
     ),
-    "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 19),
-    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 16),
+    "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 6),
+    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 6),
     "leftover hooks stay": Bug(watchers, "sweep", _always(None), 0),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
     "the pause between slots is ignored": Bug(

@@ -27,6 +27,8 @@ class Hooks:
         self.asked: set[int] = set()
         """Processes that TERM has reached, by birth."""
         self._seen_deaths = self._seen_hits = 0
+        # What has passed before a boot opens nothing after it.
+        self.world.on_power_loss += [self.passed_ns.clear, self.begun_ns.clear]
         self.world.on_spawn.append(self.spawned)
         self.world.on_instant.append(self.instant)
 
@@ -80,13 +82,15 @@ class Hooks:
         """A process is greeted once, also by a controller that was not there: the keeper was told of it."""
         there = [p for p in self.facts.leaders(id.owner) if p.id == main]
         passed = self.passed_ns.get(id, -1)
-        if not there or "torn frames" in self.world.faults.strength:
+        if not there or {"torn frames", "keeper kills"} & self.world.faults.strength.keys():
             return
         remembered = self.facts.remembered_ns.get((main, there[0].incarnation), -1)
         assert not self.facts.born_ns[there[0].born] <= passed <= remembered, f"{id} runs again"
 
     def _step_is_taken_once(self, id: ProcessId, main: ProcessId) -> None:
         """A gate that has passed is not asked again until what it opened has happened."""
+        if {"keeper kills", "power losses"} & self.world.faults.strength.keys():
+            return  # a start that died with its keeper was one, and is not seen here
         since = self.passed_begun_ns.get(id, 0) - self.world.leeway_ns
         if id.role != "before_spawn" or self.facts.touched_ns(id.owner) >= since:
             return  # it was asked for another start
