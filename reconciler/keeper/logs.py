@@ -352,7 +352,7 @@ class _Stream:
 
     def drained(self) -> bool:
         if self._owed is None and self._fd >= 0:
-            (self._owed,) = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, b"\0" * 4))
+            self._owed = _unread_bytes(self._fd)
         self.pump()
         done = self._fd < 0 or self._empty or not self._owed or self._owed <= 0
         if done:
@@ -482,6 +482,14 @@ class _Stream:
 
 def _fifo_name(process: ProcessId, stream: str) -> str:
     return f"{_file_name(process)}.{stream}"
+
+
+def _unread_bytes(fd: int) -> int:
+    """Return how much a pipe holds; when that is not told, the most that one of ours may hold."""
+    with suppress(OSError):
+        (size,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))
+        return int(size)
+    return BUSY_PIPE_BYTES
 
 
 def _file_name(process: ProcessId) -> str:
