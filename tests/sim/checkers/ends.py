@@ -230,7 +230,8 @@ class Ends:
             )
         }
         for slot in range(1, min(wants) + 1):
-            died = self.facts.died_ns.get(ProcessId(owner, slot), -1)
+            # A death while the machine stood still is news at the end of that.
+            died = max(self.facts.died_ns.get(ProcessId(owner, slot), -1), self.world.disturbed_ns)
             if slot not in serving and now - died > self.world.leeway_ns:
                 missing.append(slot)
         assert not missing, f"{process.id} is stopped for a roll while {missing} are missing"

@@ -93,9 +93,12 @@ class Facts:
             return 0
         return spec.numprocesses if intent.scale is None else intent.scale
 
-    def wants(self, name: str) -> list[int]:
-        """Return the numbers of processes that may still be acted on: those of the last moments."""
-        since = self.kernel.now - self.world.leeway_ns
+    def wants(self, name: str, said_ns: int | None = None) -> list[int]:
+        """Return the numbers of processes that may still be acted on: those of the last moments.
+
+        `said_ns` is when the keeper was told; one that was stopped since then acts late.
+        """
+        since = (self.kernel.now if said_ns is None else said_ns) - self.world.leeway_ns
         noted = self._wants[name]
         older = [want for at, want in noted if at < since][-1:]
         return older + [want for at, want in noted if at >= since] or [0]

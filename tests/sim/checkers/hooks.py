@@ -135,7 +135,11 @@ class Hooks:
         if self.facts.has_hook(owner, "after_spawn", "after_start"):
             return  # the end of a start that was refused
         # Said, not begun: on a machine that is short of pids the hook may have failed to start.
-        begun = self.facts.said_ns.get(ProcessId(owner, 0, "before_stop"))
-        assert begun is not None and self.facts.said_ns[process.id] <= begun <= at_ns, (
-            f"{process.id} is stopped without before_stop"
+        hook = ProcessId(owner, 0, "before_stop")
+        begun, ended = self.facts.said_ns.get(hook), self.facts.died_ns.get(hook, at_ns)
+        assert begun is not None and begun <= at_ns, f"{process.id} is stopped without before_stop"
+        # One that was begun for a stop that was taken back, and still ran at the next, is that one's too.
+        still_ran = ended >= self.facts.touched_ns(owner)
+        assert self.facts.said_ns[process.id] <= begun or still_ran, (
+            f"{process.id} is stopped with the before_stop of another stop"
         )

@@ -51,7 +51,7 @@ class Starts:
 
     def _one_in_a_slot(self, id: ProcessId) -> None:
         """I1: only a wanted slot, and only when nothing is left of what was there before."""
-        wants = self.facts.wants(id.owner)
+        wants = self.facts.wants(id.owner, self.facts.said_ns.get(id))
         assert id.slot <= max(wants), f"{id} is started, wanted are {wants}"
         there = self.kernel.alive(id)
         assert not there, f"{id} is started over survivors {there}"
