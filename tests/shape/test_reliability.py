@@ -20,7 +20,7 @@ def table() -> dict[str, tuple[str, str]]:
 
 
 @cache
-def tests() -> dict[str, set[str]]:
+def named_by_row() -> dict[str, set[str]]:
     """Return the tests that are named by a row, by row."""
     found: dict[str, set[str]] = {}
     for path in (ROOT / "tests/e2e").glob("test_*.py"):
@@ -39,7 +39,7 @@ def test_every_test_of_the_table_exists_and_no_other() -> None:
     """A row without a test says so, and may say so only as long as there is none."""
     for row, (_, named) in table().items():
         listed = set() if named == NONE_YET else set(re.findall(r"`(\w+)`", named))
-        there = tests().get(row, set())
+        there = named_by_row().get(row, set())
         assert listed == there, (
             f"{row}: the table lists {sorted(listed)}, there are {sorted(there)}"
         )
