@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.load import Client
 from tests.e2e.stage import Stage, free_port, until
 
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE_S = 60.0
+BATCH = frozenset({1, 2, 3})
+LAST_RUNS = 10_000
 SPEC = """\
 sockets:
   http: {{listen: 127.0.0.1:{port}}}
@@ -79,8 +83,9 @@ class Arena:
         self.it.run("up", "-d", "--no-wait", str(self.it.specs))
         self.settle()
         self.client.start()
-        self.steady = {name: self.it.pids(name) for name in ("web", "counter")}
-        self.first = self.it.pids("pool")[1]
+        now = self.pids()
+        self.steady = {name: now[name] for name in ("web", "counter")}
+        self.first = now["pool"][1]
 
     def save(self) -> None:
         """Save the spec as it shall be now."""
@@ -101,19 +106,47 @@ class Arena:
         self.save()
 
     def settle(self) -> None:
-        """Wait until the newest edit is in force and the last generation of the job has ended."""
+        """Wait until the newest edit is in force and the last generation of the job has ended.
+
+        A run is written down before its process begins. One that was written down when the keeper was
+        killed may never begin, is told as lost, and nobody fires it again: then there is nothing more to
+        wait for. Whether a loss was due is for `counting` to say.
+        """
         until(self._is_settled, "the newest edit is in force", within_s=PATIENCE_S, show=self._show)
 
     def _is_settled(self) -> bool:
         said = [each for each in self.truth() if each.watcher == "batch"]
         ended = {each.name for each in said if each.what == "end"}
         newest = [e for e in said if e.what == "start" and e.numbers[1] == self.generation]
-        return (
-            len(newest) >= 3
-            and all(each.name in ended for each in newest)
-            and len(self.it.pids("pool")) == self.pool
-            and self.it.watcher("batch")["state"] in {"Completed", "Failed"}
-        )
+        if any(each.name not in ended for each in newest):
+            return False
+        watchers = self._watchers()
+        is_over = watchers["batch"]["state"] in {"Completed", "Failed"}
+        if not is_over or len(_pids_of(watchers["pool"])) != self.pool:
+            return False
+        began = {int(each.place.partition(".")[2]) for each in newest}
+        return began == BATCH or (BATCH - began <= self._lost() and self._nothing_to_do())
+
+    def _lost(self) -> set[int]:
+        """Return the slots of the job whose newest run is told as lost."""
+        newest = {run["slot"]: run["outcome"] for run in reversed(self.runs())}
+        return {slot for slot, outcome in newest.items() if outcome == "lost"}
+
+    def _nothing_to_do(self) -> bool:
+        return self.it.run("plan", code=None).stdout == "nothing to do\n"
+
+    def _watchers(self) -> dict[str, Any]:
+        return {each["name"]: each for each in self.it.status()["watchers"]}
+
+    def pids(self) -> dict[str, dict[int, int]]:
+        """Return the live pids of every watcher by slot, all of the same moment."""
+        return {name: _pids_of(watcher) for name, watcher in self._watchers().items()}
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the ledger of the job, the newest run first."""
+        done = self.it.run("runs", "batch", "-n", str(LAST_RUNS), "-o", "json")
+        rows: list[dict[str, Any]] = json.loads(done.stdout)["runs"]
+        return rows
 
     def _show(self) -> object:
         return self.it.run("status", code=None).stdout
@@ -125,7 +158,15 @@ class Arena:
 
     def was_unwatched(self, at_ns: int) -> bool:
         """Tell whether no keeper lived at a time: nobody could be told how a process ended then."""
-        return any(begin <= at_ns <= end for begin, end in self.unwatched)
+        return self.was_unwatched_between(at_ns, at_ns)
+
+    def was_unwatched_between(self, first_ns: int, last_ns: int) -> bool:
+        """Tell whether no keeper lived at some time between two."""
+        return any(begin <= last_ns and first_ns <= end for begin, end in self.unwatched)
+
+
+def _pids_of(watcher: dict[str, Any]) -> dict[int, int]:
+    return {slot["slot"]: slot["pid"] for slot in watcher["slots"] if slot["pid"] is not None}
 
 
 def arena(it: Stage, seed: int) -> Arena:

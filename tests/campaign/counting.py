@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from tests.e2e.stage import Stage
 
 LOOK_EVERY_S = 0.1
-LAST_RUNS = 10_000
 
 
 @dataclass
 class Losses:
-    """What a campaign has cost: `unknown` and `unread` only where no keeper lived, all below them never."""
+    """What a campaign has cost.
+
+    `unknown`, `never_began` and `unread` only where no keeper lived, all below them never.
+    """
 
     times: int = 0
     processes: int = 0
@@ -29,6 +31,8 @@ class Losses:
     connections: int = 0
     unknown: int = 0
     """Exit statuses that nobody could tell, and that are said to be unknown."""
+    never_began: int = 0
+    """Runs that were written down when the keeper was killed, never had a process, and are said to be lost."""
     unread: int = 0
     """Lines that died unread with their process while no keeper lived, or unwritten with the keeper."""
     doubled: int = 0
@@ -108,14 +112,15 @@ class Doubles(threading.Thread):
 
 def check_who_lives(arena: Arena, losses: Losses) -> None:
     """Count, at rest, steady processes that are others by now, and slots with none or too many."""
+    there = arena.pids()
     for name, pids in arena.steady.items():
-        now = arena.it.pids(name)
+        now = there[name]
         losses.note("lost", sum(now.get(slot) != pid for slot, pid in pids.items()), (name, now))
         arena.steady[name] = now
-    first = arena.it.pids("pool").get(1)
+    first = there["pool"].get(1)
     losses.note("lost", int(first != arena.first), ("pool.1", arena.first, first))
     arena.first = first
-    told = {pid for name in ("web", "counter", "pool") for pid in arena.it.pids(name).values()}
+    told = {pid for name in ("web", "counter", "pool") for pid in there[name].values()}
     real = {pid for pid in arena.it.marked() if _role(pid) in {"web", "counter", "pool"}}
     losses.note("doubled", len(real - told), ("not told", real - told))
     losses.note("lost", len(told - real), ("not there", told - real))
@@ -158,14 +163,23 @@ def check_runs(arena: Arena, losses: Losses) -> None:
     fired = Counter((each.place, each.numbers[1]) for each in starts)
     twice = {key: number for key, number in fired.items() if number > 1}
     losses.note("fired_twice", sum(twice.values()) - len(twice), twice)
-    rows: list[dict[str, Any]] = json.loads(
-        arena.it.run("runs", "batch", "-n", str(LAST_RUNS), "-o", "json").stdout
-    )["runs"]
+    rows = arena.runs()
+    _check_lost(arena, rows, losses)
     for place in sorted({each.place for each in starts}):
         real = [ends[each.name] for each in starts if each.place == place]
         slot = int(place.partition(".")[2])
         told = sorted((r for r in rows if r["slot"] == slot), key=lambda r: r["generation"])
         _compare(arena, real, told, losses)
+
+
+def _check_lost(arena: Arena, rows: list[dict[str, Any]], losses: Losses) -> None:
+    """Count runs that are told as lost although a keeper lived from their firing until that was told."""
+    since_ns = time.time_ns() - time.monotonic_ns()
+    for row in rows:
+        if row["outcome"] == "lost" and not arena.was_unwatched_between(
+            row["fired_ns"] - since_ns, row["ended_ns"] - since_ns
+        ):
+            losses.note("wrong", 1, ("told as lost under a keeper's eyes", row))
 
 
 def _compare(arena: Arena, real: list[Said], told: list[dict[str, Any]], losses: Losses) -> None:
@@ -189,6 +203,7 @@ def _compare(arena: Arena, real: list[Said], told: list[dict[str, Any]], losses:
         elif row is not None or at < len(real):
             losses.note("wrong", 1, ("told", row, "really", real[at : at + 3]))
             return
+    losses.note("never_began", lost, ("slot", told[0]["slot"] if told else None, "runs", lost))
 
 
 def check_lines(arena: Arena, losses: Losses) -> None:
