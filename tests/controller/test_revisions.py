@@ -14,12 +14,15 @@ from reconciler.controller import history, rows
 from reconciler.controller.entries import Applied, RevisionChanged, SourceFile
 from reconciler.controller.history import KEPT_REVISIONS, Unreadable, read_content
 from reconciler.controller.store import Store
+from reconciler.core import rollout
 from reconciler.model.event import SignalReceived
 from reconciler.model.process import ProcessId, Running
 from reconciler.model.revision import Revision, Trial
 from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Client, Instance
@@ -31,6 +34,17 @@ watchers:
   web: {{cmd: sleep {web}, numprocesses: {n}}}
   db: {{cmd: sleep 2000}}
 """
+
+
+@pytest.fixture(autouse=True)
+def rolls_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let a process count as settled soon; returns what sets another time, for tests of a roll under way."""
+
+    def choose(time_ns: int) -> None:
+        monkeypatch.setattr(rollout, "SETTLED_AFTER_NS", time_ns)
+
+    choose(20 * MILLISECOND_NS)
+    return choose
 
 
 def save(instance: Instance, web: int, **more: object) -> None:
@@ -83,9 +97,15 @@ def begun(instance: Instance, **more: object) -> Client:
     return client
 
 
-def edited(instance: Instance, **more: object) -> Client:
-    """Return a client of an instance on whose second revision web has to stay up for ten seconds."""
+def edited(
+    instance: Instance, before: Callable[[], object] = lambda: None, **more: object
+) -> Client:
+    """Return a client of an instance on whose second revision web has to stay up for ten seconds.
+
+    `before` is called when the first revision has proven itself.
+    """
     client = begun(instance, **more)
+    before()
     save(instance, 3000, **more)
     until(lambda: "3000" in commands(instance).values())
     return client
@@ -166,8 +186,10 @@ def test_a_verdict_whose_consequence_was_lost_is_carried_out_by_the_next_control
     assert commands(instance)["web.1"] == "1000"
 
 
-def test_a_paused_roll_waits_for_a_word_also_under_a_new_controller(instance: Instance) -> None:
-    client = edited(instance, on_failure="pause", n=3)
+def test_a_paused_roll_waits_for_a_word_also_under_a_new_controller(
+    instance: Instance, rolls_after: Callable[[int], None]
+) -> None:
+    client = edited(instance, lambda: rolls_after(SECOND_NS), on_failure="pause", n=3)
     instance.keeper.exit(WEB, 1)
     status = reach(client, outcome="paused")
     assert (status["revision"], status["spec_state"]) == (2, "applied")
@@ -179,19 +201,21 @@ def test_a_paused_roll_waits_for_a_word_also_under_a_new_controller(instance: In
     status = reach(client, outcome="paused")
     (web,) = [each for each in status["watchers"] if each["name"] == "web"]
     assert [slot.get("outdated", False) for slot in web["slots"]] == [False, True, True]
+    rolls_after(20 * MILLISECOND_NS)
     assert client.call("apply", **{"continue": True})["revision"] == 2
     reach(client, outcome="pending", settled=True)
     assert "nothing to continue" in client.error("apply", **{"continue": True})[1]
 
 
 def test_an_edit_in_the_middle_of_a_roll_wins_and_no_revision_is_taken_for_another(
-    instance: Instance,
+    instance: Instance, rolls_after: Callable[[int], None]
 ) -> None:
-    client = edited(instance, n=3)
+    client = edited(instance, lambda: rolls_after(SECOND_NS), n=3)
     seen = []
     for number, web in ((3, 4000), (4, 5000)):
         save(instance, web, n=3)
         seen.append(reach(client, revision=number)["observed_revision"])
+    rolls_after(20 * MILLISECOND_NS)
     reach(client, settled=True)
     assert seen == [3, 4]
     assert set(commands(instance).values()) == {"2000", "5000"}
