@@ -117,10 +117,10 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for entry in history():
         store.write(entry)
     store.close_writer()
-    shutil.copytree(folder, folder.with_name("killed"))
+    copy = shutil.copytree(folder, tmp_path_factory.mktemp("killed") / "state")
     reader.close()
     store.close()
-    return folder.with_name("killed")
+    return copy
 
 
 def compacted(good: Path, folder: Path) -> bytes:
