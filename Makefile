@@ -3,7 +3,8 @@ PYTHON ?= python3
 SEEDS ?= 10000
 FRAMES ?= 1000000
 SPECS ?= 100000
-JOBS ?= 2
+# Of tests beside each other: more than there are processors, since most of them wait.
+JOBS ?= 3
 CONTROLLER ?= 1000
 KEEPER ?= 200
 UPGRADE ?= 100

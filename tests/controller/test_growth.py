@@ -14,6 +14,8 @@ from tests.growth import work_of
 FEW, MANY = 10, 2000
 PER_DOUBLING = 150
 """Bytecodes that each doubling may add."""
+TIMES = 3
+"""The least of so many is what it costs: what falls due meanwhile by chance is another event's."""
 ONE = ProcessId("w3", 1)
 
 
@@ -21,13 +23,21 @@ def in_rounds(instance: Instance, client: Client) -> int:
     """Return the work of the controller's rounds while a process ends and is started again."""
     controller = instance.controller
     assert controller is not None
-    works: list[int] = []
+    totals: list[int] = []
     one_round = controller._round
-    controller._round = lambda: works.append(work_of(one_round))  # type: ignore[method-assign]
-    instance.keeper.exit(ONE, 1)
-    until(lambda: client.call("status", names=["w3"])["watchers"][0]["slots"][0]["restarts"])
-    controller._round = one_round  # type: ignore[method-assign]
-    return sum(works)
+    for time in range(1, TIMES + 1):
+        works: list[int] = []
+        controller._round = lambda works=works: works.append(work_of(one_round))  # type: ignore[misc]
+        instance.keeper.exit(ONE, 1)
+        until(lambda time=time: restarts(client) == time)
+        controller._round = one_round  # type: ignore[method-assign]
+        totals.append(sum(works))
+    return min(totals)
+
+
+def restarts(client: Client) -> int:
+    count: int = client.call("status", names=["w3"])["watchers"][0]["slots"][0]["restarts"]
+    return count
 
 
 def in_status(instance: Instance) -> int:
@@ -41,9 +51,10 @@ def in_status(instance: Instance) -> int:
         board.touched([ONE.owner])
         works.append(work_of(lambda: board.answer([ONE.owner])))
 
-    controller.errands.hand_over(ask)
-    until(lambda: works)
-    return works[0]
+    for time in range(1, TIMES + 1):
+        controller.errands.hand_over(ask)
+        until(lambda time=time: len(works) == time)
+    return min(works)
 
 
 @pytest.mark.parametrize("what", ["an exit", "a status"])
