@@ -71,7 +71,8 @@ def test_a_worker_and_the_controller_know_nothing_of_it(tmp_path: Path) -> None:
         link.spawn(ProcessId("forked", 1), "sleep", "1000", inherit_env=True, nice=1)
         pids = [link.running(WEB).pid, link.running(ProcessId("forked", 1)).pid, link.pid]
         for pid in pids:
-            environ = Path(f"/proc/{pid}/environ").read_text()
+            # Empty for an instant after the exec that closes the pipe of a forked child.
+            environ = until(lambda pid=pid: Path(f"/proc/{pid}/environ").read_text())
             assert "PATH=" in environ
             assert not [word for word in ("NOTIFY_SOCKET", "WATCHDOG") if word in environ]
     assert systemd.hear()[0] == "WATCHDOG=1"
