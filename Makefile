@@ -22,11 +22,12 @@ endif
 unexport MAKEFLAGS MFLAGS
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check format sim campaign fuzz bench bench-quick clean moved
+.PHONY: help run test retest check format sim campaign fuzz bench bench-quick clean moved
 
 help:
 	@echo "make run     start specs/ in the foreground; Ctrl-C stops everything in order"
 	@echo "make test    run all tests"
+	@echo "make retest  run once more, one by one, the tests that failed last"
 	@echo "make check   style, types, floors, and whether the wheel builds"
 	@echo "make format  put the code into the style that check wants"
 	@echo "make sim     SEEDS=10000 simulated histories with faults"
@@ -40,6 +41,9 @@ run: .venv/run
 
 test: .venv/dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+retest: .venv/dev
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 check: .venv/dev
 	$(BIN)/ruff check .
