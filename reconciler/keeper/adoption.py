@@ -24,7 +24,6 @@ from reconciler.keeper.records import (
 )
 from reconciler.model.plain import PlainError, from_plain
 from reconciler.model.process import Exit, Exited, Requested, Running, Starting
-from reconciler.model.socket import Bound
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
@@ -179,7 +178,8 @@ class _Adoption:
         holders = dict.fromkeys((*live, *(pid for found in of_users for pid in found)))
         socket = self._kernel.take_back(written.template, written.trace, holders)
         if socket is not None:
-            self.result.sockets.append(Held(written.record, socket, written.template))
+            taken = Held(written.record, socket, written.template, written.bound_at_ns)
+            self.result.sockets.append(taken)
             return
         # A second socket beside the one that they hold would split the clients between the two.
         for pid in holders:
@@ -216,14 +216,12 @@ class _Adoption:
 
 def _may_hold(process: Process, written: WrittenSocket) -> bool:
     """Tell whether a process was started after a socket was bound; an older one holds its predecessor."""
-    bound, phase = written.record.phase, process.record.phase
-    if not isinstance(bound, Bound):
-        return True
+    phase = process.record.phase
     match phase:
         case Running(_, since_ns) | Starting(_, since_ns):
-            return since_ns >= bound.at_ns
+            return since_ns >= written.bound_at_ns
         case Exited():
-            return (phase.started_at_ns or phase.at_ns) >= bound.at_ns
+            return (phase.started_at_ns or phase.at_ns) >= written.bound_at_ns
         case Requested():
             raise AssertionError(phase)
         case _:

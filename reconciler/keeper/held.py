@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Held:
-    """A socket's record, and what is open for it: `template` is how that was bound."""
+    """A socket's record, and what is open for it: `template` is how that was bound, `bound_at_ns` when.
+
+    Both stay what they are while the record tells that another address is refused.
+    """
 
     record: SocketRecord
     socket: HeldSocket | None = None
     template: SocketTemplate | None = None
+    bound_at_ns: int = 0
 
 
 class Sockets:
@@ -50,9 +54,7 @@ class Sockets:
             if held is not None and _can_be_tuned(held, template):
                 assert held.socket is not None
                 held.socket.tune(template)
-                before = held.record.phase
-                at_ns = before.at_ns if isinstance(before, Bound) else now_ns
-                phase = Bound(held.socket.listen, at_ns)
+                phase = Bound(held.socket.listen, held.bound_at_ns)
                 held.record, held.template = SocketRecord(name, template, phase), template
                 return
             socket = self._kernel.bind(template)
@@ -70,7 +72,7 @@ class Sockets:
         if held is not None and held.socket is not None:
             held.socket.close()
         phase = Bound(socket.listen, now_ns)
-        self.held[name] = Held(SocketRecord(name, template, phase), socket, template)
+        self.held[name] = Held(SocketRecord(name, template, phase), socket, template, now_ns)
 
     def lost(self) -> list[str]:
         """Take note of sockets whose file is there no more, and return their names."""

@@ -97,6 +97,7 @@ class WrittenSocket:
     record: SocketRecord
     template: SocketTemplate
     trace: Trace
+    bound_at_ns: int = 0
 
 
 class Notes:
@@ -164,5 +165,5 @@ def write_socket(held: Held) -> Plain | None:
     """Return a socket as it is written down, None when nothing is open for it."""
     if held.socket is None or held.template is None:
         return None
-    written = WrittenSocket(held.record, held.template, held.socket.trace)
+    written = WrittenSocket(held.record, held.template, held.socket.trace, held.bound_at_ns)
     return to_plain(written, tagged=False)

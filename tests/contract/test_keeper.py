@@ -260,7 +260,7 @@ def test_tuning_keeps_the_socket(world: World) -> None:
 
 def test_a_refused_change_keeps_the_old_socket_and_counts(world: World) -> None:
     world.send(Bind("http", ANY))
-    bound(world, "http", ANY)
+    before = bound(world, "http", ANY)
     taken = SocketTemplate(world.take_port())
     for attempts in (1, 2):
         world.send(Bind("http", taken))
@@ -271,7 +271,7 @@ def test_a_refused_change_keeps_the_old_socket_and_counts(world: World) -> None:
     assert record.phase.errno == "EADDRINUSE"
     assert record.phase.message.startswith(f"cannot bind {taken.address}: address already in use")
     world.send(Bind("http", ANY))
-    bound(world, "http", ANY)
+    assert bound(world, "http", ANY) == before  # its users do not look as if they held a former one
     assert world.sockets["http"].held is None
 
 
@@ -422,6 +422,37 @@ def test_a_socket_in_use_outlives_the_keeper(world: World) -> None:
     assert bound(world, "http", SocketTemplate(ANY.address, backlog=7)) == before
     world.send(Unbind("http"))
     world.wait(lambda: "http" not in world.sockets)
+
+
+def test_a_socket_whose_change_was_taken_back_outlives_the_keeper(world: World) -> None:
+    world.send(Bind("http", ANY))
+    before = bound(world, "http", ANY)
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, sockets=("http",))))
+    running(world)
+    taken = SocketTemplate(world.take_port())
+    world.send(Bind("http", taken))
+    world.wait(lambda: isinstance(world.sockets["http"].phase, BindRefused))
+    world.send(Bind("http", ANY))
+    bound(world, "http", ANY)
+    world.lose_keeper()
+    world.next_keeper()
+    assert bound(world, "http", ANY) == before
+
+
+def test_who_holds_the_predecessor_of_a_lost_and_refused_socket_is_left_alone(world: World) -> None:
+    world.send(Bind("http", ANY))
+    bound(world, "http", ANY)
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, sockets=("http",))))
+    before = running(world)
+    other = SocketTemplate(InternetAddress("127.0.0.2", 0))
+    world.send(Bind("http", other))
+    bound(world, "http", other)
+    world.send(Bind("http", SocketTemplate(world.take_port())))
+    world.wait(lambda: isinstance(world.sockets["http"].phase, BindRefused))
+    world.lose_keeper()
+    world.next_keeper()
+    assert running(world) == before
+    assert world.sockets == {}
 
 
 def test_a_socket_that_nobody_used_is_bound_anew(world: World) -> None:

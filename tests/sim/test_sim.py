@@ -26,6 +26,17 @@ FOUND = {
         1223,
         "hook vetoes=0.6, hook leftovers=0.6, controller kills=0.2",
     ),
+    "a socket is as old as its binding, though a change of it was refused and taken back": (
+        9085,
+        "shortages=0.05, slow hooks=0.6, keeper kills=0.6, slow link=0.05, taken ports=0.2, "
+        "busy people=0.05",
+    ),
+    "who holds the former socket while another address is refused is left alone": (
+        8367,
+        "exits=0.6, survivors=0.05, hook vetoes=0.6, hook errors=0.05, hanging hooks=0.6, "
+        "keeper kills=0.2, keeper stalls=0.2, slow link=0.6, slow disk=0.6, full disk=0.05, "
+        "taken ports=0.6, busy people=0.05",
+    ),
 }
 """Histories that once broke an invariant, with the faults that it took."""
 
