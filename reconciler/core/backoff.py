@@ -47,7 +47,12 @@ def share(seed: str) -> int:
 
 
 def failures_after(spec: BackoffSpec, memory: Memory, phase: Exited) -> int:
-    """Return the quick deaths in a row, counting this one; a longer life starts again from none."""
+    """Return the quick deaths in a row, counting this one; a longer life starts again from none.
+
+    What a keeper's death undid says nothing about the program.
+    """
+    if phase.is_unseen:
+        return memory.attempt
     if phase.exit.error is not None:
         return memory.attempt if phase.exit.error.is_shortage else memory.attempt + 1
     lived = 0 if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
@@ -58,7 +63,7 @@ def due_ns(spec: BackoffSpec, record: ProcessRecord) -> int:
     """Return when a slot whose process died by itself may start again."""
     assert isinstance(record.phase, Exited)
     memory, phase = record.memory, record.phase
-    if memory.retry:
+    if memory.retry or phase.is_unseen:
         return phase.at_ns
     if phase.exit.error is not None and phase.exit.error.is_shortage:
         return phase.at_ns + SHORTAGE_RETRY_NS
@@ -66,19 +71,21 @@ def due_ns(spec: BackoffSpec, record: ProcessRecord) -> int:
     return phase.at_ns + wait_ns(spec, failures, f"{record.id}/{record.incarnation}")
 
 
-def recent_deaths(spec: MaxRestartsSpec | None, memory: Memory, at_ns: int) -> tuple[int, ...]:
-    """Return the deaths of a slot that still count, with the one at `at_ns`; bounded by the count."""
+def recent_deaths(spec: MaxRestartsSpec | None, memory: Memory, phase: Exited) -> tuple[int, ...]:
+    """Return the deaths of a slot that still count, with this one; bounded by the count."""
     if spec is None:
         return ()
-    recent = [death for death in memory.deaths_ns if at_ns - death <= spec.window]
-    return (*recent, at_ns)[-(spec.count + 1) :]
+    recent = [death for death in memory.deaths_ns if phase.at_ns - death <= spec.window]
+    if not phase.is_unseen:
+        recent.append(phase.at_ns)
+    return tuple(recent[-(spec.count + 1) :])
 
 
 def gave_up(spec: MaxRestartsSpec | None, record: ProcessRecord) -> bool:
     """Tell whether a dead slot has used up its restarts."""
     if spec is None or record.memory.retry or not isinstance(record.phase, Exited):
         return False
-    return len(recent_deaths(spec, record.memory, record.phase.at_ns)) > spec.count
+    return len(recent_deaths(spec, record.memory, record.phase)) > spec.count
 
 
 def is_completed(spec: WatcherSpec, record: ProcessRecord) -> bool:

@@ -141,7 +141,7 @@ def why_failed(draft: Draft, record: ProcessRecord) -> str:
         return "did not stay up"
     if not isinstance(phase, Exited) or memory.stopping_since_ns is not None:
         return ""
-    if phase.at_ns < trial.begun_ns or is_completed(draft.spec, record):
+    if phase.at_ns < trial.begun_ns or phase.is_unseen or is_completed(draft.spec, record):
         return ""
     if phase.exit.error is not None:
         return "" if phase.exit.error.is_shortage else f"cannot be started: {phase.exit}"

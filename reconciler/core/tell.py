@@ -53,6 +53,9 @@ def _of_exit(record: ProcessRecord, phase: Exited) -> News:
     if phase.exit.error is not None:
         message = f"{id} cannot be started: {phase.exit}"
         return News("process.failed", message, id.owner, id.slot, details)
+    if phase.is_unseen:
+        message = f"{id} was being started when the keeper was killed, and nobody saw it run"
+        return News("process.exited", message, id.owner, id.slot, details)
     since = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
     lived = format_duration(phase.at_ns - since)
     why = f" ({memory.stop_reason})" if memory.stopping_since_ns is not None else ""

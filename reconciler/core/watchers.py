@@ -189,7 +189,8 @@ def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
         return Memory(start=start, fresh=fresh)
     assert isinstance(dead.phase, Exited)
     old = dead.memory
-    restarts = old.restarts + 1
+    # A start that nobody saw come to be is done over: the first one and this are the same start.
+    restarts = old.restarts if dead.phase.is_unseen else old.restarts + 1
     if (old.stopping_since_ns is not None and old.stop_reason != "vetoed") or old.retry:
         return Memory(restarts=restarts, start=start, fresh=old.fresh)
     if gave_up(draft.spec.max_restarts, dead):
@@ -197,7 +198,7 @@ def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
     return Memory(
         attempt=failures_after(draft.spec.backoff, old, dead.phase),
         restarts=restarts,
-        deaths_ns=recent_deaths(draft.spec.max_restarts, old, dead.phase.at_ns),
+        deaths_ns=recent_deaths(draft.spec.max_restarts, old, dead.phase),
         start=start,
         fresh=old.fresh,
     )

@@ -220,6 +220,11 @@ class Exited:
     cpu_ns: int = 0
     max_rss_bytes: int = 0
 
+    @property
+    def is_unseen(self) -> bool:
+        """Tell whether the keeper was killed around its start, so that nobody knows if it ever ran."""
+        return self.pid is None and self.exit.error is None
+
 
 Phase: TypeAlias = Requested | Starting | Running | Exited
 

@@ -164,6 +164,12 @@ class Arena:
         """Tell whether no keeper lived at some time between two."""
         return any(begin <= last_ns and first_ns <= end for begin, end in self.unwatched)
 
+    def was_unwatched_all(self, first_ns: int, last_ns: int | None) -> bool:
+        """Tell whether no keeper lived from one time to another; None is a time that has not come."""
+        return last_ns is not None and any(
+            begin <= first_ns and last_ns <= end for begin, end in self.unwatched
+        )
+
 
 def _pids_of(watcher: dict[str, Any]) -> dict[int, int]:
     return {slot["slot"]: slot["pid"] for slot in watcher["slots"] if slot["pid"] is not None}

@@ -164,6 +164,11 @@ class Stage:
         """Let a process end by itself."""
         return self.tell(self._died(process(name), Exit(code=code, **how), survivors=survivors))  # type: ignore[arg-type]
 
+    def lost(self, name: str) -> Stage:
+        """Let the keeper be killed around a start: the next one finds no process, and knows of none."""
+        record = self.records[process(name)]
+        return self.tell(self._put(replace(record, phase=Exited(self.now, Exit()))))
+
     def survivors_gone(self, name: str) -> Stage:
         record = self.records[process(name)]
         assert isinstance(record.phase, Exited)

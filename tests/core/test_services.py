@@ -52,6 +52,26 @@ def test_a_death_is_answered_at_once_and_counted() -> None:
     assert stage.slot("web.1").attempt == 0
 
 
+def test_a_start_that_a_keepers_death_undid_is_done_over_and_counts_once() -> None:
+    limit = MaxRestartsSpec(count=2, window=60 * S)
+    stage = Stage().apply(spec(web=watcher(max_restarts=limit, backoff=BackoffSpec(burst=0))))
+    stage.exit("web.1", 1).wait(2)
+    for _ in range(4):
+        before, slot = len(stage.spawned()), stage.slot("web.1")
+        assert (slot.restarts, slot.attempt) == (1, 1)
+        stage.lost("web.1")
+        assert len(stage.spawned()) == before + 1, "it is started again at once"
+    stage.exit("web.1", 1).wait(2)
+    assert (stage.slot("web.1").restarts, stage.slot("web.1").attempt) == (2, 2)
+
+
+def test_a_start_that_a_keepers_death_undid_says_nothing_against_a_revision() -> None:
+    stage = Stage().apply(spec(web=watcher())).wait(60)
+    stage.try_out(spec(web=watcher(cmd=("serve", "better")))).wait(2).lost("web.1")
+    assert stage.outcome == "pending"
+    assert stage.wait(20).outcome == "good"
+
+
 def test_quick_deaths_wait_longer_and_longer_and_never_give_up() -> None:
     backoff = BackoffSpec(burst=2, initial=S, factor=2.0, max=4 * S, jitter=0)
     stage = Stage().apply(spec(web=watcher(backoff=backoff)))
