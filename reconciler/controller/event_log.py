@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
 from reconciler.controller.entries import KEPT_EVENTS, EventsTold, NumbersReserved, ToldEvent
-from reconciler.controller.tables import stored_events
+from reconciler.controller.tables import ends_told, stored_events
+from reconciler.model.event import EndsTold
 from reconciler.model.units import MILLISECOND_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from reconciler.controller.loop import Controller
+    from reconciler.model.process import ProcessId
 
 NUMBERS_PER_RESERVATION: Final = 1000
 WRITE_PAUSE_NS: Final = 100 * MILLISECOND_NS
@@ -70,6 +72,10 @@ class EventLog:
 
         controller.errands.run(lambda: stored_events(path, before), read)
         return True
+
+    def ends_told(self, dead: Collection[ProcessId]) -> EndsTold:
+        """Return which ends of dead processes earlier controllers told of."""
+        return EndsTold(ends_told(self._controller.store.path, dead))
 
     def close(self) -> None:
         """Write what is left; the numbers that were set aside are given back."""

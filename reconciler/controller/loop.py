@@ -72,7 +72,7 @@ from reconciler.model.event import (
 )
 from reconciler.model.news import News
 from reconciler.model.observed import Facts
-from reconciler.model.process import MAIN, pid_of
+from reconciler.model.process import MAIN, Exited, pid_of
 from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.spec import KEEP_RUNS
 
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation
     from reconciler.model.observed import WatcherObserved
+    from reconciler.model.process import ProcessId
     from reconciler.model.spec import DaemonLogSpec, Spec, WatcherSpec
 
 HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook_runner.py"))
@@ -152,6 +153,8 @@ class Controller:
         self._is_new_keeper = False
         """Nothing was told yet of what a keeper that was not here before has taken over."""
         self._taken_over = 0
+        self._dead: set[ProcessId] | None = set()
+        """What the keeper's snapshot shows dead, as long as the snapshot goes on."""
         self._wake_at_ns: int | None = None
         self._retiring: Mapping[str, WatcherSpec] = {}
         self.news: NewsRoom = NewsRoom(1)
@@ -174,7 +177,8 @@ class Controller:
 
     def tell(self, news: News) -> None:
         """Number a piece of news, keep it, log it, and send it to those who follow."""
-        entry = self.news.add(news, clock.wall_ns())
+        at_ns = clock.now_ns() if news.at_ns is None else news.at_ns
+        entry = self.news.add(news, clock.wall_offset_ns() + at_ns)
         self.event_log.add(entry)
         level = LOG_LEVEL_OF_NEWS.get(news.type.rpartition(".")[2], "info")
         place = {"watcher": news.watcher} if news.watcher else {}
@@ -411,9 +415,15 @@ class Controller:
                 upgrading.failed(self, cause)
             case RecordChanged(record):
                 self._taken_over += self._is_new_keeper and pid_of(record.phase) is not None
+                is_dead = record.id.role == MAIN and isinstance(record.phase, Exited)
+                if is_dead and self._dead is not None:
+                    self._dead.add(record.id)
                 self.feed(event)
             case SnapshotEnded():
                 self._tell_taken_over()
+                if self._dead:
+                    self.feed(self.event_log.ends_told(self._dead))
+                self._dead = None
                 self.feed(event)
                 self.server.open()
             case _:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
@@ -45,6 +45,7 @@ from reconciler.controller.schema import (
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.plain import PlainError, from_plain, to_plain
+from reconciler.model.process import ProcessId
 from reconciler.model.spec import Spec, WatcherSpec
 
 if TYPE_CHECKING:
@@ -311,6 +312,29 @@ def stored_events(path: Path, before: int) -> list[ToldEvent]:
     return [
         ToldEvent(*cast("_EventRow", row[:-1]), json.loads(str(row[-1]))) for row in reversed(found)
     ]
+
+
+_OF_LIVES: Final = "select max(seq) from events where type in (?, ?, ?) group by watcher, slot"
+_OF_THESE: Final = (
+    "select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(?)"
+)
+
+
+def ends_told(path: Path, ids: Collection[ProcessId]) -> dict[ProcessId, int | None]:
+    """Return what the events on the disk say last of some processes, as in `EndsTold`; none if they say nothing."""
+    which = f"where seq in ({_OF_LIVES}) and (watcher, slot) in ({_OF_THESE})"
+    places = json.dumps([(id.owner, id.slot) for id in ids])
+    values = ("process.started", "process.exited", "process.failed", places)
+    try:
+        with closing(rows.beside(path)) as connection:
+            found = rows.read(connection, "events", [], which, values)
+    except sqlite3.Error:
+        return {}
+    told: dict[ProcessId, int | None] = {}
+    for _, _, type_, watcher, slot, _, details in cast("list[tuple[*_EventRow, str]]", found):
+        pid = 0 if type_ == "process.started" else json.loads(details)["pid"]
+        told[ProcessId(watcher, slot)] = pid
+    return told
 
 
 def _read_applied(reading: Reading) -> Applied | None:

@@ -38,6 +38,7 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.event import (
+    EndsTold,
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
@@ -478,6 +479,9 @@ class Reconciler:
         records = {**observed.records, record.id: record}
         self._observed[record.id.owner] = replace(observed, records=records)
 
+    def _record(self, id: ProcessId) -> ProcessRecord | None:
+        return self.observed(id.owner).records.get(id)
+
     def _drop(self, id: ProcessId) -> None:
         self._wanting.pop(id, None)
         observed = self.observed(id.owner)
@@ -510,6 +514,9 @@ class Reconciler:
             case JobChanged(watcher, job):
                 self._observed[watcher] = replace(self.observed(watcher), job=job)
                 self._dirty.add(watcher)
+            case EndsTold(pids):
+                known = {id: found for id in pids if (found := self._record(id)) is not None}
+                self._news.extend(tell.of_missed_ends(known, pids))
             case RunRecorded(watcher, run):
                 self._fold_run(watcher, run)
             case SecretsRead() | SecretsUnreadable():

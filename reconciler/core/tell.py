@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from reconciler.core.hooks import failure, judge
 from reconciler.model.news import News
-from reconciler.model.process import MAIN, Exited, ProcessRecord, Running
+from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Running
 from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketRecord
 from reconciler.model.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from reconciler.model.event import LogChanged
     from reconciler.model.intent import Intent, Voice
@@ -43,7 +43,24 @@ def of_record(
         yield _of_exit(now, phase)
 
 
-def _of_exit(record: ProcessRecord, phase: Exited) -> News:
+def of_missed_ends(
+    records: Mapping[ProcessId, ProcessRecord], told: Mapping[ProcessId, int | None]
+) -> list[News]:
+    """Return the news of ends that came while no controller was there, in the order of their times.
+
+    `told` is as in `EndsTold`. Of what people were never told about there is nothing to add.
+    """
+    missed = [
+        _of_exit(records[id], phase, " while the controller was away", phase.at_ns)
+        for id, pid in told.items()
+        if id in records and isinstance(phase := records[id].phase, Exited) and phase.pid != pid
+    ]
+    return sorted(missed, key=lambda news: news.at_ns or 0)
+
+
+def _of_exit(
+    record: ProcessRecord, phase: Exited, when: str = "", at_ns: int | None = None
+) -> News:
     id, memory = record.id, record.memory
     details: dict[str, object] = {
         "pid": phase.pid,
@@ -52,16 +69,16 @@ def _of_exit(record: ProcessRecord, phase: Exited) -> News:
     }
     if phase.exit.error is not None:
         message = f"{id} cannot be started: {phase.exit}"
-        return News("process.failed", message, id.owner, id.slot, details)
+        return News("process.failed", message, id.owner, id.slot, details, at_ns)
     if phase.is_unseen:
         message = f"{id} was being started when the keeper was killed, and nobody saw it run"
-        return News("process.exited", message, id.owner, id.slot, details)
+        return News("process.exited", message, id.owner, id.slot, details, at_ns)
     since = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
     lived = format_duration(phase.at_ns - since)
     why = f" ({memory.stop_reason})" if memory.stopping_since_ns is not None else ""
     forced = ", KILL was needed" if memory.killed else ""
-    message = f"{id} ended{why}: {phase.exit} after {lived}{forced}"
-    return News("process.exited", message, id.owner, id.slot, details)
+    message = f"{id} ended{when}{why}: {phase.exit} after {lived}{forced}"
+    return News("process.exited", message, id.owner, id.slot, details, at_ns)
 
 
 def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[News]:

@@ -155,6 +155,16 @@ class JobChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class EndsTold:
+    """Of processes that the keeper's snapshot shows dead: which end people were told of last.
+
+    By process its pid, None for one that could not be started, 0 when they were told of a start since.
+    """
+
+    pids: Mapping[ProcessId, int | None]
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecorded:
     """A run lies on the disk."""
 
@@ -216,6 +226,7 @@ Event: TypeAlias = (
     | SpecApplied
     | IntentChanged
     | JobChanged
+    | EndsTold
     | RunRecorded
     | SecretsRead
     | SecretsUnreadable

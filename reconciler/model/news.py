@@ -11,6 +11,7 @@ class News:
     """One entry of the event stream, before it gets its number and wall time.
 
     `type` is a dotted word such as `process.exited`; `message` is a sentence; `slot` 0 is the watcher.
+    `at_ns` is when it happened (monotonic), None: just now.
     """
 
     type: str
@@ -18,3 +19,4 @@ class News:
     watcher: str = ""
     slot: int = 0
     details: Mapping[str, object] = field(default_factory=dict)
+    at_ns: int | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from conftest import by_hand, service, until
@@ -14,6 +16,9 @@ from reconciler.controller.entries import KEPT_EVENTS, EventsTold, NumbersReserv
 from reconciler.controller.event_log import NUMBERS_PER_RESERVATION
 from reconciler.controller.store import Store, Written
 from reconciler.model.news import News
+from reconciler.model.process import Exit, Exited, Running
+from reconciler.model.spec import BackoffSpec
+from reconciler.model.units import MAX_DURATION_NS, SECOND_NS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,3 +181,25 @@ def test_while_nothing_can_be_written_events_wait_and_processes_do_not(instance:
     other.close()
     told = [each["seq"] for each in all_events(client)]
     until(lambda: set(told) <= set(stored(instance.folder)))
+
+
+def test_an_end_that_came_between_two_controllers_is_told_once_with_its_time(
+    instance: Instance,
+) -> None:
+    slow = service(backoff=BackoffSpec(burst=0, initial=MAX_DURATION_NS, max=MAX_DURATION_NS))
+    instance.store(by_hand(web=slow))
+    instance.start()
+    until(lambda: instance.keeper.spawned())
+    until(lambda: stored(instance.folder, "process.started"))
+    (alive,) = instance.keeper.records.values()
+    assert isinstance(alive.phase, Running)
+    ended_ns = alive.phase.started_at_ns + 1
+    dead = Exited(ended_ns, Exit(code=3), alive.phase.pid, alive.phase.started_at_ns)
+    records = (replace(alive, phase=dead),)
+    for _ in range(2):
+        instance.stop()
+        client = instance.start(PaperKeeper(records)).client()
+        (told,) = [each for each in all_events(client) if each["type"] == "process.exited"]
+        assert told["message"].startswith("web.1 ended while the controller was away: exit 3 after")
+        wall_ns = time.time_ns() - time.monotonic_ns() + ended_ns
+        assert abs(told["time_ns"] - wall_ns) < SECOND_NS

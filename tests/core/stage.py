@@ -24,6 +24,7 @@ from reconciler.model.action import (
 )
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import (
+    EndsTold,
     KeeperIntroduced,
     RecordChanged,
     RunRecorded,
@@ -136,7 +137,18 @@ class Stage:
         bound = [SocketChanged(record) for record in self.sockets.values()]
         introduced = KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session")
         applied = SpecApplied(wanted, self.revision, trial=self.trial)
-        return self.tell(*jobs, applied, introduced, *records, *bound, SnapshotEnded())
+        told = EndsTold(self._ends_told())
+        return self.tell(*jobs, applied, introduced, *records, *bound, told, SnapshotEnded())
+
+    def _ends_told(self) -> dict[ProcessId, int | None]:
+        """Return which ends the store knows that people were told of last."""
+        told: dict[ProcessId, int | None] = {}
+        for each in self.news:
+            if each.type in {"process.started", "process.exited", "process.failed"}:
+                pid = 0 if each.type == "process.started" else each.details["pid"]
+                told[ProcessId(each.watcher, each.slot)] = pid  # type: ignore[assignment]  # it is a pid
+        dead = {id for id, record in self.records.items() if isinstance(record.phase, Exited)}
+        return {id: pid for id, pid in told.items() if id in dead}
 
     def tell(self, *events: Event) -> Stage:
         """Give events to the core and carry out what it wants, until it wants nothing more now."""
@@ -163,6 +175,11 @@ class Stage:
     ) -> Stage:
         """Let a process end by itself."""
         return self.tell(self._died(process(name), Exit(code=code, **how), survivors=survivors))  # type: ignore[arg-type]
+
+    def exit_untold(self, name: str, code: int) -> Stage:
+        """Let a process end while no controller is there to hear of it."""
+        self._died(process(name), Exit(code=code))
+        return self
 
     def lost(self, name: str) -> Stage:
         """Let the keeper be killed around a start: the next one finds no process, and knows of none."""

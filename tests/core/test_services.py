@@ -72,6 +72,47 @@ def test_a_start_that_a_keepers_death_undid_says_nothing_against_a_revision() ->
     assert stage.wait(20).outcome == "good"
 
 
+def told_ends(stage: Stage) -> list[tuple[str, float | None]]:
+    """Return the news of ends, with the time of those that came before they were told of."""
+    kinds = {"process.exited", "process.failed"}
+    return [
+        (each.message, None if each.at_ns is None else each.at_ns / S)
+        for each in stage.news
+        if each.type in kinds
+    ]
+
+
+def test_ends_that_no_controller_saw_are_told_by_the_next_in_order_and_once() -> None:
+    wanted = spec(web=watcher(numprocesses=3, backoff=BackoffSpec(burst=0, initial=60 * S)))
+    stage = Stage().apply(wanted).wait(5)
+    stage.exit_untold("web.2", 3)
+    stage.now += S
+    stage.exit_untold("web.1", 4)
+    stage.now += S
+    stage.new_controller(wanted)
+    missed = [
+        ("web.2 ended while the controller was away: exit 3 after 5s", 5),
+        ("web.1 ended while the controller was away: exit 4 after 6s", 6),
+    ]
+    assert told_ends(stage) == missed
+    # They still wait for their next start: there is nothing new for yet another controller.
+    assert stage.new_controller(wanted).alive() == ["web.3"]
+    assert told_ends(stage) == missed
+
+
+def test_an_end_that_was_told_is_not_told_again_by_the_next_controller() -> None:
+    wanted = spec(web=watcher(backoff=BackoffSpec(burst=0, initial=60 * S)))
+    stage = Stage().apply(wanted).wait(5).exit("web.1", 3).new_controller(wanted)
+    assert told_ends(stage) == [("web.1 ended: exit 3 after 5s", None)]
+    # Of its next life, and of one that could not begin, the end is told anew.
+    stage.wait(70).exit_untold("web.1", 3).new_controller(wanted)
+    assert len(told_ends(stage)) == 2
+    stage.unstartable["web.1"] = LaunchError("exec", "ENOENT", "/serve", "no such file")
+    before = told_ends(stage.exit("web.1", 3).wait(40))
+    assert before[-1] == ("web.1 cannot be started: exec /serve: no such file", None)
+    assert told_ends(stage.new_controller(wanted).new_controller(wanted)) == before
+
+
 def test_quick_deaths_wait_longer_and_longer_and_never_give_up() -> None:
     backoff = BackoffSpec(burst=2, initial=S, factor=2.0, max=4 * S, jitter=0)
     stage = Stage().apply(spec(web=watcher(backoff=backoff)))
