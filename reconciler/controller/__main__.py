@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # what is imported and read stays: `Controller.run` enables it when everything is there
+
 import json
 import os
 import resource

@@ -267,8 +267,9 @@ class Controller:
     def run(self) -> NoReturn:
         """Serve until the keeper is gone. Raises `LinkClosed`, and whatever is wrong with us."""
         self._begin()
-        gc.collect()
+        # What was imported and read stays: a collection need not look it through each time.
         gc.freeze()
+        gc.enable()
         self.notifier.pulse()  # the keeper asked with its first words
         try:
             while True:

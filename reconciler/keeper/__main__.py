@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
+
+gc.disable()  # what is imported and set up stays for ever: looking it through again and again finds nothing
+
+import contextlib
 import os
 import sys
 
@@ -53,9 +56,9 @@ def main(argv: list[str]) -> int:
         with contextlib.suppress(OSError):  # whoever waited may have given up
             os.write(config.ready_fd, b"ready\n")
         os.close(config.ready_fd)
-    # What exists by now stays for ever: a child that is forked shall not copy it page by page.
-    gc.collect()
+    # Nor is it looked through from here on: a child that is forked would copy it page by page.
     gc.freeze()
+    gc.enable()
     while True:
         due_ns = keeper.step()
         if keeper.exit_code is not None:

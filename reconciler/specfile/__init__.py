@@ -20,6 +20,7 @@
 | `schema` | the language as JSON Schema |
 | `words` | types, defaults and effects of fields in words |
 | `reference` | the language as a page, and the explanation of one field |
+| `answering` | what the loader is asked and answers, within limits |
 | `__main__` | the loader as a child process |
 
 Names are imported when they are first asked for: who wants the schema does not pay for pydantic.

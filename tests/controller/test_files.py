@@ -14,7 +14,7 @@ from paper_keeper import PaperKeeper
 
 from reconciler.controller import files
 from reconciler.model.process import Running
-from reconciler.specfile.__main__ import answer_to
+from reconciler.specfile.answering import answer_to
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ import time
 from reconciler.cli.layout import paint
 from reconciler.cli.render import spec_error_blocks
 from reconciler.cli.shapes import spec_errors
-from reconciler.specfile.__main__ import CPU_LIMIT_S, MEMORY_LIMIT_BYTES, answer_to
+from reconciler.specfile.answering import CPU_LIMIT_S, MEMORY_LIMIT_BYTES, answer_to
 from reconciler.specfile.validate import prepare
 from tests.fuzz.specs import CANARY, Specs
 
