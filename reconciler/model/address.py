@@ -55,7 +55,7 @@ def parse_address(value: object) -> Address:
         value = str(value)
     if not isinstance(value, str):
         msg = "expected an address such as 127.0.0.1:8000, [::1]:8000, unix:/run/app.sock or 8000"
-        raise ValueError(msg)  # noqa: TRY004  (pydantic turns only ValueError into a mistake)
+        raise ValueError(msg)  # noqa: TRY004  (the border turns only ValueError into a mistake)
     if value.startswith("unix:"):
         return _unix(value.removeprefix("unix:"))
     if value.isdigit():

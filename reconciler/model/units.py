@@ -1,8 +1,7 @@
 """How the words of the spec language read: durations, sizes, modes, signals, names.
 
 Each kind of text has a pure parser that raises `ValueError` with what was expected, and a marker that
-stands in the annotations of `spec`. The border (`specfile`) hands the markers to pydantic, which finds
-the two hooks by name; they build plain dictionaries, so that this room imports nothing.
+stands in the annotations of `spec`, for the border (`specfile`) to read by.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 MICROSECOND_NS: Final = 1_000
 MILLISECOND_NS: Final = 1_000_000
@@ -194,9 +193,6 @@ def parse_percent(value: object) -> int:
     raise ValueError(msg)
 
 
-CoreSchema = dict[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class Reads:
     """Marks a field whose value is read from text by `parse`; stands in `Annotated`.
@@ -211,16 +207,9 @@ class Reads:
     pattern: str | None = None
     also: tuple[str, ...] = ()
 
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: Callable[[object], CoreSchema]
-    ) -> CoreSchema:
-        """Return pydantic's schema of `source` with `parse` before it (pydantic-core: function-before)."""
-        function = {"type": "no-info", "function": self.parse}
-        return {"type": "function-before", "function": function, "schema": handler(source)}
-
-    def __get_pydantic_json_schema__(self, schema: object, handler: object) -> CoreSchema:
+    def json_schema(self) -> dict[str, object]:
         """Return the JSON Schema of the text as users write it."""
-        text: CoreSchema = {"type": [*self.also, "string"] if self.also else "string"}
+        text: dict[str, object] = {"type": [*self.also, "string"] if self.also else "string"}
         if self.pattern:
             text["pattern"] = self.pattern
         return text | {"examples": [self.example]}
@@ -232,12 +221,6 @@ class Between:
 
     low: int
     high: int
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: Callable[[object], CoreSchema]
-    ) -> CoreSchema:
-        """Return pydantic's schema of an integer with bounds."""
-        return {"type": "int", "ge": self.low, "le": self.high, "strict": True}
 
 
 _DURATION_PATTERN = r"^(\d+(\.\d+)?(us|ms|s|m|h|d))+$"

@@ -1,4 +1,4 @@
-"""Turns spec files into a `Spec`, or into every mistake with its place: the only home of pyyaml and pydantic.
+"""Turns spec files into a `Spec`, or into every mistake with its place: the only home of pyyaml.
 
 | file | subject |
 |---|---|
@@ -12,7 +12,8 @@
 | `resolve` | nodes to data |
 | `env_files` | NAME=value lines |
 | `watchers` | one watcher |
-| `validate` | data to values, by pydantic |
+| `values` | data to values, by the declarations |
+| `validate` | what does not fit, to mistakes with places |
 | `rules` | what concerns more than one field |
 | `hints` | near names, and the words of other tools |
 | `mistakes` | collects what is wrong, hides secrets |
@@ -23,7 +24,7 @@
 | `answering` | what the loader is asked and answers, within limits |
 | `__main__` | the loader as a child process |
 
-Names are imported when they are first asked for: who wants the schema does not pay for pydantic.
+Names are imported when they are first asked for: who wants the schema does not pay for pyyaml.
 """
 
 from __future__ import annotations

@@ -18,13 +18,13 @@ import sys
 
 from reconciler.model.errors import SpecError
 from reconciler.model.plain import to_plain
-from reconciler.specfile import validate
 from reconciler.specfile.answering import answer_to, limit
+from reconciler.specfile.values import prepare
 
 
 def main() -> None:
     """Answer one request."""
-    validate.prepare()
+    prepare()
     request = json.loads(sys.stdin.buffer.read())
     limit()
     paths, environ = request["paths"], request["environ"]

@@ -93,7 +93,7 @@ def _type(hint: object, outer: tuple[object, ...], definitions: dict[str, Json])
 def _marked(marker: Reads | Between) -> Json:
     if isinstance(marker, Between):
         return {"type": "integer", "minimum": marker.low, "maximum": marker.high}
-    return marker.__get_pydantic_json_schema__(None, None)
+    return marker.json_schema()
 
 
 def _any(schemas: list[Json]) -> Json:

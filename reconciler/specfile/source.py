@@ -1,6 +1,6 @@
 """Which files a spec is made of, and what the instance that runs it is called.
 
-Reads no file: only names are looked at, so that every command may ask (no yaml, no pydantic here).
+Reads no file: only names are looked at, so that every command may ask (no yaml here).
 """
 
 from __future__ import annotations

@@ -1,55 +1,29 @@
-"""Data to values by pydantic, and pydantic's errors to mistakes with places and in our words.
-
-The declarations of `model.spec` are the schema. Data goes through JSON, since only there strict mode
-accepts maps for dataclasses and lists for tuples, and nothing else for anything else.
-"""
+"""Data to values, and what does not fit to mistakes with places and in our words."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import is_dataclass
 from typing import Final, Literal, TypeVar, cast, get_args, get_origin
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-from reconciler.model import spec as language
-from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.spec import Field, declared_fields
 from reconciler.model.units import Between, Reads
 from reconciler.specfile import hints
 from reconciler.specfile.mistakes import Mistakes, found
-from reconciler.specfile.shapes import OneOf, bare, block, block_classes, chosen, is_word, members
+from reconciler.specfile.shapes import (
+    Free,
+    OneOf,
+    bare,
+    block,
+    block_classes,
+    chosen,
+    is_word,
+    members,
+)
+from reconciler.specfile.values import Misfit, Wrong, reader_of
 from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value
 
 T = TypeVar("T")
-
-_CONFIG: Final = ConfigDict(extra="forbid", strict=True)
-_CLASSES: Final = [
-    each
-    for each in vars(language).values()
-    if isinstance(each, type)
-    and each.__module__ == language.__name__
-    and hasattr(each, "__dataclass_fields__")
-]
-# pydantic ignores unknown keys of a dataclass unless its class says otherwise, and takes no configuration
-# from outside. `model` imports nothing, so the word is put there from here.
-for _each in [*_CLASSES, InternetAddress, UnixAddress]:
-    _each.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]  # read by pydantic, declared by nobody
-
-
-_adapters: Final[dict[type, TypeAdapter[object]]] = {}
-
-
-def _adapter(cls: type) -> TypeAdapter[object]:
-    if cls not in _adapters:
-        _adapters[cls] = TypeAdapter(cls)
-    return _adapters[cls]
-
-
-def prepare() -> None:
-    """Build the validators, so that the first spec does not wait for them."""
-    for cls in (language.DaemonSpec, language.ApplySpec, language.SocketSpec, language.WatcherSpec):
-        _adapter(cls)
 
 
 def validated(
@@ -60,16 +34,15 @@ def validated(
     `entry` is the key and the node that the data was made from.
     """
     try:
-        return cast("T", _adapter(cls).validate_json(json.dumps(data)))
-    except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            context = each.get("ctx", {})
-            _report(cls, each["loc"], each["type"], context.get("error"), entry, where, mistakes)
+        return cast("T", reader_of(cast("Hashable", cls))(data))
+    except Misfit as misfit:
+        for wrong in misfit.wrong:
+            _report(cls, wrong, entry, where, mistakes)
         return None
 
 
 class _Spot:
-    """Where a walk along pydantic's location has come to."""
+    """Where a walk along a location has come to."""
 
     def __init__(self, cls: type, entry: Entry, where: str) -> None:
         self.hint: object = cls
@@ -79,14 +52,14 @@ class _Spot:
         self.where = where
         self.missing: Field | None = None
 
-    def step(self, element: int | str) -> bool:
-        """Go one element further; False when the error is about another member of a union."""
+    def step(self, element: int | str) -> None:
+        """Go one element further."""
         hint, more = bare(self.hint)
         self.markers += more
         blocks = block_classes(hint)
         if isinstance(self.node, Map) and blocks:
-            return self._into_block(element, blocks)
-        if (
+            self._into_block(element, blocks)
+        elif (
             isinstance(element, int)
             and isinstance(self.node, List)
             and element < len(self.node.items)
@@ -103,21 +76,12 @@ class _Spot:
             self.where += f".{element}"
             arguments = get_args(hint)
             self.hint, self.markers = (arguments[1] if len(arguments) == 2 else hint), ()
-        return True
 
-    def _into_block(self, element: int | str, blocks: tuple[type, ...]) -> bool:
+    def _into_block(self, element: int | str, blocks: tuple[type, ...]) -> None:
         assert isinstance(self.node, Map)
-        several = len([m for m in members(self.hint) if m is not type(None)]) > 1
-        if several:
-            shape = OneOf(tuple(block(each) for each in blocks), block(blocks[0]))
-            cls = chosen(shape, set(self.node.entries)).cls
-            self.hint = cls
-            return element == cls.__name__
-        field = next(
-            (each for each in declared_fields(blocks[0]) if each.attribute == element), None
-        )
-        if field is None:
-            return True
+        either = OneOf(tuple(block(each) for each in blocks), Free())
+        cls = chosen(either, set(self.node.entries)).cls
+        field = next(each for each in declared_fields(cls) if each.attribute == element)
         self.where = f"{self.where}.{field.name}" if self.where else field.name
         self.hint, self.markers = field.type, field.markers
         entry = self.node.entries.get(field.name)
@@ -125,23 +89,13 @@ class _Spot:
             self.missing = field
         else:
             self.key, self.node = entry.key, entry.value
-        return True
 
 
-def _report(
-    cls: type,
-    loc: tuple[int | str, ...],
-    kind: str,
-    cause: object,
-    entry: Entry,
-    where: str,
-    mistakes: Mistakes,
-) -> None:
+def _report(cls: type, wrong: Wrong, entry: Entry, where: str, mistakes: Mistakes) -> None:
     spot = _Spot(cls, entry, where)
-    for element in loc:
-        if not spot.step(element):
-            return
-    if kind == "missing":
+    for element in wrong.location:
+        spot.step(element)
+    if wrong.is_missing:
         if spot.missing is not None:
             at = spot.key if spot.key.line else spot.node
             mistakes.at(
@@ -154,12 +108,8 @@ def _report(
     if spot.missing is not None:
         return
     what = found(spot.node, spot.where)
-    if isinstance(cause, ValueError):
-        text = str(cause)
-        message = f"{text}, found {what}"
-    else:
-        message = f"expected {expected(spot.hint, spot.markers)}, found {what}"
-    mistakes.at(spot.node, spot.where, message, _hint(spot))
+    cause = wrong.cause or f"expected {expected(spot.hint, spot.markers)}"
+    mistakes.at(spot.node, spot.where, f"{cause}, found {what}", _hint(spot))
 
 
 def _hint(spot: _Spot) -> str:
@@ -229,7 +179,7 @@ def expected(hint: object, markers: tuple[object, ...] = ()) -> str:
         return "a command (text, or a list of words)" if is_word(item) else "a list"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return "a map"
-    if isinstance(hint, type) and hint in _CLASSES:
+    if isinstance(hint, type) and is_dataclass(hint):
         fields = [each.name for each in declared_fields(hint) if each.attribute != "x"]
         return f"a map with {', '.join(fields)}" if len(fields) <= 4 else "a map"
     return _NAMES.get(hint, "something else")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 HEAVY = {
     "rich",
-    "pydantic",
     "yaml",
     "asyncio",
     "watchfiles",

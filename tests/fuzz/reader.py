@@ -17,7 +17,7 @@ from reconciler.cli.layout import paint
 from reconciler.cli.render import spec_error_blocks
 from reconciler.cli.shapes import spec_errors
 from reconciler.specfile.answering import CPU_LIMIT_S, MEMORY_LIMIT_BYTES, answer_to
-from reconciler.specfile.validate import prepare
+from reconciler.specfile.values import prepare
 from tests.fuzz.specs import CANARY, Specs
 
 SLOW_S = 2.0

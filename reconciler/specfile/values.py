@@ -1,0 +1,193 @@
+"""Data to values, by the declarations of `model.spec`: nothing stands for anything else, no number for text.
+
+It is written here because a library for it takes longer to import than a large spec to read, at each start
+and for each saved file, and what it finds wrong would have to be told in our words all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_origin
+
+from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, WatcherSpec, declared_fields
+from reconciler.model.units import Between, Reads
+from reconciler.specfile.shapes import Free, OneOf, bare, block, block_classes, chosen, members
+
+K = TypeVar("K", bound=int | str)
+
+
+class Wrong(NamedTuple):
+    """One thing that does not fit: where in the data, and why, if there is more to say than what was expected."""
+
+    location: tuple[int | str, ...] = ()
+    cause: str = ""
+    is_missing: bool = False
+
+
+class Misfit(Exception):
+    """Data does not fit its type."""
+
+    wrong: tuple[Wrong, ...]
+
+    def __init__(self, *wrong: Wrong) -> None:
+        self.wrong = wrong or (Wrong(),)
+
+
+Reader: TypeAlias = Callable[[object], object]
+"""Returns the value that data describes. Raises `Misfit` with all that is wrong."""
+
+
+def prepare() -> None:
+    """Make the readers, so that the first spec does not wait for them."""
+    for cls in (DaemonSpec, ApplySpec, SocketSpec, WatcherSpec):
+        reader_of(cls)
+
+
+@cache
+def reader_of(of: Hashable) -> Reader:
+    """Return how a class of the language is read, from data by attribute."""
+    cls = cast("type", of)
+    declared = declared_fields(cls)
+    readers = {each.attribute: _reader(each.type, each.markers) for each in declared}
+    required = [each.attribute for each in declared if each.required]
+
+    def read(data: object) -> object:
+        if not isinstance(data, dict):
+            raise Misfit
+        missing = [Wrong((name,), is_missing=True) for name in required if name not in data]
+        values = _all(((name, readers[name], item) for name, item in data.items()), missing)
+        return cls(**values)
+
+    return read
+
+
+def _all(parts: Iterable[tuple[K, Reader, object]], known: Sequence[Wrong] = ()) -> dict[K, object]:
+    """Return all parts as they are read. Raises `Misfit` with what is wrong in any, and what already was."""
+    values: dict[K, object] = {}
+    found = [*known]
+    for key, reader, data in parts:
+        try:
+            values[key] = reader(data)
+        except Misfit as misfit:
+            found += [each._replace(location=(key, *each.location)) for each in misfit.wrong]
+    if found:
+        raise Misfit(*found)
+    return values
+
+
+def _reader(hint: object, markers: tuple[object, ...] = ()) -> Reader:
+    """Return how a type is read; the first marker that says more about it counts."""
+    hint, more = bare(hint)
+    for marker in (*markers, *more):
+        if isinstance(marker, Reads):
+            return _parser(marker)
+        if isinstance(marker, Between):
+            return _between(marker)
+    choices = members(hint)
+    if len(choices) > 1:
+        return _union_reader(choices, block_classes(hint))
+    origin = get_origin(hint)
+    if origin is Literal:
+        return _choice(get_args(hint))
+    if origin is tuple:
+        return _list_reader(_reader(get_args(hint)[0]))
+    if origin is not None and issubclass(cast("type", origin), Mapping):
+        return _map_reader(_reader(get_args(hint)[1]))
+    if is_dataclass(hint):
+        return reader_of(cast("type", hint))
+    return _SCALARS[hint]
+
+
+def _parser(marker: Reads) -> Reader:
+    def read(data: object) -> object:
+        try:
+            return marker.parse(data)
+        except ValueError as error:
+            raise Misfit(Wrong(cause=str(error))) from None
+
+    return read
+
+
+def _between(bounds: Between) -> Reader:
+    def read(data: object) -> object:
+        if type(data) is not int or not bounds.low <= data <= bounds.high:
+            raise Misfit
+        return data
+
+    return read
+
+
+def _choice(words: tuple[object, ...]) -> Reader:
+    exact = {(type(word), word) for word in words}
+
+    def read(data: object) -> object:
+        if isinstance(data, list | dict) or (type(data), data) not in exact:
+            raise Misfit
+        return data
+
+    return read
+
+
+def _list_reader(item: Reader) -> Reader:
+    def read(data: object) -> object:
+        if not isinstance(data, list):
+            raise Misfit
+        return tuple(_all((index, item, each) for index, each in enumerate(data)).values())
+
+    return read
+
+
+def _map_reader(value: Reader) -> Reader:
+    def read(data: object) -> object:
+        if not isinstance(data, dict):
+            raise Misfit
+        return _all((key, value, each) for key, each in data.items())
+
+    return read
+
+
+def _union_reader(choices: tuple[object, ...], blocks: tuple[type, ...]) -> Reader:
+    """Return how one of several types is read: a map as the block it looks most like, all else as what it fits."""
+    readers = [_reader(each) for each in choices if bare(each)[0] not in blocks]
+    either = OneOf(tuple(block(each) for each in blocks), Free())
+
+    def read(data: object) -> object:
+        if blocks and isinstance(data, dict):
+            return reader_of(chosen(either, set(data)).cls)(data)
+        found = Misfit()
+        for reader in readers:
+            try:
+                return reader(data)
+            except Misfit as misfit:
+                if misfit.wrong != (Wrong(),):
+                    found = misfit  # it says more than that nothing fits
+        raise found
+
+    return read
+
+
+def _number(data: object) -> float:
+    if type(data) is not float and type(data) is not int:
+        raise Misfit
+    return float(data)
+
+
+def _exactly(kind: type) -> Reader:
+    def read(data: object) -> object:
+        if type(data) is not kind:
+            raise Misfit
+        return data
+
+    return read
+
+
+_SCALARS: Final[dict[object, Reader]] = {
+    str: _exactly(str),
+    int: _exactly(int),
+    float: _number,
+    bool: _exactly(bool),
+    type(None): _exactly(type(None)),
+    object: lambda data: data,
+}
