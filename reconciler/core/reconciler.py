@@ -348,7 +348,7 @@ class Reconciler:
         self._sockets_dirty = False
         if self._shutdown is not None:
             return
-        plan = plan_sockets(self._world(now_ns), self._users_alive)
+        plan = plan_sockets(self._world(now_ns), self._users_alive, self._is_alive)
         self._sockets_wake_ns = plan.wake_at_ns
         for action in plan.actions:
             self._do(action, now_ns)
@@ -358,6 +358,13 @@ class Reconciler:
             record.id.role == MAIN and not isinstance(record.phase, Exited)
             for name in self._users.get(socket, ())
             for record in self.observed(name).records.values()
+        )
+
+    def _is_alive(self, id: ProcessId) -> bool:
+        """Tell whether a process, or something that it left behind, lives."""
+        record = self.observed(id.owner).records.get(id)
+        return record is not None and (
+            not isinstance(record.phase, Exited) or record.phase.survivors
         )
 
     def _quit_when_empty(self) -> None:
@@ -617,7 +624,11 @@ class Reconciler:
         return error == before
 
     def _waits_for_handover(self) -> bool:
-        return any(record.held is not None for record in self._sockets.values())
+        return any(
+            record.held is not None
+            or (isinstance(record.phase, BindRefused) and record.phase.held_by)
+            for record in self._sockets.values()
+        )
 
     def _touch_socket(self, held: str) -> None:
         self._sockets_dirty = True

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.core import secrets
 from reconciler.core.backoff import is_completed, share
-from reconciler.core.sockets import holds_former, needs_handover, waiting_for
+from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for
 from reconciler.core.template import same_slot, same_template, sockets_of
 from reconciler.model.process import Exited, Running
 from reconciler.model.units import SECOND_NS, format_duration
@@ -57,7 +57,9 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
             slot: stale[slot] for slot in stale if _by_restart_only(mains[slot], hashes[slot])
         }
     if not _sockets_bound(draft, hashes):
-        return under_way
+        return under_way | {
+            slot: reason for slot, reason in stale.items() if _is_in_the_way(draft, mains[slot])
+        }
     missing = [slot for slot in hashes if not is_available(draft, mains[slot])]
     budget = MAX_UNAVAILABLE - len(missing)
     chosen = dict(under_way)
@@ -97,7 +99,9 @@ def is_outdated(draft: Draft, record: ProcessRecord, wanted_hash: str) -> bool:
         return True
     if not isinstance(record.phase, Running):
         return False
-    return holds_former(draft.world, sockets_of(draft.spec), record.phase.started_at_ns)
+    return _is_in_the_way(draft, record) or holds_former(
+        draft.world, sockets_of(draft.spec), record.phase.started_at_ns
+    )
 
 
 def lifetime_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
@@ -120,6 +124,11 @@ def _sockets_bound(draft: Draft, hashes: Mapping[int, str]) -> bool:
     specs = draft.world.socket_specs
     shared = [name for name in sockets_of(draft.spec) if not specs[name].reuseport]
     return all(waiting_for(draft.world, name, slot=0) is None for name in shared)
+
+
+def _is_in_the_way(draft: Draft, record: ProcessRecord | None) -> bool:
+    names = sockets_of(draft.spec)
+    return record is not None and is_in_the_way(draft.world, names, record.id)
 
 
 def _handover(draft: Draft) -> bool:

@@ -1,7 +1,8 @@
 """What is bound, and who must wait for it.
 
 Another address is bound beside the old one, whose users are rolled over. Another kind of socket at the
-same address cannot be: its users are stopped first, then it is closed and bound anew (a handover).
+same address cannot be: its users are stopped first, then it is closed and bound anew (a handover). Nor can an
+address at which processes of ours still listen, by another name or from before an earlier edit: they end first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from reconciler.core.plan import World
+    from reconciler.model.process import ProcessId
     from reconciler.model.socket import SocketRecord
     from reconciler.model.spec import SocketSpec
 
@@ -83,12 +85,18 @@ def retry_due_ns(refused: BindRefused) -> int:
 def needs_handover(world: World, name: str) -> bool:
     """Tell whether a socket can be bound only after the users of its predecessor have ended."""
     record = world.sockets.get(name)
-    return (
-        record is not None
-        and record.held is not None
-        and isinstance(record.phase, BindRefused)
-        and record.held.address == record.template.address
-    )
+    if record is None or record.held is None or not isinstance(record.phase, BindRefused):
+        return False
+    held, template = record.held, record.template
+    if held.identity == template.identity:
+        return False  # its file is lost, and somebody else has one in its place
+    return held.address == template.address or held.may_exclude(template)
+
+
+def is_in_the_way(world: World, names: Iterable[str], id: ProcessId) -> bool:
+    """Tell whether one of these sockets cannot be bound because this process itself listens there."""
+    phases = [record.phase for name in names if (record := world.sockets.get(name))]
+    return any(isinstance(phase, BindRefused) and id in phase.held_by for phase in phases)
 
 
 def holds_former(world: World, names: Iterable[str], started_at_ns: int) -> bool:
@@ -101,13 +109,16 @@ def holds_former(world: World, names: Iterable[str], started_at_ns: int) -> bool
     return False
 
 
-def plan_sockets(world: World, users_alive: Callable[[str], bool]) -> Plan:
+def plan_sockets(
+    world: World, users_alive: Callable[[str], bool], is_alive: Callable[[ProcessId], bool]
+) -> Plan:
     """Return what to bind and what to close now, for the sockets that all slots share."""
     actions: list[Action] = []
     wakes: list[int] = []
     for name, spec in world.socket_specs.items():
         if not spec.reuseport:
-            _plan_socket(world, name, template_of(spec), users_alive, actions, wakes)
+            template = template_of(spec)
+            _plan_socket(world, name, template, users_alive, is_alive, actions, wakes)
     for name in world.sockets:
         owner, _, slot = name.partition(".")
         spec_now = world.socket_specs.get(owner)
@@ -121,6 +132,7 @@ def _plan_socket(
     name: str,
     template: SocketTemplate,
     users_alive: Callable[[str], bool],
+    is_alive: Callable[[ProcessId], bool],
     actions: list[Action],
     wakes: list[int],
 ) -> None:
@@ -135,10 +147,12 @@ def _plan_socket(
     elif isinstance(record.phase, BindRefused):
         if record.template != template:
             actions.append(Bind(name, template))
+        elif any(map(is_alive, record.phase.held_by)):
+            pass  # their end brings us back
         elif needs_handover(world, name):
             if not users_alive(name):
                 actions.extend((Unbind(name), Bind(name, template)))
-        elif world.now_ns >= retry_due_ns(record.phase):
+        elif record.phase.held_by or world.now_ns >= retry_due_ns(record.phase):
             actions.append(Bind(name, template))
         else:
             wakes.append(retry_due_ns(record.phase))

@@ -123,6 +123,7 @@ class _Adoption:
             written.sockets,
             written.stdout,
             written.stderr,
+            written.listens,
             born=written.born,
         )
         phase = record.phase
@@ -215,9 +216,14 @@ class _Adoption:
 
 
 def _may_hold(process: Process, written: WrittenSocket) -> bool:
-    """Tell whether a process was started after a socket was bound; an older one holds its predecessor."""
-    phase = process.record.phase
-    match phase:
+    """Tell whether a process was given this very socket; an older one holds its predecessor.
+
+    What a keeper of an older version started tells only when that was.
+    """
+    listens = [each.identity for each in process.listens]
+    if listens and written.template.identity not in listens:
+        return False
+    match phase := process.record.phase:
         case Running(_, since_ns) | Starting(_, since_ns):
             return since_ns >= written.bound_at_ns
         case Exited():

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from reconciler.keeper.kernel import Kernel
+    from reconciler.keeper.records import Process
+    from reconciler.model.process import ProcessId
 
 
 @dataclass(slots=True)
@@ -46,8 +48,16 @@ class Sockets:
             found[name] = held.socket
         return found
 
-    def bind(self, name: str, template: SocketTemplate) -> None:
-        """Bind a socket or change the one that is there; a refusal leaves open what was open."""
+    def templates(self, names: Iterable[str]) -> tuple[SocketTemplate, ...]:
+        """Return how these sockets are bound, as far as they are."""
+        found = [self.held[name].template for name in names if name in self.held]
+        return tuple(template for template in found if template is not None)
+
+    def bind(self, name: str, template: SocketTemplate, processes: Iterable[Process]) -> None:
+        """Bind a socket or change the one that is there; a refusal leaves open what was open.
+
+        `processes` are those that may be in the way themselves: they have sockets that the keeper has closed.
+        """
         held = self.held.get(name)
         now_ns = self._kernel.now_ns()
         try:
@@ -63,7 +73,8 @@ class Sockets:
             if held is not None and held.record.template == template:
                 before = held.record.phase
                 attempts += before.attempts if isinstance(before, BindRefused) else 0
-            refused = BindRefused(failure.errno, failure.message, now_ns, attempts)
+            holders = _holders(template, processes) if failure.errno == "EADDRINUSE" else ()
+            refused = BindRefused(failure.errno, failure.message, now_ns, attempts, holders)
             if held is None:
                 held = self.held[name] = Held(SocketRecord(name, template, refused))
             held.record = SocketRecord(name, template, refused, held.template)
@@ -97,4 +108,12 @@ def _can_be_tuned(held: Held, template: SocketTemplate) -> bool:
         and held.template is not None
         and held.template.identity == template.identity
         and held.socket.is_intact()
+    )
+
+
+def _holders(template: SocketTemplate, processes: Iterable[Process]) -> tuple[ProcessId, ...]:
+    return tuple(
+        process.record.id
+        for process in processes
+        if process.is_live and any(each.may_exclude(template) for each in process.listens)
     )

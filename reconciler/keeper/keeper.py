@@ -235,7 +235,7 @@ class Keeper:
             case Spawn():
                 self._spawn(action)
             case Bind(name, template):
-                self._sockets.bind(name, template)
+                self._sockets.bind(name, template, self._processes.values())
                 self._tell(name)
             case Unbind(name):
                 self._sockets.unbind(name)
@@ -296,7 +296,8 @@ class Keeper:
         )
         launch = action.launch
         uses = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
-        process = Process(record, launch.scope, uses, launch.stdout, launch.stderr)
+        listens = self._sockets.templates(uses)
+        process = Process(record, launch.scope, uses, launch.stdout, launch.stderr, listens)
         self._processes[action.id] = process
         self._kernel.note(INCARNATIONS, incarnation)
         self._note_changes()

@@ -34,7 +34,7 @@ INCARNATIONS: Final = "incarnations"
 class Process:
     """What the keeper holds of one incarnation beside its record.
 
-    `born`, `sockets` and the sinks are what the next keeper finds it and what is its by.
+    `born`, `sockets`, `listens` and the sinks are what the next keeper finds it and what is its by.
     """
 
     record: ProcessRecord
@@ -42,6 +42,8 @@ class Process:
     sockets: tuple[str, ...] = ()
     stdout: Sink = field(default_factory=NullSink)
     stderr: Sink | None = None
+    listens: tuple[SocketTemplate, ...] = ()
+    """How its sockets were bound when it was given them; it may be the last that has one open."""
     pid: int = 0
     born: int = 0
     adopted: bool = False
@@ -88,6 +90,7 @@ class WrittenProcess:
     stderr: Sink | None = None
     born: int = 0
     adopted: bool = False
+    listens: tuple[SocketTemplate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def write_process(process: Process, *, whole: bool = False) -> Plain:
             process.stderr,
             process.born,
             process.adopted,
+            process.listens,
         ),
         tagged=False,
     )

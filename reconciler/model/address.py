@@ -11,8 +11,11 @@ from reconciler.model.units import Reads
 MAX_UNIX_PATH_BYTES: Final = 107
 """sun_path holds 108 bytes with its final zero (unix(7))."""
 
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+
 _V6 = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?)\]:(\d{1,5})")
 _HOST = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})")
+_NUMBER = re.compile(r"[0-9.]+|.*:.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,20 @@ class UnixAddress:
 
 
 Address: TypeAlias = InternetAddress | UnixAddress
+
+
+def may_overlap(one: Address, other: Address) -> bool:
+    """Tell whether a process that still listens at one address may keep others from being bound.
+
+    All interfaces overlap with each, and a name may be the name of any number: nobody is asked here. A port
+    that the kernel chooses is free, and the file of a Unix socket is gone once the manager has closed it.
+    """
+    if not isinstance(one, InternetAddress) or not isinstance(other, InternetAddress):
+        return False
+    if one.port != other.port or not one.port:
+        return False
+    hosts = {one.host, other.host}
+    return len(hosts) == 1 or any(h in WILDCARDS or not _NUMBER.fullmatch(h) for h in hosts)
 
 
 def parse_address(value: object) -> Address:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from reconciler.model.address import Address
+from reconciler.model.address import Address, may_overlap
+from reconciler.model.process import ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,12 @@ class SocketTemplate:
         """Return what makes it this socket and no other."""
         return (self.address, self.type, self.interface, self.reuseport, self.ipv6_only)
 
+    def may_exclude(self, other: SocketTemplate) -> bool:
+        """Tell whether another socket may not be bound as long as this one is open."""
+        if self.type != other.type or (self.reuseport and other.reuseport):
+            return False
+        return may_overlap(self.address, other.address)
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -46,6 +53,8 @@ class BindRefused:
     message: str
     at_ns: int
     attempts: int = 1
+    held_by: tuple[ProcessId, ...] = ()
+    """Processes of the keeper's that live and were given a socket which may be in the way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,8 +165,7 @@ class Socket:
     def close(self) -> None:
         assert not self.closed, "closed twice"
         self.closed = True
-        if self.is_intact():
-            self.kernel.bound[self.place].remove(self)
+        self.kernel.close_unheld()
 
 
 Place: TypeAlias = tuple[str, str]
@@ -275,7 +274,7 @@ class FakeKernel:
         for there in self.bound.values():
             for socket in there:
                 socket.closed = True
-        self._close_unheld()
+        self.close_unheld()
 
     def end(self, pid: int, exit_: Exit) -> None:
         """Let a process die by itself."""
@@ -428,9 +427,9 @@ class FakeKernel:
             exit_ = exit_ if self.tells_exits else Exit()
             self._adopted_dead.append(Died(process.pid, exit_))
             self._died = True
-        self._close_unheld()
+        self.close_unheld()
 
-    def _close_unheld(self) -> None:
+    def close_unheld(self) -> None:
         """Close the sockets that neither the keeper nor a living process holds."""
         held = [each for process in self.alive() for each in process.sockets]
         for place, there in self.bound.items():

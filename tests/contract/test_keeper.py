@@ -245,6 +245,14 @@ def bound(world: World, name: str, template: SocketTemplate) -> Bound:
     return world.wait(ask)
 
 
+def refused(world: World, name: str) -> BindRefused:
+    def ask() -> BindRefused | None:
+        phase = world.sockets[name].phase if name in world.sockets else None
+        return phase if isinstance(phase, BindRefused) else None
+
+    return world.wait(ask)
+
+
 def test_port_zero_becomes_a_real_port(world: World) -> None:
     world.send(Bind("http", ANY))
     assert int(bound(world, "http", ANY).listen.rpartition(":")[2]) > 0
@@ -290,6 +298,42 @@ def test_an_unbound_socket_is_closed(world: World) -> None:
     bound(world, "http", ANY)
     world.send(Unbind("http"))
     world.wait(lambda: "http" not in world.sockets)
+
+
+def free_port(world: World) -> SocketTemplate:
+    world.send(Bind("any", ANY))
+    host, _, port = bound(world, "any", ANY).listen.rpartition(":")
+    world.send(Unbind("any"))
+    return SocketTemplate(InternetAddress(host, int(port)))
+
+
+def test_an_address_stays_taken_while_a_process_listens_there(world: World) -> None:
+    template = free_port(world)
+    world.send(Bind("http", template))
+    bound(world, "http", template)
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, sockets=("http",))), spawn("sleeps", DB))
+    running(world)
+    running(world, DB)
+    world.send(Unbind("http"), Bind("again", template))
+    assert refused(world, "again").held_by == (WEB,)
+    world.send(Signal(WEB, 1, "KILL"))
+    exited(world)
+    world.send(Bind("again", template))
+    bound(world, "again", template)
+
+
+def test_the_next_keeper_knows_who_listens_at_an_address(world: World) -> None:
+    template, taken = free_port(world), SocketTemplate(world.take_port())
+    world.send(Bind("http", template))
+    bound(world, "http", template)
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, sockets=("http",))))
+    running(world)
+    world.lose_keeper()
+    world.next_keeper()
+    bound(world, "http", template)
+    world.send(Unbind("http"), Bind("again", template), Bind("other", taken))
+    assert refused(world, "again").held_by == (WEB,)
+    assert refused(world, "other").held_by == ()
 
 
 def test_a_launch_without_its_socket_is_refused(world: World) -> None:

@@ -37,7 +37,7 @@ from reconciler.model.event import (
 from reconciler.model.observed import Facts
 from reconciler.model.process import Exit, Exited, LaunchError, ProcessId, ProcessRecord, Running
 from reconciler.model.revision import Trial
-from reconciler.model.socket import BindRefused, Bound, SocketRecord
+from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 from reconciler.model.spec import HookSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.units import SECOND_NS
 
@@ -67,8 +67,8 @@ def job(**fields: object) -> WatcherSpec:
     return watcher(restart="never", **fields)
 
 
-def listener(port: int = 8000, **fields: object) -> SocketSpec:
-    return SocketSpec(listen=InternetAddress("127.0.0.1", port), **fields)  # type: ignore[arg-type]
+def listener(port: int = 8000, host: str = "127.0.0.1", **fields: object) -> SocketSpec:
+    return SocketSpec(listen=InternetAddress(host, port), **fields)  # type: ignore[arg-type]
 
 
 def spec(sockets: dict[str, SocketSpec] | None = None, **watchers: WatcherSpec) -> Spec:
@@ -95,6 +95,8 @@ class Stage:
         self.runs: list[RecordRun] = []
         self.history: list[tuple[float, Action]] = []
         self.refused_ports: set[int] = set()
+        self.listens: dict[ProcessId, tuple[SocketTemplate, ...]] = {}
+        """The sockets that the newest process of each name was given."""
         self.unstartable: dict[str, LaunchError] = {}
         self.hold_runs = False
         self.news: list[News] = []
@@ -271,6 +273,8 @@ class Stage:
             assert isinstance(former.phase, Exited), f"{action.id} lives"
             assert former.incarnation == action.replaces, f"{action.id} is not forgotten"
         self._incarnation += 1
+        given = [self.sockets[name] for name in action.launch.sockets]
+        self.listens[action.id] = tuple(each.held or each.template for each in given)
         error = self.unstartable.get(str(action.id))
         phase = (
             Exited(self.now, Exit(error=error))
@@ -292,11 +296,20 @@ class Stage:
     def _bind(self, name: str, action: Bind) -> Event:
         template, former = action.template, self.sockets.get(name)
         port = getattr(template.address, "port", 0)
-        if port in self.refused_ports:
+        holders = tuple(
+            id
+            for id, listens in self.listens.items()
+            if id in self.records and isinstance(self.records[id].phase, Running)
+            if any(each.may_exclude(template) for each in listens)
+        )
+        held = former and (former.held or former.template)
+        if held is not None and held.identity == template.identity:
+            holders = ()  # it is the one that is open
+        if port in self.refused_ports or holders:
             attempts = (
                 former.phase.attempts + 1 if former and isinstance(former.phase, BindRefused) else 1
             )
-            phase = BindRefused("EADDRINUSE", "address in use", self.now, attempts)
+            phase = BindRefused("EADDRINUSE", "address in use", self.now, attempts, holders)
             held = former.template if former and isinstance(former.phase, Bound) else None
             self.sockets[name] = SocketRecord(name, template, phase, held)
         else:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import pytest
+
 from reconciler.model.action import Bind, Signal, Spawn, Unbind
+from reconciler.model.address import may_overlap, parse_address
 from reconciler.model.event import SocketChanged
 from reconciler.model.socket import Lost
 from tests.core.stage import Stage, listener, spec, watcher
@@ -88,8 +91,7 @@ def test_a_socket_whose_file_is_lost_is_bound_anew_and_its_users_roll() -> None:
     web = replace(WEB, numprocesses=2)
     stage = Stage().apply(spec({"http": listener()}, web=web, other=watcher())).wait(5)
     stage.history.clear()
-    lost = replace(stage.sockets["http"], phase=Lost(stage.now))
-    stage.sockets.clear()  # what is bound now is another one
+    lost = stage.sockets["http"] = replace(stage.sockets["http"], phase=Lost(stage.now))
     stage.tell(SocketChanged(lost)).wait(10)
     assert sockets(stage) == ["bind http", "stop web.1", "spawn web.1", "stop web.2", "spawn web.2"]
     assert stage.alive() == ["other.1", "web.1", "web.2"]
@@ -129,6 +131,54 @@ def test_the_same_address_in_another_way_is_handed_over() -> None:
     stage.wait(5)
     assert stage.alive() == ["web.1", "web.2"]
     assert "unbind http" in sockets(stage)
+
+
+def test_an_address_at_which_our_own_processes_still_listen_is_free_once_they_have_ended() -> None:
+    web = replace(WEB, numprocesses=2)
+    stage = Stage().apply(spec({"http": listener(8000)}, web=web)).wait(5)
+    stage.apply(spec({"http": listener(9000)}, web=web))
+    stage.history.clear()
+    stage.apply(spec({"http": listener(8000)}, web=web))  # amid the roll: web.2 listens there still
+    assert sockets(stage) == ["bind http", "stop web.2", "bind http", "spawn web.2"]
+    stage.wait(5)
+    assert sockets(stage)[4:] == ["stop web.1", "spawn web.1"]
+
+
+def test_a_process_that_takes_its_time_to_end_is_waited_for_before_its_address_is_bound() -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=WEB)).wait(5)
+    stage.stubborn = frozenset({"web.1"})
+    stage.history.clear()
+    stage.apply(spec({"www": listener()}, web=replace(WEB, use_sockets=("www",)))).wait(9)
+    assert sockets(stage) == ["bind www", "unbind http", "stop web.1"]
+    stage.wait(2)
+    assert sockets(stage)[3:] == ["stop web.1", "bind www", "spawn web.1"]
+
+
+def test_all_interfaces_are_bound_in_place_of_one() -> None:
+    stage = Stage().apply(spec({"http": listener(host="127.0.0.1")}, web=WEB)).wait(5)
+    stage.history.clear()
+    stage.apply(spec({"http": listener(host="0.0.0.0")}, web=WEB)).wait(5)
+    assert sockets(stage) == ["bind http", "stop web.1", "unbind http", "bind http", "spawn web.1"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlaps"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80", True),
+        ("127.0.0.1:80", "127.0.0.1:81", False),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("127.0.0.1:80", "80", True),
+        ("[::1]:80", "[::]:80", True),
+        ("localhost:80", "127.0.0.1:80", True),
+        ("[::1]:80", "127.0.0.1:80", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("unix:/a", "unix:/a", False),
+        ("unix:/a", "127.0.0.1:80", False),
+    ],
+)
+def test_addresses_overlap(one: str, other: str, *, overlaps: bool) -> None:
+    addresses = parse_address(one), parse_address(other)
+    assert may_overlap(*addresses) == may_overlap(*addresses[::-1]) == overlaps
 
 
 def test_status_names_the_users_and_the_trouble() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.contract.fake_kernel import FakeKernel, Output, Process
+from tests.contract.fake_kernel import FakeKernel, Output, Process, Socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -100,6 +100,10 @@ class Machine(FakeKernel):
         """Return how many outputs nobody has closed yet."""
         self.made = [output for output in self.made if not output.closed]
         return len(self.made)
+
+    def held(self) -> list[Socket]:
+        """Return the sockets that the keeper holds, not those that only a process still has."""
+        return [each for there in self.bound.values() for each in there if not each.closed]
 
     def untold_deaths(self) -> int:
         """Return how many adopted processes are dead of which the keeper does not know yet."""

@@ -8,7 +8,7 @@ from reconciler.model.units import SECOND_NS as S
 
 if TYPE_CHECKING:
     from reconciler.model.process import ProcessId
-    from tests.contract.fake_kernel import Process
+    from tests.contract.fake_kernel import Process, Socket
     from tests.sim.checkers.facts import Facts
 
 
@@ -19,6 +19,8 @@ class Serving:
         self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
         self.bystanders: dict[ProcessId, Process] = {}
         self.was_open = False
+        self.held: list[Socket] = []
+        """What the keeper had open last."""
         self.wanted: str | None = None
         self.wanted_since_ns = 0
         self.socket: object = None
@@ -33,9 +35,9 @@ class Serving:
 
     def keeper_died(self) -> None:
         """What nobody else holds open is closed with the keeper; what a process uses is taken back."""
-        held = {id(each) for sockets in self.kernel.bound.values() for each in sockets}
-        self.socket = self.socket if id(self.socket) in held else None
-        self.was_open = bool(held)
+        open_ = {id(each) for sockets in self.kernel.bound.values() for each in sockets}
+        self.socket = self.socket if id(self.socket) in open_ else None
+        self.was_open = any(id(each) in open_ for each in self.held)
 
     def born(self, process: Process) -> None:
         if process.id.owner == "bystander":
@@ -55,17 +57,16 @@ class Serving:
         """I12: a socket that stays in the spec stays bound, and stays the same."""
         spec = self.world.disk.spec.sockets.get("http")
         wanted = None if spec is None else str(spec.listen)
-        there = [
-            s for place, sockets in self.kernel.bound.items() if place[0] == wanted for s in sockets
-        ]
-        socket = there[0] if there else None
+        held = self.kernel.held()
+        if held or self.world.keeper_lives:
+            self.held = held
+        socket = next((each for each in held if each.listen == wanted), None)
         if self.wanted != wanted:
             self.wanted_since_ns = self.kernel.now
         if not self.world.keeper_lives:
             return
-        is_open = any(self.kernel.bound.values())
-        assert is_open or not self.was_open, "nothing listens any more, whatever the address"
-        self.was_open = is_open
+        assert held or not self.was_open, "nothing listens any more, whatever the address"
+        self.was_open = bool(held)
         # A controller that is stopped between two edits of the port takes back the first one late.
         stalls = 65 * S if "controller stalls" in self.world.faults.strength else 0
         settled = self.kernel.now - self.wanted_since_ns > self.world.leeway_ns + stalls
@@ -98,5 +99,5 @@ class Serving:
         # The death of an adopted process is told in the next step; it is no zombie of the keeper's.
         most = len(writers) + self.kernel.untold_deaths()
         assert outputs <= most, f"{outputs} outputs are open for {len(writers)} writers"
-        sockets = sum(map(len, self.kernel.bound.values()))
-        assert sockets <= 1, f"{sockets} sockets are open"
+        sockets = self.kernel.held()
+        assert len(sockets) <= 1, f"{len(sockets)} sockets are open"
