@@ -38,6 +38,8 @@ class Ends:
         self.strays: set[Key] = set()
         self.waiting: dict[int, Process] = {}
         """Processes that were asked to end and have not, by birth."""
+        self.intruded_ns = 0
+        """When a new keeper still waited for the end of processes that must not be here."""
         self._seen_actions = self._seen_hits = self._seen_deaths = 0
         self.world.on_instant.append(self.instant)
         self.world.on_heard.append(self.heard)
@@ -85,6 +87,11 @@ class Ends:
         Of a process whose keeper died before it wrote down the pid, the marker tells no more than that.
         """
         return "escaped survivors" in self.world.faults.strength and id.role == "main"
+
+    def _is_stood_in_for(self, key: Key) -> bool:
+        """Tell whether nobody knows a process dead because a child of its was adopted in its place."""
+        unseen = self.facts.was_unwatched(self.ended_ns[key])
+        return unseen and key in {self._key(each) for each in self.facts.stand_ins()}
 
     def _may_be_unknown(self, key: Key) -> bool:
         """Tell whether a status may be said to be unknown: of one that ended while no keeper lived to see it."""
@@ -143,6 +150,7 @@ class Ends:
             and key not in self.told
             and exit.error is None
             and key not in self.strays
+            and not self._is_stood_in_for(key)
         ]
         assert not untold or self.world.journal_fails, (
             f"nobody was told how {[f'{k[1]}/{k[2]}' for k in untold]} ended"
@@ -196,7 +204,10 @@ class Ends:
 
     def _kill_comes(self) -> None:
         """I11: what does not end in its grace period is killed, unless the manager was kept from it."""
-        quiet_since = self.world.disturbed_ns
+        if self.world.keeper._intruders.are_here:
+            # What nobody wrote down goes first, within ten seconds, and until then there is no controller.
+            self.intruded_ns = self.kernel.now
+        quiet_since = max(self.world.disturbed_ns, self.intruded_ns)
         for born, process in self.waiting.items():
             if born in self.facts.killed_ns or born not in self.facts.asked_ns:
                 continue

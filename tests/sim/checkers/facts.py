@@ -6,11 +6,15 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from reconciler.model.action import Remember, Signal, Spawn
+from reconciler.model.units import SECOND_NS as S
 
 if TYPE_CHECKING:
     from reconciler.model.process import ProcessId
     from tests.contract.fake_kernel import Process
     from tests.sim.world import World
+
+GIVEN_UP_NS = 5 * S
+"""After so long a new keeper waits no longer for the end of what it has killed."""
 
 
 class Facts:
@@ -124,6 +128,28 @@ class Facts:
         """Tell whether the keeper has a record of a process; strays of a killed one have none."""
         held = self.world.keeper._processes.get(process.id)
         return held is not None and held.record.incarnation == process.incarnation
+
+    def stand_ins(self) -> list[Process]:
+        """Return the living children that a keeper has adopted in place of the dead processes that made them.
+
+        docs/reliability.md, not promised: the keeper of such a process died before it wrote down the pid, and it
+        ended before the next one looked. Only a child with a session of its own can be taken for it.
+        """
+        held = self.world.keeper._processes
+        return [
+            process
+            for process in self.kernel.alive()
+            if not process.leads
+            and process.program.escapes
+            and self.has_record(process)
+            and held[process.id].pid == process.pid
+        ]
+
+    def is_given_up(self, process: Process) -> bool:
+        """Tell whether the keeper goes on beside a process that it has no record of and that KILL does not end."""
+        killed_ns = self.killed_ns.get(process.born)
+        late = killed_ns is not None and self.kernel.now - killed_ns >= GIVEN_UP_NS
+        return late and not self.has_record(process)
 
     def was_unwatched(self, at_ns: int) -> bool:
         """Tell whether no keeper lived at a time, so that nobody could be told how a process ended."""

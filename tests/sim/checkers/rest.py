@@ -18,6 +18,7 @@ class Rest:
 
     def end(self) -> None:
         self._runs_as_wanted()
+        self._sockets_serve()
         self._jobs_are_done()
         self._words_are_over()
         before = self._effects()
@@ -25,7 +26,8 @@ class Rest:
         assert before == self._effects(), f"not at rest: {self.world.actions[-5:]}"
         records = set(self.world.keeper._processes)
         assert all(id.role == "main" for id in records), f"left over: {records}"
-        outputs, running = self.kernel.open_outputs(), len(self.kernel.leaders())
+        outputs = self.kernel.open_outputs()
+        running = len(self.kernel.leaders()) + len(self.facts.stand_ins())
         assert outputs == running, f"{outputs} outputs are open for {running} processes"
         self._ends_in_order()
 
@@ -35,7 +37,9 @@ class Rest:
 
     def _runs_as_wanted(self) -> None:
         disk = self.world.disk
+        stand_ins = self.facts.stand_ins()
         running = {p.id: p for p in self.kernel.leaders() if p.id.role == "main"}
+        running |= {p.id: p for p in stand_ins if not self._is_job(p.id.owner)}
         expected = {
             ProcessId(name, slot)
             for name, spec in disk.spec.watchers.items()
@@ -48,9 +52,24 @@ class Rest:
         for id, process in running.items():
             launch = self.world.launches[self.kernel.boots, id, process.incarnation]
             assert launch.argv == disk.spec.watchers[id.owner].cmd, f"{id} runs {launch.argv}"
-        others = [p for p in self.kernel.alive() if p.id not in running]
+        others = [p for p in self.kernel.alive() if p.id not in running and p not in stand_ins]
         assert not others, f"others live: {others}"
         assert not disk.retiring, f"still being removed: {sorted(disk.retiring)}"
+
+    def _is_job(self, name: str) -> bool:
+        spec = self.world.disk.spec.watchers.get(name)
+        return spec is not None and spec.is_job
+
+    def _sockets_serve(self) -> None:
+        """Every socket of the spec is bound where it says, and whoever uses it has this one and no former one."""
+        disk, held = self.world.disk, {each.listen: each for each in self.kernel.held()}
+        assert held.keys() == {str(each.listen) for each in disk.spec.sockets.values()}
+        for process in self.kernel.leaders():
+            names = disk.spec.watchers[process.id.owner].use_sockets
+            wanted = [held[str(disk.spec.sockets[name].listen)] for name in names]
+            there = list(process.sockets)
+            if process.id.role == "main":
+                assert there == wanted, f"{process.id} has {[s.listen for s in there]}"
 
     def _jobs_are_done(self) -> None:
         disk = self.world.disk
@@ -58,11 +77,13 @@ class Rest:
             want = self.facts.want(name)
             if not spec.is_job or not want:
                 continue
+            stood_in = {p.id for p in self.facts.stand_ins()}
             assert name in disk.generations, f"job {name} was never fired"
             for slot in range(1, want + 1):
                 run = disk.runs.get(name, {}).get(slot)
                 assert run is not None, f"{name}.{slot} was never fired"
-                assert run.outcome is not None, f"{name}.{slot} has no outcome: {run}"
+                ended = run.outcome is not None or ProcessId(name, slot) in stood_in
+                assert ended, f"{name}.{slot} has no outcome: {run}"
 
     def _words_are_over(self) -> None:
         """What was said for a while is over when that while is, with nothing else to remind the manager."""

@@ -33,9 +33,8 @@ class Starts:
 
     def spawned(self, id: ProcessId, _incarnation: int, launch: Launch, program: Program) -> None:
         self.facts.note()
-        assert not [p for p in self.kernel.leaders() if p.id == id], (
-            f"{id} is started while it lives"
-        )
+        there = [p for p in self.kernel.leaders() if p.id == id and not self.facts.is_given_up(p)]
+        assert not there, f"{id} is started while it lives"
         if id.role != "main":
             return
         self._one_in_a_slot(id)
@@ -53,7 +52,7 @@ class Starts:
         """I1: only a wanted slot, and only when nothing is left of what was there before."""
         wants = self.facts.wants(id.owner, self.facts.said_ns.get(id))
         assert id.slot <= max(wants), f"{id} is started, wanted are {wants}"
-        there = self.kernel.alive(id)
+        there = [p for p in self.kernel.alive(id) if not self.facts.is_given_up(p)]
         assert not there, f"{id} is started over survivors {there}"
 
     def _run_is_written(self, id: ProcessId) -> None:
@@ -82,6 +81,9 @@ class Starts:
     def _rate_is_bounded(self, id: ProcessId) -> None:
         """I8: a slot that dies by itself is not started without end, whoever of the manager dies too."""
         since = max(self.kernel.now - 10 * S, self.facts.touched_ns(id.owner))
+        if self.world.journal_fails:
+            # What a keeper could not write down, the deaths of a slot among it, its successor counts anew.
+            since = max(since, self.world.unwatched[-1][1])
         recent = [at for at in self.spawns[id] if at > since]
         short = {"shortages", "few pids"} & self.world.faults.strength.keys()
         allowed = SPAWNS_IN_TEN_SECONDS + (SHORT_SPAWNS_IN_TEN_SECONDS if short else 0)
@@ -89,6 +91,8 @@ class Starts:
 
     def _pause_is_kept(self, id: ProcessId, spec: WatcherSpec) -> None:
         """Between the starts of two slots lies the pause that the spec asks for."""
+        if self.facts.touched_ns(id.owner) > self.facts.said_ns.get(id, 0):
+            return  # it was said by another spec, and a keeper that was stopped starts it late
         others = [p for p in self.facts.leaders(id.owner) if p.id.slot != id.slot]
         ages = [self.kernel.now - self.facts.born_ns[p.born] for p in others]
         recent = [age for age in ages if age < spec.spawn_interval]
