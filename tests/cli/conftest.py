@@ -18,7 +18,9 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("reconciler.cli.locate.SYSTEM_RUNTIME_ROOT", str(tmp_path / "run"))
     monkeypatch.setattr("reconciler.cli.locate.SYSTEM_STATE_ROOT", str(tmp_path / "lib"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "xdg"))
+    monkeypatch.setenv(
+        "XDG_RUNTIME_DIR", str(tmp_path)
+    )  # it counts only when it is there and private
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")

@@ -614,6 +614,8 @@ def test_an_interrupt_ends_quietly(manager: Manager) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # Where the tests run in the background of a shell, they and all that they start ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert asked.wait(10)
     process.send_signal(signal.SIGINT)

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from conftest import Client, Instance
 
-OWNER, ALICE, BOB, STRANGER = 500, 1001, 1002, 1003
-OPS = 2000
+# Between what systems give to people and what they give to packages: nobody who runs this has one of them.
+OWNER, ALICE, BOB, STRANGER = 64_100, 64_101, 64_102, 64_103
+OPS = 64_200
 SEARCH, SHOP = {"team": "search"}, {"team": "shop"}
 
 
@@ -157,14 +158,14 @@ def test_strangers_are_denied_and_told(instance: Instance, faces: list[Peer]) ->
     instance.start()
     stranger = caller(instance, faces, peer(STRANGER))
     code, message, details = stranger.error("status")
-    assert (code, message) == ("denied", "uid 1003 may not status: it has no role here")
+    assert (code, message) == ("denied", "uid 64103 may not status: it has no role here")
     assert "daemon.access" in details["hint"]
     with pytest.raises(EOFError):
         stranger.receive()
     (event,) = told(instance, "access.denied")
     assert event["message"] == message
     assert event["details"] == {
-        "who": "uid 1003", "uid": STRANGER, "pid": 4321, "method": "status"
+        "who": "uid 64103", "uid": STRANGER, "pid": 4321, "method": "status"
     }  # fmt: skip
 
 
@@ -200,7 +201,7 @@ def test_an_operator_limited_by_labels_touches_nothing_else(
         "resume": {"names": ["web"]},
     }.items():
         code, message, _ = bob.error(method, **params)
-        assert (code, message) == ("denied", f"uid 1002 may not {method} web: {limited}")
+        assert (code, message) == ("denied", f"uid 64102 may not {method} web: {limited}")
     assert instance.controller.observed("db").intent.scale is None
     (done,) = bob.call("stop", labels=SEARCH)["results"]
     assert done["name"] == "db"
@@ -212,14 +213,14 @@ def test_an_operator_limited_by_labels_touches_nothing_else(
 def test_only_admins_have_other_files_read(instance: Instance, faces: list[Peer]) -> None:
     instance.spec_file.parent.mkdir()
     instance.spec_file.write_text(
-        "daemon: {access: [{user: 1001, role: view}, {user: 1002, role: admin}]}\n"
+        "daemon: {access: [{user: 64101, role: view}, {user: 64102, role: admin}]}\n"
         "watchers: {web: {cmd: sleep 1000}}\napply: {auto: false}\n"
     )
     client = instance.start().client()
     until(lambda: client.call("status")["settled"])
     alice, bob = caller(instance, faces, peer(ALICE)), caller(instance, faces, peer(BOB))
     code, message, _ = alice.error("plan", source=["/etc/shadow"])
-    assert (code, message) == ("denied", "uid 1001 may not read /etc/shadow: its role is view")
+    assert (code, message) == ("denied", "uid 64101 may not read /etc/shadow: its role is view")
     assert alice.call("plan", source=[str(instance.spec_file)])["changes"] == []
     assert bob.error("plan", source=["/no/such/file"])[0] == "invalid_spec"
 
@@ -236,7 +237,7 @@ def test_an_edit_of_access_counts_at_once_for_connections_that_stand(
     assert bob.next(stream)["seq"]
     assert alice.call("stop", names=["web"])
     instance.spec_file.write_text(
-        "daemon: {access: [{user: 1001, role: view}]}\n"
+        "daemon: {access: [{user: 64101, role: view}]}\n"
         "watchers:\n  web: {cmd: sleep 1000}\n  db: {cmd: sleep 1000}\n"
     )
     changes = client.call("apply", reason="bob has left")["changes"]

@@ -37,7 +37,12 @@ COUNTS = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.001; done"
 def test_no_line_is_lost_while_no_keeper_lives(rig: Rig, link: Link) -> None:
     log, other = rig.folder / "out", rig.folder / "err"
     link.spawn(
-        WEB, "sh", "-c", f"exec 2>&1; {COUNTS}", stdout=FileSink(str(log)), stderr=FileSink("/x")
+        WEB,
+        "sh",
+        "-c",
+        f"exec 2>&1; {COUNTS}",
+        stdout=FileSink(str(log)),
+        stderr=FileSink(str(rig.folder / "unused")),
     )
     until(lambda: log.exists() and log.read_text().count("\n") > 20)
     link.send(Redirect(WEB, 1, FileSink(str(other)), FileSink(str(other))))
