@@ -2,7 +2,7 @@
 
 Two things have to be helped. The compiled watcher looks at its own list every step and has no descriptor
 to wait on: so it lives in a thread, which wakes the loop by an event descriptor. And it goes blind when a
-folder that it watches is replaced (also one further up, such as a `current` link): so every 400 ms the
+folder that it watches is replaced (also one further up, such as a `current` link): so every second the
 thread looks where the paths lead, and when one leads elsewhere than before, everything is armed anew. The
 folders above are not watched for that: the compiled half asks for every kind of event, and would be woken
 by whoever opens a file in `/`, `/etc` or `/dev`.
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_MS: Final = 30_000
 """Now and then the files themselves are looked at: an overflowing inotify queue loses events."""
-LOOK_AT_PLACES_MS: Final = 400
-"""How often it is looked at where the paths lead."""
+LOOK_AT_PLACES_MS: Final = 1_000
+"""How often it is looked at where the paths lead; half of what an idle thread costs when it is twice a second."""
 POLL_MS: Final = 1_000
 SHORTAGE_S: Final = 1.0
 """How often everything is looked at while there is no room for a thread that watches."""
