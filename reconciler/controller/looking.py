@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 4 * 2**20
@@ -50,18 +49,22 @@ def folders_of(source: Iterable[str], known: Iterable[str]) -> frozenset[str]:
     folders = set()
     for path in source:
         # Of what is missing it is not known whether it will be a file or a folder.
-        folders |= {path} if Path(path).is_dir() else {path, str(Path(path).parent)}
+        folders |= {path} if os.path.isdir(path) else {path, os.path.dirname(path)}
+    # Many files mostly lie in few folders: where those lead is asked once.
+    around = set()
     for path in known:
-        folders |= {str(Path(path).parent), str(Path(os.path.realpath(path)).parent)}
-    return frozenset(folders)
+        around.add(os.path.dirname(path))
+        if os.path.islink(path):
+            around.add(os.path.dirname(os.path.realpath(path)))
+    return frozenset(folders | around | {os.path.realpath(folder) for folder in around})
 
 
 def look(source: Iterable[str], known: Iterable[str], before: Look | None) -> Look:
     """Return the files as they are; what has not changed since `before` is not read again."""
     source, known = tuple(source), tuple(known)
-    folders = {path for path in source if Path(path).is_dir()}
+    folders = {path for path in source if os.path.isdir(path)}
     # Included files mostly come from folders of their own: a new neighbour may be included, too.
-    folders |= {str(Path(path).parent) for path in known if path.endswith(SPEC_SUFFIXES)}
+    folders |= {os.path.dirname(path) for path in known if path.endswith(SPEC_SUFFIXES)}
     paths = {path for path in source if path not in folders} | set(known)
     for folder in folders:
         try:
@@ -93,7 +96,7 @@ def changed_wall_ns(before: Look, after: Look, wall_ns: int) -> int | None:
 
 def missing(source: Iterable[str]) -> list[str]:
     """Return the given paths at which there is nothing."""
-    return [path for path in source if not Path(path).exists()]
+    return [path for path in source if not os.path.exists(path)]
 
 
 def _see(path: str, before: Seen | None) -> Seen | None:
