@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 import click
 
-from reconciler.cli import loading, locate, render, terminal
+from reconciler.cli import loading, locate, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused, TimedOut
 from reconciler.cli.layout import Cell
 from reconciler.cli.locate import Instance
 from reconciler.cli.options import Session, timeout_option, with_instance, writable_option
-from reconciler.cli.progress import show_outcome, wait_until_as_wanted
 from reconciler.cli.shapes import Map
 from reconciler.specfile.source import Source, instance_name
 
@@ -155,6 +154,8 @@ def up_command(
     screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
     if not wait:
         return DONE
+    from reconciler.cli.progress import show_outcome, wait_until_as_wanted
+
     session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
     client = session.client()
     outcome = wait_until_as_wanted(client, screen, timeout_ns)
@@ -164,6 +165,8 @@ def up_command(
 
 def show_mistakes(loaded: Loaded) -> int:
     """Write the mistakes of a spec with excerpts and return the exit code."""
+    from reconciler.cli import render
+
     screen = terminal.stderr()
     screen.show(*render.spec_error_blocks(loaded.errors, folder=os.getcwd()))
     screen.write(f"reconcile: {render.mistakes(len(loaded.errors))} in the spec\n")

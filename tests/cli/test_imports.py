@@ -59,6 +59,12 @@ def test_a_command_imports_nothing_heavy(manager: Manager, command: str) -> None
     assert "reconciler.cli.client" in loaded
 
 
+def test_a_manager_is_started_without_what_shows_one() -> None:
+    loaded = imported_by("from reconciler.cli import main, launch")
+
+    assert loaded & {f"reconciler.cli.{name}" for name in ("client", "progress", "render")} == set()
+
+
 def test_the_package_itself_costs_nothing() -> None:
     loaded = imported_by("import reconciler")
 
