@@ -45,6 +45,8 @@ def plan_job(draft: Draft, want: int, base_hash: str) -> None:
     if want:
         for slot in to_fire(draft.spec, job, want):
             _fire(draft, slot)
+    for slot in draft.observed.writing:  # should we die before its row is on the disk
+        _keep_verdicts(draft, slot)
     _complete(draft, want)
 
 
@@ -269,8 +271,7 @@ def _fire(draft: Draft, slot: int) -> None:
     if busy or slot in draft.observed.writing or (last is not None and last.outcome is None):
         return  # the older run ends first, never two generations in one slot
     if not watchers.may_spawn(draft, slot):
-        keep(draft, "before_start", 0)
-        keep(draft, "before_spawn", slot)
+        _keep_verdicts(draft, slot)
         return
     for role, place in (("before_start", 0), ("before_spawn", slot)):
         if role == "before_start" and draft.live_mains():
@@ -285,6 +286,12 @@ def _fire(draft: Draft, slot: int) -> None:
         if verdict.state != "passed":
             return
     draft.act(RecordRun(draft.name, _row(draft, slot)))
+
+
+def _keep_verdicts(draft: Draft, slot: int) -> None:
+    """Let what the hooks before a run have said stand: whoever fires it does not ask them again."""
+    keep(draft, "before_start", 0)
+    keep(draft, "before_spawn", slot)
 
 
 def _row(draft: Draft, slot: int) -> Run:

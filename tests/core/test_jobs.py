@@ -146,6 +146,18 @@ def test_a_row_without_process_under_the_same_keeper_is_started() -> None:
     assert stage.spawned() == ["job.1"]
 
 
+def test_hooks_that_have_passed_are_not_asked_again_when_their_row_was_never_written() -> None:
+    task = spec(job=job(hooks=HooksSpec(before_start=HOOK, before_spawn=HOOK)))
+    stage = Stage().apply(task)
+    known = Job(stage.reconciler.observed("job").job.generation, {})
+    stage.hold_runs = True
+    stage.exit("job:before_start").exit("job.1:before_spawn")
+    assert len(stage.runs) == 1
+    stage.hold_runs = False
+    stage.new_controller(task, [JobChanged("job", known)])
+    assert stage.spawned() == ["job:before_start", "job.1:before_spawn", "job.1"]
+
+
 def test_a_row_without_process_under_another_keeper_is_lost_and_not_fired() -> None:
     task = spec(job=job(rerun_on=()))
     stage = Stage()

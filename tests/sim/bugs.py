@@ -154,9 +154,9 @@ def _asks_hook_again(original: Any) -> Any:
 def _unbinds_first(original: Any) -> Any:
     """The old socket is closed before the new one is there."""
 
-    def bind(self: Sockets, name: str, template: Any) -> None:
+    def bind(self: Sockets, name: str, template: Any, processes: Any) -> None:
         self.unbind(name)
-        original(self, name, template)
+        original(self, name, template, processes)
 
     return bind
 
@@ -324,7 +324,12 @@ BUGS: dict[str, Bug] = {
     "a new controller replaces what it finds": Bug(
         reconciler.Reconciler, "_fold", _restarts_one, 4
     ),
+    "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 17),
     # adoption
+    "users of the former socket are taken for users of the lost one": Bug(
+        adoption, "_may_hold", _always(True), 105
+    ),
+    "users of a socket are not asked for it": Bug(adoption, "_may_hold", _always(False), 4),
     "strays of a killed keeper stay": Bug(
         adoption._Adoption, "_find_intruders", lambda find: lambda self, last: None, 2
     ),
@@ -372,6 +377,9 @@ BUGS: dict[str, Bug] = {
     "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 6),
     "outdated slots stay": Bug(rollout, "why_stale", _always(None), 6),
     "leftover hooks stay": Bug(watchers, "sweep", _always(None), 0),
+    "a job's hooks are forgotten before its row is written": Bug(
+        jobs, "_keep_verdicts", _always(None), 1628
+    ),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
     "the pause between slots is ignored": Bug(
         watchers, "may_spawn", lambda f: lambda draft, slot: watchers._sockets_ready(draft, slot), 0

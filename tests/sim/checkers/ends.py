@@ -225,7 +225,7 @@ class Ends:
         hooked = self.facts.has_hook(
             owner, "after_spawn", "after_start", "before_signal", "before_stop"
         )
-        if not self.facts.has_record(process):
+        if not self.facts.has_record(process) or self.facts.is_in_the_way(process):
             return
         if spec is None or spec.is_job or hooked or process.id.slot > min(wants) or born <= upset:
             return

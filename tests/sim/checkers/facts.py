@@ -151,6 +151,11 @@ class Facts:
         late = killed_ns is not None and self.kernel.now - killed_ns >= GIVEN_UP_NS
         return late and not self.has_record(process)
 
+    def is_in_the_way(self, process: Process) -> bool:
+        """Tell whether a process listens at an address of the spec with a socket that the keeper has closed."""
+        wanted = {str(each.listen) for each in self.world.disk.spec.sockets.values()}
+        return any(each.closed and each.listen in wanted for each in process.sockets)
+
     def was_unwatched(self, at_ns: int) -> bool:
         """Tell whether no keeper lived at a time, so that nobody could be told how a process ended."""
         return any(begin <= at_ns <= end for begin, end in self.world.unwatched)

@@ -82,26 +82,24 @@ class Hooks:
         """A process is greeted once, also by a controller that was not there: the keeper was told of it."""
         there = [p for p in self.facts.leaders(id.owner) if p.id == main]
         passed = self.passed_ns.get(id, -1)
-        if not there or {"torn frames", "keeper kills"} & self.world.faults.strength.keys():
+        if not there or "torn frames" in self.world.faults.strength or self.world.journal_fails:
             return
         remembered = self.facts.remembered_ns.get((main, there[0].incarnation), -1)
+        if any(map(self.facts.was_unwatched, (passed, remembered))):
+            return  # the verdict, or what was to be remembered of it, was lost with a keeper
         assert not self.facts.born_ns[there[0].born] <= passed <= remembered, f"{id} runs again"
 
     def _step_is_taken_once(self, id: ProcessId, main: ProcessId) -> None:
         """A gate that has passed is not asked again until what it opened has happened."""
-        if {"keeper kills", "power losses"} & self.world.faults.strength.keys():
-            return  # a start that died with its keeper was one, and is not seen here
+        if "power losses" in self.world.faults.strength or self.world.journal_fails:
+            return  # a start that died with the machine was one, and is not seen here
         since = self.passed_begun_ns.get(id, 0) - self.world.leeway_ns
         if id.role != "before_spawn" or self.facts.touched_ns(id.owner) >= since:
             return  # it was asked for another start
         passed = self.passed_ns.get(id)
         taken = self.facts.said_ns.get(main, -1)
-        assert passed is None or passed <= taken or self._was_disturbed(passed), (
-            f"{id} runs again though it has passed"
-        )
-
-    def _was_disturbed(self, since_ns: int) -> bool:
-        return self.world.disturbed_ns >= since_ns
+        known = passed is not None and not self.facts.was_unwatched(passed)
+        assert not known or passed <= taken, f"{id} runs again though it has passed"
 
     def instant(self) -> None:
         self._note_verdicts()
