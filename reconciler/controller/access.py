@@ -16,7 +16,6 @@ import stat
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import clock
@@ -25,6 +24,7 @@ from reconciler.controller.reactor import READ
 from reconciler.model.news import News
 from reconciler.model.spec import OVERFLOW_ID, AccessSpec, Role
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,8 +61,7 @@ older kernels: it can be given a role as a user."""
 # ---- callers --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """Who is at the other end of a connection, as it was when it connected."""
 
     uid: int
@@ -83,8 +82,7 @@ def peer_of(connection: socket.socket) -> Peer:
 # ---- what they may do -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(Struct, frozen=True):
     """What a caller may do. `labels`: operates only watchers that have all of one of these; empty: all."""
 
     role: Role
@@ -228,8 +226,7 @@ class Access:
             then()
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(Struct, frozen=True):
     """What a caller is called, and the numbers of users and groups; None: there are none of that name."""
 
     caller: str | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
@@ -15,6 +14,7 @@ from reconciler.model.event import JobChanged, SpecApplied
 from reconciler.model.job import Job
 from reconciler.model.news import News
 from reconciler.model.spec import Spec
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,8 +69,7 @@ def commit(
     return made.number
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """Which older revision comes back, and whose word that is; `uid` None: it was found bad by itself."""
 
     revision: int

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.controller import clock
 from reconciler.controller.reactor import READ
 from reconciler.model.units import format_duration
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from reconciler.controller.reactor import Reactor
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(Struct, frozen=True):
     """What a command wrote, and what went wrong with it, empty when nothing did."""
 
     output: bytes

@@ -16,7 +16,6 @@ import os
 import sqlite3
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +23,7 @@ from reconciler.controller import clock, rows, tables
 from reconciler.controller.schema import COMMITS, SCHEMA_WORD, open_database, set_meta
 from reconciler.controller.tables import Reading
 from reconciler.controller.witness import Witness
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from reconciler.controller.rows import Value
@@ -33,8 +33,7 @@ KEPT_ASIDE: Final = 5
 _COMPANIONS: Final = ("-wal", "-shm")
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """The state and what it says. `connection` None: it can be read, but not be written just now."""
 
     connection: sqlite3.Connection | None

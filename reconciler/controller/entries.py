@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.revision import Revision
 from reconciler.model.spec import KEEP_RUNS, Spec, WatcherSpec
+from reconciler.model.value import Struct, field
 
 KEPT_EVENTS: Final = 10_000
 """So many of the newest events are kept, on the disk and in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(Struct, frozen=True):
     """A file that a spec was read from. `text` is None for files that may hold secrets, such as env files."""
 
     path: str
@@ -26,8 +25,7 @@ class SourceFile:
     text: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """The spec in force, what it retires, and where it came from."""
 
     spec: Spec
@@ -45,46 +43,40 @@ class Applied:
     """Its entry in the history; the content is this spec with its files."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetiringChanged:
+class RetiringChanged(Struct, frozen=True):
     """Some of what a spec retires is gone."""
 
     retiring: Mapping[str, WatcherSpec]
 
 
-@dataclass(frozen=True, slots=True)
-class FilesChanged:
+class FilesChanged(Struct, frozen=True):
     """The files changed, what they mean did not."""
 
     files: tuple[SourceFile, ...]
     environment: str
 
 
-@dataclass(frozen=True, slots=True)
-class RevisionChanged:
+class RevisionChanged(Struct, frozen=True):
     """More is known of a revision: what came of it, its commit."""
 
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
-class IntentWritten:
+class IntentWritten(Struct, frozen=True):
     """An operator's word."""
 
     watcher: str
     intent: Intent
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationWritten:
+class GenerationWritten(Struct, frozen=True):
     """A new generation of a job."""
 
     watcher: str
     generation: Generation
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """What a request with an id is answered, for whoever asks again because no answer came."""
 
     uid: int
@@ -93,16 +85,14 @@ class Answered:
     results: tuple[Mapping[str, object], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OrderWritten:
+class OrderWritten(Struct, frozen=True):
     """All that one request of an operator changes: written together or not at all."""
 
     entries: tuple[IntentWritten | GenerationWritten, ...]
     answered: Answered | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunWritten:
+class RunWritten(Struct, frozen=True):
     """A run of a job, before it is fired or with its outcome. `keep` is how many of its slot stay."""
 
     watcher: str
@@ -110,8 +100,7 @@ class RunWritten:
     keep: int = KEEP_RUNS
 
 
-@dataclass(frozen=True, slots=True)
-class ToldEvent:
+class ToldEvent(Struct, frozen=True):
     """One event as clients see it."""
 
     seq: int
@@ -123,8 +112,7 @@ class ToldEvent:
     details: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class EventsTold:
+class EventsTold(Struct, frozen=True):
     """Events, oldest first. They are written without a sync: nothing follows from them.
 
     Numbers below `below` may have been given.
@@ -134,15 +122,13 @@ class EventsTold:
     below: int
 
 
-@dataclass(frozen=True, slots=True)
-class NumbersReserved:
+class NumbersReserved(Struct, frozen=True):
     """Event numbers below this one may have been given."""
 
     below: int
 
 
-@dataclass(frozen=True, slots=True)
-class ServedBy:
+class ServedBy(Struct, frozen=True):
     """The keeper under which this state is used from now on."""
 
     keeper_id: str
@@ -163,8 +149,7 @@ Entry: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """Everything that a new controller is told by the store."""
 
     applied: Applied | None = None

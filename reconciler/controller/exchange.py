@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller.parameters import Parameters
 from reconciler.model.errors import RequestError
 from reconciler.model.spec import Role
+from reconciler.model.value import Struct
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ LATER: Final = Later()
 Handler: TypeAlias = "Callable[[Exchange, Parameters], object]"
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(Struct, frozen=True):
     """A method of the control socket, and the least role that may call it.
 
     A mutation may carry a `request_id`, and is answered once for it.
@@ -46,15 +45,13 @@ class Method:
     mutates: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """A result that is packed already."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What was answered: a packed result, or an error."""
 
     result: bytes = b""

@@ -11,7 +11,6 @@ import json
 import sqlite3
 import zlib
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -20,6 +19,7 @@ from reconciler.controller.entries import SourceFile
 from reconciler.model.plain import PlainError, from_plain, to_plain
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,8 +34,7 @@ class Unreadable(Exception):
     """The content of a revision cannot be had; says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """What a revision says: the spec, and the files that it was read from, as they were written."""
 
     spec: Spec
@@ -61,7 +60,7 @@ def add(
 
 def write(connection: sqlite3.Connection, revision: Revision) -> None:
     """Write what is known of a revision."""
-    text = json.dumps(to_plain(revision, tagged=False), separators=(",", ":"))
+    text = json.dumps(to_plain(revision), separators=(",", ":"))
     rows.put(connection, "revisions", revision.number, text)
 
 

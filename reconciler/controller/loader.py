@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import clock
@@ -24,6 +23,7 @@ from reconciler.model.errors import SpecError
 from reconciler.model.plain import PlainError, from_plain
 from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from reconciler.controller.errands import Errands
@@ -33,16 +33,14 @@ ANSWER_LIMIT_BYTES: Final = 128 * 2**20
 _NOT_FOR_SPECS: Final = ("RECONCILE_LINK_FD", "RECONCILE_CONTROL_FD")
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFile:
+class ReadFile(Struct, frozen=True):
     """A file that the loader has read."""
 
     digest: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A valid spec."""
 
     spec: Spec
@@ -50,8 +48,7 @@ class Loaded:
     warnings: tuple[SpecError, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Mistaken:
+class Mistaken(Struct, frozen=True):
     """Every mistake that was found."""
 
     errors: tuple[SpecError, ...]

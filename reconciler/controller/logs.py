@@ -10,8 +10,9 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,8 +25,7 @@ MAX_LINE_BYTES: Final = 64 * 1024
 """A longer line is passed on in pieces."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogPlace:
+class LogPlace(Struct, frozen=True):
     """Where one stream of one slot lies."""
 
     watcher: str

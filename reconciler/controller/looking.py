@@ -7,16 +7,16 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from reconciler.model.value import Struct
 
 MAX_BYTES: Final = 4 * 2**20
 """The loader refuses larger files; here they are told apart by their size and time."""
 SPEC_SUFFIXES: Final = (".yaml", ".yml")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """One file. `text` None: it is no regular file, too large, or cannot be read; `digest` says which."""
 
     digest: str
@@ -27,8 +27,7 @@ class Seen:
     signature: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """All files that matter, as they are; a path is missing from `files` when there is nothing at it."""
 
     files: Mapping[str, Seen]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -75,6 +74,7 @@ from reconciler.model.observed import Facts
 from reconciler.model.process import MAIN, Exited, pid_of
 from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.spec import KEEP_RUNS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     import socket

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import reconciler
@@ -15,6 +14,7 @@ from reconciler.controller.selection import select, wanted
 from reconciler.controller.streams import EventStream, LogStream, ProgressStream
 from reconciler.model.errors import RequestError
 from reconciler.model.spec import Spec
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,8 +86,7 @@ def _plan(exchange: Exchange, params: Parameters) -> object:
     return LATER
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
+class _Wish(Struct, frozen=True):
     """What `apply` was asked for."""
 
     source: tuple[str, ...]

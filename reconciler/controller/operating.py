@@ -6,7 +6,7 @@ Nothing is refused because something else is under way: the core works off what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
@@ -27,6 +27,7 @@ from reconciler.model.news import News
 from reconciler.model.process import MAIN, Running, pid_of
 from reconciler.model.spec import MAX_NUMPROCESSES, WatcherSpec
 from reconciler.model.units import DAY_NS, format_duration, parse_signal
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -146,8 +147,7 @@ def ordered(exchange: Exchange, params: Parameters, *, may_end: bool = False) ->
     return Order(exchange, reason, length_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """Whether and how long a request waits until watchers are as wanted."""
 
     wait: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
@@ -10,6 +9,7 @@ from reconciler.model.address import InternetAddress
 from reconciler.model.event import SocketChanged
 from reconciler.model.socket import BindRefused
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.controller.loop import Controller

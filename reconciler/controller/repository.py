@@ -14,11 +14,11 @@ import hashlib
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller.looking import is_spec_name
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from reconciler.controller.entries import SourceFile
@@ -38,8 +38,7 @@ _ENVIRONMENT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """A commit by its full name. `dirty`: the files are not as they are in it."""
 
     id: str

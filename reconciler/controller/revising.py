@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import applying, operating
@@ -11,6 +10,7 @@ from reconciler.controller.files import CONSENT_TO_ROLLBACK
 from reconciler.core.changes import changes
 from reconciler.model.errors import RequestError
 from reconciler.model.observed import WatcherObserved
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,8 +85,7 @@ def _before(exchange: Exchange, revision: Revision) -> Revision:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Rollback:
+class _Rollback(Struct, frozen=True):
     """What a rollback was asked for."""
 
     dry_run: bool

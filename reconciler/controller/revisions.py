@@ -13,7 +13,6 @@ the store; what is decided next is read from them alone, so a new controller goe
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import applying, clock
@@ -27,6 +26,7 @@ from reconciler.model.news import News
 from reconciler.model.revision import Revision, Trial
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_duration
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +44,7 @@ KEYS: Final = {
 _KEY_DIGITS: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """A row whose seal does not fit what it says. `key` is None when the key itself cannot be trusted."""
 
     table: str

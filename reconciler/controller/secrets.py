@@ -21,7 +21,6 @@ import secrets as randomness
 import stat
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -30,6 +29,7 @@ from reconciler.controller.capture import Capture, Captured
 from reconciler.controller.loader import environment
 from reconciler.model.event import SecretsRead, SecretsUnreadable
 from reconciler.model.process import MAIN
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +48,7 @@ KEY_BYTES: Final = 32
 Signature: TypeAlias = tuple[int, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """What a source holds; of a file, how it looked then. Never shown: its text is in no `repr`."""
 
     text: str
@@ -59,8 +58,7 @@ class Value:
         return "Value(...)"
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Struct, frozen=True):
     """Why a source has no value, as a sentence that follows the name of the secret."""
 
     cause: str

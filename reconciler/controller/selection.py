@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeAlias
 
 from reconciler.model.errors import RequestError
 from reconciler.model.process import MAIN
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
@@ -18,8 +18,7 @@ Slots: TypeAlias = "tuple[int, ...] | None"
 """Slots of one watcher; None is the watcher as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A selection as it was written; it may be asked again when there are other watchers."""
 
     names: tuple[str, ...] = ()
@@ -51,8 +50,7 @@ def _covers(written: str, name: str) -> int | bool | None:
     return None if fnmatchcase(name, written) else False
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(Struct, frozen=True):
     """Watchers that exist, with the slots that are meant; `by_name` are those written without a glob."""
 
     slots: Mapping[str, Slots]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.controller import clock
+from reconciler.model.value import Struct, asdict
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 StoreState: TypeAlias = Literal["good", "failing", "damaged"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Fragment:
+class _Fragment(Struct, frozen=True):
     data: bytes
     as_wanted: bool
     changes_at_ns: int | None
@@ -176,7 +175,7 @@ def _is_over(fragment: _Fragment) -> bool:
 
 
 def _with_usage(status: WatcherStatus, usage: dict[int, Usage]) -> dict[str, object]:
-    shown = {each.name: getattr(status, each.name) for each in fields(status)}
+    shown = asdict(status)
     slots = []
     for slot in status.slots:
         used = usage.get(slot.pid) if slot.pid is not None else None
@@ -184,6 +183,6 @@ def _with_usage(status: WatcherStatus, usage: dict[int, Usage]) -> dict[str, obj
             "cpu_percent": used.cpu_percent if used is not None else None,
             "memory_bytes": used.memory_bytes if used is not None else None,
         }
-        slots.append({each.name: getattr(slot, each.name) for each in fields(slot)} | more)
+        slots.append(asdict(slot) | more)
     shown["slots"] = slots
     return shown

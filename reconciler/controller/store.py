@@ -12,7 +12,6 @@ import sqlite3
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -20,6 +19,7 @@ from reconciler.controller import tables
 from reconciler.controller.damage import is_in_place, open_state, put_back
 from reconciler.controller.entries import Entry, EventsTold
 from reconciler.controller.schema import COMMITS, open_database, set_meta
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from reconciler.controller.entries import Stored
@@ -28,34 +28,29 @@ RETRY_S: Final = 2.0
 BATCH: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """An entry lies on the disk."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """Nothing can be written just now; what waits is kept, in order, and tried again."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """Writing works again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
+class Damaged(Struct, frozen=True):
     """The database turned out to be damaged; the next controller moves it aside."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(Struct, frozen=True):
     """The file was deleted or replaced under us, and written anew."""
 
     message: str

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
 from reconciler.controller import clock, history, rows
@@ -47,6 +47,7 @@ from reconciler.model.job import Generation, Job, Run
 from reconciler.model.plain import PlainError, from_plain, to_plain
 from reconciler.model.process import ProcessId
 from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +119,7 @@ def set_aside(connection: sqlite3.Connection, read: Reading) -> None:
 
 
 def _text(value: object) -> str:
-    return json.dumps(to_plain(value, tagged=False), separators=(",", ":"))
+    return json.dumps(to_plain(value), separators=(",", ":"))
 
 
 def _write_intent(connection: sqlite3.Connection, watcher: str, intent: Intent) -> None:

@@ -6,15 +6,15 @@ The only home of psutil, which is imported when somebody first asks.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What one process uses; its children are not counted."""
 
     cpu_percent: float

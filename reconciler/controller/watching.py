@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,8 +64,7 @@ def _compiled() -> _Module:
     return cast("_Module", _rust_notify)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What is watched: folders, and files whose state is compared now and then."""
 
     folders: frozenset[str] = frozenset()

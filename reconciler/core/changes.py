@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from reconciler.model.change import How
     from reconciler.model.observed import WatcherObserved
-    from reconciler.model.plain import Plain
     from reconciler.model.spec import Effect, Field, Spec, WatcherSpec
+    from reconciler.model.value import Plain
 
 MAX_SHOWN: Final = 80
 
@@ -225,7 +225,7 @@ def _shown(declared: Field, value: object) -> str:
         return " ".join(hide_in_command(map(str, value)))[:MAX_SHOWN]
     if declared.name == "listen":
         return str(value)
-    return hide(str(_hidden("", to_plain(value, tagged=False))))[:MAX_SHOWN]
+    return hide(str(_hidden("", to_plain(value))))[:MAX_SHOWN]
 
 
 def _hidden(name: str, plain: Plain) -> Plain:

@@ -7,7 +7,6 @@ memory says which step it was run for, so a verdict is never taken for another s
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core.backoff import veto_wait_ns
@@ -16,6 +15,7 @@ from reconciler.core.template import helper_argv, helper_launch
 from reconciler.model.action import Forget, Remember, Signal, Spawn
 from reconciler.model.process import MAIN, Exited, Memory, Requested, Running, Starting, pid_of
 from reconciler.model.units import SECOND_NS, format_duration
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.model.intent import NOBODY, Until
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.model.intent import Intent, Voice

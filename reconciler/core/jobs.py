@@ -8,7 +8,6 @@ keeper it is lost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.core import secrets, stopping, watchers
@@ -18,6 +17,7 @@ from reconciler.core.template import same_template
 from reconciler.model.action import Forget, RecordGeneration, RecordRun
 from reconciler.model.job import Generation, Run
 from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from reconciler.core.plan import Draft
@@ -116,8 +116,7 @@ def to_fire(spec: WatcherSpec, job: Job, want: int) -> list[int]:
     return due
 
 
-@dataclass(frozen=True, slots=True)
-class Rerun:
+class Rerun(Struct, frozen=True):
     """What a rerun fires, and which slots it leaves alone because they still run."""
 
     generation: Generation

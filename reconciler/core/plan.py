@@ -13,10 +13,10 @@ from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord
 from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import SocketSpec, WatcherSpec
+from reconciler.model.value import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What to do now for one watcher, and the next instant at which the answer could change by itself."""
 
     actions: tuple[Action, ...] = ()
@@ -25,8 +25,7 @@ class Plan:
     """Wishes of operators that are dealt with, fulfilled or vetoed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What a hook says. `since_ns` is when it said so, `attempt` how often it has said no before."""
 
     state: Literal["pending", "passed", "vetoed"]
@@ -35,8 +34,7 @@ class Verdict:
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Struct, frozen=True):
     """What every plan may know besides its own watcher."""
 
     facts: Facts

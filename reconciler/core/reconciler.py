@@ -9,7 +9,6 @@ the keeper's answers overwrite whatever was assumed.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core import secrets, summarize, tell, verdict
@@ -75,6 +74,7 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,8 +91,7 @@ BACKLOG_PER_STEP: Final = 100
 """Of many watchers that are to be planned at once, so many are in each step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """What came of one step. `wake_at_ns` None: nothing changes by itself any more."""
 
     actions: tuple[Action, ...]

@@ -8,13 +8,13 @@ keeps starts waiting and touches nothing that runs.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.action import ReadSecrets
 from reconciler.model.news import News
 from reconciler.model.observed import SecretsObserved
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

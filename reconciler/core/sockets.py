@@ -7,7 +7,6 @@ address at which processes of ours still listen, by another name or from before 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.plan import Plan
@@ -15,6 +14,7 @@ from reconciler.core.template import held_name
 from reconciler.model.action import Action, Bind, Unbind
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,8 +45,7 @@ def template_of(spec: SocketSpec) -> SocketTemplate:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """A socket that a slot cannot have yet: why, and what the slot itself must have bound and when."""
 
     reason: str

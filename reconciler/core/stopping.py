@@ -9,13 +9,13 @@ finish within its grace period.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.hooks import STOP_COMMAND, drive, run_command
 from reconciler.model.action import Remember, Signal
 from reconciler.model.process import Exited, Requested, pid_of
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.core.plan import Draft

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from reconciler.core import hooks, jobs, rollout, secrets, stopping, watchers
@@ -23,6 +22,7 @@ from reconciler.model.status import (
     WatcherStatus,
 )
 from reconciler.model.units import format_duration
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from reconciler.core.plan import World
@@ -35,8 +35,7 @@ Wall = Callable[[int], int]
 """From monotonic nanoseconds to nanoseconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(Struct, frozen=True):
     draft: Draft
     want: int
     base_hash: str

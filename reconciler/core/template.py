@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, cast
 
 from reconciler.model.plain import to_plain
 from reconciler.model.process import CaptureSink, FileSink, Launch, ManagerSink, NullSink
 from reconciler.model.spec import LimitsSpec, SoftHard, WatcherSpec, declared_fields
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -90,8 +91,7 @@ def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:
             yield f"{prefix}{part.name}", to_plain(item)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(Struct, frozen=True):
     """A field that may hold something of the hash: itself, or within the block that it is."""
 
     name: str

@@ -14,13 +14,13 @@ the same verdict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import hooks, jobs, rollout, watchers
 from reconciler.core.backoff import is_completed
 from reconciler.core.template import run_hash, same_template, sockets_of
 from reconciler.model.process import Running
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,7 @@ OUTCOME_OF_FAILURE: Final[dict[str, RevisionOutcome]] = {
 """By `apply.on_failure`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """What can be said of one watcher; of a failure, why and in which slot."""
 
     state: Literal["open", "proven", "failed"]

@@ -7,7 +7,6 @@ run: what is still to be done is always to be read from the records.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.core import hooks, intents, jobs, rollout, secrets, stopping
@@ -34,6 +33,7 @@ from reconciler.model.action import (
 from reconciler.model.process import Exited, Memory, ProcessRecord, Running
 from reconciler.model.socket import BindRequested
 from reconciler.model.spec import ReloadByCommand
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.core.plan import Draft, Plan, Verdict

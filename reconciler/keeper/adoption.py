@@ -11,8 +11,10 @@ A marked process that was written down and forgotten again was left alone on pur
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, assert_never
+
+import msgspec
 
 from reconciler.keeper.held import Held
 from reconciler.keeper.kernel import Died
@@ -22,9 +24,9 @@ from reconciler.keeper.records import (
     WrittenProcess,
     WrittenSocket,
 )
-from reconciler.model.plain import PlainError, from_plain
 from reconciler.model.process import Exit, Exited, Requested, Running, Starting
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -243,11 +245,11 @@ def _read(recalled: Recalled) -> tuple[list[WrittenProcess], list[WrittenSocket]
         try:
             match name.partition(" ")[0]:
                 case "process":
-                    processes.append(from_plain(WrittenProcess, plain))
+                    processes.append(msgspec.convert(plain, WrittenProcess))
                 case "socket":
-                    sockets.append(from_plain(WrittenSocket, plain))
+                    sockets.append(msgspec.convert(plain, WrittenSocket))
                 case _:
                     pass
-        except PlainError:
+        except msgspec.ValidationError:
             is_whole = False
     return processes, sockets, is_whole

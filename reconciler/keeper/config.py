@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import pwd
 import resource
 import socket
 import stat
 import time
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from reconciler.keeper.handover import Handover, take
 from reconciler.keeper.journal import NewerJournal, recall
@@ -22,8 +22,8 @@ from reconciler.keeper.processes import boot_id
 from reconciler.keeper.sockets import CLOSED_UMASK
 from reconciler.keeper.spawning import find_group, find_user
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
-from reconciler.model.plain import from_plain
 from reconciler.model.process import Launch
+from reconciler.model.value import Struct
 
 LOCK_FILE: Final = "keeper.lock"
 FIFO_FOLDER: Final = "output"
@@ -39,8 +39,7 @@ class Refused(Exception):
     """The keeper cannot start; the message says why and is for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeeperConfig:
+class KeeperConfig(Struct, frozen=True):
     """The instance that this keeper keeps."""
 
     name: str
@@ -78,7 +77,7 @@ class KeeperConfig:
     @staticmethod
     def from_json(text: str) -> KeeperConfig:
         """Return the configuration that a JSON text describes. Raises `ValueError`."""
-        return from_plain(KeeperConfig, json.loads(text))
+        return msgspec.json.decode(text, type=KeeperConfig)
 
 
 def claim(config: KeeperConfig) -> tuple[int, ...]:
@@ -151,8 +150,7 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "cannot become a subreaper")
 
 
-@dataclass(frozen=True, slots=True)
-class Legacy:
+class Legacy(Struct, frozen=True):
     """What a former keeper left, and how what it started is known.
 
     `token` is drawn once for a state folder; it begins the marker of all processes of the instance.

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from reconciler.model.value import Struct
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+
+class Asked(Struct, frozen=True):
     """Asked to stop; at `due_ns` the controller must have shown that it listens."""
 
     due_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Terminating:
+class Terminating(Struct, frozen=True):
     """The controller does not answer: everything was sent TERM, and is sent KILL then."""
 
     due_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Killing:
+class Killing(Struct, frozen=True):
     """Everything was sent KILL, and is again until it is gone or nothing helps."""
 
     due_ns: int
@@ -29,8 +27,7 @@ class Killing:
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Leaving:
+class Leaving(Struct, frozen=True):
     """Nothing is left but the controller, which was hung up on and may end by itself until then."""
 
     code: int

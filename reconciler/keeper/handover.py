@@ -8,20 +8,22 @@ If the new program cannot be executed, everything is as it was.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
 
 from reconciler.keeper.journal import FORMAT
-from reconciler.model.plain import Plain, from_plain, to_plain
+from reconciler.model.value import Struct, field, replace
+
+if TYPE_CHECKING:
+    from reconciler.keeper.config import KeeperConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     """An output stream: its FIFO, the beginning of a line, and the end of what was captured."""
 
     fd: int
@@ -30,8 +32,7 @@ class Outgoing:
     skips: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(Struct, frozen=True):
     """All that a keeper holds. `entries` are as in the journal; descriptors go by what they are for."""
 
     entries: Mapping[str, object]
@@ -63,14 +64,14 @@ class Handover:
         ]
 
 
-def replace_code(python: str, config: Mapping[str, Plain], handover: Handover) -> NoReturn:
+def replace_code(python: str, config: KeeperConfig, handover: Handover) -> NoReturn:
     """Become the keeper of another installation. Raises `OSError`; then nothing has changed."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     memory = _write(handover)
     inherited = [memory, *handover.descriptors]
-    controller = [python if word == sys.executable else word for word in config["controller_argv"]]
-    new = {**config, "controller_argv": controller, "ready_fd": None, "handover_fd": memory}
-    argv = [python, *sys.orig_argv[1:-1], json.dumps(new)]
+    controller = [python if word == sys.executable else word for word in config.controller_argv]
+    new = replace(config, controller_argv=tuple(controller), ready_fd=None, handover_fd=memory)
+    argv = [python, *sys.orig_argv[1:-1], msgspec.json.encode(new).decode()]
     try:
         for fd in inherited:
             os.set_inheritable(fd, True)
@@ -86,24 +87,17 @@ def take(memory: int) -> Handover:
     """Return what the former code of this process held. Raises `ValueError` when it cannot be read."""
     with open(memory, "rb") as file:
         file.seek(0)
-        plain = json.load(file, object_hook=_bytes_of)
+        plain = msgspec.msgpack.decode(file.read())
     if plain["format"] > FORMAT:
         msg = f"it is of format {plain['format']}, this version reads up to {FORMAT}"
         raise ValueError(msg)
-    return from_plain(Handover, plain)
+    return msgspec.convert(plain, Handover)
 
 
 def _write(handover: Handover) -> int:
     memory = os.memfd_create("handover", os.MFD_CLOEXEC)
-    plain = to_plain(handover, tagged=False) | {"format": handover.format}
-    with open(memory, "w", encoding="ascii", closefd=False) as file:
-        json.dump(plain, file, default=lambda data: {_BYTES: data.decode("latin-1")})
+    # The format is said in any case: what is left out is taken for the reader's own.
+    plain = msgspec.to_builtins(handover, builtin_types=(bytes,)) | {"format": handover.format}
+    with open(memory, "wb", closefd=False) as file:
+        file.write(msgspec.msgpack.encode(plain))
     return memory
-
-
-_BYTES = "latin-1"
-"""Key of a map that stands for bytes, which JSON does not know."""
-
-
-def _bytes_of(plain: dict[str, Plain]) -> Plain:
-    return plain[_BYTES].encode("latin-1") if plain.keys() == {_BYTES} else plain

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.keeper.kernel import BindFailed, HeldSocket, LaunchFailed
 from reconciler.model.process import LaunchError
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketRecord, SocketTemplate
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,11 +17,12 @@ Known weakness: like every write into the page cache it waits while the kernel t
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 import zlib
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from reconciler.keeper.kernel import Recalled
 
@@ -170,7 +171,7 @@ def recall(path: str, owner: Mapping[str, str]) -> Recalled:
 
 
 def _line(name: str, value: object | None) -> bytes:
-    data = json.dumps([name, value], separators=(",", ":")).encode()
+    data = msgspec.json.encode((name, value))
     return b"%08x %b\n" % (zlib.crc32(data), data)
 
 
@@ -180,7 +181,7 @@ def _read(line: bytes) -> tuple[str, Any]:
     if b"%08x" % zlib.crc32(data) != checksum:
         msg = "the checksum does not fit"
         raise ValueError(msg)
-    name, value = json.loads(data)
+    name, value = msgspec.json.decode(data)
     return str(name), value
 
 

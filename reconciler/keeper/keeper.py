@@ -16,7 +16,6 @@ All that changes is noted for the next keeper before anybody is told: a process 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from reconciler.keeper.adoption import Intruders, take_over
@@ -79,6 +78,7 @@ from reconciler.model.process import (
     Starting,
 )
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.value import replace
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 
 if TYPE_CHECKING:

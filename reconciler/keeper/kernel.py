@@ -7,11 +7,10 @@ No call waits: what takes longer is told later, as a happening.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from reconciler.model.plain import Plain
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
+from reconciler.model.value import Plain, Struct, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,35 +36,29 @@ class BindFailed(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class ChildrenDied:
+class ChildrenDied(Struct, frozen=True):
     """Children may be waited for, with `Kernel.reap`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Executed:
+class Executed(Struct, frozen=True):
     """The program of a child that was still starting runs now."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class LinkReadable:
+class LinkReadable(Struct, frozen=True):
     """The controller sent something or hung up; it is asked for with `Kernel.receive`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
+class Called(Struct, frozen=True):
     """A client has called the control socket; told once after `Kernel.await_call`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileTouched:
+class FileTouched(Struct, frozen=True):
     """Something happened to the file of a socket; `HeldSocket.is_intact` tells whether it is still there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """A person or a program signalled the keeper."""
 
     meaning: Literal["stop", "stop_now", "reload"]
@@ -74,8 +67,7 @@ class Told:
 Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Called | FileTouched | Told
 
 
-@dataclass(frozen=True, slots=True)
-class Died:
+class Died(Struct, frozen=True):
     """A process of ours that is dead and reaped: from here on its pid may belong to anybody."""
 
     pid: int
@@ -84,8 +76,7 @@ class Died:
     max_rss_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What tells whose a stranger is: its process group, and the marker in its environment, if it can be read."""
 
     group: int
@@ -96,8 +87,7 @@ class Identity:
     """When it was started, in clock ticks since boot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """By what a socket is known when it is taken back from a process that holds it.
 
     `cookie` is its number in the network (SO_COOKIE of socket(7)), `file` device and inode of its file.
@@ -108,8 +98,7 @@ class Trace:
     file: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(Struct, frozen=True):
     """What a former keeper wrote down of what it held, by name; empty after a clean end and a boot.
 
     `is_whole` is False when some of it cannot be read; `is_own` says that it was us, with older code.
@@ -143,8 +132,7 @@ class Output(Protocol):
         """Write what is left; the next keeper reads on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(Struct, frozen=True):
     """A process that was made. `executed` tells that its program runs; else `Executed` or its death follow."""
 
     pid: int
@@ -220,7 +208,7 @@ class Kernel(Protocol):
 
     # What a keeper needs that comes after another.
 
-    def note(self, name: str, value: Plain | None) -> None:
+    def note(self, name: str, value: object | None) -> None:
         """Note for the next keeper how something is now, None: it is gone; `write_down` makes it last."""
 
     def write_down(self) -> None:
@@ -277,7 +265,7 @@ class Kernel(Protocol):
         """Return the log files that cannot be written just now."""
 
     def replace_code(
-        self, python: str, entries: Mapping[str, Plain], sockets: Iterable[HeldSocket]
+        self, python: str, entries: Mapping[str, object], sockets: Iterable[HeldSocket]
     ) -> None:
         """Become another version of this keeper, which recalls these entries and all that is open.
 

@@ -58,7 +58,6 @@ from reconciler.keeper.spawning import (
     take_oom_score,
 )
 from reconciler.model.event import LogRotated
-from reconciler.model.plain import to_plain
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ if TYPE_CHECKING:
     from reconciler.keeper.kernel import Adopted, HeldSocket, Identity, Recalled, Trace
     from reconciler.keeper.logs import Streams
     from reconciler.model.event import LogChanged
-    from reconciler.model.plain import Plain
     from reconciler.model.process import Sink
     from reconciler.model.socket import SocketTemplate
 
@@ -325,7 +323,7 @@ class LinuxKernel:
 
     # ---- after another keeper --------------------------------------------------------------------
 
-    def note(self, name: str, value: Plain | None) -> None:
+    def note(self, name: str, value: object | None) -> None:
         """Note for the next keeper how something is now, None: it is gone; `write_down` makes it last."""
         self._journal.note(name, value)
 
@@ -385,7 +383,7 @@ class LinuxKernel:
             self._link.shutdown(socket.SHUT_RDWR)
 
     def replace_code(
-        self, python: str, entries: Mapping[str, Plain], sockets: Iterable[HeldSocket]
+        self, python: str, entries: Mapping[str, object], sockets: Iterable[HeldSocket]
     ) -> None:
         """Become another version of this keeper, which recalls these entries and all that is open."""
         handover = Handover(
@@ -399,7 +397,7 @@ class LinuxKernel:
             self._logs.outgoing(),
             self._logs.unsent(),
         )
-        replace_code(python, to_plain(self._config, tagged=False), handover)
+        replace_code(python, self._config, handover)
 
     # ---- signals ---------------------------------------------------------------------------------
 

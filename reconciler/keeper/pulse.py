@@ -10,10 +10,10 @@ and the answer is what the watchdog is told: it has come through both programs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +24,13 @@ ANSWER_NS: Final = 20 * SECOND_NS
 """How long an answer may take; a start with 10,000 watchers on a busy machine takes a part of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Looking:
+class Looking(Struct, frozen=True):
     """Something should be read by `due_ns`."""
 
     due_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """It was asked, and is silent when it has not answered by `due_ns`."""
 
     due_ns: int

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import Died, Output, Trace
-from reconciler.model.plain import Plain, to_plain
 from reconciler.model.process import (
     Exited,
     NullSink,
@@ -16,6 +15,7 @@ from reconciler.model.process import (
     Sink,
 )
 from reconciler.model.socket import SocketRecord, SocketTemplate
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +66,7 @@ class Process:
         return bool(self.survivors) or (self.pid != 0 and self.died is None)
 
 
-@dataclass(frozen=True, slots=True)
-class Stranger:
+class Stranger(Struct, frozen=True):
     """A process that the keeper did not start, and whose remains it is (an incarnation), if anybody's."""
 
     owner: tuple[ProcessId, int] | None
@@ -79,8 +78,7 @@ class Stranger:
 # ---- written down --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenProcess:
+class WrittenProcess(Struct, frozen=True):
     """A process as the next keeper is told of it."""
 
     record: ProcessRecord
@@ -93,8 +91,7 @@ class WrittenProcess:
     listens: tuple[SocketTemplate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenSocket:
+class WrittenSocket(Struct, frozen=True):
     """A socket as the next keeper is told of it."""
 
     record: SocketRecord
@@ -137,37 +134,35 @@ def written(
     sockets: Mapping[str, Held],
     incarnations: int,
     keeper: KeeperIntroduced,
-) -> dict[str, Plain]:
+) -> dict[str, object]:
     """Return all that is held, for new code of the same keeper: with the output of the dead."""
-    entries = {f"process {id_}": write_process(each, whole=True) for id_, each in processes.items()}
+    entries: dict[str, object] = {
+        f"process {id_}": write_process(each, whole=True) for id_, each in processes.items()
+    }
     entries |= {f"socket {name}": write_socket(held) for name, held in sockets.items()}
     own = {"id": keeper.keeper_id, "upgrades": keeper.upgrades + 1}
     return {**entries, INCARNATIONS: incarnations, KEEPER: own}
 
 
-def write_process(process: Process, *, whole: bool = False) -> Plain:
+def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:
     """Return a process as it is written down: without its output, unless `whole`, as that may say anything."""
     record = process.record
     if isinstance(record.phase, Exited) and not whole:
         record = replace(record, phase=replace(record.phase, output=b""))
-    return to_plain(
-        WrittenProcess(
-            record,
-            process.scope,
-            process.sockets,
-            process.stdout,
-            process.stderr,
-            process.born,
-            process.adopted,
-            process.listens,
-        ),
-        tagged=False,
+    return WrittenProcess(
+        record,
+        process.scope,
+        process.sockets,
+        process.stdout,
+        process.stderr,
+        process.born,
+        process.adopted,
+        process.listens,
     )
 
 
-def write_socket(held: Held) -> Plain | None:
+def write_socket(held: Held) -> WrittenSocket | None:
     """Return a socket as it is written down, None when nothing is open for it."""
     if held.socket is None or held.template is None:
         return None
-    written = WrittenSocket(held.record, held.template, held.socket.trace, held.bound_at_ns)
-    return to_plain(written, tagged=False)
+    return WrittenSocket(held.record, held.template, held.socket.trace, held.bound_at_ns)

@@ -19,7 +19,6 @@ import resource
 import signal
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -27,6 +26,7 @@ from reconciler.keeper.cgroups import fork_into
 from reconciler.keeper.kernel import LaunchFailed
 from reconciler.keeper.notify import NOT_FOR_CHILDREN
 from reconciler.model.process import Launch, LaunchError
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,8 +46,7 @@ _own_account: Final = cache(pwd.getpwuid)  # each look-up reads /etc/passwd, or 
 _SETTABLE: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """Whom a process runs as; `name` is empty when the number has no account."""
 
     uid: int
@@ -58,8 +57,7 @@ class User:
     """It is not the keeper's own, so that the child must change it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """What the keeper itself is and gives on: its environment, umask, limit of files and name."""
 
     instance: str
@@ -79,8 +77,7 @@ class Place:
         return None if self.oom_score_adj is None else CONTROLLER_OOM_SCORE_ADJ
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A launch with nothing left to look up. `fds` become 0, 1, 2, then the sockets."""
 
     launch: Launch
@@ -90,8 +87,7 @@ class Prepared:
     fds: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Forked:
+class Forked(Struct, frozen=True):
     """A child on its way to its program; `report` closes when it is there or tells why it is not."""
 
     pid: int

@@ -1,7 +1,8 @@
-"""Nouns: frozen values that every room speaks in; imports nothing of ours and no third party.
+"""Nouns: frozen values that every room speaks in; imports nothing of ours, and msgspec alone.
 
 | file | subject |
 |---|---|
+| `value` | what our values are made of: structs that can be written and read |
 | `spec` | what the user wants: every field of the language, declared once |
 | `units` | durations, sizes, modes, signals, names: how their text reads |
 | `address` | where a socket listens |
@@ -18,5 +19,5 @@
 | `status` | what people and programs are shown |
 | `hiding` | what is never shown: values with secret names, passwords in commands |
 | `errors` | mistakes of users and requests, with place and hint |
-| `plain` | values to and from plain maps and lists, for wire and store |
+| `plain` | values to and from plain maps and lists, for the store and the loader |
 """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from reconciler.model.process import Launch, Memory, ProcessId, Scope, Sink
 from reconciler.model.socket import SocketTemplate
+from reconciler.model.value import Struct, Tagged, field
 
 if TYPE_CHECKING:
     # What stands in actions of the store: the keeper, which gets only the others, need not import it.
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from reconciler.model.revision import Trial
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(Tagged, frozen=True):
     """Start a process. Refused while a record of that id is not forgotten.
 
     `replaces` is the dead incarnation whose record it takes the place of, in one act: a controller that
@@ -30,8 +29,7 @@ class Spawn:
     replaces: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Tagged, frozen=True):
     """Send a signal (a name without SIG) to this incarnation, or to what survives of it."""
 
     id: ProcessId
@@ -40,8 +38,7 @@ class Signal:
     scope: Scope = "process"
 
 
-@dataclass(frozen=True, slots=True)
-class Remember:
+class Remember(Tagged, frozen=True):
     """Replace the memory of this incarnation's record."""
 
     id: ProcessId
@@ -49,16 +46,14 @@ class Remember:
     memory: Memory
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Tagged, frozen=True):
     """Drop the record of a dead incarnation."""
 
     id: ProcessId
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(Tagged, frozen=True):
     """Let the output of a running incarnation go on with other sink options (size, timestamps ...)."""
 
     id: ProcessId
@@ -67,38 +62,33 @@ class Redirect:
     stderr: Sink | None
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(Tagged, frozen=True):
     """Bind a socket, or bring the one of that name to this template; in place where only tuning differs."""
 
     name: str
     template: SocketTemplate
 
 
-@dataclass(frozen=True, slots=True)
-class Unbind:
+class Unbind(Tagged, frozen=True):
     """Close a socket, and remove its file."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
+class Quit(Tagged, frozen=True):
     """Everything has ended: the keeper exits with this code. `leaves`: all lives on for the next keeper."""
 
     code: int
     leaves: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(Tagged, frozen=True):
     """Tell this to whoever started the manager (sd_notify(3)); to the keeper it shows that we live."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(Tagged, frozen=True):
     """The keeper replaces its own code: it becomes the one that this interpreter runs, in the same process.
 
     The next controller comes from there too. When it cannot be, `UpgradeFailed` says why and nothing changed.
@@ -112,16 +102,14 @@ KeeperAction: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RecordGeneration:
+class RecordGeneration(Struct, frozen=True):
     """Write down a new generation of a job."""
 
     watcher: str
     generation: Generation
 
 
-@dataclass(frozen=True, slots=True)
-class RecordRun:
+class RecordRun(Struct, frozen=True):
     """Write down a run of a job: durably before it is fired, and again with its outcome.
 
     The store answers with `RunRecorded` once it lies on the disk.
@@ -131,8 +119,7 @@ class RecordRun:
     run: Run
 
 
-@dataclass(frozen=True, slots=True)
-class RecordVerdict:
+class RecordVerdict(Struct, frozen=True):
     """Write down what came of a revision, `outcome` of its trial; a failure names watcher and slot."""
 
     revision: int
@@ -141,16 +128,14 @@ class RecordVerdict:
     slot: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RecordIntent:
+class RecordIntent(Struct, frozen=True):
     """Write down what is left of an operator's word: the rest of it is over."""
 
     watcher: str
     intent: Intent
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSecrets:
+class ReadSecrets(Struct, frozen=True):
     """Read the values that a watcher's processes get; answered by `SecretsRead` or `SecretsUnreadable`."""
 
     watcher: str

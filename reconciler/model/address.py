@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from reconciler.model.units import Reads
+from reconciler.model.value import Tagged
 
 MAX_UNIX_PATH_BYTES: Final = 107
 """sun_path holds 108 bytes with its final zero (unix(7))."""
@@ -18,8 +18,7 @@ _HOST = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})")
 _NUMBER = re.compile(r"[0-9.]+|.*:.*")
 
 
-@dataclass(frozen=True, slots=True)
-class InternetAddress:
+class InternetAddress(Tagged, frozen=True):
     """A host and a port; `host` is a name or number as written, port 0 lets the kernel choose."""
 
     host: str
@@ -34,8 +33,7 @@ class InternetAddress:
         return f"[{self.host}]:{self.port}" if self.is_v6 else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(Tagged, frozen=True):
     """A Unix socket file; the path may hold `${...}` until the spec is read, never after."""
 
     path: str

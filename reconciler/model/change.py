@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from reconciler.model.status import OperatorWord
+from reconciler.model.value import Struct
 
 How: TypeAlias = Literal[
     "create", "remove", "replace", "scale", "live", "fire", "bind", "rebind", "unbind", "none"
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class FieldChange:
+class FieldChange(Struct, frozen=True):
     """One field that differs; values are shown as users write them, secrets never."""
 
     field: str
@@ -22,8 +21,7 @@ class FieldChange:
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What happens to one watcher or socket: how, to which slots, and the fields that are the reason."""
 
     kind: Literal["watcher", "socket", "daemon", "apply"]
@@ -35,8 +33,7 @@ class Change:
     fields: tuple[FieldChange, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Struct, frozen=True):
     """A watcher that an operator keeps otherwise than the spec says; applying the spec does not undo it."""
 
     name: str

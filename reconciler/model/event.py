@@ -7,11 +7,11 @@ missed, the last one says all, so the keeper's queue is bounded by its records.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.model.process import ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
+from reconciler.model.value import Struct, Tagged, field
 
 if TYPE_CHECKING:
     # What stands in events that never travel: the keeper, which sends only the others, need not import it.
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from reconciler.model.spec import Spec, WatcherSpec
 
 
-@dataclass(frozen=True, slots=True)
-class KeeperIntroduced:
+class KeeperIntroduced(Tagged, frozen=True):
     """The link to the keeper stands; its records follow until `SnapshotEnded`."""
 
     keeper_id: str
@@ -40,48 +39,41 @@ class KeeperIntroduced:
     """In which format it hands over what it holds, to another version."""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotEnded:
+class SnapshotEnded(Tagged, frozen=True):
     """All that the keeper holds has been told; from here on come changes."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordChanged:
+class RecordChanged(Tagged, frozen=True):
     """A process record is now so."""
 
     record: ProcessRecord
 
 
-@dataclass(frozen=True, slots=True)
-class RecordForgotten:
+class RecordForgotten(Tagged, frozen=True):
     """There is no such record (any more)."""
 
     id: ProcessId
 
 
-@dataclass(frozen=True, slots=True)
-class SocketChanged:
+class SocketChanged(Tagged, frozen=True):
     """A socket is now so."""
 
     record: SocketRecord
 
 
-@dataclass(frozen=True, slots=True)
-class SocketClosed:
+class SocketClosed(Tagged, frozen=True):
     """There is no such socket (any more)."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogRotated:
+class LogRotated(Tagged, frozen=True):
     """The log file at `path` was rotated; what it left behind under other names shall be compressed."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogChanged:
+class LogChanged(Tagged, frozen=True):
     """What is written to the log file at `path` is lost just now, and why; or (empty) no longer.
 
     `id` is one of the processes that write there.
@@ -92,20 +84,17 @@ class LogChanged:
     trouble: str
 
 
-@dataclass(frozen=True, slots=True)
-class SignalReceived:
+class SignalReceived(Tagged, frozen=True):
     """The keeper was sent a signal that is meant for the whole: stop, stop now, or read again."""
 
     meaning: Literal["stop", "stop_now", "reload"]
 
 
-@dataclass(frozen=True, slots=True)
-class PulseAsked:
+class PulseAsked(Tagged, frozen=True):
     """The keeper wants to know whether the controller lives; any `Notify` is the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpgradeFailed:
+class UpgradeFailed(Tagged, frozen=True):
     """The keeper could not replace its code; all is as it was."""
 
     cause: str
@@ -126,8 +115,7 @@ KeeperEvent: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SpecApplied:
+class SpecApplied(Struct, frozen=True):
     """A spec is valid, stored, and from now on wanted."""
 
     spec: Spec
@@ -138,24 +126,21 @@ class SpecApplied:
     """What it has to prove, or has proven; None: nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class IntentChanged:
+class IntentChanged(Struct, frozen=True):
     """An operator's word about a watcher is stored."""
 
     watcher: str
     intent: Intent
 
 
-@dataclass(frozen=True, slots=True)
-class JobChanged:
+class JobChanged(Struct, frozen=True):
     """What the ledger knows of a job was read or replaced."""
 
     watcher: str
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
-class EndsTold:
+class EndsTold(Struct, frozen=True):
     """Of processes that the keeper's snapshot shows dead: which end people were told of last.
 
     By process its pid, None for one that could not be started, 0 when they were told of a start since.
@@ -164,32 +149,28 @@ class EndsTold:
     pids: Mapping[ProcessId, int | None]
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecorded:
+class RunRecorded(Struct, frozen=True):
     """A run lies on the disk."""
 
     watcher: str
     run: Run
 
 
-@dataclass(frozen=True, slots=True)
-class SecretsRead:
+class SecretsRead(Struct, frozen=True):
     """All secrets of a watcher are at hand; `digest` is a keyed hash of their values."""
 
     watcher: str
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class SecretsUnreadable:
+class SecretsUnreadable(Struct, frozen=True):
     """A secret of a watcher cannot be read; `message` says which and why."""
 
     watcher: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class SignalAsked:
+class SignalAsked(Struct, frozen=True):
     """An operator wants a signal sent, to one slot or (None) to all."""
 
     watcher: str
@@ -197,23 +178,20 @@ class SignalAsked:
     signal: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadAsked:
+class ReloadAsked(Struct, frozen=True):
     """An operator wants the watcher's processes to take changes, by its `reload` field."""
 
     watcher: str
     slot: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class RetryAsked:
+class RetryAsked(Struct, frozen=True):
     """An operator wants held or backing-off slots to be tried again now."""
 
     watcher: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownAsked:
+class ShutdownAsked(Struct, frozen=True):
     """Everything shall end, in order; `now` skips all grace."""
 
     now: bool = False
@@ -237,8 +215,7 @@ Event: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """An operator's wish that concerns one incarnation and is gone when it is done."""
 
     kind: Literal["signal", "reload"]

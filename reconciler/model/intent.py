@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
+from reconciler.model.value import Struct, field
 
-@dataclass(frozen=True, slots=True)
-class Until:
+
+class Until(Struct, frozen=True):
     """When an operator's word ends by itself.
 
     While the machine is up the monotonic clock decides, `at_ns` in the boot `boot_id`: a jump of the wall
@@ -25,8 +25,7 @@ class Until:
     boot_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
+class Voice(Struct, frozen=True):
     """Whose word it is: who says it, why, when (nanoseconds since the epoch), and until when it counts."""
 
     who: str = ""
@@ -39,8 +38,7 @@ class Voice:
 NOBODY = Voice()
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True):
     """The operator's word about one watcher.
 
     `hold` stopped: it rests, whatever the spec says; started: it runs in spite of `autostart: false`.

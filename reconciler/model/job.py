@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from reconciler.model.process import Exit
+from reconciler.model.value import Struct, field
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "timeout", "stopped", "lost", "vetoed"]
 Trigger: TypeAlias = Literal["first", "spec_change", "boot", "daemon_start", "lost", "operator"]
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(Struct, frozen=True):
     """One firing of a job. `slots` None means every slot; else those that it fires."""
 
     number: int
@@ -30,8 +29,7 @@ class Generation:
     """Slots of a damaged ledger that may have run and that nobody has named since: it fires none of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run of one slot; the row is on the disk before the process is. Open until it has an outcome."""
 
     slot: int
@@ -52,8 +50,7 @@ class Run:
     pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """What the ledger knows of one job: the newest generation and the newest run of each slot.
 
     `known` is False when the ledger was damaged: then nothing is fired until somebody reruns it.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from reconciler.model.value import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(Struct, frozen=True):
     """One entry of the event stream, before it gets its number and wall time.
 
     `type` is a dotted word such as `process.exited`; `message` is a sentence; `slot` 0 is the watcher.

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from reconciler.model.event import LogChanged, Request
 from reconciler.model.intent import NO_INTENT, Intent
 from reconciler.model.job import Job, Run
 from reconciler.model.process import ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
+from reconciler.model.value import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class SecretsObserved:
+class SecretsObserved(Struct, frozen=True):
     """What is known about the secrets of a watcher; their values are not."""
 
     digest: str = ""
@@ -27,8 +26,7 @@ class SecretsObserved:
     at_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WatcherObserved:
+class WatcherObserved(Struct, frozen=True):
     """What is known about one watcher, running or not, in the spec or not."""
 
     records: Mapping[ProcessId, ProcessRecord] = field(default_factory=dict)
@@ -42,8 +40,7 @@ class WatcherObserved:
     secrets: SecretsObserved = SecretsObserved()
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the core must be told about the place it works in; it never asks the world."""
 
     instance: str

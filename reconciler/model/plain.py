@@ -1,8 +1,8 @@
-"""Our values to and from plain maps, lists and scalars, for the wire, the store and the loader.
+"""Our values to and from plain maps, lists and scalars, for the store and the loader.
 
-A dataclass becomes a map of its fields under their names, without those at their defaults, and with its
-class under `is` where the annotation leaves a choice. So a reader of another version finds what it knows,
-ignores what it does not, and fills in defaults: the link survives an upgrade of one of its ends.
+msgspec does it for our structs. The classes of the language are dataclasses, since pydantic validates
+those, and become the same: a map of their fields under their names, without those at their defaults, and
+with the class under `is` where the annotation leaves a choice.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import (
+    TYPE_CHECKING,
     Annotated,
-    Any,
     Final,
     Literal,
     TypeVar,
@@ -24,6 +24,11 @@ from typing import (
     get_type_hints,
 )
 
+import msgspec
+
+if TYPE_CHECKING:
+    from reconciler.model.value import Plain
+
 T = TypeVar("T")
 
 CLASS_KEY: Final = "is"
@@ -31,21 +36,18 @@ _SCALARS: Final = frozenset({bool, int, float, str, bytes, type(None)})
 
 _AS_THEY_ARE: Final = frozenset((type(None), bool, int, float, str, bytes))
 
-Plain = Any
-"""None, bool, int, float, str, bytes, list of such, or map from str to such."""
-
 
 class PlainError(ValueError):
     """A plain value does not fit the type that was asked for."""
 
 
-def to_plain(value: object, *, tagged: bool = True) -> Plain:
-    """Return the plain form of a value; `tagged` puts the class of a dataclass into it."""
-    return _writer(cast("Hashable", type(value)))(value, tagged)
+def to_plain(value: object) -> Plain:
+    """Return the plain form of a value."""
+    return _writer(cast("Hashable", type(value)))(value, False)
 
 
 def from_plain(kind: type[T] | object, plain: Plain) -> T:
-    """Return the value of type `kind` (a dataclass, a union, any annotation) that `plain` describes.
+    """Return the value of type `kind` (a class, a union, any annotation) that `plain` describes.
 
     Raises `PlainError` when it describes none.
     """
@@ -66,6 +68,8 @@ def _name(kind: object) -> str:
 def _writer(of: Hashable) -> Callable[[Plain, bool], Plain]:
     """Return how values of a class become plain: looked up once, for this is most of what the link costs."""
     kind = cast("type", of)
+    if issubclass(kind, msgspec.Struct):
+        return lambda value, tagged: msgspec.to_builtins(value, builtin_types=(bytes,))
     if is_dataclass(kind):
         return _dataclass_writer(kind)
     if kind in _AS_THEY_ARE or issubclass(kind, str | int | float | bytes):
@@ -111,6 +115,10 @@ def _outline(kind: Hashable) -> tuple[tuple[str, object, bool], ...]:
 
 @cache
 def _reader(kind: Hashable) -> Callable[[Plain], object]:
+    if all(
+        isinstance(m, type) and issubclass(m, msgspec.Struct) for m in get_args(kind) or (kind,)
+    ):
+        return lambda plain: msgspec.convert(plain, kind, str_keys=True)
     origin = get_origin(kind)
     if origin is Annotated:
         return _reader(get_args(kind)[0])

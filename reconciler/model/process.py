@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
+
+from reconciler.model.value import Struct, Tagged, field
 
 MAIN: Final = "main"
 """Role of a watcher's own process; every other role is a hook or a helper of that slot."""
@@ -14,8 +15,7 @@ WATCHER_SLOT: Final = 0
 Scope: TypeAlias = Literal["process", "group", "tree"]
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessId:
+class ProcessId(Struct, frozen=True):
     """The deterministic name of a process: watcher, slot from 1 on, and role."""
 
     owner: str
@@ -27,8 +27,7 @@ class ProcessId:
         return place if self.role == MAIN else f"{place}:{self.role}"
 
 
-@dataclass(frozen=True, slots=True)
-class FileSink:
+class FileSink(Tagged, frozen=True):
     """Output goes to a file that the keeper rotates by size; `max_size` 0 means never."""
 
     path: str
@@ -38,21 +37,18 @@ class FileSink:
     compress: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ManagerSink:
+class ManagerSink(Tagged, frozen=True):
     """Output goes to the manager's own standard output, whole lines after `prefix`."""
 
     prefix: str = ""
     timestamps: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NullSink:
+class NullSink(Tagged, frozen=True):
     """Output goes to /dev/null."""
 
 
-@dataclass(frozen=True, slots=True)
-class CaptureSink:
+class CaptureSink(Tagged, frozen=True):
     """Output goes to a file, and its last `limit_bytes` are kept in the record: hooks."""
 
     path: str
@@ -62,8 +58,7 @@ class CaptureSink:
 Sink: TypeAlias = FileSink | ManagerSink | NullSink | CaptureSink
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """Everything the keeper needs to start one process; no template text is left in it.
 
     `argv[0]` without a slash is looked up in the PATH of the new environment.
@@ -94,8 +89,7 @@ class Launch:
     scope: Scope = "tree"
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchError:
+class LaunchError(Struct, frozen=True):
     """The step that failed before the program ran: its errno by name, and the path it concerned.
 
     Steps: exec, chdir, user, group, limits, stdin, output, sockets, affinity, nice, fork ...
@@ -113,8 +107,7 @@ class LaunchError:
         return self.errno in {"EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ENOSPC", "EDQUOT"}
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """How a process ended: by exit code, by signal (a name without SIG), or without ever running.
 
     All three None: unknown (the kernel could not tell).
@@ -134,8 +127,7 @@ class Exit:
         return "exit status unknown" if self.code is None else f"exit {self.code}"
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """What a later decision about this process needs to know; the keeper keeps it and never looks inside.
 
     It survives the controller, which is why nothing of it lies in the controller.
@@ -177,8 +169,7 @@ class Memory:
         return self.killed_at_ns is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Requested:
+class Requested(Tagged, frozen=True):
     """Asked of the keeper, not answered yet. Exists in the controller's picture only.
 
     `after` is the incarnation that it replaces: news of that one, still on its way, are old news.
@@ -188,24 +179,21 @@ class Requested:
     after: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Starting:
+class Starting(Tagged, frozen=True):
     """Forked; whether the program could be executed is not known yet."""
 
     pid: int
     at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Tagged, frozen=True):
     """The program runs."""
 
     pid: int
     started_at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Tagged, frozen=True):
     """The process is dead, its output is drained. `pid` is None when it never ran.
 
     `survivors` tells that processes of its tree still live. `output` is the end of a captured output.
@@ -229,8 +217,7 @@ class Exited:
 Phase: TypeAlias = Requested | Starting | Running | Exited
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessRecord:
+class ProcessRecord(Struct, frozen=True):
     """What the keeper knows of one process. `incarnation` is its number in the keeper's life, never reused."""
 
     id: ProcessId

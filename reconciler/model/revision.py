@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Struct, field
 
 OnFailure: TypeAlias = Literal["pause", "rollback", "keep"]
 RevisionOutcome: TypeAlias = Literal[
@@ -17,8 +17,7 @@ RevisionOutcome: TypeAlias = Literal[
 it did not, and goes on all the same. `superseded`: the next one came before anything was known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(Struct, frozen=True):
     """What a revision has to prove: that all it changed stays up for `confirm_after` (nanoseconds).
 
     `changed` are the watchers of which it starts processes, each with the lowest slot that it starts.
@@ -39,8 +38,7 @@ class Trial:
         return self.outcome in {"paused", "rolled_back"}
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(Struct, frozen=True):
     """One entry of the history of applied specs; its content lies in the store."""
 
     number: int

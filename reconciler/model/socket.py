@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from reconciler.model.address import Address, may_overlap
 from reconciler.model.process import ProcessId
+from reconciler.model.value import Struct, Tagged
 
 
-@dataclass(frozen=True, slots=True)
-class SocketTemplate:
+class SocketTemplate(Struct, frozen=True):
     """How to bind one socket. What stands in `identity` makes it another socket; the rest is tuned in place."""
 
     address: Address
@@ -37,16 +36,14 @@ class SocketTemplate:
         return may_overlap(self.address, other.address)
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Tagged, frozen=True):
     """Bound, and listening where its type listens; `listen` is the address with the real port."""
 
     listen: str
     at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class BindRefused:
+class BindRefused(Tagged, frozen=True):
     """Could not be bound: the errno by name, in words, and who holds the address where that is known."""
 
     errno: str
@@ -57,15 +54,13 @@ class BindRefused:
     """Processes of the keeper's that live and were given a socket which may be in the way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Tagged, frozen=True):
     """Bound, but its file was removed or replaced: no client finds it any more."""
 
     at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class BindRequested:
+class BindRequested(Tagged, frozen=True):
     """Asked of the keeper, not answered yet. Exists in the controller's picture only."""
 
     at_ns: int
@@ -76,8 +71,7 @@ class BindRequested:
 SocketPhase: TypeAlias = Bound | BindRefused | Lost | BindRequested
 
 
-@dataclass(frozen=True, slots=True)
-class SocketRecord:
+class SocketRecord(Struct, frozen=True):
     """What the keeper knows of one socket. `name` is the spec's, or `NAME.SLOT` with reuseport."""
 
     name: str

@@ -5,11 +5,11 @@ Times are absolute, in nanoseconds since the epoch, so that a fragment once made
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from reconciler.model.job import Outcome
 from reconciler.model.process import Exit
+from reconciler.model.value import Struct
 
 # `Unknown` is a job whose ledger was damaged: nobody can tell whether it has run.
 WatcherState: TypeAlias = Literal[
@@ -39,8 +39,7 @@ SlotState: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """One thing that is so or not, and why: Available, Progressing, Stale ... (Kubernetes' shape)."""
 
     type: str
@@ -52,8 +51,7 @@ class Condition:
     since_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Fired:
+class Fired(Struct, frozen=True):
     """The newest run of a job's slot."""
 
     generation: int
@@ -62,8 +60,7 @@ class Fired:
     duration_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SlotStatus:
+class SlotStatus(Struct, frozen=True):
     """One slot: what it does, since when, and how its last process ended."""
 
     slot: int
@@ -81,8 +78,7 @@ class SlotStatus:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorWord:
+class OperatorWord(Struct, frozen=True):
     """What an operator said by hand and is still in force."""
 
     what: Literal["stopped", "started", "scaled"]
@@ -97,8 +93,7 @@ class OperatorWord:
     """Of `scaled`."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatcherStatus:
+class WatcherStatus(Struct, frozen=True):
     """One watcher at a glance. `want` is the number of processes that shall run, of a job that it fires."""
 
     name: str
@@ -119,8 +114,7 @@ class WatcherStatus:
     """By the spec alone it would be otherwise; applying the spec does not change that, `resume` does."""
 
 
-@dataclass(frozen=True, slots=True)
-class SocketStatus:
+class SocketStatus(Struct, frozen=True):
     """One socket. `listen` is the real address, once it is bound."""
 
     name: str

@@ -40,7 +40,7 @@ def main() -> None:
             SpecError(path, 0, 0, "", f"cannot read the spec: {what}", "make it smaller")
             for path in paths
         ]
-        answer = {"errors": [to_plain(each, tagged=False) for each in errors], "files": {}}
+        answer = {"errors": [to_plain(each) for each in errors], "files": {}}
     data = json.dumps(answer, separators=(",", ":")).encode()
     sys.stdout.buffer.write(data)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The link between controller and keeper: length-prefixed MessagePack of plain values.
+"""The link between controller and keeper: length-prefixed MessagePack of our values.
 
 Both ends are ours and trusted; the limit only turns a torn stream into an error instead of a wait.
 A frame is 4 bytes of length, big-endian, then that many bytes.
@@ -7,17 +7,21 @@ A frame is 4 bytes of length, big-endian, then that many bytes.
 from __future__ import annotations
 
 import struct
-from typing import Final, cast
+from typing import Final, TypeVar
 
-import msgpack
+import msgspec
 
 from reconciler.model.action import KeeperAction
 from reconciler.model.event import KeeperEvent
-from reconciler.model.plain import PlainError, from_plain, to_plain
+
+T = TypeVar("T")
 
 MAX_FRAME_BYTES: Final = 16 * 2**20
 
 _HEADER = struct.Struct(">I")
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_ACTIONS: Final = msgspec.msgpack.Decoder(KeeperAction)
+_EVENTS: Final = msgspec.msgpack.Decoder(KeeperEvent)
 
 
 class ProtocolError(Exception):
@@ -26,7 +30,7 @@ class ProtocolError(Exception):
 
 def encode(message: KeeperAction | KeeperEvent) -> bytes:
     """Return the frame of one action or event."""
-    payload: bytes = msgpack.packb(to_plain(message))
+    payload = _ENCODER.encode(message)
     return _HEADER.pack(len(payload)) + payload
 
 
@@ -56,16 +60,16 @@ class LinkDecoder:
 
     def actions(self, data: bytes) -> list[KeeperAction]:
         """Return the actions that `data` completes. Raises `ProtocolError` on anything else."""
-        return [cast("KeeperAction", _decode(KeeperAction, frame)) for frame in self.frames(data)]
+        return [_decode(_ACTIONS, frame) for frame in self.frames(data)]
 
     def events(self, data: bytes) -> list[KeeperEvent]:
         """Return the events that `data` completes. Raises `ProtocolError` on anything else."""
-        return [cast("KeeperEvent", _decode(KeeperEvent, frame)) for frame in self.frames(data)]
+        return [_decode(_EVENTS, frame) for frame in self.frames(data)]
 
 
-def _decode(kind: object, payload: bytes) -> object:
+def _decode(decoder: msgspec.msgpack.Decoder[T], payload: bytes) -> T:
     try:
-        return from_plain(kind, msgpack.unpackb(payload))
-    except (PlainError, ValueError, msgpack.UnpackException) as error:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         msg = f"cannot read a message of the link: {error}"
         raise ProtocolError(msg) from error

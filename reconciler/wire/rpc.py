@@ -263,14 +263,14 @@ _HEADS: Final = tuple(_head(byte) for byte in range(256))
 
 
 def pack(value: object) -> bytes:
-    """Return the bytes of a value; dataclasses become maps of all their fields."""
+    """Return the bytes of a value; ours become maps of all their fields."""
     packed: bytes = msgpack.packb(value, default=_fields_of)
     return packed
 
 
 def _fields_of(value: object) -> object:
-    if is_dataclass(value):
-        return {name: getattr(value, name) for name in _names(cast("Hashable", type(value)))}
+    if names := _names(cast("Hashable", type(value))):
+        return {name: getattr(value, name) for name in names}
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, frozenset):
@@ -281,7 +281,10 @@ def _fields_of(value: object) -> object:
 
 @cache
 def _names(kind: Hashable) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(cast("type", kind)))
+    """Return the fields of a dataclass or of one of msgspec's structs, which a command line need not import."""
+    if is_dataclass(kind):
+        return tuple(each.name for each in fields(kind))
+    return getattr(kind, "__struct_fields__", ())
 
 
 def pack_array(items: Sequence[bytes]) -> bytes:

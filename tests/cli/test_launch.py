@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def loaded(daemon: DaemonSpec | None = None) -> Loaded:
-    spec = to_plain(Spec(daemon=daemon or DaemonSpec()), tagged=False)
+    spec = to_plain(Spec(daemon=daemon or DaemonSpec()))
     return Loaded(Source(("/srv/shop/specs",), "/srv/shop/specs"), spec, [], [])
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import dataclasses
 
+import msgspec
 import pytest
 
 from reconciler.cli import shapes
@@ -40,7 +41,12 @@ from reconciler.model.status import (
 def test_a_shape_has_the_fields_of_its_value(
     value: type, shape: type, defaults: dict[str, object], more: set[str]
 ) -> None:
-    expected = {field.name for field in fields(value)} | more
+    fields = (
+        dataclasses.fields(value)
+        if dataclasses.is_dataclass(value)
+        else msgspec.structs.fields(value)
+    )
+    expected = {field.name for field in fields} | more
 
     assert set(shape.__annotations__) == expected
     assert set(defaults) == expected

@@ -7,11 +7,12 @@ nobody has or that is not the keeper's to use, is an assertion here.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from reconciler.keeper.kernel import (
     Adopted,
@@ -33,9 +34,9 @@ from reconciler.keeper.kernel import (
 )
 from reconciler.model.address import Address, InternetAddress
 from reconciler.model.event import LogChanged, LogRotated
-from reconciler.model.plain import Plain
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 from reconciler.model.socket import SocketTemplate
+from reconciler.model.value import Plain, replace
 
 INIT: Final = 0
 """Parent of what a keeper left when it died; reaps at once."""
@@ -460,8 +461,8 @@ class FakeKernel:
 
     # ---- after another keeper --------------------------------------------------------------------
 
-    def note(self, name: str, value: Plain | None) -> None:
-        self._noted[name] = json.loads(json.dumps(value))
+    def note(self, name: str, value: object | None) -> None:
+        self._noted[name] = msgspec.json.decode(msgspec.json.encode(value))
 
     def write_down(self) -> None:
         if self.disk_is_full:
@@ -493,11 +494,11 @@ class FakeKernel:
         return "other"
 
     def replace_code(
-        self, python: str, entries: Mapping[str, Plain], sockets: Iterable[HeldSocket]
+        self, python: str, entries: Mapping[str, object], sockets: Iterable[HeldSocket]
     ) -> None:
         if self.no_such_code:
             raise FileNotFoundError(2, "no such file or directory")
-        self.handed = dict(entries)
+        self.handed = msgspec.msgpack.decode(msgspec.msgpack.encode(entries))
         self.link = "closed by controller" if self.link == "open" else self.link
         if self.controller_pid is not None:
             self._die(self.processes[self.controller_pid], Exit(0))

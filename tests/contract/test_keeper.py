@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from reconciler.model.process import (
     pid_of,
 )
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
+from reconciler.model.value import replace
 from tests.contract.worlds import PROGRAMS, Fake, Real, World, told
 from tests.keeper.rig import keeper
 

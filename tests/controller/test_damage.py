@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,7 @@ from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Generation, Run
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.value import replace
 
 SEED = 20_260_301
 JOBS = [f"job-{number}" for number in range(1, 9)]

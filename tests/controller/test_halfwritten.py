@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from reconciler.controller.halfwritten import STABLE_NS, Verdict, judge, only_whole_entries_gone
 from reconciler.model.address import InternetAddress
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
+from reconciler.model.value import replace
 
 TEXT = b"watchers:\n  a:\n    cmd: x\n  b:\n    cmd: y\n"
 LINE = TEXT[: TEXT.index(b"  b:")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from reconciler.model.process import ProcessId, Running
 from reconciler.model.revision import Revision, Trial
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

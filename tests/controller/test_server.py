@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -16,6 +15,7 @@ from reconciler.controller import access, methods, server, streams
 from reconciler.controller.access import Permit
 from reconciler.controller.methods import METHODS
 from reconciler.model.units import MILLISECOND_NS
+from reconciler.model.value import replace
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:

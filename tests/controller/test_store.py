@@ -6,7 +6,6 @@ import os
 import select
 import sqlite3
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from reconciler.model.intent import Intent, Until, Voice
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.process import Exit
 from reconciler.model.spec import ReloadBySignal, SocketSpec, Spec, WatcherSpec
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.core import verdict
@@ -40,6 +39,7 @@ from reconciler.model.revision import Trial
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 from reconciler.model.spec import HookSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

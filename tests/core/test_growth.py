@@ -7,7 +7,6 @@ the large mappings by something that is not bytecode, such as `dict(…)` or `so
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from math import log2
 from typing import Any
 
@@ -17,6 +16,7 @@ from reconciler.core import watchers
 from reconciler.model.event import IntentChanged, ShutdownAsked, SpecApplied
 from reconciler.model.intent import Intent
 from reconciler.model.spec import Spec
+from reconciler.model.value import replace
 from tests.core.stage import S, Stage, process, watcher
 from tests.growth import Work, work_of
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from reconciler.core.changes import changes, drift
@@ -21,6 +19,7 @@ from reconciler.core.intents import (
 from reconciler.model.event import IntentChanged
 from reconciler.model.intent import Intent, Voice
 from reconciler.model.status import OperatorWord
+from reconciler.model.value import replace
 from tests.core.stage import S, Stage, spec, watcher
 
 ALICE = Voice("alice", "disk", 0)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from reconciler.core.intents import stopped
 from reconciler.model.action import RecordRun, Spawn
 from reconciler.model.event import IntentChanged, JobChanged, KeeperIntroduced, RunRecorded
@@ -9,6 +7,7 @@ from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import HookSpec, HooksSpec
+from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, job, spec, watcher
 
 ALICE = Voice("alice", "", 0)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from reconciler.core.intents import restarted, scaled, started, stopped
 from reconciler.core.reconciler import BACKLOG_PER_STEP, Reconciler
 from reconciler.model.action import Signal, Spawn
@@ -25,6 +23,7 @@ from reconciler.model.spec import (
     ReloadBySignal,
     StopSpec,
 )
+from reconciler.model.value import replace
 from tests.core.stage import FACTS, S, Stage, listener, process, spec, watcher
 
 ALICE = Voice("alice", "disk", 0)

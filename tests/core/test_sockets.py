@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
@@ -9,6 +8,7 @@ from reconciler.model.action import Bind, Signal, Spawn, Unbind
 from reconciler.model.address import may_overlap, parse_address
 from reconciler.model.event import SocketChanged
 from reconciler.model.socket import Lost
+from reconciler.model.value import replace
 from tests.core.stage import Stage, listener, spec, watcher
 
 WEB = watcher(use_sockets=("http",))

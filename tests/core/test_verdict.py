@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Job
 from reconciler.model.process import Exited, LaunchError, ProcessRecord, Running
 from reconciler.model.spec import BackoffSpec, HooksSpec
+from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, job, listener, spec, watcher
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import MISSING, Field, fields
 from pathlib import Path
+
+import msgspec
 
 from reconciler.keeper.handover import FORMAT, Handover, Outgoing, _write, take
 from reconciler.model.action import Bind, Signal, Spawn, Upgrade
@@ -194,9 +195,5 @@ def test_what_is_handed_over_is_read_as_it_was_written() -> None:
 
 def test_what_a_former_version_does_not_know_has_a_default() -> None:
     """Only what every version has handed over may be required."""
-    required = [each.name for each in fields(Handover) if _has_no_default(each)]
+    required = [each.name for each in msgspec.structs.fields(Handover) if each.required]
     assert required == ["entries", "files", "control"]
-
-
-def _has_no_default(field: Field[object]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from reconciler.core import backoff, hooks, jobs, reconciler, rollout, stopping, watchers
@@ -17,6 +16,7 @@ from reconciler.model.action import Bind, Remember, Signal, Unbind
 from reconciler.model.event import SnapshotEnded
 from reconciler.model.process import Exit, Exited, Memory
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import replace
 
 
 class Bug(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.core.intents import restarted, scaled, started, stopped, until
@@ -18,6 +17,7 @@ from reconciler.model.intent import NO_INTENT, Voice
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import HookSpec, HooksSpec, SocketSpec, Spec, StopSpec, WatcherSpec
 from reconciler.model.units import SECOND_NS as S
+from reconciler.model.value import replace
 from tests.sim.programs import HOOK_TIMEOUT_NS, SHORTAGES
 
 if TYPE_CHECKING:
