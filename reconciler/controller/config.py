@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.model.plain import from_plain
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, from_plain
 
 
 class Config(Struct, frozen=True):

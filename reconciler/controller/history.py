@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 from reconciler.controller import rows
 from reconciler.controller.entries import SourceFile
-from reconciler.model.plain import PlainError, from_plain, to_plain
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec
-from reconciler.model.value import Struct
+from reconciler.model.value import PlainError, Struct, from_plain, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

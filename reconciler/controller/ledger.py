@@ -16,7 +16,7 @@ from reconciler.controller.exchange import LATER, Method
 from reconciler.controller.selection import select, wanted
 from reconciler.model.errors import RequestError
 from reconciler.model.job import Run
-from reconciler.model.plain import PlainError, from_plain
+from reconciler.model.value import PlainError, from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

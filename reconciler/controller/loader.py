@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from reconciler.controller import clock
 from reconciler.controller.reactor import READ, WRITE, Reactor
 from reconciler.model.errors import SpecError
-from reconciler.model.plain import PlainError, from_plain
 from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import Struct, replace
+from reconciler.model.value import PlainError, Struct, from_plain, replace
 
 if TYPE_CHECKING:
     from reconciler.controller.errands import Errands

@@ -44,10 +44,9 @@ from reconciler.controller.schema import (
 )
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
-from reconciler.model.plain import PlainError, from_plain, to_plain
 from reconciler.model.process import ProcessId
 from reconciler.model.spec import Spec, WatcherSpec
-from reconciler.model.value import replace
+from reconciler.model.value import PlainError, from_plain, replace, to_plain
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import summarize, watchers
 from reconciler.core.template import run_hash, sockets_of
 from reconciler.model.change import Change, Drift, FieldChange
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
-from reconciler.model.plain import to_plain
 from reconciler.model.process import MAIN, pid_of
 from reconciler.model.spec import declared_fields
 from reconciler.model.units import (
@@ -21,6 +19,7 @@ from reconciler.model.units import (
     format_mode,
     format_size,
 )
+from reconciler.model.value import TAG, Struct, Tagged, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -177,7 +176,7 @@ def _differences(old: object, new: object, prefix: str) -> Iterator[FieldChange]
         path = f"{prefix}{declared.name}"
         if before == after:
             continue
-        if is_dataclass(after) and type(before) is type(after) and not _is_whole(declared):
+        if isinstance(after, Struct) and type(before) is type(after) and not _is_whole(declared):
             yield from _differences(before, after, f"{path}.")
         elif declared.name == "env":
             yield from _env_differences(path, declared.about.effect, before, after)
@@ -225,7 +224,10 @@ def _shown(declared: Field, value: object) -> str:
         return " ".join(hide_in_command(map(str, value)))[:MAX_SHOWN]
     if declared.name == "listen":
         return str(value)
-    return hide(str(_hidden("", to_plain(value))))[:MAX_SHOWN]
+    plain = to_plain(value)
+    if isinstance(value, Tagged):
+        del plain[TAG]
+    return hide(str(_hidden("", plain)))[:MAX_SHOWN]
 
 
 def _hidden(name: str, plain: Plain) -> Plain:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, cast
 
-from reconciler.model.plain import to_plain
 from reconciler.model.process import CaptureSink, FileSink, Launch, ManagerSink, NullSink
 from reconciler.model.spec import LimitsSpec, SoftHard, WatcherSpec, declared_fields
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -85,7 +83,7 @@ def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:
         if item == part.default:
             for path, plain in part.of_default:
                 yield f"{prefix}{path}", plain
-        elif is_dataclass(item):
+        elif isinstance(item, Struct):
             yield from _restart_fields(item, f"{prefix}{part.name}.")
         elif part.restarts:
             yield f"{prefix}{part.name}", to_plain(item)
@@ -109,7 +107,7 @@ def _parts(cls: Hashable) -> tuple[_Part, ...]:
         if declared.name == "use_sockets":
             continue  # the sockets themselves are hashed, in their order
         inside: tuple[tuple[str, object], ...] = ()
-        if is_dataclass(declared.default):
+        if isinstance(declared.default, Struct):
             inside = tuple(_restart_fields(declared.default, f"{declared.name}."))
         restarts = declared.about.effect == "restart"
         found.append(_Part(declared.name, declared.attribute, declared.default, restarts, inside))

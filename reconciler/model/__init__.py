@@ -2,7 +2,7 @@
 
 | file | subject |
 |---|---|
-| `value` | what our values are made of: structs that can be written and read |
+| `value` | what our values are made of: structs, to and from plain maps and lists |
 | `spec` | what the user wants: every field of the language, declared once |
 | `units` | durations, sizes, modes, signals, names: how their text reads |
 | `address` | where a socket listens |
@@ -19,5 +19,4 @@
 | `status` | what people and programs are shown |
 | `hiding` | what is never shown: values with secret names, passwords in commands |
 | `errors` | mistakes of users and requests, with place and hint |
-| `plain` | values to and from plain maps and lists, for the store and the loader |
 """

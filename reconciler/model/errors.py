@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,7 @@ Code = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class SpecError:
+class SpecError(Struct, frozen=True):
     """One mistake in a spec. `line` and `column` count from 1; 0 when the mistake has no place in a text."""
 
     path: str

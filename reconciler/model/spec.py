@@ -15,9 +15,10 @@ template, with `$$` for a dollar sign, until `core.template` expands it for one 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Annotated, Final, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from reconciler.model.address import LISTEN, Address
 from reconciler.model.units import (
@@ -31,28 +32,26 @@ from reconciler.model.units import (
     SIZE,
     Between,
 )
+from reconciler.model.value import Struct, Tagged, field
 
 Effect = Literal["none", "live", "restart", "rebind"]
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(Struct, frozen=True):
     """What people and programs need to know of a field: its change effect and its meaning."""
 
     effect: Effect
     doc: str
 
 
-@dataclass(frozen=True, slots=True)
-class PerSlot:
+class PerSlot(Struct, frozen=True):
     """Marks text that stays a template until a slot is known."""
 
 
 PER_SLOT: Final = PerSlot()
 
 
-@dataclass(frozen=True, slots=True)
-class SplitWords:
+class SplitWords(Struct, frozen=True):
     """Marks the words of a list that may be written as one text, split as a shell would."""
 
 
@@ -100,8 +99,7 @@ OVERFLOW_ID: Final = 65534
 # ---- the instance ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ControlSpec:
+class ControlSpec(Struct, frozen=True):
     """The control socket, `<runtime_dir>/control.sock`."""
 
     mode: Annotated[
@@ -117,8 +115,7 @@ class ControlSpec:
 Role: TypeAlias = Literal["view", "operate", "admin"]
 
 
-@dataclass(frozen=True, slots=True)
-class AccessSpec:
+class AccessSpec(Struct, frozen=True):
     """Somebody else who may use the control socket: one user or one group. The owner and root always may."""
 
     role: Annotated[
@@ -137,8 +134,7 @@ class AccessSpec:
     ] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonLogSpec:
+class DaemonLogSpec(Struct, frozen=True):
     """The manager's own log."""
 
     level: Annotated[
@@ -150,8 +146,7 @@ class DaemonLogSpec:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonSpec:
+class DaemonSpec(Struct, frozen=True):
     """How the manager itself runs. An edit here never restarts a watcher."""
 
     name: Annotated[
@@ -160,7 +155,7 @@ class DaemonSpec:
     ] = None
     control: Annotated[
         ControlSpec, _live("The control socket; owner and group take effect at the next start.")
-    ] = field(default_factory=ControlSpec)
+    ] = ControlSpec()
     access: Annotated[
         tuple[AccessSpec, ...], _live("Who may use the control socket besides the owner and root.")
     ] = ()
@@ -194,13 +189,10 @@ class DaemonSpec:
     umask: Annotated[Mode, _none("File mode mask of the manager and of watchers without one.")] = (
         0o022
     )
-    log: Annotated[DaemonLogSpec, _live("The manager's own log.")] = field(
-        default_factory=DaemonLogSpec
-    )
+    log: Annotated[DaemonLogSpec, _live("The manager's own log.")] = DaemonLogSpec()
 
 
-@dataclass(frozen=True, slots=True)
-class ApplySpec:
+class ApplySpec(Struct, frozen=True):
     """How edits of the files become actions."""
 
     auto: Annotated[
@@ -229,8 +221,7 @@ class ApplySpec:
 # ---- sockets --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SocketSpec:
+class SocketSpec(Struct, frozen=True):
     """A socket that the keeper binds and holds, so that it outlives its workers."""
 
     listen: Annotated[
@@ -263,8 +254,7 @@ class SocketSpec:
 # ---- watchers -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class BackoffSpec:
+class BackoffSpec(Struct, frozen=True):
     """How long to wait before a process that died quickly is started again. Never gives up by itself."""
 
     burst: Annotated[
@@ -279,8 +269,7 @@ class BackoffSpec:
     jitter: Annotated[int, PERCENT, _live("Random share by which a wait may be longer.")] = 10
 
 
-@dataclass(frozen=True, slots=True)
-class MaxRestartsSpec:
+class MaxRestartsSpec(Struct, frozen=True):
     """When to give a slot up. Siblings go on."""
 
     count: Annotated[int, Between(1, 1000), _live("Restarts allowed within the window.")]
@@ -291,8 +280,7 @@ class MaxRestartsSpec:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
-class StopSpec:
+class StopSpec(Struct, frozen=True):
     """How a process is asked to end."""
 
     signal: Annotated[SignalName, _live("Signal that asks the process to end.")] = "TERM"
@@ -306,15 +294,13 @@ class StopSpec:
     ] = "tree"
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadBySignal:
+class ReloadBySignal(Tagged, frozen=True):
     """Running processes take changes when they get this signal."""
 
     signal: Annotated[SignalName, _live("Signal that `reconcile reload` sends.")]
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadByCommand:
+class ReloadByCommand(Tagged, frozen=True):
     """Running processes take changes when this command has run."""
 
     cmd: Annotated[Command, _live("Command that `reconcile reload` runs, once per slot.")]
@@ -323,8 +309,7 @@ class ReloadByCommand:
 Reload: TypeAlias = Literal["replace"] | ReloadBySignal | ReloadByCommand
 
 
-@dataclass(frozen=True, slots=True)
-class SoftHard:
+class SoftHard(Struct, frozen=True):
     """A kernel limit with its two values; None is unlimited."""
 
     soft: Annotated[int | Literal["unlimited"], _restart("Limit in force.")]
@@ -336,8 +321,7 @@ class SoftHard:
 Rlimit: TypeAlias = int | Literal["unlimited"] | SoftHard
 
 
-@dataclass(frozen=True, slots=True)
-class LimitsSpec:
+class LimitsSpec(Struct, frozen=True):
     """Kernel limits by their rlimit name (getrlimit(2)): n, unlimited, or {soft, hard}; and scheduling."""
 
     as_: Annotated[Rlimit | None, _restart("Address space in bytes.")] = None
@@ -365,8 +349,7 @@ class LimitsSpec:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
-class StdoutSpec:
+class StdoutSpec(Struct, frozen=True):
     """Where standard output goes."""
 
     file: Annotated[Text | None, _restart("File; null: <state_dir>/logs/NAME-SLOT.log.")] = None
@@ -376,8 +359,7 @@ class StdoutSpec:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
-class StderrSpec:
+class StderrSpec(Struct, frozen=True):
     """Where standard error goes."""
 
     file: Annotated[Text | None, _restart("File of its own.")] = None
@@ -389,24 +371,18 @@ class StderrSpec:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
-class LogsSpec:
+class LogsSpec(Struct, frozen=True):
     """What happens to the output of the processes."""
 
-    stdout: Annotated[StdoutSpec, _restart("Where standard output goes.")] = field(
-        default_factory=StdoutSpec
-    )
-    stderr: Annotated[StderrSpec, _restart("Where standard error goes.")] = field(
-        default_factory=StderrSpec
-    )
+    stdout: Annotated[StdoutSpec, _restart("Where standard output goes.")] = StdoutSpec()
+    stderr: Annotated[StderrSpec, _restart("Where standard error goes.")] = StderrSpec()
     timestamps: Annotated[bool, _live("Put the time (UTC) before each line.")] = False
     max_size: Annotated[SizeBytes, _live("Rotate a file when it is larger; 0: never.")] = 10 * 2**20
     keep: Annotated[int, Between(0, 1000), _live("Rotated files to keep.")] = 5
     compress: Annotated[bool, _live("Compress rotated files with gzip.")] = False
 
 
-@dataclass(frozen=True, slots=True)
-class HookSpec:
+class HookSpec(Struct, frozen=True):
     """User code that runs at a transition, in a process of its own: `python` or `cmd`, one of the two."""
 
     python: Annotated[str | None, _live("Dotted path of a callable: package.module.function.")] = (
@@ -422,8 +398,7 @@ class HookSpec:
     ] = "abort"
 
 
-@dataclass(frozen=True, slots=True)
-class HooksSpec:
+class HooksSpec(Struct, frozen=True):
     """Hooks by the transition at which they run. Those named before_* may veto, but for stop and reap."""
 
     before_start: Annotated[
@@ -456,8 +431,7 @@ class HooksSpec:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
-class SecretSpec:
+class SecretSpec(Struct, frozen=True):
     """Where the value of a secret comes from: `file` or `cmd`, one of the two."""
 
     file: Annotated[
@@ -472,8 +446,7 @@ class SecretSpec:
     timeout: Annotated[SecondsNs, _restart("Longest time that `cmd` may take.")] = 30 * SECOND_NS
 
 
-@dataclass(frozen=True, slots=True)
-class WatcherSpec:
+class WatcherSpec(Struct, frozen=True):
     """One entry with N processes: a service that is kept alive, or (`restart: never`) a one-shot job."""
 
     cmd: Annotated[
@@ -525,9 +498,7 @@ class WatcherSpec:
     success_exit_codes: Annotated[
         tuple[Annotated[int, Between(0, 255)], ...], _live("Exit codes that count as success.")
     ] = (0,)
-    backoff: Annotated[BackoffSpec, _live("Waits between quick deaths.")] = field(
-        default_factory=BackoffSpec
-    )
+    backoff: Annotated[BackoffSpec, _live("Waits between quick deaths.")] = BackoffSpec()
     max_restarts: Annotated[
         MaxRestartsSpec | None, _live("When to give a slot up; null: never.")
     ] = None
@@ -537,13 +508,12 @@ class WatcherSpec:
         _live("Jobs: further attempts when the program cannot be executed at all."),
     ] = 5
     spawn_interval: Annotated[SecondsNs, _live("Pause between the starts of two slots.")] = 0
-    stop: Annotated[StopSpec, _live("How a process is asked to end.")] = field(
-        default_factory=StopSpec
-    )
+    stop: Annotated[StopSpec, _live("How a process is asked to end.")] = StopSpec()
     use_sockets: Annotated[
-        tuple[str, ...] | Literal[True],
+        tuple[str, ...] | bool,
         _restart(
-            "Sockets passed as LISTEN_FDS, in this order; true: all. One told by ${sockets.NAME} is passed after them."
+            "Sockets passed as LISTEN_FDS, in this order; true: all, false: none. One told by ${sockets.NAME} is"
+            " passed after them."
         ),
     ] = ()
     stdin_socket: Annotated[str | None, _restart("Socket to pass as standard input.")] = None
@@ -556,16 +526,10 @@ class WatcherSpec:
     max_age_variance: Annotated[
         SecondsNs, _live("Up to this much is added to max_age, per process.")
     ] = 0
-    limits: Annotated[LimitsSpec, _restart("Kernel limits and scheduling.")] = field(
-        default_factory=LimitsSpec
-    )
-    logs: Annotated[LogsSpec, _live("What happens to the output.")] = field(
-        default_factory=LogsSpec
-    )
+    limits: Annotated[LimitsSpec, _restart("Kernel limits and scheduling.")] = LimitsSpec()
+    logs: Annotated[LogsSpec, _live("What happens to the output.")] = LogsSpec()
     stdin: Annotated[Literal["devnull"], _restart("Standard input.")] = "devnull"
-    hooks: Annotated[HooksSpec, _live("User code at transitions.")] = field(
-        default_factory=HooksSpec
-    )
+    hooks: Annotated[HooksSpec, _live("User code at transitions.")] = HooksSpec()
     rerun_on: Annotated[
         tuple[Literal["spec_change", "boot", "daemon_start"], ...],
         _live("Jobs: what fires them again."),
@@ -594,17 +558,12 @@ class WatcherSpec:
 # ---- the whole ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """A spec file as users write it; `specfile` resolves it into a `Spec`."""
 
     version: Annotated[Literal[1], _none("Version of this language.")] = 1
-    daemon: Annotated[DaemonSpec, _none("How the manager itself runs.")] = field(
-        default_factory=DaemonSpec
-    )
-    apply: Annotated[ApplySpec, _live("How edits of the files become actions.")] = field(
-        default_factory=ApplySpec
-    )
+    daemon: Annotated[DaemonSpec, _none("How the manager itself runs.")] = DaemonSpec()
+    apply: Annotated[ApplySpec, _live("How edits of the files become actions.")] = ApplySpec()
     include: Annotated[tuple[str, ...], _none("Further files: globs relative to this file.")] = ()
     vars: Annotated[Mapping[str, str], _none("Values for ${name} in this spec.")] = field(
         default_factory=dict
@@ -624,8 +583,7 @@ class Document:
     x: Annotated[Extensions, _none("All x-* keys.")] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(Struct, frozen=True):
     """What shall be, resolved: includes, defaults, variables and environment files are worked in.
 
     A watcher's `env` is complete but for what it inherits from the manager, its `use_sockets` names each
@@ -633,8 +591,8 @@ class Spec:
     and its paths are absolute.
     """
 
-    daemon: DaemonSpec = field(default_factory=DaemonSpec)
-    apply: ApplySpec = field(default_factory=ApplySpec)
+    daemon: DaemonSpec = DaemonSpec()
+    apply: ApplySpec = ApplySpec()
     sockets: Mapping[str, SocketSpec] = field(default_factory=dict)
     watchers: Mapping[str, WatcherSpec] = field(default_factory=dict)
     x: Extensions = field(default_factory=dict)
@@ -643,8 +601,7 @@ class Spec:
 # ---- what the declarations say --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One declared field: `name` as users write it, `type` without our markers, and its markers."""
 
     name: str
@@ -666,20 +623,16 @@ def _declared(kind: Hashable) -> tuple[Field, ...]:
     cls = cast("type", kind)
     hints = get_type_hints(cls, include_extras=True)
     found = []
-    for declared in fields(cls):
+    for declared in msgspec.structs.fields(cls):
         hint = hints[declared.name]
         markers: tuple[object, ...] = ()
         while get_origin(hint) is Annotated:
             hint, *more = get_args(hint)
             markers += tuple(more)
         about = next((m for m in markers if isinstance(m, About)), About("none", ""))
-        if declared.default is not MISSING:
-            default: object = declared.default
-        elif declared.default_factory is not MISSING:
+        default: object = None if declared.default is msgspec.NODEFAULT else declared.default
+        if declared.default_factory is not msgspec.NODEFAULT:
             default = declared.default_factory()
-        else:
-            default = None
-        required = declared.default is MISSING and declared.default_factory is MISSING
         name = declared.name.removesuffix("_")
-        found.append(Field(name, declared.name, hint, markers, about, default, required))
+        found.append(Field(name, declared.name, hint, markers, about, default, declared.required))
     return tuple(found)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from reconciler.model.value import Struct
 
 MICROSECOND_NS: Final = 1_000
 MILLISECOND_NS: Final = 1_000_000
@@ -193,8 +194,7 @@ def parse_percent(value: object) -> int:
     raise ValueError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class Reads:
+class Reads(Struct, frozen=True):
     """Marks a field whose value is read from text by `parse`; stands in `Annotated`.
 
     `kind` names the sort of text in the reference; `pattern` and `example` go to the JSON Schema;
@@ -215,8 +215,7 @@ class Reads:
         return text | {"examples": [self.example]}
 
 
-@dataclass(frozen=True, slots=True)
-class Between:
+class Between(Struct, frozen=True):
     """Marks a whole number with bounds, both included."""
 
     low: int

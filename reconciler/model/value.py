@@ -7,31 +7,51 @@ and the store survive an upgrade.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import field
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
-__all__ = ["Plain", "Struct", "Tagged", "asdict", "field", "replace"]
+__all__ = [
+    "TAG",
+    "Plain",
+    "PlainError",
+    "Struct",
+    "Tagged",
+    "asdict",
+    "field",
+    "from_plain",
+    "replace",
+    "to_plain",
+]
 
 T = TypeVar("T")
 
 Plain = Any
 """None, bool, int, float, str, bytes, list of such, or map from str to such."""
+PlainError = msgspec.ValidationError
+"""A plain value does not fit the type that was asked for."""
+TAG: Final = "is"
 
 
 class Struct(msgspec.Struct, frozen=True, omit_defaults=True):
     """A value; its subclasses say what it holds."""
 
 
-class Tagged(Struct, frozen=True, tag_field="is", tag=True):
+class Tagged(Struct, frozen=True, tag_field=TAG, tag=True):
     """One of several that may stand in the same place: written with its class."""
 
 
-def replace(value: T, **changes: object) -> T:
-    """Return a value with other fields: one of ours, or a dataclass of the language."""
-    if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(value, **changes)
-    return cast("T", dataclasses.replace(cast("Any", value), **changes))
+def to_plain(value: object) -> Plain:
+    """Return a value as plain maps, lists and scalars."""
+    return msgspec.to_builtins(value, builtin_types=(bytes,))
+
+
+def from_plain(kind: type[T] | object, plain: Plain) -> T:
+    """Return the value of type `kind` (a class, a union, any annotation) that `plain` describes.
+
+    Keys of JSON maps are always text, also where ours are numbers. Raises `PlainError` when it describes none.
+    """
+    found: T = msgspec.convert(plain, kind, str_keys=True)
+    return found

@@ -17,7 +17,7 @@ import os
 import sys
 
 from reconciler.model.errors import SpecError
-from reconciler.model.plain import to_plain
+from reconciler.model.value import to_plain
 from reconciler.specfile.answering import answer_to, limit
 from reconciler.specfile.values import prepare
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 from typing import Final
 
-from reconciler.model.plain import to_plain
+from reconciler.model.value import to_plain
 from reconciler.specfile.loading import read_spec
 
 CPU_LIMIT_S: Final = 30
@@ -34,8 +34,8 @@ def answer_to(paths: list[str], environ: dict[str, str]) -> dict[str, object]:
     files = {
         path: {"digest": each.digest, "size": each.size} for path, each in outcome.files.items()
     }
-    warnings = [to_plain(each, tagged=False) for each in outcome.warnings]
+    warnings = [to_plain(each) for each in outcome.warnings]
     answer: dict[str, object] = {"files": files, "warnings": warnings}
     if outcome.spec is None:
-        return answer | {"errors": [to_plain(each, tagged=False) for each in outcome.errors]}
-    return answer | {"spec": to_plain(outcome.spec, tagged=False)}
+        return answer | {"errors": [to_plain(each) for each in outcome.errors]}
+    return answer | {"spec": to_plain(outcome.spec)}

@@ -14,6 +14,7 @@ from typing import Final, TypeVar, cast
 
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
+from reconciler.model.value import Struct
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
 from reconciler.specfile.merge import Merged, is_null, merge_documents, with_restart
@@ -43,16 +44,14 @@ MAX_WATCHERS: Final = 10_000
 MAX_FILES: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A valid spec, and all files that were read for it."""
 
     spec: Spec
     files: Mapping[str, FileRead]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What a reading gave: a spec, or mistakes; and all files that were read."""
 
     spec: Spec | None

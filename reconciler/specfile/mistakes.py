@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.errors import SpecError
 from reconciler.model.hiding import HIDDEN, Span, is_secret_name, secret_spans
+from reconciler.model.value import replace
 from reconciler.specfile.reading import SourceText, excerpt
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value
 

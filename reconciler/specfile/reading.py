@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Final
 
 from reconciler.model.errors import SpecError
+from reconciler.model.value import Struct
 from reconciler.specfile.trust import HINT, Trust
 
 MAX_FILE_BYTES: Final = 4 * 2**20
@@ -26,8 +27,7 @@ _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufff
 _EXCERPT_WIDTH: Final = 120
 
 
-@dataclass(frozen=True, slots=True)
-class FileRead:
+class FileRead(Struct, frozen=True):
     """A file that was read: sha256 in hex, and its size in bytes."""
 
     digest: str

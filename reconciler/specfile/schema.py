@@ -7,11 +7,11 @@ What only the whole of a spec can tell (does the socket exist?) it leaves to the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
 from typing import Final, Literal, TypeAlias, get_args, get_origin
 
 from reconciler.model.spec import Document, Field, WatcherSpec, declared_fields
 from reconciler.model.units import NAME_PATTERN, Between, Reads
+from reconciler.model.value import Struct
 from reconciler.specfile.shapes import EXTENSION, bare, is_word, members
 from reconciler.specfile.words import EFFECTS, written
 
@@ -70,7 +70,7 @@ def _field(declared: Field, definitions: dict[str, Json]) -> Json:
         "description": f"{about.doc} An edit: {EFFECTS[about.effect]} ({about.effect})."
     }
     value = written(declared)
-    if not declared.required and not is_dataclass(value):
+    if not declared.required and not isinstance(value, Struct):
         described["default"] = dict(value) if isinstance(value, Mapping) else value
     if declared.name in {"watchers", "sockets"}:
         schema["propertyNames"] = {"pattern": NAME_PATTERN}
@@ -122,7 +122,7 @@ def _plain(choice: object, definitions: dict[str, Json]) -> list[Json]:
         if value is str:
             item = {"type": [*_SCALARS, "null"]}
         return [{"type": "object", "additionalProperties": {} if value is object else item}]
-    if isinstance(hint, type) and is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, Struct):
         if hint.__name__ not in definitions:
             definitions[hint.__name__] = {}
             definitions[hint.__name__] = _block(hint, definitions)

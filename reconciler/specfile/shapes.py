@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Annotated, Final, TypeAlias, Union, get_args, get_origin
 
@@ -17,10 +16,10 @@ from reconciler.model.spec import (
     declared_fields,
 )
 from reconciler.model.units import MODE, Between, Reads
+from reconciler.model.value import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """A map of declared fields."""
 
     cls: type
@@ -28,29 +27,25 @@ class Block:
     extensible: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MapOf:
+class MapOf(Struct, frozen=True):
     """A map from names to values of one shape."""
 
     value: Shape
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(Struct, frozen=True):
     """A list."""
 
     item: Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """A command: one text to split, or a list. `per_slot`: it stays a template."""
 
     per_slot: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """A scalar. `text`: it may be text; `per_slot`: it stays a template; `verbatim`: as it is written;
     `octal`: as it is written too, unless it is null, since YAML would read 660 as a decimal number."""
 
@@ -60,16 +55,14 @@ class Value:
     octal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OneOf:
+class OneOf(Struct, frozen=True):
     """A scalar (or a list), or one of several blocks."""
 
     blocks: tuple[Block, ...]
     other: Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Free:
+class Free(Struct, frozen=True):
     """Whatever the user likes, untouched."""
 
 
@@ -115,7 +108,7 @@ def block_classes(hint: object) -> tuple[type, ...]:
         plain, markers = bare(member)
         if (
             isinstance(plain, type)
-            and is_dataclass(plain)
+            and issubclass(plain, Struct)
             and not any(isinstance(m, Reads) for m in markers)
         ):
             found.append(plain)
@@ -151,7 +144,7 @@ def _shape(hint: object, outer: tuple[object, ...]) -> Shape:
         return ListOf(_shape(item, ()))
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return _map_shape(get_args(only)[1])
-    if isinstance(only, type) and is_dataclass(only):
+    if isinstance(only, type) and issubclass(only, Struct):
         return block(only)
     return _read_by(markers) or Value(text=only is str, per_slot=PER_SLOT in markers)
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.errors import SpecError
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,7 @@ FALLBACK_NAME: Final = "reconcile"
 _SUFFIXES: Final = (".yaml", ".yml")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A spec by its absolute paths: files, or folders that mean their files. `folder` holds the first."""
 
     paths: tuple[str, ...]

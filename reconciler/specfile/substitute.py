@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from reconciler.model.value import Struct
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.reading import is_unicode
 from reconciler.specfile.yaml_text import Scalar
@@ -41,8 +41,7 @@ class SubstitutionError(ValueError):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """What names mean. `watcher` None: outside of a watcher."""
 
     variables: Mapping[str, Scalar]
@@ -52,8 +51,7 @@ class Scope:
     watcher: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a text stands. `per_slot`: a template; `sockets`: it may name sockets;
     `allowed` tells where ${slot} or ${sockets.NAME} may be used."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import is_dataclass
 from typing import Final, Literal, TypeVar, cast, get_args, get_origin
 
 from reconciler.model.spec import Field, declared_fields
 from reconciler.model.units import Between, Reads
+from reconciler.model.value import Struct
 from reconciler.specfile import hints
 from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.shapes import (
@@ -179,7 +179,7 @@ def expected(hint: object, markers: tuple[object, ...] = ()) -> str:
         return "a command (text, or a list of words)" if is_word(item) else "a list"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return "a map"
-    if isinstance(hint, type) and is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, Struct):
         fields = [each.name for each in declared_fields(hint) if each.attribute != "x"]
         return f"a map with {', '.join(fields)}" if len(fields) <= 4 else "a map"
     return _NAMES.get(hint, "something else")

@@ -1,18 +1,20 @@
 """Data to values, by the declarations of `model.spec`: nothing stands for anything else, no number for text.
 
-It is written here because a library for it takes longer to import than a large spec to read, at each start
-and for each saved file, and what it finds wrong would have to be told in our words all the same.
+msgspec reads what a field holds. The walk down to it is ours, since a user is told all mistakes at once,
+each with its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import is_dataclass
 from functools import cache
-from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_origin
+from typing import Annotated, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_origin
+
+import msgspec
 
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, WatcherSpec, declared_fields
 from reconciler.model.units import Between, Reads
+from reconciler.model.value import Struct
 from reconciler.specfile.shapes import Free, OneOf, bare, block, block_classes, chosen, members
 
 K = TypeVar("K", bound=int | str)
@@ -84,20 +86,30 @@ def _reader(hint: object, markers: tuple[object, ...] = ()) -> Reader:
         if isinstance(marker, Reads):
             return _parser(marker)
         if isinstance(marker, Between):
-            return _between(marker)
+            return _as_it_is(Annotated[int, msgspec.Meta(ge=marker.low, le=marker.high)])
     choices = members(hint)
     if len(choices) > 1:
         return _union_reader(choices, block_classes(hint))
     origin = get_origin(hint)
-    if origin is Literal:
-        return _choice(get_args(hint))
     if origin is tuple:
         return _list_reader(_reader(get_args(hint)[0]))
-    if origin is not None and issubclass(cast("type", origin), Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return _map_reader(_reader(get_args(hint)[1]))
-    if is_dataclass(hint):
-        return reader_of(cast("type", hint))
-    return _SCALARS[hint]
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return reader_of(hint)
+    return _as_it_is(hint)
+
+
+def _as_it_is(hint: object) -> Reader:
+    """Return how a word, a number or a text is read: nothing stands for anything else."""
+
+    def read(data: object) -> object:
+        try:
+            return msgspec.convert(data, hint)
+        except msgspec.ValidationError:
+            raise Misfit from None
+
+    return read
 
 
 def _parser(marker: Reads) -> Reader:
@@ -106,26 +118,6 @@ def _parser(marker: Reads) -> Reader:
             return marker.parse(data)
         except ValueError as error:
             raise Misfit(Wrong(cause=str(error))) from None
-
-    return read
-
-
-def _between(bounds: Between) -> Reader:
-    def read(data: object) -> object:
-        if type(data) is not int or not bounds.low <= data <= bounds.high:
-            raise Misfit
-        return data
-
-    return read
-
-
-def _choice(words: tuple[object, ...]) -> Reader:
-    exact = {(type(word), word) for word in words}
-
-    def read(data: object) -> object:
-        if isinstance(data, list | dict) or (type(data), data) not in exact:
-            raise Misfit
-        return data
 
     return read
 
@@ -166,28 +158,3 @@ def _union_reader(choices: tuple[object, ...], blocks: tuple[type, ...]) -> Read
         raise found
 
     return read
-
-
-def _number(data: object) -> float:
-    if type(data) is not float and type(data) is not int:
-        raise Misfit
-    return float(data)
-
-
-def _exactly(kind: type) -> Reader:
-    def read(data: object) -> object:
-        if type(data) is not kind:
-            raise Misfit
-        return data
-
-    return read
-
-
-_SCALARS: Final[dict[object, Reader]] = {
-    str: _exactly(str),
-    int: _exactly(int),
-    float: _number,
-    bool: _exactly(bool),
-    type(None): _exactly(type(None)),
-    object: lambda data: data,
-}

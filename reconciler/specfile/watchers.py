@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import ReloadByCommand, WatcherSpec
+from reconciler.model.value import Struct, replace
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
 from reconciler.specfile.merge import Merged, is_null, with_defaults, with_restart
@@ -26,8 +26,7 @@ _SOCKET: Final = re.compile(r"\$(?:\$|\{sockets\.([^}]*)\})")
 _ENV_VALUE: Final = Value(text=True, per_slot=True, verbatim=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What all watchers of a spec share. `defaults` has its alias resolved."""
 
     merged: Merged
@@ -63,7 +62,7 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     spec = validated(WatcherSpec, data, Entry(entry.key, whole), where, mistakes)
     if spec is None or len(mistakes) > before:
         return None
-    first = tuple(around.scope.sockets) if spec.use_sockets is True else spec.use_sockets
+    first = tuple(around.scope.sockets) if spec.use_sockets is True else spec.use_sockets or ()
     told = {*_sockets_in([*spec.cmd, *spec.env.values()])}
     given = dict.fromkeys([*first, *_named_sockets(spec)])
     # LISTEN_FDS counts from the first descriptor, and is silent about sockets told by name: they come last.

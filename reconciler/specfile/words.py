@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 
 from reconciler.model.spec import Document, Field, declared_fields
@@ -18,6 +17,7 @@ from reconciler.model.units import (
     format_mode,
     format_size,
 )
+from reconciler.model.value import Struct
 from reconciler.specfile.shapes import bare, block_classes, is_word, members
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ _WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """A field with its path; `blocks` are the classes of the fields below it."""
 
     path: tuple[str, ...]
@@ -108,7 +107,7 @@ def _type(hint: object, outer: tuple[object, ...] = ()) -> str:
         return "text, or list of text" if is_word(item) else f"list of {_type(item)}"
     if _is_map(hint):
         return f"map of names to {_type(get_args(hint)[1])}"
-    if isinstance(hint, type) and is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, Struct):
         names = [each.name for each in declared_fields(hint)]
         return "{" + ", ".join(names) + "}" if len(names) <= 2 else "block"
     return _WORDS.get(hint, "text") if isinstance(hint, type) else "text"
@@ -149,7 +148,7 @@ def default_text(declared: Field) -> str:
         return f"[{', '.join(map(str, value))}]"
     if isinstance(value, Mapping):
         return "{}"
-    if is_dataclass(value):
+    if isinstance(value, Struct):
         return ""
     if isinstance(value, str) and not value:
         return '""'

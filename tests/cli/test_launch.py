@@ -12,8 +12,8 @@ from reconciler.cli.loading import Loaded
 from reconciler.cli.options import Session
 from reconciler.controller.config import Config, parse_config
 from reconciler.keeper.config import KeeperConfig
-from reconciler.model.plain import to_plain
 from reconciler.model.spec import ControlSpec, DaemonLogSpec, DaemonSpec, Spec
+from reconciler.model.value import to_plain
 from reconciler.specfile.source import Source
 from tests.cli.manager import Manager
 

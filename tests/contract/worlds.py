@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeVar
 
@@ -28,7 +28,6 @@ from reconciler.model.event import (
 )
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
-from reconciler.model.value import replace
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import FakeKernel, Program, Replaced
 from tests.keeper.rig import Link, Rig, is_alive, marked_in, until

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from conftest import by_hand, service, until
@@ -19,6 +18,7 @@ from reconciler.model.news import News
 from reconciler.model.process import Exit, Exited, Running
 from reconciler.model.spec import BackoffSpec
 from reconciler.model.units import MAX_DURATION_NS, SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

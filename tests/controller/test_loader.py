@@ -13,8 +13,8 @@ from reconciler.controller import loader
 from reconciler.controller.errands import Errands
 from reconciler.controller.loader import Loaded, Loader, Mistaken, reading_of
 from reconciler.controller.reactor import READ, Reactor
-from reconciler.model.plain import PlainError
 from reconciler.model.units import MILLISECOND_NS
+from reconciler.model.value import PlainError
 
 if TYPE_CHECKING:
     from pathlib import Path

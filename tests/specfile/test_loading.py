@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.plain import from_plain, to_plain
 from reconciler.model.spec import ReloadBySignal, SoftHard, Spec, StopSpec
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import from_plain, to_plain
 from reconciler.specfile import load, read_spec
 from reconciler.specfile.loading import MAX_WATCHERS
 from reconciler.specfile.mistakes import MAX_MISTAKES
@@ -346,6 +346,7 @@ def test_sockets_are_given_in_order() -> None:
     cases = {
         "{cmd: x}": (),
         "{cmd: x, use_sockets: true}": ("a", "b", "c"),
+        "{cmd: x, use_sockets: false}": (),
         "{cmd: 'x ${sockets.a}', use_sockets: [c]}": ("c", "a"),
         "{cmd: 'x ${sockets.b} ${sockets.b}', env: {A: '${sockets.a}'}}": ("b", "a"),
         "{cmd: 'x ${sockets.a}', use_sockets: true}": ("b", "c", "a"),

@@ -40,7 +40,7 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "stdin_socket: a}}", "web.stdin_socket", "there are no sockets"),
         (WEB + "use_sockets: true, reload: {}}}", "web.reload.signal", "is missing"),
         (WEB + "reload: HUP}}", "web.reload", "replace"),
-        (WEB + "use_sockets: 1}}", "web.use_sockets", "expected a list or true, found '1'"),
+        (WEB + "use_sockets: 1}}", "web.use_sockets", "expected a list, true or false, found '1'"),
         (WEB + "inherit_env: [A, [B]]}}", "web.inherit_env[1]", "expected text, found a list"),
         (WEB + "limits: {cpu_affinity: [0, 4096]}}}", "web.limits.cpu_affinity[1]", "from 0 to 4095"),
         (WEB + "limits: {nofile: {soft: 1}}}}", "web.limits.nofile.hard", "is missing"),
