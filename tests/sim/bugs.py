@@ -12,6 +12,7 @@ from reconciler.keeper import adoption
 from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.held import Sockets
 from reconciler.keeper.keeper import Keeper
+from reconciler.keeper.records import INCARNATIONS
 from reconciler.model.action import Bind, Remember, Signal, Unbind
 from reconciler.model.event import SnapshotEnded
 from reconciler.model.process import Exit, Exited, Memory
@@ -296,6 +297,18 @@ def _counts_anew(original: Any) -> Any:
     return take_over
 
 
+def _hands_over_no_count(original: Any) -> Any:
+    return lambda *held: {**original(*held), INCARNATIONS: 0}
+
+
+def _hands_over_no_dead(original: Any) -> Any:
+    def written(processes: Any, *rest: Any) -> Any:
+        alive = {id: p for id, p in processes.items() if not isinstance(p.record.phase, Exited)}
+        return original(alive, *rest)
+
+    return written
+
+
 def _ended_well(original: Any) -> Any:
     return lambda pid, exit: original(pid, Exit(code=0) if exit == Exit() else exit)
 
@@ -342,6 +355,9 @@ BUGS: dict[str, Bug] = {
     "what was about to be is not looked for": Bug(
         adoption._Adoption, "_about_to_be", _always((0, 0)), 6
     ),
+    # new code
+    "new code counts anew": Bug(keeper_module, "written", _hands_over_no_count, 9),
+    "new code is not told of the dead": Bug(keeper_module, "written", _hands_over_no_dead, 63),
     # keeper
     "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 10),
     "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),

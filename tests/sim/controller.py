@@ -13,7 +13,7 @@ from reconciler.wire.link import LinkDecoder, encode
 
 if TYPE_CHECKING:
     from reconciler.core.reconciler import Reconciler
-    from reconciler.model.action import Action, StoreAction
+    from reconciler.model.action import Action, KeeperAction, StoreAction
     from reconciler.model.event import Event
     from reconciler.model.intent import Intent
     from tests.sim.world import World
@@ -107,8 +107,12 @@ class Controller:
                 earliest = self.writes[-1][0] if self.writes else 0
                 self.writes.append((max(earliest, self.world.commit_ns()), action))
             case _:
-                self.world.said(action)
-                self.world.kernel.feed(encode(action))
+                self.tell_keeper(action)
+
+    def tell_keeper(self, action: KeeperAction) -> None:
+        """Say something to the keeper."""
+        self.world.said(action)
+        self.world.kernel.feed(encode(action))
 
     def commit(self, action: StoreAction) -> None:
         """Write and sync one entry, and say so."""

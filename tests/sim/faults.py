@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-FAULTS: Final = {
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIRST: Final = {
     # programs
     "exits": "a process ends by itself after a while",
     "quick exits": "a process ends at once",
@@ -43,6 +46,11 @@ FAULTS: Final = {
     "taken ports": "somebody else holds a port",
     "busy people": "edits and commands follow each other quickly",
 }
+LATER: Final = {
+    "upgrades": "the keeper becomes new code in the same process, or finds that there is none",
+}
+"""Faults that came later: chosen apart, so that the histories of seeds without them stay what they were."""
+FAULTS: Final = FIRST | LATER
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,11 @@ class Faults:
         return Faults({each: how for each, how in self.strength.items() if each not in names})
 
 
-def swarm(rng: random.Random) -> Faults:
-    """Choose a seed's own faults."""
-    chosen = [fault for fault in FAULTS if rng.random() < 0.3]
-    return Faults({fault: rng.choice((0.05, 0.2, 0.6)) for fault in chosen})
+def swarm(rng: random.Random, seed: int) -> Faults:
+    """Choose a seed's own faults. `rng` is what its history goes on with."""
+    return Faults(_some(FIRST, rng) | _some(LATER, random.Random(f"later {seed}")))
+
+
+def _some(faults: Mapping[str, str], rng: random.Random) -> dict[str, float]:
+    chosen = [fault for fault in faults if rng.random() < 0.3]
+    return {fault: rng.choice((0.05, 0.2, 0.6)) for fault in chosen}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.contract.fake_kernel import FakeKernel, Output, Process, Socket
+from tests.contract.fake_kernel import FakeKernel, Output, Process, Replaced, Socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -91,6 +91,14 @@ class Machine(FakeKernel):
         output = super().reopen(id, stdout, stderr)
         self.made.append(output)
         return output
+
+    def replace_code(self, *what: object) -> None:
+        self.may_kill_keeper()
+        try:
+            super().replace_code(*what)  # type: ignore[arg-type]
+        except Replaced:
+            self.made.clear()  # the new code has opened its own
+            raise
 
     def end_keeper(self, *, controller_hangs: bool = False) -> None:
         super().end_keeper(controller_hangs=controller_hangs)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import random
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.core.reconciler import Reconciler
 from reconciler.keeper.keeper import Keeper
+from reconciler.model.action import Upgrade
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.observed import Facts
 from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.model.units import SECOND_NS as S
 from tests.contract.fake_kernel import PIDS as FEW_PIDS
+from tests.contract.fake_kernel import Replaced
 from tests.sim.controller import Controller, Died, Disk
 from tests.sim.faults import Faults, swarm
 from tests.sim.machine import KeeperDied, Machine
@@ -44,7 +47,7 @@ class World:
     def __init__(self, seed: int, *, faults: Faults | None = None, tracing: bool = False) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
-        own = swarm(self.rng)
+        own = swarm(self.rng, seed)
         self.faults = own if faults is None else faults
         self.tracing = tracing
         self.lines: list[str] = []
@@ -57,7 +60,7 @@ class World:
             self.kernel.capacity = 600
         self.kernel.unkillable_ns = self._unkillable_ns
         self.kernel.tells_exits = "untold exits" not in self.faults.strength
-        self.keepers = 0
+        self.keepers = self.upgrades = 0
         self.keeper_lives = True
         self.keeper = self._new_keeper()
         self.kernel.may_kill_keeper = self._may_kill_keeper
@@ -141,7 +144,7 @@ class World:
         try:
             if not self.keeper_lives:
                 self._next_keeper()
-            dues = [due for due in [self.keeper.step()] if due is not None]
+            dues = self._step_keeper()
             self.stepped_ns = now
         except KeeperDied:
             self._keeper_died()
@@ -154,6 +157,17 @@ class World:
         dues += self._controller_dues()
         dues += [due for due in [self.kernel.next_due_ns()] if due is not None]
         return min(dues, default=None)
+
+    def _step_keeper(self) -> list[int]:
+        try:
+            return [due for due in [self.keeper.step()] if due is not None]
+        except Replaced:
+            self.trace("the keeper becomes new code")
+            self.upgrades += 1
+            if self.controller is not None:
+                self._controller_died()
+            self.keeper = self._keeper()
+            return [self.kernel.now]
 
     def _controller_dues(self) -> list[int]:
         """Let the controller work, and return when it will have something to do."""
@@ -168,9 +182,14 @@ class World:
     # ---- the manager --------------------------------------------------------------------------
 
     def _new_keeper(self) -> Keeper:
-        self.keepers += 1
+        self.keepers, self.upgrades = self.keepers + 1, 0
+        return self._keeper()
+
+    def _keeper(self) -> Keeper:
+        """Return a keeper that takes over what it finds: a new one, or new code of the one that is there."""
         boot, now = f"boot-{self.kernel.boots}", self.kernel.now
-        return Keeper(self.kernel, KeeperIntroduced(self.keeper_id, boot, 1, now, "session"))
+        introduced = KeeperIntroduced(self.keeper_id, boot, 1, now, "session")
+        return Keeper(self.kernel, replace(introduced, upgrades=self.upgrades))
 
     @property
     def keeper_id(self) -> str:
@@ -253,6 +272,7 @@ class World:
         if self.keeper_lives and self.hits("keeper stalls"):
             self.keeper_due_ns = now + rng.randrange(KEEPER_STALL_NS)
             self.disturbed_ns = max(self.disturbed_ns, self.keeper_due_ns)
+        self._ask_for_new_code()
         if self.hits("full disk"):
             self.disk_full_until_ns = now + rng.randrange(15 * S)
         if self.hits("full journal"):
@@ -265,6 +285,15 @@ class World:
             self.disturbed_ns = self.kernel.now
         if self.hits("power losses"):
             self._lose_power()
+
+    def _ask_for_new_code(self) -> None:
+        """Let somebody upgrade the manager, if there is one to be asked; now and then there is no such code."""
+        controller, now = self.controller, self.kernel.now
+        if controller is None or now < controller.ready_ns or self.kernel.link != "open":
+            return
+        if self.hits("upgrades"):
+            self.kernel.no_such_code = self.rng.random() < 0.2
+            controller.tell_keeper(Upgrade("python"))
 
     def _lose_power(self) -> None:
         self.trace("the power fails")

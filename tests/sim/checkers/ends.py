@@ -117,6 +117,9 @@ class Ends:
         if run.outcome == "lost":
             assert run.keeper_id != self.world.keeper_id, f"{id} is lost under its own keeper"
             known = key in self.told and self.told[key] != Exit() and key[0] == self.kernel.boots
+            # What cannot be executed is tried again, and it is the last try of which nothing is known.
+            if known and self.told[key].error is not None:
+                known = self.facts.said_ns.get(id, -1) < self.ended_ns.get(key, 0)
             assert not known or self.world.journal_fails, f"{id} is lost, and {self.told} is known"
 
     def keeper_died(self) -> None:
