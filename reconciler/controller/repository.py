@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -51,11 +50,10 @@ def commit_of(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit 
     `source` are the files and folders that were given: what a folder has lost counts as a difference.
     None: no repository, no git, or one that cannot be asked.
     """
-    git = shutil.which("git")
-    if git is None or not files or not _may_be_checkout(files[0].path):
+    if not files or not _may_be_checkout(files[0].path):
         return None
     try:
-        return _ask(git, files, source)
+        return _ask(files, source)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
@@ -65,9 +63,9 @@ def _may_be_checkout(path: str) -> bool:
     return any((folder / ".git").exists() for folder in Path(os.path.realpath(path)).parents)
 
 
-def _ask(git: str, files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit | None:
+def _ask(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit | None:
     folder = os.path.dirname(os.path.realpath(files[0].path))
-    top = os.fsdecode(_run([git, "-C", folder, "rev-parse", "--show-toplevel"]).rstrip(b"\n"))
+    top = os.fsdecode(_run(["-C", folder, "rev-parse", "--show-toplevel"]).rstrip(b"\n"))
     inside = {
         os.path.relpath(real, top): file
         for file in files
@@ -77,7 +75,7 @@ def _ask(git: str, files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Co
     questions = os.fsencode(
         "\n".join(["HEAD^{commit}", *(f"HEAD:{name}" for name in names)]) + "\n"
     )
-    answers = _run([git, "-C", top, "cat-file", "--batch-check"], questions).splitlines()
+    answers = _run(["-C", top, "cat-file", "--batch-check"], questions).splitlines()
     commit, kind, _ = answers[0].decode().split()
     if kind != "commit":
         return None
@@ -85,7 +83,7 @@ def _ask(git: str, files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Co
         not answer.startswith(_blob_id(inside[name], len(commit)) + b" blob ")
         for name, answer in zip(names, answers[1:], strict=True)
     )
-    return Commit(commit, differ or _has_lost(git, top, source, inside))
+    return Commit(commit, differ or _has_lost(top, source, inside))
 
 
 def _blob_id(file: SourceFile, digits: int) -> bytes:
@@ -96,7 +94,7 @@ def _blob_id(file: SourceFile, digits: int) -> bytes:
     return b"unknown" if file.text is None else name.encode()
 
 
-def _has_lost(git: str, top: str, source: tuple[str, ...], inside: dict[str, SourceFile]) -> bool:
+def _has_lost(top: str, source: tuple[str, ...], inside: dict[str, SourceFile]) -> bool:
     """Tell whether the commit has spec files in a given folder that are not there any more."""
     for path in source:
         real = os.path.realpath(path)
@@ -104,17 +102,17 @@ def _has_lost(git: str, top: str, source: tuple[str, ...], inside: dict[str, Sou
             continue
         folder = os.path.relpath(real, top)
         place = "HEAD" if folder == "." else f"HEAD:{folder}"
-        listed = _run([git, "-C", top, "ls-tree", "-z", "--name-only", place], or_else=b"")
+        listed = _run(["-C", top, "ls-tree", "-z", "--name-only", place], or_else=b"")
         for name in filter(None, os.fsdecode(listed).split("\0")):
             if is_spec_name(name) and os.path.normpath(os.path.join(folder, name)) not in inside:
                 return True
     return False
 
 
-def _run(command: list[str], questions: bytes = b"", or_else: bytes | None = None) -> bytes:
+def _run(arguments: list[str], questions: bytes = b"", or_else: bytes | None = None) -> bytes:
     """Return what git answers. Raises `SubprocessError` when it fails, unless there is an answer for that."""
     done = subprocess.run(
-        command,
+        ["git", *arguments],
         input=questions,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -17,7 +17,6 @@ import hashlib
 import hmac
 import json
 import os
-import secrets as randomness
 import stat
 from collections import deque
 from contextlib import suppress
@@ -291,7 +290,7 @@ def key_in(folder: str) -> bytes:
             if len(key) == KEY_BYTES:
                 return key
         _write_key(path)
-    return randomness.token_bytes(KEY_BYTES)
+    return os.urandom(KEY_BYTES)
 
 
 def _no_link(path: str, flags: int) -> int:
@@ -306,7 +305,7 @@ def _write_key(path: str) -> None:
             os.unlink(beside)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(beside, flags, 0o600), "wb") as file:
-            file.write(randomness.token_bytes(KEY_BYTES))
+            file.write(os.urandom(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
