@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import zlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.core.reconciler import Reconciler
@@ -15,6 +14,7 @@ from reconciler.model.event import KeeperIntroduced
 from reconciler.model.observed import Facts
 from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.model.units import SECOND_NS as S
+from reconciler.model.value import replace
 from tests.contract.fake_kernel import PIDS as FEW_PIDS
 from tests.contract.fake_kernel import Replaced
 from tests.sim.controller import Controller, Died, Disk
