@@ -16,6 +16,8 @@ WORKER = Path(__file__).with_name("worker.py")
 PATIENCE_S = 60.0
 BATCH = frozenset({1, 2, 3})
 LAST_RUNS = 10_000
+HARDLY_NS = 50_000_000
+"""So long a process may take from its first or last word to what it says, on a busy machine."""
 SPEC = """\
 sockets:
   http: {{listen: 127.0.0.1:{port}}}
@@ -157,8 +159,11 @@ class Arena:
         return [Said.read(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def was_unwatched(self, at_ns: int) -> bool:
-        """Tell whether no keeper lived at a time: nobody could be told how a process ended then."""
-        return self.was_unwatched_between(at_ns, at_ns)
+        """Tell whether no keeper lived at the time of an end: nobody could be told how the process ended.
+
+        It says that it will end, then it ends: there is a little time in between.
+        """
+        return self.was_unwatched_between(at_ns, at_ns + HARDLY_NS)
 
     def was_unwatched_between(self, first_ns: int, last_ns: int) -> bool:
         """Tell whether no keeper lived at some time between two."""
@@ -167,7 +172,7 @@ class Arena:
     def was_unwatched_all(self, first_ns: int, last_ns: int | None) -> bool:
         """Tell whether no keeper lived from one time to another; None is a time that has not come."""
         return last_ns is not None and any(
-            begin <= first_ns and last_ns <= end for begin, end in self.unwatched
+            begin <= first_ns + HARDLY_NS and last_ns <= end for begin, end in self.unwatched
         )
 
 
