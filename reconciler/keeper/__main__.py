@@ -22,19 +22,25 @@ def main(argv: list[str]) -> int:
     """Keep until told to end; return the exit code."""
     if argv[1:2] == ["--reads"]:
         return _reads(int(argv[2]))
-    stand_on_own_descriptors()
     try:
+        stand_on_own_descriptors()
         config = KeeperConfig.from_json(argv[1])
+    except OSError as error:
+        _say(f"cannot start a keeper: {_cause(error)}")
+        return 1
     except (IndexError, ValueError) as error:
         _say(f"cannot read the configuration of the keeper: {error}")
         return 1
     os.umask(config.umask)
     try:
         left = legacy(config)
+        kernel = LinuxKernel(config, left)
     except Refused as refused:
         _say(f"cannot start {config.name}: {refused}")
         return 1
-    kernel = LinuxKernel(config, left)
+    except OSError as error:
+        _say(f"cannot start {config.name}: {_cause(error)}")
+        return 1
     own = left.recalled.entries.get(KEEPER, {"id": os.urandom(8).hex(), "upgrades": 0})
     notifier = kernel.notifier
     introduced = KeeperIntroduced(
@@ -50,7 +56,7 @@ def main(argv: list[str]) -> int:
     try:
         keeper = Keeper(kernel, introduced, watchdog_ns=notifier.watchdog_ns)
     except OSError as error:
-        _say(f"cannot start {config.name}: cannot take over what runs: {error}")
+        _say(f"cannot start {config.name}: cannot take over what runs: {_cause(error)}")
         return 1
     if config.ready_fd is not None:
         with contextlib.suppress(OSError):  # whoever waited may have given up
@@ -73,6 +79,11 @@ def _reads(format: int) -> int:
         return 1
     os.write(1, b"reads %d\n" % format)
     return 0
+
+
+def _cause(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    return place + (error.strerror or str(error)).lower()
 
 
 def _say(text: str) -> None:

@@ -57,11 +57,11 @@ class Calls:
 
         Whoever has the old one, such as the controller, goes on with a socket that nobody finds.
         """
-        if self._file in (None, file_at(self._config.control_socket)):
-            return False
         try:
+            if self._file in (None, file_at(self._config.control_socket)):
+                return False
             control = open_control(self._config)
-        except Refused:
+        except (Refused, OSError):
             return False  # as when the folder is gone, too: nobody would find it there
         self.ignore()
         self.control.close()

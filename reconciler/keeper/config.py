@@ -135,10 +135,10 @@ def take_limits(handed: Handover | None) -> tuple[tuple[int, int], int]:
 
 
 def file_at(path: str) -> tuple[int, int] | None:
-    """Return which file a path leads to; None when there is none."""
+    """Return which file a path leads to; None when there is none. Raises `OSError` when that cannot be told."""
     try:
         found = os.lstat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
 
@@ -175,7 +175,7 @@ class Legacy(Struct, frozen=True):
 
 
 def legacy(config: KeeperConfig) -> Legacy:
-    """Return what a former keeper left, once the folders are ours. Raises `Refused`."""
+    """Return what a former keeper left, once the folders are ours. Raises `Refused`, `OSError`."""
     if config.handover_fd is not None:
         return _handed_over(config, config.handover_fd)
     locks = claim(config)
@@ -207,9 +207,12 @@ def _handed_over(config: KeeperConfig, memory: int) -> Legacy:
 
 
 def _token(folder: str) -> str:
-    """Return what marks the processes of this state folder, and of none that it was copied from or to."""
+    """Return what marks the processes of this state folder, and of none that it was copied from or to.
+
+    Raises `OSError` when it cannot be read just now: with another one all that runs would be strange to us.
+    """
     path, place = os.path.join(folder, TOKEN_FILE), os.path.realpath(folder)
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+    with contextlib.suppress(FileNotFoundError, ValueError), open(path, encoding="utf-8") as file:
         token, _, made_in = file.read().removesuffix("\n").partition(" ")
         if token and made_in == place:
             return token

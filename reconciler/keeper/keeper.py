@@ -91,6 +91,8 @@ DRAIN_LIMIT_NS: Final = SECOND_NS
 """How long the end of a process waits for its output when somebody else goes on writing."""
 UNSURE_NS: Final = MILLISECOND_NS
 """When to look again at a stranger that is between two programs."""
+SHORTAGE_WAIT_NS: Final = SECOND_NS
+"""When a controller is started again for which something was short."""
 STOP_CHECK_NS: Final = 5 * SECOND_NS
 TERM_NS: Final = 10 * SECOND_NS
 KILL_AGAIN_NS: Final = SECOND_NS
@@ -524,7 +526,7 @@ class Keeper:
             self._wanting = error
             self._wait_for_controller()
             if error.is_shortage:
-                self._controller_due_ns = now_ns + SECOND_NS
+                self._controller_due_ns = now_ns + SHORTAGE_WAIT_NS
             return self._controller_due_ns
         self._linked, self._wanting = True, None
         rotated = [each for each in self._news if isinstance(each, LogRotated)]

@@ -224,12 +224,18 @@ class Kernel(Protocol):
         """Care for a process as for a child; whoever has the pid of one that is gone is left alone."""
 
     def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Output:
-        """Go on with the output of a process that a former keeper started. Never fails: some may be lost."""
+        """Go on with the output of a process that a former keeper started; some may be lost.
+
+        Raises `OSError` when it cannot be opened just now.
+        """
 
     def take_back(
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
     ) -> HeldSocket | None:
-        """Return a socket that one of these processes still holds, None when none gives it away."""
+        """Return a socket that one of these processes still holds, None when none gives it away.
+
+        Raises `OSError` when that cannot be told just now.
+        """
 
     def start_controller(self, *, last_good: bool) -> int:
         """Start the controller on a new link and return its pid. Raises `LaunchFailed`."""

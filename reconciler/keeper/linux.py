@@ -355,7 +355,10 @@ class LinuxKernel:
         self._died = self._pidfds.look() or self._died
 
     def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Streams:
-        """Go on with the output of a process that a former keeper started. Never fails: some may be lost."""
+        """Go on with the output of a process that a former keeper started; some may be lost.
+
+        Raises `OSError` when it cannot be opened just now: its process would wait for a reader.
+        """
         return self._logs.reopen(
             id, stdout, stderr, lambda cause: self.log("error", "cannot write output", cause=cause)
         )
@@ -363,7 +366,10 @@ class LinuxKernel:
     def take_back(
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
     ) -> HeldSocket | None:
-        """Return a socket that one of these processes still holds, None when none gives it away."""
+        """Return a socket that one of these processes still holds, None when none gives it away.
+
+        Raises `OSError` when that cannot be told just now.
+        """
         own = handed.sockets.get(trace.cookie) if (handed := self._legacy.handover) else None
         found = take_back(template, self._config.umask, trace, holders, own)
         return found and self._watched(found)

@@ -20,12 +20,13 @@ import stat
 import struct
 import termios
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.handover import Outgoing
-from reconciler.keeper.logs_file import LINE_BYTES, NO_PLACE, LogFile
+from reconciler.keeper.logs_file import LINE_BYTES, NO_PLACE, NOT_YET, LogFile
 from reconciler.keeper.logs_manager import ManagerOutput
+from reconciler.keeper.processes import NOT_NOW
 from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
 
@@ -57,6 +58,7 @@ class Logs:
     ) -> None:
         os.makedirs(fifo_dir, 0o700, exist_ok=True)
         self.fifo_dir = fifo_dir
+        self._full = os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC)
         self.register = register
         self.unregister = unregister
         self.now_wall = now_wall
@@ -113,14 +115,15 @@ class Logs:
     ) -> Streams:
         """Go on with the FIFOs of a process that a former keeper started, as far as there are any.
 
-        `failed` hears of a sink that cannot be opened; the output then goes nowhere, and nobody waits.
+        `failed` hears of a sink that cannot be opened; the output then goes nowhere, and nobody waits. Raises
+        `OSError` when a FIFO cannot be opened just now.
         """
         streams: list[_Stream] = []
         for name, sink in (("stdout", stdout), ("stderr", stderr)):
             if sink is None:
                 continue
             try:
-                stream = _Stream(self, process, sink)
+                stream = _Stream(self, process, sink, runs=True)
             except OSError as error:
                 failed(error)
                 stream = _Stream(self, process, NullSink())
@@ -168,8 +171,12 @@ class Logs:
         second, micros = divmod(int(self.now_wall() * 1e6), 10**6)
         return time.strftime(f"%Y-%m-%dT%H:%M:%S.{micros:06d}Z ", time.gmtime(second)).encode()
 
-    def target(self, sink: Sink) -> LogFile | ManagerOutput | None:
-        """Return where a sink's bytes go, None for nowhere; a file is to be given back."""
+    def target(self, sink: Sink, *, runs: bool = False) -> LogFile | ManagerOutput | None:
+        """Return where a sink's bytes go, None for nowhere; a file is to be given back.
+
+        Of a process that `runs` a file that cannot be opened for a shortage is opened later. One that is only
+        to be started is better started later. Raises `OSError`.
+        """
         if isinstance(sink, NullSink):
             return None
         if isinstance(sink, ManagerSink):
@@ -178,7 +185,10 @@ class Logs:
             return self._manager
         options = sink if isinstance(sink, FileSink) else FileSink(sink.path)
         path = os.path.abspath(sink.path)
-        file = self._files[path] = self._files.get(path) or LogFile(path, options)
+        file = self._files.get(path)
+        if file is None:
+            later = NOT_YET if runs else NO_PLACE
+            file = self._files[path] = LogFile(path, options, self._full, later)
         file.users += 1
         file.options = options
         return file
@@ -189,7 +199,7 @@ class Logs:
             target.users -= 1
             if not target.users:
                 del self._files[target.path]
-                os.close(target.fd)
+                target.close()
 
 
 class Streams:
@@ -221,8 +231,17 @@ class Streams:
 
         Streams that were one stay one, and what went to /dev/null from the start still does.
         """
-        for stream, sink in zip(self._all, (stdout, stderr), strict=False):
-            stream.redirect(stdout if sink is None else sink)
+        sinks = (stdout, stdout if stderr is None else stderr)
+        changes = [
+            (stream, sink)
+            for stream, sink in zip(self._all, sinks, strict=False)
+            if stream.can_go_on(sink)
+        ]
+        with ExitStack() as undo:
+            targets = [stream.opened(sink, undo) for stream, sink in changes]
+            undo.pop_all()
+        for (stream, sink), target in zip(changes, targets, strict=True):
+            stream.redirect(sink, target)
 
     def leave(self) -> None:
         """Read a last round and write what is left of a line; the FIFOs stay."""
@@ -238,13 +257,13 @@ class Streams:
 class _Stream:
     """One FIFO and where its bytes go."""
 
-    def __init__(self, logs: Logs, process: ProcessId, sink: Sink) -> None:
+    def __init__(self, logs: Logs, process: ProcessId, sink: Sink, *, runs: bool = False) -> None:
         self.worker_fd = -1
         self.tail = b""
         self._logs = logs
         self._process = process
         self._sink = sink
-        self._target = logs.target(sink)
+        self._target = logs.target(sink, runs=runs)
         self._fd = -1
         self._name = ""
         self._fifo = ""
@@ -313,8 +332,10 @@ class _Stream:
             if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
                 raise FileNotFoundError(fifo)
             self._register()
-        except OSError:
+        except OSError as error:
             self._end()
+            if error.errno in NOT_NOW:
+                raise
             return
         # One that nobody writes to any more would never become readable: its end is seen by reading.
         self.pump()
@@ -359,11 +380,16 @@ class _Stream:
             self._write_held()
         return done
 
-    def redirect(self, sink: Sink) -> None:
+    def can_go_on(self, sink: Sink) -> bool:
         self.pump()
-        if self._fd < 0 or sink == self._sink:
-            return
-        target = self._logs.target(sink)
+        return self._fd >= 0 and sink != self._sink
+
+    def opened(self, sink: Sink, undo: ExitStack) -> LogFile | ManagerOutput | None:
+        target = self._logs.target(sink, runs=True)
+        undo.callback(self._logs.give_back, target)
+        return target
+
+    def redirect(self, sink: Sink, target: LogFile | ManagerOutput | None) -> None:
         self._write_held()
         self._logs.give_back(self._target)
         self._sink, self._target, self._skips = sink, target, False

@@ -26,6 +26,8 @@ LINE_BYTES: Final = 64 * 2**10
 """A longer line is cut wherever whole lines are needed."""
 NO_PLACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """What a file system answers that takes nothing new just now: full, over quota, read-only or broken."""
+NOT_YET: Final = NO_PLACE | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""For these a file of a process that runs is opened later."""
 CHECK_AFTER_S: Final = 1.0
 """How often the path is asked whether it still leads to the open file."""
 
@@ -37,21 +39,27 @@ class LogFile:
     written is lost, empty when nothing was lost for `CHECK_AFTER_S`.
     """
 
-    def __init__(self, path: str, options: FileSink) -> None:
+    def __init__(
+        self, path: str, options: FileSink, full: int, later: frozenset[int] = NO_PLACE
+    ) -> None:
         """Open or create the file and the folders above it; raises `OSError` with its name.
 
-        On a file system that takes nothing the file is opened later, and what comes until then is dropped.
+        For the errors `later` the file is opened later, and what comes until then is dropped: it goes to `full`,
+        a descriptor of /dev/full, which stays open.
         """
         self.path = path
         self.options = options
         self.trouble = ""
+        self._full = full
+        self._unopened = ""
+        """Why the file is not open yet, empty when it is."""
         try:
             self.fd = _open(path)
         except OSError as error:
-            if error.errno not in NO_PLACE:
+            if error.errno not in later:
                 raise
-            self.fd = os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC)
-            self.trouble = _words(error)
+            self.fd = full
+            self.trouble = self._unopened = _words(error)
         self.size = os.lseek(self.fd, 0, os.SEEK_END)
         self.users = 0
         self.rotated = False
@@ -74,8 +82,15 @@ class LogFile:
         self.trouble = self.trouble if self._lost else ""
         self._lost = False
         if not self._is_there():
-            with suppress(OSError):  # What we hold is better than nothing; asked again soon.
+            try:
                 self._reopen(status)
+            except OSError as error:  # What we hold is better than nothing; asked again soon.
+                self._unopened = self._unopened and _words(error)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.fd != self._full:
+            os.close(self.fd)
 
     def splice_room(self) -> int:
         """Return how many bytes may come in unseen: until a line's length before the limit."""
@@ -124,7 +139,7 @@ class LogFile:
             while written < len(data):
                 written += os.write(self.fd, data[written:] if written else data)
         except OSError as error:
-            self.trouble, self._lost = _words(error), True
+            self.trouble, self._lost = self._unopened or _words(error), True
         self.size += written
         return written
 
@@ -155,8 +170,8 @@ class LogFile:
     def _reopen(self, like: os.stat_result) -> None:
         """Open the path anew, with the mode and owner that the former file had."""
         fd = _open(self.path)
-        os.close(self.fd)
-        self.fd = fd
+        self.close()
+        self.fd, self._unopened = fd, ""
         self.size = os.lseek(fd, 0, os.SEEK_END)
         if self.size == 0 and stat.S_ISREG(like.st_mode):
             with suppress(OSError):

@@ -15,6 +15,8 @@ from reconciler.model.process import Exit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+NOT_NOW: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+"""What says nothing of what was asked for, only that it cannot be told just now."""
 _MARKER: Final = b"RECONCILE_ID="
 _KERNEL_THREAD: Final = 0x200000
 _LOOKS: Final = 50
@@ -22,8 +24,14 @@ _LOOKS: Final = 50
 
 
 def boot_id() -> str:
-    """Return what tells this boot of the machine from all others; empty where it is not told."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+    """Return what tells this boot of the machine from all others; empty where it is not told.
+
+    Raises `OSError` when it cannot be read just now: without it nothing of what runs would be known.
+    """
+    with (
+        contextlib.suppress(FileNotFoundError, PermissionError),
+        open("/proc/sys/kernel/random/boot_id") as file,
+    ):
         return file.read().strip()
     return ""
 
@@ -107,7 +115,10 @@ def search(beginning: str, marker_of: Callable[[int], str | None]) -> dict[int, 
                 identity = identify(pid, marker_of)
                 # Asked once more: it was the same process all the while.
                 if identity is not None and identity.marker == mark == marker_of(pid):
-                    found[pid] = identity
+                    if identity.born:
+                        found[pid] = identity
+                    else:
+                        unsure.append(pid)
         if not unsure:
             break
         select.select((), (), (), 0.001)
@@ -123,7 +134,7 @@ def marker(pid: int) -> str | None:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 entries = file.read().split(b"\0")
         except OSError as error:
-            return None if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM} else ""
+            return None if error.errno in NOT_NOW else ""
         if entries != [b""]:
             break
         if _is_between_programs(pid):

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import BindFailed, LaunchFailed, Trace
+from reconciler.keeper.processes import NOT_NOW
 from reconciler.keeper.spawning import find_group, find_user
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.process import Launch
@@ -80,8 +81,8 @@ class Listener:
             return True
         try:
             found = os.lstat(self._path)
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno in NOT_NOW  # nobody says that it is gone
         return self._inode == (found.st_dev, found.st_ino)
 
     def tune(self, template: SocketTemplate) -> None:
@@ -139,6 +140,7 @@ def take_back(
 
     It takes the right to trace the process (pidfd_getfd(2), Linux 5.6): the same user and not made
     undumpable, or CAP_SYS_PTRACE; under Yama (ptrace_scope 1) CAP_SYS_PTRACE in any case.
+    Raises `OSError` when nobody can say just now: who uses it would be stopped for nothing.
     """
     path = template.address.path if isinstance(template.address, UnixAddress) else ""
     device, inode = trace.file or (0, 0)
@@ -146,13 +148,16 @@ def take_back(
     if own is not None:
         return Listener(socket.socket(fileno=own), path, file, umask)
     for pid in holders:
-        with contextlib.suppress(OSError):
+        try:
             for name in os.listdir(f"/proc/{pid}/fd"):
                 if os.readlink(f"/proc/{pid}/fd/{name}") == f"socket:[{trace.inode}]":
                     sock = _copied(pid, int(name))
                     if _is_it(sock, template, trace):
                         return Listener(sock, path, file, umask)
                     sock.close()
+        except OSError as error:
+            if error.errno in NOT_NOW:
+                raise
     return None
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from reconciler.keeper.cgroups import fork_into
 from reconciler.keeper.kernel import LaunchFailed
 from reconciler.keeper.notify import NOT_FOR_CHILDREN
+from reconciler.keeper.processes import NOT_NOW
 from reconciler.model.process import Launch, LaunchError
 from reconciler.model.value import Struct
 
@@ -105,14 +106,18 @@ def failed(step: str, error: OSError | str, path: str = "", message: str = "") -
 def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
     """Be the last that the kernel kills when memory is short, where we may say so (CAP_SYS_RESOURCE).
 
-    Returns what children get instead, None when nothing was changed, and our own score's descriptor.
+    Returns what children get instead, None when nothing was changed, and our own score's descriptor. Raises
+    `OSError` when nobody can say just now whether we may.
     """
     before, fd = None, -1
-    with contextlib.suppress(OSError):
+    try:
         fd = os.open(OOM_FILE, os.O_RDWR | os.O_CLOEXEC)
         found = int(os.pread(fd, 16, 0))
         os.pwrite(fd, b"%d" % KEEPER_OOM_SCORE_ADJ, 0)
         before = found
+    except OSError as error:
+        if error.errno in NOT_NOW:
+            raise
     return (before if handed is None else handed.oom_score_adj), fd
 
 

@@ -592,7 +592,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("cannot mount a small file system here")
+        pytest.skip("a small file system takes root to mount; try: sudo make test")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 

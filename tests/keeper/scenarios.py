@@ -1,0 +1,425 @@
+"""What a keeper does, from beginning to end, with one call to the system that fails somewhere in between.
+
+A scenario makes ready, calls `begin`, from where on calls are counted, and undoes in the end what it did.
+It returns the step that failed as the keeper tells it, nothing when it told of no failure. It waits for
+what must come about although something failed, or fails itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from reconciler.model.action import Bind, Forget, Redirect, Remember, Signal, Spawn, Unbind
+from reconciler.model.address import InternetAddress, UnixAddress
+from reconciler.model.event import LogChanged, LogRotated, RecordChanged
+from reconciler.model.process import (
+    CaptureSink,
+    Exited,
+    FileSink,
+    Launch,
+    Memory,
+    ProcessId,
+    Running,
+    Sink,
+)
+from reconciler.model.socket import BindRefused, Bound, SocketTemplate
+from tests.keeper.failing import Failing
+from tests.keeper.rig import Link, Rig, command, marked_in, pid_in, until
+
+WEB: Final = ProcessId("web", 1)
+BYSTANDER: Final = ProcessId("bystander", 1)
+LISTENER: Final = SocketTemplate(InternetAddress("127.0.0.1", 0))
+UNTOLD: Final = 127
+"""How a child exits that never became its program."""
+LINE: Final = re.compile(r"line (\d{6})")
+FILE_BYTES: Final = 120
+
+
+@dataclass
+class Patient:
+    """A keeper whose calls can be made to fail, with a bystander that has a log and a socket."""
+
+    rig: Rig
+    link: Link
+    failing: Failing
+    stderr: Path
+    next: tuple[int, int] | None = None
+    """How many calls succeed and which errno comes then, None: nothing fails."""
+    failed: str = ""
+    """The call that failed."""
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    pid: int = 0
+    port: int = 0
+
+    def begin(self) -> None:
+        """Count calls from now on."""
+        if self.next is not None:
+            self.failing.arm(*self.next)
+
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        self.failed = self.failing.disarm() or self.failed
+
+    def descriptors(self) -> list[str]:
+        """Return what the keeper holds open, without the numbers that the next one has others of.
+
+        But for the journal: when that fails it is opened anew later.
+        """
+        folder, found = f"/proc/{self.rig.pid}/fd", []
+        for number in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"{folder}/{number}"))
+        return sorted(
+            re.sub(r"\d+", "N", each) for each in found if not each.endswith("keeper.journal")
+        )
+
+    def sink(self, name: str = "out") -> FileSink:
+        return FileSink(str(self.rig.folder / name))
+
+    def has_said(self, words: str, since: int) -> bool:
+        return words in self.stderr.read_text()[since:]
+
+    def said(self) -> int:
+        return len(self.stderr.read_text())
+
+    # ---- the bystander ----
+
+    def accompany(self) -> None:
+        """Start the bystander: it has a socket, and writes down what it is fed."""
+        self.feed = Feed(self.rig.folder / "bystander.fifo")
+        self.link.send(Bind("kept", LISTENER))
+        self.link.wait(lambda: "kept" in self.link.sockets)
+        launch = Launch(
+            ("cat", str(self.feed.path)), sockets=("kept",), stdout=self.sink("bystander.log")
+        )
+        self.link.send(Spawn(BYSTANDER, launch))
+        self.link.running(BYSTANDER)
+        self.pid, self.port = pid_in(self.link, BYSTANDER), self.kept_port()
+
+    def kept_port(self) -> int:
+        phase = self.link.sockets["kept"].phase
+        assert isinstance(phase, Bound), phase
+        return int(phase.listen.rpartition(":")[2])
+
+    def check_bystander(self) -> None:
+        """See that it was left alone: it runs, clients reach its socket, and what it writes arrives."""
+        assert pid_in(self.link, BYSTANDER) == self.pid
+        assert marked_in(self.rig.folder) == sorted({self.pid, *_controllers(self)})
+        assert self.kept_port() == self.port
+        socket.create_connection(("127.0.0.1", self.port), 5).close()
+        log = self.rig.folder / "bystander.log"
+        last = self.feed.lines(1)
+        until(lambda: numbers_in(log)[-1:] == [last], "the bystander's line arrives")
+
+
+def _controllers(it: Patient) -> list[int]:
+    return [] if it.link.socket.fileno() == -1 else [it.link.pid]
+
+
+class Feed:
+    """A FIFO that a `cat` reads, so that it writes when we say."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self._fd = os.open(path, os.O_RDWR)
+        self._last = 0
+
+    def lines(self, count: int) -> int:
+        """Have lines written, and return the number of the last one."""
+        first, self._last = self._last + 1, self._last + count
+        text = "".join(f"line {number:06d}\n" for number in range(first, self._last + 1))
+        os.write(self._fd, text.encode())
+        return self._last
+
+    def close(self) -> None:
+        os.close(self._fd)
+        self.path.unlink()
+
+
+def numbers_in(path: Path) -> list[int]:
+    """Return the numbers of all lines of a log, in order, with what was rotated. Each line must be whole."""
+    files = sorted(path.parent.glob(f"{path.name}.*"), key=lambda p: -int(p.suffix[1:]))
+    text = "".join(each.read_text() for each in (*files, path) if each.exists())
+    found = [LINE.fullmatch(line) for line in text.splitlines()]
+    assert all(found), text
+    return [int(line[1]) for line in found if line]
+
+
+Scenario = Callable[[Patient], str]
+
+
+# ---- starting and stopping ------------------------------------------------------------------------
+
+
+def ended(it: Patient) -> None:
+    """Bring a process to its end, whatever has become of it, and forget it."""
+    record = it.link.records[WEB]
+    if not isinstance(record.phase, Exited) or record.phase.survivors:
+        it.link.send(Signal(WEB, record.incarnation, "KILL", "tree"))
+        it.link.wait(lambda: isinstance(it.link.records[WEB].phase, Exited))
+    it.link.wait(lambda: not it.link.records[WEB].phase.survivors)  # type: ignore[union-attr]  # it has ended
+    it.link.send(Forget(WEB, record.incarnation))
+    it.link.wait(lambda: WEB not in it.link.records)
+
+
+def spawned(it: Patient, launch: Launch) -> str:
+    """Start a process and end it."""
+    it.begin()
+    it.link.send(Spawn(WEB, launch))
+
+    def settled() -> str | None:
+        phase = it.link.records[WEB].phase if WEB in it.link.records else None
+        if isinstance(phase, Running):
+            return "runs"
+        if isinstance(phase, Exited):
+            if phase.exit.code == UNTOLD:
+                return "untold"
+            assert phase.exit.error is not None, phase
+            assert phase.exit.error.step and phase.exit.error.errno and phase.exit.error.message
+            return phase.exit.error.step
+        return None
+
+    step = it.link.wait(settled)
+    ended(it)
+    return "" if step == "runs" else step
+
+
+def plainly(it: Patient) -> str:
+    return spawned(it, Launch(("sleep", "1000"), stdout=it.sink(), stderr=it.sink("err")))
+
+
+def by_fork(it: Patient) -> str:
+    launch = Launch(
+        ("sleep", "1000"), nice=1, limits={"core": (0, 0)}, working_dir="/", stdout=it.sink()
+    )
+    return spawned(it, launch)
+
+
+def captured(it: Patient) -> str:
+    sink: Sink = CaptureSink(str(it.rig.folder / "hook"))
+    return spawned(it, Launch(("sleep", "1000"), stdout=sink))
+
+
+def stopped(it: Patient) -> str:
+    """End a process with a child in its group and one in a session of its own."""
+    it.link.spawn(WEB, "sh", "-c", "sleep 1000 & setsid sleep 1000 & wait")
+    it.link.running(WEB)
+    others = {it.pid, *_controllers(it)}
+    until(lambda: len({*marked_in(it.rig.folder)} - others) == 3, "it has children")
+    it.begin()
+    it.link.signal(WEB, "TERM", "tree")
+    it.link.exited(WEB)
+    # What was not found is told to be left, and found by the next signal.
+    it.link.signal(WEB, "TERM", "tree")
+    it.link.wait(lambda: not it.link.exited(WEB).survivors)
+    until(lambda: {*marked_in(it.rig.folder)} == others, "nothing of it is left")
+    ended(it)
+    return ""
+
+
+# ---- sockets --------------------------------------------------------------------------------------
+
+
+def bound(it: Patient, *templates: SocketTemplate) -> str:
+    """Bind a socket, tune it, and close it."""
+    it.begin()
+    step = ""
+    for template in templates:
+        it.link.sockets.pop("http", None)
+        it.link.send(Bind("http", template))
+
+        def settled(template: SocketTemplate = template) -> str | None:
+            phase = it.link.sockets["http"].phase if "http" in it.link.sockets else None
+            if isinstance(phase, BindRefused):
+                assert phase.message.startswith(f"cannot bind {template.address}: ")
+                return phase.errno
+            return "bound" if isinstance(phase, Bound) else None
+
+        answer = it.link.wait(settled)
+        step = step or ("" if answer == "bound" else answer)
+    it.link.send(Unbind("http"))
+    it.link.wait(lambda: "http" not in it.link.sockets)
+    return step
+
+
+def internet(it: Patient) -> str:
+    return bound(it, SocketTemplate(InternetAddress("127.0.0.1", 0), reuseport=True))
+
+
+def tuned(it: Patient) -> str:
+    address = InternetAddress("127.0.0.1", 0)
+    one = SocketTemplate(address, nodelay=True, keepalive=True, backlog=5)
+    return bound(it, one, SocketTemplate(address, backlog=7))
+
+
+def unix(it: Patient) -> str:
+    path = str(it.rig.folder / "s.sock")
+    return bound(it, SocketTemplate(UnixAddress(path), mode=0o600, owner=os.getuid()))
+
+
+# ---- logs -----------------------------------------------------------------------------------------
+
+
+def writing(it: Patient, sink: FileSink) -> Feed:
+    """Start a process that writes what it is fed."""
+    feed = Feed(it.rig.folder / f"feed{next(it.numbers)}")
+    it.link.spawn(WEB, "cat", str(feed.path), stdout=sink)
+    it.link.running(WEB)
+    it.link.events.clear()
+    return feed
+
+
+def in_trouble(it: Patient, path: Path) -> bool:
+    """Tell whether the keeper has told that what is written to a file is lost."""
+    return any(
+        isinstance(each, LogChanged) and each.path == str(path) and each.trouble
+        for each in it.link.events
+    )
+
+
+def arrives(it: Patient, path: Path, feed: Feed, count: int) -> bool:
+    """Have lines written; tell whether all have arrived, False once some are told to be lost."""
+    last = feed.lines(count)
+    while numbers_in(path)[-1:] != [last]:
+        if in_trouble(it, path):
+            return False
+        it.link.take(0.01)
+    return not in_trouble(it, path)
+
+
+def rotated(it: Patient) -> str:
+    """Let a log be rotated, and be told that there is something to compress."""
+    path = it.rig.folder / f"log{next(it.numbers)}"
+    feed = writing(it, FileSink(str(path), max_size=FILE_BYTES, keep=99, compress=True))
+    it.begin()
+    is_whole = arrives(it, path, feed, 25)
+    it.heal()
+    it.link.events.clear()
+
+    def rotates_again() -> bool:
+        arrived = arrives(it, path, feed, 12)
+        return arrived and path.exists() and path.stat().st_size <= FILE_BYTES
+
+    until(rotates_again, "it is written and rotated as before")
+    rotation = LogRotated(str(path))
+    it.link.wait(lambda: rotation in it.link.events)
+    numbers = numbers_in(path)
+    assert numbers == sorted(set(numbers))
+    if is_whole:
+        assert numbers == list(range(1, len(numbers) + 1))
+    ended(it)
+    feed.close()
+    return "" if is_whole else "write"
+
+
+def redirected(it: Patient) -> str:
+    """Let a log go on in another file."""
+    old, new = (it.rig.folder / f"log{next(it.numbers)}" for _ in range(2))
+    feed = writing(it, FileSink(str(old)))
+    assert arrives(it, old, feed, 1)
+    it.begin()
+    record = it.link.records[WEB]
+    it.link.events.clear()
+    it.link.send(Redirect(WEB, record.incarnation, FileSink(str(new)), None))
+    it.link.wait(lambda: RecordChanged(record) in it.link.events)
+    is_whole = arrives(it, new, feed, 3)
+    it.heal()
+    it.link.events.clear()
+    until(lambda: arrives(it, new, feed, 1), "it is written to the new file")
+    if is_whole:
+        assert numbers_in(old) + numbers_in(new) == list(range(1, numbers_in(new)[-1] + 1))
+    ended(it)
+    feed.close()
+    return "" if is_whole else "write"
+
+
+# ---- the journal, the controller, the next keeper -------------------------------------------------
+
+
+def written_down(it: Patient) -> str:
+    """Let so much be written down that the journal is written anew."""
+    before = it.said()
+    it.begin()
+    for _ in range(3):
+        memory = Memory(restarts=next(it.numbers), stop_reason="x" * 300_000)
+        it.link.send(Remember(BYSTANDER, it.link.records[BYSTANDER].incarnation, memory))
+        until(lambda told=memory: _journalled(it) == told.restarts, "it stands in the journal")  # type: ignore[misc]  # bound now
+    return "journal" if it.has_said("cannot write", before) else ""
+
+
+def _journalled(it: Patient) -> int:
+    """Return how many restarts of the bystander the journal says."""
+    found = 0
+    for line in (it.rig.folder / "state/keeper.journal").read_bytes().splitlines():
+        name, value = json.loads(line.partition(b" ")[2] or b'["", null]')
+        if name == f"process {BYSTANDER}" and value is not None:
+            found = value["record"]["memory"].get("restarts", 0)
+    return found
+
+
+def controller_replaced(it: Patient) -> str:
+    """Kill the controller, and meet the next one."""
+    before = it.said()
+    it.begin()
+    it.link.kill()
+    it.link = it.rig.link()
+    return "controller" if it.has_said("cannot start the controller", before) else ""
+
+
+def adopted(it: Patient) -> str:
+    """Kill the keeper, and meet the next one; or the one after it, when that cannot begin."""
+    before = it.said()
+    it.rig.kill()
+    it.begin()
+    step = ""
+    while True:
+        it.rig.process = subprocess.Popen(command(it.rig.folder), **it.rig.options)
+        refused = _await_link(it)
+        if not refused:
+            break
+        assert not step, "the next one cannot begin either"
+        step = "start"
+        assert it.has_said("cannot start ", before)
+        it.heal()
+    assert not it.has_said("Traceback", before), it.stderr.read_text()[before:]
+    return step or ("told" if it.has_said(" error keeper: ", before) else "")
+
+
+def _await_link(it: Patient) -> bool:
+    """Wait for the first controller of a keeper; True when the keeper has ended instead."""
+    calls = lambda: bool(select.select([it.rig.listener], [], [], 0)[0])  # noqa: E731
+    until(lambda: calls() or it.rig.process.poll() is not None, "the keeper has begun or ended")
+    if not calls():
+        return True
+    it.link = it.rig.link()
+    return False
+
+
+UNTOLD_SCENARIOS: Final = {"a process is stopped with its tree", "a log is redirected"}
+"""Where nothing is lost there is nothing to tell: what could not be found or opened is at the next look."""
+SCENARIOS: Final[dict[str, Scenario]] = {
+    "a process is spawned": plainly,
+    "a process is forked": by_fork,
+    "a hook is spawned": captured,
+    "a process is stopped with its tree": stopped,
+    "an internet socket is bound": internet,
+    "an internet socket is tuned": tuned,
+    "a unix socket is bound": unix,
+    "a log is rotated": rotated,
+    "a log is redirected": redirected,
+    "the journal is written": written_down,
+    "a controller is replaced": controller_replaced,
+    "a keeper takes over": adopted,
+}
