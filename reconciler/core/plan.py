@@ -81,7 +81,7 @@ class Draft:
     def mains(self) -> dict[int, ProcessRecord]:
         """Return all slots' own processes, dead or alive, by slot."""
         found = {id.slot: record for id, record in self.observed.records.items() if id.role == MAIN}
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items())) if len(found) > 1 else found
 
     def live_mains(self) -> dict[int, ProcessRecord]:
         """Return the slots' own processes that are not known to be gone with all they started."""

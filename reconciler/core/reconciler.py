@@ -502,8 +502,9 @@ class Reconciler:
             case RecordChanged(record):
                 self._fold_record(record)
             case RecordForgotten(id):
-                self._drop(id)
-                self._dirty.add(id.owner)
+                if self._record(id) is not None:  # else we have asked for it, and know
+                    self._drop(id)
+                    self._dirty.add(id.owner)
             case SocketChanged(record):
                 if self._knows_keeper:
                     self._news.extend(tell.of_socket(self._sockets.get(record.name), record))
