@@ -12,8 +12,7 @@ Text that may differ from slot to slot (`${slot}`, `${sockets.NAME}`) is marked 
 template, with `$$` for a dollar sign, until `core.template` expands it for one slot. All other text is final.
 """
 
-from __future__ import annotations
-
+# Annotations are not postponed here: msgspec and `declared_fields` would each evaluate all of them once more.
 from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import Annotated, Final, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
