@@ -3,8 +3,9 @@ rerun, shutdown."""
 
 from __future__ import annotations
 
+import functools
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -73,128 +74,102 @@ def _waiting(*, default: bool) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
-@click.command("start")
-@_selecting
-@_ending
-@_waiting(default=True)
-@output_option("text", "json")
-@with_instance()
-def start_command(
-    session: Session,
-    names: tuple[str, ...],
-    labels: dict[str, str],
-    wait: bool,
-    timeout_ns: int,
-    output: str,
-    **said: object,
-) -> int:
+class Selected(NamedTuple):
+    """Whom an operation means, and how its outcome is shown; `timeout_ns` None does not wait for it."""
+
+    names: tuple[str, ...]
+    labels: dict[str, str]
+    output: str
+    timeout_ns: int | None
+
+
+def _operation(
+    method: str, *options: Callable[[Any], Any], waits: bool = True
+) -> Callable[[Callable[..., int]], click.Command]:
+    """Make the command of an operation on watchers or slots, with these options beside the common ones."""
+
+    def decorate(function: Callable[..., int]) -> click.Command:
+        @functools.wraps(function)
+        def command(
+            session: Session,
+            names: tuple[str, ...],
+            labels: dict[str, str],
+            output: str,
+            wait: bool,
+            timeout_ns: int,
+            **said: object,
+        ) -> int:
+            if not names and not labels:  # a forgotten name must not stop everything
+                msg = f"{method} what? Name watchers or slots, or say '*' for all"
+                raise click.UsageError(msg)
+            selected = Selected(names, labels, output, timeout_ns if wait else None)
+            return function(session, selected, **said)
+
+        shown = output_option("text", "json")(with_instance()(command))
+        for option in (_waiting(default=waits), *reversed(options), _selecting):
+            shown = option(shown)
+        return click.command(method)(shown)
+
+    return decorate
+
+
+@_operation("start", _ending)
+def start_command(session: Session, selected: Selected, **said: object) -> int:
     """Start watchers or slots, whatever `autostart` says and whoever stopped them."""
-    return _operate(session, "start", names, labels, output, wait, timeout_ns, **said)
+    return _operate(session, "start", selected, **said)
 
 
-@click.command("stop")
-@_selecting
-@_ending
-@_waiting(default=True)
-@output_option("text", "json")
-@with_instance()
-def stop_command(
-    session: Session,
-    names: tuple[str, ...],
-    labels: dict[str, str],
-    wait: bool,
-    timeout_ns: int,
-    output: str,
-    **said: object,
-) -> int:
+@_operation("stop", _ending)
+def stop_command(session: Session, selected: Selected, **said: object) -> int:
     """Stop watchers and keep them stopped, also after edits and reboots, until start or resume.
 
     reconcile stop web --for 2h --reason disk
     """
-    return _operate(session, "stop", names, labels, output, wait, timeout_ns, **said)
+    return _operate(session, "stop", selected, **said)
 
 
-@click.command("resume")
-@_selecting
-@_waiting(default=True)
-@output_option("text", "json")
-@with_instance()
-def resume_command(
-    session: Session,
-    names: tuple[str, ...],
-    labels: dict[str, str],
-    wait: bool,
-    timeout_ns: int,
-    output: str,
-    **said: object,
-) -> int:
+@_operation("resume")
+def resume_command(session: Session, selected: Selected, **said: object) -> int:
     """Take back what was said by hand with stop, start and scale: the spec counts again."""
-    return _operate(session, "resume", names, labels, output, wait, timeout_ns, **said)
+    return _operate(session, "resume", selected, **said)
 
 
-@click.command("restart")
-@_selecting
-@click.option("--all", "at_once", is_flag=True, help="All slots at once instead of one by one.")
-@_waiting(default=True)
-@output_option("text", "json")
-@with_instance()
-def restart_command(
-    session: Session,
-    names: tuple[str, ...],
-    labels: dict[str, str],
-    at_once: bool,
-    wait: bool,
-    timeout_ns: int,
-    output: str,
-    **said: object,
-) -> int:
+@_operation(
+    "restart",
+    click.option("--all", "at_once", is_flag=True, help="All slots at once instead of one by one."),
+)
+def restart_command(session: Session, selected: Selected, at_once: bool, **said: object) -> int:
     """Replace the processes of watchers or slots, one by one."""
-    said["at_once"] = at_once or None
-    return _operate(session, "restart", names, labels, output, wait, timeout_ns, **said)
+    return _operate(session, "restart", selected, at_once=at_once or None, **said)
 
 
-@click.command("reload")
-@_selecting
-@_waiting(default=True)
-@output_option("text", "json")
-@with_instance()
-def reload_command(
-    session: Session,
-    names: tuple[str, ...],
-    labels: dict[str, str],
-    wait: bool,
-    timeout_ns: int,
-    output: str,
-    **said: object,
-) -> int:
+@_operation("reload")
+def reload_command(session: Session, selected: Selected, **said: object) -> int:
     """Do what the field `reload` says: a signal, a command, or replacement one by one."""
-    return _operate(session, "reload", names, labels, output, wait, timeout_ns, **said)
+    return _operate(session, "reload", selected, **said)
 
 
-@click.command("rerun")
-@_selecting
-@click.option("--failed", is_flag=True, help="Only the slots whose last run failed.")
-@click.option(
-    "--overlap",
-    type=click.Choice(["skip", "replace"]),
-    help="What happens to slots that still run.",
+@_operation(
+    "rerun",
+    click.option("--failed", is_flag=True, help="Only the slots whose last run failed."),
+    click.option(
+        "--overlap",
+        type=click.Choice(["skip", "replace"]),
+        help="What happens to slots that still run.",
+    ),
+    click.option(
+        "--require-all",
+        is_flag=True,
+        help="Exit with 3 when a slot was skipped because it still runs.",
+    ),
+    waits=False,
 )
-@click.option(
-    "--require-all", is_flag=True, help="Exit with 3 when a slot was skipped because it still runs."
-)
-@_waiting(default=False)
-@output_option("text", "json")
-@with_instance()
 def rerun_command(
     session: Session,
-    names: tuple[str, ...],
-    labels: dict[str, str],
+    selected: Selected,
     failed: bool,
     overlap: str | None,
     require_all: bool,
-    wait: bool,
-    timeout_ns: int,
-    output: str,
     **said: object,
 ) -> int:
     """Fire a job again: a new generation. Slots that still run are skipped, and named.
@@ -202,37 +177,19 @@ def rerun_command(
     With --wait: exit code 3 when a run failed.
     """
     said |= {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
-    _require_somebody("rerun", names, labels)
     client = session.client()
-    results = client.operate("rerun", names, labels, **said)
-    code = _finish(client, results, output, timeout_ns if wait else None)
+    results = client.operate("rerun", selected.names, selected.labels, **said)
+    code = _finish(client, results, selected.output, selected.timeout_ns)
     if require_all and any(result["running"] for result in results):
         return NOT_AS_WANTED
     return code
 
 
-def _operate(
-    session: Session,
-    method: str,
-    names: tuple[str, ...],
-    labels: dict[str, str],
-    output: str,
-    wait: bool,
-    timeout_ns: int,
-    **options: object,
-) -> int:
+def _operate(session: Session, method: str, selected: Selected, **options: object) -> int:
     """Do one operation on watchers that patterns and labels select."""
-    _require_somebody(method, names, labels)
     client = session.client()
-    results = client.operate(method, names, labels, **options)
-    return _finish(client, results, output, timeout_ns if wait else None)
-
-
-def _require_somebody(method: str, names: tuple[str, ...], labels: dict[str, str]) -> None:
-    """Refuse an operation that names nobody: a forgotten name must not stop everything."""
-    if not names and not labels:
-        msg = f"{method} what? Name watchers or slots, or say '*' for all"
-        raise click.UsageError(msg)
+    results = client.operate(method, selected.names, selected.labels, **options)
+    return _finish(client, results, selected.output, selected.timeout_ns)
 
 
 def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: int | None) -> int:
