@@ -74,7 +74,8 @@ class Sockets:
             if held is not None and held.record.template == template:
                 before = held.record.phase
                 attempts += before.attempts if isinstance(before, BindRefused) else 0
-            holders = _holders(template, processes) if failure.errno == "EADDRINUSE" else ()
+            holders = () if self._is_ours(name, template) else _holders(template, processes)
+            holders = holders if failure.errno == "EADDRINUSE" else ()
             refused = BindRefused(failure.errno, failure.message, now_ns, attempts, holders)
             if held is None:
                 held = self.held[name] = Held(SocketRecord(name, template, refused))
@@ -85,6 +86,11 @@ class Sockets:
             held.socket.close()
         phase = Bound(socket.listen, now_ns)
         self.held[name] = Held(SocketRecord(name, template, phase), socket, template, now_ns)
+
+    def _is_ours(self, name: str, template: SocketTemplate) -> bool:
+        """Tell whether another of our sockets is in the way: no process has to end for that one."""
+        others = [held.template for other, held in self.held.items() if other != name]
+        return any(other is not None and other.may_exclude(template) for other in others)
 
     def lost(self) -> list[str]:
         """Take note of sockets whose file is there no more, and return their names."""

@@ -36,7 +36,7 @@ from reconciler.model.event import (
 from reconciler.model.observed import Facts
 from reconciler.model.process import Exit, Exited, LaunchError, ProcessId, ProcessRecord, Running
 from reconciler.model.revision import Trial
-from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
+from reconciler.model.socket import BindRefused, Bound, Lost, SocketRecord, SocketTemplate
 from reconciler.model.spec import HookSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
@@ -302,15 +302,16 @@ class Stage:
             if id in self.records and isinstance(self.records[id].phase, Running)
             if any(each.may_exclude(template) for each in listens)
         )
-        held = former and (former.held or former.template)
-        if held is not None and held.identity == template.identity:
-            holders = ()  # it is the one that is open
-        if port in self.refused_ports or holders:
+        held = _open(former)
+        others = [_open(each) for other, each in self.sockets.items() if other != name]
+        is_ours = any(each is not None and each.may_exclude(template) for each in others)
+        if is_ours or (held is not None and held.identity == template.identity):
+            holders = ()  # it is open in our own hands
+        if port in self.refused_ports or holders or is_ours:
             attempts = (
                 former.phase.attempts + 1 if former and isinstance(former.phase, BindRefused) else 1
             )
             phase = BindRefused("EADDRINUSE", "address in use", self.now, attempts, holders)
-            held = former.template if former and isinstance(former.phase, Bound) else None
             self.sockets[name] = SocketRecord(name, template, phase, held)
         else:
             same = former and former.template.identity == template.identity
@@ -322,3 +323,10 @@ class Stage:
     def _put(self, record: ProcessRecord) -> Event:
         self.records[record.id] = record
         return RecordChanged(record)
+
+
+def _open(record: SocketRecord | None) -> SocketTemplate | None:
+    """Return how the socket is bound that is open for a record, if one is."""
+    if record is None or isinstance(record.phase, Bound | Lost):
+        return None if record is None else record.template
+    return record.held

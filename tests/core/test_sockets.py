@@ -149,9 +149,17 @@ def test_a_process_that_takes_its_time_to_end_is_waited_for_before_its_address_i
     stage.stubborn = frozenset({"web.1"})
     stage.history.clear()
     stage.apply(spec({"www": listener()}, web=replace(WEB, use_sockets=("www",)))).wait(9)
-    assert sockets(stage) == ["bind www", "unbind http", "stop web.1"]
+    assert sockets(stage) == ["bind www", "unbind http", "bind www", "stop web.1"]
     stage.wait(2)
-    assert sockets(stage)[3:] == ["stop web.1", "bind www", "spawn web.1"]
+    assert sockets(stage)[4:] == ["stop web.1", "bind www", "spawn web.1"]
+
+
+def test_nobody_is_stopped_for_an_address_that_another_of_our_sockets_has() -> None:
+    held = {"http": listener(8000), "admin": listener(9000)}
+    web = watcher(use_sockets=("http", "admin"))
+    stage = Stage().apply(spec(held, web=web)).wait(5)
+    stage.apply(spec({"http": listener(9000), "admin": listener(8000)}, web=web)).wait(60)
+    assert stage.signals() == []
 
 
 def test_all_interfaces_are_bound_in_place_of_one() -> None:
