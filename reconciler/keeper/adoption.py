@@ -208,6 +208,7 @@ class _Adoption:
             self.result.incarnations = max(self.result.incarnations, incarnation)
             if self._is_whole and 0 < incarnation <= last:
                 continue
+            self._outdate(marker, incarnation)
             for pid, identity in found.items():
                 if self._kernel.adopt(pid, identity.born) == "gone":
                     continue
@@ -215,6 +216,15 @@ class _Adoption:
                 if incarnation:
                     said = "stopping a process that was never written down"
                     self._kernel.log("warning", said, pid=pid, marker=marker)
+
+    def _outdate(self, marker: str, incarnation: int) -> None:
+        """Take no end that was written down for that of a later incarnation: a run of a job may be that one's."""
+        for process in self.result.processes:
+            id, written = process.key
+            is_older = written < incarnation and self._kernel.marker(id, incarnation) == marker
+            if is_older and isinstance(process.record.phase, Exited):
+                phase = replace(process.record.phase, exit=Exit())
+                process.record = replace(process.record, phase=phase)
 
 
 def _may_hold(process: Process, written: WrittenSocket) -> bool:

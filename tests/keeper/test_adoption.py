@@ -20,7 +20,7 @@ from reconciler.keeper.pidfds import Pidfds
 from reconciler.model.action import Bind, Redirect, Spawn
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import KeeperIntroduced, RecordChanged
-from reconciler.model.process import Exit, Exited, FileSink, Launch, ProcessId, pid_of
+from reconciler.model.process import Exit, Exited, FileSink, Launch, LaunchError, ProcessId, pid_of
 from reconciler.model.socket import Bound, SocketTemplate
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import INIT, FakeKernel, Program
@@ -164,6 +164,25 @@ def test_what_was_never_written_down_is_ended_by_the_keeper_after_next_too() -> 
     while kernel.controller_pid is None:
         third.step()
     assert kernel.alive() == []
+
+
+def test_an_end_that_was_written_down_is_not_taken_for_that_of_a_later_start() -> None:
+    programs = iter((Program(error=LaunchError("exec", "ENOENT", "/gone")), Program()))
+    kernel = FakeKernel(script=lambda *_: next(programs))
+    introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+    first = Keeper(kernel, introduced)
+    first.step()
+    kernel.feed(encode(Spawn(WEB, Launch(("x",)))))
+    first.step()
+    kernel.disk_is_full = True
+    kernel.feed(encode(Spawn(WEB, Launch(("x",)), replaces=1)))
+    first.step()
+    assert [process.incarnation for process in kernel.alive()] == [2]
+    kernel.end_keeper()
+    second = Keeper(kernel, introduced)
+    phase = second._processes[WEB].record.phase
+    assert isinstance(phase, Exited)
+    assert phase.exit == Exit()  # not the failed start: a job would be fired again
 
 
 def test_a_controller_with_the_number_of_an_adopted_process_is_not_taken_for_it() -> None:
