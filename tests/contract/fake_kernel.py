@@ -485,6 +485,8 @@ class FakeKernel:
         return {pid: each for pid, each in found.items() if each and not self.processes[pid].ended}
 
     def adopt(self, pid: int, born: int) -> Adopted:
+        if any(died.pid == pid for died in self._adopted_dead):
+            return "other"  # its pidfd lives on in new code of the keeper, and tells how it ended
         process = self.processes.get(pid)
         if process is None or process.born != born:
             return "gone"

@@ -314,8 +314,10 @@ def test_an_address_stays_taken_while_a_process_listens_there(world: World) -> N
     world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, sockets=("http",))), spawn("sleeps", DB))
     running(world)
     running(world, DB)
+    world.send(Bind("again", template))
+    assert refused(world, "again").held_by == ()  # it would be of no use to end it
     world.send(Unbind("http"), Bind("again", template))
-    assert refused(world, "again").held_by == (WEB,)
+    world.wait(lambda: refused(world, "again").held_by == (WEB,))
     world.send(Signal(WEB, 1, "KILL"))
     exited(world)
     world.send(Bind("again", template))
@@ -586,6 +588,16 @@ def test_a_keeper_that_adopted_may_be_upgraded_and_killed_again(world: World) ->
     world.lose_keeper()
     world.next_keeper()
     assert running(world, DB) == before[DB].phase
+
+
+def test_an_adopted_process_that_dies_amid_an_upgrade_is_told_as_it_ended(world: World) -> None:
+    world.send(spawn("sleeps"))
+    running(world)
+    world.lose_keeper()
+    world.next_keeper()
+    world.send(Signal(WEB, 1, "USR1"))
+    world.upgrade()
+    assert exited(world).exit == Exit(signal="USR1")
 
 
 # ---- the end -------------------------------------------------------------------------------------

@@ -70,7 +70,9 @@ class Ends:
         if phase.pid is None:
             # Or its keeper died between writing it down and starting it.
             cut = phase.exit == Exit() and (
-                key not in self.truth or self.facts.was_unwatched(self.ended_ns[key])
+                key not in self.truth
+                or self.facts.was_unwatched(self.ended_ns[key])
+                or self.world.journal_fails  # it knows an old beginning and nothing of the rest
             )
             assert cut or phase.exit.error is not None, f"{key[1]} never ran, nobody says why"
             self.told[key] = phase.exit
@@ -214,6 +216,11 @@ class Ends:
         for born, process in self.waiting.items():
             if born in self.facts.killed_ns or born not in self.facts.asked_ns:
                 continue
+            if (
+                self.world.journal_fails
+                and self.facts.asked_ns[born] <= self.world.unwatched[-1][1]
+            ):
+                continue  # that it was asked could not be written down, and it may be wanted again
             longest = max(self.world.people.timeouts_ns[process.id.owner])
             due = max(self.facts.asked_ns[born] + longest, quiet_since) + PROMPT_NS
             assert self.kernel.now <= due, f"{process.id} was asked to end, did not, and lives on"

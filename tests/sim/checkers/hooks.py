@@ -22,6 +22,8 @@ class Hooks:
         """When a hook passed last."""
         self.passed_begun_ns: dict[ProcessId, int] = {}
         """When the run of it that passed had begun."""
+        self.passed_run: dict[ProcessId, tuple[ProcessId, int]] = {}
+        """Which incarnation that was."""
         self.begun_ns: dict[ProcessId, int] = {}
         """When a process of this name was started last."""
         self.asked: set[int] = set()
@@ -87,7 +89,8 @@ class Hooks:
         remembered = self.facts.remembered_ns.get((main, there[0].incarnation), -1)
         if any(map(self.facts.was_unwatched, (passed, remembered))):
             return  # the verdict, or what was to be remembered of it, was lost with a keeper
-        assert not self.facts.born_ns[there[0].born] <= passed <= remembered, f"{id} runs again"
+        is_its_own = self.passed_begun_ns.get(id, -1) >= self.facts.born_ns[there[0].born]
+        assert not is_its_own or passed > remembered, f"{id} runs again"
 
     def _step_is_taken_once(self, id: ProcessId, main: ProcessId) -> None:
         """A gate that has passed is not asked again until what it opened has happened."""
@@ -99,7 +102,17 @@ class Hooks:
         passed = self.passed_ns.get(id)
         taken = self.facts.said_ns.get(main, -1)
         known = passed is not None and not self.facts.was_unwatched(passed)
+        if self.passed_run.get(id) in self.facts.killed_run or self._is_unwritten(id):
+            return
         assert not known or passed <= taken, f"{id} runs again though it has passed"
+
+    def _is_unwritten(self, id: ProcessId) -> bool:
+        """Tell whether a hook is asked for a generation of a job that is on no disk, and so is made again."""
+        generation = self.world.disk.generations.get(id.owner)
+        about = self.world.keeper._processes[id].record.memory.about
+        spec = self.world.disk.spec.watchers.get(id.owner)
+        is_job = spec is not None and spec.is_job
+        return is_job and (generation is None or generation.number < about)
 
     def instant(self) -> None:
         self._note_verdicts()
@@ -113,6 +126,7 @@ class Hooks:
         for death in self.kernel.deaths[self._seen_deaths :]:
             if death.exit.code == 0 and death.process.leads:
                 self.passed_ns[death.process.id] = death.at_ns
+                self.passed_run[death.process.id] = (death.process.id, death.process.incarnation)
                 self.passed_begun_ns[death.process.id] = self.begun_ns.get(death.process.id, 0)
         self._seen_deaths = len(self.kernel.deaths)
 
