@@ -325,14 +325,14 @@ def _without_memory(original: Any) -> Any:
 BUGS: dict[str, Bug] = {
     # core
     "no backoff": Bug(backoff, "wait_ns", _always(0), 48),
-    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 0),
+    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 49),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
     "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 5),
     "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 4),
     "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 0),
     "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 1),
     "KILL never comes": Bug(stopping, "deadline_ns", _kill_is_withheld, 2),
-    "edits are not taken": Bug(reconciler.Reconciler, "_fold_spec", _old_spec, 0),
+    "edits are not taken": Bug(reconciler.Reconciler, "_fold_spec", _old_spec, 4),
     "every edit binds sockets anew": Bug(reconciler.Reconciler, "_fold_spec", _socket_rebound, 0),
     "a new controller replaces what it finds": Bug(
         reconciler.Reconciler, "_fold", _restarts_one, 4
@@ -347,13 +347,16 @@ BUGS: dict[str, Bug] = {
         adoption._Adoption, "_find_intruders", lambda find: lambda self, last: None, 2
     ),
     "nobody waits until strays are gone": Bug(
-        adoption.Intruders, "are_here", lambda are_here: property(lambda self: False), 75
+        adoption.Intruders, "are_here", lambda are_here: property(lambda self: False), 2
     ),
     "a new keeper counts anew": Bug(keeper_module, "take_over", _counts_anew, 2),
     "what ended unwatched ended well": Bug(adoption, "Died", _ended_well, 2),
     "memory dies with the keeper": Bug(adoption._Adoption, "_restore", _without_memory, 14),
     "what was about to be is not looked for": Bug(
-        adoption._Adoption, "_about_to_be", _always((0, 0)), 6
+        adoption._Adoption, "_about_to_be", _always((0, 0)), 43
+    ),
+    "an end is taken for that of a later start": Bug(
+        adoption._Adoption, "_outdate", _always(None), 8768
     ),
     # new code
     "new code counts anew": Bug(keeper_module, "written", _hands_over_no_count, 9),
@@ -362,7 +365,7 @@ BUGS: dict[str, Bug] = {
     "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 10),
     "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),
     "outputs of the dead stay open": Bug(Keeper, "_bury", _keeps_output, 0),
-    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 12),
+    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 0),
     "the dead are not told to a new controller": Bug(Keeper, "_keep_controller", _tells_once, 0),
     "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 0),
     "a job is fired before its row": Bug(jobs, "_close_orphaned_runs", _without_record_first, 0),
@@ -383,14 +386,14 @@ BUGS: dict[str, Bug] = {
     "the stop is forgotten": Bug(stopping, "_remember", _forgets_stopping, 0),
     "survivors do not matter": Bug(stopping, "bury", _trusts_late_news, 30),
     "the keeper sees no survivors": Bug(Keeper, "_leave_behind", _no_survivors, 0),
-    "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 0),
+    "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 4),
     "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
     "the keeper spawns over a live record": Bug(Keeper, "_spawn", _spawns_doubly, 59),
     "a dead controller's words are lost": Bug(Keeper, "_controller_died", _drops_link, 5),
     "sockets are never retried": Bug(
         core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 43
     ),
-    "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 6),
+    "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 16),
     "outdated slots stay": Bug(rollout, "why_stale", _always(None), 6),
     "leftover hooks stay": Bug(watchers, "sweep", _always(None), 0),
     "a job's hooks are forgotten before its row is written": Bug(
