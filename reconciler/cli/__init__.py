@@ -5,6 +5,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 
 | file | subject |
 |---|---|
+| `__main__` | the command itself: what takes long to come up is begun first |
 | `main` | which commands there are; how mistakes become messages and exit codes |
 | `look` | status, logs, events, ls |
 | `desired` | plan, apply |
@@ -19,7 +20,8 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `shell` | the interactive shell |
 | `client` | a connection to a running manager |
 | `locate` | where instances live, and which one is meant |
-| `loading` | reading a spec in a child process |
+| `loading` | reading a spec without a manager |
+| `reader` | the process that does it |
 | `progress` | waiting until all is as wanted |
 | `shapes` | the manager's answers, completed |
 | `render` | what people are shown, as blocks of text |

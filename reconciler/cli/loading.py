@@ -1,18 +1,13 @@
-"""Reading a spec without a manager, in a child process.
-
-A hostile file can crash the compiled YAML parser, and validation needs libraries that no other
-command wants to pay for. So the reader is a program of its own, for us as for the controller.
-"""
+"""Reading a spec without a manager."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from reconciler.cli import shapes
+from reconciler.cli import reader, shapes
 from reconciler.cli.errors import Refused
 from reconciler.specfile.source import Source, find_source
 
@@ -20,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.cli.shapes import Map, SpecErrorMap
-
-TIMEOUT_S: Final = 60.0
 
 
 class Loaded(NamedTuple):
@@ -59,17 +52,11 @@ def find(given: Sequence[str]) -> Source:
 def load(source: Source) -> Loaded:
     """Read and validate a spec. Raises `Refused` when the reader itself cannot do its work."""
     request = json.dumps({"paths": list(source.paths), "environ": dict(os.environ)})
-    command = [sys.executable, "-I", "-m", "reconciler.specfile"]
     try:
-        done = subprocess.run(
-            command,
-            input=request.encode("utf-8", "surrogateescape"),
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        msg = f"cannot read {', '.join(source.paths)}: the reader took longer than {TIMEOUT_S:.0f}s"
+        done = reader.ask(request.encode("utf-8", "surrogateescape"))
+    except subprocess.TimeoutExpired as error:
+        took = f"the reader took longer than {error.timeout:.0f}s"
+        msg = f"cannot read {', '.join(source.paths)}: {took}"
         raise Refused(msg) from None
     try:
         answer = json.loads(done.stdout)

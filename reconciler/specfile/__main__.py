@@ -25,7 +25,10 @@ from reconciler.specfile.values import prepare
 def main() -> None:
     """Answer one request."""
     prepare()
-    request = json.loads(sys.stdin.buffer.read())
+    question = sys.stdin.buffer.read()
+    if not question:
+        return  # whoever began this has found that there is nothing to read
+    request = json.loads(question)
     limit()
     paths, environ = request["paths"], request["environ"]
     try:
