@@ -20,6 +20,7 @@ from reconciler.controller.link import LinkClosed
 from reconciler.controller.loop import Controller
 from reconciler.controller.schema import NewerState
 
+SWITCH_S: Final = 0.0005
 EXIT_USAGE: Final = 2
 EXIT_STATE: Final = 78
 """EX_CONFIG of sysexits.h: starting again will not help until somebody acts."""
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     # No dump of what holds secrets: one byte is less than any, and what programs that dumps are piped to obey, too.
     resource.setrlimit(resource.RLIMIT_CORE, (min(soft, 1) if soft >= 0 else 1, hard))
+    # After each call to the system the loop waits for a thread that computes, for 5 ms by default.
+    sys.setswitchinterval(SWITCH_S)
     last_good = "--last-good" in arguments
     try:
         (text,) = [each for each in arguments if each != "--last-good"]

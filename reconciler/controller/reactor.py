@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Final, Protocol, TypeAlias
 
 from reconciler.controller import clock
+from reconciler.model.units import MILLISECOND_NS
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -23,6 +24,10 @@ class HasDescriptor(Protocol):
         """Return the descriptor."""
 
 
+TURN_NS: Final = 10 * MILLISECOND_NS
+"""After so long in one go, those who have much to do wait until all others have had their turn."""
+
+
 class Reactor:
     """Waits in epoll; without a deadline it waits for ever, so an idle controller never wakes."""
 
@@ -30,6 +35,7 @@ class Reactor:
         self._selector = selectors.DefaultSelector()
         self._deadlines: dict[Hashable, tuple[int, Callable[[], None]]] = {}
         self._soon: deque[Callable[[], None]] = deque()
+        self._turn_ends_ns = 0
 
     def watch(self, what: int | HasDescriptor, events: int, ready: Ready) -> None:
         """Call `ready` whenever one of `events` is possible; replaces what was watched for before."""
@@ -59,16 +65,24 @@ class Reactor:
             self._deadlines[key] = (due_ns, call)
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Call at the beginning of the next wait: when the core has had its turn with what is fed by now."""
+        """Call in one of the next waits: when the core has had its turn with what is fed by now."""
         self._soon.append(call)
+
+    @property
+    def turn_is_over(self) -> bool:
+        """Tell whether whoever is served now shall leave the rest for `soon`."""
+        return clock.now_ns() >= self._turn_ends_ns
 
     def wait(self, wake_at_ns: int | None) -> None:
         """Sleep until something is ready or due, then call all that is."""
         timeout: float | None = None
         if self._soon:
             timeout = 0.0
+            self._turn_ends_ns = clock.now_ns() + TURN_NS
             for _ in range(len(self._soon)):
                 self._soon.popleft()()
+                if self.turn_is_over:
+                    break
         else:
             dues = [due for due, _ in self._deadlines.values()]
             if wake_at_ns is not None:
@@ -76,7 +90,9 @@ class Reactor:
             if dues:
                 # epoll counts in whole milliseconds and rounds up: never a wake-up that is too early.
                 timeout = max(min(dues) - clock.now_ns(), 0) / 1e9
-        for key, events in self._selector.select(timeout):
+        found = self._selector.select(timeout)
+        self._turn_ends_ns = clock.now_ns() + TURN_NS
+        for key, events in found:
             ready: Ready = key.data
             ready(events)
         now_ns = clock.now_ns()

@@ -202,8 +202,10 @@ class Connection:
             self.flush()
         if events & READ and not self.is_closed:
             self._read()
-        if not self.is_closed:
-            self._pump()
+            if not self.is_closed:
+                self._pump()
+        else:
+            self._go_on_soon()  # it kept itself waiting: those who ask anew come first
 
     def _read(self) -> None:
         try:
@@ -235,14 +237,23 @@ class Connection:
                 break
             self._frame_since_ns = None
             self._serve(call)
+            if self._reactor.turn_is_over:
+                self._go_on_soon()
+                return
         else:
-            if not self._is_pumping:
-                self._is_pumping = True
-                self._reactor.soon(self._pump_again)
-            self._set_watch(READ if not self._decoder.is_partial else 0)
+            self._go_on_soon()
             return
         if not self.is_closed:
             self._settle()
+
+    def _go_on_soon(self) -> None:
+        """Let others have their turn before the next call of this client."""
+        if self.is_closed:
+            return
+        if not self._is_pumping:
+            self._is_pumping = True
+            self._reactor.soon(self._pump_again)
+        self._set_watch(READ if not self._decoder.is_partial else 0)
 
     def _pump_again(self) -> None:
         self._is_pumping = False

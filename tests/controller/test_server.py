@@ -11,7 +11,7 @@ import msgpack
 import pytest
 from conftest import by_hand, service, until
 
-from reconciler.controller import access, methods, server, streams
+from reconciler.controller import access, methods, reactor, server, streams
 from reconciler.controller.access import Permit
 from reconciler.controller.methods import METHODS
 from reconciler.model.units import MILLISECOND_NS
@@ -21,6 +21,8 @@ from reconciler.wire import rpc
 if TYPE_CHECKING:
     from conftest import Client, Instance
 
+    from reconciler.controller.exchange import Exchange
+    from reconciler.controller.parameters import Parameters
     from reconciler.model.spec import Role
 
 
@@ -88,6 +90,29 @@ def test_unknown_methods_and_parameters_are_errors_and_the_connection_goes_on(
 def test_requests_may_be_pipelined(client: Client) -> None:
     numbers = [client.send("hello") for _ in range(500)]
     assert all(client.answer(number).error is None for number in reversed(numbers))
+
+
+def test_who_asks_much_at_once_is_served_call_by_call_between_the_others(
+    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor, "TURN_NS", 0)  # every call takes too long
+    greedy, served = instance.client(), []
+    known = METHODS["hello"]
+
+    def hello(exchange: Exchange, params: Parameters) -> object:
+        if not served:  # the other one asks while the first call is served
+            client.send("hello", client="other")
+        served.append(exchange.connection)
+        return known.handler(exchange, params)
+
+    monkeypatch.setitem(METHODS, "hello", replace(known, handler=hello))
+    numbers = range(100, 120)
+    greedy.socket.sendall(b"".join(rpc.encode_request(n, "hello", {}) for n in numbers))
+    assert all(greedy.answer(number).error is None for number in numbers)
+    assert client.answer(1).error is None
+    first = [connection is served[0] for connection in served]
+    assert first.index(False) <= 3
+    assert first.count(True) == 20
 
 
 def test_a_broken_frame_is_answered_and_ends_only_its_own_connection(

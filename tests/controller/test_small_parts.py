@@ -20,7 +20,7 @@ from reconciler.controller.errands import Errands
 from reconciler.controller.news import NewsRoom
 from reconciler.controller.own_log import Log
 from reconciler.controller.parameters import Parameters
-from reconciler.controller.reactor import READ, Reactor
+from reconciler.controller.reactor import READ, TURN_NS, Reactor
 from reconciler.controller.selection import Wanted
 from reconciler.controller.usage import usage_of
 from reconciler.model.errors import RequestError
@@ -186,6 +186,29 @@ def test_what_is_put_off_comes_with_the_next_wait() -> None:
     assert called == []
     reactor.wait(None)
     assert called == [2]
+
+
+def test_work_that_takes_long_lets_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_ns = [clock.now_ns()]
+    monkeypatch.setattr(clock, "now_ns", lambda: now_ns[0])
+    reactor, called = Reactor(), []
+    reader, writer = os.pipe()
+
+    def work(number: int) -> None:
+        called.append(number)
+        now_ns[0] += TURN_NS // 3 + 1
+
+    for number in range(7):
+        reactor.soon(lambda number=number: work(number))  # type: ignore[misc]  # bound now, not later
+    reactor.watch(reader, READ, lambda _: called.append(os.read(reader, 1)))
+    os.write(writer, b"ab")
+    for _ in range(3):
+        reactor.wait(None)
+    assert called == [0, 1, 2, b"a", 3, 4, 5, b"b", 6]
+    for descriptor in (reader, writer):
+        os.close(descriptor)
 
 
 def test_errands_answer_in_the_loop_and_a_bug_in_one_is_raised_there() -> None:

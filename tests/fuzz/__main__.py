@@ -22,7 +22,7 @@ def main() -> int:
     if wanted.frames:
         sent = frames.run(wanted.frames, wanted.seed)
         print(sent, flush=True)
-        if sent.growth_bytes > MAX_GROWTH_BYTES or sent.longest_work_s > MAX_WAIT_S:
+        if sent.growth_bytes > MAX_GROWTH_BYTES or sent.longest_stall_s > MAX_WAIT_S:
             wrong.append("frames")
     if wanted.specs:
         read = specs.run(wanted.specs, wanted.seed, wanted.jobs)
@@ -30,9 +30,7 @@ def main() -> int:
         if read.growth_bytes > MAX_GROWTH_BYTES:
             wrong.append("specs")
     for what in wrong:
-        print(
-            f"{what}: beyond what is allowed: +32 MiB, or 100 ms of work before another client's answer"
-        )
+        print(f"{what}: beyond what is allowed: +32 MiB, or 100 ms until another client's answer")
     return 1 if wrong else 0
 
 

@@ -1,24 +1,28 @@
 """Frames at a live control socket: a manager that runs real processes must go on as if nothing was sent.
 
 A batch is some well-formed calls that make little sense, and at its end a frame that is broken. Each batch has
-a connection of its own, for a broken frame ends it; several are open at a time. Meanwhile another client asks
-for the status without pause. Its longest wait is told in two ways: by the clock, which on a busy machine counts
-what others do, and by the processor time that the controller spent until it answered, which nobody else can spoil.
+a connection of its own, for a broken frame ends it; several are open at a time. Meanwhile another client, in a
+process of its own, asks for the status without pause. Its longest wait is told in two ways: by the clock, and
+without the time that it or the controller's loop could have run and others had the processor (proc_pid_schedstat(5)),
+which on a busy machine says nothing of us. What the loop works and what it waits for, such as its own threads, is
+in both.
 
 No frame may stop what runs: commands that do are only sent for watchers that do not exist, `shutdown` not at all.
 """
 
 from __future__ import annotations
 
-import contextlib
+import io
+import multiprocessing
 import random
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import msgpack
 
@@ -59,15 +63,16 @@ class Figures:
     seconds: float
     answers: int
     longest_wait_s: float
-    longest_work_s: float
+    longest_stall_s: float
     growth_bytes: int
     descriptors_kept: int
 
     def __str__(self) -> str:
         return (
             f"frames: {self.frames} sent in {self.seconds:.0f} s, {self.answers} pieces of answers; "
-            f"another client waited at most {self.longest_wait_s * 1e3:.0f} ms ({self.longest_work_s * 1e3:.0f} ms of "
-            f"work); memory +{self.growth_bytes / 2**20:.1f} MiB, descriptors +{self.descriptors_kept}; same processes"
+            f"another client waited at most {self.longest_wait_s * 1e3:.0f} ms "
+            f"({self.longest_stall_s * 1e3:.0f} ms not for a processor); "
+            f"memory +{self.growth_bytes / 2**20:.1f} MiB, descriptors +{self.descriptors_kept}; same processes"
         )
 
 
@@ -97,7 +102,7 @@ def run(frames: int, seed: int) -> Figures:
             seconds,
             sender.answers,
             watch.longest_wait_s,
-            watch.longest_work_s,
+            watch.longest_stall_s,
             resident_bytes(controller) - memory,
             descriptors(controller) - open_before,
         )
@@ -253,49 +258,70 @@ class _Sender:
         one.close()
 
 
-class _Watch(threading.Thread):
-    """Another client: asks for the status again and again, and measures what it has to wait."""
+class _Watch:
+    """Another client, in a process of its own: asks for the status all the while, and measures its waits."""
 
     def __init__(self, path: Path, controller: int) -> None:
-        super().__init__(daemon=True)
-        self._client = socket.socket(socket.AF_UNIX)
-        self._client.settimeout(PATIENCE_S)
-        self._client.connect(str(path))
-        self._schedstat = open(f"/proc/{controller}/schedstat", "rb", buffering=0)  # noqa: SIM115
-        self._over = threading.Event()
-        self._failure: BaseException | None = None
+        there = multiprocessing.get_context("spawn")
+        self._here, end = there.Pipe()
+        self._process = there.Process(target=_ask, args=(str(path), controller, end), daemon=True)
         self.longest_wait_s = 0.0
-        self.longest_work_s = 0.0
+        self.longest_stall_s = 0.0
 
-    def run(self) -> None:
-        request = _packed([0, 7, "status", [{"names": ["one"]}]])
-        try:
-            while not self._over.wait(0.005):
-                begun, work = time.monotonic(), self._worked_s()
-                self._client.sendall(request)
-                unpacker = msgpack.Unpacker()
-                answer = None
-                while answer is None:
-                    data = self._client.recv(2**18)
-                    assert data, "the other client was cut off"
-                    unpacker.feed(data)
-                    answer = next(iter(unpacker), None)
-                assert answer[1:3] == [7, None], answer
-                self.longest_wait_s = max(self.longest_wait_s, time.monotonic() - begun)
-                self.longest_work_s = max(self.longest_work_s, self._worked_s() - work)
-        except BaseException as failure:
-            self._failure = failure
-
-    def _worked_s(self) -> float:
-        """Return the processor time of the controller's loop so far (proc_pid_schedstat(5))."""
-        self._schedstat.seek(0)
-        return int(self._schedstat.read(100).split()[0]) / 1e9
+    def start(self) -> None:
+        self._process.start()
+        assert self._here.poll(PATIENCE_S), "the other client does not begin"
+        self._here.recv()
 
     def finish(self) -> None:
-        self._over.set()
-        self.join(PATIENCE_S)
-        with contextlib.suppress(OSError):
-            self._client.close()
-        self._schedstat.close()
-        if self._failure is not None:
-            raise self._failure
+        self._here.send("over")
+        assert self._here.poll(PATIENCE_S), "the other client was not answered"
+        self.longest_wait_s, self.longest_stall_s, failure = self._here.recv()
+        self._process.join(PATIENCE_S)
+        assert not failure, failure
+
+
+def _ask(path: str, controller: int, end: Connection) -> None:
+    """Ask until told that it is over, then tell the longest wait and stall, and what went wrong if anything did."""
+    request = _packed([0, 7, "status", [{"names": ["one"]}]])
+    waits, stalls, failure = [0.0], [0.0], ""
+    with (
+        socket.socket(socket.AF_UNIX) as client,
+        open(f"/proc/{controller}/schedstat", "rb", buffering=0) as loop,
+        open("/proc/self/schedstat", "rb", buffering=0) as own,
+    ):
+        client.settimeout(PATIENCE_S)
+        client.connect(path)
+        end.send("begun")
+        while not failure and not end.poll(0.005):
+            begun, without = time.monotonic(), _without_processor_s(loop, own)
+            try:
+                client.sendall(request)
+                answer = _answer(client)
+            except (AssertionError, OSError) as error:
+                failure = f"the other client was not answered: {error!r}"
+                break
+            if answer[1:3] != [7, None]:
+                failure = f"the other client was answered {answer}"
+            waits.append(time.monotonic() - begun)
+            stalls.append(waits[-1] - (_without_processor_s(loop, own) - without))
+    end.send((max(waits), max(stalls), failure))
+
+
+def _answer(client: socket.socket) -> list[Any]:
+    unpacker = msgpack.Unpacker()
+    while True:
+        data = client.recv(2**18)
+        assert data, "it was cut off"
+        unpacker.feed(data)
+        for answer in unpacker:
+            return list(answer)
+
+
+def _without_processor_s(*of: io.FileIO) -> float:
+    """Return how long threads could have run so far and did not."""
+    total = 0
+    for schedstat in of:
+        schedstat.seek(0)
+        total += int(schedstat.read(100).split()[1])
+    return total / 1e9
