@@ -283,6 +283,7 @@ def _fire(draft: Draft, slot: int) -> None:
                 )
             )
         if verdict.state != "passed":
+            _keep_verdicts(draft, slot)  # before_start may be asked anew while before_spawn runs
             return
     draft.act(RecordRun(draft.name, _row(draft, slot)))
 

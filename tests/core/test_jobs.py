@@ -145,6 +145,17 @@ def test_a_row_without_process_under_the_same_keeper_is_started() -> None:
     assert stage.spawned() == ["job.1"]
 
 
+def test_a_before_spawn_hook_that_has_passed_waits_for_a_late_before_start() -> None:
+    wanted = job(numprocesses=2, hooks=HooksSpec(before_start=HOOK, before_spawn=HOOK))
+    stage = Stage().apply(spec(job=wanted)).exit("job:before_start")
+    stage.exit("job.1:before_spawn").exit("job.2:before_spawn").exit("job.1", 0)
+    rerun(stage, (1,))  # beside slot 2, which makes before_start unnecessary, until it ends
+    stage.exit("job.2", 0)
+    assert stage.spawned()[-2:] == ["job.1:before_spawn", "job:before_start"]
+    stage.exit("job.1:before_spawn").exit("job:before_start")
+    assert stage.spawned()[-2:] == ["job:before_start", "job.1"]
+
+
 def test_hooks_that_have_passed_are_not_asked_again_when_their_row_was_never_written() -> None:
     task = spec(job=job(hooks=HooksSpec(before_start=HOOK, before_spawn=HOOK)))
     stage = Stage().apply(task)

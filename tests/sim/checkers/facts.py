@@ -34,6 +34,8 @@ class Facts:
         """When the newest process of a name died."""
         self.said_ns: dict[ProcessId, int] = {}
         """When the keeper was told last to start a process of a name."""
+        self.replaces: dict[ProcessId, int] = {}
+        """In place of which dead incarnation that was; the keeper refuses any other."""
         self.remembered_ns: dict[tuple[ProcessId, int], int] = {}
         """When the keeper was told last to remember something of an incarnation."""
         self._stamps: dict[object, object] = {}
@@ -68,7 +70,7 @@ class Facts:
         self._seen_deaths = len(self.kernel.deaths)
         for at, action in self.world.actions[self._seen_actions :]:
             if isinstance(action, Spawn):
-                self.said_ns[action.id] = at
+                self.said_ns[action.id], self.replaces[action.id] = at, action.replaces
             elif isinstance(action, Remember):
                 self.remembered_ns[action.id, action.incarnation] = at
             elif isinstance(action, Signal) and action.signal == "KILL":

@@ -46,6 +46,8 @@ class Hooks:
 
     def _gates_are_passed(self, id: ProcessId, spec: WatcherSpec) -> None:
         """No start without the hooks before it."""
+        if self.facts.touched_ns(id.owner) > self.facts.said_ns.get(id, 0):
+            return  # it was said by another spec, and a keeper that was stopped starts it late
         if spec.hooks.before_spawn is not None:
             passed = self.passed_ns.get(ProcessId(id.owner, id.slot, "before_spawn"))
             assert passed is not None and passed >= self.begun_ns.get(id, -1), (
@@ -56,7 +58,8 @@ class Hooks:
             for each in self.world.keeper._processes
             if each.owner == id.owner and each.role == "main" and each != id
         ]
-        if spec.hooks.before_start is not None and not others and id not in self.begun_ns:
+        is_first = id not in self.begun_ns and not self.facts.replaces.get(id)
+        if spec.hooks.before_start is not None and not others and is_first:
             assert ProcessId(id.owner, 0, "before_start") in self.passed_ns, (
                 f"{id} is started without before_start"
             )
