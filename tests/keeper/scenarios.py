@@ -150,8 +150,13 @@ class Feed:
 
 def numbers_in(path: Path) -> list[int]:
     """Return the numbers of all lines of a log, in order, with what was rotated. Each line must be whole."""
-    files = sorted(path.parent.glob(f"{path.name}.*"), key=lambda p: -int(p.suffix[1:]))
-    text = "".join(each.read_text() for each in (*files, path) if each.exists())
+    while True:
+        files = sorted(path.parent.glob(f"{path.name}.*"), key=lambda p: -int(p.suffix[1:]))
+        try:
+            text = "".join(each.read_text() for each in (*files, path) if each.exists())
+            break
+        except FileNotFoundError:  # it was rotated just now
+            continue
     found = [LINE.fullmatch(line) for line in text.splitlines()]
     assert all(found), text
     return [int(line[1]) for line in found if line]
@@ -360,9 +365,9 @@ def written_down(it: Patient) -> str:
 
 
 def _journalled(it: Patient) -> int:
-    """Return how many restarts of the bystander the journal says."""
+    """Return how many restarts of the bystander the journal says; a last line may be on its way."""
     found = 0
-    for line in (it.rig.folder / "state/keeper.journal").read_bytes().splitlines():
+    for line in (it.rig.folder / "state/keeper.journal").read_bytes().split(b"\n")[:-1]:
         name, value = json.loads(line.partition(b" ")[2] or b'["", null]')
         if name == f"process {BYSTANDER}" and value is not None:
             found = value["record"]["memory"].get("restarts", 0)
