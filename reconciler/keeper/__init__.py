@@ -28,5 +28,6 @@
 | `logs_file` | a log file: rotation, a full disk, a file moved from outside |
 | `logs_manager` | the manager's own output, never waited for |
 | `terminals` | what a terminal would obey, and what it gets instead |
+| `logs_taking` | output that no death of the keeper loses or doubles |
 | `logs_gather` | output is read together while little comes |
 """

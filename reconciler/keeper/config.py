@@ -28,6 +28,7 @@ from reconciler.model.value import Struct
 LOCK_FILE: Final = "keeper.lock"
 FIFO_FOLDER: Final = "output"
 JOURNAL_FILE: Final = "keeper.journal"
+TAKING_FILE: Final = "output.taking"
 TOKEN_FILE: Final = "instance"
 CONTROL_BACKLOG: Final = 128
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -68,6 +69,11 @@ class KeeperConfig(Struct, frozen=True):
     def fifo_dir(self) -> str:
         """Return the folder of the workers' output FIFOs; in the state, since some systems empty the other."""
         return os.path.join(self.state_dir, FIFO_FOLDER)
+
+    @property
+    def taking(self) -> str:
+        """Return the path of the output that is just being written."""
+        return os.path.join(self.state_dir, TAKING_FILE)
 
     @property
     def journal(self) -> str:

@@ -416,7 +416,7 @@ class Keeper:
             return
         self._scanned = True
         found: dict[int, Stranger] = {}
-        for pid in sorted(set(self._kernel.children()).difference(self._by_pid)):
+        for pid in sorted(self._kernel.children().difference(self._by_pid)):
             if pid == self._controller:
                 continue
             known = self._strangers.get(pid) or self._meet(pid)

@@ -182,7 +182,7 @@ class Kernel(Protocol):
     def reap(self) -> Died | None:
         """Return one child or adopted process that has died, and forget it; None when none is left."""
 
-    def children(self) -> list[int]:
+    def children(self) -> set[int]:
         """Return the pids of all children and adopted ones; they stay theirs until `reap` tells them."""
 
     def identify(self, pid: int) -> Identity | None:

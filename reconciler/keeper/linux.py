@@ -38,6 +38,7 @@ from reconciler.keeper.kernel import (
 )
 from reconciler.keeper.logs import Logs
 from reconciler.keeper.logs_gather import Gathering
+from reconciler.keeper.logs_taking import Taking
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.pidfds import Pidfds
 from reconciler.keeper.signals import Signals
@@ -106,7 +107,9 @@ class LinuxKernel:
         self._watch(self._pidfds.fileno(), self._look_at_adopted)
         self._gathering = Gathering(self._watch, self._ignore)
         watch, ignore = self._gathering.register, self._gathering.unregister
-        self._logs = Logs(config.fifo_dir, watch, ignore, time.time)  # noqa: TID251  (stamps are for people)
+        wall = time.time  # noqa: TID251  (stamps are for people)
+        taking = Taking(config.taking, legacy.boot_id)
+        self._logs = Logs(config.fifo_dir, taking, watch, ignore, wall)
         self._groups = self._find_groups()
         self._grouped: dict[int, str] = {}
         self._calls = Calls(config, legacy.control, self._watch, self._ignore, self._called)
@@ -306,12 +309,12 @@ class LinuxKernel:
                 self._groups.leave(marker)
             self._groups.sweep()
 
-    def children(self) -> list[int]:
+    def children(self) -> set[int]:
         """Return the pids of all children and adopted ones; they stay theirs until `reap` tells them."""
         data = b""
         while part := os.pread(self._children, READ_BYTES, len(data)):
             data += part
-        return [*(int(word) for word in data.split()), *self._pidfds]
+        return {*map(int, data.split()), *self._pidfds}
 
     def identify(self, pid: int) -> Identity | None:
         """Return whose a process is, None when it is gone."""

@@ -5,9 +5,9 @@ no line is lost while there is room on the disk.
 
 - The worker's end is opened for reading and writing. So the FIFO has always a reader, also while no
   keeper lives, and what is in it stays.
-- A plain file is fed by splice(2): the bytes never pass through this process, and a keeper killed
-  at any instant loses none. Timestamps, files with several writers, captured output and the last
-  64 KiB before a rotation are read and written: of those it loses what it has just read.
+- A keeper that is killed at any instant loses no line. A plain file is fed by splice(2): the bytes never
+  pass through this process. With timestamps, several writers, captured output and in the last 64 KiB
+  before a rotation they have to be seen, and lie in a file meanwhile (`logs_taking`).
 - A round takes `ROUND_BYTES` at most from one stream, then the others have their turn.
 - A full or broken disk drops bytes and counts them; the next line that fits is written again.
 """
@@ -33,6 +33,7 @@ from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSin
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from reconciler.keeper.logs_taking import Taking
     from reconciler.model.process import ProcessId, Sink
 
 ROUND_BYTES: Final = 2**19
@@ -52,12 +53,14 @@ class Logs:
     def __init__(
         self,
         fifo_dir: str,
+        taking: Taking,
         register: Callable[[int, Callable[[], int]], None],
         unregister: Callable[[int], None],
         now_wall: Callable[[], float],
     ) -> None:
         os.makedirs(fifo_dir, 0o700, exist_ok=True)
         self.fifo_dir = fifo_dir
+        self.taking = taking
         self._full = os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC)
         self.register = register
         self.unregister = unregister
@@ -322,6 +325,9 @@ class _Stream:
         """Read on from the FIFO that was handed to us, or open that of a former keeper. It may be gone."""
         self._name = _fifo_name(self._process, name)
         fifo = self._fifo = f"{self._logs.fifo_dir}/{self._name}"
+        if self._logs.taking.left[0] == self._name:
+            self._deliver(self._logs.taking.left[1])
+            self._logs.taking.done()
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             if handed is not None:
@@ -438,9 +444,19 @@ class _Stream:
             else:
                 file.size += size
                 return size
+        if isinstance(file, LogFile):
+            return self._take(file, min(limit, LINE_BYTES))
         chunk = os.read(self._fd, min(limit, LINE_BYTES))
         if chunk:
             self._deliver(chunk)
+        return len(chunk)
+
+    def _take(self, file: LogFile, limit: int) -> int:
+        """Write what is in the FIFO, a part at most, and return how much; no death loses or doubles it."""
+        chunk = self._logs.taking.take(self._fd, self._name, file, limit)
+        if chunk:
+            self._deliver(chunk)
+            self._logs.taking.done()
         return len(chunk)
 
     def _may_splice(self, file: LogFile) -> bool:

@@ -449,9 +449,9 @@ class FakeKernel:
                 return Died(process.pid, process.ended, 1_000, 4096)
         return None
 
-    def children(self) -> list[int]:
-        own = [process.pid for process in self.processes.values() if process.parent == KEEPER]
-        return [*own, *self.adopted]
+    def children(self) -> set[int]:
+        own = {process.pid for process in self.processes.values() if process.parent == KEEPER}
+        return own | set(self.adopted)
 
     def identify(self, pid: int) -> Identity | None:
         process = self.processes.get(pid)

@@ -22,8 +22,8 @@ import types
 from typing import Any, Final
 
 MODULES: Final = (
-    "linux", "spawning", "sockets", "logs", "logs_file", "logs_manager", "processes", "pidfds", "journal",
-    "signals", "config", "calls",
+    "linux", "spawning", "sockets", "logs", "logs_file", "logs_manager", "logs_taking", "processes", "pidfds",
+    "journal", "signals", "config", "calls",
 )  # fmt: skip
 PATIENCE: Final = {
     "journal.RETRY_NS": 20_000_000,

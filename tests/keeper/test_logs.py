@@ -21,6 +21,7 @@ import pytest
 from reconciler.controller.compress import compress_rotated
 from reconciler.keeper.logs import CUT_MARK, LINE_BYTES, ROUND_BYTES, Logs, Streams
 from reconciler.keeper.logs_manager import PENDING_BYTES, ManagerOutput
+from reconciler.keeper.logs_taking import Taking
 from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink, ProcessId, Sink
 
@@ -37,7 +38,10 @@ class Room:
         self.now = 1_767_323_045.123456
         self.selector = select.epoll()
         self.callbacks: dict[int, Callable[[], None]] = {}
-        self.logs = Logs(str(folder / "fifos"), self.register, self.unregister, lambda: self.now)
+        taking = Taking(str(folder / "taking"), "boot-1")
+        self.logs = Logs(
+            str(folder / "fifos"), taking, self.register, self.unregister, lambda: self.now
+        )
 
     def register(self, fd: int, callback: Callable[[], None]) -> None:
         self.selector.register(fd, select.EPOLLIN)
@@ -368,7 +372,8 @@ def test_the_oldest_go_and_compressed_ones_count(room: Room) -> None:
         Path(room.path(name)).write_text(name)
     streams = room.open(FileSink(room.path(), max_size=5, keep=2))
     fill(room, streams, b"1234\n", b"5678\n")
-    assert sorted(os.listdir(room.folder)) == ["fifos", "web.log", "web.log.1", "web.log.2.gz"]
+    expected = ["web.log", "web.log.1", "web.log.2.gz"]
+    assert sorted(os.listdir(room.folder)) == ["fifos", "taking", *expected]
     streams.close()
 
 

@@ -1,0 +1,78 @@
+"""A keeper's logs that die before their n-th call to the system: `python -m tests.keeper.dying FOLDER CASE N`.
+
+Says when its FIFOs are there, reads what is in them when it is told to, and says what it has come to, if it lives.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from reconciler.keeper import logs, logs_file, logs_taking
+from reconciler.model.process import FileSink, ProcessId, Sink
+from tests.keeper.test_logs import Room
+
+WEB: Final = ProcessId("web", 1)
+CALLS: Final = (
+    "read", "pread", "write", "pwrite", "splice", "rename", "open", "ftruncate", "unlink",
+)  # fmt: skip
+
+
+def sinks(case: str, folder: Path) -> tuple[Sink, Sink | None]:
+    """Return where the output goes in each case."""
+    path = str(folder / "web.log")
+    match case:
+        case "plain":
+            return FileSink(path), None
+        case "timestamps":
+            return FileSink(path, timestamps=True), None
+        case "rotated":
+            return FileSink(path, max_size=40, keep=9), None
+        case "rotated with timestamps":
+            return FileSink(path, timestamps=True, max_size=120, keep=9), None
+        case "two writers":
+            return FileSink(path), FileSink(path)
+    raise ValueError(case)
+
+
+class Doomed:
+    """The system, which kills us before the n-th call."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(os, name)
+        return self._wrapped(call) if name in CALLS else call
+
+    def _wrapped(self, call: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*arguments: object, **options: object) -> object:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return wrapped
+
+
+def main() -> None:
+    folder, case, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    room = Room(folder)
+    streams = room.open(*sinks(case, folder))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    doomed = Doomed(number)
+    for module in (logs, logs_file, logs_taking):
+        module.os = doomed  # type: ignore[attr-defined]
+    room.settle()
+    streams.drained()
+    print("lives", flush=True)
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main()
