@@ -48,7 +48,11 @@ def test_a_bad_edit_is_rolled_back_by_itself_and_stays_rejected_until_it_changes
         web, db = it.pids("web"), it.pids("db")
         it.edit("sleep 1001", BROKEN)
         status = outcome(it, "good", 3)
-        assert (status["spec_state"], status["log"]) == ("rolled_back", ["cannot reach the moon"])
+        # It dies again and again until the verdict is in force, and may have said so again by then.
+        assert (status["spec_state"], {*status["log"]}) == (
+            "rolled_back",
+            {"cannot reach the moon"},
+        )
         assert "web.1 ended with exit 3" in status["spec_message"]
         # Two of three never noticed, and what was not changed was not touched.
         assert {slot: pid for slot, pid in it.pids("web").items() if slot > 1} == {
