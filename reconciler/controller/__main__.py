@@ -69,4 +69,6 @@ def _inherited(name: str) -> socket.socket:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(code)  # the thread that watches files is in compiled code, and nobody waits for it

@@ -88,8 +88,7 @@ class Watch:
         self._turn = threading.Event()
         """Set: stop waiting, what is wanted has changed."""
         self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="watching", daemon=True).start()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when something changed."""
@@ -112,12 +111,11 @@ class Watch:
         return changed
 
     def close(self) -> None:
-        """End the thread."""
+        """Tell the thread to end. It does so at its next step, and nobody waits for that."""
         with self._lock:
             self._is_closed = True
             self._turn.set()
-        self._thread.join(2.0)
-        os.close(self._wake)
+            os.close(self._wake)
 
     # ---- in the thread ----
 
@@ -185,10 +183,10 @@ class Watch:
         return _compiled().RustNotify(paths, False, True, POLL_MS, False, True)
 
     def _publish(self, paths: set[str]) -> None:
-        if paths:
-            with self._lock:
+        with self._lock:
+            if paths and not self._is_closed:
                 self._changed |= paths
-            os.eventfd_write(self._wake, 1)
+                os.eventfd_write(self._wake, 1)
 
 
 def _has_room() -> bool:
