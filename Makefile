@@ -63,6 +63,9 @@ sim: .venv/dev
 campaign: .venv/dev
 	$(BIN)/python -m tests.campaign --controller $(CONTROLLER) --keeper $(KEEPER) --upgrade $(UPGRADE) --both $(BOTH)
 
+fuzz: .venv/dev
+	$(BIN)/python -m tests.fuzz --frames $(FRAMES) --specs $(SPECS)
+
 bench: .venv/run .venv-peers/made
 	$(BIN)/python -m bench
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -44,6 +45,14 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     return folder
+
+
+def test_what_help_offers_is_done(checkout: Path) -> None:
+    offered = re.findall(r"^make ([\w-]+)", make(checkout, "help").stdout, re.MULTILINE)
+    assert {"run", "test", "check", "sim", "campaign", "fuzz", "bench"} <= {*offered}
+    for target in offered:
+        said = make(checkout, "--dry-run", target).stdout
+        assert "python" in said or "reconcile" in said or "rm " in said, target
 
 
 def test_an_old_python_is_refused_with_its_version(checkout: Path) -> None:
