@@ -112,6 +112,7 @@ class LinuxKernel:
         self._logs = Logs(config.fifo_dir, taking, watch, ignore, wall)
         self._groups = self._find_groups()
         self._grouped: dict[int, str] = {}
+        self._births = processes.Births()
         self._calls = Calls(config, legacy.control, self._watch, self._ignore, self._called)
         self._files = Files(self._watch, self._file_touched)
         self._files.watch(config.control_socket)
@@ -226,6 +227,7 @@ class LinuxKernel:
         prepared = Prepared(launch, program, env, user, fds)
         try:
             is_grouped = self._groups is not None and launch.scope == "tree"
+            self._births.expect()
             if not is_grouped and not needs_fork(launch, user):
                 pid = spawn_plainly(prepared, self._place)
             else:
@@ -233,7 +235,7 @@ class LinuxKernel:
                 pid = self._fork(prepared, marker)
             former = self._pidfds.replaced(pid)
             executed = pid not in self._launching
-            return Child(pid, executed, streams, processes.born(pid), former)
+            return Child(pid, executed, streams, self._births.of(pid), former)
         except LaunchFailed:
             streams.close()
             raise

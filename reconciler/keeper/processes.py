@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import Identity
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 NOT_NOW: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 """What says nothing of what was asked for, only that it cannot be told just now."""
+TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
 _MARKER: Final = b"RECONCILE_ID="
 _KERNEL_THREAD: Final = 0x200000
 _LOOKS: Final = 50
@@ -49,6 +51,36 @@ def born(pid: int) -> int:
     """Return when a process was started, in clock ticks since boot; 0 when it is gone."""
     fields = stat(pid)
     return int(fields[19]) if fields else 0
+
+
+class Births:
+    """Tells when children were started, as `born` does, which is a fifth of all that a start costs.
+
+    The kernel counts that in ticks of its boot clock (proc_pid_stat(5)). So where no tick goes by while a child is
+    made, it was born in that one; the first child of each keeper shows whether this system keeps to it.
+    """
+
+    def __init__(self) -> None:
+        self._tick = 0
+        self._is_trusted: bool | None = None
+
+    def expect(self) -> None:
+        """Call before a child is made."""
+        self._tick = _ticks()
+
+    def of(self, pid: int) -> int:
+        """Return when the child was started, in clock ticks since boot; 0 when it is gone."""
+        is_sure = _ticks() == self._tick
+        if is_sure and self._is_trusted:
+            return self._tick
+        found = born(pid)
+        if is_sure and found and self._is_trusted is None:
+            self._is_trusted = found == self._tick
+        return found
+
+
+def _ticks() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // TICK_NS
 
 
 def parent(pid: int) -> int:

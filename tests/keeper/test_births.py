@@ -1,0 +1,59 @@
+"""When a child was started is told without asking for it, and is what /proc says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.keeper import processes
+from reconciler.keeper.processes import Births
+
+
+def start_time(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def start() -> int:
+    return os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", "-c", "input()"], {})
+
+
+def test_it_is_what_proc_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = processes.born
+
+    def born(pid: int) -> int:
+        asked.append(pid)
+        return real(pid)
+
+    monkeypatch.setattr(processes, "born", born)
+    births, children = Births(), []
+    for _ in range(100):
+        births.expect()
+        children.append(start())
+        assert births.of(children[-1]) == start_time(children[-1])
+    for pid in children:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    assert len(asked) < 90
+
+
+def test_a_system_that_counts_otherwise_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_ticks", lambda: 7)
+    births = Births()
+    for _ in range(3):
+        births.expect()
+        assert births.of(os.getpid()) == start_time(os.getpid())
+
+
+def test_one_that_is_gone_says_nothing_about_the_system() -> None:
+    births = Births()
+    births.expect()
+    pid = start()
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    assert births.of(pid) == 0
+    births.expect()
+    assert births.of(os.getpid()) == start_time(os.getpid())
