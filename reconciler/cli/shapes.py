@@ -297,6 +297,7 @@ WORD: Final[Map] = {
     "numprocesses": None,
 }
 USAGE: Final[Map] = {"cpu_percent": None, "memory_bytes": None}
+USED_SLOT: Final[Map] = SLOT | USAGE
 WATCHER: Final[Map] = {
     "name": "",
     "kind": "service",
@@ -513,7 +514,7 @@ def _words(answer: object) -> list[Map]:
 
 
 def _slot(answer: object) -> Map:
-    slot = _complete(SLOT | USAGE, answer)
+    slot = _complete(USED_SLOT, answer)
     slot["exit"] = _exit(slot["exit"])
     if slot["fired"] is not None:
         slot["fired"] = _complete(FIRED, slot["fired"])
@@ -536,7 +537,10 @@ def _socket(answer: object) -> Map:
 
 
 def _complete(defaults: Map, answer: object) -> Map:
-    return defaults | answer if isinstance(answer, dict) else dict(defaults)
+    if not isinstance(answer, dict):
+        return dict(defaults)
+    # A manager of this version leaves nothing out, and an answer may hold thousands of such maps.
+    return answer if answer.keys() >= defaults.keys() else defaults | answer
 
 
 def _list(value: object) -> list[object]:
