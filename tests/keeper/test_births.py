@@ -20,15 +20,7 @@ def start() -> int:
     return os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", "-c", "input()"], {})
 
 
-def test_it_is_what_proc_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    real = processes.born
-
-    def born(pid: int) -> int:
-        asked.append(pid)
-        return real(pid)
-
-    monkeypatch.setattr(processes, "born", born)
+def test_it_is_what_proc_says() -> None:
     births, children = Births(), []
     for _ in range(100):
         births.expect()
@@ -37,7 +29,22 @@ def test_it_is_what_proc_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for pid in children:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
-    assert len(asked) < 90
+
+
+def test_it_is_not_asked_for_where_no_tick_goes_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks, asked = [7, 7, 8, 8, 8, 9], []
+
+    def born(pid: int) -> int:
+        asked.append(pid)
+        return {1: 7, 3: 9}[pid]
+
+    monkeypatch.setattr(processes, "_ticks", lambda: ticks.pop(0))
+    monkeypatch.setattr(processes, "born", born)
+    births, found = Births(), []
+    for pid in (1, 2, 3):
+        births.expect()
+        found.append(births.of(pid))
+    assert (found, asked) == ([7, 8, 9], [1, 3])
 
 
 def test_a_system_that_counts_otherwise_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
