@@ -325,8 +325,8 @@ class _Stream:
         """Read on from the FIFO that was handed to us, or open that of a former keeper. It may be gone."""
         self._name = _fifo_name(self._process, name)
         fifo = self._fifo = f"{self._logs.fifo_dir}/{self._name}"
-        if self._logs.taking.left[0] == self._name:
-            self._deliver(self._logs.taking.left[1])
+        if left := self._logs.taking.give_left(self._name):
+            self._deliver(left)
             self._logs.taking.done()
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
         try:

@@ -72,6 +72,8 @@ class Taking:
         note = Note(self._boot, name, file.path, found.st_dev, found.st_ino, found.st_size)
         try:
             self._open()
+            if self.left[1]:  # still to be given, by us: its note makes room for that of another
+                os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, msgspec.json.encode(note).ljust(NOTE_BYTES), 0)
             size = os.splice(
                 fifo, self._fd, limit, offset_dst=NOTE_BYTES, flags=os.SPLICE_F_NONBLOCK
@@ -81,6 +83,13 @@ class Taking:
         except OSError:
             return os.read(fifo, limit)
         return os.pread(self._fd, size, NOTE_BYTES)
+
+    def give_left(self, name: str) -> bytes:
+        """Return what was left of a FIFO, once; `done` says that it is written."""
+        if name != self.left[0]:
+            return b""
+        (_, left), self.left = self.left, ("", b"")
+        return left
 
     def done(self) -> None:
         """What was taken last is written."""

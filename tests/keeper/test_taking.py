@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.keeper.logs_file import LogFile
+from reconciler.keeper.logs_taking import Taking
+from reconciler.model.process import FileSink
 from tests.keeper.dying import WEB, sinks
 from tests.keeper.test_logs import Room
 
@@ -66,3 +69,39 @@ def test_no_death_loses_or_doubles_a_line(tmp_path: Path, case: str) -> None:
             assert number > 1
             return
     pytest.fail("it makes more calls than were tried")
+
+
+def test_what_is_left_of_one_is_never_mixed_with_another(tmp_path: Path) -> None:
+    note, full = str(tmp_path / "taking"), os.open("/dev/full", os.O_RDWR)
+    mine, others = (LogFile(str(tmp_path / name), FileSink(name), full) for name in ("a", "b"))
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    os.write(writer, b"last words\n")
+    assert Taking(note, "boot-1").take(reader, "mine", mine, 100) == b"last words\n"
+
+    # The next keeper looks at others first, finds nothing there, and dies as well.
+    second = Taking(note, "boot-1")
+    assert second.left == ("mine", b"last words\n")
+    with pytest.raises(BlockingIOError):
+        second.take(reader, "others", others, 100)
+    Path(others.path).write_text("written since\n")
+
+    assert Taking(note, "boot-1").left == ("", b"")
+    assert Path(others.path).read_text() == "written since\n"
+    for fd in (full, reader, writer):
+        os.close(fd)
+
+
+def test_what_is_left_is_given_once(tmp_path: Path) -> None:
+    note, full = str(tmp_path / "taking"), os.open("/dev/full", os.O_RDWR)
+    file = LogFile(str(tmp_path / "a"), FileSink("a"), full)
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    os.write(writer, b"last words\n")
+    Taking(note, "boot-1").take(reader, "mine", file, 100)
+    second = Taking(note, "boot-1")
+    assert [second.give_left(name) for name in ("others", "mine", "mine")] == [
+        b"",
+        b"last words\n",
+        b"",
+    ]
+    for fd in (full, reader, writer):
+        os.close(fd)
