@@ -297,8 +297,9 @@ class Client:
         import select
 
         assert self._socket is not None
-        ready, _, _ = select.select([self._socket], [], [], seconds)
-        return bool(ready)
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     # ---- in words ----
 

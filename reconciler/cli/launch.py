@@ -7,7 +7,6 @@ import os
 import select
 import stat
 import sys
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
@@ -342,9 +341,9 @@ def start_detached(start: Start) -> None:
 
 
 def _wait_until_ready(pipe: int, start: Start, log_path: str, begun_at: int) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    readable, _, _ = select.select([pipe], [], [], deadline - time.monotonic())
-    if not readable:
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if not poll.poll(READY_TIMEOUT_S * 1000):
         msg = f"cannot start {start.instance.name}: not ready after {READY_TIMEOUT_S:.0f}s"
         raise TimedOut(msg, f"its log: {log_path}")
     if os.read(pipe, 64):

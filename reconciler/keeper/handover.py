@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -66,21 +67,19 @@ class Handover(Struct, frozen=True):
 
 def replace_code(python: str, config: KeeperConfig, handover: Handover) -> NoReturn:
     """Become the keeper of another installation. Raises `OSError`; then nothing has changed."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    memory = _write(handover)
-    inherited = [memory, *handover.descriptors]
-    controller = [python if word == sys.executable else word for word in config.controller_argv]
-    new = replace(config, controller_argv=tuple(controller), ready_fd=None, handover_fd=memory)
-    argv = [python, *sys.orig_argv[1:-1], msgspec.json.encode(new).decode()]
-    try:
-        for fd in inherited:
+    with ExitStack() as undo:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        undo.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
+        memory = _write(handover)
+        undo.callback(os.close, memory)
+        controller = [python if word == sys.executable else word for word in config.controller_argv]
+        new = replace(config, controller_argv=tuple(controller), ready_fd=None, handover_fd=memory)
+        argv = [python, *sys.orig_argv[1:-1], msgspec.json.encode(new).decode()]
+        for fd in (memory, *handover.descriptors):
+            undo.callback(os.set_inheritable, fd, False)
             os.set_inheritable(fd, True)
         os.execv(python, argv)
-    finally:
-        for fd in inherited:
-            os.set_inheritable(fd, False)
-        os.close(memory)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    raise AssertionError  # an exec that returns has raised
 
 
 def take(memory: int) -> Handover:
@@ -95,9 +94,14 @@ def take(memory: int) -> Handover:
 
 
 def _write(handover: Handover) -> int:
-    memory = os.memfd_create("handover", os.MFD_CLOEXEC)
     # The format is said in any case: what is left out is taken for the reader's own.
     plain = msgspec.to_builtins(handover, builtin_types=(bytes,)) | {"format": handover.format}
-    with open(memory, "wb", closefd=False) as file:
-        file.write(msgspec.msgpack.encode(plain))
+    data = msgspec.msgpack.encode(plain)
+    memory = os.memfd_create("handover", os.MFD_CLOEXEC)
+    try:
+        while data:
+            data = data[os.write(memory, data) :]
+    except OSError:
+        os.close(memory)
+        raise
     return memory

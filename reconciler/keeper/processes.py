@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import signal
 import time
 from typing import TYPE_CHECKING, Final
@@ -153,7 +152,7 @@ def search(beginning: str, marker_of: Callable[[int], str | None]) -> dict[int, 
                         unsure.append(pid)
         if not unsure:
             break
-        select.select((), (), (), 0.001)
+        time.sleep(0.001)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -169,6 +170,25 @@ def test_what_cannot_be_executed_changes_nothing(rig: Rig, link: Link) -> None:
     link.signal(WEB, "TERM")
     assert link.exited(WEB).exit == Exit(signal="TERM")
     assert before.pid != 0
+
+
+def test_an_upgrade_without_a_free_descriptor_leaves_no_signal_blocked(
+    rig: Rig, link: Link
+) -> None:
+    link.spawn(WEB, "sleep", "1000")
+    pid = link.running(WEB).pid
+    held = {int(name) for name in os.listdir(f"/proc/{rig.pid}/fd")}
+    free = next(number for number in range(1000) if number not in held)
+    limits = resource.prlimit(rig.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(rig.pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+    link.send(Upgrade(sys.executable))
+    cause = f"cannot execute {sys.executable}: Too many open files"
+    assert link.hear(UpgradeFailed).cause == cause
+    resource.prlimit(rig.pid, resource.RLIMIT_NOFILE, limits)
+    status = Path(f"/proc/{rig.pid}/status").read_text()
+    assert "SigBlk:\t0000000000000000" in status
+    os.kill(pid, signal.SIGKILL)
+    assert link.exited(WEB).exit == Exit(signal="KILL")
 
 
 def test_a_process_that_is_starting_is_waited_for(rig: Rig, link: Link) -> None:
