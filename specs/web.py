@@ -29,12 +29,6 @@ class Server(http.server.ThreadingHTTPServer):
     def server_activate(self) -> None:
         """Do nothing: the manager listens already."""
 
-    def get_request(self) -> tuple[socket.socket, object]:
-        """Accept a connection; another process may have been faster."""
-        connection, address = self.socket.accept()
-        connection.setblocking(True)
-        return connection, address
-
 
 if __name__ == "__main__":
     print("serving", flush=True)

@@ -4,7 +4,6 @@ import os
 import socket
 
 listener = socket.socket(fileno=3)
-listener.setblocking(True)
 while True:
     connection, _ = listener.accept()
     with connection:

@@ -13,7 +13,7 @@ from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
-    from reconciler.model.socket import SocketRecord
+    from reconciler.model.socket import SocketRecord, SocketTemplate
 
 ASK_AGAIN_NS: Final = 30 * SECOND_NS
 """Addresses are tried every few seconds; reading all connections of a machine that often is too dear."""
@@ -44,13 +44,12 @@ class PortHolders:
             self._tell(record, holder)
             return
         self._known[key] = (now, holder)
-        port, type_ = address.port, record.template.type
 
         def found(holder: str) -> None:
             self._known[key] = (now, holder)
             self._tell(record, holder)
 
-        self._controller.errands.run(lambda: _look_up(port, type_), found)
+        self._controller.errands.run(lambda: _look_up(record.template), found)
 
     def _tell(self, record: SocketRecord, holder: str) -> None:
         # It may have been bound or closed meanwhile: then what is known now is not to be overwritten.
@@ -66,7 +65,7 @@ class PortHolders:
         )
 
 
-def _look_up(port: int, type_: str) -> str:
+def _look_up(wanted: SocketTemplate) -> str:
     from reconciler.controller.usage import holder_of
 
-    return holder_of(port, type_)
+    return holder_of(wanted)

@@ -5,13 +5,17 @@ The only home of psutil, which is imported when somebody first asks.
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from typing import TYPE_CHECKING
 
+from reconciler.model.address import InternetAddress
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from reconciler.model.socket import SocketTemplate
 
 
 class Usage(Struct, frozen=True):
@@ -55,11 +59,13 @@ def usage_of(pids: Iterable[int]) -> dict[int, Usage]:
     return found
 
 
-def holder_of(port: int, type_: str) -> str:
-    """Return who holds a port in words, such as `nginx (pid 811)`; empty when it cannot be known."""
+def holder_of(wanted: SocketTemplate) -> str:
+    """Return who keeps a socket from being bound, in words such as `nginx (pid 811)`; empty: it cannot be known."""
     import psutil
 
-    kind = "udp" if type_ == "dgram" else "tcp"
+    if not isinstance(wanted.address, InternetAddress):
+        return ""
+    kind, port = "udp" if wanted.type == "dgram" else "tcp", wanted.address.port
     try:
         connections = psutil.net_connections(kind)
     except (psutil.Error, OSError):
@@ -69,6 +75,7 @@ def holder_of(port: int, type_: str) -> str:
             each.laddr
             and each.laddr.port == port
             and each.pid
+            and _conflicts(wanted.address.host, each.laddr.ip, ipv6_only=wanted.ipv6_only)
             and (kind == "udp" or each.status == "LISTEN")
         ):
             try:
@@ -76,3 +83,21 @@ def holder_of(port: int, type_: str) -> str:
             except psutil.Error:
                 return f"pid {each.pid}"
     return ""
+
+
+def _conflicts(wanted: str, found: str, *, ipv6_only: bool) -> bool:
+    """Tell whether a socket at `found` keeps one from being bound at `wanted`, both at the same port (ip(7), ipv6(7)).
+
+    They do at one address, and where one stands for all of its family; `::` may stand for those of IPv4 too: of
+    the other one nobody tells us whether it does. `wanted` may be a name, which may be that of any address.
+    """
+    try:
+        one, other = (ipaddress.ip_address(each.partition("%")[0]) for each in (wanted, found))
+    except ValueError:
+        return True
+    if one == other:
+        return True
+    if one.version == other.version:
+        return one.is_unspecified or other.is_unspecified
+    both = one if one.version == 6 else other
+    return both.is_unspecified and not (both is one and ipv6_only)

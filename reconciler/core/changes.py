@@ -162,6 +162,9 @@ def _socket_changes(old: Spec, new: Spec) -> Iterator[Change]:
             yield Change(
                 "socket", name, "rebind", f"bound anew: {_names(fields)} changed", (), fields
             )
+        elif any(f.effect == "restart" for f in fields):
+            message = f"{_names(fields)} changed: counts for processes that are started from now on"
+            yield Change("socket", name, "live", message, (), fields)
         elif fields:
             yield Change("socket", name, "live", f"{_names(fields)} changed: in place", (), fields)
     for name in old.sockets:

@@ -42,6 +42,7 @@ def template_of(spec: SocketSpec) -> SocketTemplate:
         mode=spec.mode,
         owner=spec.owner,
         group=spec.group,
+        blocking=spec.blocking,
     )
 
 

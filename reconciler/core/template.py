@@ -115,12 +115,16 @@ def _parts(cls: Hashable) -> tuple[_Part, ...]:
 
 
 def socket_identity(socket: SocketSpec) -> list[object]:
-    """Return the fields of a socket whose effect is `rebind`."""
-    return [
-        to_plain(getattr(socket, declared.attribute))
-        for declared in declared_fields(type(socket))
-        if declared.about.effect == "rebind"
+    """Return what of a socket makes its users outdated: which one it is, and in which state it is handed over."""
+    fields = declared_fields(type(socket))
+    own = [getattr(socket, each.attribute) for each in fields if each.about.effect == "rebind"]
+    # Only where they are not as usual, so that a field that joins replaces nobody.
+    given = [
+        [each.name, getattr(socket, each.attribute)]
+        for each in fields
+        if each.about.effect == "restart" and getattr(socket, each.attribute) != each.default
     ]
+    return [*map(to_plain, own), *map(to_plain, given)]
 
 
 def sockets_of(spec: WatcherSpec) -> tuple[str, ...]:

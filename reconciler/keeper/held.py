@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,17 +39,49 @@ class Sockets:
     def __init__(self, kernel: Kernel) -> None:
         self.held: dict[str, Held] = {}
         self._kernel = kernel
+        self._users: dict[str, list[Process]] = {}
 
-    def find(self, names: Iterable[str]) -> dict[str, HeldSocket]:
-        """Return these sockets. Raises `LaunchFailed` when one is not bound."""
+    def hand_over(self, process: Process) -> dict[str, HeldSocket]:
+        """Return the sockets of a process about to start, as it shall find them. Raises `LaunchFailed`."""
         found = {}
-        for name in names:
+        for name in process.sockets:
             held = self.held.get(name)
             if held is None or held.socket is None:
                 error = LaunchError("sockets", "ENOTCONN", name, f"socket {name} is not bound")
                 raise LaunchFailed(error)
             found[name] = held.socket
+            if held.template is not None and not self._is_set_by_a_sibling(name, process):
+                try:
+                    held.socket.set_blocking(held.template.blocking)
+                except OSError as error:
+                    cause = os.strerror(error.errno or 0).lower()
+                    code = errno.errorcode.get(error.errno or 0, "EINVAL")
+                    raise LaunchFailed(LaunchError("sockets", code, name, cause)) from None
         return found
+
+    def _is_set_by_a_sibling(self, name: str, process: Process) -> bool:
+        """Tell whether another process of the same watcher runs that was given the socket in the same state.
+
+        If it has changed that for itself, so will the new one; but to change it back would make a server that
+        expects not to wait hang in its next accept(2), with all the clients that it has.
+        """
+        (now,) = self.templates([name])
+        return any(
+            each.record.id.owner == process.record.id.owner
+            and any(t.identity == now.identity and t.blocking == now.blocking for t in each.listens)
+            for each in self.users(name)
+        )
+
+    def given(self, process: Process) -> None:
+        """Take note of a process that has its sockets now."""
+        for name in process.sockets:
+            self._users.setdefault(name, []).append(process)
+
+    def users(self, name: str) -> list[Process]:
+        """Return the living processes that were given a socket of this name."""
+        living = [each for each in self._users.get(name, ()) if each.is_live]
+        self._users[name] = living
+        return living
 
     def templates(self, names: Iterable[str]) -> tuple[SocketTemplate, ...]:
         """Return how these sockets are bound, as far as they are."""

@@ -202,6 +202,7 @@ class Keeper:
         self._kernel.note(INCARNATIONS, inherited.noted)
         for process in inherited.processes:
             self._processes[process.record.id] = process
+            self._sockets.given(process)
             self._by_marker[self._kernel.marker(*process.key)] = process.key
             if process.pid:
                 self._by_session[process.pid] = process.key
@@ -304,7 +305,7 @@ class Keeper:
         self._kernel.note(INCARNATIONS, incarnation)
         self._note_changes()
         try:
-            sockets = self._sockets.find(uses)
+            sockets = self._sockets.hand_over(process)
             child = self._kernel.spawn(action.id, incarnation, launch, sockets)
         except LaunchFailed as failure:
             phase = Exited(self._kernel.now_ns(), Exit(error=failure.error))
@@ -313,6 +314,7 @@ class Keeper:
             return
         adopted = self._by_pid.get(child.pid)
         process.pid, process.born, process.output = child.pid, child.born, child.output
+        self._sockets.given(process)
         process.record = replace(record, phase=Starting(child.pid, now_ns))
         self._by_pid[child.pid] = process
         self._by_session[child.pid] = (action.id, incarnation)

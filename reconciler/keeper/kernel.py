@@ -161,6 +161,9 @@ class HeldSocket(Protocol):
     def tune(self, template: SocketTemplate) -> None:
         """Bring the options that are no part of the identity to the template. Raises `BindFailed`."""
 
+    def set_blocking(self, blocking: bool) -> None:
+        """Set in which state it is handed over, for all who have it open. Raises `OSError`."""
+
     def close(self) -> None:
         """Close it, and remove its file while that is still ours."""
 

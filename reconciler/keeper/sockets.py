@@ -13,7 +13,6 @@ import os
 import socket
 import stat
 import struct
-import time
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import BindFailed, LaunchFailed, Trace
@@ -23,20 +22,17 @@ from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.process import Launch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from reconciler.model.socket import SocketTemplate
 
 CLOSED_UMASK: Final = 0o177
-HOLDER_BUDGET_NS: Final = 20_000_000
-"""How long the keeper may look for the process that holds a port."""
 
 _TYPES: Final = {
     "stream": socket.SOCK_STREAM,
     "dgram": socket.SOCK_DGRAM,
     "seqpacket": socket.SOCK_SEQPACKET,
 }
-_LISTENING: Final = "0A"
 _SO_COOKIE: Final = 57
 _PIDFD_GETFD: Final = 438
 
@@ -90,7 +86,7 @@ class Listener:
         sock = self._socket
         try:
             if self._path:
-                _tune_file(self._path, template, self._umask)
+                _tune_file(self._path, self._inode, template, self._umask)
             elif template.type == "stream":
                 # Accepted connections inherit both from their listener.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, template.nodelay)
@@ -102,6 +98,11 @@ class Listener:
         except LaunchFailed as error:
             text = f"cannot bind {template.address}: {error.error.message}"
             raise BindFailed(error.error.errno, text) from None
+
+    def set_blocking(self, blocking: bool) -> None:
+        """Set or clear O_NONBLOCK, for all who have it open. Raises `OSError`."""
+        if os.get_blocking(self.fileno()) != blocking:
+            os.set_blocking(self.fileno(), blocking)
 
     def close(self) -> None:
         """Close it, and remove its file while that is still ours."""
@@ -148,30 +149,56 @@ def take_back(
     if own is not None:
         return Listener(socket.socket(fileno=own), path, file, umask)
     for pid in holders:
-        try:
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{name}") == f"socket:[{trace.inode}]":
-                    sock = _copied(pid, int(name))
-                    if _is_it(sock, template, trace):
-                        return Listener(sock, path, file, umask)
-                    sock.close()
-        except OSError as error:
-            if error.errno in NOT_NOW:
-                raise
+        for fd in _descriptors_of(pid, f"socket:[{trace.inode}]"):
+            sock = _copied(pid, fd)
+            if sock is None:
+                continue
+            if _is_it(sock, template, trace):
+                return Listener(sock, path, file, umask)
+            sock.close()
     return None
 
 
-def _copied(pid: int, fd: int) -> socket.socket:
-    """Return a socket that another process has open. Raises `OSError`."""
-    handle = os.pidfd_open(pid)
+def _descriptors_of(pid: int, target: str) -> Iterator[int]:
+    """Yield under which numbers a process has something open; it may close any of them meanwhile (proc(5)).
+
+    Raises `OSError` when nobody can say just now.
+    """
+    with _unless_gone():
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with _unless_gone():
+                if os.readlink(f"/proc/{pid}/fd/{name}") == target:
+                    yield int(name)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Pass over what a process has closed, or does not let us see. Raises `OSError` when that is not sure."""
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        copy = libc.syscall(_PIDFD_GETFD, handle, fd, 0)
-        if copy < 0:
-            raise OSError(ctypes.get_errno(), "cannot copy a descriptor")
-    finally:
-        os.close(handle)
-    return socket.socket(fileno=copy)
+        yield
+    except OSError as error:
+        if error.errno in NOT_NOW:
+            raise
+
+
+def _copied(pid: int, fd: int) -> socket.socket | None:
+    """Return a socket that another process has open, None when it is none any more or not to be had.
+
+    Raises `OSError` when nobody can say just now.
+    """
+    with _unless_gone():
+        handle = os.pidfd_open(pid)
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            copy = libc.syscall(_PIDFD_GETFD, handle, fd, 0)
+            if copy < 0:
+                raise OSError(ctypes.get_errno(), "cannot copy a descriptor")
+        finally:
+            os.close(handle)
+        if stat.S_ISSOCK(os.fstat(copy).st_mode):
+            return socket.socket(fileno=copy)
+        os.close(copy)  # the number was given anew between two looks
+    return None
 
 
 def _is_it(sock: socket.socket, template: SocketTemplate, trace: Trace) -> bool:
@@ -186,13 +213,27 @@ def _cookie(sock: socket.socket) -> int:
     return int(cookie)
 
 
-def _tune_file(path: str, template: SocketTemplate, umask: int) -> None:
-    """Give the file its owner first: nobody may connect who could not in the end."""
-    if template.owner is not None or template.group is not None:
-        uid = -1 if template.owner is None else find_user(Launch((), user=template.owner)).uid
-        gid = -1 if template.group is None else find_group(template.group)
-        os.chown(path, uid, gid, follow_symlinks=False)
-    os.chmod(path, 0o777 & ~umask if template.mode is None else template.mode)
+def _tune_file(
+    path: str, inode: tuple[int, int] | None, template: SocketTemplate, umask: int
+) -> None:
+    """Give the file its owner first: nobody may connect who could not in the end.
+
+    Whoever may write in its folder may put a link or another file in its place at any instant (TOCTOU), so what
+    is changed is held by a descriptor and was looked at before; chmod(2) knows no way not to follow a link.
+    """
+    file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(file)
+        if (found.st_dev, found.st_ino) != inode or not stat.S_ISSOCK(found.st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        held = f"/proc/self/fd/{file}"
+        if template.owner is not None or template.group is not None:
+            uid = -1 if template.owner is None else find_user(Launch((), user=template.owner)).uid
+            gid = -1 if template.group is None else find_group(template.group)
+            os.chown(held, uid, gid)
+        os.chmod(held, 0o777 & ~umask if template.mode is None else template.mode)
+    finally:
+        os.close(file)
 
 
 # ---- binding -------------------------------------------------------------------------------------
@@ -202,7 +243,6 @@ def _internet_socket(template: SocketTemplate, address: InternetAddress) -> sock
     host, family = _resolve(address.host)
     sock = socket.socket(family, _TYPES[template.type])
     try:
-        sock.setblocking(False)
         if template.type == "stream":
             # For datagrams it would let two programs share a port and steal from each other.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -252,7 +292,6 @@ def _unix_socket(template: SocketTemplate) -> socket.socket:
     address = template.address
     assert isinstance(address, UnixAddress)
     sock = socket.socket(socket.AF_UNIX, _TYPES[template.type])
-    sock.setblocking(False)
     # Closed to all but us until it has its owner and its mode.
     umask = os.umask(CLOSED_UMASK)
     try:
@@ -292,9 +331,7 @@ def _refused(template: SocketTemplate, error: Exception) -> BindFailed:
     number = error.errno or errno.EINVAL
     address, cause = template.address, os.strerror(number).lower()
     if isinstance(address, InternetAddress):
-        if number == errno.EADDRINUSE:
-            cause += _holder(address.port, "tcp" if template.type == "stream" else "udp")
-        elif number == errno.EACCES and address.port < 1024:
+        if number == errno.EACCES and address.port < 1024:
             cause += ", ports below 1024 need root or CAP_NET_BIND_SERVICE"
         elif number == errno.ENODEV and template.interface is not None:
             cause = f"no such interface {template.interface}"
@@ -308,25 +345,3 @@ def _is_socket(path: str) -> bool:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def _holder(port: int, protocol: str) -> str:
-    """Return who holds a port, as far as that is cheap to find out."""
-    wanted = set()
-    for table in (f"/proc/net/{protocol}", f"/proc/net/{protocol}6"):
-        with contextlib.suppress(OSError), open(table, encoding="ascii") as file:
-            for line in file.readlines()[1:]:
-                words = line.split()
-                bound = int(words[1].rpartition(":")[2], 16) == port
-                if bound and (protocol == "udp" or words[3] == _LISTENING):
-                    wanted.add(f"socket:[{words[9]}]")
-    until_ns = time.monotonic_ns() + HOLDER_BUDGET_NS
-    for pid in filter(str.isdigit, os.listdir("/proc") if wanted else ()):
-        with contextlib.suppress(OSError):
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") in wanted:
-                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-                        return f", held by {file.read().strip()} (pid {pid})"
-        if time.monotonic_ns() > until_ns:
-            break
-    return ""

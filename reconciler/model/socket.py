@@ -23,6 +23,8 @@ class SocketTemplate(Struct, frozen=True):
     mode: int | None = None
     owner: str | int | None = None
     group: str | int | None = None
+    blocking: bool = True
+    """How it is handed over; a flag that all who have it open share (fcntl(2), F_SETFL)."""
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -226,7 +226,10 @@ class SocketSpec(Struct, frozen=True):
     listen: Annotated[
         Address,
         LISTEN,
-        _rebind("host:port, [v6]:port, unix:/path or a bare port; port 0 lets the kernel choose."),
+        _rebind(
+            "host:port, [v6]:port, unix:/path or a bare port, which means 0.0.0.0:port: all IPv4 interfaces, "
+            "no IPv6; port 0 lets the kernel choose."
+        ),
     ]
     type: Annotated[
         Literal["stream", "dgram", "seqpacket"], _rebind("Kind of socket; udp is dgram.")
@@ -241,6 +244,9 @@ class SocketSpec(Struct, frozen=True):
         bool, _rebind("One socket per slot, the kernel spreads connections (SO_REUSEPORT).")
     ] = False
     ipv6_only: Annotated[bool, _rebind("An IPv6 socket refuses IPv4 (IPV6_V6ONLY).")] = False
+    blocking: Annotated[
+        bool, _restart("Handed over blocking, as systemd does; false sets O_NONBLOCK.")
+    ] = True
     nodelay: Annotated[bool, _live("Send small packets at once (TCP_NODELAY).")] = True
     keepalive: Annotated[bool, _live("Probe idle connections (SO_KEEPALIVE).")] = True
     mode: Annotated[

@@ -151,7 +151,8 @@ SOCKET_WORDS: Final = {
     "replace": "a stale socket file is replaced by itself",
     "proto": "write: type",
     "protocol": "write: type",
-    "blocking": "sockets are passed on as LISTEN_FDS programs expect them, non-blocking",
+    "nonblocking": "write: blocking: false",
+    "non_blocking": "write: blocking: false",
 }
 WORDS: Final[dict[str, dict[str, str]]] = {
     "Document": TOP_WORDS,

@@ -45,7 +45,6 @@ def counter() -> None:
 def web() -> None:
     """Answer each connection on the socket that was handed over."""
     listener = socket.socket(fileno=3)
-    listener.setblocking(True)
     while True:
         connection, _ = listener.accept()
         with connection:

@@ -150,6 +150,7 @@ class Socket:
     cookie: int
     closed: bool = False
     """The keeper does not hold it."""
+    blocking: bool = True
 
     @property
     def trace(self) -> Trace:
@@ -162,6 +163,10 @@ class Socket:
         assert not self.closed
         assert template.identity == self.template.identity
         self.template = template
+
+    def set_blocking(self, blocking: bool) -> None:
+        assert not self.closed
+        self.blocking = blocking
 
     def close(self) -> None:
         assert not self.closed, "closed twice"

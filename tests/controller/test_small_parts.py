@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,11 @@ from reconciler.controller.own_log import Log
 from reconciler.controller.parameters import Parameters
 from reconciler.controller.reactor import READ, TURN_NS, Reactor
 from reconciler.controller.selection import Wanted
-from reconciler.controller.usage import usage_of
+from reconciler.controller.usage import holder_of, usage_of
+from reconciler.model.address import InternetAddress
 from reconciler.model.errors import RequestError
 from reconciler.model.news import News
+from reconciler.model.socket import SocketTemplate
 
 # ---- news -----------------------------------------------------------------------------------------
 
@@ -320,3 +323,35 @@ def test_compressing_writes_through_no_link_and_reads_none(tmp_path: Path) -> No
     with pytest.raises(OSError, match="symbolic links"):
         compress(tmp_path / "web.log.2")
     assert not (tmp_path / "web.log.2.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "conflicts"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("127.0.0.2", "0.0.0.0", True),
+        ("::", "127.0.0.1", True),
+        ("127.0.0.2", "::", True),
+        ("::1", "127.0.0.1", False),
+        ("::1", "0.0.0.0", False),
+        ("127.0.0.1", "::1", False),
+        ("::1", "::", True),
+        ("127.0.0.2", "localhost", True),
+    ],
+)
+def test_only_who_really_conflicts_is_said_to_hold_an_address(
+    held: str, wanted: str, *, conflicts: bool
+) -> None:
+    family = socket.AF_INET6 if ":" in held else socket.AF_INET
+    with socket.create_server((held, 0), family=family) as other:
+        template = SocketTemplate(InternetAddress(wanted, other.getsockname()[1]))
+        assert holder_of(template).endswith(f"(pid {os.getpid()})") == conflicts
+
+
+def test_sockets_of_ipv6_alone_and_of_files_are_in_nobody_elses_way() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert holder_of(SocketTemplate(InternetAddress("::", port), ipv6_only=True)) == ""
+        assert holder_of(SocketTemplate(InternetAddress("127.0.0.1", port), "dgram")) == ""

@@ -268,7 +268,7 @@ def test_a_journal_of_a_newer_version_is_left_alone(rig: Rig, link: Link) -> Non
 # ---- sockets -------------------------------------------------------------------------------------
 
 ACCEPTS = (
-    "import os, socket; s = socket.socket(fileno=3); s.setblocking(True)\n"
+    "import os, socket; s = socket.socket(fileno=3)\n"
     "while True: c = s.accept()[0]; c.sendall(b'%d' % os.getpid()); c.close()"
 )
 

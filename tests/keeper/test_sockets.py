@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from reconciler.keeper import sockets
+from reconciler.keeper.kernel import BindFailed, Trace
 from reconciler.model.action import Bind, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.process import CaptureSink, Exit, ProcessId
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
-from tests.keeper.rig import Link, Rig
+from reconciler.model.value import replace
+from tests.keeper.rig import Link, Rig, until
 
 WEB = ProcessId("web", 1)
 LOCAL = InternetAddress("127.0.0.1", 0)
@@ -116,17 +121,6 @@ def test_modes_change_in_place(link: Link, tmp_path: Path) -> None:
     assert (path.stat().st_ino, stat.S_IMODE(path.stat().st_mode)) == (before, 0o666)
 
 
-def test_who_holds_a_port_is_told(link: Link) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        refused = refusal(link, SocketTemplate(InternetAddress("127.0.0.1", port)))
-    assert refused.errno == "EADDRINUSE"
-    assert refused.message.startswith(
-        f"cannot bind 127.0.0.1:{port}: address already in use, held by "
-    )
-    assert refused.message.endswith(f"(pid {os.getpid()})")
-
-
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -217,3 +211,95 @@ def test_clients_that_come_before_the_server_wait_in_the_backlog(link: Link, rig
     )
     link.spawn(WEB, sys.executable, "-c", text, sockets=("http",))
     assert client.recv(5) == b"hello"
+
+
+# ---- blocking, as systemd hands them over --------------------------------------------------------
+
+SAYS = "import os; print(os.get_blocking(3))"
+SWITCHES = "import os, sys, time; os.set_blocking(3, sys.argv[1] == 'True'); print('done', flush=True); time.sleep(99)"
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("kind", ["stream", "dgram"])
+@pytest.mark.parametrize("place", ["tcp", "unix"])
+def test_a_socket_is_handed_over_as_its_template_says(
+    link: Link, tmp_path: Path, place: str, kind: Literal["stream", "dgram"], *, blocking: bool
+) -> None:
+    address = LOCAL if place == "tcp" else UnixAddress(str(tmp_path / "app.sock"))
+    bind(link, SocketTemplate(address, kind, blocking=blocking))
+    out = CaptureSink(str(tmp_path / "out"))
+    link.spawn(WEB, sys.executable, "-c", SAYS, sockets=("http",), stdout=out)
+    assert link.exited(WEB).output == f"{blocking}\n".encode()
+
+
+def _switch(link: Link, id: ProcessId, out: Path, *, blocking: bool) -> None:
+    sink = CaptureSink(str(out))
+    link.spawn(id, sys.executable, "-c", SWITCHES, str(blocking), sockets=("http",), stdout=sink)
+    link.running(id)
+    until(lambda: out.exists() and out.read_text() == "done\n")
+
+
+def test_what_a_user_did_to_the_flag_is_undone_before_the_next_start(
+    link: Link, tmp_path: Path
+) -> None:
+    bind(link, SocketTemplate(LOCAL))
+    _switch(link, WEB, tmp_path / "one", blocking=False)
+    other, out = ProcessId("api", 1), CaptureSink(str(tmp_path / "two"))
+    link.spawn(other, sys.executable, "-c", SAYS, sockets=("http",), stdout=out)
+    assert link.exited(other).output == b"True\n"
+
+
+def test_a_server_that_does_not_wait_is_not_made_to_by_the_start_of_its_sibling(
+    link: Link, tmp_path: Path
+) -> None:
+    bind(link, SocketTemplate(LOCAL))
+    _switch(link, WEB, tmp_path / "one", blocking=False)
+    sibling, out = ProcessId("web", 2), CaptureSink(str(tmp_path / "two"))
+    link.spawn(sibling, sys.executable, "-c", SAYS, sockets=("http",), stdout=out)
+    assert link.exited(sibling).output == b"False\n"
+
+
+# ---- the file of a Unix socket -------------------------------------------------------------------
+
+
+def test_a_file_put_in_the_place_of_a_socket_keeps_its_mode(tmp_path: Path) -> None:
+    path, precious = tmp_path / "app.sock", tmp_path / "precious"
+    template = SocketTemplate(UnixAddress(str(path)), mode=0o600)
+    listener = sockets.bind(template, 0o022)
+    precious.write_text("x")
+    precious.chmod(0o604)
+    for put in (path.symlink_to, path.hardlink_to):
+        path.unlink()
+        put(precious)
+        with pytest.raises(BindFailed):
+            listener.tune(replace(template, mode=0o666))
+        assert stat.S_IMODE(precious.stat().st_mode) == 0o604
+
+
+# ---- taken back ----------------------------------------------------------------------------------
+
+
+def test_a_socket_is_taken_back_from_a_holder_that_closes_descriptors_all_the_time() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    inode = os.fstat(listener.fileno()).st_ino
+    trace = Trace(inode, sockets._cookie(listener))
+    busy = (
+        "import os, sys\n"
+        "os.dup2(int(sys.argv[1]), 900); os.closerange(3, 900)\n"
+        "os.write(1, b'x')\n"
+        "while True:\n"
+        "    opened = [os.open('/dev/null', 0) for _ in range(200)]\n"
+        "    for each in opened: os.close(each)\n"
+    )
+    argv = [sys.executable, "-c", busy, str(listener.fileno())]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, pass_fds=[listener.fileno()]) as holder:
+        try:
+            assert holder.stdout is not None
+            holder.stdout.read(1)
+            address = InternetAddress("127.0.0.1", listener.getsockname()[1])
+            for _ in range(40):
+                found = sockets.take_back(SocketTemplate(address), 0o22, trace, [holder.pid], None)
+                assert found is not None
+                found.close()
+        finally:
+            holder.kill()

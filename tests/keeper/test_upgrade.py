@@ -113,7 +113,7 @@ def test_a_signal_that_comes_meanwhile_is_heard(rig: Rig, link: Link) -> None:
 
 def test_clients_of_a_socket_and_of_the_manager_wait(rig: Rig, link: Link) -> None:
     accepts = (
-        "import socket; s = socket.socket(fileno=3); s.setblocking(True)\n"
+        "import socket; s = socket.socket(fileno=3)\n"
         "while True: c = s.accept()[0]; c.sendall(b'served'); c.close()"
     )
     link.send(Bind("http", SocketTemplate(InternetAddress("127.0.0.1", 0))))

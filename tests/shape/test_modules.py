@@ -23,8 +23,10 @@ KEEPER_CORE = ("keeper", "kernel", "linux")
 KEEPER_CORE_LINES = 1200
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 3640
+KEEPER_LINES = 3140
 KEEPER_OUTPUT_LINES = 1080
+KEEPER_LISTENERS_LINES = 960
+"""Sockets are a subject of their own, too: bound, handed over, looked at, mended and taken back."""
 KEEPER_SUCCESSION_LINES = 1120
 """What one keeper takes over from another is a subject of its own: it is read apart and counted apart."""
 
@@ -62,7 +64,12 @@ def test_the_keeper_does_not_grow_unnoticed() -> None:
         "processes.py",
         "records.py",
     ]
-    for names, limit in ((output, KEEPER_OUTPUT_LINES), (succession, KEEPER_SUCCESSION_LINES)):
+    listeners = ["files.py", "held.py", "sockets.py"]
+    for names, limit in (
+        (output, KEEPER_OUTPUT_LINES),
+        (listeners, KEEPER_LISTENERS_LINES),
+        (succession, KEEPER_SUCCESSION_LINES),
+    ):
         assert sum(lines.pop(name) for name in names) < limit, names
     assert sum(lines.values()) < KEEPER_LINES, lines
 

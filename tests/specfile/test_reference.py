@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from reconciler.model.address import InternetAddress, parse_address
 from reconciler.specfile import explain
 
 
@@ -8,3 +9,8 @@ def test_a_path_without_names_means_the_block_and_no_watcher_of_that_name() -> N
     assert page.startswith("watchers.NAME.stop.timeout\n")
     assert page == explain("watchers.web.stop.timeout")
     assert "watchers.NAME.timeout\n" not in page
+
+
+def test_a_bare_port_says_which_address_it_means() -> None:
+    assert parse_address(8000) == InternetAddress("0.0.0.0", 8000)
+    assert "0.0.0.0:port: all IPv4 interfaces, no IPv6" in explain("sockets.listen")
