@@ -32,7 +32,8 @@ MAX_TOLD: Final = 50
 def pending_changes(controller: Controller, spec: Spec) -> tuple[Change, ...]:
     """Return what applying a spec now would do."""
     old = controller.applied.spec if controller.applied is not None else Spec()
-    return changes(old, spec, controller.reconciler.observed)
+    core = controller.reconciler
+    return changes(old, spec, core.observed, core.facts)
 
 
 def drift(controller: Controller, spec: Spec) -> tuple[Drift, ...]:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 from reconciler.controller import applying, operating
 from reconciler.controller.exchange import LATER, Method
 from reconciler.controller.files import CONSENT_TO_ROLLBACK
-from reconciler.core.changes import changes
+from reconciler.core.changes import changes, come_about
 from reconciler.model.errors import RequestError
-from reconciler.model.observed import WatcherObserved
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
@@ -68,7 +67,8 @@ def _diff(exchange: Exchange, params: Parameters) -> object:
     earlier = _before(exchange, later) if old is None else _known(exchange.controller, old)
 
     def both(before: Content, after: Content) -> None:
-        found = changes(before.spec, after.spec, lambda _: WatcherObserved())
+        facts = exchange.controller.reconciler.facts
+        found = changes(before.spec, after.spec, come_about(before.spec, facts), facts)
         exchange.reply({"old": earlier.number, "new": later.number, "changes": found})
 
     _read(exchange, earlier, lambda before: _read(exchange, later, lambda now: both(before, now)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core import summarize, watchers
-from reconciler.core.template import run_hash, sockets_of
+from reconciler.core import jobs, summarize, watchers
+from reconciler.core.template import run_hash, same_template, sockets_of, with_secrets
 from reconciler.model.change import Change, Drift, FieldChange
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
+from reconciler.model.job import Generation, Job, Run
+from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import MAIN, pid_of
 from reconciler.model.spec import declared_fields
 from reconciler.model.units import (
@@ -25,22 +27,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from reconciler.model.change import How
-    from reconciler.model.observed import WatcherObserved
+    from reconciler.model.observed import Facts
     from reconciler.model.spec import Effect, Field, Spec, WatcherSpec
     from reconciler.model.value import Plain
 
 MAX_SHOWN: Final = 80
 
 
-def changes(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) -> tuple[Change, ...]:
+def changes(
+    old: Spec, new: Spec, observed: Callable[[str], WatcherObserved], facts: Facts
+) -> tuple[Change, ...]:
     """Return what applying `new` over `old` does, watcher by watcher and socket by socket."""
     found = list(_socket_changes(old, new))
     same_sockets = old.sockets == new.sockets
     for name, spec in new.watchers.items():
         if name not in old.watchers:
-            found.append(_created(name, spec))
+            found.append(_created(name, new, observed(name), facts))
         elif not (same_sockets and is_alike(old.watchers[name], spec)):
-            found.extend(_edited(name, old, new, observed(name)))
+            found.extend(_edited(name, old, new, observed(name), facts))
     for name in old.watchers:
         if name not in new.watchers:
             slots = live_slots(observed(name))
@@ -50,6 +54,23 @@ def changes(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) ->
         if fields:
             found.append(Change(kind, kind, "none", _when(fields), (), fields))
     return tuple(found)
+
+
+def come_about(spec: Spec, facts: Facts) -> Callable[[str], WatcherObserved]:
+    """Return the picture in which a spec's jobs have run: what differs from it is what an edit brings about."""
+
+    def observed(name: str) -> WatcherObserved:
+        watcher = spec.watchers.get(name)
+        if watcher is None or not watcher.is_job:
+            return WatcherObserved()
+        ids = facts.keeper_id, facts.boot_id
+        made = run_hash(watcher, spec.sockets)
+        generation = Generation(1, made, "first", facts.boot_id, facts.keeper_id)
+        slots = range(1, watcher.numprocesses + 1)
+        runs = {slot: Run(slot, 1, *ids, 0, outcome="succeeded") for slot in slots}
+        return WatcherObserved(job=Job(generation, runs))
+
+    return observed
 
 
 def is_alike(before: WatcherSpec | None, after: WatcherSpec | None) -> bool:
@@ -86,14 +107,53 @@ def live_slots(observed: WatcherObserved) -> tuple[int, ...]:
     )
 
 
-def _created(name: str, spec: WatcherSpec) -> Change:
-    want = spec.numprocesses
-    slots = tuple(range(1, want + 1))
-    if not spec.autostart:
-        return Change("watcher", name, "create", "new, waits for `reconcile start`")
+def _created(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> Change:
+    spec = new.watchers[name]
+    want = watchers.wanted(spec, observed.intent)
     if spec.is_job:
-        return Change("watcher", name, "fire", f"new job: fires {_processes(want)}", slots)
+        slots = _fired(spec, new, observed, facts)
+        if slots:
+            return Change(
+                "watcher", name, "fire", f"new job: fires {_processes(len(slots))}", slots
+            )
+        return Change(
+            "watcher", name, "create", f"new job: fires nothing, {_why_idle(name, spec, observed)}"
+        )
+    if not want:
+        return Change(
+            "watcher", name, "create", f"new: starts nothing, {_why_idle(name, spec, observed)}"
+        )
+    slots = tuple(range(1, want + 1))
     return Change("watcher", name, "create", f"new: starts {_processes(want)}", slots)
+
+
+def _fired(
+    spec: WatcherSpec, new: Spec, observed: WatcherObserved, facts: Facts
+) -> tuple[int, ...]:
+    """Return the slots of a job that applying a spec fires, at once or when their present run has ended."""
+    base_hash = with_secrets(run_hash(spec, new.sockets), observed.secrets.digest)
+    due = jobs.due_slots(spec, observed, base_hash, facts)
+    # What was started while it was a service counts as the run.
+    counted = {
+        id.slot
+        for id, record in observed.records.items()
+        if id.role == MAIN and pid_of(record.phase) and not record.memory.generation
+        if same_template(record.template_hash, base_hash)
+    }
+    return tuple(slot for slot in due if slot not in counted)
+
+
+def _why_idle(name: str, spec: WatcherSpec, observed: WatcherObserved) -> str:
+    """Return why nothing of a watcher is started or fired by itself."""
+    why = watchers.why_idle(name, spec, observed.intent)
+    if why or not spec.is_job:
+        return why
+    if not spec.autostart:
+        return f"autostart is false: `reconcile rerun {name}` does"
+    if not observed.job.known:
+        return "its ledger was damaged"
+    generation = observed.job.generation
+    return "" if generation is None else f"generation {generation.number} has run"
 
 
 def _stops(slots: tuple[int, ...]) -> str:
@@ -104,48 +164,91 @@ def _processes(count: int) -> str:
     return "1 process" if count == 1 else f"{count} processes"
 
 
-def _edited(name: str, old: Spec, new: Spec, observed: WatcherObserved) -> Iterator[Change]:
+def _edited(
+    name: str, old: Spec, new: Spec, observed: WatcherObserved, facts: Facts
+) -> Iterator[Change]:
     before, after = old.watchers[name], new.watchers[name]
     fields = tuple(_differences(before, after, ""))
-    hashes = run_hash(before, old.sockets), run_hash(after, new.sockets)
-    if not fields and hashes[0] == hashes[1]:
+    replaced = run_hash(before, old.sockets) != run_hash(after, new.sockets)
+    if not fields and not replaced:
         return
-    slots = live_slots(observed)
-    how, message = _effect(before, after, fields, observed, replaced=hashes[0] != hashes[1])
-    if hashes[0] != hashes[1] and not fields:
+    reason = _names(tuple(f for f in fields if f.effect == "restart") if replaced else fields)
+    if replaced and not fields:
         rebound = [s for s in sockets_of(after) if old.sockets.get(s) != new.sockets[s]]
-        message = f"{message} (socket {', '.join(rebound)} changed)"
-    yield Change("watcher", name, how, message, slots if how == "replace" else (), fields)
+        reason = f"socket {', '.join(rebound)}"
+    if after.is_job:
+        fired = _fired(after, new, observed, facts)
+        how, message, slots = _effect_on_job(
+            name, before, after, reason, observed, fired, replaced=replaced
+        )
+    else:
+        how, message, slots = _effect(name, before, after, reason, observed, replaced=replaced)
+    if how == "live" and all(f.effect == "none" for f in fields):
+        how, message = "none", f"{reason} changed: nothing runs differently"
+    yield Change("watcher", name, how, message, slots, fields)
 
 
 def _effect(
+    name: str,
     before: WatcherSpec,
     after: WatcherSpec,
-    fields: tuple[FieldChange, ...],
+    reason: str,
     observed: WatcherObserved,
     *,
     replaced: bool,
-) -> tuple[How, str]:
-    """Return how an edit is carried out, and that in words with its reason."""
-    reason = (
-        _names(tuple(f for f in fields if f.effect == "restart")) if replaced else _names(fields)
-    )
-    running = len(live_slots(observed))
-    if replaced and not running and observed.intent.hold == "stopped":
-        return "none", f"{reason} changed: counts when it is started, an operator stopped it"
-    if replaced and after.is_job:
-        if "spec_change" in after.rerun_on:
-            return "fire", f"job will fire again: {reason} changed"
-        return "none", f"{reason} changed: not fired, rerun_on has no spec_change"
-    if replaced:
-        how = "one by one" if running > 1 else "now"
-        return "replace", f"replaced {how}: {reason} changed"
-    want = watchers.wanted(before, observed.intent), watchers.wanted(after, observed.intent)
-    if want[0] != want[1] and {f.field for f in fields} <= {"numprocesses", "autostart"}:
-        return "scale", f"{want[0]} -> {want[1]} processes"
-    if all(f.effect == "none" for f in fields):
-        return "none", f"{reason} changed: nothing runs differently"
-    return "live", f"{reason} changed: in place"
+) -> tuple[How, str, tuple[int, ...]]:
+    """Return how an edit of a service is carried out, that in words with its reason, and the slots it replaces."""
+    live = live_slots(observed)
+    # What a job has still running goes on as it is; what it does not, is started.
+    runs = len(live) if before.is_job else watchers.wanted(before, observed.intent)
+    want = watchers.wanted(after, observed.intent)
+    scaled = f"{runs} -> {want} processes"
+    if not want and not live:
+        idle = watchers.why_idle(name, after, observed.intent)
+        return "none", f"{reason} changed: nothing runs, {idle}", ()
+    if not replaced or not want:
+        if runs != want:
+            return "scale", scaled, ()
+        return "live", f"{reason} changed: in place", ()
+    slots = tuple(slot for slot in live if slot <= want)
+    how = "one by one" if len(slots) > 1 else "now"
+    more = f"; {scaled}" if runs != want else ""
+    return "replace", f"replaced {how}: {reason} changed{more}", slots
+
+
+def _effect_on_job(
+    name: str,
+    before: WatcherSpec,
+    after: WatcherSpec,
+    reason: str,
+    observed: WatcherObserved,
+    fired: tuple[int, ...],
+    *,
+    replaced: bool,
+) -> tuple[How, str, tuple[int, ...]]:
+    """Return how an edit of a job is carried out, that in words with its reason, and the slots it fires."""
+    live = live_slots(observed)
+    want = watchers.wanted(after, observed.intent)
+    surplus = [slot for slot in live if slot > want]
+    if fired:
+        verb = "fires again" if observed.job.generation is not None else "fires"
+        busy = sorted({*fired} & {*live})
+        waits = f"; slot {', '.join(map(str, busy))} when its run has ended" if busy else ""
+        return "fire", f"{verb} {_processes(len(fired))}: {reason} changed{waits}", fired
+    if surplus:
+        return "scale", f"stops slot {', '.join(map(str, surplus))}: {reason} changed", ()
+    if replaced and before.is_job:
+        idle = watchers.why_idle(name, after, observed.intent)
+        if not idle and not after.autostart:
+            idle = f"autostart is false: counts when `reconcile rerun {name}` fires it"
+        if not idle and "spec_change" not in after.rerun_on:
+            idle = "rerun_on has no spec_change"
+        return (
+            "none",
+            f"{reason} changed: not fired, {idle or _why_idle(name, after, observed)}",
+            (),
+        )
+    return "live", f"{reason} changed: in place", ()
 
 
 def _names(fields: tuple[FieldChange, ...]) -> str:

@@ -14,7 +14,7 @@ from reconciler.core import secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after
 from reconciler.core.hooks import drive, keep
 from reconciler.core.template import same_template
-from reconciler.model.action import Forget, RecordGeneration, RecordRun
+from reconciler.model.action import Forget, RecordGeneration, RecordRun, Remember
 from reconciler.model.job import Generation, Run
 from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
 from reconciler.model.value import Struct, replace
@@ -31,13 +31,16 @@ Overlap: TypeAlias = Literal["skip", "replace"]
 def plan_job(draft: Draft, want: int, base_hash: str) -> None:
     """Take the next step with a one-shot job."""
     job = draft.observed.job
-    trigger = due_trigger(draft.spec, job, base_hash, draft.world.facts) if want else None
+    trigger = due_trigger(draft.spec, draft.observed, base_hash, draft.world.facts)
     lost = lost_slots(draft.spec, job, want)
-    if (trigger is not None or lost) and secrets.ready(draft):
-        slots = None if trigger is not None else (*lost, *to_fire(draft.spec, job, want))
+    former = _of_service(draft) if job.generation is None and job.known else []
+    if want and (trigger is not None or lost or former) and secrets.ready(draft):
+        slots = None if trigger is not None else (*lost, *to_fire(draft.spec, job, want), *former)
         facts = draft.world.facts
         generation = next_generation(job, base_hash, trigger or "lost", facts, slots)
         draft.act(RecordGeneration(draft.name, generation))
+        return
+    if _count_as_runs(draft, want):
         return
     for slot, record in draft.mains().items():
         _see_to(draft, slot, record, want)
@@ -53,9 +56,14 @@ def plan_job(draft: Draft, want: int, base_hash: str) -> None:
 # ---- generations ----------------------------------------------------------------------------------
 
 
-def due_trigger(spec: WatcherSpec, job: Job, base_hash: str, facts: Facts) -> Trigger | None:
-    """Return what calls for a new generation now, or None."""
-    if not job.known:
+def due_trigger(
+    spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
+) -> Trigger | None:
+    """Return what calls for a new generation now, or None. Without `autostart` only operators do."""
+    job, hold = observed.job, observed.intent.hold
+    if not job.known or not (spec.autostart or hold == "started") or hold == "stopped":
+        return None
+    if not watchers.count(spec, observed.intent):
         return None
     last = job.generation
     if last is None:
@@ -111,9 +119,20 @@ def to_fire(spec: WatcherSpec, job: Job, want: int) -> list[int]:
         chosen = generation.slots is None or slot in generation.slots
         if slot in generation.doubted and not chosen and run is None:
             continue
-        if run is None or (run.generation < generation.number and chosen):
+        is_new = run is None and spec.autostart
+        if is_new or (chosen and (run is None or run.generation < generation.number)):
             due.append(slot)
     return due
+
+
+def due_slots(
+    spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
+) -> tuple[int, ...]:
+    """Return the slots that are fired by themselves as soon as their gates are open and they are free."""
+    want = watchers.wanted(spec, observed.intent)
+    if due_trigger(spec, observed, base_hash, facts) is not None:
+        return tuple(range(1, want + 1))
+    return tuple(to_fire(spec, observed.job, want))
 
 
 class Rerun(Struct, frozen=True):
@@ -137,10 +156,11 @@ def rerun(
 ) -> Rerun:
     """Return the generation that an operator's rerun makes.
 
-    `slots` None means all of the spec; `failed` keeps those whose last run did not succeed. With overlap
+    `slots` None means all that there are; `failed` keeps those whose last run did not succeed. With overlap
     `skip` a slot that runs is left alone for good; with `replace` it is stopped and fired.
     """
-    chosen = list(range(1, spec.numprocesses + 1) if slots is None else slots)
+    count = watchers.count(spec, observed.intent)
+    chosen = [slot for slot in slots or range(1, count + 1) if slot <= count]
     runs = observed.job.runs
     if failed:
         chosen = [s for s in chosen if s in runs and runs[s].outcome not in {None, "succeeded"}]
@@ -157,7 +177,7 @@ def rerun(
     replaces = (overlap or spec.overlap) == "replace"
     fired = tuple(slot for slot in chosen if replaces or slot not in alive)
     # Slots that wait for their run in the present generation shall not miss it in the next one.
-    waiting = {*to_fire(spec, observed.job, spec.numprocesses)} - {*chosen}
+    waiting = {*to_fire(spec, observed.job, count)} - {*chosen}
     generation = next_generation(
         observed.job,
         base_hash,
@@ -185,6 +205,49 @@ def _after_damage(
     return replace(
         generation, number=max([generation.number, *(s + 1 for s in seen)]), doubted=doubted
     )
+
+
+# ---- a service that has become a job ----------------------------------------------------------------
+
+
+def _of_service(draft: Draft) -> list[int]:
+    """Return the slots whose process was started while the watcher was a service, and counts as a run.
+
+    It runs, or has ended well: what failed is fired again, as it would have been started again.
+    """
+    return [
+        slot
+        for slot, record in draft.mains().items()
+        if not record.memory.generation
+        and record.incarnation
+        and record.memory.stopping_since_ns is None
+        and (
+            not isinstance(record.phase, Exited)
+            or outcome_of(draft.spec, record.memory, record.phase.exit) == "succeeded"
+        )
+    ]
+
+
+def _count_as_runs(draft: Draft, want: int) -> bool:
+    """Let the processes of the former service be runs of the generation; True when there is more to do.
+
+    The row comes first, then the process is told of its generation, so a crash in between is no second run.
+    """
+    job = draft.observed.job
+    if job.generation is None:
+        return False
+    due = to_fire(draft.spec, job, want)
+    for slot in _of_service(draft):
+        record, run = draft.observed.records[draft.id(slot)], job.runs.get(slot)
+        same = same_template(record.template_hash, job.generation.run_hash)
+        if slot in draft.observed.writing or not same:
+            continue
+        if run is not None and run.outcome is None:
+            memory = replace(record.memory, generation=run.generation)
+            draft.act(Remember(record.id, record.incarnation, memory))
+        elif slot in due:
+            draft.act(RecordRun(draft.name, _row(draft, slot)))
+    return bool(draft.actions)
 
 
 # ---- a slot's process -----------------------------------------------------------------------------

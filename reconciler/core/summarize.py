@@ -51,7 +51,9 @@ def watcher_status(draft: Draft, base_hash: str, wall_offset_ns: int) -> Watcher
     view = _View(draft, want, base_hash, lambda at_ns: at_ns + wall_offset_ns)
     shown = set(range(1, want + 1)) | set(draft.mains())
     if spec.is_job:
-        shown |= {slot for slot in observed.job.runs if slot <= spec.numprocesses}
+        runs, due = observed.job.runs, jobs.to_fire(spec, observed.job, want)
+        shown &= shown if spec.autostart else {*draft.mains(), *runs, *due}
+        shown |= {slot for slot in runs if slot <= watchers.count(spec, observed.intent)}
     slots = tuple(_slot(view, slot) for slot in sorted(shown))
     ready = sum(_is_ready(view, slot) for slot in slots)
     state, note = _overall(view, slots)
@@ -103,7 +105,7 @@ def drifts(spec: WatcherSpec, intent: Intent) -> bool:
 
 def _shown_want(view: _View) -> int:
     return (
-        view.draft.spec.numprocesses
+        watchers.count(view.draft.spec, view.draft.observed.intent)
         if view.draft.spec.is_job and not view.draft.retired
         else view.want
     )
@@ -378,8 +380,11 @@ def _job_state(
             return state, note
     if "Failed" in states:
         return "Failed", f"{note}; try: reconcile rerun {view.draft.name} --failed"
+    if not slots and not view.draft.spec.autostart:
+        return "Stopped", f"autostart is false: `reconcile rerun {view.draft.name}` fires it"
     if states == {"Completed"} or not slots:
-        return "Completed", "ran with an older spec, rerun_on has no spec_change" if stale else note
+        why = "rerun_on has no spec_change" if view.draft.spec.autostart else "autostart is false"
+        return "Completed", f"ran with an older spec, {why}" if stale else note
     return "Stopped", note
 
 
@@ -410,7 +415,7 @@ def _as_wanted(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) 
     if not view.want:
         return not draft.mains() and not draft.retired
     if draft.spec.is_job:
-        due = jobs.due_trigger(draft.spec, draft.observed.job, view.base_hash, draft.world.facts)
+        due = jobs.due_trigger(draft.spec, draft.observed, view.base_hash, draft.world.facts)
         return due is None and all(slot.state in {"Completed", "Running"} for slot in slots)
     calm = {"Running", "Completed"}
     greets = draft.spec.hooks.after_start is not None

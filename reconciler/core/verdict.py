@@ -62,7 +62,7 @@ def changed(
         want = watchers.wanted(spec, known.intent)
         if spec.is_job:
             fired = jobs.to_fire(spec, known.job, want)
-            trigger = jobs.due_trigger(spec, known.job, run_hash(spec, new.sockets), facts)
+            trigger = jobs.due_trigger(spec, known, run_hash(spec, new.sockets), facts)
             if want and trigger is not None:
                 found[name] = 1
             elif fired:

@@ -489,7 +489,10 @@ class WatcherSpec(Struct, frozen=True):
     ] = field(default_factory=dict)
     numprocesses: Annotated[int, Between(0, MAX_NUMPROCESSES), _live("How many processes.")] = 1
     autostart: Annotated[
-        bool, _live("Start with the manager; false waits for `reconcile start`.")
+        bool,
+        _live(
+            "Start with the manager; false: a service waits for `reconcile start`, a job for `rerun`."
+        ),
     ] = True
     priority: Annotated[
         int, Between(-1_000_000, 1_000_000), _live("Higher starts first and stops last.")

@@ -20,7 +20,7 @@ from reconciler.model.event import IntentChanged
 from reconciler.model.intent import Intent, Voice
 from reconciler.model.status import OperatorWord
 from reconciler.model.value import replace
-from tests.core.stage import S, Stage, spec, watcher
+from tests.core.stage import FACTS, S, Stage, spec, watcher
 
 ALICE = Voice("alice", "disk", 0)
 NOTHING = Intent()
@@ -91,8 +91,11 @@ def test_a_plan_tells_what_stays_otherwise_than_the_spec_says() -> None:
     assert [each.name for each in drift(old, observed, 0)] == ["web", "api"]
     (web,) = drift(new, observed, 0)
     assert [word.message for word in web.words] == ["stopped by alice"]
-    told = {each.name: (each.how, each.message) for each in changes(old, new, observed)}
-    assert told["web"] == ("none", "cmd changed: counts when it is started, an operator stopped it")
+    told = {each.name: (each.how, each.message) for each in changes(old, new, observed, FACTS)}
+    assert told["web"] == (
+        "none",
+        "cmd changed: nothing runs, it is stopped by alice: `reconcile start web` starts it",
+    )
     assert told["api"] == ("live", "numprocesses changed: in place")
 
 

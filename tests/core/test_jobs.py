@@ -418,3 +418,62 @@ def test_of_a_damaged_ledger_a_slot_that_runs_is_not_fired_again_when_it_ends() 
     stage.tell(JobChanged("job", replace(known, generation=asked.generation, known=True)))
     stage.exit("job.1", 0).exit("job.2", 0).wait(3600)
     assert stage.spawned() == ["job.1", "job.2", "job.1"]
+
+
+def test_a_job_without_autostart_is_fired_by_operators_only() -> None:
+    task = job(numprocesses=2, autostart=False)
+    stage = Stage().apply(spec(job=task)).wait(60)
+    status = stage.status("job")
+    assert (stage.spawned(), status.state, status.as_wanted) == ([], "Stopped", True)
+    assert "reconcile rerun job" in status.note
+    assert rerun(stage, (2,)) == ((2,), ())
+    stage.exit("job.2", 3).wait(60)
+    status = stage.status("job")
+    assert (stage.spawned(), status.state, status.as_wanted) == (["job.2"], "Failed", False)
+    assert rerun(stage) == ((1, 2), ())
+    stage.exit("job.1", 0).exit("job.2", 0).wait(60)
+    assert (stage.status("job").state, stage.status("job").as_wanted) == ("Completed", True)
+    # Neither an edit nor a boot nor more slots fire it.
+    stage.apply(spec(job=replace(task, cmd=("other",), numprocesses=3))).wait(60)
+    stage.tell(KeeperIntroduced("keeper-2", "boot-2", 1, 0, "session")).wait(60)
+    assert len(stage.spawned()) == 3
+    assert stage.status("job").note == "ran with an older spec, autostart is false"
+
+
+def test_the_process_of_a_service_that_becomes_a_job_is_its_first_run() -> None:
+    stage = Stage().apply(spec(job=watcher(numprocesses=2))).wait(30)
+    stage.apply(spec(job=job(numprocesses=2))).wait(5)
+    stage.exit("job.1", 0).wait(60)
+    assert stage.slot("job.1").state == "Completed"
+    stage.exit("job.2", 7).wait(60)
+    assert (stage.spawned(), outcomes(stage)) == (["job.1", "job.2"], {1: "succeeded", 2: "failed"})
+    # And one that has become a service and a job again in the middle of a run goes on with it.
+    assert rerun(stage) == ((1, 2), ())
+    stage.apply(spec(job=watcher(numprocesses=2))).wait(5)
+    stage.exit("job.1", 1).wait(5)
+    stage.apply(spec(job=job(numprocesses=2))).wait(5)
+    stage.exit("job.1", 0).exit("job.2", 0).wait(60)
+    assert stage.spawned()[2:] == ["job.1", "job.2", "job.1"]
+    assert outcomes(stage) == {1: "succeeded", 2: "succeeded"}
+
+
+def test_a_controller_that_dies_amid_the_change_to_a_job_fires_nothing() -> None:
+    stage = Stage().apply(spec(job=watcher())).wait(30)
+    wanted = spec(job=job())
+    stage.hold_runs = True
+    stage.apply(wanted)
+    known = stage.reconciler.observed("job").job
+    stage.hold_runs = False
+    for lost in ({}, known.runs):  # with and without the row on the disk
+        stage.new_controller(wanted, [JobChanged("job", replace(known, runs=lost))]).wait(5)
+    stage.exit("job.1", 0).wait(60)
+    assert (stage.spawned(), outcomes(stage)) == (["job.1"], {1: "succeeded"})
+
+
+def test_a_rerun_of_a_scaled_job_fires_what_there_is() -> None:
+    stage = Stage().apply(spec(job=job(numprocesses=3)))
+    stage.exit("job.1").exit("job.2").exit("job.3")
+    stage.tell(IntentChanged("job", replace(Intent(), scale=2)))
+    assert (stage.status("job").want, stage.status("job").ready) == (2, 2)
+    assert rerun(stage) == ((1, 2), ())
+    assert stage.alive() == ["job.1", "job.2"]

@@ -373,10 +373,10 @@ BUGS: dict[str, Bug] = {
         jobs,
         "due_trigger",
         lambda f: (
-            lambda s, j, b, k: (
-                f(s, replace(j, generation=None), b, k)
-                if j.runs and any(r.outcome for r in j.runs.values()) and len(j.runs) > 1
-                else f(s, j, b, k)
+            lambda s, o, b, k: (
+                f(s, replace(o, job=replace(o.job, generation=None)), b, k)
+                if len(o.job.runs) > 1 and any(r.outcome for r in o.job.runs.values())
+                else f(s, o, b, k)
             )
         ),
         0,
