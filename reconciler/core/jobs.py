@@ -295,7 +295,11 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     if error is not None and not stopped and slot <= want:
         failures = failures_after(draft.spec.backoff, record.memory, record.phase)
         if error.is_shortage or failures <= draft.spec.max_retry:
-            if draft.is_due(due_ns(draft.spec.backoff, record)) and watchers.may_spawn(draft, slot):
+            if (
+                draft.is_due(due_ns(draft.spec.backoff, record))
+                and watchers.may_spawn(draft, slot)
+                and watchers.own_sockets_ready(draft, slot)
+            ):
                 memory = replace(
                     Memory(attempt=failures), generation=run.generation, start=record.memory.start
                 )
@@ -391,7 +395,11 @@ def _close_orphaned_runs(draft: Draft, want: int) -> None:
         elif slot > want:
             note = "stopped before its process was started"
             draft.act(RecordRun(draft.name, replace(run, outcome="stopped", note=note)))
-        elif (record is None or draft.is_gone(record)) and watchers.may_spawn(draft, slot):
+        elif (
+            (record is None or draft.is_gone(record))
+            and watchers.may_spawn(draft, slot)
+            and watchers.own_sockets_ready(draft, slot)
+        ):
             generation = job.generation
             assert generation is not None
             memory = Memory(

@@ -64,6 +64,8 @@ class Draft:
     verdicts: dict[ProcessId, Verdict] = field(default_factory=dict)
     """What the hooks asked in this pass have said."""
     answered: list[Request] = field(default_factory=list)
+    binding: set[int] = field(default_factory=set)
+    """Slots that start as soon as their own sockets are bound, which has been asked for."""
 
     @property
     def now_ns(self) -> int:

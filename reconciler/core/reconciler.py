@@ -347,7 +347,9 @@ class Reconciler:
         self._sockets_dirty = False
         if self._shutdown is not None:
             return
-        plan = plan_sockets(self._world(now_ns), self._users_alive, self._is_alive)
+        plan = plan_sockets(
+            self._world(now_ns), self._users_alive, self._is_alive, self._users.__contains__
+        )
         self._sockets_wake_ns = plan.wake_at_ns
         for action in plan.actions:
             self._do(action, now_ns)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core.plan import Plan
 from reconciler.core.template import held_name
 from reconciler.model.action import Action, Bind, Unbind
-from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
+from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketTemplate
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import Struct
 
@@ -76,6 +76,16 @@ def waiting_for(world: World, name: str, slot: int) -> Waiting | None:
             return Waiting(f"socket {name} is being bound")
 
 
+def why_waiting(world: World, name: str, slot: int) -> str:
+    """Return why a slot waits for a socket; empty when it does not, or would have one of its own at once."""
+    waiting = waiting_for(world, name, slot)
+    if waiting is None or (waiting.bind is not None and waiting.due_ns <= world.now_ns):
+        return ""
+    record = world.sockets.get(held_name(name, slot, world.socket_specs))
+    is_asked = record is not None and isinstance(record.phase, BindRequested)
+    return "" if is_asked and world.socket_specs[name].reuseport else waiting.reason
+
+
 def retry_due_ns(refused: BindRefused) -> int:
     """Return when a refused address is tried again: soon at first, then every 5 s, for ever."""
     wait = FIRST_RETRY_NS << min(refused.attempts - 1, 8)
@@ -110,9 +120,15 @@ def holds_former(world: World, names: Iterable[str], started_at_ns: int) -> bool
 
 
 def plan_sockets(
-    world: World, users_alive: Callable[[str], bool], is_alive: Callable[[ProcessId], bool]
+    world: World,
+    users_alive: Callable[[str], bool],
+    is_alive: Callable[[ProcessId], bool],
+    is_used: Callable[[str], bool],
 ) -> Plan:
-    """Return what to bind and what to close now, for the sockets that all slots share."""
+    """Return what to bind and what to close now, for the sockets that all slots share.
+
+    Those of one slot are the business of its watcher, unless no watcher uses them any more.
+    """
     actions: list[Action] = []
     wakes: list[int] = []
     for name, spec in world.socket_specs.items():
@@ -122,7 +138,8 @@ def plan_sockets(
     for name in world.sockets:
         owner, _, slot = name.partition(".")
         spec_now = world.socket_specs.get(owner)
-        if spec_now is None or spec_now.reuseport != bool(slot):
+        is_other = spec_now is None or spec_now.reuseport != bool(slot)
+        if is_other or (slot and not is_used(owner)):
             actions.append(Unbind(name))
     return Plan(tuple(actions), min(wakes, default=None))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from reconciler.core import hooks, jobs, rollout, secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.plan import Draft
-from reconciler.core.sockets import waiting_for
+from reconciler.core.sockets import why_waiting
 from reconciler.core.template import same_template, slot_hash, sockets_of
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.process import Exited, Requested, Running, Starting
@@ -284,9 +284,8 @@ def _waiting_note(draft: Draft, slot: int) -> str:
     if note:
         return note
     for name in sockets_of(draft.spec):
-        waiting = waiting_for(draft.world, name, slot)
-        if waiting is not None:
-            return waiting.reason
+        if reason := why_waiting(draft.world, name, slot):
+            return reason
     return ""
 
 

@@ -18,7 +18,7 @@ from reconciler.core.backoff import (
     recent_deaths,
 )
 from reconciler.core.hooks import drive, drive_with_retry, sweep
-from reconciler.core.sockets import waiting_for
+from reconciler.core.sockets import template_of, waiting_for
 from reconciler.core.template import held_name, launch, same_slot, sinks, slot_hash, sockets_of
 from reconciler.model.action import (
     Bind,
@@ -31,13 +31,14 @@ from reconciler.model.action import (
     Unbind,
 )
 from reconciler.model.process import Exited, Memory, ProcessRecord, Running
-from reconciler.model.socket import BindRequested
+from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.spec import ReloadByCommand
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.core.plan import Draft, Plan, Verdict
     from reconciler.model.intent import Intent
+    from reconciler.model.socket import SocketRecord
     from reconciler.model.spec import WatcherSpec
 
 
@@ -82,7 +83,7 @@ def plan_watcher(draft: Draft, base_hash: str) -> Plan:
         jobs.plan_job(draft, want, base_hash)
     else:
         _plan_service(draft, want, base_hash)
-    _close_sockets_of_dead_slots(draft)
+    _tend_own_sockets(draft)
     sweep(draft)
     return draft.finish()
 
@@ -178,6 +179,8 @@ def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord |
     about = 0 if dead is None else dead.incarnation
     if drive_with_retry(draft, "before_spawn", slot, about).state != "passed":
         return
+    if not own_sockets_ready(draft, slot):
+        return
     memory = _inherited(draft, dead, start)
     if dead is not None:
         memory = replace(memory, failed_at_ns=rollout.failed_at_ns(draft, dead, wanted_hash))
@@ -248,41 +251,61 @@ def may_spawn(draft: Draft, slot: int) -> bool:
 
 
 def _sockets_ready(draft: Draft, slot: int) -> bool:
-    """Tell whether every socket of a slot is bound as its spec says; binds the slot's own ones."""
-    ready = True
-    for name in dict.fromkeys(sockets_of(draft.spec)):
-        waiting = waiting_for(draft.world, name, slot)
+    """Tell whether every socket that a slot shares with others is bound as its spec says."""
+    specs = draft.world.socket_specs
+    shared = [name for name in sockets_of(draft.spec) if not specs[name].reuseport]
+    return all(waiting_for(draft.world, name, slot) is None for name in shared)
+
+
+def own_sockets_ready(draft: Draft, slot: int) -> bool:
+    """Bind the sockets that a slot has for itself (reuseport); true once they are.
+
+    The last gate before a start: one that listens gets its share of the clients, whoever accepts. Hence, too, one
+    after the other, and first the one that was refused: none listens while its slot waits for another.
+    """
+    world = draft.world
+    held = {name: held_name(name, slot, world.socket_specs) for name in _own_sockets(draft)}
+    order = sorted(held, key=lambda name: not _is_refused(world.sockets.get(held[name])))
+    for name in order:
+        waiting = waiting_for(world, name, slot)
         if waiting is None:
             continue
-        ready = False
-        if waiting.bind is not None and draft.is_due(waiting.due_ns):
+        if waiting.bind is None:
+            draft.binding.add(slot)  # asked for
+        elif draft.is_due(waiting.due_ns):
+            draft.binding.add(slot)
             draft.act(waiting.bind)
-    return ready
+        return False
+    return True
 
 
-def _close_sockets_of_dead_slots(draft: Draft) -> None:
-    """Close the sockets that belong to one slot (reuseport) once its process is gone for good or for now.
-
-    A listener of which nobody accepts would swallow its share of the connections.
-    """
+def _own_sockets(draft: Draft) -> list[str]:
     specs = draft.world.socket_specs
-    own = [name for name in sockets_of(draft.spec) if name in specs and specs[name].reuseport]
+    used = dict.fromkeys(sockets_of(draft.spec))
+    return [name for name in used if name in specs and specs[name].reuseport]
+
+
+def _is_refused(record: SocketRecord | None) -> bool:
+    return record is not None and isinstance(record.phase, BindRefused)
+
+
+def _tend_own_sockets(draft: Draft) -> None:
+    """Close the sockets of slots (reuseport) that neither live nor are just about to; tune those of the others."""
+    own = _own_sockets(draft)
     if not own:
         return
     coming = {action.id.slot for action in draft.actions if isinstance(action, Spawn)}
-    binding = {action.name for action in draft.actions if isinstance(action, Bind)}
-    for slot, record in draft.mains().items():
-        if not isinstance(record.phase, Exited) or slot in coming:
+    living = set(draft.live_mains()) | coming
+    for held, known in draft.world.sockets.items():
+        name, _, slot = held.partition(".")
+        if name not in own or not isinstance(known.phase, Bound):
             continue
-        for name in own:
-            held = held_name(name, slot, specs)
-            known = draft.world.sockets.get(held)
-            if known is None or held in binding or isinstance(known.phase, BindRequested):
-                continue
-            if (
-                known.phase.at_ns < record.phase.at_ns
-            ):  # bound for the one that died, not for the next
-                draft.act(Unbind(held))
+        template = template_of(draft.world.socket_specs[name])
+        if int(slot) not in living | draft.binding:
+            draft.act(Unbind(held))
+        elif known.template != template and known.template.identity == template.identity:
+            if int(slot) not in draft.binding:
+                draft.act(Bind(held, template))
 
 
 # ---- running slots --------------------------------------------------------------------------------

@@ -206,6 +206,7 @@ class _Work:
         sockets = {name: self._socket(name, entry, resolver) for name, entry in named.items()}
         rules.check_addresses(sockets, named, mistakes)
         watchers = self._watchers(merged, scope)
+        rules.check_own_sockets(sockets, watchers, merged.entries("watchers"), mistakes)
         return Spec(
             daemon or DaemonSpec(),
             apply or ApplySpec(),

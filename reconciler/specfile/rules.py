@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeGuard
 
 from reconciler.model.address import InternetAddress, UnixAddress, parse_address
-from reconciler.model.spec import MAX_ACCESS, OVERFLOW_ID, LimitsSpec, SocketSpec, declared_fields
+from reconciler.model.spec import (
+    MAX_ACCESS,
+    OVERFLOW_ID,
+    LimitsSpec,
+    SocketSpec,
+    WatcherSpec,
+    declared_fields,
+)
 from reconciler.model.units import NAME_PATTERN
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
@@ -88,15 +95,41 @@ def check_addresses(
     sockets: Mapping[str, SocketSpec | None], entries: Mapping[str, Entry], mistakes: Mistakes
 ) -> None:
     """Check that no two sockets want the same address."""
-    taken: dict[tuple[object, ...], str] = {}
+    taken: dict[tuple[object, ...], tuple[str, SocketSpec]] = {}
     for name, each in sockets.items():
         if each is None or (isinstance(each.listen, InternetAddress) and not each.listen.port):
             continue
-        first = taken.setdefault((each.listen, each.type, each.interface), name)
-        if first != name:
+        place = (each.listen, each.type, each.interface)
+        first, other = taken.setdefault(place, (name, each))
+        if first != name and not (each.reuseport and other.reuseport):
             message = f"{each.listen} is already the address of the socket '{first}'"
             hint = "a socket can be used by many watchers: remove one, or change its port"
             mistakes.at(entries[name].key, f"sockets.{name}.listen", message, hint)
+
+
+def check_own_sockets(
+    sockets: Mapping[str, SocketSpec | None],
+    watchers: Mapping[str, WatcherSpec | None],
+    entries: Mapping[str, Entry],
+    mistakes: Mistakes,
+) -> None:
+    """Check that a socket of which each slot has its own is used by one watcher: whose would that of slot 1 be?"""
+    users: dict[str, str] = {}
+    for watcher, spec in watchers.items():
+        names = spec.use_sockets if spec and isinstance(spec.use_sockets, tuple) else ()
+        stdin = spec.stdin_socket if spec else None
+        for name in dict.fromkeys((*names, *([stdin] if stdin else []))):
+            socket = sockets.get(name)
+            if socket is None or not socket.reuseport:
+                continue
+            first = users.setdefault(name, watcher)
+            if first != watcher:
+                message = (
+                    f"the socket '{name}' has reuseport, one for each slot of a single watcher: "
+                    f"'{first}' uses it already"
+                )
+                hint = f"give {watcher} a socket of its own, with reuseport and the same address"
+                mistakes.at(entries[watcher].key, f"watchers.{watcher}", message, hint)
 
 
 def check_socket(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 
 from reconciler.model.action import Bind, Signal, Spawn, Unbind
 from reconciler.model.address import may_overlap, parse_address
 from reconciler.model.event import SocketChanged
-from reconciler.model.socket import Lost
+from reconciler.model.process import LaunchError
+from reconciler.model.socket import Bound, Lost
+from reconciler.model.spec import HooksSpec, MaxRestartsSpec, SecretSpec
 from reconciler.model.value import replace
-from tests.core.stage import Stage, listener, spec, watcher
+from tests.core.stage import HOOK, S, Stage, job, listener, process, spec, watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WEB = watcher(use_sockets=("http",))
 
@@ -211,3 +217,129 @@ def test_another_order_of_the_sockets_replaces_their_users() -> None:
     stage.history.clear()
     stage.apply(spec(held, web=watcher(use_sockets=("http", "app")))).wait(5)
     assert sockets(stage) == ["stop web.1", "spawn web.1"]
+
+
+# ---- reuseport: who listens gets a share of the clients ------------------------------------------
+
+SHARED = {"http": listener(reuseport=True)}
+TWO = replace(WEB, numprocesses=2)
+
+
+def deaf(stage: Stage) -> list[str]:
+    """Return the sockets that listen for a slot that does not live."""
+    return [
+        name
+        for name, record in stage.sockets.items()
+        if isinstance(record.phase, Bound) and f"web.{name.partition('.')[2]}" not in stage.alive()
+    ]
+
+
+def _hook_says_no(stage: Stage) -> None:
+    hooked = replace(TWO, hooks=HooksSpec(before_spawn=HOOK))
+    stage.apply(spec(SHARED, web=hooked)).exit("web.1:before_spawn").exit("web.2:before_spawn", 1)
+
+
+def _secret_is_missing(stage: Stage) -> None:
+    stage.apply(spec(SHARED, web=replace(TWO, secrets={"KEY": SecretSpec(file="/key")})))
+
+
+def _pause_between_starts(stage: Stage) -> None:
+    stage.apply(spec(SHARED, web=replace(TWO, spawn_interval=10 * S)))
+
+
+def _crashes(stage: Stage) -> None:
+    stage.apply(spec(SHARED, web=TWO))
+    for _ in range(5):
+        stage.exit("web.2", 1)
+
+
+def _shortage(stage: Stage) -> None:
+    stage.unstartable["web.2"] = LaunchError("fork", "EAGAIN")
+    stage.apply(spec(SHARED, web=TWO))
+
+
+def _given_up(stage: Stage) -> None:
+    stage.apply(spec(SHARED, web=replace(TWO, max_restarts=MaxRestartsSpec(1))))
+    stage.exit("web.2", 1).exit("web.2", 1)
+
+
+def _another_port_is_taken(stage: Stage) -> None:
+    stage.refused_ports = {9000}
+    both = {**SHARED, "admin": listener(9000, reuseport=True)}
+    stage.apply(spec(both, web=replace(TWO, use_sockets=("http", "admin"))))
+
+
+def _used_no_more(stage: Stage) -> None:
+    stage.apply(spec(SHARED, web=TWO)).wait(5)
+    stage.apply(spec(SHARED, web=watcher(numprocesses=2)))
+
+
+def _scaled_down(stage: Stage) -> None:
+    stage.apply(spec(SHARED, web=TWO)).wait(5)
+    stage.apply(spec(SHARED, web=replace(TWO, numprocesses=1)))
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        _hook_says_no,
+        _secret_is_missing,
+        _pause_between_starts,
+        _crashes,
+        _shortage,
+        _given_up,
+        _another_port_is_taken,
+        _used_no_more,
+        _scaled_down,
+    ],
+)
+def test_no_socket_listens_for_a_slot_that_is_not_about_to_start(
+    obstacle: Callable[[Stage], None],
+) -> None:
+    stage = Stage()
+    obstacle(stage)
+    for _ in range(8):
+        assert deaf(stage) == []
+        stage.wait(0.4)
+    if obstacle is not _used_no_more:  # their processes have ended: nobody listens at all
+        assert len(stage.sockets) >= len(stage.alive())
+
+
+def test_a_slot_with_two_sockets_of_its_own_starts_when_both_can_be_had() -> None:
+    stage = Stage()
+    _another_port_is_taken(stage)
+    stage.refused_ports = set()
+    stage.wait(6)
+    assert stage.alive() == ["web.1", "web.2"]
+    assert sorted(stage.sockets) == ["admin.1", "admin.2", "http.1", "http.2"]
+
+
+def test_a_process_that_is_started_again_at_once_keeps_its_socket() -> None:
+    stage = Stage().apply(spec(SHARED, web=TWO)).wait(20)
+    stage.history.clear()
+    stage.exit("web.2", 1)
+    assert sockets(stage) == ["spawn web.2"]
+
+
+def test_the_tuning_of_a_slots_own_socket_is_brought_to_it_while_it_runs() -> None:
+    stage = Stage().apply(spec(SHARED, web=TWO)).wait(5)
+    stage.history.clear()
+    stage.apply(spec({"http": listener(reuseport=True, backlog=16)}, web=TWO)).wait(5)
+    assert sockets(stage) == ["bind http.1", "bind http.2"]
+
+
+def test_a_run_of_a_job_gets_its_own_socket_just_before_its_process() -> None:
+    once = job(use_sockets=("http",), hooks=HooksSpec(before_spawn=HOOK))
+    stage = Stage().apply(spec(SHARED, web=once))
+    assert stage.sockets == {}
+    stage.exit("web.1:before_spawn")
+    assert sockets(stage)[-2:] == ["bind http.1", "spawn web.1"]
+    stage.exit("web.1")
+    assert stage.sockets == {}
+    assert process("web.1") not in stage.records
+
+
+def test_status_does_not_say_that_a_slot_waits_for_a_socket_of_its_own() -> None:
+    stage = Stage()
+    _crashes(stage)
+    assert (stage.slot("web.2").state, stage.slot("web.2").note[:6]) == ("BackOff", "exit 1")

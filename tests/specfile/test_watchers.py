@@ -94,3 +94,24 @@ def test_an_environment_that_is_no_text_is_a_mistake_where_it_is_used() -> None:
     assert watcher_of(WEB, environ).cmd == ("run",)
     error = only_error(WEB.replace("run", "run ${env.RAW}"), environ)
     assert error.message == "the environment variable 'RAW' is not UTF-8 text"
+
+
+OWN = """\
+sockets:
+  blue: {listen: 8000, reuseport: true}
+  green: {listen: 8000, reuseport: true}
+watchers:
+  web: {cmd: run, use_sockets: [blue]}
+"""
+
+
+def test_a_socket_of_which_each_slot_has_its_own_belongs_to_one_watcher() -> None:
+    error = only_error(OWN + '  api: {cmd: "run ${sockets.blue}"}\n')
+    assert (error.line, error.field) == (6, "watchers.api")
+    assert "'web' uses it already" in error.message
+    assert sorted(spec_of(OWN + "  api: {cmd: run, use_sockets: [green]}\n").sockets) == [
+        "blue",
+        "green",
+    ]
+    shared = OWN.replace(", reuseport: true}\n  green", "}\n  green")
+    assert "already the address" in only_error(shared).message
