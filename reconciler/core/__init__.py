@@ -10,6 +10,7 @@
 | `verdict` | whether a revision is good: all that it changed stayed up |
 | `secrets` | starts wait for values, which are read elsewhere |
 | `stopping` | how one process is asked to end, and what it leaves behind |
+| `settings` | what is in force for a process is brought to what the spec says |
 | `hooks` | user code before and after a step |
 | `backoff` | how long to wait after a death |
 | `sockets` | what is bound, and who must wait for it |

@@ -17,9 +17,10 @@ from reconciler.core.jobs import rerun
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
 from reconciler.core.template import run_hash, sockets_of, with_secrets
-from reconciler.core.watchers import plan_watcher, redirects
+from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import (
     Action,
+    Adjust,
     Bind,
     Forget,
     Notify,
@@ -29,7 +30,6 @@ from reconciler.model.action import (
     RecordIntent,
     RecordRun,
     RecordVerdict,
-    Redirect,
     Remember,
     Signal,
     Spawn,
@@ -427,6 +427,8 @@ class Reconciler:
                 self._put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
             case Remember(id, _, memory):
                 self._put(replace(self.observed(id.owner).records[id], memory=memory))
+            case Adjust(id, _, settings):
+                self._put(replace(self.observed(id.owner).records[id], settings=settings))
             case Forget(id, incarnation):
                 self._last_incarnation[id] = incarnation
                 self._drop(id)
@@ -463,7 +465,7 @@ class Reconciler:
                 observed = self.observed(watcher)
                 self._news.extend(tell.of_words_end(watcher, observed.intent, intent))
                 self._observed[watcher] = replace(observed, intent=intent)
-            case Redirect() | RecordVerdict() | Quit() | Notify() | Upgrade():
+            case RecordVerdict() | Quit() | Notify() | Upgrade():
                 pass
             case _:
                 assert_never(action)
@@ -662,8 +664,6 @@ class Reconciler:
             if observed.records and not self.watcher_spec(name)
         }
         self._put_off(changed | unknown | self._unproven)
-        if self._knows_keeper:
-            self._redirect_logs(old)
         self._sockets_dirty = True
 
     def _is_same(self, name: str, old: Spec, new: Spec) -> bool:
@@ -671,17 +671,6 @@ class Reconciler:
         if before is None or not is_alike(before, after):
             return False
         return all(old.sockets.get(s) == new.sockets.get(s) for s in sockets_of(before))
-
-    def _redirect_logs(self, old: Spec) -> None:
-        for name, spec in self.spec.watchers.items():
-            before = old.watchers.get(name)
-            if (
-                before is not None
-                and before is not spec
-                and before.logs != spec.logs
-                and before.logs.stdout == spec.logs.stdout
-            ):
-                self._actions.extend(redirects(self._draft(name, 0), before))
 
     def _ask(self, kind: str, watcher: str, slot: int | None, signal: str, now_ns: int) -> None:
         observed = self.observed(watcher)

@@ -1,10 +1,12 @@
 """How one process is asked to end, and what it leaves behind.
 
-    Running --begin--> stopping since T --before_signal passed--> asked --T + timeout--> killed
+    Running --begin--> stopping since T --before_signal passed--> asked --main ended--> rest asked
+                                                                     '--T + timeout--> all that is left killed
 
+To ask and to kill are two things. The main process is asked, for it knows its workers (`stop.ask`); what is
+left of the scope when it has ended is asked by the same signal; and what is left at T + timeout is killed.
 T is remembered on the record before anything is sent, so a new controller goes on with the same clock.
-A process that died by itself leaves survivors to KILL at once; one that is being stopped may let them
-finish within its grace period.
+A process that died by itself leaves survivors to KILL at once.
 """
 
 from __future__ import annotations
@@ -63,9 +65,18 @@ def _ask(draft: Draft, record: ProcessRecord) -> ProcessRecord:
     if verdict.state == "passed" and settings.cmd is not None:
         run_command(draft, STOP_COMMAND, slot, since, settings.cmd)
     elif verdict.state == "passed":  # KILL at the deadline is never withheld
-        draft.act(Signal(record.id, record.incarnation, settings.signal, settings.scope))
+        reach = "process" if settings.ask == "main" else settings.scope
+        draft.act(Signal(record.id, record.incarnation, settings.signal, reach))
     # Remembered last: a controller that dies in between asks twice, never not at all.
     return _remember(draft, record, replace(record.memory, asked=True))
+
+
+def _ask_rest(draft: Draft, record: ProcessRecord) -> None:
+    """Ask what is left of a scope whose main process has ended, unless it was asked with it."""
+    settings = draft.spec.stop
+    if settings.ask == "main" or settings.cmd is not None:
+        draft.act(Signal(record.id, record.incarnation, settings.signal, settings.scope))
+    _remember(draft, record, replace(record.memory, asked_rest=True))
 
 
 def bury(draft: Draft, record: ProcessRecord) -> bool:
@@ -75,6 +86,8 @@ def bury(draft: Draft, record: ProcessRecord) -> bool:
         stopping = record.memory.stopping_since_ns is not None
         if not stopping or draft.world.stop_now or draft.is_due(deadline_ns(draft, record)):
             _kill(draft, record)
+        elif not record.memory.asked_rest:
+            _ask_rest(draft, record)
         return False
     hooks = draft.spec.hooks
     if record.memory.reaped or (hooks.before_reap is None and hooks.after_reap is None):

@@ -180,6 +180,9 @@ def launch(
         stdout=stdout,
         stderr=stderr,
         scope=spec.stop.scope,
+        ask=spec.stop.ask,
+        stop_signal=spec.stop.signal,
+        stop_timeout_ns=spec.stop.timeout,
     )
 
 

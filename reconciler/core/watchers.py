@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.core import hooks, intents, jobs, rollout, secrets, stopping
+from reconciler.core import hooks, intents, jobs, rollout, secrets, settings, stopping
 from reconciler.core.backoff import (
     due_ns,
     failures_after,
@@ -19,12 +19,11 @@ from reconciler.core.backoff import (
 )
 from reconciler.core.hooks import drive, drive_with_retry, sweep
 from reconciler.core.sockets import template_of, waiting_for
-from reconciler.core.template import held_name, launch, same_slot, sinks, slot_hash, sockets_of
+from reconciler.core.template import held_name, launch, same_slot, slot_hash, sockets_of
 from reconciler.model.action import (
     Bind,
     Forget,
     RecordIntent,
-    Redirect,
     Remember,
     Signal,
     Spawn,
@@ -74,6 +73,7 @@ def plan_watcher(draft: Draft, base_hash: str) -> Plan:
     """Return what to do for one watcher now. `base_hash` is the hash of what its spec runs."""
     if _words_end(draft):
         return draft.finish()
+    settings.adjust(draft)
     want = (
         0
         if draft.retired or draft.world.shutting_down
@@ -464,15 +464,3 @@ def is_buried(draft: Draft, record: ProcessRecord) -> bool:
 def _forget_mains(draft: Draft) -> None:
     for record in draft.mains().values():
         draft.act(Forget(record.id, record.incarnation))
-
-
-def redirects(draft: Draft, old: WatcherSpec) -> list[Redirect]:
-    """Return how the output of running slots goes on when only log options changed."""
-    found = []
-    for slot, record in draft.mains().items():
-        now = sinks(draft.name, draft.spec, slot, draft.world.facts)
-        before = sinks(draft.name, old, slot, draft.world.facts)
-        same_places = [type(s) for s in now] == [type(s) for s in before]
-        if now != before and same_places and isinstance(record.phase, Running):
-            found.append(Redirect(record.id, record.incarnation, *now))
-    return found

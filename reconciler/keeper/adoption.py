@@ -31,7 +31,8 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.keeper.kernel import Identity, Kernel, Recalled
+    from reconciler.keeper.kernel import Identity, Kernel, Output, Recalled
+    from reconciler.model.process import ProcessRecord
 
 
 TERM_NS: Final = 5 * SECOND_NS
@@ -121,10 +122,7 @@ class _Adoption:
         record = written.record
         process = Process(
             record,
-            written.scope,
             written.sockets,
-            written.stdout,
-            written.stderr,
             written.listens,
             born=written.born,
         )
@@ -136,7 +134,7 @@ class _Adoption:
                 process.died = Died(process.pid, phase.exit)
                 process.died_at_ns = phase.at_ns
                 if phase.survivors:
-                    process.output = self._kernel.reopen(record.id, process.stdout, process.stderr)
+                    process.output = self._reopen(record)
             case Starting(pid, at_ns) | Running(pid, at_ns):
                 if not process.born:
                     pid, process.born = self._about_to_be(written)
@@ -148,12 +146,15 @@ class _Adoption:
                 else:
                     process.died = Died(pid, Exit())
                     process.died_at_ns = self._kernel.now_ns()
-                process.output = self._kernel.reopen(record.id, process.stdout, process.stderr)
+                process.output = self._reopen(record)
             case Requested():
                 raise AssertionError(phase)
             case _:
                 assert_never(phase)
         return process
+
+    def _reopen(self, record: ProcessRecord) -> Output:
+        return self._kernel.reopen(record.id, record.settings.stdout, record.settings.stderr)
 
     def _about_to_be(self, written: WrittenProcess) -> tuple[int, int]:
         """Return pid and birth of a process of which only the intent was written down, 0 if it never was.

@@ -41,12 +41,12 @@ from reconciler.keeper.records import (
     written,
 )
 from reconciler.model.action import (
+    Adjust,
     Bind,
     Forget,
     KeeperAction,
     Notify,
     Quit,
-    Redirect,
     Remember,
     Signal,
     Spawn,
@@ -251,7 +251,7 @@ class Keeper:
             case Notify(text):
                 self._pulse.beats(self._kernel.now_ns())
                 self._kernel.notify(text)
-            case Signal() | Remember() | Forget() | Redirect():
+            case Signal() | Remember() | Forget() | Adjust():
                 process = self._processes.get(action.id)
                 if process is None or process.record.incarnation != action.incarnation:
                     self._tell(action.id)
@@ -260,7 +260,7 @@ class Keeper:
             case _:
                 assert_never(action)
 
-    def _act_on(self, process: Process, action: Signal | Remember | Forget | Redirect) -> None:
+    def _act_on(self, process: Process, action: Signal | Remember | Forget | Adjust) -> None:
         match action:
             case Signal():
                 self._signal(process, action.signal, action.scope)
@@ -271,13 +271,9 @@ class Keeper:
                 if isinstance(process.record.phase, Exited):
                     self._forget(process)
                 self._tell(action.id)
-            case Redirect():
-                if process.output is not None:
-                    try:
-                        process.output.redirect(action.stdout, action.stderr)
-                        process.stdout, process.stderr = action.stdout, action.stderr
-                    except (OSError, ValueError) as error:
-                        self._kernel.log("error", "cannot redirect", id=action.id, cause=error)
+            case Adjust():
+                if (cause := process.adjust(action.settings)) is not None:
+                    self._kernel.log("error", "cannot redirect", id=action.id, cause=cause)
                 self._tell(action.id)
             case _:
                 assert_never(action)
@@ -295,12 +291,17 @@ class Keeper:
         self._incarnations += 1
         incarnation, now_ns = self._incarnations, self._kernel.now_ns()
         record = ProcessRecord(
-            action.id, incarnation, action.template_hash, action.memory, Starting(0, now_ns)
+            action.id,
+            incarnation,
+            action.template_hash,
+            action.memory,
+            Starting(0, now_ns),
+            action.launch.settings,
         )
         launch = action.launch
         uses = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
         listens = self._sockets.templates(uses)
-        process = Process(record, launch.scope, uses, launch.stdout, launch.stderr, listens)
+        process = Process(record, uses, listens)
         self._processes[action.id] = process
         self._kernel.note(INCARNATIONS, incarnation)
         self._note_changes()
@@ -384,7 +385,7 @@ class Keeper:
                 # First: a controller may have the number of an adopted one whose death was still to be told.
                 self._died(process, died)
                 dead.append(process)
-                leaves_some = leaves_some or process.scope != "process"
+                leaves_some = leaves_some or process.record.settings.scope != "process"
             elif died.pid == self._controller:
                 controller_died = True
                 self._patience.is_at_fault |= died.exit.signal != "KILL"
@@ -444,9 +445,10 @@ class Keeper:
         return Stranger(owner, identity.group, owner is not None or identity.marker is not None)
 
     def _leave_behind(self, process: Process, remains: set[int]) -> None:
-        if process.scope == "process":
+        scope = process.record.settings.scope
+        if scope == "process":
             remains = set()
-        elif process.scope == "group":
+        elif scope == "group":
             remains = {pid for pid in remains if self._strangers[pid].group == process.pid}
         new = remains - process.survivors
         process.survivors = remains

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Final
 from reconciler.keeper.kernel import Died, Output, Trace
 from reconciler.model.process import (
     Exited,
-    NullSink,
     ProcessId,
     ProcessRecord,
-    Scope,
-    Sink,
 )
 from reconciler.model.socket import SocketRecord, SocketTemplate
 from reconciler.model.value import Struct, replace
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.held import Held
     from reconciler.keeper.kernel import Kernel
     from reconciler.model.event import KeeperIntroduced
+    from reconciler.model.process import Settings
 
 KEEPER: Final = "keeper"
 """Under this name a keeper tells its own new code who it is."""
@@ -34,14 +32,11 @@ INCARNATIONS: Final = "incarnations"
 class Process:
     """What the keeper holds of one incarnation beside its record.
 
-    `born`, `sockets`, `listens` and the sinks are what the next keeper finds it and what is its by.
+    By `born`, `sockets`, `listens` and its settings the next keeper finds it and what is its.
     """
 
     record: ProcessRecord
-    scope: Scope
     sockets: tuple[str, ...] = ()
-    stdout: Sink = field(default_factory=NullSink)
-    stderr: Sink | None = None
     listens: tuple[SocketTemplate, ...] = ()
     """How its sockets were bound when it was given them; it may be the last that has one open."""
     pid: int = 0
@@ -65,6 +60,18 @@ class Process:
         """Tell whether something of it runs."""
         return bool(self.survivors) or (self.pid != 0 and self.died is None)
 
+    def adjust(self, settings: Settings) -> Exception | None:
+        """Take other settings; its output stays as it is when it cannot go on as they say: returns why."""
+        now, cause = self.record.settings, None
+        to = settings.stdout, settings.stderr
+        if self.output is not None and to != (now.stdout, now.stderr):
+            try:
+                self.output.redirect(*to)
+            except (OSError, ValueError) as error:
+                settings, cause = replace(settings, stdout=now.stdout, stderr=now.stderr), error
+        self.record = replace(self.record, settings=settings)
+        return cause
+
 
 class Stranger(Struct, frozen=True):
     """A process that the keeper did not start, and whose remains it is (an incarnation), if anybody's."""
@@ -82,10 +89,7 @@ class WrittenProcess(Struct, frozen=True):
     """A process as the next keeper is told of it."""
 
     record: ProcessRecord
-    scope: Scope = "tree"
     sockets: tuple[str, ...] = ()
-    stdout: Sink = field(default_factory=NullSink)
-    stderr: Sink | None = None
     born: int = 0
     adopted: bool = False
     listens: tuple[SocketTemplate, ...] = ()
@@ -151,10 +155,7 @@ def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:
         record = replace(record, phase=replace(record.phase, output=b""))
     return WrittenProcess(
         record,
-        process.scope,
         process.sockets,
-        process.stdout,
-        process.stderr,
         process.born,
         process.adopted,
         process.listens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from reconciler.model.process import Launch, Memory, ProcessId, Scope, Sink
+from reconciler.model.process import Launch, Memory, ProcessId, Scope, Settings
 from reconciler.model.socket import SocketTemplate
 from reconciler.model.value import Struct, Tagged, field
 
@@ -53,13 +53,12 @@ class Forget(Tagged, frozen=True):
     incarnation: int
 
 
-class Redirect(Tagged, frozen=True):
-    """Let the output of a running incarnation go on with other sink options (size, timestamps ...)."""
+class Adjust(Tagged, frozen=True):
+    """Bring what is in force for this incarnation to other settings; its record tells what came of it."""
 
     id: ProcessId
     incarnation: int
-    stdout: Sink
-    stderr: Sink | None
+    settings: Settings
 
 
 class Bind(Tagged, frozen=True):
@@ -98,7 +97,7 @@ class Upgrade(Tagged, frozen=True):
 
 
 KeeperAction: TypeAlias = (
-    Spawn | Signal | Remember | Forget | Redirect | Bind | Unbind | Quit | Notify | Upgrade
+    Spawn | Signal | Remember | Forget | Adjust | Bind | Unbind | Quit | Notify | Upgrade
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
+from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Struct, Tagged, field
 
 MAIN: Final = "main"
@@ -13,6 +14,9 @@ WATCHER_SLOT: Final = 0
 """Slot of what concerns the watcher as a whole, such as before_start."""
 
 Scope: TypeAlias = Literal["process", "group", "tree"]
+"""Who must be gone when a process is: itself, all of its group, or all that it has started."""
+Ask: TypeAlias = Literal["main", "all"]
+"""Who is asked to end first: the main process alone, or all of the scope at once."""
 
 
 class ProcessId(Struct, frozen=True):
@@ -58,6 +62,21 @@ class CaptureSink(Tagged, frozen=True):
 Sink: TypeAlias = FileSink | ManagerSink | NullSink | CaptureSink
 
 
+class Settings(Struct, frozen=True):
+    """What is in force for a process and can be changed while it runs, with `Adjust`.
+
+    It lies on the record, so that the plan compares it with the spec: an edit that nobody was there to see
+    takes effect all the same.
+    """
+
+    scope: Scope = "tree"
+    ask: Ask = "main"
+    stop_signal: str = "TERM"
+    stop_timeout_ns: int = 10 * SECOND_NS
+    stdout: Sink = NullSink()
+    stderr: Sink | None = None
+
+
 class Launch(Struct, frozen=True):
     """Everything the keeper needs to start one process; no template text is left in it.
 
@@ -84,9 +103,24 @@ class Launch(Struct, frozen=True):
     sockets: tuple[str, ...] = ()
     announced: int | None = None
     stdin_socket: str | None = None
-    stdout: Sink = field(default_factory=NullSink)
+    stdout: Sink = NullSink()
     stderr: Sink | None = None
     scope: Scope = "tree"
+    ask: Ask = "main"
+    stop_signal: str = "TERM"
+    stop_timeout_ns: int = 10 * SECOND_NS
+
+    @property
+    def settings(self) -> Settings:
+        """Return what of it can be changed while the process runs."""
+        return Settings(
+            self.scope,
+            self.ask,
+            self.stop_signal,
+            self.stop_timeout_ns,
+            self.stdout,
+            self.stderr,
+        )
 
 
 class LaunchError(Struct, frozen=True):
@@ -160,8 +194,12 @@ class Memory(Struct, frozen=True):
     """Why it is being stopped: replaced, surplus, stopped, removed, timeout, expired, vetoed, shutdown."""
     asked: bool = False
     """The stop signal was sent, or the stop command started."""
+    asked_rest: bool = False
+    """What was left of it when the main process had ended was asked to end, too."""
     killed_at_ns: int | None = None
     """When KILL was sent last."""
+    adjusted_at_ns: int = 0
+    """When it was last told to take other settings."""
 
     @property
     def killed(self) -> bool:
@@ -225,6 +263,8 @@ class ProcessRecord(Struct, frozen=True):
     template_hash: str
     memory: Memory
     phase: Phase
+    settings: Settings = Settings()
+    """What is in force for it now."""
 
 
 def pid_of(phase: Phase) -> int | None:

@@ -289,12 +289,22 @@ class StopSpec(Struct, frozen=True):
     """How a process is asked to end."""
 
     signal: Annotated[SignalName, _live("Signal that asks the process to end.")] = "TERM"
-    timeout: Annotated[SecondsNs, _live("Grace period; then KILL.")] = 10 * SECOND_NS
+    ask: Annotated[
+        Literal["main", "all"],
+        _live(
+            "Who gets the signal: the main process, which knows its workers, and when it has ended whatever is "
+            "left of the scope; or all of the scope at once."
+        ),
+    ] = "main"
+    timeout: Annotated[SecondsNs, _live("Grace period; then all that is left gets SIGKILL.")] = (
+        10 * SECOND_NS
+    )
     cmd: Annotated[Command | None, _live("Command to run instead of sending the signal.")] = None
     scope: Annotated[
         Literal["process", "group", "tree"],
         _live(
-            "Whom signals reach and who must be gone: the process, its group, or all its descendants."
+            "Who must be gone, and is killed when the grace period is over: the process, its group, or all its "
+            "descendants. What is left running on purpose is shown by `status -o wide`."
         ),
     ] = "tree"
 

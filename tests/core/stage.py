@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from reconciler.core import verdict
 from reconciler.core.reconciler import Reconciler, Step
 from reconciler.model.action import (
+    Adjust,
     Bind,
     Forget,
     Quit,
@@ -15,7 +16,6 @@ from reconciler.model.action import (
     RecordIntent,
     RecordRun,
     RecordVerdict,
-    Redirect,
     Remember,
     Signal,
     Spawn,
@@ -224,6 +224,8 @@ class Stage:
 
     stubborn: frozenset[str] = frozenset()
     """Processes that only KILL ends."""
+    unadjustable: frozenset[str] = frozenset()
+    """Processes whose output cannot go on as other settings say."""
 
     def _carry_out(self, action: Action) -> list[Event]:
         self.history.append((self.now / S, action))
@@ -263,8 +265,11 @@ class Stage:
                 self.intents[owner] = intent
             case Quit(code):
                 self.quit = code
-            case Redirect():
-                pass
+            case Adjust(id, incarnation, settings):
+                assert self.records[id].incarnation == incarnation
+                if str(id) not in self.unadjustable:
+                    self.records[id] = replace(self.records[id], settings=settings)
+                return [RecordChanged(self.records[id])]
         return []
 
     def _spawn(self, action: Spawn) -> Event:
@@ -282,7 +287,14 @@ class Stage:
             else Running(1000 + self._incarnation, self.now)
         )
         return self._put(
-            ProcessRecord(action.id, self._incarnation, action.template_hash, action.memory, phase)
+            ProcessRecord(
+                action.id,
+                self._incarnation,
+                action.template_hash,
+                action.memory,
+                phase,
+                action.launch.settings,
+            )
         )
 
     def _died(self, id: ProcessId, how: Exit, *, survivors: bool = False) -> Event:

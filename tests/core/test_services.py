@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from reconciler.core.intents import restarted, scaled, started, stopped
 from reconciler.core.reconciler import BACKLOG_PER_STEP, Reconciler
 from reconciler.model.action import Signal, Spawn
@@ -350,9 +352,38 @@ def test_survivors_of_a_stop_may_finish_within_the_grace_period() -> None:
     stage.stubborn = frozenset({"web.1"})
     stage.tell(IntentChanged("web", stopped(NOTHING, ALICE)))
     stage.exit("web.1", 0, survivors=True).wait(2)
-    assert [s for *_, s in stage.signals()] == ["TERM"]
+    assert [s for *_, s in stage.signals()] == ["TERM", "TERM"]
     stage.wait(3)
-    assert [s for *_, s in stage.signals()] == ["TERM", "KILL"]
+    assert [s for *_, s in stage.signals()] == ["TERM", "TERM", "KILL"]
+    assert stage.records == {}
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [
+        (StopSpec(), [("TERM", "process"), ("TERM", "tree"), ("KILL", "tree")]),
+        (StopSpec(ask="all"), [("TERM", "tree"), ("KILL", "tree")]),
+        (StopSpec(ask="all", scope="group"), [("TERM", "group"), ("KILL", "group")]),
+        (
+            StopSpec(scope="group", signal="INT"),
+            [("INT", "process"), ("INT", "group"), ("KILL", "group")],
+        ),
+        (StopSpec(cmd=("bye",)), [("TERM", "tree"), ("KILL", "tree")]),
+    ],
+)
+def test_the_main_process_is_asked_then_what_it_leaves_and_all_that_is_left_is_killed_in_time(
+    stop: StopSpec, expected: list[tuple[str, str]]
+) -> None:
+    stage = Stage().apply(spec(web=watcher(stop=replace(stop, timeout=5 * S)))).wait(20)
+    stage.stubborn = frozenset({"web.1"})
+    stage.tell(IntentChanged("web", stopped(NOTHING, ALICE))).wait(3)
+    stage.exit("web.1", 0, survivors=True)
+    if stop.cmd:
+        stage.exit("web.1:stop")
+    stage.wait(60)
+    signals = [(at, a.signal, a.scope) for at, a in stage.history if isinstance(a, Signal)]
+    assert [(signal, reach) for _, signal, reach in signals] == expected
+    assert signals[-1][0] == 25.0
     assert stage.records == {}
 
 

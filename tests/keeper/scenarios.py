@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from reconciler.model.action import Bind, Forget, Redirect, Remember, Signal, Spawn, Unbind
+from reconciler.model.action import Adjust, Bind, Forget, Remember, Signal, Spawn, Unbind
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import LogChanged, LogRotated, RecordChanged
 from reconciler.model.process import (
@@ -31,6 +31,7 @@ from reconciler.model.process import (
     Memory,
     ProcessId,
     Running,
+    Settings,
     Sink,
 )
 from reconciler.model.socket import BindRefused, Bound, SocketTemplate
@@ -337,8 +338,10 @@ def redirected(it: Patient) -> str:
     it.begin()
     record = it.link.records[WEB]
     it.link.events.clear()
-    it.link.send(Redirect(WEB, record.incarnation, FileSink(str(new)), None))
-    it.link.wait(lambda: RecordChanged(record) in it.link.events)
+    it.link.send(Adjust(WEB, record.incarnation, Settings(stdout=FileSink(str(new)))))
+    it.link.wait(
+        lambda: [e for e in it.link.events if isinstance(e, RecordChanged) and e.record.id == WEB]
+    )
     is_whole = arrives(it, new, feed, 3)
     it.heal()
     it.link.events.clear()

@@ -17,10 +17,19 @@ from reconciler.keeper import processes
 from reconciler.keeper.adoption import TERM_NS
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.pidfds import Pidfds
-from reconciler.model.action import Bind, Redirect, Spawn
+from reconciler.model.action import Adjust, Bind, Spawn
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import KeeperIntroduced, RecordChanged
-from reconciler.model.process import Exit, Exited, FileSink, Launch, LaunchError, ProcessId, pid_of
+from reconciler.model.process import (
+    Exit,
+    Exited,
+    FileSink,
+    Launch,
+    LaunchError,
+    ProcessId,
+    Settings,
+    pid_of,
+)
 from reconciler.model.socket import Bound, SocketTemplate
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import INIT, FakeKernel, Program
@@ -45,7 +54,8 @@ def test_no_line_is_lost_while_no_keeper_lives(rig: Rig, link: Link) -> None:
         stderr=FileSink(str(rig.folder / "unused")),
     )
     until(lambda: log.exists() and log.read_text().count("\n") > 20)
-    link.send(Redirect(WEB, 1, FileSink(str(other)), FileSink(str(other))))
+    sink = FileSink(str(other))
+    link.send(Adjust(WEB, 1, Settings(stdout=sink, stderr=sink)))
     until(lambda: other.exists() and other.stat().st_size)
     for _ in range(3):
         rig.kill()

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.action import (
+    Adjust,
     Bind,
     Forget,
     KeeperAction,
     Notify,
     Quit,
-    Redirect,
     Remember,
     Signal,
     Spawn,
@@ -47,6 +47,7 @@ from reconciler.model.process import (
     ProcessId,
     ProcessRecord,
     Running,
+    Settings,
     Starting,
 )
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
@@ -79,8 +80,8 @@ ACTIONS: tuple[KeeperAction, ...] = (
     Signal(WEB, 7, "RTMIN+3", "tree"),
     Remember(WEB, 7, Memory(greeted=True, killed_at_ns=9)),
     Forget(WEB, 7),
-    Redirect(WEB, 7, NullSink(), CaptureSink("/log/hook", 100)),
-    Redirect(WEB, 7, FileSink("/log/web"), None),
+    Adjust(WEB, 7, Settings("group", "all", "INT", 5, NullSink(), CaptureSink("/log/hook", 100))),
+    Adjust(WEB, 7, Settings(stdout=FileSink("/log/web"))),
     Bind("http", TEMPLATE),
     Bind("unix", SocketTemplate(UnixAddress("/run/a.sock"), "seqpacket")),
     Unbind("http"),

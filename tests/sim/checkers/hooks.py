@@ -24,6 +24,8 @@ class Hooks:
         """When the run of it that passed had begun."""
         self.passed_run: dict[ProcessId, tuple[ProcessId, int]] = {}
         """Which incarnation that was."""
+        self.refused_ns: dict[str, int] = {}
+        """When the start of a watcher was refused last, so that it has another one."""
         self.begun_ns: dict[ProcessId, int] = {}
         """When a process of this name was started last."""
         self.asked: set[int] = set()
@@ -100,7 +102,8 @@ class Hooks:
         if "power losses" in self.world.faults.strength or self.world.journal_fails:
             return  # a start that died with the machine was one, and is not seen here
         since = self.passed_begun_ns.get(id, 0) - self.world.leeway_ns
-        if id.role != "before_spawn" or self.facts.touched_ns(id.owner) >= since:
+        another = max(self.facts.touched_ns(id.owner), self.refused_ns.get(id.owner, -1))
+        if id.role != "before_spawn" or another >= since:
             return  # it was asked for another start
         passed = self.passed_ns.get(id)
         taken = self.facts.said_ns.get(main, -1)
@@ -131,6 +134,8 @@ class Hooks:
                 self.passed_ns[death.process.id] = death.at_ns
                 self.passed_run[death.process.id] = (death.process.id, death.process.incarnation)
                 self.passed_begun_ns[death.process.id] = self.begun_ns.get(death.process.id, 0)
+            elif death.process.id.role == "after_start":
+                self.refused_ns[death.process.id.owner] = death.at_ns
         self._seen_deaths = len(self.kernel.deaths)
 
     def _stop_is_announced(self, process: Process, at_ns: int) -> None:

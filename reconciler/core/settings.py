@@ -1,0 +1,63 @@
+"""What is in force for a process, held against what its spec says: the difference becomes one `Adjust`.
+
+Every plan compares the two, so it does not matter who saw the edit, or whether anybody did. Where the output
+goes changes only with the process; how it is written there changes in place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core.template import sinks
+from reconciler.model.action import Adjust, Remember
+from reconciler.model.process import FileSink, Requested, Settings
+from reconciler.model.units import SECOND_NS
+from reconciler.model.value import replace
+
+if TYPE_CHECKING:
+    from reconciler.core.plan import Draft
+    from reconciler.model.observed import Facts
+    from reconciler.model.process import ProcessRecord, Sink
+    from reconciler.model.spec import WatcherSpec
+
+ADJUST_AGAIN_NS: Final = 5 * SECOND_NS
+"""When a process that could not take its settings, such as a log on a full disk, is told them again."""
+
+
+def wanted(name: str, spec: WatcherSpec, slot: int, facts: Facts) -> Settings:
+    """Return the settings that the spec wants for a slot."""
+    stop = spec.stop
+    return Settings(
+        stop.scope, stop.ask, stop.signal, stop.timeout, *sinks(name, spec, slot, facts)
+    )
+
+
+def adjust(draft: Draft) -> None:
+    """Bring what is in force for the watcher's processes to what the spec says."""
+    if draft.retired:
+        return  # nobody edits the spec of one that is going
+    for slot, record in draft.mains().items():
+        if isinstance(record.phase, Requested):
+            continue
+        differs = pending(record, wanted(draft.name, draft.spec, slot, draft.world.facts))
+        last = record.memory.adjusted_at_ns
+        if differs is None or (last and not draft.is_due(last + ADJUST_AGAIN_NS)):
+            continue
+        draft.act(Adjust(record.id, record.incarnation, differs))
+        memory = replace(record.memory, adjusted_at_ns=draft.now_ns)
+        draft.act(Remember(record.id, record.incarnation, memory))
+
+
+def pending(record: ProcessRecord, wanted: Settings) -> Settings | None:
+    """Return to which settings a process is still to be brought, None when it has them."""
+    now = record.settings
+    reachable = wanted
+    if not (_same_place(now.stdout, wanted.stdout) and _same_place(now.stderr, wanted.stderr)):
+        reachable = replace(wanted, stdout=now.stdout, stderr=now.stderr)
+    return None if reachable == now else reachable
+
+
+def _same_place(one: Sink | None, other: Sink | None) -> bool:
+    if isinstance(one, FileSink) and isinstance(other, FileSink):
+        return one.path == other.path
+    return type(one) is type(other)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from reconciler.core.settings import ADJUST_AGAIN_NS
+from reconciler.model.action import Adjust
+from reconciler.model.process import FileSink, Settings
+from reconciler.model.spec import LogsSpec, StderrSpec, StdoutSpec, StopSpec
+from tests.core.stage import S, Stage, job, process, spec, watcher
+
+LOG = "/logs/web-1.log"
+
+
+def adjusted(stage: Stage) -> list[tuple[float, str, Settings]]:
+    return [(at, str(a.id), a.settings) for at, a in stage.history if isinstance(a, Adjust)]
+
+
+def test_what_was_launched_as_the_spec_says_is_not_adjusted() -> None:
+    stop = StopSpec(scope="group", ask="all", signal="INT", timeout=3 * S)
+    logs = LogsSpec(timestamps=True, stderr=StderrSpec(file="/logs/err"))
+    stage = Stage().apply(spec(web=watcher(stop=stop, logs=logs, numprocesses=2))).wait(60)
+    assert adjusted(stage) == []
+    in_force = stage.records[process("web.2")].settings
+    out, err = FileSink("/logs/web-2.log", timestamps=True), FileSink("/logs/err", timestamps=True)
+    assert in_force == Settings("group", "all", "INT", 3 * S, out, err)
+
+
+def test_an_edit_of_the_stop_block_counts_for_what_runs() -> None:
+    stage = Stage().apply(spec(web=watcher(stop=StopSpec(scope="process")))).wait(5)
+    stop = StopSpec(scope="tree", ask="all", signal="INT", timeout=2 * S)
+    stage.apply(spec(web=watcher(stop=stop))).wait(60)
+    ((at, name, settings),) = adjusted(stage)
+    assert (at, name) == (5.0, "web.1")
+    assert settings == Settings("tree", "all", "INT", 2 * S, FileSink(LOG))
+    assert stage.spawned() == ["web.1"]
+
+
+def test_an_edit_that_nobody_was_there_to_see_takes_effect_all_the_same() -> None:
+    stage = Stage().apply(spec(web=watcher(), job=job())).wait(5)
+    logs = LogsSpec(timestamps=True, max_size=7)
+    stage.new_controller(spec(web=watcher(logs=logs), job=job(logs=logs))).wait(60)
+    found = {name: settings.stdout for _, name, settings in adjusted(stage)}
+    assert found == {
+        "web.1": FileSink(LOG, timestamps=True, max_size=7),
+        "job.1": FileSink("/logs/job-1.log", timestamps=True, max_size=7),
+    }
+
+
+def test_where_output_goes_changes_only_with_the_process() -> None:
+    stage = Stage().apply(spec(job=job())).wait(5)
+    logs = LogsSpec(stdout=StdoutSpec(file="/logs/other"), timestamps=True)
+    stage.apply(spec(job=job(logs=logs, rerun_on=(), stop=StopSpec(scope="group")))).wait(60)
+    ((_, _, settings),) = adjusted(stage)
+    assert settings == Settings(scope="group", stdout=FileSink("/logs/job-1.log"))
+
+
+def test_what_cannot_be_adjusted_is_tried_again_and_not_without_end() -> None:
+    stage = Stage().apply(spec(web=watcher())).wait(5)
+    stage.unadjustable = frozenset({"web.1"})
+    stage.apply(spec(web=watcher(logs=LogsSpec(timestamps=True)))).wait(3 * ADJUST_AGAIN_NS / S)
+    assert len(adjusted(stage)) == 4
+    stage.unadjustable = frozenset()
+    stage.wait(3600)
+    assert len(adjusted(stage)) == 5
+    assert stage.last.wake_at_ns is None
