@@ -19,7 +19,11 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `offline` | validate, schema, explain, version |
 | `shell` | the interactive shell |
 | `client` | a connection to a running manager |
-| `locate` | where instances live, and which one is meant |
+| `locate` | which instance is meant, and who listens there |
+| `places` | the folders of the platform in which instances live |
+| `spec_head` | what a spec says of the place of its instance, without a YAML parser |
+| `survivors` | processes that go on without their manager |
+| `absence` | why there is no manager where one is meant |
 | `loading` | reading a spec without a manager |
 | `reader` | the process that does it |
 | `progress` | waiting until all is as wanted |

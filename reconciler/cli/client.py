@@ -218,15 +218,14 @@ class Client:
     def _unreachable(self, error: OSError) -> NoManager | Refused:
         path = self.instance.control_socket
         if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
-            others = [one.name for one in locate.running() if one.name != self.instance.name]
-            runs = f"; running: {', '.join(others)}" if others else ""
-            return NoManager(
-                f"no manager named {self.instance.name} is running (nobody listens on {path})",
-                f"start it with: reconcile up, or choose another with --name{runs}",
-            )
+            from reconciler.cli import absence
+
+            return absence.explained(self.instance)
         if isinstance(error, PermissionError):
+            whose = [user for one, user in locate.of_others() if one == self.instance]
+            runs = f": {whose[0]} runs it" if whose else ""
             return Refused(
-                f"cannot connect to {path}: permission denied",
+                f"cannot connect to {path}: permission denied{runs}",
                 "the user who started the manager and root may, and whom daemon.access lists",
             )
         return Refused(f"cannot connect to {path}: {error.strerror or error}")

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from reconciler.cli import loading, locate, render, shapes, terminal
+from reconciler.cli import loading, locate, places, render, shapes, terminal
 from reconciler.cli.errors import DONE, FAILED, PENDING, Refused
 from reconciler.cli.layout import Cell
 from reconciler.cli.look import wall_ns
-from reconciler.cli.options import Session, output_option, print_json, timeout_option, with_instance
+from reconciler.cli.options import (
+    Session,
+    output_option,
+    print_json,
+    replace_source_option,
+    timeout_option,
+    with_instance,
+)
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
 
 if TYPE_CHECKING:
@@ -87,11 +94,7 @@ class _Wish(NamedTuple):
 @click.option(
     "--allow-removal", is_flag=True, help="Consent to more removals than apply.max_removal allows."
 )
-@click.option(
-    "--replace-source",
-    is_flag=True,
-    help="Let the running instance take its spec from SPEC from now on.",
-)
+@replace_source_option
 @click.option(
     "--continue",
     "goes_on",
@@ -99,7 +102,7 @@ class _Wish(NamedTuple):
     help="Go on with a revision that is paused, or try one that was rolled back once more.",
 )
 @output_option("text", "json")
-@with_instance(starts=True)
+@with_instance()
 def apply_command(
     session: Session,
     spec: tuple[str, ...],
@@ -118,7 +121,7 @@ def apply_command(
     SPEC is a file or folder; without it, the one that the manager was started with. Starts a
     manager in the background when none runs.
     """
-    session.spec = loading.find(spec) if spec else None
+    session.spec, session.replaces_source = loading.find(spec) if spec else None, replace_source
     wish = _Wish(
         session.spec,
         dry_run,
@@ -177,7 +180,9 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
     if loaded.spec is None:
         return launch.show_mistakes(loaded)
     screen = terminal.stdout()
-    changes = created_by(loaded.spec, has_past=launch.has_past(session, loaded))
+    changes = created_by(
+        loaded.spec, has_past=launch.has_past(launch.place(session, loaded).state_dir)
+    )
     if wish.output == "text":
         screen.show(*render.plan_page(changes))
     if wish.dry_run:
@@ -187,6 +192,8 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
     start = launch.prepare(session, loaded)
     launch.start_detached(start)
     if wish.output == "text":
+        if places.is_temporary(start.state_dir):
+            screen.show((Cell(launch.without_home(start.state_dir)),))
         screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
     session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
     return _finish(session.client(), screen, wish, changes, None)

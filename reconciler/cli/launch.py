@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import os
 import select
-import stat
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 import click
 
-from reconciler.cli import loading, locate, terminal
+from reconciler.cli import loading, locate, places, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused, TimedOut
 from reconciler.cli.layout import Cell
 from reconciler.cli.locate import Instance
-from reconciler.cli.options import Session, timeout_option, with_instance, writable_option
+from reconciler.cli.options import (
+    Session,
+    replace_source_option,
+    timeout_option,
+    with_instance,
+    writable_option,
+)
 from reconciler.cli.shapes import Map
-from reconciler.specfile.source import Source, instance_name
+from reconciler.cli.spec_head import loaded_head, read_head
+from reconciler.specfile.source import Source
+from reconciler.wire.manager_file import is_same_source, read_manager_file
 
 if TYPE_CHECKING:
     from reconciler.cli.loading import Loaded
@@ -96,20 +103,24 @@ class Start:
 
 @click.command("run")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@replace_source_option
 @writable_option
-@with_instance(starts=True)
-def run_command(session: Session, spec: tuple[str, ...]) -> int:
+@with_instance()
+def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -> int:
     """Run the manager in the foreground, with no output but its own log.
 
     For systemd and other supervisors. TERM or INT stops everything in order, HUP reads the spec
     again. When the spec has mistakes and an earlier one was applied, that one is kept running.
     """
+    session.replaces_source = replace_source
     loaded = loading.load(loading.find(spec))
     show_warnings(loaded)
     start = prepare(session, loaded)
+    if places.is_temporary(start.state_dir):
+        terminal.stderr().write(f"reconcile: {without_home(start.state_dir)}\n")
     if loaded.spec is None:
         show_mistakes(loaded)
-        if not has_past(session, loaded):
+        if not has_past(start.state_dir):
             return FAILED
         terminal.stderr().write("reconcile: going on with the spec that was applied last\n")
     return _become(start, start.keeper_argv(hup="reload", until_done=False))
@@ -127,10 +138,16 @@ def run_command(session: Session, spec: tuple[str, ...]) -> int:
     help="With -d: wait until everything is as wanted.",
 )
 @timeout_option("60s")
+@replace_source_option
 @writable_option
-@with_instance(starts=True)
+@with_instance()
 def up_command(
-    session: Session, spec: tuple[str, ...], detach: bool, wait: bool, timeout_ns: int
+    session: Session,
+    spec: tuple[str, ...],
+    detach: bool,
+    wait: bool,
+    timeout_ns: int,
+    replace_source: bool,
 ) -> int:
     """Start, apply, show the status once everything is as wanted, then stream the logs.
 
@@ -140,15 +157,18 @@ def up_command(
     if not wait and not detach:
         msg = "--no-wait says something only with --detach"
         raise click.UsageError(msg)
+    session.replaces_source = replace_source
     loaded = loading.load(loading.find(spec))
     if loaded.spec is None:
         return show_mistakes(loaded)
     show_warnings(loaded)
     start = prepare(session, loaded)
+    screen = terminal.stdout()
+    if places.is_temporary(start.state_dir):
+        screen.show((Cell(without_home(start.state_dir)),))
     if not detach:
         _fork_viewer(start.instance, timeout_ns)
         _become(start, start.keeper_argv(hup="stop", until_done=True, viewed=True))
-    screen = terminal.stdout()
     start_detached(start)
     screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
     if not wait:
@@ -184,49 +204,41 @@ def show_warnings(loaded: Loaded) -> None:
 
 
 def prepare(session: Session, loaded: Loaded) -> Start:
-    """Return what to start: options go before the environment, that before the spec, that before
-    the platform.
+    """Return what to start.
 
-    Raises `Refused` when that instance runs already.
+    Raises `Refused` when that instance runs already, or when its state is that of another spec.
     """
-    daemon = loaded.daemon()
-    name = name_of(session, loaded)
-    default = locate.named(name)
-    runtime_dir = (
-        session.runtime_dir
-        or os.environ.get("RECONCILE_RUNTIME_DIR")
-        or _text(daemon.get("runtime_dir"))
-    )
-    if runtime_dir is None:
-        runtime_dir = os.path.join(_own_root(), name)
-    instance = locate.Instance(default.name, os.path.abspath(runtime_dir))
-    _refuse_second(instance)
+    instance = place(session, loaded)
+    _refuse_second(instance, loaded.source)
+    if not session.replaces_source:
+        _refuse_state_of_another(instance, loaded.source)
+    for folder in (instance.runtime_dir, instance.state_dir):
+        places.make_root_of(folder)
+    for other, user in locate.of_others():
+        if other.name == instance.name:
+            warning = f"{user} runs a manager named {other.name}, too ({other.runtime_dir})"
+            terminal.stderr().show((Cell("warning: ", "busy"), Cell(warning)))
     reading = _in_memory(loaded.answer) if loaded.spec is not None and loaded.answer else None
-    return Start(instance, _state_dir(session, loaded), loaded.source, daemon, reading)
+    return Start(instance, instance.state_dir, loaded.source, loaded.daemon(), reading)
 
 
-def has_past(session: Session, loaded: Loaded) -> bool:
+def place(session: Session, loaded: Loaded) -> Instance:
+    """Return where the instance of a spec that was read is to be, by the rule of all commands."""
+    given = locate.said(session.name, session.runtime_dir, session.state_dir)
+    head = loaded_head(loaded.daemon()) if loaded.spec is not None else read_head(loaded.source)
+    return locate.place(given, head, loaded.source)
+
+
+def has_past(state_dir: str) -> bool:
     """Tell whether a manager was here before: what it knew, and perhaps left running, is there."""
-    return os.path.exists(os.path.join(_state_dir(session, loaded), STATE_FILE))
+    return os.path.exists(os.path.join(state_dir, STATE_FILE))
 
 
-def _state_dir(session: Session, loaded: Loaded) -> str:
-    return os.path.abspath(
-        session.state_dir
-        or os.environ.get("RECONCILE_STATE_DIR")
-        or _text(loaded.daemon().get("state_dir"))
-        or os.path.join(locate.state_root(), name_of(session, loaded))
-    )
-
-
-def name_of(session: Session, loaded: Loaded) -> str:
-    """Return the name of the instance that would be started."""
+def without_home(state_dir: str) -> str:
+    """Return what is to be known by a user whose state lies where it does not stay for long."""
     return (
-        session.name
-        or os.environ.get("RECONCILE_NAME")
-        or _text(loaded.daemon().get("name"))
-        or (locate.instance_of(loaded.source).name if loaded.spec is None else None)
-        or instance_name(None, loaded.source)
+        f"logs and state are in {state_dir}: uid {os.geteuid()} has no home folder that can be written; "
+        "--state-dir chooses another place"
     )
 
 
@@ -238,42 +250,38 @@ def _in_memory(answer: bytes) -> int:
     return memory
 
 
-def _own_root() -> str:
-    """Return the folder of this user's runtime folders, made if need be, and certainly ours."""
-    root = locate.runtime_root()
-    try:
-        os.makedirs(
-            root, mode=0o755 if root == locate.SYSTEM_RUNTIME_ROOT else 0o700, exist_ok=True
-        )
-        found = os.stat(root, follow_symlinks=False)
-    except OSError as error:
-        msg = f"cannot create {root}: {error.strerror}"
-        raise Refused(msg, "say where with --runtime-dir") from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        msg = f"cannot use {root}: it is not a folder that only this user can write to"
-        raise Refused(msg, "remove it, or say another place with --runtime-dir")
-    return root
-
-
-def _refuse_second(instance: Instance) -> None:
+def _refuse_second(instance: Instance, source: Source) -> None:
     listener = locate.listener(instance)
     if listener is None:
         return
     pid, uid = listener
-    msg = f"cannot start {instance.name}: already running, started by {_user_name(uid)}, pid {pid}"
+    answer = locate.asked(instance)
+    if answer is not None and answer.source and not is_same_source(answer.source, source.paths):
+        raise locate.other_spec(answer.name, answer.source, source.paths)
+    user = locate.user_name(uid)
+    msg = f"cannot start {instance.name}: already running, started by {user}, pid {pid}"
     raise Refused(
         msg,
         "apply edits with: reconcile apply; end it with: reconcile shutdown; or take a --name",
     )
 
 
-def _user_name(uid: int) -> str:
-    import pwd
+def _refuse_state_of_another(instance: Instance, source: Source) -> None:
+    """Refuse a state folder in which another spec has its history, logs, jobs and manual orders.
 
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+    A spec that is nowhere any more has moved or was replaced: this one is taken for its heir.
+    """
+    last = read_manager_file(instance.state_dir)
+    if last is None or is_same_source(last.source, source.paths):
+        return
+    if not any(map(os.path.exists, last.source)):
+        return
+    msg = (
+        f"cannot start {instance.name}: {instance.state_dir} holds the state of "
+        f"{', '.join(last.source)}, not of {', '.join(source.paths)}"
+    )
+    hint = "give this spec a name of its own with --name or daemon.name; or take the state over with --replace-source"
+    raise Refused(msg, hint)
 
 
 def _become(start: Start, argv: list[str]) -> NoReturn:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from reconciler.cli import reader, shapes
+from reconciler.cli import places, reader, shapes
 from reconciler.cli.errors import Refused
 from reconciler.specfile.source import Source, find_source
 
@@ -41,7 +41,7 @@ def find(given: Sequence[str]) -> Source:
 
     Raises `Refused` when one does not exist, or none was given and none is found.
     """
-    found = find_source(given, os.getcwd())
+    found = find_source(given, places.working_dir())
     if isinstance(found, Source):
         return found
     place = f"{found.path}: " if given else ""

@@ -1,12 +1,10 @@
-"""Where instances live, and which one is meant.
+"""Which instance is meant, for every command in the same way, and who listens there.
 
-An instance is a folder with `control.sock` in it. It is found by `--runtime-dir`, `--name`, their
-environment variables, the spec in this folder or above it, or by being the only one that runs.
-
-A command that only asks must not pay for the YAML parser. So the name of the spec's instance is
-read with three regular expressions from its `daemon:` block, which is enough for the ways people
-write it; whoever writes it another way says `--name`. Starting an instance always reads the whole
-spec (`launch`).
+An instance is a folder with `control.sock` in it. `place` says where the instance of given options,
+environment and spec is: `up` puts it there, and all others look for it there. Options go before the
+environment, that before the spec, that before the platform. `find` adds what only those need who look for
+one that runs: a spec is known to its manager, so the one that answers is compared with the one that was
+meant, and a manager that was started elsewhere (`up --name box`) is found by its spec or state folder.
 """
 
 from __future__ import annotations
@@ -14,23 +12,31 @@ from __future__ import annotations
 import os
 import re
 import socket
-import stat
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from reconciler.cli.errors import NoManager, Refused
+from reconciler.cli import places
+from reconciler.cli.errors import CommandError, NoManager, Refused
+from reconciler.cli.spec_head import Head, loaded_head, read_head
+from reconciler.model.errors import RequestError
+from reconciler.wire.manager_file import is_same_source, read_manager_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from reconciler.specfile.source import Source
 
 CONTROL_SOCKET: Final = "control.sock"
-SYSTEM_RUNTIME_ROOT: Final = "/run/reconcile"
-SYSTEM_STATE_ROOT: Final = "/var/lib/reconcile"
+_ANSWER_S: Final = 2.0
+"""How long a manager is asked who it is; one that does not answer is taken for the one that is meant."""
 _CREDENTIALS = struct.Struct("iII")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_LISTENS: Final = 0x10000
+"""__SO_ACCEPTCON in the flags of /proc/net/unix."""
+_KNOWN_PLACE = re.compile(
+    r"(/run/reconcile|/run/user/[0-9]+/reconcile|/tmp/reconcile-[0-9]+)/([^/]+)/control\.sock"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,10 @@ class Instance:
 
     name: str
     runtime_dir: str
+    state_dir: str = field(default="", compare=False)
+    """Where its state is to be expected; empty: nobody knows."""
+    remark: str = field(default="", compare=False)
+    """Which one it is, in words, when nobody has chosen it."""
 
     @property
     def control_socket(self) -> str:
@@ -46,64 +56,131 @@ class Instance:
         return os.path.join(self.runtime_dir, CONTROL_SOCKET)
 
 
-# ---- folders of the platform ---------------------------------------------------------------------
+class Said(NamedTuple):
+    """What options, or else the environment, say of the instance; empty is nothing."""
+
+    name: str = ""
+    runtime_dir: str = ""
+    state_dir: str = ""
 
 
-def runtime_root() -> str:
-    """Return the folder that holds the runtime folders of this user's instances."""
-    if os.geteuid() == 0:
-        return SYSTEM_RUNTIME_ROOT
-    import platformdirs  # 15 ms that only an ordinary user without --runtime-dir pays
-
-    folder = platformdirs.user_runtime_dir()
-    if _is_private(folder):
-        return os.path.join(folder, "reconcile")
-    # Anybody can make this folder before we do: `launch` checks whose it is before it uses it.
-    return f"/tmp/reconcile-{os.geteuid()}"
-
-
-def state_root() -> str:
-    """Return the folder that holds the state folders of this user's instances."""
-    if os.geteuid() == 0:
-        return SYSTEM_STATE_ROOT
-    import platformdirs
-
-    return platformdirs.user_state_dir("reconcile")
-
-
-def _is_private(folder: str) -> bool:
-    """Tell whether the folder is ours alone, as the XDG specification wants of a runtime folder."""
-    try:
-        found = os.stat(folder, follow_symlinks=False)
-    except OSError:
-        return False
-    return (
-        stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+def said(
+    name: str | None = None, runtime_dir: str | None = None, state_dir: str | None = None
+) -> Said:
+    """Return what is said by these options, else by the environment."""
+    environ = os.environ.get
+    return Said(
+        name or environ("RECONCILE_NAME", ""),
+        runtime_dir or environ("RECONCILE_RUNTIME_DIR", ""),
+        state_dir or environ("RECONCILE_STATE_DIR", ""),
     )
+
+
+# ---- where an instance is ------------------------------------------------------------------------
+
+
+def place(given: Said, head: Head, source: Source | None) -> Instance:
+    """Return where the instance is that is given so: the rule of all commands.
+
+    Raises `Refused` when its name can be none, or its place belongs to somebody else.
+    """
+    from reconciler.specfile.source import instance_name
+
+    runtime_dir = given.runtime_dir or head.runtime_dir or ""
+    name = given.name or head.name or (instance_name(None, source) if source else "")
+    name = name or os.path.basename(os.path.abspath(runtime_dir))
+    if not _NAME.fullmatch(name):
+        msg = f"cannot use the name {name!r}: it can be no instance's"
+        raise Refused(msg, "at most 64 letters, digits, - and _, a letter or digit first")
+    runtime_dir = runtime_dir or os.path.join(places.runtime_root(), name)
+    state_dir = given.state_dir or head.state_dir or os.path.join(places.state_root(), name)
+    return Instance(name, os.path.abspath(runtime_dir), os.path.abspath(state_dir))
 
 
 # ---- what runs -----------------------------------------------------------------------------------
 
 
-def instances() -> list[Instance]:
-    """Return the instances that have a control socket in the places where instances are, by
-    name."""
-    roots = dict.fromkeys((runtime_root(), SYSTEM_RUNTIME_ROOT))
+def running() -> list[Instance]:
+    """Return the instances that run now and are ours or the system's, by name."""
+    return [instance for instance in _instances() if is_running(instance)]
+
+
+def _instances() -> list[Instance]:
+    """Return those that have a control socket in the places where instances are."""
     found: dict[str, Instance] = {}
-    given = os.environ.get("RECONCILE_RUNTIME_DIR")
-    if given and os.path.exists(os.path.join(given, CONTROL_SOCKET)):
-        instance = _at(given, os.environ.get("RECONCILE_NAME"))
-        found[instance.name] = instance
-    for root in roots:
+    given = said()
+    if given.runtime_dir and os.path.exists(os.path.join(given.runtime_dir, CONTROL_SOCKET)):
+        instance = place(given, Head(), None)
+        found[instance.runtime_dir] = instance
+    for name, folder in _folders():
+        instance = Instance(name, folder, os.path.join(places.state_root(), name))
+        if os.path.exists(instance.control_socket):
+            found.setdefault(folder, instance)
+    for name in _listed(places.state_root()):
+        state_dir = os.path.join(places.state_root(), name)
+        last = read_manager_file(state_dir)
+        if last is not None and os.path.exists(os.path.join(last.runtime_dir, CONTROL_SOCKET)):
+            found.setdefault(last.runtime_dir, Instance(last.name, last.runtime_dir, state_dir))
+    return sorted(found.values(), key=lambda each: (each.name, each.runtime_dir))
+
+
+def _folders() -> Iterator[tuple[str, str]]:
+    try:
+        own = places.runtime_root()
+    except Refused:
+        own = places.SYSTEM_RUNTIME_ROOT
+    for root in dict.fromkeys((own, places.SYSTEM_RUNTIME_ROOT)):
+        for name in _listed(root):
+            yield name, os.path.join(root, name)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def of_others() -> list[tuple[Instance, str]]:
+    """Return the instances that run in other users' places, with whose each is.
+
+    Anybody may read which Unix sockets are listened on (proc_pid_net(5)), also those in folders that he
+    may not enter. Of instances in places of somebody's own choice nothing is known here.
+    """
+    found = {}
+    own = {folder for name, folder in _folders() if os.access(folder, os.X_OK)}
+    try:
+        with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()[1:]
+    except OSError:
+        return []
+    for line in lines:
+        fields = line.split(None, 7)
+        match = _KNOWN_PLACE.fullmatch(fields[7]) if len(fields) > 7 else None
+        if match is not None and int(fields[3], 16) & _LISTENS:
+            folder = os.path.dirname(match[0])
+            if folder not in own:
+                found[folder] = Instance(match[2], folder), _owner(match[1], folder)
+    return [found[folder] for folder in sorted(found)]
+
+
+def _owner(root: str, folder: str) -> str:
+    for path in (folder, root):
         try:
-            names = sorted(os.listdir(root))
+            return user_name(os.stat(path, follow_symlinks=False).st_uid)
         except OSError:
             continue
-        for name in names:
-            instance = Instance(name, os.path.join(root, name))
-            if os.path.exists(instance.control_socket):
-                found.setdefault(name, instance)
-    return list(found.values())
+    return "another user"
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number where it has no account."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def is_running(instance: Instance) -> bool:
@@ -160,113 +237,160 @@ def _is_dead(pid: int) -> bool:
         return False
 
 
-def running() -> list[Instance]:
-    """Return the instances that run now, by name."""
-    return [instance for instance in instances() if is_running(instance)]
+class Answer(NamedTuple):
+    """What a manager says of itself."""
+
+    name: str
+    source: tuple[str, ...]
+
+
+def asked(instance: Instance) -> Answer | None:
+    """Ask a manager who it is; None when it does not say, for whatever reason."""
+    from reconciler.cli.client import Client
+
+    try:
+        with Client(instance=instance, timeout=_ANSWER_S) as client:
+            answer = client.hello()
+    except (CommandError, RequestError):
+        return None
+    source = answer.get("source")
+    paths = tuple(map(str, source)) if isinstance(source, list | tuple) else ()
+    return Answer(str(answer.get("name") or instance.name), paths)
 
 
 # ---- which one is meant --------------------------------------------------------------------------
 
 
 def find(
-    name: str | None = None, runtime_dir: str | None = None, spec: Source | None = None
+    name: str | None = None,
+    runtime_dir: str | None = None,
+    state_dir: str | None = None,
+    spec: Source | None = None,
+    *,
+    is_compared: bool = True,
 ) -> Instance:
     """Return the instance that is meant, running or not.
 
-    Options go before the environment, that before the spec given, that before the spec in this
-    folder or above, that before the only instance that runs. Raises `NoManager` when nothing says
-    which one, with a list of what runs.
+    `spec` is one that the command names, None looks for it in this folder and above. An instance that is
+    found by its spec is asked whether it runs that spec, unless `is_compared` is False. Raises `Refused`
+    when it runs another, and `NoManager` when nothing says which one is meant.
     """
-    if runtime_dir:
-        return _at(runtime_dir, name)
-    if name:
-        return named(name)
-    environ_dir, environ_name = (
-        os.environ.get("RECONCILE_RUNTIME_DIR"),
-        os.environ.get("RECONCILE_NAME"),
-    )
-    if environ_dir:
-        return _at(environ_dir, environ_name)
-    if environ_name:
-        return named(environ_name)
+    given = said(name, runtime_dir, state_dir)
     source = spec or _source_here()
+    if given.runtime_dir:
+        return place(given, read_head(source) if source is not None else Head(), source)
+    if given.name:
+        return _by_name(given, source)
     if source is not None:
-        return instance_of(source)
+        return _by_spec(given, source, is_compared=is_compared)
+    if given.state_dir:
+        last = read_manager_file(given.state_dir)
+        if last is not None:
+            return Instance(last.name, last.runtime_dir, os.path.abspath(given.state_dir))
+    return _the_only_one()
+
+
+def _by_name(given: Said, source: Source | None) -> Instance:
+    """Return the one of this name that runs: where the spec here or the platform puts it, or was told to."""
+    plain = place(given, Head(), source)
+    for expected in (plain,) if source is None else _expected(given, source):
+        if expected != plain and is_running(expected):
+            answer = asked(expected)
+            if answer is None or answer.name == given.name:
+                return expected
+        for instance in (plain, *_elsewhere(plain), *_elsewhere(expected)):
+            if is_running(instance):
+                return instance
+    return expected
+
+
+def _by_spec(given: Said, source: Source, *, is_compared: bool) -> Instance:
+    """Return the one that runs this spec. Raises `Refused` when there is another one in its place."""
+    strangers = []
+    for expected in _expected(given, source):
+        for instance in (expected, *_elsewhere(expected)):
+            if not is_running(instance):
+                continue
+            answer = asked(instance) if is_compared else None
+            if answer is None or not answer.source or is_same_source(answer.source, source.paths):
+                return instance
+            strangers.append(other_spec(instance.name, answer.source, source.paths))
+    started_otherwise = _started_otherwise(source)
+    if started_otherwise is None and strangers:
+        raise strangers[0]
+    return started_otherwise or expected
+
+
+def _expected(given: Said, source: Source) -> Iterator[Instance]:
+    """Yield where the instance of a spec is by its first lines, and if need be by all that it says."""
+    head = read_head(source)
+    yield place(given, head, source)
+    if not head.is_sure:
+        from reconciler.cli import loading
+
+        loaded = loading.load(source)
+        if loaded.spec is not None:
+            yield place(given, loaded_head(loaded.daemon()), source)
+
+
+def _elsewhere(expected: Instance) -> Iterator[Instance]:
+    """Yield other places of an instance: root's of the same name, where this user may have a role, and
+    where whoever started it has put it."""
+    folder = os.path.join(places.SYSTEM_RUNTIME_ROOT, expected.name)
+    if os.geteuid() != 0 and os.access(folder, os.X_OK):
+        yield Instance(expected.name, folder)
+    last = read_manager_file(expected.state_dir)
+    if last is not None and last.name == expected.name:
+        yield Instance(last.name, last.runtime_dir, expected.state_dir)
+
+
+def _started_otherwise(source: Source) -> Instance | None:
+    """Return the one instance that runs this spec under another name. Raises `NoManager` for several."""
+    found = [
+        instance
+        for instance in running()
+        if (answer := asked(instance)) is not None
+        and answer.source
+        and is_same_source(answer.source, source.paths)
+    ]
+    if len(found) > 1:
+        names = ", ".join(one.name for one in found)
+        msg = f"{len(found)} managers run {', '.join(source.paths)}: {names}"
+        raise NoManager(msg, "choose one with --name NAME")
+    if not found:
+        return None
+    (one,) = found
+    remark = f"this is {one.name}, the manager that runs {', '.join(source.paths)}"
+    return Instance(one.name, one.runtime_dir, one.state_dir, remark)
+
+
+def other_spec(name: str, runs: tuple[str, ...], meant: tuple[str, ...]) -> Refused:
+    """Return the refusal of a command that is given in the folder of another spec than the manager's."""
+    msg = f"{name} runs {', '.join(runs)}, not {', '.join(meant)}, which is meant here"
+    hint = (
+        f"give the spec that is meant here a name of its own, with --name or daemon.name; "
+        f"to reach the manager that runs: --name {name}"
+    )
+    return Refused(msg, hint)
+
+
+def _the_only_one() -> Instance:
     found = running()
-    if len(found) == 1:
-        return found[0]
     if not found:
         msg = "no manager is running, and there is no spec in this folder or above it"
         raise NoManager(msg, "start one with: reconcile up SPEC")
-    msg = f"{len(found)} managers are running: {', '.join(one.name for one in found)}"
-    raise NoManager(msg, "say which one with --name NAME")
+    if len(found) > 1:
+        msg = f"{len(found)} managers are running: {', '.join(one.name for one in found)}"
+        raise NoManager(msg, "choose one with --name NAME")
+    (one,) = found
+    answer = asked(one)
+    runs = f" ({', '.join(answer.source)})" if answer is not None and answer.source else ""
+    remark = f"this is {one.name}{runs}, the only manager that runs"
+    return Instance(one.name, one.runtime_dir, one.state_dir, remark)
 
 
 def _source_here() -> Source | None:
     from reconciler.specfile.source import Source, find_source
 
-    found = find_source(None, os.getcwd())
+    found = find_source(None, places.working_dir())
     return found if isinstance(found, Source) else None
-
-
-def named(name: str) -> Instance:
-    """Return the instance of that name. Raises `Refused` when it can be no name."""
-    if not _NAME.fullmatch(name):
-        msg = f"cannot use the name {name!r}: it can be no instance's"
-        raise Refused(msg, "at most 64 letters, digits, - and _, a letter or digit first")
-    own = Instance(name, os.path.join(runtime_root(), name))
-    system = Instance(name, os.path.join(SYSTEM_RUNTIME_ROOT, name))
-    if not os.path.exists(own.control_socket) and os.path.exists(system.control_socket):
-        return system
-    return own
-
-
-def _at(runtime_dir: str, name: str | None) -> Instance:
-    folder = os.path.abspath(runtime_dir)
-    return Instance(name or os.path.basename(folder), folder)
-
-
-def instance_of(source: Source) -> Instance:
-    """Return the instance that a spec belongs to, reading no more than its `daemon:` block."""
-    from reconciler.specfile.source import instance_name, spec_files
-
-    daemon = daemon_block(_texts(file for path in source.paths for file in spec_files(path)))
-    name = instance_name(daemon.get("name"), source)
-    runtime_dir = daemon.get("runtime_dir")
-    if runtime_dir and runtime_dir.startswith("/"):
-        return Instance(name, runtime_dir)
-    return named(name)
-
-
-def _texts(paths: Iterable[str]) -> Iterable[str]:
-    for path in paths:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                yield file.read()
-        except OSError:
-            continue
-
-
-_DAEMON_BLOCK = re.compile(
-    r"^daemon:[ \t]*(?:#.*)?\n((?:[ \t]+.*\n|[ \t]*(?:#.*)?\n)+)", re.MULTILINE
-)
-_DAEMON_FLOW = re.compile(r"^daemon:[ \t]*\{(.*)\}[ \t]*(?:#.*)?$", re.MULTILINE)
-_ENTRY = r"(?:^|[,\n])[ \t]*{key}:[ \t]+(\"[^\"\n]*\"|'[^'\n]*'|[^\s,#}}\"'][^,#}}\n]*)"
-
-
-def daemon_block(texts: Iterable[str]) -> dict[str, str]:
-    """Return `name` and `runtime_dir` of the `daemon:` block, as far as they are written in an
-    ordinary way."""
-    found: dict[str, str] = {}
-    for text in texts:
-        if "daemon:" not in text:
-            continue
-        match = _DAEMON_BLOCK.search(text + "\n") or _DAEMON_FLOW.search(text)
-        if match is None:
-            continue
-        for key in ("name", "runtime_dir"):
-            entry = re.search(_ENTRY.format(key=key), match[1])
-            value = entry[1].strip().strip("\"'") if entry else ""
-            if value and value != "null" and "$" not in value:
-                found[key] = value
-    return found

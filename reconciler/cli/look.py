@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from reconciler.model.errors import RequestError
 from reconciler.model.units import parse_duration_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from reconciler.cli.locate import Instance
     from reconciler.cli.shapes import EventMap, LogMap, StatusMap
@@ -240,11 +241,27 @@ def _since(text: str | None) -> tuple[int, int]:
 
 @click.command("ls")
 @output_option("table", "json", "name")
-def ls_command(output: str) -> int:
-    """List the instances on this machine that this user can find."""
+@with_instance()
+def ls_command(session: Session, output: str) -> int:
+    """List the instances on this machine, also those of other users and those without a manager.
+
+    What other users run is listed as far as it lies in the usual places. An instance whose manager has
+    ended is listed as long as processes of it are running.
+    """
     from reconciler.cli import locate
 
-    found = [_instance_fields(instance) for instance in locate.running()]
+    own = locate.running()
+    if session.runtime_dir or session.name:
+        given = session.instance()
+        own += [given] if given not in own and locate.is_running(given) else []
+    found = [_instance_fields(instance) for instance in own]
+    seen = {instance.runtime_dir for instance in own}
+    found += [
+        _instance_fields(instance, user)
+        for instance, user in locate.of_others()
+        if instance.runtime_dir not in seen
+    ]
+    found += _without_manager(seen)
     screen = terminal.stdout()
     if output == "json":
         print_json(found)
@@ -258,16 +275,53 @@ def ls_command(output: str) -> int:
     return DONE
 
 
-def _instance_fields(instance: Instance) -> dict[str, object]:
-    """Ask one instance how it is, but not for long: a busy one must not hide the others."""
-    fields: dict[str, object] = {
+def _without_manager(seen: Container[str]) -> list[dict[str, object]]:
+    """Return the instances of this user whose manager has ended while processes go on."""
+    from reconciler.cli import places
+    from reconciler.cli.survivors import survivors
+    from reconciler.wire.manager_file import read_manager_file
+
+    try:
+        with os.scandir(places.state_root()) as entries:
+            folders = {entry.path: read_manager_file(entry.path) for entry in entries}
+    except OSError:
+        return []
+    # A manager that runs with this state folder has its processes itself.
+    gone = {path: last for path, last in folders.items() if last and last.runtime_dir not in seen}
+    return [
+        {
+            **_NOTHING_KNOWN,
+            "name": gone[path].name,
+            "runtime_dir": gone[path].runtime_dir,
+            "state": f"ended, {render.count(len(slots), 'process', 'processes')} left",
+            "source": list(gone[path].source),
+        }
+        for path, slots in sorted(survivors(gone).items())
+    ]
+
+
+_NOTHING_KNOWN: Final[Mapping[str, object]] = {
+    "name": "",
+    "runtime_dir": "",
+    "user": None,
+    "state": "running",
+    "pid": None,
+    "revision": None,
+    "watchers": None,
+    "source": [],
+}
+
+
+def _instance_fields(instance: Instance, user: str | None = None) -> dict[str, object]:
+    """Ask one instance how it is, but not for long: a busy one must not hide the others.
+
+    `user` is who else runs it.
+    """
+    fields = {
+        **_NOTHING_KNOWN,
         "name": instance.name,
         "runtime_dir": instance.runtime_dir,
-        "state": "running",
-        "pid": None,
-        "revision": None,
-        "watchers": None,
-        "source": [],
+        "user": user,
     }
     try:
         with Client(instance=instance, timeout=_LIST_TIMEOUT_S) as client:
@@ -297,7 +351,7 @@ def _instance_table(found: list[dict[str, object]]) -> Table:
         state = str(one["state"])
         rows.append(
             (
-                Cell(str(one["name"])),
+                Cell(f"{one['name']} ({one['user']})" if one["user"] else str(one["name"])),
                 Cell(state, "good" if state == "as wanted" else "busy"),
                 *(
                     Cell("-" if one[key] is None else str(one[key]))

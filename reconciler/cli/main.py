@@ -101,7 +101,7 @@ class Commands(click.Group):
         "4 no manager running; 5 timed out."
     ),
 )
-@instance_options(state=True)
+@instance_options
 @click.pass_context
 def reconcile(
     context: click.Context, name: str | None, runtime_dir: str | None, state_dir: str | None

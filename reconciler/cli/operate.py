@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import click
 
 from reconciler.cli import locate, render, terminal
+from reconciler.cli.absence import still_run
 from reconciler.cli.errors import DONE, NOT_AS_WANTED, CommandError, TimedOut
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
@@ -23,6 +24,7 @@ from reconciler.cli.options import (
     with_instance,
 )
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
+from reconciler.cli.survivors import survivors
 from reconciler.model.errors import RequestError
 from reconciler.model.units import format_duration, parse_signal
 
@@ -275,14 +277,19 @@ def shutdown_command(
 ) -> int:
     """Stop everything in order, then end the manager."""
     client = session.client()
-    name = str(client.hello().get("name") or client.instance.name)
+    hello = client.hello()
+    name = str(hello.get("name") or client.instance.name)
+    state_dir = str(hello.get("state_dir") or client.instance.state_dir)
     listener = locate.listener(client.instance)
     client.shutdown(now=now, reason=reason)
     if wait:
         _wait_until_gone(client, listener[0] if listener else 0, timeout_ns)
     client.close()
+    left = survivors([state_dir]).get(state_dir, []) if wait else []
     if output == "json":
-        print_json({"name": name, "stopped": wait})
+        print_json({"name": name, "stopped": wait, "left": left})
+    elif left:
+        terminal.stdout().write(f"{name}: the manager has ended; {still_run(left)}\n")
     else:
         terminal.stdout().write(f"{name}: {'stopped' if wait else 'stopping'}\n")
     return DONE

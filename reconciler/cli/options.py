@@ -35,6 +35,8 @@ class Session:
         self.state_dir: str | None = None
         # The spec that a command names says which instance when nothing else does.
         self.spec: Source | None = None
+        # A command that gives the manager another spec does not mind which one it runs.
+        self.replaces_source = False
         self.in_shell = False
         self.kept: dict[Instance, Client] = {}
 
@@ -42,39 +44,37 @@ class Session:
         """Return the instance that is meant."""
         from reconciler.cli import locate
 
-        return locate.find(self.name, self.runtime_dir, self.spec)
+        return locate.find(
+            self.name,
+            self.runtime_dir,
+            self.state_dir,
+            self.spec,
+            is_compared=not self.replaces_source,
+        )
 
     def client(self) -> Client:
         """Return the connection to the instance that is meant; the shell keeps one for all
-        commands."""
+        commands. An instance that nobody has chosen is named first."""
+        from reconciler.cli import terminal
         from reconciler.cli.client import Client
 
         instance = self.instance()
         if instance not in self.kept:
+            if instance.remark:
+                terminal.stderr().write(f"reconcile: {instance.remark}\n")
             self.kept[instance] = Client(instance=instance)
         return self.kept[instance]
 
 
-def instance_options(*, state: bool = False) -> Callable[[Decorated], Decorated]:
-    """Add --name and --runtime-dir, and --state-dir where a manager may be started."""
-
-    def decorate(function: Decorated) -> Decorated:
-        if state:
-            function = click.option(
-                "--state-dir",
-                metavar="DIR",
-                help="Folder of logs and state [env RECONCILE_STATE_DIR].",
-            )(function)
-        function = click.option(
-            "--runtime-dir",
-            metavar="DIR",
-            help="Folder that holds control.sock [env RECONCILE_RUNTIME_DIR].",
-        )(function)
-        return click.option("--name", metavar="NAME", help="Which instance [env RECONCILE_NAME].")(
-            function
-        )
-
-    return decorate
+def instance_options(function: Decorated) -> Decorated:
+    """Add --name, --runtime-dir and --state-dir."""
+    for option, metavar, help_ in (
+        ("--state-dir", "DIR", "Folder of logs and state [env RECONCILE_STATE_DIR]."),
+        ("--runtime-dir", "DIR", "Folder that holds control.sock [env RECONCILE_RUNTIME_DIR]."),
+        ("--name", "NAME", "Which instance [env RECONCILE_NAME]."),
+    ):
+        function = click.option(option, metavar=metavar, help=help_)(function)
+    return function
 
 
 def remember_instance(
@@ -86,30 +86,31 @@ def remember_instance(
     session.state_dir = state_dir or session.state_dir
 
 
-def with_instance(*, starts: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a command the instance options and its session as first argument.
-
-    `starts` says that the command may start a manager and so has a use for --state-dir; before
-    any other command that option is refused, since no option is read and ignored.
-    """
+def with_instance() -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the options of the instance, all of them, and its session as first argument."""
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
         @click.pass_context
         @wraps(function)
         def command(context: click.Context, /, **given: object) -> int:
-            session = context.ensure_object(Session)
             own = {key: _text(given.pop(key, None)) for key in ("name", "runtime_dir", "state_dir")}
-            if not starts and session.state_dir is not None:
-                msg = f"--state-dir says nothing to {context.info_name}: it starts no manager"
-                raise click.UsageError(msg, context)
             # What a command says of its instance is for this command only, also in the shell.
-            session = copy(session)
+            session = copy(context.ensure_object(Session))
             remember_instance(session, own["name"], own["runtime_dir"], own["state_dir"])
             return function(session, **given)
 
-        return instance_options(state=starts)(command)
+        return instance_options(command)
 
     return decorate
+
+
+def replace_source_option(function: Decorated) -> Decorated:
+    """Add --replace-source."""
+    return click.option(
+        "--replace-source",
+        is_flag=True,
+        help="Let the instance, its state and what runs in it follow SPEC from now on, not the spec it has.",
+    )(function)
 
 
 def _text(value: object) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from reconciler.cli import launch, loading, locate, terminal
+from reconciler.cli import launch, loading, terminal
 from reconciler.cli.errors import DONE, Refused
 from reconciler.cli.layout import Cell
 from reconciler.cli.options import Session, with_instance
@@ -65,7 +65,7 @@ class Unit:
 @click.option("--user", is_flag=True, help="A service of this user, who needs no root for it.")
 @click.option("--force", is_flag=True, help="Replace a unit that is there and differs.")
 @click.option("--print", "shows", is_flag=True, help="Write the unit to standard output instead.")
-@with_instance(starts=True)
+@with_instance()
 def install_service_command(
     session: Session, spec: tuple[str, ...], user: bool, force: bool, shows: bool
 ) -> int:
@@ -76,7 +76,7 @@ def install_service_command(
     loaded = loading.load(loading.find(spec))
     if loaded.spec is None:
         return launch.show_mistakes(loaded)
-    name = locate.named(launch.name_of(session, loaded)).name
+    name = launch.place(session, loaded).name
     unit = unit_of(name, command_of(session, name, loaded.source.paths), user=user)
     if shows:
         terminal.stdout().write(unit.text)

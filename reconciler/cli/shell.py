@@ -12,7 +12,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import Completer, Completion
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-from reconciler.cli import errors, locate, terminal
+from reconciler.cli import errors, locate, places, terminal
 from reconciler.cli.client import Client
 from reconciler.cli.layout import Cell
 from reconciler.cli.main import COMMANDS, guarded, invoke, reconcile
@@ -108,9 +108,7 @@ def _prompt_name(session: Session) -> str:
 
 def _history() -> History:
     """Return the history in the user's state folder, or none when that cannot be written."""
-    import platformdirs
-
-    folder = platformdirs.user_state_dir("reconcile")
+    folder = places.state_root()
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         path = os.path.join(folder, "history")

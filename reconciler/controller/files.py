@@ -28,6 +28,7 @@ from reconciler.controller.watching import Wanted, Watch
 from reconciler.model.news import News
 from reconciler.model.spec import ApplySpec
 from reconciler.model.units import SECOND_NS
+from reconciler.wire.manager_file import ManagerFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,6 +92,7 @@ class SpecFiles:
 
         `handed` is what was read of them a moment ago, None: nothing.
         """
+        self._note_source()
         self._applied = {each.path: each for each in stored.files} if stored is not None else {}
         self._applied_digests = {path: file.digest for path, file in self._applied.items()}
         self._look = self._look_again()
@@ -127,9 +129,21 @@ class SpecFiles:
     def replace_source(self, source: tuple[str, ...]) -> None:
         """Take the spec from other files from now on."""
         self.source = source
+        self._note_source()
         self._look = self._look_again()
         self._considered = self._look.digests
         self._arm()
+
+    def _note_source(self) -> None:
+        """Write down whose state folder this is, for whoever wants to start a manager here or find this one."""
+        config = self._controller.config
+        try:
+            ManagerFile(config.name, config.runtime_dir, self.source).write(config.state_dir)
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            self._controller.log.write(
+                "warning", "cannot note whose state folder this is", cause=cause
+            )
 
     # ---- what was applied ----
 

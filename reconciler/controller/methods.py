@@ -43,6 +43,8 @@ def _hello(exchange: Exchange, params: Parameters) -> object:
         "version": reconciler.__version__,
         "protocol": PROTOCOL,
         "name": controller.config.name,
+        "source": controller.files.source,
+        "state_dir": controller.config.state_dir,
         "role": exchange.permit.role,
         "labels": exchange.permit.labels,
         "keeper_pid": controller.keeper.pid,

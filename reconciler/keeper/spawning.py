@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from reconciler.model.process import ProcessId
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OF_THE_OPERATOR: Final = ("RECONCILE_NAME", "RECONCILE_RUNTIME_DIR", "RECONCILE_STATE_DIR")
+"""What chooses the manager for whoever calls `reconcile`: it must not choose ours for our processes."""
 ALWAYS: Final = ("PATH", "LANG", "TZ")
 """What a process inherits even when it inherits nothing; HOME and USER are its user's."""
 OOM_FILE: Final = "/proc/self/oom_score_adj"
@@ -184,7 +186,7 @@ def environment(
     """Return the environment of a process; what comes later in here wins."""
     outer = place.environ
     if launch.inherit_env is True:
-        env = dict(outer)
+        env = {name: value for name, value in outer.items() if name not in OF_THE_OPERATOR}
     else:
         names = ALWAYS + (launch.inherit_env or ())
         env = {name: outer[name] for name in names if name in outer}
@@ -199,7 +201,7 @@ def environment(
     if launch.path_prefix:
         env["PATH"] = ":".join((*launch.path_prefix, env["PATH"]))
     slot = str(id.slot)
-    env |= {"RECONCILE_NAME": place.instance, "RECONCILE_WATCHER": id.owner}
+    env |= {"RECONCILE_INSTANCE": place.instance, "RECONCILE_WATCHER": id.owner}
     env |= {"RECONCILE_SLOT": slot, "RECONCILE_ID": marker}
     if announced := launch.sockets[: launch.announced]:
         env["LISTEN_FDS"] = str(len(announced))

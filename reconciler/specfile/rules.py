@@ -29,7 +29,7 @@ _UNIX_FIELDS: Final = ("mode", "owner", "group")
 _INTERNET_FIELDS: Final = ("interface", "reuseport", "ipv6_only", "nodelay", "keepalive")
 _STREAM_FIELDS: Final = ("nodelay", "keepalive", "backlog")
 _GIVEN_TO_ALL: Final = frozenset(
-    ("RECONCILE_NAME", "RECONCILE_WATCHER", "RECONCILE_SLOT", "RECONCILE_ID")
+    ("RECONCILE_INSTANCE", "RECONCILE_WATCHER", "RECONCILE_SLOT", "RECONCILE_ID")
 )
 """The marks by which a process, and a later manager, knows whose it is."""
 _RLIMITS: Final = frozenset(

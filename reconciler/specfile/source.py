@@ -38,7 +38,7 @@ def find_source(arguments: Sequence[str] | None, cwd: str) -> Source | SpecError
     """
     if not arguments:
         return _found_above(cwd)
-    paths = tuple(os.path.normpath(os.path.join(cwd, argument)) for argument in arguments)
+    paths = tuple(_absolute(argument, cwd) for argument in arguments)
     for path in paths:
         if not os.path.exists(path):
             return _problem(
@@ -89,7 +89,28 @@ def instance_name(daemon_name: str | None, source: Source) -> str:
     return fit or FALLBACK_NAME
 
 
+def _absolute(argument: str, cwd: str) -> str:
+    """Return a path from the root. Behind a link, `..` is what the kernel takes it for."""
+    path = os.path.join(cwd, argument)
+    plain = os.path.normpath(path)
+    if ".." not in argument.split(os.sep):
+        return plain
+    try:
+        return plain if os.path.samefile(plain, path) else os.path.realpath(path)
+    except OSError:
+        return os.path.realpath(path)
+
+
 def _found_above(cwd: str) -> Source | SpecError:
+    """Return the spec here or above: above the folder's name first, then above what the name leads to."""
+    found = _found_above_name(cwd)
+    if isinstance(found, SpecError) and found.path == cwd and os.path.realpath(cwd) != cwd:
+        physical = _found_above_name(os.path.realpath(cwd))
+        return found if isinstance(physical, SpecError) else physical
+    return found
+
+
+def _found_above_name(cwd: str) -> Source | SpecError:
     folder = os.path.abspath(cwd)
     while True:
         file, many = os.path.join(folder, SPEC_FILE), os.path.join(folder, SPEC_FOLDER)

@@ -3,5 +3,6 @@
 | file | subject |
 |---|---|
 | `link` | controller and keeper: framed values of `model`, over a socketpair |
+| `manager_file` | the note in a state folder whose it is, and where its manager listens |
 | `rpc` | clients and controller: MessagePack-RPC with limits, over the control socket |
 """

@@ -109,7 +109,6 @@ def test_without_a_manager_the_exit_code_is_4(capsys: pytest.CaptureFixture[str]
         "status -w -o json",
         "status -l team",
         "events --since yesterday",
-        "--state-dir /x status",
         "up --no-wait",
     ],
 )
@@ -192,7 +191,7 @@ def test_events_are_objects_one_a_line(
 
 
 def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
-    from reconciler.cli.locate import runtime_root
+    from reconciler.cli.places import runtime_root
 
     one = status(RUNNING_WEB, keeper_pid=811, source=["/srv/shop/specs"])
     with (

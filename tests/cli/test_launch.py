@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.cli import launch, locate
+from reconciler.cli import launch, locate, places
 from reconciler.cli.errors import Refused
 from reconciler.cli.loading import Loaded
 from reconciler.cli.options import Session
@@ -15,6 +15,7 @@ from reconciler.keeper.config import KeeperConfig
 from reconciler.model.spec import ControlSpec, DaemonLogSpec, DaemonSpec, Spec
 from reconciler.model.value import to_plain
 from reconciler.specfile.source import Source
+from reconciler.wire.manager_file import ManagerFile
 from tests.cli.manager import Manager
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def prepared(daemon: DaemonSpec | None = None, **options: str) -> launch.Start:
 def test_the_instance_is_named_after_the_folder_and_lives_where_the_platform_says() -> None:
     start = prepared()
 
-    assert start.instance == locate.Instance("shop", os.path.join(locate.runtime_root(), "shop"))
-    assert start.state_dir == os.path.join(locate.state_root(), "shop")
+    assert start.instance == locate.Instance("shop", os.path.join(places.runtime_root(), "shop"))
+    assert start.state_dir == os.path.join(places.state_root(), "shop")
 
 
 def test_options_go_before_the_environment_and_that_before_the_spec(
@@ -101,8 +102,8 @@ def test_a_second_one_is_refused_with_who_and_which(tmp_path: Path) -> None:
 
 
 def test_a_runtime_folder_that_others_can_write_to_is_refused() -> None:
-    os.makedirs(locate.runtime_root())
-    os.chmod(locate.runtime_root(), 0o777)
+    os.makedirs(places.runtime_root())
+    os.chmod(places.runtime_root(), 0o777)
 
     with pytest.raises(Refused, match="not a folder that only this user can write to"):
         prepared()
@@ -119,3 +120,28 @@ def test_a_manager_that_dies_at_once_is_told_with_its_last_words(
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(Refused, match="cannot start shop: it ended without a word"):
         launch.start_detached(prepared(state_dir=str(tmp_path / "state")))
+
+
+def test_the_state_of_another_spec_is_not_taken_over_unasked(tmp_path: Path) -> None:
+    state_dir, other = tmp_path / "state", tmp_path / "other.yaml"
+    state_dir.mkdir()
+    other.write_text("watchers: {}\n")
+    ManagerFile("shop", "/run/x", (str(other),)).write(str(state_dir))
+
+    with pytest.raises(Refused, match=rf"holds the state of {other}, not of /srv/shop/specs"):
+        prepared(state_dir=str(state_dir))
+    session = Session()
+    session.state_dir, session.replaces_source = str(state_dir), True
+    assert launch.prepare(session, loaded()).state_dir == str(state_dir)
+    # A spec that is nowhere any more has moved.
+    other.unlink()
+    assert prepared(state_dir=str(state_dir)).state_dir == str(state_dir)
+
+
+def test_a_second_one_of_another_spec_is_refused_with_both(tmp_path: Path) -> None:
+    hello = {"name": "shop", "source": ["/srv/other/specs"]}
+    with (
+        Manager(str(tmp_path / "shop"), hello=hello),
+        pytest.raises(Refused, match="shop runs /srv/other/specs, not /srv/shop/specs"),
+    ):
+        prepared(runtime_dir=str(tmp_path / "shop"))

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.cli import locate
+from reconciler.cli import launch, loading, locate, places
 from reconciler.cli.errors import NoManager, Refused
+from reconciler.cli.main import main
+from reconciler.cli.options import Session
+from reconciler.cli.spec_head import Head, daemon_block
+from reconciler.cli.survivors import survivors
 from reconciler.specfile.source import Source, find_source
+from reconciler.wire.manager_file import ManagerFile
 from tests.cli.manager import Manager
 
 
@@ -55,14 +62,14 @@ def test_the_spec_here_or_above_says_which(tmp_path: Path, monkeypatch: pytest.M
 def test_a_spec_whose_instance_does_not_run_is_not_answered_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Manager(os.path.join(locate.runtime_root(), "other")):
+    with Manager(os.path.join(places.runtime_root(), "other")):
         assert locate.find().name == "other"
         monkeypatch.chdir(spec(tmp_path / "shop").parent)
         assert locate.find().name == "shop"
 
 
 def test_several_that_run_are_listed() -> None:
-    root = locate.runtime_root()
+    root = places.runtime_root()
     with (
         Manager(os.path.join(root, "one")),
         Manager(os.path.join(root, "two")),
@@ -72,7 +79,7 @@ def test_several_that_run_are_listed() -> None:
 
 
 def test_a_left_over_socket_file_does_not_run() -> None:
-    folder = os.path.join(locate.runtime_root(), "dead")
+    folder = os.path.join(places.runtime_root(), "dead")
     manager = Manager(folder)
     manager.close()
     Path(folder, "control.sock").touch()
@@ -118,20 +125,260 @@ def test_the_kernel_says_who_listens(tmp_path: Path) -> None:
 def test_the_name_in_the_spec_is_found_without_reading_all_of_it(
     tmp_path: Path, text: str, name: str
 ) -> None:
-    assert locate.instance_of(source(spec(tmp_path / "folder", text))).name == name
+    assert locate.find(spec=source(spec(tmp_path / "folder", text))).name == name
 
 
-def test_the_spec_may_say_where_its_socket_is(tmp_path: Path) -> None:
-    path = spec(tmp_path / "shop", "daemon:\n  runtime_dir: /run/elsewhere\n")
-
-    assert locate.instance_of(source(path)) == locate.Instance("shop", "/run/elsewhere")
-
-
-@given(st.text(alphabet="daemon: \n\t{},name\"'#x", max_size=200))
+@given(st.text(alphabet="daemon: \n\t{},name\"'#x&*$<", max_size=200))
 def test_any_text_is_survived(text: str) -> None:
-    locate.daemon_block([text])
+    daemon_block(text)
 
 
 def test_a_name_that_can_be_none_is_refused() -> None:
     with pytest.raises(Refused):
         locate.find("../etc")
+
+
+# ---- which instance is meant: every command asks in the same way ---------------------------------
+
+
+def at(folder: Path, name: str, runs: Path | None = None, says: str | None = None) -> Manager:
+    """Return a manager that says what it is called and which spec it runs."""
+    source = [str(runs)] if runs is not None else []
+    return Manager(str(folder), hello={"name": says or name, "source": source})
+
+
+def placed_by_up(path: Path, **options: str) -> locate.Instance:
+    """Return where `up` would put the instance of a spec: the measure for all other commands."""
+    session = Session()
+    for name, value in options.items():
+        setattr(session, name, value)
+    return launch.place(session, loading.load(source(path)))
+
+
+OPTIONS: tuple[dict[str, str], ...] = (
+    {},
+    {"name": "box"},
+    {"state_dir": "st"},
+    {"runtime_dir": "r"},
+    {"name": "box", "runtime_dir": "r"},
+)
+
+
+@pytest.mark.parametrize(
+    ("daemon", "name", "runtime_dir"),
+    [
+        ("{umask: '022'}", "shop", None),
+        ("{runtime_dir: ./run}", "shop", "run"),
+        ("{runtime_dir: ../elsewhere/run, state_dir: ./state}", "shop", "../elsewhere/run"),
+        ('{name: shop2, runtime_dir: "run"}', "shop2", "run"),
+        ("{log: {level: info}, runtime_dir: run}", "shop", "run"),
+        ("\n  state_dir: state  # c\n  runtime_dir: run", "shop", "run"),
+        ("{name: other}", "other", None),
+    ],
+)
+def test_every_command_looks_where_up_puts_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    daemon: str,
+    name: str,
+    runtime_dir: str | None,
+) -> None:
+    path = spec(tmp_path / "shop", f"daemon: {daemon}\nwatchers: {{}}\n")
+    monkeypatch.chdir(path.parent)
+    folder = os.path.normpath(path.parent / runtime_dir) if runtime_dir else None
+    for options in OPTIONS:
+        expected = locate.place(locate.said(**options), Head(name, folder), source(path))
+        assert expected.runtime_dir == os.path.abspath(
+            options.get("runtime_dir")
+            or folder
+            or os.path.join(places.runtime_root(), options.get("name", name))
+        )
+        with at(Path(expected.runtime_dir), expected.name, path):
+            assert locate.find(**options) == expected  # type: ignore[arg-type]  # no spec among them
+
+
+@pytest.mark.parametrize(
+    "daemon",
+    [
+        "\n  <<: {umask: '022'}\n  name: merged",
+        "\n  runtime_dir: ${env.HOME}/here",
+        "{\n  name: wrapped,\n  runtime_dir: run }",
+    ],
+)
+def test_a_spec_that_says_it_in_an_unusual_way_is_read_as_up_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon: str
+) -> None:
+    path = spec(tmp_path / "shop", f"daemon: {daemon}\nwatchers: {{}}\n")
+    monkeypatch.chdir(path.parent)
+    for options in OPTIONS[:2]:
+        expected = placed_by_up(path, **options)
+        with at(Path(expected.runtime_dir), expected.name, path):
+            assert locate.find(**options) == expected  # type: ignore[arg-type]  # no spec among them
+
+
+def test_what_an_included_file_says_of_the_place_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spec(tmp_path / "shop", "include: [place.yml]\nwatchers: {}\n")
+    (path.parent / "place.yml").write_text("daemon: {name: box, runtime_dir: run}\n")
+    monkeypatch.chdir(path.parent)
+    with at(path.parent / "run", "box", path):
+        assert (
+            locate.find() == placed_by_up(path) == locate.Instance("box", str(path.parent / "run"))
+        )
+
+
+def test_two_folders_of_the_same_name_never_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (spec(tmp_path / client / "backend") for client in ("client1", "client2"))
+    monkeypatch.chdir(two.parent)
+    with at(Path(places.runtime_root(), "backend"), "backend", one):
+        for meant in (
+            lambda: locate.find(),
+            lambda: locate.find(spec=source(two)),
+            Session().client,
+        ):
+            with pytest.raises(Refused, match=rf"backend runs {one}, not {two}"):
+                meant()
+        # By its name, it is meant.
+        assert locate.find("backend").name == "backend"
+        # A command that gives it another spec means it, too.
+        assert locate.find(spec=source(two), is_compared=False).name == "backend"
+        monkeypatch.chdir(one.parent)
+        assert locate.find().name == "backend"
+
+
+def test_a_manager_under_another_name_is_found_by_its_spec_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = spec(tmp_path / "shop")
+    monkeypatch.chdir(path.parent)
+    with at(Path(places.runtime_root(), "box"), "box", path):
+        assert Session().client().instance.name == "box"
+        assert f"this is box, the manager that runs {path}" in capsys.readouterr().err
+        with (
+            at(Path(places.runtime_root(), "bix"), "bix", path),
+            pytest.raises(NoManager, match=r"2 managers run .*: bix, box"),
+        ):
+            locate.find()
+
+
+def test_the_only_one_that_runs_is_named_when_nobody_chose_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = spec(tmp_path / "a")
+    with at(Path(places.runtime_root(), "a"), "a", path):
+        Session().client()
+        assert f"this is a ({path}), the only manager that runs" in capsys.readouterr().err
+        chosen = Session()
+        chosen.name = "a"
+        chosen.client()
+        assert capsys.readouterr().err == ""
+
+
+def test_the_place_of_a_spec_is_not_taken_for_that_of_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spec(tmp_path / "shop", "daemon: {runtime_dir: ./run}\n")
+    monkeypatch.chdir(path.parent)
+    with (
+        at(path.parent / "run", "shop", path),
+        at(Path(places.runtime_root(), "other"), "other"),
+    ):
+        assert locate.find("other").runtime_dir == os.path.join(places.runtime_root(), "other")
+
+
+def test_a_state_folder_knows_where_its_manager_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spec(tmp_path / "shop")
+    away = locate.Instance("box", str(tmp_path / "away"))
+    for state_dir in (tmp_path / "state", Path(places.state_root(), "box")):
+        state_dir.mkdir(parents=True)
+        ManagerFile("box", away.runtime_dir, (str(path),)).write(str(state_dir))
+    with at(tmp_path / "away", "box", path):
+        assert locate.find(state_dir=str(tmp_path / "state")) == away
+        assert locate.find("box") == away
+        assert locate.running() == [away]
+        monkeypatch.chdir(path.parent)
+        assert locate.find() == away
+
+
+def test_a_link_keeps_its_name_when_it_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for release in ("1", "2"):
+        spec(tmp_path / "releases" / release)
+    current = tmp_path / "current"
+    seen = []
+    for release in ("1", "2"):
+        current.unlink(missing_ok=True)
+        current.symlink_to(tmp_path / "releases" / release)
+        monkeypatch.chdir(current)
+        monkeypatch.setenv("PWD", str(current))
+        seen.append(
+            (locate.find().name, loading.find(()).paths, loading.find(["reconcile.yaml"]).paths)
+        )
+    paths = (str(current / "reconcile.yaml"),)
+    assert seen == [("current", paths, paths)] * 2
+    # A shell that is still in the former release is not in `current` any more.
+    monkeypatch.chdir(tmp_path / "releases" / "1")
+    assert locate.find().name == "1"
+    # Two dots are what the kernel takes them for, and above a link is also above what it leads to.
+    monkeypatch.chdir(current)
+    assert loading.find(["../1/reconcile.yaml"]).paths == (
+        str(tmp_path / "releases/1/reconcile.yaml"),
+    )
+    (tmp_path / "releases/2/reconcile.yaml").rename(tmp_path / "releases/reconcile.yaml")
+    assert loading.find(()).paths == (str(tmp_path / "releases/reconcile.yaml"),)
+
+
+def test_what_other_users_run_is_known_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(spec(tmp_path / "demo").parent)
+    root = Path(f"/tmp/reconcile-{os.getpid()}")  # a uid that nobody has
+    root.mkdir(mode=0o700)
+    try:
+        with Manager(str(root / "demo")):
+            ((other, user),) = [each for each in locate.of_others() if each[0].name == "demo"]
+            with pytest.raises(
+                NoManager, match=rf"{user} runs a manager named demo \({root}/demo\)"
+            ):
+                Session().client().hello()
+            assert main(["ls"]) == 0
+        assert other == locate.Instance("demo", str(root / "demo"))
+        assert f"demo ({user})" in capsys.readouterr().out
+    finally:
+        shutil.rmtree(root)
+
+
+def test_processes_without_a_manager_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = spec(tmp_path / "stays")
+    monkeypatch.chdir(path.parent)
+    state_dir = Path(places.state_root(), "stays")
+    state_dir.mkdir(parents=True)
+    (state_dir / "instance").write_text(f"token-{os.getpid()} {state_dir}\n")
+    ManagerFile("stays", os.path.join(places.runtime_root(), "stays"), (str(path),)).write(
+        str(state_dir)
+    )
+    left = [
+        subprocess.Popen(["sleep", "1000"], env={"RECONCILE_ID": f"token-{os.getpid()}/{slot}/7"})
+        for slot in ("web.2", "web.1", "controller")
+    ]
+    try:
+        with pytest.raises(
+            NoManager,
+            match=r"the manager of stays has ended, and 2 of its processes still run \(web.1, web.2\)",
+        ):
+            Session().client().hello()
+        assert main(["ls"]) == 0
+        assert "ended, 2 processes left" in capsys.readouterr().out
+    finally:
+        for process in left:
+            process.kill()
+            process.wait()
+    assert survivors([str(state_dir)]) == {}

@@ -10,7 +10,9 @@ from tests.keeper.rig import Link, Rig, keeper
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with keeper(tmp_path, env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "SECRET": "x"}) as rig:
+    chosen = {"RECONCILE_NAME": "x", "RECONCILE_RUNTIME_DIR": "/x", "RECONCILE_STATE_DIR": "/x"}
+    env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "SECRET": "x", **chosen}
+    with keeper(tmp_path, env=env) as rig:
         yield rig
 
 

@@ -251,7 +251,7 @@ def keeper(folder: Path, **options: object) -> Iterator[Rig]:
         # What a test leaves to itself on purpose is not left to the machine.
         for pid in {*left, *marked_in(folder)}:
             with contextlib.suppress(OSError):
-                if b"RECONCILE_NAME=test\0" in Path(f"/proc/{pid}/environ").read_bytes():
+                if b"RECONCILE_INSTANCE=test\0" in Path(f"/proc/{pid}/environ").read_bytes():
                     os.kill(pid, signal.SIGKILL)
 
 

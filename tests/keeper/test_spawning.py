@@ -83,11 +83,25 @@ def test_a_process_inherits_nothing_that_nobody_meant_for_it(
         "HOME": pwd.getpwuid(os.geteuid()).pw_dir,
         "USER": pwd.getpwuid(os.geteuid()).pw_name,
         "A": "1",
-        "RECONCILE_NAME": "test",
+        "RECONCILE_INSTANCE": "test",
         "RECONCILE_WATCHER": "web",
         "RECONCILE_SLOT": "2",
         "RECONCILE_ID": f"{token}/web.2/1",
     }
+
+
+def test_what_chooses_the_manager_for_an_operator_chooses_it_for_no_process(
+    link: Link, tmp_path: Path
+) -> None:
+    env = look(link, tmp_path, inherit_env=True)["env"]
+    assert isinstance(env, dict)
+    assert env["SECRET"] == "x"
+    assert sorted(name for name in env if name.startswith("RECONCILE_")) == [
+        "RECONCILE_ID",
+        "RECONCILE_INSTANCE",
+        "RECONCILE_SLOT",
+        "RECONCILE_WATCHER",
+    ]
 
 
 @pytest.mark.parametrize("nice", [None, 0], ids=["posix_spawn", "fork"])

@@ -1,0 +1,54 @@
+"""What a manager writes into its state folder, so that it is found and recognised: `manager.json`.
+
+The state folder belongs to one spec. Whoever starts a manager there compares, and whoever looks for the
+manager of that name learns where its control socket is, wherever the one that started it has put it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import Final
+
+from reconciler.model.value import Struct
+
+MANAGER_FILE: Final = "manager.json"
+
+
+class ManagerFile(Struct, frozen=True):
+    """The manager that has this state folder, or had it last."""
+
+    name: str
+    runtime_dir: str
+    source: tuple[str, ...]
+    """Absolute paths of its spec, as they were given."""
+
+    def write(self, state_dir: str) -> None:
+        """Write it down, whole or not at all. Raises `OSError`."""
+        path = os.path.join(state_dir, MANAGER_FILE)
+        plain = {"name": self.name, "runtime_dir": self.runtime_dir, "source": list(self.source)}
+        beside = f"{path}.new"
+        with open(beside, "w", encoding="utf-8", opener=_privately) as file:
+            file.write(json.dumps(plain) + "\n")
+        os.replace(beside, path)
+
+
+def read_manager_file(state_dir: str) -> ManagerFile | None:
+    """Return what the last manager wrote; None: nobody has, or we may not read it."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with open(os.path.join(state_dir, MANAGER_FILE), encoding="utf-8") as file:
+            plain = json.load(file)
+        return ManagerFile(
+            str(plain["name"]), str(plain["runtime_dir"]), tuple(map(str, plain["source"]))
+        )
+    return None
+
+
+def is_same_source(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Tell whether two lists of paths mean the same spec: by name, or by what links lead to just now."""
+    return one == other or [*map(os.path.realpath, one)] == [*map(os.path.realpath, other)]
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
