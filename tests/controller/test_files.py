@@ -14,7 +14,9 @@ from paper_keeper import PaperKeeper
 
 from reconciler.controller import files
 from reconciler.model.process import Running
+from reconciler.model.value import replace
 from reconciler.specfile.answering import answer_to
+from reconciler.wire.manager_file import ManagerFile, read_manager_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -306,7 +308,11 @@ def test_another_source_needs_consent(instance: Instance, client: Client) -> Non
     other.write_text(FOUR + "  e:\n    cmd: sleep 1000\n")
     code, _, details = client.error("apply", source=[str(other)])
     assert (code, "--replace-source" in details["hint"]) == ("conflict", True)
+    folder = str(instance.folder)
+    whose = ManagerFile("test", folder, (str(instance.spec_file),))
+    assert read_manager_file(folder) == whose
     assert client.call("apply", source=[str(other)], replace_source=True)["applied"]
+    assert read_manager_file(folder) == replace(whose, source=(str(other),))
     assert client.call("status")["source"] == [str(other)]
     other.write_text(FOUR + "  f:\n    cmd: sleep 1000\n")
     until(lambda: "f.1" in running(instance))

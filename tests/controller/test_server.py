@@ -32,11 +32,13 @@ def client(instance: Instance) -> Client:
     return instance.start().client()
 
 
-def test_hello_says_who_answers(client: Client) -> None:
+def test_hello_says_who_answers(client: Client, instance: Instance) -> None:
     assert client.call("hello", client="test", protocol=1) | {"controller_pid": 0} == {
         "version": "0.1.0",
         "protocol": 1,
         "name": "test",
+        "source": [str(instance.spec_file)],
+        "state_dir": str(instance.folder),
         "role": "admin",
         "labels": [],
         "keeper_pid": 4242,

@@ -23,7 +23,7 @@ KEEPER_CORE = ("keeper", "kernel", "linux")
 KEEPER_CORE_LINES = 1200
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 3140
+KEEPER_LINES = 3143
 KEEPER_OUTPUT_LINES = 1080
 KEEPER_LISTENERS_LINES = 960
 """Sockets are a subject of their own, too: bound, handed over, looked at, mended and taken back."""
