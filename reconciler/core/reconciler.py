@@ -38,6 +38,7 @@ from reconciler.model.action import (
 )
 from reconciler.model.event import (
     EndsTold,
+    FaultCaught,
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
@@ -551,6 +552,8 @@ class Reconciler:
                 self._sockets_dirty = True
             case LogChanged():
                 self._fold_log(event)
+            case FaultCaught():
+                self._news.append(tell.of_fault(event))
             case LogRotated() | PulseAsked() | UpgradeFailed():
                 pass
             case _:

@@ -13,7 +13,7 @@ from reconciler.model.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from reconciler.model.event import LogChanged
+    from reconciler.model.event import FaultCaught, LogChanged
     from reconciler.model.intent import Intent, Voice
     from reconciler.model.job import Generation, Run
     from reconciler.model.spec import HookSpec, WatcherSpec
@@ -158,6 +158,13 @@ def of_log(event: LogChanged) -> News:
         f"cannot write {event.path}: {event.trouble}; what is written there is lost until it can"
     )
     return News("log.failed", message, event.id.owner, event.id.slot, details)
+
+
+def of_fault(event: FaultCaught) -> News:
+    """Return the news of something unexpected that the keeper has caught."""
+    message = f"the keeper met an unexpected error while {event.doing}: {event.error}"
+    details = {"doing": event.doing, "error": event.error}
+    return News("keeper.fault", message, details=details)
 
 
 def of_generation(watcher: str, generation: Generation) -> News:

@@ -12,6 +12,8 @@
 | `adoption` | what a keeper takes over from the one before |
 | `handover` | what a keeper hands to its own new code |
 | `journal` | the file that tells the next keeper |
+| `borders` | an unexpected exception costs what was just done, and is told |
+| `own_log` | the keeper's own log, never waited for |
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
 | `calls` | clients that the controller has not let in |
 | `files` | when the file of a socket may have vanished |

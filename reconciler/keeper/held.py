@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reconciler.keeper.borders import as_errno
 from reconciler.keeper.kernel import BindFailed, HeldSocket, LaunchFailed
 from reconciler.model.process import LaunchError
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketRecord, SocketTemplate
@@ -94,32 +95,54 @@ class Sockets:
         `processes` are those that may be in the way themselves: they have sockets that the keeper has closed.
         """
         held = self.held.get(name)
-        now_ns = self._kernel.now_ns()
-        try:
-            if held is not None and _can_be_tuned(held, template):
-                assert held.socket is not None
-                held.socket.tune(template)
-                phase = Bound(held.socket.listen, held.bound_at_ns)
-                held.record, held.template = SocketRecord(name, template, phase), template
-                return
-            socket = self._kernel.bind(template)
-        except BindFailed as failure:
-            attempts = 1
-            if held is not None and held.record.template == template:
-                before = held.record.phase
-                attempts += before.attempts if isinstance(before, BindRefused) else 0
+        failure: BindFailed | None = None
+        with self._kernel.border(f"binding socket {name}") as border:
+            try:
+                self._bind(held, name, template)
+            except BindFailed as refused:
+                failure = refused
+        if border.fault is not None:
+            code, words = as_errno(border.fault)
+            failure = BindFailed(code, f"cannot bind {template.address}: {words}")
+        if failure is not None:
             holders = () if self._is_ours(name, template) else _holders(template, processes)
-            holders = holders if failure.errno == "EADDRINUSE" else ()
-            refused = BindRefused(failure.errno, failure.message, now_ns, attempts, holders)
-            if held is None:
-                held = self.held[name] = Held(SocketRecord(name, template, refused))
-            held.record = SocketRecord(name, template, refused, held.template)
+            self._refuse(name, template, failure, holders)
+
+    def _bind(self, held: Held | None, name: str, template: SocketTemplate) -> None:
+        """Bind or change a socket. Raises `BindFailed`."""
+        if held is not None and _can_be_tuned(held, template):
+            assert held.socket is not None
+            held.socket.tune(template)
+            phase = Bound(held.socket.listen, held.bound_at_ns)
+            held.record, held.template = SocketRecord(name, template, phase), template
             return
-        # Only now that the new one answers: somebody can connect at every instant.
-        if held is not None and held.socket is not None:
-            held.socket.close()
+        now_ns = self._kernel.now_ns()
+        socket = self._kernel.bind(template)
         phase = Bound(socket.listen, now_ns)
         self.held[name] = Held(SocketRecord(name, template, phase), socket, template, now_ns)
+        # Only now that the new one answers: somebody can connect at every instant.
+        if held is not None and held.socket is not None:
+            with self._kernel.border(f"closing the former socket {name}"):
+                held.socket.close()
+
+    def _refuse(
+        self,
+        name: str,
+        template: SocketTemplate,
+        failure: BindFailed,
+        holders: tuple[ProcessId, ...],
+    ) -> None:
+        """Write down that a socket is refused; what is open for it stays."""
+        held, attempts = self.held.get(name), 1
+        if held is not None and held.record.template == template:
+            before = held.record.phase
+            attempts += before.attempts if isinstance(before, BindRefused) else 0
+        holders = holders if failure.errno == "EADDRINUSE" else ()
+        now_ns = self._kernel.now_ns()
+        refused = BindRefused(failure.errno, failure.message, now_ns, attempts, holders)
+        if held is None:
+            held = self.held[name] = Held(SocketRecord(name, template, refused))
+        held.record = SocketRecord(name, template, refused, held.template)
 
     def _is_ours(self, name: str, template: SocketTemplate) -> bool:
         """Tell whether another of our sockets is in the way: no process has to end for that one."""

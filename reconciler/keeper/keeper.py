@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from reconciler.keeper.adoption import Intruders, take_over
+from reconciler.keeper.borders import as_errno
 from reconciler.keeper.endings import Asked, Ending, Killing, Leaving, Terminating
 from reconciler.keeper.held import Sockets
 from reconciler.keeper.kernel import (
@@ -54,6 +55,7 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.event import (
+    FaultCaught,
     KeeperEvent,
     KeeperIntroduced,
     LogChanged,
@@ -82,7 +84,9 @@ from reconciler.model.value import replace
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 
 if TYPE_CHECKING:
-    from reconciler.keeper.kernel import Kernel
+    from collections.abc import Callable
+
+    from reconciler.keeper.kernel import Happening, Kernel
 
 TURN_NS: Final = 10 * MILLISECOND_NS
 """How long actions are carried out before output and deaths have their turn."""
@@ -91,10 +95,13 @@ DRAIN_LIMIT_NS: Final = SECOND_NS
 """How long the end of a process waits for its output when somebody else goes on writing."""
 UNSURE_NS: Final = MILLISECOND_NS
 """When to look again at a stranger that is between two programs."""
+RETRY_NS: Final = SECOND_NS
+"""When to try again what failed unexpectedly."""
 SHORTAGE_WAIT_NS: Final = SECOND_NS
 """When a controller is started again for which something was short."""
 STOP_CHECK_NS: Final = 5 * SECOND_NS
-TERM_NS: Final = 10 * SECOND_NS
+TERM_NS: Final = 2 * SECOND_NS
+"""How long beyond the longest grace period an end waits that the controller has no part in."""
 KILL_AGAIN_NS: Final = SECOND_NS
 KILL_TIMES: Final = 5
 LEAVE_NS: Final = 2 * SECOND_NS
@@ -112,6 +119,7 @@ News: TypeAlias = (
     | LogChanged
     | PulseAsked
     | UpgradeFailed
+    | FaultCaught
 )
 """Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
 
@@ -137,6 +145,7 @@ class Keeper:
         self._scanned = False
         self._searched = False
         self._is_unsure = False
+        self._reap_due_ns: int | None = None
         self._haunted: dict[ProcessId, None] = {}
         self._draining: list[Process] = []
         self._sockets = Sockets(kernel)
@@ -161,36 +170,48 @@ class Keeper:
         """Answer all that has happened; return when to be called again at the latest, None: never."""
         self._scanned = self._searched = False
         for happening in self._kernel.happenings():
-            match happening:
-                case LinkReadable():
-                    self._read_link()
-                case Executed(pid):
-                    self._executed(pid)
-                case ChildrenDied():
-                    self._reap()
-                case Told(meaning):
-                    self._told(meaning)
-                case Called():
-                    self._pulse.stirs(self._kernel.now_ns())
-                case FileTouched():
-                    for name in self._sockets.lost():
-                        self._tell(name)
-                case _:
-                    assert_never(happening)
-        self._carry_out(TURN_NS)
+            with self._kernel.border("answering what has happened"):
+                self._answer(happening)
+        self._carry_out()
         dues = [
-            self._bury(),
-            self._intruders.expel(),
-            self._keep_controller(),
-            self._end(),
+            self._safely("reaping", self._reap_again),
+            self._safely("announcing who has ended", self._bury),
+            self._safely("ending intruders", self._intruders.expel),
+            self._safely("starting the controller", self._keep_controller),
+            self._safely("ending", self._end),
             self._kernel.now_ns() if self._actions else None,
+            self._safely("looking after logs", self._tell_of_logs),
+            self._safely("looking after the controller", self._feel_pulse),
+            self._safely("writing the journal", self._note_changes),
+            self._safely("telling the controller", self._flush),
+            self._safely("upgrading", self._replace_code),
+            self._pulse.due_ns,
         ]
-        self._tell_of_logs()
-        self._feel_pulse()
-        self._note_changes()
-        self._flush()
-        dues += [self._pulse.due_ns, self._replace_code()]
         return min((due for due in dues if due is not None), default=None)
+
+    def _safely(self, doing: str, part: Callable[[], int | None]) -> int | None:
+        """Do a part of a step and return when it is due again: soon, when something unexpected came up."""
+        with self._kernel.border(doing):
+            return part()
+        return self._kernel.now_ns() + RETRY_NS
+
+    def _answer(self, happening: Happening) -> None:
+        match happening:
+            case LinkReadable():
+                self._read_link()
+            case Executed(pid):
+                self._executed(pid)
+            case ChildrenDied():
+                self._reap()
+            case Told(meaning):
+                self._told(meaning)
+            case Called():
+                self._pulse.stirs(self._kernel.now_ns())
+            case FileTouched():
+                for name in self._sockets.lost():
+                    self._tell(name)
+            case _:
+                assert_never(happening)
 
     # ---- what a former keeper left, and the next one shall know ----------------------------------
 
@@ -226,12 +247,28 @@ class Keeper:
 
     # ---- actions ---------------------------------------------------------------------------------
 
-    def _carry_out(self, turn_ns: int | None) -> None:
-        """Carry out actions in order, for one turn or (None) all of them."""
-        until = None if turn_ns is None else self._kernel.now_ns() + turn_ns
-        while self._actions and (until is None or self._kernel.now_ns() <= until):
+    def _carry_out(self) -> None:
+        """Carry out actions in order, for one turn: output, deaths and signals have theirs in between."""
+        until = self._kernel.now_ns() + TURN_NS
+        while self._actions and self._kernel.now_ns() <= until:
             self._heard = True
-            self._act(self._actions.popleft())
+            action = self._actions.popleft()
+            with self._kernel.border(_doing(action)) as border:
+                self._act(action)
+            if border.fault is not None:
+                self._refuse(action)
+
+    def _refuse(self, action: KeeperAction) -> None:
+        """Answer an action that could not be carried out with how things are."""
+        match action:
+            case Bind(name) | Unbind(name):
+                self._tell(name)
+            case Spawn(id) | Signal(id) | Remember(id) | Forget(id) | Adjust(id):
+                self._tell(id)
+            case Quit() | Upgrade() | Notify():
+                pass
+            case _:
+                assert_never(action)
 
     def _act(self, action: KeeperAction) -> None:
         match action:
@@ -303,13 +340,19 @@ class Keeper:
         listens = self._sockets.templates(uses)
         process = Process(record, uses, listens)
         self._processes[action.id] = process
-        self._kernel.note(INCARNATIONS, incarnation)
-        self._note_changes()
-        try:
-            sockets = self._sockets.hand_over(process)
-            child = self._kernel.spawn(action.id, incarnation, launch, sockets)
-        except LaunchFailed as failure:
-            phase = Exited(self._kernel.now_ns(), Exit(error=failure.error))
+        child, error = None, None
+        with self._kernel.border(f"starting {action.id}") as border:
+            self._kernel.note(INCARNATIONS, incarnation)
+            self._note_changes()
+            try:
+                sockets = self._sockets.hand_over(process)
+                child = self._kernel.spawn(action.id, incarnation, launch, sockets)
+            except LaunchFailed as failure:
+                error = failure.error
+        if child is None:
+            name, message = as_errno(border.fault)
+            error = error or LaunchError("launch", name, message=message)
+            phase = Exited(self._kernel.now_ns(), Exit(error=error))
             process.record = replace(record, phase=phase)
             self._notes.changed(action.id)
             return
@@ -353,8 +396,7 @@ class Keeper:
 
     def _forget(self, process: Process) -> None:
         id_, incarnation = process.key
-        if process.output is not None:
-            process.output.close()
+        self._close_output(process)
         del self._processes[id_]
         self._haunted.pop(id_, None)
         self._by_marker.pop(self._kernel.marker(id_, incarnation), None)
@@ -374,12 +416,18 @@ class Keeper:
             process.record = replace(process.record, phase=running)
             self._tell(process.record.id)
 
+    def _reap_again(self) -> int | None:
+        """Go on with what could not be reaped."""
+        if self._reap_due_ns is not None and self._kernel.now_ns() >= self._reap_due_ns:
+            self._reap()
+        return self._reap_due_ns
+
     def _reap(self) -> None:
         """Take leave of all children that have died, and see what they leave behind."""
         leaves_some = bool(self._haunted)
         controller_died = False
         dead: list[Process] = []
-        while (died := self._kernel.reap()) is not None:
+        while (died := self._next_dead()) is not None:
             process = self._by_pid.pop(died.pid, None)
             if process is not None:
                 # First: a controller may have the number of an adopted one whose death was still to be told.
@@ -398,6 +446,14 @@ class Keeper:
         if controller_died:
             self._controller_died()
 
+    def _next_dead(self) -> Died | None:
+        """Return one that has died; None when there is none, or none can be told just now."""
+        self._reap_due_ns = None
+        with self._kernel.border("learning who has ended"):
+            return self._kernel.reap()
+        self._reap_due_ns = self._kernel.now_ns() + RETRY_NS
+        return None
+
     def _died(self, process: Process, died: Died) -> None:
         process.died, process.died_at_ns = died, self._kernel.now_ns()
         self._draining.append(process)
@@ -411,6 +467,12 @@ class Keeper:
 
     def _scan(self, *concerned: Process) -> None:
         """Find out whose the processes are that the keeper did not start; once a step is enough."""
+        with self._kernel.border("looking for what processes have left behind") as border:
+            self._look_for_strangers(concerned)
+        # What was not found now may be there: whoever has ended is announced after another look.
+        self._is_unsure = self._is_unsure or border.fault is not None
+
+    def _look_for_strangers(self, concerned: tuple[Process, ...]) -> None:
         concerned = (*concerned, *(self._processes[id_] for id_ in self._haunted))
         if not self._searched and any(process.adopted for process in concerned):
             self._search()
@@ -464,9 +526,7 @@ class Keeper:
             process.record = replace(process.record, phase=phase)
             if not remains:
                 self._forget_session(process)
-            if not remains and process.output is not None:
-                process.output.close()
-                process.output = None
+                self._close_output(process)
             self._tell(process.record.id)
 
     def _bury(self) -> int | None:
@@ -476,11 +536,10 @@ class Keeper:
             self._scan()
         for process in self._draining:
             assert process.died is not None
-            assert process.output is not None
             phase = process.record.phase
             assert isinstance(phase, Starting | Running)
             in_time = self._kernel.now_ns() < process.died_at_ns + DRAIN_LIMIT_NS
-            if in_time and (self._is_unsure or not process.output.drained()):
+            if in_time and (self._is_unsure or not self._is_drained(process)):
                 waiting.append(process)
                 continue
             # Without a pid it was about to be when the former keeper died, and cannot be found.
@@ -492,19 +551,36 @@ class Keeper:
                 died.pid if ran else None,
                 started if ran else None,
                 bool(process.survivors),
-                process.output.tail(),
+                self._tail(process),
                 died.cpu_ns,
                 died.max_rss_bytes,
             )
             process.record = replace(process.record, phase=exited)
             if not process.survivors:
-                process.output.close()
-                process.output = None
+                self._close_output(process)
                 self._forget_session(process)
             self._tell(process.record.id)
         self._draining = waiting
         wait = UNSURE_NS if self._is_unsure else 0
         return self._kernel.now_ns() + wait if waiting else None
+
+    def _is_drained(self, process: Process) -> bool:
+        """Tell whether all output of a dead process is read; what cannot be read is not waited for."""
+        with self._kernel.border(f"reading the last output of {process.record.id}"):
+            return process.output is None or process.output.drained()
+        return True
+
+    def _tail(self, process: Process) -> bytes:
+        with self._kernel.border(f"reading the captured output of {process.record.id}"):
+            return b"" if process.output is None else process.output.tail()
+        return b""
+
+    def _close_output(self, process: Process) -> None:
+        """Let go of the output of a process, whatever comes of it."""
+        output, process.output = process.output, None
+        if output is not None:
+            with self._kernel.border(f"closing the output of {process.record.id}"):
+                output.close()
 
     # ---- the controller --------------------------------------------------------------------------
 
@@ -513,18 +589,25 @@ class Keeper:
         due = self._controller_due_ns
         if due is None or isinstance(self._ending, Killing | Leaving):
             return None
-        if self._intruders.are_here:
-            return None
+        if self._intruders.are_here or self._actions:
+            return None  # what the former one still had said comes first
         now_ns = self._kernel.now_ns()
         if now_ns < due:
             return due
         self._controller_due_ns = None
         self._patience.begins(now_ns)
-        last_good = self._patience.wants_last_good
-        try:
-            self._controller = self._kernel.start_controller(last_good=last_good)
-        except LaunchFailed as failure:
-            error, self._patience.is_at_fault = failure.error, not failure.error.is_shortage
+        error = None
+        with self._kernel.border("starting the controller") as border:
+            try:
+                last_good = self._patience.wants_last_good
+                self._controller = self._kernel.start_controller(last_good=last_good)
+            except LaunchFailed as failure:
+                error = failure.error
+        if border.fault is not None:
+            self._controller_due_ns = now_ns + SHORTAGE_WAIT_NS
+            return self._controller_due_ns
+        if error is not None:
+            self._patience.is_at_fault = not error.is_shortage
             if error != self._wanting:  # tried often, told once
                 self._kernel.log("error", "cannot start the controller", cause=Exit(error=error))
             self._wanting = error
@@ -533,13 +616,15 @@ class Keeper:
                 self._controller_due_ns = now_ns + SHORTAGE_WAIT_NS
             return self._controller_due_ns
         self._linked, self._wanting = True, None
-        rotated = [each for each in self._news if isinstance(each, LogRotated)]
+        kept = [each for each in self._news if isinstance(each, LogRotated | FaultCaught)]
         troubled = self._kernel.troubled_logs()
         self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets.held))
-        self._news |= dict.fromkeys((*troubled, SnapshotEnded(), PulseAsked(), *rotated))
+        self._news |= dict.fromkeys((*troubled, SnapshotEnded(), PulseAsked(), *kept))
         self._pulse.begins(now_ns)
         if isinstance(self._ending, Asked):
             self._tell(SignalReceived("stop"))
+            if not self._patience.wants_last_good:  # one that dies again and again ends nothing
+                self._ask_to_end()
         return None
 
     def _feel_pulse(self) -> None:
@@ -559,12 +644,11 @@ class Keeper:
             self._kernel.await_call()
 
     def _controller_died(self) -> None:
-        """Carry out what it still had said in full, then forget its link."""
+        """Take what it still had said in full, and forget its link; the next one waits until that is done."""
         self._controller = None
         while self._linked and self._take_bytes():
             pass
         self._hang_up()
-        self._carry_out(None)
         if isinstance(self._ending, Leaving):
             return
         self._kernel.log(
@@ -577,7 +661,8 @@ class Keeper:
         self._controller_due_ns = now_ns + self._patience.wait_ns(now_ns)
 
     def _hang_up(self) -> None:
-        self._kernel.close_link()
+        with self._kernel.border("hanging up on the controller"):
+            self._kernel.close_link()
         self._linked = False
         self._decoder = LinkDecoder()
         self._unsent.clear()
@@ -588,14 +673,18 @@ class Keeper:
 
     def _take_bytes(self) -> bool:
         """Take what the link holds; False when nothing more will come from it just now."""
-        data = self._kernel.receive()
-        if data is None:
-            return False
-        try:
-            self._actions.extend(self._decoder.actions(data))
-        except ProtocolError as error:
-            self._kernel.log("error", "the controller speaks nonsense", cause=error)
-            self._patience.is_at_fault = True
+        data: bytes | None = b""
+        with self._kernel.border("reading what the controller says") as border:
+            data = self._kernel.receive()
+            if data is None:
+                return False
+            try:
+                self._actions.extend(self._decoder.actions(data))
+            except ProtocolError as error:
+                self._kernel.log("error", "the controller speaks nonsense", cause=error)
+                self._patience.is_at_fault = True
+                data = b""
+        if border.fault is not None:
             data = b""
         if not data:
             # It cannot be heard any more. Its death brings the next one.
@@ -610,7 +699,7 @@ class Keeper:
             self._notes.changed(news)
 
     def _tell_of_logs(self) -> None:
-        for event in self._kernel.take_log_news():
+        for event in (*self._kernel.take_log_news(), *self._kernel.take_faults()):
             if len(self._news) < MAX_LOG_NEWS + len(self._processes):
                 self._news.pop(event, None)  # what is told last is what holds
                 self._tell(event)
@@ -621,7 +710,8 @@ class Keeper:
             while self._news and len(self._unsent) < SEND_BYTES:
                 news = next(iter(self._news))
                 del self._news[news]
-                self._unsent += encode(self._event(news))
+                with self._kernel.border("writing down what the controller is told"):
+                    self._unsent += encode(self._event(news))
             del self._unsent[: self._kernel.send(bytes(self._unsent))]
             self._pulse.stirs(self._kernel.now_ns())
             if self._unsent:
@@ -651,17 +741,23 @@ class Keeper:
                 return self._upgrade_due_ns
             cause = "a process is still starting or ending"
         elif self._ending is None:
-            held = self._sockets.held
-            entries = written(self._processes, held, self._incarnations, self._introduction)
-            sockets = [each.socket for each in held.values() if each.socket is not None]
-            try:
-                self._kernel.replace_code(self._upgrade.python, entries, sockets)
-            except OSError as error:
-                cause = f"cannot execute {self._upgrade.python}: {error.strerror}"
+            cause = self._become(self._upgrade.python)
         self._upgrade = None
         self._tell(UpgradeFailed(cause))
         self._flush()
         return None
+
+    def _become(self, python: str) -> str:
+        """Become the code that this interpreter runs; return why that cannot be."""
+        held = self._sockets.held
+        with self._kernel.border("upgrading") as border:
+            try:
+                entries = written(self._processes, held, self._incarnations, self._introduction)
+                sockets = [each.socket for each in held.values() if each.socket is not None]
+                self._kernel.replace_code(python, entries, sockets)
+            except OSError as error:
+                return f"cannot execute {python}: {error.strerror}"
+        return f"cannot execute {python}: {border.fault}"
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -669,9 +765,8 @@ class Keeper:
         if meaning == "reload":
             self._tell(SignalReceived("reload"))
         elif meaning == "stop" and self._ending is None:
-            self._ending = Asked(self._kernel.now_ns() + STOP_CHECK_NS)
-            self._heard = False
             self._tell(SignalReceived("stop"))
+            self._ask_to_end()
         elif not isinstance(self._ending, Killing | Leaving):
             self._tell(SignalReceived("stop_now"))
             self._kill_all(1)
@@ -696,14 +791,13 @@ class Keeper:
         live = any(process.is_live for process in self._processes.values())
         match ending:
             case Asked(due) if now_ns >= due:
-                # One that reads what it is told may have nothing to do but wait for a grace period.
-                if self._linked and (self._heard or not self._kernel.unread()):
-                    self._heard = False
-                    self._ending = Asked(now_ns + STOP_CHECK_NS)
+                # One that has nothing to do but wait for a grace period still says that it lives.
+                if self._linked and self._heard:
+                    self._ask_to_end()
                 else:
                     self._kernel.log("error", "the controller does not answer; stopping all")
                     self._signal_all("TERM")
-                    self._ending = Terminating(now_ns + TERM_NS)
+                    self._ending = Terminating(now_ns + self._longest_grace_ns() + TERM_NS)
             case Terminating(due) if now_ns >= due or not live:
                 self._kill_all(1)
             case Killing(due, code, times) if now_ns >= due or not live:
@@ -725,6 +819,17 @@ class Keeper:
                 assert_never(ending)
         return self._ending.due_ns
 
+    def _ask_to_end(self) -> None:
+        """Let the controller go on with the end for a while, and ask whether it lives: silence extends nothing."""
+        self._heard = False
+        self._tell(PulseAsked())
+        self._ending = Asked(self._kernel.now_ns() + STOP_CHECK_NS)
+
+    def _longest_grace_ns(self) -> int:
+        """Return how long what lives may take to end."""
+        live = [each for each in self._processes.values() if each.is_live]
+        return max((each.record.settings.stop_timeout_ns for each in live), default=0)
+
     def _kill_all(self, code: int) -> None:
         self._signal_all("KILL")
         self._ending = Killing(self._kernel.now_ns() + KILL_AGAIN_NS, code)
@@ -733,13 +838,15 @@ class Keeper:
         self._scanned = self._searched = False
         for process in list(self._processes.values()):
             if process.is_live:
-                self._signal(process, signal, "tree")
+                with self._kernel.border(f"sending {signal} to {process.record.id}"):
+                    self._signal(process, signal, "tree")
 
     def _leave(self, code: int) -> None:
         """Hang up on the controller, which ends by that, and end."""
         self._ending = Leaving(code, self._kernel.now_ns() + LEAVE_NS)
-        self._flush()
-        self._kernel.close_control()
+        with self._kernel.border("closing the control socket"):
+            self._flush()
+            self._kernel.close_control()
         self._hang_up()
         self._news.clear()
         self._actions.clear()
@@ -749,7 +856,8 @@ class Keeper:
     def _exit(self, code: int) -> None:
         for process in self._processes.values():
             if process.output is not None:
-                process.output.leave()
+                with self._kernel.border(f"leaving the output of {process.record.id}"):
+                    process.output.leave()
         self.exit_code = code
 
     def _close_all(self) -> None:
@@ -757,8 +865,22 @@ class Keeper:
         for id_ in [id_ for id_, process in self._processes.items() if not process.is_live]:
             self._notes.forget(id_)
         for name in list(self._sockets.held):
-            self._sockets.unbind(name)
+            with self._kernel.border(f"closing socket {name}"):
+                self._sockets.unbind(name)
             self._notes.changed(name)
         for process in self._processes.values():
-            if process.output is not None:
-                process.output.close()
+            self._close_output(process)
+
+
+def _doing(action: KeeperAction) -> str:
+    """Return what is done with an action, as far as that may be told: a launch holds secrets."""
+    what = type(action).__name__.lower()
+    match action:
+        case Bind(name) | Unbind(name):
+            return f"carrying out {what} of socket {name}"
+        case Spawn(id) | Signal(id) | Remember(id) | Forget(id) | Adjust(id):
+            return f"carrying out {what} of {id}"
+        case Quit() | Upgrade() | Notify():
+            return f"carrying out {what}"
+        case _:
+            assert_never(action)

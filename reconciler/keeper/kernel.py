@@ -15,7 +15,8 @@ from reconciler.model.value import Plain, Struct, field
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reconciler.model.event import LogChanged, LogRotated
+    from reconciler.keeper.borders import Border
+    from reconciler.model.event import FaultCaught, LogChanged, LogRotated
     from reconciler.model.socket import SocketTemplate
 
 
@@ -249,9 +250,6 @@ class Kernel(Protocol):
     def send(self, data: bytes) -> int:
         """Send on the link and return how many bytes it took; `happenings` wakes when it takes more."""
 
-    def unread(self) -> bool:
-        """Tell whether something that was sent has not been read."""
-
     def await_call(self) -> None:
         """Tell with `Called`, once, when the next client calls."""
 
@@ -280,6 +278,12 @@ class Kernel(Protocol):
 
         Returns never. Raises `OSError`; then nothing has changed.
         """
+
+    def border(self, doing: str) -> Border:
+        """Return what lets no unexpected exception pass; it is logged, and told by `take_faults`."""
+
+    def take_faults(self) -> list[FaultCaught]:
+        """Return what was caught at the borders since asked last."""
 
     def log(
         self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import select
 import selectors
 import signal
 import socket
@@ -18,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper import processes
+from reconciler.keeper.borders import Faults
 from reconciler.keeper.calls import Calls
 from reconciler.keeper.cgroups import find as find_groups
 from reconciler.keeper.config import become_subreaper, take_limits
@@ -40,6 +39,7 @@ from reconciler.keeper.logs import Logs
 from reconciler.keeper.logs_gather import Gathering
 from reconciler.keeper.logs_taking import Taking
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
+from reconciler.keeper.own_log import OwnLog
 from reconciler.keeper.pidfds import Pidfds
 from reconciler.keeper.signals import Signals
 from reconciler.keeper.sockets import Listener, bind, take_back
@@ -64,16 +64,17 @@ from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from reconciler.keeper.borders import Border
     from reconciler.keeper.cgroups import Groups
     from reconciler.keeper.config import KeeperConfig, Legacy
     from reconciler.keeper.kernel import Adopted, HeldSocket, Identity, Recalled, Trace
     from reconciler.keeper.logs import Streams
-    from reconciler.model.event import LogChanged
+    from reconciler.keeper.own_log import Level
+    from reconciler.model.event import FaultCaught, LogChanged
     from reconciler.model.process import Sink
     from reconciler.model.socket import SocketTemplate
 
 READ_BYTES: Final = 256 * 1024
-LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 LINK_FD: Final = 3
 CONTROL_FD: Final = 4
 _FREE_FD: Final = 10
@@ -86,6 +87,8 @@ class LinuxKernel:
     def __init__(self, config: KeeperConfig, legacy: Legacy) -> None:
         self._config = config
         self._legacy = legacy
+        self._own_log = OwnLog(config.log_level)
+        self._faults = Faults(self.log)
         self._journal = Journal(config.journal, legacy.owner, self._journal_told)
         self._link: socket.socket | None = None
         self._selector = selectors.EpollSelector()
@@ -98,7 +101,6 @@ class LinuxKernel:
         self._died = True
         self._launching: dict[int, Forked] = {}
         self._failed: dict[int, LaunchError] = {}
-        self._level = LEVELS.get(config.log_level, 20)
         become_subreaper()
         handed = legacy.handover
         limits = (*take_limits(handed), *take_oom_score(handed))
@@ -148,11 +150,16 @@ class LinuxKernel:
         if self._happened or self._died:
             timeout = 0.0
         for key, _ in self._selector.select(timeout):
+            if self._selector.get_map().get(key.fd) is not key:
+                continue  # closed by one before it in this round; the number may be another's by now
             ready: Callable[[], None] = key.data
-            ready()
-        self._gathering.look()
+            with self.border("hearing what has happened"):
+                ready()
+        with self.border("reading output"):
+            self._gathering.look()
         if own:
-            self._look_at_adopted()
+            with self.border("looking at adopted processes"):
+                self._look_at_adopted()
 
     def happenings(self) -> Iterable[Happening]:
         """Return what has happened since asked last, children's deaths last."""
@@ -225,6 +232,7 @@ class LinuxKernel:
         stdin = self._null if launch.stdin_socket is None else _fd(sockets[launch.stdin_socket])
         fds = (stdin, streams.stdout_fd, streams.stderr_fd, *(_fd(sockets[n]) for n in named))
         prepared = Prepared(launch, program, env, user, fds)
+        pid = 0
         try:
             is_grouped = self._groups is not None and launch.scope == "tree"
             self._births.expect()
@@ -236,7 +244,9 @@ class LinuxKernel:
             former = self._pidfds.replaced(pid)
             executed = pid not in self._launching
             return Child(pid, executed, streams, self._births.of(pid), former)
-        except LaunchFailed:
+        except Exception:
+            if pid:  # nobody would know of it
+                os.kill(pid, signal.SIGKILL)
             streams.close()
             raise
         finally:
@@ -357,7 +367,9 @@ class LinuxKernel:
         return "other" if pid in self._pidfds or self._pidfds.add(pid, born) else "gone"
 
     def _look_at_adopted(self) -> None:
-        self._died = self._pidfds.look() or self._died
+        # In one step: a handler that runs between reading the flag and setting it must not be undone.
+        if self._pidfds.look():
+            self._died = True
 
     def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Streams:
         """Go on with the output of a process that a former keeper started; some may be lost.
@@ -442,21 +454,17 @@ class LinuxKernel:
         """Tell this to whoever started the manager, if they listen; never waits, and may be lost."""
         self.notifier.send(text)
 
-    def log(
-        self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object
-    ) -> None:
+    def log(self, level: Level, message: str, **pairs: object) -> None:
         """Write a line to the keeper's own log, unless nobody takes it just now."""
-        if LEVELS[level] < self._level:
-            return
-        shown = "".join(f" {key}={json.dumps(str(value))}" for key, value in pairs.items())
-        wall = time.time_ns()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall // 10**9))
-        line = f"{stamp}.{wall % 10**9 // 1000:06d}Z {level} keeper: {message}{shown}\n"
-        writable = select.poll()
-        writable.register(2, select.POLLOUT)
-        with contextlib.suppress(OSError):
-            if any(events & select.POLLOUT for _, events in writable.poll(0)):
-                os.write(2, line.encode(errors="backslashreplace"))
+        self._own_log.log(level, message, **pairs)
+
+    def border(self, doing: str) -> Border:
+        """Return what lets no unexpected exception pass; it is logged, and told by `take_faults`."""
+        return self._faults.border(doing)
+
+    def take_faults(self) -> list[FaultCaught]:
+        """Return what was caught at the borders since asked last."""
+        return self._faults.take()
 
     # ---- the controller --------------------------------------------------------------------------
 
@@ -523,7 +531,7 @@ class LinuxKernel:
             self._selector.modify(self._link, both, self._link_writable)
         return sent
 
-    def unread(self) -> bool:
+    def _unread(self) -> bool:
         """Tell whether something that was sent has not been read (SIOCOUTQ, unix(7))."""
         if self._link is None:
             return False
@@ -536,7 +544,7 @@ class LinuxKernel:
 
     def is_behind(self) -> bool:
         """Tell whether the controller has not read all it was sent, or not let a client in."""
-        return self.unread() or self._calls.is_waiting()
+        return self._unread() or self._calls.is_waiting()
 
     def close_link(self) -> None:
         """Close our end of the link."""

@@ -88,7 +88,7 @@ class Logs:
                 if sink is not None:
                     streams.append(_Stream(self, process, sink))
                     streams[-1].start(name, uid, gid)
-        except OSError:
+        except Exception:
             for stream in streams:
                 stream.close()
             raise

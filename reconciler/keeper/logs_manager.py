@@ -32,7 +32,7 @@ class ManagerOutput:
 
     def __init__(self, logs: Logs, fd: int = 1) -> None:
         self._logs = logs
-        self._fd, self._write = _never_waiting(fd)
+        self._fd, self._write = never_waiting(fd)
         self._is_terminal = os.isatty(fd)
         self._pending = b""
         self._room: select.epoll | None = None
@@ -86,7 +86,7 @@ class ManagerOutput:
         self._pending = b""
 
 
-def _never_waiting(fd: int) -> tuple[int, Callable[[bytes], int]]:
+def never_waiting(fd: int) -> tuple[int, Callable[[bytes], int]]:
     """Return the descriptor to poll, and a way to write that raises `BlockingIOError` when full."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):

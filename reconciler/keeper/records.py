@@ -122,15 +122,19 @@ class Notes:
 
     def write(self, processes: Mapping[ProcessId, Process], sockets: Mapping[str, Held]) -> None:
         """Write down all changes."""
-        for what in self._unwritten:
-            if isinstance(what, ProcessId):
-                process = processes.get(what)
-                self._kernel.note(f"process {what}", process and write_process(process))
-            else:
-                held = sockets.get(what)
-                self._kernel.note(f"socket {what}", held and write_socket(held))
-        self._unwritten.clear()
-        self._kernel.write_down()
+        unwritten, self._unwritten = self._unwritten, {}
+        for what in unwritten:
+            with self._kernel.border(f"noting {what} for the next keeper") as border:
+                if isinstance(what, ProcessId):
+                    process = processes.get(what)
+                    self._kernel.note(f"process {what}", process and write_process(process))
+                else:
+                    held = sockets.get(what)
+                    self._kernel.note(f"socket {what}", held and write_socket(held))
+            if border.fault is not None:
+                self._unwritten[what] = None
+        with self._kernel.border("writing the journal"):
+            self._kernel.write_down()
 
 
 def written(

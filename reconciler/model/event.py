@@ -100,6 +100,13 @@ class UpgradeFailed(Tagged, frozen=True):
     cause: str
 
 
+class FaultCaught(Tagged, frozen=True):
+    """Something unexpected happened to the keeper while it was `doing` this; that failed, and nothing else."""
+
+    doing: str
+    error: str
+
+
 KeeperEvent: TypeAlias = (
     KeeperIntroduced
     | SnapshotEnded
@@ -112,6 +119,7 @@ KeeperEvent: TypeAlias = (
     | SignalReceived
     | PulseAsked
     | UpgradeFailed
+    | FaultCaught
 )
 
 

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from reconciler.keeper.borders import Border
 from reconciler.keeper.kernel import (
     Adopted,
     BindFailed,
@@ -33,7 +34,7 @@ from reconciler.keeper.kernel import (
     Trace,
 )
 from reconciler.model.address import Address, InternetAddress
-from reconciler.model.event import LogChanged, LogRotated
+from reconciler.model.event import FaultCaught, LogChanged, LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 from reconciler.model.socket import SocketTemplate
 from reconciler.model.value import Plain, replace
@@ -74,7 +75,7 @@ class Program:
     """How long after its death there still is output to read."""
 
 
-class Replaced(Exception):
+class Replaced(BaseException):
     """The keeper replaced its code: another `Keeper` on this kernel is what it became."""
 
 
@@ -197,6 +198,10 @@ class FakeKernel:
     spawned: list[tuple[ProcessId, int, int]] = field(default_factory=list)
     reaped: list[int] = field(default_factory=list)
     lines: list[tuple[str, str]] = field(default_factory=list)
+    has_borders: bool = False
+    """Whether what is unexpected is caught, as on the real one: here it is a fault of ours that a test shall show."""
+    faults: list[FaultCaught] = field(default_factory=list)
+    caught: list[str] = field(default_factory=list)
     notified: list[str] = field(default_factory=list)
     """What whoever started the manager was told."""
     calling: int = 0
@@ -633,14 +638,11 @@ class FakeKernel:
         self.to_controller += taken
         return len(taken)
 
-    def unread(self) -> bool:
-        return bool(self.to_controller)
-
     def await_call(self) -> None:
         self._awaits_call = True
 
     def is_behind(self) -> bool:
-        return self.unread() or self.calling > 0
+        return bool(self.to_controller) or self.calling > 0
 
     def notify(self, text: str) -> None:
         self.notified.append(text)
@@ -662,6 +664,19 @@ class FakeKernel:
 
     def troubled_logs(self) -> list[LogChanged]:
         return [each for each in self.troubles.values() if each.trouble]
+
+    def border(self, doing: str) -> Border:
+        return Border(doing, self._caught)
+
+    def _caught(self, doing: str, error: Exception) -> None:
+        if not self.has_borders:
+            raise error
+        self.faults.append(FaultCaught(doing, str(error)))
+        self.caught.append(doing)
+
+    def take_faults(self) -> list[FaultCaught]:
+        faults, self.faults = self.faults, []
+        return faults
 
     def log(
         self,

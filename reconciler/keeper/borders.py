@@ -1,0 +1,91 @@
+"""The border around whatever comes from outside: an unexpected exception costs what was just done, not the keeper.
+
+One record, one request, one stream, one happening. It is told with its traceback in the keeper's own log, and
+once in a while as an event. An assertion passes: it says that the keeper's own tables contradict each other,
+and then nothing that it does can be trusted.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from typing import TYPE_CHECKING, Final, Self
+
+from reconciler.model.event import FaultCaught
+from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+AGAIN_NS: Final = 60 * SECOND_NS
+"""How long the same fault is not told again: what is tried often would fill log and events."""
+MAX_KNOWN: Final = 100
+"""So many faults are remembered at a time."""
+
+
+class Border:
+    """A context manager that lets no exception out but an assertion; `fault` is what was caught."""
+
+    def __init__(self, doing: str, caught: Callable[[str, Exception], None]) -> None:
+        self.fault: Exception | None = None
+        self._doing = doing
+        self._caught = caught
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, AssertionError):
+            return False
+        self.fault = error
+        self._caught(self._doing, error)
+        return True
+
+
+class Faults:
+    """What was caught at the borders: written to the log, and taken by whoever tells the controller."""
+
+    def __init__(
+        self, log: Callable[..., None], now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._log = log
+        self._now_ns = now_ns
+        self._known: dict[FaultCaught, int] = {}
+        self._untold: list[FaultCaught] = []
+
+    def border(self, doing: str) -> Border:
+        """Return the border around what is being done, said as in `starting web.1`."""
+        return Border(doing, self._caught)
+
+    def take(self) -> list[FaultCaught]:
+        """Return what is to be told since the last call."""
+        untold, self._untold = self._untold, []
+        return untold
+
+    def _caught(self, doing: str, error: Exception) -> None:
+        fault = FaultCaught(doing, words(error))
+        now_ns = self._now_ns()
+        if now_ns < self._known.get(fault, 0):
+            return
+        if len(self._known) >= MAX_KNOWN:
+            self._known.pop(fault, None) or self._known.pop(next(iter(self._known)))
+        self._known[fault] = now_ns + AGAIN_NS
+        self._untold.append(fault)
+        trace = "".join(traceback.format_exception(error))
+        self._log("error", f"unexpected error while {doing}", cause=fault.error, traceback=trace)
+
+
+def words(error: Exception) -> str:
+    """Return an exception in words that can be sent, whatever bytes are in them."""
+    text = f"{type(error).__name__}: {error}"
+    return text.encode(errors="backslashreplace").decode()
+
+
+def as_errno(error: Exception | None) -> tuple[str, str]:
+    """Return the errno by name and the words by which an unexpected exception refuses something."""
+    number = getattr(error, "errno", None) or errno.EINVAL
+    return errno.errorcode.get(number, str(number)), words(error) if error else "unknown"

@@ -1,0 +1,344 @@
+"""Whatever the world raises costs what was just done: each call of the keeper to its kernel, made to fail for each n.
+
+In virtual time, on the kernel in memory. What the real kernel layer itself calls is the subject of test_failures.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+import pytest
+
+from reconciler.keeper import borders
+from reconciler.keeper.borders import Border, Faults
+from reconciler.keeper.keeper import Keeper
+from reconciler.keeper.kernel import HeldSocket, Kernel, Output
+from reconciler.model.action import (
+    Adjust,
+    Bind,
+    Forget,
+    KeeperAction,
+    Notify,
+    Quit,
+    Remember,
+    Spawn,
+    Unbind,
+    Upgrade,
+)
+from reconciler.model.action import Signal as SignalAction
+from reconciler.model.address import InternetAddress
+from reconciler.model.event import (
+    FaultCaught,
+    KeeperEvent,
+    KeeperIntroduced,
+    LogChanged,
+    PulseAsked,
+    RecordChanged,
+    RecordForgotten,
+    SocketChanged,
+    SocketClosed,
+    UpgradeFailed,
+)
+from reconciler.model.process import (
+    CaptureSink,
+    Exited,
+    Launch,
+    Memory,
+    ProcessId,
+    ProcessRecord,
+    Running,
+    Settings,
+)
+from reconciler.model.socket import Bound, SocketRecord, SocketTemplate
+from reconciler.wire.link import LinkDecoder, encode
+from tests.contract import fake_kernel
+from tests.contract.fake_kernel import FakeKernel, Program
+
+T = TypeVar("T")
+S: Final = 1_000_000_000
+MOST_TURNS: Final = 2000
+WEB: Final = ProcessId("web", 1)
+HOOK: Final = ProcessId("web", 1, "before_start")
+BYSTANDER: Final = ProcessId("bystander", 1)
+BEFORE: Final = frozenset({"recall", "adopt", "reopen", "take_back", "search"})
+"""Called only when a keeper takes over: one that cannot says so and does not begin (test_failures)."""
+SURE: Final = {
+    "now_ns": "a clock does not fail",
+    "happenings": "gives away a list",
+    "marker": "puts a text together",
+    "border": "is the border",
+    "take_faults": "gives away a list",
+    "log": "never fails by itself: test_own_log",
+    "replace_code": "in test_an_upgrade_that_fails_in_an_unexpected_way_changes_nothing",
+}
+
+
+class Trouble(Exception):
+    """What nobody expects."""
+
+
+class Failing:
+    """Lets the n-th call of one method raise."""
+
+    def __init__(self, method: str, successes: int) -> None:
+        self.method, self.left, self.raised = method, successes, False
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == -1:
+            self.raised = True
+            raise Trouble(self.method)
+
+
+class Bench:
+    """A keeper whose controller is played by the test."""
+
+    def __init__(self, failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kernel = FakeKernel(script=_program, has_borders=True)
+        introduction = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+        self.keeper = Keeper(self.kernel, introduction, watchdog_ns=None)
+        for cls in (FakeKernel, fake_kernel.Output, fake_kernel.Socket):
+            if failing.method in vars(cls):
+                real = getattr(cls, failing.method)
+                monkeypatch.setattr(cls, failing.method, _wrapped(failing, real))
+        self.records: dict[ProcessId, ProcessRecord] = {}
+        self.sockets: dict[str, SocketRecord] = {}
+        self.faults: list[FaultCaught] = []
+        self.upgrade_failed: UpgradeFailed | None = None
+        self._turns = 0
+        self._link = -1
+        self._decoder = LinkDecoder()
+
+    def send(self, *actions: KeeperAction) -> None:
+        for action in actions:
+            self.until(lambda: self.kernel.link == "open", "a controller is there")
+            self.kernel.feed(encode(action))
+
+    def until(self, claim: Callable[[], T], what: str) -> T:
+        """Let time pass until the claim holds."""
+        give_up_ns = self.kernel.now + 100 * S
+        while not (answer := claim()):
+            assert self.kernel.now < give_up_ns, f"not within 100 s: {what}"
+            self.turn()
+        return answer
+
+    def turn(self) -> None:
+        self._turns += 1
+        assert self._turns < MOST_TURNS, "it never rests"
+        due = self.keeper.step()
+        if self.keeper.exit_code is not None:
+            return
+        if self.kernel.controller_pid != self._link:
+            self._link, self._decoder = self.kernel.controller_pid or -1, LinkDecoder()
+        for event in self._decoder.events(self.kernel.hear()) if self.kernel.link == "open" else ():
+            self._take(event)
+        dues = [each for each in (due, self.kernel.next_due_ns()) if each is not None]
+        later = self.kernel.now + S  # something may have to be claimed again
+        self.kernel.advance(max(min([*dues, later]), self.kernel.now))
+
+    def _take(self, event: KeeperEvent) -> None:
+        match event:
+            case RecordChanged(record):
+                self.records[record.id] = record
+            case RecordForgotten(id):
+                self.records.pop(id, None)
+            case SocketChanged(record):
+                self.sockets[record.name] = record
+            case SocketClosed(name):
+                self.sockets.pop(name, None)
+            case FaultCaught():
+                self.faults.append(event)
+            case UpgradeFailed():
+                self.upgrade_failed = event
+            case PulseAsked() if self.kernel.link == "open":
+                self.kernel.feed(encode(Notify("WATCHDOG=1")))
+            case _:
+                pass
+
+    def persist(self, action: Callable[[], KeeperAction], claim: Callable[[], T], what: str) -> T:
+        """Say something again and again until it has come true, as a controller does."""
+        for _ in range(5):
+            self.send(action())
+            end_ns = self.kernel.now + 10 * S
+            while self.kernel.now < end_ns:
+                if answer := claim():
+                    return answer
+                self.turn()
+        raise AssertionError(what)
+
+    def phase(self, id: ProcessId) -> object:
+        return self.records[id].phase if id in self.records else None
+
+
+def _program(id: ProcessId, incarnation: int, launch: Launch) -> Program:
+    if id == HOOK:
+        return Program(lives_ns=S, output=b"said\n")
+    return Program(children=(Program(escapes=True),), forks=id == WEB)
+
+
+def _wrapped(failing: Failing, real: Any) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
+        failing()
+        return real(*arguments, **options)
+
+    return call
+
+
+def live(it: Bench, *, leaves: bool) -> None:
+    """Go through all that a keeper does. Each claim must come true, whatever has failed."""
+    template = SocketTemplate(InternetAddress("127.0.0.1", 0))
+
+    def started(id: ProcessId) -> Spawn:
+        former = it.records.get(id)
+        sockets = ("http",) if id == WEB else ()
+        launch = Launch((id.owner,), sockets=sockets, stdout=CaptureSink("/hook"))
+        return Spawn(id, launch, replaces=former.incarnation if former else 0)
+
+    def runs(id: ProcessId) -> bool:
+        return isinstance(it.phase(id), Running)
+
+    it.persist(lambda: started(BYSTANDER), lambda: runs(BYSTANDER), "the bystander runs")
+    pid = it.kernel.alive(BYSTANDER)[0].pid
+    it.persist(
+        lambda: Bind("http", template),
+        lambda: "http" in it.sockets and isinstance(it.sockets["http"].phase, Bound),
+        "it is bound",
+    )
+    tuned = SocketTemplate(template.address, backlog=7)
+    it.persist(lambda: Bind("http", tuned), lambda: it.sockets["http"].template == tuned, "tuned")
+    it.persist(lambda: started(WEB), lambda: runs(WEB), "it runs")
+    it.persist(lambda: started(HOOK), lambda: isinstance(it.phase(HOOK), Exited), "a hook ends")
+    it.kernel.log_news.append(LogChanged(WEB, "/log", "full"))
+    number = it.records[WEB].incarnation
+    it.persist(
+        lambda: Remember(WEB, number, Memory(restarts=3)),
+        lambda: _journalled(it).get("restarts") == 3,
+        "it is remembered",
+    )
+    it.persist(
+        lambda: Adjust(WEB, number, Settings(stdout=CaptureSink("/other"))),
+        lambda: it.records[WEB].settings.stdout == CaptureSink("/other"),
+        "its output goes elsewhere",
+    )
+    it.send(Notify("READY=1"))
+    it.send(SignalAction(BYSTANDER, it.records[BYSTANDER].incarnation, "CONT", "group"))
+    it.kernel.end_controller()
+    it.until(lambda: it.kernel.controller_pid, "the next controller comes")
+    it.kernel.calling = 1
+    later = it.kernel.now + 15 * S
+    it.until(lambda: it.kernel.now > later, "the client is seen")
+    it.kernel.calling = 0
+    it.persist(
+        lambda: SignalAction(WEB, number, "TERM", "process"),
+        lambda: isinstance(it.phase(WEB), Exited),
+        "its main process has ended",
+    )
+    it.persist(
+        lambda: SignalAction(WEB, number, "KILL", "tree"),
+        lambda: isinstance(it.phase(WEB), Exited) and not it.records[WEB].phase.survivors,
+        "it has ended",
+    )
+    it.until(lambda: not it.kernel.alive(WEB), "nothing of it is left")
+    it.persist(lambda: Forget(WEB, number), lambda: WEB not in it.records, "it is forgotten")
+    assert runs(BYSTANDER)
+    assert it.kernel.alive(BYSTANDER)[0].pid == pid
+    it.persist(lambda: Unbind("http"), lambda: "http" not in it.sockets, "it is closed")
+    if leaves:
+        it.persist(
+            lambda: Quit(0, leaves=True), lambda: it.keeper.exit_code is not None, "it leaves"
+        )
+        assert runs(BYSTANDER)
+    else:
+        it.kernel.tell("stop_now")
+        it.until(lambda: it.keeper.exit_code is not None, "the keeper ends")
+        assert it.kernel.alive() == []
+
+
+def _journalled(it: Bench) -> dict[str, Any]:
+    entry: Any = it.kernel.journal.get(f"process {WEB}")
+    return entry["record"]["memory"] if entry else {}
+
+
+def methods(protocol: type) -> Iterator[str]:
+    """Yield what a keeper may ask of its kernel, whatever somebody adds to it."""
+    yield from (name for name in vars(protocol) if not name.startswith("_"))
+
+
+CALLS: Final = [
+    name
+    for protocol in (Kernel, Output, HeldSocket)
+    for name in methods(protocol)
+    if name not in {*SURE, *BEFORE} and not isinstance(vars(protocol)[name], property)
+]
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_an_unexpected_exception_costs_what_was_just_done(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for successes in itertools.count():
+        with monkeypatch.context() as patch:
+            failing = Failing(method, successes)
+            it = Bench(failing, patch)
+            live(it, leaves=method == "leave")
+        if not failing.raised:
+            break
+        assert it.kernel.caught, f"call {successes} of {method} is told to nobody"
+    assert successes > 0, f"{method} is called nowhere in this life"
+
+
+def test_a_fault_is_an_event_for_the_next_controller_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing("start_controller", 0)
+    it = Bench(failing, monkeypatch)
+    it.until(lambda: it.faults, "the fault is told")
+    assert it.faults == [FaultCaught("starting the controller", "start_controller")]
+
+
+def test_an_upgrade_that_fails_in_an_unexpected_way_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    it = Bench(Failing("replace_code", 0), monkeypatch)
+    it.send(Upgrade("/new/python"))
+    failed = it.until(lambda: it.upgrade_failed, "it is told")
+    assert failed == UpgradeFailed("cannot execute /new/python: replace_code")
+    assert it.kernel.caught == ["upgrading"]
+
+
+def test_what_shows_that_the_tables_contradict_each_other_passes() -> None:
+    faults = Faults(lambda *_, **__: None)
+    with pytest.raises(AssertionError), faults.border("counting"):
+        raise AssertionError
+    with pytest.raises(KeyboardInterrupt), faults.border("counting"):
+        raise KeyboardInterrupt
+    assert faults.take() == []
+
+
+def test_the_same_fault_is_told_once_in_a_while_with_its_traceback() -> None:
+    lines: list[tuple[str, str, dict[str, str]]] = []
+    now = [0]
+    faults = Faults(lambda *words, **pairs: lines.append((*words, pairs)), lambda: now[0])
+
+    def fail(text: str) -> Border:
+        with faults.border("reading") as border:
+            raise Trouble(text)
+        return border
+
+    assert isinstance(fail("a \udcff").fault, Trouble)
+    for _ in range(5):
+        fail("a \udcff")
+    assert faults.take() == [FaultCaught("reading", "Trouble: a \\udcff")]
+    ((level, message, pairs),) = lines
+    assert (level, message, pairs["cause"]) == (
+        "error",
+        "unexpected error while reading",
+        "Trouble: a \\udcff",
+    )
+    assert "in fail" in pairs["traceback"]
+    now[0] = borders.AGAIN_NS
+    fail("a \udcff")
+    assert len(lines) == 2
+    for number in range(2 * borders.MAX_KNOWN):
+        fail(str(number))
+    assert len(faults._known) == borders.MAX_KNOWN
