@@ -193,11 +193,12 @@ def show_mistakes(loaded: Loaded) -> int:
 
 
 def show_warnings(loaded: Loaded) -> None:
-    """Write what is doubtful about a spec."""
-    screen = terminal.stderr()
-    for warning in loaded.warnings:
-        screen.show((Cell("warning: ", "busy"), Cell(warning["message"])))
-        screen.show((Cell("  hint: ", "cyan"), Cell(warning["hint"])))
+    """Write what is doubtful about a spec, with its places."""
+    if loaded.warnings:
+        from reconciler.cli import render
+
+        blocks = render.spec_error_blocks(loaded.warnings, folder=os.getcwd(), warnings=True)
+        terminal.stderr().show(*blocks)
 
 
 # ---- getting ready -------------------------------------------------------------------------------

@@ -43,9 +43,10 @@ def validate_command(spec: tuple[str, ...], output: str) -> int:
             }
         )
     elif output == "github":
-        terminal.stdout().write(
-            "".join(render.github_annotation(error, os.getcwd()) + "\n" for error in loaded.errors)
-        )
+        found = [(each, "error") for each in loaded.errors]
+        found += [(each, "warning") for each in loaded.warnings]
+        lines = [render.github_annotation(each, os.getcwd(), level) for each, level in found]
+        terminal.stdout().write("".join(f"{line}\n" for line in lines))
     else:
         _show_verdict(terminal.stdout(), loaded)
         show_warnings(loaded)

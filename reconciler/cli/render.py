@@ -411,12 +411,17 @@ def plan_summary(changes: Sequence[ChangeMap]) -> str:
 
 
 def spec_error_blocks(
-    errors: Iterable[SpecErrorMap], *, excerpts: bool = True, folder: str = ""
+    errors: Iterable[SpecErrorMap],
+    *,
+    excerpts: bool = True,
+    folder: str = "",
+    warnings: bool = False,
 ) -> list[Block]:
     """Return mistakes with their places, the source lines with a caret, and what to try."""
     blocks: list[Block] = []
     for error in errors:
-        place = _place(error, folder)
+        place = _place(error, folder) if error["line"] or not warnings else ""
+        place = f"{place}: warning".removeprefix(": ") if warnings else place
         field = f"{error['field']}: " if error["field"] else ""
         blocks.append(
             Wrapped((Cell(f"{place}: ", "title"), Cell(field, "bad"), Cell(error["message"])))
@@ -442,8 +447,8 @@ def mistakes(number: int) -> str:
     return count(number, "mistake")
 
 
-def github_annotation(error: SpecErrorMap, folder: str) -> str:
-    """Return the mistake as a workflow command of GitHub Actions."""
+def github_annotation(error: SpecErrorMap, folder: str, level: str = "error") -> str:
+    """Return a mistake, or a warning, as a workflow command of GitHub Actions."""
     path = (
         os.path.relpath(error["path"], folder)
         if error["path"].startswith(folder + "/")
@@ -452,7 +457,7 @@ def github_annotation(error: SpecErrorMap, folder: str) -> str:
     place = f",line={error['line']},col={error['column']}" if error["line"] else ""
     field = f"{error['field']}: " if error["field"] else ""
     hint = f" ({error['hint']})" if error["hint"] else ""
-    return f"::error file={_property(path)}{place}::{_data(field + error['message'] + hint)}"
+    return f"::{level} file={_property(path)}{place}::{_data(field + error['message'] + hint)}"
 
 
 def _data(text: str) -> str:

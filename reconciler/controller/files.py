@@ -412,7 +412,7 @@ class SpecFiles:
         new = [each for each in warnings if each not in self._warned]
         self._warned = warnings
         for warning in new[:MAX_WARNINGS_TOLD]:
-            self._controller.tell(News("spec.writable", str(warning)))
+            self._controller.tell(News("spec.warning", str(warning)))
 
     def unchanged(self, files: tuple[SourceFile, ...], seen: Look) -> None:
         """The bytes differ, their meaning does not: a comment, a space."""

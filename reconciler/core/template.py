@@ -139,9 +139,12 @@ def told_sockets(spec: WatcherSpec) -> frozenset[str]:
     LISTEN_FDS is silent about them, and the loader puts them last: gunicorn, for one, fails over a
     descriptor that it is told of both ways.
     """
-    texts = (*spec.cmd, *spec.env.values())
     return frozenset(
-        name for text in texts if "$" in text for name in _PLACEHOLDER.findall(text) if name
+        name
+        for text in spec.given_texts
+        if "$" in text
+        for name in _PLACEHOLDER.findall(text)
+        if name
     )
 
 
@@ -222,9 +225,9 @@ def _expanded(text: str | None, slot: int, descriptors: Mapping[str, int]) -> st
     return None if text is None else expand(text, slot, descriptors)
 
 
-def _environment(spec: WatcherSpec, slot: int) -> dict[str, str]:
+def _environment(spec: WatcherSpec, slot: int) -> dict[str, str | None]:
     descriptors = _descriptors(spec)
-    env = {key: expand(value, slot, descriptors) for key, value in spec.env.items()}
+    env = {key: _expanded(value, slot, descriptors) for key, value in spec.env.items()}
     if spec.virtualenv is not None:
         env["VIRTUAL_ENV"] = expand(spec.virtualenv, slot, descriptors)
     return env

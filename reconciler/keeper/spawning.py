@@ -197,9 +197,13 @@ def environment(
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", *NOT_FOR_CHILDREN):
         env.pop(name, None)
     env.setdefault("PATH", DEFAULT_PATH)
-    env |= launch.env
+    for name, value in launch.env.items():
+        if value is None:
+            env.pop(name, None)
+        else:
+            env[name] = value
     if launch.path_prefix:
-        env["PATH"] = ":".join((*launch.path_prefix, env["PATH"]))
+        env["PATH"] = ":".join((*launch.path_prefix, *filter(None, (env.get("PATH"),))))
     slot = str(id.slot)
     env |= {"RECONCILE_INSTANCE": place.instance, "RECONCILE_WATCHER": id.owner}
     env |= {"RECONCILE_SLOT": slot, "RECONCILE_ID": marker}
@@ -215,7 +219,8 @@ def find_program(launch: Launch, env: Mapping[str, str]) -> str:
     if "/" in name:
         return name
     denied = ""
-    for folder in env["PATH"].split(":") if name else ():
+    search = env.get("PATH", DEFAULT_PATH)
+    for folder in search.split(":") if name else ():
         path = os.path.join(folder or ".", name)
         try:
             mode = os.stat(os.path.join(launch.working_dir or "", path)).st_mode
@@ -227,7 +232,7 @@ def find_program(launch: Launch, env: Mapping[str, str]) -> str:
     if denied:
         raise failed("exec", PermissionError(errno.EACCES, ""), denied, "it is not executable")
     missing = FileNotFoundError(errno.ENOENT, "")
-    raise failed("exec", missing, name, f"no such program in PATH {env['PATH']}")
+    raise failed("exec", missing, name, f"no such program in PATH {search}")
 
 
 def needs_fork(launch: Launch, user: User) -> bool:

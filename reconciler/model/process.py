@@ -81,6 +81,7 @@ class Launch(Struct, frozen=True):
     """Everything the keeper needs to start one process; no template text is left in it.
 
     `argv[0]` without a slash is looked up in the PATH of the new environment.
+    `env` wins over what is inherited; None takes a variable away.
     `path_prefix` are folders put before PATH, however PATH comes about.
     `limits` are (soft, hard) by rlimit name, None is unlimited.
     `sockets` become descriptors 3, 4, ... in this order; the first `announced` of them (None: all) are told
@@ -89,7 +90,7 @@ class Launch(Struct, frozen=True):
     """
 
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str | None] = field(default_factory=dict)
     inherit_env: bool | tuple[str, ...] = False
     path_prefix: tuple[str, ...] = ()
     working_dir: str | None = None

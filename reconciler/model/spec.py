@@ -21,6 +21,7 @@ import msgspec
 
 from reconciler.model.address import LISTEN, Address
 from reconciler.model.units import (
+    BYTES,
     DURATION,
     MILLISECOND_NS,
     MODE,
@@ -82,6 +83,8 @@ Mode: TypeAlias = Annotated[int, MODE]
 SignalName: TypeAlias = Annotated[str, SIGNAL]
 Command: TypeAlias = tuple[Text, ...]
 """Written as one string, split as a shell would (not run by one), or as a list."""
+Environment: TypeAlias = Mapping[str, Text | None]
+"""Variables by name; None takes one away that would be inherited. Empty text is a value."""
 Words: TypeAlias = tuple[Annotated[str, WORDS], ...]
 """Like a command, but the same for all slots."""
 UserOrGroup: TypeAlias = str | int
@@ -333,24 +336,36 @@ class SoftHard(Struct, frozen=True):
     ]
 
 
+class SoftHardBytes(SoftHard, frozen=True):
+    """The same for a limit in bytes."""
+
+    soft: Annotated[Annotated[int, BYTES] | Literal["unlimited"], _restart("Limit in force.")]
+    hard: Annotated[
+        Annotated[int, BYTES] | Literal["unlimited"],
+        _restart("Limit up to which the process may raise it."),
+    ]
+
+
 Rlimit: TypeAlias = int | Literal["unlimited"] | SoftHard
+ByteLimit: TypeAlias = Annotated[int, BYTES] | Literal["unlimited"] | SoftHardBytes
+"""A limit in bytes: a whole number, or a size with its unit."""
 
 
 class LimitsSpec(Struct, frozen=True):
-    """Kernel limits by their rlimit name (getrlimit(2)): n, unlimited, or {soft, hard}; and scheduling."""
+    """Kernel limits by their rlimit name (getrlimit(2)): n, a size, unlimited, or {soft, hard}; and scheduling."""
 
-    as_: Annotated[Rlimit | None, _restart("Address space in bytes.")] = None
-    core: Annotated[Rlimit | None, _restart("Size of a core file in bytes.")] = None
+    as_: Annotated[ByteLimit | None, _restart("Address space.")] = None
+    core: Annotated[ByteLimit | None, _restart("Size of a core file.")] = None
     cpu: Annotated[Rlimit | None, _restart("Processor time in seconds.")] = None
-    data: Annotated[Rlimit | None, _restart("Data segment in bytes.")] = None
-    fsize: Annotated[Rlimit | None, _restart("Size of a file it may create, in bytes.")] = None
-    memlock: Annotated[Rlimit | None, _restart("Locked memory in bytes.")] = None
-    msgqueue: Annotated[Rlimit | None, _restart("POSIX message queues in bytes.")] = None
+    data: Annotated[ByteLimit | None, _restart("Data segment.")] = None
+    fsize: Annotated[ByteLimit | None, _restart("Size of a file it may create,.")] = None
+    memlock: Annotated[ByteLimit | None, _restart("Locked memory.")] = None
+    msgqueue: Annotated[ByteLimit | None, _restart("POSIX message queues.")] = None
     nofile: Annotated[Rlimit | None, _restart("Open files.")] = None
     nproc: Annotated[Rlimit | None, _restart("Processes of the user.")] = None
     rtprio: Annotated[Rlimit | None, _restart("Real-time priority.")] = None
     sigpending: Annotated[Rlimit | None, _restart("Queued signals.")] = None
-    stack: Annotated[Rlimit | None, _restart("Stack in bytes.")] = None
+    stack: Annotated[ByteLimit | None, _restart("Stack.")] = None
     nice: Annotated[
         Annotated[int, Between(-20, 19)] | None, _restart("Scheduling priority, -20 to 19.")
     ] = None
@@ -485,9 +500,9 @@ class WatcherSpec(Struct, frozen=True):
         bool | tuple[str, ...],
         _restart("Environment taken from the manager: all, a list of names, or the sane few."),
     ] = False
-    env: Annotated[Mapping[str, Text], _restart("Environment variables.")] = field(
-        default_factory=dict
-    )
+    env: Annotated[
+        Environment, _restart("Environment variables; null: the process has no such variable.")
+    ] = field(default_factory=dict)
     env_file: Annotated[
         tuple[str, ...], _restart("Files of NAME=value lines; `env` wins over them.")
     ] = ()
@@ -568,6 +583,11 @@ class WatcherSpec(Struct, frozen=True):
     x: Annotated[Extensions, _none("All x-* keys.")] = field(default_factory=dict)
 
     @property
+    def given_texts(self) -> tuple[str, ...]:
+        """Return the texts that the process itself is given: its command, and the values of its environment."""
+        return (*self.cmd, *(value for value in self.env.values() if value is not None))
+
+    @property
     def is_job(self) -> bool:
         """Tell whether this is a one-shot job; everything else is a service."""
         return self.restart == "never"
@@ -586,9 +606,9 @@ class Document(Struct, frozen=True):
     vars: Annotated[Mapping[str, str], _none("Values for ${name} in this spec.")] = field(
         default_factory=dict
     )
-    env: Annotated[Mapping[str, Text], _restart("Environment variables of every watcher.")] = field(
-        default_factory=dict
-    )
+    env: Annotated[
+        Environment, _restart("Environment variables of every watcher; null: none has it.")
+    ] = field(default_factory=dict)
     defaults: Annotated[
         Mapping[str, object], _none("Watcher fields used where a watcher says nothing else.")
     ] = field(default_factory=dict)

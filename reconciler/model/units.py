@@ -149,6 +149,13 @@ def parse_size_bytes(value: object) -> int:
     return size
 
 
+def parse_bytes(value: object) -> int:
+    """Return the bytes of a whole number, or of a size such as `512MiB`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return parse_size_bytes(value)
+
+
 def format_size(size: int) -> str:
     """Return a size for people: `10MiB`, `512B`."""
     for unit in ("GiB", "MiB", "KiB"):
@@ -232,6 +239,7 @@ SECONDS = Reads(
     ("number",),
 )
 SIZE = Reads("size", parse_size_bytes, "10MiB", r"^\d+(\.\d+)?\s*(B|KB|MB|GB|KiB|MiB|GiB)$")
+BYTES = Reads("size", parse_bytes, "512MiB", SIZE.pattern, ("integer",))
 MODE = Reads("octal mode", parse_mode, "0660", r"^(0o)?[0-7]{1,4}$", ("integer",))
 SIGNAL = Reads("signal", parse_signal, "TERM", r"^(SIG)?[A-Za-z0-9+-]+$")
 PERCENT = Reads("percentage", parse_percent, "50%", r"^\d{1,3}%$")

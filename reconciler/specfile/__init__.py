@@ -9,6 +9,8 @@
 | `shapes` | what the declarations of `model.spec` mean for nodes |
 | `merge` | several files, `defaults` |
 | `substitute` | `${...}` |
+| `foreign` | variables of other tools |
+| `commands` | the words of a command, and what only a shell understands |
 | `resolve` | nodes to data |
 | `env_files` | NAME=value lines |
 | `watchers` | one watcher |
@@ -16,6 +18,7 @@
 | `validate` | what does not fit, to mistakes with places |
 | `rules` | what concerns more than one field |
 | `hints` | near names, and the words of other tools |
+| `cures` | what to write instead of a value that does not fit |
 | `mistakes` | collects what is wrong, hides secrets |
 | `loading` | all of it in order |
 | `schema` | the language as JSON Schema |

@@ -3,7 +3,8 @@
     # a comment
     export NAME=value      # `export` may be there; a comment needs a space before it
     NAME='as it is, $HOME and all'
-    NAME="with \\n, \\t, \\" and \\\\"
+    NAME="with \\n, \\t, \\" and \\\\"; within quotes a value may go
+    over several lines"
 
 Values are final text: nothing in them is substituted.
 """
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 _LINE: Final = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\s*=[ \t]*")
 _BREAK: Final = re.compile("\r\n|[\r\n]")
-_DOUBLE: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?$')
-_SINGLE: Final = re.compile(r"'([^']*)'\s*(?:#.*)?$")
+_DOUBLE: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_SINGLE: Final = re.compile(r"'([^']*)'")
+_END: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")
 _COMMENT: Final = re.compile(r"(^|\s+)#.*$")
 _ESCAPE: Final = re.compile(r"\\(.)")
 _ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
@@ -47,41 +49,60 @@ class EnvFiles:
 def parse(file: SourceText, mistakes: Mistakes) -> dict[str, str]:
     """Return the values of a file; lines that make no sense are reported, never shown."""
     values: dict[str, str] = {}
-    for number, line in enumerate(_BREAK.split(file.text), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    text = _BREAK.sub("\n", file.text)
+    position = 0
+    while position < len(text):
+        end = text.find("\n", position)
+        end = len(text) if end < 0 else end
+        line = text[position:end]
         match = _LINE.match(line)
-        if match is None:
+        if not line.strip() or line.lstrip().startswith("#"):
+            position = end + 1
+        elif match is None:
             column = len(line) - len(line.lstrip()) + 1
+            message, hint = "expected NAME=value", "a comment begins with #"
             mistakes.report(
-                SpecError(
-                    file.path, number, column, "", "expected NAME=value", "a comment begins with #"
-                )
+                SpecError(file.path, _line_at(text, position), column, "", message, hint)
             )
-            continue
-        value = _value(line[match.end() :])
-        if value is None:
-            message = f"the quotes of {match['name']} are not closed in its line, or something follows them"
-            mistakes.report(
-                SpecError(
-                    file.path,
-                    number,
-                    match.end() + 1,
-                    match["name"],
-                    message,
-                    'write \\n for a line break, in "..."',
-                )
-            )
-            continue
-        values[match["name"]] = value
+            position = end + 1
+        else:
+            begin = position + match.end()
+            value, position = _value(text, begin, end)
+            if value is None:
+                mistakes.report(_unclosed(file, text, begin, match))
+            else:
+                values[match["name"]] = value
     return values
 
 
-def _value(text: str) -> str | None:
-    if text.startswith('"'):
-        match = _DOUBLE.match(text)
-        return None if match is None else _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]), match[1])
-    if text.startswith("'"):
-        match = _SINGLE.match(text)
-        return None if match is None else match[1]
-    return _COMMENT.sub("", text).strip()
+def _value(text: str, begin: int, end: int) -> tuple[str | None, int]:
+    """Return a value and where the next line begins; None: its quotes are not closed, or something follows.
+
+    A value in quotes may go over several lines. Where the quotes are never closed the rest is not looked
+    at: nobody knows what in it belongs to the value.
+    """
+    if not text.startswith(("'", '"'), begin):
+        return _COMMENT.sub("", text[begin:end]).strip(), end + 1
+    double = text[begin] == '"'
+    match = (_DOUBLE if double else _SINGLE).match(text, begin)
+    if match is None:
+        return None, len(text)
+    after = _END.match(text, match.end())
+    if after is None:
+        line_end = text.find("\n", match.end())
+        return None, len(text) if line_end < 0 else line_end + 1
+    value = _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]), match[1]) if double else match[1]
+    return value, max(after.end(), match.end())
+
+
+def _unclosed(file: SourceText, text: str, begin: int, match: re.Match[str]) -> SpecError:
+    line = _line_at(text, begin)
+    column = begin - (text.rfind("\n", 0, begin) + 1) + 1
+    name = match["name"]
+    message = f"the quotes of {name} are not closed, or something follows them"
+    hint = f"for a key or a certificate use secrets: {{{name}: {{file: ...}}}}"
+    return SpecError(file.path, line, column, name, message, hint)
+
+
+def _line_at(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1

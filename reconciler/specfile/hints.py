@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NOT_BUILT: Final = "not built yet: leave it out"
+NO_MEMORY_LIMIT: Final = (
+    "there is no limit of memory in use yet; limits: {as: 2GiB} limits the address space, which programs that"
+    " reserve much of it (Go, Java, node) do not survive"
+)
+NO_ORDER: Final = (
+    NOT_BUILT + "; a before_spawn hook can wait, before each start and each replacement"
+)
 
 WATCHER_WORDS: Final = {
     "command": "write: cmd",
@@ -100,10 +107,10 @@ WATCHER_WORDS: Final = {
     "name": "the name is the key above: watchers: {NAME: {cmd: ...}}",
     "tags": "write: labels: {name: value}",
     "hook": "write: hooks",
-    "after": NOT_BUILT + "; priority orders the starts",
-    "requires": NOT_BUILT + "; priority orders the starts",
-    "depends_on": NOT_BUILT + "; priority orders the starts, a before_start hook can wait",
-    "ready": NOT_BUILT + "; a before_start hook can wait",
+    "after": NO_ORDER,
+    "requires": NO_ORDER,
+    "depends_on": NO_ORDER,
+    "ready": NOT_BUILT + "; an after_spawn hook can ask the process, and end it",
     "readiness_probe": NOT_BUILT,
     "liveness_probe": NOT_BUILT,
     "healthcheck": NOT_BUILT,
@@ -115,6 +122,86 @@ WATCHER_WORDS: Final = {
     "rollout": NOT_BUILT + "; processes are replaced one by one",
     "on_demand": NOT_BUILT,
     "watch": NOT_BUILT,
+    # process-compose
+    "availability": "write: restart: always, on-failure or never; max_restarts: {count: 5}; backoff: {initial: 1s}",
+    "is_tty": "there are no terminals for processes: stdin is devnull, and output goes where logs: says",
+    "is_daemon": "run the program in the foreground, and leave this out",
+    "log_location": "write: logs: {stdout: {file: ...}}",
+    "log_configuration": "write: logs: {max_size: 10MiB, keep: 5}",
+    "disable_ansi_colors": "output is kept as the process writes it: leave it out",
+    "namespace": "write: labels: {namespace: NAME}",
+    # pebble
+    "on-success": "write: restart: on-failure, which rests after a success; always starts again",
+    "on-failure": "write: restart: on-failure",
+    "on-check-failure": NOT_BUILT,
+    "backoff-delay": "write: backoff: {initial: 500ms}",
+    "backoff-factor": "write: backoff: {factor: 2}",
+    "backoff-limit": "write: backoff: {max: 30s}",
+    "kill-delay": "write: stop: {timeout: 10s}",
+    "override": "a watcher is defined once: leave it out",
+    "summary": "write: description",
+    # pm2
+    "script": "write: cmd",
+    "interpreter": "write it before the program: cmd: python3 app.py",
+    "interpreter_args": "write them into cmd",
+    "node_args": "write them into cmd: node --max-old-space-size=512 app.js",
+    "exec_mode": "processes share a socket by use_sockets: leave it out",
+    "max_memory_restart": NO_MEMORY_LIMIT,
+    "min_uptime": "write: backoff: {reset_after: 10s}",
+    "exp_backoff_restart_delay": "write: backoff: {initial: 500ms}",
+    "cron_restart": NOT_BUILT + "; a timer can call `reconcile restart NAME`",
+    "out_file": "write: logs: {stdout: {file: ...}}",
+    "error_file": "write: logs: {stderr: {file: ...}}",
+    "merge_logs": "let logs: {stdout: {file: ...}} name one file: leave it out",
+    "log_date_format": "write: logs: {timestamps: true}",
+    "wait_ready": NOT_BUILT,
+    "listen_timeout": NOT_BUILT,
+    "stop_exit_codes": "write: restart: on-failure, success_exit_codes: [0]",
+    "increment_var": "write: env: {PORT: ...} with ${slot} in it",
+    # compose
+    "image": "a watcher runs a program of this machine: write: cmd",
+    "build": "a watcher runs a program of this machine: write: cmd",
+    "container_name": "the name is the key above: leave it out",
+    "ports": "the program listens by itself: leave it out, or write sockets: and use_sockets:",
+    "expose": "the program listens by itself: leave it out",
+    "volumes": "a watcher sees the files of this machine: leave it out",
+    "networks": "a watcher uses the network of this machine: leave it out",
+    "profiles": "write: autostart: false, and start it by name",
+    "deploy": "write: numprocesses, limits and restart",
+    "mem_limit": NO_MEMORY_LIMIT,
+    "memory": NO_MEMORY_LIMIT,
+    "init": "the keeper reaps whatever is left behind: leave it out",
+    "logging": "write: logs: {max_size: 10MiB, keep: 5}",
+    "tty": "there are no terminals for processes: leave it out",
+    "stdin_open": "there are no terminals for processes: leave it out",
+    # systemd
+    "User": "write: user",
+    "Group": "write: group",
+    "Environment": "write: env",
+    "EnvironmentFile": "write: env_file",
+    "Restart": "write: restart: always, on-failure or never",
+    "RestartSec": "write: backoff: {initial: 500ms}",
+    "ExecStartPre": "write: hooks: {before_spawn: {cmd: ...}}",
+    "ExecStartPost": "write: hooks: {after_spawn: {cmd: ...}}",
+    "ExecReload": "write: reload: {signal: HUP} or {cmd: ...}",
+    "ExecStop": "write: stop: {cmd: ...}",
+    "TimeoutStopSec": "write: stop: {timeout: 10s}",
+    "KillSignal": "write: stop: {signal: TERM}",
+    "LimitNOFILE": "write: limits: {nofile: 1024}",
+    "MemoryMax": NO_MEMORY_LIMIT,
+    "Nice": "write: limits: {nice: 10}",
+    "UMask": 'write: umask: "022"',
+    "StandardOutput": "write: logs: {stdout: {to: manager}}",
+    "StandardError": "write: logs: {stderr: {to: stdout}}",
+    # Circus and supervisor
+    "max_age_variance_sec": "write: max_age_variance",
+    "process_name": "processes are called NAME.SLOT: leave it out",
+    "stdout_logfile_maxbytes": "write: logs: {max_size: 10MiB}",
+    "stdout_logfile_backups": "write: logs: {keep: 5}",
+    "stderr_logfile_maxbytes": "write: logs: {max_size: 10MiB}",
+    "stderr_logfile_backups": "write: logs: {keep: 5}",
+    "stdout_capture_maxbytes": "there is nothing like it: leave it out",
+    "numprocs_start": "slots count from 1: leave it out",
 }
 """Words that stand where a watcher's fields stand."""
 
@@ -190,10 +277,11 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "group": "write: ask: all and scope: group",
     },
     "LimitsSpec": {
-        "max_memory": NOT_BUILT + "; as: limits the address space",
+        "max_memory": NO_MEMORY_LIMIT,
         "max_cpu": NOT_BUILT,
         "max_count": NOT_BUILT,
-        "memory": "write: as, the address space in bytes",
+        "memory": NO_MEMORY_LIMIT,
+        "mem": NO_MEMORY_LIMIT,
         "files": "write: nofile",
         "open_files": "write: nofile",
     },
@@ -274,7 +362,7 @@ def for_unknown_field(name: str, block: str, known: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known word that is nearest to what was written, or an empty text."""
     by_folded = {each.lower().replace("-", "_"): each for each in known}
-    near = get_close_matches(word.lower().replace("-", "_"), list(by_folded), n=1, cutoff=0.65)
+    near = get_close_matches(word.lower().replace("-", "_"), list(by_folded), n=1, cutoff=0.72)
     return by_folded[near[0]] if near else ""
 
 

@@ -17,7 +17,13 @@ from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, Watch
 from reconciler.model.value import Struct
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
-from reconciler.specfile.merge import Merged, is_null, merge_documents, with_restart
+from reconciler.specfile.merge import (
+    OF_ONE_FILE,
+    Merged,
+    is_null,
+    merge_documents,
+    with_restart,
+)
 from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.reading import FileRead, Reader
 from reconciler.specfile.resolve import SLOT_PLACES, SOCKET_PLACES, Resolver
@@ -72,11 +78,13 @@ def load(paths: Sequence[str], environ: Mapping[str, str]) -> Loaded | tuple[Spe
 def read_spec(paths: Sequence[str], environ: Mapping[str, str]) -> Outcome:
     """Return the spec or the mistakes, and in both cases the files."""
     work = _Work(environ, Reader(allow_writable=bool(environ.get(ALLOW))))
-    roots = work.documents([os.path.abspath(path) for path in paths])
-    spec = work.spec(merge_documents(roots, work.mistakes))
+    given, included = work.documents([os.path.abspath(path) for path in paths])
+    spec = work.spec(merge_documents(given, included, work.mistakes))
     errors = work.mistakes.all()
     files = dict(sorted(work.reader.files.items()))
-    return Outcome(None if errors else spec, errors, files, tuple(work.reader.warnings))
+    return Outcome(
+        None if errors else spec, errors, files, (*work.reader.warnings, *work.mistakes.warnings())
+    )
 
 
 @dataclass(slots=True)
@@ -89,12 +97,13 @@ class _Work:
 
     # ---- files ----
 
-    def documents(self, paths: list[str]) -> list[Map]:
-        """Return the roots of all files: those given, then what they include."""
+    def documents(self, paths: list[str]) -> tuple[list[Map], list[Map]]:
+        """Return the roots of the files that were given, and of those that they include."""
         waiting = [file for path in paths for file in self._files_of(path)]
-        roots: list[Map] = []
+        given = len(waiting)
+        roots: tuple[list[Map], list[Map]] = ([], [])
         seen: set[str] = set()
-        for path in waiting:
+        for index, path in enumerate(waiting):
             identity = os.path.realpath(path)
             if identity in seen:
                 continue
@@ -106,7 +115,7 @@ class _Work:
                 break
             root = self._document(path)
             if root is not None:
-                roots.append(root)
+                roots[index >= given].append(root)
                 waiting += self._included(root)
         return roots
 
@@ -266,7 +275,11 @@ class _Work:
     def _is_too_much(self, merged: Merged) -> bool:
         """Tell, and report, that the watchers together hold too much: each has all defaults."""
         watchers = merged.entries("watchers")
-        shared = [*merged.entries("defaults").values(), *merged.entries("env").values()]
+        maps = [
+            *merged.maps.items(),
+            *(e for each in merged.included.values() for e in each.items()),
+        ]
+        shared = [e for name, each in maps if name in OF_ONE_FILE for e in each.entries.values()]
         own = sum(size_of(each.value) for each in watchers.values())
         total = own + len(watchers) * sum(size_of(each.value) for each in shared)
         if total <= MAX_SIZE or not watchers:
@@ -287,12 +300,12 @@ class _Work:
                 last.key, "watchers", message, "raise numprocesses instead of copying watchers"
             )
             return {}
-        defaults = merged.maps.get("defaults")
-        if defaults is not None:
-            defaults = with_restart(defaults, "defaults", mistakes)
         if self._is_too_much(merged):
             return {}
-        around = Surroundings(merged, defaults, scope, EnvFiles(self.reader, mistakes), mistakes)
+        for maps in (merged.maps, *merged.included.values()):
+            if "defaults" in maps:
+                maps["defaults"] = with_restart(maps["defaults"], "defaults", mistakes)
+        around = Surroundings(merged, scope, EnvFiles(self.reader, mistakes), mistakes)
         check_defaults(around)
         return {name: watcher(name, entry, around) for name, entry in entries.items()}
 

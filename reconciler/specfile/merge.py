@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 from reconciler.specfile import hints
 from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, ListOf, MapOf, Shape
-from reconciler.specfile.yaml_text import Entry, Map, Node, Scalar, core_value
+from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value
 
 if TYPE_CHECKING:
     from reconciler.model.spec import Field
 
 VERSION: Final = 1
+OF_ONE_FILE: Final = ("defaults", "env")
+"""What an included file says for its own watchers only; what the file that includes it says holds for all."""
 _NAMED: Final = {"watchers": "watcher", "sockets": "socket"}
 _ALTERNATIVES: Final = (("python", "cmd"), ("file", "to"))
 """Fields of which a block has one: a watcher's choice displaces the other one of `defaults`."""
@@ -24,10 +26,14 @@ _ALTERNATIVES: Final = (("python", "cmd"), ("file", "to"))
 
 @dataclass(slots=True)
 class Merged:
-    """All files as one document: the entries of each top-level map, and the extension keys."""
+    """All files as one document: the entries of each top-level map, and the extension keys.
+
+    `included` has, by the path of an included file, what concerns only the watchers of that file.
+    """
 
     maps: dict[str, Map] = field(default_factory=dict)
     extensions: dict[str, Entry] = field(default_factory=dict)
+    included: dict[str, dict[str, Map]] = field(default_factory=dict)
 
     def entries(self, name: str) -> dict[str, Entry]:
         """Return the entries of a top-level map."""
@@ -35,16 +41,25 @@ class Merged:
         return found.entries if found is not None else {}
 
 
-def merge_documents(roots: list[Map], mistakes: Mistakes) -> Merged:
-    """Return all files as one document."""
+def merge_documents(roots: list[Map], included: list[Map], mistakes: Mistakes) -> Merged:
+    """Return all files as one document: those that were given, and those that they include."""
     merged = Merged()
     for root in roots:
         for name, entry in root.entries.items():
-            _take(merged, name, entry, mistakes)
+            _take(merged.maps, merged, name, entry, mistakes)
+    for root in included:
+        own: dict[str, Map] = {}
+        for name, entry in root.entries.items():
+            into = own if name in OF_ONE_FILE else merged.maps
+            _take(into, merged, name, entry, mistakes)
+        if own:
+            merged.included[root.file.path] = own
     return merged
 
 
-def _take(merged: Merged, name: str, entry: Entry, mistakes: Mistakes) -> None:
+def _take(
+    maps: dict[str, Map], merged: Merged, name: str, entry: Entry, mistakes: Mistakes
+) -> None:
     value = entry.value
     if name.startswith(EXTENSION):
         _join(merged.extensions, {name: entry}, "", mistakes)
@@ -56,9 +71,14 @@ def _take(merged: Merged, name: str, entry: Entry, mistakes: Mistakes) -> None:
     elif name == "include" or is_null(value):
         pass
     elif not isinstance(value, Map):
-        mistakes.at(value, name, f"expected a map, found {found(value, name)}")
+        hint = (
+            f"write: {name}: {{NAME: {{...}}}}, without the dash"
+            if name in _NAMED and isinstance(value, List)
+            else ""
+        )
+        mistakes.at(value, name, f"expected a map, found {found(value, name)}", hint)
     else:
-        into = merged.maps.setdefault(name, Map(value.file, value.line, value.column, {}))
+        into = maps.setdefault(name, Map(value.file, value.line, value.column, {}))
         if name in _NAMED:
             _join_named(into.entries, value.entries, name, mistakes)
         else:
@@ -128,7 +148,10 @@ def _join(
 
 
 def with_defaults(own: Map, defaults: Map | None, shape: Block) -> Map:
-    """Return a block with what it does not say itself taken from `defaults`: blocks by key, the rest whole."""
+    """Return a block with what it does not say itself taken from `defaults`: blocks by key, the rest whole.
+
+    A map written as `{}` says that it takes nothing.
+    """
     if defaults is None or not defaults.entries:
         return own
     entries = dict(own.entries)
@@ -150,6 +173,8 @@ def with_defaults(own: Map, defaults: Map | None, shape: Block) -> Map:
 
 
 def _merged_value(own: Map, default: Map, shape: Shape) -> Map:
+    if not own.entries:
+        return own
     if isinstance(shape, Block):
         return with_defaults(own, default, shape)
     if isinstance(shape, MapOf):

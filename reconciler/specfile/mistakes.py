@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_MISTAKES: Final = 1_000
+MAX_WARNINGS: Final = 100
 _NAMED: Final = frozenset(("watchers", "sockets"))
 _SECRET_BLOCKS: Final = frozenset(("env", "vars", "secrets", "environment"))
 _IN_LINE: Final = re.compile(r"""(?<![\w.-])([\w.-]++)["']?\s*+[:=]\s*+(?=\S)""")
@@ -35,6 +36,7 @@ class Mistakes:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int, int, str], SpecError] = {}
+        self._warned: dict[tuple[str, int, int, str], SpecError] = {}
         self._texts: dict[str, SourceText] = {}
         self._roots: dict[str, Node] = {}
         self._spans: dict[str, dict[int, list[Span]]] = {}
@@ -57,6 +59,18 @@ class Mistakes:
     def at(self, node: Node, where: str, message: str, hint: str = "") -> None:
         """Take a mistake at a node; `where` is the field's path."""
         self.report(SpecError(node.file.path, node.line, node.column, where, message, hint))
+
+    def warn(self, node: Node, where: str, message: str, hint: str = "") -> None:
+        """Take something at a node that may be meant as it stands, and seldom is."""
+        error = SpecError(node.file.path, node.line, node.column, where, message, hint)
+        key = (error.path, error.line, error.column, error.message)
+        if len(self._warned) < MAX_WARNINGS:
+            self._warned.setdefault(key, error)
+
+    def warnings(self) -> tuple[SpecError, ...]:
+        """Return all warnings in the order of their places, with their source lines."""
+        found = sorted(self._warned.values(), key=lambda e: (e.path, e.line, e.column))
+        return tuple(self._with_excerpt(error) for error in found)
 
     def all(self) -> tuple[SpecError, ...]:
         """Return all mistakes in the order of their places, with their source lines."""

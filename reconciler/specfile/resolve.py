@@ -7,11 +7,11 @@ is left out of the data (`SKIP`).
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.specfile import hints
+from reconciler.specfile import foreign, hints
+from reconciler.specfile.commands import first_word, shell_syntax, split
 from reconciler.specfile.merge import is_null, says_nothing
 from reconciler.specfile.mistakes import Mistakes
 from reconciler.specfile.shapes import (
@@ -30,8 +30,9 @@ from reconciler.specfile.shapes import (
 from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value, value_of
 
-_SHELL_WORD: Final = re.compile(r"[^ \t\r\n]+")
-_QUOTES: Final = frozenset("\"'\\")
+_REFERENCE: Final = re.compile(r"(?<!\$)(?:\$\$)*\$\{([A-Za-z_][A-Za-z0-9_]*)(:-)?")
+_UNBRACED: Final = re.compile(r"(?<!\$)(?:\$\$)*\$([A-Z_][A-Z0-9_]*)")
+_MAY_REFER: Final = re.compile(r"\$|%\(|\(\(|\{\{")
 
 SKIP: Final = object()
 """Stands for a value that was reported already."""
@@ -137,7 +138,8 @@ class Resolver:
     def _scalar(self, shape: Value, node: Node, where: str, inner: str) -> object:
         if not isinstance(node, Scalar):
             return value_of(node)
-        if "$" in node.text:
+        if _MAY_REFER.search(node.text) is not None:
+            self._check_as_written(node, where)
             text = self.text(node, node.text, where, inner, per_slot=shape.per_slot)
             if text is None:
                 return SKIP
@@ -160,21 +162,60 @@ class Resolver:
                     node, where, f"cannot split the command: {cause}", "or write a list of words"
                 )
                 return SKIP
+            self._check_for_shell(node, where, inner)
             texts = [self.text(one, word, where, inner, per_slot=per_slot) for one, word in words]
         elif isinstance(node, List):
             if not all(isinstance(item, Scalar) for item in node.items):
                 return value_of(node)
             scalars = [item for item in node.items if isinstance(item, Scalar)]
+            wrong = first_word([each.text for each in scalars[:1]])
+            if wrong is not None:
+                self.mistakes.at(node, where, wrong.message, _for_shell(wrong.hint, inner))
             texts = [self.text(one, one.text, where, inner, per_slot=per_slot) for one in scalars]
         else:
             return value_of(node)
         return SKIP if None in texts else texts
+
+    def _check_as_written(self, node: Scalar, where: str) -> None:
+        """Warn of `$HOME` where no shell reads it; only of known names: `$` may belong to a password."""
+        for name in _UNBRACED.findall(node.text):
+            if name in self.scope.own or name in self.scope.environ:
+                message = f"'${name}' is taken as it is written: no shell reads it"
+                hint = f"write ${{env.{name}}} for the manager's variable, or $${name} when that is meant"
+                self.mistakes.warn(node, where, message, hint)
+
+    def _check_for_own(self, node: Scalar, text: str, where: str) -> None:
+        """Warn of `${PORT:-3000}` where the process has a PORT of its own, which is never asked."""
+        for name, default in _REFERENCE.findall(text) if "${" in text else ():
+            if default and name in self.scope.own and name not in self.scope.variables:
+                message = f"'${{{name}}}' means a variable of vars:, not the process's own {name}"
+                hint = (
+                    f"for the process's own write $${{{name}:-...}} and let a shell read it; for the"
+                    f" manager's ${{env.{name}}}"
+                )
+                self.mistakes.warn(node, where, message, hint)
+
+    def _check_for_shell(self, node: Scalar, where: str, inner: str) -> None:
+        """Report what is written for a shell in a command that none runs."""
+        for each in shell_syntax(node.text):
+            at = _within(node, each.offset)
+            hint = _for_shell(each.hint, inner)
+            if each.is_certain:
+                self.mistakes.at(at, where, each.message, hint)
+            else:
+                self.mistakes.warn(at, where, each.message, hint)
 
     def text(
         self, node: Scalar, text: str, where: str, inner: str, *, per_slot: bool
     ) -> str | None:
         """Return expanded text, or None when that was a mistake, which is reported at the node."""
         sockets = per_slot and inner in SOCKET_FIELDS
+        other = foreign.find(text)
+        if other is not None:
+            message = f"'{other.text}' is a variable of {other.tool}, and means nothing here"
+            self.mistakes.at(node, where, message, other.hint)
+            return None
+        self._check_for_own(node, text, where)
         try:
             return expand(text, self.scope, Place(per_slot, sockets, SLOT_PLACES, SOCKET_PLACES))
         except SubstitutionError as error:
@@ -182,9 +223,16 @@ class Resolver:
             return None
 
 
-def split(text: str) -> list[str]:
-    """Return the words of a command as a shell would split it. Raises `ValueError`.
+def _within(node: Scalar, offset: int) -> Scalar:
+    """Return the place in a scalar, where its source shows it as it is: in one line, without escapes."""
+    source = node.file.lines[node.line - 1] if node.line <= len(node.file.lines) else ""
+    begin = node.column - 1 + (0 if node.plain else 1)
+    if node.line != node.end_line or source[begin : begin + len(node.text)] != node.text:
+        return node
+    column = begin + offset + 1
+    return Scalar(node.file, node.line, column, node.line, column, node.text, node.plain)
 
-    Most commands have no quotes, and then shlex is not needed, which takes most of the time.
-    """
-    return _SHELL_WORD.findall(text) if _QUOTES.isdisjoint(text) else shlex.split(text)
+
+def _for_shell(hint: str, inner: str) -> str:
+    """Only the command of a watcher can be given a shell by a field."""
+    return hint if inner == "cmd" else hint.replace("write: shell: true", "write: sh -c '...'")

@@ -18,7 +18,7 @@ from reconciler.model.spec import (
     WatcherSpec,
     declared_fields,
 )
-from reconciler.model.units import NAME_PATTERN
+from reconciler.model.units import NAME_PATTERN, parse_bytes
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
@@ -37,6 +37,7 @@ _RLIMITS: Final = frozenset(
     for each in declared_fields(LimitsSpec)
     if each.name not in {"nice", "cpu_affinity", "oom_score_adj"}
 )
+_SUPERVISOR_PRIORITY: Final = 999
 MAX_SECRETS: Final = 256
 """Secrets of one watcher."""
 _MAX_LIMIT: Final = 2**63 - 1
@@ -217,6 +218,10 @@ def check_watcher(
             check = _check_text if name == "description" else _check_path
             check(text, at_node, f"{where}.{name}", mistakes)
     _check_accounts(data, node, ("user", "group"), where, mistakes)
+    priority = node.get("priority")
+    if data.get("priority") == _SUPERVISOR_PRIORITY and priority is not None:
+        message = "999 is the default of supervisor, where a lower priority starts first"
+        mistakes.warn(priority, f"{where}.priority", message, "here a higher one starts first")
     codes = node.get("success_exit_codes")
     if data.get("success_exit_codes") == [] and codes is not None:
         message = "expected at least one exit code, found none"
@@ -299,6 +304,18 @@ def _check_accounts(
             mistakes.at(at, f"{where}.{name}", "expected a name or a number, found nothing")
         elif isinstance(account, str):
             _check_text(account, at, f"{where}.{name}", mistakes)
+            _check_account_name(account, at, f"{where}.{name}", mistakes)
+
+
+def _check_account_name(account: str, at: Node, where: str, mistakes: Mistakes) -> None:
+    """Refuse what no name can hold: /etc/passwd is a list of fields with colons (passwd(5))."""
+    user, colon, group = account.partition(":")
+    if colon:
+        message = f"{quoted(account)} is no name: a user and its group are two fields"
+        mistakes.at(at, where, message, f"write: user: {user}, group: {group}")
+    elif re.search(r"[\s/]", account) or account.startswith("-"):
+        message = f"expected the name of an account or a number, found {quoted(account)}"
+        mistakes.at(at, where, message)
 
 
 def _check_limits(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
@@ -313,9 +330,10 @@ def _check_limits(data: object, node: Map, where: str, mistakes: Mistakes) -> No
             continue
         pair = isinstance(limit, Mapping) and isinstance(entry.value, Map)
         values = dict(limit) if isinstance(limit, Mapping) and pair else {"": limit}
-        for part, value in values.items():
+        for part, value in list(values.items()):
             at = entry.value.get(part) if isinstance(entry.value, Map) else entry.value
             path = f"{where}.{name}" + (f".{part}" if part else "")
+            values[part] = value = _amount(value)
             if at is not None and _is_whole(value) and not 0 <= value <= _MAX_LIMIT:
                 message = f"expected a whole number from 0 up, or unlimited, found '{value}'"
                 mistakes.at(at, path, message)
@@ -323,6 +341,14 @@ def _check_limits(data: object, node: Map, where: str, mistakes: Mistakes) -> No
         if _is_whole(hard) and (soft == "unlimited" or (_is_whole(soft) and soft > hard)):
             message = f"the soft limit ({soft}) is above the hard limit ({hard})"
             mistakes.at(entry.value, f"{where}.{name}", message, "soft is at most hard")
+
+
+def _amount(value: object) -> object:
+    """Return a limit as a number where it is a size with its unit."""
+    try:
+        return parse_bytes(value)
+    except ValueError:
+        return value
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
@@ -336,6 +362,10 @@ def _check_shell(data: Mapping[str, object], node: Map, where: str, mistakes: Mi
         mistakes.at(
             command, f"{where}.cmd", message, "write the list as one line, or leave shell out"
         )
+    if isinstance(shell, str) and len(shell.split()) > 1:
+        message = f"expected the name or path of a shell, found {quoted(shell)}"
+        hint = f"write: shell: {shell.split()[0]}; -c is added"
+        mistakes.at(node.entries["shell"].value, f"{where}.shell", message, hint)
     if shell == "":
         mistakes.at(
             node.entries["shell"].value,

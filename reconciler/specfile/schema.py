@@ -119,7 +119,7 @@ def _plain(choice: object, definitions: dict[str, Json]) -> list[Json]:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         value = bare(arguments[1])[0]
         item: Json = _type(arguments[1], (), definitions)
-        if value is str:
+        if {bare(each)[0] for each in members(value)} - {type(None)} == {str}:
             item = {"type": [*_SCALARS, "null"]}
         return [{"type": "object", "additionalProperties": {} if value is object else item}]
     if isinstance(hint, type) and issubclass(hint, Struct):

@@ -29,6 +29,8 @@ MAX_TEXT: Final = 2**20
 """Characters that one text may expand to: variables that double each other are refused here."""
 _MAX_DEPTH: Final = 32
 _REFERENCE: Final = re.compile(r"\$(\$|\{)")
+_OTHER_DEFAULT: Final = re.compile(r"([A-Z_][A-Z0-9_]*)-")
+"""`${PORT-3000}`, which other tools read as a default; here a dash belongs to the name."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -42,13 +44,14 @@ class SubstitutionError(ValueError):
 
 
 class Scope(Struct, frozen=True):
-    """What names mean. `watcher` None: outside of a watcher."""
+    """What names mean. `watcher` None: outside of a watcher; `own`: the variables of its environment."""
 
     variables: Mapping[str, Scalar]
     environ: Mapping[str, str]
     extensions: Mapping[str, Scalar]
     sockets: Mapping[str, object]
     watcher: str | None = None
+    own: frozenset[str] = frozenset()
 
 
 class Place(Struct, frozen=True):
@@ -177,6 +180,12 @@ class _Expansion:
             near = did_you_mean(name, self._scope.extensions)
             return SubstitutionError(f"'{name}' is not set, or is not text", near or default)
         message = f"the variable '{name}' is not set"
+        if name in self._scope.own:
+            hint = f"for the process's own {name} write $${{{name}}}, which a shell or the program reads"
+            return SubstitutionError(message, hint)
+        other = _OTHER_DEFAULT.match(name)
+        if other is not None:
+            return SubstitutionError(message, f"a default is written ${{{other[1]}:-...}}")
         if name in self._scope.environ:
             hint = f"write ${{env.{name}}} for the environment's, or $${{{name}}} to leave it to a shell"
             return SubstitutionError(message, hint)

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeVar, cast, get_args, get_origin
 from reconciler.model.spec import Field, declared_fields
 from reconciler.model.units import Between, Reads
 from reconciler.model.value import Struct
-from reconciler.specfile import hints
+from reconciler.specfile import cures, hints
 from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.shapes import (
     Free,
@@ -118,6 +118,10 @@ def _hint(spot: _Spot) -> str:
     if not isinstance(node, Scalar):
         return ""
     value = core_value(node.text)
+    if "$" not in node.text:
+        cure = _cure(spot, node.text[:60])
+        if cure:
+            return cure
     wants_list = any(get_origin(bare(member)[0]) is tuple for member in members(hint))
     if wants_list and value is not None:
         return (
@@ -138,6 +142,21 @@ def _hint(spot: _Spot) -> str:
     )
     if node.plain and not isinstance(value, str) and value is not None and accepts_text:
         return "put it into quotes"
+    return ""
+
+
+def _cure(spot: _Spot, text: str) -> str:
+    """Return what other spelling of a text would fit."""
+    markers = (*spot.markers, *bare(spot.hint)[1])
+    reads = next((each for each in markers if isinstance(each, Reads)), None)
+    blocks = block_classes(spot.hint)
+    if reads is not None:
+        return cures.for_kind(reads.kind, text)
+    if blocks and text:
+        return cures.for_block(blocks[0].__name__, text)
+    kinds = {bare(member)[0] for member in members(spot.hint)} - {type(None)}
+    if kinds == {bool}:
+        return cures.for_bool(text)
     return ""
 
 

@@ -17,23 +17,36 @@ from reconciler.specfile.resolve import SKIP, Resolver
 from reconciler.specfile.shapes import EXTENSION, WATCHER, Value
 from reconciler.specfile.substitute import Scope
 from reconciler.specfile.validate import validated
-from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar
+from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from reconciler.specfile.reading import SourceText
 
 _SOCKET: Final = re.compile(r"\$(?:\$|\{sockets\.([^}]*)\})")
 _ENV_VALUE: Final = Value(text=True, per_slot=True, verbatim=True)
 
 
 class Surroundings(Struct, frozen=True):
-    """What all watchers of a spec share. `defaults` has its alias resolved."""
+    """What all watchers of a spec share. The alias in `defaults` is resolved."""
 
     merged: Merged
-    defaults: Map | None
     scope: Scope
     env_files: EnvFiles
     mistakes: Mistakes
+
+    def shared(self, name: str, file: SourceText) -> list[Map]:
+        """Return `defaults` or `env` as the watchers of a file share it: that of the spec, then the file's own."""
+        maps = (self.merged.maps, self.merged.included.get(file.path, {}))
+        return [each[name] for each in maps if name in each]
+
+    def defaults(self, file: SourceText) -> Map | None:
+        """Return what a watcher of a file says when it says nothing: what its file says wins."""
+        whole: Map | None = None
+        for each in self.shared("defaults", file):
+            whole = with_defaults(each, whole, WATCHER)
+        return whole
 
 
 def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None:
@@ -50,10 +63,12 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
         return None
     before = len(mistakes)
     own = with_restart(entry.value, where, mistakes)
-    whole = with_defaults(own, around.defaults, WATCHER)
-    resolver = Resolver(_scope_of(name, whole, around), mistakes)
-    env = _environment(own, whole, resolver, around, where)
-    data = resolver.block(WATCHER, _without(whole, "env"), where)
+    whole = with_defaults(own, around.defaults(own.file), WATCHER)
+    scope = _scope_of(name, whole, around)
+    files = _env_files(whole, Resolver(scope, mistakes), around, where)
+    resolver = Resolver(replace(scope, own=_own_names(own, whole, files, around)), mistakes)
+    env = _environment(own, files, resolver, around, where)
+    data = resolver.block(WATCHER, _without(whole, "env", *_for_a_shell(whole)), where)
     data["env"] = env
     _as_one_text(data, whole, resolver, where)
     _drop_what_defaults_mean_for_others(data, own)
@@ -63,7 +78,7 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     if spec is None or len(mistakes) > before:
         return None
     first = tuple(around.scope.sockets) if spec.use_sockets is True else spec.use_sockets or ()
-    told = {*_sockets_in([*spec.cmd, *spec.env.values()])}
+    told = {*_sockets_in(spec.given_texts)}
     given = dict.fromkeys([*first, *_named_sockets(spec)])
     # LISTEN_FDS counts from the first descriptor, and is silent about sockets told by name: they come last.
     return replace(spec, use_sockets=tuple(sorted(given, key=told.__contains__)))
@@ -71,9 +86,13 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
 
 def check_defaults(around: Surroundings) -> None:
     """Report the mistakes of `defaults` under its own name, before each watcher meets them."""
-    defaults, mistakes = around.defaults, around.mistakes
-    if defaults is None:
-        return
+    for maps in (around.merged.maps, *around.merged.included.values()):
+        if "defaults" in maps:
+            _check_defaults(maps["defaults"], around)
+
+
+def _check_defaults(defaults: Map, around: Surroundings) -> None:
+    mistakes = around.mistakes
     resolver = Resolver(_scope_of("watcher", defaults, around), mistakes)
     data = resolver.block(WATCHER, _without(defaults, "env"), "defaults")
     data.setdefault("cmd", ["true"])
@@ -85,7 +104,7 @@ def check_defaults(around: Surroundings) -> None:
 def _named_sockets(spec: WatcherSpec) -> list[str]:
     """Return the sockets that the process itself can name: in cmd, env, stop.cmd and reload.cmd."""
     reload = spec.reload.cmd if isinstance(spec.reload, ReloadByCommand) else ()
-    return _sockets_in([*spec.cmd, *spec.env.values(), *(spec.stop.cmd or ()), *reload])
+    return _sockets_in([*spec.given_texts, *(spec.stop.cmd or ()), *reload])
 
 
 def _sockets_in(texts: Iterable[str]) -> list[str]:
@@ -103,29 +122,58 @@ def _scope_of(name: str, whole: Map, around: Surroundings) -> Scope:
     )
 
 
-def _without(node: Map, name: str) -> Map:
-    if name not in node.entries:
+def _without(node: Map, *names: str) -> Map:
+    if node.entries.keys().isdisjoint(names):
         return node
-    return Map(
-        node.file, node.line, node.column, {k: e for k, e in node.entries.items() if k != name}
-    )
+    entries = {k: e for k, e in node.entries.items() if k not in names}
+    return Map(node.file, node.line, node.column, entries)
+
+
+def _for_a_shell(whole: Map) -> tuple[str, ...]:
+    """Return the field whose text a shell splits: `cmd`, where there is a shell."""
+    shell, command = whole.get("shell"), whole.get("cmd")
+    says_no = shell is None or (isinstance(shell, Scalar) and value_of(shell) in (None, False))
+    is_text = isinstance(command, Scalar) and not is_null(command)
+    return ("cmd",) if is_text and not says_no else ()
 
 
 # ---- environment ----------------------------------------------------------------------------------
 
 
 def _environment(
-    own: Map, whole: Map, resolver: Resolver, around: Surroundings, where: str
+    own: Map, files: dict[str, object], resolver: Resolver, around: Surroundings, where: str
 ) -> dict[str, object]:
     """Return the environment; later wins: the spec's, that of `defaults`, env_file, the watcher's own."""
-    defaults = around.defaults.get("env") if around.defaults is not None else None
-    env = _env_map(around.merged.maps.get("env"), "env", resolver)
-    env |= _env_map(defaults, "defaults.env", resolver)
+    env: dict[str, object] = {}
+    for each in around.shared("env", own.file):
+        env |= _env_map(each, "env", resolver)
+    for each in around.shared("defaults", own.file):
+        env |= _env_map(each.get("env"), "defaults.env", resolver)
+    return env | files | _env_map(own.get("env"), f"{where}.env", resolver)
+
+
+def _env_files(
+    whole: Map, resolver: Resolver, around: Surroundings, where: str
+) -> dict[str, object]:
+    """Return the values of all files that a watcher names; of two that say the same the later wins."""
     files = whole.get("env_file")
+    env: dict[str, object] = {}
     if isinstance(files, List):
         for index, item in enumerate(files.items):
             env |= _env_file(item, f"{where}.env_file[{index}]", resolver, around)
-    return env | _env_map(own.get("env"), f"{where}.env", resolver)
+    return env
+
+
+def _own_names(
+    own: Map, whole: Map, files: dict[str, object], around: Surroundings
+) -> frozenset[str]:
+    """Return the variables that the process has by its own environment, by whatever way."""
+    defaults = [each.get("env") for each in around.shared("defaults", own.file)]
+    maps = (*around.shared("env", own.file), *defaults, own.get("env"))
+    names = {name for each in maps if isinstance(each, Map) for name in each.entries}
+    inherited = whole.get("inherit_env")
+    items = inherited.items if isinstance(inherited, List) else []
+    return frozenset({*names, *files, *(each.text for each in items if isinstance(each, Scalar))})
 
 
 def _env_map(node: Node | None, where: str, resolver: Resolver) -> dict[str, object]:
@@ -140,7 +188,11 @@ def _env_map(node: Node | None, where: str, resolver: Resolver) -> dict[str, obj
     for name, entry in node.entries.items():
         if not isinstance(entry.value, Scalar):
             message = f"expected text, found {found(entry.value, where)}"
-            resolver.mistakes.at(entry.value, f"{where}.{name}", message)
+            hint = f"a variable holds one text; for JSON put it into quotes: {name}: '...'"
+            resolver.mistakes.at(entry.value, f"{where}.{name}", message, hint)
+            continue
+        if is_null(entry.value):
+            values[name] = None  # the process has no such variable, whoever else gives it one
             continue
         value = resolver.value(_ENV_VALUE, entry.value, f"{where}.{name}", "env")
         if isinstance(value, str) and "\0" in value:
@@ -188,7 +240,7 @@ def _final_path(item: Node, where: str, resolver: Resolver) -> str | None:
 def _as_one_text(data: dict[str, object], whole: Map, resolver: Resolver, where: str) -> None:
     """With a shell, the command is one word: the shell splits it."""
     command = whole.get("cmd")
-    if data.get("shell") in (None, False) or not isinstance(command, Scalar) or is_null(command):
+    if not _for_a_shell(whole) or not isinstance(command, Scalar):
         return
     text = resolver.text(command, command.text, f"{where}.cmd", "cmd", per_slot=True)
     if text is not None:

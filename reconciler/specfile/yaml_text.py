@@ -145,11 +145,28 @@ def _syntax_error(file: SourceText, error: yaml.MarkedYAMLError) -> SpecError:
         if found == "\t":
             message, hint = "found a tab where YAML wants spaces", "indent with spaces"
         return SpecError(file.path, line, column, "", message, hint)
+    reference = _unquoted_reference(file, error)
+    if reference is not None:
+        return reference
     for words, message, hint in _SYNTAX:
         if words in problem:
             return SpecError(file.path, line, column, "", message, hint)
     context = f" {error.context}" if error.context else ""
     return SpecError(file.path, line, column, "", f"cannot read the YAML: {problem}{context}")
+
+
+def _unquoted_reference(file: SourceText, error: yaml.MarkedYAMLError) -> SpecError | None:
+    """Return the mistake that `${...}` stands without quotes inside of { } or [ ]: there braces are YAML's."""
+    mark = error.problem_mark
+    if mark is None or "flow" not in str(error.context) or mark.line >= len(file.lines):
+        return None
+    before = file.lines[mark.line][: mark.column]
+    if not before.endswith("$"):
+        return None
+    begin = max(before.rfind(sign) + len(sign) for sign in (": ", ", ", "[", "{"))
+    message = "text with ${...} needs quotes inside of { } and [ ]"
+    hint = 'put it into quotes: "...${...}..."'
+    return SpecError(file.path, mark.line + 1, max(begin, 0) + 1, "", message, hint)
 
 
 class _Composer:
@@ -250,6 +267,11 @@ class _Composer:
     def _entry(self, top: _Open, key: Scalar, value: Node) -> None:
         entries = top.node.entries if isinstance(top.node, Map) else {}
         if key.text == "<<" and key.plain:
+            if top.merges:
+                line = top.merges[0].key.line
+                message = f"'<<' is given twice, the first time in line {line}"
+                hint = "write one list, in which the first wins: <<: [*a, *b]"
+                self._report(SpecError(self._file.path, key.line, key.column, "", message, hint))
             top.merges.append(Entry(key, value))
         elif key.text in entries:
             first = entries[key.text].key

@@ -322,6 +322,6 @@ def test_c12_root_refuses_a_spec_that_everybody_may_write(what: str) -> None:
             it.run("status", code=4)
             said = it.run("up", "-d", "--allow-writable-specs", str(it.specs)).stderr
             assert f"warning: cannot trust the spec: {place} has mode 0777" in said
-        assert "spec.writable" in it.run("events").stdout
+        assert "spec.warning" in it.run("events").stdout
         it.write("watchers: {w: {cmd: sleep 1002}}\n")
         until(lambda: ask(it, "status")["revision"] == 2, "the manager was told so, too")

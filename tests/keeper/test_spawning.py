@@ -117,6 +117,7 @@ def test_folder_umask_and_environment_are_as_launched(
         working_dir=str(folder),
         umask=0o077,
         inherit_env=("SECRET",),
+        env={"USER": None, "EMPTY": ""},
         path_prefix=("/venv/bin",),
     )
     assert seen["cwd"] == str(folder)
@@ -125,6 +126,7 @@ def test_folder_umask_and_environment_are_as_launched(
     assert isinstance(env, dict)
     assert env["SECRET"] == "x"
     assert env["PATH"] == "/venv/bin:/usr/bin:/bin"
+    assert ("USER" in env, env["EMPTY"]) == (False, "")
 
 
 def test_the_keeper_takes_off_again_what_it_wore_for_a_child(

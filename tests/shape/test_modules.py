@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 MAX_FUNCTION_LINES = 70
 KEEPER_CORE = ("keeper", "kernel", "linux")
 """The state machine, its interface to the world, and the real one: what must fit into one sitting."""
-KEEPER_CORE_LINES = 1320
+KEEPER_CORE_LINES = 1350
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 3650
-KEEPER_OUTPUT_LINES = 1080
-KEEPER_LISTENERS_LINES = 960
+KEEPER_LINES = 3800
+KEEPER_OUTPUT_LINES = 1300
+KEEPER_LISTENERS_LINES = 1200
 """Sockets are a subject of their own, too: bound, handed over, looked at, mended and taken back."""
-KEEPER_SUCCESSION_LINES = 1160
+KEEPER_SUCCESSION_LINES = 1300
 """What one keeper takes over from another is a subject of its own: it is read apart and counted apart."""
 
 ROOMS = [

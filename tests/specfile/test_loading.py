@@ -97,7 +97,7 @@ def test_everything_at_once(folder: Folder) -> None:
     assert web.description == "front of web"
     assert dict(web.labels) == {"team": "shop", "tier": "1"}
     assert dict(web.env) == {
-        "TZ": "Europe/Berlin", "V": "1.10", "DEBUG": "true", "NONE": "null", "WORKER": "${slot}",
+        "TZ": "Europe/Berlin", "V": "1.10", "DEBUG": "true", "NONE": None, "WORKER": "${slot}",
         "PRICE": "5$$", "ADMIN": "${sockets.app}",
     }  # fmt: skip
     assert web.use_sockets == ("http", "app")

@@ -46,7 +46,7 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "limits: {nofile: {soft: 1}}}}", "web.limits.nofile.hard", "is missing"),
         (WEB + "max_restarts: {window: 5s}}}", "web.max_restarts.count", "is missing"),
         (WEB + "limits: {nofile: many}}}", "web.limits.nofile", "unlimited"),
-        (WEB + "limits: {max_memory: 1GiB}}}", "web.limits.max_memory", "not built yet"),
+        (WEB + "limits: {max_memory: 1GiB}}}", "web.limits.max_memory", "limits the address space"),
         (WEB + "env: {A=B: x}}}", "web.env.A=B", "environment variable"),
         (WEB + "env: [A=B]}}", "web.env", "expected a map, found a list"),
         (WEB + "env: {A: [1]}}}", "web.env.A", "expected text, found a list"),

@@ -1,0 +1,200 @@
+"""The text of a command: its words as a shell would split them, and what only a shell would understand.
+
+Quoting is that of POSIX (Shell Command Language, 2.2): single quotes keep everything; within double quotes
+`$` and backquotes keep their meaning; a backslash keeps the next character, and with a line break both go.
+`${...}` belongs to reconcile and is passed over whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_PLAIN_WORD: Final = re.compile(r"[^ \t\r\n]+")
+_NEEDS_QUOTING_RULES: Final = frozenset("\"'\\")
+_SPECIAL: Final = re.compile(r"[\\'\"$&|;<>*~#(`\n]")
+"""A command without any of these holds nothing for a shell but its first word."""
+
+_SHELLS: Final = frozenset(("sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"))
+_OPERATOR: Final = re.compile(r"[0-9]*(?:>>|>&|<<|<&|&>|[<>])[0-9&-]*|&&|\|\||;;|[;&|]")
+_COMMAND_SUBSTITUTION: Final = re.compile(r"\$\((?!circus\.)|`")
+_VARIABLE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_GLOB: Final = re.compile(r"(?<![^\s\0])(?!\S*://)[^\s\0]*\*")
+_HOME: Final = re.compile(r"(?<![^\s])~(?=[/\s]|$)")
+_COMMENT: Final = re.compile(r"(?<![^\s])#")
+_LINE_BREAK: Final = re.compile(r"(?<=\S)[ \t\r]*\n\s*(?=\S)")
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_WITH_A_SHELL: Final = "write: shell: true"
+_FIRST_WORDS: Final = {
+    "cd": "write: working_dir",
+    "export": "write: env",
+    "exec": "leave it out: the command is executed as it stands",
+    "ulimit": "write: limits",
+    "umask": "write: umask",
+    **dict.fromkeys(
+        (".", "alias", "case", "eval", "for", "if", "source", "trap", "unset", "until", "while"),
+        _WITH_A_SHELL,
+    ),
+}
+"""Words that begin a command of a shell and are no programs, and what is written instead."""
+
+_LITERAL, _BARE, _DOUBLE, _DROPPED = "l", "b", "d", "x"
+
+
+class ShellSyntax(NamedTuple):
+    """Something that only a shell understands: its place in the text, what is wrong, what to try.
+
+    `is_certain`: the command cannot mean what it says; else it may be meant as it stands.
+    """
+
+    offset: int
+    message: str
+    hint: str
+    is_certain: bool
+
+
+def split(text: str) -> list[str]:
+    """Return the words of a command as a shell would split it. Raises `ValueError`.
+
+    Most commands have no quotes, and then shlex is not needed, which takes most of the time. It does not
+    know that a backslash at the end of a line continues it (2.2.1).
+    """
+    if _NEEDS_QUOTING_RULES.isdisjoint(text):
+        return _PLAIN_WORD.findall(text)
+    if "\\\n" in text or "\\\r\n" in text:
+        kinds = _kinds(text)
+        text = "".join(c for c, kind in zip(text, kinds, strict=True) if kind != _DROPPED)
+    return shlex.split(text)
+
+
+def shell_syntax(text: str) -> list[ShellSyntax]:
+    """Return what is written for a shell in a command that none runs, in the order of its places."""
+    found: list[ShellSyntax] = []
+    if _SPECIAL.search(text) is not None:
+        kinds = _kinds(text)
+        bare = _view(text, kinds, _BARE)
+        found += [*_operators(bare), *_patterns(bare)]
+        found += _dollars(bare, _view(text, kinds, _DOUBLE), runs_shell=_runs_shell(text))
+    first = first_word(text.split(maxsplit=1)[:1])
+    if first is not None:
+        found.append(first._replace(offset=len(text) - len(text.lstrip())))
+    return sorted(found, key=lambda each: (each.offset, not each.is_certain))
+
+
+def first_word(words: Sequence[str]) -> ShellSyntax | None:
+    """Return what is wrong with the first word of a command, when only a shell could run it."""
+    if not words:
+        return None
+    word = words[0]
+    if word in _FIRST_WORDS:
+        message = f"'{word}' is a command of the shell, not a program"
+        return ShellSyntax(0, message, _FIRST_WORDS[word], True)
+    if word.startswith("("):
+        return ShellSyntax(0, "'(' needs a shell", _WITH_A_SHELL, True)
+    match = _ASSIGNMENT.match(word)
+    if match is not None:
+        message = f"'{match[0]}' before a command needs a shell"
+        return ShellSyntax(0, message, f"write: env: {{{match[0][:-1]}: ...}}", True)
+    return None
+
+
+def _operators(bare: str) -> Iterator[ShellSyntax]:
+    line_break = _LINE_BREAK.search(bare)
+    if line_break is not None:
+        message = "the line break ends a command for a shell; without one it only separates words"
+        hint = f"{_WITH_A_SHELL}, or fold the lines: cmd: >-"
+        yield ShellSyntax(line_break.start(), message, hint, True)
+    for match in _OPERATOR.finditer(bare):
+        before, after = bare[: match.start()], bare[match.end() :]
+        stands_apart = not before or before[-1].isspace() or not after or after[0].isspace()
+        quotes = f"or put {'it' if stands_apart else 'the word'} into quotes"
+        if stands_apart:
+            hint = f"{_WITH_A_SHELL}, {quotes}"
+            yield ShellSyntax(match.start(), f"'{match[0]}' needs a shell", hint, True)
+            return
+        yield _as_written(match.start(), match[0], quotes)
+        return
+
+
+def _patterns(bare: str) -> Iterator[ShellSyntax]:
+    for pattern, shown in ((_GLOB, "*"), (_HOME, "~"), (_COMMENT, "#")):
+        match = pattern.search(bare)
+        if match is not None:
+            yield _as_written(match.end() - 1, shown, "or put it into quotes when that is meant")
+
+
+def _dollars(bare: str, double: str, *, runs_shell: bool) -> Iterator[ShellSyntax]:
+    """What `$` and backquotes begin; within the double quotes of `sh -c "..."` they are for that shell."""
+    match = _COMMAND_SUBSTITUTION.search(bare)
+    if match is not None:
+        yield ShellSyntax(match.start(), f"'{match[0]}' needs a shell", _WITH_A_SHELL, True)
+    views = [bare] if runs_shell else [bare, double]
+    for match in (found for view in views if (found := _VARIABLE.search(view)) is not None):
+        name = match[0][1:]
+        hint = (
+            f"or write ${{env.{name}}} for the manager's variable, or $${name} when that is meant"
+        )
+        yield _as_written(match.start(), match[0], hint)
+
+
+def _as_written(offset: int, what: str, hint: str) -> ShellSyntax:
+    message = f"'{what}' is passed to the program as it is written: no shell runs this command"
+    return ShellSyntax(offset, message, f"{_WITH_A_SHELL}, {hint}", False)
+
+
+def _runs_shell(text: str) -> bool:
+    """Tell whether a command runs a shell with a script of its own: `sh -c ...`, `env X=1 bash -lc ...`."""
+    try:
+        words = split(text)
+    except ValueError:
+        return False
+    for index, word in enumerate(words[:-1]):
+        if os.path.basename(word) in _SHELLS:
+            options = [each for each in words[index + 1 :] if re.fullmatch(r"-[a-z]*c", each)]
+            return bool(options)
+    return False
+
+
+def _view(text: str, kinds: str, kind: str) -> str:
+    """Return the text with all but one kind of characters blotted out; the places stay."""
+    return "".join(c if each == kind else "\0" for c, each in zip(text, kinds, strict=True))
+
+
+def _kinds(text: str) -> str:
+    """Return for each character whether it is literal, bare, in double quotes or dropped."""
+    kinds: list[str] = []
+    quote, position = "", 0
+    while position < len(text):
+        character = text[position]
+        length, kind = 1, _DOUBLE if quote == '"' else _BARE
+        if quote == "'":
+            kind = _LITERAL
+            quote = "" if character == "'" else quote
+        elif character == "\\":
+            broken = re.match(r"\\\r?\n", text[position : position + 3])
+            length = len(broken[0]) if broken else 2
+            kind = _DROPPED if broken else _LITERAL
+        elif character == '"' or (character == "'" and not quote):
+            quote, kind = ("" if quote else character), _LITERAL
+        elif text.startswith("$$", position):
+            length, kind = 2, _LITERAL
+        elif text.startswith("${", position):
+            length, kind = _reference_length(text, position), _LITERAL
+        kinds += kind * min(length, len(text) - position)
+        position += length
+    return "".join(kinds)
+
+
+def _reference_length(text: str, start: int) -> int:
+    """Return the length of `${...}`, with those that stand in its default."""
+    depth = 0
+    for match in re.finditer(r"\$\{|\}", text[start:]):
+        depth += 1 if match[0] == "${" else -1
+        if depth == 0:
+            return match.end()
+    return len(text) - start

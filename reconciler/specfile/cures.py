@@ -1,0 +1,156 @@
+"""What to write instead of a value that does not fit: one text where a block is wanted, other tools' spellings.
+
+Never shows a value where it may be a secret: the caller asks for none there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.address import parse_address
+from reconciler.model.units import SIZE_UNITS_BYTES, parse_duration_ns, parse_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIGNALS: Final = {
+    "1": "HUP", "2": "INT", "3": "QUIT", "6": "ABRT", "9": "KILL", "10": "USR1", "12": "USR2", "14": "ALRM",
+    "15": "TERM", "28": "WINCH",
+}  # fmt: skip
+"""The numbers that people write, as on x86 and ARM (signal(7))."""
+_BOOLEANS: Final = {
+    **dict.fromkeys(("yes", "on", "y", "1", "enabled"), "true"),
+    **dict.fromkeys(("no", "off", "n", "0", "disabled"), "false"),
+}
+_DURATION: Final = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(ms|msecs?|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)",
+    re.IGNORECASE,
+)
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg])i?b?", re.IGNORECASE)
+_DEVICES: Final = {"/dev/null": "devnull", "/dev/stdout": "manager", "/dev/stderr": "manager"}
+
+
+def for_bool(text: str) -> str:
+    """Return what to write for true or false."""
+    word = _BOOLEANS.get(text.lower())
+    return f"write: {word}" if word else ""
+
+
+def for_kind(kind: str, text: str) -> str:
+    """Return what to write for a text that is read as a duration, a size, a signal ..., or an empty text."""
+    cure = _KINDS.get(kind)
+    return cure(text) if cure is not None else ""
+
+
+def for_block(block: str, text: str) -> str:
+    """Return how a text is written as the block that is wanted, by the block's class."""
+    cure = _BLOCKS.get(block)
+    return f"write: {cure(text)}" if cure is not None else ""
+
+
+def _signal(text: str) -> str:
+    name = _SIGNALS.get(text)
+    return f"write: {name}" if name else ""
+
+
+def _duration(text: str) -> str:
+    if text.isdigit():
+        return f"write: {text}s, when seconds are meant"
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return ""
+    unit = match[2].lower()
+    return f"write: {match[1]}{'ms' if unit.startswith(('ms', 'mil')) else unit[0]}"
+
+
+def _size(text: str) -> str:
+    if text.isdigit():
+        return f"write: {text}B"
+    match = _SIZE.fullmatch(text)
+    unit = f"{match[2].upper()}iB" if match else ""
+    return f"write: {match[1]}{unit}" if match and unit in SIZE_UNITS_BYTES else ""
+
+
+def _percent(text: str) -> str:
+    return f"write: {text}%" if text.isdigit() and int(text) <= 100 else ""
+
+
+def _address(text: str) -> str:
+    """Other spellings of an address: a bare path, `:8080`, `*:8080`, `tcp://host:port`, a host alone."""
+    path = text.removeprefix("unix://")
+    if path.startswith("/"):
+        return f"write: unix:{path}"
+    if text.startswith("unix:"):
+        return "write the whole path: unix:/run/app.sock, or unix:${env.PWD}/app.sock"
+    rest = re.sub(r"^[a-z]+://", "", text).rstrip("/")
+    host, colon, port = rest.rpartition(":")
+    if colon and port.isdigit() and host in {"", "*"}:
+        return f"write: {port}, or 0.0.0.0:{port}; 127.0.0.1:{port} for this machine only"
+    if rest != text:
+        try:
+            return f"write: {parse_address(rest)}"
+        except ValueError:
+            return ""
+    return f"write: {text}:PORT" if re.fullmatch(r"[A-Za-z0-9.-]+", text) else ""
+
+
+def _stream(text: str) -> str:
+    if text in _DEVICES:
+        return f"{{to: {_DEVICES[text]}}}"
+    return f"{{to: {text}}}" if text in {"manager", "devnull"} else f"{{file: {text}}}"
+
+
+def _is_signal(text: str) -> bool:
+    try:
+        parse_signal(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        parse_duration_ns(text)
+    except ValueError:
+        return text.isdigit()
+    return True
+
+
+def _reload(text: str) -> str:
+    return f"{{signal: {text}}}" if _is_signal(text) else f"{{cmd: {text}}}"
+
+
+def _stop(text: str) -> str:
+    if _is_duration(text):
+        return f"{{timeout: {text}}}"
+    return _reload(text)
+
+
+def _hook(text: str) -> str:
+    return f"{{python: {text}}}" if re.fullmatch(r"[\w.]+\.\w+", text) else f"{{cmd: {text}}}"
+
+
+_KINDS: Final[dict[str, Callable[[str], str]]] = {
+    "signal": _signal,
+    "duration": _duration,
+    "size": _size,
+    "percentage": _percent,
+    "address": _address,
+}
+_BLOCKS: Final[dict[str, Callable[[str], str]]] = {
+    "LogsSpec": lambda text: f"{{stdout: {_stream(text)}}}",
+    "StdoutSpec": _stream,
+    "StderrSpec": lambda text: "{to: stdout}" if text == "stdout" else _stream(text),
+    "HookSpec": _hook,
+    "ReloadBySignal": _reload,
+    "StopSpec": _stop,
+    "BackoffSpec": lambda text: f"{{initial: {text}}}",
+    "MaxRestartsSpec": lambda text: f"{{count: {text}}}",
+    "DaemonLogSpec": lambda text: (
+        f"{{level: {text}}}"
+        if text in {"debug", "info", "warning", "error"}
+        else f"{{file: {text}}}"
+    ),
+    "SecretSpec": lambda text: "{file: PATH} or {cmd: PROGRAM}, never the value",
+}
