@@ -165,6 +165,10 @@ def show_logs(screen: Terminal, entries: Iterable[LogMap], *, prefix: bool = Tru
 
 def show_log(screen: Terminal, entry: LogMap, width: int | None) -> None:
     """Write one piece of output, after the slot's name in `width` columns, or without it."""
+    if entry["error"]:
+        name = render.slot_name(entry["watcher"], entry["slot"])
+        terminal.stderr().write(f"{name}: {entry['error']}\n")
+        return
     if screen.is_pipe:
         lines = b"".join(line + b"\n" for line in render.split_lines(entry["data"]))
         screen.write_bytes(lines if width is None else render.log_bytes(entry, width))
@@ -174,6 +178,8 @@ def show_log(screen: Terminal, entry: LogMap, width: int | None) -> None:
 
 
 def _print_json_lines(entry: LogMap) -> None:
+    if entry["error"]:
+        show_log(terminal.stderr(), entry, None)
     for line in render.split_lines(entry["data"]):
         text = line.decode("utf-8", "backslashreplace")
         fields = {

@@ -233,6 +233,8 @@ class LogMap(TypedDict):
     slot: int
     source: str
     data: bytes
+    error: str
+    """Why the file cannot be read, instead of lines."""
 
 
 class RunningMap(TypedDict):
@@ -395,7 +397,7 @@ PROGRESS: Final[Map] = {
     "reason": "",
     "done": False,
 }
-LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b""}
+LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b"", "error": ""}
 RUNNING: Final[Map] = {"slot": 0, "pid": None, "since_ns": None}
 RUN: Final[Map] = {
     "name": "",

@@ -24,6 +24,8 @@ own and reports back over an event descriptor.
 | `watching` | the thread that notices changes of files (watchfiles) |
 | `loader` | the child process that reads a spec |
 | `secrets` | values that processes get and nobody else sees |
+| `reaping` | children are reaped without waiting for them |
+| `repeats` | lines of the own log that come again and again are counted |
 | `capture` | a command whose output is wanted, within bounds |
 | `applying` | a spec that was read becomes the one in force, or is held |
 | `revisions` | the history, and what follows from a verdict |
@@ -48,7 +50,8 @@ own and reports back over an event descriptor.
 | `compress` | rotated log files, one at a time, in a helper process |
 | `usage` | processor time, memory, and who holds a port (psutil) |
 | `port_holders` | a refused address is explained by who holds it |
-| `errands` | slow questions, answered by a thread |
+| `lanes` | background tasks, by speed and kind |
+| `borders` | what nobody expected costs one request, not the controller |
 | `own_log` | the controller's own log lines |
 | `notifying` | what is said to systemd, if it listens |
 | `clock` | the two clocks |

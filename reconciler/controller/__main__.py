@@ -13,14 +13,18 @@ import signal
 import socket
 import sqlite3
 import sys
+import traceback
 from typing import Final
 
+from reconciler.controller.borders import said
 from reconciler.controller.config import parse_config
 from reconciler.controller.link import LinkClosed
 from reconciler.controller.loop import Controller
 from reconciler.controller.schema import NewerState
 
 SWITCH_S: Final = 0.0005
+LAST_WORDS_S: Final = 1.0
+"""How long a controller that ends waits for its log to be taken."""
 EXIT_USAGE: Final = 2
 EXIT_STATE: Final = 78
 """EX_CONFIG of sysexits.h: starting again will not help until somebody acts."""
@@ -58,7 +62,13 @@ def main(arguments: list[str]) -> int:
         controller.run()
     except LinkClosed:
         controller.log.write("info", "the keeper is gone, so is the controller")
-    return 0
+        code = 0
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        controller.log.write("error", "the controller ends", trace=text, cause=said(error))
+        code = 1
+    controller.log.flush(LAST_WORDS_S)
+    return code
 
 
 def _inherited(name: str) -> socket.socket:

@@ -2,7 +2,7 @@
 
 The owner of the instance and root may do everything; `daemon.access` of the spec in force says who else may
 do what, and is asked for each request, so that an edit counts at once. Only numbers are compared. What users
-and groups are called is asked in a thread of its own, since the answer may come over a network or never:
+and groups are called is asked in a background lane, since the answer may come over a network or never:
 an entry whose name is not known (yet) lets nobody in.
 """
 
@@ -19,8 +19,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import clock
-from reconciler.controller.errands import Errands
-from reconciler.controller.reactor import READ
 from reconciler.model.news import News
 from reconciler.model.spec import OVERFLOW_ID, AccessSpec, Role
 from reconciler.model.units import SECOND_NS
@@ -135,11 +133,9 @@ class Access:
         self._numbers: dict[Name, int | None] = {}
         self._fresh_until_ns = 0
         self._unknown: frozenset[Name] = frozenset()
-        self._errands = Errands()
         self._asked: set[int] = set()
         """Callers that the thread has not answered for, so that one that hangs gathers no queue."""
         self._waiting: dict[int | None, list[Callable[[], None]]] = {}
-        self._reactor.watch(self._errands, READ, lambda _: self._errands.collect())
 
     def permit(self, peer: Peer) -> Permit | None:
         """Return what a caller may do just now, None: nothing at all."""
@@ -197,7 +193,12 @@ class Access:
         if uid is not None:
             self._asked.add(uid)
         names = self._names()
-        self._errands.run(lambda: _look_up(uid, names), lambda found: self._learnt(uid, found))
+        self._controller.lanes.run(
+            "names",
+            lambda: _look_up(uid, names),
+            lambda found: self._learnt(uid, found),
+            lambda _: self._learnt(uid, _Found(None, {})),
+        )
 
     def _learnt(self, uid: int | None, found: _Found) -> None:
         names = self._names()

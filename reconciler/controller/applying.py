@@ -119,8 +119,10 @@ def _put_in_force(
     )
     controller.applied = applied
     controller.ledger_lost = False
-    controller.follow_daemon(spec)
     controller.write_then(applied, lambda: _stored(controller, applied, told, made, then))
+    controller.border.guard(
+        "taking up the daemon's settings", lambda: controller.follow_daemon(spec)
+    )
     controller.revisions.took_over(made, restored)
 
 
@@ -134,7 +136,14 @@ def _stored(
     for name in applied.unknown_jobs:
         controller.feed(JobChanged(name, Job(known=False)))
     controller.feed(SpecApplied(applied.spec, made.number, applied.retiring, made.trial))
-    controller.secrets.follow(applied.spec)
+    guard = controller.border.guard
+    guard("reading secrets", lambda: controller.secrets.follow(applied.spec))
+    guard("telling what was applied", lambda: _tell_applied(controller, made, told))
+    if then is not None:
+        then(applied.revision)
+
+
+def _tell_applied(controller: Controller, made: Revision, told: tuple[Change, ...]) -> None:
     listed = [
         {"name": each.name, "how": each.how, "message": each.message} for each in told[:MAX_TOLD]
     ]
@@ -149,8 +158,6 @@ def _stored(
         "count": len(told),
     }
     controller.tell(News("spec.applied", message, details=details))
-    if then is not None:
-        then(applied.revision)
 
 
 def retiring_with(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.controller import clock
 from reconciler.controller.reactor import READ
+from reconciler.controller.reaping import reap
 from reconciler.model.units import format_duration
 from reconciler.model.value import Struct
 
@@ -47,30 +48,34 @@ class Capture:
         self._trouble = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = -1
+        """Readable when it has ended; as long as it is open, the pipe is, too."""
+        self._pipe = -1
         try:
-            self._process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            self._ended = os.pidfd_open(self._process.pid)
-        except (OSError, ValueError) as error:
-            self._trouble = (
-                f"cannot be run: {(getattr(error, 'strerror', '') or str(error)).lower()}"
-            )
-            self._reactor.soon(self._finish)
+            self._start(command, cwd, env)
+        except (OSError, ValueError) as error:  # whichever step: what was acquired is given back
+            said = (getattr(error, "strerror", "") or str(error)).lower()
+            self._trouble = f"cannot be run: {said}"
+            reactor.soon(self._finish)
             return
-        assert self._process.stdout is not None
-        self._pipe = self._process.stdout.fileno()
-        os.set_blocking(self._pipe, False)
-        reactor.watch(self._pipe, READ, lambda _: self._drain())
-        reactor.watch(self._ended, READ, lambda _: self._finish())
         text = f"took longer than {format_duration(timeout_ns)}"
         reactor.at(self, clock.now_ns() + timeout_ns, lambda: self._stop(text))
+
+    def _start(self, command: Sequence[str], cwd: str | None, env: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._pipe = self._process.stdout.fileno()
+        self._ended = os.pidfd_open(self._process.pid)
+        os.set_blocking(self._pipe, False)
+        self._reactor.watch(self._pipe, READ, lambda _: self._drain())
+        self._reactor.watch(self._ended, READ, lambda _: self._finish())
 
     def cancel(self) -> None:
         """Kill the command and forget the question."""
@@ -79,7 +84,7 @@ class Capture:
 
     def _drain(self) -> None:
         """Take what was written; a descendant may hold the pipe open after the end, so that nobody waits."""
-        while self._ended >= 0:  # both may be ready in one round, the end first
+        while True:
             try:
                 data = os.read(self._pipe, 64 * 1024)
             except BlockingIOError:
@@ -106,20 +111,22 @@ class Capture:
     def _finish(self) -> None:
         """Kill what is left of its group, clean up and answer."""
         self._reactor.at(self, None, self._finish)
-        code = 0
-        if self._process is not None:
-            if not self._trouble:
-                self._drain()
-            self._kill()
-            if self._done is not None:
-                code = self._process.wait()  # it is dead: this does not wait
-            assert self._process.stdout is not None
-            self._reactor.ignore(self._pipe)
-            self._process.stdout.close()
+        if self._process is not None and not self._trouble and self._done is not None:
+            self._drain()
+        self._kill()
+        for descriptor in {self._pipe, self._ended} - {-1}:
+            self._reactor.ignore(descriptor)
         if self._ended >= 0:
-            self._reactor.ignore(self._ended)
             os.close(self._ended)
-            self._ended = -1
+        self._pipe = self._ended = -1
+        if self._process is None:
+            self._answer(0)
+            return
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        reap(self._reactor, self._process, self._answer)
+
+    def _answer(self, code: int) -> None:
         done, self._done = self._done, None
         if done is not None:
             done(Captured(bytes(self._output), self._trouble or _how(code)))

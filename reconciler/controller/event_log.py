@@ -42,6 +42,8 @@ class EventLog:
         self._unwritten: deque[ToldEvent] = deque(maxlen=KEPT_EVENTS)
         self._is_under_way = False
         self._reserved = 0
+        self._recalling: list[Callable[[], None]] = []
+        """Who waits for events of earlier controllers."""
         self._reserve()
 
     def add(self, told: ToldEvent) -> None:
@@ -65,13 +67,21 @@ class EventLog:
         if not controller.news.lacks(seq, limit):
             return False
         path, before = controller.store.path, controller.news.first
-
-        def read(found: Sequence[ToldEvent]) -> None:
-            controller.news.recall(found)
-            then()
-
-        controller.errands.run(lambda: stored_events(path, before), read)
+        self._recalling.append(then)
+        if len(self._recalling) == 1:  # all that ask meanwhile are answered by one look
+            controller.lanes.run(
+                "records",
+                lambda: stored_events(path, before),
+                self._recalled,
+                lambda _: self._recalled(()),  # reported, and done without
+            )
         return True
+
+    def _recalled(self, found: Sequence[ToldEvent]) -> None:
+        waiting, self._recalling = self._recalling, []
+        self._controller.news.recall(found)
+        for then in waiting:
+            self._controller.border.guard("answering with older events", then)
 
     def ends_told(self, dead: Collection[ProcessId]) -> EndsTold:
         """Return which ends of dead processes earlier controllers told of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from reconciler.controller.parameters import Parameters
 from reconciler.model.errors import RequestError
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from reconciler.controller.access import Permit
     from reconciler.controller.entries import Answered
+    from reconciler.controller.lanes import LaneName
     from reconciler.controller.loop import Controller
     from reconciler.controller.server import Connection
+
+T = TypeVar("T")
 
 REMEMBERED_ANSWERS: Final = 1000
 MAX_REQUEST_ID: Final = 128
@@ -145,27 +148,55 @@ class Exchange:
 
     def serve(self, methods: Mapping[str, Method], remembered: RememberedAnswers) -> None:
         """Find the method and let it answer; what is wrong with the request is its answer."""
+        self.guard(lambda: self._serve(methods, remembered))
+
+    def guard(self, call: Callable[[], object]) -> None:
+        """Do a part of the request: what is wrong with it, or goes wrong, is its answer."""
         try:
-            method = methods.get(self.method)
-            if method is None:
-                raise _unknown_method(self.method, methods)
-            if not self.permit.includes(method.role):
-                raise self.denied(self.method, f"{self.method} needs the role {method.role}")
-            params = Parameters(self._params)
-            if method.mutates:
-                if self.controller.shutting_down and self.method not in {"shutdown", "signal"}:
-                    raise RequestError(code="shutting_down", message="everything is being stopped")
-                request_id = params.text("request_id", MAX_REQUEST_ID)
-                if request_id is not None:
-                    if remembered.knows(self, request_id, params):
-                        return
-                    self.request_id, self._remembered = request_id, remembered
-            result = method.handler(self, params)
+            call()
         except RequestError as error:
             if error.code == "denied":
                 self.controller.server.refused(self.peer, self.method, error.message)
             self.fail(error)
+        except Exception as error:
+            self.broken(self.controller.border.report(f"serving {self.method}", error))
+
+    def in_lane(self, lane: LaneName, ask: Callable[[], T], then: Callable[[T], object]) -> Later:
+        """Go on with what a background task finds, as long as the client waits for it."""
+        self.controller.lanes.run(
+            lane,
+            ask,
+            lambda found: self.guard(lambda: then(found)),
+            self.broken,
+            uid=self.uid,
+            is_wanted=lambda: not self.connection.is_closed or self.request_id is not None,
+        )
+        return LATER
+
+    def broken(self, said: str) -> None:
+        """Answer that something went wrong that nobody expected."""
+        if self.is_answered:
+            self.connection.close()  # an answer that did not get out is one that will not come
             return
+        hint = "nothing else is concerned; the manager's own log may say more"
+        self.fail(RequestError("internal", f"cannot answer {self.method}: {said}", hint=hint))
+
+    def _serve(self, methods: Mapping[str, Method], remembered: RememberedAnswers) -> None:
+        method = methods.get(self.method)
+        if method is None:
+            raise _unknown_method(self.method, methods)
+        if not self.permit.includes(method.role):
+            raise self.denied(self.method, f"{self.method} needs the role {method.role}")
+        params = Parameters(self._params)
+        if method.mutates:
+            if self.controller.shutting_down and self.method not in {"shutdown", "signal"}:
+                raise RequestError(code="shutting_down", message="everything is being stopped")
+            request_id = params.text("request_id", MAX_REQUEST_ID)
+            if request_id is not None:
+                if remembered.knows(self, request_id, params):
+                    return
+                self.request_id, self._remembered = request_id, remembered
+        result = method.handler(self, params)
         if isinstance(result, Packed):
             self.finish(Answer(result.data))
         elif not isinstance(result, Later):

@@ -221,7 +221,9 @@ class SpecFiles:
         """Watch, or stop watching, as the spec in force says."""
         settings = self._settings()
         if self._watch is None:
-            self._watch = Watch(STEP_MS, self._controller.tell_from_thread)
+            self._watch = Watch(
+                STEP_MS, self._controller.tell_from_thread, self._controller.broken_thread
+            )
             self._controller.reactor.watch(self._watch, READ, lambda _: self._woken())
         known = frozenset(self._applied) | frozenset(self._look.files)
         known |= self._controller.secrets.files()
@@ -329,7 +331,7 @@ class SpecFiles:
     def _new_loader(self) -> Loader | None:
         """Start a reader; None when there is no room for a process just now, which is said once."""
         try:
-            return Loader(self._controller.reactor, self._controller.errands)
+            return Loader(self._controller.reactor, self._controller.lanes)
         except OSError as error:
             cause = (error.strerror or str(error)).lower()
             message = f"cannot start the reader of the spec: {cause}; tried again until it works"

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import clock, rows
-from reconciler.controller.exchange import LATER, Method
+from reconciler.controller.exchange import Method
 from reconciler.controller.selection import select, wanted
 from reconciler.model.errors import RequestError
 from reconciler.model.job import Run
@@ -62,8 +62,7 @@ def _runs(exchange: Exchange, params: Parameters) -> object:
                     found[key] = run
         exchange.reply({"runs": _told(found, limit), "complete": stored is not None})
 
-    controller.errands.run(lambda: stored_runs(path, jobs, limit), read)
-    return LATER
+    return exchange.in_lane("records", lambda: stored_runs(path, jobs, limit), read)
 
 
 def _told(found: Mapping[Key, Run], limit: int) -> list[dict[str, object]]:

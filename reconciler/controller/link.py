@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from reconciler.controller.borders import Fatal
 from reconciler.wire.link import LinkDecoder, encode
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 256 * 1024
 
 
-class LinkClosed(Exception):
+class LinkClosed(Fatal):
     """The keeper is gone; there is nothing left to control."""
 
 

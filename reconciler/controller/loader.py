@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import clock
 from reconciler.controller.reactor import READ, WRITE, Reactor
+from reconciler.controller.reaping import reap
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import PlainError, Struct, from_plain, replace
 
 if TYPE_CHECKING:
-    from reconciler.controller.errands import Errands
+    from reconciler.controller.lanes import Lanes
 
 WALL_LIMIT_NS: Final = 30 * SECOND_NS
 ANSWER_LIMIT_BYTES: Final = 128 * 2**20
+END_LIMIT_NS: Final = SECOND_NS
+"""From the end of its answer to the child's own end."""
 _NOT_FOR_SPECS: Final = ("RECONCILE_LINK_FD", "RECONCILE_CONTROL_FD")
 
 
@@ -71,13 +74,13 @@ def environment_digest() -> str:
 class Loader:
     """One child, for one request."""
 
-    def __init__(self, reactor: Reactor, errands: Errands) -> None:
+    def __init__(self, reactor: Reactor, lanes: Lanes) -> None:
         """Start the child, so that it can import what it needs.
 
         Raises `OSError` when there is no room for another process just now.
         """
         self._reactor = reactor
-        self._errands = errands
+        self._lanes = lanes
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-m", "reconciler.specfile"],
             stdin=subprocess.PIPE,
@@ -158,11 +161,12 @@ class Loader:
         self._stop(f"reading took longer than {WALL_LIMIT_NS // SECOND_NS} s")
 
     def _stop(self, because: str) -> None:
+        """End the reading, and answer: nobody waits for the child to die, on a disk that hangs it cannot."""
         self._killed_because = because
-        self._process.kill()
+        self._finish()
 
     def _finish(self) -> None:
-        """Clean up, and answer. The child has closed its output, so it is dead or about to be."""
+        """Clean up, and answer once the child is dead: it has closed its output, or was killed."""
         self._reactor.at(self, None, self._too_long)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None and not pipe.closed:
@@ -171,14 +175,24 @@ class Loader:
                     pipe.close()
         if self._done is None or self._killed_because:
             self._process.kill()
-        try:
-            code = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
+            reap(self._reactor, self._process)
+            self._ended(-signal.SIGKILL)
+            return
+        self._reactor.at(self, clock.now_ns() + END_LIMIT_NS, lambda: self._stop("it does not end"))
+        reap(self._reactor, self._process, self._ended)
+
+    def _ended(self, code: int) -> None:
+        self._reactor.at(self, None, self._too_long)
         if self._done is not None:
             # A large answer takes a while to become values: not the loop's while.
-            self._errands.run(lambda: self._reading(code), self._answered)
+            self._lanes.run(
+                "loader",
+                lambda: self._reading(code),
+                self._answered,
+                lambda said: self._answered(
+                    self._failed(f"cannot take the loader's answer: {said}")
+                ),
+            )
 
     def _answered(self, reading: Reading) -> None:
         done, self._done = self._done, None

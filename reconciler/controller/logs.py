@@ -36,28 +36,38 @@ class LogPlace(Struct, frozen=True):
 
 
 def last_lines(places: Iterable[LogPlace], count: int) -> list[dict[str, object]]:
-    """Return the last whole lines of each file as entries; files that do not exist have none."""
+    """Return the last whole lines of each file as entries; files that do not exist have none.
+
+    An entry of a file that cannot be read has an `error` that says why, and no lines.
+    """
     entries: list[dict[str, object]] = []
     room = MAX_ANSWER_BYTES
     for place in places:
+        entry: dict[str, object] = {
+            "watcher": place.watcher,
+            "slot": place.slot,
+            "stream": place.source,
+        }
         try:
-            descriptor = _open(place.path)
-        except OSError:
+            data = _last_of(place.path, count, min(room, MAX_TAIL_BYTES))
+        except FileNotFoundError:
             continue
-        try:
-            data, _ = tail(descriptor, count, min(room, MAX_TAIL_BYTES))
-        finally:
-            os.close(descriptor)
+        except OSError as error:
+            cause = f"cannot read {place.path}: {(error.strerror or str(error)).lower()}"
+            entries.append(entry | {"data": b"", "error": cause})
+            continue
         room -= len(data)
         if data:
-            entry = {
-                "watcher": place.watcher,
-                "slot": place.slot,
-                "stream": place.source,
-                "data": data,
-            }
-            entries.append(entry)
+            entries.append(entry | {"data": data})
     return entries
+
+
+def _last_of(path: str, count: int, limit: int) -> bytes:
+    descriptor = _open(path)
+    try:
+        return tail(descriptor, count, limit)[0]
+    finally:
+        os.close(descriptor)
 
 
 def tail(descriptor: int, count: int, limit: int = MAX_TAIL_BYTES) -> tuple[bytes, int]:
@@ -106,7 +116,10 @@ class Follower:
         """Open the file and return its last whole lines; it may not exist yet."""
         if not self._reopen():
             return b""
-        data, self._offset = tail(self._descriptor, count)
+        try:
+            data, self._offset = tail(self._descriptor, count)
+        except OSError:
+            return b""
         return data
 
     def more(self) -> bytes:
@@ -142,7 +155,10 @@ class Follower:
             now = os.stat(self.place.path)
         except OSError:
             return False
-        mine = os.fstat(self._descriptor)
+        try:
+            mine = os.fstat(self._descriptor)
+        except OSError:
+            return True
         return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino)
 
     def _reopen(self) -> bool:

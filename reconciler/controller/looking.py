@@ -123,7 +123,9 @@ def _see(path: str, before: Seen | None) -> Seen | None:
             except OSError as error:
                 return _unreadable(error)
             digest = hashlib.sha256(text).hexdigest()
-    return Seen(digest, status.st_size, status.st_ino, status.st_ctime_ns, text, signature)
+    # SQLite's integers have a sign; some file systems (FUSE, CIFS) use all 64 bits of an inode's number.
+    inode = status.st_ino - 2**64 if status.st_ino >= 2**63 else status.st_ino
+    return Seen(digest, status.st_size, inode, status.st_ctime_ns, text, signature)
 
 
 def _read(path: str) -> bytes:

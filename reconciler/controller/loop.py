@@ -2,7 +2,7 @@
 
 `Controller` is the one object that all parts act upon. Whatever happens becomes an event in its inbox;
 the core is asked once per round. A mistake in the core is not caught: this process ends with a traceback,
-its children live on, and the keeper starts another controller.
+its children live on, and the keeper starts another controller. What comes from outside enters at borders.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import reconciler
 from reconciler.controller import clock, upgrading
+from reconciler.controller.borders import Border, Fatal
 from reconciler.controller.compress import Compressor
 from reconciler.controller.entries import (
     EventsTold,
@@ -24,9 +26,9 @@ from reconciler.controller.entries import (
     RunWritten,
     ServedBy,
 )
-from reconciler.controller.errands import Errands
 from reconciler.controller.event_log import EventLog
 from reconciler.controller.files import SpecFiles
+from reconciler.controller.lanes import Lanes
 from reconciler.controller.link import Link, LinkClosed
 from reconciler.controller.loader import handed_over
 from reconciler.controller.logs import LogPlace
@@ -39,7 +41,16 @@ from reconciler.controller.revisions import Revisions
 from reconciler.controller.secrets import Secrets
 from reconciler.controller.server import Server
 from reconciler.controller.status import StatusBoard
-from reconciler.controller.store import Damaged, PutBack, Recovered, Store, Trouble, Written
+from reconciler.controller.store import (
+    Damaged,
+    PutBack,
+    Recovered,
+    Store,
+    Trouble,
+    Unwritable,
+    WriterDied,
+    Written,
+)
 from reconciler.core import intents
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import log_paths
@@ -75,6 +86,7 @@ from reconciler.model.process import MAIN, Exited, pid_of
 from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.spec import KEEP_RUNS
 from reconciler.model.value import replace
+from reconciler.wire.link import ProtocolError
 
 if TYPE_CHECKING:
     import socket
@@ -94,6 +106,7 @@ if TYPE_CHECKING:
 HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook_runner.py"))
 LOG_LEVEL_OF_NEWS: Final = {
     "failed": "warning",
+    "fault": "error",
     "rejected": "error",
     "held": "warning",
     "missing": "warning",
@@ -106,8 +119,12 @@ LOG_LEVEL_OF_NEWS: Final = {
 """By the last word of a news type; all else is info."""
 
 
-class StoreDamaged(Exception):
+class StoreDamaged(Fatal):
     """The database broke while it was in use; the next controller moves it aside and says so."""
+
+
+class Contradiction(Fatal):
+    """The core has failed, or what it was to be told is lost: what is believed may not be so any more."""
 
 
 class Controller:
@@ -123,9 +140,10 @@ class Controller:
     ) -> None:
         """Open the store. Raises what `Store` raises."""
         self.config = config
-        self.log = Log(config.log_level, config.log_format, config.log_file)
-        self.reactor = Reactor()
-        self.errands = Errands()
+        self.log = Log(config.log_level, config.log_format, config.log_file, config.state_dir)
+        self.border = Border(self.log, self.tell)
+        self.reactor = Reactor(self.border.report)
+        self.lanes = Lanes(self.reactor, self.border.report)
         self.store = Store(config.state_dir)
         self.applied: Applied | None = None
         """The newest spec that was accepted; the core has it once it is stored."""
@@ -148,7 +166,7 @@ class Controller:
         self._inbox: list[Event] = []
         self._held_back: list[KeeperEvent] | None = []
         """Keeper events that came before there was a spec: without one the core would stop everything."""
-        self._written: dict[int, Callable[[], None]] = {}
+        self._written: dict[int, Callable[[], object]] = {}
         self._quit: Quit | None = None
         self._is_new_keeper = False
         """Nothing was told yet of what a keeper that was not here before has taken over."""
@@ -181,31 +199,45 @@ class Controller:
         entry = self.news.add(news, clock.wall_offset_ns() + at_ns)
         self.event_log.add(entry)
         level = LOG_LEVEL_OF_NEWS.get(news.type.rpartition(".")[2], "info")
-        place = {"watcher": news.watcher} if news.watcher else {}
+        watcher, slot = news.watcher or None, news.slot or None
+        # What a process does again and again is counted there, what people ask for is written each time.
+        is_asked = news.type.startswith("operator.") or watcher is None
+        repeats = None if is_asked else (watcher, slot or "")
         self.log.write(
-            level,
-            news.type,
-            **place,
-            **({"slot": news.slot} if news.slot else {}),
-            text=news.message,
+            level, news.type, repeats=repeats, watcher=watcher, slot=slot, text=news.message
         )
         self.server.streams.tell(entry)
 
+    def broken_thread(self, where: str, error: BaseException) -> None:
+        """Report what went wrong in a thread; may be called in any."""
+        self.lanes.hand_over(lambda: self._report(where, error))
+
+    def _report(self, where: str, error: BaseException) -> None:
+        self.border.report(where, error)
+
     def tell_from_thread(self, message: str) -> None:
         """Tell that files are watched in another way than usual; may be called in any thread."""
-        self.errands.hand_over(lambda: self.tell(News("files.watching", message)))
+        self.lanes.hand_over(lambda: self.tell(News("files.watching", message)))
 
-    def write_then(self, entry: Entry, then: Callable[[], None]) -> None:
-        """Store something and go on once it lies on the disk.
+    def write_then(
+        self,
+        entry: Entry,
+        then: Callable[[], None],
+        guard: Callable[[Callable[[], object]], object] | None = None,
+    ) -> None:
+        """Store something and go on once it lies on the disk, behind the border of who has asked.
 
         While nothing can be written (disk full) it goes on at once: an operator's word must count just
         then, and the store keeps the entry. Only runs of jobs wait, see `RunRecorded`.
         """
         self.store.write(entry)
+        behind = guard or partial(
+            self.border.guard, f"going on after storing {type(entry).__name__}"
+        )
         if self.store_trouble:
-            then()
+            behind(then)
         else:
-            self._written[id(entry)] = then
+            self._written[id(entry)] = lambda: behind(then)
 
     def observed(self, name: str) -> WatcherObserved:
         """Return what is known of a watcher, with the operator's words that are still being stored."""
@@ -300,7 +332,6 @@ class Controller:
         self.server.remembered.recall(stored.answered)
         self.reactor.watch(self._link, READ, self._link_ready)
         self.reactor.watch(self.store, READ, lambda _: self._take_answers())
-        self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())
         self.applied = stored.applied
         new_keeper = self._is_new_keeper = stored.keeper_id != introduced.keeper_id
         self.revisions.begin(stored.revisions, new_keeper=new_keeper)
@@ -316,7 +347,13 @@ class Controller:
         if new_keeper:
             self.store.write(ServedBy(introduced.keeper_id))
         handed = handed_over(os.getppid(), self.config.reading_fd)
-        self.files.begin(stored.applied, handed, ignore=self._last_good, ready=self._judged)
+        if not self.border.guard(
+            "looking at the spec files for the first time",
+            lambda: self.files.begin(
+                stored.applied, handed, ignore=self._last_good, ready=self._judged
+            ),
+        ):
+            self._judged()
         self.log.write(
             "info",
             "controller started",
@@ -384,9 +421,9 @@ class Controller:
         if events & WRITE:
             self._link.flush()
         if events & READ:
-            for event in self._link.receive():
+            for event in self._heard():
                 if isinstance(event, SignalReceived):
-                    self._signalled(event)
+                    self.border.guard("acting on a signal", partial(self._signalled, event))
                 elif isinstance(event, PulseAsked):
                     self.notifier.pulse()
                 elif self._held_back is not None:
@@ -395,25 +432,34 @@ class Controller:
                     self._take(event)
         self._watch_link()
 
+    def _heard(self) -> list[KeeperEvent]:
+        """Return what the keeper says. Raises `LinkClosed`, and `Contradiction` when it makes no sense."""
+        try:
+            return self._link.receive()
+        except ProtocolError as error:
+            raise Contradiction from error
+
     def _watch_link(self) -> None:
         self.reactor.watch(
             self._link, READ | WRITE if self._link.has_unsent else READ, self._link_ready
         )
 
     def _take(self, event: KeeperEvent) -> None:
+        """Let the core have an event, and those who have a part of their own in it."""
         match event:
             case SignalReceived():
-                self._signalled(event)
+                self.border.guard("acting on a signal", lambda: self._signalled(event))
             case LogRotated(path):
-                self.compressor.add(path)
+                self.border.guard("compressing a log file", lambda: self.compressor.add(path))
             case SocketChanged(SocketRecord(phase=BindRefused(errno="EADDRINUSE"))):
                 self.feed(event)
-                self.port_holders.ask(event.record)
+                ask = partial(self.port_holders.ask, event.record)
+                self.border.guard("asking who holds a port", ask)
             case SocketChanged(SocketRecord(name=name)) | SocketClosed(name):
                 self.port_holders.forget(name)
                 self.feed(event)
             case UpgradeFailed(cause):
-                upgrading.failed(self, cause)
+                self.border.guard("answering an upgrade", lambda: upgrading.failed(self, cause))
             case RecordChanged(record):
                 self._taken_over += self._is_new_keeper and pid_of(record.phase) is not None
                 is_dead = record.id.role == MAIN and isinstance(record.phase, Exited)
@@ -421,14 +467,17 @@ class Controller:
                     self._dead.add(record.id)
                 self.feed(event)
             case SnapshotEnded():
-                self._tell_taken_over()
-                if self._dead:
-                    self.feed(self.event_log.ends_told(self._dead))
+                self.border.guard("telling what was taken over", self._tell_taken_over)
+                self.border.guard("looking for ends that were told", self._feed_ends_told)
                 self._dead = None
                 self.feed(event)
                 self.server.open()
             case _:
                 self.feed(event)
+
+    def _feed_ends_told(self) -> None:
+        if self._dead:
+            self.feed(self.event_log.ends_told(self._dead))
 
     def _tell_taken_over(self) -> None:
         if self._taken_over:
@@ -447,6 +496,7 @@ class Controller:
             case "reload":
                 self.tell(News("operator.reload", "reads its files again, asked by a signal"))
                 self.notifier.reloading()
+                self.log.reopen()
                 self.files.read_again(self.notifier.reloaded)
 
     def _take_answers(self) -> None:
@@ -454,12 +504,14 @@ class Controller:
             match answer:
                 case Written(RunWritten(watcher, run, _)):
                     self.feed(RunRecorded(watcher, run))
-                case Written(EventsTold() as entry):
-                    self.event_log.written(entry)
                 case Written(entry):
-                    then = self._written.pop(id(entry), None)
-                    if then is not None:
-                        then()
+                    self._go_on_after(entry)
+                case Unwritable(entry, message):
+                    self.tell(News("store.failed", f"{message}; it is lost when the manager ends"))
+                    self._go_on_after(entry)
+                case WriterDied(message):
+                    self.tell(News("store.failed", f"{message}; another one goes on"))
+                    self.store.replace_writer()
                 case Trouble(message):
                     self.store_trouble = message
                     self.tell(
@@ -476,8 +528,27 @@ class Controller:
                 case Damaged(message):
                     raise StoreDamaged(message)
 
+    def _go_on_after(self, entry: Entry) -> None:
+        if isinstance(entry, EventsTold):
+            self.event_log.written(entry)
+        then = self._written.pop(id(entry), None)
+        if then is not None:
+            then()
+
     def _round(self) -> None:
-        """Ask the core once, and do what it says."""
+        """Ask the core once, and do what it says.
+
+        What fails here is ours: what the core believes and what the keeper was told may differ by now, so
+        this controller ends, and the next one begins with what is there. Raises `Contradiction`.
+        """
+        try:
+            self._ask_core()
+        except Fatal:
+            raise
+        except Exception as error:
+            raise Contradiction from error
+
+    def _ask_core(self) -> None:
         now_ns = clock.now_ns()
         if self._quit is not None:
             self._leave(self._quit)
@@ -502,7 +573,7 @@ class Controller:
         if step.touched:
             self.status.touched(step.touched)
             self.server.touched(step.touched)
-        self.notifier.acted(step.touched)
+        self.border.guard("notifying systemd", lambda: self.notifier.acted(step.touched))
         self._remember_retiring()
         self._end_when_done()
 
@@ -561,10 +632,13 @@ class Controller:
     def _leave(self, quit: Quit) -> None:
         """Write what is left to be written, then let the keeper end the manager."""
         self._quit = None
-        self.server.close()
-        self.files.close()
-        self.secrets.close()
-        self._write_last()
+        for what, close in (
+            ("the control socket", self.server.close),
+            ("the spec files", self.files.close),
+            ("the secrets", self.secrets.close),
+            ("the store", self._write_last),
+        ):
+            self.border.guard(f"closing {what}", close)
         self._link.send((quit,))
         self._watch_link()
 

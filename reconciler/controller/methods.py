@@ -15,6 +15,7 @@ from reconciler.controller.streams import EventStream, LogStream, ProgressStream
 from reconciler.model.errors import RequestError
 from reconciler.model.spec import Spec
 from reconciler.model.value import Struct
+from reconciler.wire import rpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,13 +62,8 @@ def _status(exchange: Exchange, params: Parameters) -> object:
         return Packed(board.answer(None))
     selected = select(exchange.controller, selection)
     if usage:
-        board.answer_with_usage(selected.slots, lambda packed: _reply_packed(exchange, packed))
-        return LATER
+        return board.answer_with_usage(exchange, selected.slots)
     return Packed(board.answer(selected.slots))
-
-
-def _reply_packed(exchange: Exchange, packed: bytes) -> None:
-    exchange.finish(Answer(packed))
 
 
 # ---- plan and apply -------------------------------------------------------------------------------
@@ -166,7 +162,7 @@ def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, see
         return
 
     def stored(revision: int) -> None:
-        exchange.reply({"revision": revision, **planned, "applied": True})
+        exchange.guard(lambda: exchange.reply({"revision": revision, **planned, "applied": True}))
 
     controller.tell(wish.order.news("1 change" if len(changes) == 1 else f"{len(changes)} changes"))
     who = exchange.who
@@ -235,7 +231,7 @@ def _load(
         raise RequestError(code="overloaded", message=message, hint="try again in a moment")
     seen = controller.files.look_at(source)
     try:
-        loader = Loader(controller.reactor, controller.errands)
+        loader = Loader(controller.reactor, controller.lanes)
     except OSError as error:
         message = f"cannot start the reader of the spec: {(error.strerror or str(error)).lower()}"
         hint = "nothing was changed; try again when there is room"
@@ -243,21 +239,19 @@ def _load(
 
     def read(reading: Reading) -> None:
         controller.server.readings -= 1
-        try:
-            match reading:
-                case Mistaken(errors):
-                    count = "one mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-                    details = {"errors": list(errors)}
-                    message = (
-                        f"the spec has {count}: {errors[0]}"
-                        if errors
-                        else "the spec cannot be read"
-                    )
-                    raise RequestError(code="invalid_spec", message=message, details=details)
-                case Loaded(spec):
-                    then(spec, reading, seen)
-        except RequestError as error:
-            exchange.fail(error)
+        exchange.guard(lambda: take(reading))
+
+    def take(reading: Reading) -> None:
+        match reading:
+            case Mistaken(errors):
+                count = "one mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+                details = {"errors": list(errors)}
+                message = (
+                    f"the spec has {count}: {errors[0]}" if errors else "the spec cannot be read"
+                )
+                raise RequestError(code="invalid_spec", message=message, details=details)
+            case Loaded(spec):
+                then(spec, reading, seen)
 
     controller.server.readings += 1
     loader.ask(source, read)
@@ -339,10 +333,11 @@ def _logs(exchange: Exchange, params: Parameters) -> object:
         for place in controller.log_files(name, slots)
         if place.source == "stderr" or not stderr
     ]
-    controller.errands.run(
-        lambda: last_lines(places, count), lambda entries: exchange.reply({"entries": entries})
+    return exchange.in_lane(
+        "logs",
+        lambda: rpc.pack({"entries": last_lines(places, count)}),
+        lambda packed: exchange.finish(Answer(packed)),
     )
-    return LATER
 
 
 def _logs_follow(exchange: Exchange, params: Parameters) -> object:

@@ -27,8 +27,10 @@ class NewsRoom:
 
     def add(self, news: News, wall_ns: int) -> ToldEvent:
         """Number one piece of news and keep it."""
+        # A path may be no UTF-8; what is stored and sent is.
+        message = news.message.encode(errors="backslashreplace").decode()
         told = ToldEvent(
-            self._next, wall_ns, news.type, news.watcher, news.slot, news.message, news.details
+            self._next, wall_ns, news.type, news.watcher, news.slot, message, news.details
         )
         self._next += 1
         self._entries.append(told)

@@ -126,7 +126,9 @@ class Order:
         if exchange.request_id is not None:
             key = exchange.uid, exchange.request_id
             answered = Answered(*key, exchange.method, tuple(self.results))
-        exchange.controller.write_then(OrderWritten(tuple(self._entries), answered), written)
+        exchange.controller.write_then(
+            OrderWritten(tuple(self._entries), answered), written, exchange.guard
+        )
         return LATER
 
 

@@ -38,18 +38,21 @@ class PortHolders:
             return
         self._newest[record.name] = record
         key = f"{record.template.type} {address}"
-        asked_ns, holder = self._known.get(key, (0, ""))
         now = clock.now_ns()
-        if asked_ns and now - asked_ns < ASK_AGAIN_NS:
-            self._tell(record, holder)
+        fresh = {key: known for key, known in self._known.items() if now - known[0] < ASK_AGAIN_NS}
+        self._known = fresh  # addresses of yesterday's spec are of no further use
+        if key in fresh:
+            self._tell(record, fresh[key][1])
             return
-        self._known[key] = (now, holder)
+        self._known[key] = (now, "")
 
         def found(holder: str) -> None:
             self._known[key] = (now, holder)
             self._tell(record, holder)
 
-        self._controller.errands.run(lambda: _look_up(record.template), found)
+        self._controller.lanes.run(
+            "processes", lambda: _look_up(record.template), found, lambda _: None
+        )
 
     def _tell(self, record: SocketRecord, holder: str) -> None:
         # It may have been bound or closed meanwhile: then what is known now is not to be overwritten.

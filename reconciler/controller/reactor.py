@@ -1,14 +1,20 @@
-"""What the loop waits for: descriptors, instants, and work that was put off for fairness."""
+"""What the loop waits for: descriptors, instants, and work that was put off for fairness.
+
+Each call is a border: what it raises is reported, and the others of the round have their turn. A descriptor
+whose call fails rests for a while, since it is most likely still ready.
+"""
 
 from __future__ import annotations
 
 import selectors
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Final, Protocol, TypeAlias
+from contextlib import suppress
+from functools import partial
+from typing import Final, NoReturn, Protocol, TypeAlias
 
 from reconciler.controller import clock
-from reconciler.model.units import MILLISECOND_NS
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -26,12 +32,29 @@ class HasDescriptor(Protocol):
 
 TURN_NS: Final = 10 * MILLISECOND_NS
 """After so long in one go, those who have much to do wait until all others have had their turn."""
+REST_NS: Final = SECOND_NS
+"""How long a descriptor is not looked at after its call has failed."""
+
+
+def _raise(_where: str, error: Exception) -> NoReturn:
+    raise error
+
+
+class _Watched:
+    """One registration: a descriptor that was closed and came back by the same number has another one."""
+
+    __slots__ = ("ready",)
+
+    def __init__(self, ready: Ready) -> None:
+        self.ready = ready
 
 
 class Reactor:
     """Waits in epoll; without a deadline it waits for ever, so an idle controller never wakes."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[str, Exception], object] = _raise) -> None:
+        """`report` takes what calls raise, with their names; by default it is raised."""
+        self._report = report
         self._selector = selectors.DefaultSelector()
         self._deadlines: dict[Hashable, tuple[int, Callable[[], None]]] = {}
         self._soon: deque[Callable[[], None]] = deque()
@@ -45,10 +68,16 @@ class Reactor:
         try:
             key = self._selector.get_key(what)
         except KeyError:
-            self._selector.register(what, events, ready)
-        else:
-            if key.events != events or key.data is not ready:
-                self._selector.modify(what, events, ready)
+            self._selector.register(what, events, _Watched(ready))
+            return
+        key.data.ready = ready
+        if key.events != events:
+            try:
+                self._selector.modify(what, events, key.data)
+            except (
+                OSError
+            ):  # closed without a word: the kernel has forgotten it, the number is another's
+                self._selector.register(what, events, _Watched(ready))
 
     def ignore(self, what: int | HasDescriptor) -> None:
         """Watch a descriptor no more; nothing happens when it was not watched."""
@@ -80,7 +109,7 @@ class Reactor:
             timeout = 0.0
             self._turn_ends_ns = clock.now_ns() + TURN_NS
             for _ in range(len(self._soon)):
-                self._soon.popleft()()
+                self._call(self._soon.popleft())
                 if self.turn_is_over:
                     break
         else:
@@ -93,10 +122,52 @@ class Reactor:
         found = self._selector.select(timeout)
         self._turn_ends_ns = clock.now_ns() + TURN_NS
         for key, events in found:
-            ready: Ready = key.data
-            ready(events)
+            self._call_ready(key, events)
         now_ns = clock.now_ns()
         for key_due, (due, call) in list(self._deadlines.items()):
             if due <= now_ns and self._deadlines.get(key_due) == (due, call):
                 del self._deadlines[key_due]
-                call()
+                self._call(call)
+
+    def _call_ready(self, key: selectors.SelectorKey, events: int) -> None:
+        """Call for a descriptor that is ready, unless an earlier call of the round has closed it.
+
+        Its number may be another descriptor's by now, about which nothing was asked.
+        """
+        now = self._selector.get_map().get(key.fd)
+        if now is None or now.data is not key.data or not events & now.events:
+            return
+        watched: _Watched = key.data
+        try:
+            watched.ready(events & now.events)
+        except Exception as error:
+            self._report(f"calling {_name(watched.ready)}", error)
+            self._rest(key.fd, watched)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._report(f"calling {_name(call)}", error)
+
+    def _rest(self, descriptor: int, watched: _Watched) -> None:
+        """Look away from a descriptor for a while, so that a failing call does not fail without end."""
+        now = self._selector.get_map().get(descriptor)
+        if now is None or now.data is not watched:
+            return
+        self._selector.unregister(descriptor)
+
+        def go_on() -> None:
+            if descriptor not in self._selector.get_map():
+                with suppress(OSError, ValueError):  # it may have been closed meanwhile
+                    self._selector.register(now.fileobj, now.events, watched)
+
+        self.at(watched, clock.now_ns() + REST_NS, go_on)
+
+
+def _name(call: Callable[..., object]) -> str:
+    """Return what is called, by the function or method that it was made in."""
+    while isinstance(call, partial):
+        call = call.func
+    name = getattr(call, "__qualname__", type(call).__name__)
+    return str(name).partition(".<locals>")[0]

@@ -143,7 +143,7 @@ def _take_again(exchange: Exchange, wish: _Rollback, older: Revision, content: C
     check_base(controller, wish.base)
 
     def stored(revision: int) -> None:
-        exchange.reply({**answer, "revision": revision, "applied": True})
+        exchange.guard(lambda: exchange.reply({**answer, "revision": revision, "applied": True}))
 
     order = wish.order
     controller.tell(order.news(f"to the content of revision {older.place}", restores=older.place))
@@ -176,17 +176,16 @@ def _known(controller: Controller, number: int) -> Revision:
 def _read(exchange: Exchange, revision: Revision, then: Callable[[Content], None]) -> None:
     """Hand over a content; that it is unreadable, or refused, is the request's answer."""
 
-    def found(content: Content) -> None:
-        try:
-            then(content)
-        except RequestError as error:
-            exchange.fail(error)
-
     def unreadable(reason: str) -> None:
         message = f"cannot read the content of revision {revision.number}: {reason}"
         exchange.fail(RequestError("conflict", message, hint="`reconcile history` lists others"))
 
-    exchange.controller.revisions.read(revision.number, found, unreadable)
+    exchange.controller.revisions.read(
+        revision.number,
+        lambda content: exchange.guard(lambda: then(content)),
+        unreadable,
+        uid=exchange.uid,
+    )
 
 
 METHODS: Final[Mapping[str, Method]] = {

@@ -180,7 +180,7 @@ class Revisions:
             if known is not None and commit is not None:
                 self._change(replace(known, commit=commit.id, dirty=commit.dirty))
 
-        self._controller.errands.run(ask, found)
+        self._controller.lanes.run("commands", ask, found, lambda _: None)
 
     def files_agree(self) -> None:
         """Take note that the files say what is in force."""
@@ -212,8 +212,11 @@ class Revisions:
             return
         slots = (action.slot,) if action.slot else None
         places = self._controller.log_files(action.watcher, slots)
-        self._controller.errands.run(
-            lambda: last_lines(places, LOG_LINES), lambda found: self._failed(action, found)
+        self._controller.lanes.run(
+            "files",
+            lambda: last_lines(places, LOG_LINES),
+            lambda found: self._failed(action, found),
+            lambda _: self._failed(action, []),
         )
 
     def _failed(self, action: RecordVerdict, written: list[dict[str, object]]) -> None:
@@ -262,9 +265,16 @@ class Revisions:
         self.read(older.number, found, unreadable)
 
     def read(
-        self, number: int, found: Callable[[Content], None], unreadable: Callable[[str], None]
+        self,
+        number: int,
+        found: Callable[[Content], None],
+        unreadable: Callable[[str], None],
+        uid: int | None = None,
     ) -> None:
-        """Hand over the content of a revision, off the loop, or say why it cannot be read."""
+        """Hand over the content of a revision, off the loop, or say why it cannot be read.
+
+        `uid` is the user who has asked.
+        """
         applied, state_dir = self._controller.applied, self._controller.config.state_dir
         if applied is not None and applied.revision == number:
             found(Content(applied.spec, applied.files))
@@ -276,8 +286,12 @@ class Revisions:
             except Unreadable as error:
                 return str(error)
 
-        self._controller.errands.run(
-            ask, lambda answer: unreadable(answer) if isinstance(answer, str) else found(answer)
+        self._controller.lanes.run(
+            "records",
+            ask,
+            lambda answer: unreadable(answer) if isinstance(answer, str) else found(answer),
+            unreadable,
+            uid=uid,
         )
 
     def go_on(self, then: Callable[[], None]) -> None:

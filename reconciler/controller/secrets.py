@@ -4,8 +4,8 @@ Everybody else knows a keyed hash of them. Its key lies in the state folder, so 
 this controller (in the keeper's records and in the ledger of jobs) can be compared with new ones, and say
 nothing to whoever finds them without the key.
 
-A source (a file, a command) is read once, however many watchers name it. Files are read in the thread for
-slow questions. A command is user code and runs in a process group of its own, within limits of time and
+A source (a file, a command) is read once, however many watchers name it. Files are read in a background
+lane. A command is user code and runs in a process group of its own, within limits of time and
 output; what it writes besides its value is not kept, for nobody knows what it is. When a controller dies,
 a command that it started is left to end by itself: its output leads nowhere then.
 """
@@ -161,8 +161,11 @@ class Secrets:
         self._reading.add(source)
         if source.file is not None:
             path = source.file
-            self._controller.errands.run(
-                lambda: read_file(path), lambda found: self._finished(source, found)
+            self._controller.lanes.run(
+                "files",
+                lambda: read_file(path),
+                lambda found: self._finished(source, found),
+                lambda said: self._finished(source, Unreadable(f"{path}: {said}")),
             )
         else:
             self._queue.append(source)

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
@@ -26,6 +27,8 @@ from reconciler.model.units import SECOND_NS
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from reconciler.controller.access import Peer
     from reconciler.controller.loop import Controller
 
@@ -105,7 +108,10 @@ class Server:
                     self._rest(error)
                 return  # epoll reports the others again
             self._short = False
-            self._admit(connection)
+            if not self.controller.border.guard(
+                "admitting a client", partial(self._admit, connection)
+            ):
+                connection.close()
 
     def _rest(self, error: OSError) -> None:
         """Accept nobody for a while: epoll would report the one that cannot be accepted without end."""
@@ -183,8 +189,19 @@ class Connection:
 
     # ---- input ----
 
+    def _guard(self, call: Callable[[], object]) -> None:
+        """Do something for this client: what goes wrong and is no answer ends this connection alone."""
+        try:
+            call()
+        except Exception as error:
+            self._server.controller.border.report("serving a client", error)
+            self.close()
+
     def begin(self) -> None:
         """Read what is there already, so that a client that asks at once is not taken for an idle one."""
+        self._guard(self._begin)
+
+    def _begin(self) -> None:
         if self.is_closed:
             return
         self._has_begun = True
@@ -198,6 +215,9 @@ class Connection:
         return self._has_begun and not waits
 
     def _ready(self, events: int) -> None:
+        self._guard(lambda: self._act(events))
+
+    def _act(self, events: int) -> None:
         if events & WRITE:
             self.flush()
         if events & READ and not self.is_closed:
@@ -258,7 +278,7 @@ class Connection:
     def _pump_again(self) -> None:
         self._is_pumping = False
         if not self.is_closed:
-            self._pump()
+            self._guard(self._pump)
 
     def _settle(self) -> None:
         """Decide what to wait for, and until when."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.controller import clock
+from reconciler.controller.exchange import Answer
 from reconciler.model.value import Struct, asdict
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from reconciler.controller.exchange import Exchange, Later
     from reconciler.controller.loop import Controller
     from reconciler.controller.usage import Usage
     from reconciler.model.status import WatcherStatus
@@ -85,8 +87,8 @@ class StatusBoard:
             return self._around(self._together())
         return self._around(rpc.pack_array([self._fragment(name).data for name in names]))
 
-    def answer_with_usage(self, names: Iterable[str], then: Callable[[bytes], None]) -> None:
-        """Ask the kernel for processor time and memory, off the loop, and hand over the packed answer."""
+    def answer_with_usage(self, exchange: Exchange, names: Iterable[str]) -> Later:
+        """Ask the kernel for processor time and memory, off the loop, and answer then."""
         from reconciler.controller.usage import usage_of
 
         statuses = [self.of(name) for name in names]
@@ -94,9 +96,9 @@ class StatusBoard:
 
         def used(usage: dict[int, Usage]) -> None:
             watchers = rpc.pack([_with_usage(status, usage) for status in statuses])
-            then(self._around(watchers))
+            exchange.finish(Answer(self._around(watchers)))
 
-        self._controller.errands.run(lambda: usage_of(pids), used)
+        return exchange.in_lane("processes", lambda: usage_of(pids), used)
 
     def _together(self) -> bytes:
         self.settled()

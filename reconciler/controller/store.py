@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import tables
+from reconciler.controller.borders import said
 from reconciler.controller.damage import is_in_place, open_state, put_back
 from reconciler.controller.entries import Entry, EventsTold
 from reconciler.controller.schema import COMMITS, open_database, set_meta
@@ -28,6 +29,9 @@ RETRY_S: Final = 2.0
 BATCH: Final = 1000
 
 
+_OF_THE_ENTRY: Final = (sqlite3.DataError, sqlite3.ProgrammingError)
+
+
 class Written(Struct, frozen=True):
     """An entry lies on the disk."""
 
@@ -36,6 +40,19 @@ class Written(Struct, frozen=True):
 
 class Trouble(Struct, frozen=True):
     """Nothing can be written just now; what waits is kept, in order, and tried again."""
+
+    message: str
+
+
+class Unwritable(Struct, frozen=True):
+    """One entry cannot be written, now or later; the others of its batch are."""
+
+    entry: Entry
+    message: str
+
+
+class WriterDied(Struct, frozen=True):
+    """The thread has ended; what it had in hand is kept for the next one, see `replace_writer`."""
 
     message: str
 
@@ -56,7 +73,7 @@ class PutBack(Struct, frozen=True):
     message: str
 
 
-Answer: TypeAlias = Written | Trouble | Recovered | Damaged | PutBack
+Answer: TypeAlias = Written | Unwritable | Trouble | Recovered | Damaged | PutBack | WriterDied
 
 
 class Store:
@@ -80,7 +97,9 @@ class Store:
         self._wanted = threading.Condition()
         self._closing = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._write_for_ever, name="store", daemon=True)
+        self._in_hand: list[Entry] = []
+        """What the thread has taken from the queue and not written yet."""
+        self._thread = self._writer()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when answers wait."""
@@ -96,6 +115,18 @@ class Store:
         with self._wanted:
             self._queue.append(entry)
             self._wanted.notify()
+
+    def replace_writer(self) -> None:
+        """Start another writer after one that died; what that had in hand comes first."""
+        self._thread.join()
+        with self._wanted:
+            self._queue.extendleft(reversed(self._in_hand))
+            self._in_hand = []
+        self._thread = self._writer()
+        self._thread.start()
+
+    def _writer(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="store", daemon=True)
 
     def answers(self) -> list[Answer]:
         """Return the answers that wait."""
@@ -123,6 +154,13 @@ class Store:
 
     # ---- in the thread ----
 
+    def _run(self) -> None:
+        """Write for ever. A border: whatever ends the thread is told, and the loop starts another."""
+        try:
+            self._write_for_ever()
+        except BaseException as error:
+            self._answer(WriterDied(f"the thread that writes the state has ended: {said(error)}"))
+
     def _write_for_ever(self) -> None:
         while True:
             with self._wanted:
@@ -130,9 +168,11 @@ class Store:
                     self._wanted.wait()
                 if not self._queue:
                     return
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
-            if not self._commit(batch):
+                count = min(len(self._queue), BATCH)
+                self._in_hand = [self._queue.popleft() for _ in range(count)]
+            if not self._commit(self._in_hand):
                 return
+            self._in_hand = []
 
     def _commit(self, batch: list[Entry]) -> bool:
         """Write a batch, however long it takes; False ends the thread."""
@@ -140,7 +180,11 @@ class Store:
         while True:
             try:
                 self._write(batch)
-            except (sqlite3.OperationalError, OSError) as error:
+            except _Refused as error:
+                self._answer(error.answer)
+                batch.remove(error.answer.entry)
+                continue
+            except (sqlite3.OperationalError, OSError, MemoryError) as error:
                 if not troubled:
                     self._answer(Trouble(f"cannot write {self.path}: {error}"))
                 troubled = True
@@ -166,7 +210,7 @@ class Store:
         commits = self._commits + 1
         with connection:
             for entry in batch:
-                tables.write(connection, entry)
+                _write_one(connection, entry)
             set_meta(connection, COMMITS, str(commits))
         self._commits, self._unmoved = commits, True
         # Without it the loss of this commit would not be noticed: no reason to stop.
@@ -201,12 +245,33 @@ class Store:
         os.eventfd_write(self._wake, 1)
 
 
+class _Refused(Exception):
+    """One entry is the reason why a batch cannot be written."""
+
+    def __init__(self, answer: Unwritable) -> None:
+        super().__init__(answer.message)
+        self.answer = answer
+
+
+def _write_one(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Write one entry. Raises `_Refused` when it is the entry's fault, and what SQLite and the system raise."""
+    try:
+        tables.write(connection, entry)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OF_THE_ENTRY):
+            raise
+        message = f"cannot write {type(entry).__name__}: {said(error)}"
+        raise _Refused(Unwritable(entry, message)) from error
+
+
 def _write_unsynced(connection: sqlite3.Connection, batch: list[Entry]) -> None:
     """Write what a power loss may take: the log is synced by the next commit that matters."""
     connection.execute("pragma synchronous = normal")
     try:
         with connection:
             for entry in batch:
-                tables.write(connection, entry)
+                _write_one(connection, entry)
     finally:
         connection.execute("pragma synchronous = full")

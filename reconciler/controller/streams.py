@@ -7,6 +7,7 @@ no longer there when the client reads again is told as `{stream, dropped: n}`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -310,7 +311,7 @@ class Streams:
         self._controller = controller
         self._streams: dict[int, Stream] = {}
         self._last = 0
-        self._watch = Watch(LOG_STEP_MS, controller.tell_from_thread)
+        self._watch = Watch(LOG_STEP_MS, controller.tell_from_thread, controller.broken_thread)
         controller.reactor.watch(self._watch, READ, lambda _: self._appended())
 
     def add(self, exchange: Exchange, make: Callable[[int], Stream]) -> Later:
@@ -347,12 +348,12 @@ class Streams:
         """Send an event to those who follow events."""
         for stream in tuple(self._streams.values()):
             if isinstance(stream, EventStream):
-                stream.tell(entry)
+                self._guard(stream, partial(stream.tell, entry))
 
     def touched(self, names: frozenset[str]) -> None:
         """Let streams look at watchers that may have changed."""
         for stream in tuple(self._streams.values()):
-            stream.touched(names)
+            self._guard(stream, partial(stream.touched, names))
             if isinstance(stream, LogStream):
                 self.pump(stream)
 
@@ -364,8 +365,15 @@ class Streams:
 
     def pump(self, stream: Stream) -> None:
         """Let a stream send; the rest comes in the next round."""
-        if stream.id not in self._streams:
-            return
+        if stream.id in self._streams:
+            self._guard(stream, partial(self._pump, stream))
+
+    def _guard(self, stream: Stream, call: Callable[[], object]) -> None:
+        """Do something for a stream: what goes wrong ends the client's connection, so that it knows."""
+        if not self._controller.border.guard(f"serving a stream of {stream.method}s", call):
+            stream.connection.close()
+
+    def _pump(self, stream: Stream) -> None:
         more = stream.pump()
         if stream.is_over:
             self._end(stream)
@@ -393,5 +401,5 @@ class Streams:
         paths = self._watch.changed()
         for stream in tuple(self._streams.values()):
             if isinstance(stream, LogStream):
-                stream.appended(paths)
+                self._guard(stream, partial(stream.appended, paths))
                 self.pump(stream)

@@ -59,7 +59,12 @@ def upgrade(exchange: Exchange, params: Parameters) -> object:
         controller.tell(order.news(f"becomes what {python} runs", python=python))
         controller.send_to_keeper(Upgrade(python))
 
-    controller.errands.run(lambda: _trouble_with(python, keeper.format), checked)
+    controller.lanes.run(
+        "commands",
+        lambda: _trouble_with(python, keeper.format),
+        checked,
+        lambda said: failed(controller, said),
+    )
     return LATER
 
 

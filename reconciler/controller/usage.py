@@ -1,4 +1,4 @@
-"""Processor time, memory, and who holds a port: asked of the kernel on request, in the errands' thread.
+"""Processor time, memory, and who holds a port: asked of the kernel on request, in a background lane.
 
 The only home of psutil, which is imported when somebody first asks.
 """
@@ -28,7 +28,7 @@ class Usage(Struct, frozen=True):
 
 
 _last: dict[int, tuple[float, float, float]] = {}
-"""By pid: when the process was created, its processor time, and when that was read. Errands' thread only."""
+"""By pid: when the process was created, its processor time, and when that was read. The lane's thread only."""
 
 
 def usage_of(pids: Iterable[int]) -> dict[int, Usage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.controller import clock
@@ -68,8 +69,10 @@ class Waiters:
         exchange.when_abandoned(lambda: self._drop(waiter))
         if timeout_ns is not None:
             due = waiter.since_ns + timeout_ns
-            self._controller.reactor.at(waiter, due, lambda: self._timed_out(waiter))
-        self._controller.reactor.soon(lambda: self._look(waiter, frozenset(names)))
+            timed_out = partial(self._timed_out, waiter)
+            self._controller.reactor.at(waiter, due, lambda: exchange.guard(timed_out))
+        first = partial(self._look, waiter, frozenset(names))
+        self._controller.reactor.soon(lambda: exchange.guard(first))
 
     def until_end(self, exchange: Exchange) -> None:
         """Answer a request when everything has ended."""
@@ -79,7 +82,7 @@ class Waiters:
         """Look again at those that wait for one of these watchers."""
         for waiter in tuple(self._waiting):
             if not waiter.missing.isdisjoint(names):
-                self._look(waiter, names)
+                waiter.exchange.guard(partial(self._look, waiter, names))
 
     def finish(self) -> None:
         """Answer those who wait for the end."""
@@ -92,9 +95,9 @@ class Waiters:
     def _look(self, waiter: Waiter, names: frozenset[str]) -> None:
         if waiter not in self._waiting:
             return
-        known = set(self._controller.reconciler.names())
+        core = self._controller.reconciler
         for name in waiter.missing & names:
-            if name not in known or waiter.is_done(self._controller.status.of(name)):
+            if core.watcher_spec(name) is None or waiter.is_done(self._controller.status.of(name)):
                 waiter.missing.discard(name)
         if not waiter.missing:
             self._drop(waiter)
@@ -104,8 +107,8 @@ class Waiters:
         again = min(
             filter(None, map(self._controller.status.changes_at_ns, waiter.missing)), default=None
         )
-        missing = frozenset(waiter.missing)
-        self._controller.reactor.at((waiter, "again"), again, lambda: self._look(waiter, missing))
+        look = partial(self._look, waiter, frozenset(waiter.missing))
+        self._controller.reactor.at((waiter, "again"), again, lambda: waiter.exchange.guard(look))
 
     def _drop(self, waiter: Waiter) -> None:
         self._waiting.discard(waiter)
@@ -128,10 +131,9 @@ class Waiters:
 
 def waiting_list(controller: Controller, names: list[str]) -> list[dict[str, object]]:
     """Return what some watchers wait for."""
-    known = set(controller.reconciler.names())
     found: list[dict[str, object]] = []
     for name in names:
-        if name in known:
+        if controller.reconciler.watcher_spec(name) is not None:
             status = controller.status.of(name)
             found.append({"name": name, "state": status.state, "note": status.note})
     return found

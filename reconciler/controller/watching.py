@@ -74,13 +74,20 @@ class Wanted(Struct, frozen=True):
 class Watch:
     """Watches folders, not what is below them. Costs nothing until it is given some."""
 
-    def __init__(self, step_ms: int, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        step_ms: int,
+        tell: Callable[[str], None],
+        broken: Callable[[str, BaseException], None],
+    ) -> None:
         """Start the thread, which sleeps until something is wanted: then there may be no room for one.
 
-        `tell` is called in the thread with a sentence when it has to poll.
+        `tell` is called in the thread with a sentence when it has to poll, `broken` with what went wrong
+        that nobody expected.
         """
         self._step_ms = step_ms
         self._tell = tell
+        self._broken = broken
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()
         self._changed: set[str] = set()
@@ -126,10 +133,15 @@ class Watch:
                     return
                 self._turn.clear()
                 wanted = self._wanted
-            if wanted.folders:
-                self._watch(wanted)
-            else:
+            if not wanted.folders:
                 self._turn.wait()
+                continue
+            try:
+                self._watch(wanted)
+            except BaseException as error:  # a border: the compiled half may panic, too
+                self._broken("watching files", error)
+                self._publish({""})
+                self._turn.wait(SHORTAGE_S)
 
     def _watch(self, wanted: Wanted) -> None:
         """Watch until what is wanted changes or a path leads elsewhere."""

@@ -19,6 +19,7 @@ Code = Literal[
     "overloaded",
     "shutting_down",
     "timeout",
+    "internal",
 ]
 
 

@@ -265,7 +265,10 @@ _HEADS: Final = tuple(_head(byte) for byte in range(256))
 
 def pack(value: object) -> bytes:
     """Return the bytes of a value; ours become maps of all their fields."""
-    packed: bytes = msgpack.packb(value, default=_fields_of)
+    try:
+        packed: bytes = msgpack.packb(value, default=_fields_of)
+    except UnicodeEncodeError:  # the name of a file that is no UTF-8
+        packed = msgpack.packb(value, default=_fields_of, unicode_errors="backslashreplace")
     return packed
 
 

@@ -135,7 +135,7 @@ def test_a_burst_of_events_is_written_in_batches(instance: Instance) -> None:
         for number in range(1200):
             controller.tell(News("test.burst", str(number)))
 
-    controller.errands.hand_over(burst)
+    controller.lanes.hand_over(burst)
     until(lambda: len(stored(instance.folder, "test.burst")) == 1200)
     numbers = stored(instance.folder, "test.burst")
     assert numbers == list(range(numbers[0], numbers[0] + 1200))

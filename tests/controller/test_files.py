@@ -320,7 +320,7 @@ def test_another_source_needs_consent(instance: Instance, client: Client) -> Non
 
 def test_only_the_named_watchers_are_applied(instance: Instance, client: Client) -> None:
     other = FOUR.replace("red", "blue") + "  e:\n    cmd: sleep 1000\n"
-    instance.controller.errands.hand_over(lambda: None)
+    instance.controller.lanes.hand_over(lambda: None)
     instance.spec_file.write_text("apply: {auto: false}\n" + FOUR)
     until(lambda: state(client)[1] == 2)
     instance.spec_file.write_text("apply: {auto: false}\n" + other)

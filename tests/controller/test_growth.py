@@ -54,7 +54,7 @@ def in_status(instance: Instance) -> int:
         works.append(work_of(lambda: board.answer([ONE.owner])))
 
     for time in range(1, TIMES + 1):
-        controller.errands.hand_over(ask)
+        controller.lanes.hand_over(ask)
         until(lambda time=time: len(works) == time)
     return min(works)
 

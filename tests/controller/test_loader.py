@@ -10,9 +10,9 @@ import pytest
 from conftest import until
 
 from reconciler.controller import loader
-from reconciler.controller.errands import Errands
+from reconciler.controller.lanes import Lanes
 from reconciler.controller.loader import Loaded, Loader, Mistaken, reading_of
-from reconciler.controller.reactor import READ, Reactor
+from reconciler.controller.reactor import Reactor
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.model.value import PlainError
 
@@ -25,15 +25,15 @@ GOOD = "watchers:\n  a:\n    cmd: sleep 1000\n    env: {WHO: '${env.WHO}'}\n"
 
 
 class Desk:
-    """A reactor with errands, and a place for the answer."""
+    """A reactor with lanes, and a place for the answer."""
 
     def __init__(self) -> None:
-        self.reactor, self.errands = Reactor(), Errands()
-        self.reactor.watch(self.errands, READ, lambda _: self.errands.collect())
+        self.reactor = Reactor()
+        self.lanes = Lanes(self.reactor, lambda _, error: str(error))
         self.answers: list[Reading] = []
 
     def loader(self) -> Loader:
-        return Loader(self.reactor, self.errands)
+        return Loader(self.reactor, self.lanes)
 
     def wait(self) -> Reading:
         while not self.answers:

@@ -108,7 +108,9 @@ def test_links_and_what_is_no_file_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     os.mkfifo(tmp_path / "fifo")
     places = [place(tmp_path / name) for name in ("link", "fifo", ".")]
-    assert last_lines(places, 10) == []
+    found = last_lines(places, 10)
+    assert [each["data"] for each in found] == [b""] * len(places)
+    assert all(str(each["error"]).startswith("cannot read ") for each in found)
     for each in places:
         follower = Follower(each)
         assert (follower.begin(10), everything(follower)) == (b"", b"")

@@ -15,6 +15,7 @@ from conftest import by_hand, job, service, until
 from paper_keeper import PaperKeeper
 
 from reconciler.controller.link import Link, LinkClosed
+from reconciler.controller.loop import Contradiction
 from reconciler.model.action import Spawn
 from reconciler.model.event import LogRotated, SignalReceived
 from reconciler.model.process import ProcessId, Running
@@ -146,7 +147,8 @@ def test_a_mistake_in_the_core_ends_the_controller(
     monkeypatch.setattr(instance.controller.reconciler, "step", broken)
     instance.keeper.exit(ProcessId("web", 1))
     instance.join()
-    assert isinstance(instance.failure, AssertionError)
+    assert isinstance(instance.failure, Contradiction)
+    assert isinstance(instance.failure.__cause__, AssertionError)
     instance.failure = None
 
 

@@ -1,10 +1,9 @@
-"""Claims about news, parameters, selection patterns, the own log, the reactor and compression."""
+"""Claims about news, parameters, selection patterns and compression."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
 import socket
 import subprocess
@@ -14,14 +13,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller import clock
 from reconciler.controller.compress import compress, compress_rotated
 from reconciler.controller.entries import KEPT_EVENTS, ToldEvent
-from reconciler.controller.errands import Errands
 from reconciler.controller.news import NewsRoom
-from reconciler.controller.own_log import Log
 from reconciler.controller.parameters import Parameters
-from reconciler.controller.reactor import READ, TURN_NS, Reactor
 from reconciler.controller.selection import Wanted
 from reconciler.controller.usage import holder_of, usage_of
 from reconciler.model.address import InternetAddress
@@ -137,94 +132,6 @@ def test_labels_narrow_a_selection() -> None:
     assert selection.matches("web", {"team": "shop", "x": "y"})
     assert not selection.matches("web", {})
     assert not selection.matches("db", {"team": "shop"})
-
-
-# ---- the own log ----------------------------------------------------------------------------------
-
-
-def test_a_log_line_is_one_line_and_speaks_to_no_terminal(tmp_path: Path) -> None:
-    log = Log("info", "text", str(tmp_path / "log"))
-    log.write("warning", "cannot do it", path="/a b", cause="x\n\x1b[2J", count=3)
-    log.write("debug", "not asked for")
-    (line,) = (tmp_path / "log").read_text().splitlines()
-    assert line.endswith(
-        r'warning controller: cannot do it path="/a b" cause="x\n\u001b[2J" count=3'
-    )
-
-
-def test_a_json_line_has_all_pairs(tmp_path: Path) -> None:
-    Log("info", "json", str(tmp_path / "log")).write("info", "hello", slot=1, path="/x")
-    entry = json.loads((tmp_path / "log").read_text())
-    assert (entry["level"], entry["message"], entry["slot"], entry["path"]) == (
-        "info",
-        "hello",
-        1,
-        "/x",
-    )
-
-
-# ---- the reactor ----------------------------------------------------------------------------------
-
-
-def test_the_reactor_calls_what_is_ready_and_what_is_due() -> None:
-    reactor, called = Reactor(), []
-    reader, writer = os.pipe()
-    reactor.watch(reader, READ, lambda _: called.append(os.read(reader, 9)))
-    os.write(writer, b"x")
-    reactor.wait(None)
-    reactor.at("a", clock.now_ns() + 1_000_000, lambda: called.append("a"))
-    reactor.at("b", clock.now_ns() - 1, lambda: called.append("b"))
-    reactor.at("b", None, lambda: None)
-    while "a" not in called:
-        reactor.wait(None)
-    assert called == [b"x", "a"]
-    for descriptor in (reader, writer):
-        os.close(descriptor)
-
-
-def test_what_is_put_off_comes_with_the_next_wait() -> None:
-    reactor, called = Reactor(), []
-    reactor.soon(lambda: reactor.soon(lambda: called.append(2)))
-    reactor.wait(None)
-    assert called == []
-    reactor.wait(None)
-    assert called == [2]
-
-
-def test_work_that_takes_long_lets_others_have_their_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now_ns = [clock.now_ns()]
-    monkeypatch.setattr(clock, "now_ns", lambda: now_ns[0])
-    reactor, called = Reactor(), []
-    reader, writer = os.pipe()
-
-    def work(number: int) -> None:
-        called.append(number)
-        now_ns[0] += TURN_NS // 3 + 1
-
-    for number in range(7):
-        reactor.soon(lambda number=number: work(number))  # type: ignore[misc]  # bound now, not later
-    reactor.watch(reader, READ, lambda _: called.append(os.read(reader, 1)))
-    os.write(writer, b"ab")
-    for _ in range(3):
-        reactor.wait(None)
-    assert called == [0, 1, 2, b"a", 3, 4, 5, b"b", 6]
-    for descriptor in (reader, writer):
-        os.close(descriptor)
-
-
-def test_errands_answer_in_the_loop_and_a_bug_in_one_is_raised_there() -> None:
-    reactor, errands, found = Reactor(), Errands(), []
-    reactor.watch(errands, READ, lambda _: errands.collect())
-    errands.run(lambda: 41 + 1, found.append)
-    while not found:
-        reactor.wait(None)
-    assert found == [42]
-    errands.run(lambda: 1 // 0, found.append)
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012  (the wake-up may come in any of the rounds)
-        while True:
-            reactor.wait(None)
 
 
 # ---- compression and usage ------------------------------------------------------------------------

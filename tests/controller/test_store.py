@@ -15,6 +15,7 @@ from reconciler.controller import tables
 from reconciler.controller.entries import (
     Answered,
     Applied,
+    EventsTold,
     FilesChanged,
     GenerationWritten,
     IntentWritten,
@@ -23,13 +24,17 @@ from reconciler.controller.entries import (
     RetiringChanged,
     RunWritten,
     SourceFile,
+    ToldEvent,
 )
+from reconciler.controller.looking import look
+from reconciler.controller.news import NewsRoom
 from reconciler.controller.schema import NewerState
-from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Written
+from reconciler.controller.store import Damaged, Recovered, Store, Trouble, Unwritable, Written
 from reconciler.controller.tables import KEPT_FORMER
 from reconciler.model.address import InternetAddress
 from reconciler.model.intent import Intent, Until, Voice
 from reconciler.model.job import Generation, Job, Run
+from reconciler.model.news import News
 from reconciler.model.process import Exit
 from reconciler.model.spec import ReloadBySignal, SocketSpec, Spec, WatcherSpec
 from reconciler.model.value import replace
@@ -291,3 +296,42 @@ def test_of_removed_watchers_only_so_many_are_remembered_and_of_present_ones_all
     assert len(stored.jobs) == len(stored.intents) == KEPT_FORMER + 2
     assert {"job", "zebra"} <= stored.jobs.keys() & stored.intents.keys()
     assert all(job.runs and job.known for job in stored.jobs.values())
+
+
+def test_an_inode_with_all_its_bits_and_a_name_that_is_no_utf8_are_stored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "a.yaml"
+    path.write_text("watchers: {}")
+    real = os.stat
+
+    def stat_of(of: str, **more: object) -> os.stat_result:
+        found = list(real(of, **more))  # type: ignore[call-overload]  # what os.stat takes
+        found[1] = 2**64 - 5
+        return os.stat_result(found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", stat_of)
+        seen = look([str(path)], (), None).files[str(path)]
+    told = NewsRoom(1).add(News("a", "a path \udcff"), 1)
+    entries = (
+        FilesChanged((SourceFile(seen_path := str(path), seen.digest, 1, seen.inode),), ""),
+        EventsTold((told,), 2),
+    )
+    assert write(folder, *entries) == [Written(each) for each in entries]
+    assert (seen.inode, seen_path, told.message) == (-5, str(path), r"a path \udcff")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_batch_is_written_without_the_entries_that_cannot_be(folder: Path, count: int) -> None:
+    bad = [FilesChanged((SourceFile("/a", "d", 1, 2**63 + n),), "") for n in range(count)]
+    good = GenerationWritten("job", GENERATION)
+    told = EventsTold((ToldEvent(1, 1, "x", "w", 0, "no UTF-8: \udcff", {}),), 2)
+    store = Store(str(folder))
+    for entry in (*bad, good, told):
+        store.write(entry)
+    store.read()
+    found = answers(store, count + 2)
+    store.close()
+    assert [type(each) for each in found] == [*[Unwritable] * (count + 1), Written]
+    assert read(folder).jobs["job"].generation == GENERATION

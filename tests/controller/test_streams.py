@@ -70,7 +70,7 @@ def test_a_reader_that_is_too_slow_is_told_how_much_it_missed(
         for number in range(30_000):
             controller.tell(News("test.flood", f"{number} " + "x" * 200))
 
-    controller.errands.hand_over(flood)
+    controller.lanes.hand_over(flood)
     until(lambda: controller.news.newest >= newest + 30_000)
     seen, dropped = 0, 0
     while seen + dropped < 30_000:
