@@ -107,7 +107,7 @@ class LinuxKernel:
         self._place = Place(config.name, dict(os.environ), config.umask, *limits)
         self._pidfds = Pidfds({} if handed is None else handed.pidfds)
         self._watch(self._pidfds.fileno(), self._look_at_adopted)
-        self._gathering = Gathering(self._watch, self._ignore)
+        self._gathering = Gathering(self._watch, self._ignore, self.border)
         watch, ignore = self._gathering.register, self._gathering.unregister
         wall = time.time  # noqa: TID251  (stamps are for people)
         taking = Taking(config.taking, legacy.boot_id)
@@ -149,14 +149,16 @@ class LinuxKernel:
         timeout = max(min(dues) - time.monotonic_ns(), 0) / 1e9 if dues else None
         if self._happened or self._died:
             timeout = 0.0
+        gathers = self._gathering.due_ns is not None
         for key, _ in self._selector.select(timeout):
             if self._selector.get_map().get(key.fd) is not key:
                 continue  # closed by one before it in this round; the number may be another's by now
             ready: Callable[[], None] = key.data
             with self.border("hearing what has happened"):
                 ready()
-        with self.border("reading output"):
-            self._gathering.look()
+        if gathers:  # one turn for output is enough
+            with self.border("reading output"):
+                self._gathering.look()
         if own:
             with self.border("looking at adopted processes"):
                 self._look_at_adopted()

@@ -4,12 +4,17 @@ A wake-up for each line would keep the keeper busy when a hundred workers chat. 
 little, output is left alone for 10 ms and then read together. After one that found much the next follows at
 once: who writes flat out is not held up by full pipes. Who has rested is read at once, so a first line waits
 for nobody; and while all rest, nothing wakes.
+
+Output has a turn of a few milliseconds; then deaths, signals and requests have theirs. Who was ready and had
+none comes first in the next turn, before anybody is read again: the time until then grows with the number of
+writers, that of a death or a request does not.
 """
 
 from __future__ import annotations
 
 import select
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.units import MILLISECOND_NS
@@ -17,7 +22,11 @@ from reconciler.model.units import MILLISECOND_NS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reconciler.keeper.borders import Border
+
 GATHER_NS: Final = 10 * MILLISECOND_NS
+TURN_NS: Final = 3 * MILLISECOND_NS
+"""After so long others have their turn."""
 MUCH_BYTES: Final = 2**15
 """Half of what a pipe holds by default: 10 ms later it could be full."""
 
@@ -29,11 +38,19 @@ class Gathering:
         self,
         register: Callable[[int, Callable[[], None]], None],
         unregister: Callable[[int], None],
+        border: Callable[[str], Border],
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._register = register
         self._unregister = unregister
+        self._border = border
+        self._now_ns = now_ns
         self._epoll = select.epoll()
         self._pumps: dict[int, Callable[[], int]] = {}
+        self._waiting: deque[int] = deque()
+        """Who was ready at the beginning of this round and has not been read yet."""
+        self._most: int | None = None
+        """The most that one of this round had, None: none was ready."""
         self.due_ns: int | None = None
         """When output that gathers is to be read, by `look`; None: nothing gathers."""
         self._register(self._epoll.fileno(), self._ready)
@@ -50,26 +67,39 @@ class Gathering:
 
     def look(self) -> None:
         """Read what has gathered, when it is time; go back to watching when there was nothing, or much."""
-        if self.due_ns is None or time.monotonic_ns() < self.due_ns:
+        if self.due_ns is None or self._now_ns() < self.due_ns:
             return
-        found = self._round()
-        if found is not None and found < MUCH_BYTES:
-            self.due_ns = time.monotonic_ns() + GATHER_NS
-        else:
-            self.due_ns = None
+        self._turn()
+        self.due_ns = self._next_ns()
+        if self.due_ns is None:
             self._register(self._epoll.fileno(), self._ready)
 
     def _ready(self) -> None:
-        found = self._round()
-        if found is not None and found < MUCH_BYTES:
-            self.due_ns = time.monotonic_ns() + GATHER_NS
+        self._turn()
+        self.due_ns = self._next_ns()
+        if self.due_ns is not None:
             self._unregister(self._epoll.fileno())
 
-    def _round(self) -> int | None:
-        """Read a round of each that is ready; return the most that one of them had, None: none was ready."""
-        found: int | None = None
-        for fd, _ in self._epoll.poll(0):
-            pump = self._pumps.get(fd)
-            if pump is not None:  # another's round may have ended this one
-                found = max(found or 0, pump())
-        return found
+    def _next_ns(self) -> int | None:
+        """Return when the next turn is, None: when something is ready."""
+        if self._waiting:
+            return self._now_ns()
+        gathers = self._most is not None and self._most < MUCH_BYTES
+        return self._now_ns() + GATHER_NS if gathers else None
+
+    def _turn(self) -> None:
+        """Go on with the round, or begin one, until it or the time is over."""
+        until = self._now_ns() + TURN_NS
+        if not self._waiting:
+            self._most = None
+            self._waiting.extend(fd for fd, _ in self._epoll.poll(0))
+        while self._waiting:
+            pump = self._pumps.get(self._waiting.popleft())
+            if pump is None:  # another's round may have ended this one
+                continue
+            found = 0
+            with self._border("reading output"):
+                found = pump()
+            self._most = max(self._most or 0, found)
+            if self._now_ns() >= until:
+                break

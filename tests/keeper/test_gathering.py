@@ -9,34 +9,45 @@ from collections.abc import Callable
 
 import pytest
 
-from reconciler.keeper.logs_gather import GATHER_NS, MUCH_BYTES, Gathering
+from reconciler.keeper.borders import Faults
+from reconciler.keeper.logs_gather import GATHER_NS, MUCH_BYTES, TURN_NS, Gathering
 
 
 class Desk:
-    """Two pipes behind one descriptor, and how often each was read."""
+    """Some pipes behind one descriptor, and how often each was read. A read may take a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipes: int = 2, read_ns: int = 0) -> None:
+        self.read_ns, self.passed_ns = read_ns, 0
         self.watched: dict[int, Callable[[], None]] = {}
-        self.gathering = Gathering(self.watched.__setitem__, self.watched.__delitem__)
-        self.pipes = [os.pipe2(os.O_NONBLOCK) for _ in range(2)]
-        self.read: list[list[int]] = [[], []]
+        self.faults = Faults(lambda *_, **__: None)
+        self.gathering = Gathering(
+            self.watched.__setitem__, self.watched.__delitem__, self.faults.border, self.now_ns
+        )
+        self.pipes = [os.pipe2(os.O_NONBLOCK) for _ in range(pipes)]
+        self.read: list[list[int]] = [[] for _ in range(pipes)]
         for index, (end, _) in enumerate(self.pipes):
             self.gathering.register(end, lambda index=index: self.pump(index))
 
     def pump(self, index: int) -> int:
         size = len(os.read(self.pipes[index][0], 2**20))
+        self.passed_ns += self.read_ns
         self.read[index].append(size)
         return size
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() if not self.read_ns else self.passed_ns
 
     def write(self, index: int, size: int) -> None:
         os.write(self.pipes[index][1], b"x" * size)
 
     def turn(self) -> None:
         """Do what the loop does when a watched descriptor is ready, and when something is due."""
+        gathers = self.gathering.due_ns is not None
         for fd, ready in list(self.watched.items()):
             if select.select([fd], [], [], 0)[0]:
                 ready()
-        self.gathering.look()
+        if gathers:
+            self.gathering.look()
 
     def turn_when_due(self) -> None:
         due_ns = self.gathering.due_ns
@@ -89,3 +100,40 @@ def test_much_that_has_gathered_ends_the_gathering(desk: Desk) -> None:
     desk.turn_when_due()
     assert desk.gathering.due_ns is None
     assert desk.watched
+
+
+def test_output_has_a_turn_and_who_had_none_comes_first_in_the_next() -> None:
+    desk = Desk(pipes=10, read_ns=TURN_NS // 2)
+
+    ready = set(range(10))
+
+    def turn() -> list[int]:
+        for index in ready:
+            desk.write(index, MUCH_BYTES)
+        before = [len(each) for each in desk.read]
+        desk.turn()
+        ready.clear()
+        ready.update(index for index, each in enumerate(desk.read) if len(each) > before[index])
+        return sorted(ready)
+
+    turns = [turn() for _ in range(10)]
+    assert all(len(each) == 2 for each in turns), "a death or a request waits for a few reads only"
+    order = [index for each in turns for index in each]
+    for begin in range(0, len(order) - 10, 10):
+        assert sorted(order[begin : begin + 10]) == list(range(10)), (
+            "nobody is read twice before all"
+        )
+
+
+def test_a_stream_that_cannot_be_read_costs_no_other_its_turn(desk: Desk) -> None:
+    def fail() -> int:
+        raise RuntimeError
+
+    broken = os.pipe2(os.O_NONBLOCK)
+    os.write(broken[1], b"x")
+    desk.gathering.register(broken[0], fail)
+    desk.write(1, 100)
+    desk.turn()
+    assert desk.read[1] == [100]
+    assert [fault.doing for fault in desk.faults.take()] == ["reading output"]
+    assert desk.gathering.due_ns is not None, "it is not tried again without a pause"
