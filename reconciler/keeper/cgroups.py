@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import signal
 import struct
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,8 @@ _CLONE_INTO_CGROUP: Final = 0x200000000
 _ARGUMENTS: Final = struct.Struct("=11Q")
 """flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup."""
 
+_EVENTS_BYTES: Final = 4096
+
 
 class Groups:
     """A folder of control groups that is ours, and the groups in it, one for an incarnation."""
@@ -38,6 +41,14 @@ class Groups:
         self.folder = folder
         self._path = path.rstrip("/")
         self._closing: set[str] = set()
+        """Groups that are tried at each sweep, as nobody would tell that they are empty."""
+        self._lingering: dict[int, str] = {}
+        """Groups with somebody in them, by the descriptor that tells when that may have changed."""
+        self._epoll = select.epoll()
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when `sweep` has something to do."""
+        return self._epoll.fileno()
 
     def open(self, marker: str) -> int:
         """Make the group of an incarnation and return its descriptor. Raises `OSError`."""
@@ -60,11 +71,48 @@ class Groups:
 
     def leave(self, marker: str) -> None:
         """Remove the group of an incarnation whose process has died, as soon as nobody is left in it."""
-        self._closing.add(self._folder_of(marker))
+        self._try(self._folder_of(marker), None)
 
     def sweep(self) -> None:
-        """Remove the groups that may go and are empty; to be called when somebody has died."""
-        self._closing = {each for each in self._closing if not _remove(each)}
+        """Remove the groups that may go and are empty; to be called when somebody has died.
+
+        One that somebody is left in is tried again when the kernel tells that this has changed: what a death
+        costs does not grow with the number of groups that linger.
+        """
+        for fd, _ in self._epoll.poll(0):
+            os.pread(fd, _EVENTS_BYTES, 0)  # until then it goes on telling
+            self._try(self._lingering[fd], fd)
+        closing, self._closing = self._closing, set()
+        for folder in closing:
+            self._try(folder, None)
+
+    def _try(self, folder: str, fd: int | None) -> None:
+        """Remove a group, or wait for it: by `fd`, or another that is opened for it."""
+        if _remove(folder):
+            if fd is not None:
+                self._epoll.unregister(fd)
+                del self._lingering[fd]
+                os.close(fd)
+            return
+        if fd is None and (fd := self._watched(folder)) is None:
+            self._closing.add(folder)
+
+    def _watched(self, folder: str) -> int | None:
+        """Wait for the last process of a group (cgroup.events); None where that cannot be."""
+        try:
+            fd = os.open(f"{folder}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            populated = b"populated 1" in os.pread(fd, _EVENTS_BYTES, 0)
+            self._epoll.register(fd, select.EPOLLPRI)
+        except OSError:
+            populated = False
+        if not populated:  # the last one went between the two looks, or nobody would tell
+            os.close(fd)
+            return None
+        self._lingering[fd] = folder
+        return fd
 
     def _folder_of(self, marker: str) -> str:
         # A marker has slashes and never an @.

@@ -113,6 +113,8 @@ class LinuxKernel:
         taking = Taking(config.taking, legacy.boot_id)
         self._logs = Logs(config.fifo_dir, taking, watch, ignore, wall)
         self._groups = self._find_groups()
+        if self._groups is not None:
+            self._watch(self._groups.fileno(), self._groups.sweep)
         self._grouped: dict[int, str] = {}
         self._births = processes.Births()
         self._calls = Calls(config, legacy.control, self._watch, self._ignore, self._called)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,3 +152,52 @@ def test_nobody_takes_a_folder_that_was_not_given_to_him() -> None:
     if delegated:
         pytest.skip("this control group was given to the tests")
     assert cgroups.find(None) is None
+
+
+def test_a_death_tries_no_group_that_somebody_is_left_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = cgroups.Groups(str(folder), f"/{folder.name}")
+    tried: list[str] = []
+    real = cgroups._remove
+    monkeypatch.setattr(cgroups, "_remove", lambda path: tried.append(path) or real(path))
+    pids = []
+    for number in range(20):
+        group = groups.open(f"token/w.{number}/1")
+        if (pid := cgroups.fork_into(group)) == 0:
+            os.execv("/bin/sleep", ["sleep", "1000"])
+        os.close(group)
+        pids.append(pid)
+        groups.leave(f"token/w.{number}/1")
+        groups.sweep()
+    assert len(tried) == 20
+    for _ in range(10):
+        groups.sweep()
+    assert len(tried) == 20, "nothing has changed in any of them"
+    for pid in pids[:3]:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    until(lambda: groups.sweep() or len(groups_in(folder)) == 17)
+    assert len(tried) <= 20 + 2 * 3
+    for pid in pids[3:]:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert select.select([groups.fileno()], [], [], 5)[0], "the keeper is woken for them"
+    until(lambda: groups.sweep() or groups_in(folder) == [])
+    assert groups._lingering == {}
+
+
+def test_a_group_that_cannot_be_watched_is_tried_at_each_death(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = cgroups.Groups(str(folder), f"/{folder.name}")
+    group = groups.open("token/w.1/1")
+    if (pid := cgroups.fork_into(group)) == 0:
+        os.execv("/bin/sleep", ["sleep", "1000"])
+    os.close(group)
+    monkeypatch.setattr(groups, "_watched", lambda _: None)
+    groups.leave("token/w.1/1")
+    groups.sweep()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    until(lambda: groups.sweep() or groups_in(folder) == [])
