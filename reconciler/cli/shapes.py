@@ -24,6 +24,8 @@ class LaunchErrorMap(TypedDict):
     errno: str
     path: str
     message: str
+    user: str
+    searched: str
 
 
 class ExitMap(TypedDict):
@@ -272,7 +274,14 @@ class ResultMap(TypedDict):
     message: str
 
 
-LAUNCH_ERROR: Final[Map] = {"step": "", "errno": "", "path": "", "message": ""}
+LAUNCH_ERROR: Final[Map] = {
+    "step": "",
+    "errno": "",
+    "path": "",
+    "message": "",
+    "user": "",
+    "searched": "",
+}
 EXIT: Final[Map] = {"code": None, "signal": None, "core": False, "error": None}
 FIRED: Final[Map] = {"generation": 0, "at_ns": 0, "outcome": None, "duration_ns": None}
 CONDITION: Final[Map] = {"type": "", "status": False, "reason": "", "message": "", "since_ns": 0}

@@ -153,7 +153,7 @@ def why_failed(draft: Draft, record: ProcessRecord) -> str:
     if phase.at_ns < trial.begun_ns or phase.is_unseen or is_completed(draft.spec, record):
         return ""
     if phase.exit.error is not None:
-        return "" if phase.exit.error.is_shortage else f"cannot be started: {phase.exit}"
+        return "" if phase.exit.error.is_shortage else f"did not start: {phase.exit}"
     lived = phase.at_ns - (phase.started_at_ns or phase.at_ns)
     return "" if lived >= trial.confirm_after else f"{_ended(phase)} after {format_duration(lived)}"
 

@@ -68,7 +68,7 @@ def _of_exit(
         "signal": phase.exit.signal,
     }
     if phase.exit.error is not None:
-        message = f"{id} cannot be started: {phase.exit}"
+        message = f"{id} did not start: {phase.exit}"
         return News("process.failed", message, id.owner, id.slot, details, at_ns)
     if phase.is_unseen:
         message = f"{id} was being started when the keeper was killed, and nobody saw it run"

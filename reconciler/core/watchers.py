@@ -213,8 +213,10 @@ def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
         return Memory(start=start, fresh=fresh)
     assert isinstance(dead.phase, Exited)
     old = dead.memory
-    # A start that nobody saw come to be is done over: the first one and this are the same start.
-    restarts = old.restarts if dead.phase.is_unseen else old.restarts + 1
+    # A start that nobody saw come to be is done over: the first one and this are the same start. One that never
+    # was, because there was no program to execute, is none.
+    never_ran = dead.phase.is_unseen or dead.phase.exit.error is not None
+    restarts = old.restarts if never_ran else old.restarts + 1
     if (old.stopping_since_ns is not None and old.stop_reason != "vetoed") or old.retry:
         return Memory(restarts=restarts, start=start, fresh=old.fresh)
     if gave_up(draft.spec.max_restarts, dead):

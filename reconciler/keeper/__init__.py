@@ -24,6 +24,8 @@
 | `processes` | asking /proc, and telling processes apart when numbers are given anew |
 | `pidfds` | processes that are not our children: their signals and their deaths |
 | `signals` | to a process, its group, its tree |
+| `accounts` | users and groups of this machine |
+| `launch_errors` | why a process could not be launched, in words |
 | `spawning` | the two roads from a launch to a process |
 | `sockets` | binding, tuning and closing listening sockets |
 | `logs` | from a process's output to its sinks |

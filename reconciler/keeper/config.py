@@ -15,14 +15,13 @@ from typing import Final, Literal
 
 import msgspec
 
+from reconciler.keeper.accounts import find_group, find_uid
 from reconciler.keeper.handover import Handover, take
 from reconciler.keeper.journal import NewerJournal, recall
 from reconciler.keeper.kernel import LaunchFailed, Recalled
 from reconciler.keeper.processes import boot_id
 from reconciler.keeper.sockets import CLOSED_UMASK
-from reconciler.keeper.spawning import find_group, find_user
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
-from reconciler.model.process import Launch
 from reconciler.model.value import Struct
 
 LOCK_FILE: Final = "keeper.lock"
@@ -302,7 +301,7 @@ def open_control(config: KeeperConfig) -> socket.socket:
                 os.unlink(path)  # nobody's: whoever had it would hold the lock
         sock.bind(path)
         owner, group = config.control_owner, config.control_group
-        uid = -1 if owner is None else find_user(Launch((), user=owner)).uid
+        uid = -1 if owner is None else find_uid(owner)
         gid = -1 if group is None else find_group(group)
         if (uid, gid) != (-1, -1):
             os.chown(path, uid, gid, follow_symlinks=False)

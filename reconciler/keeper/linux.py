@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper import processes
+from reconciler.keeper.accounts import User, find_user
 from reconciler.keeper.borders import Faults
 from reconciler.keeper.calls import Calls
 from reconciler.keeper.cgroups import find as find_groups
@@ -35,6 +36,7 @@ from reconciler.keeper.kernel import (
     LinkReadable,
     Told,
 )
+from reconciler.keeper.launch_errors import failed
 from reconciler.keeper.logs import Logs
 from reconciler.keeper.logs_gather import Gathering
 from reconciler.keeper.logs_taking import Taking
@@ -47,13 +49,10 @@ from reconciler.keeper.spawning import (
     Forked,
     Place,
     Prepared,
-    User,
     environment,
-    failed,
-    find_program,
-    find_user,
     fork,
     needs_fork,
+    programs_of,
     read_report,
     spawn_plainly,
     take_oom_score,
@@ -225,7 +224,7 @@ class LinuxKernel:
         """Make a process, with its own session. Raises `LaunchFailed`."""
         user = find_user(launch)
         env = environment(self._place, id, self.marker(id, incarnation), launch, user)
-        program = find_program(launch, env)
+        programs = programs_of(launch, env)
         try:
             streams = self._logs.open(id, launch.stdout, launch.stderr, user.uid, user.gid)
         except OSError as error:
@@ -235,7 +234,7 @@ class LinuxKernel:
         named = launch.sockets
         stdin = self._null if launch.stdin_socket is None else _fd(sockets[launch.stdin_socket])
         fds = (stdin, streams.stdout_fd, streams.stderr_fd, *(_fd(sockets[n]) for n in named))
-        prepared = Prepared(launch, program, env, user, fds)
+        prepared = Prepared(launch, programs, env, user, fds)
         pid = 0
         try:
             is_grouped = self._groups is not None and launch.scope == "tree"
@@ -495,9 +494,9 @@ class LinuxKernel:
                     stack.callback(os.close, fds[-1])
             except OSError as error:
                 raise failed("fork", error) from None
-            user = User(os.geteuid(), os.getegid(), "", "/", changes=False)
+            user = User(os.geteuid(), os.getegid())
             launch = Launch(argv, oom_score_adj=self._place.controllers_oom_score_adj)
-            prepared = Prepared(launch, argv[0], env, user, tuple(fds))
+            prepared = Prepared(launch, (argv[0],), env, user, tuple(fds))
             pid = spawn_plainly(prepared, self._place)
             undo.pop_all()
         self._link = ours

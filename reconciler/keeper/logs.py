@@ -3,8 +3,9 @@
 The rules: the worker never waits for us longer than a round of the loop, it never gets SIGPIPE, and
 no line is lost while there is room on the disk.
 
-- The worker's end is opened for reading and writing. So the FIFO has always a reader, also while no
-  keeper lives, and what is in it stays.
+- The worker's end is for writing only: asyncio and its like take an end that can be read for a closed reader, or
+  read their own output back. That the FIFO has a reader also while no keeper lives, and what is in it stays, is
+  the work of one more descriptor, the worker's lifeline, which nobody reads from.
 - A keeper that is killed at any instant loses no line. A plain file is fed by splice(2): the bytes never
   pass through this process. With timestamps, several writers, captured output and in the last 64 KiB
   before a rotation they have to be seen, and lie in a file meanwhile (`logs_taking`).
@@ -14,6 +15,7 @@ no line is lost while there is room on the disk.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -43,6 +45,8 @@ BUSY_ROUNDS: Final = 4
 """So many large rounds in a row enlarge the pipe: a user may have few large ones (pipe(7))."""
 MAX_TROUBLES: Final = 1000
 """So many files in trouble are remembered at a time, for the next controller."""
+LIFELINE_FD: Final = 100
+"""From here on: out of the way of shells, sockets, and whoever closes all up to a low limit."""
 CUT_MARK: Final = b" [...]\n"
 """Ends each piece of a line that is longer than `LINE_BYTES`."""
 
@@ -262,6 +266,7 @@ class _Stream:
 
     def __init__(self, logs: Logs, process: ProcessId, sink: Sink, *, runs: bool = False) -> None:
         self.worker_fd = -1
+        self._lifeline = -1
         self.tail = b""
         self._logs = logs
         self._process = process
@@ -288,7 +293,7 @@ class _Stream:
         try:
             self._open_fifo(fifo)
             if (uid, gid) != (os.geteuid(), os.getegid()):
-                os.fchown(self.worker_fd, uid, gid)
+                _give_to(self.worker_fd, uid, gid)
             self._register()
         except OSError as error:
             error.filename = error.filename or fifo
@@ -304,14 +309,18 @@ class _Stream:
                 raise
             # A pipe needs no place on the disk. Only the next keeper would not find it.
             self._fifo = ""
-            self._fd, end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                self.worker_fd = os.open(f"/proc/self/fd/{end}", os.O_RDWR | os.O_CLOEXEC)
-            finally:
-                os.close(end)
-            return
-        self.worker_fd = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
-        self._fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._fd, self.worker_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(self.worker_fd, True)
+            fifo = f"/proc/self/fd/{self._fd}"
+        else:
+            self._fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self.worker_fd = os.open(fifo, os.O_WRONLY | os.O_CLOEXEC)
+        # Not a copy of ours: the worker could let us wait by its flags.
+        again = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._lifeline = _inheritable(again)
+        finally:
+            os.close(again)
 
     def _register(self) -> None:
         self._logs.register(self._fd, self.pump)
@@ -347,9 +356,10 @@ class _Stream:
         self.pump()
 
     def close_worker_end(self) -> None:
-        if self.worker_fd >= 0:
-            os.close(self.worker_fd)
-            self.worker_fd = -1
+        for fd in (self.worker_fd, self._lifeline):
+            if fd >= 0:
+                os.close(fd)
+        self.worker_fd = self._lifeline = -1
 
     def pump(self) -> int:
         """Move what is in the FIFO, a round at most, and return how much; end the stream without writers."""
@@ -520,6 +530,23 @@ class _Stream:
                 self._logs.note_trouble(self._process, self._target)
         if isinstance(self._target, LogFile) and self._target.rotated:
             self._logs.note_rotation(self._target)
+
+
+def _inheritable(fd: int) -> int:
+    """Return a copy that the next child inherits, at a high number where that may be. Raises `OSError`."""
+    with suppress(OSError):  # EINVAL: beyond our own limit
+        return fcntl.fcntl(fd, fcntl.F_DUPFD, LIFELINE_FD)
+    return fcntl.fcntl(fd, fcntl.F_DUPFD, 0)
+
+
+def _give_to(fd: int, uid: int, gid: int) -> None:
+    """Let a worker's user open its output anew, by /dev/stdout. Raises `OSError`."""
+    try:
+        os.fchown(fd, uid, gid)
+    except OSError as error:
+        # Who may not give to that user cannot become it either: that the child tells, and better.
+        if error.errno not in {errno.EPERM, errno.EINVAL}:
+            raise
 
 
 def _fifo_name(process: ProcessId, stream: str) -> str:

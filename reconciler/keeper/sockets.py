@@ -15,11 +15,10 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final
 
+from reconciler.keeper.accounts import find_group, find_uid
 from reconciler.keeper.kernel import BindFailed, LaunchFailed, Trace
 from reconciler.keeper.processes import NOT_NOW
-from reconciler.keeper.spawning import find_group, find_user
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.process import Launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -228,7 +227,7 @@ def _tune_file(
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         held = f"/proc/self/fd/{file}"
         if template.owner is not None or template.group is not None:
-            uid = -1 if template.owner is None else find_user(Launch((), user=template.owner)).uid
+            uid = -1 if template.owner is None else find_uid(template.owner)
             gid = -1 if template.group is None else find_group(template.group)
             os.chown(held, uid, gid)
         os.chmod(held, 0o777 & ~umask if template.mode is None else template.mode)

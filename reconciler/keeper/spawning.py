@@ -12,25 +12,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import grp
 import os
-import pwd
 import resource
 import signal
-import stat
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from reconciler.keeper.accounts import User, own_name
 from reconciler.keeper.cgroups import fork_into
 from reconciler.keeper.kernel import LaunchFailed
+from reconciler.keeper.launch_errors import exec_failed, failed, fork_failed, words_of
 from reconciler.keeper.notify import NOT_FOR_CHILDREN
 from reconciler.keeper.processes import NOT_NOW
 from reconciler.model.process import Launch, LaunchError
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from reconciler.keeper.handover import Handover
     from reconciler.model.process import ProcessId
@@ -39,25 +37,17 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 OF_THE_OPERATOR: Final = ("RECONCILE_NAME", "RECONCILE_RUNTIME_DIR", "RECONCILE_STATE_DIR")
 """What chooses the manager for whoever calls `reconcile`: it must not choose ours for our processes."""
 ALWAYS: Final = ("PATH", "LANG", "TZ")
-"""What a process inherits even when it inherits nothing; HOME and USER are its user's."""
+"""What a process inherits even when it inherits nothing; `_LOGIN` is its user's."""
+_LOGIN: Final = ("HOME", "USER", "LOGNAME", "SHELL")
+"""What a login sets (systemd.exec(5), "Environment Variables in Spawned Processes")."""
+_NOT_HERE: Final = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT)
+)
+"""After these execvp(3) goes on with the next folder of PATH."""
 OOM_FILE: Final = "/proc/self/oom_score_adj"
 KEEPER_OOM_SCORE_ADJ: Final = -1000
 CONTROLLER_OOM_SCORE_ADJ: Final = -900
-MAX_ID: Final = 2**32 - 2
-"""The highest number of a user or group; the one above it means none to the kernel."""
-_own_account: Final = cache(pwd.getpwuid)  # each look-up reads /etc/passwd, or asks the network
 _SETTABLE: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-
-
-class User(Struct, frozen=True):
-    """Whom a process runs as; `name` is empty when the number has no account."""
-
-    uid: int
-    gid: int
-    name: str
-    home: str
-    changes: bool
-    """It is not the keeper's own, so that the child must change it."""
 
 
 class Place(Struct, frozen=True):
@@ -81,10 +71,13 @@ class Place(Struct, frozen=True):
 
 
 class Prepared(Struct, frozen=True):
-    """A launch with nothing left to look up. `fds` become 0, 1, 2, then the sockets."""
+    """A launch with nothing left to look up but the program. `fds` become 0, 1, 2, then the sockets.
+
+    The first of `programs` that can be executed is: only who executes it knows which that is.
+    """
 
     launch: Launch
-    program: str
+    programs: tuple[str, ...]
     env: dict[str, str]
     user: User
     fds: tuple[int, ...]
@@ -95,14 +88,7 @@ class Forked(Struct, frozen=True):
 
     pid: int
     report: int
-
-
-def failed(step: str, error: OSError | str, path: str = "", message: str = "") -> LaunchFailed:
-    """Return what to raise when a step failed; an error without a number is an invalid argument."""
-    number = errno.EINVAL if isinstance(error, str) else error.errno or errno.EIO
-    name = errno.errorcode.get(number, str(number))
-    said = error if isinstance(error, str) else os.strerror(number).lower()
-    return LaunchFailed(LaunchError(step, name, path, message or said))
+    prepared: Prepared
 
 
 def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
@@ -126,56 +112,6 @@ def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
 # ---- before the process exists -------------------------------------------------------------------
 
 
-def find_user(launch: Launch) -> User:
-    """Return whom the process runs as. Raises `LaunchFailed` for an account that does not exist.
-
-    Accounts are looked up as the system is set up for it; one that asks the network may wait there.
-    """
-    own = os.geteuid()
-    wanted = own if launch.user is None else launch.user
-    try:
-        number = isinstance(wanted, int) or wanted.isdigit()
-        by_number = _own_account if wanted == own else pwd.getpwuid
-        found = by_number(int(wanted)) if number else pwd.getpwnam(str(wanted))
-        user = User(found.pw_uid, found.pw_gid, found.pw_name, found.pw_dir, changes=False)
-    except (KeyError, ValueError):
-        _rule_out_shortage("user")
-        if not (isinstance(wanted, int) or wanted.isdigit()):
-            raise failed("user", f"unknown user {wanted!r}", str(wanted)) from None
-        user = User(_number(wanted, "user"), os.getegid(), "", "/", changes=False)
-    if launch.user is None:
-        user = User(user.uid, os.getegid(), user.name, user.home, changes=False)
-    gid = user.gid if launch.group is None else find_group(launch.group)
-    changes = user.uid != own or gid != os.getegid()
-    return User(user.uid, gid, user.name, user.home, changes)
-
-
-def find_group(group: str | int) -> int:
-    """Return the number of a group. Raises `LaunchFailed`."""
-    if isinstance(group, int) or group.isdigit():
-        return _number(group, "group")
-    try:
-        return grp.getgrnam(group).gr_gid
-    except (KeyError, ValueError):
-        _rule_out_shortage("group")
-        raise failed("group", f"unknown group {group!r}", group) from None
-
-
-def _rule_out_shortage(step: str) -> None:
-    """Tell an account that is nowhere from one that cannot be looked up: without descriptors none is found."""
-    try:
-        os.close(os.open("/etc/passwd", os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
-            raise failed(step, error) from None
-
-
-def _number(account: str | int, step: str) -> int:
-    if not 0 <= int(account) <= MAX_ID:
-        raise failed(step, f"there can be no {step} {account}", str(account))
-    return int(account)
-
-
 def environment(
     place: Place,
     id: ProcessId,
@@ -187,13 +123,14 @@ def environment(
     outer = place.environ
     if launch.inherit_env is True:
         env = {name: value for name, value in outer.items() if name not in OF_THE_OPERATOR}
+        named: tuple[str, ...] = () if user.changes else _LOGIN
     else:
-        names = ALWAYS + (launch.inherit_env or ())
-        env = {name: outer[name] for name in names if name in outer}
-    if launch.inherit_env is not True or user.changes:
-        env["HOME"], env["USER"] = user.home, user.name or str(user.uid)
-        if launch.inherit_env is True:
-            env["LOGNAME"] = env["USER"]
+        named = launch.inherit_env or ()
+        env = {name: outer[name] for name in (*ALWAYS, *named) if name in outer}
+    env |= {name: text for name, text in _login(outer, user).items() if name not in named}
+    for name in named:  # what is to be inherited and is nowhere, the account still knows
+        if name in _LOGIN:
+            env.setdefault(name, _login(outer, user)[name])
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", *NOT_FOR_CHILDREN):
         env.pop(name, None)
     env.setdefault("PATH", DEFAULT_PATH)
@@ -213,26 +150,58 @@ def environment(
     return env
 
 
-def find_program(launch: Launch, env: Mapping[str, str]) -> str:
-    """Return the path of `argv[0]`, looked up in the new PATH. Raises `LaunchFailed`."""
+def _login(outer: Mapping[str, str], user: User) -> dict[str, str]:
+    """Return what a login of this user sets. The manager's own HOME may be another than its account's."""
+    home = "" if user.changes else outer.get("HOME", "")
+    texts = (home or user.home or "/", str(user), str(user), user.shell or "/bin/sh")
+    return dict(zip(_LOGIN, texts, strict=True))
+
+
+def programs_of(launch: Launch, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paths that `argv[0]` may mean, in the order of the new PATH. Raises `LaunchFailed`."""
     name = launch.argv[0] if launch.argv else ""
+    if not name:
+        raise failed("exec", FileNotFoundError(errno.ENOENT, ""), "''")
     if "/" in name:
-        return name
-    denied = ""
-    search = env.get("PATH", DEFAULT_PATH)
-    for folder in search.split(":") if name else ():
-        path = os.path.join(folder or ".", name)
+        return (name,)
+    return tuple(os.path.join(folder or ".", name) for folder in search_path(env).split(":"))
+
+
+def search_path(env: Mapping[str, str]) -> str:
+    """Return where programs are looked for; PATH may be unset."""
+    return env.get("PATH", DEFAULT_PATH)
+
+
+def _first(prepared: Prepared, attempt: Callable[[str], int]) -> int:
+    """Return what the first program says that can be executed. Raises `LaunchFailed`.
+
+    As execvp(3): one that may not be executed is the reason only when no other is found.
+    """
+    refused: LaunchFailed | None = None
+    for program in prepared.programs:
         try:
-            mode = os.stat(os.path.join(launch.working_dir or "", path)).st_mode
-        except (OSError, ValueError):
-            continue
-        if stat.S_ISREG(mode) and mode & 0o111:
-            return path
-        denied = denied or path
-    if denied:
-        raise failed("exec", PermissionError(errno.EACCES, ""), denied, "it is not executable")
-    missing = FileNotFoundError(errno.ENOENT, "")
-    raise failed("exec", missing, name, f"no such program in PATH {search}")
+            if len(prepared.programs) > 1:
+                os.stat(program)
+            return attempt(program)
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise exec_failed(error, program) from None
+            if refused is None and (error.errno == errno.EACCES or os.path.lexists(program)):
+                refused = exec_failed(error, program)
+        except (ValueError, OverflowError) as error:
+            raise failed("exec", str(error), program) from None
+    if refused is None:
+        refused = exec_failed(FileNotFoundError(errno.ENOENT, ""), prepared.launch.argv[0])
+    raise refused
+
+
+def _told(error: LaunchError, prepared: Prepared) -> LaunchError:
+    """Return an error with what only the keeper knows: as whom it was tried, and in which PATH."""
+    if error.step in {"exec", "chdir"} and prepared.user.changes:
+        error = replace(error, user=str(prepared.user))
+    if error.step == "exec" and error.errno == "ENOENT" and "/" not in error.path:
+        error = replace(error, searched=search_path(prepared.env))
+    return error
 
 
 def needs_fork(launch: Launch, user: User) -> bool:
@@ -248,24 +217,30 @@ def spawn_plainly(prepared: Prepared, place: Place) -> int:
     """Start the program and return its pid; it runs when this returns. Raises `LaunchFailed`."""
     launch = prepared.launch
     actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(prepared.fds)]
+
+    def spawn(program: str) -> int:
+        try:
+            return os.posix_spawn(
+                program,
+                launch.argv,
+                prepared.env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=[],
+                setsigdef=_SETTABLE,
+            )
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.ENOMEM}:
+                raise fork_failed(error) from None
+            raise
+
     try:
         with _put_on(launch, place):
-            try:
-                return os.posix_spawn(
-                    prepared.program,
-                    launch.argv,
-                    prepared.env,
-                    file_actions=actions,
-                    setsid=True,
-                    setsigmask=[],
-                    setsigdef=_SETTABLE,
-                )
-            except OSError as error:
-                if error.errno in {errno.EAGAIN, errno.ENOMEM}:
-                    raise failed("fork", error) from None
-                raise exec_failed(error, prepared.program) from None
+            return _first(prepared, spawn)
+    except LaunchFailed as refused:
+        raise LaunchFailed(_told(refused.error, prepared)) from None
     except (ValueError, OverflowError) as error:
-        raise failed("exec", str(error), prepared.program) from None
+        raise failed("exec", str(error), launch.argv[0]) from None
 
 
 @contextlib.contextmanager
@@ -329,11 +304,11 @@ def fork(prepared: Prepared, place: Place, group: int | None = None) -> Forked:
         pid = os.fork() if group is None else fork_into(group)
     except OSError as error:
         os.close(report)
-        raise failed("fork", error) from None
+        raise fork_failed(error) from None
     else:
         if pid == 0:
             _become(prepared, place, report_end)
-        return Forked(pid, report)
+        return Forked(pid, report, prepared)
     finally:
         os.close(report_end)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -348,7 +323,7 @@ def read_report(forked: Forked) -> LaunchError | None:
     if not told:
         return None
     step, name, path, message = told.decode(errors="surrogateescape").split("\0")
-    return LaunchError(step, name, path, message)
+    return _told(LaunchError(step, name, path, message), forked.prepared)
 
 
 def _become(prepared: Prepared, place: Place, report: int) -> NoReturn:
@@ -358,13 +333,12 @@ def _become(prepared: Prepared, place: Place, report: int) -> NoReturn:
         try:
             report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, targets)
             _prepare_child(prepared, place)
+            raise _not_executed(prepared)
         except LaunchFailed as refused:
             error = refused.error
         except Exception as fault:
             # Whatever it is: a child that says nothing would be taken for a program that runs.
             error = failed("launch", fault if isinstance(fault, OSError) else str(fault)).error
-        else:
-            error = _execute(prepared)
         words = (error.step, error.errno, error.path, error.message)
         text = "\0".join(word.replace("\0", " ")[:2000] for word in words)
         os.write(report, text.encode(errors="surrogateescape"))
@@ -372,13 +346,17 @@ def _become(prepared: Prepared, place: Place, report: int) -> NoReturn:
         os._exit(127)
 
 
-def _execute(prepared: Prepared) -> LaunchError:
+def _not_executed(prepared: Prepared) -> LaunchFailed:
+    """Execute the program, or return why that is impossible."""
+
+    def execute(program: str) -> NoReturn:
+        os.execve(program, prepared.launch.argv, prepared.env)
+
     try:
-        os.execve(prepared.program, prepared.launch.argv, prepared.env)
-    except OSError as error:
-        return exec_failed(error, prepared.program).error
-    except ValueError as error:
-        return failed("exec", str(error), prepared.program).error
+        _first(prepared, execute)
+    except LaunchFailed as refused:
+        return refused
+    raise AssertionError
 
 
 def _prepare_child(prepared: Prepared, place: Place) -> None:
@@ -456,6 +434,7 @@ def _take_limits(launch: Launch, place: Place) -> None:
 
 
 def _take_user(user: User) -> None:
+    before = own_name()
     try:
         if user.name:
             os.initgroups(user.name, user.gid)
@@ -464,35 +443,12 @@ def _take_user(user: User) -> None:
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
     except OSError as error:
-        said = f"cannot become {user.name or user.uid}: {os.strerror(error.errno or 0).lower()}"
-        raise failed("user", error, user.name or str(user.uid), said) from None
-
-
-# ---- why a program could not be executed ---------------------------------------------------------
-
-
-def exec_failed(error: OSError, program: str) -> LaunchFailed:
-    """Return what to raise when exec failed: a script whose interpreter is missing is said so."""
-    if error.errno in {errno.ENOENT, errno.EACCES} and (interpreter := _interpreter(program)):
-        what = "does not exist" if error.errno == errno.ENOENT else "cannot be executed"
-        if error.errno == errno.ENOENT or os.access(program, os.X_OK):
-            return failed("exec", error, program, f"its interpreter {interpreter} {what}")
-    if error.errno == errno.ENOEXEC:
-        return failed("exec", error, program, "not a program; does its first line lack #!")
-    return failed("exec", error, program)
-
-
-def _interpreter(program: str) -> str:
-    try:
-        fd = os.open(program, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    try:
-        line = os.read(fd, 256).partition(b"\n")[0]
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
-    words = line.removeprefix(b"#!").split()
-    # Any bytes may stand there, and only text can be told.
-    return words[0].decode(errors="backslashreplace") if line.startswith(b"#!") and words else ""
+        number = error.errno or errno.EIO
+        cause = words_of(number)
+        if number == errno.EPERM:
+            lacks = "the manager is root without CAP_SETUID and CAP_SETGID"
+            cause = f"the manager runs as {before}" if os.geteuid() else lacks
+        elif number == errno.EINVAL:
+            cause = "this user namespace has no such number"
+        said = f"cannot become user {user}: {cause}"
+        raise failed("user", error, str(user), said) from None

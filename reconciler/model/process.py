@@ -128,18 +128,52 @@ class LaunchError(Struct, frozen=True):
     """The step that failed before the program ran: its errno by name, and the path it concerned.
 
     Steps: exec, chdir, user, group, limits, stdin, output, sockets, affinity, nice, fork ...
-    `message` says it in words for people.
+    `message` says the cause in words for people, `user` as whom it was tried, where that is not the manager's own,
+    `searched` the PATH in which the program is not.
     """
 
     step: str
     errno: str
     path: str = ""
     message: str = ""
+    user: str = ""
+    searched: str = ""
 
     @property
     def is_shortage(self) -> bool:
         """Tell whether it may pass by itself: no pids, memory or descriptors just now."""
         return self.errno in {"EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ENOSPC", "EDQUOT"}
+
+    def __str__(self) -> str:
+        """Return a sentence: what could not be done, as whom, and why."""
+        cause = self.message or self.errno
+        if self.searched:
+            return f"no such program: {self.path} (for the PATH see status -o json)"
+        tried = _TRIED.get(self.step, f"cannot launch ({self.step})")
+        if not tried:
+            return cause
+        tried += f" {self.path}" if self.path else ""
+        # Whoever wants for descriptors wants for them everywhere: what was tried is not the reason.
+        if self.errno in {"EMFILE", "ENFILE"}:
+            return f"{cause}: {tried}"
+        return f"{tried}{f' as user {self.user}' if self.user else ''}: {cause}"
+
+
+_TRIED: Final = {
+    "exec": "cannot execute",
+    "chdir": "cannot chdir to",
+    "output": "cannot open the output",
+    "fork": "cannot make a process",
+    "cgroup": "cannot use the control group",
+    "nice": "cannot set nice",
+    "affinity": "cannot set cpu_affinity",
+    "oom_score_adj": "cannot set oom_score_adj",
+    "sockets": "cannot pass the sockets on",
+    "limits": "cannot set the limit",
+    # These say all by themselves.
+    "user": "",
+    "group": "",
+}
 
 
 class Exit(Struct, frozen=True):
@@ -155,8 +189,7 @@ class Exit(Struct, frozen=True):
 
     def __str__(self) -> str:
         if self.error is not None:
-            path = f" {self.error.path}" if self.error.path else ""
-            return f"{self.error.step}{path}: {self.error.message or self.error.errno}"
+            return str(self.error)
         if self.signal is not None:
             return f"killed by {self.signal}" + (" (core dumped)" if self.core else "")
         return "exit status unknown" if self.code is None else f"exit {self.code}"

@@ -494,11 +494,18 @@ class WatcherSpec(Struct, frozen=True):
         Text | None, _restart("Python environment: its bin in PATH, and VIRTUAL_ENV.")
     ] = None
     user: Annotated[UserOrGroup | None, _restart("User to run as, name or number.")] = None
-    group: Annotated[UserOrGroup | None, _restart("Group to run as; null: the user's own.")] = None
+    group: Annotated[
+        UserOrGroup | None,
+        _restart("Group to run as; null: the user's own. A user without an account needs one."),
+    ] = None
     umask: Annotated[Mode | None, _restart("File mode mask; null: the manager's.")] = None
     inherit_env: Annotated[
         bool | tuple[str, ...],
-        _restart("Environment taken from the manager: all, a list of names, or the sane few."),
+        _restart(
+            "Environment taken from the manager: all, a list of names, or PATH, LANG and TZ. What is named is passed "
+            "on as it is. HOME, USER, LOGNAME and SHELL are else those of the user's account; HOME is the manager's "
+            "for its own user."
+        ),
     ] = False
     env: Annotated[
         Environment, _restart("Environment variables; null: the process has no such variable.")

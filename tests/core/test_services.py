@@ -110,7 +110,7 @@ def test_an_end_that_was_told_is_not_told_again_by_the_next_controller() -> None
     assert len(told_ends(stage)) == 2
     stage.unstartable["web.1"] = LaunchError("exec", "ENOENT", "/serve", "no such file")
     before = told_ends(stage.exit("web.1", 3).wait(40))
-    assert before[-1] == ("web.1 cannot be started: exec /serve: no such file", None)
+    assert before[-1] == ("web.1 did not start: cannot execute /serve: no such file", None)
     assert told_ends(stage.new_controller(wanted).new_controller(wanted)) == before
 
 
@@ -145,10 +145,11 @@ def test_a_missing_program_is_told_and_tried_again() -> None:
     stage.unstartable["web.1"] = LaunchError("exec", "ENOENT", "/no/such", "no such file")
     stage.apply(spec(web=watcher()))
     assert stage.status("web").state == "BackOff"
-    assert "exec /no/such: no such file" in stage.status("web").note
+    assert "cannot execute /no/such: no such file" in stage.status("web").note
     stage.unstartable.clear()
     stage.wait(60)
     assert stage.alive() == ["web.1"]
+    assert stage.slot("web.1").restarts == 0, "what never ran was not restarted"
 
 
 def test_a_shortage_never_counts_and_heals_within_seconds() -> None:
@@ -168,8 +169,8 @@ def test_a_shortage_is_told_once_and_again_when_it_is_another_or_comes_back() ->
     stage = Stage()
     stage.unstartable["web.1"] = LaunchError("fork", "EAGAIN", message="no pids")
     stage.apply(spec(web=watcher())).wait(60)
-    assert told() == ["web.1 cannot be started: fork: no pids"]
-    assert stage.status("web").note == "fork: no pids"
+    assert told() == ["web.1 did not start: cannot make a process: no pids"]
+    assert stage.status("web").note == "cannot make a process: no pids"
     stage.unstartable["web.1"] = LaunchError("output", "EMFILE", message="no descriptors")
     stage.wait(60)
     assert len(told()) == 2

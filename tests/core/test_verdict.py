@@ -213,7 +213,7 @@ def test_a_program_that_cannot_be_executed_fails_its_revision() -> None:
     stage.try_out(spec(db=watcher(), web=web(NEW, 1)))
     assert stage.outcome == "paused"
     assert stage.trial is not None
-    assert "exec /bin/nothing: no such file" in stage.trial.reason
+    assert "cannot execute /bin/nothing: no such file" in stage.trial.reason
 
 
 def test_a_shortage_and_a_port_in_use_decide_nothing() -> None:

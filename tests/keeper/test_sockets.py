@@ -14,6 +14,7 @@ import pytest
 
 from reconciler.keeper import sockets
 from reconciler.keeper.kernel import BindFailed, Trace
+from reconciler.keeper.logs import LIFELINE_FD
 from reconciler.model.action import Bind, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.process import CaptureSink, Exit, ProcessId
@@ -173,14 +174,14 @@ def test_a_process_gets_the_sockets_in_order_and_their_names(link: Link, rig: Ri
         "names = [os.environ['LISTEN_FDS'], os.environ['LISTEN_FDNAMES']]\n"
         "fds = [n for n in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + n)]\n"
         "ports = [socket.socket(fileno=fd).getsockname()[1] for fd in (3, 4)]\n"
-        "print(*names, *ports, *sorted(fds))\n"
+        "print(*names, *ports, *sorted(fds, key=int))\n"
     )
     out = rig.folder / "out"
     sink = CaptureSink(str(out))
     link.spawn(WEB, sys.executable, "-c", text, sockets=("b.1", "a"), stdout=sink)
     exited = link.exited(WEB)
     assert exited.exit == Exit(code=0), out.read_text()
-    assert out.read_text() == f"2 b:a {ports[1]} {ports[0]} 0 1 2 3 4\n"
+    assert out.read_text() == f"2 b:a {ports[1]} {ports[0]} 0 1 2 3 4 {LIFELINE_FD}\n"
 
 
 def test_a_socket_that_is_told_otherwise_is_passed_but_not_announced(link: Link, rig: Rig) -> None:

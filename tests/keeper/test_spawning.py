@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import pwd
 import resource
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler.keeper.logs import LIFELINE_FD
 from reconciler.model.process import CaptureSink, Exit, Launch, LaunchError, ProcessId
 from tests.keeper.rig import Link, Rig, keeper
 
@@ -69,8 +73,9 @@ def test_a_process_inherits_nothing_that_nobody_meant_for_it(
     rig: Rig, link: Link, tmp_path: Path, nice: int | None
 ) -> None:
     seen = look(link, tmp_path, nice=nice, env={"A": "1"})
-    # One descriptor more is the folder that is being listed, and it is gone when it is looked at.
-    assert seen["fds"] == [0, 1, 2]
+    # The one that keeps its own output alive is its own. One more is the folder that is being listed: it is
+    # gone when it is looked at.
+    assert seen["fds"] == [0, 1, 2, LIFELINE_FD]
     assert seen["blocked"] == 0
     assert seen["ignored"] & ~OF_THE_LIBRARY == OF_PYTHON  # type: ignore[operator]  # a number
     assert seen["session"]
@@ -82,6 +87,8 @@ def test_a_process_inherits_nothing_that_nobody_meant_for_it(
         "LANG": "C.UTF-8",
         "HOME": pwd.getpwuid(os.geteuid()).pw_dir,
         "USER": pwd.getpwuid(os.geteuid()).pw_name,
+        "LOGNAME": pwd.getpwuid(os.geteuid()).pw_name,
+        "SHELL": pwd.getpwuid(os.geteuid()).pw_shell,
         "A": "1",
         "RECONCILE_INSTANCE": "test",
         "RECONCILE_WATCHER": "web",
@@ -146,21 +153,154 @@ def test_limits_and_priorities_are_as_launched(link: Link, tmp_path: Path) -> No
     assert (seen["nofile"], seen["nice"], seen["cpus"], seen["oom"]) == ([50, 60], 7, [cpu], 500)
 
 
+@pytest.mark.parametrize("user", [None, "nobody", 12345], ids=["own", "account", "number"])
+def test_what_a_launch_sets_is_what_the_kernel_has(tmp_path: Path, user: str | int | None) -> None:
+    """The keeper was started with groups, blocked and ignored signals that are nobody else's."""
+    if user is not None and os.geteuid() != 0:
+        pytest.skip("another user needs root")
+    more = {"extra_groups": [0, 4242]} if os.geteuid() == 0 else {}
+    with keeper(tmp_path, preexec_fn=_spoil_signals, **more) as rig:
+        link = rig.link()
+        cpu = min(os.sched_getaffinity(0))
+        limits = {"nofile": (50, 60), "fsize": (None, None), "stack": (2**22, 2**23)}
+        link.spawn(
+            WEB,
+            "/bin/sleep",
+            "1000",
+            user=user,
+            group=54321 if user == 12345 else None,
+            umask=0o027,
+            limits=limits,
+            nice=7,
+            cpu_affinity=(cpu,),
+            oom_score_adj=500,
+        )
+        pid = link.running(WEB).pid
+        own, status = _status_of(rig.pid), _status_of(pid)
+        account = pwd.getpwnam("nobody")
+        uid, gid, groups = {
+            None: (os.geteuid(), os.getegid(), own["Groups"].split()),
+            "nobody": (
+                account.pw_uid,
+                account.pw_gid,
+                [*map(str, sorted(os.getgrouplist("nobody", account.pw_gid)))],
+            ),
+            12345: (12345, 54321, ["54321"]),
+        }[user]
+        assert (status["Uid"].split(), status["Gid"].split()) == ([str(uid)] * 4, [str(gid)] * 4)
+        assert status["Groups"].split() == groups
+        capabilities = {name: status[name] for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")}
+        kept = {name: own[name] if user is None else f"{0:016x}" for name in capabilities}
+        assert capabilities == kept
+        assert (status["SigBlk"], status["SigIgn"]) == (f"{0:016x}", f"{0:016x}")
+        assert status["Umask"] == "0027"
+        assert {name: _limits_of(pid)[name] for name in limits} == {
+            "nofile": ("50", "60"),
+            "fsize": ("unlimited", "unlimited"),
+            "stack": ("4194304", "8388608"),
+        }
+        assert os.getpriority(os.PRIO_PROCESS, pid) == 7
+        assert os.sched_getaffinity(pid) == {cpu}
+        assert _oom_score_adj(pid) == 500
+        assert (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
+
+
+def _limits_of(pid: int) -> dict[str, tuple[str, str]]:
+    names = {"Max open files": "nofile", "Max file size": "fsize", "Max stack size": "stack"}
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    rows = ((line[:26].strip(), *line[26:].split()) for line in lines)
+    return {names[row[0]]: (row[1], row[2]) for row in rows if row[0] in names}
+
+
+def _spoil_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGRTMIN])
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+    signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
+
+
+def _status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: text.strip() for name, _, text in (line.partition(":") for line in lines)}
+
+
+def test_without_code_in_the_child_no_signal_is_blocked_or_ignored(tmp_path: Path) -> None:
+    with keeper(tmp_path, preexec_fn=_spoil_signals) as rig:
+        link = rig.link()
+        link.spawn(WEB, "/bin/sleep", "1000")
+        status = _status_of(link.running(WEB).pid)
+    assert (int(status["SigBlk"], 16), int(status["SigIgn"], 16) & ~OF_THE_LIBRARY) == (0, 0)
+
+
+LOGIN = "echo $HOME $USER $LOGNAME $SHELL"
+
+
+@pytest.mark.parametrize(
+    ("inherit", "said"),
+    [
+        (("HOME", "USER", "LOGNAME"), "/data me alias {shell}"),
+        (False, "/data {name} {name} {shell}"),
+        (True, "/data me alias {shell}"),
+    ],
+)
+def test_what_is_named_to_be_inherited_is_passed_on_as_it_is(
+    tmp_path: Path, inherit: bool | tuple[str, ...], said: str
+) -> None:
+    outer = {"PATH": "/usr/bin:/bin", "HOME": "/data", "USER": "me", "LOGNAME": "alias"}
+    own = pwd.getpwuid(os.geteuid())
+    with keeper(tmp_path, env=outer) as rig:
+        link = rig.link()
+        sink = CaptureSink(str(tmp_path / "out"))
+        link.spawn(WEB, "sh", "-c", LOGIN, inherit_env=inherit, stdout=sink)
+        expected = said.format(name=own.pw_name, shell=own.pw_shell)
+        assert link.exited(WEB).output.decode().strip() == expected
+
+
 @AS_ROOT
-def test_another_user_comes_with_its_groups_and_home(link: Link, tmp_path: Path) -> None:
-    text = "id -u; id -G; echo $USER $HOME"
-    sink = CaptureSink(str(tmp_path / "out"))
-    link.spawn(WEB, "sh", "-c", text, user="nobody", stdout=sink)
+@pytest.mark.parametrize("inherit", [False, True, ("HOME",)])
+def test_another_user_has_what_its_login_would_set(
+    tmp_path: Path, inherit: bool | tuple[str, ...]
+) -> None:
+    outer = {"PATH": "/usr/bin:/bin", "HOME": "/data", "USER": "me", "SHELL": "/mine"}
     account = pwd.getpwnam("nobody")
-    said = f"{account.pw_uid}\n{account.pw_gid}\nnobody {account.pw_dir}\n"
-    assert link.exited(WEB).output.decode() == said
+    with keeper(tmp_path, env=outer) as rig:
+        link = rig.link()
+        sink = CaptureSink(str(tmp_path / "out"))
+        link.spawn(WEB, "sh", "-c", LOGIN, user="nobody", inherit_env=inherit, stdout=sink)
+        home = "/data" if inherit == ("HOME",) else account.pw_dir
+        said = f"{home} nobody nobody {account.pw_shell}\n"
+        assert link.exited(WEB).output.decode() == said
 
 
 @AS_ROOT
-def test_a_number_without_an_account_is_a_user_too(link: Link, tmp_path: Path) -> None:
-    sink = CaptureSink(str(tmp_path / "out"))
-    link.spawn(WEB, "sh", "-c", "id -u; id -g; id -G", user=12345, group=54321, stdout=sink)
-    assert link.exited(WEB).output.decode() == "12345\n54321\n54321\n"
+@pytest.mark.parametrize("user", [12345, "12345"])
+def test_a_number_without_an_account_needs_a_group(link: Link, user: int | str) -> None:
+    error = failure(link, "true", user=user)
+    assert str(error) == "user 12345 has no account; give group, too"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may become anybody")
+def test_an_ordinary_manager_says_whom_it_cannot_become(link: Link, tmp_path: Path) -> None:
+    """Whatever else fails for the same reason: the output cannot be given to that user either."""
+    error = failure(link, "true", user="root", stdout=CaptureSink(str(tmp_path / "out")))
+    own = pwd.getpwuid(os.geteuid())
+    said = f"cannot become user root: the manager runs as {own.pw_name} (uid {own.pw_uid})"
+    assert (error.step, error.errno, str(error)) == ("user", "EPERM", said)
+
+
+@AS_ROOT
+def test_a_root_without_rights_says_whom_it_cannot_become(tmp_path: Path) -> None:
+    """As in a container that drops capabilities. Whom no user may be is another reason."""
+    with keeper(tmp_path, preexec_fn=_drop_capabilities) as rig:
+        link = rig.link()
+        error = failure(link, "true", user="nobody", stdout=CaptureSink(str(tmp_path / "out")))
+    said = "cannot become user nobody: the manager is root without CAP_SETUID and CAP_SETGID"
+    assert (error.step, error.errno, str(error)) == ("user", "EPERM", said)
+
+
+def _drop_capabilities() -> None:
+    library = ctypes.CDLL(None)
+    for capability in (CAP_CHOWN, CAP_SETGID, CAP_SETUID):
+        assert library.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
 
 
 @AS_ROOT
@@ -204,7 +344,8 @@ def test_a_missing_folder_is_said_to_be_missing(link: Link, nice: int | None) ->
 def test_a_program_that_is_nowhere_in_path_is_said_so(link: Link) -> None:
     error = failure(link, "no-such-program")
     assert (error.step, error.errno, error.path) == ("exec", "ENOENT", "no-such-program")
-    assert error.message == "no such program in PATH /usr/bin:/bin"
+    assert error.searched == "/usr/bin:/bin"
+    assert str(error) == "no such program: no-such-program (for the PATH see status -o json)"
 
 
 def test_a_program_is_looked_up_in_the_new_path(link: Link, tmp_path: Path) -> None:
@@ -230,6 +371,70 @@ def test_what_cannot_be_had_is_told_by_its_step(
 ) -> None:
     error = failure(link, "true", **launch)
     assert (error.step, error.message) == (step, message)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users can enter."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def _tool(folder: Path, code: int, mode: int = 0o755) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "tool").write_text(f"#!/bin/sh\nexit {code}\n")
+    (folder / "tool").chmod(mode)
+    return str(folder)
+
+
+@pytest.mark.parametrize("nice", [None, 0], ids=["posix_spawn", "fork"])
+def test_the_search_goes_on_after_what_may_not_be_executed(
+    link: Link, tmp_path: Path, nice: int | None
+) -> None:
+    """execvp(3): also after a folder of that name, a file in the place of a folder, a missing interpreter."""
+    (tmp_path / "a" / "tool").mkdir(parents=True)
+    (tmp_path / "b").touch()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "tool").write_text("#!/no/such/interpreter\n")
+    (tmp_path / "d" / "tool").chmod(0o755)
+    found = [str(tmp_path / "a"), str(tmp_path / "b"), _tool(tmp_path / "c", 1, 0o644)]
+    path = ":".join([*found, str(tmp_path / "d"), _tool(tmp_path / "e", 7)])
+    link.spawn(WEB, "tool", env={"PATH": path}, nice=nice)
+    assert link.exited(WEB).exit == Exit(code=7)
+
+
+@AS_ROOT
+def test_path_is_searched_with_the_rights_of_the_user(link: Link, public: Path) -> None:
+    closed, open_ = _tool(public / "closed", 1), _tool(public / "open", 7)
+    (public / "closed").chmod(0o700)
+    link.spawn(WEB, "tool", user="nobody", env={"PATH": f"{closed}:{open_}"})
+    assert link.exited(WEB).exit == Exit(code=7)
+    api = ProcessId("api", 1)
+    link.spawn(api, "tool", user="nobody", env={"PATH": f"{closed}:/usr/bin"})
+    error = link.exited(api).exit.error
+    assert str(error) == f"cannot execute {closed}/tool as user nobody: permission denied"
+
+
+def test_a_program_that_may_not_be_executed_is_the_reason_when_there_is_no_other(
+    link: Link, tmp_path: Path
+) -> None:
+    folder = _tool(tmp_path / "a", 1, 0o644)
+    error = failure(link, "tool", env={"PATH": f"{folder}:/usr/bin"})
+    assert str(error) == f"cannot execute {folder}/tool: permission denied"
+
+
+@AS_ROOT
+def test_a_limit_of_processes_is_named(link: Link) -> None:
+    """It counts all that the user runs, and root is not limited."""
+    for slot in (1, 2):
+        other = ProcessId("other", slot)
+        link.spawn(other, "sleep", "1000", user=12345, group=12345)
+        link.running(other)
+    error = failure(link, "true", user=12345, group=12345, limits={"nproc": (1, 1)})
+    assert error.is_shortage
+    said = "the user has more processes than its limit allows (limits.nproc: 1)"
+    assert str(error) == f"cannot execute /usr/bin/true as user 12345: {said}"
 
 
 def test_a_keeper_without_pids_says_so_and_goes_on(tmp_path: Path) -> None:
@@ -269,7 +474,8 @@ def test_when_memory_is_short_the_manager_goes_last(rig: Rig, link: Link, nice: 
     assert (_oom_score_adj(rig.pid), _oom_score_adj(link.pid)) == expected
 
 
-CAP_SYS_RESOURCE = 24
+CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SYS_RESOURCE = 0, 6, 7, 24
+_PR_CAPBSET_DROP = 24
 
 
 def _oom_score_adj(pid: int) -> int:
@@ -341,7 +547,7 @@ def test_a_limit_below_the_one_that_children_get_is_a_shortage_that_heals(
     resource.prlimit(rig.pid, resource.RLIMIT_NOFILE, (used, used + 20))
     error = failure(link, "true", stdout=CaptureSink(str(rig.folder / "out")), **launch)
     assert (error.errno, error.is_shortage) == ("EMFILE", True)
-    assert error.message == "too many open files"
+    assert error.message == f"no free descriptor (the manager's limit is {used})"
     resource.prlimit(rig.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
     other = ProcessId("other", 1)
     mine = {key: value for key, value in launch.items() if key == "nice"}
