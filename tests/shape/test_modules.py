@@ -23,8 +23,10 @@ KEEPER_CORE = ("keeper", "kernel", "linux")
 KEEPER_CORE_LINES = 1350
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 3800
+KEEPER_LINES = 3220
 KEEPER_OUTPUT_LINES = 1300
+KEEPER_LAUNCH_LINES = 680
+"""And so is launching: accounts, PATH, the two roads, and what is said when one of them ends early."""
 KEEPER_LISTENERS_LINES = 1200
 """Sockets are a subject of their own, too: bound, handed over, looked at, mended and taken back."""
 KEEPER_SUCCESSION_LINES = 1300
@@ -67,6 +69,7 @@ def test_the_keeper_does_not_grow_unnoticed() -> None:
     listeners = ["files.py", "held.py", "sockets.py"]
     for names, limit in (
         (output, KEEPER_OUTPUT_LINES),
+        (["accounts.py", "launch_errors.py", "spawning.py"], KEEPER_LAUNCH_LINES),
         (listeners, KEEPER_LISTENERS_LINES),
         (succession, KEEPER_SUCCESSION_LINES),
     ):
