@@ -40,6 +40,8 @@ NAMES_STAY_FRESH_NS: Final = 60 * SECOND_NS
 """How long it is believed which numbers the names of `daemon.access` have."""
 PATIENCE_NS: Final = 2 * SECOND_NS
 """A name that is not known after this is done without: its caller is shown as a number, its entry is shut."""
+ALL_IDS: Final = 2**32 - 1
+"""What a user namespace maps that knows every user: 4,294,967,295 is no one's number."""
 MAX_NAMES: Final = 1000
 """Callers' names that are remembered."""
 CLOSED_MODE: Final = 0o600
@@ -98,18 +100,51 @@ class Permit(Struct, frozen=True):
         )
 
 
+class Strangers(Struct, frozen=True):
+    """The uid and the gid that stand for whomever a user namespace does not know; None: it knows all.
+
+    user_namespaces(7), "Unmapped user and group IDs".
+    """
+
+    uid: int | None
+    gid: int | None
+
+
+def strangers(proc: str = "/proc") -> Strangers:
+    """Ask the kernel whether this user namespace knows all users and groups."""
+    return Strangers(_overflow_id(proc, "uid"), _overflow_id(proc, "gid"))
+
+
+def _overflow_id(proc: str, kind: str) -> int | None:
+    try:
+        with open(f"{proc}/self/{kind}_map") as file:
+            known = sum(int(line.split()[2]) for line in file)
+        if known >= ALL_IDS:
+            return None
+        with open(f"{proc}/sys/kernel/overflow{kind}") as file:
+            return int(file.read())
+    except (OSError, ValueError, IndexError):
+        return OVERFLOW_ID
+
+
 def permit_of(
-    peer: Peer, owner: int, entries: Iterable[tuple[AccessSpec, int | None]]
+    peer: Peer,
+    owner: int,
+    entries: Iterable[tuple[AccessSpec, int | None]],
+    unknown: Strangers,
 ) -> Permit | None:
     """Return what a caller may do, None: nothing. Each entry comes with its uid or gid, None: unknown."""
-    if peer.uid in {0, owner} - {OVERFLOW_ID}:
+    if peer.uid in {0, owner} - {unknown.uid}:
         return Permit("admin")
     granted = [
         entry
         for entry, number in entries
         if number is not None
-        and number != OVERFLOW_ID
-        and (number == peer.uid if entry.user is not None else number in peer.gids)
+        and (
+            number == peer.uid != unknown.uid
+            if entry.user is not None
+            else number in peer.gids - {unknown.gid}
+        )
     ]
     if not granted:
         return None
@@ -128,6 +163,7 @@ class Access:
         self._controller = controller
         self._reactor = controller.reactor
         self._owner = os.geteuid()
+        self._strangers = strangers()
         self._daemon: DaemonSpec | None = None
         self._callers: dict[int, str] = {}
         self._numbers: dict[Name, int | None] = {}
@@ -140,7 +176,7 @@ class Access:
     def permit(self, peer: Peer) -> Permit | None:
         """Return what a caller may do just now, None: nothing at all."""
         entries = ((each, self._number(each)) for each in self._entries())
-        return permit_of(peer, self._owner, entries)
+        return permit_of(peer, self._owner, entries, self._strangers)
 
     def name(self, uid: int) -> str:
         """Return what a caller is called, or its number when that is not known."""

@@ -135,6 +135,6 @@ class Capture:
 def _how(code: int) -> str:
     if code < 0:
         known = -code in set(signal.Signals)
-        name = signal.Signals(-code).name.removeprefix("SIG") if known else str(-code)
+        name = signal.Signals(-code).name if known else str(-code)
         return f"killed by {name}"
     return f"exit {code}" if code else ""

@@ -135,8 +135,6 @@ def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, see
     if wish.dry_run:
         exchange.reply({"revision": _revision(controller), **planned, "applied": False})
         return
-    files.warn(loaded.warnings)
-    controller.secrets.read_again()
     if wish.goes_on and _goes_on(exchange, wish, spec, seen):
         return
     is_other = bool(wish.source) and wish.source != files.source
@@ -152,6 +150,9 @@ def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, see
     is_same = controller.applied is not None and spec == controller.applied.spec and not is_other
     if not is_same:
         revising.check_base(controller, wish.base)
+    # Nothing refuses from here on; so far nothing was done.
+    files.warn(loaded.warnings)
+    controller.secrets.read_again()
     if is_other:
         files.replace_source(wish.source)
     read = files.source_files(loaded.files)
@@ -186,6 +187,7 @@ def _goes_on(exchange: Exchange, wish: _Wish, spec: Spec, seen: Look) -> bool:
         raise RequestError(
             code="conflict", message=message, hint="`reconcile apply` without --continue applies"
         )
+    controller.secrets.read_again()
     controller.tell(wish.order.news(f"goes on with revision {number}", revision=number))
     controller.revisions.go_on(
         lambda: exchange.reply({"revision": number, "changes": (), "applied": True})

@@ -40,8 +40,9 @@ class Parameters:
         value = self._take(name)
         if value is None:
             return None
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
+        number = _whole(value)
+        if number is not None and low <= number <= high:
+            return number
         raise _expected(name, f"a whole number from {low} to {high}", value)
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -69,10 +70,12 @@ class Parameters:
         value = self._take(name)
         if not isinstance(value, dict) or not value:
             raise _expected(name, "a map from names to numbers or nil", value)
-        for each in value.values():
-            if each is not None and not (type(each) is int and low <= each <= high):
+        numbers = {key: _whole(each) for key, each in value.items()}
+        for key, each in value.items():
+            number = numbers[key]
+            if each is not None and (number is None or not low <= number <= high):
                 raise _expected(name, f"whole numbers from {low} to {high}, or nil", each)
-        return value
+        return numbers
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
         """Return one of some words."""
@@ -90,11 +93,20 @@ class Parameters:
             )
 
 
+def _whole(value: object) -> int | None:
+    """Return a whole number, also when it was packed as a float: a language may know no other numbers."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _text(name: str, value: object, longest: int = MAX_TEXT) -> str:
     if isinstance(value, bytes):
+        value = value.decode(errors="surrogateescape")
+    if isinstance(value, str) and not value.isascii():
         try:
-            value = value.decode()
-        except UnicodeDecodeError:
+            value.encode()
+        except UnicodeEncodeError:
             raise _expected(name, "UTF-8", value) from None
     if isinstance(value, str) and len(value) <= longest:
         return value

@@ -116,7 +116,12 @@ class RequestDecoder:
             del self._buffer[:end]
             self._walk = _Walk()
             try:
-                message = msgpack.unpackb(payload, object_pairs_hook=_map_of, strict_map_key=True)
+                message = msgpack.unpackb(
+                    payload,
+                    object_pairs_hook=_map_of,
+                    strict_map_key=False,
+                    unicode_errors="surrogateescape",
+                )
             except (ValueError, msgpack.UnpackException) as error:
                 return self._break(f"cannot read a message: {error}")
             call = _call_of(message)
@@ -134,30 +139,49 @@ class RequestDecoder:
 
 def _call_of(message: object) -> Call | BadCall | None:
     match message:
-        case [0, int(msgid), str(method), params] if 0 <= msgid < 2**32:
+        case [0, int(msgid), (str() | bytes()) as method, params] if 0 <= msgid < 2**32:
             match params:
                 case [] | [None]:
-                    return Call(msgid, method)
+                    return Call(msgid, _text_of(method))
+                case [_Ambiguous(key)]:
+                    return BadCall(msgid, f"a key stands twice in a map: {key:.64}", fatal=False)
                 case [dict(named)]:
-                    return Call(msgid, method, named)
+                    return Call(msgid, _text_of(method), named)
                 case _:
                     return BadCall(
                         msgid, "expected one map of named parameters, in a list", fatal=False
                     )
         case [0, int(msgid), *_] if 0 <= msgid < 2**32:
             return BadCall(msgid, "expected [0, msgid, method, [params]]", fatal=False)
-        case [2, str(), list()]:
+        case [2, str() | bytes(), *_]:
             return None
         case _:
             return BadCall(0, "expected a request: [0, msgid, method, [params]]")
 
 
-def _map_of(pairs: Sequence[tuple[object, object]]) -> dict[str, object]:
-    found = {key.decode() if isinstance(key, bytes) else str(key): value for key, value in pairs}
-    if len(found) != len(pairs):
-        msg = "a key stands twice in a map"
-        raise ValueError(msg)
+@dataclass(frozen=True, slots=True)
+class _Ambiguous:
+    """A map in which a key stands twice: it is not guessed which of the two is meant."""
+
+    key: str
+
+
+def _map_of(pairs: Sequence[tuple[object, object]]) -> dict[str, object] | _Ambiguous:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        text = _text_of(key)
+        if text in found:
+            return _Ambiguous(text)
+        found[text] = value
+    for value in found.values():
+        if isinstance(value, _Ambiguous):
+            return value
     return found
+
+
+def _text_of(value: object) -> str:
+    """Return a name as text, as far as it is: what is no name is found to be unknown later."""
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 class _Walk:

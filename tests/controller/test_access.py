@@ -13,7 +13,15 @@ import pytest
 from conftest import service, until
 
 from reconciler.controller import access, refusals, server
-from reconciler.controller.access import Peer, Permit, peer_of, permit_of, set_doors
+from reconciler.controller.access import (
+    Peer,
+    Permit,
+    Strangers,
+    peer_of,
+    permit_of,
+    set_doors,
+    strangers,
+)
 from reconciler.controller.config import Config
 from reconciler.model.spec import AccessSpec, ApplySpec, ControlSpec, DaemonSpec, Spec
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 # Between what systems give to people and what they give to packages: nobody who runs this has one of them.
 OWNER, ALICE, BOB, STRANGER = 64_100, 64_101, 64_102, 64_103
 OPS = 64_200
+UNKNOWN = Strangers(65534, 65534)
 SEARCH, SHOP = {"team": "search"}, {"team": "shop"}
 
 
@@ -84,16 +93,49 @@ def test_a_caller_may_what_the_entries_grant(
 ) -> None:
     numbers = [entry.group if entry.user is None else entry.user for entry in entries]
     known = [(e, n) for e, n in zip(entries, numbers, strict=True) if not isinstance(n, str)]
-    assert permit_of(caller, OWNER, known) == permit
+    assert permit_of(caller, OWNER, known, UNKNOWN) == permit
 
 
 def test_an_owner_that_nobody_knows_is_not_the_owner() -> None:
-    assert permit_of(peer(65534), 65534, []) is None
-    assert permit_of(peer(0), 65534, []) == Permit("admin")
+    assert permit_of(peer(65534), 65534, [], UNKNOWN) is None
+    assert permit_of(peer(0), 65534, [], UNKNOWN) == Permit("admin")
+
+
+@pytest.mark.parametrize("number", [65534, 99])
+def test_where_all_users_are_known_nobody_is_an_ordinary_user(number: int) -> None:
+    caller, known = peer(number, number), Strangers(None, None)
+    assert permit_of(caller, number, [], known) == Permit("admin")
+    assert permit_of(caller, OWNER, [], known) is None
+    for entry in (user(number, "view"), group(number, "view")):
+        assert permit_of(caller, OWNER, [(entry, number)], known) == Permit("view")
+
+
+@pytest.mark.parametrize(
+    ("maps", "overflow", "found"),
+    [
+        ("         0          0 4294967295\n", 65534, None),
+        ("0 0 1000\n1000 5000 4294966295\n", 65534, None),
+        ("0 1000 1\n1 100000 65536\n", 65534, 65534),
+        ("0 1000 1\n", 99, 99),
+        ("garbage\n", 99, 65534),
+    ],
+)
+def test_the_kernel_says_which_users_a_namespace_knows(
+    tmp_path: Path, maps: str, overflow: int, found: int | None
+) -> None:
+    for kind in ("uid", "gid"):
+        (tmp_path / "self").mkdir(exist_ok=True)
+        (tmp_path / "sys" / "kernel").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "self" / f"{kind}_map").write_text(maps)
+        (tmp_path / "sys" / "kernel" / f"overflow{kind}").write_text(f"{overflow}\n")
+    assert strangers(str(tmp_path)) == Strangers(found, found)
+    assert strangers(str(tmp_path / "no")) == Strangers(65534, 65534)
 
 
 def test_an_entry_whose_name_is_not_known_grants_nothing() -> None:
-    assert permit_of(peer(ALICE), OWNER, [(AccessSpec("admin", user="alice"), None)]) is None
+    assert (
+        permit_of(peer(ALICE), OWNER, [(AccessSpec("admin", user="alice"), None)], UNKNOWN) is None
+    )
 
 
 def test_labels_must_all_be_there() -> None:

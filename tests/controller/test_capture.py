@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
+import signal
+import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,7 +42,7 @@ def captured(*command: str, timeout_ns: int = 20 * SECOND_NS, limit: int = 1000)
         (["printf", "a\nb"], b"a\nb", ""),
         (["sh", "-c", "echo out; echo not kept >&2"], b"out\n", ""),
         (["sh", "-c", "exit 7"], b"", "exit 7"),
-        (["sh", "-c", "kill -9 $$"], b"", "killed by KILL"),
+        (["sh", "-c", "kill -9 $$"], b"", "killed by SIGKILL"),
         (["/nowhere/at/all"], b"", "cannot be run: no such file or directory"),
         (["sh", "-c", "yes | head -c 5000; sleep 1000"], None, "wrote more than 1000 bytes"),
     ],
@@ -80,3 +83,40 @@ def test_an_end_that_is_seen_before_the_end_of_output_is_no_harm(
     Capture(reactor, ["echo", "x"], cwd=None, env=os.environ, done=found.append, **limits)  # type: ignore[arg-type]
     reactor.wait(None)
     assert found == [Captured(b"x\n")]
+
+
+@pytest.mark.parametrize("step", ["pidfd_open", "set_blocking", "first watch", "second watch"])
+def test_a_step_of_starting_a_command_that_fails_gives_back_the_others(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reactor, found, started = Reactor(), list[Captured](), list[subprocess.Popen[bytes]]()
+    real, calls = reactor.watch, []
+
+    class Popen(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            started.append(self)
+
+    def full(*_: object) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def watch(*of: Any) -> None:
+        calls.append(of)
+        if len(calls) == (1 if step == "first watch" else 2):
+            full()
+        real(*of)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    if "watch" in step:
+        monkeypatch.setattr(reactor, "watch", watch)
+    else:
+        monkeypatch.setattr(os, step, full)
+    before = set(os.listdir("/proc/self/fd"))
+    limits = {"limit_bytes": 10, "timeout_ns": 20 * SECOND_NS}
+    Capture(reactor, ["sleep", "99"], cwd=None, env=os.environ, done=found.append, **limits)  # type: ignore[arg-type]
+    while not found:
+        reactor.wait(None)
+    assert found == [Captured(b"", "cannot be run: too many open files")]
+    assert started[0].returncode == -signal.SIGKILL
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert (reactor._deadlines, dict(reactor._selector.get_map())) == ({}, {})

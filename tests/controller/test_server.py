@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -12,7 +14,7 @@ import pytest
 from conftest import by_hand, service, until
 
 from reconciler.controller import access, methods, reactor, server, streams
-from reconciler.controller.access import Permit
+from reconciler.controller.access import ROLES, Permit
 from reconciler.controller.methods import METHODS
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.model.value import replace
@@ -306,3 +308,49 @@ def test_streams_of_all_clients_are_bounded(
     monkeypatch.setattr(streams, "MAX_FOLLOWED_FILES", 2)
     assert client.error("logs.follow")[1] == "one stream follows at most 2 log files"
     assert client.call("logs.follow", names=["web"])["stream"]
+
+
+def test_the_table_of_roles_names_every_method() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    rows = re.findall(r"^\| `(view|operate|admin)` \| (.*) \|$", page, re.MULTILINE)
+    told = {
+        role: set(re.findall(r"`([a-z.]+)`", cell.partition(", and `plan`")[0]))
+        for role, cell in rows
+    }
+    for role in ROLES:
+        assert told[role] == {name for name, method in METHODS.items() if method.role == role}
+
+
+WITH_A_SECRET = """\
+apply: {auto: false, max_removal: 10%}
+watchers:
+  a: {cmd: sleep 1000, secrets: {PW: {cmd: ./vault}}}
+"""
+
+
+@pytest.mark.parametrize("refusal", ["removal", "base"])
+def test_an_apply_that_is_refused_has_no_effect(instance: Instance, refusal: str) -> None:
+    vault = instance.folder / "specs" / "vault"
+    vault.parent.mkdir()
+    vault.write_text("#!/bin/sh\necho . >> asked\ndate +%s%N\n")
+    vault.chmod(0o755)
+    spec = WITH_A_SECRET + "  b: {cmd: sleep 1001}\n  c: {cmd: sleep 1002}\n"
+    instance.spec_file.write_text(spec)
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"] and client.call("status")["revision"] == 1)
+    before = client.call("events")["events"][-1]["seq"]
+    pids = {id: record.phase for id, record in instance.keeper.records.items()}
+    instance.spec_file.write_text(
+        WITH_A_SECRET if refusal == "removal" else spec + "  d: {cmd: d}\n"
+    )
+    base = {} if refusal == "removal" else {"base": 7}
+    assert client.error("apply", **base)[0] == "conflict"
+    until(lambda: client.call("status")["settled"])
+    assert (vault.parent / "asked").read_text() == ".\n"
+    assert {id: record.phase for id, record in instance.keeper.records.items()} == pids
+    assert [e["type"] for e in client.call("events", since=before)["events"]] == []
+    client.call("apply", allow_removal=True)
+    until(
+        lambda: (vault.parent / "asked").read_text() == ".\n.\n",
+        "it is read again by one that counts",
+    )

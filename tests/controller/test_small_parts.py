@@ -81,6 +81,11 @@ def test_names_may_be_bytes_and_a_single_text() -> None:
     assert Parameters({"names": None}).texts("names") == ()
 
 
+def test_a_whole_number_may_be_packed_as_a_float() -> None:
+    assert Parameters({"x": 5e9}).number("x", 0, 2**40) == 5_000_000_000
+    assert Parameters({"x": {"a": 2.0, "b": None}}).number_map("x", 0, 5) == {"a": 2, "b": None}
+
+
 @pytest.mark.parametrize(
     ("take", "value"),
     [
@@ -90,6 +95,12 @@ def test_names_may_be_bytes_and_a_single_text() -> None:
         (lambda p: p.flag("x"), 1),
         (lambda p: p.number("x", 0, 5), True),
         (lambda p: p.number("x", 0, 5), 6),
+        (lambda p: p.number("x", 0, 5), 1.5),
+        (lambda p: p.number("x", 0, 5), float("nan")),
+        (lambda p: p.number("x", 0, 5), float("inf")),
+        (lambda p: p.number_map("x", 0, 5), {"a": True}),
+        (lambda p: p.text("x"), "\udcff"),
+        (lambda p: p.texts("x"), ["good", "\udcff"]),
         (lambda p: p.texts("x"), [["nested"]]),
         (lambda p: p.text_map("x"), ["a"]),
         (lambda p: p.number_map("x", 0, 5), {"a": "1"}),

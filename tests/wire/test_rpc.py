@@ -168,10 +168,33 @@ def test_unnamed_parameters_are_answered_and_the_connection_goes_on(params: obje
     assert good == Call(4, "m")
 
 
-def test_a_key_that_stands_twice_is_refused() -> None:
-    (bad,) = read(b"\x94\x00\x01\xa1m\x91\x82\xa1a\x01\xa1a\x02")
+@pytest.mark.parametrize(
+    "params",
+    [
+        b"\x82\xa1a\x01\xa1a\x02",
+        b"\x82\xa15\x01\x05\x02",  # a number, and its digits
+        b"\x81\xa1m\x82\xa1a\x01\xc4\x01a\x02",  # further inside, as text and as bin
+    ],
+)
+def test_a_key_that_stands_twice_is_answered_and_the_connection_goes_on(params: bytes) -> None:
+    bad, good = read(b"\x94\x00\x07\xa1m\x91" + params + encode_request(4, "m", {}))
     assert isinstance(bad, BadCall)
-    assert "twice" in bad.message
+    assert (bad.msgid, bad.fatal, "twice" in bad.message) == (7, False, True)
+    assert good == Call(4, "m")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [(5, "5"), (1.5, "1.5"), (None, "None"), (b"names", "names"), (True, "True")]
+)
+def test_a_key_of_any_type_is_a_name_that_may_be_unknown(key: object, text: str) -> None:
+    assert read(msgpack.packb([0, 1, "m", [{key: 1}]])) == [Call(1, "m", {text: 1})]
+
+
+@pytest.mark.parametrize("params", [[], [1, 2], [{"a": 1}], {}, None, "x"])
+@pytest.mark.parametrize("method", ["x", b"x"])
+def test_a_notification_of_a_client_is_ignored(method: str | bytes, params: object) -> None:
+    data = msgpack.packb([2, method, params]) + msgpack.packb([0, 1, b"hello", []])
+    assert read(data) == [Call(1, "hello")]
 
 
 def test_keys_may_be_bin_and_a_notification_is_ignored() -> None:
@@ -179,9 +202,11 @@ def test_keys_may_be_bin_and_a_notification_is_ignored() -> None:
     assert read(data) == [Call(1, "m", {"a": 1})]
 
 
-def test_invalid_utf8_is_refused() -> None:
-    (bad,) = read(b"\x94\x00\x01\xa2\xff\xfe\x90")
-    assert isinstance(bad, BadCall)
+def test_a_method_that_is_no_utf8_is_an_unknown_one() -> None:
+    (call,) = read(b"\x94\x00\x01\xa2\xff\xfe\x90")
+    assert isinstance(call, Call)
+    assert (call.msgid, call.method) == (1, "\udcff\udcfe")
+    assert encode_error(1, "unsupported", call.method, {})  # and it can be answered
 
 
 @given(values, st.integers(1, 7))
