@@ -103,6 +103,8 @@ if TYPE_CHECKING:
     from reconciler.model.process import ProcessId
     from reconciler.model.spec import DaemonLogSpec, Spec, WatcherSpec
 
+EVENTS_PER_ROUND: Final = 500
+"""When thousands of processes end at once, others get their turn in between."""
 HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook_runner.py"))
 LOG_LEVEL_OF_NEWS: Final = {
     "failed": "warning",
@@ -560,7 +562,7 @@ class Controller:
         due = self._wake_at_ns is not None and now_ns >= self._wake_at_ns
         if not self._inbox and not due:
             return
-        events, self._inbox = self._inbox, []
+        events, self._inbox = self._inbox[:EVENTS_PER_ROUND], self._inbox[EVENTS_PER_ROUND:]
         step = self.reconciler.step(events, now_ns)
         for event in events:
             self._no_longer_pending(event)

@@ -20,6 +20,7 @@ from reconciler.controller.exchange import LATER, Exchange, Later, Method
 from reconciler.controller.selection import Wanted, labels_of, select, wanted
 from reconciler.controller.waiting import as_wanted, has_ended
 from reconciler.core import intents, jobs, watchers
+from reconciler.core.reconciler import MAX_REQUESTS
 from reconciler.model.errors import RequestError
 from reconciler.model.event import IntentChanged, JobChanged, ReloadAsked, RetryAsked, SignalAsked
 from reconciler.model.intent import Voice
@@ -330,6 +331,13 @@ def _signal(exchange: Exchange, params: Parameters) -> object:
     for name, slots in selected.slots.items():
         _, observed = _of(controller, name)
         running = [slot for slot in _running(observed) if slots is None or slot in slots]
+        busy = [slot for slot in running if controller.reconciler.is_busy(name, slot)]
+        if busy:
+            order.say(
+                name,
+                f"not sent: {MAX_REQUESTS} signals already wait for the before_signal hook of {name}.{busy[0]}",
+            )
+            continue
         for slot in running:
             controller.feed(SignalAsked(name, slot, signal))
         order.say(name, f"{signal} to {_processes(len(running))}" if running else "nothing runs")

@@ -12,6 +12,7 @@
 | `stopping` | how one process is asked to end, and what it leaves behind |
 | `settings` | what is in force for a process is brought to what the spec says |
 | `hooks` | user code before and after a step |
+| `attention` | which slots a plan has to look at |
 | `backoff` | how long to wait after a death |
 | `sockets` | what is bound, and who must wait for it |
 | `template` | from a watcher's spec to the launch of one slot, and its hash |

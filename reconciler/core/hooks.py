@@ -198,9 +198,8 @@ def kill_when_due(draft: Draft, record: ProcessRecord, timeout_ns: int) -> None:
 
 def sweep(draft: Draft) -> None:
     """Clear away the records of hooks and commands that this pass had no use for."""
-    for id, record in draft.observed.records.items():
-        if id.role == MAIN or id in draft.used:
-            continue
+    for id in sorted(draft.observed.helpers - draft.used, key=str):
+        record = draft.observed.records[id]
         if isinstance(record.phase, Exited):
             if record.phase.survivors and record.memory.about != SPENT:
                 memory = replace(record.memory, about=SPENT)
@@ -258,7 +257,9 @@ def _snapshot(draft: Draft) -> dict[str, object]:
         "labels": dict(spec.labels),
         "stop_signal": spec.stop.signal,
         "pids": {
-            str(slot): pid for slot, main in draft.mains().items() if (pid := pid_of(main.phase))
+            str(id.slot): pid
+            for id, record in sorted(draft.observed.records.items(), key=lambda each: each[0].slot)
+            if id.role == MAIN and (pid := pid_of(record.phase))
         },
         "options": dict(spec.x),
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.core import secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, failures_after
-from reconciler.core.hooks import drive, keep
+from reconciler.core.hooks import drive, hook_of, keep
 from reconciler.core.template import same_template
 from reconciler.model.action import Forget, RecordGeneration, RecordRun, Remember
 from reconciler.model.job import Generation, Run
@@ -20,6 +20,8 @@ from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Runnin
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reconciler.core.plan import Draft
     from reconciler.model.job import Job, Outcome, Trigger
     from reconciler.model.observed import Facts, WatcherObserved
@@ -43,14 +45,49 @@ def plan_job(draft: Draft, want: int, base_hash: str) -> None:
     if _count_as_runs(draft, want):
         return
     for slot, record in draft.mains().items():
+        if draft.is_full:
+            return
         _see_to(draft, slot, record, want)
     _close_orphaned_runs(draft, want)
     if want:
-        for slot in to_fire(draft.spec, job, want):
+        for slot in to_fire(draft.spec, job, want, draft.desired_slots(want)):
+            if draft.is_full:
+                return
             _fire(draft, slot)
     for slot in draft.observed.writing:  # should we die before its row is on the disk
         _keep_verdicts(draft, slot)
     _complete(draft, want)
+    _let_rest(draft, want)
+
+
+def _let_rest(draft: Draft, want: int) -> None:
+    """Leave slots out of the next plans that run, or have run, until something of them changes."""
+    job, spec = draft.observed.job, draft.spec
+    if spec.hooks.after_start is not None or spec.spawn_interval:
+        return  # one slot's step depends on the others
+    waiting = {*to_fire(spec, job, want, draft.desired_slots(want)), *draft.observed.writing}
+    for slot in {*draft.desired_slots(want), *draft.mains()} - waiting - draft.restless:
+        run, record = job.runs.get(slot), draft.mains().get(slot)
+        if run is None or run.outcome is not None:
+            if record is None or (slot <= want and watchers.is_buried(draft, record)):
+                draft.resting[slot] = None
+        elif record is not None and record.memory.generation != run.generation:
+            continue
+        elif record is not None and _is_left_alone(draft, record, want):
+            start, timeout = getattr(record.phase, "started_at_ns", 0), spec.timeout
+            draft.resting[slot] = None if timeout is None else start + timeout
+
+
+def _is_left_alone(draft: Draft, record: ProcessRecord, want: int) -> bool:
+    """Tell whether a run goes on, and nothing is to be done for it."""
+    memory, hooks = record.memory, draft.spec.hooks
+    return (
+        isinstance(record.phase, Running)
+        and memory.stopping_since_ns is None
+        and (memory.greeted or hooks.after_spawn is None)
+        and record.id not in draft.observed.requests
+        and _why_stop(draft, record.id.slot, record, want) is None
+    )
 
 
 # ---- generations ----------------------------------------------------------------------------------
@@ -108,13 +145,15 @@ def next_generation(
     )
 
 
-def to_fire(spec: WatcherSpec, job: Job, want: int) -> list[int]:
-    """Return the slots that have no run in the current generation and belong to it."""
+def to_fire(
+    spec: WatcherSpec, job: Job, want: int, among: Sequence[int] | None = None
+) -> list[int]:
+    """Return the slots, of all or of those `among`, that have no run in the current generation and belong to it."""
     generation = job.generation
     if generation is None or not job.known:
         return []
     due = []
-    for slot in range(1, want + 1):
+    for slot in range(1, want + 1) if among is None else among:
         run = job.runs.get(slot)
         chosen = generation.slots is None or slot in generation.slots
         if slot in generation.doubted and not chosen and run is None:
@@ -236,7 +275,7 @@ def _count_as_runs(draft: Draft, want: int) -> bool:
     job = draft.observed.job
     if job.generation is None:
         return False
-    due = to_fire(draft.spec, job, want)
+    due = to_fire(draft.spec, job, want, draft.desired_slots(want))
     for slot in _of_service(draft):
         record, run = draft.observed.records[draft.id(slot)], job.runs.get(slot)
         same = same_template(record.template_hash, job.generation.run_hash)
@@ -340,7 +379,7 @@ def _fire(draft: Draft, slot: int) -> None:
         _keep_verdicts(draft, slot)
         return
     for role, place in (("before_start", 0), ("before_spawn", slot)):
-        if role == "before_start" and draft.live_mains():
+        if hook_of(draft, role) is None or (role == "before_start" and draft.has_live_mains()):
             continue
         verdict = drive(draft, role, place, generation.number)
         if verdict.state == "vetoed":
@@ -378,11 +417,14 @@ def _row(draft: Draft, slot: int) -> Run:
 def _close_orphaned_runs(draft: Draft, want: int) -> None:
     """Start runs that lie on the disk and have no process yet, or say that they are lost."""
     job, facts = draft.observed.job, draft.world.facts
-    for slot, run in job.runs.items():
-        record = draft.main(slot)
+    open_runs = draft.observed.open_runs
+    for slot in sorted(open_runs if draft.awake is None else open_runs & draft.awake):
+        run, record = job.runs[slot], draft.main(slot)
         has_process = record is not None and record.memory.generation == run.generation
-        if run.outcome is not None or slot in draft.observed.writing or has_process:
+        if slot in draft.observed.writing or has_process:
             continue
+        if draft.is_full:
+            return
         if run.keeper_id != facts.keeper_id:
             same_boot = run.boot_id == facts.boot_id
             what = "manager's keeper ended" if same_boot else "machine went down"
@@ -420,12 +462,14 @@ def _complete(draft: Draft, want: int) -> None:
     job, mains = draft.observed.job, draft.mains()
     if want and not draft.world.stop_now:
         _after_start(draft)
-    open_runs = any(run.outcome is None for run in job.runs.values()) or draft.observed.writing
+    open_runs = draft.observed.open_runs or draft.observed.writing
     alive = any(
         not isinstance(r.phase, Exited) or not watchers.is_buried(draft, r) for r in mains.values()
     )
-    if not mains or open_runs or alive or to_fire(draft.spec, job, want) or draft.actions:
+    due = to_fire(draft.spec, job, want, draft.desired_slots(want))
+    if not mains or open_runs or alive or due or draft.actions:
         return
+    draft.look_at_all()
     number = job.generation.number if job.generation else 0
     outcome = overall_outcome(job, want)
     reason = "completed" if want else watchers.why_not_wanted(draft)
@@ -434,7 +478,9 @@ def _complete(draft: Draft, want: int) -> None:
         for role in ("before_stop", "after_complete", "after_stop"):
             if drive(draft, role, 0, number, details).state == "pending":
                 return
-    for record in mains.values():
+    for record in draft.mains().values():
+        if draft.is_full:
+            return
         draft.act(Forget(record.id, record.incarnation))
 
 

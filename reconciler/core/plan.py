@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from reconciler.model.action import Action
+from reconciler.model.action import Action, Spawn
 from reconciler.model.event import Request
 from reconciler.model.observed import Facts, WatcherObserved
-from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord
+from reconciler.model.process import (
+    MAIN,
+    Exited,
+    ProcessId,
+    ProcessRecord,
+    Requested,
+    Starting,
+)
 from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import SocketSpec, WatcherSpec
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, field
 
 
 class Plan(Struct, frozen=True):
@@ -22,7 +30,15 @@ class Plan(Struct, frozen=True):
     actions: tuple[Action, ...] = ()
     wake_at_ns: int | None = None
     answered: tuple[Request, ...] = ()
-    """Wishes of operators that are dealt with, fulfilled or vetoed."""
+    """Requests of operators that are dealt with, carried out or vetoed."""
+    awake: frozenset[int] | None = None
+    """The slots that the next plan has to look at, see `Draft.awake`."""
+    stale_rest: bool = False
+    """Stale slots rest, until those that are awake are replaced."""
+    sleepers: Mapping[int, int] = field(default_factory=dict)
+    """Slots that need no look until this instant, unless something changes."""
+    is_unfinished: bool = False
+    """There was more to do than one turn allows; the next plan goes on."""
 
 
 class Verdict(Struct, frozen=True):
@@ -47,7 +63,7 @@ class World(Struct, frozen=True):
     """What the revision in force has to prove, or has; None: nobody asks."""
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class Draft:
     """A plan in the making. Lives for one call; nothing in it outlasts the plan."""
 
@@ -57,15 +73,34 @@ class Draft:
     world: World
     retired: bool = False
     """The watcher stands in no spec any more."""
-    actions: list[Action] = field(default_factory=list)
+    awake: frozenset[int] | None = None
+    """The slots to look at, None: all. Of the others it is known that they run as desired and that nothing
+    is to be done for them: whatever would change that wakes them."""
+    stale_rest: bool = False
+    """Some of those that are not to be looked at are stale."""
+    want: int = 0
+    """How many slots the spec and the operators want; known once the plan is made."""
+    room: int = sys.maxsize
+    """How many actions may still be taken in this turn, at about."""
+    is_unfinished: bool = False
+    actions: list[Action] = dataclasses.field(default_factory=list)
     wake_at_ns: int | None = None
-    used: set[ProcessId] = field(default_factory=set)
+    used: set[ProcessId] = dataclasses.field(default_factory=set)
     """Hook records that this pass still needs."""
-    verdicts: dict[ProcessId, Verdict] = field(default_factory=dict)
+    verdicts: dict[ProcessId, Verdict] = dataclasses.field(default_factory=dict)
     """What the hooks asked in this pass have said."""
-    answered: list[Request] = field(default_factory=list)
-    binding: set[int] = field(default_factory=set)
+    answered: list[Request] = dataclasses.field(default_factory=list)
+    binding: set[int] = dataclasses.field(default_factory=set)
     """Slots that start as soon as their own sockets are bound, which has been asked for."""
+    restless: set[int] = dataclasses.field(default_factory=set)
+    """Slots that the next plan must look at whatever else holds: a verdict waits for them, or an adjustment."""
+    resting: dict[int, int | None] = dataclasses.field(default_factory=dict)
+    """Slots that this plan found in no need of another look, until an instant or (None) a change."""
+    is_starting: bool = False
+    """A slot's own process is asked for, and does not run yet."""
+    _starts: list[tuple[int, int]] | None = dataclasses.field(default=None, init=False)
+    _has_live: bool | None = dataclasses.field(default=None, init=False)
+    _mains: dict[int, ProcessRecord] | None = dataclasses.field(default=None, init=False)
 
     @property
     def now_ns(self) -> int:
@@ -81,13 +116,55 @@ class Draft:
         return self.observed.records.get(self.id(slot))
 
     def mains(self) -> dict[int, ProcessRecord]:
-        """Return all slots' own processes, dead or alive, by slot."""
-        found = {id.slot: record for id, record in self.observed.records.items() if id.role == MAIN}
-        return dict(sorted(found.items())) if len(found) > 1 else found
+        """Return the own processes of the slots to look at, dead or alive, by slot."""
+        if self._mains is None:
+            records = self.observed.records
+            if self.awake is None:
+                found = {id.slot: record for id, record in records.items() if id.role == MAIN}
+            else:
+                mains = ((slot, records.get(self.id(slot))) for slot in self.awake)
+                found = {slot: record for slot, record in mains if record is not None}
+            self._mains = dict(sorted(found.items())) if len(found) > 1 else found
+        return self._mains
 
-    def live_mains(self) -> dict[int, ProcessRecord]:
-        """Return the slots' own processes that are not known to be gone with all they started."""
-        return {slot: record for slot, record in self.mains().items() if not self.is_gone(record)}
+    def look_at_all(self) -> None:
+        """Leave no slot out."""
+        self.awake, self.stale_rest, self._mains = None, False, None
+
+    def desired_slots(self, want: int) -> Sequence[int]:
+        """Return which of the slots from 1 to `want` are to be looked at."""
+        if self.awake is None:
+            return range(1, want + 1)
+        return sorted(slot for slot in self.awake if 0 < slot <= want)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether this turn has done its share; the rest of the slots has to wait for the next one."""
+        if len(self.actions) < self.room:
+            return False
+        self.is_unfinished = True
+        return True
+
+    def newest_starts(self) -> Sequence[tuple[int, int]] | None:
+        """Return the two newest starts of slots, newest first, with the slots; None while one is being started."""
+        if self._starts is None:
+            self._starts = []
+            for slot, record in self.mains().items():
+                if isinstance(record.phase, Requested | Starting):
+                    self.is_starting = True
+                else:
+                    self._starts.append((record.phase.started_at_ns or 0, slot))
+            self._starts = sorted(self._starts, reverse=True)[:2]
+        return None if self.is_starting else self._starts
+
+    def has_live_mains(self) -> bool:
+        """Tell whether any slot's own process, or what it started, is not known to be gone; looks at all."""
+        if self._has_live is None:
+            self._has_live = any(
+                id.role == MAIN and not self.is_gone(record)
+                for id, record in self.observed.records.items()
+            )
+        return self._has_live
 
     def is_gone(self, record: ProcessRecord) -> bool:
         """Tell whether a process is dead and, where its scope asks for that, its descendants too."""
@@ -98,6 +175,7 @@ class Draft:
     def act(self, *actions: Action) -> None:
         """Add actions, in the order in which they shall be carried out."""
         self.actions.extend(actions)
+        self.is_starting |= any(isinstance(a, Spawn) and a.id.role == MAIN for a in actions)
 
     def wake(self, at_ns: int) -> None:
         """Ask to be planned again at `at_ns`, or earlier."""
@@ -113,4 +191,17 @@ class Draft:
 
     def finish(self) -> Plan:
         """Return the plan as collected."""
-        return Plan(tuple(self.actions), self.wake_at_ns, tuple(self.answered))
+        return Plan(
+            tuple(self.actions),
+            self.wake_at_ns,
+            tuple(self.answered),
+            self._awake_next(),
+            self.stale_rest,
+            {slot: end for slot, end in self.resting.items() if end is not None},
+            self.is_unfinished,
+        )
+
+    def _awake_next(self) -> frozenset[int] | None:
+        if not self.resting and self.awake is None:
+            return None
+        return frozenset({*self.desired_slots(self.want), *self.mains()} - self.resting.keys())

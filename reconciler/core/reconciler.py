@@ -9,9 +9,11 @@ the keeper's answers overwrite whatever was assumed.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final, assert_never
+import sys
+from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from reconciler.core import secrets, summarize, tell, verdict
+from reconciler.core.attention import Attention
 from reconciler.core.changes import is_alike
 from reconciler.core.jobs import rerun
 from reconciler.core.plan import Draft, World
@@ -62,6 +64,8 @@ from reconciler.model.event import (
     SpecApplied,
     UpgradeFailed,
 )
+from reconciler.model.intent import NO_INTENT
+from reconciler.model.job import Job
 from reconciler.model.news import News
 from reconciler.model.observed import Facts, SecretsObserved, WatcherObserved
 from reconciler.model.process import (
@@ -90,6 +94,10 @@ MAX_ROUNDS: Final = 200
 """Plans of one watcher within one step; more means that two rules undo each other."""
 BACKLOG_PER_STEP: Final = 100
 """Of many watchers that are to be planned at once, so many are in each step."""
+ACTIONS_PER_STEP: Final = 500
+"""About so much is decided in one step; what more there is to do comes in the next one, and others in between."""
+MAX_REQUESTS: Final = 16
+"""Signals and reloads of one process that wait for its hooks; more are refused."""
 
 
 class Step(Struct, frozen=True):
@@ -112,6 +120,7 @@ class Reconciler:
         self._hashes: dict[str, str] = {}
         self._users: dict[str, set[str]] = {}
         self._observed: dict[str, WatcherObserved] = {}
+        self._attention = Attention()
         self._sockets: dict[str, SocketRecord] = {}
         self._dirty: set[str] = set()
         self._backlog: list[str] = []
@@ -154,6 +163,11 @@ class Reconciler:
     def retiring(self) -> Mapping[str, WatcherSpec]:
         """Return the watchers that stand in no spec any more and still have processes."""
         return dict(self._retiring)
+
+    def is_busy(self, name: str, slot: int) -> bool:
+        """Tell whether a slot can take no further signal or reload before its hooks have seen to the ones before."""
+        waiting = self.observed(name).requests.get(ProcessId(name, slot), ())
+        return len(waiting) >= MAX_REQUESTS
 
     def watcher_spec(self, name: str) -> WatcherSpec | None:
         """Return the spec by which a watcher is treated, also while it is being removed."""
@@ -244,6 +258,7 @@ class Reconciler:
             if self._wake_of.get(name) == at_ns:
                 del self._wake_of[name]
                 self._dirty.add(name)
+                self._attention.wake_due(name, now_ns)
         if self._sockets_wake_ns is not None and self._sockets_wake_ns <= now_ns:
             self._sockets_dirty = True
 
@@ -256,7 +271,10 @@ class Reconciler:
                 self._plan_sockets(now_ns)
             names = sorted(self._dirty, key=self._start_order)
             self._dirty = set()
-            for name in names:
+            for place, name in enumerate(names):
+                if len(self._actions) >= ACTIONS_PER_STEP:
+                    self._backlog += reversed(names[place:])
+                    break
                 self._plan_watcher(name, now_ns)
             if not self._dirty and not self._sockets_dirty:
                 return
@@ -269,6 +287,8 @@ class Reconciler:
         So the keeper has work while we go on, and a process that dies meanwhile is not kept waiting.
         """
         self._touched |= names
+        for name in names:
+            self._attention.wake_all(name)
         self._backlog = sorted({*self._backlog, *names}, key=self._start_order, reverse=True)
 
     def _start_order(self, name: str) -> tuple[int, str]:
@@ -281,29 +301,31 @@ class Reconciler:
         self._touched.add(name)
         if not self._is_known(name):
             return
-        judged_again_ns = self._judge(name, now_ns)
-        plan = plan_watcher(self._draft(name, now_ns), self.base_hash(name))
-        wakes = [at_ns for at_ns in (judged_again_ns, plan.wake_at_ns) if at_ns is not None]
-        self._schedule(name, min(wakes, default=None))
+        draft = self._draft(name, now_ns, ACTIONS_PER_STEP - len(self._actions))
+        self._attention.limit(draft)
+        self._judge(draft)
+        plan = plan_watcher(draft, self.base_hash(name))
+        self._schedule(name, self._attention.follow(name, plan))
         for action in plan.actions:
             self._do(action, now_ns)
-        if plan.actions or plan.answered:
+        self._answer(name, plan.answered)
+        if plan.is_unfinished:
+            self._backlog.append(name)
+        elif plan.actions or plan.answered:
             self._dirty.add(name)
         elif name in self._retiring and not self.observed(name).records:
-            del self._retiring[name]
-        self._answer(name, plan.answered)
+            self._forget_watcher(name)
 
-    def _judge(self, name: str, now_ns: int) -> int | None:
-        """See whether a watcher lets the revision fail, or has proven it; return when to look again.
+    def _judge(self, draft: Draft) -> None:
+        """See whether a watcher lets the revision fail, or has proven it.
 
         Comes before its plan: what died is replaced there, and a roll must not go on.
         """
-        trial = self._trial
+        trial, name, now_ns = self._trial, draft.name, draft.now_ns
         if trial is None or trial.outcome != "pending" or self._shutdown is not None:
-            return None
+            return
         if name not in trial.changed or name not in self.spec.watchers:
-            return None
-        draft = self._draft(name, now_ns)
+            return
         found = verdict.find(draft, trial, self.base_hash(name))
         if found.state == "proven":
             self._unproven.discard(name)
@@ -313,8 +335,35 @@ class Reconciler:
             outcome = verdict.OUTCOME_OF_FAILURE[trial.on_failure]
             self._trial = replace(trial, outcome=outcome, reason=found.reason)
             self._do(RecordVerdict(self.revision, self._trial, name, found.slot), now_ns)
+            draft.world = self._world(now_ns)  # the roll stops
             self._touched |= trial.changed.keys()
-        return draft.wake_at_ns
+
+    def _touch(self, name: str) -> None:
+        """Have a watcher planned as a whole."""
+        self._attention.wake_all(name)
+        self._dirty.add(name)
+
+    def _touch_slot(self, id: ProcessId) -> None:
+        """Have the slot of a record planned."""
+        self._attention.wake(id.owner, id.slot)
+        self._dirty.add(id.owner)
+
+    def _forget_watcher(self, name: str) -> None:
+        """Forget a watcher that stands in no spec and of which nothing is left, but for what the store keeps."""
+        del self._retiring[name]
+        self._attention.wake_all(name)
+        self._wake_of.pop(name, None)
+        self._hashes.pop(name, None)
+        observed = self.observed(name)
+        if observed.intent == NO_INTENT and observed.job == Job() and not observed.writing:
+            self._observed.pop(name, None)
+        else:
+            self._observed[name] = WatcherObserved(
+                job=observed.job,
+                intent=observed.intent,
+                writing=observed.writing,
+                open_runs=observed.open_runs,
+            )
 
     def _confirm(self) -> None:
         """Call the revision good once everything that it changed has proven it."""
@@ -339,10 +388,11 @@ class Reconciler:
 
     def _answer(self, name: str, answered: tuple[Request, ...]) -> None:
         """Take wishes that are dealt with off the list."""
-        if answered:
-            observed = self.observed(name)
-            rest = tuple(each for each in observed.requests if each not in answered)
-            self._observed[name] = replace(observed, requests=rest)
+        requests = self.observed(name).requests
+        for request in answered:
+            waiting = tuple(each for each in requests.pop(request.id, ()) if each != request)
+            if waiting:
+                requests[request.id] = waiting
 
     def _plan_sockets(self, now_ns: int) -> None:
         self._sockets_dirty = False
@@ -390,6 +440,9 @@ class Reconciler:
         elif self._wake_of.get(name) != at_ns:
             self._wake_of[name] = at_ns
             heapq.heappush(self._wakes, (at_ns, name))
+            if len(self._wakes) > 2 * len(self._wake_of) + 64:  # most of them are over
+                self._wakes = [(at_ns, name) for name, at_ns in self._wake_of.items()]
+                heapq.heapify(self._wakes)
 
     def _next_wake(self) -> int | None:
         while self._wakes and self._wake_of.get(self._wakes[0][1]) != self._wakes[0][0]:
@@ -399,11 +452,12 @@ class Reconciler:
             wakes.append(self._sockets_wake_ns)
         return min(wakes, default=None)
 
-    def _draft(self, name: str, now_ns: int) -> Draft:
+    def _draft(self, name: str, now_ns: int, room: int = sys.maxsize) -> Draft:
         spec = self.watcher_spec(name)
         assert spec is not None
         is_retired = name not in self.spec.watchers
-        return Draft(name, spec, self.observed(name), self._world(now_ns), is_retired)
+        world = self._world(now_ns)
+        return Draft(name, spec, self.observed(name), world, is_retired, room=room)
 
     def _world(self, now_ns: int) -> World:
         shutdown = self._shutdown
@@ -454,18 +508,18 @@ class Reconciler:
                 self._observed[watcher] = replace(
                     observed, job=replace(observed.job, generation=generation)
                 )
+                self._touch(watcher)
             case RecordRun(watcher, run):
                 self._news.extend(tell.of_run(watcher, run))
                 observed = self.observed(watcher)
-                runs = {**observed.job.runs, run.slot: run}
-                writing = {**observed.writing, run.slot: run}
-                self._observed[watcher] = replace(
-                    observed, job=replace(observed.job, runs=runs), writing=writing
-                )
+                _note_run(observed, run)
+                observed.writing[run.slot] = run
+                self._touch_slot(ProcessId(watcher, run.slot))
             case RecordIntent(watcher, intent):
                 observed = self.observed(watcher)
                 self._news.extend(tell.of_words_end(watcher, observed.intent, intent))
                 self._observed[watcher] = replace(observed, intent=intent)
+                self._touch(watcher)
             case RecordVerdict() | Quit() | Notify() | Upgrade():
                 pass
             case _:
@@ -480,15 +534,17 @@ class Reconciler:
 
     def _drop_requests(self, dead: ProcessRecord) -> None:
         """Forget the wishes that concerned a process that is dead."""
-        observed = self.observed(dead.id.owner)
-        rest = tuple(r for r in observed.requests if r.incarnation != dead.incarnation)
-        if len(rest) != len(observed.requests):
-            self._observed[dead.id.owner] = replace(observed, requests=rest)
+        requests = self.observed(dead.id.owner).requests
+        rest = tuple(r for r in requests.pop(dead.id, ()) if r.incarnation != dead.incarnation)
+        if rest:
+            requests[dead.id] = rest
 
     def _put(self, record: ProcessRecord) -> None:
-        observed = self.observed(record.id.owner)
-        records = {**observed.records, record.id: record}
-        self._observed[record.id.owner] = replace(observed, records=records)
+        observed = self._observed.setdefault(record.id.owner, WatcherObserved())
+        observed.records[record.id] = record
+        if record.id.role != MAIN:
+            observed.helpers.add(record.id)
+        self._touch_slot(record.id)
 
     def _record(self, id: ProcessId) -> ProcessRecord | None:
         return self.observed(id.owner).records.get(id)
@@ -496,9 +552,9 @@ class Reconciler:
     def _drop(self, id: ProcessId) -> None:
         self._wanting.pop(id, None)
         observed = self.observed(id.owner)
-        if id in observed.records:
-            records = {each: record for each, record in observed.records.items() if each != id}
-            self._observed[id.owner] = replace(observed, records=records)
+        observed.records.pop(id, None)
+        observed.helpers.discard(id)
+        self._touch_slot(id)
 
     # ---- folding ------------------------------------------------------------------------------
 
@@ -507,9 +563,9 @@ class Reconciler:
             case RecordChanged(record):
                 self._fold_record(record)
             case RecordForgotten(id):
+                self._last_incarnation.pop(id, None)  # no older news of it can follow
                 if self._record(id) is not None:  # else we have asked for it, and know
                     self._drop(id)
-                    self._dirty.add(id.owner)
             case SocketChanged(record):
                 if self._knows_keeper:
                     self._news.extend(tell.of_socket(self._sockets.get(record.name), record))
@@ -522,10 +578,14 @@ class Reconciler:
                 self._fold_spec(event)
             case IntentChanged(watcher, intent):
                 self._observed[watcher] = replace(self.observed(watcher), intent=intent)
-                self._dirty.add(watcher)
+                self._touch(watcher)
             case JobChanged(watcher, job):
-                self._observed[watcher] = replace(self.observed(watcher), job=job)
-                self._dirty.add(watcher)
+                own = replace(job, runs=dict(job.runs))  # it changes here, and nowhere else
+                open_runs = {slot for slot, run in own.runs.items() if run.outcome is None}
+                self._observed[watcher] = replace(
+                    self.observed(watcher), job=own, open_runs=open_runs
+                )
+                self._touch(watcher)
             case EndsTold(pids):
                 known = {id: found for id in pids if (found := self._record(id)) is not None}
                 self._news.extend(tell.of_missed_ends(known, pids))
@@ -567,7 +627,7 @@ class Reconciler:
             if isinstance(event, SecretsRead)
             else secrets.unreadable(observed, event, now_ns)
         )
-        self._dirty.add(event.watcher)
+        self._touch(event.watcher)
 
     def _fold_run(self, watcher: str, run: Run) -> None:
         """A run lies on the disk: what waited for it may go on. The store has put the wall time in."""
@@ -578,16 +638,17 @@ class Reconciler:
             run.outcome,
         ):
             return
-        rest = {slot: each for slot, each in observed.writing.items() if slot != run.slot}
-        job = replace(observed.job, runs={**observed.job.runs, run.slot: run})
-        self._observed[watcher] = replace(observed, job=job, writing=rest)
-        self._dirty.add(watcher)
+        del observed.writing[run.slot]
+        _note_run(observed, run)
+        self._touch_slot(ProcessId(watcher, run.slot))
 
     def _fold_keeper(self, event: KeeperIntroduced) -> None:
         self.facts = replace(self.facts, keeper_id=event.keeper_id, boot_id=event.boot_id)
         self._sockets = {}
+        self._last_incarnation = {}
         for name, observed in self._observed.items():
-            self._observed[name] = replace(observed, records={})
+            self._observed[name] = replace(observed, records={}, helpers=set())
+            self._attention.wake_all(name)
 
     def _fold_record(self, record: ProcessRecord) -> None:
         owner = record.id.owner
@@ -601,7 +662,6 @@ class Reconciler:
             # What we remembered since the keeper wrote this is on its way to it and newer.
             record = replace(record, memory=before.memory)
         self._put(record)
-        self._dirty.add(owner)
         if isinstance(record.phase, Exited):
             self._drop_requests(record)
             self._sockets_dirty = self._sockets_dirty or self._waits_for_handover()
@@ -639,7 +699,8 @@ class Reconciler:
 
     def _touch_socket(self, held: str) -> None:
         self._sockets_dirty = True
-        self._dirty |= self._users.get(held.partition(".")[0], set())
+        for name in self._users.get(held.partition(".")[0], ()):
+            self._touch(name)
 
     def _fold_spec(self, event: SpecApplied) -> None:
         old, new = self.spec, event.spec
@@ -675,17 +736,24 @@ class Reconciler:
             return False
         return all(old.sockets.get(s) == new.sockets.get(s) for s in sockets_of(before))
 
-    def _ask(self, kind: str, watcher: str, slot: int | None, signal: str, now_ns: int) -> None:
+    def _ask(
+        self,
+        kind: Literal["signal", "reload"],
+        watcher: str,
+        slot: int | None,
+        signal: str,
+        now_ns: int,
+    ) -> None:
         observed = self.observed(watcher)
-        wishes = tuple(
-            Request(
-                "reload" if kind == "reload" else "signal", id, record.incarnation, now_ns, signal
-            )
-            for id, record in observed.records.items()
-            if id.role == MAIN and slot in {None, id.slot} and isinstance(record.phase, Running)
-        )
-        self._observed[watcher] = replace(observed, requests=observed.requests + wishes)
-        self._dirty.add(watcher)
+        chosen = list(observed.records) if slot is None else [ProcessId(watcher, slot)]
+        for id in chosen:
+            record, waiting = observed.records.get(id), observed.requests.get(id, ())
+            if id.role != MAIN or record is None or not isinstance(record.phase, Running):
+                continue
+            if len(waiting) < MAX_REQUESTS:
+                request = Request(kind, id, record.incarnation, now_ns, signal)
+                observed.requests[id] = (*waiting, request)
+                self._touch_slot(id)
 
     def _fold_reload(self, watcher: str, slot: int | None, now_ns: int) -> None:
         """A reload by signal is a signal; one by command runs it; `replace` is a restart, an intent."""
@@ -696,16 +764,21 @@ class Reconciler:
         self._ask("reload" if signal is None else "signal", watcher, slot, signal or "", now_ns)
 
     def _fold_retry(self, watcher: str, now_ns: int) -> None:
-        for record in self.observed(watcher).records.values():
+        for record in [*self.observed(watcher).records.values()]:
             if record.id.role == MAIN and isinstance(record.phase, Exited):
                 memory = replace(record.memory, retry=True)
                 self._do(Remember(record.id, record.incarnation, memory), now_ns)
-        self._dirty.add(watcher)
+        self._touch(watcher)
 
     def _fold_shutdown(self, asked: ShutdownAsked) -> None:
         if self._shutdown is None or (asked.now and not self._shutdown.now):
             self._shutdown = asked if self._shutdown is None else replace(self._shutdown, now=True)
             self._put_off(set(self._observed) | set(self.names()))
+
+
+def _note_run(observed: WatcherObserved, run: Run) -> None:
+    observed.job.runs[run.slot] = run
+    (observed.open_runs.add if run.outcome is None else observed.open_runs.discard)(run.slot)
 
 
 def _same_secrets(name: str, old: Spec, new: Spec) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import secrets
@@ -10,10 +12,9 @@ from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover,
 from reconciler.core.template import same_slot, same_template, sockets_of
 from reconciler.model.process import Exited, Running
 from reconciler.model.units import SECOND_NS, format_duration
+from reconciler.model.value import Struct, field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from reconciler.core.plan import Draft
     from reconciler.model.process import ProcessRecord
     from reconciler.model.spec import WatcherSpec
@@ -21,27 +22,47 @@ if TYPE_CHECKING:
 SETTLED_AFTER_NS: Final = SECOND_NS
 """Without a `ready` probe a process counts as available when it has lived this long."""
 MAX_UNAVAILABLE: Final = 1
+LOOK_AHEAD: Final = 50
+"""Of the slots that are to be replaced, so many are looked at in each plan."""
 
 
-def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
-    """Return the slots to stop now so that they start anew, each with the reason.
+class Roll(Struct, frozen=True):
+    """The slots that shall be replaced, and those of them to stop now, each with the reason."""
+
+    stale: Mapping[int, str] = field(default_factory=dict)
+    now: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def next(self) -> frozenset[int]:
+        """Return the slots that come next; until their turn has come, nobody need look at the others."""
+        return frozenset(islice(self.stale, LOOK_AHEAD))
+
+
+def next_slots(draft: Draft, hashes: Mapping[int, str]) -> Roll:
+    """Return which of these slots are stale, and which of them to stop now so that they start anew.
 
     Slots that are already on their way stay in; a slot that is not available anyway costs nothing, and a
     new process that dies quickly keeps its slot unavailable. Once that has decided against the revision
     (`verdict`), slots that still run as before stay so.
     """
-    mains = {slot: draft.main(slot) for slot in hashes}
-    stale = {}
-    for slot, record in mains.items():
-        reason = None if record is None else why_stale(draft, record, hashes[slot])
+    mains, stale = draft.mains(), {}
+    for slot, wanted_hash in hashes.items():
+        record = mains.get(slot)
+        reason = None if record is None else why_stale(draft, record, wanted_hash)
         if reason:
             stale[slot] = reason
     if not stale or not secrets.ready(draft):
-        return {}  # what cannot be started anew is not stopped
+        return Roll(stale)  # what cannot be started anew is not stopped
+    return Roll(stale, _chosen(draft, hashes, stale))
+
+
+def _chosen(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> dict[int, str]:
+    """Return which of the stale slots are stopped now. Slots that are not looked at are available."""
+    mains = draft.mains()
     under_way = {
         slot: reason
         for slot, reason in stale.items()
-        if (record := mains[slot]) and record.memory.stopping_since_ns is not None
+        if mains[slot].memory.stopping_since_ns is not None
     }
     if _handover(draft):
         return stale
@@ -60,7 +81,7 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> dict[int, str]:
         return under_way | {
             slot: reason for slot, reason in stale.items() if _is_in_the_way(draft, mains[slot])
         }
-    missing = [slot for slot in hashes if not is_available(draft, mains[slot])]
+    missing = [slot for slot in hashes if not is_available(draft, mains.get(slot))]
     budget = MAX_UNAVAILABLE - len(missing)
     chosen = dict(under_way)
     for slot, reason in sorted(stale.items()):
@@ -87,8 +108,7 @@ def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | No
     if is_outdated(draft, record, wanted_hash):
         return "replaced"
     if draft.spec.max_age is not None:
-        end = record.phase.started_at_ns + lifetime_ns(draft.spec, record)
-        if draft.is_due(end):
+        if draft.is_due(end_ns(draft.spec, record)):
             return "expired"
     return None
 
@@ -104,6 +124,12 @@ def is_outdated(draft: Draft, record: ProcessRecord, wanted_hash: str) -> bool:
     )
 
 
+def end_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
+    """Return when a running process has reached its `max_age`."""
+    assert isinstance(record.phase, Running)
+    return record.phase.started_at_ns + lifetime_ns(spec, record)
+
+
 def lifetime_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
     """Return how long this process may live: max_age, and its own share of the variance."""
     assert spec.max_age is not None
@@ -111,12 +137,16 @@ def lifetime_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
 
 
 def is_available(draft: Draft, record: ProcessRecord | None) -> bool:
-    """Tell whether a slot's process serves: it runs, is not being stopped and has settled."""
-    if record is None or not isinstance(record.phase, Running):
+    """Tell whether a slot's process serves: it is not being stopped and has settled."""
+    if record is None or record.memory.stopping_since_ns is not None:
         return False
-    if record.memory.stopping_since_ns is not None:
-        return False
-    return draft.is_due(record.phase.started_at_ns + SETTLED_AFTER_NS)
+    return has_settled(draft, record)
+
+
+def has_settled(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether a process runs and has lived long enough to count; asks for another look when it has not."""
+    phase = record.phase
+    return isinstance(phase, Running) and draft.is_due(phase.started_at_ns + SETTLED_AFTER_NS)
 
 
 def _sockets_bound(draft: Draft, hashes: Mapping[int, str]) -> bool:

@@ -41,6 +41,8 @@ def adjust(draft: Draft) -> None:
             continue
         differs = pending(record, wanted(draft.name, draft.spec, slot, draft.world.facts))
         last = record.memory.adjusted_at_ns
+        if differs is not None:
+            draft.restless.add(slot)
         if differs is None or (last and not draft.is_due(last + ADJUST_AGAIN_NS)):
             continue
         draft.act(Adjust(record.id, record.incarnation, differs))

@@ -296,7 +296,7 @@ def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
     if not job.known or (run is None and slot in doubted):
         why = "its ledger was damaged, it may have run: rerun it when it shall run"
         return "Unknown", why, 0, None
-    if slot in jobs.to_fire(draft.spec, job, view.want):
+    if slot <= view.want and jobs.to_fire(draft.spec, job, view.want, (slot,)):
         for role, place in (("before_start", 0), ("before_spawn", slot)):
             found = _hook_wait(view, role, place)
             if found is not None:

@@ -67,6 +67,8 @@ def same_template(one: str, other: str) -> bool:
 
     Secrets are compared where both say something of them: a controller that has not read them does not know.
     """
+    if one == other:
+        return True
     base, _, secrets = one.partition(".")[0].partition("+")
     other_base, _, other_secrets = other.partition(".")[0].partition("+")
     return base == other_base and (not secrets or not other_secrets or secrets == other_secrets)
@@ -74,7 +76,9 @@ def same_template(one: str, other: str) -> bool:
 
 def same_slot(one: str, other: str) -> bool:
     """Tell whether two hashes of a slot are of the same template and of the same restart."""
-    return one.partition(".")[2] == other.partition(".")[2] and same_template(one, other)
+    return one == other or (
+        one.partition(".")[2] == other.partition(".")[2] and same_template(one, other)
+    )
 
 
 def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:

@@ -87,9 +87,13 @@ def _runs_the_same(before: WatcherSpec, after: WatcherSpec, old: Spec, new: Spec
 def find(draft: Draft, trial: Trial, base_hash: str) -> Finding:
     """Return what can be said of a watcher now; the draft is woken when that may change by itself."""
     want = watchers.wanted(draft.spec, draft.observed.intent)
-    slots = range(trial.changed[draft.name], want + 1)
-    of_slot = _of_run if draft.spec.is_job else _of_process
-    findings = [of_slot(draft, trial, slot, base_hash) for slot in slots]
+    first, of_slot = trial.changed[draft.name], _of_run if draft.spec.is_job else _of_process
+    findings = []
+    for slot in draft.desired_slots(want):  # the others have proven it
+        if slot >= first:
+            findings.append(of_slot(draft, trial, slot, base_hash))
+            if findings[-1].state == "open":
+                draft.restless.add(slot)
     failed = next((each for each in findings if each.state == "failed"), None)
     return failed or next((each for each in findings if each.state == "open"), PROVEN)
 
@@ -141,7 +145,7 @@ def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:
         return PROVEN  # nothing is fired until somebody reruns it
     run = job.runs.get(slot)
     stale = job.generation is None or not same_template(job.generation.run_hash, base_hash)
-    if stale or run is None or slot in jobs.to_fire(draft.spec, job, slot):
+    if stale or run is None or jobs.to_fire(draft.spec, job, slot, (slot,)):
         return OPEN
     if run.outcome in {
         "succeeded",

@@ -29,7 +29,7 @@ from reconciler.model.action import (
     Spawn,
     Unbind,
 )
-from reconciler.model.process import Exited, Memory, ProcessRecord, Running
+from reconciler.model.process import MAIN, Exited, Memory, ProcessRecord, Running
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.spec import ReloadByCommand
 from reconciler.model.value import replace
@@ -79,12 +79,14 @@ def plan_watcher(draft: Draft, base_hash: str) -> Plan:
         if draft.retired or draft.world.shutting_down
         else wanted(draft.spec, draft.observed.intent)
     )
+    draft.want = want
     if draft.spec.is_job:
         jobs.plan_job(draft, want, base_hash)
     else:
         _plan_service(draft, want, base_hash)
-    _tend_own_sockets(draft)
-    sweep(draft)
+    if not draft.is_unfinished:
+        _tend_own_sockets(draft)
+        sweep(draft)
     return draft.finish()
 
 
@@ -116,23 +118,37 @@ def _plan_service(draft: Draft, want: int, base_hash: str) -> None:
     if refused is not None:
         _undo_start(draft, refused)
         return
-    token = draft.observed.intent.restart_token
-    hashes = {slot: slot_hash(base_hash, token(slot)) for slot in range(1, want + 1)}
-    replaced = rollout.next_slots(draft, hashes)
+    hashes = _slot_hashes(draft, want, base_hash)
+    roll = rollout.next_slots(draft, hashes)
+    if draft.stale_rest and not roll.stale:  # it is their turn
+        draft.look_at_all()
+        hashes = _slot_hashes(draft, want, base_hash)
+        roll = rollout.next_slots(draft, hashes)
     for slot, record in draft.mains().items():
+        if draft.is_full:
+            return
         if slot > want:
             _drop_slot(draft, record)
-        elif slot in replaced:
-            stopping.stop(draft, record, replaced[slot])
+        elif slot in roll.now:
+            stopping.stop(draft, record, roll.now[slot])
+    soon = roll.next
     for slot, wanted_hash in hashes.items():
-        if slot not in replaced:
-            _keep_slot(draft, slot, wanted_hash)
+        if draft.is_full:
+            return
+        if slot not in roll.now:
+            _keep_slot(draft, slot, wanted_hash, may_rest=slot not in soon)
+            draft.stale_rest |= slot in draft.resting and slot in roll.stale
     _finish_start(draft, want)
 
 
-def _keep_slot(draft: Draft, slot: int, wanted_hash: str) -> None:
+def _slot_hashes(draft: Draft, want: int, base_hash: str) -> dict[int, str]:
+    token = draft.observed.intent.restart_token
+    return {slot: slot_hash(base_hash, token(slot)) for slot in draft.desired_slots(want)}
+
+
+def _keep_slot(draft: Draft, slot: int, wanted_hash: str, *, may_rest: bool) -> None:
     """Take the next step for a slot that shall run."""
-    record = draft.main(slot)
+    record = draft.mains().get(slot)
     if record is None:
         _start_slot(draft, slot, wanted_hash, None)
         return
@@ -142,8 +158,19 @@ def _keep_slot(draft: Draft, slot: int, wanted_hash: str) -> None:
     elif record.memory.stopping_since_ns is not None:
         stopping.stop(draft, record, record.memory.stop_reason)
     elif isinstance(record.phase, Running):
-        draft.is_due(record.phase.started_at_ns + rollout.SETTLED_AFTER_NS)  # status changes then
-        _attend(draft, record)
+        calm = _attend(draft, record)
+        if rollout.has_settled(draft, record) and calm and may_rest:
+            _let_rest(draft, record, record.phase.started_at_ns)
+
+
+def _let_rest(draft: Draft, record: ProcessRecord, started_at_ns: int) -> None:
+    """Leave a slot out of the next plans when it concerns no other one, nor the revision's verdict."""
+    spec, slot = draft.spec, record.id.slot
+    if spec.hooks.after_start is not None or slot in draft.restless:
+        return
+    if spec.spawn_interval and not draft.is_due(started_at_ns + spec.spawn_interval):
+        return  # the next slot waits for it
+    draft.resting[slot] = None if spec.max_age is None else rollout.end_ns(spec, record)
 
 
 def _may_start_again(draft: Draft, record: ProcessRecord, wanted_hash: str) -> bool:
@@ -200,6 +227,10 @@ def _start_of_watcher(draft: Draft) -> int | None:
     """Return when the watcher's present start began, or None while `before_start` has not passed."""
     for record in draft.mains().values():
         return record.memory.start
+    if draft.awake is not None:  # the others run
+        for id, record in draft.observed.records.items():
+            if id.role == MAIN:
+                return record.memory.start
     if drive_with_retry(draft, "before_start", 0, 0).state != "passed":
         return None
     return draft.now_ns
@@ -207,8 +238,9 @@ def _start_of_watcher(draft: Draft) -> int | None:
 
 def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
     """Return the memory of a new process: what its slot and its watcher went through."""
-    settled = any(not record.memory.fresh for record in draft.mains().values())
-    fresh = draft.spec.hooks.after_start is not None and not settled
+    fresh = draft.spec.hooks.after_start is not None and all(
+        record.memory.fresh for record in draft.mains().values()
+    )
     if dead is None:
         return Memory(start=start, fresh=fresh)
     assert isinstance(dead.phase, Exited)
@@ -240,16 +272,11 @@ def may_spawn(draft: Draft, slot: int) -> bool:
     interval = draft.spec.spawn_interval
     if not interval:
         return True
-    starts = [
-        record.phase.started_at_ns or 0
-        for other, record in draft.mains().items()
-        if other != slot and isinstance(record.phase, Running | Exited)
-    ]
-    # One that is asked for but not running yet comes before this one.
-    asked = any(
-        not isinstance(record.phase, Running | Exited) for record in draft.mains().values()
-    ) or any(isinstance(action, Spawn) and action.id.role == "main" for action in draft.actions)
-    return not asked and (not starts or draft.is_due(max(starts) + interval))
+    newest = draft.newest_starts()
+    if newest is None:  # one that is asked for but not running yet comes before this one
+        return False
+    start_ns = next((start_ns for start_ns, other in newest if other != slot), None)
+    return start_ns is None or draft.is_due(start_ns + interval)
 
 
 def _sockets_ready(draft: Draft, slot: int) -> bool:
@@ -297,10 +324,15 @@ def _tend_own_sockets(draft: Draft) -> None:
     if not own:
         return
     coming = {action.id.slot for action in draft.actions if isinstance(action, Spawn)}
-    living = set(draft.live_mains()) | coming
-    for held, known in draft.world.sockets.items():
-        name, _, slot = held.partition(".")
-        if name not in own or not isinstance(known.phase, Bound):
+    alive = {slot for slot, record in draft.mains().items() if not draft.is_gone(record)}
+    living, sockets, specs = alive | coming, draft.world.sockets, draft.world.socket_specs
+    if draft.awake is None:
+        looked_at = [held for held in sockets if held.partition(".")[0] in own]
+    else:
+        looked_at = [held_name(name, slot, specs) for slot in sorted(draft.awake) for name in own]
+    for held in looked_at:
+        known, (name, _, slot) = sockets.get(held), held.partition(".")
+        if known is None or not isinstance(known.phase, Bound):
             continue
         template = template_of(draft.world.socket_specs[name])
         if int(slot) not in living | draft.binding:
@@ -313,11 +345,13 @@ def _tend_own_sockets(draft: Draft) -> None:
 # ---- running slots --------------------------------------------------------------------------------
 
 
-def _attend(draft: Draft, record: ProcessRecord) -> None:
-    """See to a slot that runs and shall go on: greet it, pass on wishes, keep its log options."""
+def _attend(draft: Draft, record: ProcessRecord) -> bool:
+    """See to a slot that runs and shall go on; True when nothing is left to be done for it."""
     assert isinstance(record.phase, Running)
-    if greet(draft, record):
-        fulfil(draft, record)
+    if not greet(draft, record):
+        return False
+    fulfil(draft, record)
+    return record.id not in draft.observed.requests
 
 
 def greet(draft: Draft, record: ProcessRecord) -> bool:
@@ -337,7 +371,7 @@ def greet(draft: Draft, record: ProcessRecord) -> bool:
 
 def fulfil(draft: Draft, record: ProcessRecord) -> None:
     """Carry out the oldest wish of an operator that concerns this process: a signal, or a reload."""
-    request = next((each for each in draft.observed.requests if each.id == record.id), None)
+    request = next(iter(draft.observed.requests.get(record.id, ())), None)
     if request is None or request.incarnation != record.incarnation:
         return
     slot, reload = record.id.slot, draft.spec.reload
@@ -382,19 +416,21 @@ def _undo_start(draft: Draft, refused: Verdict) -> None:
             stopping.stop(draft, record, "refused")
         else:
             stopping.bury(draft, record)
-    if draft.live_mains() or not draft.is_due(hooks.retry_due_ns(draft, refused)):
+    if draft.has_live_mains() or not draft.is_due(hooks.retry_due_ns(draft, refused)):
         return
     _forget_mains(draft)
 
 
 def _finish_start(draft: Draft, want: int) -> None:
     """Run after_start once all slots of a start run, and remember that it has passed."""
+    if draft.spec.hooks.after_start is None:
+        return
     mains = draft.mains()
     running = [
         mains[s] for s in range(1, want + 1) if s in mains and isinstance(mains[s].phase, Running)
     ]
     fresh = [record for record in running if record.memory.fresh]
-    if not fresh or len(running) < want or draft.spec.hooks.after_start is None:
+    if not fresh or len(running) < want:
         return
     id = draft.id(0, "after_start")
     former = draft.observed.records.get(id)
@@ -439,12 +475,17 @@ def stop_whole(draft: Draft, reason: str) -> bool:
         and not begun
     ):
         return False
+    buried = True
     for record in mains.values():
+        if draft.is_full:
+            return False
         if not isinstance(record.phase, Exited):
             stopping.stop(draft, record, reason)
+            buried = False
         else:
             stopping.bury(draft, record)
-    if any(not is_buried(draft, record) for record in draft.mains().values()):
+            buried = buried and is_buried(draft, record)
+    if not buried:
         return False
     if (
         not draft.world.stop_now
@@ -465,4 +506,6 @@ def is_buried(draft: Draft, record: ProcessRecord) -> bool:
 
 def _forget_mains(draft: Draft) -> None:
     for record in draft.mains().values():
+        if draft.is_full:
+            return
         draft.act(Forget(record.id, record.incarnation))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from reconciler.model.process import Exit
@@ -57,5 +56,5 @@ class Job(Struct, frozen=True):
     """
 
     generation: Generation | None = None
-    runs: Mapping[int, Run] = field(default_factory=dict)
+    runs: dict[int, Run] = field(default_factory=dict)
     known: bool = True

@@ -29,11 +29,17 @@ class SecretsObserved(Struct, frozen=True):
 class WatcherObserved(Struct, frozen=True):
     """What is known about one watcher, running or not, in the spec or not."""
 
-    records: Mapping[ProcessId, ProcessRecord] = field(default_factory=dict)
+    records: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
+    """Changed in place by `Reconciler`, between two plans: one event must not cost a copy of all."""
+    helpers: set[ProcessId] = field(default_factory=set)
+    """Which of the records are of hooks and commands."""
     job: Job = field(default_factory=Job)
     intent: Intent = NO_INTENT
-    requests: tuple[Request, ...] = ()
-    writing: Mapping[int, Run] = field(default_factory=dict)
+    open_runs: set[int] = field(default_factory=set)
+    """Slots of a job whose newest run has no outcome yet."""
+    requests: dict[ProcessId, tuple[Request, ...]] = field(default_factory=dict)
+    """What operators asked of running processes, oldest first; at most `MAX_REQUESTS` of each process."""
+    writing: dict[int, Run] = field(default_factory=dict)
     """Runs by slot that are on their way to the disk."""
     unwritten: Mapping[str, LogChanged] = field(default_factory=dict)
     """Log files by path whose file system takes nothing just now."""

@@ -26,6 +26,7 @@ from reconciler.model.event import (
     EndsTold,
     KeeperIntroduced,
     RecordChanged,
+    RecordForgotten,
     RunRecorded,
     SecretsRead,
     SecretsUnreadable,
@@ -236,6 +237,7 @@ class Stage:
                 record = self.records.pop(id)
                 assert record.incarnation == incarnation
                 assert isinstance(record.phase, Exited)
+                return [RecordForgotten(id)]
             case Remember(id, incarnation, memory):
                 assert self.records[id].incarnation == incarnation
                 self.records[id] = replace(self.records[id], memory=memory)

@@ -1,4 +1,4 @@
-"""What one event costs does not grow with the number of watchers, beyond a logarithm.
+"""What one event costs does not grow with the number of watchers, nor of the slots of one, beyond a logarithm.
 
 Work is counted, not timed: every bytecode that runs in `reconciler`, and every item that is taken from one of
 the large mappings by something that is not bytecode, such as `dict(…)` or `sorted(…)`.
@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 
 from reconciler.core import watchers
-from reconciler.model.event import IntentChanged, ShutdownAsked, SpecApplied
+from reconciler.core.reconciler import ACTIONS_PER_STEP, MAX_REQUESTS
+from reconciler.model.event import IntentChanged, ShutdownAsked, SignalAsked, SpecApplied
 from reconciler.model.intent import Intent
-from reconciler.model.spec import Spec
+from reconciler.model.process import Exit
+from reconciler.model.spec import HookSpec, HooksSpec, Spec
 from reconciler.model.value import replace
-from tests.core.stage import S, Stage, process, watcher
+from tests.core.stage import HOOK, S, Stage, process, spec, watcher
 from tests.growth import Work, work_of
 
 FEW, MANY = 10, 5000
+MANY_SLOTS = 500
 PER_DOUBLING = 100
 """Bytecodes that each doubling may add: what a heap of all watchers needs, and some air."""
 
@@ -79,6 +82,113 @@ def test_one_event_costs_the_same_among_ten_and_among_five_thousand(
     few, much = (work_of(lambda each=each: event(stages[each])) for each in (FEW, MANY))
     assert few > 100, "nothing was counted"
     assert much <= few + PER_DOUBLING * log2(MANY / FEW)
+
+
+def slots(count: int, **fields: object) -> Stage:
+    """Return a stage on which so many slots of one watcher have been running for a minute."""
+    stage = Stage().apply(spec(w=watcher(numprocesses=count, **fields))).wait(60)
+    assert len(stage.alive()) == count
+    core: Any = stage.reconciler
+    seen = core.observed("w")
+    runs = Work.counted(seen.job.runs)
+    core._observed["w"] = replace(
+        seen, records=Work.counted(seen.records), job=replace(seen.job, runs=runs)
+    )
+    return stage
+
+
+def a_backoff_of_a_slot(stage: Stage) -> None:
+    for _ in range(5):
+        stage.exit("w.5", 1)
+    stage.wait(5)
+
+
+EVENTS_OF_A_SLOT: dict[str, Callable[[Stage], object]] = {
+    "exit": lambda stage: stage.exit("w.3", 1),
+    "backoff": a_backoff_of_a_slot,
+    "signal": lambda stage: stage.tell(SignalAsked("w", 4, "USR1")),
+    "end of a job": lambda stage: stage.exit("w.6", 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        ("exit", {}),
+        ("exit", {"max_age": 3600 * S}),
+        ("exit", {"hooks": HooksSpec(before_signal=HOOK)}),
+        ("backoff", {}),
+        ("signal", {}),
+        ("end of a job", {"restart": "never"}),
+    ],
+)
+def test_one_event_costs_the_same_among_ten_slots_and_among_many(
+    event: str, fields: dict[str, object]
+) -> None:
+    stages = [slots(count, **fields) for count in (FEW, MANY_SLOTS)]
+    few, much = (work_of(lambda each=each: EVENTS_OF_A_SLOT[event](each)) for each in stages)
+    assert few > 100, "nothing was counted"
+    assert much <= few + PER_DOUBLING * log2(MANY_SLOTS / FEW)
+
+
+@pytest.mark.parametrize("restart", ["always", "never"])
+def test_many_slots_are_started_stopped_and_brought_back_in_turns(restart: str) -> None:
+    steps: list[int] = []
+    stage = Stage()
+    step = stage.reconciler.step
+
+    def counted(events: Any, now_ns: int) -> Any:
+        found = step(events, now_ns)
+        steps.append(len(found.actions))
+        return found
+
+    stage.reconciler.step = counted  # type: ignore[method-assign]  # to see how much it does
+    count, turn = 3 * ACTIONS_PER_STEP, 2 * ACTIONS_PER_STEP
+    stage.apply(spec(w=watcher(numprocesses=count, restart=restart))).wait(60)
+    assert len(stage.alive()) == count
+    if restart == "always":
+        ends = [stage._died(process(f"w.{slot}"), Exit(code=1)) for slot in range(1, count + 1)]
+        stage.tell(*ends).wait(60)
+        assert len(stage.alive()) == count
+    stage.apply(spec()).wait(60)
+    assert stage.alive() == []
+    assert max(steps) < turn
+
+
+def test_what_is_of_no_more_use_is_forgotten() -> None:
+    stage = Stage()
+    for n in range(50):
+        stage.apply(spec(**{f"w{n}": watcher(), "keep": watcher()})).wait(12)
+    core: Any = stage.reconciler
+    assert len(core._observed) == 2
+    assert len(core._last_incarnation) <= 2
+    assert {*core._hashes} == {"w49", "keep"}
+
+
+def test_a_wake_up_that_is_over_makes_room() -> None:
+    day = 86400 * S
+    stage = Stage().apply(spec(a=watcher(max_age=30 * day), w=watcher(max_age=365 * day)))
+    for _ in range(500):
+        stage.wait(20).exit("w.1", 1).wait(1)
+    core: Any = stage.reconciler
+    assert len(core._wakes) < 100
+    assert sum(map(len, core._attention._sleepers.values())) < 100
+
+
+@pytest.mark.parametrize("slot", [None, 1])
+def test_requests_that_wait_for_a_hook_are_bounded(slot: int | None) -> None:
+    hooks = HooksSpec(before_signal=HookSpec(cmd=("x",), timeout=10**12))
+    stage = Stage().apply(spec(w=watcher(numprocesses=2, hooks=hooks))).wait(5)
+    for _ in range(100):
+        stage.now += 1
+        stage.tell(SignalAsked("w", slot, "USR1"))
+    waiting = stage.reconciler.observed("w").requests
+    assert {str(id): len(each) for id, each in waiting.items()} == dict.fromkeys(
+        ["w.1"] if slot else ["w.1", "w.2"], MAX_REQUESTS
+    )
+    assert stage.reconciler.is_busy("w", 1)
+    stage.exit("w.1", 1).wait(60)
+    assert "w.1" not in map(str, stage.reconciler.observed("w").requests)
 
 
 def test_an_exit_costs_the_same_while_everything_stops() -> None:
