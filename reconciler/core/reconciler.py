@@ -39,6 +39,7 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.event import (
+    ControlRenewed,
     EndsTold,
     FaultCaught,
     IntentChanged,
@@ -614,6 +615,8 @@ class Reconciler:
                 self._fold_log(event)
             case FaultCaught():
                 self._news.append(tell.of_fault(event))
+            case ControlRenewed():
+                self._news.append(tell.of_control(event))
             case LogRotated() | PulseAsked() | UpgradeFailed():
                 pass
             case _:

@@ -13,7 +13,7 @@ from reconciler.model.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from reconciler.model.event import FaultCaught, LogChanged
+    from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
     from reconciler.model.intent import Intent, Voice
     from reconciler.model.job import Generation, Run
     from reconciler.model.spec import HookSpec, WatcherSpec
@@ -165,6 +165,21 @@ def of_fault(event: FaultCaught) -> News:
     message = f"the keeper met an unexpected error while {event.doing}: {event.error}"
     details = {"doing": event.doing, "error": event.error}
     return News("keeper.fault", message, details=details)
+
+
+def of_control(event: ControlRenewed) -> News:
+    """Return the news of a control socket that somebody removed, perhaps with its folder."""
+    if event.trouble:
+        message = (
+            f"the control socket {event.path} is gone and cannot be opened again: {event.trouble}"
+        )
+    else:
+        message = f"the control socket {event.path} was gone; it is open again"
+    return News(
+        "control.failed" if event.trouble else "control.renewed",
+        message,
+        details={"path": event.path},
+    )
 
 
 def of_generation(watcher: str, generation: Generation) -> News:

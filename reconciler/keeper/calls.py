@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from typing import TYPE_CHECKING
+import stat
+import time
+from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.config import Refused, file_at, open_control
+from reconciler.keeper.config import Refused, file_at, lock, make_folder, open_control
+from reconciler.model.event import ControlRenewed
+from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
     import socket
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.config import KeeperConfig
     from reconciler.keeper.files import Files
+
+RENEW_NS: Final = 5 * SECOND_NS
+"""How often a socket is tried again that cannot be opened where it was."""
 
 
 class Calls:
@@ -24,13 +31,23 @@ class Calls:
         self,
         config: KeeperConfig,
         control: socket.socket,
+        locks: tuple[int, ...],
         register: Callable[[int, Callable[[], None]], None],
         unregister: Callable[[int], None],
         told: Callable[[], None],
     ) -> None:
         self._config = config
         self.control = control
+        self.locks = locks
+        """What tells other keepers that this one lives: in the runtime folder, then in the state folder."""
+        self.due_ns: int | None = None
+        """When to `renew` again what could not be had."""
+        self._trouble = ""
         self._file = file_at(config.control_socket)
+        self._is_closed = False
+        self._folder: os.stat_result | None = None
+        with contextlib.suppress(OSError):
+            self._folder = os.stat(config.runtime_dir)
         self._register, self._unregister = register, unregister
         self._told = told
         self._awaits = False
@@ -52,26 +69,52 @@ class Calls:
             self._awaits = False
             self._unregister(self.control.fileno())
 
-    def renew(self, files: Files) -> bool:
-        """Open the socket anew if its file has vanished or was replaced; tell whether that was so.
-
-        Whoever has the old one, such as the controller, goes on with a socket that nobody finds.
-        """
-        try:
-            if self._file in (None, file_at(self._config.control_socket)):
-                return False
-            control = open_control(self._config)
-        except (Refused, OSError):
-            return False  # as when the folder is gone, too: nobody would find it there
-        self.ignore()
-        self.control.close()
-        self.control, self._file = control, file_at(self._config.control_socket)
+    def watch(self, files: Files) -> None:
+        """Be told when the socket's file or the folder itself is removed or renamed."""
+        files.watch(self._config.runtime_dir)
         files.watch(self._config.control_socket)
-        return True
+
+    def renew(self, files: Files) -> ControlRenewed | None:
+        """Make the socket anew, with folder and lock, if its file has vanished or was replaced; tell what came of it.
+
+        None: all is in place, or what is wrong was told already. Whoever has the old socket, such as the
+        controller, goes on with one that nobody finds.
+        """
+        self.due_ns = None
+        path, trouble = self._config.control_socket, ""
+        try:
+            if self._is_closed or (self._file is not None and self._file == file_at(path)):
+                return None
+            self._renew_folder()
+            control = open_control(self._config)
+            self.ignore()
+            self.control.close()
+            self.control, self._file = control, file_at(path)
+            self.watch(files)
+        except (Refused, OSError) as error:
+            self.due_ns = time.monotonic_ns() + RENEW_NS
+            trouble = str(error)
+        told, self._trouble = self._trouble, trouble
+        return None if trouble and trouble == told else ControlRenewed(path, trouble)
+
+    def _renew_folder(self) -> None:
+        """Make the runtime folder anew if it is gone, and lock it again. Raises `Refused`, `OSError`."""
+        config = self._config
+        if not os.path.isdir(config.runtime_dir):
+            make_folder(config.runtime_dir, config.runtime_mode)
+            if self._folder is not None:  # it may have been made for us by somebody else
+                os.chown(config.runtime_dir, self._folder.st_uid, self._folder.st_gid)
+                os.chmod(config.runtime_dir, stat.S_IMODE(self._folder.st_mode))
+        former = os.fstat(self.locks[0])
+        if file_at(config.runtime_lock) == (former.st_dev, former.st_ino):
+            return
+        new = lock(config.runtime_lock, wait_s=0)
+        os.close(self.locks[0])
+        self.locks = (new, *self.locks[1:])
 
     def close(self) -> None:
         """Close the socket and remove its file, for good."""
-        self._file = None
+        self._is_closed = True
         with contextlib.suppress(OSError):
             os.unlink(self._config.control_socket)
         self.ignore()

@@ -60,6 +60,17 @@ class KeeperConfig(Struct, frozen=True):
     log_level: str = "info"
 
     @property
+    def runtime_mode(self) -> int:
+        """Return the mode of the runtime folder: who may use the socket must get to it."""
+        owners = (self.control_owner, self.control_group)
+        return 0o711 if self.control_mode & 0o077 or owners != (None, None) else 0o700
+
+    @property
+    def runtime_lock(self) -> str:
+        """Return the path of the lock in the runtime folder."""
+        return os.path.join(self.runtime_dir, LOCK_FILE)
+
+    @property
     def control_socket(self) -> str:
         """Return the path of the control socket."""
         return os.path.join(self.runtime_dir, "control.sock")
@@ -94,14 +105,11 @@ def claim(config: KeeperConfig) -> tuple[int, ...]:
             f"{MAX_UNIX_PATH_BYTES} bytes, this one has {size}; try a shorter --runtime-dir"
         )
         raise Refused(msg)
-    shared = (
-        config.control_mode & 0o077 or (config.control_owner, config.control_group) != (None,) * 2
-    )
-    _make_folder(config.runtime_dir, 0o711 if shared else 0o700)
-    _make_folder(config.state_dir, 0o700)
+    make_folder(config.runtime_dir, config.runtime_mode)
+    make_folder(config.state_dir, 0o700)
     folders = (config.runtime_dir, config.state_dir)
-    locks = tuple(_lock(os.path.join(folder, LOCK_FILE)) for folder in folders)
-    _make_folder(config.fifo_dir, 0o700)
+    locks = tuple(lock(os.path.join(folder, LOCK_FILE)) for folder in folders)
+    make_folder(config.fifo_dir, 0o700)
     return locks
 
 
@@ -236,7 +244,7 @@ def _privately(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def _make_folder(path: str, mode: int) -> None:
+def make_folder(path: str, mode: int) -> None:
     """Make a folder and what is above it; one that is there keeps its mode, it may not be ours alone."""
     try:
         parent = os.path.dirname(path)
@@ -251,21 +259,33 @@ def _make_folder(path: str, mode: int) -> None:
         raise Refused(msg) from None
 
 
-def _lock(path: str) -> int:
-    """Lock a file until this process ends, and return its descriptor, which is kept open on purpose."""
+def lock(path: str, wait_s: float = LOCK_WAIT_S) -> int:
+    """Lock a file until this process ends, and return its descriptor, which is kept open on purpose.
+
+    Raises `Refused` when another one has it, also after `wait_s` for one that is dead.
+    """
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         msg = f"cannot lock {path}: {os.strerror(error.errno or 0).lower()}"
         raise Refused(msg) from None
-    give_up_at = time.monotonic() + LOCK_WAIT_S
+    try:
+        _take_lock(fd, wait_s)
+    except (Refused, OSError):
+        os.close(fd)
+        raise
+    return fd
+
+
+def _take_lock(fd: int, wait_s: float) -> None:
+    give_up_at = time.monotonic() + wait_s
     while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except OSError:
-            pid, _, uid = os.pread(lock, 64, 0).decode(errors="replace").strip().partition(" ")
-            if _is_there(pid) or time.monotonic() > give_up_at:
+            pid, _, uid = os.pread(fd, 64, 0).decode(errors="replace").strip().partition(" ")
+            if _is_there(pid) or time.monotonic() >= give_up_at:
                 user = uid
                 with contextlib.suppress(KeyError, ValueError):
                     user = pwd.getpwuid(int(uid)).pw_name
@@ -274,9 +294,8 @@ def _lock(path: str) -> int:
         # A killed keeper's children have the lock until they execute their program: only from then on
         # can they be told by their marker, so it is right to wait for them.
         time.sleep(0.005)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()} {os.getuid()}\n".encode(), 0)
-    return lock
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()} {os.getuid()}\n".encode(), 0)
 
 
 def _is_there(pid: str) -> bool:

@@ -55,6 +55,7 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.event import (
+    ControlRenewed,
     FaultCaught,
     KeeperEvent,
     KeeperIntroduced,
@@ -120,8 +121,12 @@ News: TypeAlias = (
     | PulseAsked
     | UpgradeFailed
     | FaultCaught
+    | ControlRenewed
 )
 """Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
+
+_FOR_ANY: Final = LogRotated | FaultCaught | ControlRenewed
+"""What the next controller is told when this one was not told it any more."""
 
 
 class Keeper:
@@ -616,7 +621,7 @@ class Keeper:
                 self._controller_due_ns = now_ns + SHORTAGE_WAIT_NS
             return self._controller_due_ns
         self._linked, self._wanting = True, None
-        kept = [each for each in self._news if isinstance(each, LogRotated | FaultCaught)]
+        kept = [each for each in self._news if isinstance(each, _FOR_ANY)]
         troubled = self._kernel.troubled_logs()
         self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets.held))
         self._news |= dict.fromkeys((*troubled, SnapshotEnded(), PulseAsked(), *kept))
@@ -699,7 +704,7 @@ class Keeper:
             self._notes.changed(news)
 
     def _tell_of_logs(self) -> None:
-        for event in (*self._kernel.take_log_news(), *self._kernel.take_faults()):
+        for event in (*self._kernel.take_log_news(), *self._kernel.take_reports()):
             if len(self._news) < MAX_LOG_NEWS + len(self._processes):
                 self._news.pop(event, None)  # what is told last is what holds
                 self._tell(event)

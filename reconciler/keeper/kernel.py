@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from reconciler.keeper.borders import Border
-    from reconciler.model.event import FaultCaught, LogChanged, LogRotated
+    from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
     from reconciler.model.socket import SocketTemplate
 
 
@@ -280,10 +280,10 @@ class Kernel(Protocol):
         """
 
     def border(self, doing: str) -> Border:
-        """Return what lets no unexpected exception pass; it is logged, and told by `take_faults`."""
+        """Return what lets no unexpected exception pass; it is logged, and told by `take_reports`."""
 
-    def take_faults(self) -> list[FaultCaught]:
-        """Return what was caught at the borders since asked last."""
+    def take_reports(self) -> list[FaultCaught | ControlRenewed]:
+        """Return what was caught at the borders, and what became of the control socket, since asked last."""
 
     def log(
         self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.kernel import Adopted, HeldSocket, Identity, Recalled, Trace
     from reconciler.keeper.logs import Streams
     from reconciler.keeper.own_log import Level
-    from reconciler.model.event import FaultCaught, LogChanged
+    from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
     from reconciler.model.process import Sink
     from reconciler.model.socket import SocketTemplate
 
@@ -88,6 +88,9 @@ class LinuxKernel:
         self._legacy = legacy
         self._own_log = OwnLog(config.log_level)
         self._faults = Faults(self.log)
+        self._renewed: list[ControlRenewed] = []
+        self._is_cut = False
+        """The link was shut down, so that its controller ends."""
         self._journal = Journal(config.journal, legacy.owner, self._journal_told)
         self._link: socket.socket | None = None
         self._selector = selectors.EpollSelector()
@@ -116,9 +119,11 @@ class LinuxKernel:
             self._watch(self._groups.fileno(), self._groups.sweep)
         self._grouped: dict[int, str] = {}
         self._births = processes.Births()
-        self._calls = Calls(config, legacy.control, self._watch, self._ignore, self._called)
+        self._calls = Calls(
+            config, legacy.control, legacy.locks, self._watch, self._ignore, self._called
+        )
         self._files = Files(self._watch, self._file_touched)
-        self._files.watch(config.control_socket)
+        self._calls.watch(self._files)
         self._signals = Signals(self._pidfds, self._groups, self.log)
         if handed is not None:
             self._logs.go_on(handed.outputs, handed.unsent)
@@ -145,7 +150,8 @@ class LinuxKernel:
 
     def wait(self, due_ns: int | None) -> None:
         """Sleep until something is ready or due, and let output flow."""
-        own = [each for each in (self._journal.due_ns, self._pidfds.due_ns) if each is not None]
+        own_dues = (self._journal.due_ns, self._pidfds.due_ns, self._calls.due_ns)
+        own = [each for each in own_dues if each is not None]
         dues = [each for each in (*own, due_ns, self._gathering.due_ns) if each is not None]
         timeout = max(min(dues) - time.monotonic_ns(), 0) / 1e9 if dues else None
         if self._happened or self._died:
@@ -163,10 +169,16 @@ class LinuxKernel:
         if own:
             with self.border("looking at adopted processes"):
                 self._look_at_adopted()
+            with self.border("opening the control socket again"):
+                if (due := self._calls.due_ns) is not None and time.monotonic_ns() >= due:
+                    self._renew_control()
 
     def happenings(self) -> Iterable[Happening]:
         """Return what has happened since asked last, children's deaths last."""
         happened, self._happened = self._happened, []
+        if Told("reload") in happened:  # whoever misses the socket is told to send SIGHUP
+            with self.border("opening the control socket again"):
+                self._renew_control()
         if self._died:
             self._died = False
             happened.append(ChildrenDied())
@@ -404,9 +416,22 @@ class LinuxKernel:
 
     def _file_touched(self) -> None:
         self._happened.append(FileTouched())
-        if self._calls.renew(self._files) and self._link is not None:
+        self._renew_control()
+
+    def _renew_control(self) -> None:
+        renewed = self._calls.renew(self._files)
+        if renewed is None:
+            return
+        self._renewed.append(renewed)
+        if renewed.trouble:
+            said = "the control socket is gone and cannot be opened again"
+            self.log("error", said, path=renewed.path, cause=renewed.trouble)
+            return
+        self.log("warning", "the control socket was gone; it is open again", path=renewed.path)
+        if self._link is not None:
             # A controller without a link ends, and the next one gets the socket that is open now.
             self._link.shutdown(socket.SHUT_RDWR)
+            self._is_cut = True
 
     def replace_code(
         self, python: str, entries: Mapping[str, object], sockets: Iterable[HeldSocket]
@@ -417,7 +442,7 @@ class LinuxKernel:
             (*self._place.files, self._place.core),
             self._calls.control.fileno(),
             self._place.oom_score_adj,
-            self._legacy.locks,
+            self._calls.locks,
             self._pidfds.handles(),
             {each.trace.cookie: _fd(each) for each in sockets},
             self._logs.outgoing(),
@@ -462,12 +487,15 @@ class LinuxKernel:
         self._own_log.log(level, message, **pairs)
 
     def border(self, doing: str) -> Border:
-        """Return what lets no unexpected exception pass; it is logged, and told by `take_faults`."""
+        """Return what lets no unexpected exception pass; it is logged, and told by `take_reports`."""
         return self._faults.border(doing)
 
-    def take_faults(self) -> list[FaultCaught]:
-        """Return what was caught at the borders since asked last."""
-        return self._faults.take()
+    def take_reports(self) -> list[FaultCaught | ControlRenewed]:
+        """Return what was caught at the borders, and what became of the control socket, since asked last."""
+        if self._is_cut:
+            return []  # nobody hears it just now
+        renewed, self._renewed = self._renewed, []
+        return [*self._faults.take(), *renewed]
 
     # ---- the controller --------------------------------------------------------------------------
 
@@ -499,7 +527,7 @@ class LinuxKernel:
             prepared = Prepared(launch, (argv[0],), env, user, tuple(fds))
             pid = spawn_plainly(prepared, self._place)
             undo.pop_all()
-        self._link = ours
+        self._link, self._is_cut = ours, False
         return pid
 
     def _link_ready(self) -> None:

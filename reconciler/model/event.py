@@ -107,6 +107,13 @@ class FaultCaught(Tagged, frozen=True):
     error: str
 
 
+class ControlRenewed(Tagged, frozen=True):
+    """The control socket at `path` was gone and is open again; or (`trouble`) why that cannot be just now."""
+
+    path: str
+    trouble: str = ""
+
+
 KeeperEvent: TypeAlias = (
     KeeperIntroduced
     | SnapshotEnded
@@ -120,6 +127,7 @@ KeeperEvent: TypeAlias = (
     | PulseAsked
     | UpgradeFailed
     | FaultCaught
+    | ControlRenewed
 )
 
 

@@ -34,7 +34,7 @@ from reconciler.keeper.kernel import (
     Trace,
 )
 from reconciler.model.address import Address, InternetAddress
-from reconciler.model.event import FaultCaught, LogChanged, LogRotated
+from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 from reconciler.model.socket import SocketTemplate
 from reconciler.model.value import Plain, replace
@@ -674,9 +674,9 @@ class FakeKernel:
         self.faults.append(FaultCaught(doing, str(error)))
         self.caught.append(doing)
 
-    def take_faults(self) -> list[FaultCaught]:
+    def take_reports(self) -> list[FaultCaught | ControlRenewed]:
         faults, self.faults = self.faults, []
-        return faults
+        return [*faults]
 
     def log(
         self,

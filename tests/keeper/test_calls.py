@@ -5,27 +5,46 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import shutil
+import signal
 import socket
+import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler.keeper import config as keeper_config
 from reconciler.keeper.calls import Calls
-from reconciler.keeper.config import KeeperConfig, open_control
+from reconciler.keeper.config import KeeperConfig, Refused, claim, open_control
+from reconciler.model.event import ControlRenewed
+from reconciler.model.process import ProcessId
+from tests.keeper.rig import Link, Rig, command, keeper
+
+WEB = ProcessId("web", 1)
 
 
 class Desk:
     """The calls of an instance in a folder, and what is watched for them."""
 
     def __init__(self, folder: Path) -> None:
-        (folder / "run").mkdir()
-        self.config = KeeperConfig("test", str(folder / "state"), str(folder / "run"), ())
+        self.folder = folder / "run"
+        self.config = KeeperConfig("test", str(folder / "state"), str(self.folder), ())
+        self.locks = claim(self.config)
         self.watched: dict[int, Callable[[], None]] = {}
         self.called = 0
 
     def calls(self, control: socket.socket) -> Calls:
-        return Calls(self.config, control, self.watched.__setitem__, self.watched.pop, self.call)
+        watch, ignore = self.watched.__setitem__, self.watched.pop
+        return Calls(self.config, control, self.locks, watch, ignore, self.call)
+
+    def opened(self) -> Calls:
+        return self.calls(open_control(self.config))
+
+    def watch(self, path: str) -> str:
+        """Stand in the place of `Files`: what is watched does not matter here."""
+        return ""
 
     def call(self) -> None:
         self.called += 1
@@ -56,3 +75,97 @@ def test_a_waiting_client_is_seen_by_descriptors_above_1023(desk: Desk) -> None:
         assert calls.is_waiting()
     calls.close()
     assert not os.path.exists(desk.config.control_socket)
+
+
+def connects(desk: Desk) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(desk.config.control_socket)
+    return True
+
+
+def test_a_runtime_folder_that_was_removed_is_made_again_with_lock_and_socket(desk: Desk) -> None:
+    os.chmod(desk.folder, 0o750)
+    calls = desk.opened()
+    assert calls.renew(desk) is None  # type: ignore[arg-type]  # it only watches
+    shutil.rmtree(desk.folder)
+    assert calls.renew(desk) == ControlRenewed(desk.config.control_socket)  # type: ignore[arg-type]  # see above
+    assert connects(desk)
+    assert stat.S_IMODE(desk.folder.stat().st_mode) == 0o750
+    with pytest.raises(Refused, match="already running"):
+        claim(desk.config)
+    assert calls.renew(desk) is None  # type: ignore[arg-type]  # see above
+    calls.close()
+    assert calls.renew(desk) is None, "what was closed is not opened again"  # type: ignore[arg-type]  # see above
+
+
+def test_a_folder_that_cannot_be_made_again_is_told_once_and_tried_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = desk.opened()
+    shutil.rmtree(desk.folder)
+    desk.folder.touch()
+    renewed = calls.renew(desk)  # type: ignore[arg-type]  # it only watches
+    assert renewed is not None
+    assert renewed.trouble.startswith(f"cannot create {desk.folder}: ")
+    assert calls.due_ns is not None
+    assert calls.renew(desk) is None  # type: ignore[arg-type]  # see above
+    assert calls.due_ns is not None
+    desk.folder.unlink()
+    assert calls.renew(desk) == ControlRenewed(desk.config.control_socket)  # type: ignore[arg-type]  # see above
+    assert calls.due_ns is None
+    assert connects(desk)
+
+
+def test_the_place_of_another_keeper_is_left_to_it(desk: Desk) -> None:
+    calls = desk.opened()
+    shutil.rmtree(desk.folder)
+    desk.folder.mkdir()
+    other = keeper_config.lock(desk.config.runtime_lock)
+    before = os.listdir("/proc/self/fd")
+    renewed = calls.renew(desk)  # type: ignore[arg-type]  # it only watches
+    assert renewed is not None
+    assert "already running" in renewed.trouble
+    assert not os.path.exists(desk.config.control_socket)
+    assert os.listdir("/proc/self/fd") == before
+    os.close(other)
+
+
+def test_a_keeper_whose_runtime_folder_goes_can_be_reached_again(rig: Rig, link: Link) -> None:
+    link.spawn(WEB, "sleep", "1000")
+    pid = link.running(WEB).pid
+    (rig.folder / "run").rename(rig.folder / "away")
+    while link.take():
+        pass
+    link.let_go()
+    link = rig.link()
+    path = str(rig.folder / "run/control.sock")
+    assert link.hear(ControlRenewed) == ControlRenewed(path)
+    assert link.running(WEB).pid == pid
+    with (
+        socket.socket(socket.AF_UNIX) as client,
+        socket.socket(fileno=os.dup(link.control_fd)) as control,
+    ):
+        client.connect(path)
+        control.accept()[0].close()
+    second = subprocess.run(
+        command(rig.folder, state_dir=str(rig.folder / "other")),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert "already running" in second.stderr
+
+
+def test_hup_looks_after_a_socket_whose_loss_no_watch_told(tmp_path: Path) -> None:
+    settings = {"runtime_dir": str(tmp_path / "above/run")}
+    with keeper(tmp_path, settings=settings) as rig:
+        link = rig.link()
+        (tmp_path / "above").rename(tmp_path / "away")
+        os.kill(rig.pid, signal.SIGHUP)
+        while link.take():
+            pass
+        link.let_go()
+        path = str(tmp_path / "above/run/control.sock")
+        assert rig.link().hear(ControlRenewed) == ControlRenewed(path)
+        assert os.path.exists(path)
