@@ -17,6 +17,7 @@ from reconciler.cli.options import (
     print_json,
     replace_source_option,
     timeout_option,
+    wait_jobs_option,
     with_instance,
 )
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
@@ -37,15 +38,34 @@ if TYPE_CHECKING:
 def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
     """Show what apply would do, why, and how. Exit code 0 when nothing, 2 when there are changes.
 
-    SPEC is a file or folder; without it, the one that the manager was started with.
+    SPEC is a file or folder; without it, the one that the manager was started with. Where none is
+    running: what it would start.
     """
     session.spec = loading.find(spec) if spec else None
+    if not locate.is_running(session.instance()):
+        return _plan_of_start(session, output)
     answer = session.client().plan(session.spec.paths if session.spec else None)
     changes, drift = shapes.changes(answer.get("changes")), shapes.drift(answer.get("drift"))
     if output == "json":
         print_json({"revision": answer.get("revision"), "changes": changes, "drift": drift})
     else:
         terminal.stdout().show(*render.plan_page(changes, drift, wall_ns()))
+    return PENDING if changes else DONE
+
+
+def _plan_of_start(session: Session, output: str) -> int:
+    """Show what `apply` or `up` would start, where no manager is running."""
+    from reconciler.cli import launch
+
+    loaded = loading.load(session.spec or loading.find(()))
+    if loaded.spec is None:
+        return launch.show_mistakes(loaded)
+    has_past = launch.has_past(launch.place(session, loaded).state_dir)
+    changes = created_by(loaded.spec, has_past=has_past)
+    if output == "json":
+        print_json({"revision": 0, "changes": changes, "drift": []})
+    else:
+        terminal.stdout().show(*render.plan_page(changes))
     return PENDING if changes else DONE
 
 
@@ -61,6 +81,7 @@ class _Wish(NamedTuple):
     allow_removal: bool
     replace_source: bool
     goes_on: bool
+    runs: bool
     output: str
 
     def paths(self) -> tuple[str, ...] | None:
@@ -101,6 +122,7 @@ class _Wish(NamedTuple):
     is_flag=True,
     help="Go on with a revision that is paused, or try one that was rolled back once more.",
 )
+@wait_jobs_option
 @output_option("text", "json")
 @with_instance()
 def apply_command(
@@ -114,6 +136,7 @@ def apply_command(
     allow_removal: bool,
     replace_source: bool,
     goes_on: bool,
+    wait_jobs: bool,
     output: str,
 ) -> int:
     """Validate, show the plan, make it so, and wait until it is.
@@ -132,6 +155,7 @@ def apply_command(
         allow_removal,
         replace_source,
         goes_on,
+        wait_jobs,
         output,
     )
     if locate.is_running(session.instance()):
@@ -159,10 +183,13 @@ def _apply_to_running(session: Session, wish: _Wish) -> int:
 
 
 def consents(changes: Sequence[ChangeMap]) -> bool:
-    """Ask, but only a person, and only when something goes away."""
+    """Ask when something goes away. Raises `Refused` where nobody can be asked."""
     removed = [change["name"] for change in changes if change["how"] in render.REMOVALS]
-    if not removed or not sys.stdin.isatty():
+    if not removed:
         return True
+    if not sys.stdin.isatty():
+        msg = f"cannot remove {', '.join(removed)} unasked: the input is no terminal"
+        raise Refused(msg, "say --yes where that is wanted; nothing was changed")
     return click.confirm(f"remove {', '.join(removed)}?", default=False, err=True)
 
 
@@ -223,7 +250,7 @@ def _finish(
     if wish.wait:
         news = screen if wish.output == "text" else terminal.nowhere()
         outcome = wait_until_as_wanted(
-            client, news, wish.timeout_ns, revision=revision, names=wish.only
+            client, news, wish.timeout_ns, revision=revision, names=wish.only, runs=wish.runs
         )
     if wish.output == "json":
         fields = {"revision": revision, "changes": changes, "applied": True, "waited": wish.wait}

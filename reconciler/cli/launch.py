@@ -19,6 +19,7 @@ from reconciler.cli.options import (
     Session,
     replace_source_option,
     timeout_option,
+    wait_jobs_option,
     with_instance,
     writable_option,
 )
@@ -139,6 +140,7 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
 )
 @timeout_option("60s")
 @replace_source_option
+@wait_jobs_option
 @writable_option
 @with_instance()
 def up_command(
@@ -148,14 +150,15 @@ def up_command(
     wait: bool,
     timeout_ns: int,
     replace_source: bool,
+    wait_jobs: bool,
 ) -> int:
     """Start, apply, show the status once everything is as wanted, then stream the logs.
 
     Ctrl-C stops everything in order. With one-shot jobs only, ends when all are done. --timeout
     is how long the status waits for everything to be as wanted.
     """
-    if not wait and not detach:
-        msg = "--no-wait says something only with --detach"
+    if (not wait or wait_jobs) and not detach:
+        msg = f"{'--wait-jobs' if wait_jobs else '--no-wait'} says something only with --detach"
         raise click.UsageError(msg)
     session.replaces_source = replace_source
     loaded = loading.load(loading.find(spec))
@@ -177,7 +180,7 @@ def up_command(
 
     session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
     client = session.client()
-    outcome = wait_until_as_wanted(client, screen, timeout_ns)
+    outcome = wait_until_as_wanted(client, screen, timeout_ns, runs=wait_jobs)
     show_outcome(screen, client, outcome, timeout_ns)
     return outcome.exit_code
 

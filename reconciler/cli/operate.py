@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli import locate, render, terminal
 from reconciler.cli.absence import still_run
-from reconciler.cli.errors import DONE, NOT_AS_WANTED, CommandError, TimedOut
+from reconciler.cli.errors import DONE, FAILED, NOT_AS_WANTED, CommandError, TimedOut
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
     Session,
@@ -23,7 +23,7 @@ from reconciler.cli.options import (
     timeout_option,
     with_instance,
 )
-from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
+from reconciler.cli.progress import Outcome, show_outcome, wait_until_done
 from reconciler.cli.survivors import survivors
 from reconciler.model.errors import RequestError
 from reconciler.model.units import format_duration, parse_signal
@@ -117,7 +117,11 @@ def _operation(
 
 @_operation("start", _ending)
 def start_command(session: Session, selected: Selected, **said: object) -> int:
-    """Start watchers or slots, whatever `autostart` says and whoever stopped them."""
+    """Start watchers, whatever `autostart` says and whoever stopped them.
+
+    What waits for its next try, or has given up, is tried now; so is one slot: web.2. A job that is
+    named is fired again.
+    """
     return _operate(session, "start", selected, **said)
 
 
@@ -141,13 +145,20 @@ def resume_command(session: Session, selected: Selected, **said: object) -> int:
     click.option("--all", "at_once", is_flag=True, help="All slots at once instead of one by one."),
 )
 def restart_command(session: Session, selected: Selected, at_once: bool, **said: object) -> int:
-    """Replace the processes of watchers or slots, one by one."""
+    """Replace the processes of watchers or slots, one by one.
+
+    A job that is named is stopped and fired again. What an operator stopped, or what has no
+    processes, is not started for that: exit code 1.
+    """
     return _operate(session, "restart", selected, at_once=at_once or None, **said)
 
 
 @_operation("reload")
 def reload_command(session: Session, selected: Selected, **said: object) -> int:
-    """Do what the field `reload` says: a signal, a command, or replacement one by one."""
+    """Do what the field `reload` says: a signal, a command, or replacement one by one.
+
+    With --wait until it was done: the signal sent, the command ended; exit code 3 when that failed.
+    """
     return _operate(session, "reload", selected, **said)
 
 
@@ -195,20 +206,27 @@ def _operate(session: Session, method: str, selected: Selected, **options: objec
 
 
 def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: int | None) -> int:
-    """Show what was done, and wait until it has come about unless `timeout_ns` is None."""
+    """Show what an order does, wait until it is done unless `timeout_ns` is None, and say how it ended.
+
+    Exit code 1 when it was refused by a watcher that was named, or passed over all that a glob selects.
+    """
     screen = terminal.stdout()
     if output == "text":
         screen.show(*render.result_lines(results, wall_ns()))
     outcome = Outcome(DONE)
-    if timeout_ns is not None and results:
+    if timeout_ns is not None:
         news = screen if output == "text" else terminal.nowhere()
-        names = [result["name"] for result in results]
-        outcome = wait_until_as_wanted(client, news, timeout_ns, names=names)
+        goals = [result["goal"] for result in results if result["goal"] is not None]
+        outcome = wait_until_done(client, news, timeout_ns, goals)
     if output == "json":
-        fields = {"waited": timeout_ns is not None, "as_wanted": outcome.exit_code == DONE}
-        print_json({"results": results, **fields, "waiting": outcome.waiting})
+        fields = {"waited": timeout_ns is not None, "done": outcome.exit_code == DONE}
+        waiting = {"waiting": outcome.waiting, "failed": outcome.failed}
+        print_json({"results": results} | fields | waiting)
     elif timeout_ns is not None and outcome.exit_code != DONE:
         show_outcome(screen, client, outcome, timeout_ns)
+    taken = {result["taken"] for result in results}
+    if outcome.exit_code == DONE and ("refused" in taken or taken == {"skipped"}):
+        return FAILED
     return outcome.exit_code
 
 
@@ -216,19 +234,29 @@ def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: i
 @click.argument("signal")
 @click.argument("names", metavar="PATTERN...", nargs=-1, required=True)
 @reasoned
+@timeout_option("60s")
 @output_option("text", "json")
 @with_instance()
 def signal_command(
-    session: Session, signal: str, names: tuple[str, ...], output: str, **said: object
+    session: Session,
+    signal: str,
+    names: tuple[str, ...],
+    timeout_ns: int,
+    output: str,
+    **said: object,
 ) -> int:
-    """Send SIGNAL to the processes of watchers or slots: reconcile signal USR1 web.2."""
+    """Send SIGNAL to the processes of watchers or slots: reconcile signal USR1 web.2.
+
+    Returns when it was sent, so after the hook before_signal; --timeout is how long that may take.
+    """
     try:
         word = parse_signal(signal)
     except ValueError as error:
         msg = f"{error}, found {signal!r}"
         raise click.UsageError(msg) from None
     client = session.client()
-    return _finish(client, client.signal(word, *names, **said), output, None)
+    results = client.signal(word, *names, timeout_ns=timeout_ns, **said)
+    return _finish(client, results, output, None)
 
 
 @click.command("scale")
@@ -246,8 +274,8 @@ def scale_command(
     output: str,
     **said: object,
 ) -> int:
-    """Set the number of processes: reconcile scale web=4; web=spec goes back to what the spec
-    says."""
+    """Set the number of processes: reconcile scale web=4 'w*=2'; web=spec goes back to what the
+    spec says."""
     scale = dict(_wish(text) for text in wishes)
     client = session.client()
     return _finish(client, client.scale(scale, **said), output, timeout_ns if wait else None)

@@ -157,6 +157,15 @@ def timeout_option(default: str) -> Callable[[Decorated], Decorated]:
     )
 
 
+def wait_jobs_option(function: Decorated) -> Decorated:
+    """Add --wait-jobs."""
+    return click.option(
+        "--wait-jobs",
+        is_flag=True,
+        help="Wait for the runs of jobs to end, too; exit code 3 when one failed.",
+    )(function)
+
+
 def writable_option(function: Decorated) -> Decorated:
     """Add --allow-writable-specs, which everything that is started from here inherits."""
     return click.option(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.cli.client import Client
-    from reconciler.cli.shapes import ProgressMap, WaitingMap
+    from reconciler.cli.shapes import FailedMap, Map, ProgressMap, WaitingMap
     from reconciler.cli.terminal import Terminal
 
 _TICK_S: Final = 0.25
@@ -25,10 +25,12 @@ _FINAL_STATES: Final = frozenset({"Failed"})
 
 
 class Outcome(NamedTuple):
-    """How the waiting ended; `waiting` is what is still not as wanted."""
+    """How the waiting ended; `waiting` is what is still not as it was asked for."""
 
     exit_code: int
     waiting: Sequence[WaitingMap] = ()
+    failed: Sequence[FailedMap] = ()
+    """What cannot come about any more, and why."""
     verdict: str = ""
     """Why the revision is not good, where that ended the waiting."""
 
@@ -40,40 +42,65 @@ def wait_until_as_wanted(
     *,
     revision: int | None = None,
     names: Sequence[str] = (),
+    runs: bool = False,
 ) -> Outcome:
-    """Wait for a revision to be reached by all watchers, or by `names`.
+    """Wait for a revision to be reached by all watchers, or by `names`; with `runs` for jobs to end, too.
 
-    On a terminal a live page says what is waited for; on a pipe each change of it is a line. Ends
-    early when all that is left has failed for good.
+    Ends early when all that is left has failed for good.
+    """
+    given: Map = {"revision": revision, "names": list(names) or None, "runs": runs or None}
+    request = ("apply.follow", {key: value for key, value in given.items() if value is not None})
+    return _follow(client, screen, timeout_ns, request)
+
+
+def wait_until_done(
+    client: Client, screen: Terminal, timeout_ns: int, goals: Sequence[Map]
+) -> Outcome:
+    """Wait until orders have come about, each with what it named, or cannot any more."""
+    if not goals:
+        return Outcome(DONE)
+    return _follow(client, screen, timeout_ns, ("orders.follow", {"goals": list(goals)}))
+
+
+def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[str, Map]) -> Outcome:
+    """Follow the manager's word about how far it is.
+
+    On a terminal a live page says what is waited for; on a pipe each change of it is a line.
     """
     begun = time.monotonic_ns()
-    given = {"revision": revision, "names": list(names) or None}
-    request = ("apply.follow", {key: value for key, value in given.items() if value is not None})
     waiting: Sequence[WaitingMap] = ()
+    failed: Sequence[FailedMap] = ()
     told: dict[str, str] = {}
     with Live(screen) as live:
         for kind, item in client.follow(request, tick=_TICK_S):
             elapsed_ns = time.monotonic_ns() - begun
             if kind != TICK:
                 progress = shapes.progress(item)
-                waiting = progress["waiting"]
+                waiting, failed = progress["waiting"], progress["failed"]
                 if progress["converged"]:
                     live.clear()
                     return Outcome(DONE)
-                hopeless = progress["remaining"] <= len(waiting) > 0 and all(
-                    one["state"] in _FINAL_STATES for one in waiting
-                )
-                if progress["done"] or hopeless:
+                if progress["done"] or _is_hopeless(request[0], progress):
                     live.clear()
-                    return Outcome(NOT_AS_WANTED, waiting, _verdict(progress))
+                    return Outcome(NOT_AS_WANTED, waiting, failed, _verdict(progress))
                 if not screen.is_terminal:
                     _tell_changes(screen, waiting, told)
             if elapsed_ns > timeout_ns:
                 live.clear()
-                return Outcome(TIMED_OUT, waiting)
+                return Outcome(TIMED_OUT, waiting, failed)
             live.show(render.waiting_blocks(waiting, elapsed_ns))
         live.clear()
-    return Outcome(NOT_AS_WANTED, waiting)
+    return Outcome(NOT_AS_WANTED, waiting, failed)
+
+
+def _is_hopeless(method: str, progress: ProgressMap) -> bool:
+    """Tell whether all that is left of a revision has failed for good; of orders the manager says so."""
+    waiting = progress["waiting"]
+    return (
+        method == "apply.follow"
+        and progress["remaining"] <= len(waiting) > 0
+        and all(one["state"] in _FINAL_STATES for one in waiting)
+    )
 
 
 def _verdict(progress: ProgressMap) -> str:
@@ -96,18 +123,25 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
     """Say how the waiting ended: one line when all is well, the watchers in question when not."""
     from reconciler.cli.look import wall_ns
 
-    names = [one["name"] for one in outcome.waiting]
+    names = {one["name"] for one in (*outcome.waiting, *outcome.failed)}
     status = client.status()
     if outcome.exit_code == DONE:
         screen.show(render.summary(status))
         return
     status["watchers"] = [watcher for watcher in status["watchers"] if watcher["name"] in names]
     status["sockets"] = []
+    if outcome.failed:
+        status["outcome"] = ""  # an order asks nothing about the revision
     screen.show(*render.status_page(status, wall_ns())[:-1])
+    for one in outcome.failed:
+        screen.show((Cell(f"{one['name']}: ", "title"), Cell(one["message"], "bad")))
+    if outcome.failed and not outcome.waiting:
+        return
     if outcome.verdict:
         screen.show((Cell(outcome.verdict, "bad"),))
     elif outcome.exit_code == TIMED_OUT:
-        text = f"not as wanted after {format_duration(timeout_ns)}; the manager goes on trying"
+        waited = format_duration(timeout_ns)
+        text = f"not as wanted after {waited}; the manager goes on trying"
         screen.show((Cell(text, "bad"),))
     else:
         screen.show((Cell("not as wanted, and nothing will change by itself", "bad"),))

@@ -290,6 +290,13 @@ def summary(status: StatusMap) -> Line:
     unfinished = sum(not watcher["as_wanted"] for watcher in watchers)
     if unfinished:
         return Cell(start), Cell(f"{unfinished} not yet as wanted", "busy")
+    running = sum(
+        watcher["kind"] == "job" and any(slot["pid"] is not None for slot in watcher["slots"])
+        for watcher in watchers
+    )
+    if running:
+        still = f", {count(running, 'job')} still running"
+        return Cell(start), Cell("all as wanted", "good"), Cell(still, "busy")
     return Cell(start), Cell("all as wanted", "good")
 
 

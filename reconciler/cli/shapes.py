@@ -217,12 +217,13 @@ class WaitingMap(TypedDict):
 
 
 class ProgressMap(TypedDict):
-    """One notification of `apply.follow`; of many that are waited for only the first are named."""
+    """One notification of `apply.follow` or `orders.follow`; of many that are waited for only the first are named."""
 
     revision: int
     converged: bool
     waiting: list[WaitingMap]
     remaining: int
+    failed: list[FailedMap]
     outcome: str
     reason: str
     done: bool
@@ -271,6 +272,17 @@ class ResultMap(TypedDict):
     generation: int
     fired: list[int]
     running: list[RunningMap]
+    message: str
+    taken: str
+    """accepted, skipped (a glob selected it), or refused: what was asked for does not come about."""
+    goal: Map | None
+    """What `orders.follow` can wait for, if there is anything."""
+
+
+class FailedMap(TypedDict):
+    """What of an order cannot come about any more, and why."""
+
+    name: str
     message: str
 
 
@@ -397,11 +409,13 @@ EVENT: Final[Map] = {
     "details": {},
 }
 WAITING: Final[Map] = {"name": "", "state": "", "note": ""}
+FAILED: Final[Map] = {"name": "", "message": ""}
 PROGRESS: Final[Map] = {
     "revision": 0,
     "converged": False,
     "waiting": (),
     "remaining": 0,
+    "failed": (),
     "outcome": "",
     "reason": "",
     "done": False,
@@ -422,7 +436,15 @@ RUN: Final[Map] = {
     "exit": None,
     "note": "",
 }
-RESULT: Final[Map] = {"name": "", "generation": 0, "fired": (), "running": (), "message": ""}
+RESULT: Final[Map] = {
+    "name": "",
+    "generation": 0,
+    "fired": (),
+    "running": (),
+    "message": "",
+    "taken": "accepted",
+    "goal": None,
+}
 
 
 def status(answer: object) -> StatusMap:
@@ -477,6 +499,7 @@ def progress(answer: object) -> ProgressMap:
     """Return one notification of `apply.follow` with all its keys."""
     whole = _complete(PROGRESS, answer)
     whole["waiting"] = [_complete(WAITING, one) for one in _list(whole["waiting"])]
+    whole["failed"] = [_complete(FAILED, one) for one in _list(whole["failed"])]
     return cast("ProgressMap", whole)
 
 

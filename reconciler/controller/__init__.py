@@ -41,7 +41,7 @@ own and reports back over an event descriptor.
 | `repository` | which commit the files were checked out at |
 | `revising` | methods about revisions: history, diff, rollback |
 | `upgrading` | keeper and controller become another version |
-| `waiting` | requests that are answered when watchers are as wanted |
+| `waiting` | requests that are answered when what they asked for is done |
 | `streams` | events, progress and log lines as they come |
 | `status` | what `status` answers, one packed fragment per watcher |
 | `news` | the newest events, numbered |

@@ -10,6 +10,8 @@ from reconciler.controller.loader import environment_digest
 from reconciler.controller.looking import SPEC_SUFFIXES
 from reconciler.core.changes import changes, removal_refused
 from reconciler.core.changes import drift as core_drift
+from reconciler.core.template import sockets_of
+from reconciler.model.errors import RequestError
 from reconciler.model.event import JobChanged, SpecApplied
 from reconciler.model.job import Job
 from reconciler.model.news import News
@@ -184,7 +186,10 @@ def storable(files: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:
 
 
 def only(old: Spec, new: Spec, names: frozenset[str]) -> Spec:
-    """Return the old spec with just these watchers as the new one says, and the sockets they need."""
+    """Return the old spec with just these watchers and sockets as the new one says, and the sockets they need.
+
+    Raises `RequestError` when a socket is to go that a watcher still uses.
+    """
     watchers = {name: spec for name, spec in old.watchers.items() if name not in names}
     sockets = dict(old.sockets)
     for name in names & new.watchers.keys():
@@ -192,4 +197,12 @@ def only(old: Spec, new: Spec, names: frozenset[str]) -> Spec:
         used = new.watchers[name].use_sockets
         wanted = {*(used if isinstance(used, tuple) else ()), new.watchers[name].stdin_socket}
         sockets |= {each: socket for each, socket in new.sockets.items() if each in wanted}
+    sockets = {name: socket for name, socket in sockets.items() if name not in names}
+    sockets |= {name: new.sockets[name] for name in names & new.sockets.keys()}
+    for name, spec in watchers.items():
+        lost = [each for each in sockets_of(spec) if each not in sockets]
+        if lost:
+            message = f"socket {lost[0]} is used by {name}"
+            hint = f"name the watcher as well: --only {lost[0]} --only {name}"
+            raise RequestError(code="conflict", message=message, hint=hint)
     return replace(old, watchers=watchers, sockets=sockets)

@@ -575,6 +575,7 @@ class Controller:
         if step.touched:
             self.status.touched(step.touched)
             self.server.touched(step.touched)
+        self.server.waiters.answered(step.answered)
         self.border.guard("notifying systemd", lambda: self.notifier.acted(step.touched))
         self._remember_retiring()
         self._end_when_done()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 import reconciler
-from reconciler.controller import applying, ledger, operating, revising, upgrading
+from reconciler.controller import applying, ledger, operating, revising, upgrading, waiting
 from reconciler.controller.exchange import LATER, Answer, Method, Packed
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.loader import Loaded, Loader, Mistaken
@@ -63,6 +64,8 @@ def _status(exchange: Exchange, params: Parameters) -> object:
     selected = select(exchange.controller, selection)
     if usage:
         return board.answer_with_usage(exchange, selected.slots)
+    if any(slots is not None for slots in selected.slots.values()):
+        return Packed(board.answer_of_slots(selected.slots))
     return Packed(board.answer(selected.slots))
 
 
@@ -210,12 +213,15 @@ def _narrowed(controller: Controller, spec: Spec, only: tuple[str, ...]) -> Spec
     if not only:
         return spec
     old = controller.applied.spec if controller.applied is not None else Spec()
+    known = {*spec.watchers, *old.watchers, *spec.sockets, *old.sockets}
     for name in only:
-        if name not in spec.watchers and name not in old.watchers:
-            raise RequestError(
-                code="not_found",
-                message=f"no watcher {name[:128]!r}, neither in the files nor running",
+        if name not in known:
+            near = get_close_matches(name, sorted(known), 3)
+            hint = (
+                f"did you mean {', '.join(near)}?" if near else "give the whole name, without slot"
             )
+            message = f"no watcher or socket {name[:128]!r}, neither in the files nor in force"
+            raise RequestError(code="not_found", message=message, hint=hint)
     return applying.only(old, spec, frozenset(only))
 
 
@@ -287,14 +293,16 @@ def _revision(controller: Controller) -> int:
 
 def _apply_follow(exchange: Exchange, params: Parameters) -> object:
     revision, selection = params.number("revision", 0, 2**62), wanted(params)
+    runs = params.flag("runs")
     params.end()
     controller = exchange.controller
-    if selection.names or selection.labels:
+    # With a revision, what it removes and its sockets may be named: they are nothing to wait for.
+    if (selection.names or selection.labels) and revision is None:
         select(controller, selection)
     return controller.server.streams.add(
         exchange,
         lambda number: ProgressStream(
-            controller, exchange.connection, number, selection, revision or 0
+            controller, exchange.connection, number, selection, revision or 0, runs=runs
         ),
     )
 
@@ -391,5 +399,6 @@ METHODS: Final[Mapping[str, Method]] = {
     **upgrading.METHODS,
     **ledger.METHODS,
     **operating.METHODS,
+    **waiting.METHODS,
     **revising.METHODS,
 }

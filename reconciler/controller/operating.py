@@ -1,6 +1,7 @@
 """Methods by which an operator says what shall be: each word is stored before it counts, and told as news.
 
-Nothing is refused because something else is under way: the core works off what is wanted in the end.
+What an order does in which state is decided in `core.orders`, and when it is done in `core.goals`. Nothing is
+refused because something else is under way: the core works off what is wanted in the end.
 """
 
 from __future__ import annotations
@@ -17,33 +18,33 @@ from reconciler.controller.entries import (
     OrderWritten,
 )
 from reconciler.controller.exchange import LATER, Exchange, Later, Method
-from reconciler.controller.selection import Wanted, labels_of, select, wanted
-from reconciler.controller.waiting import as_wanted, has_ended
-from reconciler.core import intents, jobs, watchers
-from reconciler.core.reconciler import MAX_REQUESTS
+from reconciler.controller.selection import Selected, Wanted, labels_of, select, wanted
+from reconciler.core import intents, orders
 from reconciler.model.errors import RequestError
-from reconciler.model.event import IntentChanged, JobChanged, ReloadAsked, RetryAsked, SignalAsked
+from reconciler.model.event import IntentChanged, JobChanged
 from reconciler.model.intent import Voice
 from reconciler.model.news import News
-from reconciler.model.process import MAIN, Running, pid_of
-from reconciler.model.spec import MAX_NUMPROCESSES, WatcherSpec
-from reconciler.model.units import DAY_NS, format_duration, parse_signal
-from reconciler.model.value import Struct, replace
+from reconciler.model.order import Goal
+from reconciler.model.process import ProcessId, Running, pid_of
+from reconciler.model.spec import MAX_NUMPROCESSES
+from reconciler.model.units import DAY_NS, SECOND_NS, parse_signal
+from reconciler.model.value import Struct, from_plain, replace, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from reconciler.controller.loop import Controller
     from reconciler.controller.parameters import Parameters
-    from reconciler.controller.selection import Selected
+    from reconciler.core.jobs import Overlap
+    from reconciler.core.orders import Subject
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation
-    from reconciler.model.observed import WatcherObserved
-    from reconciler.model.status import WatcherStatus
+    from reconciler.model.order import Decision
 
 MAX_TIMEOUT_NS: Final = 10 * DAY_NS
 MAX_LENGTH_NS: Final = 366 * DAY_NS
 """Longest time for which a word may count; what shall count for longer counts until it is taken back."""
+SENT_WITHIN_NS: Final = 25 * SECOND_NS
+"""How long a signal may wait for its hook unless the request says otherwise; clients wait 30 s for an answer."""
 MAX_REASON: Final = 256
 """Characters: it stands in status, events and the store."""
 
@@ -120,16 +121,17 @@ class Order:
                 each()
             done()
 
-        if not self._entries:
+        controller = exchange.controller
+        if not (self._entries or controller.pending_intents or controller.pending_generations):
             done()
             return LATER
         answered = None
         if exchange.request_id is not None:
             key = exchange.uid, exchange.request_id
             answered = Answered(*key, exchange.method, tuple(self.results))
-        exchange.controller.write_then(
-            OrderWritten(tuple(self._entries), answered), written, exchange.guard
-        )
+        # What changes nothing waits too for what was said before: it counts for whom it answers.
+        entry = OrderWritten(tuple(self._entries), answered)
+        controller.write_then(entry, written, exchange.guard)
         return LATER
 
 
@@ -138,9 +140,8 @@ def answer_again(
 ) -> None:
     """Answer an order that a former controller wrote down; nobody may have heard of that."""
     order = Order(exchange, "", results=[dict(each) for each in results])
-    names = {str(each["name"]) for each in results}
-    is_done = has_ended if exchange.method == "rerun" else as_wanted
-    _answer(order, patience(params), names, is_done)
+    goals: list[Goal] = [from_plain(Goal, each["goal"]) for each in order.results if "goal" in each]
+    _answer(order, patience(params), goals)
 
 
 def ordered(exchange: Exchange, params: Parameters, *, may_end: bool = False) -> Order:
@@ -151,7 +152,7 @@ def ordered(exchange: Exchange, params: Parameters, *, may_end: bool = False) ->
 
 
 class Patience(Struct, frozen=True):
-    """Whether and how long a request waits until watchers are as wanted."""
+    """Whether and how long a request waits until what was asked for is done."""
 
     wait: bool
     timeout_ns: int | None
@@ -162,307 +163,172 @@ def patience(params: Parameters) -> Patience:
     return Patience(params.flag("wait"), params.number("timeout_ns", 0, MAX_TIMEOUT_NS))
 
 
-def _answer(
-    order: Order,
-    waits: Patience,
-    names: set[str],
-    is_done: Callable[[WatcherStatus], bool] = as_wanted,
-) -> Later:
-    """Answer when all is stored, or when it has come about."""
+def _answer(order: Order, waits: Patience, goals: Sequence[Goal]) -> Later:
+    """Answer when all is stored, or when it is done."""
 
     def stored() -> None:
-        result = {"results": order.results}
         if not waits.wait:
-            order.exchange.reply(result)
+            order.exchange.reply({"results": order.results})
             return
         waiters = order.exchange.controller.server.waiters
-        waiters.add(order.exchange, result, names, timeout_ns=waits.timeout_ns, is_done=is_done)
+        waiters.add(order.exchange, order.results, goals, waits.timeout_ns)
 
     return order.then(stored)
 
 
-# ---- start, stop, restart -------------------------------------------------------------------------
+# ---- carrying out ---------------------------------------------------------------------------------
+
+
+def _each(
+    order: Order, waits: Patience, selected: Selected, decide: Callable[[Subject], Decision]
+) -> Later:
+    """Decide for each watcher of a selection, carry that out, and answer."""
+    goals: list[Goal] = []
+    for name, slots in selected.slots.items():
+        it = _subject(order, name, slots, by_name=name in selected.by_name)
+        decision = decide(it)
+        _carry_out(order, it, decision)
+        if decision.goal is not None:
+            goals.append(decision.goal)
+    return _answer(order, waits, goals)
+
+
+def _subject(order: Order, name: str, slots: tuple[int, ...] | None, *, by_name: bool) -> Subject:
+    """Return all that is known of a watcher, with what is still being stored of it."""
+    controller = order.exchange.controller
+    it = controller.reconciler.subject(name, clock.now_ns(), clock.wall_offset_ns())
+    observed = controller.observed(name)
+    return replace(it, observed=observed, slots=slots, by_name=by_name, voice=order.voice)
+
+
+def _carry_out(order: Order, it: Subject, decision: Decision) -> None:
+    """Write down what a decision changes, tell the core of it, and say it."""
+    if decision.intent is not None:
+        order.intend(it.name, decision.intent)
+    if decision.generation is not None:
+        order.generation(it.name, decision.generation)
+    for event in decision.events:
+        order.exchange.controller.feed(event)
+    more: dict[str, object] = {"taken": decision.taken}
+    if decision.goal is not None:
+        more["goal"] = to_plain(decision.goal)
+    if decision.fired or decision.running:
+        known = it.observed.job.generation
+        newest = decision.generation or known
+        more |= {
+            "generation": newest.number if newest is not None else 0,
+            "fired": decision.fired,
+            "running": [_running(it, slot) for slot in decision.running],
+        }
+    order.say(it.name, decision.message, **more)
+
+
+def _running(it: Subject, slot: int) -> dict[str, object]:
+    """Return what is told of a slot that an order leaves alone because it still runs."""
+    record = it.observed.records.get(ProcessId(it.name, slot))
+    phase = record.phase if record is not None else None
+    since = phase.started_at_ns + clock.wall_offset_ns() if isinstance(phase, Running) else None
+    return {"slot": slot, "pid": pid_of(phase) if phase is not None else None, "since_ns": since}
+
+
+# ---- the methods ----------------------------------------------------------------------------------
 
 
 def _start(exchange: Exchange, params: Parameters) -> object:
     selected, waits = chosen(exchange, params, needed=True), patience(params)
     order = ordered(exchange, params, may_end=True)
     params.end()
-    for name, slots in selected.slots.items():
-        spec, observed = _of(exchange.controller, name)
-        if spec is None:
-            order.say(name, "is being removed")
-            continue
-        if spec.is_job and _has_run(spec, observed) and name in selected.by_name:
-            # Naming a finished job is the consent to fire it again; a glob is not.
-            _fire_again(order, name, spec, slots, failed=False, overlap=None)
-            continue
-        intent = observed.intent
-        said = intents.started(intent, order.voice, autostart=spec.autostart)
-        is_new = said.hold != intent.hold or order.length_ns is not None
-        if is_new or intent.hold_voice.until is not None:
-            order.intend(name, said)
-        exchange.controller.feed(RetryAsked(name))
-        order.say(name, _started_message(spec, observed, is_new=is_new) + _length(order))
-    return _answer(order, waits, set(selected.slots))
-
-
-def _length(order: Order) -> str:
-    return "" if order.length_ns is None else f", for {format_duration(order.length_ns)}"
-
-
-def _started_message(spec: WatcherSpec, observed: WatcherObserved, *, is_new: bool) -> str:
-    if is_new:
-        return "started"
-    if spec.is_job and _has_run(spec, observed):
-        return "has completed, not fired again; `reconcile rerun` does that"
-    return "runs already; slots that wait are tried now"
+    return _each(order, waits, selected, orders.start)
 
 
 def _stop(exchange: Exchange, params: Parameters) -> object:
     selected, waits = chosen(exchange, params, needed=True), patience(params)
     order = ordered(exchange, params, may_end=True)
     params.end()
-    _refuse_slots(selected, "stop", "scale it, or signal the slot")
-    for name in selected.slots:
-        _, observed = _of(exchange.controller, name)
-        intent = observed.intent
-        says_more = bool(order.reason) or order.length_ns is not None
-        if intent.hold == "stopped" and intent.hold_voice.until is None and not says_more:
-            order.say(name, f"is stopped already, by {intent.hold_voice.who}")
-            continue
-        running = len(_running(observed))
-        order.intend(name, intents.stopped(intent, order.voice))
-        what = f"stops {_processes(running)}" if running else "stopped; nothing ran"
-        order.say(name, what + _length(order))
-    return _answer(order, waits, set(selected.slots))
+    return _each(order, waits, selected, orders.stop)
 
 
 def _resume(exchange: Exchange, params: Parameters) -> object:
     selected, waits = chosen(exchange, params, needed=True), patience(params)
     order = ordered(exchange, params)
     params.end()
-    _refuse_slots(selected, "resume", "what operators say by hand counts for a whole watcher")
-    for name in selected.slots:
-        spec, observed = _of(exchange.controller, name)
-        if (observed.intent.hold, observed.intent.scale) == (None, None):
-            order.say(name, "follows its spec already")
-            continue
-        resumed = intents.resumed(observed.intent)
-        order.intend(name, resumed)
-        if spec is not None:
-            before, after = watchers.wanted(spec, observed.intent), watchers.wanted(spec, resumed)
-            order.say(name, f"follows its spec again: {before} -> {_processes(after)}")
-        else:
-            order.say(name, "is being removed")
-    return _answer(order, waits, set(selected.slots))
+    return _each(order, waits, selected, orders.resume)
 
 
 def _restart(exchange: Exchange, params: Parameters) -> object:
-    selected, waits, at_once = (
-        chosen(exchange, params),
-        patience(params),
-        params.flag("at_once"),
-    )
-    order = ordered(exchange, params)
+    selected, waits = chosen(exchange, params), patience(params)
+    at_once, order = params.flag("at_once"), ordered(exchange, params)
     params.end()
-    for name, slots in selected.slots.items():
-        _restart_one(order, name, slots, at_once=at_once, by_name=name in selected.by_name)
-    return _answer(order, waits, set(selected.slots))
-
-
-def _restart_one(
-    order: Order, name: str, slots: tuple[int, ...] | None, *, at_once: bool, by_name: bool
-) -> None:
-    spec, observed = _of(order.exchange.controller, name)
-    if spec is None:
-        order.say(name, "is being removed")
-    elif observed.intent.hold == "stopped":
-        order.say(
-            name, f"is stopped by {observed.intent.hold_voice.who}; `reconcile start` starts it"
-        )
-    elif spec.is_job and by_name:
-        _fire_again(order, name, spec, slots, failed=False, overlap="replace")
-    elif spec.is_job:
-        order.say(name, "is a job, not fired again; `reconcile rerun` does that")
-    else:
-        order.intend(name, intents.restarted(observed.intent, slots, at_once=at_once))
-        how = "all at once" if at_once else "one by one"
-        what = f"slot {', '.join(map(str, slots))}" if slots else "its processes"
-        order.say(name, f"replaces {what} {how}")
+    return _each(order, waits, selected, lambda it: orders.restart(it, at_once=at_once))
 
 
 def _reload(exchange: Exchange, params: Parameters) -> object:
     selected, waits = chosen(exchange, params), patience(params)
     order = ordered(exchange, params)
     params.end()
-    controller = exchange.controller
-    for name, slots in selected.slots.items():
-        spec, observed = _of(controller, name)
-        if spec is not None and spec.reload == "replace" and not spec.is_job:
-            _restart_one(order, name, slots, at_once=False, by_name=False)
-            continue
-        running = [slot for slot in _running(observed) if slots is None or slot in slots]
-        if spec is None or not running:
-            done = spec is not None and spec.is_job and _has_run(spec, observed)
-            order.say(
-                name, "has completed; `reconcile rerun` fires it again" if done else "nothing runs"
-            )
-        elif spec.reload == "replace":
-            order.say(name, "is a job that runs; it has no reload of its own")
-        else:
-            for slot in slots or (None,):
-                controller.feed(ReloadAsked(name, slot))
-            order.say(name, f"told {_processes(len(running))}")
-    return _answer(order, waits, set(selected.slots))
+    return _each(order, waits, selected, orders.reload)
 
 
-def _signal(exchange: Exchange, params: Parameters) -> object:
-    selected = chosen(exchange, params, needed=True)
-    written, order = params.text("signal"), ordered(exchange, params)
+def _rerun(exchange: Exchange, params: Parameters) -> object:
+    selected, waits = chosen(exchange, params, needed=True), patience(params)
+    failed, said = params.flag("failed"), params.choice("overlap", ("skip", "replace"))
+    params.flag("require_all")  # what runs is in the answer; who requires all decides by it
+    order = ordered(exchange, params)
     params.end()
-    try:
-        signal = parse_signal(written)
-    except ValueError as error:
-        raise RequestError(
-            code="invalid_request", message=f"signal: {error}, found {written!r}"
-        ) from None
-    controller = exchange.controller
-    for name, slots in selected.slots.items():
-        _, observed = _of(controller, name)
-        running = [slot for slot in _running(observed) if slots is None or slot in slots]
-        busy = [slot for slot in running if controller.reconciler.is_busy(name, slot)]
-        if busy:
-            order.say(
-                name,
-                f"not sent: {MAX_REQUESTS} signals already wait for the before_signal hook of {name}.{busy[0]}",
-            )
-            continue
-        for slot in running:
-            controller.feed(SignalAsked(name, slot, signal))
-        order.say(name, f"{signal} to {_processes(len(running))}" if running else "nothing runs")
-    return order.then(lambda: exchange.reply({"results": order.results}))
+    overlap: Overlap | None = "replace" if said == "replace" else "skip" if said == "skip" else None
+    return _each(
+        order, waits, selected, lambda it: orders.rerun(it, failed=failed, overlap=overlap)
+    )
 
 
 def _scale(exchange: Exchange, params: Parameters) -> object:
     numbers, waits = params.number_map("scale", 0, MAX_NUMPROCESSES), patience(params)
     order = ordered(exchange, params, may_end=True)
     params.end()
-    controller = exchange.controller
     if order.length_ns is not None and None in numbers.values():
         msg = "for_ns: what follows its spec again does so for good"
         raise RequestError(code="invalid_request", message=msg, hint="leave for_ns out")
-    for name in numbers:
-        if controller.reconciler.spec.watchers.get(name) is None:
-            select(controller, Wanted((name,)))
-            raise RequestError(
-                code="invalid_request", message=f"scale: {name!r} is not the name of one watcher"
-            )
-    _may_operate(exchange, numbers)
-    for name, number in numbers.items():
-        spec, observed = _of(controller, name)
-        assert spec is not None
-        order.intend(name, intents.scaled(observed.intent, order.voice, number))
-        before = spec.numprocesses if observed.intent.scale is None else observed.intent.scale
-        after = spec.numprocesses if number is None else number
-        order.say(
-            name,
-            f"{before} -> {after} processes"
-            + (", as the spec says" if number is None else _length(order)),
-        )
-    return _answer(order, waits, set(numbers))
+    found: dict[str, int | None] = {}
+    slots: dict[str, tuple[int, ...] | None] = {}
+    for written, number in numbers.items():
+        selected = select(exchange.controller, Wanted((written,)))
+        for name in selected.slots:
+            if found.setdefault(name, number) != number:
+                message = f"scale: {name} is to have {found[name]} and {number} processes"
+                raise RequestError(code="invalid_request", message=message)
+        slots |= selected.slots
+    _may_operate(exchange, slots)
+    # A number is for each watcher that is meant, named or not: there is nothing to consent to.
+    selected = Selected(slots, frozenset(slots))
+    return _each(order, waits, selected, lambda it: orders.scale(it, found[it.name]))
 
 
-# ---- jobs -----------------------------------------------------------------------------------------
-
-
-def _rerun(exchange: Exchange, params: Parameters) -> object:
-    selected, waits = chosen(exchange, params, needed=True), patience(params)
-    failed, overlap = params.flag("failed"), params.choice("overlap", ("skip", "replace"))
-    params.flag("require_all")  # what runs is in the answer; who requires all decides by it
-    order = ordered(exchange, params)
+def _signal(exchange: Exchange, params: Parameters) -> object:
+    """Send a signal, and answer when it was sent: before that nothing is certain, and nothing is stored."""
+    selected = chosen(exchange, params, needed=True)
+    written, order = params.text("signal"), ordered(exchange, params)
+    timeout_ns = params.number("timeout_ns", 0, MAX_TIMEOUT_NS)
     params.end()
-    controller = exchange.controller
-    found = {name: _of(controller, name)[0] for name in selected.slots}
-    for name in selected.by_name:
-        spec = found[name]
-        if spec is not None and not spec.is_job and spec.restart != "on-failure":
-            hint = (
-                "only jobs (restart: never) are fired again; `reconcile restart` replaces processes"
-            )
-            raise RequestError(
-                code="invalid_request", message=f"{name} is a service, not a job", hint=hint
-            )
-    fired = set()
-    for name, spec in found.items():
-        if spec is None:
-            order.say(name, "is being removed")
-        elif spec.is_job:
-            fired.add(name)
-            _fire_again(order, name, spec, selected.slots[name], failed=failed, overlap=overlap)
-        elif name in selected.by_name:
-            _restart_one(order, name, selected.slots[name], at_once=False, by_name=True)
-    return _answer(order, waits, fired, has_ended)
-
-
-def _fire_again(
-    order: Order,
-    name: str,
-    spec: WatcherSpec,
-    slots: tuple[int, ...] | None,
-    *,
-    failed: bool,
-    overlap: str | None,
-) -> None:
-    """Make a new generation of a job; what an operator stopped is thereby started again."""
-    controller = order.exchange.controller
-    core = controller.reconciler
-    observed = controller.observed(name)
-    rerun = jobs.rerun(
-        spec,
-        observed,
-        slots,
-        core.base_hash(name),
-        core.facts,
-        failed=failed,
-        overlap="replace" if overlap == "replace" else "skip" if overlap == "skip" else None,
-        who=order.exchange.who,
+    try:
+        word = parse_signal(written)
+    except ValueError as error:
+        raise RequestError(
+            code="invalid_request", message=f"signal: {error}, found {written!r}"
+        ) from None
+    at_ns = clock.now_ns()
+    sent: set[tuple[str, int]] = set()
+    for name, slots in selected.slots.items():
+        it = _subject(order, name, slots, by_name=name in selected.by_name)
+        decision = orders.signal(it, word, at_ns)
+        _carry_out(order, it, decision)
+        sent |= {(name, slot) for slot in it.running}
+    if not sent:
+        return {"results": order.results}
+    waiters = exchange.controller.server.waiters
+    waiters.until_sent(
+        exchange, order.results, at_ns, sent, SENT_WITHIN_NS if timeout_ns is None else timeout_ns
     )
-    running = []
-    for slot in rerun.running:
-        record = next(
-            (r for id, r in observed.records.items() if id.slot == slot and id.role == MAIN), None
-        )
-        phase = record.phase if record is not None else None
-        since = phase.started_at_ns + clock.wall_offset_ns() if isinstance(phase, Running) else None
-        running.append(
-            {"slot": slot, "pid": pid_of(phase) if phase is not None else None, "since_ns": since}
-        )
-    if rerun.fired:
-        if observed.intent.hold == "stopped":
-            said = intents.started(observed.intent, order.voice, autostart=spec.autostart)
-            order.intend(name, said)
-        order.generation(name, rerun.generation)
-    order.say(
-        name,
-        _fired_message(rerun, failed=failed),
-        generation=rerun.generation.number if rerun.fired else _newest(observed),
-        fired=rerun.fired,
-        running=running,
-    )
-
-
-def _fired_message(rerun: jobs.Rerun, *, failed: bool) -> str:
-    words = []
-    if rerun.fired:
-        words.append(f"fired slot {', '.join(map(str, rerun.fired))}")
-    if rerun.running:
-        words.append(f"slot {', '.join(map(str, rerun.running))} still runs")
-    return "; ".join(words) or ("no slot has failed" if failed else "nothing to fire")
-
-
-def _newest(observed: WatcherObserved) -> int:
-    return observed.job.generation.number if observed.job.generation is not None else 0
+    return LATER
 
 
 # ---- helpers --------------------------------------------------------------------------------------
@@ -484,37 +350,6 @@ def _may_operate(exchange: Exchange, names: Iterable[str]) -> None:
         more = f" and {len(shut) - 3} more" if len(shut) > 3 else ""
         what = f"{exchange.method} {', '.join(shut[:3])}{more}"
         raise exchange.denied(what, "name only watchers with these labels, or select them with -l")
-
-
-def _of(controller: Controller, name: str) -> tuple[WatcherSpec | None, WatcherObserved]:
-    return controller.reconciler.spec.watchers.get(name), controller.observed(name)
-
-
-def _has_run(spec: WatcherSpec, observed: WatcherObserved) -> bool:
-    """Tell whether every slot of a job has had its run and none runs, or nobody knows (lost ledger)."""
-    runs = observed.job.runs
-    done = [
-        slot in runs and runs[slot].outcome is not None for slot in range(1, spec.numprocesses + 1)
-    ]
-    return not observed.job.known or (bool(done) and all(done))
-
-
-def _running(observed: WatcherObserved) -> list[int]:
-    return sorted(
-        id.slot for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase)
-    )
-
-
-def _processes(count: int) -> str:
-    return "1 process" if count == 1 else f"{count} processes"
-
-
-def _refuse_slots(selected: Selected, verb: str, hint: str) -> None:
-    for name, slots in selected.slots.items():
-        if slots is not None:
-            raise RequestError(
-                code="unsupported", message=f"cannot {verb} one slot of {name}", hint=hint
-            )
 
 
 METHODS: Final[Mapping[str, Method]] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from reconciler.model.errors import RequestError
+from reconciler.model.value import PlainError, from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+T = TypeVar("T")
 
 MAX_TEXT: Final = 4096
 
@@ -76,6 +79,14 @@ class Parameters:
             if each is not None and (number is None or not low <= number <= high):
                 raise _expected(name, f"whole numbers from {low} to {high}, or nil", each)
         return numbers
+
+    def values(self, name: str, kind: type[T]) -> tuple[T, ...]:
+        """Return a list of values of a kind, each written as a map."""
+        value = self._take(name)
+        try:
+            return from_plain(tuple[kind, ...], [] if value is None else value)  # type: ignore[valid-type]  # made of an argument
+        except PlainError as error:
+            raise RequestError(code="invalid_request", message=f"{name}: {error}") from None
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
         """Return one of some words."""

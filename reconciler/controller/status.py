@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.controller import clock
 from reconciler.controller.exchange import Answer
-from reconciler.model.value import Struct, asdict
+from reconciler.model.value import Struct, asdict, replace
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from reconciler.controller.exchange import Exchange, Later
     from reconciler.controller.loop import Controller
+    from reconciler.controller.selection import Slots
     from reconciler.controller.usage import Usage
     from reconciler.model.status import WatcherStatus
 
@@ -87,11 +88,15 @@ class StatusBoard:
             return self._around(self._together())
         return self._around(rpc.pack_array([self._fragment(name).data for name in names]))
 
-    def answer_with_usage(self, exchange: Exchange, names: Iterable[str]) -> Later:
+    def answer_of_slots(self, chosen: Mapping[str, Slots]) -> bytes:
+        """Return the packed answer about some slots of watchers."""
+        return self._around(rpc.pack([self._of_slots(*each) for each in chosen.items()]))
+
+    def answer_with_usage(self, exchange: Exchange, chosen: Mapping[str, Slots]) -> Later:
         """Ask the kernel for processor time and memory, off the loop, and answer then."""
         from reconciler.controller.usage import usage_of
 
-        statuses = [self.of(name) for name in names]
+        statuses = [self._of_slots(*each) for each in chosen.items()]
         pids = [slot.pid for status in statuses for slot in status.slots if slot.pid is not None]
 
         def used(usage: dict[int, Usage]) -> None:
@@ -99,6 +104,13 @@ class StatusBoard:
             exchange.finish(Answer(self._around(watchers)))
 
         return exchange.in_lane("processes", lambda: usage_of(pids), used)
+
+    def _of_slots(self, name: str, chosen: Slots) -> WatcherStatus:
+        """Return how some slots of a watcher are; None: all of them."""
+        status = self.of(name)
+        if chosen is None:
+            return status
+        return replace(status, slots=tuple(slot for slot in status.slots if slot.slot in chosen))
 
     def _together(self) -> bytes:
         self.settled()

@@ -16,7 +16,6 @@ from reconciler.controller.exchange import LATER
 from reconciler.controller.logs import MAX_ANSWER_BYTES, Follower
 from reconciler.controller.reactor import READ
 from reconciler.controller.selection import labels_of
-from reconciler.controller.waiting import waiting_list
 from reconciler.controller.watching import Wanted as WantedFolders
 from reconciler.controller.watching import Watch
 from reconciler.model.errors import RequestError
@@ -137,10 +136,14 @@ class ProgressStream(Stream):
         id: int,
         selection: Wanted,
         revision: int,
+        *,
+        runs: bool = False,
     ) -> None:
         super().__init__(controller, connection, id)
         self._selection = selection
         self._revision = revision
+        self._runs = runs
+        """Jobs are waited for until their runs have ended."""
         self._is_due = True
         self._sent_ns = 0
 
@@ -159,13 +162,17 @@ class ProgressStream(Stream):
             return False
         controller = self.controller
         core = controller.reconciler
-        missing = [name for name in self._names() if not controller.status.as_wanted(name)]
+        missing = [name for name in self._names() if not self._has_come_about(name)]
         converged = not missing and core.revision >= self._revision and core.revision > 0
         outcome, reason = self._verdict()
         # A revision that is not good comes to no other end by itself.
         over = outcome in {"paused", "rolled_back"}
         converged = converged and not over
-        waiting = waiting_list(controller, missing[:MAX_WAITING_SHOWN])
+        waiting = [
+            {"name": name, "state": status.state, "note": status.note}
+            for name in missing[:MAX_WAITING_SHOWN]
+            for status in (controller.status.of(name),)
+        ]
         sent = self.send(
             revision=core.revision,
             converged=converged,
@@ -185,10 +192,20 @@ class ProgressStream(Stream):
         return False
 
     def _verdict(self) -> tuple[str, str]:
-        """Return what came of the revision that is followed, and why."""
-        revisions = self.controller.revisions
+        """Return what came of the revision that is followed, and why; nobody asked when watchers were named."""
+        revisions, selection = self.controller.revisions, self._selection
+        if not self._revision and (selection.names or selection.labels):
+            return "", ""
         followed = revisions.get(self._revision) if self._revision else revisions.current
         return ("", "") if followed is None else (followed.outcome, followed.trial.reason)
+
+    def _has_come_about(self, name: str) -> bool:
+        if not self.controller.status.as_wanted(name):
+            return False
+        if not self._runs:
+            return True
+        status = self.controller.status.of(name)
+        return status.kind != "job" or all(slot.state != "Running" for slot in status.slots)
 
     def _look_again(self) -> None:
         self._is_due = True

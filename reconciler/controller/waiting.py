@@ -1,46 +1,104 @@
-"""Requests that are answered when watchers are as wanted; looked at only when one of them was touched."""
+"""Requests that are answered when what they asked for is done, and streams that tell how far it is.
+
+When that is, `core.goals` says. Looked at only when one of the watchers in question was touched.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.controller import clock
-from reconciler.controller.exchange import Exchange
+from reconciler.controller.exchange import Exchange, Method
+from reconciler.controller.streams import MAX_WAITING_SHOWN, PROGRESS_PAUSE_NS, Stream
+from reconciler.core import goals as core_goals
 from reconciler.model.errors import RequestError
-from reconciler.model.status import WatcherStatus
+from reconciler.model.order import Goal, Judged
 from reconciler.model.units import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from reconciler.controller.loop import Controller
+    from reconciler.controller.parameters import Parameters
+    from reconciler.controller.server import Connection
+    from reconciler.model.event import Answered
 
 MAX_NAMED = 10
 
 
+def judged(controller: Controller, goal: Goal) -> Judged:
+    """Return whether a goal has come about."""
+    core = controller.reconciler
+    if core.watcher_spec(goal.name) is None:
+        return core_goals.gone(goal)
+    it = core.subject(goal.name, clock.now_ns(), clock.wall_offset_ns())
+    return core_goals.judge(goal, it)
+
+
+def waiting_list(controller: Controller, names: Iterable[str]) -> list[dict[str, object]]:
+    """Return what some watchers wait for."""
+    found: list[dict[str, object]] = []
+    for name in names:
+        if controller.reconciler.watcher_spec(name) is not None:
+            status = controller.status.of(name)
+            found.append({"name": name, "state": status.state, "note": status.note})
+    return found
+
+
+def _next_look_ns(controller: Controller, names: Iterable[str]) -> int | None:
+    """Return when a status changes by itself and touches nobody, such as the first second of a life."""
+    known = (name for name in names if controller.reconciler.watcher_spec(name) is not None)
+    return min(filter(None, map(controller.status.changes_at_ns, known)), default=None)
+
+
+class Pursuit:
+    """Goals that somebody waits for: which are open, and which cannot come about."""
+
+    def __init__(self, controller: Controller, goals: Iterable[Goal]) -> None:
+        self._controller = controller
+        self.open = list(goals)
+        self.failed: list[dict[str, str]] = []
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the watchers that are still waited for."""
+        return frozenset(goal.name for goal in self.open)
+
+    def look(self) -> None:
+        """Judge the open goals."""
+        left = []
+        for goal in self.open:
+            found = judged(self._controller, goal)
+            if found.state == "open":
+                left.append(goal)
+            elif found.state == "failed":
+                self.failed.append({"name": goal.name, "message": found.message})
+        self.open = left
+
+
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """One request that waits: for whom, until when, and what it is answered then."""
+    """One request that waits: for what, until when, and what it is answered then."""
 
     exchange: Exchange
-    result: object
-    missing: set[str]
-    is_done: Callable[[WatcherStatus], bool]
+    results: Sequence[Mapping[str, object]]
+    pursuit: Pursuit
     timeout_ns: int | None
     since_ns: int = field(default_factory=clock.now_ns)
 
 
-def as_wanted(status: WatcherStatus) -> bool:
-    """Tell whether nothing is left to do and nothing is wrong."""
-    return status.as_wanted
+@dataclass(eq=False, slots=True)
+class SignalWaiter:
+    """One request that waits until its signals were sent."""
 
-
-def has_ended(status: WatcherStatus) -> bool:
-    """Tell whether a job has nothing more to run, whatever came of it."""
-    return all(
-        slot.state in {"Completed", "Failed", "Unknown", "Held", "Stopped"} for slot in status.slots
-    )
+    exchange: Exchange
+    results: list[dict[str, object]]
+    at_ns: int
+    unsent: set[tuple[str, int]]
+    timeout_ns: int
 
 
 class Waiters:
@@ -49,30 +107,46 @@ class Waiters:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._waiting: set[Waiter] = set()
+        self._signals: set[SignalWaiter] = set()
         self._until_end: list[Exchange] = []
 
     def add(
         self,
         exchange: Exchange,
-        result: object,
-        names: set[str],
-        *,
+        results: Sequence[Mapping[str, object]],
+        goals: Sequence[Goal],
         timeout_ns: int | None,
-        is_done: Callable[[WatcherStatus], bool] = as_wanted,
     ) -> None:
-        """Answer a request with `result` once all names are as wanted.
+        """Answer a request with `results` once all goals are done or cannot be.
 
         Call it when what was asked for has been put before the core: the first look is after its round.
         """
-        waiter = Waiter(exchange, result, set(names), is_done, timeout_ns)
+        waiter = Waiter(exchange, results, Pursuit(self._controller, goals), timeout_ns)
         self._waiting.add(waiter)
         exchange.when_abandoned(lambda: self._drop(waiter))
         if timeout_ns is not None:
             due = waiter.since_ns + timeout_ns
-            timed_out = partial(self._timed_out, waiter)
-            self._controller.reactor.at(waiter, due, lambda: exchange.guard(timed_out))
-        first = partial(self._look, waiter, frozenset(names))
-        self._controller.reactor.soon(lambda: exchange.guard(first))
+            self._controller.reactor.at(
+                waiter, due, lambda: exchange.guard(partial(self._timed_out, waiter))
+            )
+        self._controller.reactor.soon(lambda: exchange.guard(partial(self._look, waiter)))
+
+    def until_sent(
+        self,
+        exchange: Exchange,
+        results: list[dict[str, object]],
+        at_ns: int,
+        unsent: set[tuple[str, int]],
+        timeout_ns: int,
+    ) -> None:
+        """Answer a request when the signals that it asked for at `at_ns` were sent, or why not."""
+        waiter = SignalWaiter(exchange, results, at_ns, unsent, timeout_ns)
+        self._signals.add(waiter)
+        exchange.when_abandoned(lambda: self._drop_signal(waiter))
+        due = clock.now_ns() + timeout_ns
+        self._controller.reactor.at(
+            waiter, due, lambda: exchange.guard(partial(self._signal_timed_out, waiter))
+        )
 
     def until_end(self, exchange: Exchange) -> None:
         """Answer a request when everything has ended."""
@@ -81,33 +155,44 @@ class Waiters:
     def touched(self, names: frozenset[str]) -> None:
         """Look again at those that wait for one of these watchers."""
         for waiter in tuple(self._waiting):
-            if not waiter.missing.isdisjoint(names):
-                waiter.exchange.guard(partial(self._look, waiter, names))
+            if not waiter.pursuit.names.isdisjoint(names):
+                waiter.exchange.guard(partial(self._look, waiter))
+
+    def answered(self, answered: Sequence[Answered]) -> None:
+        """Take note of signals that were sent, or why they were not."""
+        for waiter in tuple(self._signals):
+            for each in answered:
+                place = each.request.id.owner, each.request.id.slot
+                if each.request.at_ns == waiter.at_ns and place in waiter.unsent:
+                    waiter.unsent.discard(place)
+                    _note_trouble(waiter, each)
+            if not waiter.unsent:
+                self._drop_signal(waiter)
+                done = {"results": waiter.results}
+                waiter.exchange.guard(partial(waiter.exchange.reply, done))
 
     def finish(self) -> None:
         """Answer those who wait for the end."""
         for exchange in self._until_end:
             exchange.reply({})
+        ending = RequestError("shutting_down", "everything is being stopped")
         for waiter in tuple(self._waiting):
             self._drop(waiter)
-            waiter.exchange.fail(RequestError("shutting_down", "everything is being stopped"))
+            waiter.exchange.fail(ending)
+        for signal in tuple(self._signals):
+            self._drop_signal(signal)
+            signal.exchange.fail(ending)
 
-    def _look(self, waiter: Waiter, names: frozenset[str]) -> None:
+    def _look(self, waiter: Waiter) -> None:
         if waiter not in self._waiting:
             return
-        core = self._controller.reconciler
-        for name in waiter.missing & names:
-            if core.watcher_spec(name) is None or waiter.is_done(self._controller.status.of(name)):
-                waiter.missing.discard(name)
-        if not waiter.missing:
+        waiter.pursuit.look()
+        if not waiter.pursuit.open:
             self._drop(waiter)
-            waiter.exchange.reply(waiter.result)
+            waiter.exchange.reply({"results": waiter.results, "failed": waiter.pursuit.failed})
             return
-        # Some states end by themselves and touch nobody, such as the first second of a life.
-        again = min(
-            filter(None, map(self._controller.status.changes_at_ns, waiter.missing)), default=None
-        )
-        look = partial(self._look, waiter, frozenset(waiter.missing))
+        again = _next_look_ns(self._controller, waiter.pursuit.names)
+        look = partial(self._look, waiter)
         self._controller.reactor.at((waiter, "again"), again, lambda: waiter.exchange.guard(look))
 
     def _drop(self, waiter: Waiter) -> None:
@@ -115,25 +200,100 @@ class Waiters:
         for key in (waiter, (waiter, "again")):
             self._controller.reactor.at(key, None, lambda: None)
 
+    def _drop_signal(self, waiter: SignalWaiter) -> None:
+        self._signals.discard(waiter)
+        self._controller.reactor.at(waiter, None, lambda: None)
+
     def _timed_out(self, waiter: Waiter) -> None:
         self._drop(waiter)
-        waiting = waiting_list(self._controller, sorted(waiter.missing)[:MAX_NAMED])
+        waiting = waiting_list(self._controller, sorted(waiter.pursuit.names)[:MAX_NAMED])
         shown = "; ".join(f"{each['name']} is {each['state']}" for each in waiting)
         waited = format_duration(waiter.timeout_ns or 0)
         error = RequestError(
             "timeout",
-            f"not as wanted after {waited}: {shown}",
+            f"not done after {waited}: {shown}",
             hint="what was asked for stays asked for; `reconcile status` shows how it goes on",
-            details={"waiting": waiting},
+            details={"waiting": waiting, "failed": waiter.pursuit.failed},
         )
         waiter.exchange.fail(error)
 
+    def _signal_timed_out(self, waiter: SignalWaiter) -> None:
+        self._drop_signal(waiter)
+        places = ", ".join(f"{name}.{slot}" for name, slot in sorted(waiter.unsent)[:MAX_NAMED])
+        message = f"not sent after {format_duration(waiter.timeout_ns)} to {places}: a hook has not answered yet"
+        hint = "it is sent when the hook passes; wait longer with --timeout"
+        waiter.exchange.fail(RequestError("timeout", message, hint=hint))
 
-def waiting_list(controller: Controller, names: list[str]) -> list[dict[str, object]]:
-    """Return what some watchers wait for."""
-    found: list[dict[str, object]] = []
-    for name in names:
-        if controller.reconciler.watcher_spec(name) is not None:
-            status = controller.status.of(name)
-            found.append({"name": name, "state": status.state, "note": status.note})
-    return found
+
+def _note_trouble(waiter: SignalWaiter, answered: Answered) -> None:
+    """Let the result of a watcher say which of its processes a signal was not sent to, and why."""
+    if not answered.trouble:
+        return
+    id = answered.request.id
+    for result in waiter.results:
+        if result["name"] == id.owner:
+            result["message"] = f"{result['message']}; not to slot {id.slot}: {answered.trouble}"
+            result["taken"] = "refused"
+
+
+class GoalStream(Stream):
+    """How far the goals of orders are; ends when none is open any more."""
+
+    method = "progress"
+
+    def __init__(
+        self, controller: Controller, connection: Connection, id: int, goals: tuple[Goal, ...]
+    ) -> None:
+        super().__init__(controller, connection, id)
+        self._pursuit = Pursuit(controller, goals)
+        self._is_due = True
+        self._sent_ns = 0
+
+    def touched(self, names: frozenset[str]) -> None:
+        """Look again, but not more often than anybody reads."""
+        if not self._is_due and not self._pursuit.names.isdisjoint(names):
+            self._is_due = True
+            due_ns = self._sent_ns + PROGRESS_PAUSE_NS
+            self.controller.reactor.at(self, due_ns, self._look_again)
+
+    def pump(self) -> bool:
+        """Send how it stands, when something was touched since."""
+        if not self._is_due or self.is_over or not self.connection.has_room:
+            return False
+        self._pursuit.look()
+        left = sorted(self._pursuit.names)
+        done = not left
+        sent = self.send(
+            waiting=waiting_list(self.controller, left[:MAX_WAITING_SHOWN]),
+            remaining=len(left),
+            failed=self._pursuit.failed,
+            converged=done and not self._pursuit.failed,
+            done=done,
+        )
+        if sent:
+            self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), done
+            again = _next_look_ns(self.controller, left)
+            if again is not None:
+                again = max(again, self._sent_ns + PROGRESS_PAUSE_NS)
+                self.controller.reactor.at(self, again, self._look_again)
+        return False
+
+    def _look_again(self) -> None:
+        self._is_due = True
+        self.controller.server.streams.pump(self)
+
+    def close(self) -> None:
+        """Take the next look back."""
+        self.controller.reactor.at(self, None, self._look_again)
+
+
+def _orders_follow(exchange: Exchange, params: Parameters) -> object:
+    goals = params.values("goals", Goal)
+    params.end()
+    controller = exchange.controller
+    return controller.server.streams.add(
+        exchange, lambda number: GoalStream(controller, exchange.connection, number, goals)
+    )
+
+
+METHODS = {"orders.follow": Method(_orders_follow, "view")}

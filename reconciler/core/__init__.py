@@ -17,6 +17,8 @@
 | `sockets` | what is bound, and who must wait for it |
 | `template` | from a watcher's spec to the launch of one slot, and its hash |
 | `intents` | an operator's word, recorded |
+| `orders` | what each order of an operator does to one watcher |
+| `goals` | when an order is done |
 | `changes` | what applying a spec would do, and why |
 | `summarize` | what status shows |
 | `tell` | what events are told to people |

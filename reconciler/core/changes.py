@@ -149,7 +149,7 @@ def _why_idle(name: str, spec: WatcherSpec, observed: WatcherObserved) -> str:
     if why or not spec.is_job:
         return why
     if not spec.autostart:
-        return f"autostart is false: `reconcile rerun {name}` does"
+        return f"autostart is false; `reconcile rerun {name}` does"
     if not observed.job.known:
         return "its ledger was damaged"
     generation = observed.job.generation
@@ -240,7 +240,7 @@ def _effect_on_job(
     if replaced and before.is_job:
         idle = watchers.why_idle(name, after, observed.intent)
         if not idle and not after.autostart:
-            idle = f"autostart is false: counts when `reconcile rerun {name}` fires it"
+            idle = f"autostart is false; counts when `reconcile rerun {name}` fires it"
         if not idle and "spec_change" not in after.rerun_on:
             idle = "rerun_on has no spec_change"
         return (

@@ -147,6 +147,29 @@ def retry_due_ns(draft: Draft, verdict: Verdict) -> int:
     return verdict.since_ns + veto_wait_ns(draft.spec.backoff, verdict.attempt)
 
 
+def run_reload(draft: Draft, slot: int, number: int, command: tuple[str, ...]) -> Verdict:
+    """Run the command of a reload once for its number, and return what came of it.
+
+    A reload that is asked for while the command runs begins when that has ended: it may have read half.
+    """
+    id = draft.id(slot, RELOAD_COMMAND)
+    draft.used.add(id)
+    record = draft.observed.records.get(id)
+    if record is None or record.memory.about != number or not isinstance(record.phase, Exited):
+        if record is not None and not isinstance(record.phase, Exited):
+            kill_when_due(draft, record, LEFTOVER_TIMEOUT_NS)
+        run_command(draft, RELOAD_COMMAND, slot, number, command)
+        return PENDING
+    if record.memory.killed:
+        longest = format_duration(LEFTOVER_TIMEOUT_NS)
+        return Verdict("vetoed", f"reload command was killed after {longest}")
+    if record.phase.exit.code == 0:
+        return PASSED
+    said = record.phase.output.decode(errors="replace").strip()
+    how = str(record.phase.exit)
+    return Verdict("vetoed", f"reload command: {how}" + (f": {said}" if said else ""))
+
+
 def run_command(draft: Draft, role: str, slot: int, about: int, command: tuple[str, ...]) -> None:
     """Start the stop or reload command of a slot, unless it is under way."""
     id = draft.id(slot, role)

@@ -43,6 +43,13 @@ def restarted(intent: Intent, slots: tuple[int, ...] | None, *, at_once: bool) -
     return replace(intent, restart_tokens=tokens, at_once=at_once)
 
 
+def reloaded(intent: Intent, slots: tuple[int, ...] | None) -> Intent:
+    """Return the intent after `reload` of some slots, or (None) of the whole watcher."""
+    number = 1 + max(intent.reloads.values(), default=0)
+    asked = dict.fromkeys(slots if slots is not None else (0,), number)
+    return replace(intent, reloads={**intent.reloads, **asked})
+
+
 def resumed(intent: Intent) -> Intent:
     """Return the intent after `resume`: the spec counts again.
 

@@ -85,7 +85,7 @@ def _is_left_alone(draft: Draft, record: ProcessRecord, want: int) -> bool:
         isinstance(record.phase, Running)
         and memory.stopping_since_ns is None
         and (memory.greeted or hooks.after_spawn is None)
-        and record.id not in draft.observed.requests
+        and not watchers.is_asked(draft, record)
         and _why_stop(draft, record.id.slot, record, want) is None
     )
 
@@ -304,7 +304,7 @@ def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     elif reason is not None:
         stopping.stop(draft, record, reason)
     elif isinstance(record.phase, Running) and watchers.greet(draft, record):
-        watchers.fulfil(draft, record)
+        watchers.carry_out_reload(draft, record)
 
 
 def _why_stop(draft: Draft, slot: int, record: ProcessRecord, want: int) -> str | None:

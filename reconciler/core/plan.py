@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from reconciler.model.action import Action, Spawn
-from reconciler.model.event import Request
+from reconciler.model.event import Answered
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import (
     MAIN,
@@ -29,8 +29,8 @@ class Plan(Struct, frozen=True):
 
     actions: tuple[Action, ...] = ()
     wake_at_ns: int | None = None
-    answered: tuple[Request, ...] = ()
-    """Requests of operators that are dealt with, carried out or vetoed."""
+    answered: tuple[Answered, ...] = ()
+    """Requests of operators that were carried out or vetoed."""
     awake: frozenset[int] | None = None
     """The slots that the next plan has to look at, see `Draft.awake`."""
     stale_rest: bool = False
@@ -89,7 +89,7 @@ class Draft:
     """Hook records that this pass still needs."""
     verdicts: dict[ProcessId, Verdict] = dataclasses.field(default_factory=dict)
     """What the hooks asked in this pass have said."""
-    answered: list[Request] = dataclasses.field(default_factory=list)
+    answered: list[Answered] = dataclasses.field(default_factory=list)
     binding: set[int] = dataclasses.field(default_factory=set)
     """Slots that start as soon as their own sockets are bound, which has been asked for."""
     restless: set[int] = dataclasses.field(default_factory=set)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import heapq
 import sys
-from typing import TYPE_CHECKING, Final, Literal, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core import secrets, summarize, tell, verdict
 from reconciler.core.attention import Attention
 from reconciler.core.changes import is_alike
-from reconciler.core.jobs import rerun
+from reconciler.core.orders import Subject
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
 from reconciler.core.template import run_hash, sockets_of, with_secrets
@@ -39,6 +39,7 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.event import (
+    Answered,
     ControlRenewed,
     EndsTold,
     FaultCaught,
@@ -50,7 +51,6 @@ from reconciler.model.event import (
     PulseAsked,
     RecordChanged,
     RecordForgotten,
-    ReloadAsked,
     Request,
     RetryAsked,
     RunRecorded,
@@ -77,6 +77,7 @@ from reconciler.model.process import (
     ProcessRecord,
     Requested,
     Running,
+    pid_of,
 )
 from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
@@ -85,7 +86,6 @@ from reconciler.model.value import Struct, replace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from reconciler.core.jobs import Overlap, Rerun
     from reconciler.model.event import Event
     from reconciler.model.job import Run
     from reconciler.model.revision import Trial
@@ -108,6 +108,8 @@ class Step(Struct, frozen=True):
     wake_at_ns: int | None
     touched: frozenset[str]
     news: tuple[News, ...]
+    answered: tuple[Answered, ...] = ()
+    """Signals that operators asked for: sent, or why not."""
 
 
 class Reconciler:
@@ -133,6 +135,7 @@ class Reconciler:
         self._sockets_wake_ns: int | None = None
         self._news: list[News] = []
         self._actions: list[Action] = []
+        self._answered: list[Answered] = []
         self._knows_keeper = False
         self._trial: Trial | None = None
         self._unproven: set[str] = set()
@@ -165,11 +168,6 @@ class Reconciler:
         """Return the watchers that stand in no spec any more and still have processes."""
         return dict(self._retiring)
 
-    def is_busy(self, name: str, slot: int) -> bool:
-        """Tell whether a slot can take no further signal or reload before its hooks have seen to the ones before."""
-        waiting = self.observed(name).requests.get(ProcessId(name, slot), ())
-        return len(waiting) >= MAX_REQUESTS
-
     def watcher_spec(self, name: str) -> WatcherSpec | None:
         """Return the spec by which a watcher is treated, also while it is being removed."""
         return self.spec.watchers.get(name) or self._retiring.get(name)
@@ -182,26 +180,13 @@ class Reconciler:
             self._hashes[name] = run_hash(self.spec.watchers[name], self.spec.sockets)
         return with_secrets(self._hashes[name], self.observed(name).secrets.digest)
 
-    def rerun(
-        self,
-        name: str,
-        slots: tuple[int, ...] | None,
-        *,
-        failed: bool,
-        overlap: Overlap | None,
-        who: str = "",
-    ) -> Rerun:
-        """Return what an operator's rerun of a job fires; takes effect when it is told as `JobChanged`."""
-        spec = self.spec.watchers[name]
-        return rerun(
-            spec,
-            self.observed(name),
-            slots,
-            self.base_hash(name),
-            self.facts,
-            failed=failed,
-            overlap=overlap,
-            who=who,
+    def subject(self, name: str, now_ns: int, wall_offset_ns: int) -> Subject:
+        """Return all that is known of a watcher, for `core.orders` and `core.goals`."""
+        status = self.watcher_status(name, now_ns, wall_offset_ns)
+        paused = self._trial is not None and self._trial.stops_roll
+        spec, observed = self.spec.watchers.get(name), self.observed(name)
+        return Subject(
+            name, spec, observed, status, self.base_hash(name), self.facts, paused=paused
         )
 
     def watcher_status(self, name: str, now_ns: int, wall_offset_ns: int) -> WatcherStatus:
@@ -249,8 +234,9 @@ class Reconciler:
             self._confirm()
             self._quit_when_empty()
         wake_at_ns = now_ns if self._knows_keeper and self._backlog else self._next_wake()
-        result = Step(tuple(self._actions), wake_at_ns, frozenset(self._touched), tuple(self._news))
-        self._actions, self._news, self._touched = [], [], set()
+        news, answered = tuple(self._news), tuple(self._answered)
+        result = Step(tuple(self._actions), wake_at_ns, frozenset(self._touched), news, answered)
+        self._actions, self._news, self._answered, self._touched = [], [], [], set()
         return result
 
     def _wake_due(self, now_ns: int) -> None:
@@ -387,13 +373,15 @@ class Reconciler:
         self._retiring[name] = WatcherSpec(cmd=())
         return True
 
-    def _answer(self, name: str, answered: tuple[Request, ...]) -> None:
-        """Take wishes that are dealt with off the list."""
+    def _answer(self, name: str, answered: tuple[Answered, ...]) -> None:
+        """Take requests that were carried out or vetoed off the list, and tell what came of them."""
         requests = self.observed(name).requests
-        for request in answered:
-            waiting = tuple(each for each in requests.pop(request.id, ()) if each != request)
+        for each in answered:
+            id = each.request.id
+            waiting = tuple(other for other in requests.pop(id, ()) if other != each.request)
             if waiting:
-                requests[request.id] = waiting
+                requests[id] = waiting
+        self._answered += answered
 
     def _plan_sockets(self, now_ns: int) -> None:
         self._sockets_dirty = False
@@ -534,11 +522,10 @@ class Reconciler:
             self._killed_at_shutdown = True
 
     def _drop_requests(self, dead: ProcessRecord) -> None:
-        """Forget the wishes that concerned a process that is dead."""
-        requests = self.observed(dead.id.owner).requests
-        rest = tuple(r for r in requests.pop(dead.id, ()) if r.incarnation != dead.incarnation)
-        if rest:
-            requests[dead.id] = rest
+        """Give up the requests that concerned a process that is dead."""
+        waiting = self.observed(dead.id.owner).requests.get(dead.id, ())
+        void = [request for request in waiting if request.incarnation == dead.incarnation]
+        self._answer(dead.id.owner, tuple(Answered(each, "it ended before") for each in void))
 
     def _put(self, record: ProcessRecord) -> None:
         observed = self._observed.setdefault(record.id.owner, WatcherObserved())
@@ -594,12 +581,10 @@ class Reconciler:
                 self._fold_run(watcher, run)
             case SecretsRead() | SecretsUnreadable():
                 self._fold_secrets(event, now_ns)
-            case SignalAsked(watcher, slot, signal):
-                self._ask("signal", watcher, slot, signal, now_ns)
-            case ReloadAsked(watcher, slot):
-                self._fold_reload(watcher, slot, now_ns)
-            case RetryAsked(watcher):
-                self._fold_retry(watcher, now_ns)
+            case SignalAsked():
+                self._fold_signal(event, now_ns)
+            case RetryAsked(watcher, slots):
+                self._fold_retry(watcher, slots, now_ns)
             case ShutdownAsked():
                 self._fold_shutdown(event)
             case SignalReceived(meaning):
@@ -739,35 +724,30 @@ class Reconciler:
             return False
         return all(old.sockets.get(s) == new.sockets.get(s) for s in sockets_of(before))
 
-    def _ask(
-        self,
-        kind: Literal["signal", "reload"],
-        watcher: str,
-        slot: int | None,
-        signal: str,
-        now_ns: int,
-    ) -> None:
-        observed = self.observed(watcher)
-        chosen = list(observed.records) if slot is None else [ProcessId(watcher, slot)]
+    def _fold_signal(self, asked: SignalAsked, now_ns: int) -> None:
+        """Put a signal on the list of each process that lives; of the others it is known now that none is sent."""
+        observed, at_ns = self.observed(asked.watcher), asked.at_ns or now_ns
+        chosen = [ProcessId(asked.watcher, asked.slot or 0)]
+        if asked.slot is None:
+            chosen = [id for id in observed.records if id.role == MAIN] or chosen
         for id in chosen:
             record, waiting = observed.records.get(id), observed.requests.get(id, ())
-            if id.role != MAIN or record is None or not isinstance(record.phase, Running):
-                continue
-            if len(waiting) < MAX_REQUESTS:
-                request = Request(kind, id, record.incarnation, now_ns, signal)
+            alive = record is not None and pid_of(record.phase) is not None
+            incarnation = record.incarnation if record is not None and alive else 0
+            request = Request(id, incarnation, at_ns, asked.signal)
+            if not alive:
+                self._answered.append(Answered(request, "it does not run"))
+            elif len(waiting) >= MAX_REQUESTS:
+                why = f"{MAX_REQUESTS} signals already wait for its before_signal hook"
+                self._answered.append(Answered(request, why))
+            else:
                 observed.requests[id] = (*waiting, request)
                 self._touch_slot(id)
 
-    def _fold_reload(self, watcher: str, slot: int | None, now_ns: int) -> None:
-        """A reload by signal is a signal; one by command runs it; `replace` is a restart, an intent."""
-        spec = self.spec.watchers.get(watcher)
-        if spec is None or spec.reload == "replace":
-            return
-        signal = getattr(spec.reload, "signal", None)
-        self._ask("reload" if signal is None else "signal", watcher, slot, signal or "", now_ns)
-
-    def _fold_retry(self, watcher: str, now_ns: int) -> None:
+    def _fold_retry(self, watcher: str, slots: tuple[int, ...] | None, now_ns: int) -> None:
         for record in [*self.observed(watcher).records.values()]:
+            if slots is not None and record.id.slot not in slots:
+                continue
             if record.id.role == MAIN and isinstance(record.phase, Exited):
                 memory = replace(record.memory, retry=True)
                 self._do(Remember(record.id, record.incarnation, memory), now_ns)

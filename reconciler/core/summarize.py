@@ -191,6 +191,7 @@ def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, i
             if not draft.spec.is_job and draft.now_ns < settled:
                 return "Starting", "", started_at_ns, settled
             note = _hook_note(draft, "after_spawn", record.id.slot) if not memory.greeted else ""
+            note = note or (memory.reload_trouble and f"reload failed: {memory.reload_trouble}")
             note = note or _log_note(draft, record.id.slot)
             return "Running", note, started_at_ns, None
         case Exited() as phase:

@@ -29,9 +29,10 @@ from reconciler.model.action import (
     Spawn,
     Unbind,
 )
-from reconciler.model.process import MAIN, Exited, Memory, ProcessRecord, Running
+from reconciler.model.event import Answered
+from reconciler.model.process import MAIN, Exited, Memory, ProcessRecord, Running, pid_of
 from reconciler.model.socket import BindRefused, Bound
-from reconciler.model.spec import ReloadByCommand
+from reconciler.model.spec import ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
@@ -59,13 +60,13 @@ def why_idle(name: str, spec: WatcherSpec, intent: Intent) -> str:
     """Return why nothing of a watcher shall run, with what changes that; empty when something shall."""
     if intent.hold == "stopped":
         by = f" by {intent.hold_voice.who}" if intent.hold_voice.who else ""
-        return f"it is stopped{by}: `reconcile start {name}` starts it"
+        return f"it is stopped{by}; `reconcile start {name}` starts it"
     if not count(spec, intent):
         if intent.scale is None:
-            return f"numprocesses is 0: `reconcile scale {name}=N` starts N"
-        return f"it is scaled to 0: `reconcile scale {name}=N` starts N, {name}=spec what the spec says"
+            return f"numprocesses is 0; `reconcile scale {name}=N` starts N"
+        return f"it is scaled to 0; `reconcile scale {name}=N` starts N, {name}=spec what the spec says"
     if not wanted(spec, intent):
-        return f"autostart is false: `reconcile start {name}` starts it"
+        return f"autostart is false; `reconcile start {name}` starts it"
     return ""
 
 
@@ -84,6 +85,7 @@ def plan_watcher(draft: Draft, base_hash: str) -> Plan:
         jobs.plan_job(draft, want, base_hash)
     else:
         _plan_service(draft, want, base_hash)
+    _send_signals(draft)
     if not draft.is_unfinished:
         _tend_own_sockets(draft)
         sweep(draft)
@@ -220,6 +222,7 @@ def spawn(
     """Start the process of a slot, in place of its dead one."""
     what = launch(draft.name, draft.spec, slot, draft.world.socket_specs, draft.world.facts)
     replaces = 0 if dead is None else dead.incarnation
+    memory = replace(memory, reloaded=draft.observed.intent.reload_number(slot))
     draft.act(Spawn(draft.id(slot), what, template_hash, memory, replaces))
 
 
@@ -346,12 +349,18 @@ def _tend_own_sockets(draft: Draft) -> None:
 
 
 def _attend(draft: Draft, record: ProcessRecord) -> bool:
-    """See to a slot that runs and shall go on; True when nothing is left to be done for it."""
+    """See to a slot that runs and goes on; True when nothing is left to be done for it."""
     assert isinstance(record.phase, Running)
     if not greet(draft, record):
         return False
-    fulfil(draft, record)
-    return record.id not in draft.observed.requests
+    carry_out_reload(draft, record)
+    return not is_asked(draft, record)
+
+
+def is_asked(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether operators want something of a process that has not been carried out yet."""
+    number = draft.observed.intent.reload_number(record.id.slot)
+    return record.id in draft.observed.requests or record.memory.reloaded < number
 
 
 def greet(draft: Draft, record: ProcessRecord) -> bool:
@@ -369,26 +378,53 @@ def greet(draft: Draft, record: ProcessRecord) -> bool:
     return False
 
 
-def fulfil(draft: Draft, record: ProcessRecord) -> None:
-    """Carry out the oldest wish of an operator that concerns this process: a signal, or a reload."""
-    request = next(iter(draft.observed.requests.get(record.id, ())), None)
-    if request is None or request.incarnation != record.incarnation:
+def carry_out_reload(draft: Draft, record: ProcessRecord) -> None:
+    """Carry out the newest reload that an operator asked for, unless this process has, or began after it."""
+    slot = record.id.slot
+    number, reload = draft.observed.intent.reload_number(slot), draft.spec.reload
+    if record.memory.reloaded >= number:
         return
-    slot, reload = record.id.slot, draft.spec.reload
-    details: dict[str, object] = {
-        "pid": getattr(record.phase, "pid", None),
-        "signum": request.signal,
-    }
-    if isinstance(reload, ReloadByCommand) and request.kind == "reload":
-        hooks.run_command(draft, hooks.RELOAD_COMMAND, slot, request.at_ns, reload.cmd)
-        draft.answered.append(request)
-        return
-    verdict = drive(draft, "before_signal", slot, request.at_ns, details)
+    if isinstance(reload, ReloadByCommand):
+        verdict = hooks.run_reload(draft, slot, number, reload.cmd)
+    elif isinstance(reload, ReloadBySignal):
+        verdict = _before_signal(draft, record, number, reload.signal)
+    else:  # edited meanwhile
+        verdict = hooks.PASSED
     if verdict.state == "pending":
         return
-    draft.answered.append(request)
-    if verdict.state == "passed" or request.signal == "KILL":
-        draft.act(Signal(record.id, record.incarnation, request.signal, "process"))
+    if verdict.state == "passed" and isinstance(reload, ReloadBySignal):
+        draft.act(Signal(record.id, record.incarnation, reload.signal, "process"))
+    # Remembered last: a controller that dies in between reloads twice, never not at all.
+    memory = replace(record.memory, reloaded=number, reload_trouble=verdict.message)
+    draft.act(Remember(record.id, record.incarnation, memory))
+
+
+def _send_signals(draft: Draft) -> None:
+    """Send the oldest signal that an operator asked for to each process, also to one that is being stopped."""
+    for id, (request, *_) in draft.observed.requests.items():
+        record = draft.observed.records.get(id)
+        if record is None or record.incarnation != request.incarnation:
+            continue
+        awaits_hook = draft.spec.hooks.after_spawn is not None and not record.memory.greeted
+        if not isinstance(record.phase, Running) or (
+            awaits_hook and record.memory.stopping_since_ns is None
+        ):
+            continue
+        verdict = _before_signal(draft, record, request.at_ns, request.signal)
+        if verdict.state == "pending":
+            continue
+        sent = verdict.state == "passed" or request.signal == "KILL"
+        draft.answered.append(Answered(request, "" if sent else verdict.message))
+        if sent:
+            draft.act(Signal(id, record.incarnation, request.signal, "process"))
+
+
+def _before_signal(draft: Draft, record: ProcessRecord, about: int, signal: str) -> Verdict:
+    """Ask the hook before_signal about a signal of an operator; the stop of the process comes first."""
+    if draft.id(record.id.slot, "before_signal") in draft.verdicts:
+        return hooks.PENDING
+    details = {"pid": pid_of(record.phase), "signum": signal}
+    return drive(draft, "before_signal", record.id.slot, about, details)
 
 
 # ---- start and stop of the whole ------------------------------------------------------------------

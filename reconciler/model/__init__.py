@@ -12,6 +12,7 @@
 | `revision` | what a revision of the spec has to prove, and what came of it |
 | `intent` | what an operator asked for, kept until undone |
 | `event` | what happened (past tense) |
+| `order` | what an order does to one watcher, and when it is done |
 | `action` | what shall be done (imperative) |
 | `observed` | the picture of the world that events add up to |
 | `change` | what applying a spec would do, and why |

@@ -187,24 +187,19 @@ class SecretsUnreadable(Struct, frozen=True):
 
 
 class SignalAsked(Struct, frozen=True):
-    """An operator wants a signal sent, to one slot or (None) to all."""
+    """An operator wants a signal sent, to one slot or (None) to all. `at_ns` tells it from others."""
 
     watcher: str
     slot: int | None
     signal: str
-
-
-class ReloadAsked(Struct, frozen=True):
-    """An operator wants the watcher's processes to take changes, by its `reload` field."""
-
-    watcher: str
-    slot: int | None
+    at_ns: int = 0
 
 
 class RetryAsked(Struct, frozen=True):
-    """An operator wants held or backing-off slots to be tried again now."""
+    """An operator wants slots that have ended to be tried again now; None: all."""
 
     watcher: str
+    slots: tuple[int, ...] | None = None
 
 
 class ShutdownAsked(Struct, frozen=True):
@@ -225,17 +220,22 @@ Event: TypeAlias = (
     | SecretsRead
     | SecretsUnreadable
     | SignalAsked
-    | ReloadAsked
     | RetryAsked
     | ShutdownAsked
 )
 
 
 class Request(Struct, frozen=True):
-    """An operator's wish that concerns one incarnation and is gone when it is done."""
+    """A signal that an operator asked for: it is for one incarnation, and gone when it was sent."""
 
-    kind: Literal["signal", "reload"]
     id: ProcessId
     incarnation: int
     at_ns: int
-    signal: str = ""
+    signal: str
+
+
+class Answered(Struct, frozen=True):
+    """What came of a request; `trouble` says why the signal was not sent."""
+
+    request: Request
+    trouble: str = ""

@@ -45,12 +45,14 @@ class Intent(Struct, frozen=True):
     `scale` is the number of processes in place of the spec's.
     `restart_tokens` go up by one at each restart, by slot; slot 0 is the whole watcher.
     `at_once` lets the newest restart replace all slots together.
+    `reloads` are numbered upwards: by slot the newest that was asked for; slot 0 is the whole watcher.
     """
 
     hold: Literal["stopped", "started"] | None = None
     scale: int | None = None
     restart_tokens: Mapping[int, int] = field(default_factory=dict)
     at_once: bool = False
+    reloads: Mapping[int, int] = field(default_factory=dict)
     hold_voice: Voice = NOBODY
     scale_voice: Voice = NOBODY
 
@@ -58,6 +60,10 @@ class Intent(Struct, frozen=True):
         """Return what goes into the template hash of a slot: different after each restart of it."""
         token = self.restart_tokens.get(0, 0), self.restart_tokens.get(slot, 0)
         return "" if token == (0, 0) else f"{token[0]}.{token[1]}"
+
+    def reload_number(self, slot: int) -> int:
+        """Return the number of the newest reload that a slot has to have carried out; 0: none was asked for."""
+        return max(self.reloads.get(0, 0), self.reloads.get(slot, 0))
 
 
 NO_INTENT = Intent()

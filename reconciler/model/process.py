@@ -223,6 +223,10 @@ class Memory(Struct, frozen=True):
     """after_spawn has passed or there was none."""
     reaped: bool = False
     """The reap hooks have run or there were none."""
+    reloaded: int = 0
+    """The newest reload, by its number, that this process has carried out, or began after."""
+    reload_trouble: str = ""
+    """Why that reload failed; empty when it did not."""
     stopping_since_ns: int | None = None
     stop_reason: str = ""
     """Why it is being stopped: replaced, surplus, stopped, removed, timeout, expired, vetoed, shutdown."""

@@ -239,7 +239,11 @@ def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
             {"scale": {"web": 4}, "for_ns": 60 * 10**9},
         ),
         ("resume web --no-wait", "resume", {"names": ["web"]}),
-        ("signal sigusr1 web api", "signal", {"signal": "USR1", "names": ["web", "api"]}),
+        (
+            "signal sigusr1 web api --timeout 5s",
+            "signal",
+            {"signal": "USR1", "names": ["web", "api"], "timeout_ns": 5 * 10**9},
+        ),
         ("scale web=4 api=spec --no-wait", "scale", {"scale": {"web": 4, "api": None}}),
         (
             "rerun report --failed --overlap replace --require-all",
@@ -257,10 +261,18 @@ def test_an_operation_asks_for_what_was_said(
     assert manager.asked(method) == [params]
 
 
+UP = {"name": "web", "kind": "up"}
+
+
 def restarting(manager: Manager, *steps: Mapping[str, object]) -> None:
     manager.answers |= {
-        "restart": {"results": [{"name": "web", "message": "replaces its processes one by one"}]},
-        "apply.follow": Stream("progress", steps),
+        "restart": {
+            "results": [
+                {"name": "web", "message": "replaces its processes one by one", "goal": UP},
+                {"name": "api", "message": "nothing to wait for"},
+            ]
+        },
+        "orders.follow": Stream("progress", steps),
         "status": status(MAILER),
     }
 
@@ -273,9 +285,10 @@ def test_an_operation_waits_until_it_has_come_about(
 
     assert main(["restart", "we*"]) == 0
     assert manager.asked("restart") == [{"names": ["we*"]}]
-    assert manager.asked("apply.follow") == [{"names": ["web"]}]
+    assert manager.asked("orders.follow") == [{"goals": [UP]}]
     assert capsys.readouterr().out.splitlines() == [
         "web: replaces its processes one by one",
+        "api: nothing to wait for",
         "waiting for web: Rolling",
     ]
 
@@ -284,11 +297,82 @@ def test_an_operation_that_does_not_come_about_says_so(
     manager: Manager, capsys: pytest.CaptureFixture[str]
 ) -> None:
     restarting(manager)
-    manager.answers["apply.follow"] = {"stream": 1}
+    manager.answers["orders.follow"] = {"stream": 1}
 
     assert main(["restart", "web", "--timeout", "100ms"]) == 5
     assert main(["restart", "web", "--timeout", "100ms", "-o", "json"]) == 5
-    assert '"as_wanted": false' in capsys.readouterr().out
+    assert '"done": false' in capsys.readouterr().out
+
+
+def test_an_order_that_fails_says_why_and_exits_with_3(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = [{"name": "mailer", "message": "slot 1: failed: exit 7"}]
+    restarting(manager, {"failed": failed, "done": True})
+
+    assert main(["restart", "web"]) == 3
+    assert "mailer: slot 1: failed: exit 7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("taken", "code"),
+    [
+        (("accepted",), 0),
+        (("accepted", "skipped"), 0),
+        (("skipped", "skipped"), 1),
+        (("accepted", "refused"), 1),
+    ],
+)
+def test_an_order_that_does_nothing_of_what_was_asked_does_not_exit_with_0(
+    manager: Manager, taken: tuple[str, ...], code: int
+) -> None:
+    results = [{"name": "web", "message": "words", "taken": each} for each in taken]
+    for method in ("stop", "signal", "scale", "rerun"):
+        manager.answers[method] = {"results": results}
+
+    assert main(["stop", "w*"]) == code
+    assert main(["signal", "HUP", "w*"]) == code
+    assert main(["scale", "w*=2"]) == code
+    assert main(["rerun", "w*"]) == code
+
+
+def test_without_a_terminal_nothing_is_removed_unless_yes_is_said(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    removal = {"kind": "watcher", "name": "old", "how": "remove", "message": "removed"}
+    applying(manager, {"converged": True, "done": True}, changes=[removal])
+    manager.answers["rollback"] = manager.answers["apply"]
+
+    assert main(["apply"]) == 1
+    assert main(["rollback"]) == 1
+    assert manager.asked("apply") == [{"dry_run": True}]
+    assert capsys.readouterr().err.count("--yes") == 2
+    assert main(["apply", "--yes", "--only", "old"]) == 0
+    assert manager.asked("apply.follow") == [{"revision": 43, "names": ["old"]}]
+
+
+def test_apply_waits_for_the_runs_of_jobs_where_that_is_wanted(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    applying(manager, {"converged": True, "done": True}, changes=[])
+    fires = {**RUNNING_WEB, "kind": "job"}
+    manager.answers["status"] = status(fires)
+
+    assert main(["apply", "--wait-jobs"]) == 0
+    assert manager.asked("apply.follow") == [{"revision": 43, "runs": True}]
+    assert capsys.readouterr().out.splitlines()[-1].endswith("all as wanted, 1 job still running")
+
+
+def test_plan_without_a_manager_shows_what_would_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reconcile.yaml").write_text("watchers: {web: {cmd: sleep 1000}}\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["plan"]) == 2
+    planned = capsys.readouterr().out
+    assert main(["apply", "--dry-run"]) == 0
+    assert planned == capsys.readouterr().out == "+ web  create: new\n1 to create\n"
 
 
 def test_a_rerun_that_requires_all_tells_by_its_exit_code_what_still_ran(manager: Manager) -> None:

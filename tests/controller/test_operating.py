@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import sqlite3
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conftest import by_hand, job, service, until
 from paper_keeper import PaperKeeper
 
+from reconciler.controller import operating
 from reconciler.controller.entries import Answered, IntentWritten, OrderWritten
 from reconciler.controller.store import Store
 from reconciler.core.intents import stopped
 from reconciler.model.action import Signal
 from reconciler.model.intent import NO_INTENT, Until, Voice
 from reconciler.model.process import ProcessId, Running
+from reconciler.model.spec import HookSpec, HooksSpec
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from conftest import Client, Instance
 
 
@@ -35,6 +36,10 @@ def settled(client: Client) -> None:
 
 def messages(answer: Any) -> dict[str, str]:
     return {each["name"]: each["message"] for each in answer["results"]}
+
+
+def taken(answer: Any) -> dict[str, str]:
+    return {each["name"]: each["taken"] for each in answer["results"]}
 
 
 def running(instance: Instance) -> list[str]:
@@ -157,7 +162,7 @@ def test_resume_lets_the_spec_count_again(instance: Instance) -> None:
         "db": "follows its spec already",
     }
     assert running(instance) == ["db.1", "web.1", "web.2"]
-    assert client.error("resume", names=["web.1"])[0] == "unsupported"
+    assert taken(client.call("resume", names=["web.1"])) == {"web": "refused"}
     assert client.error("resume")[0] == "invalid_request"
 
 
@@ -263,7 +268,8 @@ def test_x51_a_request_that_is_repeated_after_a_crash_is_known(instance: Instanc
     client = again_after_a_crash(instance)
     for method, params in asked.items():
         more = {"wait": True, "timeout_ns": 20 * 10**9}
-        assert client.call(method, **params, **more, request_id=f"id of {method}") == first[method]
+        again = client.call(method, **params, **more, request_id=f"id of {method}")
+        assert (again["results"], again["failed"]) == (first[method]["results"], [])
     assert client.error("stop", names=["web"], request_id="id of rerun")[0] == "conflict"
     assert dict(instance.controller.observed("web").intent.restart_tokens) == {0: 1}
     assert instance.controller.observed("mig").job.generation.number == 2
@@ -357,8 +363,8 @@ def test_start_fires_a_finished_job_by_name_but_not_by_glob(instance: Instance) 
     client = instance.start().client()
     finish(instance, 1)
     until(lambda: state(client, "mig") == "Completed")
-    assert "not fired again" in messages(client.call("start", names=["m*"]))["mig"]
-    assert "fired slot 1" in messages(client.call("start", names=["mig"]))["mig"]
+    assert "not fired" in messages(client.call("start", names=["m*"]))["mig"]
+    assert "fires slot 1" in messages(client.call("start", names=["mig"]))["mig"]
     until(lambda: len(instance.keeper.spawned()) == 2)
 
 
@@ -377,7 +383,7 @@ def test_rerun_waits_for_the_outcome_and_lifts_a_stop(instance: Instance) -> Non
 
 def test_a_service_is_not_rerun(instance: Instance) -> None:
     instance.store(by_hand(web=service()))
-    assert instance.start().client().error("rerun", names=["web"])[0] == "invalid_request"
+    assert taken(instance.start().client().call("rerun", names=["web"])) == {"web": "refused"}
 
 
 def test_shutdown_answers_when_everything_has_ended(instance: Instance) -> None:
@@ -438,3 +444,148 @@ def test_runs_are_told_from_memory_while_the_ledger_cannot_be_read(instance: Ins
     answer = client.call("runs", names=["mig"])
     assert answer["complete"] is False
     assert [run["outcome"] for run in answer["runs"]] == ["succeeded"]
+
+
+NAMING: dict[str, dict[str, Any]] = {
+    "start": {"names": ["web.2"]},
+    "stop": {"names": ["web.2"]},
+    "resume": {"names": ["web.2"]},
+    "restart": {"names": ["web.2"]},
+    "reload": {"names": ["web.2"]},
+    "signal": {"names": ["web.2"], "signal": "USR1"},
+    "scale": {"scale": {"web.2": 1}},
+    "rerun": {"names": ["mig.2"]},
+    "status": {"names": ["web.2"]},
+    "runs": {"names": ["mig.2"]},
+    "logs": {"names": ["web.2"]},
+}
+
+
+def test_a_slot_in_a_name_is_honoured_or_refused_by_every_method(instance: Instance) -> None:
+    instance.store(by_hand(web=service(numprocesses=2), mig=job(numprocesses=2)))
+    client = instance.start().client()
+    finish(instance, 1, 2)
+    settled(client)
+    takes_names = {"start", "stop", "resume", "restart", "reload", "signal", "scale", "rerun"}
+    assert takes_names == {*operating.METHODS}
+    answers = {}
+    for method, params in NAMING.items():
+        if method == "signal":
+            settled(client)  # what was restarted runs again
+        answers[method] = client.call(method, **params)
+    refused = {m for m in takes_names if answers[m]["results"][0]["taken"] == "refused"}
+    assert refused == {"stop", "resume", "scale"}
+    for method in refused:
+        assert "one slot" in answers[method]["results"][0]["message"]
+    honoured = {m: answers[m]["results"][0] for m in takes_names - refused}
+    assert {m: r["goal"].get("slots") for m, r in honoured.items() if "goal" in r} == {
+        "start": [2],
+        "restart": [2],
+        "reload": [2],
+        "rerun": [2],
+    }
+    assert honoured["signal"]["message"] == "USR1 to 1 process"
+    assert [slot["slot"] for slot in answers["status"]["watchers"][0]["slots"]] == [2]
+    assert {run["slot"] for run in answers["runs"]["runs"]} == {2}
+    assert sorted(str(id) for id in instance.keeper.spawned()).count("web.1") == 1
+    for method, params in NAMING.items():
+        beyond = json.loads(json.dumps(params).replace(".2", ".7"))
+        assert client.error(method, **beyond)[0] == "not_found"
+
+
+def test_a_run_that_fails_is_told_to_who_waits_for_it(instance: Instance) -> None:
+    instance.store(by_hand(mig=job(), web=service()))
+    client = instance.start().client()
+    finish(instance, 1)
+    settled(client)
+    number = client.send("rerun", names=["mig"], wait=True)
+    id = ProcessId("mig", 1)
+    until(lambda: isinstance(getattr(instance.keeper.records.get(id), "phase", 0), Running))
+    # Another client follows the same goal, before and after the end.
+    goal = {"name": "mig", "kind": "ended", "slots": [1], "number": 2}
+    stream = client.call("orders.follow", goals=[goal])["stream"]
+    assert client.next(stream)["remaining"] == 1
+    instance.keeper.exit(id, 7)
+    failed = [{"name": "mig", "message": "failed: exit 7"}]
+    assert client.answer(number).result["failed"] == failed
+    item = client.next(stream)
+    while not item["done"]:
+        item = client.next(stream)
+    assert (item["failed"], item["converged"]) == (failed, False)
+    gone = client.next(client.call("orders.follow", goals=[{"name": "x", "kind": "up"}])["stream"])
+    assert (gone["done"], gone["failed"][0]["message"]) == (True, "was removed meanwhile")
+    assert (
+        client.error("orders.follow", goals=[{"name": "x", "kind": "sideways"}])[0]
+        == "invalid_request"
+    )
+
+
+def test_a_signal_is_answered_when_it_was_sent_and_survives_the_controller(
+    instance: Instance,
+) -> None:
+    hooks = HooksSpec(before_signal=HookSpec(cmd=("check",)))
+    instance.store(by_hand(web=service(hooks=hooks), api=service()))
+    client = instance.start().client()
+    settled(client)
+    hook = ProcessId("web", 1, "before_signal")
+    asked = {"names": ["*"], "signal": "USR1", "request_id": "once"}
+
+    def asking() -> bool:
+        return isinstance(getattr(instance.keeper.records.get(hook), "phase", 0), Running)
+
+    client.send("signal", **asked)
+    until(asking)
+    (sent,) = [each for each in instance.keeper.actions if isinstance(each, Signal)]
+    assert str(sent.id) == "api.1"
+    records = tuple(each for each in instance.keeper.records.values() if each.id != hook)
+    # It dies while the hook thinks: no answer came, and the client asks the next one.
+    instance.stop()
+    instance.clients.clear()
+    client = instance.start(PaperKeeper(records)).client()
+    number = client.send("signal", **asked)
+    until(asking)
+    instance.keeper.exit(hook, 0)
+    assert taken(client.answer(number).result) == {"web": "accepted", "api": "accepted"}
+    sent_to = [str(each.id) for each in instance.keeper.actions if isinstance(each, Signal)]
+    assert sent_to == ["api.1", "web.1"]
+    number = client.send("signal", names=["web"], signal="USR2")
+    until(asking)
+    instance.keeper.exit(hook, 1)
+    (result,) = client.answer(number).result["results"]
+    assert (result["taken"], "not to slot 1: before_signal hook" in result["message"]) == (
+        "refused",
+        True,
+    )
+    error = client.error("signal", names=["web"], signal="USR2", timeout_ns=10**7)
+    assert (error[0], "web.1" in error[1]) == ("timeout", True)
+
+
+def test_apply_only_takes_sockets_and_what_is_removed(instance: Instance) -> None:
+    spec = (
+        "apply: {{auto: false}}\nsockets: {{{sockets}}}\n"
+        "watchers: {{a: {{cmd: sleep 1, use_sockets: {used}}}{rest}}}\n"
+    )
+    instance.spec_file.parent.mkdir()
+    one, two = 'h: {listen: "127.0.0.1:1"}', 'h: {listen: "127.0.0.1:2"}'
+    b = ", b: {cmd: sleep 1}"
+    instance.spec_file.write_text(spec.format(sockets=one, used="[h]", rest=b))
+    client = instance.start().client()
+    until(lambda: client.call("status")["revision"] == 1)
+    instance.spec_file.write_text(spec.format(sockets=two, used="[]", rest=""))
+    for only, names in (("h", {"a", "b"}), ("b", {"a"})):
+        answer = client.call("apply", only=[only], allow_removal=True)
+        stream = client.call("apply.follow", revision=answer["revision"], names=[only])["stream"]
+        until(lambda stream=stream: client.next(stream)["done"])
+        assert {each["name"] for each in client.call("status")["watchers"]} == names
+    instance.spec_file.write_text(spec.format(sockets="", used="[]", rest=""))
+    assert "--only a" in client.error("apply", only=["h"])[2]["hint"]
+    assert client.error("apply", only=["b.1"])[0] == "not_found"
+
+
+def test_scale_takes_globs(instance: Instance) -> None:
+    instance.store(by_hand(web=service(), worker=service(), db=service()))
+    client = instance.start().client()
+    answer = client.call("scale", scale={"w*": 2}, wait=True)
+    assert set(messages(answer)) == {"web", "worker"}
+    assert len(running(instance)) == 5
+    assert client.error("scale", scale={"w*": 2, "web": 3})[0] == "invalid_request"

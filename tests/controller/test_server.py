@@ -221,7 +221,7 @@ def test_a_half_closed_client_whose_answer_comes_late_is_let_go(
 
 ROLE_OF_METHOD = {
     **dict.fromkeys(
-        ("hello", "status", "plan", "apply.follow", "events", "events.follow"), "view"
+        ("hello", "status", "plan", "apply.follow", "orders.follow", "events", "events.follow"), "view"
     ),
     **dict.fromkeys(("logs", "logs.follow", "stream.cancel", "runs", "history", "diff"), "view"),
     **dict.fromkeys(

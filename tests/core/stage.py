@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconciler.core import verdict
+from reconciler.core.jobs import Rerun, rerun
 from reconciler.core.reconciler import Reconciler, Step
 from reconciler.model.action import (
     Adjust,
@@ -193,6 +194,12 @@ class Stage:
         record = self.records[process(name)]
         assert isinstance(record.phase, Exited)
         return self.tell(self._put(replace(record, phase=replace(record.phase, survivors=False))))
+
+    def rerun(self, name: str, slots: tuple[int, ...] | None, **how: Any) -> Rerun:
+        """Return what an operator's rerun of a job fires; takes effect when it is told as `JobChanged`."""
+        core = self.reconciler
+        wanted, known = core.spec.watchers[name], core.observed(name)
+        return rerun(wanted, known, slots, core.base_hash(name), core.facts, **how)
 
     def alive(self, owner: str = "") -> list[str]:
         """Return the live main processes, as web.1."""

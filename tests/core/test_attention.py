@@ -9,13 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.intents import restarted, scaled, stopped
+from reconciler.core.intents import reloaded, restarted, scaled, stopped
 from reconciler.core.jobs import rerun
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Spawn
-from reconciler.model.event import IntentChanged, JobChanged, ReloadAsked, SignalAsked
+from reconciler.model.event import IntentChanged, JobChanged, SignalAsked
 from reconciler.model.intent import Intent, Voice
-from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, MaxRestartsSpec
+from reconciler.model.spec import (
+    BackoffSpec,
+    HookSpec,
+    HooksSpec,
+    MaxRestartsSpec,
+    ReloadByCommand,
+    ReloadBySignal,
+)
 from reconciler.model.value import replace
 from tests.core.stage import FACTS, HOOK, S, Stage, job, listener, spec, watcher
 
@@ -33,7 +40,10 @@ WATCHERS: dict[str, Callable[..., WatcherSpec]] = {
     "limited": lambda **more: watcher(max_restarts=MaxRestartsSpec(2, 60 * S), **more),
     "resting": lambda **more: watcher(restart="on-failure", **more),
     "greeted": lambda **more: watcher(hooks=HooksSpec(after_start=HOOK, after_spawn=HOOK), **more),
-    "asked": lambda **more: watcher(hooks=HooksSpec(before_signal=HOOK), **more),
+    "asked": lambda **more: watcher(
+        hooks=HooksSpec(before_signal=HOOK), reload=ReloadBySignal("HUP"), **more
+    ),
+    "told": lambda **more: watcher(reload=ReloadByCommand(("again",)), **more),
     "bound": lambda **more: watcher(use_sockets=("own", "all"), **more),
     "job": lambda **more: job(backoff=BackoffSpec(burst=0), **more),
     "timed": lambda **more: job(timeout=15 * S, hooks=HooksSpec(before_start=HOOK), **more),
@@ -99,13 +109,14 @@ def a_step(kind: str) -> st.SearchStrategy[Callable[[Stage], object]]:
             again = rerun(wanted, seen, (slot,), core.base_hash("w"), FACTS)
             stage.tell(JobChanged("w", replace(seen.job, generation=again.generation)))
 
-    roles = st.sampled_from(["", "", "", ":before_signal", ":after_spawn", ":after_start"])
+    roles = st.sampled_from(
+        ["", "", "", ":before_signal", ":reload", ":after_spawn", ":after_start"]
+    )
     return st.one_of(
         st.floats(0.1, 15).map(lambda s: lambda stage: stage.wait(round(s, 1))),
         st.tuples(slots, roles, st.integers(0, 1)).map(lambda e: lambda stage: end(stage, *e)),
         slots.map(lambda n: lambda stage: stage.apply(whole(kind, n, "new"))),
         slots.map(lambda slot: lambda stage: stage.tell(SignalAsked("w", slot, "USR1"))),
-        slots.map(lambda slot: lambda stage: stage.tell(ReloadAsked("w", slot))),
         slots.map(lambda slot: lambda stage: fire(stage, slot)),
         st.sampled_from(
             [
@@ -113,6 +124,8 @@ def a_step(kind: str) -> st.SearchStrategy[Callable[[Stage], object]]:
                 lambda known: scaled(known, ALICE, 2),
                 lambda known: restarted(known, (2,), at_once=False),
                 lambda known: restarted(known, None, at_once=True),
+                lambda known: reloaded(known, None),
+                lambda known: reloaded(known, (2,)),
                 lambda _: Intent(),
             ]
         ).map(lambda made: lambda stage: intent(stage, made)),

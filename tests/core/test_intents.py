@@ -94,7 +94,7 @@ def test_a_plan_tells_what_stays_otherwise_than_the_spec_says() -> None:
     told = {each.name: (each.how, each.message) for each in changes(old, new, observed, FACTS)}
     assert told["web"] == (
         "none",
-        "cmd changed: nothing runs, it is stopped by alice: `reconcile start web` starts it",
+        "cmd changed: nothing runs, it is stopped by alice; `reconcile start web` starts it",
     )
     assert told["api"] == ("live", "numprocesses changed: in place")
 

@@ -24,7 +24,7 @@ def rerun(
     failed: bool = False,
     overlap: str | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    asked = stage.reconciler.rerun("job", slots, failed=failed, overlap=overlap)  # type: ignore[arg-type]
+    asked = stage.rerun("job", slots, failed=failed, overlap=overlap)  # type: ignore[arg-type]
     known = stage.reconciler.observed("job").job
     stage.tell(JobChanged("job", replace(known, generation=asked.generation)))
     return asked.fired, asked.running
@@ -198,7 +198,7 @@ def test_an_open_run_of_a_damaged_ledger_is_lost_and_its_rerun_counts_on() -> No
     stage.new_controller(spec(job=job()), [JobChanged("job", doubtful)]).wait(10)
     assert stage.spawned() == []
     assert outcomes(stage) == {1: "lost"}
-    again = stage.reconciler.rerun("job", None, failed=False, overlap=None).generation
+    again = stage.rerun("job", None, failed=False, overlap=None).generation
     assert again.number == 2
 
 
@@ -371,7 +371,7 @@ def test_a_rerun_of_one_slot_does_not_take_another_ones_turn() -> None:
 def test_each_run_says_what_fired_it() -> None:
     stage = Stage().apply(spec(job=job())).exit("job.1", 0)
     stage.apply(spec(job=job(cmd=("other",)))).exit("job.1", 0)
-    asked = stage.reconciler.rerun("job", None, failed=False, overlap=None, who="alice")
+    asked = stage.rerun("job", None, failed=False, overlap=None, who="alice")
     known = stage.reconciler.observed("job").job
     stage.tell(JobChanged("job", replace(known, generation=asked.generation))).exit("job.1", 0)
     ended = [record.run for record in stage.runs if record.run.outcome]
@@ -390,7 +390,7 @@ def test_of_a_damaged_ledger_only_the_slots_that_are_named_are_fired() -> None:
     stage.new_controller(wanted, [JobChanged("job", Job(known=False))])
 
     def say(slots: tuple[int, ...] | None) -> None:
-        asked = stage.reconciler.rerun("job", slots, failed=False, overlap=None)
+        asked = stage.rerun("job", slots, failed=False, overlap=None)
         known = stage.reconciler.observed("job").job
         stage.tell(JobChanged("job", replace(known, generation=asked.generation, known=True)))
 
@@ -412,7 +412,7 @@ def test_of_a_damaged_ledger_a_slot_that_runs_is_not_fired_again_when_it_ends() 
     stage = Stage().apply(wanted)
     stage.exit("job.1", 0)
     stage.new_controller(wanted, [JobChanged("job", Job(known=False))])
-    asked = stage.reconciler.rerun("job", None, failed=False, overlap=None)
+    asked = stage.rerun("job", None, failed=False, overlap=None)
     assert (asked.fired, asked.running) == ((1,), (2,))
     known = stage.reconciler.observed("job").job
     stage.tell(JobChanged("job", replace(known, generation=asked.generation, known=True)))

@@ -118,7 +118,7 @@ def test_a_rerun_that_could_not_compare_secrets_is_no_reason_to_fire_again() -> 
     stage.apply(wanted).exit("fill.1")
     known = stage.reconciler.observed("fill").job
     stage.new_controller(wanted, [JobChanged("fill", known)])
-    generation = stage.reconciler.rerun("fill", None, failed=False, overlap=None).generation
+    generation = stage.rerun("fill", None, failed=False, overlap=None).generation
     stage.tell(JobChanged("fill", Job(generation, known.runs)))
     assert stage.alive() == ["fill.1"]
     stage.exit("fill.1").wait(60)

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from reconciler.core.intents import restarted, scaled, started, stopped
+from reconciler.core.intents import reloaded, restarted, scaled, started, stopped
 from reconciler.core.reconciler import BACKLOG_PER_STEP, Reconciler
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.event import (
     IntentChanged,
     KeeperIntroduced,
     LogChanged,
-    ReloadAsked,
     RetryAsked,
     ShutdownAsked,
     SignalAsked,
@@ -20,13 +21,20 @@ from reconciler.model.intent import Intent, Voice
 from reconciler.model.process import Exit, LaunchError
 from reconciler.model.spec import (
     BackoffSpec,
+    HooksSpec,
     MaxRestartsSpec,
     ReloadByCommand,
     ReloadBySignal,
     StopSpec,
 )
 from reconciler.model.value import replace
-from tests.core.stage import FACTS, S, Stage, listener, process, spec, watcher
+from tests.core.stage import FACTS, HOOK, S, Stage, listener, process, spec, watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.core.reconciler import Step
+    from reconciler.model.event import Event
 
 ALICE = Voice("alice", "disk", 0)
 NOTHING = Intent()
@@ -409,18 +417,83 @@ def test_signals_and_reloads_reach_running_processes_once() -> None:
     service = watcher(numprocesses=2, reload=ReloadBySignal("HUP"))
     stage = Stage().apply(spec(web=service)).wait(5)
     stage.tell(SignalAsked("web", 2, "USR1")).wait(1)
-    stage.tell(ReloadAsked("web", None)).wait(10)
+    stage.tell(IntentChanged("web", reloaded(NOTHING, None))).wait(10)
     assert stage.signals() == [(5.0, "web.2", "USR1"), (6.0, "web.1", "HUP"), (6.0, "web.2", "HUP")]
+
+
+def reloading(stage: Stage, *slots: int) -> Stage:
+    intent = stage.reconciler.observed("web").intent
+    return stage.tell(IntentChanged("web", reloaded(intent, slots or None)))
 
 
 def test_a_reload_command_runs_once_per_slot() -> None:
     stage = (
         Stage().apply(spec(web=watcher(numprocesses=2, reload=ReloadByCommand(("again",))))).wait(5)
     )
-    stage.tell(ReloadAsked("web", None))
+    reloading(stage)
     assert stage.spawned(":reload") == ["web.1:reload", "web.2:reload"]
     stage.exit("web.1:reload").exit("web.2:reload").wait(60)
     assert stage.spawned(":reload") == ["web.1:reload", "web.2:reload"]
+    assert reloading(stage, 2).spawned(":reload")[2:] == ["web.2:reload"]
+
+
+def test_reloads_that_come_while_the_command_runs_run_it_once_more() -> None:
+    stage = Stage().apply(spec(web=watcher(reload=ReloadByCommand(("again",))))).wait(5)
+    for _ in range(4):
+        reloading(stage)
+    assert len(stage.spawned(":reload")) == 1
+    assert len(stage.exit("web.1:reload").wait(1).spawned(":reload")) == 2
+    assert len(stage.exit("web.1:reload", 3).wait(60).spawned(":reload")) == 2
+    assert stage.status("web").note == "reload failed: reload command: exit 3"
+    # A process that begins later has read what there is.
+    stage.exit("web.1").wait(60)
+    assert (len(stage.spawned(":reload")), stage.status("web").note) == (2, "")
+
+
+def test_a_reload_outlives_the_controller_and_is_carried_out_once() -> None:
+    wanted = spec(
+        web=watcher(reload=ReloadBySignal("HUP"), hooks=HooksSpec(before_signal=HOOK)),
+        api=watcher(reload=ReloadByCommand(("again",))),
+    )
+    stage = Stage().apply(wanted).wait(5)
+    asked = reloaded(NOTHING, None)
+    words = [IntentChanged("web", asked), IntentChanged("api", asked)]
+    stage.tell(*words)  # the hook runs, and the command
+    stage.new_controller(wanted, words).wait(1)
+    stage.exit("web.1:before_signal").exit("api.1:reload").wait(1)
+    stage.new_controller(wanted, words).wait(60)
+    assert [name for _, name, _ in stage.signals()] == ["web.1"]
+    assert stage.spawned(":reload") == ["api.1:reload"]
+
+
+def test_what_came_of_a_signal_is_told_for_each_process() -> None:
+    told: list[tuple[str, str]] = []
+    stage = Stage().apply(
+        spec(
+            web=watcher(numprocesses=2, hooks=HooksSpec(before_signal=HOOK)),
+            api=watcher(numprocesses=0),
+        )
+    )
+    tell = stage.reconciler.step
+
+    def step(events: Sequence[Event], now_ns: int) -> Step:
+        found = tell(events, now_ns)
+        told.extend((str(each.request.id), each.trouble) for each in found.answered)
+        return found
+
+    stage.reconciler.step = step  # type: ignore[method-assign]  # listens in
+    stage.wait(5).tell(SignalAsked("web", None, "USR1", 7), SignalAsked("api", None, "USR1", 7))
+    assert told == [("api", "it does not run")]
+    stage.exit("web.1:before_signal", 1).exit("web.2", 0).wait(1)
+    assert told[1:] == [
+        ("web.1", "before_signal hook (check) failed: exit 1"),
+        ("web.2", "it ended before"),
+    ]
+    # One that is being stopped and does not end can be signalled too.
+    stage.stubborn = frozenset({"web.1"})
+    stage.tell(IntentChanged("web", stopped(NOTHING, ALICE))).exit("web.1:before_signal", 0).wait(1)
+    stage.tell(SignalAsked("web", 1, "USR2", 8)).exit("web.1:before_signal", 0).wait(1)
+    assert (told[3:], stage.signals()[-1][1:]) == ([("web.1", "")], ("web.1", "USR2"))
 
 
 def test_max_age_replaces_one_at_a_time() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reconciler.core import jobs
 from reconciler.core.intents import restarted, scaled, started, stopped, until
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import (
@@ -204,10 +205,15 @@ class People:
         assert controller is not None
         if controller.writes:
             return  # the real server waits until what was said before is on the disk
-        asked = controller.core.rerun(name, None, failed=False, overlap=None)
-        known = controller.core.observed(name).job
+        core = controller.core
+        known, wanted, base_hash = (
+            core.observed(name),
+            core.spec.watchers[name],
+            core.base_hash(name),
+        )
+        asked = jobs.rerun(wanted, known, None, base_hash, core.facts)
         disk.generations[name] = asked.generation
-        controller.inbox.append(JobChanged(name, replace(known, generation=asked.generation)))
+        controller.inbox.append(JobChanged(name, replace(known.job, generation=asked.generation)))
 
     def shut_down(self) -> None:
         """Ask for an orderly end."""

@@ -1,0 +1,111 @@
+"""When an order is done: the one definition, for the server's own waiting, for `--wait` and for exit codes.
+
+    up        the slots run as the spec now says
+    down      nothing runs in them
+    ended     the runs of a job have ended, and how
+    reloaded  the processes that ran have carried out the reload, or have ended since
+
+Only what was named counts. What makes a goal impossible fails it, so that nobody waits for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never
+
+from reconciler.model.order import Judged
+from reconciler.model.process import MAIN, Exited, ProcessId
+
+if TYPE_CHECKING:
+    from reconciler.core.orders import Subject
+    from reconciler.model.order import Goal
+
+OPEN: Final = Judged("open")
+DONE: Final = Judged("done")
+
+
+def gone(goal: Goal) -> Judged:
+    """Return what came of a goal when its watcher is no more."""
+    if goal.kind == "down":
+        return DONE
+    return Judged("failed", "was removed meanwhile")
+
+
+def judge(goal: Goal, it: Subject) -> Judged:
+    """Return whether a goal has come about with a watcher as it is now."""
+    match goal.kind:
+        case "down":
+            return _down(goal, it)
+        case "reloaded":
+            return _reloaded(goal, it)
+        case "up" if it.spec is None:
+            return Judged("failed", "is being removed")
+        case "up":
+            return _up(goal, it)
+        case "ended":
+            return _ended(goal, it)
+        case _:
+            assert_never(goal.kind)
+
+
+def _down(goal: Goal, it: Subject) -> Judged:
+    is_wanted = it.spec is not None and not it.idle
+    if is_wanted and (not goal.slots or max(goal.slots) <= it.count):
+        return Judged("failed", "was started again meanwhile")
+    left = {id.slot for id in it.observed.records if id.role == MAIN}
+    return OPEN if (left & {*goal.slots} if goal.slots else left) else DONE
+
+
+def _up(goal: Goal, it: Subject) -> Judged:
+    if it.idle:
+        return Judged("failed", f"does not run: {it.idle}")
+    slots = {slot.slot: slot for slot in it.status.slots}
+    asked = goal.slots or tuple(range(1, it.count + 1))
+    if max(asked) > it.count:
+        return Judged("failed", f"slot {max(asked)} was scaled away meanwhile")
+    for slot in (slots[number] for number in asked if number in slots):
+        which = f"slot {slot.slot}: " if it.count > 1 else ""
+        if slot.state == "Failed" and slot.next_ns is None:
+            return Judged("failed", f"{which}{slot.note}")
+        if slot.outdated and it.paused and slot.state == "Running":
+            return Judged("failed", f"{which}is not replaced: the revision is not good")
+    calm = {"Running", "Completed"}
+    if not goal.slots:
+        return DONE if it.status.as_wanted else OPEN
+    done = all(n in slots and slots[n].state in calm and not slots[n].outdated for n in asked)
+    return DONE if done else OPEN
+
+
+def _ended(goal: Goal, it: Subject) -> Judged:
+    runs, bad = it.observed.job.runs, []
+    asked = goal.slots or tuple(range(1, it.status.want + 1))
+    for slot in asked:
+        run = runs.get(slot)
+        which = f"slot {slot}: " if it.status.want > 1 else ""
+        if run is None or run.generation < goal.number or run.outcome is None:
+            if it.spec is None:
+                return Judged("failed", "is being removed")
+            if it.idle and ProcessId(it.name, slot) not in it.observed.records:
+                return Judged("failed", f"{which}was not fired: {it.idle}")
+            return OPEN
+        if goal.number and run.generation > goal.number:
+            bad.append(
+                f"{which}run {run.generation} came after it; `reconcile runs {it.name}` tells"
+            )
+        elif run.outcome != "succeeded":
+            how = run.note or (str(run.exit) if run.exit is not None else "")
+            bad.append(f"{which}{run.outcome}" + (f": {how}" if how else ""))
+    return Judged("failed", "; ".join(bad)) if bad else DONE
+
+
+def _reloaded(goal: Goal, it: Subject) -> Judged:
+    """A process that has ended since needs no reload: the next one reads what there is."""
+    bad = []
+    for slot in goal.slots:
+        record = it.observed.records.get(ProcessId(it.name, slot))
+        if record is None or isinstance(record.phase, Exited):
+            continue
+        if record.memory.reloaded < goal.number:
+            return OPEN
+        if record.memory.reload_trouble:
+            bad.append(f"slot {slot}: {record.memory.reload_trouble}")
+    return Judged("failed", "; ".join(bad)) if bad else DONE

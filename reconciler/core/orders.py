@@ -1,0 +1,434 @@
+"""What each order of an operator does to one watcher, in every state that it may be in.
+
+One function an order, from what is known to a `Decision`: nothing is done here. An order that cannot do
+what was asked is `refused`, with the reason and what to type instead; a watcher that was not named but
+selected by a glob is `skipped` where naming it is the consent. When an order is done, `core.goals` knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.core import intents, jobs, watchers
+from reconciler.model.event import RetryAsked, SignalAsked
+from reconciler.model.intent import NOBODY, Voice
+from reconciler.model.observed import Facts, WatcherObserved
+from reconciler.model.order import Decision, Goal
+from reconciler.model.process import MAIN, pid_of
+from reconciler.model.spec import WatcherSpec
+from reconciler.model.status import WatcherStatus
+from reconciler.model.units import format_duration
+from reconciler.model.value import Struct, replace
+
+if TYPE_CHECKING:
+    from reconciler.core.jobs import Overlap
+    from reconciler.model.order import Taken
+    from reconciler.model.status import SlotStatus
+
+
+class Subject(Struct, frozen=True):
+    """One watcher that an order means, with all that is known of it."""
+
+    name: str
+    spec: WatcherSpec | None
+    """None: no spec has it any more, it is being removed."""
+    observed: WatcherObserved
+    status: WatcherStatus
+    base_hash: str
+    facts: Facts
+    slots: tuple[int, ...] | None = None
+    """The slots that are meant; None: the watcher as a whole."""
+    by_name: bool = True
+    """It was named; False: a glob or a label selected it."""
+    paused: bool = False
+    """The newest revision is not good: what runs as before it is not replaced."""
+    voice: Voice = NOBODY
+
+    @property
+    def named(self) -> WatcherSpec:
+        """Return the spec of a watcher that has one."""
+        assert self.spec is not None
+        return self.spec
+
+    @property
+    def count(self) -> int:
+        """Return how many slots it has."""
+        return watchers.count(self.named, self.observed.intent)
+
+    @property
+    def idle(self) -> str:
+        """Return why nothing of it shall run, empty when something shall."""
+        return watchers.why_idle(self.name, self.named, self.observed.intent)
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """Return the slots with a live process, of those that are meant."""
+        alive = sorted(
+            id.slot
+            for id, r in self.observed.records.items()
+            if id.role == MAIN and pid_of(r.phase)
+        )
+        return tuple(slot for slot in alive if self.slots is None or slot in self.slots)
+
+    def in_state(self, *states: str) -> tuple[SlotStatus, ...]:
+        """Return the slots in one of some states, of those that are meant."""
+        shown = self.status.slots
+        return tuple(
+            each
+            for each in shown
+            if each.state in states and (self.slots is None or each.slot in self.slots)
+        )
+
+    def goal(self, kind: str, number: int = 0, slots: tuple[int, ...] | None = None) -> Goal:
+        """Return what has to come about with the slots that are meant, or with other ones."""
+        chosen = self.slots if slots is None else slots
+        return Goal(self.name, kind, chosen or (), number)  # type: ignore[arg-type]  # callers say one of them
+
+
+def _processes(number: int) -> str:
+    return "1 process" if number == 1 else f"{number} processes"
+
+
+def _numbers(slots: tuple[int, ...]) -> str:
+    return f"slot{'s' if len(slots) > 1 else ''} {', '.join(map(str, slots))}"
+
+
+def _refused(message: str) -> Decision:
+    return Decision(message, "refused")
+
+
+def _not_for(it: Subject, message: str) -> Decision:
+    """Return that an order says nothing to a watcher: refused where it was named, else skipped."""
+    taken: Taken = "refused" if it.by_name else "skipped"
+    return Decision(message, taken)
+
+
+def _going(it: Subject) -> Decision:
+    return _not_for(it, "is being removed: no spec has it any more")
+
+
+def _beyond(it: Subject) -> str:
+    """Return that slots are meant which the watcher does not have (any more), empty when it has them."""
+    beyond = tuple(slot for slot in it.slots or () if slot > it.count)
+    if not beyond:
+        return ""
+    has = "1 slot" if it.count == 1 else f"{it.count} slots"
+    return f"has no {_numbers(beyond)}: it has {has}, `reconcile scale {it.name}=N` makes N of it"
+
+
+def _length(voice: Voice) -> str:
+    return "" if voice.until is None else f", for {format_duration(voice.until.length_ns)}"
+
+
+# ---- start, stop, resume --------------------------------------------------------------------------
+
+
+def start(it: Subject) -> Decision:
+    """Let a watcher run, whatever `autostart` says and whoever stopped it; try at once what waits."""
+    if it.spec is None:
+        return _going(it)
+    if it.spec.is_job:
+        return _start_job(it)
+    intent, ends = it.observed.intent, it.voice.until is not None
+    said = intents.started(intent, it.voice, autostart=it.spec.autostart)
+    is_new = said.hold != intent.hold or ends or intent.hold_voice.until is not None
+    if it.slots is not None and (is_new or ends):
+        why = it.idle or "it runs as a whole"
+        return _refused(
+            f"cannot start one slot: {why}; `reconcile scale {it.name}=N` says how many run"
+        )
+    if _beyond(it):
+        return _refused(_beyond(it))
+    if not it.count:
+        why = watchers.why_idle(it.name, it.spec, said)
+        return Decision(why, "refused", intent=said if is_new else None)
+    if it.idle:
+        return Decision(f"started{_length(it.voice)}", goal=it.goal("up"), intent=said)
+    tried, message = _tried_again(it)
+    if not tried and it.in_state("Completed") and not it.by_name:
+        return _not_for(it, f"has completed, not run again; `reconcile start {it.name}` runs it")
+    events = (RetryAsked(it.name, tried),) if tried else ()
+    return Decision(
+        message + _length(it.voice),
+        goal=it.goal("up"),
+        intent=said if is_new else None,
+        events=events,
+    )
+
+
+def _tried_again(it: Subject) -> tuple[tuple[int, ...], str]:
+    """Return the dead slots that a start tries again now, and in words what it finds."""
+    gave_up = it.in_state("Failed")
+    waiting = tuple(slot for slot in it.in_state("BackOff") if slot.exit is not None)
+    completed = it.in_state("Completed") if it.by_name else ()
+    tried = tuple(sorted(slot.slot for slot in (*gave_up, *waiting, *completed)))
+    which = f"{_numbers(tried)}: " if it.status.want > 1 else ""
+    if gave_up:
+        restarts = it.named.max_restarts
+        after = f" after {restarts.count} restarts" if restarts is not None else ""
+        return tried, f"{which}had given up{after}; tries again"
+    if waiting:
+        return tried, f"{which}was waiting for its next try ({waiting[0].note}); tries now"
+    if completed:
+        return tried, f"{which}had completed; runs once more"
+    note = f": {it.status.note}" if it.status.note else ""
+    found = {
+        "Running": "runs already",
+        "Starting": "is starting already",
+        "Rolling": "runs already, and is being replaced",
+        "Stopping": "is stopping, and is started then",
+        "BackOff": f"waits for its next try{note}",
+        "Waiting": f"waits{note}",
+    }
+    return (), found.get(it.status.state, "runs already")
+
+
+def _start_job(it: Subject) -> Decision:
+    """Fire the slots of a job that do not run. Naming it is the consent; a glob only lifts a stop."""
+    spec, observed = it.named, it.observed
+    if it.voice.until is not None:
+        return _not_for(
+            it, "is a job and runs until it ends: --for says nothing; its field `timeout` does"
+        )
+    if it.by_name:
+        return rerun(it, overlap="skip", lacks="runs already")
+    lifted = replace(observed, intent=intents.started(observed.intent, it.voice, autostart=True))
+    is_held = observed.intent.hold == "stopped"
+    due = jobs.due_slots(spec, lifted, it.base_hash, it.facts)
+    intent = lifted.intent if is_held else None
+    if due:
+        number = _next_number(it)
+        return Decision(f"fires {_numbers(due)}", goal=it.goal("ended", number, due), intent=intent)
+    if it.running:
+        return Decision("runs already", goal=_of_present_run(it, it.running), intent=intent)
+    why = f"not fired; `reconcile rerun {it.name}` does that"
+    if is_held:
+        return Decision(f"is no longer stopped; {why}", intent=intent)
+    return _not_for(it, why)
+
+
+def _next_number(it: Subject) -> int:
+    """Return the number of the generation that what is due belongs to: the present one, or the next."""
+    job, spec = it.observed.job, it.named
+    lifted = replace(it.observed, intent=replace(it.observed.intent, hold=None))
+    number = job.generation.number if job.generation is not None else 0
+    return number + (jobs.due_trigger(spec, lifted, it.base_hash, it.facts) is not None)
+
+
+def _of_present_run(it: Subject, slots: tuple[int, ...]) -> Goal:
+    runs = it.observed.job.runs
+    number = min((runs[slot].generation for slot in slots if slot in runs), default=0)
+    return it.goal("ended", number, slots)
+
+
+def stop(it: Subject) -> Decision:
+    """Let a watcher rest until it is started again, or its time is over."""
+    if it.slots is not None:
+        return _refused(
+            f"cannot stop one slot: `reconcile scale {it.name}=N` runs fewer, `reconcile signal TERM "
+            f"{it.name}.{it.slots[0]}` ends a process that is then replaced"
+        )
+    intent, running = it.observed.intent, len(it.running)
+    what = f"stops {_processes(running)}" if running else "stopped; nothing ran"
+    if it.spec is None:
+        return Decision("is being removed already", goal=it.goal("down"))
+    says_more = bool(it.voice.why) or it.voice.until is not None
+    if intent.hold == "stopped" and intent.hold_voice.until is None and not says_more:
+        return Decision(f"is stopped already, by {intent.hold_voice.who}", goal=it.goal("down"))
+    return Decision(
+        what + _length(it.voice), goal=it.goal("down"), intent=intents.stopped(intent, it.voice)
+    )
+
+
+def resume(it: Subject) -> Decision:
+    """Take back what operators said by hand: the spec counts again."""
+    intent, spec = it.observed.intent, it.spec
+    if it.slots is not None:
+        return _refused("cannot resume one slot: what is said by hand counts for a whole watcher")
+    resumed = intents.resumed(intent)
+    if spec is None:
+        return replace(_going(it), intent=resumed)
+    if (intent.hold, intent.scale) == (None, None):
+        return Decision("follows its spec already")
+    before, after = watchers.wanted(spec, intent), watchers.wanted(spec, resumed)
+    message = f"follows its spec again: {before} -> {_processes(after)}"
+    if spec.is_job:
+        due = jobs.due_slots(spec, replace(it.observed, intent=resumed), it.base_hash, it.facts)
+        goal = it.goal("ended", _next_number(it), due) if due else None
+        what = f"fires {_numbers(due)}" if due else "nothing is fired for that"
+        return Decision(f"follows its spec again: {what}", goal=goal, intent=resumed)
+    return Decision(message, goal=it.goal("up" if after else "down"), intent=resumed)
+
+
+# ---- restart, reload, signal, scale ---------------------------------------------------------------
+
+
+def restart(it: Subject, *, at_once: bool = False) -> Decision:
+    """Replace processes one by one, or all at once; what waits for its next try starts now."""
+    if it.spec is None:
+        return _going(it)
+    if it.spec.is_job and it.by_name:
+        return _restart_job(it)
+    if it.spec.is_job:
+        return _not_for(it, f"is a job, not fired again; `reconcile rerun {it.name}` does that")
+    if it.idle or _beyond(it):
+        return _not_for(it, f"cannot be restarted: {it.idle}" if it.idle else _beyond(it))
+    if it.in_state("Completed") and not it.by_name:
+        return _not_for(it, f"has completed, not run again; `reconcile start {it.name}` runs it")
+    kept = tuple(slot.slot for slot in it.in_state("Running", "Starting") if slot.outdated)
+    wanted = it.slots or tuple(range(1, it.count + 1))
+    free = tuple(slot for slot in wanted if slot not in kept)
+    if it.paused and not free:
+        return _not_for(
+            it,
+            "runs as before the newest revision, which is not good, and is kept so: `reconcile apply "
+            "--continue` goes on with it, `reconcile rollback` goes back",
+        )
+    slots = free if it.paused and kept else it.slots
+    intent = intents.restarted(it.observed.intent, slots, at_once=at_once)
+    return Decision(_restarts(it, at_once=at_once), goal=it.goal("up", slots=slots), intent=intent)
+
+
+def _restarts(it: Subject, *, at_once: bool) -> str:
+    tried, message = _tried_again(replace(it, by_name=True))
+    if tried and not it.running:
+        return message
+    if not it.running:
+        return f"nothing runs yet: {message}"
+    what = _numbers(it.slots) if it.slots else "its processes"
+    how = "all at once" if at_once else "one by one"
+    return f"replaces {what} {how}" + (f"; {message}" if tried else "")
+
+
+def _restart_job(it: Subject) -> Decision:
+    """Stop the runs of a job and fire it anew; one that an operator stopped stays so."""
+    if it.idle:
+        return _refused(f"cannot be restarted: {it.idle}")
+    return rerun(it, overlap="replace")
+
+
+def reload(it: Subject) -> Decision:
+    """Let running processes take changes, as the field `reload` says."""
+    if it.spec is None:
+        return _going(it)
+    if it.spec.reload == "replace" and not it.spec.is_job:
+        if it.in_state("Completed") and not it.running:
+            return _not_for(it, f"has completed; `reconcile start {it.name}` runs it once more")
+        return restart(it)
+    if not it.running:
+        return _not_for(it, _nothing_runs(it))
+    if it.spec.reload == "replace":
+        why = f"it is a job; `reconcile restart {it.name}` stops it and fires it anew"
+        return _not_for(it, f"its field `reload` says neither signal nor command, and {why}")
+    intent = intents.reloaded(it.observed.intent, it.slots)
+    goal = it.goal("reloaded", max(intent.reloads.values()), it.running)
+    return Decision(f"reloads {_processes(len(it.running))}", goal=goal, intent=intent)
+
+
+def _nothing_runs(it: Subject) -> str:
+    """Return that nothing runs, and why."""
+    if it.idle:
+        return f"nothing runs: {it.idle}"
+    if it.spec is not None and it.spec.is_job:
+        what = {"Completed": "has completed", "Failed": "has failed"}.get(it.status.state)
+        why = f"`reconcile rerun {it.name}` fires it"
+        return f"{what}; {why} again" if what else f"nothing runs: {it.status.note or why}"
+    note = f" ({it.status.note})" if it.status.note else ""
+    what = f"slot {it.slots[0]} does not run" if it.slots else "nothing runs just now"
+    return f"{what}: {it.status.state}{note}"
+
+
+def signal(it: Subject, word: str, at_ns: int) -> Decision:
+    """Send a signal to the processes that run."""
+    if not it.running:
+        return _going(it) if it.spec is None else _not_for(it, _nothing_runs(it))
+    events = tuple(SignalAsked(it.name, slot, word, at_ns) for slot in it.running)
+    return Decision(f"{word} to {_processes(len(it.running))}", events=events)
+
+
+def scale(it: Subject, number: int | None) -> Decision:
+    """Run another number of processes than the spec says; None takes the spec's again."""
+    if it.spec is None:
+        return _going(it)
+    if it.slots is not None:
+        return _refused(
+            f"cannot scale one slot: `reconcile scale {it.name}=N` says how many there are"
+        )
+    before, intent = it.count, intents.scaled(it.observed.intent, it.voice, number)
+    after = watchers.count(it.spec, intent)
+    message = (
+        f"{before} -> {_processes(after)}"
+        if before != after
+        else f"has {_processes(after)} already"
+    )
+    message += ", as the spec says" if number is None else _length(it.voice)
+    idle = watchers.why_idle(it.name, it.spec, intent)
+    if idle and after:
+        return Decision(f"{message}; none runs now: {idle}", intent=intent)
+    if it.spec.is_job:
+        scaled = replace(it.observed, intent=intent)
+        due = tuple(
+            s for s in jobs.due_slots(it.spec, scaled, it.base_hash, it.facts) if s > before
+        )
+        surplus = tuple(slot for slot in it.running if slot > after)
+        if due:
+            goal = it.goal("ended", _next_number(it), due)
+            return Decision(f"{message}; fires {_numbers(due)}", goal=goal, intent=intent)
+        return Decision(
+            message, goal=it.goal("down", slots=surplus) if surplus else None, intent=intent
+        )
+    return Decision(message, goal=it.goal("up" if after else "down"), intent=intent)
+
+
+# ---- jobs -----------------------------------------------------------------------------------------
+
+
+def rerun(
+    it: Subject, *, failed: bool = False, overlap: Overlap | None = None, lacks: str = ""
+) -> Decision:
+    """Fire a job again: a new generation. What an operator stopped is thereby started again.
+
+    `lacks` is said instead where all slots run already.
+    """
+    if it.spec is None:
+        return _going(it)
+    if not it.spec.is_job:
+        if it.by_name and it.spec.restart == "on-failure":
+            return restart(it)
+        how = f"`reconcile restart {it.name}` replaces its processes"
+        return _not_for(it, f"is a service, not a job (restart: never); {how}")
+    lifted = it.observed
+    if it.observed.intent.hold == "stopped":
+        intent = intents.started(it.observed.intent, it.voice, autostart=True)
+        lifted = replace(it.observed, intent=intent)
+    if not it.count or _beyond(it):
+        return _refused(_beyond(it) or watchers.why_idle(it.name, it.spec, lifted.intent))
+    asked = jobs.rerun(
+        it.spec,
+        lifted,
+        it.slots,
+        it.base_hash,
+        it.facts,
+        failed=failed,
+        overlap=overlap,
+        who=it.voice.who,
+    )
+    if not asked.fired:
+        if asked.running and lacks:
+            return Decision(lacks, goal=_of_present_run(it, asked.running), running=asked.running)
+        if asked.running:
+            still = f"{_numbers(asked.running)} still run{'s' if len(asked.running) == 1 else ''}"
+            message = f"nothing is fired: {still}; --overlap replace stops what runs"
+            return replace(_refused(message), running=asked.running)
+        return Decision("no slot has failed" if failed else "nothing to fire")
+    words = [f"fires {_numbers(asked.fired)}"]
+    if asked.running:
+        words.append(f"{_numbers(asked.running)} still run{'s' if len(asked.running) == 1 else ''}")
+    return Decision(
+        "; ".join(words),
+        goal=it.goal("ended", asked.generation.number, asked.fired),
+        intent=lifted.intent if lifted is not it.observed else None,
+        generation=asked.generation,
+        fired=asked.fired,
+        running=asked.running,
+    )
