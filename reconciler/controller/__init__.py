@@ -33,6 +33,8 @@ own and reports back over an event descriptor.
 | `access` | who may ask for what |
 | `refusals` | those who may not are told of, without a flood |
 | `exchange` | one request under way |
+| `turns` | users take turns |
+| `readings` | specs that are read for requests |
 | `parameters` | reading a request's parameters |
 | `selection` | names, globs, slots and labels of a request |
 | `methods` | reading methods of the control socket |

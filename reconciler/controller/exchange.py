@@ -144,7 +144,13 @@ class Exchange:
         self.request_id: str | None = None
         self._remembered: RememberedAnswers | None = None
         self._on_abandon: Callable[[], None] | None = None
-        self.is_answered = False
+        self.answer: Answer | None = None
+        """What was answered, None as long as nothing was."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether somebody waits for the answer, or may ask for it again."""
+        return not self.connection.is_closed or self.request_id is not None
 
     def serve(self, methods: Mapping[str, Method], remembered: RememberedAnswers) -> None:
         """Find the method and let it answer; what is wrong with the request is its answer."""
@@ -169,13 +175,13 @@ class Exchange:
             lambda found: self.guard(lambda: then(found)),
             self.broken,
             uid=self.uid,
-            is_wanted=lambda: not self.connection.is_closed or self.request_id is not None,
+            is_wanted=lambda: self.is_wanted,
         )
         return LATER
 
     def broken(self, said: str) -> None:
         """Answer that something went wrong that nobody expected."""
-        if self.is_answered:
+        if self.answer is not None:
             self.connection.close()  # an answer that did not get out is one that will not come
             return
         hint = "nothing else is concerned; the manager's own log may say more"
@@ -226,9 +232,9 @@ class Exchange:
 
     def finish(self, answer: Answer) -> None:
         """Answer, once; an answer to a client that has left is remembered all the same."""
-        if self.is_answered:
+        if self.answer is not None:
             return
-        self.is_answered = True
+        self.answer = answer
         self.connection.answered(self)
         self.connection.send(answer.encoded(self._msgid))
         if self._remembered is not None and self.request_id is not None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from reconciler.controller.lanes import Lanes
 
 WALL_LIMIT_NS: Final = 30 * SECOND_NS
+NICE: Final = 10
+"""Of a child that reads for somebody who may only look."""
 ANSWER_LIMIT_BYTES: Final = 128 * 2**20
 END_LIMIT_NS: Final = SECOND_NS
 """From the end of its answer to the child's own end."""
@@ -74,8 +76,8 @@ def environment_digest() -> str:
 class Loader:
     """One child, for one request."""
 
-    def __init__(self, reactor: Reactor, lanes: Lanes) -> None:
-        """Start the child, so that it can import what it needs.
+    def __init__(self, reactor: Reactor, lanes: Lanes, *, is_urgent: bool = True) -> None:
+        """Start the child, so that it can import what it needs. One that is not urgent lets others go first.
 
         Raises `OSError` when there is no room for another process just now.
         """
@@ -88,6 +90,9 @@ class Loader:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        if not is_urgent:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
         self._paths: tuple[str, ...] = ()
         self._known: Spec | None = None
         self._done: Callable[[Reading], None] | None = None

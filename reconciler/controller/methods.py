@@ -9,7 +9,6 @@ import reconciler
 from reconciler.controller import applying, ledger, operating, revising, upgrading, waiting
 from reconciler.controller.exchange import LATER, Answer, Method, Packed
 from reconciler.controller.files import CONSENT, cut_message
-from reconciler.controller.loader import Loaded, Loader, Mistaken
 from reconciler.controller.logs import last_lines
 from reconciler.controller.selection import select, wanted
 from reconciler.controller.streams import EventStream, LogStream, ProgressStream
@@ -19,18 +18,16 @@ from reconciler.model.value import Struct
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from reconciler.controller.exchange import Exchange
-    from reconciler.controller.loader import Reading
+    from reconciler.controller.loader import Loaded
     from reconciler.controller.looking import Look
     from reconciler.controller.loop import Controller
     from reconciler.controller.parameters import Parameters
 
 PROTOCOL: Final = 1
 MAX_LINES: Final = 10_000
-MAX_READINGS: Final = 8
-"""Specs that are read for requests at the same time, each by a child of its own."""
 DEFAULT_LINES: Final = 100
 MAX_EVENTS: Final = 10_000
 DEFAULT_EVENTS: Final = 1000
@@ -78,12 +75,13 @@ def _plan(exchange: Exchange, params: Parameters) -> object:
     controller = exchange.controller
     _may_read(exchange, source)
 
-    def read(spec: Spec, _files: Loaded, _seen: Look) -> None:
-        changes = applying.pending_changes(controller, spec)
-        drift = applying.drift(controller, spec)
+    def read(loaded: Loaded, _seen: Look) -> None:
+        changes = applying.pending_changes(controller, loaded.spec)
+        drift = applying.drift(controller, loaded.spec)
         exchange.reply({"revision": _revision(controller), "changes": changes, "drift": drift})
 
-    _load(exchange, source or controller.files.source, read)
+    readings = controller.server.readings
+    readings.ask(exchange, source or controller.files.source, read, is_shared=True)
     return LATER
 
 
@@ -123,10 +121,10 @@ def _apply(exchange: Exchange, params: Parameters) -> object:
             hint="--replace-source makes it follow the other files",
         )
 
-    def read(spec: Spec, loaded: Loaded, seen: Look) -> None:
-        _apply_spec(exchange, wish, _narrowed(controller, spec, only), loaded, seen)
+    def read(loaded: Loaded, seen: Look) -> None:
+        _apply_spec(exchange, wish, _narrowed(controller, loaded.spec, only), loaded, seen)
 
-    _load(exchange, source or controller.files.source, read)
+    controller.server.readings.ask(exchange, source or controller.files.source, read)
     return LATER
 
 
@@ -223,46 +221,6 @@ def _narrowed(controller: Controller, spec: Spec, only: tuple[str, ...]) -> Spec
             message = f"no watcher or socket {name[:128]!r}, neither in the files nor in force"
             raise RequestError(code="not_found", message=message, hint=hint)
     return applying.only(old, spec, frozenset(only))
-
-
-def _load(
-    exchange: Exchange, source: tuple[str, ...], then: Callable[[Spec, Loaded, Look], None]
-) -> None:
-    """Read a spec in a child; mistakes are the request's answer."""
-    controller = exchange.controller
-    if not source:
-        raise RequestError(
-            code="invalid_request", message="this instance has no spec files", hint="give `source`"
-        )
-    if controller.server.readings >= MAX_READINGS:
-        message = f"{MAX_READINGS} specs are being read just now"
-        raise RequestError(code="overloaded", message=message, hint="try again in a moment")
-    seen = controller.files.look_at(source)
-    try:
-        loader = Loader(controller.reactor, controller.lanes)
-    except OSError as error:
-        message = f"cannot start the reader of the spec: {(error.strerror or str(error)).lower()}"
-        hint = "nothing was changed; try again when there is room"
-        raise RequestError(code="overloaded", message=message, hint=hint) from None
-
-    def read(reading: Reading) -> None:
-        controller.server.readings -= 1
-        exchange.guard(lambda: take(reading))
-
-    def take(reading: Reading) -> None:
-        match reading:
-            case Mistaken(errors):
-                count = "one mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-                details = {"errors": list(errors)}
-                message = (
-                    f"the spec has {count}: {errors[0]}" if errors else "the spec cannot be read"
-                )
-                raise RequestError(code="invalid_spec", message=message, details=details)
-            case Loaded(spec):
-                then(spec, reading, seen)
-
-    controller.server.readings += 1
-    loader.ask(source, read)
 
 
 def _source(params: Parameters) -> tuple[str, ...]:

@@ -47,7 +47,8 @@ class PortHolders:
         self._known[key] = (now, "")
 
         def found(holder: str) -> None:
-            self._known[key] = (now, holder)
+            if key in self._known:
+                self._known[key] = (now, holder)
             self._tell(record, holder)
 
         self._controller.lanes.run(

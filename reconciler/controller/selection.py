@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, TypeAlias
+from fnmatch import translate
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.model.errors import RequestError
 from reconciler.model.process import MAIN
@@ -18,6 +20,15 @@ Slots: TypeAlias = "tuple[int, ...] | None"
 """Slots of one watcher; None is the watcher as a whole."""
 
 
+MAX_GLOBS: Final = 16
+"""Different globs of one selection; names and slots that are written out cost nothing and are not counted."""
+MAX_GLOB: Final = 256
+"""Characters of one glob."""
+COMPARED_NAMES: Final = 100
+"""Names that a mistyped one is compared with."""
+_GLOB: Final = re.compile(r"[*?\[]")
+
+
 class Wanted(Struct, frozen=True):
     """A selection as it was written; it may be asked again when there are other watchers."""
 
@@ -28,26 +39,64 @@ class Wanted(Struct, frozen=True):
         """Tell whether a watcher is meant, as a whole or one of its slots."""
         if self.labels and any(labels.get(key) != value for key, value in self.labels.items()):
             return False
-        return not self.names or any(_covers(written, name) is not False for written in self.names)
+        return not self.names or _compiled(self.names).matches(name)
 
     def slots(self, name: str) -> Slots:
         """Return which slots of a watcher that matches are meant."""
-        found: set[int] = set()
-        for written in self.names:
-            covered = _covers(written, name)
-            if covered is None:
-                return None
-            if covered is not False:
-                found.add(covered)
-        return tuple(sorted(found)) or None
+        return _compiled(self.names).slots(name)
 
 
-def _covers(written: str, name: str) -> int | bool | None:
-    """Return the slot that is meant, None for the whole watcher, False for none of it."""
+class _Compiled(Struct, frozen=True):
+    """What is written, ready to be compared with many names."""
+
+    written_out: Mapping[str, frozenset[int | None]]
+    """Names without a glob, with their slots; None is the watcher as a whole."""
+    globs: tuple[tuple[str, re.Pattern[str], int | None], ...]
+    """As it is written, its expression, and its slot."""
+    any_glob: re.Pattern[str] | None
+    """All globs in one expression."""
+
+    def matches(self, name: str) -> bool:
+        """Tell whether a name is meant."""
+        return name in self.written_out or (
+            self.any_glob is not None and self.any_glob.match(name) is not None
+        )
+
+    def among(self, names: list[str]) -> list[str]:
+        """Return those that are meant; each is looked at once, however much is written."""
+        if self.any_glob is None:
+            return [name for name in names if name in self.written_out]
+        return [name for name in names if self.matches(name)]
+
+    def slots(self, name: str) -> Slots:
+        """Return the slots of a watcher that are meant."""
+        found = set(self.written_out.get(name, ()))
+        if None not in found:
+            found |= {slot for _, pattern, slot in self.globs if pattern.match(name)}
+        return None if None in found else tuple(sorted(s for s in found if s is not None)) or None
+
+
+@lru_cache(maxsize=512)
+def _compiled(names: tuple[str, ...]) -> _Compiled:
+    written_out: dict[str, set[int | None]] = {}
+    globs = []
+    for written in dict.fromkeys(names):
+        pattern, slot = _split(written)
+        if _GLOB.search(pattern) is None:
+            written_out.setdefault(pattern, set()).add(slot)
+        else:
+            globs.append((written, re.compile(translate(pattern)), slot))
+    return _Compiled(
+        {name: frozenset(slots) for name, slots in written_out.items()},
+        tuple(globs),
+        re.compile("|".join(each.pattern for _, each, _ in globs)) if globs else None,
+    )
+
+
+def _split(written: str) -> tuple[str, int | None]:
+    """Return name or glob, and the slot that is meant, None for the watcher as a whole."""
     pattern, dot, slot = written.rpartition(".")
-    if dot and slot.isdecimal():
-        return int(slot) if fnmatchcase(name, pattern) else False
-    return None if fnmatchcase(name, written) else False
+    return (pattern, int(slot)) if dot and slot.isdecimal() else (written, None)
 
 
 class Selected(Struct, frozen=True):
@@ -58,8 +107,19 @@ class Selected(Struct, frozen=True):
 
 
 def wanted(params: Parameters) -> Wanted:
-    """Take the selection out of a request's parameters."""
-    return Wanted(params.texts("names"), params.text_map("labels") or None)
+    """Take the selection out of a request's parameters. Raises `RequestError` when it is too costly."""
+    names = tuple(dict.fromkeys(params.texts("names")))
+    globs = [each for each in names if _GLOB.search(each)]
+    longest = max(map(len, globs), default=0)
+    if len(globs) > MAX_GLOBS or longest > MAX_GLOB:
+        message = (
+            f"names: {len(globs)} globs, at most {MAX_GLOBS} can be given"
+            if len(globs) > MAX_GLOBS
+            else f"names: a glob of {longest} characters, it can have {MAX_GLOB}"
+        )
+        hint = "write names out, or use labels"
+        raise RequestError(code="invalid_request", message=message, hint=hint)
+    return Wanted(names, params.text_map("labels") or None)
 
 
 def select(controller: Controller, selection: Wanted, *, needed: bool = False) -> Selected:
@@ -73,30 +133,40 @@ def select(controller: Controller, selection: Wanted, *, needed: bool = False) -
             code="invalid_request", message="say which watchers are meant", hint=hint
         )
     known = controller.reconciler.names()
-    labels = {name: labels_of(controller, name) for name in known} if selection.labels else {}
-    for written in selection.names:
-        if all(_covers(written, name) is False for name in known):
-            raise _not_found(written, known)
-    names = [name for name in known if selection.matches(name, labels.get(name, {}))]
+    names = known
+    if selection.names:
+        compiled = _compiled(selection.names)
+        names = compiled.among(known)
+        _refuse_unknown(selection.names, compiled, names, known)
+    if selection.labels:
+        names = [name for name in names if selection.matches(name, labels_of(controller, name))]
     if selection.labels and not names:
         shown = ",".join(f"{key}={value}" for key, value in selection.labels.items())
         raise RequestError(code="not_found", message=f"no watcher has the labels {shown}")
-    found = {name: selection.slots(name) for name in names}
+    found = {name: selection.slots(name) if selection.names else None for name in names}
     for name, slots in found.items():
         for slot in slots or ():
             _check_slot(controller, name, slot)
-    return Selected(found, frozenset(found) & {_plain(written) for written in selection.names})
+    return Selected(found, frozenset(found) & {_split(written)[0] for written in selection.names})
+
+
+def _refuse_unknown(
+    names: tuple[str, ...], compiled: _Compiled, found: list[str], known: list[str]
+) -> None:
+    """Raise `RequestError` for the first written name that matches nothing."""
+    there = set(found)
+    patterns = {written: pattern for written, pattern, _ in compiled.globs}
+    for written in names:
+        pattern = patterns.get(written)
+        name = _split(written)[0]
+        if not (name in there if pattern is None else any(map(pattern.match, found))):
+            raise _not_found(written, known)
 
 
 def labels_of(controller: Controller, name: str) -> Mapping[str, str]:
     """Return the labels of a watcher; one that is being removed has none."""
     spec = controller.reconciler.spec.watchers.get(name)
     return spec.labels if spec is not None else {}
-
-
-def _plain(written: str) -> str:
-    name, dot, slot = written.rpartition(".")
-    return name if dot and slot.isdecimal() else written
 
 
 def _check_slot(controller: Controller, name: str, slot: int) -> None:
@@ -113,7 +183,9 @@ def _check_slot(controller: Controller, name: str, slot: int) -> None:
 def _not_found(written: str, known: list[str]) -> RequestError:
     from difflib import get_close_matches
 
-    near = get_close_matches(_plain(written), known, 3)
+    name = _split(written)[0][:MAX_GLOB]
+    alike = [each for each in known if each[:1] == name[:1]] or known
+    near = get_close_matches(name, alike[:COMPARED_NAMES], 3)
     if near:
         hint = f"did you mean {', '.join(near)}?"
     elif known:

@@ -20,8 +20,10 @@ from reconciler.controller.exchange import Exchange, RememberedAnswers
 from reconciler.controller.methods import METHODS
 from reconciler.controller.operating import answer_again
 from reconciler.controller.reactor import READ, WRITE
+from reconciler.controller.readings import Readings
 from reconciler.controller.refusals import Refusals
 from reconciler.controller.streams import Streams
+from reconciler.controller.turns import Turns
 from reconciler.controller.waiting import Waiters
 from reconciler.model.units import SECOND_NS
 from reconciler.wire import rpc
@@ -67,8 +69,8 @@ class Server:
         self.remembered = RememberedAnswers(answer_again)
         self.access = Access(controller)
         self.refusals = Refusals(controller)
-        self.readings = 0
-        """Specs that are being read for a request."""
+        self.readings = Readings(controller)
+        self.turns = Turns(controller.reactor)
         self._control = control
         self._connections: set[Connection] = set()
         self._short = False
@@ -222,8 +224,10 @@ class Connection:
             self.flush()
         if events & READ and not self.is_closed:
             self._read()
-            if not self.is_closed:
-                self._pump()
+            if self._server.turns.are_taken or self._reactor.turn_is_over:
+                self._go_on_soon()
+            elif not self.is_closed:
+                self._pump(CALLS_PER_TURN)
         else:
             self._go_on_soon()  # it kept itself waiting: those who ask anew come first
 
@@ -247,9 +251,9 @@ class Connection:
         self._has_spoken = True
         self._decoder.feed(data)
 
-    def _pump(self) -> None:
+    def _pump(self, count: int) -> None:
         """Serve what was read, a few calls at a time, as long as the client reads its answers."""
-        for _ in range(CALLS_PER_TURN):
+        for _ in range(count):
             if self.is_closed or self._is_leaving or len(self._output) > PAUSE_OUTPUT_BYTES:
                 break
             call = self._decoder.next()
@@ -272,13 +276,14 @@ class Connection:
             return
         if not self._is_pumping:
             self._is_pumping = True
-            self._reactor.soon(self._pump_again)
+            self._server.turns.add(self.peer.uid, self._pump_again)
         self._set_watch(READ if not self._decoder.is_partial else 0)
 
     def _pump_again(self) -> None:
         self._is_pumping = False
         if not self.is_closed:
-            self._guard(self._pump)
+            # One call, when others wait for their turn.
+            self._guard(partial(self._pump, 1 if self._server.turns.are_taken else CALLS_PER_TURN))
 
     def _settle(self) -> None:
         """Decide what to wait for, and until when."""
@@ -375,7 +380,7 @@ class Connection:
         elif self._has_ended and not self._is_pumping:
             # The answer may have come late, as the last thing that kept the connection open.
             self._is_pumping = True
-            self._reactor.soon(self._pump_again)
+            self._server.turns.add(self.peer.uid, self._pump_again)
 
     def flush(self) -> None:
         """Send waiting output as far as the client takes it."""

@@ -14,6 +14,7 @@ import pytest
 from conftest import by_hand, job, service, until
 from paper_keeper import PaperKeeper
 
+from reconciler.controller import port_holders
 from reconciler.controller.link import Link, LinkClosed
 from reconciler.controller.loop import Contradiction
 from reconciler.model.action import Spawn
@@ -261,3 +262,28 @@ def test_a_watcher_that_was_removed_while_it_settled_is_no_longer_asked_for(
     client.call("apply")
     until(lambda: [id.owner for id in instance.keeper.records] == ["keep"])
     until(lambda: [each["name"] for each in client.call("status")["watchers"]] == ["keep"])
+
+
+def test_addresses_that_nobody_asks_for_are_forgotten(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reconciler.model.address import InternetAddress
+    from reconciler.model.event import SocketChanged
+    from reconciler.model.socket import BindRefused, SocketRecord, SocketTemplate
+
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    holders = instance.controller.port_holders
+    refused = BindRefused("EADDRINUSE", "the address is in use", 1)
+
+    def refuse(port: int) -> None:
+        template = SocketTemplate(InternetAddress("127.0.0.1", port))
+        instance.keeper.tell(SocketChanged(SocketRecord(f"s{port}", template, refused)))
+
+    for port in range(1, 50):
+        refuse(port)
+    until(lambda: len(holders._known) == 49)
+    monkeypatch.setattr(port_holders, "ASK_AGAIN_NS", 0)
+    refuse(99)
+    until(lambda: list(holders._known) == ["stream 127.0.0.1:99"])
+    assert client.call("hello")

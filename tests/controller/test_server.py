@@ -13,7 +13,7 @@ import msgpack
 import pytest
 from conftest import by_hand, service, until
 
-from reconciler.controller import access, methods, reactor, server, streams
+from reconciler.controller import access, reactor, server, streams
 from reconciler.controller.access import ROLES, Permit
 from reconciler.controller.methods import METHODS
 from reconciler.model.units import MILLISECOND_NS
@@ -283,18 +283,6 @@ def test_some_places_are_kept_for_root_and_the_owner(
     assert refused.error is not None and refused.error[0] == "overloaded"
     monkeypatch.setattr(server, "peer_of", real)
     assert instance.client().call("hello")
-
-
-def test_specs_are_read_for_a_few_requests_at_a_time(
-    instance: Instance, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    instance.spec_file.parent.mkdir(exist_ok=True)
-    instance.spec_file.write_text("watchers: {}")
-    monkeypatch.setattr(methods, "MAX_READINGS", 2)
-    numbers = [client.send("plan") for _ in range(4)]
-    codes = [error[0] if (error := client.answer(n).error) else "" for n in numbers]
-    assert codes == ["", "", "overloaded", "overloaded"]
-    assert client.call("plan")
 
 
 def test_streams_of_all_clients_are_bounded(

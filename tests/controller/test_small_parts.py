@@ -17,7 +17,7 @@ from reconciler.controller.compress import compress, compress_rotated
 from reconciler.controller.entries import KEPT_EVENTS, ToldEvent
 from reconciler.controller.news import NewsRoom
 from reconciler.controller.parameters import Parameters
-from reconciler.controller.selection import Wanted
+from reconciler.controller.selection import MAX_GLOB, MAX_GLOBS, Wanted, _compiled, wanted
 from reconciler.controller.usage import holder_of, usage_of
 from reconciler.model.address import InternetAddress
 from reconciler.model.errors import RequestError
@@ -136,6 +136,32 @@ def test_names_globs_and_slots(
     assert selection.matches(name, {}) is (expected != "not")
     if expected != "not":
         assert selection.slots(name) == expected
+
+
+def test_what_is_written_twice_counts_once_and_globs_are_bounded() -> None:
+    selection = wanted(Parameters({"names": ["*2999"] * 900 + ["web", "web", "db.2"] * 100}))
+    assert selection.names == ("*2999", "web", "db.2")
+    globs = [f"w{number}*" for number in range(MAX_GLOBS)]
+    names = [f"name-{number}" for number in range(900)]
+    assert wanted(Parameters({"names": globs + names})).names == (*globs, *names)
+    for too_many in ([*globs, "one*more"], ["*" * (MAX_GLOB + 1)]):
+        with pytest.raises(RequestError, match=f"{MAX_GLOBS}|{MAX_GLOB}") as error:
+            wanted(Parameters({"names": too_many}))
+        assert error.value.code == "invalid_request"
+
+
+def test_all_globs_are_one_expression_and_slots_add_up() -> None:
+    compiled = _compiled(("w*.2", "*b.3", "web.1", "x[yz]", "web.1"))
+    assert compiled.any_glob is not None
+    names = ["web", "wb", "xy", "xa", "b", "other"]
+    assert [name for name in names if compiled.any_glob.match(name)] == ["web", "wb", "xy", "b"]
+    assert compiled.among(names) == ["web", "wb", "xy", "b"]
+    assert [compiled.slots(name) for name in ("web", "wb", "xy", "b")] == [
+        (1, 2, 3),
+        (2, 3),
+        None,
+        (3,),
+    ]
 
 
 def test_labels_narrow_a_selection() -> None:

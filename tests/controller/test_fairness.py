@@ -1,0 +1,152 @@
+"""Claims about what a client that may only look can cost others: nothing but its own time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import Client, service, until
+
+from reconciler.controller import readings, server
+from reconciler.controller.access import Peer
+from reconciler.controller.loader import Loader
+from reconciler.controller.reactor import Reactor
+from reconciler.controller.turns import Turns
+from reconciler.model.spec import AccessSpec, ApplySpec, DaemonSpec, Spec
+
+if TYPE_CHECKING:
+    from conftest import Instance
+
+VIEWER, OTHER = 64_101, 64_102
+"""Between what systems give to people and what they give to packages: nobody who runs this is one of them."""
+
+
+class Crowd:
+    """Clients of several users on one instance."""
+
+    def __init__(self, instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.instance = instance
+        self._uids: dict[int, int] = {}
+        self.started: list[str] = []
+        real_peer, crowd = server.peer_of, self
+
+        def peer_of(connection: socket.socket) -> Peer:
+            found = real_peer(connection)
+            uid = crowd._uid
+            return found if uid is None else Peer(uid, found.pid, frozenset({uid}))
+
+        class Counted(Loader):
+            def __init__(self, *of: Any, is_urgent: bool, **more: Any) -> None:
+                crowd.started.append("admin" if is_urgent else "viewer")
+                super().__init__(*of, is_urgent=is_urgent, **more)
+
+        self._uid: int | None = None
+        monkeypatch.setattr(server, "peer_of", peer_of)
+        monkeypatch.setattr(readings, "Loader", Counted)
+        access = tuple(AccessSpec("view", user=uid) for uid in (VIEWER, OTHER))
+        watchers = {f"w{number}": service() for number in range(50)}
+        spec = Spec(
+            watchers=watchers, daemon=DaemonSpec(access=access), apply=ApplySpec(auto=False)
+        )
+        instance.store(spec)
+        instance.spec_file.parent.mkdir()
+        lines = [f"  {name}: {{cmd: [sleep, '1000']}}\n" for name in watchers]
+        head = "apply: {auto: false}\ndaemon: {access: [{user: 64101, role: view}, {user: 64102, role: view}]}\n"
+        instance.spec_file.write_text(f"{head}watchers:\n{''.join(lines)}")
+        instance.start()
+        self.admin = self.client(None)
+        until(lambda: self.admin.call("status")["settled"])
+
+    def client(self, uid: int | None) -> Client:
+        """Return a client of a user; None is the owner."""
+        self._uid = uid
+        client = self.instance.client()
+        client.call("hello")
+        return client
+
+
+@pytest.fixture
+def crowd(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    return Crowd(instance, monkeypatch)
+
+
+def test_a_flood_of_a_viewer_holds_up_no_admin_and_leaves_no_descriptor(crowd: Crowd) -> None:
+    def timed(method: str) -> float:
+        begun = time.monotonic()
+        crowd.admin.call(method)
+        return time.monotonic() - begun
+
+    quiet = {method: min(timed(method) for _ in range(2)) for method in ("apply", "status")}
+    descriptors = len(os.listdir("/proc/self/fd"))
+    crowd.started.clear()
+    viewers = [crowd.client(VIEWER) for _ in range(4)]
+    sent = [
+        (viewer, viewer.send(method))
+        for viewer in viewers
+        for method in ("logs", "plan", "status") * 20
+    ]
+    busy = {method: timed(method) for method in ("status", "apply", "status")}
+    codes = {error[0] if (error := viewer.answer(n).error) else "" for viewer, n in sent}
+    assert codes == {""}
+    # Five times the quiet time, and what a machine that is busy with other things may add.
+    assert all(busy[method] < 5 * quiet[method] + 0.3 for method in busy), (quiet, busy)
+    # 80 plans were answered by a few readings, and the admin's did not wait for them.
+    assert crowd.started.count("viewer") < 20
+    for viewer in viewers:
+        viewer.close()
+    until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+
+
+def test_each_user_has_one_reading_and_some_places_are_kept_for_admins(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[int] = []
+    controller = crowd.instance.controller
+    start = readings.Readings._start
+
+    def watched(self: Any, kind: Any, group: Any, **more: Any) -> None:
+        start(self, kind, group, **more)
+        running.append(len({uid for uid, _ in self._running}))
+        assert len([each for each in self._running if each[0] == kind[0]]) == 1
+
+    monkeypatch.setattr(readings.Readings, "_start", watched)
+    monkeypatch.setattr(readings, "RESERVED_READINGS", readings.MAX_READINGS - 1)
+    users = [crowd.client(uid) for uid in (VIEWER, OTHER) for _ in range(2)]
+    sent = [(user, user.send("plan")) for user in users for _ in range(3)]
+    assert crowd.admin.call("apply")["applied"]
+    assert all(user.answer(number).error is None for user, number in sent)
+    assert max(running) <= 2  # one viewer at a time, and the admin
+    assert controller.server.readings._waiting == {}
+
+
+def test_a_user_with_too_many_plans_is_told_who_uses_the_place(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "MAX_WAITING_READINGS", 2)
+    viewer = crowd.client(VIEWER)
+    numbers = [viewer.send("plan") for _ in range(6)]
+    errors = [error for number in numbers if (error := viewer.answer(number).error)]
+    assert {error[0] for error in errors} == {"overloaded"}
+    assert "2 requests of uid 64101 wait for their plan" in errors[0][1]
+    assert crowd.client(OTHER).call("plan")
+    assert viewer.call("plan")
+
+
+def test_users_take_turns() -> None:
+    reactor, order = Reactor(), list[str]()
+    turns = Turns(reactor)
+
+    def serve(name: str, left: int) -> None:
+        order.append(name)
+        if left:
+            turns.add(ord(name[0]), lambda: serve(name, left - 1))
+
+    for name in ("a1", "a2", "a3"):
+        turns.add(ord("a"), lambda name=name: serve(name, 1))
+    turns.add(ord("b"), lambda: serve("b1", 1))
+    while turns.are_taken:
+        reactor.wait(None)
+    assert order == ["a1", "b1", "a2", "b1", "a3", "a1", "a2", "a3"]
