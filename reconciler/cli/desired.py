@@ -216,7 +216,7 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
         if wish.output == "json":
             print_json({"revision": 0, "changes": changes, "applied": False})
         return DONE
-    start = launch.prepare(session, loaded)
+    start = launch.prepare(session, loaded, "apply")
     launch.start_detached(start)
     if wish.output == "text":
         if places.is_temporary(start.state_dir):

@@ -51,6 +51,8 @@ class Start:
     reading: int | None = None
     """Descriptor of what the reader said of a valid spec, so that the controller need not read it
     again."""
+    started_by: str = ""
+    """How and by whom, such as `up by root`: the history says so."""
 
     def keeper_argv(
         self,
@@ -73,6 +75,7 @@ class Start:
             "runtime_dir": self.instance.runtime_dir,
             "source": list(self.source.paths),
             "until_done": until_done,
+            "started_by": self.started_by,
             "log_level": level,
             "log_format": log.get("format", "text"),
             "log_file": file,
@@ -116,7 +119,7 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
     session.replaces_source = replace_source
     loaded = loading.load(loading.find(spec))
     show_warnings(loaded)
-    start = prepare(session, loaded)
+    start = prepare(session, loaded, "run")
     if places.is_temporary(start.state_dir):
         terminal.stderr().write(f"reconcile: {without_home(start.state_dir)}\n")
     if loaded.spec is None:
@@ -165,7 +168,7 @@ def up_command(
     if loaded.spec is None:
         return show_mistakes(loaded)
     show_warnings(loaded)
-    start = prepare(session, loaded)
+    start = prepare(session, loaded, "up")
     screen = terminal.stdout()
     if places.is_temporary(start.state_dir):
         screen.show((Cell(without_home(start.state_dir)),))
@@ -207,8 +210,8 @@ def show_warnings(loaded: Loaded) -> None:
 # ---- getting ready -------------------------------------------------------------------------------
 
 
-def prepare(session: Session, loaded: Loaded) -> Start:
-    """Return what to start.
+def prepare(session: Session, loaded: Loaded, command: str) -> Start:
+    """Return what `command` is to start.
 
     Raises `Refused` when that instance runs already, or when its state is that of another spec.
     """
@@ -223,7 +226,8 @@ def prepare(session: Session, loaded: Loaded) -> Start:
             warning = f"{user} runs a manager named {other.name}, too ({other.runtime_dir})"
             terminal.stderr().show((Cell("warning: ", "busy"), Cell(warning)))
     reading = _in_memory(loaded.answer) if loaded.spec is not None and loaded.answer else None
-    return Start(instance, instance.state_dir, loaded.source, loaded.daemon(), reading)
+    who = f"{command} by {locate.user_name(os.geteuid())}"
+    return Start(instance, instance.state_dir, loaded.source, loaded.daemon(), reading, who)
 
 
 def place(session: Session, loaded: Loaded) -> Instance:

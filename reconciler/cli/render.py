@@ -306,7 +306,7 @@ def problem_count(status: StatusMap) -> int:
         watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"]
     )
     sockets = sum(socket["state"] == "Failed" for socket in status["sockets"])
-    files = status["spec_state"] in {"invalid", "missing", "held", "rolled_back"}
+    files = status["spec_state"] in {"pending", "invalid", "missing", "held", "rolled_back"}
     revision = status["outcome"] == "paused"
     return watchers + sockets + files + revision + (status["store_state"] == "failing")
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from reconciler.controller import clock
 from reconciler.controller.entries import Applied
 from reconciler.controller.loader import environment_digest
-from reconciler.controller.looking import SPEC_SUFFIXES
 from reconciler.core.changes import changes, removal_refused
 from reconciler.core.changes import drift as core_drift
 from reconciler.core.template import sockets_of
@@ -17,6 +16,7 @@ from reconciler.model.job import Job
 from reconciler.model.news import News
 from reconciler.model.spec import Spec
 from reconciler.model.value import Struct, replace
+from reconciler.specfile.source import SPEC_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from reconciler.model.spec import WatcherSpec
 
 MAX_TOLD: Final = 50
+MAX_NAMED: Final = 3
+"""Changes that stand in the sentence; the details of the event have more."""
 
 
 def pending_changes(controller: Controller, spec: Spec) -> tuple[Change, ...]:
@@ -48,6 +50,12 @@ def refusal(controller: Controller, spec: Spec) -> str | None:
     if controller.applied is None:
         return None
     return removal_refused(controller.applied.spec, spec, controller.reconciler.observed)
+
+
+def waiting(count: int) -> str:
+    """Return what is said of saved files that wait for an order (`apply.auto: false`)."""
+    what = "1 change waits" if count == 1 else f"{count} changes wait"
+    return f"{what} for reconcile apply (see: reconcile plan)"
 
 
 def commit(
@@ -151,7 +159,9 @@ def _tell_applied(controller: Controller, made: Revision, told: tuple[Change, ..
     ]
     count = "1 change" if len(told) == 1 else f"{len(told)} changes"
     again = f", the content of {made.restores} again" if made.restores else ""
-    message = f"revision {made.number} applied by {made.who}{again}: {count}"
+    which = "; ".join(f"{each.name}: {each.message}" for each in told[:MAX_NAMED])
+    which = f" ({which}{'; ...' if len(told) > MAX_NAMED else ''})" if told else ""
+    message = f"revision {made.number} applied by {made.who}{again}: {count}{which}"
     details = {
         "revision": made.number,
         "who": made.who,

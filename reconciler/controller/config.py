@@ -20,6 +20,8 @@ class Config(Struct, frozen=True):
     log_level: str = "info"
     log_format: str = "text"
     log_file: str | None = None
+    started_by: str = ""
+    """How and by whom the manager was started, such as `up by root`: who applies what it reads first."""
     reading_fd: int | None = None
     """A descriptor of the keeper: what the loader said of the source when the manager was started."""
 

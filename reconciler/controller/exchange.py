@@ -195,8 +195,8 @@ class Exchange:
             raise self.denied(self.method, f"{self.method} needs the role {method.role}")
         params = Parameters(self._params)
         if method.mutates:
-            if self.controller.shutting_down and self.method not in {"shutdown", "signal"}:
-                raise RequestError(code="shutting_down", message="everything is being stopped")
+            if self.method not in {"shutdown", "signal"}:
+                self.refuse_at_the_end()
             request_id = params.text("request_id", MAX_REQUEST_ID)
             if request_id is not None:
                 if remembered.knows(self, request_id, params):
@@ -207,6 +207,11 @@ class Exchange:
             self.finish(Answer(result.data))
         elif not isinstance(result, Later):
             self.reply(result)
+
+    def refuse_at_the_end(self) -> None:
+        """Raise `RequestError` once the order to end was given: nothing new takes effect, also what began before."""
+        if self.controller.shutting_down:
+            raise RequestError(code="shutting_down", message="everything is being stopped")
 
     @property
     def who(self) -> str:

@@ -19,15 +19,16 @@ from reconciler.controller.looking import (
     Look,
     changed_wall_ns,
     folders_of,
-    is_spec_name,
     look,
     missing,
 )
 from reconciler.controller.reactor import READ
+from reconciler.controller.revisions import SAVED
 from reconciler.controller.watching import Wanted, Watch
 from reconciler.model.news import News
 from reconciler.model.spec import ApplySpec
 from reconciler.model.units import SECOND_NS
+from reconciler.specfile.source import is_spec_name
 from reconciler.wire.manager_file import ManagerFile
 
 if TYPE_CHECKING:
@@ -44,8 +45,12 @@ STEP_MS: Final = 250
 MAX_WARNINGS_TOLD: Final = 5
 
 SHORTAGE_RETRY_NS: Final = SECOND_NS
+LONGEST_LOOK_NS: Final = 2 * SECOND_NS
+"""Who asks for the status gets it after so long, also when the files could not be read until then."""
 
-SpecState: TypeAlias = Literal["applied", "invalid", "missing", "held", "loading", "rolled_back"]
+SpecState: TypeAlias = Literal[
+    "applied", "pending", "invalid", "missing", "held", "loading", "rolled_back"
+]
 
 CONSENT = "`reconcile apply --allow-removal` applies it all the same"
 CONSENT_TO_ROLLBACK = "`reconcile rollback --allow-removal` does it all the same"
@@ -75,6 +80,8 @@ class SpecFiles:
         """The loader was asked; before that it only imports."""
         self._handed: Reading | None = None
         """What was read when the manager was started; good for the first judgement only."""
+        self._ordered_by = ""
+        """Who has told to read the files and apply them, whatever `apply.auto` says; empty: nobody."""
         self._awaited: list[Callable[[], None]] = []
         """Told once, when the files have been judged next."""
 
@@ -86,12 +93,15 @@ class SpecFiles:
         handed: Reading | None,
         *,
         ignore: bool,
+        ordered_by: str,
         ready: Callable[[], None],
     ) -> None:
         """Look at the files for the first time; `ignore` them until they change (last good spec).
 
-        `handed` is what was read of them a moment ago, None: nothing.
+        `handed` is what was read of them a moment ago, None: nothing. `ordered_by` is who started the manager;
+        empty for a controller that goes on where the last one ended: that is nobody's word to apply anything.
         """
+        self._ordered_by = ordered_by
         self._note_source()
         self._applied = {each.path: each for each in stored.files} if stored is not None else {}
         self._applied_digests = {path: file.digest for path, file in self._applied.items()}
@@ -120,6 +130,7 @@ class SpecFiles:
     def read_again(self, then: Callable[[], None]) -> None:
         """Judge and read the files now, also when their bytes are the same (HUP); call when they are judged."""
         self._awaited.append(then)
+        self._ordered_by = SAVED
         self._controller.secrets.read_again()
         self._considered = None
         self._drop_loader()
@@ -212,6 +223,32 @@ class SpecFiles:
         """Watch what is wanted now: other files have come to matter."""
         self._arm()
 
+    def when_looked(self, then: Callable[[], None]) -> None:
+        """Call once it is known what the files say: where nobody watches them, somebody who asks has them looked at.
+
+        That takes no time while their bytes are those that were judged, and never longer than `LONGEST_LOOK_NS`.
+        """
+        if self._settings().auto or self._controller.shutting_down:
+            then()
+            return
+        seen = self._look_again()
+        is_known = seen.digests == self._considered and not self._reading
+        if is_known and bool(missing(self.source)) == (self.state == "missing"):
+            then()
+            return
+        waiting = [then]
+
+        def tell() -> None:
+            self._controller.reactor.at(tell, None, tell)
+            if waiting:
+                waiting.pop()()
+
+        self._awaited.append(tell)
+        self._controller.reactor.at(tell, clock.now_ns() + LONGEST_LOOK_NS, tell)
+        if not self._reading:
+            self._look = seen
+            self._judge(seen)
+
     @property
     def quiet_period_ns(self) -> int:
         """Return how long a file must rest after its last change."""
@@ -284,6 +321,11 @@ class SpecFiles:
     # ---- judging ----
 
     def _judge(self, seen: Look) -> None:
+        if (
+            self._controller.shutting_down
+        ):  # nothing new takes effect: the next start reads the files
+            self._judged()
+            return
         gone = missing(self.source)
         if gone:
             self._considered = seen.digests
@@ -400,12 +442,16 @@ class SpecFiles:
                     self._refused("held", cut_message(maybe_cut), "spec.held")
                 elif old is not None and spec == old:
                     self.unchanged(self.source_files(files), seen)
+                elif controller.shutting_down:
+                    pass
+                elif not (self._ordered_by or self._settings().auto):
+                    waiting = applying.waiting(len(applying.pending_changes(controller, spec)))
+                    self._refused("pending", waiting, "spec.pending")
                 elif (refusal := applying.refusal(controller, spec)) is not None:
                     self._refused("held", f"{refusal}; {CONSENT}", "spec.held")
                 else:
-                    applying.commit(
-                        controller, spec, self.source_files(files), seen, who="saved files"
-                    )
+                    who = self._ordered_by or SAVED
+                    applying.commit(controller, spec, self.source_files(files), seen, who=who)
                     return
         self._judged()
 
@@ -429,7 +475,7 @@ class SpecFiles:
     ) -> None:
         self._drop_loader()
         self.state, self.message, self.errors = state, message, errors
-        level = "error" if state == "invalid" else "warning"
+        level = {"invalid": "error", "pending": "info"}.get(state, "warning")
         self._controller.log.write(level, "the spec is not applied", state=state, cause=message)
         for error in errors[:20]:
             self._controller.log.write(level, "mistake in the spec", place=str(error))
@@ -437,6 +483,7 @@ class SpecFiles:
         self._controller.tell(News(type_, message, details=details))
 
     def _judged(self) -> None:
+        self._ordered_by = ""
         awaited, self._awaited = self._awaited, []
         for call in awaited:
             call()

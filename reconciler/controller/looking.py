@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from reconciler.model.value import Struct
+from reconciler.specfile.source import SPEC_SUFFIXES, is_spec_name
 
 MAX_BYTES: Final = 4 * 2**20
 """The loader refuses larger files; here they are told apart by their size and time."""
-SPEC_SUFFIXES: Final = (".yaml", ".yml")
 
 
 class Seen(Struct, frozen=True):
@@ -36,11 +36,6 @@ class Look(Struct, frozen=True):
     def digests(self) -> dict[str, str]:
         """Return the digest of each file."""
         return {path: seen.digest for path, seen in self.files.items()}
-
-
-def is_spec_name(name: str) -> bool:
-    """Tell whether a file in a spec folder is read; editors' temporary files are not."""
-    return name.endswith(SPEC_SUFFIXES) and not name.startswith((".", "#"))
 
 
 def folders_of(source: Iterable[str], known: Iterable[str]) -> frozenset[str]:

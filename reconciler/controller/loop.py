@@ -37,7 +37,7 @@ from reconciler.controller.notifying import Notifier
 from reconciler.controller.own_log import Log
 from reconciler.controller.port_holders import PortHolders
 from reconciler.controller.reactor import READ, WRITE, Reactor
-from reconciler.controller.revisions import Revisions
+from reconciler.controller.revisions import SAVED, Revisions
 from reconciler.controller.secrets import Secrets
 from reconciler.controller.server import Server
 from reconciler.controller.status import StatusBoard
@@ -352,7 +352,11 @@ class Controller:
         if not self.border.guard(
             "looking at the spec files for the first time",
             lambda: self.files.begin(
-                stored.applied, handed, ignore=self._last_good, ready=self._judged
+                stored.applied,
+                handed,
+                ignore=self._last_good,
+                ordered_by=(self.config.started_by or SAVED) if new_keeper else "",
+                ready=self._judged,
             ),
         ):
             self._judged()

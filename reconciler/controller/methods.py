@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import reconciler
 from reconciler.controller import applying, ledger, operating, revising, upgrading, waiting
-from reconciler.controller.exchange import LATER, Answer, Method, Packed
+from reconciler.controller.exchange import LATER, Answer, Method
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.logs import last_lines
 from reconciler.controller.selection import select, wanted
@@ -56,14 +56,19 @@ def _status(exchange: Exchange, params: Parameters) -> object:
     selection, usage = wanted(params), params.flag("usage")
     params.end()
     board = exchange.controller.status
-    if not usage and not selection.names and not selection.labels:
-        return Packed(board.answer(None))
-    selected = select(exchange.controller, selection)
-    if usage:
-        return board.answer_with_usage(exchange, selected.slots)
-    if any(slots is not None for slots in selected.slots.values()):
-        return Packed(board.answer_of_slots(selected.slots))
-    return Packed(board.answer(selected.slots))
+    is_whole = not usage and not selection.names and not selection.labels
+    slots = {} if is_whole else select(exchange.controller, selection).slots
+
+    def looked() -> None:
+        if usage:
+            board.answer_with_usage(exchange, slots)
+        elif any(each is not None for each in slots.values()):
+            exchange.finish(Answer(board.answer_of_slots(slots)))
+        else:
+            exchange.finish(Answer(board.answer(None if is_whole else slots)))
+
+    exchange.controller.files.when_looked(lambda: exchange.guard(looked))
+    return LATER
 
 
 # ---- plan and apply -------------------------------------------------------------------------------
@@ -136,6 +141,7 @@ def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, see
     if wish.dry_run:
         exchange.reply({"revision": _revision(controller), **planned, "applied": False})
         return
+    exchange.refuse_at_the_end()
     if wish.goes_on and _goes_on(exchange, wish, spec, seen):
         return
     is_other = bool(wish.source) and wish.source != files.source
@@ -159,6 +165,7 @@ def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, see
     read = files.source_files(loaded.files)
     if is_same:
         files.unchanged(read, seen)
+        controller.revisions.confirm(exchange.who)
         unchanged = planned | {"changes": ()}
         exchange.reply({"revision": _revision(controller), **unchanged, "applied": True})
         return

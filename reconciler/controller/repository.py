@@ -16,8 +16,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from reconciler.controller.looking import is_spec_name
 from reconciler.model.value import Struct
+from reconciler.specfile.source import is_spec_name
 
 if TYPE_CHECKING:
     from reconciler.controller.entries import SourceFile

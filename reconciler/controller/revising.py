@@ -176,13 +176,18 @@ def _known(controller: Controller, number: int) -> Revision:
 def _read(exchange: Exchange, revision: Revision, then: Callable[[Content], None]) -> None:
     """Hand over a content; that it is unreadable, or refused, is the request's answer."""
 
+    def found(content: Content) -> None:
+        if METHODS[exchange.method].mutates:
+            exchange.refuse_at_the_end()
+        then(content)
+
     def unreadable(reason: str) -> None:
         message = f"cannot read the content of revision {revision.number}: {reason}"
         exchange.fail(RequestError("conflict", message, hint="`reconcile history` lists others"))
 
     exchange.controller.revisions.read(
         revision.number,
-        lambda content: exchange.guard(lambda: then(content)),
+        lambda content: exchange.guard(lambda: found(content)),
         unreadable,
         uid=exchange.uid,
     )

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 LOG_LINES: Final = 5
 MAX_LINE: Final = 200
 """Of what a process wrote last, so much is kept with the revision for which it is not good."""
+SAVED: Final = "saved files"
+"""Who applies when nobody gave an order."""
 BY_ITSELF: Final = "apply.on_failure"
 """Who rolls back when nobody asked."""
 
@@ -182,6 +184,12 @@ class Revisions:
 
         self._controller.lanes.run("commands", ask, found, lambda _: None)
 
+    def confirm(self, who: str) -> None:
+        """Take note that somebody has told to apply what had been applied by itself already: it is his, too."""
+        current = self.current
+        if current is not None and current.who == SAVED:
+            self._change(replace(current, who=f"{SAVED}, confirmed by {who}"))
+
     def files_agree(self) -> None:
         """Take note that the files say what is in force."""
         current = self.current
@@ -253,7 +261,10 @@ class Revisions:
 
         def found(content: Content) -> None:
             applied = self._controller.applied
-            if applied is not None and applied.revision == number:  # else somebody was faster
+            is_in_force = (
+                applied is not None and applied.revision == number
+            )  # else somebody was faster
+            if is_in_force and not self._controller.shutting_down:
                 restored = applying.Restored(chosen.place, BY_ITSELF)
                 applying.restore(self._controller, restored, content.spec)
 

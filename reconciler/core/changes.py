@@ -351,8 +351,11 @@ def _hidden(name: str, plain: Plain) -> Plain:
 def removal_refused(old: Spec, new: Spec, observed: Callable[[str], WatcherObserved]) -> str | None:
     """Return why an edit removes too much to be applied unasked, or None.
 
-    Counts watchers that run; acts from two removals on (decision: one is an ordinary edit).
+    Counts watchers that run; acts from two removals on (decision: one is an ordinary edit). A spec without
+    any watcher where there were some is rather an empty file or a lost one than an edit.
     """
+    if old.watchers and not new.watchers:
+        return "the files hold no watchers at all any more"
     running = [name for name in old.watchers if live_slots(observed(name))]
     removed = [name for name in running if name not in new.watchers]
     if len(removed) < 2 or len(removed) * 100 <= len(running) * new.apply.max_removal:

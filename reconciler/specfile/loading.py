@@ -28,7 +28,7 @@ from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.reading import FileRead, Reader
 from reconciler.specfile.resolve import SLOT_PLACES, SOCKET_PLACES, Resolver
 from reconciler.specfile.shapes import block
-from reconciler.specfile.source import spec_files
+from reconciler.specfile.source import is_temporary, spec_files
 from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
 from reconciler.specfile.trust import ALLOW
 from reconciler.specfile.validate import validated
@@ -185,7 +185,9 @@ class _Work:
                 self.mistakes.at(item, where, message, "it is relative to this file")
                 return []
             return list(self._files_of(os.path.normpath(pattern)))
-        names = sorted(each for each in glob.glob(pattern) if not each.endswith(("~", "#")))
+        names = sorted(
+            each for each in glob.glob(pattern) if not is_temporary(os.path.basename(each))
+        )
         files = [os.path.normpath(each) for each in names if not os.path.isdir(each)]
         for folder in dict.fromkeys(map(os.path.dirname, files)):
             distrusted = self.reader.distrusted(folder, lists_it=True)

@@ -21,7 +21,7 @@ SHARED_FOLDERS: Final = frozenset({"specs", "spec", "conf", "config"})
 """Folders that say nothing about whose spec they hold: the instance is named after the folder above."""
 FALLBACK_NAME: Final = "reconcile"
 
-_SUFFIXES: Final = (".yaml", ".yml")
+SPEC_SUFFIXES: Final = (".yaml", ".yml")
 
 
 class Source(Struct, frozen=True):
@@ -74,8 +74,12 @@ def spec_files(path: str) -> tuple[str, ...]:
 
 def is_spec_name(name: str) -> bool:
     """Tell whether a file of this name in a spec folder belongs to the spec."""
-    temporary = name.startswith((".", "#", "~")) or name.endswith(("~", "#"))
-    return name.endswith(_SUFFIXES) and not temporary
+    return name.endswith(SPEC_SUFFIXES) and not is_temporary(name)
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file is an editor's own, by its name: nobody means it as a spec."""
+    return name.startswith((".", "#", "~")) or name.endswith(("~", "#"))
 
 
 def instance_name(daemon_name: str | None, source: Source) -> str:

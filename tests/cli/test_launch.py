@@ -31,7 +31,7 @@ def prepared(daemon: DaemonSpec | None = None, **options: str) -> launch.Start:
     session = Session()
     for name, value in options.items():
         setattr(session, name, value)
-    return launch.prepare(session, loaded(daemon))
+    return launch.prepare(session, loaded(daemon), "up")
 
 
 def test_the_instance_is_named_after_the_folder_and_lives_where_the_platform_says() -> None:
@@ -88,6 +88,7 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
         runtime_dir=start.instance.runtime_dir,
         source=("/srv/shop/specs",),
         until_done=True,
+        started_by=f"up by {locate.user_name(os.geteuid())}",
         log_level="debug",
         log_file="/var/log/shop",
     )
@@ -132,7 +133,7 @@ def test_the_state_of_another_spec_is_not_taken_over_unasked(tmp_path: Path) -> 
         prepared(state_dir=str(state_dir))
     session = Session()
     session.state_dir, session.replaces_source = str(state_dir), True
-    assert launch.prepare(session, loaded()).state_dir == str(state_dir)
+    assert launch.prepare(session, loaded(), "up").state_dir == str(state_dir)
     # A spec that is nowhere any more has moved.
     other.unlink()
     assert prepared(state_dir=str(state_dir)).state_dir == str(state_dir)

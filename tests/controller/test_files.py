@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import time
 from typing import TYPE_CHECKING
@@ -217,7 +218,7 @@ def test_a_moved_and_recreated_tree_is_followed(instance: Instance, client: Clie
 
 def test_editors_temporary_files_are_ignored(instance: Instance, client: Client) -> None:
     folder = instance.spec_file.parent
-    for name in ("4913", ".reconcile.yaml.swp", "reconcile.yaml~", "#reconcile.yaml#", ".#x.yaml"):
+    for name in ("4913", ".reconcile.yaml.swp", "reconcile.yaml~", "#reconcile.yaml#", "~x.yaml"):
         (folder / name).write_text("watchers: {}\n")
     backup = instance.spec_file.with_name("reconcile.yaml~")
     instance.spec_file.rename(backup)
@@ -277,6 +278,72 @@ def test_mass_removal_is_held_until_somebody_consents(instance: Instance, client
     assert state(client) == ("applied", 2)
 
 
+@pytest.mark.parametrize("text", ["", "# nothing\n", "vars: {x: y}\n", "watchers: {}\n"])
+def test_a_spec_without_any_watcher_is_held(instance: Instance, text: str) -> None:
+    instance.spec_file.parent.mkdir()
+    instance.spec_file.write_text("watchers:\n  only: {cmd: sleep 1000}\n")
+    client = instance.start().client()
+    until(lambda: running(instance) == ["only.1"])
+    replace_by_rename(instance.spec_file, text)
+    until(lambda: state(client) == ("held", 1))
+    assert "no watchers at all" in client.call("status")["spec_message"]
+    assert client.error("apply")[0] == "conflict"
+    assert client.call("apply", allow_removal=True)["revision"] == 2
+    until(lambda: running(instance) == [])
+
+
+def test_once_the_end_was_ordered_no_saved_file_counts(instance: Instance, client: Client) -> None:
+    instance.keeper.stubborn.add("a")
+    client.call("shutdown")
+    instance.spec_file.write_text(FOUR + "  late:\n    cmd: sleep 1000\n")
+    controller = instance.controller
+    files = controller.files
+    until(lambda: b"late" in (files._look.files[str(instance.spec_file)].text or b""))
+    until(lambda: files not in controller.reactor._deadlines and not files._reading)
+    assert (controller.applied.revision, running(instance)) == (1, ["a.1"])
+
+
+def test_the_death_of_the_controller_applies_no_edit_that_waits(
+    instance: Instance, client: Client
+) -> None:
+    instance.spec_file.write_text(FOUR + "apply: {auto: false}\n")
+    until(lambda: state(client)[1] == 2)
+    instance.spec_file.write_text(FOUR + "  e:\n    cmd: sleep 1000\napply: {auto: false}\n")
+    records = tuple(instance.keeper.records.values())
+    instance.stop()
+    instance.clients.clear()
+    other = instance.start(PaperKeeper(records)).client()
+    assert state(other) == ("pending", 2)
+    assert "e.1" not in running(instance)
+    other.call("apply")
+    until(lambda: "e.1" in running(instance))
+    assert state(other) == ("applied", 3)
+
+
+def test_the_history_says_who_started_applied_and_confirmed(instance: Instance) -> None:
+    instance.spec_file.parent.mkdir()
+    instance.spec_file.write_text(TWO)
+    client = instance.start(started_by="up by alice").client()
+    until(lambda: state(client) == ("applied", 1))
+    instance.spec_file.write_text(TWO.replace("red", "blue"))
+    until(lambda: state(client) == ("applied", 2))
+    assert by(client) == ["saved files", "up by alice"]
+    client.call("apply")
+    me = pwd.getpwuid(os.getuid()).pw_name
+    assert by(client) == [f"saved files, confirmed by {me}", "up by alice"]
+    client.call("apply")
+    assert by(client)[0] == f"saved files, confirmed by {me}"
+    instance.spec_file.write_text(FOUR)
+    client.call("apply")
+    assert by(client)[0] == me
+    told = [each["message"] for each in client.call("events")["events"]]
+    assert any("applied by saved files: 1 change (b: " in message for message in told)
+
+
+def by(client: Client) -> list[str]:
+    return [each["who"] for each in client.call("history")["revisions"]]
+
+
 def test_without_auto_nothing_is_watched_and_apply_does_it(
     instance: Instance, client: Client
 ) -> None:
@@ -284,6 +351,16 @@ def test_without_auto_nothing_is_watched_and_apply_does_it(
     until(lambda: state(client)[1] == 2)
     watch = instance.controller.files._watch
     until(lambda: not watch._wanted.folders)
+    instance.spec_file.write_text(FOUR.replace("red", "blue") + "apply: {auto: false}\n")
+    status = client.call("status")
+    assert (status["spec_state"], status["spec_message"]) == (
+        "pending",
+        "1 change waits for reconcile apply (see: reconcile plan)",
+    )
+    instance.spec_file.write_text(FOUR + "  e: {cmdd: x}\napply: {auto: false}\n")
+    assert state(client) == ("invalid", 2)
+    instance.spec_file.write_text(FOUR + "apply: {auto: false}\n")
+    assert state(client) == ("applied", 2)
     instance.spec_file.write_text(FOUR.replace("red", "blue") + "apply: {auto: false}\n")
     plan = client.call("plan")
     assert [(each["name"], each["how"]) for each in plan["changes"]] == [("b", "replace")]

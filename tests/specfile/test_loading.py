@@ -220,6 +220,13 @@ def test_mistakes_of_all_files_are_told_also_beside_one_that_is_no_yaml(folder: 
     assert sorted(map(os.path.basename, outcome.files)) == ["a.yaml", "b.yaml", "c.yaml"]
 
 
+def test_editors_temporary_files_are_included_by_no_pattern(folder: Folder) -> None:
+    (first,) = folder.write(main="include: ['*.yaml']\nwatchers: {a: {cmd: a}}\n")
+    for name in ("~b.yaml", "#b.yaml", ".b.yaml", ".#b.yaml"):
+        (folder.path / name).write_text("watchers: {b: {cmd: b}}\n")
+    assert list(loaded(first).spec.watchers) == ["a"]
+
+
 def test_an_include_that_is_missing_is_told_where_it_stands() -> None:
     assert place(only_error("include:\n  - nope.yaml\n")) == (2, 5, "include[0]")
 
