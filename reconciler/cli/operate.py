@@ -4,6 +4,7 @@ rerun, shutdown."""
 from __future__ import annotations
 
 import functools
+import os
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -12,6 +13,7 @@ import click
 from reconciler.cli import locate, render, terminal
 from reconciler.cli.absence import still_run
 from reconciler.cli.errors import DONE, FAILED, NOT_AS_WANTED, CommandError, TimedOut
+from reconciler.cli.layout import Cell
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
     Session,
@@ -217,6 +219,10 @@ def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: i
     if timeout_ns is not None:
         news = screen if output == "text" else terminal.nowhere()
         goals = [result["goal"] for result in results if result["goal"] is not None]
+        own = _own_hook()
+        if any(goal["name"] == own for goal in goals):
+            goals = [goal for goal in goals if goal["name"] != own]
+            news.show((Cell(f"{own}: not waited for, since this hook is a part of it"),))
         outcome = wait_until_done(client, news, timeout_ns, goals)
     if output == "json":
         fields = {"waited": timeout_ns is not None, "done": outcome.exit_code == DONE}
@@ -228,6 +234,14 @@ def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: i
     if outcome.exit_code == DONE and ("refused" in taken or taken == {"skipped"}):
         return FAILED
     return outcome.exit_code
+
+
+def _own_hook() -> str:
+    """Return the watcher whose hook this command is called by, empty where it is no hook.
+
+    What waits for the hook must not be waited for by it.
+    """
+    return os.environ.get("RECONCILE_WATCHER", "") if "RECONCILE_HOOK" in os.environ else ""
 
 
 @click.command("signal")
@@ -296,20 +310,37 @@ def _wish(text: str) -> tuple[str, int | None]:
 
 @click.command("shutdown")
 @click.option("--now", is_flag=True, help="Kill instead of stopping in order.")
+@click.option(
+    "--exit-code",
+    "code",
+    type=click.IntRange(0, 255),
+    default=0,
+    help="Exit code of the manager, for whoever started it.",
+)
 @reasoned
 @_waiting(default=True)
 @output_option("text", "json")
 @with_instance()
 def shutdown_command(
-    session: Session, now: bool, wait: bool, timeout_ns: int, output: str, reason: str | None
+    session: Session,
+    now: bool,
+    code: int,
+    wait: bool,
+    timeout_ns: int,
+    output: str,
+    reason: str | None,
 ) -> int:
-    """Stop everything in order, then end the manager."""
+    """Stop everything in order, then end the manager.
+
+    A hook may ask for it, and does not wait then: the end waits for the hook.
+    """
+    wait = wait and not _own_hook()
     client = session.client()
     hello = client.hello()
     name = str(hello.get("name") or client.instance.name)
     state_dir = str(hello.get("state_dir") or client.instance.state_dir)
     listener = locate.listener(client.instance)
-    client.shutdown(now=now, reason=reason)
+    client.shutdown(now=now, code=code, reason=reason)
     if wait:
         _wait_until_gone(client, listener[0] if listener else 0, timeout_ns)
     client.close()

@@ -13,6 +13,7 @@ from reconciler.controller.logs import last_lines
 from reconciler.controller.selection import select, wanted
 from reconciler.controller.streams import EventStream, LogStream, ProgressStream
 from reconciler.model.errors import RequestError
+from reconciler.model.process import pid_of
 from reconciler.model.spec import Spec
 from reconciler.model.value import Struct
 from reconciler.wire import rpc
@@ -336,17 +337,24 @@ def _stream_cancel(exchange: Exchange, params: Parameters) -> object:
 
 
 def _shutdown(exchange: Exchange, params: Parameters) -> object:
-    now, wait = params.flag("now"), params.flag("wait")
+    now, wait, code = params.flag("now"), params.flag("wait"), params.number("code", 0, 255) or 0
     order = operating.ordered(exchange, params)
     params.end()
     controller = exchange.controller
-    how = " at once" if now else ""
+    how = (" at once" if now else "") + (f", with exit code {code}" if code else "")
     controller.tell(order.news(f"ends everything{how}", now=now))
-    controller.shut_down(now=now)
-    if wait:
+    controller.shut_down(now=now, code=code)
+    if wait and not _is_hook(exchange):
         controller.server.waiters.until_end(exchange)
         return LATER
     return {}
+
+
+def _is_hook(exchange: Exchange) -> bool:
+    """Tell whether a hook asks: the end waits for it, so it must not wait for the end."""
+    core = exchange.controller.reconciler
+    helpers = (record for name in core.names() for record in core.helpers(name))
+    return any(pid_of(record.phase) == exchange.pid for record in helpers)
 
 
 METHODS: Final[Mapping[str, Method]] = {

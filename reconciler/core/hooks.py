@@ -69,6 +69,10 @@ def failure(hook: HookSpec, record: ProcessRecord) -> str:
     subject = hook.python or " ".join(hook.cmd or ())
     what = f"{record.id.role} hook ({subject})"
     if record.memory.killed:
+        phase = record.phase
+        started_ns = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
+        if phase.at_ns - started_ns < hook.timeout:
+            return f"{what} was killed: everything is being stopped"
         return f"{what} timed out after {format_duration(hook.timeout)}"
     if hook.python is not None and record.phase.exit.code == VETO_EXIT_CODE:
         return f"{what} returned False"

@@ -473,7 +473,11 @@ def _complete(draft: Draft, want: int) -> None:
     number = job.generation.number if job.generation else 0
     outcome = overall_outcome(job, want)
     reason = "completed" if want else watchers.why_not_wanted(draft)
-    details: dict[str, object] = {"reason": reason, "outcome": outcome}
+    details: dict[str, object] = {
+        "reason": reason,
+        "outcome": outcome,
+        "exit_code": exit_code(job, want),
+    }
     if not draft.world.stop_now:
         for role in ("before_stop", "after_complete", "after_stop"):
             if drive(draft, role, 0, number, details).state == "pending":
@@ -491,6 +495,18 @@ def _after_start(draft: Draft) -> None:
     if fresh and job.generation is not None and not draft.observed.writing:
         if drive(draft, "after_start", 0, job.generation.number).state != "pending":
             watchers.mark_started(draft, fresh)
+
+
+def exit_code(job: Job, want: int) -> int:
+    """Return the exit code that stands for a whole job: 0, or that of the first slot that did not succeed.
+
+    1 where that has none: it was killed by a signal, stopped, lost, or never started.
+    """
+    for slot in range(1, want + 1):
+        run = job.runs.get(slot)
+        if run is not None and run.outcome not in {None, "succeeded"}:
+            return (run.exit.code if run.exit is not None else None) or 1
+    return 0
 
 
 def overall_outcome(job: Job, want: int) -> Outcome:

@@ -164,6 +164,11 @@ class Reconciler:
         """Return what is known of a watcher; an empty picture when nothing is."""
         return self._observed.get(name) or WatcherObserved()
 
+    def helpers(self, name: str) -> list[ProcessRecord]:
+        """Return the records of a watcher's hooks and commands."""
+        observed = self.observed(name)
+        return [observed.records[id] for id in observed.helpers]
+
     def retiring(self) -> Mapping[str, WatcherSpec]:
         """Return the watchers that stand in no spec any more and still have processes."""
         return dict(self._retiring)

@@ -19,7 +19,7 @@ from reconciler.controller.store import Store
 from reconciler.core.intents import stopped
 from reconciler.model.action import Signal
 from reconciler.model.intent import NO_INTENT, Until, Voice
-from reconciler.model.process import ProcessId, Running
+from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
 from reconciler.model.spec import HookSpec, HooksSpec
 
 if TYPE_CHECKING:
@@ -589,3 +589,22 @@ def test_scale_takes_globs(instance: Instance) -> None:
     assert set(messages(answer)) == {"web", "worker"}
     assert len(running(instance)) == 5
     assert client.error("scale", scale={"w*": 2, "web": 3})[0] == "invalid_request"
+
+
+def test_a_hook_that_asks_for_the_end_is_answered_at_once(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    # This very process plays the hook, so the end waits for it.
+    hook = ProcessRecord(
+        ProcessId("web", 1, "after_spawn"),
+        1,
+        "",
+        Memory(),
+        Running(os.getpid(), time.monotonic_ns()),
+    )
+    instance.keeper.close()
+    client = instance.start(PaperKeeper((hook,))).client()
+    client.call("status")
+    instance.keeper.stubborn.add("web")
+    assert client.call("shutdown", wait=True, code=7) == {}
+    told = [each.message for each in instance.controller.news.since(0, 1000)]
+    assert any("with exit code 7" in each for each in told)

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
 from reconciler.core.intents import stopped
+from reconciler.core.jobs import exit_code
 from reconciler.model.action import RecordRun, Spawn
-from reconciler.model.event import IntentChanged, JobChanged, KeeperIntroduced, RunRecorded
+from reconciler.model.event import (
+    IntentChanged,
+    JobChanged,
+    KeeperIntroduced,
+    RunRecorded,
+    ShutdownAsked,
+)
 from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.process import LaunchError
@@ -477,3 +484,18 @@ def test_a_rerun_of_a_scaled_job_fires_what_there_is() -> None:
     assert (stage.status("job").want, stage.status("job").ready) == (2, 2)
     assert rerun(stage) == ((1, 2), ())
     assert stage.alive() == ["job.1", "job.2"]
+
+
+def test_after_complete_is_told_the_exit_code_of_the_job() -> None:
+    hooks = HooksSpec(after_complete=HOOK)
+    stage = Stage().apply(spec(job=job(numprocesses=3, hooks=hooks)))
+    stage.exit("job.1", 0).exit("job.2", 7).exit("job.3", None, signal="KILL")
+    (told,) = [
+        a for _, a in stage.history if isinstance(a, Spawn) and a.id.role == "after_complete"
+    ]
+    assert told.launch.env["RECONCILE_HOOK_EXIT_CODE"] == "7"
+    assert exit_code(stage.reconciler.observed("job").job, 1) == 0
+    # A hook that the end of everything kills has not timed out.
+    stage.tell(ShutdownAsked(now=True))
+    record = stage.news[-1]
+    assert "timed out" not in record.message

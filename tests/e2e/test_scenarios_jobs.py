@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.stage import ROOT, Stage, born_ticks, is_alive, stage, until
+from tests.e2e.stage import RECONCILE, ROOT, Stage, born_ticks, is_alive, stage, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -101,3 +106,32 @@ def test_nothing_is_fired_by_saving_the_same_again_or_by_a_new_controller() -> N
         it.run("restart", "*")
         assert starts(it) == [1, 1, 1]
         assert states(it) == ["Completed"] * 3
+
+
+def test_a_hook_that_asks_for_the_end_is_not_waited_for_and_gives_the_exit_code(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "reconcile.yaml").write_text(
+        f"""
+watchers:
+  db: {{cmd: sleep 771}}
+  train:
+    cmd: sh -c "exit 7"
+    restart: never
+    inherit_env: true
+    hooks:
+      after_complete:
+        cmd: sh -c "exec {RECONCILE} --runtime-dir {tmp_path}/run shutdown --exit-code $$RECONCILE_HOOK_EXIT_CODE"
+        timeout: 30s
+"""
+    )
+    begun = time.monotonic()
+    done = subprocess.run(
+        [RECONCILE, "--runtime-dir", tmp_path / "run", "--state-dir", tmp_path / "state", "up"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, time.monotonic() - begun < 15) == (7, True), done.stdout + done.stderr
