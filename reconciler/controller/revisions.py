@@ -25,7 +25,6 @@ from reconciler.model.event import SpecApplied
 from reconciler.model.news import News
 from reconciler.model.revision import Revision, Trial
 from reconciler.model.spec import Spec
-from reconciler.model.units import format_duration
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ MAX_LINE: Final = 200
 """Of what a process wrote last, so much is kept with the revision for which it is not good."""
 SAVED: Final = "saved files"
 """Who applies when nobody gave an order."""
+MAX_NAMED: Final = 5
+"""So many watchers are named where there may be thousands."""
 BY_ITSELF: Final = "apply.on_failure"
 """Who rolls back when nobody asked."""
 
@@ -51,6 +52,8 @@ class Revisions:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._known: dict[int, Revision] = {}
+        self._removed: tuple[int, list[str]] = (0, [])
+        """Which watchers the newest revision took out of the spec, as far as this controller knows."""
 
     def begin(self, known: Mapping[int, Revision], *, new_keeper: bool) -> None:
         """Take what was stored. Under a new keeper all processes are new, and so is the time of the trial."""
@@ -123,7 +126,9 @@ class Revisions:
         old = controller.applied.spec if controller.applied is not None else Spec()
         number = (controller.applied.revision if controller.applied is not None else 0) + 1
         facts = controller.reconciler.facts
-        changed = verdict.changed(old, spec, controller.observed, facts)
+        current = self.current
+        former = current.trial if current is not None else None
+        changed = verdict.changed(old, spec, controller.observed, facts, former)
         made = Revision(number, clock.wall_ns(), who, uid, _digest(files))
         if restores:
             older = self._known.get(restores, Revision(restores))
@@ -138,6 +143,10 @@ class Revisions:
         trial = Trial(
             changed, clock.now_ns(), spec.apply.confirm_after, self._on_failure(spec, made)
         )
+        self._removed = (number, sorted(old.watchers.keys() - spec.watchers.keys()))
+        if current is not None and not restores and not self._removed[1]:
+            if not verdict.changed(old, spec, controller.observed, facts):
+                return _inherits(replace(made, trial=trial), current)
         return replace(made, trial=trial)
 
     def _on_failure(self, spec: Spec, made: Revision) -> OnFailure:
@@ -213,8 +222,7 @@ class Revisions:
         else:
             self._change(_closed(replace(revision, trial=trial), trial.outcome, trial.reason))
         if action.trial.outcome == "good":
-            stayed = format_duration(action.trial.confirm_after)
-            text = f"revision {action.revision} is good: what it changed stayed up for {stayed}"
+            text = f"revision {action.revision} is good: {trial.reason or self._why_idle(action.revision)}"
             details = {"revision": action.revision, "outcome": "good"}
             self._controller.tell(News("revision.good", text, details=details))
             return
@@ -226,6 +234,14 @@ class Revisions:
             lambda found: self._failed(action, found),
             lambda _: self._failed(action, []),
         )
+
+    def _why_idle(self, number: int) -> str:
+        """Return what a revision did that starts nothing."""
+        of, removed = self._removed
+        if of != number or not removed:
+            return "it starts nothing anew"
+        few, more = removed[:MAX_NAMED], len(removed) - MAX_NAMED
+        return f"it only removed {', '.join(few)}" + (f" and {more} more" if more > 0 else "")
 
     def _failed(self, action: RecordVerdict, written: list[dict[str, object]]) -> None:
         """Tell why a revision is not good, with what the process wrote last."""
@@ -320,6 +336,16 @@ class Revisions:
             then()
 
         controller.write_then(RevisionChanged(again), stored)
+
+
+def _inherits(made: Revision, former: Revision) -> Revision:
+    """Return the entry of an edit that starts nothing: what was known of the one before it is known of this one."""
+    if former.outcome == "pending":
+        return replace(made, trial=replace(made.trial, begun_ns=former.trial.begun_ns))
+    if former.outcome not in {"paused", "failed"}:
+        return made
+    trial = replace(made.trial, outcome=former.outcome, reason=former.trial.reason)
+    return replace(made, trial=trial, judged_wall_ns=former.judged_wall_ns, log=former.log)
 
 
 def _closed(revision: Revision, outcome: RevisionOutcome, reason: str = "") -> Revision:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from reconciler.model.process import Memory, ProcessRecord
     from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, WatcherSpec
 
+SIGNAL_EFFECT_NS: Final = 10 * SECOND_NS
+"""A process that ends within this time after an operator's signal or reload was ended by that."""
 SHORTAGE_RETRY_NS: Final = SECOND_NS
 """No pids, memory or descriptors just now: try again soon, for ever, without counting."""
 
@@ -46,12 +48,20 @@ def share(seed: str) -> int:
     return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % 1000
 
 
+def ended_by_operator(memory: Memory, phase: Exited) -> bool:
+    """Tell whether an operator's signal or reload ended a process: that says nothing about the program."""
+    if not memory.signalled:
+        return False
+    soon = phase.at_ns - memory.signalled_at_ns <= SIGNAL_EFFECT_NS
+    return soon or phase.exit.signal == memory.signalled
+
+
 def failures_after(spec: BackoffSpec, memory: Memory, phase: Exited) -> int:
     """Return the quick deaths in a row, counting this one; a longer life starts again from none.
 
-    What a keeper's death undid says nothing about the program.
+    What a keeper's death undid or an operator ended says nothing about the program.
     """
-    if phase.is_unseen:
+    if phase.is_unseen or ended_by_operator(memory, phase):
         return memory.attempt
     if phase.exit.error is not None:
         return memory.attempt if phase.exit.error.is_shortage else memory.attempt + 1
@@ -63,7 +73,7 @@ def due_ns(spec: BackoffSpec, record: ProcessRecord) -> int:
     """Return when a slot whose process died by itself may start again."""
     assert isinstance(record.phase, Exited)
     memory, phase = record.memory, record.phase
-    if memory.retry or phase.is_unseen:
+    if memory.retry or phase.is_unseen or ended_by_operator(memory, phase):
         return phase.at_ns
     if phase.exit.error is not None and phase.exit.error.is_shortage:
         return phase.at_ns + SHORTAGE_RETRY_NS
@@ -76,7 +86,7 @@ def recent_deaths(spec: MaxRestartsSpec | None, memory: Memory, phase: Exited) -
     if spec is None:
         return ()
     recent = [death for death in memory.deaths_ns if phase.at_ns - death <= spec.window]
-    if not phase.is_unseen:
+    if not phase.is_unseen and not ended_by_operator(memory, phase):
         recent.append(phase.at_ns)
     return tuple(recent[-(spec.count + 1) :])
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.core import secrets, stopping, watchers
-from reconciler.core.backoff import due_ns, failures_after
+from reconciler.core.backoff import due_ns, ended_by_operator, failures_after
 from reconciler.core.hooks import drive, hook_of, keep
 from reconciler.core.template import same_template
 from reconciler.model.action import Forget, RecordGeneration, RecordRun, Remember
@@ -347,6 +347,8 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     phase = record.phase
     lived = None if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
     outcome = outcome_of(draft.spec, record.memory, phase.exit)
+    if outcome == "failed" and ended_by_operator(record.memory, phase):
+        outcome = "stopped"
     ended = replace(run, outcome=outcome, exit=phase.exit, duration_ns=lived, pid=phase.pid)
     draft.act(RecordRun(draft.name, ended))
 

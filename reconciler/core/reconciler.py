@@ -19,6 +19,7 @@ from reconciler.core.orders import Subject
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
 from reconciler.core.template import run_hash, sockets_of, with_secrets
+from reconciler.core.verdict import Finding
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import (
     Action,
@@ -88,7 +89,7 @@ if TYPE_CHECKING:
 
     from reconciler.model.event import Event
     from reconciler.model.job import Run
-    from reconciler.model.revision import Trial
+    from reconciler.model.revision import Outlook, Trial
     from reconciler.model.status import SocketStatus, WatcherStatus
 
 MAX_ROUNDS: Final = 200
@@ -138,7 +139,7 @@ class Reconciler:
         self._answered: list[Answered] = []
         self._knows_keeper = False
         self._trial: Trial | None = None
-        self._unproven: set[str] = set()
+        self._unproven: dict[str, Finding] = {}
         """Watchers of the trial that have not stayed up long enough yet."""
         self._shutdown: ShutdownAsked | None = None
         self._killed_at_shutdown = False
@@ -200,6 +201,12 @@ class Reconciler:
             self._draft(name, now_ns), self.base_hash(name), wall_offset_ns
         )
 
+    def outlook(self) -> Outlook | None:
+        """Return when the revision on trial is judged if nothing happens; None when none is on trial."""
+        if self._trial is None or self._trial.outcome != "pending":
+            return None
+        return verdict.outlook(self._unproven.values())
+
     def socket_statuses(self) -> tuple[SocketStatus, ...]:
         """Return the status of every socket of the spec."""
         world = self._world(0)
@@ -236,7 +243,7 @@ class Reconciler:
         if self._knows_keeper:
             self._wake_due(now_ns)
             self._plan_dirty(now_ns)
-            self._confirm()
+            self._confirm(now_ns)
             self._quit_when_empty()
         wake_at_ns = now_ns if self._knows_keeper and self._backlog else self._next_wake()
         news, answered = tuple(self._news), tuple(self._answered)
@@ -320,9 +327,9 @@ class Reconciler:
             return
         found = verdict.find(draft, trial, self.base_hash(name))
         if found.state == "proven":
-            self._unproven.discard(name)
+            self._unproven.pop(name, None)
         else:
-            self._unproven.add(name)
+            self._unproven[name] = found
         if found.state == "failed":
             outcome = verdict.OUTCOME_OF_FAILURE[trial.on_failure]
             self._trial = replace(trial, outcome=outcome, reason=found.reason)
@@ -357,12 +364,16 @@ class Reconciler:
                 open_runs=observed.open_runs,
             )
 
-    def _confirm(self) -> None:
+    def _confirm(self, now_ns: int) -> None:
         """Call the revision good once everything that it changed has proven it."""
         trial = self._trial
         if trial is None or trial.outcome != "pending" or self._unproven:
             return
-        self._trial = replace(trial, outcome="good")
+        specs = self.spec.watchers
+        known = {
+            name: (specs[name], self.observed(name)) for name in trial.changed if name in specs
+        }
+        self._trial = replace(trial, outcome="good", reason=verdict.why_good(known, now_ns))
         self._actions.append(RecordVerdict(self.revision, self._trial))
 
     def _is_known(self, name: str) -> bool:
@@ -700,18 +711,19 @@ class Reconciler:
         retiring = {**self._retiring, **event.retiring}
         retiring |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
         self.spec, self.revision, self._trial = new, event.revision, event.trial
-        self._unproven = set(event.trial.changed) if event.trial is not None else set()
+        changed = event.trial.changed if event.trial is not None else {}
+        self._unproven = {n: Finding("open", f"{n} does not run yet") for n in changed}
         self._retiring = {n: s for n, s in retiring.items() if n not in new.watchers}
         self._users = {}
         for name, spec in new.watchers.items():
             for socket in sockets_of(spec):
                 self._users.setdefault(socket, set()).add(name)
-        changed = {
+        edited = {
             name
             for name in {*old.watchers, *new.watchers, *self._retiring}
             if not self._is_same(name, old, new)
         }
-        for name in changed:
+        for name in edited:
             self._hashes.pop(name, None)
             if not _same_secrets(name, old, new):
                 self._observed[name] = replace(self.observed(name), secrets=SecretsObserved())
@@ -720,7 +732,7 @@ class Reconciler:
             for name, observed in self._observed.items()
             if observed.records and not self.watcher_spec(name)
         }
-        self._put_off(changed | unknown | self._unproven)
+        self._put_off(edited | unknown | self._unproven.keys())
         self._sockets_dirty = True
 
     def _is_same(self, name: str, old: Spec, new: Spec) -> bool:

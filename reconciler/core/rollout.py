@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import secrets
-from reconciler.core.backoff import is_completed, share
+from reconciler.core.backoff import ended_by_operator, is_completed, share
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for
 from reconciler.core.template import same_slot, same_template, sockets_of
 from reconciler.model.process import Exited, Running
@@ -180,7 +180,12 @@ def why_failed(draft: Draft, record: ProcessRecord) -> str:
         return "did not stay up"
     if not isinstance(phase, Exited) or memory.stopping_since_ns is not None:
         return ""
-    if phase.at_ns < trial.begun_ns or phase.is_unseen or is_completed(draft.spec, record):
+    if (
+        ended_by_operator(memory, phase)
+        or phase.at_ns < trial.begun_ns
+        or phase.is_unseen
+        or is_completed(draft.spec, record)
+    ):
         return ""
     if phase.exit.error is not None:
         return "" if phase.exit.error.is_shortage else f"did not start: {phase.exit}"

@@ -7,8 +7,9 @@ Each watcher is judged by itself, when something of it was touched, and by what 
     failed   a process of it did not stay up, could not be started, or a job did not succeed
 
 One failure decides against the whole revision, all watchers proven decide for it, and nothing else is ever
-decided: what waits for a port, for a hook or for memory may come yet. What the revision did not change is
-not looked at. A process that did not stay up is remembered by its successor, so a new controller comes to
+decided: what waits for a port, for a hook or for memory may come yet, and what an operator keeps from running is
+judged once it runs. What operators or the manager itself ended is evidence for nothing. What the revision did not
+change is not looked at. A process that did not stay up is remembered by its successor, so a new controller comes to
 the same verdict.
 """
 
@@ -19,13 +20,16 @@ from typing import TYPE_CHECKING, Final, Literal
 from reconciler.core import hooks, jobs, rollout, watchers
 from reconciler.core.backoff import is_completed
 from reconciler.core.template import run_hash, same_template, sockets_of
-from reconciler.model.process import Running
-from reconciler.model.value import Struct
+from reconciler.model.process import MAIN, Running
+from reconciler.model.revision import Outlook
+from reconciler.model.units import SECOND_NS, format_duration
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from reconciler.core.plan import Draft
+    from reconciler.model.intent import Intent
     from reconciler.model.observed import Facts, WatcherObserved
     from reconciler.model.process import ProcessRecord
     from reconciler.model.revision import RevisionOutcome, Trial
@@ -40,40 +44,57 @@ OUTCOME_OF_FAILURE: Final[dict[str, RevisionOutcome]] = {
 
 
 class Finding(Struct, frozen=True):
-    """What can be said of one watcher; of a failure, why and in which slot."""
+    """What can be said of one watcher; of a failure why, and in which slot.
+
+    Of one that is open: when it is proven if nothing happens (None: nobody can tell), and why that is not sooner.
+    """
 
     state: Literal["open", "proven", "failed"]
     reason: str = ""
     slot: int = 0
+    due_ns: int | None = None
 
 
-OPEN: Final = Finding("open")
 PROVEN: Final = Finding("proven")
 
 
 def changed(
-    old: Spec, new: Spec, observed: Callable[[str], WatcherObserved], facts: Facts
+    old: Spec,
+    new: Spec,
+    observed: Callable[[str], WatcherObserved],
+    facts: Facts,
+    former: Trial | None = None,
 ) -> dict[str, int]:
-    """Return the watchers of which `new` starts processes that `old` did not, each with the lowest slot."""
+    """Return the watchers of which `new` starts processes that `old` did not, each with the lowest slot.
+
+    What the former revision has not proven yet stays on trial, and so does what an operator keeps from running.
+    """
     found = {}
     for name, spec in new.watchers.items():
-        before = old.watchers.get(name)
-        known = observed(name)
-        want = watchers.wanted(spec, known.intent)
+        before, known = old.watchers.get(name), observed(name)
+        known = replace(known, intent=_without_stop(known.intent))
         if spec.is_job:
-            fired = jobs.to_fire(spec, known.job, want)
-            trigger = jobs.due_trigger(spec, known, run_hash(spec, new.sockets), facts)
-            if want and trigger is not None:
-                found[name] = 1
-            elif fired:
-                found[name] = fired[0]
+            due = jobs.due_slots(spec, known, run_hash(spec, new.sockets), facts)
+            if due:
+                found[name] = due[0]
             continue
         runs = 0
         if before is not None and not before.is_job and _runs_the_same(before, spec, old, new):
             runs = watchers.wanted(before, known.intent)
-        if want > runs:
+        if watchers.wanted(spec, known.intent) > runs:
             found[name] = runs + 1
+    if former is not None and former.outcome in {"pending", "paused"}:
+        for name, slot in former.changed.items():
+            if name in new.watchers:
+                found[name] = min(slot, found.get(name, slot))
     return found
+
+
+def _without_stop(intent: Intent) -> Intent:
+    """Return an operator's override as if it kept nothing from running: what is held is judged once it runs."""
+    if intent.hold == "stopped":
+        intent = replace(intent, hold=None)
+    return replace(intent, scale=None) if intent.scale == 0 else intent
 
 
 def _runs_the_same(before: WatcherSpec, after: WatcherSpec, old: Spec, new: Spec) -> bool:
@@ -86,38 +107,94 @@ def _runs_the_same(before: WatcherSpec, after: WatcherSpec, old: Spec, new: Spec
 
 def find(draft: Draft, trial: Trial, base_hash: str) -> Finding:
     """Return what can be said of a watcher now; the draft is woken when that may change by itself."""
-    want = watchers.wanted(draft.spec, draft.observed.intent)
+    intent = draft.observed.intent
+    want = watchers.wanted(draft.spec, intent)
     first, of_slot = trial.changed[draft.name], _of_run if draft.spec.is_job else _of_process
-    findings = []
+    if want < first and watchers.wanted(draft.spec, _without_stop(replace(intent, scale=None))):
+        return Finding("open", watchers.why_idle(draft.name, draft.spec, intent) or _too_few(draft))
+    failed, opened = None, None
     for slot in draft.desired_slots(want):  # the others have proven it
-        if slot >= first:
-            findings.append(of_slot(draft, trial, slot, base_hash))
-            if findings[-1].state == "open":
-                draft.restless.add(slot)
-    failed = next((each for each in findings if each.state == "failed"), None)
-    return failed or next((each for each in findings if each.state == "open"), PROVEN)
+        if slot < first:
+            continue
+        found = of_slot(draft, trial, slot, base_hash)
+        if found.state == "failed":
+            failed = failed or found
+        elif found.state == "open":
+            draft.restless.add(slot)
+            opened = found if opened is None else _later(opened, found)
+    return failed or opened or PROVEN
+
+
+def _too_few(draft: Draft) -> str:
+    return f"{draft.name} is scaled to {draft.observed.intent.scale}: what is new does not run"
+
+
+def _later(one: Finding, other: Finding) -> Finding:
+    """Return which of two open findings is the last to be proven."""
+    if one.due_ns is None or other.due_ns is None:
+        return one if one.due_ns is None else other
+    return one if one.due_ns >= other.due_ns else other
+
+
+def outlook(findings: Iterable[Finding]) -> Outlook:
+    """Return when a revision is judged if nothing happens, from what is known of what it has not proven."""
+    last = None
+    for found in findings:
+        if found.state == "open":
+            last = found if last is None else _later(last, found)
+    return Outlook(None) if last is None else Outlook(last.due_ns, last.reason)
+
+
+def why_good(known: Mapping[str, tuple[WatcherSpec, WatcherObserved]], now_ns: int) -> str:
+    """Return in words what a revision has proven, with times that were measured; empty: it started nothing."""
+    starts: list[int] = []
+    succeeded = False
+    for spec, observed in known.values():
+        if spec.is_job:
+            succeeded = True
+            continue
+        for record in observed.records.values():
+            if record.id.role == MAIN and isinstance(record.phase, Running):
+                starts.append(record.phase.started_at_ns)
+            else:
+                succeeded |= record.id.role == MAIN and is_completed(spec, record)
+    parts = ["what it fired succeeded"] if succeeded else []
+    if starts:
+        lived = (now_ns - max(starts)) // SECOND_NS * SECOND_NS
+        parts.insert(
+            0,
+            f"what it changed stayed up for {format_duration(lived) if lived else 'less than 1s'}",
+        )
+    return ", ".join(parts)
 
 
 def _of_process(draft: Draft, trial: Trial, slot: int, base_hash: str) -> Finding:
     vetoed = _vetoed(draft, trial, slot)
     if vetoed:
         return Finding("failed", vetoed, slot)
-    record = draft.main(slot)
-    if record is None or not same_template(record.template_hash, base_hash):
-        return OPEN
+    record, id = draft.main(slot), draft.id(slot)
+    if record is None:
+        return Finding("open", f"{id} does not run yet", slot)
+    if not same_template(record.template_hash, base_hash):
+        return Finding("open", f"{id} is still to be replaced", slot)
     reason = rollout.why_failed(draft, record)
     if reason:
-        return Finding("failed", f"{record.id} {reason}", slot)
+        return Finding("failed", f"{id} {reason}", slot)
     if is_completed(draft.spec, record):
         return PROVEN
     if not isinstance(record.phase, Running) or record.memory.stopping_since_ns is not None:
-        return OPEN
+        return Finding("open", f"{id} does not run", slot)
     if _is_awaited_by_hook(draft, record):
-        return OPEN
+        return Finding("open", f"a hook has not passed {id} yet", slot)
     # Where processes are replaced at an age that is less, all of them are seldom older than half of it.
     age = draft.spec.max_age
-    enough = trial.confirm_after if age is None else min(trial.confirm_after, age // 2)
-    return PROVEN if draft.is_due(record.phase.started_at_ns + enough) else OPEN
+    due_ns = record.phase.started_at_ns + (
+        trial.confirm_after if age is None else min(trial.confirm_after, age // 2)
+    )
+    if draft.is_due(due_ns):
+        return PROVEN
+    renewed = record.memory.renewed
+    return Finding("open", f"{id} {renewed}" if renewed else "", slot, due_ns)
 
 
 def _is_awaited_by_hook(draft: Draft, record: ProcessRecord) -> bool:
@@ -145,14 +222,14 @@ def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:
         return PROVEN  # nothing is fired until somebody reruns it
     run = job.runs.get(slot)
     stale = job.generation is None or not same_template(job.generation.run_hash, base_hash)
+    id = draft.id(slot)
     if stale or run is None or jobs.to_fire(draft.spec, job, slot, (slot,)):
-        return OPEN
-    if run.outcome in {
-        "succeeded",
-        "stopped",
-    }:  # an operator who stops a run says nothing against it
+        return Finding("open", f"{id} has not been fired yet", slot)
+    if run.outcome == "succeeded":
         return PROVEN
     if run.outcome is None:
-        return OPEN
+        return Finding("open", f"{id} has not ended yet", slot)
+    if run.outcome == "stopped":  # that says nothing, neither for nor against it
+        return Finding("open", f"{id} was stopped: `reconcile rerun {draft.name}` fires it", slot)
     how = f": {run.exit}" if run.exit is not None else f": {run.note}" if run.note else ""
     return Finding("failed", f"{draft.name}.{slot} {run.outcome}{how}", slot)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from reconciler.core import hooks, intents, jobs, rollout, secrets, settings, stopping
 from reconciler.core.backoff import (
     due_ns,
+    ended_by_operator,
     failures_after,
     gave_up,
     is_completed,
@@ -19,7 +20,14 @@ from reconciler.core.backoff import (
 )
 from reconciler.core.hooks import drive, drive_with_retry, sweep
 from reconciler.core.sockets import template_of, waiting_for
-from reconciler.core.template import held_name, launch, same_slot, slot_hash, sockets_of
+from reconciler.core.template import (
+    held_name,
+    launch,
+    same_slot,
+    same_template,
+    slot_hash,
+    sockets_of,
+)
 from reconciler.model.action import (
     Bind,
     Forget,
@@ -212,7 +220,9 @@ def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord |
         return
     memory = _inherited(draft, dead, start)
     if dead is not None:
-        memory = replace(memory, failed_at_ns=rollout.failed_at_ns(draft, dead, wanted_hash))
+        failed_at_ns = rollout.failed_at_ns(draft, dead, wanted_hash)
+        renewed = _why_renewed(dead, wanted_hash)
+        memory = replace(memory, failed_at_ns=failed_at_ns, renewed=renewed)
     spawn(draft, slot, wanted_hash, memory, dead)
 
 
@@ -251,18 +261,35 @@ def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
     # A start that nobody saw come to be is done over: the first one and this are the same start. One that never
     # was, because there was no program to execute, is none.
     never_ran = dead.phase.is_unseen or dead.phase.exit.error is not None
-    restarts = old.restarts if never_ran else old.restarts + 1
-    if (old.stopping_since_ns is not None and old.stop_reason != "vetoed") or old.retry:
-        return Memory(restarts=restarts, start=start, fresh=old.fresh)
-    if gave_up(draft.spec.max_restarts, dead):
-        return Memory(restarts=restarts, start=start, fresh=old.fresh)
-    return Memory(
-        attempt=failures_after(draft.spec.backoff, old, dead.phase),
-        restarts=restarts,
-        deaths_ns=recent_deaths(draft.spec.max_restarts, old, dead.phase),
+    planned = old.stopping_since_ns is not None and old.stop_reason != "vetoed"
+    kept = Memory(
+        restarts=old.restarts + (not never_ran and not planned),
+        replacements=old.replacements + (not never_ran and planned),
         start=start,
         fresh=old.fresh,
     )
+    if planned or old.retry or gave_up(draft.spec.max_restarts, dead):
+        return kept
+    return replace(
+        kept,
+        attempt=failures_after(draft.spec.backoff, old, dead.phase),
+        deaths_ns=recent_deaths(draft.spec.max_restarts, old, dead.phase),
+    )
+
+
+def _why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
+    """Return why a process takes the place of one of the same template; empty when that had another one."""
+    memory, phase = dead.memory, dead.phase
+    if not same_template(dead.template_hash, wanted_hash):
+        return ""
+    if memory.stopping_since_ns is not None:
+        return {"replaced": "was restarted", "expired": "was replaced at its max_age"}.get(
+            memory.stop_reason, "was started anew"
+        )
+    if isinstance(phase, Exited) and ended_by_operator(memory, phase):
+        sent = "a reload" if memory.signalled.startswith("reload") else f"a SIG{memory.signalled}"
+        return f"was ended by {sent} of an operator"
+    return "was started anew after its end"
 
 
 # ---- gates that services and jobs share -----------------------------------------------------------
@@ -390,17 +417,27 @@ def carry_out_reload(draft: Draft, record: ProcessRecord) -> None:
         verdict = _before_signal(draft, record, number, reload.signal)
     else:  # edited meanwhile
         verdict = hooks.PASSED
+    noted = replace(
+        record.memory, signalled=f"reload {number}", signalled_at_ns=draft.now_ns
+    )  # what it ends says nothing against the program
     if verdict.state == "pending":
+        begun = isinstance(reload, ReloadByCommand)
+        if begun and record.memory.signalled != noted.signalled:
+            draft.act(Remember(record.id, record.incarnation, noted))
         return
     if verdict.state == "passed" and isinstance(reload, ReloadBySignal):
         draft.act(Signal(record.id, record.incarnation, reload.signal, "process"))
     # Remembered last: a controller that dies in between reloads twice, never not at all.
-    memory = replace(record.memory, reloaded=number, reload_trouble=verdict.message)
+    memory = noted if verdict.state == "passed" else record.memory
+    memory = replace(memory, reloaded=number, reload_trouble=verdict.message)
     draft.act(Remember(record.id, record.incarnation, memory))
 
 
 def _send_signals(draft: Draft) -> None:
     """Send the oldest signal that an operator asked for to each process, also to one that is being stopped."""
+    if not draft.observed.requests:
+        return
+    told = {each.id: each.memory for each in draft.actions if isinstance(each, Remember)}
     for id, (request, *_) in draft.observed.requests.items():
         record = draft.observed.records.get(id)
         if record is None or record.incarnation != request.incarnation:
@@ -415,7 +452,10 @@ def _send_signals(draft: Draft) -> None:
             continue
         sent = verdict.state == "passed" or request.signal == "KILL"
         draft.answered.append(Answered(request, "" if sent else verdict.message))
-        if sent:
+        if sent:  # noted first: what it ends says nothing against the program
+            memory = told.get(id, record.memory)
+            memory = replace(memory, signalled=request.signal, signalled_at_ns=draft.now_ns)
+            draft.act(Remember(id, record.incarnation, memory))
             draft.act(Signal(id, record.incarnation, request.signal, "process"))
 
 

@@ -204,11 +204,18 @@ class Memory(Struct, frozen=True):
     attempt: int = 0
     """Quick deaths in a row before this start."""
     restarts: int = 0
-    """Starts of this slot after the first."""
+    """Starts of this slot that nobody planned: after a process that ended by itself."""
     deaths_ns: tuple[int, ...] = ()
     """When the slot died, newest last, as many as max_restarts counts."""
     generation: int = 0
     """Of a job: the generation that this run belongs to."""
+    replacements: int = 0
+    """Starts of this slot in place of a process that was stopped on purpose: an edit, a restart, its age."""
+    renewed: str = ""
+    """Why it was started in place of another one of the same template, as a sentence goes on: `was restarted`."""
+    signalled: str = ""
+    """The signal that an operator had sent to it last, or which reload, at `signalled_at_ns`."""
+    signalled_at_ns: int = 0
     failed_at_ns: int = 0
     """When the slot's former process, of the same template, did not stay up, as `core.verdict` judges it."""
     about: int = 0

@@ -30,12 +30,22 @@ class Trial(Struct, frozen=True):
     on_failure: OnFailure = "pause"
     outcome: RevisionOutcome = "pending"
     reason: str = ""
-    """Why it is not good, in a sentence."""
+    """Why it is good or not, in a sentence."""
 
     @property
     def stops_roll(self) -> bool:
         """Tell whether slots that still run as before shall stay so."""
         return self.outcome in {"paused", "rolled_back"}
+
+
+class Outlook(Struct, frozen=True):
+    """When a trial is over if nothing happens (monotonic); None: nobody can tell, and `reason` says what it waits for.
+
+    With an instant, `reason` says why that is later than usual; mostly it is empty.
+    """
+
+    due_ns: int | None
+    reason: str = ""
 
 
 class Revision(Struct, frozen=True):

@@ -126,13 +126,21 @@ class Stage:
     def try_out(self, wanted: Spec, on_failure: OnFailure = "pause") -> Stage:
         """Apply a spec that has to prove itself for ten seconds."""
         core = self.reconciler
-        changed = verdict.changed(core.spec, wanted, core.observed, core.facts)
+        changed = verdict.changed(core.spec, wanted, core.observed, core.facts, self.trial)
         return self.apply(wanted, Trial(changed, self.now, 10 * S, on_failure))
 
     @property
     def outcome(self) -> str:
         """Return what the store knows of the newest revision."""
         return "" if self.trial is None else self.trial.outcome
+
+    @property
+    def outlook(self) -> tuple[float | None, str]:
+        """Return in how many seconds the trial is over, and why not sooner."""
+        found = self.reconciler.outlook()
+        assert found is not None
+        due_ns = found.due_ns
+        return None if due_ns is None else (due_ns - self.now) / S, found.reason
 
     def new_controller(self, wanted: Spec, jobs: Sequence[Event] = ()) -> Stage:
         """Replace the controller: it knows what the store and the keeper's snapshot say."""

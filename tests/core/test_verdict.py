@@ -8,13 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.intents import restarted, scaled, stopped
+from reconciler.core import verdict
+from reconciler.core.intents import reloaded, restarted, scaled, stopped
 from reconciler.model.action import Spawn
-from reconciler.model.event import IntentChanged, JobChanged, ShutdownAsked
+from reconciler.model.event import (
+    IntentChanged,
+    JobChanged,
+    ShutdownAsked,
+    SignalAsked,
+)
 from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Job
 from reconciler.model.process import Exited, LaunchError, ProcessRecord, Running
-from reconciler.model.spec import BackoffSpec, HooksSpec
+from reconciler.model.revision import Trial
+from reconciler.model.spec import BackoffSpec, HooksSpec, ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, job, listener, spec, watcher
 
@@ -140,7 +147,7 @@ def test_what_an_operator_replaces_or_stops_did_not_fail() -> None:
     stage.tell(IntentChanged("web", restarted(Intent(), None, at_once=False))).wait(3)
     assert stage.outcome == "pending"
     stage.tell(IntentChanged("web", stopped(Intent(), ALICE)))
-    assert stage.wait(1).outcome == "good"
+    assert stage.wait(60).outcome == "pending"
 
 
 def test_an_operators_restart_of_what_is_paused_leaves_the_old_ones_alone() -> None:
@@ -202,6 +209,122 @@ def test_an_operators_scale_says_how_many_have_to_stay_up() -> None:
     stage.tell(IntentChanged("web", scaled(Intent(), ALICE, 1)))
     stage.wait(5).try_out(spec(web=web(NEW, 3)))
     assert stage.wait(10).outcome == "good"
+
+
+# ---- what others do -------------------------------------------------------------------------------
+
+
+def test_a_stop_leaves_the_verdict_open_until_what_is_new_has_run() -> None:
+    stage = rolled(1).wait(2)
+    stage.tell(IntentChanged("web", stopped(Intent(), ALICE))).wait(3600)
+    assert stage.outlook == (None, "it is stopped by alice; `reconcile start web` starts it")
+    stage.tell(IntentChanged("web", Intent())).wait(3)
+    assert stage.outlook == (7, "")
+    assert stage.exit("web.1", 1).outcome == "paused"
+
+
+@pytest.mark.parametrize("held", [stopped(Intent(), ALICE), scaled(Intent(), ALICE, 0)])
+@pytest.mark.parametrize("kind", [web, job])
+def test_an_edit_of_what_is_held_is_judged_once_it_runs(
+    held: Intent, kind: Callable[..., WatcherSpec]
+) -> None:
+    stage = Stage().apply(spec(web=kind(cmd=OLD, numprocesses=1) if kind is job else web(n=1)))
+    stage.wait(5).tell(IntentChanged("web", held)).wait(5)
+    wanted = spec(web=job(cmd=NEW) if kind is job else web(NEW, 1))
+    assert stage.try_out(wanted).wait(3600).outcome == "pending"
+    stage.tell(IntentChanged("web", Intent())).wait(1)
+    assert stage.exit("web.1", 7).outcome == "paused"
+
+
+def test_slots_that_an_operator_took_away_have_proven_nothing() -> None:
+    stage = Stage().apply(spec(web=web(n=2))).wait(100)
+    stage.try_out(spec(web=web(n=4))).tell(IntentChanged("web", scaled(Intent(), ALICE, 2)))
+    assert stage.wait(60).outcome == "pending"
+    stage.tell(IntentChanged("web", scaled(Intent(), ALICE, 3)))
+    assert stage.wait(9).outcome == "pending"
+    assert stage.wait(1).outcome == "good"
+
+
+@pytest.mark.parametrize("signal", ["TERM", "KILL", "INT"])
+def test_what_an_operators_signal_ends_has_not_failed(signal: str) -> None:
+    stage = rolled(1, "rollback").wait(3).tell(SignalAsked("web", 1, signal))
+    assert stage.wait(3).outcome == "pending"
+    assert stage.alive("web") == ["web.1"]
+    assert stage.outlook == (7, f"web.1 was ended by a SIG{signal} of an operator")
+    assert (stage.slot("web.1").restarts, stage.slot("web.1").attempt) == (1, 0)
+    assert stage.wait(7).outcome == "good"
+
+
+def test_a_program_that_exits_upon_an_operators_signal_has_not_failed() -> None:
+    stage = rolled(1).wait(3).tell(SignalAsked("web", 1, "USR2")).wait(2)
+    assert stage.exit("web.1", 143).wait(1).outcome == "pending"
+    stage.tell(SignalAsked("web", 1, "USR2")).wait(2).new_controller(stage.reconciler.spec)
+    assert stage.exit("web.1", 143).wait(1).outcome == "pending"
+
+
+def test_what_ends_long_after_an_operators_signal_has_failed() -> None:
+    stage = Stage().apply(spec(web=web(n=1))).wait(100)
+    stage.apply(
+        spec(web=web(NEW, 1)),
+        replace(_trial(stage, spec(web=web(NEW, 1))), confirm_after=100 * S),
+    )
+    stage.wait(3).tell(SignalAsked("web", 1, "USR1")).wait(20)
+    assert stage.exit("web.1", 1).outcome == "paused"
+
+
+def _trial(stage: Stage, wanted: Spec) -> Trial:
+    core = stage.reconciler
+    changed = verdict.changed(core.spec, wanted, core.observed, core.facts)
+    return Trial(changed, stage.now, 10 * S, "pause")
+
+
+@pytest.mark.parametrize("reload", ["HUP", "command"])
+def test_what_a_reload_ends_has_not_failed(reload: str) -> None:
+    how = ReloadBySignal("HUP") if reload == "HUP" else ReloadByCommand(("reload",))
+    stage = rolled(1, reload=how).wait(3)
+    stage.tell(IntentChanged("web", reloaded(Intent(), None))).wait(1)
+    assert stage.exit("web.1", 1).wait(1).outcome == "pending"
+
+
+def test_a_restart_begins_the_trial_anew_and_says_so() -> None:
+    stage = rolled(1).wait(4)
+    stage.tell(IntentChanged("web", restarted(Intent(), None, at_once=False))).wait(3)
+    assert stage.outlook == (7, "web.1 was restarted")
+    assert stage.wait(7).outcome == "good"
+
+
+def test_a_job_that_an_operator_stops_is_judged_by_its_next_run() -> None:
+    stage = Stage().apply(spec(job=job())).exit("job.1", 0).wait(10).try_out(spec(job=job(cmd=NEW)))
+    stage.wait(1).tell(SignalAsked("job", 1, "TERM")).wait(60)
+    assert stage.outcome == "pending"
+    assert stage.runs[-1].run.outcome == "stopped"
+    assert stage.outlook[1] == "job.1 was stopped: `reconcile rerun job` fires it"
+
+
+def test_what_is_not_proven_stays_on_trial_through_the_next_edit() -> None:
+    stage = rolled(1).wait(5).try_out(spec(web=web(NEW, 1), db=watcher(cmd=NEW))).wait(3)
+    assert stage.exit("web.1", 1).outcome == "paused"
+
+
+def test_an_edit_of_something_else_lets_no_paused_roll_go_on_unjudged() -> None:
+    stage = rolled().exit("web.1", 3).wait(60)
+    assert stage.outcome == "paused"
+    stage.try_out(spec(web=web(NEW, 3), db=watcher(cmd=NEW))).wait(2)
+    assert stage.outcome == "pending"
+    assert stage.exit("web.3", 3).outcome == "paused"
+
+
+def test_a_good_revision_says_what_was_measured() -> None:
+    def why(stage: Stage) -> str:
+        assert stage.outcome == "good"
+        assert stage.trial is not None
+        return stage.trial.reason
+
+    assert why(rolled(2).wait(12)) == "what it changed stayed up for 10s"
+    assert why(rolled(1, max_age=8 * S).wait(5)) == "what it changed stayed up for 4s"
+    stage = Stage().apply(spec(job=job(), a=watcher())).exit("job.1", 0).wait(10)
+    assert why(stage.try_out(spec(job=job()))) == ""
+    assert why(stage.try_out(spec(job=job(cmd=NEW))).exit("job.1", 0)) == "what it fired succeeded"
 
 
 # ---- what cannot be started -----------------------------------------------------------------------
