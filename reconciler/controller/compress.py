@@ -7,10 +7,8 @@ The queue lies in memory: what a controller did not come to is found at the log'
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 import subprocess
 import sys
 from contextlib import suppress
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.controller import clock
 from reconciler.controller.reactor import READ
 from reconciler.model.units import SECOND_NS
+from reconciler.output.places import folder_of, is_in, open_in
 
 if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
@@ -82,75 +81,95 @@ class Compressor:
 
 
 def compress_rotated(log: Path) -> None:
-    """Compress all files that rotations of `log` have left, the oldest first."""
-    while (path := _oldest(log)) is not None:
-        with suppress(FileNotFoundError):  # renamed or pruned meanwhile: looked for again
-            compress(path)
+    """Compress all files that rotations of `log` have left, the oldest first.
+
+    Whose output it is may own the folder, and replace it or put links where we are about to write: so the folder
+    is held open. Raises `OSError`.
+    """
+    with folder_of(str(log)) as (folder, name):
+        while (rotated := _oldest(folder, name)) is not None:
+            with suppress(FileNotFoundError):  # renamed or pruned meanwhile: looked for again
+                compress(folder, rotated)
 
 
-def _oldest(log: Path) -> Path | None:
+def _oldest(folder: int, log: str) -> str | None:
     """Return the rotated file with the highest number that has no compressed one beside it."""
-    name = re.compile(rf"{re.escape(log.name)}\.([1-9][0-9]*)(\.gz)?")
+    name = re.compile(rf"{re.escape(log)}\.([1-9][0-9]*)(\.gz)?")
     there: dict[bool, set[int]] = {False: set(), True: set()}
-    for each in os.listdir(log.parent):
-        if found := name.fullmatch(each):
-            there[found[2] is not None].add(int(found[1]))
+    listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        for each in os.listdir(listed):
+            if found := name.fullmatch(each):
+                there[found[2] is not None].add(int(found[1]))
+    finally:
+        os.close(listed)
     number = max(there[False] - there[True], default=None)
-    return None if number is None else log.with_name(f"{log.name}.{number}")
+    return None if number is None else f"{log}.{number}"
 
 
-def compress(path: Path) -> None:
-    """Put `path`.gz in the place of `path`; whatever happens, one of the two is whole.
+def compress(folder: int, name: str) -> None:
+    """Put `name`.gz in the place of `name` in a folder that is held open; whatever happens, one of the two is whole.
 
-    Raises `FileNotFoundError` when the keeper has rotated meanwhile and `path` is another file by then: that
+    Raises `FileNotFoundError` when the keeper has rotated meanwhile and `name` is another file by then: that
     one is left alone, and what was compressed stays uncompressed under its next name.
     """
+    unfinished, claimed = f"{name}.gz.unfinished", f"{name}.compressed"
+    source = open_in(folder, name, os.O_RDONLY)
+    try:
+        status = os.fstat(source)
+        _pack(folder, unfinished, source, status, name)
+    finally:
+        os.close(source)
+    try:
+        # From here on the keeper cannot put another file under this name of ours.
+        os.rename(name, claimed, src_dir_fd=folder, dst_dir_fd=folder)
+        if not is_in(folder, claimed, status):
+            raise FileNotFoundError(name)
+        # Not a rename, which would replace what a rotation of this very moment has put there.
+        _link(folder, unfinished, f"{name}.gz")
+        os.unlink(unfinished, dir_fd=folder)
+    except BaseException:
+        _remove(folder, unfinished)
+        with suppress(FileNotFoundError, FileExistsError):
+            _link(folder, claimed, name)
+            os.unlink(claimed, dir_fd=folder)
+        raise
+    os.unlink(claimed, dir_fd=folder)
+
+
+def _pack(folder: int, target: str, source: int, status: os.stat_result, name: str) -> None:
+    """Write a new compressed file, with the owner, mode and time of its source."""
     # Imported by the helper only: the controller that holds the queue needs neither.
     import gzip
     import shutil
 
-    unfinished = path.with_name(f"{path.name}.gz.unfinished")
-    # Whose output it is may own the folder, and put links where we are about to write.
-    source_descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    status = os.fstat(source_descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(source_descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    claimed = path.with_name(f"{path.name}.compressed")
-    unfinished.unlink(missing_ok=True)
+    _remove(folder, target)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(source_descriptor, "rb") as source:
-        descriptor = os.open(unfinished, flags, status.st_mode & 0o777)
-        try:
-            with (
-                os.fdopen(descriptor, "wb", closefd=False) as target,
-                gzip.GzipFile(path.name, "wb", 6, target, int(status.st_mtime)) as packed,
-            ):
-                shutil.copyfileobj(source, packed, 2**18)
-            with suppress(OSError):
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-            os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(target, flags, status.st_mode & 0o777, dir_fd=folder)
     try:
-        path.rename(
-            claimed
-        )  # from here on the keeper cannot put another file under this name of ours
-        if not os.path.samestat(claimed.lstat(), status):
-            raise FileNotFoundError(path)
-        # Not a rename, which would replace what a rotation of this very moment has put there.
-        os.link(unfinished, f"{path}.gz")
-        unfinished.unlink()
+        with (
+            os.fdopen(source, "rb", closefd=False) as plain,
+            os.fdopen(descriptor, "wb", closefd=False) as file,
+            gzip.GzipFile(name, "wb", 6, file, int(status.st_mtime)) as packed,
+        ):
+            shutil.copyfileobj(plain, packed, 2**18)
+        with suppress(OSError):
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
     except BaseException:
-        unfinished.unlink(missing_ok=True)
-        with suppress(FileNotFoundError, FileExistsError):
-            os.link(claimed, path)
-            claimed.unlink()
+        _remove(folder, target)
         raise
-    claimed.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _link(folder: int, old: str, new: str) -> None:
+    os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+
+
+def _remove(folder: int, name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
 
 
 def main() -> None:

@@ -6,13 +6,12 @@ comes later. A renamed file is read to its end before the new one is opened.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.value import Struct
+from reconciler.output.places import folder_of, open_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,7 +62,7 @@ def last_lines(places: Iterable[LogPlace], count: int) -> list[dict[str, object]
 
 
 def _last_of(path: str, count: int, limit: int) -> bytes:
-    descriptor = _open(path)
+    descriptor = open_log(path, os.O_RDONLY)
     try:
         return tail(descriptor, count, limit)[0]
     finally:
@@ -89,19 +88,6 @@ def tail(descriptor: int, count: int, limit: int = MAX_TAIL_BYTES) -> tuple[byte
 def _lines(data: bytes) -> list[bytes]:
     """Split at newlines only; a lone carriage return ends no line (progress bars)."""
     return [line + b"\n" for line in data.split(b"\n")[:-1]]
-
-
-def _open(path: str) -> int:
-    """Open a log file for reading. Raises `OSError`, also for what is none.
-
-    Whose output it is may own its folder: a link there could lead to what only the manager may read, and a
-    FIFO would be waited for.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    return descriptor
 
 
 class Follower:
@@ -151,19 +137,21 @@ class Follower:
         return data[:whole]
 
     def _was_replaced(self) -> bool:
-        try:
-            now = os.stat(self.place.path)
-        except OSError:
-            return False
+        """Tell whether another file lies there now; a place that cannot be trusted any more counts for nothing."""
         try:
             mine = os.fstat(self._descriptor)
         except OSError:
             return True
-        return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino)
+        try:
+            with folder_of(self.place.path) as (folder, name):
+                now = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            return False
+        return not os.path.samestat(now, mine)
 
     def _reopen(self) -> bool:
         try:
-            descriptor = _open(self.place.path)
+            descriptor = open_log(self.place.path, os.O_RDONLY)
         except OSError:
             return False
         with suppress(OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from reconciler.core import hooks, jobs, rollout, secrets, stopping, watchers
+from reconciler.core import hooks, jobs, rollout, secrets, stopping, tell, watchers
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.plan import Draft
 from reconciler.core.sockets import why_waiting
@@ -273,11 +273,9 @@ def _hook_note(draft: Draft, role: str, slot: int) -> str:
 
 
 def _log_note(draft: Draft, slot: int) -> str:
-    """Return which log file of a slot cannot be written. Several slots may share one."""
+    """Return which log file of a slot cannot be written, or lies elsewhere. Several slots may share one."""
     found = draft.observed.unwritten.values()
-    return next(
-        (f"cannot write {each.path}: {each.trouble}" for each in found if each.id.slot == slot), ""
-    )
+    return next((tell.log_trouble(each) for each in found if each.id.slot == slot), "")
 
 
 def _waiting_note(draft: Draft, slot: int) -> str:

@@ -154,10 +154,19 @@ def of_log(event: LogChanged) -> News:
     if not event.trouble:
         message = f"{event.path} is written again"
         return News("log.recovered", message, event.id.owner, event.id.slot, details)
-    message = (
-        f"cannot write {event.path}: {event.trouble}; what is written there is lost until it can"
-    )
+    message = log_trouble(event)
+    if event.lost:
+        message += "; what is written there is lost until it can"
     return News("log.failed", message, event.id.owner, event.id.slot, details)
+
+
+def log_trouble(event: LogChanged) -> str:
+    """Return what is wrong with a log file."""
+    if event.lost:
+        return f"cannot write {event.path}: {event.trouble}"
+    return (
+        f"{event.path} can no longer be trusted: {event.trouble}; output goes on in the open file"
+    )
 
 
 def of_fault(event: FaultCaught) -> News:

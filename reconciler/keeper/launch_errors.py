@@ -19,6 +19,8 @@ def failed(step: str, error: OSError | str, path: str = "", message: str = "") -
     number = _NO_NUMBER if isinstance(error, str) else error.errno or errno.EIO
     name = errno.errorcode.get(number, str(number))
     said = error if isinstance(error, str) else words_of(number)
+    if isinstance(error, OSError) and error.strerror not in {None, os.strerror(number), ""}:
+        said = error.strerror  # ours says more than the kernel's
     return LaunchFailed(LaunchError(step, name, path, message or said))
 
 

@@ -159,10 +159,14 @@ class Logs:
     def note_trouble(self, process: ProcessId, file: LogFile) -> None:
         """Remember whether a file is in trouble, when that is news."""
         known = self._troubles.get(file.path)
-        if file.trouble == (known.trouble if known else ""):
+        found = file.trouble or file.astray
+        change = LogChanged(process, file.path, found, lost=bool(file.trouble or not found))
+        if known is None and not found:
             return
-        self._changed[file.path] = change = LogChanged(process, file.path, file.trouble)
-        if file.trouble and len(self._troubles) < MAX_TROUBLES:
+        if known is not None and (known.trouble, known.lost) == (change.trouble, change.lost):
+            return
+        self._changed[file.path] = change
+        if found and len(self._troubles) < MAX_TROUBLES:
             self._troubles[file.path] = change
         else:
             self._troubles.pop(file.path, None)

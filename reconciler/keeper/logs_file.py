@@ -19,6 +19,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from reconciler.output.places import folder_of, is_in, open_in, open_log
+
 if TYPE_CHECKING:
     from reconciler.model.process import FileSink
 
@@ -26,8 +28,10 @@ LINE_BYTES: Final = 64 * 2**10
 """A longer line is cut wherever whole lines are needed."""
 NO_PLACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """What a file system answers that takes nothing new just now: full, over quota, read-only or broken."""
-NOT_YET: Final = NO_PLACE | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+NOT_YET: Final = NO_PLACE | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ELOOP}
 """For these a file of a process that runs is opened later."""
+_FLAGS: Final = os.O_RDWR | os.O_CREAT
+"""For reading too: whether the last line is finished is asked of the file itself."""
 CHECK_AFTER_S: Final = 1.0
 """How often the path is asked whether it still leads to the open file."""
 
@@ -36,7 +40,8 @@ class LogFile:
     """One open log file; all streams that write to its path share it.
 
     `rotated` tells that it was rotated, and nobody has taken note of that yet. `trouble` says why what is
-    written is lost, empty when nothing was lost for `CHECK_AFTER_S`.
+    written is lost, empty when nothing was lost for `CHECK_AFTER_S`. `astray` says why the path cannot be trusted
+    to lead to the open file any more, which is written on.
     """
 
     def __init__(
@@ -49,12 +54,12 @@ class LogFile:
         """
         self.path = path
         self.options = options
-        self.trouble = ""
+        self.trouble = self.astray = ""
         self._full = full
         self._unopened = ""
         """Why the file is not open yet, empty when it is."""
         try:
-            self.fd = _open(path)
+            self.fd = open_log(path, _FLAGS, make=True)
         except OSError as error:
             if error.errno not in later:
                 raise
@@ -81,11 +86,15 @@ class LogFile:
         self._refused = False
         self.trouble = self.trouble if self._lost else ""
         self._lost = False
-        if not self._is_there():
-            try:
-                self._reopen(status)
-            except OSError as error:  # What we hold is better than nothing; asked again soon.
-                self._unopened = self._unopened and _words(error)
+        try:
+            with folder_of(self.path, make=True) as (folder, name):
+                if not is_in(folder, name, status):
+                    self._reopen(folder, name, status)
+                self.astray = ""
+        except OSError as error:  # What we hold is better than nothing; asked again soon.
+            self._unopened = self._unopened and _words(error)
+            if error.errno == errno.ELOOP and self.fd != self._full:
+                self.astray = _words(error)
 
     def close(self) -> None:
         """Let go of it."""
@@ -149,27 +158,27 @@ class LogFile:
         A file that others have put in the place of ours is not rotated but taken as the new one.
         """
         try:
-            if self._is_there():
-                _make_room(self.path, self.options.keep)
-                if self.options.keep:
-                    os.rename(self.path, f"{self.path}.1")
-                else:
-                    os.unlink(self.path)
-                self.rotated = True
-            self._reopen(os.fstat(self.fd))
+            with folder_of(self.path, make=True) as (folder, name):
+                status = os.fstat(self.fd)
+                if is_in(folder, name, status):
+                    _make_room(folder, name, self.options.keep)
+                    if self.options.keep:
+                        os.rename(name, f"{name}.1", src_dir_fd=folder, dst_dir_fd=folder)
+                    else:
+                        os.unlink(name, dir_fd=folder)
+                    self.rotated = True
+                self._reopen(folder, name, status)
         except OSError:
             return False
         return True
 
-    def _is_there(self) -> bool:
-        try:
-            return os.path.samestat(os.lstat(self.path), os.fstat(self.fd))
-        except OSError:
-            return False
-
-    def _reopen(self, like: os.stat_result) -> None:
+    def _reopen(self, folder: int, name: str, like: os.stat_result) -> None:
         """Open the path anew, with the mode and owner that the former file had."""
-        fd = _open(self.path)
+        try:
+            fd = open_in(folder, name, _FLAGS)
+        except OSError as error:
+            error.filename = self.path
+            raise
         self.close()
         self.fd, self._unopened = fd, ""
         self.size = os.lseek(fd, 0, os.SEEK_END)
@@ -180,35 +189,29 @@ class LogFile:
 
 
 def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    said = (error.strerror or str(error)).lower()
+    return f"{error.filename} is {said}" if error.errno == errno.ELOOP else said
 
 
-def _open(path: str) -> int:
-    """Open a log file; never through a symlink that the owner of its folder may have planted.
-
-    Readable too: whether the last line is finished is asked of the file itself.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-    try:
-        fd = os.open(path, flags, 0o644)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        fd = os.open(path, flags, 0o644)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    return fd
-
-
-def _make_room(path: str, keep: int) -> None:
+def _make_room(folder: int, name: str, keep: int) -> None:
     """Let .1 become .2 and so on, compressed or not, up to the first gap; what is too old goes."""
     last = 0
-    while any(os.path.lexists(f"{path}.{last + 1}{end}") for end in ("", ".gz")):
+    while any(_is_there(folder, f"{name}.{last + 1}{end}") for end in ("", ".gz")):
         last += 1
     for number in range(last, 0, -1):
         for end in ("", ".gz"):
+            old, new = f"{name}.{number}{end}", f"{name}.{number + 1}{end}"
             with suppress(FileNotFoundError):
                 if number >= keep:
-                    os.unlink(f"{path}.{number}{end}")
+                    os.unlink(old, dir_fd=folder)
                 else:
-                    os.rename(f"{path}.{number}{end}", f"{path}.{number + 1}{end}")
+                    os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _is_there(folder: int, name: str) -> bool:
+    """Tell whether something has this name. Raises `OSError`: who cannot tell must not overwrite it."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

@@ -17,6 +17,7 @@ import msgspec
 
 from reconciler.keeper.logs_file import NO_PLACE
 from reconciler.model.value import Struct
+from reconciler.output.places import open_log
 
 if TYPE_CHECKING:
     from reconciler.keeper.logs_file import LogFile
@@ -120,7 +121,7 @@ def _cut_back(note: Note) -> None:
         for number in range(MAX_ROTATIONS):
             path = f"{note.path}.{number}" if number else note.path
             try:
-                fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                fd = open_log(path, os.O_RDWR)
             except FileNotFoundError:  # a rotation was not finished
                 continue
             stack.callback(os.close, fd)

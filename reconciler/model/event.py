@@ -76,12 +76,14 @@ class LogRotated(Tagged, frozen=True):
 class LogChanged(Tagged, frozen=True):
     """What is written to the log file at `path` is lost just now, and why; or (empty) no longer.
 
-    `id` is one of the processes that write there.
+    `id` is one of the processes that write there. Not `lost`: the path leads elsewhere, where the manager must not
+    write, and what is written goes on in the file that was there.
     """
 
     id: ProcessId
     path: str
     trouble: str
+    lost: bool = True
 
 
 class SignalReceived(Tagged, frozen=True):

@@ -114,3 +114,25 @@ def test_links_and_what_is_no_file_are_not_read(tmp_path: Path) -> None:
     for each in places:
         follower = Follower(each)
         assert (follower.begin(10), everything(follower)) == (b"", b"")
+
+
+def test_a_folder_that_became_a_link_is_not_read_and_what_is_open_is(tmp_path: Path) -> None:
+    app, secret = tmp_path / "app", tmp_path / "secret"
+    (app / "logs").mkdir(parents=True)
+    secret.mkdir()
+    (secret / "web.log").write_bytes(b"precious\n")
+    (app / "logs" / "web.log").write_bytes(b"one\n")
+    app.chmod(0o777)
+    at = place(app / "logs" / "web.log")
+    follower = Follower(at)
+    assert follower.begin(10) == b"one\n"
+    (app / "logs").rename(app / "moved")
+    (app / "logs").symlink_to(secret)
+    with (app / "moved" / "web.log").open("ab") as writer:
+        writer.write(b"two\n")
+    assert everything(follower) == b"two\n"
+    follower.close()
+    assert Follower(at).begin(10) == b""
+    (entry,) = last_lines([at], 10)
+    assert entry["data"] == b""
+    assert str(entry["error"]).endswith("app/logs/web.log: a symbolic link that others may change")

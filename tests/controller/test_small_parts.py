@@ -23,6 +23,7 @@ from reconciler.model.address import InternetAddress
 from reconciler.model.errors import RequestError
 from reconciler.model.news import News
 from reconciler.model.socket import SocketTemplate
+from reconciler.output.places import folder_of
 
 # ---- news -----------------------------------------------------------------------------------------
 
@@ -174,6 +175,11 @@ def test_labels_narrow_a_selection() -> None:
 # ---- compression and usage ------------------------------------------------------------------------
 
 
+def compress_at(path: Path) -> None:
+    with folder_of(str(path)) as (folder, name):
+        compress(folder, name)
+
+
 def test_a_compressed_file_takes_the_place_of_the_original(tmp_path: Path) -> None:
     path = tmp_path / "web-1.log.1"
     path.write_bytes(b"line\n" * 1000)
@@ -234,7 +240,7 @@ def test_a_file_that_the_keeper_rotated_meanwhile_is_left_alone(
         os, "utime", rotate_now
     )  # the moment before the compressed file is put in place
     with pytest.raises(FileNotFoundError):
-        compress(path)
+        compress_at(path)
     found = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
     assert found == {"web-1.log.1": b"newer\n", "web-1.log.2": b"older\n"}
 
@@ -244,7 +250,7 @@ def test_a_failed_compression_leaves_the_original(tmp_path: Path) -> None:
     path.write_bytes(b"line\n")
     (tmp_path / "a.log.1.gz").mkdir()
     with pytest.raises(OSError, match="exists"):
-        compress(path)
+        compress_at(path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.log.1", "a.log.1.gz"]
 
 
@@ -260,13 +266,25 @@ def test_compressing_writes_through_no_link_and_reads_none(tmp_path: Path) -> No
     rotated = tmp_path / "web.log.1"
     rotated.write_bytes(b"line\n")
     (tmp_path / "web.log.1.gz.unfinished").symlink_to(victim)
-    compress(rotated)
+    compress_at(rotated)
     assert victim.read_text() == "precious"
     assert gzip.decompress((tmp_path / "web.log.1.gz").read_bytes()) == b"line\n"
     (tmp_path / "web.log.2").symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic links"):
-        compress(tmp_path / "web.log.2")
+    with pytest.raises(OSError, match="a symbolic link"):
+        compress_at(tmp_path / "web.log.2")
     assert not (tmp_path / "web.log.2.gz").exists()
+
+
+def test_compressing_follows_no_folder_that_became_a_link(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "web.log.1").write_bytes(b"precious\n")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "logs").symlink_to(secret)
+    (tmp_path / "app").chmod(0o777)
+    with pytest.raises(OSError, match="a symbolic link that others may change"):
+        compress_rotated(tmp_path / "app" / "logs" / "web.log")
+    assert [each.name for each in secret.iterdir()] == ["web.log.1"]
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,12 @@ import struct
 import types
 from typing import Any, Final
 
+from reconciler.output import places
+
 MODULES: Final = (
-    "linux", "spawning", "sockets", "logs", "logs_file", "logs_manager", "logs_taking", "processes", "pidfds",
-    "journal", "signals", "config", "calls",
+    "keeper.linux", "keeper.spawning", "keeper.accounts", "keeper.sockets", "keeper.logs", "keeper.logs_file",
+    "keeper.logs_manager", "keeper.logs_taking", "keeper.processes", "keeper.pidfds", "keeper.journal",
+    "keeper.signals", "keeper.config", "keeper.calls", "output.places",
 )  # fmt: skip
 PATIENCE: Final = {
     "journal.RETRY_NS": 20_000_000,
@@ -85,11 +88,13 @@ def install(path: str) -> None:
     stand_ins = {name: _stand_in(failing, name, calls) for name, calls in CALLS.items()}
     stand_ins["socket"].socket = _socket_class(failing)
     for each in MODULES:
-        module = importlib.import_module(f"reconciler.keeper.{each}")
+        module = importlib.import_module(f"reconciler.{each}")
         for name, stand_in in stand_ins.items():
             if isinstance(getattr(module, name, None), types.ModuleType):
                 setattr(module, name, stand_in)
         module.open = _opening(failing, path)  # type: ignore[attr-defined]  # shadows the builtin
+    # Not by a name of os: this Python knows no openat2(2).
+    places._open_at_once = _wrapped(failing, "openat2", places._open_at_once)
 
 
 def _stand_in(failing: Failing, name: str, calls: tuple[str, ...]) -> types.ModuleType:

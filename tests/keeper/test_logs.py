@@ -88,6 +88,11 @@ class Room:
         streams.close_worker_ends()
         return worker
 
+    def close_readers(self) -> None:
+        """Forget all that is read, as the next keeper finds it."""
+        for fd in list(self.callbacks):
+            self.unregister(fd)
+
     def finish(self, worker: subprocess.Popen[bytes], streams: Streams) -> int:
         self.until(lambda: worker.poll() is not None)
         self.until(streams.drained)
@@ -247,6 +252,55 @@ def test_a_log_is_never_opened_through_a_symlink(room: Room) -> None:
     with pytest.raises(OSError) as caught:
         room.open(FileSink(room.path()))
     assert caught.value.errno == errno.ELOOP
+
+
+def test_a_folder_that_becomes_a_link_redirects_nothing(room: Room) -> None:
+    """What the user of a process can do by itself, who owns the folder above: with rotation, and all the time."""
+    app, secret = room.folder / "app", room.folder / "secret"
+    secret.mkdir()
+    path = str(app / "logs" / "web.log")
+    streams = room.open(FileSink(path, max_size=40, keep=1))
+    app.chmod(0o777)
+    fill(room, streams, b"before\n")
+    (app / "logs").rename(app / "moved")
+    (app / "logs").symlink_to(secret)
+    lines = [b"line %d, by nobody\n" % n for n in range(8)]
+    for line in lines:
+        room.now += 2
+        fill(room, streams, line)
+    assert list(secret.iterdir()) == []
+    assert (app / "moved" / "web.log").read_bytes() == b"before\n" + b"".join(lines)
+    said = f"{app}/logs is a symbolic link that others may change"
+    change = LogChanged(WEB, path, said, lost=False)
+    assert (room.logs.take_changes(), room.logs.troubles()) == ([change], [change])
+    (app / "logs").unlink()
+    (app / "moved").rename(app / "logs")
+    room.now += 2
+    fill(room, streams, b"after\n")
+    assert (room.logs.take_changes(), room.logs.troubles()) == ([LogChanged(WEB, path, "")], [])
+    assert contents(room, "app/logs/web.log") == [b"after\n"], "and is rotated again"
+    streams.close()
+
+
+def test_the_next_keeper_opens_no_log_through_such_a_link_either(room: Room) -> None:
+    app, secret = room.folder / "app", room.folder / "secret"
+    path = str(app / "logs" / "web.log")
+    streams = room.open(FileSink(path))
+    app.chmod(0o777)
+    (app / "logs").rename(secret)
+    (app / "logs").symlink_to(secret)
+    with pytest.raises(OSError) as caught:
+        room.open(FileSink(str(app / "logs" / "other")), None, API)
+    assert caught.value.errno == errno.ELOOP
+    room.close_readers()
+    failed: list[OSError] = []
+    again = room.logs.reopen(WEB, FileSink(str(app / "logs" / "new.log")), None, failed.append)
+    room.say(streams, b"lost\n")
+    assert (failed, [each.name for each in secret.iterdir()]) == ([], ["web.log"])
+    (change,) = room.logs.take_changes()
+    assert (change.lost, "is a symbolic link" in change.trouble) == (True, True)
+    streams.close()
+    again.close()
 
 
 def test_folders_above_a_log_are_made(room: Room) -> None:
