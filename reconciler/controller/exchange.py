@@ -194,10 +194,11 @@ class Exchange:
         if not self.permit.includes(method.role):
             raise self.denied(self.method, f"{self.method} needs the role {method.role}")
         params = Parameters(self._params)
+        # Who only reads may send one, too: to repeat it does no harm.
+        request_id = params.text("request_id", MAX_REQUEST_ID)
         if method.mutates:
             if self.method not in {"shutdown", "signal"}:
                 self.refuse_at_the_end()
-            request_id = params.text("request_id", MAX_REQUEST_ID)
             if request_id is not None:
                 if remembered.knows(self, request_id, params):
                     return

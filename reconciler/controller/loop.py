@@ -105,7 +105,7 @@ if TYPE_CHECKING:
 
 EVENTS_PER_ROUND: Final = 500
 """When thousands of processes end at once, others get their turn in between."""
-HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook_runner.py"))
+HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook") / "__main__.py")
 LOG_LEVEL_OF_NEWS: Final = {
     "failed": "warning",
     "fault": "error",

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, assert_never
 
-from reconciler.core.backoff import veto_wait_ns
+from reconciler.core.backoff import SHORTAGE_RETRY_NS, veto_wait_ns
 from reconciler.core.plan import Verdict
-from reconciler.core.template import helper_argv, helper_launch
+from reconciler.core.template import helper_argv, helper_hash, helper_launch
 from reconciler.model.action import Forget, Remember, Signal, Spawn
 from reconciler.model.process import MAIN, Exited, Memory, Requested, Running, Starting, pid_of
 from reconciler.model.units import SECOND_NS, format_duration
@@ -52,7 +52,7 @@ def judge(hook: HookSpec, record: ProcessRecord) -> Verdict:
     an error, and `on_error` decides.
     """
     phase, memory = record.phase, record.memory
-    if not isinstance(phase, Exited):
+    if not isinstance(phase, Exited) or said_nothing(record):
         return PENDING
     if phase.exit.code == 0 and not memory.killed:
         return PASSED
@@ -64,10 +64,11 @@ def judge(hook: HookSpec, record: ProcessRecord) -> Verdict:
 
 
 def failure(hook: HookSpec, record: ProcessRecord) -> str:
-    """Return in words how a hook failed, with the end of what it wrote."""
+    """Return in words how a hook failed, with the last line that it wrote: of a traceback, what was raised."""
     assert isinstance(record.phase, Exited)
     subject = hook.python or " ".join(hook.cmd or ())
     what = f"{record.id.role} hook ({subject})"
+    said = record.phase.output.decode(errors="replace").strip().rpartition("\n")[2].strip()
     if record.memory.killed:
         phase = record.phase
         started_ns = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
@@ -75,9 +76,32 @@ def failure(hook: HookSpec, record: ProcessRecord) -> str:
             return f"{what} was killed: everything is being stopped"
         return f"{what} timed out after {format_duration(hook.timeout)}"
     if hook.python is not None and record.phase.exit.code == VETO_EXIT_CODE:
-        return f"{what} returned False"
-    said = record.phase.output.decode(errors="replace").strip()
+        return f"{what} returned False" + (f": {said}" if said else "")
     return f"{what} failed: {said or record.phase.exit}"
+
+
+def waits_for(record: ProcessRecord) -> str:
+    """Return in words what a hook without a verdict is about: it runs, or could not be run just now."""
+    role, phase = record.id.role, record.phase
+    if isinstance(phase, Exited) and phase.exit.error is not None:
+        return f"{role} hook cannot be run just now: {phase.exit}"
+    return f"{role} hook runs"
+
+
+def is_running(draft: Draft, role: str) -> bool:
+    """Tell whether a hook of any slot still runs."""
+    records = draft.observed.records.items()
+    return any(id.role == role and not isinstance(each.phase, Exited) for id, each in records)
+
+
+def said_nothing(record: ProcessRecord) -> bool:
+    """Tell whether a hook did not come to say anything: there was no room for it, or nobody saw how it ended."""
+    if not isinstance(record.phase, Exited) or record.memory.killed:
+        return False
+    exit = record.phase.exit
+    if exit.error is not None:
+        return exit.error.is_shortage
+    return exit.code is None and exit.signal is None
 
 
 def drive(
@@ -120,7 +144,17 @@ def _drive(
         if clear(draft, record, hook.timeout):
             draft.act(_spawn(draft, hook, id, memory, details))
         return PENDING
-    return judge(hook, record)
+    if said_nothing(record):
+        due_ns = record.phase.at_ns + (SHORTAGE_RETRY_NS if record.phase.exit.error else 0)
+        if draft.is_due(due_ns) and clear(draft, record, hook.timeout):
+            draft.act(_spawn(draft, hook, id, record.memory, details))
+        return PENDING
+    verdict = judge(hook, record)
+    is_edited = record.template_hash != helper_hash(draft.spec, hook)
+    if verdict.state == "vetoed" and is_edited and clear(draft, record, hook.timeout):
+        draft.act(_spawn(draft, hook, id, memory, details))
+        return PENDING
+    return verdict
 
 
 def drive_with_retry(
@@ -139,10 +173,12 @@ def drive_with_retry(
     return PENDING
 
 
-def keep(draft: Draft, role: str, slot: int) -> None:
+def keep(draft: Draft, role: str, slot: int, about: int) -> None:
     """Let a verdict stand while something else keeps its step from being taken: it is not asked for twice."""
     record = draft.observed.records.get(draft.id(slot, role))
-    if record is not None and isinstance(record.phase, Exited):
+    if record is None or record.memory.about != about:
+        return
+    if isinstance(record.phase, Exited):
         draft.used.add(record.id)
 
 
@@ -260,15 +296,21 @@ def _spawn(
         "RECONCILE_CONTROL_SOCKET": facts.control_socket,
     }
     if hook.python is not None:
-        python = f"{spec.virtualenv}/bin/python" if spec.virtualenv else facts.python
-        argv: tuple[str, ...] = (python, facts.hook_runner, hook.python)
+        python = (
+            f"{spec.virtualenv}/bin/python" if spec.virtualenv else facts.python.replace("$", "$$")
+        )
+        argv: tuple[str, ...] = (
+            *helper_argv(spec, (python,), slot),
+            facts.hook_runner,
+            hook.python,
+        )
     else:
         argv = helper_argv(spec, hook.cmd or (), slot)
         env |= {
             f"RECONCILE_HOOK_{key.upper()}": str(value) for key, value in (details or {}).items()
         }
     helper = helper_launch(draft.name, spec, slot, argv, env, facts)
-    return Spawn(id, helper, memory=memory)
+    return Spawn(id, helper, helper_hash(spec, hook), memory)
 
 
 def _snapshot(draft: Draft) -> dict[str, object]:

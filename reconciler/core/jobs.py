@@ -398,8 +398,10 @@ def _fire(draft: Draft, slot: int) -> None:
 
 def _keep_verdicts(draft: Draft, slot: int) -> None:
     """Let what the hooks before a run have said stand: whoever fires it does not ask them again."""
-    keep(draft, "before_start", 0)
-    keep(draft, "before_spawn", slot)
+    generation = draft.observed.job.generation
+    if generation is not None:
+        keep(draft, "before_start", 0, generation.number)
+        keep(draft, "before_spawn", slot, generation.number)
 
 
 def _row(draft: Draft, slot: int) -> Run:
@@ -494,6 +496,8 @@ def _after_start(draft: Draft) -> None:
     """Run after_start once in a generation, when the processes of its slots run; a job ignores its veto."""
     job, mains = draft.observed.job, draft.mains()
     fresh = [r for r in mains.values() if r.memory.fresh and isinstance(r.phase, Running)]
+    if any(not watchers.is_greeted(draft, record) for record in fresh):
+        return
     if fresh and job.generation is not None and not draft.observed.writing:
         if drive(draft, "after_start", 0, job.generation.number).state != "pending":
             watchers.mark_started(draft, fresh)

@@ -192,6 +192,8 @@ def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, i
                 return "Starting", "", started_at_ns, settled
             note = _hook_note(draft, "after_spawn", record.id.slot) if not memory.greeted else ""
             note = note or (memory.reload_trouble and f"reload failed: {memory.reload_trouble}")
+            coming = _hook_wait(view, "before_spawn", record.id.slot)
+            note = note or (f"not replaced yet: {coming[1]}" if coming else "")
             note = note or _log_note(draft, record.id.slot)
             return "Running", note, started_at_ns, None
         case Exited() as phase:
@@ -258,7 +260,8 @@ def _hook_wait(view: _View, role: str, place: int) -> tuple[SlotState, str, int,
     verdict = hooks.judge(hook, record)
     if verdict.state == "pending":
         since: int = getattr(record.phase, "started_at_ns", 0) or getattr(record.phase, "at_ns", 0)
-        return "Waiting", f"{role} hook runs", view.wall(since), view.wall(since + hook.timeout)
+        note = hooks.waits_for(record)
+        return "Waiting", note, view.wall(since), view.wall(since + hook.timeout)
     if verdict.state == "vetoed":
         due = hooks.retry_due_ns(draft, verdict)
         return "BackOff", verdict.message, view.wall(verdict.since_ns), view.wall(due)

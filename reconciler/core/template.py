@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from reconciler.model.observed import Facts
     from reconciler.model.process import Sink
-    from reconciler.model.spec import Rlimit, SocketSpec, StderrSpec, StdoutSpec
+    from reconciler.model.spec import HookSpec, Rlimit, SocketSpec, StderrSpec, StdoutSpec
 
 FIRST_SOCKET_FD: Final = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
@@ -213,6 +213,13 @@ def helper_launch(
         group=spec.group,
         stdout=CaptureSink(f"{facts.logs_dir}/{name}-hooks.log"),
     )
+
+
+def helper_hash(spec: WatcherSpec, hook: HookSpec) -> str:
+    """Return the hash of what a hook is, and of what it runs in: an edit of either is worth another try."""
+    around = (spec.env, spec.inherit_env, spec.working_dir, spec.virtualenv, spec.user, spec.group)
+    text = json.dumps(to_plain([hook, *around]), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def helper_argv(spec: WatcherSpec, command: tuple[str, ...], slot: int) -> tuple[str, ...]:

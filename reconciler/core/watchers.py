@@ -134,18 +134,20 @@ def _plan_service(draft: Draft, want: int, base_hash: str) -> None:
         draft.look_at_all()
         hashes = _slot_hashes(draft, want, base_hash)
         roll = rollout.next_slots(draft, hashes)
+    replaced: set[int] = set()
     for slot, record in draft.mains().items():
         if draft.is_full:
             return
         if slot > want:
             _drop_slot(draft, record)
-        elif slot in roll.now:
+        elif slot in roll.now and _may_be_replaced(draft, record):
             stopping.stop(draft, record, roll.now[slot])
-    soon = roll.next
+            replaced.add(slot)
+    soon = roll.next | roll.now.keys()
     for slot, wanted_hash in hashes.items():
         if draft.is_full:
             return
-        if slot not in roll.now:
+        if slot not in replaced:
             _keep_slot(draft, slot, wanted_hash, may_rest=slot not in soon)
             draft.stale_rest |= slot in draft.resting and slot in roll.stale
     _finish_start(draft, want)
@@ -156,6 +158,17 @@ def _slot_hashes(draft: Draft, want: int, base_hash: str) -> dict[int, str]:
     return {slot: slot_hash(base_hash, token(slot)) for slot in draft.desired_slots(want)}
 
 
+def _may_be_replaced(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether a successor could start: what it has to wait for, it waits for while the old one serves."""
+    if record.memory.stopping_since_ns is not None:
+        hooks.keep(draft, "before_spawn", record.id.slot, record.incarnation)
+        return True
+    if not _interval_is_over(draft, record.id.slot):
+        return False
+    verdict = drive_with_retry(draft, "before_spawn", record.id.slot, record.incarnation)
+    return verdict.state == "passed"
+
+
 def _keep_slot(draft: Draft, slot: int, wanted_hash: str, *, may_rest: bool) -> None:
     """Take the next step for a slot that shall run."""
     record = draft.mains().get(slot)
@@ -163,6 +176,9 @@ def _keep_slot(draft: Draft, slot: int, wanted_hash: str, *, may_rest: bool) -> 
         _start_slot(draft, slot, wanted_hash, None)
         return
     if isinstance(record.phase, Exited):
+        hooks.keep(
+            draft, "before_spawn", slot, record.incarnation
+        )  # it may have passed while its predecessor still ran
         if stopping.bury(draft, record) and _may_start_again(draft, record, wanted_hash):
             _start_slot(draft, slot, wanted_hash, record)
     elif record.memory.stopping_since_ns is not None:
@@ -210,10 +226,10 @@ def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord |
     start = _start_of_watcher(draft)
     if start is None:
         return
-    if not may_spawn(draft, slot):
-        hooks.keep(draft, "before_spawn", slot)
-        return
     about = 0 if dead is None else dead.incarnation
+    if not may_spawn(draft, slot):
+        hooks.keep(draft, "before_spawn", slot, about)
+        return
     if drive_with_retry(draft, "before_spawn", slot, about).state != "passed":
         return
     if not own_sockets_ready(draft, slot):
@@ -297,8 +313,11 @@ def _why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
 
 def may_spawn(draft: Draft, slot: int) -> bool:
     """Tell whether secrets, sockets and the pause between two slots let this slot start now."""
-    if not secrets.ready(draft) or not _sockets_ready(draft, slot):
-        return False
+    return secrets.ready(draft) and _sockets_ready(draft, slot) and _interval_is_over(draft, slot)
+
+
+def _interval_is_over(draft: Draft, slot: int) -> bool:
+    """Tell whether the pause since the start of another slot (`spawn_interval`) is over."""
     interval = draft.spec.spawn_interval
     if not interval:
         return True
@@ -390,9 +409,14 @@ def is_asked(draft: Draft, record: ProcessRecord) -> bool:
     return record.id in draft.observed.requests or record.memory.reloaded < number
 
 
+def is_greeted(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether after_spawn has passed for a process, or there is none."""
+    return record.memory.greeted or draft.spec.hooks.after_spawn is None
+
+
 def greet(draft: Draft, record: ProcessRecord) -> bool:
     """Run after_spawn once; a veto stops the process. True when it is greeted."""
-    if record.memory.greeted or draft.spec.hooks.after_spawn is None:
+    if is_greeted(draft, record):
         return True
     assert isinstance(record.phase, Running)
     details = {"pid": record.phase.pid}
@@ -508,6 +532,8 @@ def _finish_start(draft: Draft, want: int) -> None:
     fresh = [record for record in running if record.memory.fresh]
     if not fresh or len(running) < want:
         return
+    if any(not is_greeted(draft, record) for record in running):
+        return
     id = draft.id(0, "after_start")
     former = draft.observed.records.get(id)
     attempt = (
@@ -562,6 +588,8 @@ def stop_whole(draft: Draft, reason: str) -> bool:
             stopping.bury(draft, record)
             buried = buried and is_buried(draft, record)
     if not buried:
+        return False
+    if hooks.is_running(draft, "after_signal") and not draft.world.stop_now:
         return False
     if (
         not draft.world.stop_now

@@ -302,7 +302,10 @@ class StopSpec(Struct, frozen=True):
     timeout: Annotated[SecondsNs, _live("Grace period; then all that is left gets SIGKILL.")] = (
         10 * SECOND_NS
     )
-    cmd: Annotated[Command | None, _live("Command to run instead of sending the signal.")] = None
+    cmd: Annotated[
+        Command | None,
+        _live("Command to run instead of sending the signal; RECONCILE_PID is the process to end."),
+    ] = None
     scope: Annotated[
         Literal["process", "group", "tree"],
         _live(
@@ -321,7 +324,10 @@ class ReloadBySignal(Tagged, frozen=True):
 class ReloadByCommand(Tagged, frozen=True):
     """Running processes take changes when this command has run."""
 
-    cmd: Annotated[Command, _live("Command that `reconcile reload` runs, once per slot.")]
+    cmd: Annotated[
+        Command,
+        _live("Command that `reconcile reload` runs, once per slot; RECONCILE_PID is its process."),
+    ]
 
 
 Reload: TypeAlias = Literal["replace"] | ReloadBySignal | ReloadByCommand
@@ -418,7 +424,10 @@ class HookSpec(Struct, frozen=True):
     python: Annotated[str | None, _live("Dotted path of a callable: package.module.function.")] = (
         None
     )
-    cmd: Annotated[Command | None, _live("Command; exit 0 passes.")] = None
+    cmd: Annotated[
+        Command | None,
+        _live("Command; exit 0 passes. RECONCILE_HOOK and RECONCILE_HOOK_* say what it is about."),
+    ] = None
     timeout: Annotated[
         SecondsNs, _live("The hook is killed after this long, which counts as an error.")
     ] = 30 * SECOND_NS

@@ -183,10 +183,17 @@ class Stage:
         return self
 
     def exit(
-        self, name: str, code: int | None = 0, *, survivors: bool = False, **how: object
+        self,
+        name: str,
+        code: int | None = 0,
+        *,
+        survivors: bool = False,
+        output: bytes = b"",
+        **how: object,
     ) -> Stage:
-        """Let a process end by itself."""
-        return self.tell(self._died(process(name), Exit(code=code, **how), survivors=survivors))  # type: ignore[arg-type]
+        """Let a process end by itself; `output` is what the end of a hook's was."""
+        died = self._died(process(name), Exit(code=code, **how), output, survivors=survivors)  # type: ignore[arg-type]
+        return self.tell(died)
 
     def exit_untold(self, name: str, code: int) -> Stage:
         """Let a process end while no controller is there to hear of it."""
@@ -314,12 +321,15 @@ class Stage:
             )
         )
 
-    def _died(self, id: ProcessId, how: Exit, *, survivors: bool = False) -> Event:
+    def _died(
+        self, id: ProcessId, how: Exit, output: bytes = b"", *, survivors: bool = False
+    ) -> Event:
         record = self.records[id]
         if isinstance(record.phase, Exited):  # KILL for what survives of it
             return self._put(replace(record, phase=replace(record.phase, survivors=False)))
         assert isinstance(record.phase, Running)
         phase = Exited(self.now, how, record.phase.pid, record.phase.started_at_ns, survivors)
+        phase = replace(phase, output=output)
         return self._put(replace(record, phase=phase))
 
     def _bind(self, name: str, action: Bind) -> Event:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core.intents import stopped
+from reconciler.model.action import Spawn
 from reconciler.model.event import IntentChanged, SignalAsked
 from reconciler.model.intent import Intent, Voice
-from reconciler.model.spec import HookSpec, HooksSpec, StopSpec
+from reconciler.model.process import LaunchError
+from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, Spec, StopSpec
 from tests.core.stage import HOOK, S, Stage, process, spec, watcher
 
 STOP = IntentChanged("web", stopped(Intent(), Voice("", "", 0)))
@@ -200,3 +202,116 @@ def test_a_hook_added_to_a_running_watcher_does_not_run_for_the_past() -> None:
     stage.apply(spec(web=watcher(hooks=hooks))).wait(60)
     assert stage.spawned() == ["web.1"]
     assert stage.status("web").as_wanted
+
+
+# ---- what said nothing, was edited, or has to come before ------------------------------------------
+
+SHORT = LaunchError("fork", "EAGAIN", message="resource temporarily unavailable")
+
+
+@pytest.mark.parametrize("role", ["before_start", "before_spawn"])
+@pytest.mark.parametrize("restart", ["always", "never"])
+def test_a_hook_that_there_was_no_room_for_is_no_veto_and_runs_later(
+    role: str, restart: str
+) -> None:
+    name = "w:before_start" if role == "before_start" else "w.1:before_spawn"
+    stage = Stage()
+    stage.unstartable[name] = SHORT
+    stage.apply(spec(w=watcher(restart=restart, hooks=HooksSpec(**{role: HOOK})))).wait(5)
+    assert stage.alive() == []
+    assert f"{role} hook cannot be run just now: " in stage.status("w").note
+    stage.unstartable.clear()
+    stage.wait(2).exit(name)
+    assert stage.alive() == ["w.1"]
+
+
+@pytest.mark.parametrize("role", ["after_spawn", "after_start"])
+def test_no_room_for_a_hook_after_the_start_stops_nothing(role: str) -> None:
+    name = "w.1:after_spawn" if role == "after_spawn" else "w:after_start"
+    stage = Stage()
+    stage.unstartable[name] = SHORT
+    stage.apply(spec(w=watcher(hooks=HooksSpec(**{role: HOOK})))).wait(10)
+    assert (stage.signals(), stage.alive()) == ([], ["w.1"])
+    stage.unstartable.clear()
+    stage.wait(2).exit(name)
+    assert (stage.signals(), stage.alive()) == ([], ["w.1"])
+
+
+@pytest.mark.parametrize("restart", ["always", "never"])
+def test_a_hook_whose_end_nobody_saw_is_asked_again(restart: str) -> None:
+    hooks = HooksSpec(before_start=HOOK)
+    stage = Stage().apply(spec(w=watcher(restart=restart, hooks=hooks)))
+    stage.exit("w:before_start", None).wait(0)
+    assert stage.spawned() == ["w:before_start"] * 2
+    stage.exit("w:before_start")
+    assert stage.alive() == ["w.1"]
+
+
+@pytest.mark.parametrize("edit", [{"hooks": HooksSpec(before_start=HookSpec(python="h.mended"))},
+                                  {"env": {"DATABASE": "there"}}])  # fmt: skip
+def test_an_edited_hook_is_tried_at_once_and_told_by_its_own_name(edit: dict[str, object]) -> None:
+    broken: dict[str, object] = {"hooks": HooksSpec(before_start=HookSpec(python="h.broken"))}
+    patient = BackoffSpec(initial=600 * S, max=600 * S)
+    stage = Stage().apply(spec(w=watcher(backoff=patient, **broken)))
+    stage.exit("w:before_start", 1).wait(5)
+    assert stage.spawned() == ["w:before_start"]
+    stage.apply(spec(w=watcher(backoff=patient, **(broken | edit)))).wait(0)
+    assert stage.spawned() == ["w:before_start"] * 2
+    assert stage.status("w").note == "before_start hook runs"
+
+
+def test_the_note_is_the_last_line_that_a_hook_wrote() -> None:
+    hook = HookSpec(python="h.f")
+    stage = Stage().apply(spec(web=watcher(hooks=HooksSpec(before_start=hook))))
+    stage.exit("web:before_start", 1, output=b"Traceback:\n  File x\nKeyError: 'nobody'\n\n")
+    assert stage.status("web").note == "before_start hook (h.f) failed: KeyError: 'nobody'"
+    stage.wait(5).exit("web:before_start", 100, output=b"not today\n")
+    assert stage.status("web").note == "before_start hook (h.f) returned False: not today"
+
+
+def test_the_old_process_serves_until_before_spawn_lets_its_successor_start() -> None:
+    hooks = HooksSpec(before_spawn=HOOK)
+    stage = Stage().apply(spec(w=watcher(hooks=hooks))).exit("w.1:before_spawn").wait(20)
+    stage.apply(spec(w=watcher(hooks=hooks, cmd=("new",)))).wait(3)
+    assert (stage.alive(), stage.signals()) == (["w.1"], [])
+    assert stage.status("w").note == "not replaced yet: before_spawn hook runs"
+    stage.exit("w.1:before_spawn", 1).wait(0)
+    assert (stage.alive(), stage.signals()) == (["w.1"], [])
+    assert "not replaced yet: before_spawn hook (check) failed" in stage.status("w").note
+    stage.wait(1).exit("w.1:before_spawn").wait(0)
+    assert [(name, signal) for _, name, signal in stage.signals()] == [("w.1", "TERM")]
+    stage.wait(2)
+    assert stage.alive() == ["w.1"]
+    assert stage.spawned("before_spawn") == ["w.1:before_spawn"] * 3
+
+
+def test_a_roll_waits_for_the_pause_between_starts_before_it_stops_anything() -> None:
+    def service(word: str) -> Spec:
+        return spec(w=watcher(numprocesses=2, spawn_interval=5 * S, cmd=(word,)))
+
+    stage = Stage().apply(service("a")).wait(30).apply(service("b")).wait(20)
+    assert [at for at, _, _ in stage.signals()] == [30.0, 35.0]
+
+
+def test_after_start_waits_for_after_spawn_of_all() -> None:
+    stage = web(after_spawn=HOOK, after_start=HOOK).exit("web.1:after_spawn")
+    assert "web:after_start" not in stage.spawned()
+    stage.exit("web.2:after_spawn").wait(0)
+    assert "web:after_start" in stage.spawned()
+
+
+def test_after_stop_waits_for_after_signal() -> None:
+    stage = Stage().apply(spec(w=watcher(hooks=HooksSpec(after_signal=HOOK, after_stop=HOOK))))
+    stage.wait(2).tell(IntentChanged("w", stopped(Intent(), Voice("", "", 0)))).wait(1)
+    assert stage.spawned()[-1] == "w.1:after_signal"
+    assert "w:after_stop" not in stage.spawned()
+    stage.exit("w.1:after_signal").wait(0)
+    assert "w:after_stop" in stage.spawned()
+
+
+def test_a_hook_runs_in_the_virtualenv_of_its_slot() -> None:
+    hooks = HooksSpec(before_spawn=HookSpec(python="m.f"))
+    stage = Stage().apply(spec(w=watcher(virtualenv="/srv/venv-${slot}", hooks=hooks)))
+    launch = next(action.launch for _, action in stage.history if isinstance(action, Spawn))
+    assert launch.argv[0] == "/srv/venv-1/bin/python"
+    assert launch.env["VIRTUAL_ENV"] == "/srv/venv-1"

@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -62,6 +63,21 @@ def test_a_hook_that_cannot_be_run_is_told_by_what_is_wrong(hook: str) -> None:
         assert it.pids("app") == {}
         it.edit(hook, "checks.ready")
         it.settle()
+        assert len(it.pids("app")) == 1
+
+
+def test_arbiter_works_in_a_bare_virtualenv() -> None:
+    spec = HOOKED.replace("HOOK", "asks.f").replace("cmd:", "virtualenv: venv\n    cmd:")
+    with stage(spec) as it:
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--without-pip", it.specs / "venv"], check=True
+        )
+        (it.specs / "asks.py").write_text(
+            "def f(watcher, arbiter, hook_name):\n"
+            "    found = arbiter.call('status', names=[watcher.name])['watchers']\n"
+            "    return [each['name'] for each in found] == ['app']\n"
+        )
+        it.up()
         assert len(it.pids("app")) == 1
 
 

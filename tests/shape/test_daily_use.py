@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from reconciler.keeper.spawning import OF_THE_OPERATOR
 from tests.shape.source import ROOT
 
 ROW = re.compile(r"^\| (\d+\.\d+) \| (.+) \| (.+) \|$", re.MULTILINE)
@@ -19,7 +20,7 @@ def rows() -> dict[str, str]:
 
 
 @cache
-def tests() -> set[str]:
+def known_tests() -> set[str]:
     """Return the names of all tests."""
     return {
         name
@@ -33,6 +34,17 @@ def test_every_case_names_its_tests_and_these_exist() -> None:
     for case, column in rows().items():
         named = re.findall(r"`(test_\w+)`", column)
         assert named or column == NONE_YET, f"{case} names no test"
-        assert not (missing := set(named) - tests()), (
+        assert not (missing := set(named) - known_tests()), (
             f"{case} names tests that do not exist: {missing}"
         )
+
+
+def test_the_guide_lists_every_variable_that_processes_and_commands_get() -> None:
+    code = [*ROOT.glob("reconciler/core/*.py"), ROOT / "reconciler/keeper/spawning.py"]
+    given = {
+        name for path in code for name in re.findall(r"\bRECONCILE_[A-Z_]+\b", path.read_text())
+    }
+    page = (ROOT / "docs/guide/hooks.md").read_text()
+    table = page[page.index("| command | variables |") :]
+    listed = set(re.findall(r"\bRECONCILE_[A-Z]+(?:_[A-Z]+)*\b", table))
+    assert given - {"RECONCILE_HOOK_", *OF_THE_OPERATOR} == listed - {"RECONCILE_HOOK_"}

@@ -16,7 +16,7 @@ PLANTED = {
     "core/__init__.py": "import reconciler.keeper",
     "keeper/__init__.py": "import reconciler.core",
     "cli/__init__.py": "import reconciler.controller",
-    "hook_runner.py": "import click, msgpack, msgspec, psutil, yaml",
+    "hook/runner.py": "import click, msgpack, msgspec, psutil, yaml",
 }
 
 

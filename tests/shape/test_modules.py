@@ -146,7 +146,8 @@ def _named(module: Module) -> Iterator[str]:
     for text in texts:
         # Run with `python -m`.
         yield from (text, f"{text}.__main__")
-        # Run by its path, in somebody else's environment.
+        # Run by its path, in somebody else's environment: a room, and files beside its program.
+        yield f"reconciler.{text}.__main__"
         if text.endswith(".py") and text in by_file:
             yield by_file[text]
         # A table of commands, each in a file of the package that an f-string begins with.

@@ -1,11 +1,12 @@
-"""Runs one Python hook in a process of its own: `python hook_runner.py package.module.function`.
+"""Finds a Python hook by its dotted path, calls it with the arguments that it takes, and answers for it.
 
-Uses the standard library only and is started by its path, so that it works inside any environment. The
-exit code is the verdict: 0 passed, 100 returned False, 1 an error, told on standard error.
+The exit code is the verdict: 0 passed, 100 returned False, 1 an error, told on standard error; its last line
+says what it was.
 """
 
 import difflib
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ PASSED, FAILED, RETURNED_FALSE = 0, 1, 100
 class Watcher:
     """A read-only picture of the watcher, as it was when the hook was started."""
 
-    def __init__(self, facts: dict[str, Any], env: dict[str, str]) -> None:
+    def __init__(self, facts: "dict[str, Any]", env: "dict[str, str]") -> None:
         self.__dict__.update({k: _frozen(v) for k, v in facts.items()}, env=MappingProxyType(env))
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -30,23 +31,6 @@ class Watcher:
         return f"<Watcher {self.__dict__['name']}>"
 
 
-class Arbiter:
-    """A client of the manager, connected at its first use: `arbiter.call("status", names=["web"])`."""
-
-    def __init__(self, socket_path: str) -> None:
-        self._socket_path = socket_path
-        self._client: Any = None
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever the client offers)
-        if self._client is None:
-            # At the end of the path, so that nothing of ours comes before the hook's own modules.
-            sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-            from reconciler import Client
-
-            self._client = Client(runtime_dir=os.path.dirname(self._socket_path))
-        return getattr(self._client, name)
-
-
 class ResolveError(Exception):
     """The dotted path of a hook leads nowhere; says at which part, and what is near."""
 
@@ -54,7 +38,7 @@ class ResolveError(Exception):
 def main() -> int:
     """Run the hook named on the command line and return its verdict."""
     dotted = sys.argv[1]
-    # The folder of this file must not shadow the hook's modules; the watcher's own folder is where they are.
+    # The folder of the program must not shadow the hook's modules; the watcher's own folder is where they are.
     sys.path[0] = os.getcwd()
     try:
         hook = resolve(dotted)
@@ -63,13 +47,28 @@ def main() -> int:
         return FAILED
     arguments = json.loads(os.environ["RECONCILE_HOOK_ARGUMENTS"])
     watcher = Watcher(arguments.pop("watcher"), dict(os.environ))
-    arbiter = Arbiter(os.environ["RECONCILE_CONTROL_SOCKET"])
+    arbiter = sys.modules["_reconcile_hook_client"].Arbiter(os.environ["RECONCILE_CONTROL_SOCKET"])
+    arguments.update(watcher=watcher, arbiter=arbiter)
     try:
-        result = hook(watcher=watcher, arbiter=arbiter, **arguments)
+        result = hook(**taken(hook, arguments))
     except Exception:
         traceback.print_exc()
         return FAILED
     return RETURNED_FALSE if result is not None and not result else PASSED
+
+
+def taken(hook: Any, arguments: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401  (a callable)
+    """Return those arguments that a hook takes: all of them when it ends in `**details`.
+
+    Hooks of Circus are often written with the three arguments that it gives to most, and no more.
+    """
+    try:
+        parameters = inspect.signature(hook).parameters
+    except (TypeError, ValueError):  # some callables made in C do not say
+        return arguments
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return arguments
+    return {name: value for name, value in arguments.items() if name in parameters}
 
 
 def resolve(dotted: str) -> Any:  # noqa: ANN401  (a callable of the user's)
@@ -91,7 +90,7 @@ def resolve(dotted: str) -> Any:  # noqa: ANN401  (a callable of the user's)
     return found
 
 
-def _import_longest(dotted: str, parts: list[str]) -> tuple[ModuleType, list[str]]:
+def _import_longest(dotted: str, parts: "list[str]") -> "tuple[ModuleType, list[str]]":
     """Import as much of the path as is modules; the rest are attributes."""
     module = None
     for index in range(1, len(parts) + 1):
@@ -114,9 +113,12 @@ def _import_longest(dotted: str, parts: list[str]) -> tuple[ModuleType, list[str
 
 
 def _import_failed(dotted: str, module: str) -> None:
-    """Tell that a module raised while it was imported, with its own traceback."""
+    """Tell that a module raised while it was imported, below its own traceback."""
     frames = traceback.format_exc()
-    raise ResolveError(f"cannot import hook {dotted}: module {module} raised\n{frames}") from None
+    cause = frames.strip().rpartition("\n")[2]
+    raise ResolveError(
+        f"{frames}cannot import hook {dotted}: module {module} raised {cause}"
+    ) from None
 
 
 def _near(part: str, found: object) -> str:
@@ -131,7 +133,3 @@ def _frozen(value: Any) -> Any:  # noqa: ANN401  (JSON)
     if isinstance(value, dict):
         return MappingProxyType({key: _frozen(item) for key, item in value.items()})
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
-
-
-if __name__ == "__main__":
-    sys.exit(main())
