@@ -44,6 +44,7 @@ STATE_STYLES: Final[dict[str, Style]] = {
     "Pending": "busy",
     "BackOff": "bad",
     "Failed": "bad",
+    "Unserved": "bad",
     "Unknown": "bad",
     "Held": "quiet",
     "Stopped": "quiet",
@@ -66,9 +67,8 @@ def status_page(
     if slots and any(watcher["slots"] for watcher in status["watchers"]):
         page += [(), _slot_table(status["watchers"], now_ns, usage)]
     if status["sockets"]:
-        page += (
-            [(), _socket_table(status["sockets"])] if page else [_socket_table(status["sockets"])]
-        )
+        table = _socket_table(status["sockets"], wide=slots)
+        page += [(), table] if page else [table]
     if page:
         page.append(())
     page += _spec_lines(status) + _revision_lines(status) + _store_lines(status)
@@ -198,7 +198,7 @@ def exit_text(end: ExitMap | None) -> str:
     return "unknown" if end["code"] is None else f"exit {end['code']}"
 
 
-def _socket_table(sockets: Sequence[SocketMap]) -> Table:
+def _socket_table(sockets: Sequence[SocketMap], *, wide: bool) -> Table:
     noted = any(socket["note"] for socket in sockets)
     rows = []
     for socket in sockets:
@@ -207,11 +207,28 @@ def _socket_table(sockets: Sequence[SocketMap]) -> Table:
             Cell(socket["listen"]),
             Cell(socket["type"]),
             Cell(socket["state"], STATE_STYLES.get(socket["state"], "")),
+            *((Cell(_queue(socket)),) if wide else ()),
             Cell(", ".join(socket["used_by"]) or _NOTHING),
         )
         rows.append((*row, Cell(socket["note"], "bad")) if noted else row)
-    columns = ("SOCKET", "LISTEN", "TYPE", "STATE", "USED BY")
-    return Table((*columns, "NOTE") if noted else columns, rows, ("TYPE", "USED BY"))
+    queue = ("BACKLOG",) if wide else ()
+    columns = (
+        "SOCKET",
+        "LISTEN",
+        "TYPE",
+        "STATE",
+        *queue,
+        "USED BY",
+        *(("NOTE",) if noted else ()),
+    )
+    return Table(columns, rows, ("TYPE", "USED BY"))
+
+
+def _queue(socket: SocketMap) -> str:
+    """Return how many clients may wait at a socket, and before it how many do while nobody accepts."""
+    if socket["backlog"] is None:
+        return _NOTHING
+    return (f"{socket['waiting']} of " if socket["waiting"] else "") + str(socket["backlog"])
 
 
 def _spec_lines(status: StatusMap) -> list[Block]:
@@ -305,7 +322,7 @@ def problem_count(status: StatusMap) -> int:
     watchers = sum(
         watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"]
     )
-    sockets = sum(socket["state"] == "Failed" for socket in status["sockets"])
+    sockets = sum(socket["state"] in {"Failed", "Unserved"} for socket in status["sockets"])
     files = status["spec_state"] in {"pending", "invalid", "missing", "held", "rolled_back"}
     revision = status["outcome"] == "paused"
     return watchers + sockets + files + revision + (status["store_state"] == "failing")

@@ -113,6 +113,8 @@ class SocketMap(TypedDict):
     state: str
     used_by: Strings
     note: str
+    backlog: int | None
+    waiting: int
 
 
 class SpecErrorMap(TypedDict):
@@ -343,6 +345,8 @@ SOCKET: Final[Map] = {
     "state": "Pending",
     "used_by": (),
     "note": "",
+    "backlog": None,
+    "waiting": 0,
 }
 SPEC_ERROR: Final[Map] = {
     "path": "",

@@ -63,6 +63,7 @@ from reconciler.model.event import (
     SnapshotEnded,
     SocketChanged,
     SocketClosed,
+    SocketRestored,
     SpecApplied,
     UpgradeFailed,
 )
@@ -209,9 +210,11 @@ class Reconciler:
 
     def socket_statuses(self) -> tuple[SocketStatus, ...]:
         """Return the status of every socket of the spec."""
-        world = self._world(0)
+        world, watchers = self._world(0), self.spec.watchers
         return tuple(
-            summarize.socket_status(world, name, tuple(sorted(self._users.get(name, ()))))
+            summarize.socket_status(
+                world, name, {each: watchers[each] for each in self._users.get(name, ())}
+            )
             for name in self.spec.sockets
         )
 
@@ -578,6 +581,8 @@ class Reconciler:
             case SocketClosed(name):
                 self._sockets.pop(name, None)
                 self._touch_socket(name)
+            case SocketRestored(name):
+                self._news.append(tell.of_restored(event, self._sockets.get(name)))
             case SpecApplied():
                 self._fold_spec(event)
             case IntentChanged(watcher, intent):

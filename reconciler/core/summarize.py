@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from reconciler.core import hooks, jobs, rollout, secrets, stopping, tell, watchers
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.plan import Draft
 from reconciler.core.sockets import why_waiting
-from reconciler.core.template import same_template, slot_hash, sockets_of
+from reconciler.core.template import same_template, slot_hash, sockets_of, told_sockets
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.process import Exited, Requested, Running, Starting
 from reconciler.model.socket import BindRefused, Bound
@@ -462,14 +462,35 @@ def _conditions(
     )
 
 
-def socket_status(world: World, name: str, used_by: tuple[str, ...]) -> SocketStatus:
+def socket_status(world: World, name: str, users: Mapping[str, WatcherSpec]) -> SocketStatus:
     """Return the status of one socket; with reuseport, of all slots' sockets together."""
-    spec = world.socket_specs[name]
+    spec, used_by = world.socket_specs[name], tuple(sorted(users))
     records = [r for held, r in world.sockets.items() if held.partition(".")[0] == name]
     refused = [r.phase for r in records if isinstance(r.phase, BindRefused)]
     bound = [r.phase for r in records if isinstance(r.phase, Bound)]
-    listen = bound[0].listen if bound else str(spec.listen)
+    backlog = min((r.backlog for r in records if r.backlog is not None), default=None)
     if refused:
-        return SocketStatus(name, listen, spec.type, "Failed", used_by, refused[0].message)
-    is_bound = bool(bound) or spec.reuseport
-    return SocketStatus(name, listen, spec.type, "Bound" if is_bound else "Pending", used_by)
+        first = refused[0]
+        note = f"serves {first.serves}; {first.message}" if first.serves else first.message
+        listen = first.serves or str(spec.listen)
+        return SocketStatus(name, listen, spec.type, "Failed", used_by, note, backlog)
+    listen = bound[0].listen if bound else str(spec.listen)
+    waiting = sum(r.unaccepted.count for r in records if r.unaccepted is not None)
+    if waiting:
+        note = _unserved(name, users, waiting)
+        return SocketStatus(name, listen, spec.type, "Unserved", used_by, note, backlog, waiting)
+    state: Literal["Bound", "Pending"] = "Bound" if bound or spec.reuseport else "Pending"
+    return SocketStatus(name, listen, spec.type, state, used_by, "", backlog)
+
+
+def _unserved(name: str, users: Mapping[str, WatcherSpec], waiting: int) -> str:
+    """Return in words that nobody accepts, and why that may be: LISTEN_PID names what is started, not its children."""
+    who = "1 client waits" if waiting == 1 else f"{waiting} clients wait"
+    note = f"{who} and nobody accepts"
+    announced = sorted(u for u, spec in users.items() if name not in told_sockets(spec))
+    if not announced:
+        return note
+    return (
+        f"{note}: does {' or '.join(announced)} take the socket? LISTEN_FDS counts for the process that is started "
+        f"only, not for what a shell or another starter runs: begin the command with exec, or pass ${{sockets.{name}}}"
+    )

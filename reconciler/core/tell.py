@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from reconciler.core.hooks import failure, judge
 from reconciler.model.news import News
@@ -13,7 +13,7 @@ from reconciler.model.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
+    from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, SocketRestored
     from reconciler.model.intent import Intent, Voice
     from reconciler.model.job import Generation, Run
     from reconciler.model.spec import HookSpec, WatcherSpec
@@ -115,8 +115,10 @@ def of_socket(before: SocketRecord | None, now: SocketRecord) -> Iterator[News]:
                     f"socket {now.name} listens on {listen}",
                     details={"socket": now.name},
                 )
-        case Lost():
+        case Lost(_, shut_down_by):
             message = f"the file of socket {now.name} is gone; it is bound anew"
+            if shut_down_by:
+                message = f"{_names(shut_down_by)} shut down socket {now.name}; it is bound anew"
             yield News("socket.lost", message, details={"socket": now.name})
         case BindRefused(errno, message):
             if not _was_refused(before, now):
@@ -124,6 +126,34 @@ def of_socket(before: SocketRecord | None, now: SocketRecord) -> Iterator[News]:
                 yield News("socket.refused", f"socket {now.name}: {message}", details=details)
         case _:
             return
+
+
+def of_restored(event: SocketRestored, socket: SocketRecord | None) -> News:
+    """Return the news of something that was done to a socket, and undone."""
+    name, details = event.name, {"socket": event.name, "by": [str(each) for each in event.by]}
+    who = _names(event.by)
+    match event.what:
+        case "file":
+            ended = f"{who} removed the file of socket {name} when it ended" if event.by else ""
+            message = f"{ended or f'somebody removed the file of socket {name}'}; it was put back, nobody is replaced"
+        case "listening":
+            message = f"{who} shut down socket {name}: its clients were refused; it listens again"
+        case "backlog":
+            now = (
+                "restored"
+                if socket is None
+                else f"{socket.backlog or socket.template.backlog} again"
+            )
+            message = f"{who} set the backlog of socket {name} to {event.found}; it is {now}"
+        case _:
+            assert_never(event.what)
+    owner = event.by[0].owner if event.by else ""
+    slot = event.by[0].slot if len(event.by) == 1 else 0
+    return News("socket.restored", message, owner, slot, details)
+
+
+def _names(ids: tuple[ProcessId, ...]) -> str:
+    return " or ".join(str(each) for each in ids) or "a user of it"
 
 
 def of_words_end(watcher: str, before: Intent, after: Intent) -> Iterator[News]:

@@ -17,6 +17,10 @@
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
 | `calls` | clients that the controller has not let in |
 | `files` | when the file of a socket may have vanished |
+| `knocks` | when the next client waits at a socket |
+| `queues` | how many clients wait at a socket, and how many may |
+| `socket_file` | the file of a Unix socket, and the second name by which it comes back |
+| `upkeep` | sockets stay as they were bound, and somebody accepts |
 | `patience` | how soon the next controller is started |
 | `pulse` | whether the controller still answers |
 | `notify` | sd_notify(3) to whoever started the manager |

@@ -76,6 +76,11 @@ class KeeperConfig(Struct, frozen=True):
         return os.path.join(self.runtime_dir, "control.sock")
 
     @property
+    def spares(self) -> str:
+        """Return the folder of the second names of socket files."""
+        return os.path.join(self.runtime_dir, "sockets")
+
+    @property
     def fifo_dir(self) -> str:
         """Return the folder of the workers' output FIFOs; in the state, since some systems empty the other."""
         return os.path.join(self.state_dir, FIFO_FOLDER)

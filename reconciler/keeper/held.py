@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from reconciler.keeper.borders import as_errno
 from reconciler.keeper.kernel import BindFailed, HeldSocket, LaunchFailed
 from reconciler.model.process import LaunchError
-from reconciler.model.socket import BindRefused, Bound, Lost, SocketRecord, SocketTemplate
-from reconciler.model.value import replace
+from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,16 +113,26 @@ class Sockets:
             assert held.socket is not None
             held.socket.tune(template)
             phase = Bound(held.socket.listen, held.bound_at_ns)
-            held.record, held.template = SocketRecord(name, template, phase), template
+            record = SocketRecord(name, template, phase, backlog=self._backlog(held.socket))
+            held.record, held.template = record, template
             return
         now_ns = self._kernel.now_ns()
         socket = self._kernel.bind(template)
         phase = Bound(socket.listen, now_ns)
-        self.held[name] = Held(SocketRecord(name, template, phase), socket, template, now_ns)
+        record = SocketRecord(name, template, phase, backlog=self._backlog(socket))
+        self.held[name] = Held(record, socket, template, now_ns)
         # Only now that the new one answers: somebody can connect at every instant.
         if held is not None and held.socket is not None:
             with self._kernel.border(f"closing the former socket {name}"):
                 held.socket.close()
+
+    def _backlog(self, socket: HeldSocket) -> int | None:
+        with self._kernel.border("asking for a backlog"):
+            try:
+                return socket.queue().backlog
+            except OSError:
+                pass
+        return None
 
     def _refuse(
         self,
@@ -139,7 +148,8 @@ class Sockets:
             attempts += before.attempts if isinstance(before, BindRefused) else 0
         holders = holders if failure.errno == "EADDRINUSE" else ()
         now_ns = self._kernel.now_ns()
-        refused = BindRefused(failure.errno, failure.message, now_ns, attempts, holders)
+        serves = "" if held is None or held.socket is None else held.socket.listen
+        refused = BindRefused(failure.errno, failure.message, now_ns, attempts, holders, serves)
         if held is None:
             held = self.held[name] = Held(SocketRecord(name, template, refused))
         held.record = SocketRecord(name, template, refused, held.template)
@@ -149,16 +159,6 @@ class Sockets:
         others = [held.template for other, held in self.held.items() if other != name]
         return any(other is not None and other.may_exclude(template) for other in others)
 
-    def lost(self) -> list[str]:
-        """Take note of sockets whose file is there no more, and return their names."""
-        found = []
-        for name, held in self.held.items():
-            is_bound = isinstance(held.record.phase, Bound)
-            if is_bound and held.socket is not None and not held.socket.is_intact():
-                held.record = replace(held.record, phase=Lost(self._kernel.now_ns()))
-                found.append(name)
-        return found
-
     def unbind(self, name: str) -> None:
         """Close a socket, if there is one."""
         held = self.held.pop(name, None)
@@ -167,12 +167,16 @@ class Sockets:
 
 
 def _can_be_tuned(held: Held, template: SocketTemplate) -> bool:
-    return (
-        held.socket is not None
-        and held.template is not None
-        and held.template.identity == template.identity
-        and held.socket.is_intact()
-    )
+    """Tell whether what is open becomes what is asked for; its file is put back where that can be."""
+    if held.socket is None or held.template is None:
+        return False
+    if held.template.identity != template.identity:
+        return False
+    try:
+        is_found = held.socket.is_intact() or held.socket.put_back()
+        return is_found and held.socket.queue().listens
+    except OSError:
+        return held.socket.is_intact()  # nobody can say just now
 
 
 def _holders(template: SocketTemplate, processes: Iterable[Process]) -> tuple[ProcessId, ...]:

@@ -28,6 +28,7 @@ from reconciler.keeper.kernel import (
     Died,
     Executed,
     FileTouched,
+    Knocked,
     LaunchFailed,
     LinkReadable,
     Told,
@@ -41,6 +42,7 @@ from reconciler.keeper.records import (
     Stranger,
     written,
 )
+from reconciler.keeper.upkeep import Upkeep
 from reconciler.model.action import (
     Adjust,
     Bind,
@@ -68,6 +70,7 @@ from reconciler.model.event import (
     SnapshotEnded,
     SocketChanged,
     SocketClosed,
+    SocketRestored,
     UpgradeFailed,
 )
 from reconciler.model.process import (
@@ -116,6 +119,7 @@ News: TypeAlias = (
     | KeeperIntroduced
     | SnapshotEnded
     | SignalReceived
+    | SocketRestored
     | LogRotated
     | LogChanged
     | PulseAsked
@@ -154,6 +158,7 @@ class Keeper:
         self._haunted: dict[ProcessId, None] = {}
         self._draining: list[Process] = []
         self._sockets = Sockets(kernel)
+        self._upkeep = Upkeep(kernel, self._sockets, self._tell)
         self._actions: deque[KeeperAction] = deque()
         self._news: dict[News, None] = {}
         self._notes = Notes(kernel)
@@ -180,6 +185,7 @@ class Keeper:
         self._carry_out()
         dues = [
             self._safely("reaping", self._reap_again),
+            self._safely("looking after sockets", self._upkeep.attend),
             self._safely("announcing who has ended", self._bury),
             self._safely("ending intruders", self._intruders.expel),
             self._safely("starting the controller", self._keep_controller),
@@ -213,8 +219,9 @@ class Keeper:
             case Called():
                 self._pulse.stirs(self._kernel.now_ns())
             case FileTouched():
-                for name in self._sockets.lost():
-                    self._tell(name)
+                self._upkeep.touched()
+            case Knocked(name):
+                self._upkeep.knocked(name)
             case _:
                 assert_never(happening)
 
@@ -228,7 +235,7 @@ class Keeper:
         self._kernel.note(INCARNATIONS, inherited.noted)
         for process in inherited.processes:
             self._processes[process.record.id] = process
-            self._sockets.given(process)
+            self._upkeep.started(process)
             self._by_marker[self._kernel.marker(*process.key)] = process.key
             if process.pid:
                 self._by_session[process.pid] = process.key
@@ -281,9 +288,11 @@ class Keeper:
                 self._spawn(action)
             case Bind(name, template):
                 self._sockets.bind(name, template, self._processes.values())
+                self._upkeep.rebound(name)
                 self._tell(name)
             case Unbind(name):
                 self._sockets.unbind(name)
+                self._upkeep.rebound(name)
                 self._tell(name)
             case Quit(code, leaves):
                 self._quit(code, leaves=leaves)
@@ -363,7 +372,7 @@ class Keeper:
             return
         adopted = self._by_pid.get(child.pid)
         process.pid, process.born, process.output = child.pid, child.born, child.output
-        self._sockets.given(process)
+        self._upkeep.started(process)
         process.record = replace(record, phase=Starting(child.pid, now_ns))
         self._by_pid[child.pid] = process
         self._by_session[child.pid] = (action.id, incarnation)
@@ -461,6 +470,7 @@ class Keeper:
 
     def _died(self, process: Process, died: Died) -> None:
         process.died, process.died_at_ns = died, self._kernel.now_ns()
+        self._upkeep.ended(process)
         self._draining.append(process)
 
     def _search(self) -> None:

@@ -65,7 +65,15 @@ class Told(Struct, frozen=True):
     meaning: Literal["stop", "stop_now", "reload"]
 
 
-Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | Called | FileTouched | Told
+class Knocked(Struct, frozen=True):
+    """A client waits at this socket, or somebody has shut it down; told once after `Kernel.await_client`."""
+
+    name: str
+
+
+Happening: TypeAlias = (
+    ChildrenDied | Executed | LinkReadable | Called | FileTouched | Knocked | Told
+)
 
 
 class Died(Struct, frozen=True):
@@ -97,6 +105,14 @@ class Trace(Struct, frozen=True):
     inode: int
     cookie: int
     file: tuple[int, ...] | None = None
+
+
+class Queue(Struct, frozen=True):
+    """How many clients wait to be accepted; None: the kernel does not tell, or there is nothing to accept."""
+
+    waiting: int | None = None
+    backlog: int | None = None
+    listens: bool = True
 
 
 class Recalled(Struct, frozen=True):
@@ -159,8 +175,20 @@ class HeldSocket(Protocol):
     def is_intact(self) -> bool:
         """Tell whether clients still find it: a socket file may have been removed or replaced."""
 
+    def put_back(self) -> bool:
+        """Let clients find it again after its file was removed; False when that cannot be.
+
+        Raises `OSError` when nobody can say just now.
+        """
+
+    def queue(self) -> Queue:
+        """Return how many wait to be accepted, and how many may. Raises `OSError`."""
+
+    def clients(self) -> frozenset[int]:
+        """Return who waits to be accepted: numbers that no others have. Raises `OSError`."""
+
     def tune(self, template: SocketTemplate) -> None:
-        """Bring the options that are no part of the identity to the template. Raises `BindFailed`."""
+        """Bring what is no part of the identity to the template, and listen. Raises `BindFailed`."""
 
     def set_blocking(self, blocking: bool) -> None:
         """Set in which state it is handed over, for all who have it open. Raises `OSError`."""
@@ -209,6 +237,9 @@ class Kernel(Protocol):
 
     def bind(self, template: SocketTemplate) -> HeldSocket:
         """Bind a socket. Raises `BindFailed`."""
+
+    def await_client(self, name: str, socket: HeldSocket) -> None:
+        """Tell with `Knocked`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
 
     # What a keeper needs that comes after another.
 

@@ -32,10 +32,12 @@ from reconciler.keeper.kernel import (
     Executed,
     FileTouched,
     Happening,
+    Knocked,
     LaunchFailed,
     LinkReadable,
     Told,
 )
+from reconciler.keeper.knocks import Knocks
 from reconciler.keeper.launch_errors import failed
 from reconciler.keeper.logs import Logs
 from reconciler.keeper.logs_gather import Gathering
@@ -122,6 +124,7 @@ class LinuxKernel:
         self._calls = Calls(
             config, legacy.control, legacy.locks, self._watch, self._ignore, self._called
         )
+        self._knocks = Knocks(self._watch, lambda name: self._happened.append(Knocked(name)))
         self._files = Files(self._watch, self._file_touched)
         self._calls.watch(self._files)
         self._signals = Signals(self._pidfds, self._groups, self.log)
@@ -403,13 +406,19 @@ class LinuxKernel:
         Raises `OSError` when that cannot be told just now.
         """
         own = handed.sockets.get(trace.cookie) if (handed := self._legacy.handover) else None
-        found = take_back(template, self._config.umask, trace, holders, own)
+        config = self._config
+        found = take_back(template, config.umask, trace, holders, own, config.spares)
         return found and self._watched(found)
 
     def _watched(self, found: Listener) -> Listener:
-        if found.path and (cause := self._files.watch(found.path)):
-            self.log("warning", "cannot watch a socket file", path=found.path, cause=cause)
+        found.closing = self._knocks.forget
+        if found.file is not None and (cause := self._files.watch(found.file.path)):
+            self.log("warning", "cannot watch a socket file", path=found.file.path, cause=cause)
         return found
+
+    def await_client(self, name: str, socket: HeldSocket) -> None:
+        """Tell with `Knocked`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
+        self._knocks.await_next(_fd(socket), name)
 
     def _called(self) -> None:
         self._happened.append(Called())
@@ -468,7 +477,7 @@ class LinuxKernel:
 
     def bind(self, template: SocketTemplate) -> HeldSocket:
         """Bind a socket. Raises `BindFailed`."""
-        return self._watched(bind(template, self._config.umask))
+        return self._watched(bind(template, self._config.umask, self._config.spares))
 
     def take_log_news(self) -> list[LogRotated | LogChanged]:
         """Return which log files were rotated and are to be compressed, or changed, since asked last."""

@@ -15,13 +15,14 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.accounts import find_group, find_uid
-from reconciler.keeper.kernel import BindFailed, LaunchFailed, Trace
+from reconciler.keeper.kernel import BindFailed, LaunchFailed, Queue, Trace
 from reconciler.keeper.processes import NOT_NOW
+from reconciler.keeper.queues import queue_of, waiting_at
+from reconciler.keeper.socket_file import SocketFile
 from reconciler.model.address import InternetAddress, UnixAddress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from reconciler.model.socket import SocketTemplate
 
@@ -37,15 +38,14 @@ _PIDFD_GETFD: Final = 438
 
 
 class Listener:
-    """One bound socket, listening where its type listens."""
+    """One bound socket, listening where its type listens; `file` is None for one that has none."""
 
-    def __init__(
-        self, sock: socket.socket, path: str, file: tuple[int, int] | None, umask: int
-    ) -> None:
+    def __init__(self, sock: socket.socket, file: SocketFile | None, umask: int) -> None:
         self._socket = sock
-        self._path = path
-        self._inode = file
+        self.file = file
         self._umask = umask
+        self.closing: Callable[[int], None] = lambda fd: None
+        """Told the descriptor before it is closed."""
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -54,38 +54,33 @@ class Listener:
     @property
     def trace(self) -> Trace:
         """By what the next keeper knows it."""
-        return Trace(os.fstat(self.fileno()).st_ino, _cookie(self._socket), self._inode)
-
-    @property
-    def path(self) -> str:
-        """The path of its file, empty for one that has none."""
-        return self._path
+        inode = os.fstat(self.fileno()).st_ino
+        file = None if self.file is None else self.file.inode
+        return Trace(inode, _cookie(self._socket), file)
 
     @property
     def listen(self) -> str:
         """The address with the real port."""
-        if self._path:
-            return str(UnixAddress(self._path))
+        if self.file is not None:
+            return str(UnixAddress(self.file.path))
         host, port, *more = self._socket.getsockname()
         scope = f"%{socket.if_indextoname(more[1])}" if more and more[1] else ""
         return str(InternetAddress(host + scope, port))
 
     def is_intact(self) -> bool:
         """Tell whether clients still find it: its file may have been removed or replaced."""
-        if self._inode is None:
-            return True
-        try:
-            found = os.lstat(self._path)
-        except OSError as error:
-            return error.errno in NOT_NOW  # nobody says that it is gone
-        return self._inode == (found.st_dev, found.st_ino)
+        return self.file is None or self.file.is_there()
+
+    def put_back(self) -> bool:
+        """Let clients find it again after its file was removed. Raises `OSError` when nobody can say just now."""
+        return self.file is not None and self.file.put_back()
 
     def tune(self, template: SocketTemplate) -> None:
         """Bring what is no part of the identity to the template. Raises `BindFailed`."""
         sock = self._socket
         try:
-            if self._path:
-                _tune_file(self._path, self._inode, template, self._umask)
+            if self.file is not None:
+                self.file.tune(template, self._umask)
             elif template.type == "stream":
                 # Accepted connections inherit both from their listener.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, template.nodelay)
@@ -103,27 +98,41 @@ class Listener:
         if os.get_blocking(self.fileno()) != blocking:
             os.set_blocking(self.fileno(), blocking)
 
+    def queue(self) -> Queue:
+        """Return who waits to be accepted, and how many may. Raises `OSError`."""
+        if self._socket.type == socket.SOCK_DGRAM:
+            return Queue()
+        return queue_of(self._socket)
+
+    def clients(self) -> frozenset[int]:
+        """Return who waits to be accepted. Raises `OSError`."""
+        return waiting_at(self._socket)
+
     def close(self) -> None:
         """Close it, and remove its file while that is still ours."""
-        if self._path and self.is_intact():
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
+        if self.file is not None:
+            self.file.remove()
+        self.closing(self.fileno())
         self._socket.close()
 
 
-def bind(template: SocketTemplate, umask: int) -> Listener:
-    """Bind a socket. Raises `BindFailed`."""
-    address = template.address
+def bind(template: SocketTemplate, umask: int, spares: str = "") -> Listener:
+    """Bind a socket; a file of it gets a second name, in the folder `spares` if one is given. Raises `BindFailed`."""
+    address, file = template.address, None
     try:
         if isinstance(address, UnixAddress):
-            sock, path = _unix_socket(template), address.path
-            found = os.lstat(path)
-            listener = Listener(sock, path, (found.st_dev, found.st_ino), umask)
+            sock, inode = _unix_socket(template, address.path)
+            file = SocketFile(address.path, inode)
         else:
-            listener = Listener(_internet_socket(template, address), "", None, umask)
+            sock = _internet_socket(template, address)
     except (OSError, ValueError, OverflowError) as error:
         raise _refused(template, error) from None
+    listener = Listener(sock, file, umask)
     try:
+        if file is not None and spares:
+            file.keep(
+                spares
+            )  # as long as it is ours: nobody may link what belongs to another (proc(5))
         listener.tune(template)
     except BindFailed:
         listener.close()
@@ -132,7 +141,12 @@ def bind(template: SocketTemplate, umask: int) -> Listener:
 
 
 def take_back(
-    template: SocketTemplate, umask: int, trace: Trace, holders: Iterable[int], own: int | None
+    template: SocketTemplate,
+    umask: int,
+    trace: Trace,
+    holders: Iterable[int],
+    own: int | None,
+    spares: str = "",
 ) -> Listener | None:
     """Return a socket that one of these processes holds; None when it is in none or not to be had.
 
@@ -142,20 +156,22 @@ def take_back(
     undumpable, or CAP_SYS_PTRACE; under Yama (ptrace_scope 1) CAP_SYS_PTRACE in any case.
     Raises `OSError` when nobody can say just now: who uses it would be stopped for nothing.
     """
-    path = template.address.path if isinstance(template.address, UnixAddress) else ""
+    found = None if own is None else socket.socket(fileno=own)
+    target = f"socket:[{trace.inode}]"
+    places = ((pid, fd) for pid in holders for fd in _descriptors_of(pid, target))
+    while found is None and (place := next(places, None)) is not None:
+        found = _copied(*place)
+        if found is not None and _cookie(found) != trace.cookie:
+            found.close()
+            found = None
+    if found is None:
+        return None
     device, inode = trace.file or (0, 0)
-    file = (device, inode) if path else None
-    if own is not None:
-        return Listener(socket.socket(fileno=own), path, file, umask)
-    for pid in holders:
-        for fd in _descriptors_of(pid, f"socket:[{trace.inode}]"):
-            sock = _copied(pid, fd)
-            if sock is None:
-                continue
-            if _is_it(sock, template, trace):
-                return Listener(sock, path, file, umask)
-            sock.close()
-    return None
+    path = template.address.path if isinstance(template.address, UnixAddress) else ""
+    file = SocketFile(path, (device, inode)) if path else None
+    if file is not None and spares:
+        file.keep(spares)
+    return Listener(found, file, umask)
 
 
 def _descriptors_of(pid: int, target: str) -> Iterator[int]:
@@ -200,39 +216,10 @@ def _copied(pid: int, fd: int) -> socket.socket | None:
     return None
 
 
-def _is_it(sock: socket.socket, template: SocketTemplate, trace: Trace) -> bool:
-    """Tell whether a socket is the one that was lost, and still listens as it shall."""
-    listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    return _cookie(sock) == trace.cookie and listens == (template.type != "dgram")
-
-
 def _cookie(sock: socket.socket) -> int:
     """Return the number that no other socket of this boot has (SO_COOKIE of socket(7), Linux 4.12)."""
     (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8))
     return int(cookie)
-
-
-def _tune_file(
-    path: str, inode: tuple[int, int] | None, template: SocketTemplate, umask: int
-) -> None:
-    """Give the file its owner first: nobody may connect who could not in the end.
-
-    Whoever may write in its folder may put a link or another file in its place at any instant (TOCTOU), so what
-    is changed is held by a descriptor and was looked at before; chmod(2) knows no way not to follow a link.
-    """
-    file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        found = os.fstat(file)
-        if (found.st_dev, found.st_ino) != inode or not stat.S_ISSOCK(found.st_mode):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        held = f"/proc/self/fd/{file}"
-        if template.owner is not None or template.group is not None:
-            uid = -1 if template.owner is None else find_uid(template.owner)
-            gid = -1 if template.group is None else find_group(template.group)
-            os.chown(held, uid, gid)
-        os.chmod(held, 0o777 & ~umask if template.mode is None else template.mode)
-    finally:
-        os.close(file)
 
 
 # ---- binding -------------------------------------------------------------------------------------
@@ -287,26 +274,25 @@ def _name_in_hosts(host: str) -> str | None:
     return found[0] if found else "127.0.0.1" if host.lower() == "localhost" else None
 
 
-def _unix_socket(template: SocketTemplate) -> socket.socket:
-    address = template.address
-    assert isinstance(address, UnixAddress)
+def _unix_socket(template: SocketTemplate, path: str) -> tuple[socket.socket, tuple[int, int]]:
     sock = socket.socket(socket.AF_UNIX, _TYPES[template.type])
     # Closed to all but us until it has its owner and its mode.
     umask = os.umask(CLOSED_UMASK)
     try:
         try:
-            sock.bind(address.path)
+            sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_stale(address.path, template.type):
+            if error.errno != errno.EADDRINUSE or not _is_stale(path, template.type):
                 raise
-            os.unlink(address.path)
-            sock.bind(address.path)
+            os.unlink(path)
+            sock.bind(path)
+        found = os.lstat(path)
     except BaseException:
         sock.close()
         raise
     finally:
         os.umask(umask)
-    return sock
+    return sock, (found.st_dev, found.st_ino)
 
 
 def _is_stale(path: str, kind: str) -> bool:

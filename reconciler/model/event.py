@@ -67,6 +67,18 @@ class SocketClosed(Tagged, frozen=True):
     name: str
 
 
+class SocketRestored(Tagged, frozen=True):
+    """What a user of a socket had done to it was undone. Nobody was disturbed."""
+
+    name: str
+    what: Literal["file", "listening", "backlog"]
+    """Its file was removed, it was shut down, or its backlog was changed."""
+    by: tuple[ProcessId, ...]
+    """Who did it; several when it may have been any of them, or somebody else."""
+    found: int | None = None
+    """The backlog that was found."""
+
+
 class LogRotated(Tagged, frozen=True):
     """The log file at `path` was rotated; what it left behind under other names shall be compressed."""
 
@@ -123,6 +135,7 @@ KeeperEvent: TypeAlias = (
     | RecordForgotten
     | SocketChanged
     | SocketClosed
+    | SocketRestored
     | LogRotated
     | LogChanged
     | SignalReceived

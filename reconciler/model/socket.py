@@ -54,12 +54,16 @@ class BindRefused(Tagged, frozen=True):
     attempts: int = 1
     held_by: tuple[ProcessId, ...] = ()
     """Processes of the keeper's that live and were given a socket which may be in the way."""
+    serves: str = ""
+    """Where the socket listens that is open until this one can be bound; empty: nowhere."""
 
 
 class Lost(Tagged, frozen=True):
-    """Bound, but its file was removed or replaced: no client finds it any more."""
+    """Bound, but no client reaches it any more: its file was removed or replaced, or it was shut down for good."""
 
     at_ns: int
+    shut_down_by: tuple[ProcessId, ...] = ()
+    """Its users, where one of them has shut it down; empty: it is the file."""
 
 
 class BindRequested(Tagged, frozen=True):
@@ -73,6 +77,13 @@ class BindRequested(Tagged, frozen=True):
 SocketPhase: TypeAlias = Bound | BindRefused | Lost | BindRequested
 
 
+class Unaccepted(Struct, frozen=True):
+    """Clients that wait while the users of the socket live and none of them accepts; since when."""
+
+    count: int
+    since_ns: int
+
+
 class SocketRecord(Struct, frozen=True):
     """What the keeper knows of one socket. `name` is the spec's, or `NAME.SLOT` with reuseport."""
 
@@ -81,3 +92,6 @@ class SocketRecord(Struct, frozen=True):
     phase: SocketPhase
     held: SocketTemplate | None = None
     """The former template, while its socket stays open because the new one could not be bound."""
+    backlog: int | None = None
+    """The one in force: what was asked for, or the most that the kernel grants; None: it does not tell."""
+    unaccepted: Unaccepted | None = None

@@ -120,6 +120,11 @@ class SocketStatus(Struct, frozen=True):
     name: str
     listen: str
     type: str
-    state: Literal["Bound", "Failed", "Pending"]
+    state: Literal["Bound", "Failed", "Pending", "Unserved"]
+    """`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""
     used_by: tuple[str, ...] = ()
     note: str = ""
+    backlog: int | None = None
+    """How many clients may wait; what is in force, which the kernel may have cut (net.core.somaxconn)."""
+    waiting: int = 0
+    """Clients that wait while it is `Unserved`."""

@@ -27,8 +27,10 @@ from reconciler.keeper.kernel import (
     Happening,
     HeldSocket,
     Identity,
+    Knocked,
     LaunchFailed,
     LinkReadable,
+    Queue,
     Recalled,
     Told,
     Trace,
@@ -152,6 +154,12 @@ class Socket:
     closed: bool = False
     """The keeper does not hold it."""
     blocking: bool = True
+    backlog: int | None = None
+    """What a process made of it; None: it is as it was asked for."""
+    granted: int = 4096
+    """The most that the machine grants (net.core.somaxconn)."""
+    waiting: frozenset[int] = frozenset()
+    """Clients that nobody accepts."""
 
     @property
     def trace(self) -> Trace:
@@ -160,8 +168,25 @@ class Socket:
     def is_intact(self) -> bool:
         return self in self.kernel.bound.get(self.place, [])
 
+    def put_back(self) -> bool:
+        assert not self.closed
+        if self.kernel.spares and not self.kernel.bound.get(self.place):
+            self.kernel.bound[self.place] = [self]
+        return self.is_intact()
+
+    def queue(self) -> Queue:
+        assert not self.closed
+        if self.template.type == "dgram":
+            return Queue()
+        asked = self.template.backlog if self.backlog is None else self.backlog
+        return Queue(len(self.waiting), min(asked, self.granted))
+
+    def clients(self) -> frozenset[int]:
+        return self.waiting
+
     def tune(self, template: SocketTemplate) -> None:
         assert not self.closed
+        self.backlog = None
         assert template.identity == self.template.identity
         self.template = template
 
@@ -226,6 +251,10 @@ class FakeKernel:
     adopted: dict[int, Process] = field(default_factory=dict)
     tells_exits: bool = True
     """The kernel tells how processes ended that are nobody's children here."""
+    spares: bool = True
+    """A file of a socket that is removed can be put back."""
+    awaited: dict[str, Socket] = field(default_factory=dict)
+    """Where the keeper wants to be told of the next client."""
     keeps_sockets: bool = False
     """No process lets its sockets be copied."""
     _noted: dict[str, Plain] = field(default_factory=dict)
@@ -301,7 +330,8 @@ class FakeKernel:
 
     def next_due_ns(self) -> int | None:
         """Return when the machine changes by itself; now, when something has happened already."""
-        called = self._touched or (self._awaits_call and self.calling)
+        knocked = any(each.waiting and not each.closed for each in self.awaited.values())
+        called = self._touched or knocked or (self._awaits_call and self.calling)
         if self._told or self._died or called or (self.to_keeper and self.link != "none"):
             return self.now
         return self._process_due_ns()
@@ -345,6 +375,10 @@ class FakeKernel:
         happened, self._told = self._told, []
         if self.to_keeper or self.link == "closed by controller":
             happened.insert(0, LinkReadable())
+        for name, socket in list(self.awaited.items()):
+            if socket.waiting and not socket.closed:
+                del self.awaited[name]
+                happened.append(Knocked(name))
         if self._touched:
             self._touched = False
             happened.append(FileTouched())
@@ -608,6 +642,11 @@ class FakeKernel:
         socket = Socket(self, template, str(address), place, self._cookies)
         there.append(socket)
         return socket
+
+    def await_client(self, name: str, socket: HeldSocket) -> None:
+        assert isinstance(socket, Socket)
+        assert not socket.closed
+        self.awaited[name] = socket
 
     # ---- the controller --------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.action import Bind, Forget, Quit, Remember, Signal, Spawn, Unbind
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import RecordChanged
+from reconciler.model.event import RecordChanged, SocketRestored
 from reconciler.model.process import (
     Exit,
     Exited,
@@ -277,17 +277,35 @@ def test_a_refused_change_keeps_the_old_socket_and_counts(world: World) -> None:
     assert (record.template, record.held) == (taken, ANY)
     assert isinstance(record.phase, BindRefused)
     assert record.phase.errno == "EADDRINUSE"
+    assert record.phase.serves == before.listen
     assert record.phase.message.startswith(f"cannot bind {taken.address}: address already in use")
     world.send(Bind("http", ANY))
     assert bound(world, "http", ANY) == before  # its users do not look as if they held a former one
     assert world.sockets["http"].held is None
 
 
-def test_a_socket_file_that_is_removed_is_told_and_bound_anew(world: World) -> None:
+def test_a_socket_file_that_is_removed_is_put_back(world: World) -> None:
     template = SocketTemplate(UnixAddress(world.path("app.sock")))
     world.send(Bind("app", template))
     before = bound(world, "app", template)
     world.remove_file(template.address)
+    assert restored(world) == SocketRestored("app", "file", ())
+    world.send(Bind("app", replace(template, backlog=9)))
+    assert bound(world, "app", replace(template, backlog=9)).at_ns == before.at_ns
+
+
+def restored(world: World) -> SocketRestored:
+    def ask() -> SocketRestored | None:
+        return next((each for each in world.events if isinstance(each, SocketRestored)), None)
+
+    return world.wait(ask)
+
+
+def test_a_socket_file_that_cannot_be_put_back_is_told_and_bound_anew(world: World) -> None:
+    template = SocketTemplate(UnixAddress(world.path("app.sock")))
+    world.send(Bind("app", template))
+    before = bound(world, "app", template)
+    world.remove_file(template.address, for_good=True)
     world.wait(lambda: isinstance(world.sockets["app"].phase, Lost))
     world.send(Bind("app", template))
     assert bound(world, "app", template).at_ns > before.at_ns

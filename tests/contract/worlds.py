@@ -130,8 +130,8 @@ class World(Protocol):
     def path(self, name: str) -> str:
         """Return where a socket file may be."""
 
-    def remove_file(self, address: Address) -> None:
-        """Remove the file of a socket."""
+    def remove_file(self, address: Address, *, for_good: bool = False) -> None:
+        """Remove the file of a socket; `for_good`: so that it cannot be put back."""
 
 
 class Real:
@@ -219,8 +219,10 @@ class Real:
     def path(self, name: str) -> str:
         return str(self.rig.folder / name)
 
-    def remove_file(self, address: Address) -> None:
+    def remove_file(self, address: Address, *, for_good: bool = False) -> None:
         assert isinstance(address, UnixAddress)
+        for spare in (self.rig.folder / "run/sockets").iterdir() if for_good else ():
+            spare.unlink()
         os.unlink(address.path)
 
     def close(self) -> None:
@@ -341,7 +343,8 @@ class Fake:
     def path(self, name: str) -> str:
         return f"/fake/{name}"
 
-    def remove_file(self, address: Address) -> None:
+    def remove_file(self, address: Address, *, for_good: bool = False) -> None:
+        self.kernel.spares = not for_good
         self.kernel.remove_file(address)
         self.kernel.advance(self.kernel.now + 1)
 

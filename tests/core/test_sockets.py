@@ -7,9 +7,9 @@ import pytest
 
 from reconciler.model.action import Bind, Signal, Spawn, Unbind
 from reconciler.model.address import may_overlap, parse_address
-from reconciler.model.event import SocketChanged
+from reconciler.model.event import SocketChanged, SocketRestored
 from reconciler.model.process import LaunchError
-from reconciler.model.socket import Bound, Lost
+from reconciler.model.socket import BindRefused, Bound, Lost, Unaccepted
 from reconciler.model.spec import HooksSpec, MaxRestartsSpec, SecretSpec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, job, listener, process, spec, watcher
@@ -343,3 +343,83 @@ def test_status_does_not_say_that_a_slot_waits_for_a_socket_of_its_own() -> None
     stage = Stage()
     _crashes(stage)
     assert (stage.slot("web.2").state, stage.slot("web.2").note[:6]) == ("BackOff", "exit 1")
+
+
+# ---- what users do to sockets --------------------------------------------------------------------
+
+
+def _waiting(stage: Stage, count: int) -> Stage:
+    unaccepted = Unaccepted(count, stage.now) if count else None
+    record = stage.sockets["http"] = replace(stage.sockets["http"], unaccepted=unaccepted)
+    return stage.tell(SocketChanged(record))
+
+
+def test_status_says_that_nobody_accepts_and_why_that_may_be() -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=WEB)).wait(20)
+    (status,) = _waiting(stage, 1).reconciler.socket_statuses()
+    assert (status.state, status.waiting) == ("Unserved", 1)
+    assert status.note.startswith("1 client waits and nobody accepts: does web take the socket?")
+    assert "exec" in status.note
+    assert "${sockets.http}" in status.note
+    (status,) = _waiting(stage, 0).reconciler.socket_statuses()
+    assert (status.state, status.waiting, status.note) == ("Bound", 0, "")
+    assert stage.signals() == []
+
+
+def test_who_was_told_the_number_of_a_socket_needs_no_advice_about_listen_fds() -> None:
+    web = replace(WEB, cmd=("serve", "${sockets.http}"))
+    stage = Stage().apply(spec({"http": listener()}, web=web)).wait(20)
+    (status,) = _waiting(stage, 3).reconciler.socket_statuses()
+    assert status.note == "3 clients wait and nobody accepts"
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "found", "said"),
+    [
+        (
+            "file",
+            ("web.2",),
+            None,
+            "web.2 removed the file of socket http when it ended; it was put back, nobody is replaced",
+        ),
+        (
+            "file",
+            (),
+            None,
+            "somebody removed the file of socket http; it was put back, nobody is replaced",
+        ),
+        (
+            "listening",
+            ("web.1",),
+            None,
+            "web.1 shut down socket http: its clients were refused; it listens again",
+        ),
+        (
+            "backlog",
+            ("web.1", "web.2"),
+            511,
+            "web.1 or web.2 set the backlog of socket http to 511; it is 2048 again",
+        ),
+    ],
+)
+def test_what_was_undone_is_told_in_words(
+    what: str, by: tuple[str, ...], found: int | None, said: str
+) -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=TWO)).wait(20)
+    stage.history.clear()
+    stage.tell(SocketRestored("http", what, tuple(map(process, by)), found)).wait(100)  # type: ignore[arg-type]
+    assert (stage.news[-1].type, stage.news[-1].message) == ("socket.restored", said)
+    assert stage.history == []
+
+
+def test_a_socket_that_cannot_move_says_where_it_still_serves() -> None:
+    stage = Stage().apply(spec({"http": listener(8000)}, web=WEB)).wait(5)
+    stage.refused_ports = {9000}
+    stage.apply(spec({"http": listener(9000)}, web=WEB))
+    record = stage.sockets["http"]
+    assert isinstance(record.phase, BindRefused)
+    phase = replace(record.phase, serves="127.0.0.1:8000")
+    stage.tell(SocketChanged(replace(record, phase=phase)))
+    (status,) = stage.reconciler.socket_statuses()
+    assert (status.state, status.listen) == ("Failed", "127.0.0.1:8000")
+    assert status.note == "serves 127.0.0.1:8000; address in use"

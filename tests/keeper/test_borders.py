@@ -28,7 +28,7 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.action import Signal as SignalAction
-from reconciler.model.address import InternetAddress
+from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import (
     FaultCaught,
     KeeperEvent,
@@ -222,6 +222,7 @@ def live(it: Bench, *, leaves: bool) -> None:
         lambda: it.records[WEB].settings.stdout == CaptureSink("/other"),
         "its output goes elsewhere",
     )
+    _live_with_sockets(it)
     it.send(Notify("READY=1"))
     it.send(SignalAction(BYSTANDER, it.records[BYSTANDER].incarnation, "CONT", "group"))
     it.kernel.end_controller()
@@ -254,6 +255,25 @@ def live(it: Bench, *, leaves: bool) -> None:
         it.kernel.tell("stop_now")
         it.until(lambda: it.keeper.exit_code is not None, "the keeper ends")
         assert it.kernel.alive() == []
+
+
+def _live_with_sockets(it: Bench) -> None:
+    """Let a file of a socket be removed, and clients wait for somebody who does not accept."""
+    file = SocketTemplate(UnixAddress("/run/app.sock"))
+    it.persist(
+        lambda: Bind("app", file),
+        lambda: "app" in it.sockets and isinstance(it.sockets["app"].phase, Bound),
+        "it is bound",
+    )
+    it.kernel.remove_file(file.address)
+    it.until(lambda: it.kernel.bound.get(("unix:/run/app.sock", "")), "its file is put back")
+    assert isinstance(it.sockets["app"].phase, Bound)
+    (used,) = it.kernel.alive(WEB)[0].sockets
+    used.waiting = frozenset({1})
+    it.until(lambda: it.sockets["http"].unaccepted, "nobody accepts")
+    used.waiting = frozenset()
+    it.until(lambda: it.sockets["http"].unaccepted is None, "somebody does")
+    it.persist(lambda: Unbind("app"), lambda: "app" not in it.sockets, "it is closed")
 
 
 def _journalled(it: Bench) -> dict[str, Any]:

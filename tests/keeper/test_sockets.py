@@ -13,14 +13,15 @@ from typing import Literal
 import pytest
 
 from reconciler.keeper import sockets
-from reconciler.keeper.kernel import BindFailed, Trace
+from reconciler.keeper.kernel import BindFailed, Queue, Trace
 from reconciler.keeper.logs import LIFELINE_FD
-from reconciler.model.action import Bind, Unbind
+from reconciler.model.action import Bind, Signal, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
+from reconciler.model.event import SocketRestored
 from reconciler.model.process import CaptureSink, Exit, ProcessId
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from reconciler.model.value import replace
-from tests.keeper.rig import Link, Rig, until
+from tests.keeper.rig import ROOT, Link, Rig, until
 
 WEB = ProcessId("web", 1)
 LOCAL = InternetAddress("127.0.0.1", 0)
@@ -102,15 +103,6 @@ def test_a_file_that_is_no_longer_ours_is_left_alone(link: Link, tmp_path: Path)
     link.send(Unbind("http"))
     link.wait(lambda: "http" not in link.sockets)
     assert path.read_text() == "somebody else's"
-
-
-def test_a_file_that_vanished_is_bound_anew(link: Link, tmp_path: Path) -> None:
-    path = tmp_path / "app.sock"
-    template = SocketTemplate(UnixAddress(str(path)))
-    bind(link, template)
-    path.unlink()
-    link.wait(lambda: isinstance(link.sockets["http"].phase, Lost))
-    connect(bind(link, template)).close()
 
 
 def test_modes_change_in_place(link: Link, tmp_path: Path) -> None:
@@ -277,6 +269,158 @@ def test_a_file_put_in_the_place_of_a_socket_keeps_its_mode(tmp_path: Path) -> N
         assert stat.S_IMODE(precious.stat().st_mode) == 0o604
 
 
+REMOVES = (
+    "import os, signal, sys\n"
+    "def bye(*_): os.unlink(sys.argv[1]); sys.exit()\n"
+    "signal.signal(signal.SIGTERM, bye)\n"
+    "print('ready', flush=True)\n"
+    "while True: signal.pause()"
+)
+
+
+def _removing(link: Link, id: ProcessId, path: Path) -> None:
+    out = path.with_name(str(id))
+    sink = CaptureSink(str(out))
+    link.spawn(id, sys.executable, "-c", REMOVES, str(path), sockets=("http",), stdout=sink)
+    link.running(id)
+    until(lambda: out.exists() and out.read_text() == "ready\n")
+
+
+def restored(link: Link, count: int = 1) -> list[SocketRestored]:
+    def ask() -> list[SocketRestored] | None:
+        found = [each for each in link.events if isinstance(each, SocketRestored)]
+        return found if len(found) >= count else None
+
+    return link.wait(ask)
+
+
+def test_a_file_that_a_user_removes_at_its_end_is_put_back_and_told_with_its_name(
+    link: Link, tmp_path: Path
+) -> None:
+    path = tmp_path / "app.sock"
+    bound = bind(link, SocketTemplate(UnixAddress(str(path)), mode=0o606))
+    before = path.stat().st_ino
+    ids = [ProcessId("web", slot) for slot in (1, 2, 3)]
+    for id in ids:
+        _removing(link, id, path)
+    for id in ids[:2]:
+        link.send(Signal(id, link.records[id].incarnation, "TERM"))
+        link.exited(id)
+        assert link.sockets["http"].phase == bound
+        connect(bound).close()
+    assert (path.stat().st_ino, stat.S_IMODE(path.stat().st_mode)) == (before, 0o606)
+    assert restored(link, 2) == [SocketRestored("http", "file", (id,)) for id in ids[:2]]
+
+
+def test_a_file_that_somebody_removes_or_moves_away_is_put_back(link: Link, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    bound = bind(link, SocketTemplate(UnixAddress(str(path))))
+    for remove in (path.unlink, lambda: path.rename(tmp_path / "moved")):
+        remove()
+        until(path.exists)
+        connect(bound).close()
+    assert restored(link) == [SocketRestored("http", "file", ())]
+
+
+def test_a_file_that_was_removed_while_no_keeper_lived_is_put_back(
+    link: Link, rig: Rig, tmp_path: Path
+) -> None:
+    path = tmp_path / "app.sock"
+    bound = bind(link, SocketTemplate(UnixAddress(str(path))))
+    link.spawn(WEB, "sleep", "99", sockets=("http",))
+    pid = link.running(WEB).pid
+    rig.kill()
+    path.unlink()
+    link = rig.again()
+    assert link.running(WEB).pid == pid
+    until(path.exists)
+    connect(bound).close()
+
+
+def test_what_is_in_the_place_of_a_removed_file_is_left_alone(link: Link, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    template = SocketTemplate(UnixAddress(str(path)))
+    before = bind(link, template)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "other"))
+        other.listen()
+        (tmp_path / "other").rename(path)
+        link.wait(lambda: isinstance(link.sockets["http"].phase, Lost))
+        assert refusal(link, template).message.endswith("something answers there")
+        path.unlink()
+    # Our own comes back when the place is free, and is the same: nobody who uses it is outdated.
+    assert bind(link, template) == before
+
+
+def test_both_names_of_a_file_are_removed_in_the_end(link: Link, rig: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    bind(link, SocketTemplate(UnixAddress(str(path))))
+    spares = rig.folder / "run/sockets"
+    assert [each.stat().st_ino for each in spares.iterdir()] == [path.stat().st_ino]
+    link.send(Unbind("http"))
+    link.wait(lambda: "http" not in link.sockets)
+    assert [*spares.iterdir(), *tmp_path.glob("*app*")] == []
+
+
+def test_a_second_name_is_beside_the_file_where_ours_is_another_file_system(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    listener = sockets.bind(SocketTemplate(UnixAddress(str(path))), 0o022, "/proc/nowhere")
+    spare = tmp_path / ".app.sock.kept"
+    path.unlink()
+    assert listener.put_back()
+    assert path.samefile(spare)
+    listener.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- what users do to a socket -------------------------------------------------------------------
+
+SHUTS = "import socket, time; socket.socket(fileno=3).shutdown(2); time.sleep(99)"
+
+
+def test_a_socket_that_a_user_shuts_down_listens_again_and_the_user_is_named(link: Link) -> None:
+    port = sockets.bind(SocketTemplate(LOCAL), 0o022)
+    address = InternetAddress("127.0.0.1", int(port.listen.rpartition(":")[2]))
+    port.close()
+    bound = bind(link, SocketTemplate(address))
+    link.spawn(WEB, sys.executable, "-c", SHUTS, sockets=("http",))
+    assert restored(link) == [SocketRestored("http", "listening", (WEB,))]
+    connect(bound).close()
+    assert link.sockets["http"].phase == bound
+
+
+def test_a_unix_socket_that_is_shut_down_can_only_be_bound_anew(link: Link, tmp_path: Path) -> None:
+    template = SocketTemplate(UnixAddress(str(tmp_path / "app.sock")))
+    bind(link, template)
+    link.spawn(WEB, sys.executable, "-c", SHUTS, sockets=("http",))
+    phase = link.wait(
+        lambda: isinstance(link.sockets["http"].phase, Lost) and link.sockets["http"].phase
+    )
+    assert phase.shut_down_by == (WEB,)
+    connect(bind(link, template)).close()
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1", "::1", "0.0.0.0", "unix"])
+def test_the_kernel_tells_who_waits_and_how_many_may(tmp_path: Path, place: str) -> None:
+    path = str(tmp_path / "app.sock")
+    address = UnixAddress(path) if place == "unix" else InternetAddress(place, 0)
+    listener = sockets.bind(SocketTemplate(address, backlog=7), 0o022)
+    assert (listener.queue(), listener.clients()) == (Queue(0, 7), frozenset())
+    with connect(Bound(listener.listen, 0)), connect(Bound(listener.listen, 0)):
+        assert listener.queue() == Queue(2, 7)
+        both = listener.clients()
+        assert len(both) == 2
+        accepted, _ = listener._socket.accept()
+        (other,) = listener.clients()
+        assert other in both
+        accepted.close()
+        listener._socket.listen(3)
+        assert listener.queue() == Queue(1, 3)
+        listener._socket.shutdown(socket.SHUT_RDWR)
+    assert not listener.queue().listens
+    listener.close()
+
+
 # ---- taken back ----------------------------------------------------------------------------------
 
 
@@ -304,3 +448,39 @@ def test_a_socket_is_taken_back_from_a_holder_that_closes_descriptors_all_the_ti
                 found.close()
         finally:
             holder.kill()
+
+
+MIGRATES = """
+import socket, subprocess, sys
+from reconciler.keeper import sockets
+from reconciler.model.address import InternetAddress
+from reconciler.model.socket import SocketTemplate
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+for wanted in "01":
+    open("/proc/sys/net/ipv4/tcp_migrate_req", "w").write(wanted)
+    template = SocketTemplate(InternetAddress("127.0.0.1", 8000 + int(wanted)), reuseport=True)
+    stays, goes = (sockets.bind(template, 0o22) for _ in range(2))
+    clients = [socket.create_connection(("127.0.0.1", template.address.port)) for _ in range(60)]
+    goes.close()
+    reset = 0
+    for client in clients:
+        client.setblocking(False)
+        try:
+            client.recv(1)
+        except BlockingIOError:
+            continue
+        except ConnectionResetError:
+            reset += 1
+    print(reset > 0, end=" ")
+    stays.close()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
+def test_with_the_sysctl_of_the_guide_nobody_is_reset_when_a_slot_goes() -> None:
+    assert "net.ipv4.tcp_migrate_req=1" in (ROOT / "docs/guide/sockets.md").read_text()
+    argv = ["unshare", "--net", sys.executable, "-c", MIGRATES]
+    ran = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    if "unshare failed" in ran.stderr or "tcp_migrate_req" in ran.stderr:
+        pytest.skip("no network of its own can be had here, or the kernel is older than 5.14")
+    assert ran.stdout == "True False ", ran.stderr

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_FUNCTION_LINES = 70
 KEEPER_CORE = ("keeper", "kernel", "linux")
 """The state machine, its interface to the world, and the real one: what must fit into one sitting."""
-KEEPER_CORE_LINES = 1350
+KEEPER_CORE_LINES = 1370
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
 KEEPER_LINES = 3220
@@ -66,7 +66,8 @@ def test_the_keeper_does_not_grow_unnoticed() -> None:
         "processes.py",
         "records.py",
     ]
-    listeners = ["files.py", "held.py", "sockets.py"]
+    sockets = ["held", "sockets", "socket_file", "files", "queues", "knocks", "upkeep"]
+    listeners = [f"{name}.py" for name in sockets]
     for names, limit in (
         (output, KEEPER_OUTPUT_LINES),
         (["accounts.py", "launch_errors.py", "spawning.py"], KEEPER_LAUNCH_LINES),
