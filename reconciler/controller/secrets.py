@@ -29,6 +29,7 @@ from reconciler.controller.loader import environment
 from reconciler.model.event import SecretsRead, SecretsUnreadable
 from reconciler.model.process import MAIN
 from reconciler.model.value import Struct, replace
+from reconciler.specfile.trust import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -233,6 +234,8 @@ class Secrets:
 
 def read_file(path: str) -> Value | Unreadable:
     """Return the value that a file holds; only a regular file is read, and never waited for."""
+    if (doubt := refusal(path)) is not None:
+        return Unreadable(f"cannot trust {path}: {doubt}", _signature_at(path))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:

@@ -3,6 +3,7 @@
 | file | subject |
 |---|---|
 | `source` | which files a spec is made of, the name of its instance (imports neither third party) |
+| `later` | the files that are read after the spec: of secrets and hooks |
 | `trust` | whether somebody else could have written a file |
 | `reading` | bytes from disk, within limits |
 | `yaml_text` | YAML to nodes with places |

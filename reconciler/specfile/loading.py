@@ -17,6 +17,7 @@ from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, Watch
 from reconciler.model.value import Struct
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
+from reconciler.specfile.later import read_later
 from reconciler.specfile.merge import (
     OF_ONE_FILE,
     Merged,
@@ -80,6 +81,7 @@ def read_spec(paths: Sequence[str], environ: Mapping[str, str]) -> Outcome:
     work = _Work(environ, Reader(allow_writable=bool(environ.get(ALLOW))))
     given, included = work.documents([os.path.abspath(path) for path in paths])
     spec = work.spec(merge_documents(given, included, work.mistakes))
+    work.check_what_is_read_later(spec)
     errors = work.mistakes.all()
     files = dict(sorted(work.reader.files.items()))
     return Outcome(
@@ -194,6 +196,13 @@ class _Work:
             if distrusted is not None:
                 self.mistakes.at(item, where, distrusted.message, distrusted.hint)
         return files
+
+    def check_what_is_read_later(self, spec: Spec) -> None:
+        """Report files of secrets and hooks that somebody else could have written."""
+        for path in dict.fromkeys(read_later(spec)):
+            distrusted = self.reader.distrusted(path)
+            if distrusted is not None:
+                self.mistakes.report(distrusted)
 
     # ---- meaning ----
 

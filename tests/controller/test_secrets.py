@@ -177,3 +177,17 @@ def test_the_store_keeps_sources_not_values(instance: Instance) -> None:
     assert applied.spec.watchers["web"].secrets == {
         "DB": SecretSpec(file=str(instance.folder / "db.secret"))
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a file of somebody else")
+def test_root_takes_no_secret_from_a_file_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RECONCILE_ALLOW_WRITABLE_SPECS", raising=False)
+    path = tmp_path / "secret"
+    path.write_text("hunter2")
+    assert read_file(str(path)).text == "hunter2"
+    os.chown(path, 12347, -1)
+    assert "belongs to uid 12347" in read_file(str(path)).cause
+    monkeypatch.setenv("RECONCILE_ALLOW_WRITABLE_SPECS", "1")
+    assert read_file(str(path)).text == "hunter2"

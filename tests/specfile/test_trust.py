@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,3 +88,80 @@ def test_environment_files_and_included_files_are_judged_like_the_spec(folder: F
     outcome = read_spec([spec], {ALLOW: "1"})
     assert outcome.spec is not None
     assert sorted(Path(each.path).name for each in outcome.warnings) == ["more.yaml", "secrets.env"]
+
+
+# ---- whose it is ---------------------------------------------------------------------------------
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of somebody else")
+SOMEBODY = 12347
+
+
+@AS_ROOT
+@pytest.mark.parametrize("owned", ["inner/spec.yaml", "inner", "."])
+@pytest.mark.parametrize("sticky", [0, 0o1000])
+def test_what_belongs_to_somebody_else_can_be_written_by_him(
+    folder: Folder, owned: str, sticky: int
+) -> None:
+    (path,) = folder.write(inner__spec=SPEC)
+    place = folder.path / owned
+    os.chown(place, SOMEBODY, -1)
+    if place.is_dir():
+        place.chmod(0o755 | sticky)
+    found = reader().read(path)
+    assert f"{place} belongs to uid {SOMEBODY}, who may write to it" in getattr(
+        found, "message", ""
+    )
+    assert "--allow-writable-specs" in getattr(found, "hint", "")
+    # Its owner may read it, as may root when it says so; and a third one is warned.
+    assert not reader(SOMEBODY).warnings
+    for one, warnings in ((reader(SOMEBODY), 0), (reader(allow=True), 1), (reader(12348), 1)):
+        assert one.distrusted(path) is None
+        assert len(one.warnings) == warnings
+
+
+@AS_ROOT
+def test_a_link_of_somebody_else_may_lead_elsewhere_tomorrow(folder: Folder) -> None:
+    (path,) = folder.write(spec=SPEC)
+    link = folder.path / "link.yaml"
+    link.symlink_to(path)
+    assert reader().distrusted(str(link)) is None
+    os.chown(link, SOMEBODY, -1, follow_symlinks=False)
+    found = reader().distrusted(str(link))
+    assert found is not None and f"the link {link} belongs to uid {SOMEBODY}" in found.message
+
+
+@AS_ROOT
+def test_an_owner_hidden_by_a_user_namespace_is_no_stranger(folder: Folder) -> None:
+    (path,) = folder.write(spec=SPEC)
+    os.chown(path, 65534, -1)
+    assert Trust(uid=0, gid=0, hidden=None).doubt(path) is not None
+    assert Trust(uid=0, gid=0, hidden=65534).doubt(path) is None
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    "owned", ["pass", "hooks", "hooks/__init__.py", "hooks/own.py", "env", "more.yaml"]
+)
+def test_files_of_secrets_and_hooks_are_judged_like_the_spec(folder: Folder, owned: str) -> None:
+    text = (
+        "include: [more.yaml]\nwatchers:\n  web:\n    cmd: serve\n    env_file: [env]\n"
+        "    secrets: {PW: {file: pass}}\n    hooks: {before_start: {python: hooks.own.check}}\n"
+    )
+    (spec, _) = folder.write(spec=text, more="{}")
+    (folder.path / "hooks").mkdir()
+    for name in ("pass", "env", "hooks/__init__.py", "hooks/own.py"):
+        (folder.path / name).write_text("")
+    assert read_spec([spec], {}).errors == ()
+    os.chown(folder.path / owned, SOMEBODY, -1)
+    messages = [each.message for each in read_spec([spec], {}).errors]
+    assert messages
+    assert all(f"{folder.path / owned} belongs to uid {SOMEBODY}" in each for each in messages)
+
+
+@AS_ROOT
+def test_hooks_that_run_as_another_user_may_be_his(folder: Folder) -> None:
+    text = "watchers: {web: {cmd: serve, user: '12347', group: '1', hooks: {before_start: {python: own.check}}}}"
+    (spec,) = folder.write(spec=text)
+    (folder.path / "own.py").write_text("")
+    os.chown(folder.path / "own.py", SOMEBODY, -1)
+    assert read_spec([spec], {}).errors == ()
