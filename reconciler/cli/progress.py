@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from reconciler.cli.terminal import Terminal
 
 _TICK_S: Final = 0.25
+_GOALS_OF_REQUEST: Final = 500
+"""One request has a limit; all of them have to come about, so they may be waited for one after the other."""
 _FINAL_STATES: Final = frozenset({"Failed"})
 """States that nothing but an edit or an operator changes."""
 
@@ -57,9 +59,16 @@ def wait_until_done(
     client: Client, screen: Terminal, timeout_ns: int, goals: Sequence[Map]
 ) -> Outcome:
     """Wait until orders have come about, each with what it named, or cannot any more."""
-    if not goals:
-        return Outcome(DONE)
-    return _follow(client, screen, timeout_ns, ("orders.follow", {"goals": list(goals)}))
+    end_ns = time.monotonic_ns() + timeout_ns
+    failed: list[FailedMap] = []
+    for begin in range(0, len(goals), _GOALS_OF_REQUEST):
+        some = list(goals[begin : begin + _GOALS_OF_REQUEST])
+        left_ns = max(end_ns - time.monotonic_ns(), 0)
+        outcome = _follow(client, screen, left_ns, ("orders.follow", {"goals": some}))
+        failed += outcome.failed
+        if outcome.exit_code == TIMED_OUT or (outcome.exit_code != DONE and not outcome.failed):
+            return outcome._replace(failed=failed)
+    return Outcome(NOT_AS_WANTED, failed=failed) if failed else Outcome(DONE)
 
 
 def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[str, Map]) -> Outcome:

@@ -48,35 +48,65 @@ def waiting_list(controller: Controller, names: Iterable[str]) -> list[dict[str,
     return found
 
 
-def _next_look_ns(controller: Controller, names: Iterable[str]) -> int | None:
-    """Return when a status changes by itself and touches nobody, such as the first second of a life."""
-    known = (name for name in names if controller.reconciler.watcher_spec(name) is not None)
-    return min(filter(None, map(controller.status.changes_at_ns, known)), default=None)
-
-
 class Pursuit:
-    """Goals that somebody waits for: which are open, and which cannot come about."""
+    """Goals that somebody waits for: which are open, and which cannot come about.
+
+    Judged again are only those of watchers that were touched since, or whose status changes by itself.
+    """
 
     def __init__(self, controller: Controller, goals: Iterable[Goal]) -> None:
         self._controller = controller
-        self.open = list(goals)
+        self._open: dict[str, list[Goal]] = {}
+        for goal in goals:
+            self._open.setdefault(goal.name, []).append(goal)
+        self._stale = set(self._open)
+        self._changing: dict[str, int] = {}
+        """When the status of a watcher changes and touches nobody, such as after the first second of a life."""
         self.failed: list[dict[str, str]] = []
 
     @property
-    def names(self) -> frozenset[str]:
-        """Return the watchers that are still waited for."""
-        return frozenset(goal.name for goal in self.open)
+    def names(self) -> list[str]:
+        """Return the watchers that are still waited for, in their order."""
+        return sorted(self._open)
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether there is nothing more to wait for."""
+        return not self._open
+
+    def touched(self, names: Iterable[str]) -> bool:
+        """Take note that watchers may have changed; True when one of them is waited for."""
+        found = {name for name in names if name in self._open}
+        self._stale |= found
+        return bool(found)
 
     def look(self) -> None:
-        """Judge the open goals."""
+        """Judge the goals that may have come about."""
+        now_ns = clock.now_ns()
+        self._stale |= {name for name, at_ns in self._changing.items() if at_ns <= now_ns}
+        for name in sorted(self._stale & self._open.keys()):
+            self._judge(name)
+        self._stale.clear()
+
+    def _judge(self, name: str) -> None:
         left = []
-        for goal in self.open:
+        for goal in self._open.pop(name):
             found = judged(self._controller, goal)
             if found.state == "open":
                 left.append(goal)
             elif found.state == "failed":
-                self.failed.append({"name": goal.name, "message": found.message})
-        self.open = left
+                self.failed.append({"name": name, "message": found.message})
+        self._changing.pop(name, None)
+        if left:
+            self._open[name] = left
+            known = self._controller.reconciler.watcher_spec(name) is not None
+            changes_ns = self._controller.status.changes_at_ns(name) if known else None
+            if changes_ns is not None:
+                self._changing[name] = changes_ns
+
+    def next_look_ns(self) -> int | None:
+        """Return when to look again though nobody was touched."""
+        return min(self._changing.values(), default=None)
 
 
 @dataclass(eq=False, slots=True)
@@ -155,7 +185,7 @@ class Waiters:
     def touched(self, names: frozenset[str]) -> None:
         """Look again at those that wait for one of these watchers."""
         for waiter in tuple(self._waiting):
-            if not waiter.pursuit.names.isdisjoint(names):
+            if waiter.pursuit.touched(names):
                 waiter.exchange.guard(partial(self._look, waiter))
 
     def answered(self, answered: Sequence[Answered]) -> None:
@@ -187,11 +217,11 @@ class Waiters:
         if waiter not in self._waiting:
             return
         waiter.pursuit.look()
-        if not waiter.pursuit.open:
+        if waiter.pursuit.is_over:
             self._drop(waiter)
             waiter.exchange.reply({"results": waiter.results, "failed": waiter.pursuit.failed})
             return
-        again = _next_look_ns(self._controller, waiter.pursuit.names)
+        again = waiter.pursuit.next_look_ns()
         look = partial(self._look, waiter)
         self._controller.reactor.at((waiter, "again"), again, lambda: waiter.exchange.guard(look))
 
@@ -206,7 +236,7 @@ class Waiters:
 
     def _timed_out(self, waiter: Waiter) -> None:
         self._drop(waiter)
-        waiting = waiting_list(self._controller, sorted(waiter.pursuit.names)[:MAX_NAMED])
+        waiting = waiting_list(self._controller, waiter.pursuit.names[:MAX_NAMED])
         shown = "; ".join(f"{each['name']} is {each['state']}" for each in waiting)
         waited = format_duration(waiter.timeout_ns or 0)
         error = RequestError(
@@ -251,7 +281,7 @@ class GoalStream(Stream):
 
     def touched(self, names: frozenset[str]) -> None:
         """Look again, but not more often than anybody reads."""
-        if not self._is_due and not self._pursuit.names.isdisjoint(names):
+        if self._pursuit.touched(names) and not self._is_due:
             self._is_due = True
             due_ns = self._sent_ns + PROGRESS_PAUSE_NS
             self.controller.reactor.at(self, due_ns, self._look_again)
@@ -261,8 +291,7 @@ class GoalStream(Stream):
         if not self._is_due or self.is_over or not self.connection.has_room:
             return False
         self._pursuit.look()
-        left = sorted(self._pursuit.names)
-        done = not left
+        left, done = self._pursuit.names, self._pursuit.is_over
         sent = self.send(
             waiting=waiting_list(self.controller, left[:MAX_WAITING_SHOWN]),
             remaining=len(left),
@@ -272,7 +301,7 @@ class GoalStream(Stream):
         )
         if sent:
             self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), done
-            again = _next_look_ns(self.controller, left)
+            again = self._pursuit.next_look_ns()
             if again is not None:
                 again = max(again, self._sent_ns + PROGRESS_PAUSE_NS)
                 self.controller.reactor.at(self, again, self._look_again)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never
 
+from reconciler.core import jobs
 from reconciler.model.order import Judged
-from reconciler.model.process import MAIN, Exited, ProcessId
+from reconciler.model.process import MAIN, ProcessId, pid_of
 
 if TYPE_CHECKING:
     from reconciler.core.orders import Subject
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 OPEN: Final = Judged("open")
 DONE: Final = Judged("done")
+MAX_TOLD: Final = 3
 
 
 def gone(goal: Goal) -> Judged:
@@ -77,8 +79,7 @@ def _up(goal: Goal, it: Subject) -> Judged:
 
 def _ended(goal: Goal, it: Subject) -> Judged:
     runs, bad = it.observed.job.runs, []
-    asked = goal.slots or tuple(range(1, it.status.want + 1))
-    for slot in asked:
+    for slot in goal.slots or _of_generation(goal.number, it):
         run = runs.get(slot)
         which = f"slot {slot}: " if it.status.want > 1 else ""
         if run is None or run.generation < goal.number or run.outcome is None:
@@ -88,24 +89,39 @@ def _ended(goal: Goal, it: Subject) -> Judged:
                 return Judged("failed", f"{which}was not fired: {it.idle}")
             return OPEN
         if goal.number and run.generation > goal.number:
-            bad.append(
-                f"{which}run {run.generation} came after it; `reconcile runs {it.name}` tells"
-            )
+            after = f"run {run.generation} came after it"
+            bad.append(f"{which}{after}; `reconcile runs {it.name}` tells")
         elif run.outcome != "succeeded":
             how = run.note or (str(run.exit) if run.exit is not None else "")
             bad.append(f"{which}{run.outcome}" + (f": {how}" if how else ""))
-    return Judged("failed", "; ".join(bad)) if bad else DONE
+    return _failed(bad)
+
+
+def _of_generation(number: int, it: Subject) -> list[int]:
+    """Return the slots that a generation has fired or is about to fire."""
+    runs, spec = it.observed.job.runs, it.spec
+    due = () if spec is None else jobs.due_slots(spec, it.observed, it.base_hash, it.facts)
+    return sorted({slot for slot, run in runs.items() if run.generation >= number} | {*due})
 
 
 def _reloaded(goal: Goal, it: Subject) -> Judged:
     """A process that has ended since needs no reload: the next one reads what there is."""
     bad = []
-    for slot in goal.slots:
-        record = it.observed.records.get(ProcessId(it.name, slot))
-        if record is None or isinstance(record.phase, Exited):
+    for id, record in sorted(it.observed.records.items(), key=lambda pair: pair[0].slot):
+        if id.role != MAIN or (goal.slots and id.slot not in goal.slots):
+            continue
+        if not pid_of(record.phase):
             continue
         if record.memory.reloaded < goal.number:
             return OPEN
         if record.memory.reload_trouble:
-            bad.append(f"slot {slot}: {record.memory.reload_trouble}")
-    return Judged("failed", "; ".join(bad)) if bad else DONE
+            bad.append(f"slot {id.slot}: {record.memory.reload_trouble}")
+    return _failed(bad)
+
+
+def _failed(bad: list[str]) -> Judged:
+    """Return what failed, the first of it where it is much; done when nothing did."""
+    if not bad:
+        return DONE
+    more = f"; and {len(bad) - MAX_TOLD} more" if len(bad) > MAX_TOLD else ""
+    return Judged("failed", "; ".join(bad[:MAX_TOLD]) + more)

@@ -7,7 +7,7 @@ selected by a glob is `skipped` where naming it is the consent. When an order is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from reconciler.core import intents, jobs, watchers
 from reconciler.model.event import RetryAsked, SignalAsked
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from reconciler.core.jobs import Overlap
     from reconciler.model.order import Taken
     from reconciler.model.status import SlotStatus
+
+
+MAX_SLOTS_NAMED: Final = 500
+"""A goal that is about more slots of a watcher is about all of them: it has to fit into a request."""
 
 
 class Subject(Struct, frozen=True):
@@ -81,8 +85,9 @@ class Subject(Struct, frozen=True):
 
     def goal(self, kind: str, number: int = 0, slots: tuple[int, ...] | None = None) -> Goal:
         """Return what has to come about with the slots that are meant, or with other ones."""
-        chosen = self.slots if slots is None else slots
-        return Goal(self.name, kind, chosen or (), number)  # type: ignore[arg-type]  # callers say one of them
+        chosen = (self.slots if slots is None else slots) or ()
+        named = chosen if len(chosen) <= MAX_SLOTS_NAMED else ()
+        return Goal(self.name, kind, named, number)  # type: ignore[arg-type]  # callers say one of them
 
 
 def _processes(number: int) -> str:
@@ -321,7 +326,7 @@ def reload(it: Subject) -> Decision:
         why = f"it is a job; `reconcile restart {it.name}` stops it and fires it anew"
         return _not_for(it, f"its field `reload` says neither signal nor command, and {why}")
     intent = intents.reloaded(it.observed.intent, it.slots)
-    goal = it.goal("reloaded", max(intent.reloads.values()), it.running)
+    goal = it.goal("reloaded", max(intent.reloads.values()))
     return Decision(f"reloads {_processes(len(it.running))}", goal=goal, intent=intent)
 
 
@@ -370,13 +375,12 @@ def scale(it: Subject, number: int | None) -> Decision:
         due = tuple(
             s for s in jobs.due_slots(it.spec, scaled, it.base_hash, it.facts) if s > before
         )
-        surplus = tuple(slot for slot in it.running if slot > after)
+        surplus = tuple(slot for slot in it.running if slot > after)[:MAX_SLOTS_NAMED]
         if due:
-            goal = it.goal("ended", _next_number(it), due)
-            return Decision(f"{message}; fires {_numbers(due)}", goal=goal, intent=intent)
-        return Decision(
-            message, goal=it.goal("down", slots=surplus) if surplus else None, intent=intent
-        )
+            ended = it.goal("ended", _next_number(it), due)
+            return Decision(f"{message}; fires {_numbers(due)}", goal=ended, intent=intent)
+        goal = it.goal("down", slots=surplus) if surplus else None
+        return Decision(message, goal=goal, intent=intent)
     return Decision(message, goal=it.goal("up" if after else "down"), intent=intent)
 
 

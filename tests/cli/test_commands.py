@@ -304,6 +304,16 @@ def test_an_operation_that_does_not_come_about_says_so(
     assert '"done": false' in capsys.readouterr().out
 
 
+def test_many_goals_are_waited_for_in_parts(manager: Manager) -> None:
+    restarting(manager, {"converged": True, "done": True})
+    results = [{"name": f"w{n}", "goal": {"name": f"w{n}", "kind": "up"}} for n in range(700)]
+    manager.answers["restart"] = {"results": results}
+
+    assert main(["restart", "w*"]) == 0
+    asked = manager.asked("orders.follow")
+    assert [len(each["goals"]) for each in asked] == [500, 200]  # type: ignore[arg-type]  # lists
+
+
 def test_an_order_that_fails_says_why_and_exits_with_3(
     manager: Manager, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -330,6 +330,23 @@ def test_a_failed_run_fails_the_order_and_an_older_or_other_one_does_not() -> No
     )
 
 
+def test_goals_of_many_slots_fit_into_a_request() -> None:
+    many = orders.MAX_SLOTS_NAMED + 1
+    stage = Stage().apply(spec(it=job(numprocesses=many, reload=HUP)))
+    assert order(stage, "reload").goal.slots == ()
+    for slot in range(1, many + 1):
+        stage.exit(f"it.{slot}", 0)
+    goal = order(stage, "rerun").goal
+    assert (goal.slots, judged(stage, goal)) == ((), "open")
+    for slot in range(2, many + 1):
+        stage.exit(f"it.{slot}", slot % 2)
+    assert judged(stage, goal) == "open"
+    stage.exit("it.1", 0)
+    found = goals.judge(goal, stage.reconciler.subject("it", stage.now, 0))
+    assert found.message.startswith("slot 3: failed: exit 1; slot 5: failed: exit 1; slot 7")
+    assert found.message.endswith("and 247 more")
+
+
 def test_what_makes_a_goal_impossible_fails_it() -> None:
     stage = Stage().apply(spec(it=watcher(numprocesses=2))).wait(5)
     up, down = order(stage, "restart").goal, None
