@@ -167,10 +167,8 @@ class Draft:
         return self._has_live
 
     def is_gone(self, record: ProcessRecord) -> bool:
-        """Tell whether a process is dead and, where its scope asks for that, its descendants too."""
-        return isinstance(record.phase, Exited) and not (
-            record.phase.survivors and self.spec.stop.scope != "process"
-        )
+        """Tell whether a process is dead and, where the scope in force asks for that, its descendants too."""
+        return isinstance(record.phase, Exited) and not record.phase.survivors
 
     def act(self, *actions: Action) -> None:
         """Add actions, in the order in which they shall be carried out."""

@@ -18,6 +18,7 @@ from reconciler.core.changes import is_alike
 from reconciler.core.orders import Subject
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
+from reconciler.core.stopping import KILL_AGAIN_NS
 from reconciler.core.template import run_hash, sockets_of, with_secrets
 from reconciler.core.verdict import Finding
 from reconciler.core.watchers import plan_watcher
@@ -25,6 +26,7 @@ from reconciler.model.action import (
     Action,
     Adjust,
     Bind,
+    EndOrphans,
     Forget,
     Notify,
     Quit,
@@ -49,6 +51,7 @@ from reconciler.model.event import (
     KeeperIntroduced,
     LogChanged,
     LogRotated,
+    OrphansChanged,
     PulseAsked,
     RecordChanged,
     RecordForgotten,
@@ -83,6 +86,7 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
@@ -90,11 +94,14 @@ if TYPE_CHECKING:
 
     from reconciler.model.event import Event
     from reconciler.model.job import Run
+    from reconciler.model.process import Orphan
     from reconciler.model.revision import Outlook, Trial
     from reconciler.model.status import SocketStatus, WatcherStatus
 
 MAX_ROUNDS: Final = 200
 """Plans of one watcher within one step; more means that two rules undo each other."""
+ORPHANS_TIMEOUT_NS: Final = 10 * SECOND_NS
+"""How long processes that belong to nobody may take to end at a shutdown."""
 BACKLOG_PER_STEP: Final = 100
 """Of many watchers that are to be planned at once, so many are in each step."""
 ACTIONS_PER_STEP: Final = 500
@@ -139,6 +146,11 @@ class Reconciler:
         self._actions: list[Action] = []
         self._answered: list[Answered] = []
         self._knows_keeper = False
+        self.orphans: tuple[Orphan, ...] = ()
+        """Processes that nobody's record speaks for."""
+        self._orphans_due_ns: int | None = None
+        """At a shutdown: until when they may take to end."""
+        self._killed_orphans = False
         self._trial: Trial | None = None
         self._unproven: dict[str, Finding] = {}
         """Watchers of the trial that have not stayed up long enough yet."""
@@ -247,7 +259,7 @@ class Reconciler:
             self._wake_due(now_ns)
             self._plan_dirty(now_ns)
             self._confirm(now_ns)
-            self._quit_when_empty()
+            self._quit_when_empty(now_ns)
         wake_at_ns = now_ns if self._knows_keeper and self._backlog else self._next_wake()
         news, answered = tuple(self._news), tuple(self._answered)
         result = Step(tuple(self._actions), wake_at_ns, frozenset(self._touched), news, answered)
@@ -424,10 +436,10 @@ class Reconciler:
         """Tell whether a process, or something that it left behind, lives."""
         record = self.observed(id.owner).records.get(id)
         return record is not None and (
-            not isinstance(record.phase, Exited) or record.phase.survivors
+            not isinstance(record.phase, Exited) or bool(record.phase.survivors)
         )
 
-    def _quit_when_empty(self) -> None:
+    def _quit_when_empty(self, now_ns: int) -> None:
         """End the manager once a shutdown has left nothing alive."""
         if self._shutdown is None or self._has_quit:
             return
@@ -437,10 +449,24 @@ class Reconciler:
             looked_at = self._touched
         self._busy -= looked_at
         self._busy |= {n for n in looked_at if self.observed(n).records or self.observed(n).writing}
-        if self._busy:
+        if self._busy or not self._are_orphans_gone(now_ns):
             return
         self._has_quit = True
         self._actions.append(Quit(max(self._shutdown.code, int(self._killed_at_shutdown))))
+
+    def _are_orphans_gone(self, now_ns: int) -> bool:
+        """End last what belongs to nobody for certain; True when it is gone, or nothing helps."""
+        assert self._shutdown is not None
+        if all(each.is_certain for each in self.orphans):
+            return True
+        if self._orphans_due_ns is None and not self._shutdown.now:
+            self._actions.append(EndOrphans("TERM"))
+            self._orphans_due_ns = now_ns + ORPHANS_TIMEOUT_NS
+        elif not self._killed_orphans and now_ns >= (self._orphans_due_ns or 0):
+            self._actions.append(EndOrphans("KILL"))
+            self._killed_orphans = self._killed_at_shutdown = True
+            self._orphans_due_ns = now_ns + KILL_AGAIN_NS
+        return self._orphans_due_ns is not None and now_ns >= self._orphans_due_ns
 
     def _schedule(self, name: str, at_ns: int | None) -> None:
         if at_ns is None:
@@ -456,6 +482,8 @@ class Reconciler:
         while self._wakes and self._wake_of.get(self._wakes[0][1]) != self._wakes[0][0]:
             heapq.heappop(self._wakes)
         wakes = [self._wakes[0][0]] if self._wakes else []
+        if self._orphans_due_ns is not None and not self._has_quit:
+            wakes.append(self._orphans_due_ns)
         if self._sockets_wake_ns is not None and self._shutdown is None:
             wakes.append(self._sockets_wake_ns)
         return min(wakes, default=None)
@@ -528,7 +556,7 @@ class Reconciler:
                 self._news.extend(tell.of_words_end(watcher, observed.intent, intent))
                 self._observed[watcher] = replace(observed, intent=intent)
                 self._touch(watcher)
-            case RecordVerdict() | Quit() | Notify() | Upgrade():
+            case EndOrphans() | RecordVerdict() | Quit() | Notify() | Upgrade():
                 pass
             case _:
                 assert_never(action)
@@ -623,6 +651,10 @@ class Reconciler:
                 self._news.append(tell.of_fault(event))
             case ControlRenewed():
                 self._news.append(tell.of_control(event))
+            case OrphansChanged(orphans):
+                if self._knows_keeper:
+                    self._news.extend(tell.of_orphans(self.orphans, orphans))
+                self.orphans = orphans
             case LogRotated() | PulseAsked() | UpgradeFailed():
                 pass
             case _:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, SocketRestored
     from reconciler.model.intent import Intent, Voice
     from reconciler.model.job import Generation, Run
+    from reconciler.model.process import Orphan
     from reconciler.model.spec import HookSpec, WatcherSpec
 
 
@@ -219,6 +220,24 @@ def of_control(event: ControlRenewed) -> News:
         message,
         details={"path": event.path},
     )
+
+
+def of_orphans(before: tuple[Orphan, ...], now: tuple[Orphan, ...]) -> Iterator[News]:
+    """Yield the news of processes that no record speaks for."""
+    known = {each.pid for each in before}
+    for each in now:
+        if each.pid in known:
+            continue
+        owners = ", ".join(dict.fromkeys(map(str, each.owners)))
+        details: dict[str, object] = {"pid": each.pid, "name": each.name, "owners": owners}
+        if each.is_certain and owners:
+            message = f"{owners} has left {each} running, as its stop.scope says"
+        else:
+            whose = f"one of {owners}" if owners else "nobody knows which of the processes that ran"
+            message = (
+                f"{each} runs and belongs to no watcher for certain; it was started by {whose}"
+            )
+        yield News("process.orphaned", message, details=details)
 
 
 def of_generation(watcher: str, generation: Generation) -> News:

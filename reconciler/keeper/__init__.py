@@ -21,6 +21,7 @@
 | `queues` | how many clients wait at a socket, and how many may |
 | `socket_file` | the file of a Unix socket, and the second name by which it comes back |
 | `upkeep` | sockets stay as they were bound, and somebody accepts |
+| `orphans` | whose the processes are that the keeper did not start |
 | `patience` | how soon the next controller is started |
 | `pulse` | whether the controller still answers |
 | `notify` | sd_notify(3) to whoever started the manager |

@@ -20,9 +20,12 @@ from reconciler.keeper.held import Held
 from reconciler.keeper.kernel import Died
 from reconciler.keeper.records import (
     INCARNATIONS,
+    STRANGERS,
     Process,
+    Stranger,
     WrittenProcess,
     WrittenSocket,
+    WrittenStranger,
 )
 from reconciler.model.process import Exit, Exited, Requested, Running, Starting
 from reconciler.model.units import SECOND_NS
@@ -47,6 +50,10 @@ class Inheritance:
     sockets: list[Held] = field(default_factory=list)
     intruders: set[int] = field(default_factory=set)
     incarnations: int = 0
+    strangers: dict[int, Stranger] = field(default_factory=dict)
+    """What the processes that were taken over have left behind, by pid."""
+    sessions: set[int] = field(default_factory=set)
+    """Sessions of dead ones in which somebody still lives: until then nobody else gets the number."""
     noted: int = 0
     """Up to this number all incarnations have been written down; a living one beyond it is an intruder."""
 
@@ -100,10 +107,9 @@ class _Adoption:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         recalled = kernel.recall()
-        processes, sockets, self._is_whole = _read(recalled)
+        processes, sockets, strangers, self._is_whole = _read(recalled)
         self._marked: dict[str, dict[int, Identity]] = {}
-        for pid, identity in kernel.search().items():
-            self._marked.setdefault(identity.marker or "", {})[pid] = identity
+        self._find(processes)
         last = recalled.entries.get(INCARNATIONS, 0)
         self._is_same_keeper = recalled.is_own
         self.result = Inheritance(incarnations=last, noted=last)
@@ -112,6 +118,30 @@ class _Adoption:
         for each in sockets:
             self._take_back(each)
         self._find_intruders(last)
+        self._find_strangers(strangers)
+
+    def _find(self, processes: list[WrittenProcess]) -> None:
+        """Find all that bears our marker, and what has lost it and is in the session of one that was written down."""
+        leaders = {pid: each for each in processes if (pid := _pid_of(each)) and each.born}
+        for pid, identity in self._kernel.search(leaders).items():
+            marker, leader = identity.marker, leaders.get(identity.session)
+            if not marker and leader is not None and self._is_of(identity, pid, leader):
+                marker = self._kernel.marker(leader.record.id, leader.record.incarnation)
+            if marker:
+                self._marked.setdefault(marker, {})[pid] = identity
+
+    def _is_of(self, identity: Identity, pid: int, leader: WrittenProcess) -> bool:
+        """Tell whether a process is in the session that this one led, and in no later one of the same number.
+
+        That of one whose end was written down long ago proves nothing.
+        """
+        if pid == identity.session:
+            return identity.born == leader.born
+        phase = leader.record.phase
+        if isinstance(phase, Exited) and not (phase.survivors or phase.left):
+            return False
+        now = self._kernel.identify(identity.session)
+        return identity.born >= leader.born and (now is None or now.born == leader.born)
 
     def _markers_of(self, written: WrittenProcess) -> Mapping[int, Identity]:
         marker = self._kernel.marker(written.record.id, written.record.incarnation)
@@ -196,6 +226,25 @@ class _Adoption:
                     pid=pid,
                 )
 
+    def _find_strangers(self, written: list[WrittenStranger]) -> None:
+        """Know again what the processes had left behind: by what was written down, and by its marker or session."""
+        known = {each.pid: each.stranger for each in written}
+        held = {process.pid for process in self.result.processes if process.died is None}
+        for process in self.result.processes:
+            found = self._marked.get(self._kernel.marker(*process.key), {})
+            for pid, identity in found.items():
+                if pid in held:
+                    continue
+                if process.died is not None and identity.session == process.pid:
+                    self.result.sessions.add(process.pid)
+                if process.died is not None or identity.parent not in found:
+                    self.result.strangers[pid] = Stranger(
+                        identity.name, identity.born, identity.group, (process.key,)
+                    )
+        for pid, stranger in known.items():
+            if pid not in held and pid not in self.result.intruders:
+                self.result.strangers.setdefault(pid, stranger)
+
     def _born(self, pid: int) -> int:
         return next(found[pid].born for found in self._marked.values() if pid in found)
 
@@ -247,10 +296,18 @@ def _may_hold(process: Process, written: WrittenSocket) -> bool:
             assert_never(phase)
 
 
-def _read(recalled: Recalled) -> tuple[list[WrittenProcess], list[WrittenSocket], bool]:
+def _pid_of(written: WrittenProcess) -> int:
+    phase = written.record.phase
+    return 0 if isinstance(phase, Requested) else phase.pid or 0
+
+
+def _read(
+    recalled: Recalled,
+) -> tuple[list[WrittenProcess], list[WrittenSocket], list[WrittenStranger], bool]:
     """Return what was written down, and whether all of it could be read."""
     processes: list[WrittenProcess] = []
     sockets: list[WrittenSocket] = []
+    strangers: list[WrittenStranger] = []
     is_whole = recalled.is_whole
     for name, plain in recalled.entries.items():
         try:
@@ -259,8 +316,10 @@ def _read(recalled: Recalled) -> tuple[list[WrittenProcess], list[WrittenSocket]
                     processes.append(msgspec.convert(plain, WrittenProcess))
                 case "socket":
                     sockets.append(msgspec.convert(plain, WrittenSocket))
+                case _ if name == STRANGERS:
+                    strangers = msgspec.convert(plain, list[WrittenStranger])
                 case _:
                     pass
         except msgspec.ValidationError:
             is_whole = False
-    return processes, sockets, is_whole
+    return processes, sockets, strangers, is_whole

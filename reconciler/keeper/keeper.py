@@ -33,19 +33,20 @@ from reconciler.keeper.kernel import (
     LinkReadable,
     Told,
 )
+from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.patience import Patience
 from reconciler.keeper.pulse import Pulse
 from reconciler.keeper.records import (
     INCARNATIONS,
     Notes,
     Process,
-    Stranger,
     written,
 )
 from reconciler.keeper.upkeep import Upkeep
 from reconciler.model.action import (
     Adjust,
     Bind,
+    EndOrphans,
     Forget,
     KeeperAction,
     Notify,
@@ -63,6 +64,7 @@ from reconciler.model.event import (
     KeeperIntroduced,
     LogChanged,
     LogRotated,
+    OrphansChanged,
     PulseAsked,
     RecordChanged,
     RecordForgotten,
@@ -88,9 +90,11 @@ from reconciler.model.value import replace
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from reconciler.keeper.kernel import Happening, Kernel
+    from reconciler.keeper.orphans import Key
+    from reconciler.model.process import Orphan
 
 TURN_NS: Final = 10 * MILLISECOND_NS
 """How long actions are carried out before output and deaths have their turn."""
@@ -122,6 +126,7 @@ News: TypeAlias = (
     | SocketRestored
     | LogRotated
     | LogChanged
+    | OrphansChanged
     | PulseAsked
     | UpgradeFailed
     | FaultCaught
@@ -148,13 +153,10 @@ class Keeper:
         self._incarnations = 0
         self._processes: dict[ProcessId, Process] = {}
         self._by_pid: dict[int, Process] = {}
-        self._by_marker: dict[str, tuple[ProcessId, int]] = {}
-        self._by_session: dict[int, tuple[ProcessId, int]] = {}
-        self._strangers: dict[int, Stranger] = {}
-        self._scanned = False
-        self._searched = False
-        self._is_unsure = False
         self._reap_due_ns: int | None = None
+        self._is_blind = False
+        self._orphans = Orphans(kernel, self._processes, self._by_pid)
+        self._reported: tuple[Orphan, ...] = ()
         self._haunted: dict[ProcessId, None] = {}
         self._draining: list[Process] = []
         self._sockets = Sockets(kernel)
@@ -178,7 +180,7 @@ class Keeper:
 
     def step(self) -> int | None:
         """Answer all that has happened; return when to be called again at the latest, None: never."""
-        self._scanned = self._searched = False
+        self._orphans.begin_step()
         for happening in self._kernel.happenings():
             with self._kernel.border("answering what has happened"):
                 self._answer(happening)
@@ -187,6 +189,7 @@ class Keeper:
             self._safely("reaping", self._reap_again),
             self._safely("looking after sockets", self._upkeep.attend),
             self._safely("announcing who has ended", self._bury),
+            self._safely("naming orphans", self._name_orphans),
             self._safely("ending intruders", self._intruders.expel),
             self._safely("starting the controller", self._keep_controller),
             self._safely("ending", self._end),
@@ -236,9 +239,9 @@ class Keeper:
         for process in inherited.processes:
             self._processes[process.record.id] = process
             self._upkeep.started(process)
-            self._by_marker[self._kernel.marker(*process.key)] = process.key
-            if process.pid:
-                self._by_session[process.pid] = process.key
+            # The number of one that is dead and left nobody in its session may be anybody's by now.
+            in_session = process.died is None or process.pid in inherited.sessions
+            self._orphans.expect(process, in_session=in_session)
             if process.died is None:
                 self._by_pid[process.pid] = process
             elif not isinstance(process.record.phase, Exited):
@@ -249,8 +252,9 @@ class Keeper:
         for held in inherited.sockets:
             self._sockets.held[held.record.name] = held
             self._notes.changed(held.record.name)
-        if self._haunted:
-            self._scan()
+        for pid, stranger in inherited.strangers.items():
+            self._orphans.take(pid, stranger)
+        self._scan(*self._draining)
         self._intruders = Intruders(self._kernel, inherited.intruders)
         self._note_changes()
 
@@ -277,7 +281,7 @@ class Keeper:
                 self._tell(name)
             case Spawn(id) | Signal(id) | Remember(id) | Forget(id) | Adjust(id):
                 self._tell(id)
-            case Quit() | Upgrade() | Notify():
+            case EndOrphans() | Quit() | Upgrade() | Notify():
                 pass
             case _:
                 assert_never(action)
@@ -290,6 +294,8 @@ class Keeper:
                 self._sockets.bind(name, template, self._processes.values())
                 self._upkeep.rebound(name)
                 self._tell(name)
+            case EndOrphans(signal):
+                self._kernel.signal_tree(0, self._orphans.unclaimed(), signal)
             case Unbind(name):
                 self._sockets.unbind(name)
                 self._upkeep.rebound(name)
@@ -325,6 +331,8 @@ class Keeper:
             case Adjust():
                 if (cause := process.adjust(action.settings)) is not None:
                     self._kernel.log("error", "cannot redirect", id=action.id, cause=cause)
+                if process.died is not None:
+                    self._leave_behind(process)  # another scope may count
                 self._tell(action.id)
             case _:
                 assert_never(action)
@@ -375,8 +383,7 @@ class Keeper:
         self._upkeep.started(process)
         process.record = replace(record, phase=Starting(child.pid, now_ns))
         self._by_pid[child.pid] = process
-        self._by_session[child.pid] = (action.id, incarnation)
-        self._by_marker[self._kernel.marker(action.id, incarnation)] = (action.id, incarnation)
+        self._orphans.expect(process)
         if child.executed:
             process.record = replace(record, phase=Running(child.pid, now_ns))
         # At once: a program may make its marker unreadable by the time that somebody looks for it.
@@ -389,13 +396,15 @@ class Keeper:
         """Take leave of an adopted process whose number a child has now."""
         if process is not None:
             self._died(process, former)
-        self._strangers.pop(former.pid, None)
-        self._scanned = self._searched = False
-        self._scan()  # it may have been the last of what a dead one had left
+        self._orphans.died(former.pid)
+        self._orphans.begin_step()
+        # It may have been the last of what a dead one had left.
+        self._scan(*(() if process is None else (process,)))
 
     def _signal(self, process: Process, signal: str, scope: Scope) -> None:
+        if scope not in {"process", "group"} or process.died is not None:
+            self._scan()
         if process.died is not None:
-            self._scan(process)
             process.killed = process.killed or signal == "KILL"
             self._kernel.signal_tree(process.pid, sorted(process.survivors), signal)
         elif process.pid and scope == "process":
@@ -403,23 +412,17 @@ class Keeper:
         elif process.pid and scope == "group":
             self._kernel.signal_group(process.pid, signal)
         elif process.pid:
-            self._scan(process)
             process.killed = process.killed or signal == "KILL"
-            adopted = [pid for pid, each in self._strangers.items() if each.owner == process.key]
-            self._kernel.signal_tree(process.pid, [process.pid, *adopted], signal)
+            roots = [process.pid, *self._orphans.of(process)]
+            self._kernel.signal_tree(process.pid, roots, signal)
 
     def _forget(self, process: Process) -> None:
-        id_, incarnation = process.key
+        id_ = process.record.id
         self._close_output(process)
         del self._processes[id_]
         self._haunted.pop(id_, None)
-        self._by_marker.pop(self._kernel.marker(id_, incarnation), None)
-        self._forget_session(process)
-
-    def _forget_session(self, process: Process) -> None:
-        """Nobody is left in its session: from here on the number may be that of another's."""
-        if self._by_session.get(process.pid) == process.key:
-            del self._by_session[process.pid]
+        self._orphans.forget(process)
+        self._report_orphans()
 
     # ---- lives and deaths ------------------------------------------------------------------------
 
@@ -438,7 +441,7 @@ class Keeper:
 
     def _reap(self) -> None:
         """Take leave of all children that have died, and see what they leave behind."""
-        leaves_some = bool(self._haunted)
+        strangers = False
         controller_died = False
         dead: list[Process] = []
         while (died := self._next_dead()) is not None:
@@ -447,15 +450,14 @@ class Keeper:
                 # First: a controller may have the number of an adopted one whose death was still to be told.
                 self._died(process, died)
                 dead.append(process)
-                leaves_some = leaves_some or process.record.settings.scope != "process"
             elif died.pid == self._controller:
                 controller_died = True
                 self._patience.is_at_fault |= died.exit.signal != "KILL"
             else:
-                self._strangers.pop(died.pid, None)
+                strangers |= self._orphans.died(died.pid)
             self._intruders.died(died.pid)
-        self._scanned = self._searched = False
-        if leaves_some:
+        self._orphans.begin_step()
+        if dead or strangers:
             self._scan(*dead)
         if controller_died:
             self._controller_died()
@@ -473,60 +475,43 @@ class Keeper:
         self._upkeep.ended(process)
         self._draining.append(process)
 
-    def _search(self) -> None:
-        """Adopt what belongs to adopted processes: their orphans became the children of somebody else."""
-        for pid, identity in self._kernel.search().items():
-            owner = self._by_marker.get(identity.marker or "")
-            if owner is not None and self._processes[owner[0]].adopted and pid not in self._by_pid:
-                self._kernel.adopt(pid, identity.born)
-
-    def _scan(self, *concerned: Process) -> None:
-        """Find out whose the processes are that the keeper did not start; once a step is enough."""
+    def _scan(self, *dead: Process) -> None:
+        """Find out what those that have died left behind, and whose all others are that we did not start."""
         with self._kernel.border("looking for what processes have left behind") as border:
-            self._look_for_strangers(concerned)
+            haunted = [self._processes[id_] for id_ in self._haunted]
+            adopted = any(process.adopted for process in (*dead, *haunted))
+            changed = self._orphans.scan(dead, self._controller, adopted=adopted)
+            for process in {each.record.id: each for each in (*dead, *haunted)}.values():
+                self._leave_behind(process)
+            self._leave_behind_all(changed)
         # What was not found now may be there: whoever has ended is announced after another look.
-        self._is_unsure = self._is_unsure or border.fault is not None
+        self._is_blind = border.fault is not None
 
-    def _look_for_strangers(self, concerned: tuple[Process, ...]) -> None:
-        concerned = (*concerned, *(self._processes[id_] for id_ in self._haunted))
-        if not self._searched and any(process.adopted for process in concerned):
-            self._search()
-            self._searched, self._scanned = True, False
-        if self._scanned:
-            return
-        self._scanned = True
-        found: dict[int, Stranger] = {}
-        for pid in sorted(self._kernel.children().difference(self._by_pid)):
-            if pid == self._controller:
-                continue
-            known = self._strangers.get(pid) or self._meet(pid)
-            if known is not None:
-                found[pid] = known
-        self._strangers = {pid: each for pid, each in found.items() if each.is_sure}
-        self._is_unsure = len(self._strangers) < len(found)
-        by_owner: dict[tuple[ProcessId, int], set[int]] = {}
-        for pid, stranger in found.items():
-            if stranger.owner is not None:
-                by_owner.setdefault(stranger.owner, set()).add(pid)
-        for id_ in dict.fromkeys((*(owner[0] for owner in by_owner), *self._haunted)):
-            process = self._processes.get(id_)
-            if process is not None and process.died is not None:
-                self._leave_behind(process, by_owner.get(process.key, set()))
+    def _is_unsure(self) -> bool:
+        return self._is_blind or self._orphans.is_unsure
 
-    def _meet(self, pid: int) -> Stranger | None:
-        identity = self._kernel.identify(pid)
-        if identity is None:
-            return None
-        marked = self._by_marker.get(identity.marker or "")
-        owner = marked or self._by_session.get(identity.session)
-        return Stranger(owner, identity.group, owner is not None or identity.marker is not None)
+    def _leave_behind_all(self, owners: Iterable[Key]) -> None:
+        for id_, incarnation in owners:
+            owner = self._processes.get(id_)
+            if owner is not None and owner.record.incarnation == incarnation and owner.died:
+                self._leave_behind(owner)
+        self._report_orphans()
 
-    def _leave_behind(self, process: Process, remains: set[int]) -> None:
-        scope = process.record.settings.scope
-        if scope == "process":
-            remains = set()
-        elif scope == "group":
-            remains = {pid for pid in remains if self._strangers[pid].group == process.pid}
+    def _name_orphans(self) -> int | None:
+        owners, due_ns = self._orphans.name_again()
+        if owners:
+            self._leave_behind_all(owners)
+        return due_ns
+
+    def _report_orphans(self) -> None:
+        """Tell of the orphans that belong to no record when they are others than before."""
+        self._notes.strangers(self._orphans.written())
+        if (reported := self._orphans.reported()) != self._reported:
+            self._reported = reported
+            self._tell(OrphansChanged())
+
+    def _leave_behind(self, process: Process) -> None:
+        remains, left = self._orphans.survivors(process)
         new = remains - process.survivors
         process.survivors = remains
         if remains:
@@ -535,26 +520,26 @@ class Keeper:
             self._haunted.pop(process.record.id, None)
         if new and process.killed:
             self._kernel.signal_tree(process.pid, sorted(new), "KILL")
-        phase = process.record.phase
-        if isinstance(phase, Exited) and phase.survivors != bool(remains):
-            phase = replace(phase, survivors=bool(remains))
+        phase, survivors = process.record.phase, self._orphans.named(remains)
+        if isinstance(phase, Exited) and (phase.survivors, phase.left) != (survivors, left):
+            phase = replace(phase, survivors=survivors, left=left)
             process.record = replace(process.record, phase=phase)
             if not remains:
-                self._forget_session(process)
+                self._orphans.forget_session(process)
                 self._close_output(process)
             self._tell(process.record.id)
 
     def _bury(self) -> int | None:
         """Announce the dead whose output is complete; return when to look at the others again."""
         waiting = []
-        if self._is_unsure and self._draining:
-            self._scan()
+        if self._is_unsure() and self._draining:
+            self._scan(*self._draining)
         for process in self._draining:
             assert process.died is not None
             phase = process.record.phase
             assert isinstance(phase, Starting | Running)
             in_time = self._kernel.now_ns() < process.died_at_ns + DRAIN_LIMIT_NS
-            if in_time and (self._is_unsure or not self._is_drained(process)):
+            if in_time and (self._is_unsure() or not self._is_drained(process)):
                 waiting.append(process)
                 continue
             # Without a pid it was about to be when the former keeper died, and cannot be found.
@@ -565,18 +550,19 @@ class Keeper:
                 died.exit,
                 died.pid if ran else None,
                 started if ran else None,
-                bool(process.survivors),
+                self._orphans.named(process.survivors),
                 self._tail(process),
                 died.cpu_ns,
                 died.max_rss_bytes,
+                self._orphans.survivors(process)[1],
             )
             process.record = replace(process.record, phase=exited)
             if not process.survivors:
                 self._close_output(process)
-                self._forget_session(process)
+                self._orphans.forget_session(process)
             self._tell(process.record.id)
         self._draining = waiting
-        wait = UNSURE_NS if self._is_unsure else 0
+        wait = UNSURE_NS if self._is_unsure() else 0
         return self._kernel.now_ns() + wait if waiting else None
 
     def _is_drained(self, process: Process) -> bool:
@@ -634,7 +620,9 @@ class Keeper:
         kept = [each for each in self._news if isinstance(each, _FOR_ANY)]
         troubled = self._kernel.troubled_logs()
         self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets.held))
-        self._news |= dict.fromkeys((*troubled, SnapshotEnded(), PulseAsked(), *kept))
+        self._news |= dict.fromkeys(
+            (OrphansChanged(), *troubled, SnapshotEnded(), PulseAsked(), *kept)
+        )
         self._pulse.begins(now_ns)
         if isinstance(self._ending, Asked):
             self._tell(SignalReceived("stop"))
@@ -740,6 +728,8 @@ class Keeper:
             case str():
                 held = self._sockets.held.get(news)
                 return SocketChanged(held.record) if held else SocketClosed(news)
+            case OrphansChanged():
+                return OrphansChanged(self._reported)
             case _:
                 return news
 
@@ -767,7 +757,10 @@ class Keeper:
         held = self._sockets.held
         with self._kernel.border("upgrading") as border:
             try:
-                entries = written(self._processes, held, self._incarnations, self._introduction)
+                strangers = self._orphans.written()
+                entries = written(
+                    self._processes, held, self._incarnations, self._introduction, strangers
+                )
                 sockets = [each.socket for each in held.values() if each.socket is not None]
                 self._kernel.replace_code(python, entries, sockets)
             except OSError as error:
@@ -791,8 +784,11 @@ class Keeper:
             return
         if leaves:
             self._leave(code)
-        elif any(process.is_live for process in self._processes.values()):
-            self._kernel.log("warning", "asked to end while processes live; killing them")
+        elif self._live():
+            live = ", ".join(map(str, self._live()))
+            self._kernel.log(
+                "warning", "asked to end while processes live; killing them", pids=live
+            )
             self._kill_all(max(code, 1))
         else:
             self._close_all()
@@ -803,7 +799,7 @@ class Keeper:
         if self._ending is None:
             return None
         now_ns, ending = self._kernel.now_ns(), self._ending
-        live = any(process.is_live for process in self._processes.values())
+        live = self._live()
         match ending:
             case Asked(due) if now_ns >= due:
                 # One that has nothing to do but wait for a grace period still says that it lives.
@@ -817,6 +813,9 @@ class Keeper:
                 self._kill_all(1)
             case Killing(due, code, times) if now_ns >= due or not live:
                 if not live or times >= KILL_TIMES:
+                    if live:
+                        pids = ", ".join(map(str, live))
+                        self._kernel.log("error", "ends though SIGKILL ended not all", pids=pids)
                     self._close_all()
                     self._leave(code)
                 else:
@@ -849,8 +848,18 @@ class Keeper:
         self._signal_all("KILL")
         self._ending = Killing(self._kernel.now_ns() + KILL_AGAIN_NS, code)
 
+    def _live(self) -> list[int]:
+        """Return what must be gone before the keeper ends: processes, what they left, and what is nobody's."""
+        found = self._orphans.unclaimed()
+        for process in self._processes.values():
+            if process.is_live:
+                found += process.survivors or {process.pid}
+        return found
+
     def _signal_all(self, signal: str) -> None:
-        self._scanned = self._searched = False
+        self._orphans.begin_step()
+        self._scan()
+        self._kernel.signal_tree(0, self._orphans.unclaimed(), signal)
         for process in list(self._processes.values()):
             if process.is_live:
                 with self._kernel.border(f"sending {signal} to {process.record.id}"):
@@ -877,6 +886,7 @@ class Keeper:
 
     def _close_all(self) -> None:
         """Let go of all that is held, as the next keeper shall find nothing of it."""
+        self._kernel.signal_tree(0, self._orphans.hidden(), "KILL")
         for id_ in [id_ for id_, process in self._processes.items() if not process.is_live]:
             self._notes.forget(id_)
         for name in list(self._sockets.held):
@@ -895,7 +905,7 @@ def _doing(action: KeeperAction) -> str:
             return f"carrying out {what} of socket {name}"
         case Spawn(id) | Signal(id) | Remember(id) | Forget(id) | Adjust(id):
             return f"carrying out {what} of {id}"
-        case Quit() | Upgrade() | Notify():
+        case EndOrphans() | Quit() | Upgrade() | Notify():
             return f"carrying out {what}"
         case _:
             assert_never(action)

@@ -13,7 +13,7 @@ from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 from reconciler.model.value import Plain, Struct, field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from reconciler.keeper.borders import Border
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
@@ -94,6 +94,8 @@ class Identity(Struct, frozen=True):
     """None: cannot be told just now, the process is becoming another program."""
     born: int = 0
     """When it was started, in clock ticks since boot."""
+    name: str = ""
+    parent: int = 0
 
 
 class Trace(Struct, frozen=True):
@@ -215,10 +217,13 @@ class Kernel(Protocol):
         """Return one child or adopted process that has died, and forget it; None when none is left."""
 
     def children(self) -> set[int]:
-        """Return the pids of all children and adopted ones; they stay theirs until `reap` tells them."""
+        """Return the pids of all children; they stay theirs until `reap` tells them."""
 
     def identify(self, pid: int) -> Identity | None:
         """Return whose a process is, None when it is gone."""
+
+    def has_forked(self, pid: int) -> bool:
+        """Tell whether a process has, or has waited for, children of its own, so that it may have left orphans."""
 
     def marker(self, id: ProcessId, incarnation: int) -> str:
         """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""
@@ -252,8 +257,12 @@ class Kernel(Protocol):
     def recall(self) -> Recalled:
         """Return what the former keeper wrote down."""
 
-    def search(self) -> Mapping[int, Identity]:
-        """Return all living processes of this machine, by pid, that have a marker of this instance."""
+    def search(self, sessions: Container[int]) -> Mapping[int, Identity]:
+        """Return living processes that have a marker of this instance or are in one of these sessions, by pid.
+
+        The first time all of this machine are looked at; later at least those that have become children of
+        whoever inherits what adopted processes leave behind.
+        """
 
     def adopt(self, pid: int, born: int) -> Adopted:
         """Care for a process as for a child; whoever has the pid of one that is gone is left alone."""

@@ -63,7 +63,7 @@ from reconciler.model.event import LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from reconciler.keeper.borders import Border
     from reconciler.keeper.cgroups import Groups
@@ -121,6 +121,7 @@ class LinuxKernel:
             self._watch(self._groups.fileno(), self._groups.sweep)
         self._grouped: dict[int, str] = {}
         self._births = processes.Births()
+        self._heirs = processes.Heirs()
         self._calls = Calls(
             config, legacy.control, legacy.locks, self._watch, self._ignore, self._called
         )
@@ -340,11 +341,15 @@ class LinuxKernel:
             self._groups.sweep()
 
     def children(self) -> set[int]:
-        """Return the pids of all children and adopted ones; they stay theirs until `reap` tells them."""
+        """Return the pids of all children; they stay theirs until `reap` tells them."""
         data = b""
         while part := os.pread(self._children, READ_BYTES, len(data)):
             data += part
-        return {*map(int, data.split()), *self._pidfds}
+        return {*map(int, data.split())}
+
+    def has_forked(self, pid: int) -> bool:
+        """Tell whether a process has, or has waited for, children of its own, so that it may have left orphans."""
+        return processes.has_forked(pid)
 
     def identify(self, pid: int) -> Identity | None:
         """Return whose a process is, None when it is gone."""
@@ -372,9 +377,13 @@ class LinuxKernel:
         """Return what the former keeper wrote down."""
         return self._legacy.recalled
 
-    def search(self) -> Mapping[int, Identity]:
-        """Return all living processes of this machine, by pid, that have a marker of this instance."""
-        return processes.search(self._legacy.beginning, self._marker_of)
+    def search(self, sessions: Container[int]) -> Mapping[int, Identity]:
+        """Return living processes that have a marker of this instance or are in one of these sessions, by pid."""
+        among = self._heirs.newcomers()
+        found = processes.search(self._legacy.beginning, self._marker_of, sessions, among)
+        if among is None:
+            self._heirs.look_at({each.parent for each in found.values()} - found.keys())
+        return found
 
     def adopt(self, pid: int, born: int) -> Adopted:
         """Care for a process as for a child; whoever has the pid of one that is gone is left alone."""
@@ -382,7 +391,10 @@ class LinuxKernel:
             self._grouped[pid] = marker
         if processes.parent(pid) == os.getpid():
             return "child" if processes.born(pid) == born else "gone"
-        return "other" if pid in self._pidfds or self._pidfds.add(pid, born) else "gone"
+        if pid not in self._pidfds and not self._pidfds.add(pid, born):
+            return "gone"
+        self._heirs.look_at({processes.parent(pid)})
+        return "other"
 
     def _look_at_adopted(self) -> None:
         # In one step: a handler that runs between reading the flag and setting it must not be undone.

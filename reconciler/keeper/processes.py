@@ -13,7 +13,7 @@ from reconciler.keeper.kernel import Identity
 from reconciler.model.process import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
 NOT_NOW: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 """What says nothing of what was asked for, only that it cannot be told just now."""
@@ -123,26 +123,71 @@ def descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the children of all threads of a process; none when it is gone."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return [each for tid in threads for each in children(pid, int(tid))]
+
+
+def has_forked(pid: int) -> bool:
+    """Tell whether a process has, or has waited for, children of its own.
+
+    Those that it has waited for have left their page faults with it (cminflt of proc_pid_stat(5)); those that
+    nobody waits for leave nothing, so whoever ignores SIGCHLD may have had any.
+    """
+    fields = stat(pid)
+    if not fields or fields[8] != b"0" or children_of(pid):
+        return bool(fields)
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            ignored = next(line.split()[1] for line in file if line.startswith(b"SigIgn:"))
+    except (OSError, StopIteration):
+        return True
+    return bool(int(ignored, 16) >> (signal.SIGCHLD - 1) & 1)
+
+
 def identify(pid: int, marker_of: Callable[[int], str | None]) -> Identity | None:
     """Return what tells whose a process is, None when it is gone."""
     found = marker_of(pid)
     try:
-        return Identity(os.getpgid(pid), os.getsid(pid), found, born(pid))
-    except ProcessLookupError:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            before, _, after = file.read().rpartition(b")")
+    except OSError:
         return None
+    fields = after.split()
+    name = before.partition(b"(")[2].decode(errors="replace")
+    return Identity(int(fields[2]), int(fields[3]), found, int(fields[19]), name, int(fields[1]))
 
 
-def search(beginning: str, marker_of: Callable[[int], str | None]) -> dict[int, Identity]:
-    """Return all processes of this machine but us whose marker begins so."""
+def session(pid: int) -> int:
+    """Return the session of a process, -1 when it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def search(
+    beginning: str,
+    marker_of: Callable[[int], str | None],
+    sessions: Container[int] = (),
+    among: list[int] | None = None,
+) -> dict[int, Identity]:
+    """Return all processes of this machine, or of those `among` it, whose marker begins so or that are in a session."""
     found: dict[int, Identity] = {}
-    unsure = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    unsure = (
+        [int(name) for name in os.listdir("/proc") if name.isdigit()] if among is None else among
+    )
     for _ in range(_LOOKS):
         looked, unsure = unsure, []
         for pid in looked:
             mark = marker_of(pid)
             if mark is None:
                 unsure.append(pid)
-            elif mark.startswith(beginning) and pid != os.getpid():
+            elif pid != os.getpid() and (mark.startswith(beginning) or session(pid) in sessions):
                 identity = identify(pid, marker_of)
                 # Asked once more: it was the same process all the while.
                 if identity is not None and identity.marker == mark == marker_of(pid):
@@ -154,6 +199,54 @@ def search(beginning: str, marker_of: Callable[[int], str | None]) -> dict[int, 
             break
         time.sleep(0.001)
     return found
+
+
+class Heirs:
+    """Those who become parents of what adopted processes leave behind: whoever stands above these already.
+
+    New children come last in the list of a thread (proc_tid_children(5)), so only they need to be looked at.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, dict[int, list[int]]] = {}
+        """By heir and its thread, the children that were there last time."""
+        self._is_begun = False
+
+    def look_at(self, heirs: set[int]) -> None:
+        """Look at these, too, from here on; all their children are newcomers the first time."""
+        for heir in heirs - self._known.keys() - {-1, os.getpid()}:
+            self._known[heir] = {}
+
+    def newcomers(self) -> list[int] | None:
+        """Return the children that have come since asked last; None: look at all processes instead."""
+        is_first, self._is_begun = not self._is_begun, True
+        gone = [heir for heir in self._known if not os.path.exists(f"/proc/{heir}")]
+        for heir in gone:
+            del self._known[heir]
+        if is_first or gone:
+            return None  # nobody knows who inherited it from one that is gone
+        found = []
+        for heir, before in self._known.items():
+            now = self._known[heir] = self._children(heir)
+            for thread, pids in now.items():
+                found += _appended(before.get(thread, []), pids)
+        return found
+
+    def _children(self, heir: int) -> dict[int, list[int]]:
+        try:
+            threads = [int(name) for name in os.listdir(f"/proc/{heir}/task")]
+        except OSError:
+            return {}
+        return {tid: children(heir, tid) for tid in threads}
+
+
+def _appended(before: list[int], now: list[int]) -> list[int]:
+    """Return what has come to the end of a list from which others have gone; a number may have come back."""
+    rest = iter(before)
+    for index, pid in enumerate(now):
+        if pid not in rest:  # goes on in it until it is found
+            return now[index:]
+    return []
 
 
 def marker(pid: int) -> str | None:

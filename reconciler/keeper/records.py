@@ -26,6 +26,8 @@ KEEPER: Final = "keeper"
 """Under this name a keeper tells its own new code who it is."""
 INCARNATIONS: Final = "incarnations"
 """Under this name the number of the last incarnation is written down."""
+STRANGERS: Final = "strangers"
+"""Under this name the processes are written down that the keeper did not start."""
 
 
 @dataclass(slots=True)
@@ -74,12 +76,23 @@ class Process:
 
 
 class Stranger(Struct, frozen=True):
-    """A process that the keeper did not start, and whose remains it is (an incarnation), if anybody's."""
+    """A process that the keeper did not start.
 
-    owner: tuple[ProcessId, int] | None
+    `owners` is the incarnation whose remnant it is; several, where those are dead and one of them left it.
+    Where it is not certain, they are those that may have left it.
+    """
+
+    name: str
+    born: int
     group: int
-    is_sure: bool = True
+    owners: tuple[tuple[ProcessId, int], ...] = ()
+    is_certain: bool = True
+    adopted: bool = False
+    """It is no child of ours."""
+    is_readable: bool = True
     """False while it is between two programs, and its marker cannot be read."""
+    is_hidden: bool = False
+    """It belongs to the manager itself, and is nobody's news."""
 
 
 # ---- written down --------------------------------------------------------------------------------
@@ -93,6 +106,13 @@ class WrittenProcess(Struct, frozen=True):
     born: int = 0
     adopted: bool = False
     listens: tuple[SocketTemplate, ...] = ()
+
+
+class WrittenStranger(Struct, frozen=True):
+    """A stranger as the next keeper is told of it."""
+
+    pid: int
+    stranger: Stranger
 
 
 class WrittenSocket(Struct, frozen=True):
@@ -110,10 +130,17 @@ class Notes:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._unwritten: dict[ProcessId | str, None] = {}
+        self._strangers: list[WrittenStranger] = []
 
     def changed(self, what: ProcessId | str) -> None:
         """Remember that a process or (by its name) a socket is no longer as it was written down."""
         self._unwritten[what] = None
+
+    def strangers(self, known: list[WrittenStranger]) -> None:
+        """Write down the processes that the keeper did not start, when they are others than before."""
+        if known != self._strangers:
+            self._strangers = known
+            self._kernel.note(STRANGERS, known or None)
 
     def forget(self, id: ProcessId) -> None:
         """Let the next keeper not know of a process, though its record is still here."""
@@ -142,6 +169,7 @@ def written(
     sockets: Mapping[str, Held],
     incarnations: int,
     keeper: KeeperIntroduced,
+    strangers: list[WrittenStranger],
 ) -> dict[str, object]:
     """Return all that is held, for new code of the same keeper: with the output of the dead."""
     entries: dict[str, object] = {
@@ -149,7 +177,7 @@ def written(
     }
     entries |= {f"socket {name}": write_socket(held) for name, held in sockets.items()}
     own = {"id": keeper.keeper_id, "upgrades": keeper.upgrades + 1}
-    return {**entries, INCARNATIONS: incarnations, KEEPER: own}
+    return {**entries, INCARNATIONS: incarnations, STRANGERS: strangers, KEEPER: own}
 
 
 def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:

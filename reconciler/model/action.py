@@ -61,6 +61,12 @@ class Adjust(Tagged, frozen=True):
     settings: Settings
 
 
+class EndOrphans(Tagged, frozen=True):
+    """Send a signal to all processes that the keeper did not start and that belong to nobody for certain."""
+
+    signal: str
+
+
 class Bind(Tagged, frozen=True):
     """Bind a socket, or bring the one of that name to this template; in place where only tuning differs."""
 
@@ -97,7 +103,17 @@ class Upgrade(Tagged, frozen=True):
 
 
 KeeperAction: TypeAlias = (
-    Spawn | Signal | Remember | Forget | Adjust | Bind | Unbind | Quit | Notify | Upgrade
+    Spawn
+    | Signal
+    | Remember
+    | Forget
+    | Adjust
+    | EndOrphans
+    | Bind
+    | Unbind
+    | Quit
+    | Notify
+    | Upgrade
 )
 
 

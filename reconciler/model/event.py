@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.model.process import ProcessId, ProcessRecord
+from reconciler.model.process import Orphan, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
 from reconciler.model.value import Struct, Tagged, field
 
@@ -37,6 +37,12 @@ class KeeperIntroduced(Tagged, frozen=True):
     """How often it has replaced its own code."""
     format: int = 1
     """In which format it hands over what it holds, to another version."""
+
+
+class OrphansChanged(Tagged, frozen=True):
+    """These are all the processes that live, that the keeper did not start and that no record speaks for."""
+
+    orphans: tuple[Orphan, ...] = ()
 
 
 class SnapshotEnded(Tagged, frozen=True):
@@ -133,6 +139,7 @@ KeeperEvent: TypeAlias = (
     | SnapshotEnded
     | RecordChanged
     | RecordForgotten
+    | OrphansChanged
     | SocketChanged
     | SocketClosed
     | SocketRestored

@@ -276,20 +276,47 @@ class Running(Tagged, frozen=True):
     started_at_ns: int
 
 
+class Survivor(Struct, frozen=True):
+    """A process that has outlived the one that started it; `name` is its command's, up to 15 bytes (proc(5))."""
+
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})"
+
+
+class Orphan(Struct, frozen=True):
+    """A survivor that belongs to no record.
+
+    If that is certain its owner left it on purpose and is gone; else it is one of those that may have left it.
+    """
+
+    pid: int
+    name: str
+    owners: tuple[ProcessId, ...] = ()
+    is_certain: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})"
+
+
 class Exited(Tagged, frozen=True):
     """The process is dead, its output is drained. `pid` is None when it never ran.
 
-    `survivors` tells that processes of its tree still live. `output` is the end of a captured output.
+    `survivors` are those of its tree that still live and must be gone, `left` those that its scope leaves alone.
+    `output` is the end of a captured output.
     """
 
     at_ns: int
     exit: Exit
     pid: int | None = None
     started_at_ns: int | None = None
-    survivors: bool = False
+    survivors: tuple[Survivor, ...] = ()
     output: bytes = b""
     cpu_ns: int = 0
     max_rss_bytes: int = 0
+    left: tuple[Survivor, ...] = ()
 
     @property
     def is_unseen(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -72,6 +72,8 @@ class Program:
     """Processes that it starts and leaves alone."""
     escapes: bool = False
     """It makes itself a session of its own."""
+    wipes: bool = False
+    """It writes over its environment, as those do that set a process title."""
     output: bytes = b""
     drains_ns: int = 0
     """How long after its death there still is output to read."""
@@ -494,14 +496,18 @@ class FakeKernel:
         return None
 
     def children(self) -> set[int]:
-        own = {process.pid for process in self.processes.values() if process.parent == KEEPER}
-        return own | set(self.adopted)
+        return {process.pid for process in self.processes.values() if process.parent == KEEPER}
+
+    def has_forked(self, pid: int) -> bool:
+        return bool(self.processes[pid].program.children)
 
     def identify(self, pid: int) -> Identity | None:
         process = self.processes.get(pid)
         if process is None:
             return None
-        return Identity(process.group, process.session, process.marker, process.born)
+        marker = "" if process.program.wipes else process.marker
+        name = str(process.id) if process.leads else "child"
+        return Identity(process.group, process.session, marker, process.born, name, process.parent)
 
     # ---- after another keeper --------------------------------------------------------------------
 
@@ -524,9 +530,13 @@ class FakeKernel:
             return Recalled(handed, is_own=True)
         return Recalled(dict(self.journal), self.journal_is_whole)
 
-    def search(self) -> Mapping[int, Identity]:
+    def search(self, sessions: Container[int]) -> Mapping[int, Identity]:
         found = {each.pid: self.identify(each.pid) for each in self.processes.values()}
-        return {pid: each for pid, each in found.items() if each and not self.processes[pid].ended}
+        return {
+            pid: each
+            for pid, each in found.items()
+            if each and not self.processes[pid].ended and (each.marker or each.session in sessions)
+        }
 
     def adopt(self, pid: int, born: int) -> Adopted:
         if any(died.pid == pid for died in self._adopted_dead):

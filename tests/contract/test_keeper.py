@@ -7,18 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.action import Bind, Forget, Quit, Remember, Signal, Spawn, Unbind
+from reconciler.model.action import (
+    Adjust,
+    Bind,
+    EndOrphans,
+    Forget,
+    Quit,
+    Remember,
+    Signal,
+    Spawn,
+    Unbind,
+)
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import RecordChanged, SocketRestored
+from reconciler.model.event import OrphansChanged, RecordChanged, SocketRestored
 from reconciler.model.process import (
     Exit,
     Exited,
     Launch,
     Memory,
+    Orphan,
     ProcessId,
     ProcessRecord,
     Running,
     Scope,
+    Settings,
     pid_of,
 )
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
@@ -169,7 +181,7 @@ def test_a_stopped_process_heeds_term(world: World) -> None:
 def test_survivors_are_told_and_gone_after_a_kill(world: World, what: str) -> None:
     world.send(spawn(what))
     phase = exited(world)
-    assert (phase.exit, phase.survivors) == (Exit(code=4), True)
+    assert (phase.exit, len(phase.survivors), phase.left) == (Exit(code=4), 1, ())
     world.send(Signal(WEB, 1, "KILL", "tree"))
     assert world.wait(lambda: not exited(world).survivors)
 
@@ -179,7 +191,8 @@ def test_survivors_are_told_and_gone_after_a_kill(world: World, what: str) -> No
 )
 def test_what_survives_is_a_question_of_scope(world: World, what: str, scope: Scope) -> None:
     world.send(spawn(what, scope=scope))
-    assert exited(world).survivors == (scope == "group")
+    assert bool(exited(world).survivors) == (scope == "group")
+    assert bool(exited(world).left) == (scope == "process")
 
 
 def test_a_signal_to_the_tree_reaches_what_left_the_session(world: World) -> None:
@@ -363,6 +376,12 @@ def test_a_launch_without_its_socket_is_refused(world: World) -> None:
     assert (error.step, error.path) == ("sockets", "http")
 
 
+def named(world: World, incarnation: int = 1) -> Exited | None:
+    """Return how the process ended, once what it left has its name: between fork and exec it has another's."""
+    phase = exited(world, WEB, incarnation)
+    return phase if phase.survivors[0].name in {"sleep", "child"} else None
+
+
 # ---- the next keeper -----------------------------------------------------------------------------
 
 
@@ -436,8 +455,9 @@ def test_the_tree_of_an_adopted_process_is_found_wherever_it_went(world: World) 
 @pytest.mark.parametrize("what", ["leaves a child", "leaves an escaped child"])
 def test_survivors_are_known_to_the_next_keeper(world: World, what: str) -> None:
     world.send(spawn(what))
-    before = exited(world)
-    assert before.survivors
+    (survivor,) = exited(world).survivors
+    before = world.wait(lambda: named(world))
+    assert before.survivors[0].pid == survivor.pid
     world.lose_keeper()
     world.next_keeper()
     assert exited(world) == before
@@ -575,7 +595,7 @@ def test_after_a_clean_end_there_is_nothing_to_take_over(world: World) -> None:
 def test_an_upgrade_keeps_everything(world: World) -> None:
     world.send(Bind("http", ANY), spawn("is stubborn", DB, nice=1), spawn("leaves a child"))
     before = bound(world, "http", ANY)
-    stubborn, dead = running(world, DB), exited(world, WEB, 2)
+    stubborn, dead = running(world, DB), world.wait(lambda: named(world, 2))
     world.send(spawn("sleeps", ProcessId("api", 1)))
     running(world, ProcessId("api", 1))
     records = dict(world.records)
@@ -652,3 +672,98 @@ def test_quit_leaves_nothing_behind(world: World) -> None:
     world.send(Quit(0))
     assert world.ended() == 1
     assert not world.lives(pid)
+
+
+# ---- what gets away ------------------------------------------------------------------------------
+
+
+def reported(world: World) -> tuple[Orphan, ...]:
+    """Return the processes that belong to no record, as told last."""
+    return next((e.orphans for e in reversed(world.events) if isinstance(e, OrphansChanged)), ())
+
+
+def has_waited(world: World) -> None:
+    world.send(spawn("has waited for another", DB))
+    running(world, DB)
+    world.settle(DB, "has waited for another")
+
+
+BACKGROUND = "goes into the background"
+
+
+def test_who_goes_into_the_background_without_a_sign_is_found_by_parentage(world: World) -> None:
+    world.send(spawn("sleeps", DB), spawn(BACKGROUND))
+    (survivor,) = exited(world, WEB, 2).survivors
+    running(world, DB)
+    for _ in range(2):  # and so it is by the next keeper
+        assert exited(world, WEB, 2).survivors[0].pid == survivor.pid
+        world.lose_keeper()
+        world.next_keeper()
+    world.send(Signal(WEB, 2, "TERM", "tree"))
+    world.wait(lambda: not exited(world, WEB, 2).survivors)
+    assert not world.lives(survivor.pid)
+    assert reported(world) == ()
+
+
+def test_what_several_that_live_may_have_left_is_reported_and_is_the_last_ones(
+    world: World,
+) -> None:
+    has_waited(world)
+    world.send(spawn(BACKGROUND))
+    assert exited(world, WEB, 2).survivors == ()
+    (orphan,) = world.wait(lambda: reported(world))
+    assert ({*orphan.owners}, orphan.is_certain) == ({WEB, DB}, False)
+    world.send(Signal(DB, 1, "KILL"))
+    world.wait(lambda: not reported(world))
+    assert orphan.pid in {
+        each.pid
+        for record in world.records.values()
+        if isinstance(record.phase, Exited)
+        for each in record.phase.survivors
+    }
+
+
+def test_what_is_nobodys_for_certain_does_not_outlive_the_keeper(world: World) -> None:
+    has_waited(world)
+    world.send(spawn(BACKGROUND))
+    (orphan,) = world.wait(lambda: reported(world))
+    world.lose_keeper()
+    world.next_keeper()
+    assert [each.pid for each in reported(world)] == [orphan.pid]
+    world.send(EndOrphans("TERM"))
+    world.wait(lambda: not reported(world))
+    assert not world.lives(orphan.pid)
+
+
+def test_what_is_left_on_purpose_is_named_after_its_record_is_gone(world: World) -> None:
+    world.send(spawn("leaves a child", scope="process"))
+    (left,) = exited(world).left
+    world.send(Forget(WEB, 1))
+    (orphan,) = world.wait(lambda: reported(world))
+    assert (orphan.pid, orphan.owners, orphan.is_certain) == (left.pid, (WEB,), True)
+
+
+def test_another_scope_counts_for_what_is_left_already(world: World) -> None:
+    world.send(spawn("leaves a child", scope="process"))
+    (left,) = exited(world).left
+    world.send(Adjust(WEB, 1, Settings(scope="tree")))
+    world.wait(lambda: exited(world).survivors)
+    world.send(Signal(WEB, 1, "KILL", "tree"))
+    world.wait(lambda: not exited(world).survivors)
+    assert not world.lives(left.pid)
+
+
+def test_children_of_an_adopted_process_that_wiped_their_marker_are_found(world: World) -> None:
+    world.send(spawn("keeps a worker and wipes its environment"))
+    running(world)
+    world.settle(WEB, "keeps a worker and wipes its environment")
+    world.lose_keeper()
+    world.next_keeper()
+    world.send(Signal(WEB, 1, "KILL"))
+    (survivor,) = exited(world).survivors
+    world.lose_keeper()
+    world.next_keeper()
+    assert [each.pid for each in exited(world).survivors] == [survivor.pid]
+    world.send(Signal(WEB, 1, "KILL", "tree"))
+    world.wait(lambda: not exited(world).survivors)
+    assert not world.lives(survivor.pid)

@@ -51,7 +51,39 @@ def shell(text: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", text)
 
 
+WIPE: Final = """
+import ctypes, os, time
+begin, end = map(int, open("/proc/self/stat").read().rsplit(")", 1)[1].split()[47:49])
+ctypes.memset(begin, 0, end - begin)
+"""
+
+
+def python(text: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", "-c", text)
+
+
 PROGRAMS: Final = {
+    "goes into the background": Both(
+        python(
+            "import os; r, w = os.pipe()\nif os.fork(): os.read(r, 1); os._exit(0)\nos.setsid()"
+            f"{WIPE}os.write(w, b'x'); time.sleep(100)"
+        ),
+        Program(5 * MILLISECOND, children=(Program(escapes=True, wipes=True),)),
+    ),
+    "keeps a worker and wipes its environment": Both(
+        python(
+            f"{WIPE}\nif os.fork(): open('/proc/self/comm', 'w').write('wiped')\ntime.sleep(100)"
+        ),
+        Program(wipes=True, children=(Program(wipes=True),)),
+        settles="wiped",
+    ),
+    "starts what takes its number": Both(
+        shell("setsid sleep 999 & exec sleep 1000"),
+        Program(children=(Program(escapes=True, wipes=True),)),
+    ),
+    "has waited for another": Both(
+        shell("/bin/true; exec sleep 1000"), Program(children=(Program(MILLISECOND),))
+    ),
     "sleeps": Both(("sleep", "1000"), Program()),
     "exits with 3": Both(shell("exit 3"), Program(5 * MILLISECOND, code=3)),
     "is missing": Both(("/nosuch/program",), Program(error=MISSING)),

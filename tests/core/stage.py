@@ -36,7 +36,15 @@ from reconciler.model.event import (
     SpecApplied,
 )
 from reconciler.model.observed import Facts
-from reconciler.model.process import Exit, Exited, LaunchError, ProcessId, ProcessRecord, Running
+from reconciler.model.process import (
+    Exit,
+    Exited,
+    LaunchError,
+    ProcessId,
+    ProcessRecord,
+    Running,
+    Survivor,
+)
 from reconciler.model.revision import Trial
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketRecord, SocketTemplate
 from reconciler.model.spec import HookSpec, SocketSpec, Spec, WatcherSpec
@@ -208,7 +216,7 @@ class Stage:
     def survivors_gone(self, name: str) -> Stage:
         record = self.records[process(name)]
         assert isinstance(record.phase, Exited)
-        return self.tell(self._put(replace(record, phase=replace(record.phase, survivors=False))))
+        return self.tell(self._put(replace(record, phase=replace(record.phase, survivors=()))))
 
     def rerun(self, name: str, slots: tuple[int, ...] | None, **how: Any) -> Rerun:
         """Return what an operator's rerun of a job fires; takes effect when it is told as `JobChanged`."""
@@ -326,10 +334,12 @@ class Stage:
     ) -> Event:
         record = self.records[id]
         if isinstance(record.phase, Exited):  # KILL for what survives of it
-            return self._put(replace(record, phase=replace(record.phase, survivors=False)))
+            return self._put(replace(record, phase=replace(record.phase, survivors=())))
         assert isinstance(record.phase, Running)
-        phase = Exited(self.now, how, record.phase.pid, record.phase.started_at_ns, survivors)
-        phase = replace(phase, output=output)
+        is_left = record.settings.scope == "process"
+        there = (Survivor(7, "child"),) if survivors else ()
+        phase = Exited(self.now, how, record.phase.pid, record.phase.started_at_ns)
+        phase = replace(phase, **{"left" if is_left else "survivors": there}, output=output)
         return self._put(replace(record, phase=phase))
 
     def _bind(self, name: str, action: Bind) -> Event:

@@ -17,7 +17,7 @@ from reconciler.keeper import processes
 from reconciler.keeper.adoption import TERM_NS
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.pidfds import Pidfds
-from reconciler.model.action import Adjust, Bind, Spawn
+from reconciler.model.action import Adjust, Bind, Signal, Spawn
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import KeeperIntroduced, RecordChanged
 from reconciler.model.process import (
@@ -33,6 +33,7 @@ from reconciler.model.process import (
 from reconciler.model.socket import Bound, SocketTemplate
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import INIT, FakeKernel, Program
+from tests.contract.worlds import PROGRAMS, Fake
 from tests.keeper.rig import Link, Rig, command, is_alive, keeper, pid_in, until
 
 WEB = ProcessId("web", 1)
@@ -337,3 +338,34 @@ def test_users_of_a_socket_that_cannot_be_had_are_stopped_before_anything_is_bou
     assert kernel.bound["127.0.0.1:80", "stream"] == []
     assert second._processes[WEB].record.phase.exit == Exit(signal="TERM")  # type: ignore[union-attr]
     assert pid_of(second._processes[DB].record.phase) == db.pid
+
+
+# ---- numbers that are given anew -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_the_number_of_a_process_that_died_long_ago_means_nobody(adopted: bool) -> None:
+    world, other = Fake(), ProcessId("other", 1)
+    world.send(*(spawn(id, "exits with 3") for id in (other, WEB)))
+    old, dead = (world.wait(lambda id=id: exited(world, id)) for id in (other, WEB))  # type: ignore[misc]
+    if adopted:
+        world.lose_keeper()
+        world.next_keeper()
+    world.send(spawn(DB, "starts what takes its number"))
+    parent = world.wait(lambda: pid_of(world.records[DB].phase) if DB in world.records else None)
+    stranger = next(each.pid for each in world.kernel.alive() if each.pid != parent)
+    assert (parent, stranger) == (old.pid, dead.pid)
+    world.send(Signal(DB, world.records[DB].incarnation, "KILL"))
+    (survivor,) = world.wait(lambda: exited(world, DB)).survivors
+    assert survivor.pid == stranger
+    assert exited(world, WEB) == dead
+    assert (stranger, "KILL") not in [(pid, what) for _, pid, what in world.kernel.signals]
+
+
+def spawn(id: ProcessId, what: str) -> Spawn:
+    return Spawn(id, Launch(PROGRAMS[what].argv))
+
+
+def exited(world: Fake, id: ProcessId) -> Exited:
+    phase = world.records[id].phase if id in world.records else None
+    return phase if isinstance(phase, Exited) else None  # type: ignore[return-value]  # waits for it

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 MAX_FUNCTION_LINES = 70
 KEEPER_CORE = ("keeper", "kernel", "linux")
 """The state machine, its interface to the world, and the real one: what must fit into one sitting."""
-KEEPER_CORE_LINES = 1370
+KEEPER_CORE_LINES = 1390
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 3220
+KEEPER_LINES = 3540
 KEEPER_OUTPUT_LINES = 1300
 KEEPER_LAUNCH_LINES = 680
 """And so is launching: accounts, PATH, the two roads, and what is said when one of them ends early."""
 KEEPER_LISTENERS_LINES = 1200
 """Sockets are a subject of their own, too: bound, handed over, looked at, mended and taken back."""
-KEEPER_SUCCESSION_LINES = 1300
+KEEPER_SUCCESSION_LINES = 1500
 """What one keeper takes over from another is a subject of its own: it is read apart and counted apart."""
 
 ROOMS = [

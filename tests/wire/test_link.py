@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from reconciler.model.action import (
     Adjust,
     Bind,
+    EndOrphans,
     Forget,
     KeeperAction,
     Notify,
@@ -26,6 +27,7 @@ from reconciler.model.event import (
     KeeperIntroduced,
     LogChanged,
     LogRotated,
+    OrphansChanged,
     PulseAsked,
     RecordChanged,
     RecordForgotten,
@@ -44,11 +46,13 @@ from reconciler.model.process import (
     ManagerSink,
     Memory,
     NullSink,
+    Orphan,
     ProcessId,
     ProcessRecord,
     Running,
     Settings,
     Starting,
+    Survivor,
 )
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 from reconciler.wire.link import MAX_FRAME_BYTES, LinkDecoder, ProtocolError, encode
@@ -82,6 +86,7 @@ ACTIONS: tuple[KeeperAction, ...] = (
     Forget(WEB, 7),
     Adjust(WEB, 7, Settings("group", "all", "INT", 5, NullSink(), CaptureSink("/log/hook", 100))),
     Adjust(WEB, 7, Settings(stdout=FileSink("/log/web"))),
+    EndOrphans("TERM"),
     Bind("http", TEMPLATE),
     Bind("unix", SocketTemplate(UnixAddress("/run/a.sock"), "seqpacket")),
     Unbind("http"),
@@ -99,7 +104,9 @@ EVENTS: tuple[KeeperEvent, ...] = (
             1,
             "hash",
             Memory(),
-            Exited(9, Exit(signal="SEGV", core=True), 5, 6, True, b"\xff\0", 3, 4),
+            Exited(
+                9, Exit(signal="SEGV", core=True), 5, 6, (Survivor(7, "nginx"),), b"\xff\0", 3, 4
+            ),
         )
     ),
     RecordChanged(
@@ -107,6 +114,7 @@ EVENTS: tuple[KeeperEvent, ...] = (
             WEB, 1, "", Memory(), Exited(9, Exit(error=LaunchError("exec", "ENOENT", "/x", "no")))
         )
     ),
+    OrphansChanged((Orphan(8, "redis-server", (WEB,)),)),
     RecordForgotten(WEB),
     SocketChanged(SocketRecord("http", TEMPLATE, Bound("[::1]:80", 4))),
     SocketChanged(SocketRecord("http", TEMPLATE, BindRefused("EACCES", "no", 4, 2), TEMPLATE)),

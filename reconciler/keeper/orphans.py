@@ -1,0 +1,286 @@
+"""Processes that the keeper did not start, and whose they are: descendants that outlived their parents.
+
+The keeper is a subreaper (prctl(2)): whoever loses its parent below it becomes its child. Orphans of an
+adopted process go to whoever stands above that one; the kernel layer tells of those with a sign of ours.
+
+The signs, in this order: the control group and the marker in the environment, which many servers overwrite
+with their title; the session, whose number nobody else gets while one of its members lives (setsid(2)); and
+parentage. A child of ours without any sign comes from one of our own processes. It is taken for a remnant of
+those that have died since the last look if nothing that lives could have left it: nothing that was there
+before it and has, or has waited for, children. Where that is not certain it is nobody's, is reported, and
+is looked at again when one of its suspects has died: the last one that is left was it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from reconciler.keeper.records import Stranger, WrittenStranger
+from reconciler.model.process import MAIN, Orphan, ProcessId, Survivor
+from reconciler.model.units import MILLISECOND_NS
+from reconciler.model.value import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from reconciler.keeper.kernel import Identity, Kernel
+    from reconciler.keeper.records import Process
+
+NAME_AGAIN_NS: Final = 100 * MILLISECOND_NS
+
+Key: TypeAlias = tuple[ProcessId, int]
+"""An incarnation of a process."""
+
+
+class Orphans:
+    """All strangers that live, by pid, and the signs by which new ones are known."""
+
+    def __init__(
+        self, kernel: Kernel, processes: Mapping[ProcessId, Process], by_pid: Mapping[int, Process]
+    ) -> None:
+        self._kernel = kernel
+        self._processes = processes
+        self._by_pid = by_pid
+        self._by_marker: dict[str, Key] = {}
+        self._by_session: dict[int, Key] = {}
+        self._strangers: dict[int, Stranger] = {}
+        self._unreadable: set[int] = set()
+        self._young: dict[int, int] = {}
+        """When to ask those for their name again that were met as they may have been between fork and exec."""
+        self._scanned = self._searched = False
+
+    # ---- the signs ---------------------------------------------------------------------------------
+
+    def expect(self, process: Process, *, in_session: bool = True) -> None:
+        """Know from here on what a process leaves behind."""
+        self._by_marker[self._kernel.marker(*process.key)] = process.key
+        if process.pid and in_session:
+            self._by_session[process.pid] = process.key
+
+    def forget(self, process: Process) -> None:
+        """Expect nothing more of a process: what it left behind on purpose is left alone."""
+        self._by_marker.pop(self._kernel.marker(*process.key), None)
+        if self._by_session.get(process.pid) == process.key:
+            del self._by_session[process.pid]
+
+    def forget_session(self, process: Process) -> None:
+        """Nobody is left in its session: from here on the number may be that of another's."""
+        members = (self._kernel.identify(pid) for pid in self.of(process))
+        if any(each is not None and each.session == process.pid for each in members):
+            return
+        if self._by_session.get(process.pid) == process.key:
+            del self._by_session[process.pid]
+
+    # ---- what others ask ---------------------------------------------------------------------------
+
+    @property
+    def is_unsure(self) -> bool:
+        """Tell whether somebody is between two programs, so that nobody can say whose it is."""
+        return bool(self._unreadable)
+
+    def of(self, process: Process) -> list[int]:
+        """Return what a process has left behind, dead or alive as it may be itself."""
+        key = process.key
+        return [p for p, each in self._strangers.items() if each.is_certain and key in each.owners]
+
+    def survivors(self, process: Process) -> tuple[set[int], tuple[Survivor, ...]]:
+        """Return what is left of a dead process: whom its scope asks to be gone, and all others."""
+        scope = process.record.settings.scope
+        left = self.of(process)
+        if scope == "process":
+            within: set[int] = set()
+        elif scope == "group":
+            within = {pid for pid in left if self._strangers[pid].group == process.pid}
+        else:
+            within = set(left)
+        return within, self.named(pid for pid in left if pid not in within)
+
+    def named(self, pids: Iterable[int]) -> tuple[Survivor, ...]:
+        """Return processes as people are told of them."""
+        return tuple(Survivor(pid, self._strangers[pid].name) for pid in sorted(pids))
+
+    def reported(self) -> tuple[Orphan, ...]:
+        """Return those that belong to no record, or to none for certain."""
+        return tuple(
+            Orphan(pid, each.name, tuple(key[0] for key in each.owners), each.is_certain)
+            for pid, each in sorted(self._strangers.items())
+            if not each.is_hidden and each.is_readable and not self._is_held(each)
+        )
+
+    def unclaimed(self) -> list[int]:
+        """Return those that belong to nobody for certain, and so were not left alone on purpose."""
+        return [
+            pid
+            for pid, each in self._strangers.items()
+            if not each.is_hidden and not (each.is_certain and each.owners)
+        ]
+
+    def hidden(self) -> list[int]:
+        """Return those that belong to the manager itself, such as a helper that has outlived its controller."""
+        return [pid for pid, each in self._strangers.items() if each.is_hidden]
+
+    def written(self) -> list[WrittenStranger]:
+        """Return all strangers as the next keeper is told of them."""
+        return [WrittenStranger(*each) for each in sorted(self._strangers.items())]
+
+    def _is_held(self, stranger: Stranger) -> bool:
+        return stranger.is_certain and any(map(self._record_of, stranger.owners))
+
+    def _record_of(self, key: Key) -> Process | None:
+        process = self._processes.get(key[0])
+        return process if process is not None and process.key == key else None
+
+    # ---- finding them ------------------------------------------------------------------------------
+
+    def take(self, pid: int, stranger: Stranger) -> None:
+        """Know a stranger that a former keeper knew, or that was found by its sign."""
+        kind = self._kernel.adopt(pid, stranger.born)
+        if kind != "gone" and pid not in self._by_pid:
+            self._strangers[pid] = replace(stranger, adopted=kind == "other")
+
+    def died(self, pid: int) -> bool:
+        """Forget a stranger that is dead; False when it was none."""
+        self._young.pop(pid, None)
+        self._unreadable.discard(pid)
+        return self._strangers.pop(pid, None) is not None
+
+    def begin_step(self) -> None:
+        """Look again when that is asked for: once in a step is enough, but for who has died meanwhile."""
+        self._scanned = self._searched = False
+
+    def scan(self, dead: Iterable[Process], spared: int | None, *, adopted: bool) -> set[Key]:
+        """Find new strangers, and return the incarnations of which some were found or no longer are there.
+
+        `dead` have died since the last look; the pid that is `spared` is the controller's. `adopted` tells
+        that some of the dead were no children of ours.
+        """
+        before, suspects = dict(self._strangers), list(dead)
+        if adopted and not self._searched:
+            self._searched = True
+            self._search()
+        elif self._scanned and not suspects and not self._unreadable:
+            return set()
+        self._scanned = True
+        ours = self._kernel.children()
+        for pid in [p for p, each in self._strangers.items() if not each.adopted and p not in ours]:
+            self.died(pid)
+        for pid in sorted(ours.difference(self._by_pid, self._strangers, (spared,))):
+            self._meet(pid, suspects)
+        for pid in sorted(self._unreadable):
+            self._meet(pid, suspects)
+        if suspects:
+            self._judge_again(suspects)
+        changed = {
+            pid
+            for pid in {*before, *self._strangers}
+            if before.get(pid) != self._strangers.get(pid)
+        }
+        both = (each for pid in changed for each in (before.get(pid), self._strangers.get(pid)))
+        return {key for each in both if each is not None for key in each.owners}
+
+    def name_again(self) -> tuple[set[Key], int | None]:
+        """Ask those that were met a moment ago for their name; return the owners of renamed ones, and when to go on."""
+        now_ns, owners = self._kernel.now_ns(), set()
+        for pid in [pid for pid, due_ns in self._young.items() if due_ns <= now_ns]:
+            del self._young[pid]
+            stranger, identity = self._strangers.get(pid), self._kernel.identify(pid)
+            if stranger is not None and identity is not None and identity.name != stranger.name:
+                self._strangers[pid] = replace(stranger, name=identity.name)
+                owners |= {*stranger.owners}
+        return owners, min(self._young.values(), default=None)
+
+    def _search(self) -> None:
+        """Adopt what belongs to adopted processes: their orphans became the children of somebody else."""
+        for pid, identity in self._kernel.search(self._by_session).items():
+            if pid in self._by_pid or pid in self._strangers:
+                continue
+            owner = self._owner(identity)
+            process = None if owner is None else self._record_of(owner)
+            if owner is None or process is None or not process.adopted:
+                continue
+            # Not the dead one itself, which its parent has not reaped yet.
+            if pid != process.pid and self._is_orphan(identity, process):
+                self.take(pid, Stranger(identity.name, identity.born, identity.group, (owner,)))
+
+    def _is_orphan(self, identity: Identity, owner: Process) -> bool:
+        """Tell whether nobody of its own kind stands above a process any more."""
+        above = identity.parent
+        return owner.died is not None or (above != owner.pid and above not in self._strangers)
+
+    def _owner(self, identity: Identity) -> Key | None:
+        return self._by_marker.get(identity.marker or "") or self._by_session.get(identity.session)
+
+    def _meet(self, pid: int, dead: list[Process]) -> None:
+        """Find out whose a child of ours is that we did not start."""
+        self._unreadable.discard(pid)
+        identity = self._kernel.identify(pid)
+        if identity is None:
+            self._strangers.pop(pid, None)
+            return
+        stranger = Stranger(identity.name, identity.born, identity.group)
+        owner = self._owner(identity)
+        if owner is not None:
+            stranger = replace(stranger, owners=(owner,))
+        elif identity.marker is None:
+            self._unreadable.add(pid)
+            stranger = replace(stranger, is_certain=False, is_readable=False)
+        elif identity.marker:
+            stranger = replace(stranger, **self._of_forgotten(identity.marker))
+        else:
+            stranger = self._judge(stranger, dead)
+        self._strangers[pid] = stranger
+        self._young[pid] = self._kernel.now_ns() + NAME_AGAIN_NS
+
+    def _of_forgotten(self, marker: str) -> dict[str, object]:
+        """Return what a marker says whose incarnation is held no more, or is none."""
+        name, _, number = marker.rpartition("/")
+        place, _, role = name.rpartition("/")[2].partition(":")
+        owner, _, slot = (
+            place.rpartition(".") if place.rpartition(".")[2].isdigit() else (place, "", "0")
+        )
+        id = ProcessId(owner, int(slot), role or MAIN)
+        if not number.isdigit() or self._kernel.marker(id, int(number)) != marker:
+            return {"is_hidden": True}  # of another instance that we run, or a controller's helper
+        return {"owners": ((id, int(number)),)}
+
+    # ---- parentage ---------------------------------------------------------------------------------
+
+    def _judge(self, stranger: Stranger, dead: Iterable[Process]) -> Stranger:
+        """Return a stranger without a sign as the remnant of whoever can have left it."""
+        died = tuple(each.key for each in dead if each.born <= stranger.born)
+        live = self._may_have_left(stranger.born)
+        if not live:
+            return replace(stranger, owners=died, is_certain=bool(died))
+        if not died and len(live) == 1:
+            return replace(stranger, owners=tuple(live), is_certain=True)
+        return replace(stranger, owners=(*died, *live), is_certain=False)
+
+    def _may_have_left(self, born: int) -> list[Key]:
+        """Return who was there before such a process and could be its ancestor.
+
+        All are asked, which takes long where many run; it is rare that a process has no sign at all.
+        """
+        found: dict[Key, None] = {}
+        for pid, process in self._by_pid.items():
+            if process.born <= born and self._kernel.has_forked(pid):
+                found[process.key] = None
+        for pid, other in self._strangers.items():
+            if other.is_certain and other.born < born and self._kernel.has_forked(pid):
+                found |= dict.fromkeys(other.owners)
+        return list(found)
+
+    def _judge_again(self, dead: list[Process]) -> None:
+        """See whether the last one that may have left a stranger has died."""
+        gone = {each.key for each in dead}
+        for pid, stranger in list(self._uncertain()):
+            if not gone & {*stranger.owners}:
+                continue
+            held = [process for key in stranger.owners if (process := self._record_of(key))]
+            if all(process.died is not None for process in held):
+                owners = tuple(process.key for process in held)
+                self._strangers[pid] = replace(stranger, owners=owners, is_certain=True)
+
+    def _uncertain(self) -> Iterator[tuple[int, Stranger]]:
+        for pid, stranger in self._strangers.items():
+            if not stranger.is_certain and stranger.is_readable:
+                yield pid, stranger
