@@ -18,6 +18,7 @@
 | `values` | data to values, by the declarations |
 | `validate` | what does not fit, to mistakes with places |
 | `rules` | what concerns more than one field |
+| `machine` | what this machine says to it |
 | `hints` | near names, and the words of other tools |
 | `cures` | what to write instead of a value that does not fit |
 | `mistakes` | collects what is wrong, hides secrets |

@@ -5,6 +5,7 @@ They look at the data before it becomes a value, so that a mistake of a type hid
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeGuard
@@ -19,6 +20,7 @@ from reconciler.model.spec import (
     declared_fields,
 )
 from reconciler.model.units import NAME_PATTERN, parse_bytes
+from reconciler.specfile import machine
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
@@ -46,6 +48,10 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _RESERVED: Final = frozenset(("slot", "watcher"))
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters, and those that turn the direction of text: they have no place in names and words."""
+_OWN_OUTPUT: Final = re.compile(
+    r"/dev/(stdout|stderr|fd/[0-9]+|tty|console)|/proc/(self|1|thread-self)/fd/[0-9]+"
+)
+"""Where logs go in images for containers."""
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
@@ -218,6 +224,7 @@ def check_watcher(
             check = _check_text if name == "description" else _check_path
             check(text, at_node, f"{where}.{name}", mistakes)
     _check_accounts(data, node, ("user", "group"), where, mistakes)
+    machine.check_watcher(data, node, where, mistakes)
     priority = node.get("priority")
     if data.get("priority") == _SUPERVISOR_PRIORITY and priority is not None:
         message = "999 is the default of supervisor, where a lower priority starts first"
@@ -445,6 +452,21 @@ def _check_streams(data: Mapping[str, object], node: Map, where: str, mistakes: 
             if not file:
                 mistakes.at(file_at, f"{path}.file", "expected the path of a file, found nothing")
             _check_path(file, file_at, f"{path}.file", mistakes)
+            _check_log_file(file, file_at, f"{path}.file", mistakes)
+
+
+def _check_log_file(file: str, at: Node, where: str, mistakes: Mistakes) -> None:
+    """Check that a log can be a file: devices, and what other tools take for the manager's own output, are none."""
+    path = os.path.normpath(file)
+    if path == os.devnull:
+        mistakes.at(at, where, "a log is a file, not a device", "write: to: devnull")
+    elif _OWN_OUTPUT.fullmatch(path):
+        message = f"a log is a file: {path} would be the output of the manager"
+        mistakes.at(at, where, message, "write: to: manager")
+    elif path.startswith(("/dev/", "/proc/", "/sys/")) and not path.startswith("/dev/shm/"):
+        mistakes.at(at, where, f"a log is a file, and there can be none in {path[:5].rstrip('/')}")
+    elif "$" not in path and (kind := machine.what_else(os.path.join(at.file.folder, path))):
+        mistakes.warn(at, where, f"a log is a file, and {path} is {kind} on this machine")
 
 
 def _check_hooks(data: object, node: Map, where: str, mistakes: Mistakes) -> None:

@@ -1,0 +1,80 @@
+"""What this machine says to a watcher: accounts that it does not know, limits that do not count, files that are none.
+
+A spec may be checked on another machine than it runs on. So all this warns only; a start that is impossible is
+told when it is tried.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.specfile.mistakes import Mistakes
+    from reconciler.specfile.yaml_text import Map
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_watcher(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
+    """Warn of what cannot work, or has no effect, on this machine."""
+    user, group = data.get("user"), data.get("group")
+    user_at, group_at = node.get("user"), node.get("group")
+    uid: int | None = os.geteuid()
+    if isinstance(user, int | str) and user_at is not None:
+        uid, has_account = _user(user)
+        if uid is None:
+            message = f"there is no user '{user}' on this machine"
+            mistakes.warn(user_at, f"{where}.user", message)
+        elif not has_account and group is None and uid != os.geteuid():
+            message = f"user {uid} has no account; give group, too"
+            mistakes.warn(user_at, f"{where}.user", message, "write: group: NAME or number")
+    if isinstance(group, str) and group_at is not None and not _has_group(group):
+        mistakes.warn(group_at, f"{where}.group", f"there is no group '{group}' on this machine")
+    limits = node.get("limits")
+    at = getattr(limits, "get", lambda _: None)("nproc")
+    if uid == 0 and at is not None:
+        message = "root is not limited by nproc (setrlimit(2))"
+        mistakes.warn(at, f"{where}.limits.nproc", message, "run it as another user")
+
+
+def what_else(path: str) -> str:
+    """Return what lies in the place of a log file, empty when nothing does, or a file."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (OSError, ValueError):
+        return ""
+    return _KINDS.get(stat.S_IFMT(mode), "")
+
+
+@cache
+def _user(user: int | str) -> tuple[int | None, bool]:
+    """Return the number of a user, None for an unknown name, and whether it has an account."""
+    is_number = isinstance(user, int) or user.isdecimal()
+    try:
+        found = pwd.getpwuid(int(user)) if is_number else pwd.getpwnam(str(user))
+    except (KeyError, ValueError, OverflowError):
+        return (int(user) if is_number else None), False
+    return found.pw_uid, True
+
+
+@cache
+def _has_group(group: str) -> bool:
+    try:
+        grp.getgrnam(group)
+    except (KeyError, ValueError):
+        return group.isdecimal()
+    return True
