@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from contextlib import suppress
 from functools import partial
@@ -38,6 +39,8 @@ MAX_CONNECTIONS: Final = 256
 MAX_CONNECTIONS_PER_UID: Final = 64
 RESERVED_CONNECTIONS: Final = 8
 """Of all connections, those that only root and the instance's own user get."""
+RESERVED_DESCRIPTORS: Final = 48
+"""Of all descriptors that the controller may have open, those that only clients who may operate get."""
 MAX_REQUESTS_IN_FLIGHT: Final = 64
 """Unanswered requests of one connection."""
 MAX_OUTPUT_BYTES: Final = 2**20
@@ -129,22 +132,29 @@ class Server:
         except OSError:
             connection.close()
             return
+        if _is_scarce(connection) and not self._may_operate(peer):
+            self._turn_away(connection, "too many open files", "the last places are for operators")
+            return
         same = [each for each in self._connections if each.peer.uid == peer.uid]
         full = len(same) >= MAX_CONNECTIONS_PER_UID and self._evict(peer.uid) is False
         reserved = 0 if peer.uid in {0, os.geteuid()} else RESERVED_CONNECTIONS
         crowded = len(self._connections) >= MAX_CONNECTIONS - reserved
         if full or (crowded and not self._evict(None)):
-            connection.setblocking(False)
-            refused = rpc.encode_error(
-                0, "overloaded", "too many connections", {"hint": "close some"}
-            )
-            with suppress(OSError):
-                connection.send(refused)
-            connection.close()
+            self._turn_away(connection, "too many connections", "close some")
             return
         admitted = Connection(self, connection, peer)
         self._connections.add(admitted)
         self.access.meet(peer, admitted.begin)
+
+    def _may_operate(self, peer: Peer) -> bool:
+        permit = self.access.permit(peer)
+        return permit is not None and permit.includes("operate")
+
+    def _turn_away(self, connection: socket.socket, message: str, hint: str) -> None:
+        connection.setblocking(False)
+        with suppress(OSError):
+            connection.send(rpc.encode_error(0, "overloaded", message, {"hint": hint}))
+        connection.close()
 
     def recheck(self) -> None:
         """Let go those who follow something and may not any more; all else is asked for each request."""
@@ -163,6 +173,12 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """Drop a connection that has closed itself."""
         self._connections.discard(connection)
+
+
+def _is_scarce(connection: socket.socket) -> bool:
+    """Tell whether but a few descriptors are left: the kernel gives the lowest number that is free."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit != resource.RLIM_INFINITY and connection.fileno() >= limit - RESERVED_DESCRIPTORS
 
 
 class Connection:

@@ -6,9 +6,10 @@ no longer there when the client reads again is told as `{stream, dropped: n}`.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections import OrderedDict, deque
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
@@ -23,10 +24,11 @@ from reconciler.model.units import MILLISECOND_NS
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, KeysView
 
     from reconciler.controller.entries import ToldEvent
     from reconciler.controller.exchange import Exchange, Later
+    from reconciler.controller.logs import LogPlace
     from reconciler.controller.loop import Controller
     from reconciler.controller.selection import Wanted
     from reconciler.controller.server import Connection
@@ -40,6 +42,11 @@ LOG_STEP_MS: Final = 50
 MAX_STREAMS_PER_CONNECTION: Final = 16
 MAX_STREAMS: Final = 256
 """Streams of all connections."""
+MAX_STREAMS_PER_UID: Final = 128
+RESERVED_STREAMS: Final = 16
+"""Of all streams, those that only admins get."""
+MAX_OPEN_LOGS: Final = 32
+"""Log files of all streams that are open between two turns, because more is to be read."""
 MAX_FOLLOWED_FILES: Final = 10_000
 """Log files of one stream."""
 
@@ -54,6 +61,10 @@ class Stream(ABC):
         self.connection = connection
         self.id = id
         self.is_over = False
+
+    def prepare(self) -> bool:
+        """Do some of what comes before the answer; True when that is all. Raises `RequestError`."""
+        return True
 
     @abstractmethod
     def pump(self) -> bool:
@@ -240,79 +251,147 @@ class LogStream(Stream):
         self._selection = selection
         self._count = count
         self._followers: dict[str, Follower] = {}
-        self._first: list[tuple[Follower, bytes]] = []
-        self._changed: set[str] = set()
+        self._of_watcher: dict[str, set[str]] = {}
+        self._unlooked = dict.fromkeys(controller.reconciler.names())
+        """Watchers whose files have not been looked for since they were touched."""
+        self._first: deque[tuple[Follower, bytes]] = deque()
         self._first_bytes = 0
+        self._changed: dict[str, None] = {}
+        self._leaving: set[str] = set()
+        """Files that no slot writes to any more: they make room once they are read to their end."""
+        self._has_begun = False
         self._is_full = False
-        self.touched(frozenset(controller.reconciler.names()))
-        self._count = -1
+
+    def prepare(self) -> bool:
+        """Find the files and their last lines. Raises `RequestError` when there are too many."""
+        if not self._look():
+            return False
         if self._is_full:
             self.close()
             message = f"one stream follows at most {MAX_FOLLOWED_FILES} log files"
             raise RequestError(code="overloaded", message=message, hint="name fewer watchers")
+        self._has_begun = True
+        return True
 
     @property
-    def paths(self) -> frozenset[str]:
+    def paths(self) -> KeysView[str]:
         """Return the files that are followed."""
-        return frozenset(self._followers)
+        return self._followers.keys()
 
     def touched(self, names: frozenset[str]) -> None:
-        """Follow the files of slots that have come."""
-        controller, selection = self.controller, self._selection
-        before = len(self._followers)
-        for name in sorted(names):
-            if controller.reconciler.watcher_spec(name) is None:
-                continue
-            if not selection.matches(name, labels_of(controller, name)):
-                continue
-            for place in controller.log_files(name, selection.slots(name)):
-                if place.path in self._followers:
-                    continue
-                if len(self._followers) >= MAX_FOLLOWED_FILES:
-                    self._is_full = True
-                    break
-                self._follow(Follower(place))
-        if len(self._followers) != before:
-            controller.server.streams.watch_logs()
-
-    def _follow(self, follower: Follower) -> None:
-        path = follower.place.path
-        self._followers[path] = follower
-        # At first the last lines; of a slot that comes later everything (it was not there before).
-        # They are held until the client has read them, so of many files the last ones begin with nothing.
-        lines = self._count if self._first_bytes < MAX_ANSWER_BYTES else 0
-        data = follower.begin(lines) if self._count >= 0 else b""
-        if data:
-            self._first.append((follower, data))
-            self._first_bytes += len(data)
-        self._changed.add(path)
+        """Take note that these watchers may have other files now."""
+        self._unlooked |= dict.fromkeys(sorted(names))
 
     def appended(self, paths: set[str]) -> None:
         """Take note that these files have changed; an empty path stands for any."""
-        self._changed |= self.paths if "" in paths else self.paths & paths
+        self._changed |= dict.fromkeys(self.paths if "" in paths else sorted(self.paths & paths))
 
     def pump(self) -> bool:
         """Send lines of files that have changed, a few blocks at a time."""
+        if not self._has_begun:
+            return False
+        is_looking = not self._look()
         while self._first and self.connection.has_room:
-            follower, data = self._first[0]
-            if not self._send(follower, data):
+            if not self._send(*self._first[0]):
                 return False
-            self._first.pop(0)
+            self._first.popleft()
         for _ in range(BLOCKS_PER_TURN):
             if not self._changed or not self.connection.has_room:
-                return False
-            path = min(self._changed)
-            follower = self._followers[path]
-            data = follower.more()
-            if not data:
-                self._changed.discard(path)
-            elif not self._send(follower, data):
-                return False
-        return bool(self._changed)
+                break
+            self._read_on(next(iter(self._changed)))
+        return self.connection.has_room and (is_looking or bool(self._changed))
+
+    def _read_on(self, path: str) -> None:
+        follower = self._followers.get(path)
+        if follower is None:
+            del self._changed[path]
+            return
+        data = follower.more()
+        if follower.trouble:
+            self._tell_trouble(follower)
+        if data:
+            self._send(follower, data)
+            self.controller.server.streams.hold(follower)
+            return
+        del self._changed[path]
+        if path in self._leaving:
+            self._leaving.discard(path)
+            self._forget(path)
+
+    def _look(self) -> bool:
+        """Look for the files of watchers that were touched, until the turn is over; True when all is done."""
+        while self._unlooked:
+            name = next(iter(self._unlooked))
+            del self._unlooked[name]
+            self._look_for(name)
+            if self.controller.reactor.turn_is_over:
+                break
+        return not self._unlooked
+
+    def _look_for(self, name: str) -> None:
+        controller, selection = self.controller, self._selection
+        known = self._of_watcher.get(name, set())
+        is_meant = controller.reconciler.watcher_spec(name) is not None and selection.matches(
+            name, labels_of(controller, name)
+        )
+        places = controller.log_files(name, selection.slots(name)) if is_meant else []
+        wanted = {place.path: place for place in places}
+        gone = {path for path in known if path not in wanted}
+        self._leaving = (self._leaving - wanted.keys()) | gone
+        self._changed |= dict.fromkeys(gone)
+        for path, place in wanted.items():
+            if path not in self._followers:
+                self._follow(path, place)
+
+    def _follow(self, path: str, place: LogPlace) -> None:
+        if len(self._followers) >= MAX_FOLLOWED_FILES:
+            if self._has_begun and not self._is_full:
+                text = (
+                    f"one stream follows at most {MAX_FOLLOWED_FILES} log files: more are left out"
+                )
+                self._say(place, text)
+            self._is_full = True
+            return
+        follower = self._followers[path] = Follower(place)
+        self._of_watcher.setdefault(place.watcher, set()).add(path)
+        self.controller.server.streams.watch_logs()
+        if self._has_begun:
+            self._changed[path] = (
+                None  # of a slot that comes later everything: it was not there before
+            )
+            return
+        # The last lines are held until the client has read them: of many files the last begin with nothing.
+        data = follower.begin(self._count if self._first_bytes < MAX_ANSWER_BYTES else 0)
+        self._first_bytes += len(data)
+        if data or follower.trouble:
+            self._first.append((follower, data))
+
+    def _forget(self, path: str) -> None:
+        follower = self._followers.pop(path, None)
+        if follower is not None:
+            follower.close()
+            self._of_watcher.get(follower.place.watcher, set()).discard(path)
+            self._is_full = False
+            self.controller.server.streams.watch_logs()
 
     def _send(self, follower: Follower, data: bytes) -> bool:
         place = follower.place
-        return self.send(watcher=place.watcher, slot=place.slot, source=place.source, data=data)
+        if follower.trouble:
+            self._tell_trouble(follower)
+        return not data or self.send(
+            watcher=place.watcher, slot=place.slot, source=place.source, data=data
+        )
+
+    def _tell_trouble(self, follower: Follower) -> None:
+        trouble, follower.trouble = follower.trouble, ""
+        if trouble != follower.told:
+            follower.told = trouble
+            self._say(follower.place, trouble)
+
+    def _say(self, place: LogPlace, error: str) -> None:
+        self.send(
+            watcher=place.watcher, slot=place.slot, source=place.source, data=b"", error=error
+        )
 
     def close(self) -> None:
         """Close the files."""
@@ -328,6 +407,8 @@ class Streams:
         self._controller = controller
         self._streams: dict[int, Stream] = {}
         self._last = 0
+        self._held: OrderedDict[Follower, None] = OrderedDict()
+        self._is_watching_soon = False
         self._watch = Watch(LOG_STEP_MS, controller.tell_from_thread, controller.broken_thread)
         controller.reactor.watch(self._watch, READ, lambda _: self._appended())
 
@@ -336,17 +417,35 @@ class Streams:
         if exchange.connection.stream_count >= MAX_STREAMS_PER_CONNECTION:
             message = f"more than {MAX_STREAMS_PER_CONNECTION} streams on one connection"
             raise RequestError(code="overloaded", message=message, hint="stream.cancel ends one")
-        if len(self._streams) >= MAX_STREAMS:
-            message = f"more than {MAX_STREAMS} streams of all clients"
+        reserved = 0 if exchange.permit.includes("admin") else RESERVED_STREAMS
+        if len(self._streams) >= MAX_STREAMS - reserved:
+            message = f"more than {MAX_STREAMS - reserved} streams of all clients"
             raise RequestError(code="overloaded", message=message, hint="try again later")
+        mine = sum(each.connection.peer.uid == exchange.uid for each in self._streams.values())
+        if mine >= MAX_STREAMS_PER_UID:
+            message = f"more than {MAX_STREAMS_PER_UID} streams of {exchange.who}"
+            raise RequestError(code="overloaded", message=message, hint="stream.cancel ends one")
         self._last += 1
         stream = make(self._last)
         self._streams[stream.id] = stream
         exchange.connection.stream_count += 1
-        exchange.reply({"stream": stream.id})
-        self._controller.reactor.soon(lambda: self.pump(stream))
-        self.watch_logs()
+        self._prepare(stream, exchange)
         return LATER
+
+    def _prepare(self, stream: Stream, exchange: Exchange) -> None:
+        """Let a stream find what it begins with, a turn at a time, and answer then."""
+
+        def step() -> None:
+            if not stream.prepare():
+                self._controller.reactor.soon(lambda: self._prepare(stream, exchange))
+                return
+            exchange.reply({"stream": stream.id})
+            self._controller.reactor.soon(lambda: self.pump(stream))
+
+        if stream.id in self._streams:
+            exchange.guard(step)
+            if exchange.answer is not None and exchange.answer.error is not None:
+                self._end(stream)
 
     def cancel(self, connection: Connection, id: int) -> bool:
         """End a stream; False when this connection has none of that number."""
@@ -405,13 +504,25 @@ class Streams:
 
     # ---- log files ----
 
+    def hold(self, follower: Follower) -> None:
+        """Let a file stay open of which more is to be read; of too many, that which waits longest is closed."""
+        self._held[follower] = None
+        self._held.move_to_end(follower)
+        while len(self._held) > MAX_OPEN_LOGS:
+            self._held.popitem(last=False)[0].close()
+
     def watch_logs(self) -> None:
-        """Watch the folders of all followed files, as long as there are any."""
-        paths: frozenset[str] = frozenset()
-        for stream in self._streams.values():
-            if isinstance(stream, LogStream):
-                paths |= stream.paths
-        folders = frozenset(str(Path(path).parent) for path in paths)
+        """Watch the folders of all followed files, as long as there are any; many calls are one."""
+        if not self._is_watching_soon:
+            self._is_watching_soon = True
+            self._controller.reactor.soon(self._watch_logs)
+
+    def _watch_logs(self) -> None:
+        self._is_watching_soon = False
+        paths = frozenset().union(
+            *(each.paths for each in self._streams.values() if isinstance(each, LogStream))
+        )
+        folders = frozenset(map(os.path.dirname, paths))
         self._watch.want(WantedFolders(folders, paths))
 
     def _appended(self) -> None:

@@ -216,8 +216,9 @@ def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: An
     assert shown["data"] == b"a line\n"
     assert (told["watcher"], told["error"]) == ("b", f"cannot read {bad}: invalid argument")
     follower = logs.Follower(places[0])
-    assert follower.begin(5) == b""
+    assert (follower.begin(5), follower.trouble) == (b"", told["error"])
     assert follower.more() == b""
+    assert not follower.is_open
 
 
 def test_one_event_tells_of_the_same_failure_again_and_again(running: Instance) -> None:

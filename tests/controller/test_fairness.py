@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import Client, service, until
 
-from reconciler.controller import readings, server
+from reconciler.controller import readings, server, streams
 from reconciler.controller.access import Peer
 from reconciler.controller.loader import Loader
 from reconciler.controller.reactor import Reactor
@@ -18,6 +19,8 @@ from reconciler.controller.turns import Turns
 from reconciler.model.spec import AccessSpec, ApplySpec, DaemonSpec, Spec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Instance
 
 VIEWER, OTHER = 64_101, 64_102
@@ -150,3 +153,68 @@ def test_users_take_turns() -> None:
     while turns.are_taken:
         reactor.wait(None)
     assert order == ["a1", "b1", "a2", "b1", "a3", "a1", "a2", "a3"]
+
+
+def open_below(folder: Path) -> list[str]:
+    """Return what this process has open below a folder."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return [path for path in found if path.startswith(str(folder))]
+
+
+def test_followers_hold_no_descriptors_and_streams_of_a_user_are_bounded(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = crowd.instance.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    for number in range(50):
+        (logs / f"w{number}-1.log").write_text("old\n")
+    viewer = crowd.client(VIEWER)
+    followed = [viewer.call("logs.follow", lines=1)["stream"] for _ in range(6)]
+    for stream in followed:
+        assert {viewer.next(stream)["watcher"] for _ in range(50)} == {f"w{n}" for n in range(50)}
+    until(lambda: not open_below(logs))
+    with (logs / "w7-1.log").open("a") as file:
+        file.write("new\n")
+    assert [viewer.next(stream)["data"] for stream in followed] == [b"new\n"] * 6
+    monkeypatch.setattr(streams, "MAX_STREAMS_PER_UID", 6)
+    code, message, _ = crowd.client(VIEWER).error("events.follow")
+    assert (code, message) == ("overloaded", "more than 6 streams of uid 64101")
+    monkeypatch.setattr(streams, "MAX_STREAMS", 7)
+    monkeypatch.setattr(streams, "RESERVED_STREAMS", 1)
+    assert crowd.client(OTHER).error("events.follow")[0] == "overloaded"
+    assert crowd.admin.call("events.follow")["stream"]
+
+
+def test_files_that_are_gone_make_room_in_a_stream(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MAX_FOLLOWED_FILES", 51)
+    viewer, admin = crowd.client(VIEWER), crowd.admin
+    stream = viewer.call("logs.follow", lines=0)["stream"]
+    (found,) = crowd.instance.controller.server.streams._streams.values()
+    admin.call("scale", scale={"w1": 2})
+    until(lambda: len(found.paths) == 51)
+    admin.call("scale", scale={"w2": 2})
+    told = viewer.next(stream)
+    assert (told["watcher"], "at most 51 log files" in told["error"]) == ("w2", True)
+    admin.call("scale", scale={"w1": 1, "w2": 1})
+    until(lambda: len(found.paths) == 50)
+    admin.call("scale", scale={"w3": 2})
+    until(lambda: any(path.endswith("w3-2.log") for path in found.paths))
+
+
+def test_the_last_descriptors_are_for_operators(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = crowd.client(VIEWER)
+    limit = len(os.listdir("/proc/self/fd")) + 5
+    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (limit, limit))
+    crowd._uid = VIEWER
+    refused = crowd.instance.client().answer(0).error
+    assert refused is not None
+    assert refused[:2] == ("overloaded", "too many open files")
+    assert crowd.client(None).call("status")
+    assert viewer.call("hello")

@@ -73,6 +73,47 @@ def test_a_renamed_file_is_read_to_its_end_before_the_new_one(tmp_path: Path) ->
     follower.close()
 
 
+def test_rotations_in_between_are_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\n")
+    follower = Follower(place(path))
+    follower.begin(0)
+    for text in (b"two\n", b"three\n", b"four\n"):
+        for number in (2, 1):
+            if (tmp_path / f"log.{number}").exists():
+                (tmp_path / f"log.{number}").rename(tmp_path / f"log.{number + 1}")
+        path.rename(tmp_path / "log.1")
+        path.write_bytes(text)
+    assert everything(follower) == b"two\nthree\nfour\n"
+
+
+def test_a_file_that_was_deleted_and_made_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\n")
+    follower = Follower(place(path))
+    follower.begin(0)
+    with path.open() as _still_there:  # so that the new one has another inode
+        path.unlink()
+        assert everything(follower) == b""
+        path.write_bytes(b"two\n")
+        assert everything(follower) == b"two\n"
+
+
+def test_a_follower_holds_no_descriptor_while_nothing_is_to_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\n" * BLOCK_BYTES)
+    follower = Follower(place(path))
+    follower.begin(1)
+    assert not follower.is_open
+    with path.open("ab") as file:
+        file.write(b"two\n" * BLOCK_BYTES)
+    assert follower.more()
+    assert follower.is_open
+    follower.close()
+    assert len(everything(follower)) == 3 * BLOCK_BYTES
+    assert not follower.is_open
+
+
 def test_a_truncated_file_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a long first line\n")
@@ -116,7 +157,7 @@ def test_links_and_what_is_no_file_are_not_read(tmp_path: Path) -> None:
         assert (follower.begin(10), everything(follower)) == (b"", b"")
 
 
-def test_a_folder_that_became_a_link_is_not_read_and_what_is_open_is(tmp_path: Path) -> None:
+def test_a_folder_that_became_a_link_is_not_read_and_its_readers_are_told(tmp_path: Path) -> None:
     app, secret = tmp_path / "app", tmp_path / "secret"
     (app / "logs").mkdir(parents=True)
     secret.mkdir()
@@ -130,8 +171,8 @@ def test_a_folder_that_became_a_link_is_not_read_and_what_is_open_is(tmp_path: P
     (app / "logs").symlink_to(secret)
     with (app / "moved" / "web.log").open("ab") as writer:
         writer.write(b"two\n")
-    assert everything(follower) == b"two\n"
-    follower.close()
+    assert everything(follower) == b""
+    assert follower.trouble.endswith("app/logs/web.log: a symbolic link that others may change")
     assert Follower(at).begin(10) == b""
     (entry,) = last_lines([at], 10)
     assert entry["data"] == b""
