@@ -165,8 +165,8 @@ class Follower:
         """Open the file that was read last, whatever it is called by now; at first the one at its path."""
         if self._identity is None:
             return self._open_at(self.place.path)
-        number = self._number()
-        return number is not None and self._open_at(_name(self.place.path, number))
+        # Is it nowhere, then what is in the way to its place is told.
+        return self._open_at(_name(self.place.path, self._number() or 0))
 
     def _number(self) -> int | None:
         """Return the number of rotations since it was read last; None: it is not there any more."""
