@@ -6,7 +6,8 @@ Talks to the manager over the control socket only. Each command imports what it 
 | file | subject |
 |---|---|
 | `__main__` | the command itself: what takes long to come up is begun first |
-| `main` | which commands there are; how mistakes become messages and exit codes |
+| `main` | runs a command; how mistakes become messages and exit codes |
+| `commands_table` | which commands there are, and the words of other tools for them |
 | `look` | status, logs, events, ls |
 | `desired` | plan, apply |
 | `revisions` | history, diff, rollback |

@@ -5,15 +5,28 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from reconciler.cli import reader
-
 READING: Final = ("run", "up")
 """Commands that become a manager: all that they do waits for the spec to be read."""
+WITH_VALUE: Final = ("--name", "--runtime-dir", "--state-dir")
+"""Options of the root that take the next argument, as units and scripts put them before the command."""
+
+
+def command_of(arguments: list[str]) -> str:
+    """Return the command of a command line, without reading its options; empty when there is none."""
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument in WITH_VALUE:
+            next(waiting, None)
+        elif not argument.startswith("-"):
+            return argument
+    return ""
 
 
 def main() -> int:
     """Run one command line and return its exit code."""
-    if sys.argv[1:2] and sys.argv[1] in READING:
+    if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
+        from reconciler.cli import reader
+
         reader.begin()
     from reconciler.cli.main import main
 

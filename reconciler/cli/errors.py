@@ -4,10 +4,11 @@
 |---|---|
 | 0 | done |
 | 1 | refused or failed |
-| 2 | usage; changes pending for `plan` |
+| 2 | changes pending, for `plan` |
 | 3 | not as wanted |
 | 4 | no manager running |
 | 5 | timed out |
+| 64 | wrong usage |
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Final
 
 DONE: Final = 0
 FAILED: Final = 1
-USAGE: Final = 2
 PENDING: Final = 2
 NOT_AS_WANTED: Final = 3
 NO_MANAGER: Final = 4
 TIMED_OUT: Final = 5
+USAGE: Final = 64
+"""EX_USAGE of sysexits.h: not the 2 of `plan`, which scripts take for changes."""
 INTERRUPTED: Final = 130
 
 

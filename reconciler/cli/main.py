@@ -8,51 +8,23 @@ mistake of the user.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import errors, terminal
+from reconciler.cli.commands_table import COMMANDS, GROUPS, module_of, suggestion
 from reconciler.cli.layout import Block, Cell, Wrapped
 from reconciler.cli.options import CONTEXT_SETTINGS, Session, instance_options, remember_instance
 from reconciler.model.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "up": ("launch", "Start, apply and stream the logs; Ctrl-C stops everything in order."),
-    "run": ("launch", "The manager in the foreground, for systemd and friends."),
-    "apply": ("desired", "Validate, show the plan, make it so and wait until it is."),
-    "plan": ("desired", "What apply would do and why; exit 2 when there are changes."),
-    "history": ("revisions", "The revisions of the applied spec, and what came of each."),
-    "diff": ("revisions", "What one revision says otherwise than another."),
-    "rollback": ("revisions", "Apply the content of an older revision once more."),
-    "validate": ("offline", "Every mistake of the spec with its place; needs no manager."),
-    "status": ("look", "What is wanted, what is, and why they differ."),
-    "logs": ("look", "The output of the processes."),
-    "events": ("look", "What has happened, in order."),
-    "start": ("operate", "Start watchers or slots."),
-    "stop": ("operate", "Stop watchers or slots and keep them stopped."),
-    "restart": ("operate", "Replace processes one by one."),
-    "reload": ("operate", "Do what the field `reload` of a watcher says."),
-    "signal": ("operate", "Send a signal."),
-    "scale": ("operate", "Set the number of processes."),
-    "resume": ("operate", "Let the spec count again after stop, start or scale by hand."),
-    "rerun": ("operate", "Fire a job again."),
-    "runs": ("runs", "The runs of a job: when, why, and how they ended."),
-    "upgrade": ("upgrade", "Replace the manager's own code; every process stays."),
-    "shutdown": ("operate", "Stop everything in order and end the manager."),
-    "ls": ("look", "The instances on this machine."),
-    "install-service": ("service", "Write a systemd unit that runs the manager."),
-    "schema": ("offline", "The JSON Schema of the spec, for editors."),
-    "explain": ("offline", "What a field of the spec means."),
-    "shell": ("shell", "These commands, interactively."),
-    "version": ("offline", "The version of reconcile."),
-}
 
 
 class Commands(click.Group):
@@ -66,26 +38,30 @@ class Commands(click.Group):
         """Return one command, importing its module."""
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"reconciler.cli.{COMMANDS[cmd_name][0]}")
+        module = import_module(module_of(cmd_name))
         command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        """Write the list of commands, by what they are for, without importing them."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, each.help) for name, each in commands.items()], col_max=16
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that is called; an unknown one is answered with near names."""
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"] if args[1:] else ["--help"]
+            if args == ["--help"]:
+                click.echo(ctx.get_help())
+                ctx.exit()
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], COMMANDS, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see: reconcile --help"
-            msg = f"no command {args[0]!r}; {hint}"
+            msg = f"no command {args[0]!r}; {suggestion(args[0])}"
             raise click.UsageError(msg, ctx)
         return super().resolve_command(ctx, args)
 
@@ -96,25 +72,34 @@ class Commands(click.Group):
     context_settings=CONTEXT_SETTINGS,
     invoke_without_command=True,
     epilog=(
-        "Exit codes: 0 done; 1 refused or failed; 2 usage, or changes pending for plan; "
-        "3 not as wanted; "
-        "4 no manager running; 5 timed out."
+        "Exit codes: 0 done; 1 refused or failed; 2 changes pending (plan); 3 not as wanted; "
+        "4 no manager running; 5 timed out; 64 wrong usage."
     ),
 )
 @instance_options
+@click.option(
+    "-V", "-v", "--version", "shows_version", is_flag=True, help="Print the version and exit."
+)
 @click.pass_context
 def reconcile(
-    context: click.Context, name: str | None, runtime_dir: str | None, state_dir: str | None
+    context: click.Context,
+    name: str | None,
+    runtime_dir: str | None,
+    state_dir: str | None,
+    shows_version: bool,
 ) -> None:
     """Keep the processes and sockets of this machine as a set of YAML files says.
 
     Without a command: the interactive shell on a terminal, else this help.
     """
+    if shows_version:
+        import_module("reconciler.cli.offline").show_version()
+        context.exit()
     session = context.ensure_object(Session)
     remember_instance(session, name, runtime_dir, state_dir)
     if context.invoked_subcommand is not None:
         return
-    if session.in_shell or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if session.in_shell or not terminal.is_conversation():
         click.echo(context.get_help())
         return
     context.exit(int(import_module("reconciler.cli.shell").run_shell(session)))
@@ -126,6 +111,11 @@ def reconcile(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if sys.stderr is None:  # closed by who called us
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the end)
+    if sys.stdout is None:
+        sys.stderr.write("reconcile: cannot write the answer: standard output is closed\n")
+        return errors.FAILED
     return guarded(lambda: invoke(given, Session()))
 
 
@@ -156,10 +146,36 @@ def guarded(run: Callable[[], int]) -> int:
     except RequestError as error:
         return _request_failed(error)
     except BrokenPipeError:
-        # Whoever read our output has gone, as `| head` does. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone, as `| head` does.
+        _drop_output()
         return errors.FAILED
+    except OSError as error:
+        _drop_output()
+        return _fail(
+            f"cannot {_doing(error)}: {(error.strerror or str(error)).lower()}", "", errors.FAILED
+        )
+    except UnicodeError:
+        return _fail("cannot read an argument: it is no UTF-8 text", "", errors.FAILED)
     return code
+
+
+def _drop_output() -> None:
+    """Let what could not be written go nowhere: Python would try again at its end, and complain."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _doing(error: OSError) -> str:
+    """Return what could not be done, as far as an error of the system tells."""
+    if error.filename is not None:
+        return f"use {os.fsdecode(error.filename)}"
+    if isinstance(error, FileNotFoundError):
+        return "tell where this folder is"
+    return (
+        "write the answer"
+        if error.errno in {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT}
+        else "go on"
+    )
 
 
 def _usage(error: click.UsageError) -> int:

@@ -92,6 +92,11 @@ def schema_command() -> int:
     return DONE
 
 
+def show_version() -> None:
+    """Write the version of reconcile and of the Python that runs it."""
+    terminal.stdout().write(f"reconcile {__version__} (Python {platform.python_version()})\n")
+
+
 @click.command("version")
 @output_option("text", "json")
 def version_command(output: str) -> int:
@@ -99,5 +104,5 @@ def version_command(output: str) -> int:
     if output == "json":
         print_json({"version": __version__, "python": platform.python_version()})
     else:
-        terminal.stdout().write(f"reconcile {__version__} (Python {platform.python_version()})\n")
+        show_version()
     return DONE

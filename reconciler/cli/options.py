@@ -122,7 +122,6 @@ def output_option(*formats: str) -> Callable[[Decorated], Decorated]:
     return click.option(
         "-o",
         "--output",
-        "--format",
         "output",
         type=click.Choice(formats),
         default=formats[0],
@@ -136,11 +135,12 @@ def labels_option(function: Decorated) -> Decorated:
     return click.option(
         "-l",
         "--label",
+        "--selector",
         "labels",
         metavar="KEY=VALUE",
         multiple=True,
         callback=_read_labels,
-        help="Only watchers with this label; repeatable.",
+        help="Only watchers with these labels: repeat it, or a=1,b=2.",
     )(function)
 
 
@@ -186,7 +186,7 @@ def _read_labels(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
     labels = {}
-    for value in values:
+    for value in (part for each in values for part in each.split(",")):
         key, equals, text = value.partition("=")
         if not (key and equals):
             msg = f"expected KEY=VALUE, found {value!r}"

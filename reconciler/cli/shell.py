@@ -14,8 +14,9 @@ from prompt_toolkit.history import FileHistory, InMemoryHistory
 
 from reconciler.cli import errors, locate, places, terminal
 from reconciler.cli.client import Client
+from reconciler.cli.commands_table import COMMANDS
 from reconciler.cli.layout import Cell
-from reconciler.cli.main import COMMANDS, guarded, invoke, reconcile
+from reconciler.cli.main import guarded, invoke, reconcile
 from reconciler.cli.options import Session, with_instance
 from reconciler.model.errors import RequestError
 

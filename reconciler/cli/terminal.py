@@ -88,6 +88,11 @@ def stderr() -> Terminal:
     return Terminal(_tolerant(sys.stderr))
 
 
+def is_conversation() -> bool:
+    """Tell whether somebody sits before standard input and output; either may be closed."""
+    return all(each is not None and each.isatty() for each in (sys.stdin, sys.stdout))
+
+
 def nowhere() -> Terminal:
     """Return a stream that nobody sees."""
     return Terminal(io.StringIO(), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from reconciler.cli.main import COMMANDS, main
+from reconciler import __version__
+from reconciler.cli.commands_table import COMMANDS
+from reconciler.cli.main import main
 from reconciler.model.errors import RequestError
 from tests.cli.answers import FAILED_JOB, HTTP, MAILER, RUNNING_WEB, status
 from tests.cli.manager import Manager, Stream
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
+RECONCILE = str(Path(sys.executable).with_name("reconcile"))
 REPLACE_WEB = {"name": "web", "how": "replace", "message": "env.A changed", "slots": [1, 2]}
 REMOVE_OLD = {"name": "old", "how": "remove", "message": "no longer in the spec"}
 
@@ -112,8 +116,8 @@ def test_without_a_manager_the_exit_code_is_4(capsys: pytest.CaptureFixture[str]
         "up --no-wait",
     ],
 )
-def test_a_wrong_command_line_exits_with_2(manager: Manager, line: str) -> None:
-    assert main(line.split()) == 2
+def test_a_wrong_command_line_exits_with_64(manager: Manager, line: str) -> None:
+    assert main(line.split()) == 64
     assert manager.calls == []
 
 
@@ -127,7 +131,7 @@ def test_every_command_has_a_help(command: str, capsys: pytest.CaptureFixture[st
 def test_an_unknown_command_is_answered_with_near_ones(capsys: pytest.CaptureFixture[str]) -> None:
     main(["stauts"])
 
-    assert "no command 'stauts'; did you mean status or start?" in capsys.readouterr().err
+    assert "no command 'stauts'; did you mean status?" in capsys.readouterr().err
 
 
 # ---- looking ----
@@ -732,3 +736,75 @@ def test_a_reader_that_goes_away_is_no_error(manager: Manager) -> None:
     )
 
     assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("top", "use: reconcile status -w -o wide"),
+        ("ps", "use: reconcile status"),
+        ("list", "use: reconcile status"),
+        ("tail", "use: reconcile logs -f"),
+        ("kill", "use: reconcile signal KILL NAME"),
+        ("describe", "use: reconcile status -o wide"),
+        ("down", "use: reconcile shutdown"),
+        ("aply", "did you mean apply?"),
+        ("tree", "use: reconcile status -o wide"),
+        ("stopp", "did you mean stop?"),
+        ("frobnicate", "see: reconcile --help"),
+        ("shop", "see: reconcile --help"),
+    ],
+)
+def test_words_of_other_tools_are_answered_and_looking_never_with_a_change(
+    word: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word]) == 64
+    assert f"no command '{word}'; {answer}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["--version", "-V", "-v", "version"])
+def test_the_version_is_told_whichever_way_it_is_asked_for(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([line]) == 0
+    assert capsys.readouterr().out.startswith(f"reconcile {__version__} (Python 3.")
+
+
+def test_help_is_grouped_and_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    page = capsys.readouterr().out
+    assert [
+        title for title in ("Run:", "Change:", "Look:", "Operate:", "Set up:") if title not in page
+    ] == []
+    assert main(["help", "status"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: reconcile status")
+
+
+@pytest.mark.parametrize("options", [["-l", "a=1,b=2"], ["--selector", "a=1", "-l", "b=2"]])
+def test_labels_may_stand_in_one_option_or_in_several(manager: Manager, options: list[str]) -> None:
+    manager.answers["status"] = status(RUNNING_WEB)
+    main(["status", *options])
+    assert manager.asked("status")[0]["labels"] == {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize(
+    ("redirect", "said"),
+    [
+        (">/dev/full", "cannot write the answer: no space left on device"),
+        (">&-", "cannot write the answer: standard output is closed"),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_told_in_a_line(redirect: str, said: str) -> None:
+    command = f"{shlex.quote(RECONCILE)} version {redirect}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"reconcile: {said}\n")
+
+
+def test_arguments_that_are_no_text_and_a_closed_input_are_no_tracebacks(tmp_path: Path) -> None:
+    for line in (b"plan '\xff.yaml'", b"status '\xff' <&-", b"explain '\xff'"):
+        command = os.fsencode(RECONCILE) + b" --runtime-dir /nowhere " + line
+        done = subprocess.run(
+            [b"sh", b"-c", command], capture_output=True, cwd=tmp_path, check=False
+        )
+        assert done.returncode in {1, 4}
+        assert b"Traceback" not in done.stderr

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.cli.__main__ import command_of
 from tests.cli.answers import RUNNING_WEB, status
+from tests.shape.source import project
 
 if TYPE_CHECKING:
     from tests.cli.manager import Manager
@@ -25,6 +27,11 @@ HEAVY = {
     "sqlite3",
     "subprocess",
 }
+
+
+SCRIPT = project()["project"]["scripts"]["reconcile"]
+ENTRANCE = "from {} import {} as main\nmain()".format(*SCRIPT.split(":"))
+"""What the installed command runs."""
 
 
 def imported_by(code: str, *arguments: str) -> set[str]:
@@ -52,7 +59,7 @@ def test_a_command_imports_nothing_heavy(manager: Manager, command: str) -> None
         "plan": {"changes": []},
     }
 
-    loaded = imported_by("from reconciler.cli.main import main\nmain()", *command.split())
+    loaded = imported_by(ENTRANCE, *command.split())
 
     allowed = {"subprocess"} if command == "plan" else set()
     assert loaded & HEAVY <= allowed
@@ -75,3 +82,18 @@ def test_the_client_needs_no_command_line() -> None:
     loaded = imported_by("from reconciler import Client")
 
     assert loaded & (HEAVY | {"click"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("up", "up"),
+        ("--name a run spec.yaml", "run"),
+        ("--runtime-dir x --state-dir=y --name up status", "status"),
+        ("--version", ""),
+        ("-h up", "up"),
+        ("", ""),
+    ],
+)
+def test_a_command_is_known_whatever_options_stand_before_it(line: str, command: str) -> None:
+    assert command_of(line.split()) == command

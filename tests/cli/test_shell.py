@@ -45,7 +45,7 @@ def test_live_names_and_slots_are_completed(manager: Manager) -> None:
 
 def test_options_are_completed() -> None:
     assert completions("rerun --fa") == ["--failed"]
-    assert completions("stop --for") == ["--for", "--format"]
+    assert completions("stop --for") == ["--for"]
 
 
 def test_without_a_manager_nothing_is_completed() -> None:

@@ -1,0 +1,116 @@
+"""Which commands there are: in groups for the help, and what people type who know other tools.
+
+Standard library only: everything that is typed starts here.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Command(NamedTuple):
+    """The module of a command, and its line in the help."""
+
+    module: str
+    help: str
+
+
+GROUPS: Final[dict[str, dict[str, Command]]] = {
+    "Run": {
+        "up": Command("launch", "Start, apply and stream the logs; Ctrl-C stops everything in order."),
+        "run": Command("launch", "Run the manager in the foreground, for systemd and containers."),
+        "shutdown": Command("operate", "Stop everything in order and end the manager."),
+        "upgrade": Command("upgrade", "Replace the manager's own code; every process stays."),
+        "ls": Command("look", "List the instances on this machine."),
+    },
+    "Change": {
+        "validate": Command("offline", "Report every mistake of the spec with its place; needs no manager."),
+        "plan": Command("desired", "Show what apply would do and why; exit 2 when there are changes."),
+        "apply": Command("desired", "Validate, show the plan, apply it and wait until it has taken effect."),
+        "history": Command("revisions", "List the revisions of the spec and how each turned out."),
+        "diff": Command("revisions", "Show what changed between two revisions."),
+        "rollback": Command("revisions", "Apply the content of an older revision again."),
+    },
+    "Look": {
+        "status": Command("look", "Show what is wanted, what is, and why they differ."),
+        "logs": Command("look", "Show the output of the processes."),
+        "events": Command("look", "Show what has happened, in order."),
+        "runs": Command("runs", "List the runs of a job: when, why, and how they ended."),
+    },
+    "Operate": {
+        "start": Command("operate", "Start watchers."),
+        "stop": Command("operate", "Stop watchers and keep them stopped."),
+        "restart": Command("operate", "Replace processes one by one."),
+        "reload": Command("operate", "Do what the watcher's `reload` field says."),
+        "signal": Command("operate", "Send a signal to processes."),
+        "scale": Command("operate", "Set the number of processes."),
+        "resume": Command("operate", "Drop manual overrides (stop, start, scale) and follow the spec again."),
+        "rerun": Command("operate", "Fire a job again."),
+    },
+    "Set up": {
+        "explain": Command("offline", "Explain a field of the spec."),
+        "schema": Command("offline", "Print the JSON Schema of the spec, for editors."),
+        "install-service": Command("service", "Write a systemd unit that runs the manager."),
+        "shell": Command("shell", "Run these commands interactively."),
+        "version": Command("offline", "Print the version of reconcile."),
+    },
+}  # fmt: skip
+COMMANDS: Final = {name: each for group in GROUPS.values() for name, each in group.items()}
+
+
+def module_of(command: str) -> str:
+    """Return the name of the module that a command lies in."""
+    return f"reconciler.cli.{COMMANDS[command].module}"
+
+
+CHANGES: Final = frozenset(
+    ("up", "run", "shutdown", "upgrade", "apply", "rollback", *GROUPS["Operate"], "install-service")
+)
+"""Commands that change something: none is suggested for a word that is not nearly theirs."""
+
+_USE: Final = {
+    "status": "list ps info why",
+    "status -w": "monitor monit watch",
+    "status -w -o wide": "top htop",
+    "status -o wide": "describe get show stats tree",
+    "status -o json": "inspect",
+    "logs": "journal log",
+    "logs -f": "attach tail",
+    "signal KILL NAME": "kill",
+    "start NAME": "enable",
+    "stop NAME": "disable",
+    "scale NAME=N": "decr incr numprocesses",
+    "shutdown": "down exit quit",
+    "run": "daemon",
+    "apply": "daemon-reload deploy reloadconfig sync update",
+    "plan": "reread",
+    "rollback": "undo",
+    "ls": "instances",
+    "validate": "check lint test",
+    "explain": "config fields",
+}
+OTHER_WORDS: Final = {
+    **{word: f"use: reconcile {use}" for use, words in _USE.items() for word in words.split()},
+    "init": "write a reconcile.yaml, then: reconcile validate",
+    "edit": "edit the files; reconcile plan shows what would change",
+    "exec": "the processes and their pids are in: reconcile status -o wide",
+    "clear": "log files are rotated by themselves (logs.max_size)",
+}
+"""What is typed for kubectl, docker compose, systemctl, supervisorctl, circusctl or pm2, and what answers here.
+
+Who only looks is never sent to a command that changes something.
+"""
+
+
+def suggestion(word: str) -> str:
+    """Return what to type instead of a word that is no command."""
+    if word.lower() in OTHER_WORDS:
+        return OTHER_WORDS[word.lower()]
+    from difflib import SequenceMatcher
+
+    def likeness(name: str) -> float:
+        return SequenceMatcher(None, word.lower(), name).ratio()
+
+    near = [name for name in COMMANDS if likeness(name) >= (0.8 if name in CHANGES else 0.7)]
+    near.sort(key=likeness, reverse=True)
+    return f"did you mean {' or '.join(near[:2])}?" if near else "see: reconcile --help"
