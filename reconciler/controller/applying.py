@@ -35,7 +35,9 @@ MAX_NAMED: Final = 3
 
 def pending_changes(controller: Controller, spec: Spec) -> tuple[Change, ...]:
     """Return what applying a spec now would do."""
-    old = controller.applied.spec if controller.applied is not None else Spec()
+    # What the first spec says of the manager itself is in force already: it was started so.
+    first = Spec(daemon=spec.daemon, apply=spec.apply)
+    old = controller.applied.spec if controller.applied is not None else first
     core = controller.reconciler
     return changes(old, spec, core.observed, core.facts)
 

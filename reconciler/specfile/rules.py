@@ -52,6 +52,12 @@ _OWN_OUTPUT: Final = re.compile(
     r"/dev/(stdout|stderr|fd/[0-9]+|tty|console)|/proc/(self|1|thread-self)/fd/[0-9]+"
 )
 """Where logs go in images for containers."""
+_SHELLS: Final = frozenset(("sh", "bash", "dash", "zsh", "ksh"))
+_STARTERS: Final = frozenset(
+    ("npm", "npx", "pnpm", "yarn", "timeout", "su", "sudo", "runuser", "flock", "script", "strace")
+)
+"""Programs that run another one and wait for it; env, nice, setpriv, chrt and the like become it."""
+_EXEC: Final = re.compile(r"(?:^|[;&|\n(])\s*exec\s")
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
@@ -205,6 +211,7 @@ def check_watcher(
         _check_command(command, at, f"{where}.{path}", mistakes)
     _check_shell(data, node, where, mistakes)
     _check_sockets(data, node, sockets, where, mistakes)
+    _warn_of_starters(data, node, sockets, where, mistakes)
     backoff = node.get("backoff")
     if isinstance(backoff, Map):
         _check_backoff(data.get("backoff"), backoff, f"{where}.backoff", mistakes)
@@ -407,6 +414,45 @@ def _check_sockets(
     stdin, place_of_stdin = data.get("stdin_socket"), node.get("stdin_socket")
     if isinstance(stdin, str) and place_of_stdin is not None:
         _check_socket_exists(stdin, place_of_stdin, sockets, f"{where}.stdin_socket", mistakes)
+
+
+def _warn_of_starters(
+    data: Mapping[str, object],
+    node: Map,
+    sockets: Mapping[str, object],
+    where: str,
+    mistakes: Mistakes,
+) -> None:
+    """Warn where LISTEN_PID will be that of a shell or another starter, and the server takes no socket by it."""
+    words, at, wanted = data.get("cmd"), node.get("cmd"), data.get("use_sockets")
+    if not isinstance(words, list) or at is None or not all(isinstance(w, str) for w in words):
+        return
+    names = [*sockets] if wanted is True else wanted if isinstance(wanted, list) else []
+    env = data.get("env")
+    texts = [*words, *(map(str, env.values()) if isinstance(env, Mapping) else ())]
+    untold = [n for n in names if not any(f"${{sockets.{n}}}" in text for text in texts)]
+    starter = _starter(words, data.get("shell"))
+    if untold and starter:
+        message = (
+            f"LISTEN_PID, by which a server takes {' and '.join(map(str, untold))}, is the process of {starter}, "
+            "not of what it runs"
+        )
+        begin = (
+            "begin the command with exec, or "
+            if starter in _SHELLS or starter == "the shell"
+            else ""
+        )
+        mistakes.warn(at, f"{where}.cmd", message, f"{begin}pass ${{sockets.{untold[0]}}}")
+
+
+def _starter(words: Sequence[str], shell: object) -> str:
+    """Return what runs a command as a child of its own (sh -c of Debian does so even for one), empty: nobody."""
+    if shell not in (None, False, ""):
+        return "" if _EXEC.search(words[0]) else "the shell"
+    name = words[0].rpartition("/")[2] if words else ""
+    if name in _SHELLS and "-c" in words[1:-1]:
+        return "" if _EXEC.search(words[words.index("-c") + 1]) else name
+    return name if name in _STARTERS else ""
 
 
 def _check_socket_exists(

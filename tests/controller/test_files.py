@@ -14,7 +14,9 @@ from conftest import until
 from paper_keeper import PaperKeeper
 
 from reconciler.controller import files
+from reconciler.controller.applying import pending_changes
 from reconciler.model.process import Running
+from reconciler.model.spec import DaemonSpec, Spec, WatcherSpec
 from reconciler.model.value import replace
 from reconciler.specfile.answering import answer_to
 from reconciler.wire.manager_file import ManagerFile, read_manager_file
@@ -128,6 +130,17 @@ def state(client: Client) -> tuple[str, int]:
 def test_the_first_start_loads_the_files(instance: Instance, client: Client) -> None:
     assert state(client) == ("applied", 1)
     assert running(instance) == ["a.1", "b.1", "c.1", "d.1"]
+
+
+def test_what_the_first_spec_says_of_the_manager_is_no_change(
+    instance: Instance, client: Client
+) -> None:
+    assert instance.controller is not None
+    spec = replace(Spec(), daemon=DaemonSpec(name="shop"), watchers={"a": WatcherSpec(cmd=("x",))})
+    applied, instance.controller.applied = instance.controller.applied, None
+    assert [each.kind for each in pending_changes(instance.controller, spec)] == ["watcher"]
+    instance.controller.applied = applied
+    assert "daemon" in [each.kind for each in pending_changes(instance.controller, spec)]
 
 
 @pytest.mark.parametrize("in_place", [True, False])

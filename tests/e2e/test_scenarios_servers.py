@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import struct
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -120,3 +122,97 @@ def workers(pids: dict[int, int], server: str) -> list[tuple[int, int]]:
         (slot, until(lambda leader=pid: descendants(leader), "a worker")[0])  # type: ignore[misc]
         for slot, pid in pids.items()
     ]
+
+
+WSGI = """\
+def app(environ, start):
+    start("200 OK", [("Content-Length", "3")])
+    return [b"hi\\n"]
+"""
+
+
+def test_gunicorn_that_removes_the_file_of_its_socket_at_its_end_is_replaced_once() -> None:
+    gunicorn = require_program("gunicorn", "pip install gunicorn")
+    spec = f"""\
+sockets:
+  web: {{listen: "unix:${{env.PLACE}}/web.sock"}}
+watchers:
+  web: {{cmd: "{gunicorn} --bind fd://${{sockets.web}} --chdir . wsgi:app", numprocesses: 2}}
+  api: {{cmd: "{gunicorn} --bind fd://${{sockets.web}} --chdir . wsgi:app"}}
+"""
+    with tempfile.TemporaryDirectory(prefix="rec-") as place, stage(spec, PLACE=place) as it:
+        (it.specs / "wsgi.py").write_text(WSGI)
+        it.up()
+        path = Path(place) / "web.sock"
+        inode, before, api = path.stat().st_ino, it.pids("web"), it.pids("api")
+        until(lambda: _get_by_file(path), "it serves")
+        it.run("restart", "web", timeout_s=60)
+        after = it.pids("web")
+        assert not set(before.values()) & set(after.values())
+        told = it.run("events").stdout
+        for slot in (1, 2):
+            assert (
+                f"web.{slot} removed the file of socket web when it ended; it was put back" in told
+            )
+        assert told.count("web.1 started") == told.count("web.2 started") == 2
+        assert (path.stat().st_ino, it.pids("web"), it.pids("api")) == (inode, after, api)
+        assert it.status()["settled"]
+        assert _get_by_file(path)
+
+
+def _get_by_file(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return client.makefile("rb").read().endswith(b"hi\n")
+
+
+PHP = """\
+[global]
+error_log = /dev/stderr
+daemonize = no
+[www]
+{account}listen = {listen}
+pm = static
+pm.max_children = 2
+"""
+
+
+@pytest.mark.parametrize("program", ["php-fpm", "fcgiwrap"])
+def test_a_server_of_fastcgi_works_on_the_socket_as_it_is_handed_over(program: str) -> None:
+    """On a socket that does not block, the one forks without end and the other ends at once."""
+    versions = sorted(path.name for path in Path("/usr/sbin").glob("php-fpm*"))
+    name = versions[-1] if program == "php-fpm" and versions else program
+    path = require_program(name, f"apt install {program}")
+    port = free_port()
+    cmd = f"{path} -y ${{env.PWD}}/specs/fpm.conf -F" if program == "php-fpm" else f"{path} -f"
+    more = (
+        f'env: {{FPM_SOCKETS: "127.0.0.1:{port}=${{sockets.php}}"}}'
+        if program == "php-fpm"
+        else ("stdin_socket: php")
+    )
+    spec = f"""\
+sockets: {{php: {{listen: "127.0.0.1:{port}"}}}}
+watchers: {{php: {{cmd: "{cmd}", {more}}}}}
+"""
+    with stage(spec) as it:
+        account = "user = nobody\ngroup = nogroup\n" if os.geteuid() == 0 else ""
+        (it.specs / "fpm.conf").write_text(PHP.format(account=account, listen=f"127.0.0.1:{port}"))
+        it.environ["PWD"] = str(it.folder)
+        it.up()
+        assert _fastcgi(port)
+        main = it.pids("php")
+        workers = descendants(main[1])
+        assert _fastcgi(port)
+        assert (it.pids("php"), descendants(main[1])) == (main, workers)
+
+
+def _fastcgi(port: int) -> bool:
+    """Tell whether a server of FastCGI answers an empty request at all, with whatever it says of it."""
+    begin = struct.pack(">BBHHBBHB5x", 1, 1, 1, 8, 0, 0, 1, 0)
+    empty = struct.pack(">BBHHBB", 1, 4, 1, 0, 0, 0)
+    nothing = struct.pack(">BBHHBB", 1, 5, 1, 0, 0, 0)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(begin + empty + nothing)
+        return len(client.makefile("rb").read()) > 0

@@ -354,3 +354,33 @@ def test_the_priority_of_supervisor_is_a_warning(folder: Folder) -> None:
     (found,) = warnings_of(folder, "watchers: {a: {cmd: x, priority: 999}}")
     assert "a lower priority starts first" in found.message
     assert warnings_of(folder, "watchers: {a: {cmd: x, priority: 10}}") == ()
+
+
+@pytest.mark.parametrize(
+    ("command", "starter"),
+    [
+        ("{shell: true, cmd: cd . && python3 server.py}", "the shell"),
+        ("{shell: bash, cmd: gunicorn wsgi:app}", "the shell"),
+        ("{cmd: npm start}", "npm"),
+        ("{cmd: /usr/bin/timeout 99 gunicorn wsgi:app}", "timeout"),
+        ("{cmd: [su, app, -c, gunicorn]}", "su"),
+        ("{cmd: [sh, -c, gunicorn, x]}", "sh"),
+        ("{shell: true, cmd: exec gunicorn wsgi:app}", ""),
+        ("{shell: true, cmd: cd . && exec python3 server.py}", ""),
+        ("{shell: true, cmd: 'gunicorn --bind fd://${sockets.http}'}", ""),
+        ('{shell: true, cmd: gunicorn, env: {FD: "${sockets.http}"}}', ""),
+        ("{cmd: npm start, use_sockets: []}", ""),
+        ("{cmd: env A=b gunicorn wsgi:app}", ""),
+        ('{cmd: [sh, -c, "exec gunicorn", x]}', ""),
+    ],
+)
+def test_a_command_behind_a_starter_that_gets_sockets_by_listen_fds_is_warned_of(
+    folder: Folder, command: str, starter: str
+) -> None:
+    text = f"{command[:-1]}, use_sockets: [http]}}" if "use_sockets" not in command else command
+    found = warnings_of(folder, f"sockets: {{http: {{listen: 8000}}}}\nwatchers: {{web: {text}}}\n")
+    assert [f"is the process of {starter}," in each.message for each in found] == [True] * bool(
+        starter
+    )
+    assert all("pass ${sockets.http}" in each.hint for each in found)
+    assert all(("exec" in each.hint) == (starter in {"the shell", "sh"}) for each in found)
