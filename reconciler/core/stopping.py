@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.core.hooks import STOP_COMMAND, drive, run_command
 from reconciler.model.action import Remember, Signal
-from reconciler.model.process import Exited, Requested, pid_of
+from reconciler.model.process import MAIN, Exited, Requested, pid_of
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.core.plan import Draft
     from reconciler.model.process import Memory, ProcessRecord
+    from reconciler.model.spec import WatcherSpec
 
 KILL_AGAIN_NS: Final = 5 * SECOND_NS
 
@@ -71,23 +72,44 @@ def _ask(draft: Draft, record: ProcessRecord) -> ProcessRecord:
     return _remember(draft, record, replace(record.memory, asked=True))
 
 
+def _end_rest(draft: Draft, record: ProcessRecord, reason: str) -> None:
+    """Take the next step with what a dead process has left behind."""
+    if is_in_background(draft.spec, record):
+        memory = replace(record.memory, stopping_since_ns=draft.now_ns, stop_reason=reason)
+        record = replace(record, memory=memory)
+    stopping = record.memory.stopping_since_ns is not None
+    if not stopping or draft.world.stop_now or draft.is_due(deadline_ns(draft, record)):
+        _kill(draft, record)
+    elif not record.memory.asked_rest:
+        _ask_rest(draft, record)
+
+
 def _ask_rest(draft: Draft, record: ProcessRecord) -> None:
     """Ask what is left of a scope whose main process has ended, unless it was asked with it."""
     settings = draft.spec.stop
-    if settings.ask == "main" or settings.cmd is not None:
+    if settings.ask == "main" or settings.cmd is not None or not record.memory.asked:
         draft.act(Signal(record.id, record.incarnation, settings.signal, settings.scope))
     _remember(draft, record, replace(record.memory, asked_rest=True))
 
 
-def bury(draft: Draft, record: ProcessRecord) -> bool:
+def is_in_background(spec: WatcherSpec, record: ProcessRecord) -> bool:
+    """Tell whether a service seems to have put itself into the background: a quick good end, and something lives on.
+
+    That goes on, and so may serve; it is told, and is asked to end when the watcher is stopped or replaced.
+    """
+    phase = record.phase
+    if spec.is_job or not isinstance(phase, Exited) or not phase.survivors:
+        return False
+    lived = phase.at_ns - (phase.at_ns if phase.started_at_ns is None else phase.started_at_ns)
+    is_good = phase.exit.code == 0 and record.memory.stopping_since_ns is None
+    return is_good and record.id.role == MAIN and lived < spec.backoff.reset_after
+
+
+def bury(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
     """Take the next step with a dead process; True when nothing of it is left and its hooks have run."""
     assert isinstance(record.phase, Exited)
     if not draft.is_gone(record):
-        stopping = record.memory.stopping_since_ns is not None
-        if not stopping or draft.world.stop_now or draft.is_due(deadline_ns(draft, record)):
-            _kill(draft, record)
-        elif not record.memory.asked_rest:
-            _ask_rest(draft, record)
+        _end_rest(draft, record, reason)
         return False
     hooks = draft.spec.hooks
     if record.memory.reaped or (hooks.before_reap is None and hooks.after_reap is None):

@@ -11,7 +11,7 @@ from reconciler.core.plan import Draft
 from reconciler.core.sockets import why_waiting
 from reconciler.core.template import same_template, slot_hash, sockets_of, told_sockets
 from reconciler.model.intent import NO_INTENT
-from reconciler.model.process import Exited, Requested, Running, Starting
+from reconciler.model.process import Exited, Requested, Running, Starting, several
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.status import (
     Condition,
@@ -210,7 +210,11 @@ def _dead(
 ) -> tuple[SlotState, str, int, int | None]:
     draft, spec, at_ns = view.draft, view.draft.spec, phase.at_ns
     if not draft.is_gone(record):
-        return "Stopping", f"{phase.exit}; processes that it started still live", at_ns, None
+        left = several(phase.survivors)
+        if stopping.is_in_background(spec, record):
+            how = f"ends at once with {phase.exit} and leaves {left} running"
+            return "Failed", f"{how}: does it go into the background?", at_ns, None
+        return "Stopping", f"{phase.exit}; still running: {left}", at_ns, None
     if not view.want or record.id.slot > view.want:
         return "Stopped", str(phase.exit), at_ns, None
     if is_completed(spec, record):

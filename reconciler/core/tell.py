@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from reconciler.core.hooks import failure, judge
 from reconciler.model.news import News
-from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Running
+from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Running, several
 from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketRecord
 from reconciler.model.units import format_duration
 
@@ -78,6 +78,9 @@ def _of_exit(
     lived = format_duration(phase.at_ns - since)
     why = f" ({memory.stop_reason})" if memory.stopping_since_ns is not None else ""
     forced = ", KILL was needed" if memory.killed else ""
+    if phase.survivors:
+        forced += f"; leaves {several(phase.survivors)} running"
+    details["survivors"] = [each.pid for each in phase.survivors]
     message = f"{id} ended{when}{why}: {phase.exit} after {lived}{forced}"
     return News("process.exited", message, id.owner, id.slot, details, at_ns)
 

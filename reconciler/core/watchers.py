@@ -179,6 +179,9 @@ def _keep_slot(draft: Draft, slot: int, wanted_hash: str, *, may_rest: bool) -> 
         hooks.keep(
             draft, "before_spawn", slot, record.incarnation
         )  # it may have passed while its predecessor still ran
+        is_wanted = same_slot(record.template_hash, wanted_hash) and not record.memory.retry
+        if is_wanted and stopping.is_in_background(draft.spec, record):
+            return
         if stopping.bury(draft, record) and _may_start_again(draft, record, wanted_hash):
             _start_slot(draft, slot, wanted_hash, record)
     elif record.memory.stopping_since_ns is not None:
@@ -557,7 +560,7 @@ def _drop_slot(draft: Draft, record: ProcessRecord) -> None:
     """Take the next step with a slot beyond those that shall run."""
     if not isinstance(record.phase, Exited):
         stopping.stop(draft, record, "surplus")
-    elif stopping.bury(draft, record):
+    elif stopping.bury(draft, record, "surplus"):
         draft.act(Forget(record.id, record.incarnation))
 
 
@@ -585,7 +588,7 @@ def stop_whole(draft: Draft, reason: str) -> bool:
             stopping.stop(draft, record, reason)
             buried = False
         else:
-            stopping.bury(draft, record)
+            stopping.bury(draft, record, reason)
             buried = buried and is_buried(draft, record)
     if not buried:
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from reconciler.model.units import SECOND_NS
@@ -10,6 +10,8 @@ from reconciler.model.value import Struct, Tagged, field
 
 MAIN: Final = "main"
 """Role of a watcher's own process; every other role is a hook or a helper of that slot."""
+MAX_NAMED: Final = 3
+"""Of several survivors so many are named in a sentence."""
 WATCHER_SLOT: Final = 0
 """Slot of what concerns the watcher as a whole, such as before_start."""
 
@@ -284,6 +286,13 @@ class Survivor(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.pid})"
+
+
+def several(survivors: Sequence[Survivor]) -> str:
+    """Return processes as people are told of them, the first few by name."""
+    shown = ", ".join(map(str, survivors[:MAX_NAMED]))
+    more = len(survivors) - MAX_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 class Orphan(Struct, frozen=True):

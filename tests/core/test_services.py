@@ -28,7 +28,7 @@ from reconciler.model.spec import (
     StopSpec,
 )
 from reconciler.model.value import replace
-from tests.core.stage import FACTS, HOOK, S, Stage, listener, process, spec, watcher
+from tests.core.stage import FACTS, HOOK, S, Stage, job, listener, process, spec, watcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -593,3 +593,61 @@ def test_the_status_of_a_watcher_that_waits_for_its_plan_is_told_anew() -> None:
     core.step([KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"), SnapshotEnded()], 0)
     step = core.step([SpecApplied(spec(**many), 1)], 0)
     assert step.touched == many.keys()
+
+
+# ---- what goes into the background -----------------------------------------------------------------
+
+
+def in_background(**fields: object) -> Stage:
+    stage = Stage().apply(spec(web=watcher(**fields))).wait(5)
+    return stage.exit("web.1", 1).wait(0.1).exit("web.1", 0, survivors=True).wait(60)
+
+
+def test_who_ends_at_once_and_leaves_something_is_named_and_not_started_again_beside_it() -> None:
+    stage = in_background()
+    assert stage.signals() == []
+    assert len(stage.spawned()) == 2
+    slot = stage.slot("web.1")
+    assert slot.state == "Failed"
+    assert slot.note == (
+        "ends at once with exit 0 and leaves child (pid 7) running: does it go into the background?"
+    )
+    assert not stage.status("web").as_wanted
+    assert "leaves child (pid 7) running" in stage.news[-1].message
+    stage.survivors_gone("web.1")
+    assert stage.alive() == ["web.1"]
+
+
+def test_what_went_into_the_background_is_asked_and_killed_in_time_at_a_stop() -> None:
+    stage = in_background(stop=StopSpec(signal="INT", timeout=3 * S))
+    stage.stubborn = frozenset({"web.1"})
+    stage.tell(IntentChanged("web", stopped(NOTHING, ALICE))).wait(2)
+    assert [(s, scope) for s, scope in reaches(stage)] == [("INT", "tree")]
+    stage.wait(10)
+    assert [s for s, _ in reaches(stage)] == ["INT", "KILL"]
+    assert stage.records == {}
+
+
+def test_what_went_into_the_background_gives_way_to_another_template_and_to_a_restart() -> None:
+    for change in (
+        lambda stage: stage.apply(spec(web=watcher(cmd=("other",)))),
+        lambda stage: stage.tell(IntentChanged("web", restarted(NOTHING, None, at_once=False))),
+        lambda stage: stage.tell(RetryAsked("web")),
+    ):
+        stage = in_background()
+        change(stage).wait(5)
+        assert [s for s, _ in reaches(stage)] == ["TERM"]
+        assert stage.alive() == ["web.1"]
+
+
+def test_what_ends_badly_or_late_or_is_a_job_leaves_nothing_running() -> None:
+    for stage in (
+        Stage().apply(spec(web=watcher())).wait(1).exit("web.1", 1, survivors=True),
+        Stage().apply(spec(web=watcher())).wait(11).exit("web.1", 0, survivors=True),
+        Stage().apply(spec(web=job())).wait(1).exit("web.1", 0, survivors=True),
+    ):
+        assert [s for s, _ in reaches(stage)] == ["KILL"]
+
+
+def reaches(stage: Stage) -> list[tuple[str, str]]:
+    return [(a.signal, a.scope) for _, a in stage.history if isinstance(a, Signal)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.model.process import LaunchError
@@ -42,6 +43,9 @@ def program_of(world: World, id: ProcessId) -> Program:
         lives, code = rng.randrange(1, 200 * MS), rng.choice((0, 1))
     elif not spared and hits("exits"):
         lives, code = rng.randrange(1, 20 * S), rng.choice((0, 1))
+    if lives is not None and code == 0:
+        # It looks like one that goes into the background, and what it leaves may go on: not for ever.
+        children = tuple(replace(each, lives_ns=lives + 30 * S) for each in children)
     return Program(lives, code, ignores, ends_within, forks=forks, children=children)
 
 
