@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from reconciler.controller.entries import Applied, Entry
     from reconciler.controller.exchange import Exchange
     from reconciler.model.action import Action, KeeperAction
-    from reconciler.model.event import Event, KeeperEvent
+    from reconciler.model.event import Answered, Event, KeeperEvent
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation
     from reconciler.model.observed import WatcherObserved
@@ -176,6 +176,7 @@ class Controller:
         self._dead: set[ProcessId] | None = set()
         """What the keeper's snapshot shows dead, as long as the snapshot goes on."""
         self._wake_at_ns: int | None = None
+        self._signals_sent: list[Answered] = []
         self._retiring: Mapping[str, WatcherSpec] = {}
         self.news: NewsRoom = NewsRoom(1)
         self.event_log: EventLog
@@ -426,6 +427,7 @@ class Controller:
     def _link_ready(self, events: int) -> None:
         if events & WRITE:
             self._link.flush()
+            self._answer_signals()
         if events & READ:
             for event in self._heard():
                 if isinstance(event, SignalReceived):
@@ -444,6 +446,12 @@ class Controller:
             return self._link.receive()
         except ProtocolError as error:
             raise Contradiction from error
+
+    def _answer_signals(self) -> None:
+        """Answer who waits for a signal, once it has left us: what lies here would be lost with us."""
+        if self._signals_sent and not self._link.has_unsent:
+            answered, self._signals_sent = self._signals_sent, []
+            self.server.waiters.answered(answered)
 
     def _watch_link(self) -> None:
         self.reactor.watch(
@@ -579,7 +587,8 @@ class Controller:
         if step.touched:
             self.status.touched(step.touched)
             self.server.touched(step.touched)
-        self.server.waiters.answered(step.answered)
+        self._signals_sent += step.answered
+        self._answer_signals()
         self.border.guard("notifying systemd", lambda: self.notifier.acted(step.touched))
         self._remember_retiring()
         self._end_when_done()

@@ -517,7 +517,9 @@ class Reconciler:
                 after = max(replaces, self._last_incarnation.pop(id, 0))
                 self._put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
             case Remember(id, _, memory):
-                self._put(replace(self.observed(id.owner).records[id], memory=memory))
+                record = self.observed(id.owner).records[id]
+                self._news.extend(tell.of_reload(id, record.memory, memory))
+                self._put(replace(record, memory=memory))
             case Adjust(id, _, settings):
                 self._put(replace(self.observed(id.owner).records[id], settings=settings))
             case Forget(id, incarnation):

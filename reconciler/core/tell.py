@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, SocketRestored
     from reconciler.model.intent import Intent, Voice
     from reconciler.model.job import Generation, Run
-    from reconciler.model.process import Orphan
+    from reconciler.model.process import Memory, Orphan
     from reconciler.model.spec import HookSpec, WatcherSpec
 
 
@@ -97,6 +97,18 @@ def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[News]:
     vetoed = judge(hook, record).state == "vetoed"
     message = failure(hook, record) + ("" if vetoed else " (ignored)")
     yield News("hook.failed", message, id.owner, id.slot, details)
+
+
+def of_reload(id: ProcessId, before: Memory, now: Memory) -> Iterator[News]:
+    """Yield what came of a reload that an operator asked for."""
+    if now.reloaded == before.reloaded:
+        return
+    details = {"number": now.reloaded}
+    if now.reload_trouble:
+        message = f"{id} was not reloaded: {now.reload_trouble}"
+        yield News("process.reload_failed", message, id.owner, id.slot, details)
+    else:
+        yield News("process.reloaded", f"{id} was reloaded", id.owner, id.slot, details)
 
 
 def _place(owner: str, slot: int) -> str:

@@ -326,7 +326,9 @@ class ReloadByCommand(Tagged, frozen=True):
 
     cmd: Annotated[
         Command,
-        _live("Command that `reconcile reload` runs, once per slot; RECONCILE_PID is its process."),
+        _live(
+            "Command that `reconcile reload` runs, once per slot, for at most 30 s; RECONCILE_PID is its process."
+        ),
     ]
 
 

@@ -445,6 +445,7 @@ def test_reloads_that_come_while_the_command_runs_run_it_once_more() -> None:
     assert len(stage.exit("web.1:reload").wait(1).spawned(":reload")) == 2
     assert len(stage.exit("web.1:reload", 3).wait(60).spawned(":reload")) == 2
     assert stage.status("web").note == "reload failed: reload command: exit 3"
+    assert stage.news[-1].message == "web.1 was not reloaded: reload command: exit 3"
     # A process that begins later has read what there is.
     stage.exit("web.1").wait(60)
     assert (len(stage.spawned(":reload")), stage.status("web").note) == (2, "")
