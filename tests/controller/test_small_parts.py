@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.controller import usage
 from reconciler.controller.compress import compress, compress_rotated
 from reconciler.controller.entries import KEPT_EVENTS, ToldEvent
 from reconciler.controller.news import NewsRoom
@@ -258,6 +261,53 @@ def test_usage_of_living_processes_only() -> None:
     used = usage_of([os.getpid(), 2**22 - 1])
     assert list(used) == [os.getpid()]
     assert used[os.getpid()].memory_bytes > 2**20
+
+
+PREFORKING = """
+import os, sys, time
+for escapes in (False, True):
+    if os.fork() == 0:
+        held = bytearray(30_000_000)
+        if escapes and os.fork():
+            os._exit(0)  # the grandchild has another parent from now on, and the session of before
+        os.write(1, b"x")
+        time.sleep(60)
+        os._exit(0)
+time.sleep(60)
+"""
+
+
+def test_usage_is_that_of_the_whole_tree() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PREFORKING], stdout=subprocess.PIPE, start_new_session=True
+    ) as main:
+        try:
+            assert main.stdout is not None
+            assert main.stdout.read(2) == b"xx"
+            assert usage_of([main.pid])[main.pid].memory_bytes > 60_000_000
+        finally:
+            os.killpg(main.pid, signal.SIGKILL)
+
+
+def test_a_figure_does_not_depend_on_what_others_ask() -> None:
+    """The clock and /proc are real; what is measured is a process that has never run since it slept."""
+    with subprocess.Popen(["sleep", "60"]) as idle, subprocess.Popen(["sleep", "60"]) as other:
+        key = idle.pid, usage._stat(idle.pid).born  # type: ignore[union-attr]
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        worked = usage._stat(idle.pid).seconds  # type: ignore[union-attr]
+        # As if it had worked for two seconds, and had been asked for three and 1.5 seconds ago.
+        samples = usage._Sample(now - 3, worked), usage._Sample(now - 1.5, worked)
+        usage._samples[key] = samples
+        try:
+            assert usage_of([idle.pid])[idle.pid].cpu_percent == 0.0
+            usage_of([other.pid])
+            assert usage_of([idle.pid])[idle.pid].cpu_percent == 0.0
+            assert key in usage._samples
+        finally:
+            idle.kill()
+            other.kill()
+    usage_of([])
+    assert key not in usage._samples
 
 
 def test_compressing_writes_through_no_link_and_reads_none(tmp_path: Path) -> None:
