@@ -31,6 +31,7 @@ from reconciler.keeper.logs_manager import ManagerOutput
 from reconciler.keeper.processes import NOT_NOW
 from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
+from reconciler.output.characters import cut_after, cut_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,6 +50,8 @@ LIFELINE_FD: Final = 100
 """From here on: out of the way of shells, sockets, and whoever closes all up to a low limit."""
 CUT_MARK: Final = b" [...]\n"
 """Ends each piece of a line that is longer than `LINE_BYTES`."""
+GOES_ON_MARK: Final = b"[...] "
+"""Begins each further piece."""
 
 
 class Logs:
@@ -397,7 +400,7 @@ class _Stream:
         self.pump()
         done = self._fd < 0 or self._empty or not self._owed or self._owed <= 0
         if done:
-            self._write_held()
+            self._finish_line()
         return done
 
     def can_go_on(self, sink: Sink) -> bool:
@@ -436,7 +439,7 @@ class _Stream:
                     os.unlink(self._fifo)
             os.close(self._fd)
             self._fd = -1
-        self._write_held()
+        self._finish_line()
         self._logs.give_back(self._target)
         self._target = None
 
@@ -447,6 +450,7 @@ class _Stream:
         """
         file = self._target
         if isinstance(file, LogFile) and self._may_splice(file):
+            file.written_by(self)
             try:
                 size = os.splice(
                     self._fd, file.fd, min(limit, file.splice_room()), flags=os.SPLICE_F_NONBLOCK
@@ -485,7 +489,8 @@ class _Stream:
     def _deliver(self, chunk: bytes) -> None:
         if isinstance(self._sink, CaptureSink):
             kept = self.tail + chunk
-            self.tail = kept[max(len(kept) - self._sink.limit_bytes, 0) :]
+            too_many = max(len(kept) - self._sink.limit_bytes, 0)
+            self.tail = kept[cut_after(kept, too_many) if too_many else 0 :]
         if self._target is None:
             return
         if self._skips:
@@ -503,9 +508,10 @@ class _Stream:
         """Return the lines that are complete with this chunk, and hold back what follows them."""
         pieces = b""
         while len(self._held) + (chunk.find(b"\n") + 1 or len(chunk)) > LINE_BYTES:
-            cut = LINE_BYTES - len(self._held)
-            pieces += self._held + chunk[:cut] + CUT_MARK
-            self._held, chunk = b"", chunk[cut:]
+            text = self._held + chunk
+            cut = cut_before(text, LINE_BYTES)
+            pieces += text[:cut] + CUT_MARK
+            self._held, chunk = GOES_ON_MARK, text[cut:]
         lines, end, rest = (self._held + chunk).rpartition(b"\n")
         self._held = rest
         return pieces + lines + end
@@ -515,6 +521,12 @@ class _Stream:
         if self._held:
             held, self._held = self._held + b"\n", b""
             self._put(held)
+
+    def _finish_line(self) -> None:
+        """End the line that a writer left unfinished: what the next one says is none of it."""
+        self._write_held()
+        if isinstance(self._target, LogFile):
+            self._target.finish_line(self)
 
     def _put(self, data: bytes) -> None:
         if not data or self._target is None:
@@ -526,6 +538,8 @@ class _Stream:
             head += sink.prefix.encode()
         if head:
             data = head + data[:-1].replace(b"\n", b"\n" + head) + data[-1:]
+        if isinstance(self._target, LogFile):
+            self._target.written_by(self)
         dropped = self._target.put(data)
         if dropped:
             self._logs.dropped += dropped

@@ -69,6 +69,7 @@ class LogFile:
         self.users = 0
         self.rotated = False
         self.splices = True
+        self._writer: object = None
         self._checked = float("-inf")
         self._refused = False
         self._torn = False
@@ -124,6 +125,19 @@ class LogFile:
                 self._refused = not self._rotate()
         self.splices = True
         return 0
+
+    def written_by(self, writer: object) -> None:
+        """Take note of who writes now: its words are no part of the line that another one has begun."""
+        if self._writer is not writer:
+            self.finish_line(self._writer)
+            self._writer = writer
+
+    def finish_line(self, writer: object) -> None:
+        """End the line that this writer has left without end; a disk that does not take it is asked again later."""
+        if writer is not None and self._writer is writer:
+            self._writer = None
+            if self.size and not self._at_line_start():
+                self._torn = not self._write(b"\n")
 
     def _fitting(self, data: bytes) -> int:
         """Return how much of the data still belongs into this file: all, or up to a line's end."""

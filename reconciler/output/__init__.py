@@ -3,4 +3,5 @@
 | file | subject |
 |---|---|
 | `places` | opening a log file and its folder, through no link that others may change |
+| `characters` | where text may be cut |
 """

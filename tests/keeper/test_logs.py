@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller.compress import compress_rotated
-from reconciler.keeper.logs import CUT_MARK, LINE_BYTES, ROUND_BYTES, Logs, Streams
+from reconciler.keeper.logs import CUT_MARK, GOES_ON_MARK, LINE_BYTES, ROUND_BYTES, Logs, Streams
 from reconciler.keeper.logs_manager import PENDING_BYTES, ManagerOutput
 from reconciler.keeper.logs_taking import Taking
 from reconciler.model.event import LogChanged
@@ -601,10 +601,66 @@ def test_an_endless_line_is_cut_into_marked_pieces(room: Room) -> None:
         fill(room, streams, b"x" * 4096)
     fill(room, streams, b"end\n")
     lines = [line.split(b" ", 1)[1] for line in lines_of(room.path())]
-    assert lines == [b"x" * LINE_BYTES + CUT_MARK] * 2 + [
-        b"x" * (40 * 4096 - 2 * LINE_BYTES) + b"end\n"
+    size = LINE_BYTES - len(GOES_ON_MARK)
+    assert lines == [
+        b"x" * LINE_BYTES + CUT_MARK,
+        GOES_ON_MARK + b"x" * size + CUT_MARK,
+        GOES_ON_MARK + b"x" * (40 * 4096 - LINE_BYTES - size) + b"end\n",
     ]
     streams.close()
+
+
+@pytest.mark.parametrize("character", ["\uac00", "\xe9", "\U0001f600", "x"])
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_a_piece_of_a_long_line_ends_between_two_characters(
+    room: Room, character: str, before: int
+) -> None:
+    streams = room.open(FileSink(room.path(), timestamps=True))
+    text = "-" * before + character * 40_000
+    data = text.encode() + b"\n"
+    for start in range(0, len(data), 50_000):
+        fill(room, streams, data[start : start + 50_000])
+    marks = (CUT_MARK[:-1].decode(), GOES_ON_MARK.decode())
+    pieces = [line.decode().rstrip("\n").split(" ", 1)[1] for line in lines_of(room.path())]
+    assert len(pieces) == -(-len(data) // LINE_BYTES)
+    assert "".join(p.removesuffix(marks[0]).removeprefix(marks[1]) for p in pieces) == text
+    streams.close()
+
+
+def test_bytes_that_are_no_text_are_cut_anywhere(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), timestamps=True))
+    fill(room, streams, b"\x80" * 60_000, b"\x80" * 10_000 + b"\n")
+    first, second = [line.split(b" ", 1)[1] for line in lines_of(room.path())]
+    assert first == b"\x80" * LINE_BYTES + CUT_MARK
+    assert second == GOES_ON_MARK + b"\x80" * (70_000 - LINE_BYTES) + b"\n"
+    streams.close()
+
+
+def test_a_line_that_its_writer_left_without_end_is_ended(room: Room) -> None:
+    """So that what the next run says begins a line of its own; what waits for more is left as it is."""
+    sink = FileSink(room.path())
+    for _ in range(2):
+        streams = room.open(sink)
+        assert room.finish(room.run("print('fatal: no database', end='')", streams), streams) == 0
+    assert lines_of(room.path()) == [b"fatal: no database\n"] * 2
+    silent = room.open(sink)
+    room.say(silent, b"Password: ")
+    assert lines_of(room.path())[2:] == [b"Password: "]
+    room.say(silent, b"1\n")
+    silent.close()
+    assert lines_of(room.path())[2:] == [b"Password: 1\n"]
+
+
+def test_another_writer_begins_a_line_of_its_own(room: Room) -> None:
+    sink = FileSink(room.path())
+    first = room.open(sink)
+    room.say(first, b"begun ")
+    second = room.open(sink, None, API)
+    room.say(second, b"other\n")
+    second.close()
+    room.say(first, b"goes on\n")
+    first.close()
+    assert lines_of(room.path()) == [b"begun \n", b"other\n", b"goes on\n"]
 
 
 def test_the_end_of_captured_output_is_kept(room: Room) -> None:
@@ -616,6 +672,13 @@ def test_the_end_of_captured_output_is_kept(room: Room) -> None:
     assert os.path.getsize(room.path()) == 100_009
     streams.close()
     assert streams.tail() == b"a\nthe end\n"
+
+
+def test_the_end_of_captured_output_begins_with_a_whole_character(room: Room) -> None:
+    streams = room.open(CaptureSink(room.path(), limit_bytes=10))
+    room.say(streams, "\uac00\uac01\uac02\uac03".encode())
+    assert streams.tail().decode() == "\uac01\uac02\uac03"
+    streams.close()
 
 
 def test_an_unfinished_line_is_written_when_the_process_is_gone(room: Room) -> None:
