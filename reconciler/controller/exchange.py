@@ -146,6 +146,7 @@ class Exchange:
         self._on_abandon: Callable[[], None] | None = None
         self.answer: Answer | None = None
         """What was answered, None as long as nothing was."""
+        self.when_answered: Callable[[], None] | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -245,6 +246,8 @@ class Exchange:
         self.connection.send(answer.encoded(self._msgid))
         if self._remembered is not None and self.request_id is not None:
             self._remembered.remember(self, self.request_id, answer)
+        if self.when_answered is not None:
+            self.when_answered()
 
     def when_abandoned(self, call: Callable[[], None]) -> None:
         """Have something called when the client leaves before its answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import reconciler
@@ -81,10 +82,17 @@ def _plan(exchange: Exchange, params: Parameters) -> object:
     controller = exchange.controller
     _may_read(exchange, source)
 
+    def planned(spec: Spec, revision: int) -> Answer:
+        """Compare; what is observed meanwhile may count or not. Runs in a thread."""
+        changes, drift = (
+            applying.pending_changes(controller, spec),
+            applying.drift(controller, spec),
+        )
+        return Answer(rpc.pack({"revision": revision, "changes": changes, "drift": drift}))
+
     def read(loaded: Loaded, _seen: Look) -> None:
-        changes = applying.pending_changes(controller, loaded.spec)
-        drift = applying.drift(controller, loaded.spec)
-        exchange.reply({"revision": _revision(controller), "changes": changes, "drift": drift})
+        ask = partial(planned, loaded.spec, _revision(controller))
+        controller.lanes.run("loader", ask, exchange.finish, exchange.broken, uid=exchange.uid)
 
     readings = controller.server.readings
     readings.ask(exchange, source or controller.files.source, read, is_shared=True)

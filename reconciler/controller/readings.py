@@ -115,8 +115,11 @@ class Readings:
 
     def _ended(self, kind: _Kind, group: list[_Waiting], seen: Look, reading: Reading) -> None:
         first = group[0]
+        if first.is_shared:
+            first.exchange.when_answered = partial(self._finish, kind, group)
         first.exchange.guard(lambda: first.then(_valid(reading), seen))
-        self._finish(kind, group)
+        if not first.is_shared:
+            self._finish(kind, group)
 
     def _finish(self, kind: _Kind, group: list[_Waiting]) -> None:
         answer = group[0].exchange.answer

@@ -298,8 +298,7 @@ class Connection:
     def _pump_again(self) -> None:
         self._is_pumping = False
         if not self.is_closed:
-            # One call, when others wait for their turn.
-            self._guard(partial(self._pump, 1 if self._server.turns.are_taken else CALLS_PER_TURN))
+            self._guard(partial(self._pump, 1))  # then it is the turn of others
 
     def _settle(self) -> None:
         """Decide what to wait for, and until when."""

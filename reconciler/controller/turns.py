@@ -35,9 +35,9 @@ class Turns:
             self._reactor.soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Serve one connection of each user, and again, until the turn is over."""
+        """Serve one connection of each user; who has asked meanwhile takes part in the next round."""
         self._is_due = False
-        while self._waiting:
+        for _ in range(len(self._waiting)):
             uid, connections = self._waiting.popitem(last=False)
             serve = connections.popleft()
             if connections:
