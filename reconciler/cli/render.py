@@ -71,7 +71,8 @@ def status_page(
         page += [(), table] if page else [table]
     if page:
         page.append(())
-    page += _spec_lines(status) + _revision_lines(status) + _store_lines(status)
+    page += _spec_lines(status) + _watching_lines(status)
+    page += _revision_lines(status) + _store_lines(status)
     return [*page, summary(status)]
 
 
@@ -244,6 +245,13 @@ def _spec_lines(status: StatusMap) -> list[Block]:
     said = state.replace("_", " ")
     lines: list[Block] = [Wrapped((Cell(f"spec {said}: ", "bad"), Cell(message)))]
     return [*lines, *spec_error_blocks(status["spec_errors"], excerpts=False)]
+
+
+def _watching_lines(status: StatusMap) -> list[Block]:
+    """Return what keeps saved files from being noticed as usual, if anything does."""
+    if not status["watching"]:
+        return []
+    return [Wrapped((Cell("files: ", "busy"), Cell(status["watching"])))]
 
 
 def _store_lines(status: StatusMap) -> list[Block]:
@@ -495,7 +503,7 @@ def _property(text: str) -> str:
 # ---- events and logs -----------------------------------------------------------------------------
 
 _PALETTE: Final[tuple[Style, ...]] = ("cyan", "yellow", "green", "magenta", "blue")
-_EXPECTED_WORDS: Final = frozenset({"started", "passed", "bound", "watching", "fired", "good"})
+_EXPECTED_WORDS: Final = frozenset({"started", "passed", "bound", "fired", "good"})
 _BAD_WORDS: Final = (
     "failed",
     "refused",

@@ -146,6 +146,7 @@ class StatusMap(TypedDict):
     auto_apply: bool
     spec_state: str
     spec_message: str
+    watching: str
     store_state: str
     store_message: str
     spec_errors: list[SpecErrorMap]
@@ -372,6 +373,7 @@ STATUS: Final[Map] = {
     "auto_apply": True,
     "spec_state": "applied",
     "spec_message": "",
+    "watching": "",
     "store_state": "good",
     "store_message": "",
     "spec_errors": (),

@@ -163,7 +163,8 @@ def _tell_applied(controller: Controller, made: Revision, told: tuple[Change, ..
     again = f", the content of {made.restores} again" if made.restores else ""
     which = "; ".join(f"{each.name}: {each.message}" for each in told[:MAX_NAMED])
     which = f" ({which}{'; ...' if len(told) > MAX_NAMED else ''})" if told else ""
-    message = f"revision {made.number} applied by {made.who}{again}: {count}{which}"
+    by = "with" if " by " in made.who else "by"  # `up by root`
+    message = f"revision {made.number} applied {by} {made.who}{again}: {count}{which}"
     details = {
         "revision": made.number,
         "who": made.who,

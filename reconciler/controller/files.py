@@ -80,6 +80,8 @@ class SpecFiles:
         """The loader was asked; before that it only imports."""
         self._handed: Reading | None = None
         """What was read when the manager was started; good for the first judgement only."""
+        self._watching = ""
+        """In which way files are watched when it is not the usual one."""
         self._ordered_by = ""
         """Who has told to read the files and apply them, whatever `apply.auto` says; empty: nobody."""
         self._awaited: list[Callable[[], None]] = []
@@ -258,14 +260,25 @@ class SpecFiles:
         """Watch, or stop watching, as the spec in force says."""
         settings = self._settings()
         if self._watch is None:
-            self._watch = Watch(
-                STEP_MS, self._controller.tell_from_thread, self._controller.broken_thread
-            )
+            self._watch = Watch(STEP_MS, self._told_from_thread, self._controller.broken_thread)
             self._controller.reactor.watch(self._watch, READ, lambda _: self._woken())
         known = frozenset(self._applied) | frozenset(self._look.files)
         known |= self._controller.secrets.files()
         wanted = Wanted(folders_of(self.source, known), known) if settings.auto else Wanted()
         self._watch.want(wanted)
+
+    @property
+    def watching(self) -> str:
+        """Return what keeps saved files from being noticed as usual, empty when nothing does."""
+        lost = next((path for path, seen in self._look.files.items() if seen.is_unlinked), None)
+        return self._watching if lost is None else lost_message(lost)
+
+    def _told_from_thread(self, message: str) -> None:
+        def take() -> None:
+            self._watching = message
+
+        self._controller.lanes.hand_over(take)
+        self._controller.tell_from_thread(message)
 
     def _settings(self) -> ApplySpec:
         applied = self._controller.applied
@@ -283,7 +296,9 @@ class SpecFiles:
         controller = self._controller
         seen, wall = self._look_again(), clock.wall_ns()
         changed = changed_wall_ns(self._look, seen, wall)
-        self._look = seen
+        before, self._look = self.watching, seen
+        if self.watching not in {before, self._watching}:
+            controller.tell(News("files.watching", self.watching))
         if changed is not None:
             self._changed_wall_ns = changed
         gone = bool(missing(self.source))
@@ -505,3 +520,11 @@ class SpecFiles:
 def cut_message(path: str) -> str:
     """Return what is told of a file that seems to be half written."""
     return f"{path} holds only the beginning of what was applied, as if its writer had stopped half-way; {CONSENT}"
+
+
+def lost_message(path: str) -> str:
+    """Return what is told of a mounted file whose name stands for another file by now, where it comes from."""
+    return (
+        f"{path} was replaced outside of this mount, and the former file is seen here: no edit arrives any more; "
+        "mount the folder that holds it, or mount it once more"
+    )

@@ -25,6 +25,8 @@ class Seen(Struct, frozen=True):
     changed_wall_ns: int
     text: bytes | None
     signature: tuple[int, ...]
+    is_unlinked: bool = False
+    """It is mounted here, and where it comes from another file has its name."""
 
 
 class Look(Struct, frozen=True):
@@ -120,7 +122,8 @@ def _see(path: str, before: Seen | None) -> Seen | None:
             digest = hashlib.sha256(text).hexdigest()
     # SQLite's integers have a sign; some file systems (FUSE, CIFS) use all 64 bits of an inode's number.
     inode = status.st_ino - 2**64 if status.st_ino >= 2**63 else status.st_ino
-    return Seen(digest, status.st_size, inode, status.st_ctime_ns, text, signature)
+    gone = status.st_nlink == 0
+    return Seen(digest, status.st_size, inode, status.st_ctime_ns, text, signature, gone)
 
 
 def _read(path: str) -> bytes:

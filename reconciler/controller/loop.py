@@ -113,6 +113,7 @@ LOG_LEVEL_OF_NEWS: Final = {
     "held": "warning",
     "missing": "warning",
     "writable": "warning",
+    "watching": "warning",
     "damaged": "error",
     "denied": "warning",
     "paused": "warning",
@@ -220,7 +221,8 @@ class Controller:
 
     def tell_from_thread(self, message: str) -> None:
         """Tell that files are watched in another way than usual; may be called in any thread."""
-        self.lanes.hand_over(lambda: self.tell(News("files.watching", message)))
+        if message:
+            self.lanes.hand_over(lambda: self.tell(News("files.watching", message)))
 
     def write_then(
         self,

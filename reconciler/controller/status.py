@@ -164,6 +164,7 @@ class StatusBoard:
                 "auto_apply": rpc.pack(applied.spec.apply.auto if applied is not None else True),
                 "spec_state": rpc.pack(files.state),
                 "spec_message": rpc.pack(files.message),
+                "watching": rpc.pack(files.watching),
                 "spec_errors": rpc.pack(files.errors),
                 "store_state": rpc.pack(store_state),
                 "store_message": rpc.pack(store_message),

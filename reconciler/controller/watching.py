@@ -1,16 +1,23 @@
 """The thread that notices changes of files, with watchfiles' compiled half.
 
-Two things have to be helped. The compiled watcher looks at its own list every step and has no descriptor
+Some things have to be helped. The compiled watcher looks at its own list every step and has no descriptor
 to wait on: so it lives in a thread, which wakes the loop by an event descriptor. And it goes blind when a
 folder that it watches is replaced (also one further up, such as a `current` link): so every second the
 thread looks where the paths lead, and when one leads elsewhere than before, everything is armed anew. The
 folders above are not watched for that: the compiled half asks for every kind of event, and would be woken
-by whoever opens a file in `/`, `/etc` or `/dev`.
+by whoever opens a file in `/`, `/etc` or `/dev`. A folder that is removed and made anew may get the number of
+the former one; but the kernel says of the former that it is gone, and then everything is armed anew as well.
+
+A file that is a mount point (one file mounted into a container) is edited through another folder, whose
+events are not ours: it is watched itself, and looked at every second, since some of these mounts announce
+nothing at all. Where inotify has no room, or the file system announces no changes of other machines, everything
+is looked at once a second; status says so.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 from contextlib import suppress
 from functools import cache
@@ -31,6 +38,8 @@ LOOK_AGAIN_MS: Final = 30_000
 LOOK_AT_PLACES_MS: Final = 1_000
 """How often it is looked at where the paths lead; half of what an idle thread costs when it is twice a second."""
 POLL_MS: Final = 1_000
+DELETED: Final = 3
+"""As watchfiles counts the kinds of change."""
 SHORTAGE_S: Final = 1.0
 """How often everything is looked at while there is no room for a thread that watches."""
 WITHOUT_INOTIFY: Final = frozenset(
@@ -82,12 +91,13 @@ class Watch:
     ) -> None:
         """Start the thread, which sleeps until something is wanted: then there may be no room for one.
 
-        `tell` is called in the thread with a sentence when it has to poll, `broken` with what went wrong
-        that nobody expected.
+        `tell` is called in the thread with a sentence when it has to poll, and with an empty one when that
+        is over; `broken` with what went wrong that nobody expected.
         """
         self._step_ms = step_ms
         self._tell = tell
         self._broken = broken
+        self._told = ""
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()
         self._changed: set[str] = set()
@@ -150,8 +160,9 @@ class Watch:
             self._turn.wait(SHORTAGE_S)
             return
         before = _identities(wanted.folders)
-        notify = self._armed(wanted.folders, before)
-        seen, looks = _signatures(wanted.files), 0
+        mounted = _mounted(wanted.files)
+        notify, announces = self._armed(wanted.folders, mounted, before)
+        seen, seen_mounted, looks = _signatures(wanted.files), _signatures(mounted), 0
         # Between arming and the last look something may have changed.
         self._publish({""})
         try:
@@ -167,38 +178,95 @@ class Watch:
                     self._publish(
                         {path for path in paths if str(Path(path).parent) in wanted.folders}
                     )
+                    if any(change == DELETED and path in before for change, path in found):
+                        return
                 elif looks * LOOK_AT_PLACES_MS >= LOOK_AGAIN_MS:
                     looks = 0
                     if (now := _signatures(wanted.files)) != seen:
                         seen = now
                         self._publish({""})
+                    if not announces:
+                        return  # perhaps there is room for inotify by now
+                if (now := _signatures(mounted)) != seen_mounted:
+                    seen_mounted = now
+                    self._publish({""})
                 if _identities(wanted.folders) != before:
                     return
         finally:
             notify.close()
 
     def _armed(
-        self, folders: frozenset[str], identities: dict[str, _Identity | None]
-    ) -> RustNotify:
+        self,
+        folders: frozenset[str],
+        mounted: frozenset[str],
+        identities: dict[str, _Identity | None],
+    ) -> tuple[RustNotify, bool]:
+        """Return what watches, and whether changes are announced to it, or else it has to look for them."""
         polling = [folder for folder in folders if _file_system(folder) in WITHOUT_INOTIFY]
-        if not polling:
-            paths = sorted(folder for folder in folders if Path(folder).is_dir())
-            try:
-                return _compiled().RustNotify(paths, False, False, POLL_MS, False, True)
-            except (OSError, RuntimeError) as error:
-                self._tell(f"cannot watch files by inotify, looks once a second instead: {error}")
-        else:
-            self._tell(
+        if polling:
+            self._say(
                 f"looks once a second for changes: {polling[0]} lies on a network file system"
             )
+        else:
+            paths = sorted({folder for folder in folders if Path(folder).is_dir()} | mounted)
+            try:
+                notify = _announced(paths)
+            except (OSError, RuntimeError) as error:
+                self._say(
+                    f"cannot watch files by inotify, looks once a second instead: {_why(error)}"
+                )
+            else:
+                self._say("")
+                return notify, True
         paths = sorted(folder for folder, identity in identities.items() if identity is not None)
-        return _compiled().RustNotify(paths, False, True, POLL_MS, False, True)
+        return _compiled().RustNotify(paths, False, True, POLL_MS, False, True), False
+
+    def _say(self, sentence: str) -> None:
+        """Tell in which way files are watched, when that has changed; empty is as usual."""
+        if sentence != self._told:
+            self._told = sentence
+            self._tell(sentence)
 
     def _publish(self, paths: set[str]) -> None:
         with self._lock:
             if paths and not self._is_closed:
                 self._changed |= paths
                 os.eventfd_write(self._wake, 1)
+
+
+def _announced(paths: list[str]) -> RustNotify:
+    """Return a watch by inotify. Raises `OSError` or `RuntimeError` when there is no room for it.
+
+    What we may not read is passed over; but a limit that is reached must not be (the last argument does both).
+    """
+    try:
+        return _compiled().RustNotify(paths, False, False, POLL_MS, False, False)
+    except PermissionError:
+        return _compiled().RustNotify(paths, False, False, POLL_MS, False, True)
+
+
+def _why(error: Exception) -> str:
+    """Return why there is no inotify, and which limit of the system to raise (inotify(7))."""
+    text = str(error)
+    if "watch limit" in text or "No space left" in text:
+        return "this user's watches are used up; raise the sysctl fs.inotify.max_user_watches"
+    if "Too many open files" in text or "os error 24" in text:
+        return "this user's instances are used up; raise the sysctl fs.inotify.max_user_instances"
+    return text
+
+
+def _mounted(files: Iterable[str]) -> frozenset[str]:
+    """Return the files that are mount points: proc_pid_mountinfo(5)."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    points = {_unescaped(fields[4]) for line in lines if len(fields := line.split(" ", 5)) > 4}
+    return frozenset(path for path in files if os.path.realpath(path) in points)
+
+
+def _unescaped(point: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
 
 
 def _has_room() -> bool:
@@ -231,7 +299,9 @@ def _signatures(files: Iterable[str]) -> dict[str, tuple[int, ...] | None]:
         except OSError:
             found[path] = None
         else:
-            found[path] = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            found[path] = (
+                stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_nlink,
+            )  # fmt: skip
     return found
 
 
@@ -245,7 +315,7 @@ def _file_system(folder: str) -> str:
         return ""
     for line in lines:
         _, point, type_, *_ = line.split(" ")
-        point = point.replace("\\040", " ")
+        point = _unescaped(point)
         if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
             best, kind = point, type_
     return kind

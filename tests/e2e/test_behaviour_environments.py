@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stage import RECONCILE
+from tests.e2e.stage import RECONCILE, stage, until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root")
 UID = 1000780000
@@ -106,3 +106,33 @@ def test_a_process_of_one_manager_can_start_and_ask_another() -> None:
         said = (spec.parent / "out").read_text()
         assert "inner · revision 1 (pending) · 1 watcher, 1 process · all as wanted" in said, done
         assert said.endswith("inner: stopped\n")
+
+
+@AS_ROOT
+def test_one_file_that_is_mounted_is_watched_and_told_when_it_was_replaced_outside() -> None:
+    with stage("watchers: {w: {cmd: sleep 1001}}\n") as it:
+        outside = it.folder / "outside.yaml"
+        it.spec.rename(outside)
+        it.spec.touch()
+        command = 'mount --bind "$1" "$2"; exec "$0" up "$2"'
+        with it.output.open("ab") as output:
+            it.foreground = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-ec", command, RECONCILE, str(outside), str(it.spec)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=it.environ, start_new_session=True,
+            )  # fmt: skip
+        until(lambda: "w  " in it.run("status", code=None).stdout, show=it.output.read_text)
+        outside.write_text("watchers: {w: {cmd: sleep 1001}, more: {cmd: sleep 1002}}\n")
+        until(
+            lambda: "more" in it.run("status", code=None).stdout,
+            "an edit outside is applied",
+            within_s=10,
+        )
+        other = it.folder / "other.yaml"
+        other.write_text("watchers: {w: {cmd: sleep 1003}}\n")
+        other.rename(outside)
+        told = f"files: {it.spec} was replaced outside of this mount"
+        until(
+            lambda: told in it.run("status", code=None).stdout,
+            "what cannot be seen is told",
+            within_s=10,
+        )

@@ -304,6 +304,7 @@ def test_c08_without_inotify_files_are_looked_at_now_and_then() -> None:
             lambda: it.run("status", code=None).returncode == 0, "it runs", show=it.output.read_text
         )
         assert "cannot watch files by inotify" in it.run("events").stdout
+        assert "raise the sysctl fs.inotify.max_user_instances" in it.run("status").stdout
         it.write("watchers: {w: {cmd: sleep 1001, numprocesses: 2}}\n")
         until(lambda: count(it, "w") == 2, "the saved file is applied", within_s=10)
 
