@@ -9,6 +9,7 @@
 | `rollout` | which running slots are replaced next |
 | `verdict` | whether a revision is good: all that it changed stayed up |
 | `secrets` | starts wait for values, which are read elsewhere |
+| `stop_order` | who waits for whom when several watchers are stopped |
 | `stopping` | how one process is asked to end, and what it leaves behind |
 | `settings` | what is in force for a process is brought to what the spec says |
 | `hooks` | user code before and after a step |

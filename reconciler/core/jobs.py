@@ -301,7 +301,7 @@ def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     reason = _why_stop(draft, slot, record, want)
     if record.memory.stopping_since_ns is not None:
         stopping.stop(draft, record, record.memory.stop_reason)
-    elif reason is not None:
+    elif reason is not None and (want or not draft.waits_to_stop):
         stopping.stop(draft, record, reason)
     elif isinstance(record.phase, Running) and watchers.greet(draft, record):
         watchers.carry_out_reload(draft, record)

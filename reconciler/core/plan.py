@@ -61,6 +61,8 @@ class World(Struct, frozen=True):
     stop_now: bool = False
     trial: Trial | None = None
     """What the revision in force has to prove, or has; None: nobody asks."""
+    lowest_going: int | None = None
+    """The lowest priority of the watchers that are being stopped and are not gone."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -169,6 +171,14 @@ class Draft:
     def is_gone(self, record: ProcessRecord) -> bool:
         """Tell whether a process is dead and, where the scope in force asks for that, its descendants too."""
         return isinstance(record.phase, Exited) and not record.phase.survivors
+
+    @property
+    def waits_to_stop(self) -> bool:
+        """Tell whether a watcher that is to be stopped waits for the end of others, of a lower priority."""
+        lowest = self.world.lowest_going
+        if lowest is None or self.spec.priority <= lowest or self.world.stop_now:
+            return False
+        return all(each.memory.stopping_since_ns is None for each in self.mains().values())
 
     def act(self, *actions: Action) -> None:
         """Add actions, in the order in which they shall be carried out."""

@@ -18,6 +18,7 @@ from reconciler.core.changes import is_alike
 from reconciler.core.orders import Subject
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
+from reconciler.core.stop_order import StopOrder, priority_of_going
 from reconciler.core.stopping import KILL_AGAIN_NS
 from reconciler.core.template import run_hash, sockets_of, with_secrets
 from reconciler.core.verdict import Finding
@@ -151,6 +152,7 @@ class Reconciler:
         self._orphans_due_ns: int | None = None
         """At a shutdown: until when they may take to end."""
         self._killed_orphans = False
+        self._stop_order = StopOrder()
         self._trial: Trial | None = None
         self._unproven: dict[str, Finding] = {}
         """Watchers of the trial that have not stayed up long enough yet."""
@@ -283,6 +285,7 @@ class Reconciler:
         for _ in range(MAX_ROUNDS):
             if self._sockets_dirty:
                 self._plan_sockets(now_ns)
+            self._note_going()
             names = sorted(self._dirty, key=self._start_order)
             self._dirty = set()
             for place, name in enumerate(names):
@@ -301,9 +304,19 @@ class Reconciler:
         So the keeper has work while we go on, and a process that dies meanwhile is not kept waiting.
         """
         self._touched |= names
+        self._note_going(names)
         for name in names:
             self._attention.wake_all(name)
         self._backlog = sorted({*self._backlog, *names}, key=self._start_order, reverse=True)
+
+    def _note_going(self, names: set[str] | None = None) -> None:
+        """See which of these watchers are going now, and plan those whose turn has come by that."""
+        for name in sorted(self._dirty if names is None else names):
+            whole = self._shutdown is not None or name not in self.spec.watchers
+            going = priority_of_going(self.watcher_spec(name), self.observed(name), whole=whole)
+            turn = self._stop_order.note(name, going)
+            self._dirty |= turn
+            self._touched |= turn
 
     def _start_order(self, name: str) -> tuple[int, str]:
         """Order watchers by priority: higher first when starting, last when everything stops."""
@@ -505,6 +518,7 @@ class Reconciler:
             shutdown is not None,
             shutdown is not None and shutdown.now,
             self._trial,
+            self._stop_order.lowest,
         )
 
     # ---- carrying out -------------------------------------------------------------------------

@@ -331,6 +331,8 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     note = _note(slots)
     if not view.want:
         alive = states - {"Stopped", "Completed", "Failed"}
+        if alive and draft.waits_to_stop:
+            return "Stopping", "waits until all watchers of a lower priority have stopped"
         if alive:
             return "Stopping", note
         return _resting(view, note)

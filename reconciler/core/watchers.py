@@ -573,6 +573,8 @@ def stop_whole(draft: Draft, reason: str) -> bool:
     alive = [record for record in mains.values() if not isinstance(record.phase, Exited)]
     begun = any(record.memory.stopping_since_ns is not None for record in mains.values())
     details = {"reason": reason}
+    if alive and draft.waits_to_stop:
+        return False
     if (
         alive
         and not draft.world.stop_now

@@ -538,7 +538,12 @@ class WatcherSpec(Struct, frozen=True):
         ),
     ] = True
     priority: Annotated[
-        int, Between(-1_000_000, 1_000_000), _live("Higher starts first and stops last.")
+        int,
+        Between(-1_000_000, 1_000_000),
+        _live(
+            "Higher starts first, without waiting, and stops last: when several stop, it is asked to end only when all "
+            "lower ones are gone."
+        ),
     ] = 0
     restart: Annotated[
         Literal["always", "on-failure", "never"],

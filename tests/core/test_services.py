@@ -9,6 +9,7 @@ from reconciler.core.reconciler import BACKLOG_PER_STEP, Reconciler
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.event import (
     IntentChanged,
+    JobChanged,
     KeeperIntroduced,
     LogChanged,
     RetryAsked,
@@ -26,6 +27,7 @@ from reconciler.model.spec import (
     ReloadByCommand,
     ReloadBySignal,
     StopSpec,
+    WatcherSpec,
 )
 from reconciler.model.value import replace
 from tests.core.stage import FACTS, HOOK, S, Stage, job, listener, process, spec, watcher
@@ -652,3 +654,63 @@ def test_what_ends_badly_or_late_or_is_a_job_leaves_nothing_running() -> None:
 
 def reaches(stage: Stage) -> list[tuple[str, str]]:
     return [(a.signal, a.scope) for _, a in stage.history if isinstance(a, Signal)]
+
+
+# ---- the order of a stop ---------------------------------------------------------------------------
+
+
+def stack(stubborn: bool = False, **more: WatcherSpec) -> Stage:
+    """Return a stage with a database, which is needed until the last moment, a service and a job that use it."""
+    stage = Stage()
+    stage.stubborn = frozenset({"app.1", "load.1"} if stubborn else {"app.1"})
+    quick = StopSpec(timeout=4 * S)
+    wanted = {
+        "db": watcher(priority=10),
+        "app": watcher(priority=1, stop=quick),
+        "load": job(priority=1, stop=quick),
+        **more,
+    }
+    return stage.apply(spec(**wanted)).wait(5)
+
+
+def asked(stage: Stage) -> list[tuple[float, str]]:
+    return [(at, name) for at, name, signal in stage.signals() if signal == "TERM"]
+
+
+def test_a_shutdown_waits_for_one_priority_before_it_asks_the_next() -> None:
+    stage = stack().tell(ShutdownAsked()).wait(1)
+    assert asked(stage) == [(5.0, "app.1"), (5.0, "load.1")]
+    assert stage.status("db").note == "waits until all watchers of a lower priority have stopped"
+    stage.exit("app.1", 0).wait(1)
+    assert asked(stage)[2:] == [(6.0, "db.1")]
+    assert stage.quit == 0
+
+
+def test_a_stop_of_several_and_a_removal_wait_too_but_not_longer_than_each_may_take() -> None:
+    stops = [IntentChanged(name, stopped(NOTHING, ALICE)) for name in ("db", "app")]
+    for deed in (
+        lambda stage: stage.tell(*stops),
+        lambda stage: stage.apply(spec(other=watcher())),
+    ):
+        stage = stack(other=watcher())
+        deed(stage).wait(20)
+        times = dict(map(reversed, asked(stage)))  # type: ignore[arg-type]  # pairs
+        assert (times["app.1"], times["db.1"]) == (5.0, 9.0)
+        assert "other.1" in stage.alive()
+
+
+def test_a_stop_of_one_alone_and_one_at_once_wait_for_nobody() -> None:
+    stage = stack().tell(IntentChanged("db", stopped(NOTHING, ALICE)))
+    assert asked(stage) == [(5.0, "db.1")]
+    stage = stack(stubborn=True).tell(ShutdownAsked(now=True))
+    assert [s for *_, s in stage.signals()] == ["KILL"] * 3
+
+
+def test_a_new_controller_keeps_the_order() -> None:
+    stage = stack().tell(ShutdownAsked()).wait(1)
+    wanted = stage.reconciler.spec
+    jobs = [JobChanged("load", stage.reconciler.observed("load").job)]
+    stage.new_controller(wanted, jobs).tell(ShutdownAsked()).wait(1)
+    assert "db.1" not in [name for _, name in asked(stage)]
+    stage.exit("app.1", 0).wait(1)
+    assert stage.quit == 0
