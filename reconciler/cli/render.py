@@ -43,14 +43,23 @@ STATE_STYLES: Final[dict[str, Style]] = {
     "Waiting": "busy",
     "Pending": "busy",
     "BackOff": "bad",
+    "Failing": "bad",
     "Failed": "bad",
     "Unserved": "bad",
     "Unknown": "bad",
     "Held": "quiet",
     "Stopped": "quiet",
 }
-TROUBLE: Final = frozenset({"BackOff", "Failed", "Unknown"})
+TROUBLE: Final = frozenset({"BackOff", "Failed", "Failing", "Unknown"})
 _NOTHING: Final = "-"
+_DUE: Final = {
+    "BackOff": "next try",
+    "Failed": "next try",
+    "Failing": "counts as steady",
+    "Starting": "ready",
+    "Stopping": "KILL",
+}
+"""What is due at a slot's `next_ns`, by its state."""
 
 
 # ---- status --------------------------------------------------------------------------------------
@@ -107,6 +116,9 @@ def watcher_note(watcher: WatcherMap, now_ns: int) -> str:
         if slot["next_ns"] is not None and slot["state"] in {"BackOff", "Failed", "Stopping"}
     ]
     parts = [note] if (note := _timed_note(watcher, now_ns)) else []
+    if watcher["state"] == "Failing":
+        starts = [slot["since_ns"] for slot in watcher["slots"] if slot["state"] == "Failing"]
+        parts.append(f"up for {age(max(starts, default=now_ns), now_ns)}")
     if due and watcher["state"] in {"BackOff", "Failed", "Rolling", "Stopping"}:
         trying = any(slot["state"] in TROUBLE for slot in watcher["slots"])
         parts.append(("next try " if trying else "KILL ") + _in(min(due), now_ns))
@@ -179,9 +191,7 @@ def _slot_note(slot: SlotMap, now_ns: int) -> str:
     if slot["fired"] is not None:
         parts.append(f"generation {slot['fired']['generation']}")
     if slot["next_ns"] is not None:
-        verb = {"BackOff": "next try", "Failed": "next try", "Stopping": "KILL"}.get(
-            slot["state"], "due"
-        )
+        verb = _DUE.get(slot["state"], "due")
         parts.append(f"{verb} {_in(slot['next_ns'], now_ns)}")
     return ", ".join(parts)
 

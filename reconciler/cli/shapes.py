@@ -65,6 +65,7 @@ class SlotMap(TypedDict):
     pid: int | None
     attempt: int
     restarts: int
+    replacements: int
     next_ns: int | None
     outdated: bool
     exit: ExitMap | None
@@ -95,6 +96,7 @@ class WatcherMap(TypedDict):
     state: str
     ready: int
     restarts: int
+    replacements: int
     note: str
     as_wanted: bool
     since_ns: int
@@ -307,6 +309,7 @@ SLOT: Final[Map] = {
     "pid": None,
     "attempt": 0,
     "restarts": 0,
+    "replacements": 0,
     "next_ns": None,
     "outdated": False,
     "exit": None,
@@ -331,6 +334,7 @@ WATCHER: Final[Map] = {
     "state": "Waiting",
     "ready": 0,
     "restarts": 0,
+    "replacements": 0,
     "note": "",
     "as_wanted": False,
     "since_ns": 0,

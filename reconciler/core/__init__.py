@@ -7,6 +7,7 @@
 | `watchers` | which slots shall run; start and stop of a whole watcher; services |
 | `jobs` | one-shot jobs: generations, firing, outcomes |
 | `rollout` | which running slots are replaced next |
+| `readiness` | when a process counts as ready, and its slot as steady |
 | `verdict` | whether a revision is good: all that it changed stayed up |
 | `secrets` | starts wait for values, which are read elsewhere |
 | `stop_order` | who waits for whom when several watchers are stopped |

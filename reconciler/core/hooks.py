@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core.backoff import SHORTAGE_RETRY_NS, veto_wait_ns
-from reconciler.core.plan import Verdict
+from reconciler.core.plan import Held, Verdict
 from reconciler.core.template import helper_argv, helper_hash, helper_launch
 from reconciler.model.action import Forget, Remember, Signal, Spawn
 from reconciler.model.process import MAIN, Exited, Memory, Requested, Running, Starting, pid_of
@@ -180,6 +180,35 @@ def keep(draft: Draft, role: str, slot: int, about: int) -> None:
         return
     if isinstance(record.phase, Exited):
         draft.used.add(record.id)
+
+
+def hold(draft: Draft, slot: int, role: str, place: int) -> None:
+    """Say that a hook keeps a slot from being started."""
+    held = why_held(draft, role, place)
+    draft.held[slot] = held or Held("Waiting", f"{role} hook runs", draft.now_ns)
+
+
+def why_held(draft: Draft, role: str, place: int) -> Held | None:
+    """Return what a hook in the way says: it still runs, or it said no and is asked again."""
+    hook, record = hook_of(draft, role), draft.observed.records.get(draft.id(place, role))
+    if hook is None or record is None:
+        return None
+    verdict = judge(hook, record)
+    if verdict.state == "vetoed":
+        due_ns = retry_due_ns(draft, verdict)
+        return Held("BackOff", verdict.message, verdict.since_ns, due_ns)
+    if verdict.state == "passed":
+        return None
+    since: int = getattr(record.phase, "started_at_ns", 0) or getattr(record.phase, "at_ns", 0)
+    return Held("Waiting", waits_for(record), since, since + hook.timeout)
+
+
+def said(draft: Draft, role: str, slot: int) -> str:
+    """Return what a hook that has ended said against its step; empty when it said nothing."""
+    hook, record = hook_of(draft, role), draft.observed.records.get(draft.id(slot, role))
+    if hook is None or record is None or not isinstance(record.phase, Exited):
+        return ""
+    return judge(hook, record).message
 
 
 def retry_due_ns(draft: Draft, verdict: Verdict) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.core import secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, ended_by_operator, failures_after
-from reconciler.core.hooks import drive, hook_of, keep
+from reconciler.core.hooks import drive, hold, hook_of, keep
 from reconciler.core.template import same_template
 from reconciler.model.action import Forget, RecordGeneration, RecordRun, Remember
 from reconciler.model.job import Generation, Run
@@ -42,6 +42,9 @@ def plan_job(draft: Draft, want: int, base_hash: str) -> None:
         generation = next_generation(job, base_hash, trigger or "lost", facts, slots)
         draft.act(RecordGeneration(draft.name, generation))
         return
+    if want and (trigger is not None or lost):
+        for slot in lost if trigger is None else draft.desired_slots(want):
+            watchers.hold_at_gate(draft, slot)
     if _count_as_runs(draft, want):
         return
     for slot, record in draft.mains().items():
@@ -66,7 +69,8 @@ def _let_rest(draft: Draft, want: int) -> None:
     if spec.hooks.after_start is not None or spec.spawn_interval:
         return  # one slot's step depends on the others
     waiting = {*to_fire(spec, job, want, draft.desired_slots(want)), *draft.observed.writing}
-    for slot in {*draft.desired_slots(want), *draft.mains()} - waiting - draft.restless:
+    restless = waiting | draft.restless | draft.held.keys()
+    for slot in {*draft.desired_slots(want), *draft.mains()} - restless:
         run, record = job.runs.get(slot), draft.mains().get(slot)
         if run is None or run.outcome is not None:
             if record is None or (slot <= want and watchers.is_buried(draft, record)):
@@ -297,6 +301,8 @@ def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     if isinstance(record.phase, Exited):
         if stopping.bury(draft, record):
             _settle(draft, slot, record, want)
+        else:
+            draft.held[slot] = stopping.remains(draft, record)
         return
     reason = _why_stop(draft, slot, record, want)
     if record.memory.stopping_since_ns is not None:
@@ -334,11 +340,9 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     if error is not None and not stopped and slot <= want:
         failures = failures_after(draft.spec.backoff, record.memory, record.phase)
         if error.is_shortage or failures <= draft.spec.max_retry:
-            if (
-                draft.is_due(due_ns(draft.spec.backoff, record))
-                and watchers.may_spawn(draft, slot)
-                and watchers.own_sockets_ready(draft, slot)
-            ):
+            if not draft.is_due(due_ns(draft.spec.backoff, record)):
+                watchers.hold_death(draft, record)
+            elif watchers.gates_open(draft, slot):
                 memory = replace(
                     Memory(attempt=failures), generation=run.generation, start=record.memory.start
                 )
@@ -379,6 +383,7 @@ def _fire(draft: Draft, slot: int) -> None:
         return  # the older run ends first, never two generations in one slot
     if not watchers.may_spawn(draft, slot):
         _keep_verdicts(draft, slot)
+        watchers.hold_at_gate(draft, slot)
         return
     for role, place in (("before_start", 0), ("before_spawn", slot)):
         if hook_of(draft, role) is None or (role == "before_start" and draft.has_live_mains()):
@@ -391,6 +396,7 @@ def _fire(draft: Draft, slot: int) -> None:
                 )
             )
         if verdict.state != "passed":
+            hold(draft, slot, role, place)
             _keep_verdicts(draft, slot)  # before_start may be asked anew while before_spawn runs
             return
     draft.act(RecordRun(draft.name, _row(draft, slot)))
@@ -441,11 +447,7 @@ def _close_orphaned_runs(draft: Draft, want: int) -> None:
         elif slot > want:
             note = "stopped before its process was started"
             draft.act(RecordRun(draft.name, replace(run, outcome="stopped", note=note)))
-        elif (
-            (record is None or draft.is_gone(record))
-            and watchers.may_spawn(draft, slot)
-            and watchers.own_sockets_ready(draft, slot)
-        ):
+        elif (record is None or draft.is_gone(record)) and watchers.gates_open(draft, slot):
             generation = job.generation
             assert generation is not None
             memory = Memory(

@@ -21,6 +21,7 @@ from reconciler.model.process import (
 from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import SocketSpec, WatcherSpec
+from reconciler.model.status import SlotState
 from reconciler.model.value import Struct, field
 
 
@@ -48,6 +49,16 @@ class Verdict(Struct, frozen=True):
     message: str = ""
     since_ns: int = 0
     attempt: int = 0
+
+
+class Held(Struct, frozen=True):
+    """What keeps a slot from running, or its process from being left alone. Times are monotonic, 0 is unknown."""
+
+    state: SlotState
+    note: str
+    since_ns: int = 0
+    next_ns: int | None = None
+    """When it goes on by itself."""
 
 
 class World(Struct, frozen=True):
@@ -96,6 +107,10 @@ class Draft:
     """Slots that start as soon as their own sockets are bound, which has been asked for."""
     restless: set[int] = dataclasses.field(default_factory=set)
     """Slots that the next plan must look at whatever else holds: a verdict waits for them, or an adjustment."""
+    held: dict[int, Held] = dataclasses.field(default_factory=dict)
+    """Why slots do not run: decided here, and shown by status."""
+    is_dry: bool = False
+    """Nobody carries the actions out: only what holds slots back is asked for."""
     resting: dict[int, int | None] = dataclasses.field(default_factory=dict)
     """Slots that this plan found in no need of another look, until an instant or (None) a change."""
     is_starting: bool = False
@@ -184,6 +199,12 @@ class Draft:
         """Add actions, in the order in which they shall be carried out."""
         self.actions.extend(actions)
         self.is_starting |= any(isinstance(a, Spawn) and a.id.role == MAIN for a in actions)
+
+    def hold(
+        self, slot: int, state: SlotState, note: str, since_ns: int = 0, next_ns: int | None = None
+    ) -> None:
+        """Note why a slot does not run."""
+        self.held[slot] = Held(state, note, since_ns, next_ns)
 
     def wake(self, at_ns: int) -> None:
         """Ask to be planned again at `at_ns`, or earlier."""

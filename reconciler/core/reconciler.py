@@ -212,9 +212,12 @@ class Reconciler:
 
     def watcher_status(self, name: str, now_ns: int, wall_offset_ns: int) -> WatcherStatus:
         """Return the status of a watcher. `wall_offset_ns` plus monotonic time is time since the epoch."""
-        return summarize.watcher_status(
-            self._draft(name, now_ns), self.base_hash(name), wall_offset_ns
-        )
+        base_hash, asked = self.base_hash(name), self._draft(name, now_ns)
+        self._attention.limit(asked)
+        asked.is_dry = True
+        plan_watcher(asked, base_hash)
+        draft = self._draft(name, now_ns)
+        return summarize.watcher_status(draft, asked.held, base_hash, wall_offset_ns)
 
     def outlook(self) -> Outlook | None:
         """Return when the revision on trial is judged if nothing happens; None when none is on trial."""

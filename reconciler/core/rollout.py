@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core import secrets
+from reconciler.core import readiness, secrets
 from reconciler.core.backoff import ended_by_operator, is_completed, share
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for
 from reconciler.core.template import same_slot, same_template, sockets_of
 from reconciler.model.process import Exited, Running
-from reconciler.model.units import SECOND_NS, format_duration
+from reconciler.model.units import format_duration
 from reconciler.model.value import Struct, field
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from reconciler.model.process import ProcessRecord
     from reconciler.model.spec import WatcherSpec
 
-SETTLED_AFTER_NS: Final = SECOND_NS
-"""Without a `ready` probe a process counts as available when it has lived this long."""
 MAX_UNAVAILABLE: Final = 1
 LOOK_AHEAD: Final = 50
 """Of the slots that are to be replaced, so many are looked at in each plan."""
@@ -137,16 +135,10 @@ def lifetime_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
 
 
 def is_available(draft: Draft, record: ProcessRecord | None) -> bool:
-    """Tell whether a slot's process serves: it is not being stopped and has settled."""
+    """Tell whether a slot's process serves: it is ready and not being stopped."""
     if record is None or record.memory.stopping_since_ns is not None:
         return False
-    return has_settled(draft, record)
-
-
-def has_settled(draft: Draft, record: ProcessRecord) -> bool:
-    """Tell whether a process runs and has lived long enough to count; asks for another look when it has not."""
-    phase = record.phase
-    return isinstance(phase, Running) and draft.is_due(phase.started_at_ns + SETTLED_AFTER_NS)
+    return readiness.is_ready(draft, record)
 
 
 def _sockets_bound(draft: Draft, hashes: Mapping[int, str]) -> bool:

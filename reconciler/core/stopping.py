@@ -14,8 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.hooks import STOP_COMMAND, drive, run_command
+from reconciler.core.plan import Held
 from reconciler.model.action import Remember, Signal
-from reconciler.model.process import MAIN, Exited, Requested, pid_of
+from reconciler.model.process import MAIN, Exited, Requested, pid_of, several
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 
@@ -103,6 +104,19 @@ def is_in_background(spec: WatcherSpec, record: ProcessRecord) -> bool:
     lived = phase.at_ns - (phase.at_ns if phase.started_at_ns is None else phase.started_at_ns)
     is_good = phase.exit.code == 0 and record.memory.stopping_since_ns is None
     return is_good and record.id.role == MAIN and lived < spec.backoff.reset_after
+
+
+def remains(draft: Draft, record: ProcessRecord) -> Held:
+    """Return what keeps a dead process from being forgotten: what it left running, or a hook that sees to its end."""
+    assert isinstance(record.phase, Exited)
+    phase = record.phase
+    if draft.is_gone(record):
+        return Held("Stopping", f"{phase.exit}; a hook sees to its end", phase.at_ns)
+    left = several(phase.survivors)
+    if is_in_background(draft.spec, record):
+        how = f"ends at once with {phase.exit} and leaves {left} running"
+        return Held("Failed", f"{how}: does it go into the background?", phase.at_ns)
+    return Held("Stopping", f"{phase.exit}; still running: {left}", phase.at_ns)
 
 
 def bury(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from reconciler.core import hooks, jobs, rollout, secrets, stopping, tell, watchers
-from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
-from reconciler.core.plan import Draft
-from reconciler.core.sockets import why_waiting
-from reconciler.core.template import same_template, slot_hash, sockets_of, told_sockets
+from reconciler.core import hooks, jobs, readiness, rollout, stopping, tell, watchers
+from reconciler.core.plan import Draft, Held
+from reconciler.core.template import same_template, slot_hash, told_sockets
 from reconciler.model.intent import NO_INTENT
-from reconciler.model.process import Exited, Requested, Running, Starting, several
+from reconciler.model.process import Exited, Requested, Running, Starting
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.status import (
     Condition,
@@ -38,17 +36,20 @@ Wall = Callable[[int], int]
 class _View(Struct, frozen=True):
     draft: Draft
     want: int
+    held: Mapping[int, Held]
     base_hash: str
     wall: Wall
 
 
-def watcher_status(draft: Draft, base_hash: str, wall_offset_ns: int) -> WatcherStatus:
-    """Return the status of one watcher at the instant of the draft."""
+def watcher_status(
+    draft: Draft, held: Mapping[int, Held], base_hash: str, wall_offset_ns: int
+) -> WatcherStatus:
+    """Return the status of one watcher at the instant of the draft. `held` is what a plan says of its slots."""
     spec, observed = draft.spec, draft.observed
     want = (
         0 if draft.retired or draft.world.shutting_down else watchers.wanted(spec, observed.intent)
     )
-    view = _View(draft, want, base_hash, lambda at_ns: at_ns + wall_offset_ns)
+    view = _View(draft, want, held, base_hash, lambda at_ns: at_ns + wall_offset_ns)
     shown = set(range(1, want + 1)) | set(draft.mains())
     if spec.is_job:
         runs, due = observed.job.runs, jobs.to_fire(spec, observed.job, want)
@@ -59,7 +60,7 @@ def watcher_status(draft: Draft, base_hash: str, wall_offset_ns: int) -> Watcher
     state, note = _overall(view, slots)
     as_wanted = _as_wanted(view, slots, state)
     conditions = _conditions(view, slots, ready, note, as_wanted=as_wanted)
-    since = max((s.since_ns for s in slots), default=0)
+    since = _since(slots)
     restarts = sum(slot.restarts for slot in slots)
     return WatcherStatus(
         draft.name,
@@ -75,7 +76,14 @@ def watcher_status(draft: Draft, base_hash: str, wall_offset_ns: int) -> Watcher
         slots,
         words(spec, observed.intent, wall_offset_ns),
         not draft.retired and drifts(spec, observed.intent),
+        sum(slot.replacements for slot in slots),
     )
+
+
+def _since(slots: tuple[SlotStatus, ...]) -> int:
+    """Return since when the longest of the running processes runs; when none runs, when the last slot changed."""
+    running = [slot.since_ns for slot in slots if slot.state == "Running"]
+    return min(running) if running else max((slot.since_ns for slot in slots), default=0)
 
 
 def words(spec: WatcherSpec, intent: Intent, wall_offset_ns: int) -> tuple[OperatorWord, ...]:
@@ -150,6 +158,7 @@ def _slot(view: _View, slot: int) -> SlotStatus:
         pid=pid,
         attempt=memory.attempt,
         restarts=memory.restarts,
+        replacements=memory.replacements,
         next_ns=None if next_ns is None else view.wall(next_ns),
         outdated=pid is not None
         and not view.draft.spec.is_job
@@ -182,22 +191,31 @@ def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, i
     draft, memory = view.draft, record.memory
     match record.phase:
         case Requested(at_ns) | Starting(_, at_ns):
-            return "Starting", "", at_ns, None
-        case Running(_, started_at_ns):
+            if readiness.is_shaky(draft, record):
+                return "Failing", _in_a_row(memory.attempt), at_ns, None
+            return "Starting", watchers.BEING_STARTED, at_ns, None
+        case Running(_, started_at_ns) as running:
             if memory.stopping_since_ns is not None:
                 deadline = stopping.deadline_ns(draft, record)
                 return "Stopping", _stop_note(record), memory.stopping_since_ns, deadline
-            settled = started_at_ns + rollout.SETTLED_AFTER_NS
-            if not draft.spec.is_job and draft.now_ns < settled:
-                return "Starting", "", started_at_ns, settled
-            note = _hook_note(draft, "after_spawn", record.id.slot) if not memory.greeted else ""
+            if readiness.is_shaky(draft, record):
+                steady_ns = readiness.steady_at_ns(draft, running)
+                return "Failing", _in_a_row(memory.attempt), started_at_ns, steady_ns
+            if not draft.spec.is_job and not readiness.is_ready(draft, record):
+                ready_ns = readiness.ready_at_ns(running)
+                return "Starting", "is ready once it has been up for 1s", started_at_ns, ready_ns
+            note = hooks.said(draft, "after_spawn", record.id.slot) if not memory.greeted else ""
             note = note or (memory.reload_trouble and f"reload failed: {memory.reload_trouble}")
-            coming = _hook_wait(view, "before_spawn", record.id.slot)
-            note = note or (f"not replaced yet: {coming[1]}" if coming else "")
+            coming = hooks.why_held(draft, "before_spawn", record.id.slot)
+            note = note or (f"not replaced yet: {coming.note}" if coming else "")
             note = note or _log_note(draft, record.id.slot)
             return "Running", note, started_at_ns, None
         case Exited() as phase:
             return _dead(view, record, phase)
+
+
+def _in_a_row(deaths: int) -> str:
+    return f"{deaths} deaths in a row"
 
 
 def _stop_note(record: ProcessRecord) -> str:
@@ -208,91 +226,43 @@ def _stop_note(record: ProcessRecord) -> str:
 def _dead(
     view: _View, record: ProcessRecord, phase: Exited
 ) -> tuple[SlotState, str, int, int | None]:
-    draft, spec, at_ns = view.draft, view.draft.spec, phase.at_ns
-    if not draft.is_gone(record):
-        left = several(phase.survivors)
-        if stopping.is_in_background(spec, record):
-            how = f"ends at once with {phase.exit} and leaves {left} running"
-            return "Failed", f"{how}: does it go into the background?", at_ns, None
-        return "Stopping", f"{phase.exit}; still running: {left}", at_ns, None
-    if not view.want or record.id.slot > view.want:
-        return "Stopped", str(phase.exit), at_ns, None
-    if is_completed(spec, record):
-        return "Completed", str(phase.exit), at_ns, None
-    if record.memory.stopping_since_ns is not None and record.memory.stop_reason != "vetoed":
-        return "Starting", "", at_ns, None
-    blocked = _waiting_note(draft, record.id.slot)
-    if blocked:
-        return "Waiting", blocked, at_ns, None
-    if gave_up(spec.max_restarts, record) and spec.max_restarts is not None:
-        count, window = spec.max_restarts.count, format_duration(spec.max_restarts.window)
-        note = f"gave up: more than {count} restarts in {window}; last: {phase.exit}"
-        retry_in = spec.max_restarts.retry_in
-        return "Failed", note, at_ns, None if retry_in is None else at_ns + retry_in
-    due = due_ns(spec.backoff, record)
-    failures = failures_after(spec.backoff, record.memory, phase)
-    said = _hook_note(draft, "before_spawn", record.id.slot) or _hook_note(
-        draft, "after_spawn", record.id.slot
-    )
-    note = said or str(phase.exit)
-    if failures > 1:
-        note = f"{note}, {failures} times in a row"
-    return "BackOff", note, at_ns, due
+    held, slot = view.held.get(record.id.slot), record.id.slot
+    if held is not None:
+        return held.state, held.note, held.since_ns or phase.at_ns, held.next_ns
+    if not view.draft.is_gone(record):
+        left = stopping.remains(view.draft, record)
+        return left.state, left.note, phase.at_ns, None
+    if not view.want or slot > view.want:
+        return "Stopped", str(phase.exit), phase.at_ns, None
+    return "Starting", watchers.BEING_STARTED, phase.at_ns, None
 
 
 def _absent(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
-    """Return state, note, since and next of a slot without a process."""
-    draft = view.draft
-    if draft.spec.is_job:
+    """Return state, note, since and next of a slot without a process, all in wall time."""
+    if view.draft.spec.is_job:
         return _job_slot(view, slot)
     if slot > view.want:
         return "Stopped", "", 0, None
-    for role, place in (("before_start", 0), ("before_spawn", slot)):
-        found = _hook_wait(view, role, place)
-        if found is not None:
-            return found
-    blocked = _waiting_note(draft, slot)
-    return ("Waiting", blocked, 0, None) if blocked else ("Starting", "", 0, None)
+    return _held_back(view, slot)
 
 
-def _hook_wait(view: _View, role: str, place: int) -> tuple[SlotState, str, int, int | None] | None:
-    """Return what a hook in the way says: it still runs, or it said no and is asked again."""
-    draft, hook = view.draft, hooks.hook_of(view.draft, role)
-    record = draft.observed.records.get(draft.id(place, role))
-    if hook is None or record is None:
-        return None
-    verdict = hooks.judge(hook, record)
-    if verdict.state == "pending":
-        since: int = getattr(record.phase, "started_at_ns", 0) or getattr(record.phase, "at_ns", 0)
-        note = hooks.waits_for(record)
-        return "Waiting", note, view.wall(since), view.wall(since + hook.timeout)
-    if verdict.state == "vetoed":
-        due = hooks.retry_due_ns(draft, verdict)
-        return "BackOff", verdict.message, view.wall(verdict.since_ns), view.wall(due)
-    return None
-
-
-def _hook_note(draft: Draft, role: str, slot: int) -> str:
-    hook, record = hooks.hook_of(draft, role), draft.observed.records.get(draft.id(slot, role))
-    if hook is None or record is None or not isinstance(record.phase, Exited):
-        return ""
-    return hooks.judge(hook, record).message
+def _held_back(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
+    held = view.held.get(slot)
+    if held is None:
+        return "Starting", watchers.BEING_STARTED, 0, None
+    since_ns = view.wall(held.since_ns) if held.since_ns else 0
+    return (
+        held.state,
+        held.note,
+        since_ns,
+        None if held.next_ns is None else view.wall(held.next_ns),
+    )
 
 
 def _log_note(draft: Draft, slot: int) -> str:
     """Return which log file of a slot cannot be written, or lies elsewhere. Several slots may share one."""
     found = draft.observed.unwritten.values()
     return next((tell.log_trouble(each) for each in found if each.id.slot == slot), "")
-
-
-def _waiting_note(draft: Draft, slot: int) -> str:
-    note = secrets.waiting_note(draft)
-    if note:
-        return note
-    for name in sockets_of(draft.spec):
-        if reason := why_waiting(draft.world, name, slot):
-            return reason
-    return ""
 
 
 def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
@@ -302,18 +272,15 @@ def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
     if not job.known or (run is None and slot in doubted):
         why = "its ledger was damaged, it may have run: rerun it when it shall run"
         return "Unknown", why, 0, None
-    if slot <= view.want and jobs.to_fire(draft.spec, job, view.want, (slot,)):
-        for role, place in (("before_start", 0), ("before_spawn", slot)):
-            found = _hook_wait(view, role, place)
-            if found is not None:
-                return found
-        blocked = _waiting_note(draft, slot)
-        return ("Waiting", blocked, 0, None) if blocked else ("Starting", "", 0, None)
+    if slot in view.held or (
+        slot <= view.want and jobs.to_fire(draft.spec, job, view.want, (slot,))
+    ):
+        return _held_back(view, slot)
     if run is None:
         return "Stopped", "", 0, None
     since = run.ended_wall_ns or run.fired_wall_ns or view.wall(run.fired_at_ns)
     if run.outcome is None:
-        return "Starting", "", since, None
+        return "Starting", watchers.BEING_STARTED, since, None
     if run.outcome == "succeeded":
         took = f" after {format_duration(run.duration_ns)}" if run.duration_ns is not None else ""
         return "Completed", f"{run.exit}{took}", since, None
@@ -342,15 +309,23 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     if spec.is_job:
         return _job_state(view, slots, states, note)
     if any(slot.outdated for slot in slots) or _is_rolling(slots):
-        trial = draft.world.trial
-        paused = trial is not None and trial.stops_roll
-        return "Rolling", note or ("paused: the revision is not good" if paused else "")
-    for state in ("BackOff", "Failed", "Waiting", "Stopping", "Starting"):
+        return "Rolling", note or _roll_note(view, slots)
+    for state in ("BackOff", "Failed", "Failing", "Waiting", "Stopping", "Starting"):
         if state in states:
             return state, note
     if states == {"Completed"}:
         return "Completed", note
+    if spec.hooks.after_start is not None and any(r.memory.fresh for r in draft.mains().values()):
+        return "Running", note or "after_start hook runs"
     return "Running", note or (_said(view) if drifts(spec, draft.observed.intent) else "")
+
+
+def _roll_note(view: _View, slots: tuple[SlotStatus, ...]) -> str:
+    trial = view.draft.world.trial
+    if trial is not None and trial.stops_roll:
+        return "paused: the revision is not good"
+    outdated = sum(slot.outdated for slot in slots)
+    return f"{outdated} of {len(slots)} still to be replaced"
 
 
 def _is_rolling(slots: tuple[SlotStatus, ...]) -> bool:
@@ -401,6 +376,7 @@ def _note(slots: tuple[SlotStatus, ...]) -> str:
         "Failed",
         "Unknown",
         "BackOff",
+        "Failing",
         "Waiting",
         "Stopping",
         "Starting",
@@ -441,7 +417,7 @@ def _conditions(
     want = _shown_want(view)
     since = max((s.since_ns for s in slots), default=0)
     outdated = [slot for slot in slots if slot.outdated]
-    failing = [slot for slot in slots if slot.state in {"BackOff", "Failed"}]
+    failing = [slot for slot in slots if slot.state in {"BackOff", "Failed", "Failing"}]
     return (
         Condition("AsWanted", as_wanted, "AsWanted" if as_wanted else "Differs", note, since),
         Condition(

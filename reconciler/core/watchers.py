@@ -7,9 +7,9 @@ run: what is still to be done is always to be read from the records.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from reconciler.core import hooks, intents, jobs, rollout, secrets, settings, stopping
+from reconciler.core import hooks, intents, jobs, readiness, rollout, secrets, settings, stopping
 from reconciler.core.backoff import (
     due_ns,
     ended_by_operator,
@@ -19,7 +19,7 @@ from reconciler.core.backoff import (
     recent_deaths,
 )
 from reconciler.core.hooks import drive, drive_with_retry, sweep
-from reconciler.core.sockets import template_of, waiting_for
+from reconciler.core.sockets import template_of, waiting_for, why_waiting
 from reconciler.core.template import (
     held_name,
     launch,
@@ -41,6 +41,7 @@ from reconciler.model.event import Answered
 from reconciler.model.process import MAIN, Exited, Memory, ProcessRecord, Running, pid_of
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.spec import ReloadByCommand, ReloadBySignal
+from reconciler.model.units import format_duration
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from reconciler.model.intent import Intent
     from reconciler.model.socket import SocketRecord
     from reconciler.model.spec import WatcherSpec
+
+
+BEING_STARTED: Final = "is being started"
 
 
 def count(spec: WatcherSpec, intent: Intent) -> int:
@@ -180,15 +184,19 @@ def _keep_slot(draft: Draft, slot: int, wanted_hash: str, *, may_rest: bool) -> 
             draft, "before_spawn", slot, record.incarnation
         )  # it may have passed while its predecessor still ran
         is_wanted = same_slot(record.template_hash, wanted_hash) and not record.memory.retry
-        if is_wanted and stopping.is_in_background(draft.spec, record):
-            return
-        if stopping.bury(draft, record) and _may_start_again(draft, record, wanted_hash):
+        in_background = is_wanted and stopping.is_in_background(draft.spec, record)
+        if in_background or not stopping.bury(draft, record):
+            draft.held[slot] = stopping.remains(draft, record)
+        elif _may_start_again(draft, record, wanted_hash):
             _start_slot(draft, slot, wanted_hash, record)
+        else:
+            _hold_dead(draft, record)
     elif record.memory.stopping_since_ns is not None:
         stopping.stop(draft, record, record.memory.stop_reason)
     elif isinstance(record.phase, Running):
         calm = _attend(draft, record)
-        if rollout.has_settled(draft, record) and calm and may_rest:
+        steady = readiness.is_ready(draft, record) and not readiness.is_shaky(draft, record)
+        if steady and calm and may_rest:
             _let_rest(draft, record, record.phase.started_at_ns)
 
 
@@ -218,6 +226,31 @@ def _may_start_again(draft: Draft, record: ProcessRecord, wanted_hash: str) -> b
     return draft.is_due(_death_due_ns(draft, record))
 
 
+def _hold_dead(draft: Draft, record: ProcessRecord) -> None:
+    """Say why a dead slot is not started again, or not yet."""
+    assert isinstance(record.phase, Exited)
+    slot, phase, limit = record.id.slot, record.phase, draft.spec.max_restarts
+    if is_completed(draft.spec, record):
+        draft.hold(slot, "Completed", str(phase.exit), phase.at_ns)
+    elif limit is not None and gave_up(limit, record):
+        window = format_duration(limit.window)
+        note = f"gave up: more than {limit.count} restarts in {window}; last: {phase.exit}"
+        due_ns = None if limit.retry_in is None else phase.at_ns + limit.retry_in
+        draft.hold(slot, "Failed", note, phase.at_ns, due_ns)
+    else:
+        hold_death(draft, record)
+
+
+def hold_death(draft: Draft, record: ProcessRecord) -> None:
+    """Say how a process ended that is started again after a while."""
+    assert isinstance(record.phase, Exited)
+    slot, phase = record.id.slot, record.phase
+    failures = failures_after(draft.spec.backoff, record.memory, phase)
+    note = hooks.said(draft, "after_spawn", slot) or str(phase.exit)
+    note += f", {failures} times in a row" if failures > 1 else ""
+    draft.hold(slot, "BackOff", note, phase.at_ns, _death_due_ns(draft, record))
+
+
 def _death_due_ns(draft: Draft, record: ProcessRecord) -> int:
     return due_ns(draft.spec.backoff, record)
 
@@ -225,19 +258,24 @@ def _death_due_ns(draft: Draft, record: ProcessRecord) -> int:
 def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
     """Start a slot, once everything that must come before it has come."""
     if not secrets.ready(draft):
+        hold_at_gate(draft, slot)
         return
     start = _start_of_watcher(draft)
     if start is None:
+        hooks.hold(draft, slot, "before_start", 0)
         return
     about = 0 if dead is None else dead.incarnation
     if not may_spawn(draft, slot):
         hooks.keep(draft, "before_spawn", slot, about)
+        hold_at_gate(draft, slot)
         return
     if drive_with_retry(draft, "before_spawn", slot, about).state != "passed":
+        hooks.hold(draft, slot, "before_spawn", slot)
         return
     if not own_sockets_ready(draft, slot):
+        hold_at_gate(draft, slot)
         return
-    memory = _inherited(draft, dead, start)
+    memory = _inherited(draft, dead, start, wanted_hash)
     if dead is not None:
         failed_at_ns = rollout.failed_at_ns(draft, dead, wanted_hash)
         renewed = _why_renewed(dead, wanted_hash)
@@ -249,6 +287,9 @@ def spawn(
     draft: Draft, slot: int, template_hash: str, memory: Memory, dead: ProcessRecord | None
 ) -> None:
     """Start the process of a slot, in place of its dead one."""
+    draft.hold(slot, "Starting", BEING_STARTED, draft.now_ns)
+    if draft.is_dry:
+        return
     what = launch(draft.name, draft.spec, slot, draft.world.socket_specs, draft.world.facts)
     replaces = 0 if dead is None else dead.incarnation
     memory = replace(memory, reloaded=draft.observed.intent.reload_number(slot))
@@ -268,7 +309,7 @@ def _start_of_watcher(draft: Draft) -> int | None:
     return draft.now_ns
 
 
-def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
+def _inherited(draft: Draft, dead: ProcessRecord | None, start: int, wanted_hash: str) -> Memory:
     """Return the memory of a new process: what its slot and its watcher went through."""
     fresh = draft.spec.hooks.after_start is not None and all(
         record.memory.fresh for record in draft.mains().values()
@@ -287,7 +328,8 @@ def _inherited(draft: Draft, dead: ProcessRecord | None, start: int) -> Memory:
         start=start,
         fresh=old.fresh,
     )
-    if planned or old.retry or gave_up(draft.spec.max_restarts, dead):
+    anew = old.retry or not same_slot(dead.template_hash, wanted_hash)
+    if planned or anew or gave_up(draft.spec.max_restarts, dead):
         return kept
     return replace(
         kept,
@@ -329,6 +371,30 @@ def _interval_is_over(draft: Draft, slot: int) -> bool:
         return False
     start_ns = next((start_ns for start_ns, other in newest if other != slot), None)
     return start_ns is None or draft.is_due(start_ns + interval)
+
+
+def gates_open(draft: Draft, slot: int) -> bool:
+    """Tell whether a slot whose hooks have passed may start now; says why where it may not."""
+    if may_spawn(draft, slot) and own_sockets_ready(draft, slot):
+        return True
+    hold_at_gate(draft, slot)
+    return False
+
+
+def hold_at_gate(draft: Draft, slot: int) -> None:
+    """Say which gate keeps a slot from being started: secrets, a socket, or the pause after another slot."""
+    reasons = (why_waiting(draft.world, name, slot) for name in sockets_of(draft.spec))
+    reason = secrets.waiting_note(draft) or next(filter(None, reasons), "")
+    if reason:
+        draft.hold(slot, "Waiting", reason)
+    elif slot not in draft.binding and draft.spec.spawn_interval:
+        newest = draft.newest_starts() or ()
+        interval = draft.spec.spawn_interval
+        due_ns = next((at + interval for at, other in newest if other != slot), None)
+        note = f"waits for its turn: spawn_interval is {format_duration(interval)}"
+        draft.hold(slot, "Waiting", note, 0, due_ns)
+    else:
+        draft.hold(slot, "Starting", BEING_STARTED)
 
 
 def _sockets_ready(draft: Draft, slot: int) -> bool:

@@ -11,6 +11,7 @@ from reconciler.model.job import Outcome
 from reconciler.model.process import Exit
 from reconciler.model.value import Struct
 
+# `Failing` runs, but died several times in a row before, and has not outlived that yet.
 # `Unknown` is a job whose ledger was damaged: nobody can tell whether it has run.
 WatcherState: TypeAlias = Literal[
     "Running",
@@ -18,6 +19,7 @@ WatcherState: TypeAlias = Literal[
     "Starting",
     "Stopping",
     "BackOff",
+    "Failing",
     "Waiting",
     "Completed",
     "Failed",
@@ -30,6 +32,7 @@ SlotState: TypeAlias = Literal[
     "Starting",
     "Stopping",
     "BackOff",
+    "Failing",
     "Waiting",
     "Completed",
     "Failed",
@@ -69,6 +72,8 @@ class SlotStatus(Struct, frozen=True):
     pid: int | None = None
     attempt: int = 0
     restarts: int = 0
+    """Starts that nobody planned, and (`replacements`) those in place of a process that was stopped on purpose."""
+    replacements: int = 0
     next_ns: int | None = None
     """When something is due by itself: the next start, the KILL."""
     outdated: bool = False
@@ -112,6 +117,7 @@ class WatcherStatus(Struct, frozen=True):
     """What operators said of it by hand."""
     drift: bool = False
     """By the spec alone it would be otherwise; applying the spec does not change that, `resume` does."""
+    replacements: int = 0
 
 
 class SocketStatus(Struct, frozen=True):

@@ -13,7 +13,7 @@ from reconciler.controller import history, rows
 from reconciler.controller.entries import Applied, RevisionChanged, SourceFile
 from reconciler.controller.history import KEPT_REVISIONS, Unreadable, read_content
 from reconciler.controller.store import Store
-from reconciler.core import rollout
+from reconciler.core import readiness
 from reconciler.model.event import SignalReceived
 from reconciler.model.process import ProcessId, Running
 from reconciler.model.revision import Revision, Trial
@@ -41,7 +41,7 @@ def rolls_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let a process count as settled soon; returns what sets another time, for tests of a roll under way."""
 
     def choose(time_ns: int) -> None:
-        monkeypatch.setattr(rollout, "SETTLED_AFTER_NS", time_ns)
+        monkeypatch.setattr(readiness, "READY_AFTER_NS", time_ns)
 
     choose(20 * MILLISECOND_NS)
     return choose

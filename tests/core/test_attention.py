@@ -146,6 +146,8 @@ def test_slots_that_are_left_out_need_nothing(
     for step in steps:
         step(stage)
         assert_nothing_was_left_out(stage)
+        seen = stage.status("w")
+        assert seen.as_wanted or seen.note, "nothing says why it is not as desired"
 
 
 def test_a_roll_of_many_goes_on_to_its_end() -> None:
