@@ -367,9 +367,14 @@ def _wait_until_ready(pipe: int, start: Start, log_path: str, begun_at: int) -> 
     with open(log_path, "rb") as file:
         file.seek(begun_at)
         said = file.read().decode("utf-8", "backslashreplace").strip().splitlines()
+    raise Refused(refusal(start.instance.name, said), f"its log: {log_path}")
+
+
+def refusal(name: str, said: list[str]) -> str:
+    """Return why a manager did not start, from the last lines of its log: it may have said so itself."""
+    begins = f"cannot start {name}: "
     cause = said[-1] if said else "it ended without a word"
-    msg = f"cannot start {start.instance.name}: {cause}"
-    raise Refused(msg, f"its log: {log_path}")
+    return cause if cause.startswith(begins) else begins + cause
 
 
 def _map(value: object) -> Map:

@@ -146,3 +146,10 @@ def test_a_second_one_of_another_spec_is_refused_with_both(tmp_path: Path) -> No
         pytest.raises(Refused, match="shop runs /srv/other/specs, not /srv/shop/specs"),
     ):
         prepared(runtime_dir=str(tmp_path / "shop"))
+
+
+def test_why_a_manager_did_not_start_is_said_once() -> None:
+    itself = "cannot start rel: cannot write /var/lib/reconcile/rel: read-only file system"
+    assert launch.refusal("rel", ["a warning", itself]) == itself
+    assert launch.refusal("rel", ["Killed"]) == "cannot start rel: Killed"
+    assert launch.refusal("rel", []) == "cannot start rel: it ended without a word"
