@@ -41,8 +41,10 @@ class Border:
     ) -> bool:
         if not isinstance(error, Exception) or isinstance(error, AssertionError):
             return False
-        self.fault = error
         self._caught(self._doing, error)
+        # Its frames refer to this border: a circle that would keep what they hold open.
+        self.fault = error.with_traceback(None)
+        self.fault.__context__ = self.fault.__cause__ = None
         return True
 
 

@@ -55,8 +55,8 @@ class Calls:
     def await_next(self) -> None:
         """Tell when the next client calls."""
         if not self._awaits:
-            self._awaits = True
             self._register(self.control.fileno(), self._called)
+            self._awaits = True
 
     def _called(self) -> None:
         # Level-triggered: it would wake us again and again until the controller has let the client in.

@@ -94,18 +94,20 @@ class Sockets:
         `processes` are those that may be in the way themselves: they have sockets that the keeper has closed.
         """
         held = self.held.get(name)
-        failure: BindFailed | None = None
+        refusal: tuple[str, str] | None = None
         with self._kernel.border(f"binding socket {name}") as border:
             try:
                 self._bind(held, name, template)
-            except BindFailed as refused:
-                failure = refused
+            except (
+                BindFailed
+            ) as failure:  # not kept: with it its frames, and what they have open, would be
+                refusal = failure.errno, failure.message
         if border.fault is not None:
             code, words = as_errno(border.fault)
-            failure = BindFailed(code, f"cannot bind {template.address}: {words}")
-        if failure is not None:
+            refusal = code, f"cannot bind {template.address}: {words}"
+        if refusal is not None:
             holders = () if self._is_ours(name, template) else _holders(template, processes)
-            self._refuse(name, template, failure, holders)
+            self._refuse(name, template, refusal, holders)
 
     def _bind(self, held: Held | None, name: str, template: SocketTemplate) -> None:
         """Bind or change a socket. Raises `BindFailed`."""
@@ -138,7 +140,7 @@ class Sockets:
         self,
         name: str,
         template: SocketTemplate,
-        failure: BindFailed,
+        refusal: tuple[str, str],
         holders: tuple[ProcessId, ...],
     ) -> None:
         """Write down that a socket is refused; what is open for it stays."""
@@ -146,10 +148,11 @@ class Sockets:
         if held is not None and held.record.template == template:
             before = held.record.phase
             attempts += before.attempts if isinstance(before, BindRefused) else 0
-        holders = holders if failure.errno == "EADDRINUSE" else ()
+        code, message = refusal
+        holders = holders if code == "EADDRINUSE" else ()
         now_ns = self._kernel.now_ns()
         serves = "" if held is None or held.socket is None else held.socket.listen
-        refused = BindRefused(failure.errno, failure.message, now_ns, attempts, holders, serves)
+        refused = BindRefused(code, message, now_ns, attempts, holders, serves)
         if held is None:
             held = self.held[name] = Held(SocketRecord(name, template, refused))
         held.record = SocketRecord(name, template, refused, held.template)

@@ -6,6 +6,7 @@ The keeper sleeps in epoll without a timeout unless something is due, so an idle
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import selectors
@@ -45,6 +46,7 @@ from reconciler.keeper.logs_taking import Taking
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.own_log import OwnLog
 from reconciler.keeper.pidfds import Pidfds
+from reconciler.keeper.processes import NOT_NOW
 from reconciler.keeper.signals import Signals
 from reconciler.keeper.sockets import Listener, bind, take_back
 from reconciler.keeper.spawning import (
@@ -80,6 +82,8 @@ LINK_FD: Final = 3
 CONTROL_FD: Final = 4
 _FREE_FD: Final = 10
 _SIOCOUTQ: Final = 0x5411
+_SHORT: Final = NOT_NOW | {errno.ENOBUFS}
+"""What says nothing of the other end of the link: the same is tried again."""
 
 
 class LinuxKernel:
@@ -566,8 +570,8 @@ class LinuxKernel:
             return self._link.recv(READ_BYTES)
         except BlockingIOError:
             return None
-        except OSError:
-            return b""
+        except OSError as error:
+            return None if error.errno in _SHORT else b""
 
     def send(self, data: bytes) -> int:
         """Send on the link and return how many bytes it took; `happenings` wakes when it takes more."""
@@ -577,10 +581,15 @@ class LinuxKernel:
             sent = self._link.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            return len(data)  # hung up: its death follows
+        except OSError as error:
+            if error.errno not in _SHORT:
+                return len(data)  # hung up: its death follows
+            sent = 0
         if sent < len(data):
-            self._selector.modify(self._link, both, self._link_writable)
+            try:
+                self._selector.modify(self._link, both, self._link_writable)
+            except OSError:  # no memory for epoll: what was sent was sent all the same
+                self._link_ready()
         return sent
 
     def _unread(self) -> bool:

@@ -355,9 +355,11 @@ class _Stream:
                 raise FileNotFoundError(fifo)
             self._register()
         except OSError as error:
-            self._end()
             if error.errno in NOT_NOW:
+                self._fifo = ""  # its file stays: the next keeper goes on with it
+                self._end()
                 raise
+            self._end()
             return
         # One that nobody writes to any more would never become readable: its end is seen by reading.
         self.pump()

@@ -72,7 +72,10 @@ class Gathering:
         self._turn()
         self.due_ns = self._next_ns()
         if self.due_ns is None:
-            self._register(self._epoll.fileno(), self._ready)
+            try:
+                self._register(self._epoll.fileno(), self._ready)
+            except OSError:  # no memory for epoll: looked at by the clock until there is
+                self.due_ns = self._now_ns() + GATHER_NS
 
     def _ready(self) -> None:
         self._turn()

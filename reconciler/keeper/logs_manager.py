@@ -74,12 +74,12 @@ class ManagerOutput:
         room = select.epoll()
         try:
             room.register(self._fd, select.EPOLLOUT)
+            self._logs.register(room.fileno(), self._flush)
         except OSError:  # EPERM: a plain file or the like, which nothing would tell us about.
             room.close()
             self._drop()
             return
         self._room = room
-        self._logs.register(room.fileno(), self._flush)
 
     def _drop(self) -> None:
         self._logs.dropped += len(self._pending)

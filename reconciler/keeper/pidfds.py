@@ -88,8 +88,12 @@ class Pidfds:
         return True
 
     def _watch(self, pid: int, handle: int) -> None:
+        try:
+            self._epoll.register(handle, select.EPOLLIN | select.EPOLLET)
+        except OSError:
+            os.close(handle)
+            raise
         self._handles[pid], self._pids[handle] = handle, pid
-        self._epoll.register(handle, select.EPOLLIN | select.EPOLLET)
 
     def replaced(self, pid: int) -> Died | None:
         """Return how one of them ended whose number was just given to a child of ours, and forget it."""

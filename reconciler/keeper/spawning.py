@@ -246,38 +246,40 @@ def spawn_plainly(prepared: Prepared, place: Place) -> int:
 @contextlib.contextmanager
 def _put_on(launch: Launch, place: Place) -> Iterator[None]:
     """Wear the child's umask, folder and limits of open files and core files for the time of the call."""
-    back = None
-    umask = os.umask(place.umask if launch.umask is None else launch.umask)
-    if launch.working_dir is not None:
-        try:
-            back = os.open(".", os.O_PATH | os.O_DIRECTORY)
-            os.chdir(launch.working_dir)
-        except (OSError, ValueError) as error:
-            os.umask(umask)
-            if back is not None:
-                os.close(back)
-            fault = error if isinstance(error, OSError) else str(error)
-            raise failed("chdir", fault, launch.working_dir) from None
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Somebody may have lowered our own limit meanwhile.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lower(place.files[0], files[1]), files[1]))
-    core = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (lower(place.core, core[1]), core[1]))
-    if place.oom_score_adj is not None:
-        given = place.oom_score_adj if launch.oom_score_adj is None else launch.oom_score_adj
-        os.pwrite(place.oom_fd, b"%d" % given, 0)
-    try:
-        yield
-    finally:
+    # Whatever step fails, those before it are undone: the keeper must not go on in a child's clothes.
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.umask, os.umask(place.umask if launch.umask is None else launch.umask))
+        if launch.working_dir is not None:
+            try:
+                back = os.open(".", os.O_PATH | os.O_DIRECTORY)
+                undo.callback(os.close, back)
+                undo.callback(os.fchdir, back)
+                os.chdir(launch.working_dir)
+            except (OSError, ValueError) as error:
+                fault = error if isinstance(error, OSError) else str(error)
+                raise failed("chdir", fault, launch.working_dir) from None
+        # Somebody may have lowered our own limit meanwhile.
+        _wear(undo, resource.RLIMIT_NOFILE, place.files[0])
+        _wear(undo, resource.RLIMIT_CORE, place.core)
         if place.oom_score_adj is not None:
-            with contextlib.suppress(OSError):  # the right to lower it may be lost
-                os.pwrite(place.oom_fd, b"%d" % KEEPER_OOM_SCORE_ADJ, 0)
-        resource.setrlimit(resource.RLIMIT_CORE, core)
-        resource.setrlimit(resource.RLIMIT_NOFILE, files)
-        os.umask(umask)
-        if back is not None:
-            os.fchdir(back)
-            os.close(back)
+            given = place.oom_score_adj if launch.oom_score_adj is None else launch.oom_score_adj
+            undo.callback(_take_back_oom_score, place.oom_fd)
+            try:
+                os.pwrite(place.oom_fd, b"%d" % given, 0)
+            except OSError as error:
+                raise failed("oom_score_adj", error) from None
+        yield
+
+
+def _wear(undo: contextlib.ExitStack, limit: int, soft: int) -> None:
+    before = resource.getrlimit(limit)
+    undo.callback(resource.setrlimit, limit, before)
+    resource.setrlimit(limit, (lower(soft, before[1]), before[1]))
+
+
+def _take_back_oom_score(fd: int) -> None:
+    with contextlib.suppress(OSError):  # the right to lower it may be lost
+        os.pwrite(fd, b"%d" % KEEPER_OOM_SCORE_ADJ, 0)
 
 
 def lower(one: int, other: int) -> int:

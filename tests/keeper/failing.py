@@ -2,9 +2,8 @@
 
 The seam are the names by which the modules of the keeper's kernel layer reach the system. That sees exactly
 the calls that our code makes, needs neither a compiler (LD_PRELOAD) nor privileges and a slow tracer
-(ptrace), and works in a forked child too. What is not wrapped cannot fail in a way that we could answer
-(close, getpid, fstat, reading a pipe or what is open in /proc) or tells the truth by failing (kill, wait4: ESRCH and
-ECHILD are their answers).
+(ptrace), and works in a forked child too. What is not wrapped is listed with the reason (`SURE`), and a test finds
+the calls and modules of the keeper that are in neither list.
 
 The test and the keeper share a file in memory: how many more calls succeed (below zero: all do), which
 errno comes then, and the name of the call that failed.
@@ -12,51 +11,118 @@ errno comes then, and the name of the call that failed.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import mmap
 import os
 import re
+import select
+import selectors
 import socket
 import struct
+import sys
 import types
+from pathlib import Path
 from typing import Any, Final
 
+import reconciler
 from reconciler.output import places
 
-MODULES: Final = (
-    "keeper.linux", "keeper.spawning", "keeper.accounts", "keeper.sockets", "keeper.logs", "keeper.logs_file",
-    "keeper.logs_manager", "keeper.logs_taking", "keeper.processes", "keeper.pidfds", "keeper.journal",
-    "keeper.signals", "keeper.config", "keeper.calls", "output.places",
-)  # fmt: skip
+PACKAGE: Final = Path(reconciler.__file__).parent
+ROOMS: Final = ("keeper", "output")
+"""Where what the keeper does to the system lies."""
+MODULES: Final = sorted(
+    f"{room}.{path.stem}"
+    for room in ROOMS
+    for path in (PACKAGE / room).glob("*.py")
+    if path.stem not in {"__init__", "__main__"}
+)
 PATIENCE: Final = {
     "journal.RETRY_NS": 20_000_000,
     "logs_file.CHECK_AFTER_S": 0.02,
     "keeper.SHORTAGE_WAIT_NS": 20_000_000,
+    "keeper.RETRY_NS": 20_000_000,
+    "keeper.STOP_CHECK_NS": 100_000_000,
+    "keeper.LEAVE_NS": 100_000_000,
+    "calls.RENEW_NS": 20_000_000,
     "patience.FIRST_WAIT_NS": 20_000_000,
     "patience.LAST_WAIT_NS": 20_000_000,
 }
 """How long the keeper waits until it tries again, so that a test need not wait long."""
 CALLS: Final = {
     "os": (
-        "open", "write", "pipe2", "dup2", "splice", "posix_spawn", "fork", "setsid", "execve",
-        "chdir", "fchdir", "mkfifo", "chmod", "chown", "fchown", "rename", "unlink", "stat", "lstat",
-        "listdir", "readlink", "ftruncate", "makedirs", "mkdir", "pidfd_open", "setpriority",
-        "sched_setaffinity", "setgroups", "initgroups", "setresuid", "setresgid",
+        "open", "write", "pipe2", "dup", "dup2", "splice", "posix_spawn", "fork", "setsid", "execve", "execv",
+        "chdir", "fchdir", "link", "mkfifo", "chmod", "chown", "fchmod", "fchown", "rename", "unlink", "stat", "lstat",
+        "listdir", "readlink", "ftruncate", "makedirs", "mkdir", "rmdir", "pidfd_open", "setpriority",
+        "sched_setaffinity", "setgroups", "initgroups", "setresuid", "setresgid", "memfd_create",
+        "set_inheritable", "set_blocking", "getxattr", "pwrite",
     ),
     "fcntl": ("fcntl", "ioctl"),
     "socket": ("socketpair",),
+    "select": ("poll",),
 }  # fmt: skip
-SOCKET_CALLS: Final = ("bind", "listen", "setsockopt", "connect_ex")
+"""What may fail for want of something, by the module that it is called in."""
+SOCKET_CALLS: Final = (
+    "bind", "listen", "setsockopt", "connect_ex", "shutdown", "sendto", "send", "recv", "getsockopt",
+)  # fmt: skip
+EPOLL_CALLS: Final = ("register", "modify")
+LIBC_CALLS: Final = ("prctl", "inotify_init1", "inotify_add_watch", "syscall")
+WRAPPED: Final = frozenset(
+    {"os.walk", "socket.socket", "select.epoll", "selectors.EpollSelector", "ctypes.CDLL"}
+)
+"""Made to fail in other ways than by their name; `os.walk` answers nothing where it cannot look."""
+SURE: Final = {
+    "a number or a text that is at hand already": (
+        "os.getpid", "os.getuid", "os.geteuid", "os.getegid", "os.getpgid", "os.getsid", "os.umask", "os.fsencode",
+        "os.strerror", "os.sysconf", "os.isatty", "os.urandom", "os.WIFSIGNALED", "os.WTERMSIG", "os.WCOREDUMP",
+        "os.WEXITSTATUS", "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns",
+        "time.clock_gettime_ns", "time.gmtime", "time.strftime", "time.sleep", "resource.getrlimit",
+        "signal.Signals", "signal.valid_signals", "signal.getsignal", "ctypes.get_errno", "ctypes.c_long",
+        "ctypes.c_size_t",
+    ),
+    "what is open, and no more than looked at": (
+        "os.close", "os.fstat", "os.lseek", "os.pread", "os.read", "os.get_blocking",
+    ),
+    "an answer by itself: that there is nobody, or not allowed": (
+        "os.kill", "os.killpg", "os.wait4", "os.waitpid", "os.access", "signal.pidfd_send_signal", "fcntl.flock",
+        "pwd.getpwnam", "pwd.getpwuid", "grp.getgrnam", "socket.if_indextoname", "socket.if_nametoindex",
+    ),
+    "only wrong arguments make it fail": (
+        "socket.htons", "socket.inet_pton", "ctypes.Structure", "ctypes.c_uint64", "ctypes.byref", "ctypes.sizeof",
+        "signal.signal", "signal.pthread_sigmask", "signal.set_wakeup_fd", "resource.setrlimit",
+    ),
+    "the end": ("os._exit",),
+    "by a fork that is made to fail by name; this one needs the C library's own lock": ("ctypes.PyDLL",),
+}  # fmt: skip
+"""What is not made to fail, and why."""
 STATE: Final = struct.Struct("qi32s")
 NEVER: Final = -1
+RECORD: Final = -2
 
 
 class Failing:
     """The state in memory. `arm` and `failed` are for the test, `call` is for the keeper."""
 
     def __init__(self, path: str) -> None:
+        self._sites = f"{path}.sites"
         with open(path, "r+b") as file:
             self._memory = mmap.mmap(file.fileno(), STATE.size)
+
+    def record(self) -> None:
+        """Let all calls succeed, and write down from where they come."""
+        Path(self._sites).write_text("")
+        self.arm(RECORD, 0)
+
+    def first_of_each(self, files: frozenset[str]) -> list[int]:
+        """Return the number of the first call from each place in these files (all), of those that were recorded."""
+        sites = Path(self._sites).read_text().split("\n")[:-1]
+        self.disarm()
+        first = {site: number for number, site in reversed(list(enumerate(sites)))}
+        return sorted(
+            number
+            for site, number in first.items()
+            if not files or Path(site.split()[1]).name in files
+        )
 
     def arm(self, successes: int, errno: int) -> None:
         """Let that many calls succeed and the one after them fail."""
@@ -71,6 +137,10 @@ class Failing:
     def call(self, name: str) -> None:
         """Count a call. Raises `OSError` when it is the one that shall fail."""
         left, errno, _ = STATE.unpack(self._memory[:])
+        if left == RECORD:
+            frame = sys._getframe(2)
+            with open(self._sites, "a") as file:
+                file.write(f"{name} {frame.f_code.co_filename} {frame.f_lineno}\n")
         if left < 0:
             return
         failed = name.encode() if left == 0 else b""
@@ -87,6 +157,13 @@ def install(path: str) -> None:
         setattr(importlib.import_module(f"reconciler.keeper.{module}"), constant, value)
     stand_ins = {name: _stand_in(failing, name, calls) for name, calls in CALLS.items()}
     stand_ins["socket"].socket = _socket_class(failing)
+    stand_ins["select"].epoll = lambda: _Epoll(failing)
+    stand_ins["selectors"] = _stand_in(failing, "selectors", ())
+    stand_ins["selectors"].EpollSelector = _selector_class(failing)
+    stand_ins["ctypes"] = _stand_in(failing, "ctypes", ())
+    stand_ins["ctypes"].CDLL = lambda *arguments, **options: _Library(
+        failing, *arguments, **options
+    )
     for each in MODULES:
         module = importlib.import_module(f"reconciler.{each}")
         for name, stand_in in stand_ins.items():
@@ -133,6 +210,54 @@ def _opening(failing: Failing, path: str) -> Any:
         return open(name, *arguments, **options)
 
     return call
+
+
+class _Epoll:
+    """An epoll descriptor; that it can be had, and takes another one, may fail."""
+
+    def __init__(self, failing: Failing) -> None:
+        failing.call("select.epoll")
+        self._failing, self._real = failing, select.epoll()
+
+    def register(self, fd: int, events: int) -> None:
+        self._failing.call("epoll.register")
+        self._real.register(fd, events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def _selector_class(failing: Failing) -> type[selectors.EpollSelector]:
+    class Selector(selectors.EpollSelector):
+        pass
+
+    for name in EPOLL_CALLS:
+        real = getattr(selectors.EpollSelector, name)
+
+        def method(self: Any, *arguments: Any, _name: str = name, _real: Any = real) -> Any:
+            failing.call(f"epoll.{_name}")
+            return _real(self, *arguments)
+
+        setattr(Selector, name, method)
+    return Selector
+
+
+class _Library:
+    """The C library, whose functions say -1 and leave an errno."""
+
+    def __init__(self, failing: Failing, *arguments: Any, **options: Any) -> None:
+        self._failing, self._real = failing, ctypes.CDLL(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            try:
+                self._failing.call(f"libc.{name}")
+            except OSError as error:
+                ctypes.set_errno(error.errno or 0)
+                return -1
+            return getattr(self._real, name)(*arguments)
+
+        return call
 
 
 def _socket_class(failing: Failing) -> type[socket.socket]:

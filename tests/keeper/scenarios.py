@@ -13,16 +13,28 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from reconciler.model.action import Adjust, Bind, Forget, Remember, Signal, Spawn, Unbind
+from reconciler.model.action import (
+    Adjust,
+    Bind,
+    Forget,
+    Notify,
+    Remember,
+    Signal,
+    Spawn,
+    Unbind,
+    Upgrade,
+)
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import LogChanged, LogRotated, RecordChanged
+from reconciler.model.event import LogChanged, LogRotated, RecordChanged, UpgradeFailed
 from reconciler.model.process import (
     CaptureSink,
     Exited,
@@ -36,11 +48,13 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import BindRefused, Bound, SocketTemplate
 from tests.keeper.failing import Failing
-from tests.keeper.rig import Link, Rig, command, marked_in, pid_in, until
+from tests.keeper.rig import Link, Rig, _environ, command, marked_in, pid_in, until
 
 WEB: Final = ProcessId("web", 1)
 BYSTANDER: Final = ProcessId("bystander", 1)
 LISTENER: Final = SocketTemplate(InternetAddress("127.0.0.1", 0))
+ADOPTED: Final = 4
+"""So many are left by a former keeper at a time."""
 UNTOLD: Final = 127
 """How a child exits that never became its program."""
 LINE: Final = re.compile(r"line (\d{6})")
@@ -62,10 +76,16 @@ class Patient:
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     pid: int = 0
     port: int = 0
+    records: bool = False
+    """The calls are written down instead."""
+    adopted: int = 0
+    """How many of those are used up that a former keeper left."""
 
     def begin(self) -> None:
         """Count calls from now on."""
-        if self.next is not None:
+        if self.records:
+            self.failing.record()
+        elif self.next is not None:
             self.failing.arm(*self.next)
 
     def heal(self) -> None:
@@ -81,6 +101,10 @@ class Patient:
         for number in os.listdir(folder):
             with contextlib.suppress(OSError):
                 found.append(os.readlink(f"{folder}/{number}"))
+        with contextlib.suppress(ValueError):  # one that cannot be had at the start is done without
+            found.remove("anon_inode:inotify")
+        if self.adopted:  # who is adopted has a pidfd, and fewer are from turn to turn
+            found = [each for each in found if each != "anon_inode:[pidfd]"]
         return sorted(
             re.sub(r"\d+", "N", each) for each in found if not each.endswith("keeper.journal")
         )
@@ -93,6 +117,16 @@ class Patient:
 
     def said(self) -> int:
         return len(self.stderr.read_text())
+
+    def family(self, slot: int) -> list[int]:
+        """Return the processes of one that a former keeper left."""
+        mark = f"{ProcessId('old', slot)}/".encode()
+        environ = {pid: _environ(Path(f"/proc/{pid}")) for pid in marked_in(self.rig.folder)}
+        return [pid for pid, text in environ.items() if b"/" + mark in text]
+
+    def left(self) -> list[int]:
+        """Return all processes that a former keeper left for a scenario."""
+        return [pid for slot in range(1, ADOPTED + 1) for pid in self.family(slot)]
 
     # ---- the bystander ----
 
@@ -116,7 +150,7 @@ class Patient:
     def check_bystander(self) -> None:
         """See that it was left alone: it runs, clients reach its socket, and what it writes arrives."""
         assert pid_in(self.link, BYSTANDER) == self.pid
-        assert marked_in(self.rig.folder) == sorted({self.pid, *_controllers(self)})
+        assert {*marked_in(self.rig.folder)} - {*self.left()} == {self.pid, *_controllers(self)}
         assert self.kept_port() == self.port
         socket.create_connection(("127.0.0.1", self.port), 5).close()
         log = self.rig.folder / "bystander.log"
@@ -401,8 +435,97 @@ def adopted(it: Patient) -> str:
         step = "start"
         assert it.has_said("cannot start ", before)
         it.heal()
-    assert not it.has_said("Traceback", before), it.stderr.read_text()[before:]
+    assert not it.has_said("\nTraceback", before), it.stderr.read_text()[before:]
     return step or ("told" if it.has_said(" error keeper: ", before) else "")
+
+
+def runs_on(it: Patient) -> str:
+    """Stop a process with its children that a former keeper started."""
+    if it.adopted == ADOPTED:
+        it.adopted = 0
+    if not it.adopted:
+        for slot in range(1, ADOPTED + 1):
+            it.link.spawn(_old(slot), "sh", "-c", "setsid sleep 1000 & wait")
+            it.link.running(_old(slot))
+        it.rig.kill()
+        it.link = it.rig.again()
+    it.adopted += 1
+    others = {*marked_in(it.rig.folder)} - {*it.family(it.adopted)}
+    it.begin()
+    it.link.signal(_old(it.adopted), "KILL", "tree")
+    it.link.exited(_old(it.adopted))
+    it.link.signal(_old(it.adopted), "KILL", "tree")
+    it.link.wait(lambda: not it.link.exited(_old(it.adopted)).survivors)
+    until(lambda: {*marked_in(it.rig.folder)} == others, "nothing of it is left")
+    it.link.send(Forget(_old(it.adopted), it.link.records[_old(it.adopted)].incarnation))
+    it.link.wait(lambda: _old(it.adopted) not in it.link.records)
+    return ""
+
+
+def upgraded(it: Patient) -> str:
+    """Have the keeper replace its code; what cannot be told in time by the old code is told by the new one."""
+    if (
+        not it.adopted
+    ):  # what is found of it must not change when a keeper cannot go on, and the next one adopts it
+        it.adopted = ADOPTED
+        it.rig.kill()
+        it.link = it.rig.again()
+    before = it.said()
+    it.begin()
+    it.link.events.clear()
+    it.link.send(Upgrade(sys.executable))
+    while not any(isinstance(each, UpgradeFailed) for each in it.link.events) and it.link.take():
+        pass
+    if any(isinstance(each, UpgradeFailed) for each in it.link.events):
+        return "upgrade"
+    it.link.let_go()
+    step = ""
+    while _await_link(it):
+        assert not step, "the next one cannot begin either"
+        step = "start"
+        assert it.has_said("cannot start ", before)
+        it.heal()
+        it.rig.process = subprocess.Popen(command(it.rig.folder), **it.rig.options)
+    assert not it.has_said("\nTraceback", before), it.stderr.read_text()[before:]
+    return step or ("told" if it.has_said(" error keeper: ", before) else "")
+
+
+def not_upgraded(it: Patient) -> str:
+    """Have the keeper try to execute what is not there."""
+    it.begin()
+    it.link.events.clear()
+    it.link.send(Upgrade("/no/such/python"))
+    cause = it.link.hear(UpgradeFailed).cause
+    return "" if cause.endswith("No such file or directory") else "upgrade"
+
+
+def shut_down(it: Patient) -> str:
+    """End the keeper although its controller hangs, and start another one that finds nothing."""
+    it.begin()
+    os.kill(it.link.pid, signal.SIGSTOP)
+    os.kill(it.rig.pid, signal.SIGTERM)
+    it.rig.end()
+    it.heal()
+    until(lambda: marked_in(it.rig.folder) == [], "nothing is left of what ran")
+    it.link.let_go()
+    it.rig.process = subprocess.Popen(command(it.rig.folder), **it.rig.options)
+    it.link = it.rig.link()
+    assert it.link.records == {}
+    it.feed.close()
+    it.accompany()
+    return ""
+
+
+def notified(it: Patient) -> str:
+    """Pass on what the controller says to whoever started the manager."""
+    it.begin()
+    it.link.send(Notify("STATUS=well"), Forget(WEB, 0))
+    it.link.wait(lambda: WEB not in it.link.records)
+    return ""
+
+
+def _old(slot: int) -> ProcessId:
+    return ProcessId("old", slot)
 
 
 def _await_link(it: Patient) -> bool:
@@ -415,7 +538,13 @@ def _await_link(it: Patient) -> bool:
     return False
 
 
-UNTOLD_SCENARIOS: Final = {"a process is stopped with its tree", "a log is redirected"}
+UNTOLD_SCENARIOS: Final = {
+    "a process is stopped with its tree",
+    "a log is redirected",
+    "an adopted process is stopped with its tree",
+    "a keeper ends with a controller that hangs",
+    "somebody is notified",
+}
 """Where nothing is lost there is nothing to tell: what could not be found or opened is at the next look."""
 SCENARIOS: Final[dict[str, Scenario]] = {
     "a process is spawned": plainly,
@@ -430,4 +559,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "the journal is written": written_down,
     "a controller is replaced": controller_replaced,
     "a keeper takes over": adopted,
+    "an adopted process is stopped with its tree": runs_on,
+    "an upgrade succeeds": upgraded,
+    "an upgrade fails": not_upgraded,
+    "a keeper ends with a controller that hangs": shut_down,
+    "somebody is notified": notified,
 }
