@@ -845,8 +845,8 @@ class Keeper:
         return max((each.record.settings.stop_timeout_ns for each in live), default=0)
 
     def _kill_all(self, code: int) -> None:
-        self._signal_all("KILL")
         self._ending = Killing(self._kernel.now_ns() + KILL_AGAIN_NS, code)
+        self._signal_all("KILL")
 
     def _live(self) -> list[int]:
         """Return what must be gone before the keeper ends: processes, what they left, and what is nobody's."""
@@ -859,7 +859,8 @@ class Keeper:
     def _signal_all(self, signal: str) -> None:
         self._orphans.begin_step()
         self._scan()
-        self._kernel.signal_tree(0, self._orphans.unclaimed(), signal)
+        with self._kernel.border(f"sending {signal} to what is nobody's"):
+            self._kernel.signal_tree(0, self._orphans.unclaimed(), signal)
         for process in list(self._processes.values()):
             if process.is_live:
                 with self._kernel.border(f"sending {signal} to {process.record.id}"):

@@ -173,8 +173,9 @@ class Bench:
 
 
 def _program(id: ProcessId, incarnation: int, launch: Launch) -> Program:
+    nameless = Program(lives_ns=3 * S, escapes=True, wipes=True)
     if id == HOOK:
-        return Program(lives_ns=S, output=b"said\n")
+        return Program(lives_ns=S, output=b"said\n", children=(nameless,))
     return Program(children=(Program(escapes=True),), forks=id == WEB)
 
 

@@ -55,8 +55,8 @@ CASES: Final = [
 ]
 PURE: Final = {
     "__future__", "collections", "contextlib", "dataclasses", "errno", "functools", "gc", "heapq", "ipaddress",
-    "itertools", "json", "math", "re", "stat", "struct", "sys", "termios", "traceback", "types", "typing", "zlib", "msgspec",
-    "reconciler",
+    "itertools", "json", "math", "re", "stat", "struct", "sys", "termios", "traceback", "types", "typing", "zlib",
+    "msgspec", "reconciler",
 }  # fmt: skip
 """What the keeper imports that asks nothing of the system."""
 
