@@ -345,7 +345,7 @@ class Client:
     def start(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
     ) -> list[ResultMap]:
-        """Start watchers or slots, whatever `autostart` says."""
+        """Start watchers, whatever `autostart` says; of one that runs, try slots that wait."""
         return self.operate("start", names, labels, **options)
 
     def stop(

@@ -104,7 +104,7 @@ def _operation(
             **said: object,
         ) -> int:
             if not names and not labels:  # a forgotten name must not stop everything
-                msg = f"{method} what? Name watchers or slots, or say '*' for all"
+                msg = f"{method} what? Name watchers, or say '*' for all"
                 raise click.UsageError(msg)
             selected = Selected(names, labels, output, timeout_ns if wait else None)
             return function(session, selected, **said)

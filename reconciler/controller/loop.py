@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from reconciler.controller.entries import Applied, Entry
     from reconciler.controller.exchange import Exchange
     from reconciler.model.action import Action, KeeperAction
-    from reconciler.model.event import Answered, Event, KeeperEvent
+    from reconciler.model.event import Delivery, Event, KeeperEvent
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation
     from reconciler.model.observed import WatcherObserved
@@ -177,7 +177,7 @@ class Controller:
         self._dead: set[ProcessId] | None = set()
         """What the keeper's snapshot shows dead, as long as the snapshot goes on."""
         self._wake_at_ns: int | None = None
-        self._signals_sent: list[Answered] = []
+        self._signals_sent: list[Delivery] = []
         self._retiring: Mapping[str, WatcherSpec] = {}
         self.news: NewsRoom = NewsRoom(1)
         self.event_log: EventLog

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
     from reconciler.controller.parameters import Parameters
     from reconciler.controller.server import Connection
-    from reconciler.model.event import Answered
+    from reconciler.model.event import Delivery
 
 MAX_NAMED = 10
 
@@ -188,7 +188,7 @@ class Waiters:
             if waiter.pursuit.touched(names):
                 waiter.exchange.guard(partial(self._look, waiter))
 
-    def answered(self, answered: Sequence[Answered]) -> None:
+    def answered(self, answered: Sequence[Delivery]) -> None:
         """Take note of signals that were sent, or why they were not."""
         for waiter in tuple(self._signals):
             for each in answered:
@@ -255,7 +255,7 @@ class Waiters:
         waiter.exchange.fail(RequestError("timeout", message, hint=hint))
 
 
-def _note_trouble(waiter: SignalWaiter, answered: Answered) -> None:
+def _note_trouble(waiter: SignalWaiter, answered: Delivery) -> None:
     """Let the result of a watcher say which of its processes a signal was not sent to, and why."""
     if not answered.trouble:
         return

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from reconciler.model.action import Action, Spawn
-from reconciler.model.event import Answered
+from reconciler.model.event import Delivery
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import (
     MAIN,
@@ -30,7 +30,7 @@ class Plan(Struct, frozen=True):
 
     actions: tuple[Action, ...] = ()
     wake_at_ns: int | None = None
-    answered: tuple[Answered, ...] = ()
+    answered: tuple[Delivery, ...] = ()
     """Requests of operators that were carried out or vetoed."""
     awake: frozenset[int] | None = None
     """The slots that the next plan has to look at, see `Draft.awake`."""
@@ -102,7 +102,7 @@ class Draft:
     """Hook records that this pass still needs."""
     verdicts: dict[ProcessId, Verdict] = dataclasses.field(default_factory=dict)
     """What the hooks asked in this pass have said."""
-    answered: list[Answered] = dataclasses.field(default_factory=list)
+    answered: list[Delivery] = dataclasses.field(default_factory=list)
     binding: set[int] = dataclasses.field(default_factory=set)
     """Slots that start as soon as their own sockets are bound, which has been asked for."""
     restless: set[int] = dataclasses.field(default_factory=set)

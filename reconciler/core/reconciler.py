@@ -43,8 +43,8 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.event import (
-    Answered,
     ControlRenewed,
+    Delivery,
     EndsTold,
     FaultCaught,
     IntentChanged,
@@ -118,7 +118,7 @@ class Step(Struct, frozen=True):
     wake_at_ns: int | None
     touched: frozenset[str]
     news: tuple[News, ...]
-    answered: tuple[Answered, ...] = ()
+    answered: tuple[Delivery, ...] = ()
     """Signals that operators asked for: sent, or why not."""
 
 
@@ -145,7 +145,7 @@ class Reconciler:
         self._sockets_wake_ns: int | None = None
         self._news: list[News] = []
         self._actions: list[Action] = []
-        self._answered: list[Answered] = []
+        self._answered: list[Delivery] = []
         self._knows_keeper = False
         self.orphans: tuple[Orphan, ...] = ()
         """Processes that nobody's record speaks for."""
@@ -420,7 +420,7 @@ class Reconciler:
         self._retiring[name] = WatcherSpec(cmd=())
         return True
 
-    def _answer(self, name: str, answered: tuple[Answered, ...]) -> None:
+    def _answer(self, name: str, answered: tuple[Delivery, ...]) -> None:
         """Take requests that were carried out or vetoed off the list, and tell what came of them."""
         requests = self.observed(name).requests
         for each in answered:
@@ -591,7 +591,7 @@ class Reconciler:
         """Give up the requests that concerned a process that is dead."""
         waiting = self.observed(dead.id.owner).requests.get(dead.id, ())
         void = [request for request in waiting if request.incarnation == dead.incarnation]
-        self._answer(dead.id.owner, tuple(Answered(each, "it ended before") for each in void))
+        self._answer(dead.id.owner, tuple(Delivery(each, "it ended before") for each in void))
 
     def _put(self, record: ProcessRecord) -> None:
         observed = self._observed.setdefault(record.id.owner, WatcherObserved())
@@ -809,10 +809,10 @@ class Reconciler:
             incarnation = record.incarnation if record is not None and alive else 0
             request = Request(id, incarnation, at_ns, asked.signal)
             if not alive:
-                self._answered.append(Answered(request, "it does not run"))
+                self._answered.append(Delivery(request, "it does not run"))
             elif len(waiting) >= MAX_REQUESTS:
                 why = f"{MAX_REQUESTS} signals already wait for its before_signal hook"
-                self._answered.append(Answered(request, why))
+                self._answered.append(Delivery(request, why))
             else:
                 observed.requests[id] = (*waiting, request)
                 self._touch_slot(id)

@@ -37,7 +37,7 @@ from reconciler.model.action import (
     Spawn,
     Unbind,
 )
-from reconciler.model.event import Answered
+from reconciler.model.event import Delivery
 from reconciler.model.process import MAIN, Exited, Memory, ProcessRecord, Running, pid_of
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.spec import ReloadByCommand, ReloadBySignal
@@ -544,7 +544,7 @@ def _send_signals(draft: Draft) -> None:
         if verdict.state == "pending":
             continue
         sent = verdict.state == "passed" or request.signal == "KILL"
-        draft.answered.append(Answered(request, "" if sent else verdict.message))
+        draft.answered.append(Delivery(request, "" if sent else verdict.message))
         if sent:  # noted first: what it ends says nothing against the program
             memory = told.get(id, record.memory)
             memory = replace(memory, signalled=request.signal, signalled_at_ns=draft.now_ns)

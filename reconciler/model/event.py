@@ -256,8 +256,8 @@ class Request(Struct, frozen=True):
     signal: str
 
 
-class Answered(Struct, frozen=True):
-    """What came of a request; `trouble` says why the signal was not sent."""
+class Delivery(Struct, frozen=True):
+    """What came of a request: the signal was sent, or `trouble` says why not."""
 
     request: Request
     trouble: str = ""
