@@ -16,6 +16,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `runs` | runs: the ledger of a job |
 | `launch` | run, up: becoming or starting a manager |
 | `service` | install-service: a unit for systemd |
+| `programs` | where a service finds the programs of a spec |
 | `viewer` | what `up` shows |
 | `offline` | validate, schema, explain, version |
 | `shell` | the interactive shell |

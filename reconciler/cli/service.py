@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from reconciler.cli import launch, loading, terminal
+from reconciler.cli import launch, loading, programs, terminal
 from reconciler.cli.errors import DONE, Refused
 from reconciler.cli.layout import Cell
-from reconciler.cli.options import Session, with_instance
+from reconciler.cli.options import Session, with_instance, writable_option
+from reconciler.specfile.trust import ALLOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MAX_PROGRAMS: Final = 10
 SYSTEM_UNITS: Final = "/etc/systemd/system"
 # Characters that systemd.service(5) takes for more than themselves, or that would end a word.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_@:,./+=-]+")
@@ -33,7 +35,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-ExecStart={command}
+{path}ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
 # The manager ends its processes itself, in order. If it dies, they live on until the next one takes them over.
 KillMode=process
@@ -65,19 +67,33 @@ class Unit:
 @click.option("--user", is_flag=True, help="A service of this user, who needs no root for it.")
 @click.option("--force", is_flag=True, help="Replace a unit that is there and differs.")
 @click.option("--print", "shows", is_flag=True, help="Write the unit to standard output instead.")
+@click.option("--keep-path", is_flag=True, help="Give the service the PATH of this terminal.")
+@writable_option
 @with_instance()
 def install_service_command(
-    session: Session, spec: tuple[str, ...], user: bool, force: bool, shows: bool
+    session: Session, spec: tuple[str, ...], user: bool, force: bool, shows: bool, keep_path: bool
 ) -> int:
     """Write a systemd unit that runs the manager with this spec, and say what to type next.
 
-    The unit is called reconcile-NAME.service; NAME is that of the instance. Nothing is started.
+    The unit is called reconcile-NAME.service; NAME is that of the instance. Nothing is started. A service
+    has another PATH than a terminal: the command says where the programs of the spec are found, and warns of
+    those that the service would not find.
     """
     loaded = loading.load(loading.find(spec))
     if loaded.spec is None:
         return launch.show_mistakes(loaded)
     name = launch.place(session, loaded).name
-    unit = unit_of(name, command_of(session, name, loaded.source.paths), user=user)
+    argv = command_of(session, name, loaded.source.paths)
+    path = programs.own_path() if keep_path else None
+    unit = unit_of(name, argv, user=user, path=path)
+    found = programs.programs(loaded.spec, path or programs.SYSTEMD_PATH)
+    alike, otherwise = programs.remarks(found)
+    for remark in otherwise:
+        hint = "write its whole path in the spec, or say --keep-path"
+        screen = terminal.stderr()
+        screen.show(
+            (Cell("warning: ", "busy"), Cell(remark)), (Cell("  hint: ", "cyan"), Cell(hint))
+        )
     if shows:
         terminal.stdout().write(unit.text)
         return DONE
@@ -85,7 +101,7 @@ def install_service_command(
     ctl = "systemctl --user" if user else "systemctl"
     service = os.path.basename(unit.path)
     verb = "wrote" if written else "nothing to do, it is as it should be:"
-    lines = [f"{verb} {unit.path}", f"next: {ctl} daemon-reload"]
+    lines = [f"{verb} {unit.path}", *alike[:MAX_PROGRAMS], f"next: {ctl} daemon-reload"]
     lines.append(f"      {ctl} enable --now {service}")
     if user:
         lines.append("      loginctl enable-linger     # to start at boot, not at your login")
@@ -104,15 +120,20 @@ def command_of(session: Session, name: str, paths: Sequence[str]) -> list[str]:
     ):
         folder = given or os.environ.get(variable)
         argv += [option, os.path.abspath(folder)] if folder else []
-    return [*argv, "run", *map(os.path.abspath, paths)]
+    allowed = ["--allow-writable-specs"] if os.environ.get(ALLOW) else []
+    return [*argv, "run", *allowed, *map(os.path.abspath, paths)]
 
 
-def unit_of(name: str, argv: Sequence[str], *, user: bool) -> Unit:
-    """Return the unit of an instance; `user` is for the service manager of one user."""
+def unit_of(name: str, argv: Sequence[str], *, user: bool, path: str | None = None) -> Unit:
+    """Return the unit of an instance; `user` is for the service manager of one user.
+
+    `path` is the PATH of the service, None is systemd's own.
+    """
     # That of a user knows neither the network nor the target that the system starts with.
     network = "After=network-online.target\nWants=network-online.target\n"
     text = UNIT.format(
         name=name,
+        path="" if path is None else f"Environment={_assignment('PATH', path)}\n",
         command=" ".join(map(quoted, argv)),
         after="" if user else network,
         wanted_by="default.target" if user else "multi-user.target",
@@ -133,6 +154,11 @@ def quoted(word: str) -> str:
     if _PLAIN.fullmatch(word):
         return doubled
     return '"' + doubled.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _assignment(name: str, value: str) -> str:
+    """Return an assignment for `Environment=`, where $ means nothing: systemd.exec(5)."""
+    return quoted(f"{name}={value}").replace("$$", "$")
 
 
 def _write(unit: Unit, *, force: bool) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import service
+from reconciler.cli import programs, service
 from reconciler.cli.main import main
 from reconciler.cli.options import Session
 
@@ -184,3 +184,54 @@ def test_a_checkout_without_a_script_is_started_by_its_module(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
     command = service.command_of(Session(), "x", ["/spec"])
     assert command[:3] == [str(tmp_path / "python3"), "-m", "reconciler.cli.main"]
+
+
+def test_programs_that_the_service_finds_elsewhere_or_nowhere_are_told(
+    tmp_path: Path,
+    user_units: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours, systems = tmp_path / "ours", tmp_path / "systems"
+    for folder, names in ((ours, ("both", "here", "same")), (systems, ("both", "there", "same"))):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("#!/bin/sh\n")
+            (folder / name).chmod(0o755)
+    (ours / "same").unlink()
+    monkeypatch.setenv("PATH", f"{ours}:relative:{systems}")
+    monkeypatch.setattr(programs, "SYSTEMD_PATH", str(systems))
+    path = tmp_path / "reconcile.yaml"
+    path.write_text(
+        "watchers:\n  a: {cmd: both x, stop: {cmd: here y}}\n  b: {cmd: same}\n  c: {cmd: nowhere}\n"
+        "  d: {cmd: hidden, env: {PATH: /opt}}\n  e: {cmd: hidden, virtualenv: /venv}\n"
+        "  f: {cmd: hidden; true, shell: true}\n  g: {cmd: ./hidden}\n"
+        "  h: {cmd: same, hooks: {before_start: {cmd: here z}}}\n"
+    )
+    assert main(["install-service", "--user", str(path)]) == 0
+    told = capsys.readouterr()
+    assert f"same is {systems}/same (b, h)" in told.out
+    assert f"both of a is {systems}/both for the service; here it is {ours}/both" in told.err
+    assert (
+        f"here of a, h is not found by the PATH of the service; here it is {ours}/here" in told.err
+    )
+    assert "nowhere of c is not found by the PATH of the service; nor is it found here" in told.err
+    assert "hidden" not in told.out + told.err
+
+    assert main(["install-service", "--user", "--print", "--keep-path", str(path)]) == 0
+    told = capsys.readouterr()
+    assert settings(told.out)["Environment"] == f"PATH={ours}:{systems}"
+    assert "both" not in told.err
+
+
+def test_a_path_with_special_characters_is_kept_as_it_is() -> None:
+    unit = service.unit_of("shop", ["/x"], user=True, path='/a b:/50%:/$HOME:/q"')
+    assert 'Environment="PATH=/a b:/50%%:/$HOME:/q\\""' in unit.text
+
+
+def test_that_others_may_write_the_spec_is_allowed_to_the_service_too(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RECONCILE_ALLOW_WRITABLE_SPECS", "1")
+    assert main(["install-service", "--print", str(spec)]) == 0
+    assert f"run --allow-writable-specs {spec}" in capsys.readouterr().out

@@ -1,0 +1,76 @@
+"""Where the programs of a spec are found: here and now, and by the PATH that systemd gives to a service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.cli.shapes import Map
+
+SYSTEMD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""systemd.exec(5), "Environment variables in spawned processes": the PATH of a service that sets none."""
+
+
+class Program(NamedTuple):
+    """A program that is called by its name alone, by which watchers, and where it is found; None: nowhere."""
+
+    name: str
+    watchers: tuple[str, ...]
+    here: str | None
+    there: str | None
+
+
+def programs(spec: Map, path: str) -> list[Program]:
+    """Return the programs that a spec leaves to the manager's PATH, which under systemd is `path`."""
+    users: dict[str, list[str]] = {}
+    watchers = spec.get("watchers")
+    for watcher, fields in (watchers if isinstance(watchers, dict) else {}).items():
+        if isinstance(fields, dict):
+            for name in dict.fromkeys(_called(fields)):
+                users.setdefault(name, []).append(watcher)
+    return [
+        Program(name, tuple(users[name]), shutil.which(name), shutil.which(name, path=path))
+        for name in sorted(users)
+    ]
+
+
+def _called(watcher: Map) -> Iterator[str]:
+    """Yield the names of programs in the commands of a watcher, its hooks and secrets included."""
+    env = watcher.get("env")
+    if watcher.get("virtualenv") is not None or (isinstance(env, dict) and "PATH" in env):
+        return  # what it calls is looked for elsewhere
+    waiting: list[Map] = [watcher]
+    while waiting:
+        block = waiting.pop()
+        command = block.get("cmd")
+        if isinstance(command, list) and command and not block.get("shell"):
+            name = str(command[0])
+            if "/" not in name and "$" not in name:
+                yield name
+        waiting += [each for each in block.values() if isinstance(each, dict)]
+
+
+def remarks(found: list[Program]) -> tuple[list[str], list[str]]:
+    """Return in words what is found alike, and what a service would not find, or find elsewhere."""
+    alike, otherwise = [], []
+    for name, watchers, here, there in found:
+        whose = ", ".join(watchers[:3]) + (", ..." if len(watchers) > 3 else "")
+        if here == there and here is not None:
+            alike.append(f"{name} is {here} ({whose})")
+        elif there is None:
+            seen = f"here it is {here}" if here else "nor is it found here"
+            otherwise.append(f"{name} of {whose} is not found by the PATH of the service; {seen}")
+        else:
+            seen = here or "not found"
+            otherwise.append(f"{name} of {whose} is {there} for the service; here it is {seen}")
+    return alike, otherwise
+
+
+def own_path() -> str:
+    """Return the PATH of this terminal, without relative folders, which mean nothing to a service."""
+    folders = os.environ.get("PATH", "").split(":")
+    return ":".join(folder for folder in folders if os.path.isabs(folder))
