@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core import readiness, secrets
 from reconciler.core.backoff import ended_by_operator, is_completed, share
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for
-from reconciler.core.template import same_slot, same_template, sockets_of
+from reconciler.core.template import same_but_secrets, same_slot, same_template, sockets_of
 from reconciler.model.process import Exited, Running
-from reconciler.model.units import format_duration
+from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Struct, field
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from reconciler.model.spec import WatcherSpec
 
 MAX_UNAVAILABLE: Final = 1
+MOST_IN_A_ROW: Final = 3
+"""Replacements of a slot for what is in no spec, before the next one has to wait."""
+HOLD_NS: Final = 60 * SECOND_NS
 LOOK_AHEAD: Final = 50
 """Of the slots that are to be replaced, so many are looked at in each plan."""
 
@@ -104,7 +107,9 @@ def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | No
     if not isinstance(record.phase, Running):
         return None
     if is_outdated(draft, record, wanted_hash):
-        return "replaced"
+        held_ns = held_back_until_ns(record, wanted_hash)
+        is_held = held_ns is not None and not _is_in_the_way(draft, record)
+        return None if is_held and not draft.is_due(held_ns or 0) else "replaced"
     if draft.spec.max_age is not None:
         if draft.is_due(end_ns(draft.spec, record)):
             return "expired"
@@ -120,6 +125,47 @@ def is_outdated(draft: Draft, record: ProcessRecord, wanted_hash: str) -> bool:
     return _is_in_the_way(draft, record) or holds_former(
         draft.world, sockets_of(draft.spec), record.phase.started_at_ns
     )
+
+
+def in_a_row(dead: ProcessRecord, wanted_hash: str) -> int:
+    """Return how often a slot will have been replaced in a row, with this one's end, for what is in no spec.
+
+    Such as a socket that is bound anew, or a secret that changes, again and again.
+    """
+    memory, phase = dead.memory, dead.phase
+    since_ns = memory.stopping_since_ns
+    if since_ns is None or memory.stop_reason != "replaced":
+        return 0
+    if not same_but_secrets(dead.template_hash, wanted_hash) or not isinstance(phase, Exited):
+        return 0
+    lived = since_ns - (phase.started_at_ns or since_ns)
+    return 1 + (memory.in_a_row if lived < 2 * HOLD_NS else 0)
+
+
+def held_back_until_ns(record: ProcessRecord, wanted_hash: str) -> int | None:
+    """Return until when a running process is not replaced, as that went on and on; None: it is not held back."""
+    if record.memory.in_a_row < MOST_IN_A_ROW or not isinstance(record.phase, Running):
+        return None
+    if not same_but_secrets(record.template_hash, wanted_hash):
+        return None
+    return record.phase.started_at_ns + HOLD_NS
+
+
+def held_back_note(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str:
+    """Return in words that a process would be replaced but for that, and why; empty when it would not."""
+    if held_back_until_ns(record, wanted_hash) is None:
+        return ""
+    if not is_outdated(draft, record, wanted_hash) or _is_in_the_way(draft, record):
+        return ""
+    assert isinstance(record.phase, Running)
+    names = [
+        name
+        for name in dict.fromkeys(sockets_of(draft.spec))
+        if holds_former(draft.world, [name], record.phase.started_at_ns)
+    ]
+    why = f"socket {' and '.join(names)} was bound anew" if names else "its secrets changed"
+    count, pace = record.memory.in_a_row, format_duration(HOLD_NS)
+    return f"held back: replaced {count} times in a row because {why} each time; now at most every {pace}"
 
 
 def end_ns(spec: WatcherSpec, record: ProcessRecord) -> int:

@@ -208,7 +208,7 @@ def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, i
             note = note or (memory.reload_trouble and f"reload failed: {memory.reload_trouble}")
             coming = hooks.why_held(draft, "before_spawn", record.id.slot)
             note = note or (f"not replaced yet: {coming.note}" if coming else "")
-            note = note or _log_note(draft, record.id.slot)
+            note = note or _held_back_note(view, record) or _log_note(draft, record.id.slot)
             return "Running", note, started_at_ns, None
         case Exited() as phase:
             return _dead(view, record, phase)
@@ -216,6 +216,13 @@ def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, i
 
 def _in_a_row(deaths: int) -> str:
     return f"{deaths} deaths in a row"
+
+
+def _held_back_note(view: _View, record: ProcessRecord) -> str:
+    if view.draft.spec.is_job:
+        return ""
+    token = view.draft.observed.intent.restart_token(record.id.slot)
+    return rollout.held_back_note(view.draft, record, slot_hash(view.base_hash, token))
 
 
 def _stop_note(record: ProcessRecord) -> str:
@@ -309,6 +316,8 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     if spec.is_job:
         return _job_state(view, slots, states, note)
     if any(slot.outdated for slot in slots) or _is_rolling(slots):
+        if any(_held_back_note(view, record) for record in draft.mains().values()):
+            return "Failing", note
         return "Rolling", note or _roll_note(view, slots)
     for state in ("BackOff", "Failed", "Failing", "Waiting", "Stopping", "Starting"):
         if state in states:

@@ -74,6 +74,16 @@ def same_template(one: str, other: str) -> bool:
     return base == other_base and (not secrets or not other_secrets or secrets == other_secrets)
 
 
+def same_but_secrets(one: str, other: str) -> bool:
+    """Tell whether two hashes of a slot are of the same spec and of the same restart, whatever the secrets are."""
+    return _without_secrets(one) == _without_secrets(other)
+
+
+def _without_secrets(slot: str) -> tuple[str, str]:
+    base, _, token = slot.partition(".")
+    return base.partition("+")[0], token
+
+
 def same_slot(one: str, other: str) -> bool:
     """Tell whether two hashes of a slot are of the same template and of the same restart."""
     return one == other or (

@@ -205,6 +205,8 @@ def _let_rest(draft: Draft, record: ProcessRecord, started_at_ns: int) -> None:
     spec, slot = draft.spec, record.id.slot
     if spec.hooks.after_start is not None or slot in draft.restless:
         return
+    if record.memory.in_a_row >= rollout.MOST_IN_A_ROW:
+        return  # its replacement may be held back just now
     if spec.spawn_interval and not draft.is_due(started_at_ns + spec.spawn_interval):
         return  # the next slot waits for it
     draft.resting[slot] = None if spec.max_age is None else rollout.end_ns(spec, record)
@@ -279,7 +281,8 @@ def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord |
     if dead is not None:
         failed_at_ns = rollout.failed_at_ns(draft, dead, wanted_hash)
         renewed = _why_renewed(dead, wanted_hash)
-        memory = replace(memory, failed_at_ns=failed_at_ns, renewed=renewed)
+        again = rollout.in_a_row(dead, wanted_hash)
+        memory = replace(memory, failed_at_ns=failed_at_ns, renewed=renewed, in_a_row=again)
     spawn(draft, slot, wanted_hash, memory, dead)
 
 

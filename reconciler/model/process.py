@@ -213,6 +213,8 @@ class Memory(Struct, frozen=True):
     """Of a job: the generation that this run belongs to."""
     replacements: int = 0
     """Starts of this slot in place of a process that was stopped on purpose: an edit, a restart, its age."""
+    in_a_row: int = 0
+    """Of these the last ones that came soon after another, though spec and restarts were the same all the while."""
     renewed: str = ""
     """Why it was started in place of another one of the same template, as a sentence goes on: `was restarted`."""
     signalled: str = ""

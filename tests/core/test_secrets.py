@@ -124,3 +124,15 @@ def test_a_rerun_that_could_not_compare_secrets_is_no_reason_to_fire_again() -> 
     stage.exit("fill.1").wait(60)
     assert stage.generations["fill"] == [1]
     assert stage.spawned("fill") == ["fill.1", "fill.1"]
+
+
+def test_a_secret_that_changes_all_the_time_does_not_replace_without_end() -> None:
+    stage = Stage()
+    stage.vault["web"] = "0"
+    stage.apply(spec(web=watcher(secrets=KEY))).wait(100)
+    for number in range(1, 60):
+        stage.vault["web"] = str(number)
+        stage.tell(SecretsRead("web", str(number))).wait(3)
+    assert 4 <= len(stage.signals()) <= 7
+    assert "held back" in stage.status("web").note
+    assert "its secrets changed each time" in stage.status("web").note

@@ -423,3 +423,51 @@ def test_a_socket_that_cannot_move_says_where_it_still_serves() -> None:
     (status,) = stage.reconciler.socket_statuses()
     assert (status.state, status.listen) == ("Failed", "127.0.0.1:8000")
     assert status.note == "serves 127.0.0.1:8000; address in use"
+
+
+# ---- replaced again and again for what is in no spec ---------------------------------------------
+
+
+def _lose(stage: Stage) -> Stage:
+    lost = stage.sockets["http"] = replace(stage.sockets["http"], phase=Lost(stage.now))
+    return stage.tell(SocketChanged(lost))
+
+
+def test_a_slot_that_is_replaced_three_times_in_a_row_for_its_socket_is_held_back_and_told() -> (
+    None
+):
+    stage = Stage().apply(spec({"http": listener()}, web=TWO)).wait(100)
+    began = stage.now
+    while stage.now < began + 300 * S:
+        _lose(stage).wait(5)
+    times = [at for at, a in stage.history if isinstance(a, Signal) and a.id == process("web.1")]
+    assert 6 <= len(times) <= 9
+    assert all(after - before >= 60 for before, after in itertools.pairwise(times[3:]))
+    status = stage.status("web")
+    assert (status.state, status.as_wanted) == ("Failing", False)
+    assert "held back: replaced" in status.note
+    assert "because socket http was bound anew each time" in status.note
+    stage.wait(200)  # it is over: the last ones are replaced once more, and that is that
+    assert stage.status("web").as_wanted
+    stage.history.clear()
+    assert stage.wait(3600).signals() == []
+
+
+def test_an_edit_and_a_restart_do_not_wait_for_what_was_held_back() -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=WEB)).wait(100)
+    for _ in range(5):
+        _lose(stage).wait(3)
+    assert stage.status("web").state == "Failing"
+    stage.history.clear()
+    stage.apply(spec({"http": listener()}, web=replace(WEB, cmd=("serve", "2")))).wait(3)
+    assert stage.spawned() == ["web.1"]
+    assert stage.status("web").as_wanted
+
+
+def test_sockets_that_are_lost_now_and_then_hold_nobody_back() -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=WEB)).wait(300)
+    for _ in range(6):
+        stage.history.clear()
+        _lose(stage).wait(3)
+        assert len(stage.signals()) == 1
+        stage.wait(300)
