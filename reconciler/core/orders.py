@@ -22,7 +22,7 @@ from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from reconciler.core.jobs import Overlap
-    from reconciler.model.order import Taken
+    from reconciler.model.order import GoalKind, Taken
     from reconciler.model.status import SlotStatus
 
 
@@ -83,11 +83,11 @@ class Subject(Struct, frozen=True):
             if each.state in states and (self.slots is None or each.slot in self.slots)
         )
 
-    def goal(self, kind: str, number: int = 0, slots: tuple[int, ...] | None = None) -> Goal:
+    def goal(self, kind: GoalKind, number: int = 0, slots: tuple[int, ...] | None = None) -> Goal:
         """Return what has to come about with the slots that are meant, or with other ones."""
         chosen = (self.slots if slots is None else slots) or ()
         named = chosen if len(chosen) <= MAX_SLOTS_NAMED else ()
-        return Goal(self.name, kind, named, number)  # type: ignore[arg-type]  # callers say one of them
+        return Goal(self.name, kind, named, number)
 
 
 def _processes(number: int) -> str:

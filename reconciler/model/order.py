@@ -13,6 +13,9 @@ Taken: TypeAlias = Literal["accepted", "skipped", "refused"]
 """What became of an order: skipped is a watcher that a glob or label selects and that it says nothing to."""
 
 
+GoalKind: TypeAlias = Literal["up", "down", "ended", "reloaded"]
+
+
 class Goal(Struct, frozen=True):
     """When an order is done with one watcher.
 
@@ -22,7 +25,7 @@ class Goal(Struct, frozen=True):
     """
 
     name: str
-    kind: Literal["up", "down", "ended", "reloaded"]
+    kind: GoalKind
     slots: tuple[int, ...] = ()
     """Empty: all that there are."""
     number: int = 0

@@ -611,3 +611,15 @@ def test_a_hook_that_asks_for_the_end_is_answered_at_once(instance: Instance) ->
     assert client.call("shutdown", wait=True, code=7) == {}
     told = [each.message for each in instance.controller.news.since(0, 1000)]
     assert any("with exit code 7" in each for each in told)
+
+
+def test_who_follows_an_edit_may_wait_for_the_runs_too(instance: Instance) -> None:
+    instance.store(by_hand(mig=job(), web=service()))
+    client = instance.start().client()
+    settled(client)
+    plain = client.call("apply.follow", revision=1)["stream"]
+    whole = client.call("apply.follow", revision=1, runs=True)["stream"]
+    assert client.next(plain)["done"]
+    assert [each["name"] for each in client.next(whole)["waiting"]] == ["mig"]
+    finish(instance, 1)
+    until(lambda: client.next(whole)["converged"])
