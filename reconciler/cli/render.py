@@ -377,6 +377,8 @@ _SIGNS: Final[dict[str, tuple[str, Style]]] = {
     "none": (" ", "quiet"),
 }
 REMOVALS: Final = frozenset({"remove", "unbind"})
+_TO_DO: Final = {"live": "update in place"}
+"""How a change is carried out, where the protocol's word is no verb."""
 
 
 def plan_page(
@@ -399,19 +401,12 @@ def plan_page(
 
 def _change_blocks(change: ChangeMap) -> list[Block]:
     sign, style = _SIGNS.get(change["how"], ("~", "busy"))
-    kind = "" if change["kind"] == "watcher" else f"{change['kind']} "
+    # There is one `daemon` and one `apply`: they are called so.
+    kind = "" if change["kind"] in {"watcher", change["name"]} else f"{change['kind']} "
     slots = _slots(change["slots"])
     head = f"{sign} {kind}{change['name']}".rstrip()
-    what = change["how"] + (f" {slots}" if slots else "")
-    blocks: list[Block] = [
-        Wrapped(
-            (
-                Cell(head, style),
-                Cell(f"  {what}: " if change["message"] else f"  {what}"),
-                Cell(change["message"]),
-            )
-        )
-    ]
+    where = f" ({slots})" if slots else ""
+    blocks: list[Block] = [Wrapped((Cell(head, style), Cell(f"  {change['message']}{where}")))]
     for field in change["fields"]:
         values = f"{field['old']} -> {field['new']}"
         cells = (
@@ -446,7 +441,7 @@ def plan_summary(changes: Sequence[ChangeMap]) -> str:
     counts.pop("none", None)
     if not counts:
         return "nothing to do" if not changes else "nothing that runs is touched"
-    return ", ".join(f"{number} to {how}" for how, number in counts.items())
+    return ", ".join(f"{number} to {_TO_DO.get(how, how)}" for how, number in counts.items())
 
 
 # ---- mistakes ------------------------------------------------------------------------------------

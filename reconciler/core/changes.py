@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import jobs, summarize, watchers
@@ -15,23 +18,25 @@ from reconciler.model.spec import declared_fields
 from reconciler.model.units import (
     DURATION,
     MODE,
+    PERCENT,
     SECONDS,
     SIZE,
     format_duration,
     format_mode,
     format_size,
 )
-from reconciler.model.value import TAG, Struct, Tagged, to_plain
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from reconciler.model.change import How
     from reconciler.model.observed import Facts
-    from reconciler.model.spec import Effect, Field, Spec, WatcherSpec
-    from reconciler.model.value import Plain
+    from reconciler.model.spec import Effect, Environment, Field, Spec, WatcherSpec
 
 MAX_SHOWN: Final = 80
+_PLAIN: Final = re.compile(r"[A-Za-z/.~$_][^:#{}\[\],&*!|>'\"%@`]*(?<! )")
+_WORDS_OF_YAML: Final = frozenset(("null", "true", "false", "~"))
 
 
 def changes(
@@ -298,51 +303,83 @@ def _is_whole(declared: Field) -> bool:
 
 
 def _env_differences(
-    path: str, effect: Effect, old: Mapping[str, str], new: Mapping[str, str]
+    path: str, effect: Effect, old: Environment, new: Environment
 ) -> Iterator[FieldChange]:
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            shown = [
-                "(unset)"
-                if side.get(key) is None
-                else HIDDEN
-                if is_secret_name(key)
-                else hide(side[key])[:MAX_SHOWN]
-                for side in (old, new)
-            ]
+        if (key in old, old.get(key)) != (key in new, new.get(key)):
+            shown = [_shown_variable(key, side) for side in (old, new)]
             yield FieldChange(f"{path}.{key}", effect, shown[0], shown[1])
 
 
-def _shown(declared: Field, value: object) -> str:
-    """Return a value as users write it."""
+def _shown_variable(name: str, env: Environment) -> str:
+    value = env.get(name)
     if value is None:
-        return "null"
-    if isinstance(value, int) and not isinstance(value, bool):
-        if DURATION in declared.markers or SECONDS in declared.markers:
-            return format_duration(value)
-        if SIZE in declared.markers:
-            return format_size(value)
-        if MODE in declared.markers:
-            return format_mode(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
+        return "null" if name in env else "(unset)"
+    return HIDDEN if is_secret_name(name) else hide(value)[:MAX_SHOWN]
+
+
+def _shown(declared: Field, value: object) -> str:
+    """Return a value as users write it, without what is secret in it."""
     if declared.name == "cmd" and isinstance(value, tuple):
         return " ".join(hide_in_command(map(str, value)))[:MAX_SHOWN]
-    if declared.name == "listen":
+    shown = _written(declared.name, declared.markers, value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN - 1]}…"
+
+
+def _written(name: str, markers: tuple[object, ...], value: object) -> str:
+    """Return a value in the notation of a spec: `2m`, `{python: h.f, timeout: 2m}`, `[{role: view, user: www}]`.
+
+    Of a block only what differs from its default; None in a block is left out.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return _amount(markers, value)
+    if name == "listen":
         return str(value)
-    plain = to_plain(value)
-    if isinstance(value, Tagged):
-        del plain[TAG]
-    return hide(str(_hidden("", plain)))[:MAX_SHOWN]
+    if name == "cmd" and isinstance(value, tuple):
+        return _quoted(" ".join(hide_in_command(map(str, value))))
+    if isinstance(value, Struct):
+        return _block(value)
+    if isinstance(value, Mapping):
+        items = (f"{key}: {_part(str(key), item)}" for key, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_written('', (), item) for item in value)}]"
+    return _quoted(hide(str(value)))
 
 
-def _hidden(name: str, plain: Plain) -> Plain:
-    """Return a plain value without the parts that their names or commands make secret."""
-    if isinstance(plain, dict):
-        return {key: _hidden(str(key), item) for key, item in plain.items()}
-    if name == "cmd" and isinstance(plain, list):
-        return list(hide_in_command(map(str, plain)))
-    return HIDDEN if is_secret_name(name) else plain
+def _amount(markers: tuple[object, ...], value: int) -> str:
+    if DURATION in markers or SECONDS in markers:
+        return format_duration(value)
+    if SIZE in markers:
+        return format_size(value)
+    return (
+        format_mode(value) if MODE in markers else f"{value}%" if PERCENT in markers else str(value)
+    )
+
+
+def _block(value: Struct) -> str:
+    parts = [
+        f"{each.name}: {HIDDEN if is_secret_name(each.name) else _written(each.name, each.markers, part)}"
+        for each in declared_fields(type(value))
+        if (part := getattr(value, each.attribute)) is not None
+        if each.required or part != each.default
+    ]
+    return f"{{{', '.join(parts)}}}"
+
+
+def _part(name: str, value: object) -> str:
+    secret = is_secret_name(name) and not isinstance(value, Mapping)
+    return HIDDEN if secret else _written(name, (), value)
+
+
+def _quoted(text: str) -> str:
+    """Return text as YAML writes it within { }: in quotes where it would mean something else."""
+    plain = text and _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 # ---- the guard against mass removal ---------------------------------------------------------------

@@ -386,7 +386,7 @@ def test_plan_without_a_manager_shows_what_would_be_started(
     assert main(["plan"]) == 2
     planned = capsys.readouterr().out
     assert main(["apply", "--dry-run"]) == 0
-    assert planned == capsys.readouterr().out == "+ web  create: new\n1 to create\n"
+    assert planned == capsys.readouterr().out == "+ web  new\n1 to create\n"
 
 
 def test_a_rerun_that_requires_all_tells_by_its_exit_code_what_still_ran(manager: Manager) -> None:
@@ -499,7 +499,7 @@ def test_apply_shows_the_plan_then_waits(
     assert manager.asked("apply") == [{"dry_run": True}, {"base": 43}]
     assert manager.asked("apply.follow") == [{"revision": 43}]
     assert capsys.readouterr().out.splitlines() == [
-        "~ web  replace slots 1-2: env.A changed",
+        "~ web  env.A changed (slots 1-2)",
         "1 to replace",
         "waiting for web: Rolling: slot 2: starting",
         "shop · revision 42 · 1 watcher, 2 processes · all as wanted",
@@ -605,7 +605,7 @@ def test_a_difference_names_its_revisions(
     assert manager.asked("diff") == [{}, {"old": 1, "new": 2}]
     assert capsys.readouterr().out.splitlines() == [
         "from revision 42 to 43:",
-        "~ web  replace slots 1-2: env.A changed",
+        "~ web  env.A changed (slots 1-2)",
         "revisions 1 and 2 say the same",
     ]
 
@@ -628,7 +628,7 @@ def test_a_rollback_shows_its_plan_and_is_made_on_the_revision_that_was_shown(
     assert manager.asked("apply.follow") == [{"revision": 44}]
     assert capsys.readouterr().out.splitlines()[:3] == [
         "to the content of revision 42:",
-        "~ web  replace slots 1-2: env.A changed",
+        "~ web  env.A changed (slots 1-2)",
         "1 to replace",
     ]
     assert main(["rollback", "--dry-run", "-o", "json"]) == 0

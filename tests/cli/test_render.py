@@ -150,10 +150,10 @@ def test_the_plan_says_what_why_and_how() -> None:
     )
 
     assert paint(render.plan_page(changes)) == [
-        "~ web  replace slots 1-2, 4: replaced one by one: env.COLOUR changed",
+        "~ web  replaced one by one: env.COLOUR changed (slots 1-2, 4)",
         "    env.COLOUR: blue -> green  (restart)",
-        "- old  remove: no longer in the spec",
-        "+ socket http  bind: new",
+        "- old  no longer in the spec",
+        "+ socket http  new",
         "1 to replace, 1 to remove, 1 to bind",
     ]
 

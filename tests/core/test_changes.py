@@ -11,8 +11,17 @@ from reconciler.model.event import IntentChanged
 from reconciler.model.intent import NO_INTENT, Voice
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import MAIN
-from reconciler.model.spec import HookSpec, HooksSpec, MaxRestartsSpec, StopSpec
+from reconciler.model.spec import (
+    AccessSpec,
+    DaemonSpec,
+    HookSpec,
+    HooksSpec,
+    LimitsSpec,
+    MaxRestartsSpec,
+    StopSpec,
+)
 from reconciler.model.units import MINUTE_NS
+from reconciler.model.value import replace
 from tests.core.stage import FACTS, Stage, job, spec, watcher
 
 if TYPE_CHECKING:
@@ -45,6 +54,30 @@ def test_a_plan_shows_what_changed_and_no_secret() -> None:
     assert shown["env.BROKER"][1] == "amqp://me:(hidden)@mq"
     assert shown["env.DEBUG"] == ("h", "t")
     assert "realm-t" in shown["x"][1]
+
+
+def test_a_plan_shows_values_as_a_spec_has_them() -> None:
+    old = spec(a=watcher(), b=watcher())
+    hooks = HooksSpec(before_start=HookSpec(python="h.f", timeout=120 * 10**9))
+    new = spec(
+        a=watcher(hooks=hooks, max_restarts=MaxRestartsSpec(3), labels={"team": "a b", "n": "1"}),
+        b=watcher(env={"A": None}, success_exit_codes=(0, 2), limits=LimitsSpec(as_=2**30)),
+    )
+    new = replace(new, daemon=DaemonSpec(access=(AccessSpec("view", user="www-data"),)))
+    shown = {
+        f"{change.name}.{each.field}": f"{each.old} -> {each.new}"
+        for change in changes(old, new, lambda _: WatcherObserved(), FACTS)
+        for each in change.fields
+    }
+    assert shown == {
+        "a.hooks.before_start": "null -> {python: h.f, timeout: 2m}",
+        "a.max_restarts": "null -> {count: 3}",
+        "a.labels": '{} -> {team: a b, n: "1"}',
+        "b.env.A": "(unset) -> null",
+        "b.success_exit_codes": "[0] -> [0, 2]",
+        "b.limits.as": "null -> 1073741824",
+        "daemon.access": "[] -> [{role: view, user: www-data}]",
+    }
 
 
 def done(*slots: int) -> Callable[[Stage], object]:
