@@ -48,6 +48,21 @@ def status_command(
 
     PATTERN is a name, a glob such as 'web*', or a slot such as web.2. Exit code 0 when all is as
     wanted, 3 when not.
+
+    \b
+    WANT      processes that the spec and operators want; `job` fires and ends
+    STATE     what most needs attention: BackOff waits for its next try,
+              Failing runs but died several times in a row just before,
+              Waiting needs something that the note names, Rolling is being
+              replaced, Held is stopped by an operator
+    READY     processes that have been up for a second, of a job: have succeeded
+    RESTARTS  starts that nobody planned, since the watcher was started last:
+              a process had ended by itself. Replacements by an edit, a
+              restart or max_age are not among them: see REPLACED in -o wide
+    AGE       how long the oldest process has been running; when none runs,
+              how long ago the last one changed
+    CPU, MEM  of the processes with all that they started
+    NOTE      why it is not as wanted, and when it goes on by itself
     """
     client = session.client()
     screen = terminal.stdout()
@@ -67,8 +82,11 @@ def status_command(
     elif output == "name":
         screen.show(*((Cell(watcher["name"]),) for watcher in status["watchers"]))
     else:
-        page = _narrowed(status) if names or labels else status
-        screen.show(*render.status_page(page, wall_ns(), usage=usage, slots=output == "wide"))
+        selected = bool(names or labels)
+        page = _narrowed(status) if selected else status
+        wide = output == "wide"
+        blocks = render.status_page(page, wall_ns(), usage=usage, slots=wide, selected=selected)
+        screen.show(*blocks)
     return status_code(status, selected=bool(names or labels))
 
 

@@ -66,10 +66,17 @@ _DUE: Final = {
 
 
 def status_page(
-    status: StatusMap, now_ns: int, *, usage: bool = False, slots: bool = False
+    status: StatusMap,
+    now_ns: int,
+    *,
+    usage: bool = False,
+    slots: bool = False,
+    selected: bool = False,
 ) -> list[Block]:
-    """Return the status page: watchers, their slots if wished, sockets, the spec's mistakes, a
-    summary."""
+    """Return the status page: watchers, their slots if wished, sockets, the spec's mistakes, a summary.
+
+    Where watchers were `selected` it speaks of them, and of the others in a few words.
+    """
     page: list[Block] = []
     if status["watchers"]:
         page.append(_watcher_table(status["watchers"], now_ns, usage))
@@ -81,8 +88,8 @@ def status_page(
     if page:
         page.append(())
     page += _spec_lines(status) + _watching_lines(status)
-    page += _revision_lines(status) + _store_lines(status)
-    return [*page, summary(status)]
+    page += _revision_lines(status, now_ns, selected=selected) + _store_lines(status)
+    return [*page, summary(status, selected=selected)]
 
 
 def _watcher_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Table:
@@ -166,13 +173,14 @@ def _rounded(size: int) -> int:
 
 def _slot_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Table:
     more = ("CPU", "MEM") if usage else ()
-    columns = ("SLOT", "PID", "STATE", "RESTARTS", "AGE", *more, "LAST EXIT", "NOTE")
+    columns = ("SLOT", "PID", "STATE", "RESTARTS", "REPLACED", "AGE", *more, "LAST EXIT", "NOTE")
     rows = [
         (
             Cell(f"{watcher['name']}.{slot['slot']}"),
             Cell(str(slot["pid"] or _NOTHING)),
             Cell(slot["state"], STATE_STYLES.get(slot["state"], "")),
             Cell(str(slot["restarts"])),
+            Cell(str(slot["replacements"])),
             Cell(age(slot["since_ns"], now_ns)),
             *(_usage_cells([slot]) if usage else ()),
             Cell(exit_text(slot["exit"])),
@@ -181,7 +189,8 @@ def _slot_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Tab
         for watcher in watchers
         for slot in watcher["slots"]
     ]
-    return Table(columns, rows, ("CPU", "MEM", "RESTARTS", "AGE", "PID", "LAST EXIT"))
+    more = ("CPU", "MEM")
+    return Table(columns, rows, (*more, "RESTARTS", "REPLACED", "AGE", "PID", "LAST EXIT"))
 
 
 def _slot_note(slot: SlotMap, now_ns: int) -> str:
@@ -283,15 +292,51 @@ OUTCOME_STYLES: Final[dict[str, Style]] = {
 _MIND_THESE: Final = frozenset({"paused", "failed"})
 
 
-def _revision_lines(status: StatusMap) -> list[Block]:
-    """Return why the revision is not good, with what the process wrote last."""
+def _revision_lines(status: StatusMap, now_ns: int, *, selected: bool) -> list[Block]:
+    """Return what there is to say of the revision: why it is not good, when it is judged, or that it got well.
+
+    Of a `selected` part only what concerns that.
+    """
+    if selected and not _is_concerned(status):
+        return []
+    number, outcome = status["revision"], status["outcome"]
     lines: list[Block] = []
-    if status["outcome"] in _MIND_THESE:
-        head = f"revision {status['revision']} {status['outcome']}: "
+    if outcome == "failed" and _is_well(status, selected=selected):
+        up = f"revision {number} failed at first, healthy for {age(_youngest_ns(status), now_ns)}"
+        return [(Cell(up, "quiet"),)]
+    if outcome in _MIND_THESE:
+        head = f"revision {number} {outcome}: "
         lines.append(Wrapped((Cell(head, "bad"), Cell(status["reason"]))))
-    if lines or status["spec_state"] == "rolled_back":
+    elif outcome == "pending" and not selected:
+        said = verdict_text(status["due_ns"], status["reason"], now_ns)
+        lines += [Wrapped((Cell(f"revision {number} is {said}", "quiet"),))] if said else []
+    if outcome in _MIND_THESE or status["spec_state"] == "rolled_back":
         lines += [(Cell(f"    {line}", "quiet"),) for line in status["log"]]
     return lines
+
+
+def verdict_text(due_ns: int | None, reason: str, now_ns: int) -> str:
+    """Return when a revision on trial is judged: `to be judged in 3s: web.1 was restarted`."""
+    if due_ns is None:
+        return f"not judged yet: {reason}" if reason else ""
+    return f"to be judged {_in(due_ns, now_ns)}" + (f": {reason}" if reason else "")
+
+
+def _is_concerned(status: StatusMap) -> bool:
+    """Tell whether the watchers shown have to do with why the revision is not good."""
+    return status["culprit"] in {"", *(watcher["name"] for watcher in status["watchers"])}
+
+
+def _is_well(status: StatusMap, *, selected: bool) -> bool:
+    wanted = all(watcher["as_wanted"] for watcher in status["watchers"])
+    return wanted and problem_count(status, selected=selected) == 0
+
+
+def _youngest_ns(status: StatusMap) -> int:
+    """Return since when all of the culprit has been running; of all watchers where it is not known."""
+    culprits = [each for each in status["watchers"] if each["name"] == status["culprit"]]
+    slots = [slot for watcher in culprits or status["watchers"] for slot in watcher["slots"]]
+    return max((slot["since_ns"] for slot in slots), default=0)
 
 
 def commit_text(commit: str, *, dirty: bool) -> str:
@@ -306,8 +351,10 @@ def _standing(status: StatusMap) -> str:
     return f" ({known})" if known else ""
 
 
-def summary(status: StatusMap) -> Line:
+def summary(status: StatusMap, *, selected: bool = False) -> Line:
     """Return the last line of the status: revision, counts, problems."""
+    if selected:
+        return _summary_of_some(status)
     watchers = status["watchers"]
     processes = sum(slot["pid"] is not None for watcher in watchers for slot in watcher["slots"])
     known = status["revision"] == status["observed_revision"]
@@ -335,14 +382,32 @@ def summary(status: StatusMap) -> Line:
     return Cell(start), Cell("all as wanted", "good")
 
 
-def problem_count(status: StatusMap) -> int:
-    """Return how many things are wrong, as opposed to under way."""
+def _summary_of_some(status: StatusMap) -> Line:
+    """Return the last line of a status that was asked of some watchers only."""
+    watchers, others = status["watchers"], status["others"]
+    who = watchers[0]["name"] if len(watchers) == 1 else count(len(watchers), "watcher")
+    rest = f" ({count(others, 'other')} {'is' if others == 1 else 'are'} not)" if others else ""
+    start = f"{status['name']} · revision {status['revision']}{_standing(status)} · {who}: "
+    unfinished = sum(not watcher["as_wanted"] for watcher in watchers)
+    if problems := problem_count(status, selected=True):
+        more = f" ({count(others, 'other')} not as wanted)" if others else ""
+        return Cell(start), Cell(count(problems, "problem"), "bad"), Cell(more)
+    if unfinished:
+        many = "" if len(watchers) == 1 else f"{unfinished} "
+        return Cell(start), Cell(f"{many}not yet as wanted", "busy")
+    return Cell(start), Cell("as wanted", "good"), Cell(rest)
+
+
+def problem_count(status: StatusMap, *, selected: bool = False) -> int:
+    """Return how many things are wrong, as opposed to under way; of a selected part, those that concern it."""
     watchers = sum(
         watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"]
     )
     sockets = sum(socket["state"] in {"Failed", "Unserved"} for socket in status["sockets"])
     files = status["spec_state"] in {"pending", "invalid", "missing", "held", "rolled_back"}
     revision = status["outcome"] == "paused"
+    if selected:
+        return watchers + sockets + (revision and status["culprit"] != "" and _is_concerned(status))
     return watchers + sockets + files + revision + (status["store_state"] == "failing")
 
 

@@ -50,16 +50,19 @@ def _table(found: Sequence[RevisionMap]) -> Table:
             Cell(one["who"]),
             Cell(render.commit_text(one["commit"], dirty=one["dirty"]) or "-"),
             Cell(one["outcome"], render.OUTCOME_STYLES.get(one["outcome"], "")),
-            Cell(_note(one)),
+            Cell(_note(one, now_ns)),
         )
         for one in found
     ]
     return Table(("REVISION", "APPLIED", "BY", "COMMIT", "OUTCOME", "NOTE"), rows, ("COMMIT",))
 
 
-def _note(one: RevisionMap) -> str:
+def _note(one: RevisionMap, now_ns: int) -> str:
     again = f"the content of {one['restores']} again" if one["restores"] else ""
-    return "; ".join(part for part in (again, one["reason"]) if part)
+    reason = one["reason"]
+    if one["outcome"] == "pending":
+        reason = render.verdict_text(one["due_ns"], reason, now_ns)
+    return "; ".join(part for part in (again, reason) if part)
 
 
 @click.command("diff")

@@ -139,6 +139,9 @@ class StatusMap(TypedDict):
     observed_revision: int
     outcome: str
     reason: str
+    culprit: str
+    due_ns: int | None
+    others: int
     log: Strings
     commit: str
     dirty: bool
@@ -171,6 +174,7 @@ class RevisionMap(TypedDict):
     outcome: str
     reason: str
     judged_ns: int | None
+    due_ns: int | None
     log: Strings
 
 
@@ -368,6 +372,9 @@ STATUS: Final[Map] = {
     "observed_revision": 0,
     "outcome": "",
     "reason": "",
+    "culprit": "",
+    "due_ns": None,
+    "others": 0,
     "log": (),
     "commit": "",
     "dirty": False,
@@ -397,6 +404,7 @@ REVISION: Final[Map] = {
     "outcome": "",
     "reason": "",
     "judged_ns": None,
+    "due_ns": None,
     "log": (),
 }
 FIELD_CHANGE: Final[Map] = {"field": "", "effect": "none", "old": "", "new": ""}

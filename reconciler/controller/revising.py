@@ -48,6 +48,7 @@ def shown(revision: Revision) -> dict[str, object]:
         "outcome": revision.outcome,
         "reason": revision.trial.reason,
         "judged_ns": revision.judged_wall_ns,
+        "due_ns": None,
         "log": revision.log,
     }
 
@@ -57,6 +58,11 @@ def _history(exchange: Exchange, params: Parameters) -> object:
     revisions = exchange.controller.revisions
     current = revisions.current
     listed = [shown(each) for each in revisions.newest_first()]
+    if current is not None and current.outcome == "pending":
+        due_ns, waits_for = revisions.outlook()
+        for each in listed:
+            if each["number"] == current.number:
+                each |= {"due_ns": due_ns, "reason": waits_for}
     return {"revision": current.number if current is not None else 0, "revisions": listed}
 
 

@@ -88,6 +88,14 @@ class Revisions:
         """Return one entry."""
         return self._known.get(number)
 
+    def outlook(self) -> tuple[int | None, str]:
+        """Return when the revision in force is judged (since the epoch) and why not sooner, while it is on trial."""
+        found, current = self._controller.reconciler.outlook(), self.current
+        if found is None or current is None or current.outcome != "pending":
+            return None, ""
+        due_ns = None if found.due_ns is None else found.due_ns + clock.wall_offset_ns()
+        return due_ns, found.reason
+
     def good_before(self, number: int) -> Revision | None:
         """Return the newest good revision that is older than this one."""
         older = (each for each in self.newest_first() if each.number < number)
@@ -325,7 +333,9 @@ class Revisions:
         """Put a paused revision on trial once more, so that its roll goes on."""
         controller, current = self._controller, self.current
         assert current is not None
-        trial = replace(current.trial, begun_ns=clock.now_ns(), outcome="pending", reason="")
+        trial = replace(
+            current.trial, begun_ns=clock.now_ns(), outcome="pending", reason="", watcher=""
+        )
         again = replace(current, trial=trial, judged_wall_ns=None, log=())
         self._known[again.number] = again
 
@@ -344,7 +354,8 @@ def _inherits(made: Revision, former: Revision) -> Revision:
         return replace(made, trial=replace(made.trial, begun_ns=former.trial.begun_ns))
     if former.outcome not in {"paused", "failed"}:
         return made
-    trial = replace(made.trial, outcome=former.outcome, reason=former.trial.reason)
+    known = former.trial
+    trial = replace(made.trial, outcome=former.outcome, reason=known.reason, watcher=known.watcher)
     return replace(made, trial=trial, judged_wall_ns=former.judged_wall_ns, log=former.log)
 
 

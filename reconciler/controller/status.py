@@ -86,11 +86,12 @@ class StatusBoard:
         """Return the packed answer about these watchers, None is all."""
         if names is None:
             return self._around(self._together())
-        return self._around(rpc.pack_array([self._fragment(name).data for name in names]))
+        shown = list(names)
+        return self._around(rpc.pack_array([self._fragment(name).data for name in shown]), shown)
 
     def answer_of_slots(self, chosen: Mapping[str, Slots]) -> bytes:
         """Return the packed answer about some slots of watchers."""
-        return self._around(rpc.pack([self._of_slots(*each) for each in chosen.items()]))
+        return self._around(rpc.pack([self._of_slots(*each) for each in chosen.items()]), chosen)
 
     def answer_with_usage(self, exchange: Exchange, chosen: Mapping[str, Slots]) -> Later:
         """Ask the kernel for processor time and memory, off the loop, and answer then."""
@@ -101,7 +102,7 @@ class StatusBoard:
 
         def used(usage: dict[int, Usage]) -> None:
             watchers = rpc.pack([_with_usage(status, usage) for status in statuses])
-            exchange.finish(Answer(self._around(watchers)))
+            exchange.finish(Answer(self._around(watchers, chosen)))
 
         return exchange.in_lane("processes", lambda: usage_of(pids), used)
 
@@ -138,15 +139,18 @@ class StatusBoard:
         known = revisions.current
         # Files that are left aside are so because of the one before: its reason is the one to tell.
         told = revisions.get(known.number - 1) if known and known.files_differ else known
+        due_ns, waits_for = revisions.outlook()
         return {
             "outcome": rpc.pack(known.outcome if known is not None else ""),
-            "reason": rpc.pack(told.trial.reason if told is not None else ""),
+            "reason": rpc.pack(waits_for or (told.trial.reason if told is not None else "")),
+            "culprit": rpc.pack(told.trial.watcher if told is not None else ""),
+            "due_ns": rpc.pack(due_ns),
             "log": rpc.pack(told.log if told is not None else ()),
             "commit": rpc.pack(known.commit if known is not None else ""),
             "dirty": rpc.pack(known is not None and known.dirty),
         }
 
-    def _around(self, watchers: bytes) -> bytes:
+    def _around(self, watchers: bytes, shown: Iterable[str] | None = None) -> bytes:
         controller = self._controller
         files, core = controller.files, controller.reconciler
         applied = controller.applied
@@ -169,6 +173,7 @@ class StatusBoard:
                 "store_state": rpc.pack(store_state),
                 "store_message": rpc.pack(store_message),
                 "settled": rpc.pack(self.settled()),
+                "others": rpc.pack(0 if shown is None else len(self._unwanted.difference(shown))),
                 "watchers": watchers,
                 "sockets": rpc.pack(core.socket_statuses()),
             }

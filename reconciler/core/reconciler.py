@@ -363,7 +363,7 @@ class Reconciler:
             self._unproven[name] = found
         if found.state == "failed":
             outcome = verdict.OUTCOME_OF_FAILURE[trial.on_failure]
-            self._trial = replace(trial, outcome=outcome, reason=found.reason)
+            self._trial = replace(trial, outcome=outcome, reason=found.reason, watcher=name)
             self._do(RecordVerdict(self.revision, self._trial, name, found.slot), now_ns)
             draft.world = self._world(now_ns)  # the roll stops
             self._touched |= trial.changed.keys()

@@ -31,6 +31,8 @@ class Trial(Struct, frozen=True):
     outcome: RevisionOutcome = "pending"
     reason: str = ""
     """Why it is good or not, in a sentence."""
+    watcher: str = ""
+    """Whose process decided against it."""
 
     @property
     def stops_roll(self) -> bool:

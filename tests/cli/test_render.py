@@ -69,8 +69,8 @@ def test_wide_shows_each_slot() -> None:
     lines = page(status(MAILER), slots=True)
 
     assert lines[3:5] == [
-        "SLOT      PID  STATE    RESTARTS  AGE  LAST EXIT  NOTE",
-        "mailer.1  -    BackOff  0         2s   exit 78    next try in 8s",
+        "SLOT      PID  STATE    RESTARTS  REPLACED  AGE  LAST EXIT  NOTE",
+        "mailer.1  -    BackOff  0         0         2s   exit 78    next try in 8s",
     ]
 
 
@@ -303,3 +303,76 @@ def test_the_ledger_of_a_job_says_why_and_how_each_run_ended() -> None:
         f"report 2 1 {at} boot 2s failed exit 3",
         f"report 1 1 {at} operator al\\x1bice - lost power",
     ]
+
+
+FAILED = {"outcome": "failed", "reason": "mailer.1 ended with exit 78", "culprit": "mailer"}
+LOG = {"log": ("no route to host",)}
+
+
+def test_a_part_of_the_status_speaks_of_that_and_of_the_others_in_a_few_words() -> None:
+    assert page(status(RUNNING_WEB, others=1, **FAILED, **LOG), selected=True)[2:] == [
+        "",
+        "shop · revision 42 (failed) · web: as wanted (1 other is not)",
+    ]
+    assert page(status(MAILER, **FAILED, **LOG), selected=True)[-3:] == [
+        "revision 42 failed: mailer.1 ended with exit 78",
+        "    no route to host",
+        "shop · revision 42 (failed) · mailer: 1 problem",
+    ]
+    both = page(status(RUNNING_WEB, RUNNING_WEB, others=2, spec_state="invalid"), selected=True)
+    assert both[-1] == "shop · revision 42 · 2 watchers: as wanted (2 others are not)"
+
+
+@pytest.mark.parametrize(("culprit", "counts"), [("mailer", False), ("web", True)])
+def test_a_paused_revision_is_a_problem_of_its_own_watchers(culprit: str, counts: bool) -> None:
+    known = {"outcome": "paused", "reason": f"{culprit}.1 did not stay up", "culprit": culprit}
+    lines = page(status(RUNNING_WEB, others=1, **known), selected=True)
+    assert any("did not stay up" in line for line in lines) == counts
+    assert lines[-1].endswith("1 problem (1 other not as wanted)") == counts
+
+
+def test_a_verdict_shrinks_to_a_line_once_all_is_well() -> None:
+    lines = page(status(RUNNING_WEB, **{**FAILED, "culprit": "web"}, **LOG))
+    assert "revision 42 failed at first, healthy for 12s" in lines
+    assert not any("exit 78" in line or "no route" in line for line in lines)
+    assert any("exit 78" in line for line in page(status(RUNNING_WEB, MAILER, **FAILED)))
+
+
+def test_a_trial_says_when_it_is_over_and_why_not_sooner() -> None:
+    def line(**known: object) -> str:
+        return page(status(RUNNING_WEB, outcome="pending", **known))[-2]
+
+    due = NOW_NS + 3 * SECOND_NS
+    assert line(due_ns=due) == "revision 42 is to be judged in 3s"
+    assert line(due_ns=due, reason="web.1 was restarted").endswith("in 3s: web.1 was restarted")
+    assert line(reason="it is stopped by alice") == (
+        "revision 42 is not judged yet: it is stopped by alice"
+    )
+
+
+def test_a_crash_loop_that_is_up_just_now_is_a_problem() -> None:
+    slot = {"slot": 1, "state": "Failing", "since_ns": NOW_NS - SECOND_NS, "pid": 7}
+    flap = RUNNING_WEB | {
+        "name": "flap",
+        "state": "Failing",
+        "as_wanted": False,
+        "note": "8 deaths in a row",
+        "slots": [slot],
+    }
+    lines = page(status(flap))
+    assert lines[1].endswith("8 deaths in a row, up for 1s")
+    assert lines[-1].endswith("1 problem")
+
+
+def test_the_help_of_status_explains_every_column() -> None:
+    from click.testing import CliRunner
+
+    from reconciler.cli.look import status_command
+
+    told = CliRunner().invoke(status_command, ["--help"], prog_name="reconcile").output
+    shown = page(SHOP, 200, usage=True, slots=True)
+    columns = {word for line in (shown[0], shown[5]) for word in line.split()}
+    assert (
+        columns - {"WATCHER", "SLOT", "PID", "LAST", "EXIT"} - {*told.replace(",", " ").split()}
+        == set()
+    )
