@@ -247,6 +247,8 @@ def _own_hook() -> str:
 @click.command("signal")
 @click.argument("signal")
 @click.argument("names", metavar="PATTERN...", nargs=-1, required=True)
+@click.option("--children", "reach", flag_value="children", help="To its children, not to itself.")
+@click.option("--tree", "reach", flag_value="tree", help="To it and all that it has started.")
 @reasoned
 @timeout_option("60s")
 @output_option("text", "json")
@@ -255,6 +257,7 @@ def signal_command(
     session: Session,
     signal: str,
     names: tuple[str, ...],
+    reach: str | None,
     timeout_ns: int,
     output: str,
     **said: object,
@@ -269,7 +272,7 @@ def signal_command(
         msg = f"{error}, found {signal!r}"
         raise click.UsageError(msg) from None
     client = session.client()
-    results = client.signal(word, *names, timeout_ns=timeout_ns, **said)
+    results = client.signal(word, *names, timeout_ns=timeout_ns, reach=reach, **said)
     return _finish(client, results, output, None)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from reconciler.controller import clock
 from reconciler.controller.entries import (
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation
     from reconciler.model.order import Decision
+    from reconciler.model.process import Reach
 
 MAX_TIMEOUT_NS: Final = 10 * DAY_NS
 MAX_LENGTH_NS: Final = 366 * DAY_NS
@@ -308,6 +309,7 @@ def _signal(exchange: Exchange, params: Parameters) -> object:
     selected = chosen(exchange, params, needed=True)
     written, order = params.text("signal"), ordered(exchange, params)
     timeout_ns = params.number("timeout_ns", 0, MAX_TIMEOUT_NS)
+    reach = params.choice("reach", ("process", "children", "tree")) or "process"
     params.end()
     try:
         word = parse_signal(written)
@@ -319,7 +321,7 @@ def _signal(exchange: Exchange, params: Parameters) -> object:
     sent: set[tuple[str, int]] = set()
     for name, slots in selected.slots.items():
         it = _subject(order, name, slots, by_name=name in selected.by_name)
-        decision = orders.signal(it, word, at_ns)
+        decision = orders.signal(it, word, at_ns, cast("Reach", reach))
         _carry_out(order, it, decision)
         sent |= {(name, slot) for slot in it.running}
     if not sent:

@@ -23,6 +23,7 @@ from reconciler.model.value import Struct, replace
 if TYPE_CHECKING:
     from reconciler.core.jobs import Overlap
     from reconciler.model.order import GoalKind, Taken
+    from reconciler.model.process import Reach
     from reconciler.model.status import SlotStatus
 
 
@@ -343,12 +344,13 @@ def _nothing_runs(it: Subject) -> str:
     return f"{what}: {it.status.state}{note}"
 
 
-def signal(it: Subject, word: str, at_ns: int) -> Decision:
+def signal(it: Subject, word: str, at_ns: int, reach: Reach = "process") -> Decision:
     """Send a signal to the processes that run."""
     if not it.running:
         return _going(it) if it.spec is None else _not_for(it, _nothing_runs(it))
-    events = tuple(SignalAsked(it.name, slot, word, at_ns) for slot in it.running)
-    return Decision(f"{word} to {_processes(len(it.running))}", events=events)
+    events = tuple(SignalAsked(it.name, slot, word, at_ns, reach) for slot in it.running)
+    whom = {"children": "the children of ", "tree": "the whole tree of "}.get(reach, "")
+    return Decision(f"{word} to {whom}{_processes(len(it.running))}", events=events)
 
 
 def scale(it: Subject, number: int | None) -> Decision:

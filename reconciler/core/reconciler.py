@@ -807,7 +807,7 @@ class Reconciler:
             record, waiting = observed.records.get(id), observed.requests.get(id, ())
             alive = record is not None and pid_of(record.phase) is not None
             incarnation = record.incarnation if record is not None and alive else 0
-            request = Request(id, incarnation, at_ns, asked.signal)
+            request = Request(id, incarnation, at_ns, asked.signal, asked.reach)
             if not alive:
                 self._answered.append(Delivery(request, "it does not run"))
             elif len(waiting) >= MAX_REQUESTS:

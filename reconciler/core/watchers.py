@@ -552,7 +552,7 @@ def _send_signals(draft: Draft) -> None:
             memory = told.get(id, record.memory)
             memory = replace(memory, signalled=request.signal, signalled_at_ns=draft.now_ns)
             draft.act(Remember(id, record.incarnation, memory))
-            draft.act(Signal(id, record.incarnation, request.signal, "process"))
+            draft.act(Signal(id, record.incarnation, request.signal, request.reach))
 
 
 def _before_signal(draft: Draft, record: ProcessRecord, about: int, signal: str) -> Verdict:

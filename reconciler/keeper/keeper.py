@@ -82,7 +82,6 @@ from reconciler.model.process import (
     ProcessId,
     ProcessRecord,
     Running,
-    Scope,
     Starting,
 )
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
@@ -94,13 +93,15 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.kernel import Happening, Kernel
     from reconciler.keeper.orphans import Key
-    from reconciler.model.process import Orphan
+    from reconciler.model.process import Orphan, Reach
 
 TURN_NS: Final = 10 * MILLISECOND_NS
 """How long actions are carried out before output and deaths have their turn."""
 SEND_BYTES: Final = 64 * 1024
 DRAIN_LIMIT_NS: Final = SECOND_NS
 """How long the end of a process waits for its output when somebody else goes on writing."""
+WAKING: Final = frozenset({"TERM", "INT", "QUIT", "HUP", "KILL", "CONT"})
+"""Signals after which the kernel layer wakes whom they reach in any case, or need not."""
 UNSURE_NS: Final = MILLISECOND_NS
 """When to look again at a stranger that is between two programs."""
 RETRY_NS: Final = SECOND_NS
@@ -401,15 +402,23 @@ class Keeper:
         # It may have been the last of what a dead one had left.
         self._scan(*(() if process is None else (process,)))
 
-    def _signal(self, process: Process, signal: str, scope: Scope) -> None:
-        if scope not in {"process", "group"} or process.died is not None:
+    def _signal(self, process: Process, signal: str, reach: Reach) -> None:
+        """Send a signal; one that asks to end wakes who is stopped, or it could not notice (signal(7))."""
+        self._send(process, signal, reach)
+        if signal == process.record.settings.stop_signal and signal not in WAKING:
+            self._send(process, "CONT", reach)
+
+    def _send(self, process: Process, signal: str, reach: Reach) -> None:
+        if reach == "tree" or process.died is not None:
             self._scan()
         if process.died is not None:
             process.killed = process.killed or signal == "KILL"
             self._kernel.signal_tree(process.pid, sorted(process.survivors), signal)
-        elif process.pid and scope == "process":
+        elif process.pid and reach == "process":
             self._kernel.signal(process.pid, signal)
-        elif process.pid and scope == "group":
+        elif process.pid and reach == "children":
+            self._kernel.signal_children(process.pid, signal)
+        elif process.pid and reach == "group":
             self._kernel.signal_group(process.pid, signal)
         elif process.pid:
             process.killed = process.killed or signal == "KILL"

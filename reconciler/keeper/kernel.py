@@ -237,6 +237,9 @@ class Kernel(Protocol):
     def signal_group(self, pid: int, signal: str) -> None:
         """Signal the group of which a child or an adopted process is the leader."""
 
+    def signal_children(self, pid: int, signal: str) -> None:
+        """Signal the children of a child or an adopted process, not itself nor what is below them."""
+
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them, each once; those in `group` as a group."""
 

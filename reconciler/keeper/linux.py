@@ -485,6 +485,10 @@ class LinuxKernel:
         """Signal the group of which a child or an adopted process is the leader."""
         self._signals.to_group(pid, signal)
 
+    def signal_children(self, pid: int, signal: str) -> None:
+        """Signal the children of a child or an adopted process, not itself nor what is below them."""
+        self._signals.to_children(pid, signal)
+
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them, each once; those in `group` as a group."""
         self._signals.to_tree(group, roots, signal)

@@ -43,6 +43,11 @@ class Signals:
         send = os.killpg if os.getpgid(pid) == pid else os.kill
         self._send(signal, lambda number: send(pid, number))
 
+    def to_children(self, pid: int, signal: str) -> None:
+        """Signal the children of an unreaped child or an adopted process."""
+        for child in processes.children_of(pid):
+            self._to_below(child, pid, signal)
+
     def to_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them; those in `group` as a group."""
         roots = list(roots)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from reconciler.model.process import Launch, Memory, ProcessId, Scope, Settings
+from reconciler.model.process import Launch, Memory, ProcessId, Reach, Settings
 from reconciler.model.socket import SocketTemplate
 from reconciler.model.value import Struct, Tagged, field
 
@@ -35,7 +35,7 @@ class Signal(Tagged, frozen=True):
     id: ProcessId
     incarnation: int
     signal: str
-    scope: Scope = "process"
+    scope: Reach = "process"
 
 
 class Remember(Tagged, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.model.process import Orphan, ProcessId, ProcessRecord
+from reconciler.model.process import Orphan, ProcessId, ProcessRecord, Reach
 from reconciler.model.socket import SocketRecord
 from reconciler.model.value import Struct, Tagged, field
 
@@ -215,6 +215,7 @@ class SignalAsked(Struct, frozen=True):
     slot: int | None
     signal: str
     at_ns: int = 0
+    reach: Reach = "process"
 
 
 class RetryAsked(Struct, frozen=True):
@@ -254,6 +255,7 @@ class Request(Struct, frozen=True):
     incarnation: int
     at_ns: int
     signal: str
+    reach: Reach = "process"
 
 
 class Delivery(Struct, frozen=True):

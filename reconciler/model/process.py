@@ -17,6 +17,8 @@ WATCHER_SLOT: Final = 0
 
 Scope: TypeAlias = Literal["process", "group", "tree"]
 """Who must be gone when a process is: itself, all of its group, or all that it has started."""
+Reach: TypeAlias = Literal["process", "children", "group", "tree"]
+"""Whom a signal reaches: the process, its children without it, its group, or all that it has started."""
 Ask: TypeAlias = Literal["main", "all"]
 """Who is asked to end first: the main process alone, or all of the scope at once."""
 

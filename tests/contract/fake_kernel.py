@@ -607,6 +607,12 @@ class FakeKernel:
             if process.group == pid:
                 self._hit(process, signal)
 
+    def signal_children(self, pid: int, signal: str) -> None:
+        if self._is_ours(pid):
+            for process in list(self.processes.values()):
+                if process.parent == pid:
+                    self._hit(process, signal)
+
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         roots = [pid for pid in roots if self._is_ours(pid)]
         found = list(roots)

@@ -36,7 +36,7 @@ from reconciler.model.process import (
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from reconciler.model.value import replace
 from tests.contract.worlds import PROGRAMS, Fake, Real, World, told
-from tests.keeper.rig import keeper
+from tests.keeper.rig import keeper, until
 
 WEB = ProcessId("web", 1)
 DB = ProcessId("db", 1)
@@ -767,3 +767,29 @@ def test_children_of_an_adopted_process_that_wiped_their_marker_are_found(world:
     world.send(Signal(WEB, 1, "KILL", "tree"))
     world.wait(lambda: not exited(world).survivors)
     assert not world.lives(survivor.pid)
+
+
+# ---- whom signals reach ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_signal_to_the_children_reaches_them_alone(world: World, adopted: bool) -> None:
+    world.send(spawn("has an escaped child"))
+    pid = running(world).pid
+    world.settle(WEB, "has an escaped child")
+    (child,) = world.marked_pids() - {pid}
+    if adopted:
+        world.lose_keeper()
+        world.next_keeper()
+    world.send(Signal(WEB, 1, "KILL", "children"), spawn("sleeps", DB))
+    others = {pid, running(world, DB).pid}
+    until(lambda: child not in world.marked_pids() - others)
+    assert world.lives(pid)
+
+
+def test_a_stopped_process_is_woken_by_whatever_signal_asks_it_to_end(world: World) -> None:
+    launch = Launch(PROGRAMS["sleeps"].argv, stop_signal="USR1")
+    world.send(Spawn(WEB, launch))
+    running(world)
+    world.send(Signal(WEB, 1, "STOP"), Signal(WEB, 1, "USR1"))
+    assert exited(world).exit == Exit(signal="USR1")
