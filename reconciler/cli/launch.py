@@ -313,6 +313,12 @@ def _fork_viewer(instance: Instance, timeout_ns: int) -> None:
         from reconciler.cli.viewer import view
 
         code = view(instance, keeper_pid, timeout_ns)
+    except Exception:
+        # The end below would leave no trace of it.
+        import traceback
+
+        text = "cannot show status and logs any more; the manager goes on, and so does reconcile logs -f"
+        print(f"{text}\n{traceback.format_exc()}", end="", file=sys.stderr, flush=True)
     finally:
         # Never back into the code of the process that is about to be the keeper.
         os._exit(code)

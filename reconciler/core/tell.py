@@ -196,9 +196,12 @@ def _was_refused(before: SocketRecord | None, now: SocketRecord) -> bool:
 
 def of_log(event: LogChanged) -> News:
     """Return the news of a log file that cannot be written, or can again."""
-    details = {"path": event.path}
+    details: dict[str, object] = {"path": event.path}
     if not event.trouble:
         message = f"{event.path} is written again"
+        if event.lost_bytes:
+            message += f"; {event.lost_bytes} bytes were lost"
+            details["lost_bytes"] = event.lost_bytes
         return News("log.recovered", message, event.id.owner, event.id.slot, details)
     message = log_trouble(event)
     if event.lost:

@@ -31,6 +31,7 @@ from reconciler.keeper.logs_manager import ManagerOutput
 from reconciler.keeper.processes import NOT_NOW
 from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
+from reconciler.model.value import replace
 from reconciler.output.characters import cut_after, cut_before
 
 if TYPE_CHECKING:
@@ -159,11 +160,14 @@ class Logs:
         changed, self._changed = self._changed, {}
         return list(changed.values())
 
-    def note_trouble(self, process: ProcessId, file: LogFile) -> None:
-        """Remember whether a file is in trouble, when that is news."""
+    def note_trouble(self, process: ProcessId, file: LogFile | ManagerOutput) -> None:
+        """Remember whether a file or our own output is in trouble, when that is news; and what was lost, in the end."""
         known = self._troubles.get(file.path)
         found = file.trouble or file.astray
         change = LogChanged(process, file.path, found, lost=bool(file.trouble or not found))
+        if not file.trouble:
+            change = replace(change, lost_bytes=file.lost_bytes)
+            file.lost_bytes = 0
         if known is None and not found:
             return
         if known is not None and (known.trouble, known.lost) == (change.trouble, change.lost):
@@ -498,7 +502,7 @@ class _Stream:
         if self._skips:
             skipped = chunk.find(b"\n") + 1 or len(chunk)
             self._skips = chunk[skipped - 1] != ord("\n")
-            self._logs.dropped += skipped
+            self._count_lost(skipped)
             chunk = chunk[skipped:]
         if self._needs_lines(self._target):
             self._put(self._whole_lines(chunk))
@@ -542,14 +546,21 @@ class _Stream:
             data = head + data[:-1].replace(b"\n", b"\n" + head) + data[-1:]
         if isinstance(self._target, LogFile):
             self._target.written_by(self)
+        else:
+            self._target.writer = self._process
         dropped = self._target.put(data)
         if dropped:
-            self._logs.dropped += dropped
+            self._count_lost(dropped)
             self._skips = not data.endswith(b"\n")
-            if isinstance(self._target, LogFile):
-                self._logs.note_trouble(self._process, self._target)
+        if dropped or self._target.trouble:
+            self._logs.note_trouble(self._process, self._target)
         if isinstance(self._target, LogFile) and self._target.rotated:
             self._logs.note_rotation(self._target)
+
+    def _count_lost(self, size: int) -> None:
+        self._logs.dropped += size
+        if self._target is not None:
+            self._target.lost_bytes += size
 
 
 def _inheritable(fd: int) -> int:

@@ -67,6 +67,8 @@ class LogFile:
             self.trouble = self._unopened = _words(error)
         self.size = os.lseek(self.fd, 0, os.SEEK_END)
         self.users = 0
+        self.lost_bytes = 0
+        """What found no place here and was not told yet."""
         self.rotated = False
         self.splices = True
         self._writer: object = None

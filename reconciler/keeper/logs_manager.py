@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reconciler.keeper.logs import Logs
+    from reconciler.model.process import ProcessId
 
 PENDING_BYTES: Final = 2**20
 _PIECE_BYTES: Final = 256
@@ -36,6 +37,13 @@ class ManagerOutput:
         self._is_terminal = os.isatty(fd)
         self._pending = b""
         self._room: select.epoll | None = None
+        self.path: Final = "the manager's own output"
+        self.astray: Final = ""
+        self.trouble = ""
+        """Why lines are lost, empty when none are."""
+        self.lost_bytes = 0
+        self.writer: ProcessId | None = None
+        """Whose lines came last."""
 
     @property
     def pending(self) -> bytes:
@@ -51,6 +59,8 @@ class ManagerOutput:
         self._pending += lines[:fitting]
         if self._room is None:
             self._flush()
+        if fitting < len(lines):
+            self.trouble = "nobody reads it"
         return len(lines) - fitting
 
     def _flush(self) -> int:
@@ -62,8 +72,10 @@ class ManagerOutput:
         except BlockingIOError:
             if self._room is None:
                 self._wait_for_room()
-        except OSError:  # Nobody reads it any more, or its disk is full.
-            self._drop()
+        except OSError as error:  # Nobody reads it any more, or its disk is full.
+            self._drop(os.strerror(error.errno or 0).lower())
+        else:
+            self._recover()
         if not self._pending and self._room is not None:
             self._logs.unregister(self._room.fileno())
             self._room.close()
@@ -77,13 +89,20 @@ class ManagerOutput:
             self._logs.register(room.fileno(), self._flush)
         except OSError:  # EPERM: a plain file or the like, which nothing would tell us about.
             room.close()
-            self._drop()
+            self._drop("it takes nothing, and nobody tells when it does")
             return
         self._room = room
 
-    def _drop(self) -> None:
+    def _drop(self, trouble: str) -> None:
         self._logs.dropped += len(self._pending)
-        self._pending = b""
+        self.lost_bytes += len(self._pending)
+        self._pending, self.trouble = b"", trouble
+
+    def _recover(self) -> None:
+        """All that was pending is written: tell so where it was told that some is lost."""
+        if self.trouble and self.writer is not None:
+            self.trouble = ""
+            self._logs.note_trouble(self.writer, self)
 
 
 def never_waiting(fd: int) -> tuple[int, Callable[[bytes], int]]:

@@ -102,6 +102,8 @@ class LogChanged(Tagged, frozen=True):
     path: str
     trouble: str
     lost: bool = True
+    lost_bytes: int = 0
+    """When the trouble is over: how much was lost meanwhile."""
 
 
 class SignalReceived(Tagged, frozen=True):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -153,3 +155,17 @@ def test_why_a_manager_did_not_start_is_said_once() -> None:
     assert launch.refusal("rel", ["a warning", itself]) == itself
     assert launch.refusal("rel", ["Killed"]) == "cannot start rel: Killed"
     assert launch.refusal("rel", []) == "cannot start rel: it ended without a word"
+
+
+def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
+    text = (
+        "import os, sys, reconciler.cli.launch as launch, reconciler.cli.viewer as viewer\n"
+        "def fail(*_): raise RuntimeError('what nobody expects')\n"
+        "viewer.view = fail\n"
+        "launch._fork_viewer(None, 0)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), 'goes on')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert ended.stdout == "1 goes on\n"
+    assert ended.stderr.startswith("cannot show status and logs any more; the manager goes on")
+    assert ended.stderr.endswith("RuntimeError: what nobody expects\n")

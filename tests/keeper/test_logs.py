@@ -792,7 +792,9 @@ def test_what_is_lost_is_told_once_and_so_is_the_end_of_it(room: Room, small_dis
     for _ in range(3):
         room.now += 2
         room.say(streams, b"again\n")
-    assert (room.logs.take_changes(), room.logs.troubles()) == ([LogChanged(WEB, path, "")], [])
+    (change,) = room.logs.take_changes()
+    assert (change.trouble, room.logs.troubles()) == ("", [])
+    assert change.lost_bytes == room.logs.dropped > 0
     streams.close()
 
 
@@ -876,6 +878,17 @@ def test_nobody_waits_for_a_manager_whose_reader_sleeps(room: Room, out: Out) ->
     total = sum(map(len, written(0, 100_000)))
     assert total - PENDING_BYTES - 2**17 < room.logs.dropped < total - PENDING_BYTES
     assert os.get_blocking(out.write_end)
+    stalled = LogChanged(WEB, "the manager's own output", "nobody reads it")
+    assert room.logs.take_changes() == [stalled], "told once"
+    assert room.logs.troubles() == [stalled]
+
+    def read_on() -> bool:
+        os.read(out.read_end, 2**20)
+        return not room.logs.troubles()
+
+    room.until(read_on)
+    told = [LogChanged(WEB, stalled.path, "", lost_bytes=room.logs.dropped)]
+    assert room.logs.take_changes() == told
 
 
 def test_a_manager_whose_reader_is_gone_drops_and_counts(room: Room) -> None:
@@ -885,6 +898,7 @@ def test_a_manager_whose_reader_is_gone_drops_and_counts(room: Room) -> None:
     os.write(streams.stdout_fd, b"unheard\n")
     room.settle()
     assert room.logs.dropped == len(b"unheard\n")
+    assert room.logs.take_changes() == [LogChanged(WEB, "the manager's own output", "broken pipe")]
     streams.close()
     os.close(out.write_end)
 
