@@ -392,5 +392,8 @@ def _the_only_one() -> Instance:
 def _source_here() -> Source | None:
     from reconciler.specfile.source import Source, find_source
 
-    found = find_source(None, places.working_dir())
+    try:
+        found = find_source(None, places.working_dir())
+    except Refused:
+        return None  # this folder has been removed; whoever names an instance does not need it
     return found if isinstance(found, Source) else None

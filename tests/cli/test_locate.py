@@ -305,6 +305,16 @@ def test_a_state_folder_knows_where_its_manager_listens(
         assert locate.find() == away
 
 
+def test_who_names_an_instance_needs_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert locate.find("box").name == "box"
+    assert locate.find(runtime_dir="/run/x").runtime_dir == "/run/x"
+
+
 def test_a_link_keeps_its_name_when_it_moves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
