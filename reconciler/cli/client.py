@@ -393,12 +393,16 @@ class Client:
         answer = self.request("runs", _selection(names, labels) | {"limit": limit})
         return shapes.runs(answer.get("runs"))
 
-    def shutdown(self, *, now: bool = False, code: int = 0, reason: str | None = None) -> None:
-        """Ask the manager to stop everything and end with an exit code; returns when it has heard."""
+    def shutdown(self, *, now: bool = False, code: int = 0, reason: str | None = None) -> bool:
+        """Ask the manager to stop everything and end with an exit code; returns when it has heard.
+
+        Tells whether it leaves all that runs to the next manager (`daemon.on_exit`).
+        """
         try:
-            self.call("shutdown", now=now or None, code=code or None, reason=reason)
+            answer = self.call("shutdown", now=now or None, code=code or None, reason=reason)
         except NoManager:
-            return  # It was gone before it could answer: that is what was wanted.
+            return False  # It was gone before it could answer: that is what was wanted.
+        return bool(answer.get("leaves"))
 
     def operate(
         self,

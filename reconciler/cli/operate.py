@@ -26,7 +26,7 @@ from reconciler.cli.options import (
     with_instance,
 )
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_done
-from reconciler.cli.survivors import survivors
+from reconciler.cli.survivors import named
 from reconciler.model.errors import RequestError
 from reconciler.model.units import format_duration, parse_signal
 
@@ -343,18 +343,18 @@ def shutdown_command(
     name = str(hello.get("name") or client.instance.name)
     state_dir = str(hello.get("state_dir") or client.instance.state_dir)
     listener = locate.listener(client.instance)
-    client.shutdown(now=now, code=code, reason=reason)
+    leaves = client.shutdown(now=now, code=code, reason=reason)
     if wait:
         _wait_until_gone(client, listener[0] if listener else 0, timeout_ns)
     client.close()
-    left = survivors([state_dir]).get(state_dir, []) if wait else []
+    left = named(state_dir) if wait else []
     if output == "json":
         print_json({"name": name, "stopped": wait, "left": left})
     elif left:
         terminal.stdout().write(f"{name}: the manager has ended; {still_run(left)}\n")
     else:
         terminal.stdout().write(f"{name}: {'stopped' if wait else 'stopping'}\n")
-    return DONE
+    return NOT_AS_WANTED if left and not leaves else DONE
 
 
 def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int) -> None:

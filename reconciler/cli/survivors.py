@@ -32,6 +32,25 @@ def survivors(state_dirs: Iterable[str]) -> dict[str, list[str]]:
     return {folder: sorted(slots) for folder, slots in found.items()}
 
 
+def named(state_dir: str) -> list[str]:
+    """Return the living processes of a state folder as people are told of them: `sleep (pid 4321) of web.1`."""
+    token, found = _token(state_dir), []
+    for pid in sorted(filter(str.isdigit, os.listdir("/proc") if token else ()), key=int):
+        owner, _, slot = _mark(pid).partition("/")
+        name = slot.rpartition("/")[0] or slot
+        if owner == token and name != "controller":
+            found.append(f"{_command(pid)} (pid {pid}) of {name}")
+    return found
+
+
+def _command(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "a process"
+
+
 def _token(state_dir: str) -> str:
     try:
         with open(os.path.join(state_dir, TOKEN_FILE), encoding="utf-8") as file:

@@ -276,8 +276,8 @@ class Controller:
                     found.append(LogPlace(name, slot, source, path))
         return found
 
-    def shut_down(self, *, now: bool, code: int = 0) -> None:
-        """End everything, in order, or without grace."""
+    def shut_down(self, *, now: bool, code: int = 0) -> bool:
+        """End everything, in order, or without grace; tells whether all that runs is left to the next one."""
         if not self.shutting_down:
             self.notifier.stopping()
         leaves = self.applied is not None and self.applied.spec.daemon.on_exit == "leave"
@@ -285,10 +285,11 @@ class Controller:
             if not self.shutting_down:
                 self.tell(News("manager.left", "ends, and leaves all that runs to the next one"))
             self.shutting_down, self._quit = True, Quit(code, leaves=True)
-            return
+            return True
         self.shutting_down = True
         self._release()
         self.feed(ShutdownAsked(now, code))
+        return False
 
     def follow_daemon(self, spec: Spec) -> None:
         """Take from the spec who may call, and level and format of the log.

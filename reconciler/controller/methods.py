@@ -351,11 +351,11 @@ def _shutdown(exchange: Exchange, params: Parameters) -> object:
     controller = exchange.controller
     how = (" at once" if now else "") + (f", with exit code {code}" if code else "")
     controller.tell(order.news(f"ends everything{how}", now=now))
-    controller.shut_down(now=now, code=code)
+    leaves = controller.shut_down(now=now, code=code)
     if wait and not _is_hook(exchange):
         controller.server.waiters.until_end(exchange)
         return LATER
-    return {}
+    return {"leaves": leaves}
 
 
 def _is_hook(exchange: Exchange) -> bool:
