@@ -38,6 +38,16 @@ class User(Struct, frozen=True):
         return self.name or str(self.uid)
 
 
+def own_user() -> User:
+    """Return whom the manager itself runs as; its account is looked up once."""
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        account = _own_account(uid)
+    except KeyError:
+        return User(uid, gid)
+    return User(uid, gid, account.pw_name, account.pw_dir, account.pw_shell)
+
+
 def find_user(launch: Launch) -> User:
     """Return whom the process runs as. Raises `LaunchFailed` for an account that does not exist.
 

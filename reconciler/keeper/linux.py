@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper import processes
-from reconciler.keeper.accounts import User, find_user
+from reconciler.keeper.accounts import own_user
 from reconciler.keeper.borders import Faults
 from reconciler.keeper.calls import Calls
 from reconciler.keeper.cgroups import find as find_groups
@@ -51,12 +51,12 @@ from reconciler.keeper.signals import Signals
 from reconciler.keeper.sockets import Listener, bind, take_back
 from reconciler.keeper.spawning import (
     Forked,
+    Order,
     Place,
     Prepared,
-    environment,
     fork,
     needs_fork,
-    programs_of,
+    prepare,
     read_report,
     spawn_plainly,
     take_oom_score,
@@ -113,6 +113,7 @@ class LinuxKernel:
         handed = legacy.handover
         limits = (*take_limits(handed), *take_oom_score(handed))
         self._place = Place(config.name, dict(os.environ), config.umask, *limits)
+        self._user = own_user()
         self._pidfds = Pidfds({} if handed is None else handed.pidfds)
         self._watch(self._pidfds.fileno(), self._look_at_adopted)
         self._gathering = Gathering(self._watch, self._ignore, self.border)
@@ -242,11 +243,8 @@ class LinuxKernel:
         sockets: Mapping[str, HeldSocket],
     ) -> Child:
         """Make a process, with its own session. Raises `LaunchFailed`."""
-        user = find_user(launch)
-        env = environment(self._place, id, self.marker(id, incarnation), launch, user)
-        programs = programs_of(launch, env)
         try:
-            streams = self._logs.open(id, launch.stdout, launch.stderr, user.uid, user.gid)
+            streams = self._logs.open(id, launch.stdout, launch.stderr)
         except OSError as error:
             raise failed("output", error, str(error.filename or "")) from None
         except ValueError as error:
@@ -254,16 +252,15 @@ class LinuxKernel:
         named = launch.sockets
         stdin = self._null if launch.stdin_socket is None else _fd(sockets[launch.stdin_socket])
         fds = (stdin, streams.stdout_fd, streams.stderr_fd, *(_fd(sockets[n]) for n in named))
-        prepared = Prepared(launch, programs, env, user, fds)
+        order = Order(id, self.marker(id, incarnation), launch, fds, self._user)
         pid = 0
         try:
             is_grouped = self._groups is not None and launch.scope == "tree"
             self._births.expect()
-            if not is_grouped and not needs_fork(launch, user):
-                pid = spawn_plainly(prepared, self._place)
+            if not is_grouped and not needs_fork(launch):
+                pid = spawn_plainly(prepare(order, self._place, self._user), self._place)
             else:
-                marker = self.marker(id, incarnation) if is_grouped else ""
-                pid = self._fork(prepared, marker)
+                pid = self._fork(order, is_grouped=is_grouped)
             former = self._pidfds.replaced(pid)
             executed = pid not in self._launching
             return Child(pid, executed, streams, self._births.of(pid), former)
@@ -275,20 +272,21 @@ class LinuxKernel:
         finally:
             streams.close_worker_ends()
 
-    def _fork(self, prepared: Prepared, marker: str) -> int:
-        """Start a child by fork, in the control group of its marker if it has one."""
-        forked = self._fork_grouped(prepared, marker) if marker else fork(prepared, self._place)
+    def _fork(self, order: Order, *, is_grouped: bool) -> int:
+        """Start a child by fork, in a control group of its own if there are any."""
+        forked = self._fork_grouped(order) if is_grouped else fork(order, self._place)
         self._await_report(forked)
         return forked.pid
 
-    def _fork_grouped(self, prepared: Prepared, marker: str) -> Forked:
+    def _fork_grouped(self, order: Order) -> Forked:
         assert self._groups is not None
+        marker = order.marker
         try:
             group = self._groups.open(marker)
         except OSError as error:
             raise failed("cgroup", error, self._groups.folder) from None
         try:
-            forked = fork(prepared, self._place, group)
+            forked = fork(order, self._place, group)
         except LaunchFailed:
             self._groups.leave(marker)
             self._groups.sweep()
@@ -551,9 +549,8 @@ class LinuxKernel:
                     stack.callback(os.close, fds[-1])
             except OSError as error:
                 raise failed("fork", error) from None
-            user = User(os.geteuid(), os.getegid())
             launch = Launch(argv, oom_score_adj=self._place.controllers_oom_score_adj)
-            prepared = Prepared(launch, (argv[0],), env, user, tuple(fds))
+            prepared = Prepared(launch, (argv[0],), env, self._user, tuple(fds))
             pid = spawn_plainly(prepared, self._place)
             undo.pop_all()
         self._link, self._is_cut = ours, False

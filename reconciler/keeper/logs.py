@@ -15,7 +15,6 @@ no line is lost while there is room on the disk.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
@@ -83,9 +82,7 @@ class Logs:
         self._troubles: dict[str, LogChanged] = {}
         self._changed: dict[str, LogChanged] = {}
 
-    def open(
-        self, process: ProcessId, stdout: Sink, stderr: Sink | None, uid: int, gid: int
-    ) -> Streams:
+    def open(self, process: ProcessId, stdout: Sink, stderr: Sink | None) -> Streams:
         """Open the sinks and make the FIFOs of a process; `stderr` None joins standard output.
 
         Raises `OSError` with the file's name; nothing is left behind then.
@@ -95,7 +92,7 @@ class Logs:
             for name, sink in (("stdout", stdout), ("stderr", stderr)):
                 if sink is not None:
                     streams.append(_Stream(self, process, sink))
-                    streams[-1].start(name, uid, gid)
+                    streams[-1].start(name)
         except Exception:
             for stream in streams:
                 stream.close()
@@ -294,7 +291,7 @@ class _Stream:
         self._owed: int | None = None
         self._busy_rounds = 0
 
-    def start(self, name: str, uid: int, gid: int) -> None:
+    def start(self, name: str) -> None:
         """Make the FIFO and open both its ends; raises `OSError` with its name."""
         if isinstance(self._sink, NullSink):
             self.worker_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -303,8 +300,6 @@ class _Stream:
         fifo = self._fifo = f"{self._logs.fifo_dir}/{self._name}"
         try:
             self._open_fifo(fifo)
-            if (uid, gid) != (os.geteuid(), os.getegid()):
-                _give_to(self.worker_fd, uid, gid)
             self._register()
         except OSError as error:
             error.filename = error.filename or fifo
@@ -568,16 +563,6 @@ def _inheritable(fd: int) -> int:
     with suppress(OSError):  # EINVAL: beyond our own limit
         return fcntl.fcntl(fd, fcntl.F_DUPFD, LIFELINE_FD)
     return fcntl.fcntl(fd, fcntl.F_DUPFD, 0)
-
-
-def _give_to(fd: int, uid: int, gid: int) -> None:
-    """Let a worker's user open its output anew, by /dev/stdout. Raises `OSError`."""
-    try:
-        os.fchown(fd, uid, gid)
-    except OSError as error:
-        # Who may not give to that user cannot become it either: that the child tells, and better.
-        if error.errno not in {errno.EPERM, errno.EINVAL}:
-            raise
 
 
 def _fifo_name(process: ProcessId, stream: str) -> str:

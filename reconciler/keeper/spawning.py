@@ -15,23 +15,23 @@ import fcntl
 import os
 import resource
 import signal
+import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from reconciler.keeper.accounts import User, own_name
+from reconciler.keeper.accounts import User, find_user, own_name
 from reconciler.keeper.cgroups import fork_into
 from reconciler.keeper.kernel import LaunchFailed
 from reconciler.keeper.launch_errors import exec_failed, failed, fork_failed, words_of
 from reconciler.keeper.notify import NOT_FOR_CHILDREN
 from reconciler.keeper.processes import NOT_NOW
-from reconciler.model.process import Launch, LaunchError
+from reconciler.model.process import Launch, LaunchError, ProcessId
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from reconciler.keeper.handover import Handover
-    from reconciler.model.process import ProcessId
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OF_THE_OPERATOR: Final = ("RECONCILE_NAME", "RECONCILE_RUNTIME_DIR", "RECONCILE_STATE_DIR")
@@ -40,6 +40,8 @@ ALWAYS: Final = ("PATH", "LANG", "TZ")
 """What a process inherits even when it inherits nothing; `_LOGIN` is its user's."""
 _LOGIN: Final = ("HOME", "USER", "LOGNAME", "SHELL")
 """What a login sets (systemd.exec(5), "Environment Variables in Spawned Processes")."""
+_MOST: Final = (50, 50, 2000, 2000, 100, 3000)
+"""How much is told of each part of an error: all fits into the smallest pipe."""
 _NOT_HERE: Final = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT)
 )
@@ -70,8 +72,18 @@ class Place(Struct, frozen=True):
         return None if self.oom_score_adj is None else CONTROLLER_OOM_SCORE_ADJ
 
 
+class Order(Struct, frozen=True):
+    """A process to be made. `fds` become 0, 1, 2, then the sockets; `own` is whom the keeper runs as."""
+
+    id: ProcessId
+    marker: str
+    launch: Launch
+    fds: tuple[int, ...]
+    own: User
+
+
 class Prepared(Struct, frozen=True):
-    """A launch with nothing left to look up but the program. `fds` become 0, 1, 2, then the sockets.
+    """An order with nothing left to look up but the program.
 
     The first of `programs` that can be executed is: only who executes it knows which that is.
     """
@@ -88,7 +100,6 @@ class Forked(Struct, frozen=True):
 
     pid: int
     report: int
-    prepared: Prepared
 
 
 def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
@@ -110,6 +121,13 @@ def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
 
 
 # ---- before the process exists -------------------------------------------------------------------
+
+
+def prepare(order: Order, place: Place, user: User) -> Prepared:
+    """Return an order for this user. Raises `LaunchFailed`."""
+    launch = order.launch
+    env = environment(place, order.id, order.marker, launch, user)
+    return Prepared(launch, programs_of(launch, env), env, user, order.fds)
 
 
 def environment(
@@ -196,7 +214,7 @@ def _first(prepared: Prepared, attempt: Callable[[str], int]) -> int:
 
 
 def _told(error: LaunchError, prepared: Prepared) -> LaunchError:
-    """Return an error with what only the keeper knows: as whom it was tried, and in which PATH."""
+    """Return an error with as whom it was tried, and in which PATH."""
     if error.step in {"exec", "chdir"} and prepared.user.changes:
         error = replace(error, user=str(prepared.user))
     if error.step == "exec" and error.errno == "ENOENT" and "/" not in error.path:
@@ -204,10 +222,10 @@ def _told(error: LaunchError, prepared: Prepared) -> LaunchError:
     return error
 
 
-def needs_fork(launch: Launch, user: User) -> bool:
+def needs_fork(launch: Launch) -> bool:
     """Tell whether something must be done that only code in the child can do."""
-    settings = (launch.nice, launch.cpu_affinity, launch.oom_score_adj)
-    return bool(launch.sockets or launch.limits or user.changes) or settings != (None,) * 3
+    settings = (launch.nice, launch.cpu_affinity, launch.oom_score_adj, launch.user, launch.group)
+    return bool(launch.sockets or launch.limits) or settings != (None,) * len(settings)
 
 
 # ---- road one: posix_spawn -----------------------------------------------------------------------
@@ -291,7 +309,7 @@ def lower(one: int, other: int) -> int:
 # ---- road two: fork ------------------------------------------------------------------------------
 
 
-def fork(prepared: Prepared, place: Place, group: int | None = None) -> Forked:
+def fork(order: Order, place: Place, group: int | None = None) -> Forked:
     """Start a child, in a control group if one is given, that finds its own way to the program.
 
     Raises `LaunchFailed`.
@@ -309,8 +327,8 @@ def fork(prepared: Prepared, place: Place, group: int | None = None) -> Forked:
         raise fork_failed(error) from None
     else:
         if pid == 0:
-            _become(prepared, place, report_end)
-        return Forked(pid, report, prepared)
+            _become(order, place, report_end)
+        return Forked(pid, report)
     finally:
         os.close(report_end)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -324,28 +342,37 @@ def read_report(forked: Forked) -> LaunchError | None:
         told = b""
     if not told:
         return None
-    step, name, path, message = told.decode(errors="surrogateescape").split("\0")
-    return _told(LaunchError(step, name, path, message), forked.prepared)
+    return LaunchError(*told.decode(errors="surrogateescape").split("\0"))
 
 
-def _become(prepared: Prepared, place: Place, report: int) -> NoReturn:
+def _become(order: Order, place: Place, report: int) -> NoReturn:
     """Become the program, or tell on `report` why not. Runs in the child and never returns."""
-    targets = len(prepared.fds)
     try:
         try:
-            report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, targets)
-            _prepare_child(prepared, place)
-            raise _not_executed(prepared)
+            report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, len(order.fds))
+            # Accounts are looked up here: one that asks the network makes nobody wait but its own process.
+            named = order.launch.user is not None or order.launch.group is not None
+            prepared = prepare(order, place, find_user(order.launch) if named else order.own)
+            error = _unbecome(prepared, place)
         except LaunchFailed as refused:
             error = refused.error
         except Exception as fault:
             # Whatever it is: a child that says nothing would be taken for a program that runs.
             error = failed("launch", fault if isinstance(fault, OSError) else str(fault)).error
-        words = (error.step, error.errno, error.path, error.message)
-        text = "\0".join(word.replace("\0", " ")[:2000] for word in words)
-        os.write(report, text.encode(errors="surrogateescape"))
+        words = (error.step, error.errno, error.path, error.message, error.user, error.searched)
+        told = (word.replace("\0", " ")[:most] for word, most in zip(words, _MOST, strict=True))
+        os.write(report, "\0".join(told).encode(errors="surrogateescape"))
     finally:
         os._exit(127)
+
+
+def _unbecome(prepared: Prepared, place: Place) -> LaunchError:
+    """Become the program, or return why that is impossible."""
+    try:
+        _prepare_child(prepared, place)
+        raise _not_executed(prepared)
+    except LaunchFailed as refused:
+        return _told(refused.error, prepared)
 
 
 def _not_executed(prepared: Prepared) -> LaunchFailed:
@@ -371,6 +398,7 @@ def _prepare_child(prepared: Prepared, place: Place) -> None:
     _take_priorities(launch, place)
     _take_limits(launch, place)
     if user.changes:
+        _give_output(user)
         _take_user(user)
     if launch.working_dir is not None:
         # As the user who will work there: never in a folder that it could not enter itself.
@@ -433,6 +461,17 @@ def _take_limits(launch: Launch, place: Place) -> None:
         except (OSError, ValueError, OverflowError) as error:
             fault = error if isinstance(error, OSError) else PermissionError(errno.EPERM, "")
             raise failed("limits", fault, name, f"{name}: {error}") from None
+
+
+def _give_output(user: User) -> None:
+    """Let the user open its output anew, by /dev/stdout. Who may not give to it cannot become it either."""
+    for fd in (1, 2):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            try:
+                os.fchown(fd, user.uid, user.gid)
+            except OSError as error:
+                if error.errno not in {errno.EPERM, errno.EINVAL}:
+                    raise failed("output", error) from None
 
 
 def _take_user(user: User) -> None:

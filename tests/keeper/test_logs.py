@@ -55,7 +55,7 @@ class Room:
         return str(self.folder / name)
 
     def open(self, stdout: Sink, stderr: Sink | None = None, process: ProcessId = WEB) -> Streams:
-        return self.logs.open(process, stdout, stderr, os.geteuid(), os.getegid())
+        return self.logs.open(process, stdout, stderr)
 
     def step(self, timeout: float = 0.0) -> int:
         ready = self.selector.poll(timeout)
@@ -306,14 +306,6 @@ def test_the_next_keeper_opens_no_log_through_such_a_link_either(room: Room) -> 
 def test_folders_above_a_log_are_made(room: Room) -> None:
     room.open(FileSink(room.path("a/b/web.log"))).close()
     assert os.stat(room.path("a/b")).st_mode & 0o777 == 0o755
-
-
-def test_a_fifo_is_for_the_workers_user_only(room: Room) -> None:
-    uid, gid = (65533, 65532) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-    streams = room.logs.open(WEB, FileSink(room.path()), None, uid, gid)
-    status = os.fstat(streams.stdout_fd)
-    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o600, uid, gid)
-    streams.close()
 
 
 def test_a_new_incarnation_leaves_the_fifo_of_a_survivor_alone(room: Room) -> None:

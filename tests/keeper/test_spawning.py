@@ -8,6 +8,7 @@ import os
 import pwd
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.keeper.logs import LIFELINE_FD
-from reconciler.model.process import CaptureSink, Exit, Launch, LaunchError, ProcessId
+from reconciler.model.process import CaptureSink, Exit, Launch, LaunchError, ProcessId, Starting
 from tests.keeper.rig import Link, Rig, keeper
 
 WEB = ProcessId("web", 2)
@@ -297,6 +298,43 @@ def test_a_root_without_rights_says_whom_it_cannot_become(tmp_path: Path) -> Non
     assert (error.step, error.errno, str(error)) == ("user", "EPERM", said)
 
 
+@AS_ROOT
+def test_output_belongs_to_the_user_who_writes_it(rig: Rig, link: Link) -> None:
+    """So that it can be opened anew, by /dev/stdout, and by nobody else."""
+    out = rig.folder / "out"
+    text = "echo one > /dev/stdout; echo two >> /proc/self/fd/2; read forever"
+    sink = CaptureSink(str(out))
+    link.spawn(WEB, "sh", "-c", text, user=12345, group=54321, stdout=sink, stderr=sink)
+    assert link.exited(WEB).exit == Exit(code=1)
+    assert sorted(out.read_text().split()) == ["one", "two"]
+
+
+@AS_ROOT
+def test_an_account_that_is_waited_for_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    """The accounts of the machine are behind a FIFO that nobody writes to. Who waits there can be stopped."""
+    accounts = tmp_path / "accounts"
+    os.mkfifo(accounts)
+    with keeper(tmp_path, preexec_fn=_own_mounts) as rig:
+        link = rig.link()
+        enter = ["nsenter", f"--mount=/proc/{rig.pid}/ns/mnt"]
+        mount = [*enter, "mount", "--bind", str(accounts), "/etc/passwd"]
+        if subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("nothing can be mounted here")
+        link.spawn(WEB, "true", user="nobody")
+        other = ProcessId("other", 1)
+        link.spawn(other, "true", nice=0)
+        assert link.exited(other).exit == Exit(code=0)
+        assert isinstance(link.records[WEB].phase, Starting)
+        link.signal(WEB, "KILL")
+        assert link.exited(WEB).exit == Exit(signal="KILL")
+
+
+def _own_mounts() -> None:
+    library = ctypes.CDLL(None, use_errno=True)
+    assert library.unshare(_CLONE_NEWNS) == 0
+    assert library.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) == 0
+
+
 def _drop_capabilities() -> None:
     library = ctypes.CDLL(None)
     for capability in (CAP_CHOWN, CAP_SETGID, CAP_SETUID):
@@ -476,6 +514,8 @@ def test_when_memory_is_short_the_manager_goes_last(rig: Rig, link: Link, nice: 
 
 CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SYS_RESOURCE = 0, 6, 7, 24
 _PR_CAPBSET_DROP = 24
+_CLONE_NEWNS = 0x00020000
+_MS_REC_PRIVATE = 1 << 14 | 1 << 18
 
 
 def _oom_score_adj(pid: int) -> int:
