@@ -142,6 +142,17 @@ def _kills_instead(original: Any) -> Any:
     return ask
 
 
+def _binds_early(original: Any) -> Any:
+    """The sockets of a slot are bound with those that it shares, and stay while something else is waited for."""
+
+    def ready(draft: Any, slot: int) -> bool:
+        found = original(draft, slot) and watchers.own_sockets_ready(draft, slot)
+        draft.binding.add(slot)
+        return found
+
+    return ready
+
+
 def _rolls_when_one_is_missing(original: Any) -> Any:
     """A slot counts as serving whatever becomes of it."""
     return lambda draft, record: record is not None
@@ -400,6 +411,12 @@ BUGS: dict[str, Bug] = {
         jobs, "_keep_verdicts", _always(None), 1628
     ),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
+    "the socket of a slot that is gone listens on": Bug(
+        watchers, "_tend_own_sockets", _always(None), 31
+    ),
+    "a slot's own socket is bound before its hook is asked": Bug(
+        watchers, "_sockets_ready", _binds_early, 196
+    ),
     "the pause between slots is ignored": Bug(
         watchers, "may_spawn", lambda f: lambda draft, slot: watchers._sockets_ready(draft, slot), 0
     ),

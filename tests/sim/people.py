@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from reconciler.core import jobs
@@ -48,6 +49,8 @@ class People:
 
     def __init__(self, world: World) -> None:
         self.world, self.rng = world, world.rng
+        self.has_own = random.Random(f"own {world.seed}").random() < 0.2
+        """The slots of `api` have a socket each (reuseport). Of a die of its own: no other history changes."""
         self.touched_ns: dict[str, int] = {}
         self.upset_ns: dict[str, int] = {}
         """When somebody asked for more than a roll: a stop, a start, another number, all at once."""
@@ -66,7 +69,13 @@ class People:
         watchers = {"bystander": WatcherSpec(cmd=("bystander",), numprocesses=2)}
         for name in ("web", "api", "job"):
             watchers[name] = self._new_watcher(name)
-        return Spec(sockets={"http": listener(8000)}, watchers=watchers)
+        own = {"own": replace(listener(7000), reuseport=True)} if self.has_own else {}
+        return Spec(sockets={"http": listener(8000), **own}, watchers=watchers)
+
+    def _sockets_of(self, name: str) -> tuple[str, ...]:
+        if name == "api" and self.has_own:
+            return ("own",)
+        return ("http",) if name == "web" else ()
 
     def _new_watcher(self, name: str) -> WatcherSpec:
         rng = self.rng
@@ -77,7 +86,7 @@ class People:
             cmd=(name, f"v{self.versions[name]}"),
             numprocesses=rng.randrange(1, 4),
             restart="never" if name.startswith("job") else "always",
-            use_sockets=("http",) if name == "web" else (),
+            use_sockets=self._sockets_of(name),
             stop=StopSpec(timeout=rng.randrange(1, 5) * S),
             spawn_interval=rng.choice((0, 0, S)),
             hooks=hooks,
@@ -115,7 +124,7 @@ class People:
         if what == "port":
             port = 9000 if str(spec.sockets["http"].listen).endswith("8000") else 8000
             self._touch("web")
-            self.edit(replace(spec, sockets={"http": listener(port)}))
+            self.edit(replace(spec, sockets={**spec.sockets, "http": listener(port)}))
             return
         if what == "scale":
             new = replace(old, numprocesses=rng.randrange(0, 4))

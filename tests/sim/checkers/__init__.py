@@ -37,6 +37,7 @@ INVARIANTS: Final = {
     "I15": "Serving._handles_are_bounded, Rest.end",
     "I16": "tests/controller/test_server.py: the control socket is not simulated",
     "I17": "tests/e2e: the simulated specs hold no secret",
+    "I19": "Serving._own_sockets_are_served",
     "I18": "by construction: the simulated clock stands still in a step, and the floors forbid core and keeper to wait",
 }
 

@@ -62,12 +62,23 @@ class Rest:
 
     def _sockets_serve(self) -> None:
         """Every socket of the spec is bound where it says, and whoever uses it has this one and no former one."""
-        disk, held = self.world.disk, {each.listen: each for each in self.kernel.held()}
-        assert held.keys() == {str(each.listen) for each in disk.spec.sockets.values()}
+        disk, shared = (
+            self.world.disk,
+            {n: s for n, s in self.world.disk.spec.sockets.items() if not s.reuseport},
+        )
+        held = {each.listen: each for each in self.kernel.held() if not each.template.reuseport}
+        assert held.keys() == {str(each.listen) for each in shared.values()}
+        own = [each for each in self.kernel.held() if each.template.reuseport]
+        users = [p for p in self.kernel.leaders() if p.id.role == "main" and p.id.owner == "api"]
+        if "own" in disk.spec.sockets:
+            given = [each for process in users for each in process.sockets]
+            assert sorted(map(id, own)) == sorted(map(id, given)), (
+                "each slot has a socket of its own"
+            )
         for process in self.kernel.leaders():
             names = disk.spec.watchers[process.id.owner].use_sockets
-            wanted = [held[str(disk.spec.sockets[name].listen)] for name in names]
-            there = list(process.sockets)
+            wanted = [held[str(shared[name].listen)] for name in names if name in shared]
+            there = [each for each in process.sockets if not each.template.reuseport]
             if process.id.role == "main":
                 assert there == wanted, f"{process.id} has {[s.listen for s in there]}"
 

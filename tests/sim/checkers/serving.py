@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Serving:
-    """I7, I10, I12, I15."""
+    """I7, I10, I12, I15, I19."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
@@ -25,6 +25,7 @@ class Serving:
         self.wanted_since_ns = 0
         self.socket: object = None
         self.revision = 0
+        self.deaf_since_ns: dict[int, int] = {}
         self.world.on_instant.append(self.instant)
         self.world.on_keeper_death.append(self.keeper_died)
         self.kernel.on_born.append(self.born)
@@ -49,6 +50,7 @@ class Serving:
         if not self.world.ending and not self.world.journal_fails:
             self._socket_stays()
             self._bystanders_live_on()
+            self._own_sockets_are_served()
         self._revision_goes_on()
         if self.facts.changed(self):
             self._handles_are_bounded()
@@ -57,7 +59,7 @@ class Serving:
         """I12: a socket that stays in the spec stays bound, and stays the same."""
         spec = self.world.disk.spec.sockets.get("http")
         wanted = None if spec is None else str(spec.listen)
-        held = self.kernel.held()
+        held = [each for each in self.kernel.held() if not each.template.reuseport]
         if held or self.world.keeper_lives:
             self.held = held
         socket = next((each for each in held if each.listen == wanted), None)
@@ -74,6 +76,26 @@ class Serving:
             assert socket is not None, f"the socket at {wanted} is closed"
             assert socket is self.socket, f"the socket at {wanted} was bound anew"
         self.wanted, self.socket = wanted, socket
+
+    def _own_sockets_are_served(self) -> None:
+        """I19: a socket of one slot listens only while its process lives, or is about to start."""
+        used = {id(each) for process in self.kernel.alive() for each in process.sockets}
+        deaf = {
+            id(each): each
+            for each in self.kernel.held()
+            if each.template.reuseport and id(each) not in used
+        }
+        since = {key: self.deaf_since_ns.get(key, self.kernel.now) for key in deaf}
+        self.deaf_since_ns = since
+        if not self.world.keeper_lives or self.world.controller is None:
+            self.deaf_since_ns = {}
+            return
+        stalls = 65 * S if "controller stalls" in self.world.faults.strength else 0
+        for key, at_ns in since.items():
+            waits = self.kernel.now - at_ns
+            assert waits <= self.world.leeway_ns + stalls, (
+                f"{deaf[key].listen} listens for {waits / S} s and nobody accepts"
+            )
 
     def _bystanders_live_on(self) -> None:
         """I10: who was never edited, commanded or broken keeps its process through everything."""
@@ -99,5 +121,5 @@ class Serving:
         # The death of an adopted process is told in the next step; it is no zombie of the keeper's.
         most = len(writers) + self.kernel.untold_deaths()
         assert outputs <= most, f"{outputs} outputs are open for {len(writers)} writers"
-        sockets = self.kernel.held()
+        sockets = [each for each in self.kernel.held() if not each.template.reuseport]
         assert len(sockets) <= 1, f"{len(sockets)} sockets are open"
