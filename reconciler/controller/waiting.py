@@ -188,18 +188,20 @@ class Waiters:
             if waiter.pursuit.touched(names):
                 waiter.exchange.guard(partial(self._look, waiter))
 
-    def answered(self, answered: Sequence[Delivery]) -> None:
+    def answered(self, deliveries: Sequence[Delivery]) -> None:
         """Take note of signals that were sent, or why they were not."""
         for waiter in tuple(self._signals):
-            for each in answered:
-                place = each.request.id.owner, each.request.id.slot
-                if each.request.at_ns == waiter.at_ns and place in waiter.unsent:
-                    waiter.unsent.discard(place)
-                    _note_trouble(waiter, each)
-            if not waiter.unsent:
-                self._drop_signal(waiter)
-                done = {"results": waiter.results}
-                waiter.exchange.guard(partial(waiter.exchange.reply, done))
+            waiter.exchange.guard(partial(self._take_deliveries, waiter, deliveries))
+
+    def _take_deliveries(self, waiter: SignalWaiter, deliveries: Sequence[Delivery]) -> None:
+        for each in deliveries:
+            place = each.request.id.owner, each.request.id.slot
+            if each.request.at_ns == waiter.at_ns and place in waiter.unsent:
+                waiter.unsent.discard(place)
+                _note_trouble(waiter, each)
+        if not waiter.unsent:
+            self._drop_signal(waiter)
+            waiter.exchange.reply({"results": waiter.results})
 
     def finish(self) -> None:
         """Answer those who wait for the end."""
@@ -255,14 +257,14 @@ class Waiters:
         waiter.exchange.fail(RequestError("timeout", message, hint=hint))
 
 
-def _note_trouble(waiter: SignalWaiter, answered: Delivery) -> None:
+def _note_trouble(waiter: SignalWaiter, delivery: Delivery) -> None:
     """Let the result of a watcher say which of its processes a signal was not sent to, and why."""
-    if not answered.trouble:
+    if not delivery.trouble:
         return
-    id = answered.request.id
+    id = delivery.request.id
     for result in waiter.results:
         if result["name"] == id.owner:
-            result["message"] = f"{result['message']}; not to slot {id.slot}: {answered.trouble}"
+            result["message"] = f"{result['message']}; not to slot {id.slot}: {delivery.trouble}"
             result["taken"] = "refused"
 
 
