@@ -249,6 +249,53 @@ def test_two_folders_of_the_same_name_never_meet(
         assert locate.find().name == "backend"
 
 
+COMMANDS_WITH_AN_INSTANCE = (
+    "status",
+    "logs",
+    "events",
+    "plan",
+    "apply --yes",
+    "history",
+    "diff",
+    "rollback",
+    "start web",
+    "stop web",
+    "restart web",
+    "reload web",
+    "signal TERM web",
+    "scale web=2",
+    "resume web",
+    "rerun web",
+    "runs web",
+    "upgrade",
+    "shutdown",
+    "up -d",
+    "run",
+)
+
+
+def test_no_command_touches_the_manager_of_another_spec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (spec(tmp_path / client / "backend") for client in ("client1", "client2"))
+    monkeypatch.chdir(two.parent)
+    with at(Path(places.runtime_root(), "backend"), "backend", one) as manager:
+        for command in COMMANDS_WITH_AN_INSTANCE:
+            assert main(command.split()) == 1, command
+            said = capsys.readouterr().err.replace("\n", " ")
+            assert str(one) in said and str(two) in said, command
+        assert {method for method, _ in manager.calls} == {"hello"}
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_every_command_takes_the_options_of_the_instance(tmp_path: Path, *, before: bool) -> None:
+    options = ["--name", "x", "--runtime-dir", str(tmp_path / "r"), "--state-dir", str(tmp_path)]
+    for command in COMMANDS_WITH_AN_INSTANCE[:-2]:
+        words = command.split()
+        # There is no manager, and of what the options say nothing is refused.
+        assert main([*options, *words] if before else [*words, *options]) in {1, 4}, command
+
+
 def test_a_manager_under_another_name_is_found_by_its_spec_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
