@@ -19,6 +19,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `programs` | where a service finds the programs of a spec |
 | `viewer` | what `up` shows |
 | `offline` | validate, schema, explain, version |
+| `completion` | what may stand next on a command line |
 | `shell` | the interactive shell |
 | `client` | a connection to a running manager |
 | `locate` | which instance is meant, and who listens there |

@@ -51,6 +51,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "explain": Command("offline", "Explain a field of the spec."),
         "schema": Command("offline", "Print the JSON Schema of the spec, for editors."),
         "install-service": Command("service", "Write a systemd unit that runs the manager."),
+        "completion": Command("completion", "Print what makes bash, zsh or fish complete our words."),
         "shell": Command("shell", "Run these commands interactively."),
         "version": Command("offline", "Print the version of reconcile."),
     },

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from reconciler.cli import render, terminal
+from reconciler.cli import completion, render, terminal
 from reconciler.cli.client import TICK, Client
 from reconciler.cli.errors import DONE, NOT_AS_WANTED, CommandError
 from reconciler.cli.layout import Block, Cell, Table
@@ -34,7 +34,7 @@ _LIST_TIMEOUT_S: Final = 2.0
 
 
 @click.command("status")
-@click.argument("names", metavar="[PATTERN]...", nargs=-1)
+@click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
 @labels_option
 @click.option(
     "-w", "--watch", is_flag=True, help="Show it again whenever something happens, until Ctrl-C."
@@ -127,7 +127,7 @@ def _watch_status(
 
 
 @click.command("logs")
-@click.argument("names", metavar="[PATTERN]...", nargs=-1)
+@click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
 @labels_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
 @click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler import __version__
-from reconciler.cli import render, terminal
+from reconciler.cli import completion, render, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused
 from reconciler.cli.layout import Cell
 from reconciler.cli.options import output_option, print_json, writable_option
@@ -68,7 +68,7 @@ def _entries(value: object) -> dict[str, object]:
 
 
 @click.command("explain")
-@click.argument("field", default="")
+@click.argument("field", default="", shell_complete=completion.fields)
 def explain_command(field: str) -> int:
     """Say what a field of the spec means: reconcile explain watchers.stop, or the end of a path:
     stop.timeout."""

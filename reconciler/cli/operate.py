@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
-from reconciler.cli import locate, render, terminal
+from reconciler.cli import completion, locate, render, terminal
 from reconciler.cli.absence import still_run
 from reconciler.cli.errors import DONE, FAILED, NOT_AS_WANTED, CommandError, TimedOut
 from reconciler.cli.layout import Cell
@@ -44,7 +44,9 @@ _POLL_S: Final = 0.05
 
 def _selecting(function: Decorated) -> Decorated:
     """Add patterns and labels, by which an operation says whom it means, and its reason."""
-    function = click.argument("names", metavar="PATTERN...", nargs=-1)(function)
+    function = click.argument(
+        "names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names
+    )(function)
     return labels_option(reasoned(function))
 
 
@@ -245,8 +247,10 @@ def _own_hook() -> str:
 
 
 @click.command("signal")
-@click.argument("signal")
-@click.argument("names", metavar="PATTERN...", nargs=-1, required=True)
+@click.argument("signal", shell_complete=completion.signals)
+@click.argument(
+    "names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names, required=True
+)
 @click.option("--children", "reach", flag_value="children", help="To its children, not to itself.")
 @click.option("--tree", "reach", flag_value="tree", help="To it and all that it has started.")
 @reasoned
@@ -277,7 +281,13 @@ def signal_command(
 
 
 @click.command("scale")
-@click.argument("wishes", metavar="NAME=N...", nargs=-1, required=True)
+@click.argument(
+    "wishes",
+    metavar="NAME=N...",
+    nargs=-1,
+    required=True,
+    shell_complete=completion.watchers_to_scale,
+)
 @reasoned
 @_ending
 @_waiting(default=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import render, shapes, terminal
+from reconciler.cli import completion, render, shapes, terminal
 from reconciler.cli.desired import consents
 from reconciler.cli.errors import DONE, FAILED
 from reconciler.cli.layout import Cell, Table
@@ -66,8 +66,16 @@ def _note(one: RevisionMap, now_ns: int) -> str:
 
 
 @click.command("diff")
-@click.argument("old", metavar="[A", type=click.IntRange(0), required=False)
-@click.argument("new", metavar="[B]]", type=click.IntRange(0), required=False)
+@click.argument(
+    "old", metavar="[A", type=click.IntRange(0), required=False, shell_complete=completion.revisions
+)
+@click.argument(
+    "new",
+    metavar="[B]]",
+    type=click.IntRange(0),
+    required=False,
+    shell_complete=completion.revisions,
+)
 @output_option("text", "json")
 @with_instance()
 def diff_command(session: Session, old: int | None, new: int | None, output: str) -> int:
@@ -89,7 +97,13 @@ def diff_command(session: Session, old: int | None, new: int | None, output: str
 
 
 @click.command("rollback")
-@click.argument("revision", metavar="[REVISION]", type=click.IntRange(1), required=False)
+@click.argument(
+    "revision",
+    metavar="[REVISION]",
+    type=click.IntRange(1),
+    required=False,
+    shell_complete=completion.revisions,
+)
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, also when something is removed.")
 @click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import terminal
+from reconciler.cli import completion, terminal
 from reconciler.cli.errors import DONE
 from reconciler.cli.layout import Block, Cell, Line, Style, Table
 from reconciler.cli.options import Session, labels_option, output_option, print_json, with_instance
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("runs")
-@click.argument("names", metavar="PATTERN...", nargs=-1)
+@click.argument("names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names)
 @labels_option
 @click.option(
     "-n",

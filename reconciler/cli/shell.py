@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -12,16 +11,14 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import Completer, Completion
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-from reconciler.cli import errors, locate, places, terminal
-from reconciler.cli.client import Client
+from reconciler.cli import completion, errors, places, terminal
 from reconciler.cli.commands_table import COMMANDS
-from reconciler.cli.layout import Cell
-from reconciler.cli.main import guarded, invoke, reconcile
+from reconciler.cli.layout import Cell, Wrapped
+from reconciler.cli.main import guarded, invoke
 from reconciler.cli.options import Session, with_instance
-from reconciler.model.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
@@ -30,11 +27,6 @@ if TYPE_CHECKING:
 LEAVE: Final = frozenset({"quit", "exit"})
 NOT_HERE: Final = frozenset({"shell", "run", "up"})
 """Commands that would take over the terminal or the process."""
-NAMED: Final = frozenset(
-    {"status", "logs", "start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun"}
-)
-_NAMES_STAY_FRESH_S: Final = 2.0
-_COMPLETION_TIMEOUT_S: Final = 1.0
 
 
 @click.command("shell")
@@ -52,7 +44,7 @@ def run_shell(session: Session) -> int:
     session.in_shell = True
     screen = terminal.stdout()
     guarded(lambda: invoke(["status"], session))
-    screen.show((Cell("commands: ", "quiet"), Cell(", ".join(_commands()), "quiet")))
+    screen.show(Wrapped((Cell("commands: ", "quiet"), Cell(", ".join(_commands()), "quiet"))))
     prompt: PromptSession[str] = PromptSession(
         history=_history(), completer=ShellCompleter(session), complete_while_typing=False
     )
@@ -121,13 +113,10 @@ def _history() -> History:
 
 
 class ShellCompleter(Completer):
-    """Completes commands, their options, and the names of the watchers and slots that there are
-    now."""
+    """Completes what every shell does, without the commands that do not work in here."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._names: list[str] = []
-        self._asked_at = float("-inf")
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
@@ -136,47 +125,12 @@ class ShellCompleter(Completer):
         before = document.text_before_cursor
         words = before.split()
         word = "" if not before or before[-1].isspace() else words.pop()
-        for candidate in self.candidates(words, word):
-            if candidate.startswith(word):
-                yield Completion(candidate, start_position=-len(word))
+        for candidate in self._candidates(words, word):
+            yield Completion(candidate, start_position=-len(word))
 
-    def candidates(self, words: list[str], word: str) -> Iterator[str]:
-        """Yield all words that may follow `words`, whatever was typed of the next one."""
+    def _candidates(self, words: list[str], word: str) -> Iterable[str]:
         if not words:
-            yield from _commands()
-        elif words[0] == "help":
-            yield from COMMANDS
-        elif words[0] in COMMANDS and word.startswith("-"):
-            command = reconcile.get_command(click.Context(reconcile), words[0])
-            for parameter in command.params if command is not None else ():
-                if isinstance(parameter, click.Option):
-                    yield from (*parameter.opts, *parameter.secondary_opts)
-        elif words[0] in NAMED:
-            yield from (
-                (f"{name}=" for name in self.names() if "." not in name)
-                if words[0] == "scale"
-                else self.names()
-            )
-
-    def names(self) -> list[str]:
-        """Return the watchers and slots that there are; asks at most every two seconds, and
-        briefly."""
-        if time.monotonic() - self._asked_at > _NAMES_STAY_FRESH_S:
-            self._asked_at = time.monotonic()
-            self._names = list(_live_names(self._session))
-        return self._names
-
-
-def _live_names(session: Session) -> Iterator[str]:
-    try:
-        instance = session.instance()
-        if not locate.is_running(instance):
-            return
-        with Client(instance=instance, timeout=_COMPLETION_TIMEOUT_S) as client:
-            watchers = client.status()["watchers"]
-    except (errors.CommandError, RequestError):
-        return
-    for watcher in watchers:
-        yield watcher["name"]
-        if len(watcher["slots"]) > 1:
-            yield from (f"{watcher['name']}.{slot['slot']}" for slot in watcher["slots"])
+            return [each for each in _commands() if each.startswith(word)]
+        if words == ["help"]:
+            return [each for each in COMMANDS if each.startswith(word)]
+        return completion.candidates(self._session, words, word)

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
@@ -14,8 +20,6 @@ from reconciler.cli.shell import ShellCompleter, run_shell
 from tests.cli.answers import FAILED_JOB, RUNNING_WEB, status
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.cli.manager import Manager
 
 
@@ -46,6 +50,41 @@ def test_live_names_and_slots_are_completed(manager: Manager) -> None:
 def test_options_are_completed() -> None:
     assert completions("rerun --fa") == ["--failed"]
     assert completions("stop --for") == ["--for"]
+
+
+def test_values_of_options_signals_revisions_and_fields_are_completed(manager: Manager) -> None:
+    manager.answers["history"] = {"revisions": [{"number": 12}, {"number": 3}]}
+
+    assert completions("status -o ") == ["table", "wide", "json", "yaml", "name"]
+    assert completions("signal HU") == ["HUP"]
+    assert completions("rollback 1") == ["12"]
+    assert completions("explain watchers.stop.t") == ["watchers.stop.timeout"]
+    assert completions("signal USR1 ") == []
+    assert completions("help sta") == ["status", "start"]
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_shells_are_told_how_to_complete(
+    shell_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which(shell_name) is None and shell_name == "bash":
+        pytest.skip("click asks bash for its version: apt install bash")
+    assert main(["completion", shell_name]) == 0
+    assert "_RECONCILE_COMPLETE" in capsys.readouterr().out
+
+
+def test_the_installed_command_completes_live_names(manager: Manager) -> None:
+    manager.answers["status"] = status(RUNNING_WEB)
+    words = {
+        "_RECONCILE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "reconcile stop w",
+        "COMP_CWORD": "2",
+    }
+    command = Path(sys.executable).with_name("reconcile")
+    done = subprocess.run(
+        [command], env=os.environ | words, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["plain,web", "plain,web.1", "plain,web.2"], done.stderr
 
 
 def test_without_a_manager_nothing_is_completed() -> None:
