@@ -10,14 +10,29 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, assert_never
 
+from reconciler.model.action import (
+    Adjust,
+    Bind,
+    EndOrphans,
+    Forget,
+    Notify,
+    Quit,
+    Remember,
+    Signal,
+    Spawn,
+    Unbind,
+    Upgrade,
+)
 from reconciler.model.event import FaultCaught
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from reconciler.model.action import KeeperAction
 
 AGAIN_NS: Final = 60 * SECOND_NS
 """How long the same fault is not told again: what is tried often would fill log and events."""
@@ -91,3 +106,17 @@ def as_errno(error: Exception | None) -> tuple[str, str]:
     """Return the errno by name and the words by which an unexpected exception refuses something."""
     number = getattr(error, "errno", None) or errno.EINVAL
     return errno.errorcode.get(number, str(number)), words(error) if error else "unknown"
+
+
+def carrying_out(action: KeeperAction) -> str:
+    """Return what is done with an action, as far as that may be told: a launch holds secrets."""
+    what = type(action).__name__.lower()
+    match action:
+        case Bind(name) | Unbind(name):
+            return f"carrying out {what} of socket {name}"
+        case Spawn(id) | Signal(id) | Remember(id) | Forget(id) | Adjust(id):
+            return f"carrying out {what} of {id}"
+        case EndOrphans() | Quit() | Upgrade() | Notify():
+            return f"carrying out {what}"
+        case _:
+            assert_never(action)

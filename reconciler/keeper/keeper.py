@@ -19,7 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from reconciler.keeper.adoption import Intruders, take_over
-from reconciler.keeper.borders import as_errno
+from reconciler.keeper.borders import as_errno, carrying_out
 from reconciler.keeper.endings import Asked, Ending, Killing, Leaving, Terminating
 from reconciler.keeper.held import Sockets
 from reconciler.keeper.kernel import (
@@ -270,7 +270,7 @@ class Keeper:
         while self._actions and self._kernel.now_ns() <= until:
             self._heard = True
             action = self._actions.popleft()
-            with self._kernel.border(_doing(action)) as border:
+            with self._kernel.border(carrying_out(action)) as border:
                 self._act(action)
             if border.fault is not None:
                 self._refuse(action)
@@ -905,17 +905,3 @@ class Keeper:
             self._notes.changed(name)
         for process in self._processes.values():
             self._close_output(process)
-
-
-def _doing(action: KeeperAction) -> str:
-    """Return what is done with an action, as far as that may be told: a launch holds secrets."""
-    what = type(action).__name__.lower()
-    match action:
-        case Bind(name) | Unbind(name):
-            return f"carrying out {what} of socket {name}"
-        case Spawn(id) | Signal(id) | Remember(id) | Forget(id) | Adjust(id):
-            return f"carrying out {what} of {id}"
-        case EndOrphans() | Quit() | Upgrade() | Notify():
-            return f"carrying out {what}"
-        case _:
-            assert_never(action)

@@ -81,6 +81,8 @@ READ_BYTES: Final = 256 * 1024
 LINK_FD: Final = 3
 CONTROL_FD: Final = 4
 _FREE_FD: Final = 10
+_PAUSE_S: Final = 0.01
+"""Without it a wait that fails again and again would take a whole processor."""
 _SIOCOUTQ: Final = 0x5411
 _SHORT: Final = NOT_NOW | {errno.ENOBUFS}
 """What says nothing of the other end of the link: the same is tried again."""
@@ -166,7 +168,12 @@ class LinuxKernel:
         if self._happened or self._died:
             timeout = 0.0
         gathers = self._gathering.due_ns is not None
-        for key, _ in self._selector.select(timeout):
+        heard: list[tuple[selectors.SelectorKey, int]] = []
+        with self.border("waiting for what happens") as border:
+            heard = self._selector.select(timeout)
+        if border.fault is not None:
+            time.sleep(_PAUSE_S)
+        for key, _ in heard:
             if self._selector.get_map().get(key.fd) is not key:
                 continue  # closed by one before it in this round; the number may be another's by now
             ready: Callable[[], None] = key.data

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.action import Quit, Signal
-from reconciler.model.process import CaptureSink, Exit, ProcessId
+from reconciler.model.action import Forget, Quit, Signal
+from reconciler.model.event import FaultCaught
+from reconciler.model.process import CaptureSink, Exit, FileSink, ProcessId
+from tests.keeper import rig as rig_module
 from tests.keeper.rig import Link, Rig, command, is_alive, keeper, pid_in, until
 
 WEB = ProcessId("web", 1)
@@ -306,3 +308,32 @@ def test_no_core_dump_is_made_of_the_keeper_and_its_children_may_have_theirs(
     link.spawn(forked, "sleep", "1000", nice=1)
     assert [core_limit(link.running(id).pid) for id in (WEB, forked)] == [given, given]
     assert core_limit(rig.pid) == ("0" if hard == 0 else "1")
+
+
+FAILS_NOW_AND_THEN = """
+import itertools, selectors
+class Selector(selectors.EpollSelector):
+    calls = itertools.count(1)
+    def select(self, timeout=None):
+        found = super().select(timeout)
+        if next(self.calls) % 3 == 0: raise RuntimeError("what nobody expects")
+        return found
+selectors.EpollSelector = Selector
+"""
+
+
+def test_a_wait_that_fails_costs_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = f"exec({FAILS_NOW_AND_THEN!r}); {rig_module.KEEPER}"
+    monkeypatch.setattr(rig_module, "KEEPER", program)
+    with (tmp_path / "stderr").open("ab") as stderr, keeper(tmp_path, stderr=stderr) as rig:
+        link = rig.link()
+        for _ in range(5):
+            link.spawn(WEB, "sh", "-c", "echo said", stdout=FileSink(str(tmp_path / "out")))
+            record = link.wait(lambda: link.records.get(WEB))
+            assert link.exited(WEB).exit == Exit(code=0)
+            link.send(Forget(WEB, record.incarnation))
+            link.wait(lambda: WEB not in link.records)
+        fault = FaultCaught("waiting for what happens", "RuntimeError: what nobody expects")
+        assert link.hear(FaultCaught) == fault
+    assert (tmp_path / "out").read_text() == "said\n" * 5
+    assert "in select" in (tmp_path / "stderr").read_text()
