@@ -230,10 +230,17 @@ class Reconciler:
         world, watchers = self._world(0), self.spec.watchers
         return tuple(
             summarize.socket_status(
-                world, name, {each: watchers[each] for each in self._users.get(name, ())}
+                world,
+                name,
+                {each: watchers[each] for each in self._users.get(name, ())},
+                self._runs,
             )
             for name in self.spec.sockets
         )
+
+    def _runs(self, name: str) -> bool:
+        records = self.observed(name).records.values()
+        return any(r.id.role == MAIN and isinstance(r.phase, Running) for r in records)
 
     def settled(self, now_ns: int) -> bool:
         """Tell whether every watcher is as wanted."""

@@ -453,8 +453,13 @@ def _conditions(
     )
 
 
-def socket_status(world: World, name: str, users: Mapping[str, WatcherSpec]) -> SocketStatus:
-    """Return the status of one socket; with reuseport, of all slots' sockets together."""
+def socket_status(
+    world: World, name: str, users: Mapping[str, WatcherSpec], runs: Callable[[str], bool]
+) -> SocketStatus:
+    """Return the status of one socket; with reuseport, of all slots' sockets together.
+
+    `runs` tells whether a process of a watcher does: only such a one can be the one that does not accept.
+    """
     spec, used_by = world.socket_specs[name], tuple(sorted(users))
     records = [r for held, r in world.sockets.items() if held.partition(".")[0] == name]
     refused = [r.phase for r in records if isinstance(r.phase, BindRefused)]
@@ -468,7 +473,8 @@ def socket_status(world: World, name: str, users: Mapping[str, WatcherSpec]) -> 
     listen = bound[0].listen if bound else str(spec.listen)
     waiting = sum(r.unaccepted.count for r in records if r.unaccepted is not None)
     if waiting:
-        note = _unserved(name, users, waiting)
+        running = {user: spec for user, spec in users.items() if runs(user)}
+        note = _unserved(name, running, waiting)
         return SocketStatus(name, listen, spec.type, "Unserved", used_by, note, backlog, waiting)
     state: Literal["Bound", "Pending"] = "Bound" if bound or spec.reuseport else "Pending"
     return SocketStatus(name, listen, spec.type, state, used_by, "", backlog)

@@ -355,7 +355,8 @@ def _waiting(stage: Stage, count: int) -> Stage:
 
 
 def test_status_says_that_nobody_accepts_and_why_that_may_be() -> None:
-    stage = Stage().apply(spec({"http": listener()}, web=WEB)).wait(20)
+    rests = replace(WEB, autostart=False)
+    stage = Stage().apply(spec({"http": listener()}, web=WEB, api=rests)).wait(20)
     (status,) = _waiting(stage, 1).reconciler.socket_statuses()
     assert (status.state, status.waiting) == ("Unserved", 1)
     assert status.note.startswith("1 client waits and nobody accepts: does web take the socket?")
