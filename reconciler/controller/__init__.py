@@ -9,6 +9,7 @@ own and reports back over an event descriptor.
 | `__main__` | from the keeper's descriptors to a running controller |
 | `loop` | the loop, and the one object that the other files act upon |
 | `reactor` | what the loop waits for |
+| `last_words` | what each process wrote in its own life |
 | `link` | events from and actions to the keeper |
 | `store` | what must survive the controller: sqlite3, one writer thread |
 | `entries` | what is given to the store and what a new controller is given back |

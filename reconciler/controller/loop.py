@@ -29,6 +29,7 @@ from reconciler.controller.entries import (
 from reconciler.controller.event_log import EventLog
 from reconciler.controller.files import SpecFiles
 from reconciler.controller.lanes import Lanes
+from reconciler.controller.last_words import LastWords
 from reconciler.controller.link import Link, LinkClosed
 from reconciler.controller.loader import handed_over
 from reconciler.controller.logs import LogPlace
@@ -55,6 +56,7 @@ from reconciler.core import intents
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import log_paths
 from reconciler.model.action import (
+    Forget,
     Notify,
     Quit,
     ReadSecrets,
@@ -186,6 +188,7 @@ class Controller:
         self.revisions = Revisions(self)
         self.files = SpecFiles(self, config.source)
         self.status = StatusBoard(self)
+        self.last_words = LastWords(self)
         self.notifier = Notifier(self, self._notify)
         self.compressor = Compressor(self)
         self.port_holders = PortHolders(self)
@@ -482,6 +485,8 @@ class Controller:
                 is_dead = record.id.role == MAIN and isinstance(record.phase, Exited)
                 if is_dead and self._dead is not None:
                     self._dead.add(record.id)
+                if is_dead:
+                    self.border.guard("looking at a log", partial(self.last_words.ended, record))
                 self.feed(event)
             case SnapshotEnded():
                 self.border.guard("telling what was taken over", self._tell_taken_over)
@@ -623,9 +628,13 @@ class Controller:
                 case ReadSecrets(watcher):
                     self.secrets.read(watcher)
                 case Spawn():
+                    self.border.guard("looking at a log", partial(self.last_words.begin, action))
                     to_keeper.append(self.secrets.filled(action))
                 case Quit():
                     self._quit = action
+                case Forget(id):
+                    self.last_words.forget(id)
+                    to_keeper.append(action)
                 case _:
                     to_keeper.append(action)
         if to_keeper:

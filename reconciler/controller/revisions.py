@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Final
 from reconciler.controller import applying, clock
 from reconciler.controller.entries import RevisionChanged
 from reconciler.controller.history import Content, Unreadable, dropped, read_content
-from reconciler.controller.logs import last_lines
+from reconciler.controller.last_words import MAX_LINE, last_of
 from reconciler.controller.repository import Commit, commit_of
 from reconciler.core import verdict
 from reconciler.model.event import SpecApplied
+from reconciler.model.hiding import hide
 from reconciler.model.news import News
+from reconciler.model.process import ProcessId
 from reconciler.model.revision import Revision, Trial
 from reconciler.model.spec import Spec
 from reconciler.model.value import replace
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from reconciler.model.revision import OnFailure, RevisionOutcome
 
 LOG_LINES: Final = 5
-MAX_LINE: Final = 200
-"""Of what a process wrote last, so much is kept with the revision for which it is not good."""
 SAVED: Final = "saved files"
 """Who applies when nobody gave an order."""
 MAX_NAMED: Final = 5
@@ -175,7 +175,8 @@ class Revisions:
         former = self._known.get(made.number - 1)
         if former is not None and restored is not None and restored.uid is not None:
             why = f' ("{restored.reason}")' if restored.reason else ""
-            reason = former.trial.reason or f"by {restored.who}{why}"
+            found_bad = former.outcome not in {"good", "pending"} and former.trial.reason
+            reason = found_bad or f"by {restored.who}{why}"
             self._change(_closed(former, "rolled_back", reason))
         elif former is not None and former.outcome == "pending":
             self._change(_closed(former, "superseded"))
@@ -234,11 +235,15 @@ class Revisions:
             details = {"revision": action.revision, "outcome": "good"}
             self._controller.tell(News("revision.good", text, details=details))
             return
-        slots = (action.slot,) if action.slot else None
-        places = self._controller.log_files(action.watcher, slots)
+        if action.output is not None:
+            text = action.output.decode(errors="replace")
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            self._failed(action, [hide(line[:MAX_LINE]) for line in lines])
+            return
+        spans = self._controller.last_words.spans(ProcessId(action.watcher, action.slot))
         self._controller.lanes.run(
-            "files",
-            lambda: last_lines(places, LOG_LINES),
+            "logs",
+            lambda: last_of(spans, LOG_LINES),
             lambda found: self._failed(action, found),
             lambda _: self._failed(action, []),
         )
@@ -251,10 +256,10 @@ class Revisions:
         few, more = removed[:MAX_NAMED], len(removed) - MAX_NAMED
         return f"it only removed {', '.join(few)}" + (f" and {more} more" if more > 0 else "")
 
-    def _failed(self, action: RecordVerdict, written: list[dict[str, object]]) -> None:
+    def _failed(self, action: RecordVerdict, written: list[str]) -> None:
         """Tell why a revision is not good, with what the process wrote last."""
         number, trial = action.revision, action.trial
-        log = tuple(line for entry in written for line in _lines(entry["data"]))[-LOG_LINES:]
+        log = tuple(written[-LOG_LINES:])
         revision = self._known.get(number)
         if revision is not None and log:
             self._change(replace(revision, log=log))
@@ -373,8 +378,3 @@ def _digest(files: tuple[SourceFile, ...]) -> str:
     for each in sorted(files, key=lambda file: file.path):
         whole.update(f"{each.path}\0{each.digest}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()[:16]
-
-
-def _lines(data: object) -> list[str]:
-    assert isinstance(data, bytes)
-    return [line[:MAX_LINE] for line in data.decode(errors="replace").splitlines()]

@@ -79,7 +79,7 @@ class StatusBoard:
     def of(self, name: str) -> WatcherStatus:
         """Return how a watcher is just now."""
         return self._controller.reconciler.watcher_status(
-            name, clock.now_ns(), clock.wall_offset_ns()
+            name, clock.now_ns(), clock.wall_offset_ns(), self._controller.last_words.of(name)
         )
 
     def answer(self, names: Iterable[str] | None) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core import secrets, summarize, tell, verdict
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from reconciler.model.revision import Outlook, Trial
     from reconciler.model.status import SocketStatus, WatcherStatus
 
+NOTHING_SAID: Final[Mapping[int, str]] = MappingProxyType({})
 MAX_ROUNDS: Final = 200
 """Plans of one watcher within one step; more means that two rules undo each other."""
 ORPHANS_TIMEOUT_NS: Final = 10 * SECOND_NS
@@ -210,14 +212,20 @@ class Reconciler:
             name, spec, observed, status, self.base_hash(name), self.facts, paused=paused
         )
 
-    def watcher_status(self, name: str, now_ns: int, wall_offset_ns: int) -> WatcherStatus:
+    def watcher_status(
+        self,
+        name: str,
+        now_ns: int,
+        wall_offset_ns: int,
+        said: Mapping[int, str] = NOTHING_SAID,
+    ) -> WatcherStatus:
         """Return the status of a watcher. `wall_offset_ns` plus monotonic time is time since the epoch."""
         base_hash, asked = self.base_hash(name), self._draft(name, now_ns)
         self._attention.limit(asked)
         asked.is_dry = True
         plan_watcher(asked, base_hash)
         draft = self._draft(name, now_ns)
-        return summarize.watcher_status(draft, asked.held, base_hash, wall_offset_ns)
+        return summarize.watcher_status(draft, asked.held, said, base_hash, wall_offset_ns)
 
     def outlook(self) -> Outlook | None:
         """Return when the revision on trial is judged if nothing happens; None when none is on trial."""
@@ -371,7 +379,9 @@ class Reconciler:
         if found.state == "failed":
             outcome = verdict.OUTCOME_OF_FAILURE[trial.on_failure]
             self._trial = replace(trial, outcome=outcome, reason=found.reason, watcher=name)
-            self._do(RecordVerdict(self.revision, self._trial, name, found.slot), now_ns)
+            self._do(
+                RecordVerdict(self.revision, self._trial, name, found.slot, found.output), now_ns
+            )
             draft.world = self._world(now_ns)  # the roll stops
             self._touched |= trial.changed.keys()
 

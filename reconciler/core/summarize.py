@@ -37,25 +37,33 @@ class _View(Struct, frozen=True):
     draft: Draft
     want: int
     held: Mapping[int, Held]
+    said: Mapping[int, str]
     base_hash: str
     wall: Wall
 
 
 def watcher_status(
-    draft: Draft, held: Mapping[int, Held], base_hash: str, wall_offset_ns: int
+    draft: Draft,
+    held: Mapping[int, Held],
+    said: Mapping[int, str],
+    base_hash: str,
+    wall_offset_ns: int,
 ) -> WatcherStatus:
-    """Return the status of one watcher at the instant of the draft. `held` is what a plan says of its slots."""
+    """Return the status of one watcher at the instant of the draft.
+
+    `held` is what a plan says of its slots, `said` what their last processes wrote last.
+    """
     spec, observed = draft.spec, draft.observed
     want = (
         0 if draft.retired or draft.world.shutting_down else watchers.wanted(spec, observed.intent)
     )
-    view = _View(draft, want, held, base_hash, lambda at_ns: at_ns + wall_offset_ns)
+    view = _View(draft, want, held, said, base_hash, lambda at_ns: at_ns + wall_offset_ns)
     shown = set(range(1, want + 1)) | set(draft.mains())
     if spec.is_job:
         runs, due = observed.job.runs, jobs.to_fire(spec, observed.job, want)
         shown &= shown if spec.autostart else {*draft.mains(), *runs, *due}
         shown |= {slot for slot in runs if slot <= watchers.count(spec, observed.intent)}
-    slots = tuple(_slot(view, slot) for slot in sorted(shown))
+    slots = tuple(_quoted(view, _slot(view, slot)) for slot in sorted(shown))
     ready = sum(_is_ready(view, slot) for slot in slots)
     state, note = _overall(view, slots)
     as_wanted = _as_wanted(view, slots, state)
@@ -167,6 +175,15 @@ def _slot(view: _View, slot: int) -> SlotStatus:
         fired=fired,
         note=note,
     )
+
+
+def _quoted(view: _View, slot: SlotStatus) -> SlotStatus:
+    """Return a slot that ends again and again with what its process said last."""
+    line = view.said.get(slot.slot, "")
+    ended = slot.exit is not None and slot.exit.error is None
+    if not line or not (slot.state == "Failing" or (slot.state in {"BackOff", "Failed"} and ended)):
+        return slot
+    return replace(slot, note=f"{slot.note}: {line}")
 
 
 def _fired(view: _View, slot: int) -> Fired | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from reconciler.core import hooks, jobs, rollout, watchers
 from reconciler.core.backoff import is_completed
 from reconciler.core.template import run_hash, same_template, sockets_of
-from reconciler.model.process import MAIN, Running
+from reconciler.model.process import MAIN, Exited, Running
 from reconciler.model.revision import Outlook
 from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Struct, replace
@@ -53,6 +53,8 @@ class Finding(Struct, frozen=True):
     reason: str = ""
     slot: int = 0
     due_ns: int | None = None
+    output: bytes | None = None
+    """Of a failure for which a hook stands: what that wrote."""
 
 
 PROVEN: Final = Finding("proven")
@@ -170,8 +172,8 @@ def why_good(known: Mapping[str, tuple[WatcherSpec, WatcherObserved]], now_ns: i
 
 def _of_process(draft: Draft, trial: Trial, slot: int, base_hash: str) -> Finding:
     vetoed = _vetoed(draft, trial, slot)
-    if vetoed:
-        return Finding("failed", vetoed, slot)
+    if vetoed is not None:
+        return vetoed
     record, id = draft.main(slot), draft.id(slot)
     if record is None:
         return Finding("open", f"{id} does not run yet", slot)
@@ -179,7 +181,7 @@ def _of_process(draft: Draft, trial: Trial, slot: int, base_hash: str) -> Findin
         return Finding("open", f"{id} is still to be replaced", slot)
     reason = rollout.why_failed(draft, record)
     if reason:
-        return Finding("failed", f"{id} {reason}", slot)
+        return Finding("failed", f"{id} {reason}", slot, output=_hook_output(draft, record))
     if is_completed(draft.spec, record):
         return PROVEN
     if not isinstance(record.phase, Running) or record.memory.stopping_since_ns is not None:
@@ -205,15 +207,30 @@ def _is_awaited_by_hook(draft: Draft, record: ProcessRecord) -> bool:
     )
 
 
-def _vetoed(draft: Draft, trial: Trial, slot: int) -> str:
-    """Return what a hook said that keeps the slot from being started, empty when none did."""
+def _vetoed(draft: Draft, trial: Trial, slot: int) -> Finding | None:
+    """Return what a hook said that keeps the slot from being started, None when none did."""
     for role, place in (("before_start", 0), ("before_spawn", slot)):
         hook, record = hooks.hook_of(draft, role), draft.observed.records.get(draft.id(place, role))
         if hook is not None and record is not None:
             verdict = hooks.judge(hook, record)
             if verdict.state == "vetoed" and verdict.since_ns >= trial.begun_ns:
-                return verdict.message
-    return ""
+                return Finding("failed", verdict.message, slot, output=_output(record))
+    return None
+
+
+def _hook_output(draft: Draft, record: ProcessRecord) -> bytes | None:
+    """Return what the hook wrote for whose sake a process is being stopped; None when there is none."""
+    role = {"vetoed": "after_spawn", "refused": "after_start"}.get(record.memory.stop_reason)
+    if role is None or record.memory.stopping_since_ns is None:
+        return None
+    hook = draft.observed.records.get(
+        draft.id(0 if role == "after_start" else record.id.slot, role)
+    )
+    return None if hook is None else _output(hook)
+
+
+def _output(record: ProcessRecord) -> bytes:
+    return record.phase.output if isinstance(record.phase, Exited) else b""
 
 
 def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:

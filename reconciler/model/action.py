@@ -141,6 +141,8 @@ class RecordVerdict(Struct, frozen=True):
     trial: Trial
     watcher: str = ""
     slot: int = 0
+    output: bytes | None = None
+    """What a hook wrote that said no; None: the process itself failed."""
 
 
 class RecordIntent(Struct, frozen=True):

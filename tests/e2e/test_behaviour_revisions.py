@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from typing import Any
 
@@ -122,3 +123,30 @@ def test_an_operator_compares_goes_back_and_the_files_wait() -> None:
         assert (it.status()["revision"], len(it.pids("web"))) == (4, 1)
         for command in ("history", "diff", "events", "status"):
             assert "hush-hush" not in it.run(command, code=None).stdout
+
+
+def test_what_is_shown_was_written_by_what_failed() -> None:
+    spec = """\
+apply: {confirm_after: 800ms, quiet_period: 100ms}
+watchers:
+  web:
+    cmd: sh -c 'echo "healthy and well"; exec sleep 1000'
+    env: {V: "1"}
+    hooks:
+      before_spawn:
+        cmd: sh -c 'test "$V" = 1 || { echo "V is not 1"; exit 1; }'
+"""
+    with stage(spec) as it:
+        it.up()
+        outcome(it, "good", 1)
+        it.edit('V: "1"', 'V: "2"')
+        assert outcome(it, "paused", 2)["log"] == ["V is not 1"]
+        # A process is quoted by its own last line, also where an older one has said more.
+        it.edit('V: "2"', 'V: "1"')
+        outcome(it, "good", 3)
+        it.edit("exec sleep 1000", 'echo "no config file" >&2; exit 1')
+        until(lambda: "in a row: no config file" in it.run("status", code=None).stdout, "its words")
+        assert it.status()["log"][-1] == "no config file"
+        it.edit('echo "healthy and well"; echo "no config file" >&2; exit 1', "exit 4")
+        quiet = re.compile(r"exit 4, \d+ times in a row(, next|$)", re.MULTILINE)
+        until(lambda: quiet.search(it.run("status", code=None).stdout), "a silent end")

@@ -1,0 +1,138 @@
+"""What a process wrote in its own life: the evidence against a revision, and the last line of one that ended by itself.
+
+The log file of a slot goes on from life to life. Where a life begins is the size of the file when its start is asked
+for: all that the one before had to say was written by then. What is not known, because another controller saw the
+birth, is not shown: better nothing than the words of an older process.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.hiding import hide
+from reconciler.model.process import MAIN, Exited, FileSink
+from reconciler.model.value import Struct
+from reconciler.output.places import open_log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.controller.loop import Controller
+    from reconciler.model.action import Spawn
+    from reconciler.model.process import ProcessId, ProcessRecord
+
+MAX_LINE: Final = 200
+"""Of a line that a process wrote, so much is shown beside its status or kept with a revision."""
+MAX_READ_BYTES: Final = 16 * 1024
+
+
+class Span(Struct, frozen=True):
+    """A part of a log file: from `begin` on, up to `end` when that is known."""
+
+    path: str
+    inode: int
+    begin: int
+    end: int | None = None
+
+
+class LastWords:
+    """Where the present life of each slot began in its logs, and what the last one said."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._lives: dict[ProcessId, tuple[Span, ...]] = {}
+        self._said: dict[str, dict[int, str]] = {}
+
+    def begin(self, spawn: Spawn) -> None:
+        """Take note of where the output of a process begins that is about to be started."""
+        if spawn.id.role != MAIN:
+            return
+        sinks = (spawn.launch.stderr, spawn.launch.stdout)  # what goes wrong is told on stderr
+        paths = dict.fromkeys(sink.path for sink in sinks if isinstance(sink, FileSink))
+        self._lives[spawn.id] = tuple(_end_of(path) for path in paths)
+
+    def ended(self, record: ProcessRecord) -> None:
+        """Find out what a process said last that ended by itself."""
+        id, phase = record.id, record.phase
+        spans = self._lives.get(id)
+        if (
+            not spans
+            or not isinstance(phase, Exited)
+            or record.memory.stopping_since_ns is not None
+        ):
+            return
+        if phase.exit.error is not None or phase.exit.code == 0:
+            self._tell(id, "")
+            return
+        ends = [_end_of(span.path) for span in spans]
+        bounded = [
+            Span(span.path, span.inode, span.begin, end.begin) if end.inode == span.inode else span
+            for span, end in zip(spans, ends, strict=True)
+        ]
+        self._controller.lanes.run(
+            "logs",
+            lambda: last_of(bounded, 1),
+            lambda lines: self._tell(id, lines[-1] if lines else ""),
+            lambda _: None,
+        )
+
+    def forget(self, id: ProcessId) -> None:
+        """Take note that a slot has no process any more."""
+        self._lives.pop(id, None)
+        if id.role == MAIN:
+            self._tell(id, "")
+
+    def of(self, watcher: str) -> Mapping[int, str]:
+        """Return by slot the last line of the process that ended there last."""
+        return self._said.get(watcher, {})
+
+    def spans(self, id: ProcessId) -> tuple[Span, ...]:
+        """Return where the output of the present life of a slot lies; empty when that is not known."""
+        return self._lives.get(id, ())
+
+    def _tell(self, id: ProcessId, line: str) -> None:
+        said = self._said.setdefault(id.owner, {})
+        if said.get(id.slot, "") != line:
+            said[id.slot] = line
+            self._controller.status.touched((id.owner,))
+        if not line:
+            said.pop(id.slot, None)
+        if not said:
+            del self._said[id.owner]
+
+
+def _end_of(path: str) -> Span:
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:  # there is none yet
+        return Span(path, 0, 0)
+    return Span(path, status.st_ino, status.st_size)
+
+
+def last_of(spans: list[Span] | tuple[Span, ...], count: int) -> list[str]:
+    """Return the last lines of the first of these parts that holds any, without what is never shown."""
+    for span in spans:
+        try:
+            data = _read(span)
+        except OSError:
+            continue
+        lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
+        lines = [hide(line[:MAX_LINE]) for line in lines if line]
+        if lines:
+            return lines[-count:]
+    return []
+
+
+def _read(span: Span) -> bytes:
+    descriptor = open_log(span.path, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        is_same = status.st_ino == span.inode and status.st_size >= span.begin
+        begin = span.begin if is_same else 0  # rotated: all that is there is newer
+        end = span.end if is_same and span.end is not None else status.st_size
+        start = max(begin, end - MAX_READ_BYTES)
+        data = os.pread(descriptor, max(end - start, 0), start)
+        return data if start == begin else data.partition(b"\n")[2]
+    finally:
+        os.close(descriptor)
