@@ -121,14 +121,14 @@ def _spawns_doubly(original: Any) -> Any:
 
 
 def _no_survivors(original: Any) -> Any:
-    return lambda self, process, remains: None
+    return lambda self, process: None
 
 
 def _trusts_late_news(original: Any) -> Any:
     """Survivors do not hold up a respawn."""
 
-    def bury(draft: Any, record: Any) -> bool:
-        original(draft, record)
+    def bury(draft: Any, record: Any, *reason: str) -> bool:
+        original(draft, record, *reason)
         return True
 
     return bury
