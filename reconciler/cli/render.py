@@ -89,6 +89,7 @@ def status_page(
         page.append(())
     page += _spec_lines(status) + _watching_lines(status)
     page += _revision_lines(status, now_ns, selected=selected) + _store_lines(status)
+    page += _orphan_lines(status, wide=slots)
     return [*page, summary(status, selected=selected)]
 
 
@@ -279,6 +280,15 @@ def _store_lines(status: StatusMap) -> list[Block]:
     if state == "good":
         return []
     return [Wrapped((Cell(f"store {state}: ", "bad"), Cell(status["store_message"])))]
+
+
+def _orphan_lines(status: StatusMap, *, wide: bool) -> list[Block]:
+    """Return which processes belong to no watcher; those that were left on purpose only if asked for more."""
+    shown = [each for each in status["orphans"] if wide or not each["on_purpose"]]
+    return [
+        Wrapped((Cell("left: ", "" if each["on_purpose"] else "bad"), Cell(each["message"])))
+        for each in shown
+    ]
 
 
 OUTCOME_STYLES: Final[dict[str, Style]] = {

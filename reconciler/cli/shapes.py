@@ -131,6 +131,16 @@ class SpecErrorMap(TypedDict):
     excerpt: str
 
 
+class OrphanMap(TypedDict):
+    """A process that belongs to no watcher, or to none for certain."""
+
+    pid: int
+    name: str
+    owners: list[str]
+    on_purpose: bool
+    message: str
+
+
 class StatusMap(TypedDict):
     """The answer to `status`."""
 
@@ -155,6 +165,7 @@ class StatusMap(TypedDict):
     store_state: str
     store_message: str
     spec_errors: list[SpecErrorMap]
+    orphans: list[OrphanMap]
     settled: bool
     watchers: list[WatcherMap]
     sockets: list[SocketMap]
@@ -366,6 +377,7 @@ SPEC_ERROR: Final[Map] = {
     "hint": "",
     "excerpt": "",
 }
+ORPHAN: Final[Map] = {"pid": 0, "name": "", "owners": (), "on_purpose": False, "message": ""}
 STATUS: Final[Map] = {
     "name": "",
     "revision": 0,
@@ -388,6 +400,7 @@ STATUS: Final[Map] = {
     "store_state": "good",
     "store_message": "",
     "spec_errors": (),
+    "orphans": (),
     "settled": False,
     "watchers": (),
     "sockets": (),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.controller import clock
 from reconciler.controller.exchange import Answer
+from reconciler.core.tell import orphan_message
 from reconciler.model.value import Struct, asdict, replace
 from reconciler.wire import rpc
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
     from reconciler.controller.selection import Slots
     from reconciler.controller.usage import Usage
+    from reconciler.model.process import Orphan
     from reconciler.model.status import WatcherStatus
 
 
@@ -175,6 +177,7 @@ class StatusBoard:
                 "settled": rpc.pack(self.settled()),
                 "others": rpc.pack(0 if shown is None else len(self._unwanted.difference(shown))),
                 "watchers": watchers,
+                "orphans": rpc.pack([_shown(each) for each in core.orphans]),
                 "sockets": rpc.pack(core.socket_statuses()),
             }
         )
@@ -188,6 +191,16 @@ class StatusBoard:
             return "good", ""
         first, *rest = controller.store_damage
         return "damaged", f"{first}; and {len(rest)} more" if rest else first
+
+
+def _shown(orphan: Orphan) -> dict[str, object]:
+    return {
+        "pid": orphan.pid,
+        "name": orphan.name,
+        "owners": [str(owner) for owner in orphan.owners],
+        "on_purpose": orphan.is_certain and bool(orphan.owners),
+        "message": orphan_message(orphan),
+    }
 
 
 def _is_over(fragment: _Fragment) -> bool:

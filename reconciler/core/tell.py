@@ -244,18 +244,18 @@ def of_orphans(before: tuple[Orphan, ...], now: tuple[Orphan, ...]) -> Iterator[
     """Yield the news of processes that no record speaks for."""
     known = {each.pid for each in before}
     for each in now:
-        if each.pid in known:
-            continue
-        owners = ", ".join(dict.fromkeys(map(str, each.owners)))
-        details: dict[str, object] = {"pid": each.pid, "name": each.name, "owners": owners}
-        if each.is_certain and owners:
-            message = f"{owners} has left {each} running, as its stop.scope says"
-        else:
-            whose = f"one of {owners}" if owners else "nobody knows which of the processes that ran"
-            message = (
-                f"{each} runs and belongs to no watcher for certain; it was started by {whose}"
-            )
-        yield News("process.orphaned", message, details=details)
+        if each.pid not in known:
+            details: dict[str, object] = {"pid": each.pid, "name": each.name}
+            yield News("process.orphaned", orphan_message(each), details=details)
+
+
+def orphan_message(orphan: Orphan) -> str:
+    """Return what is known of a process that no record speaks for."""
+    owners = ", ".join(dict.fromkeys(map(str, orphan.owners)))
+    if orphan.is_certain and owners:
+        return f"{owners} has left {orphan} running, as its stop.scope says"
+    whose = f"one of {owners}" if owners else "a process that is gone"
+    return f"{orphan} runs and belongs to no watcher for certain: {whose} has left it"
 
 
 def of_generation(watcher: str, generation: Generation) -> News:

@@ -388,10 +388,11 @@ class LinuxKernel:
 
     def search(self, sessions: Container[int]) -> Mapping[int, Identity]:
         """Return living processes that have a marker of this instance or are in one of these sessions, by pid."""
-        among = self._heirs.newcomers()
+        newcomers = self._heirs.newcomers()
+        among = processes.everyone() if newcomers is None else newcomers
         found = processes.search(self._legacy.beginning, self._marker_of, sessions, among)
-        if among is None:
-            self._heirs.look_at({each.parent for each in found.values()} - found.keys())
+        if newcomers is None:
+            self._heirs.look_at({p.parent for p in found.values()} - found.keys(), {*among})
         return found
 
     def adopt(self, pid: int, born: int) -> Adopted:

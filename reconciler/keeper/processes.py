@@ -162,6 +162,11 @@ def identify(pid: int, marker_of: Callable[[int], str | None]) -> Identity | Non
     return Identity(int(fields[2]), int(fields[3]), found, int(fields[19]), name, int(fields[1]))
 
 
+def everyone() -> list[int]:
+    """Return the processes of this machine."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def session(pid: int) -> int:
     """Return the session of a process, -1 when it is gone."""
     try:
@@ -173,14 +178,12 @@ def session(pid: int) -> int:
 def search(
     beginning: str,
     marker_of: Callable[[int], str | None],
-    sessions: Container[int] = (),
-    among: list[int] | None = None,
+    sessions: Container[int],
+    among: list[int],
 ) -> dict[int, Identity]:
-    """Return all processes of this machine, or of those `among` it, whose marker begins so or that are in a session."""
+    """Return those of some processes, but us, whose marker begins so or that are in one of these sessions."""
     found: dict[int, Identity] = {}
-    unsure = (
-        [int(name) for name in os.listdir("/proc") if name.isdigit()] if among is None else among
-    )
+    unsure = among
     for _ in range(_LOOKS):
         looked, unsure = unsure, []
         for pid in looked:
@@ -212,10 +215,13 @@ class Heirs:
         """By heir and its thread, the children that were there last time."""
         self._is_begun = False
 
-    def look_at(self, heirs: set[int]) -> None:
-        """Look at these, too, from here on; all their children are newcomers the first time."""
+    def look_at(self, heirs: set[int], seen: Container[int] = ()) -> None:
+        """Look at these, too, from here on; all their children but those `seen` are newcomers the first time."""
         for heir in heirs - self._known.keys() - {-1, os.getpid()}:
-            self._known[heir] = {}
+            there = self._children(heir)
+            self._known[heir] = {
+                tid: [pid for pid in pids if pid in seen] for tid, pids in there.items()
+            }
 
     def newcomers(self) -> list[int] | None:
         """Return the children that have come since asked last; None: look at all processes instead."""

@@ -104,8 +104,11 @@ def test_what_is_left_on_purpose_is_named_at_the_end() -> None:
     spec = "watchers: {w: {cmd: sh -c 'sleep 4321 & exec sleep 1234', stop: {scope: process}}}"
     with stage(spec) as it:
         it.up()
+        it.run("restart", "w")
+        assert "w.1 has left sleep (pid " in it.run("status", "-o", "wide").stdout
         ended = it.run("shutdown", code=3).stdout
         assert "sleep (pid " in ended
-        pid = int(ended.partition("(pid ")[2].partition(")")[0])
-        assert is_alive(pid)
-        os.kill(pid, 9)
+        left = [int(each.partition(")")[0]) for each in ended.split("(pid ")[1:]]
+        assert [*map(is_alive, left)] == [True, True]
+        for pid in left:
+            os.kill(pid, 9)
