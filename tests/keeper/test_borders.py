@@ -225,7 +225,8 @@ def live(it: Bench, *, leaves: bool) -> None:
     )
     _live_with_sockets(it)
     it.send(Notify("READY=1"))
-    it.send(SignalAction(BYSTANDER, it.records[BYSTANDER].incarnation, "CONT", "group"))
+    for reach in ("group", "children"):
+        it.send(SignalAction(BYSTANDER, it.records[BYSTANDER].incarnation, "CONT", reach))  # type: ignore[arg-type]  # a Reach
     it.kernel.end_controller()
     it.until(lambda: it.kernel.controller_pid, "the next controller comes")
     it.kernel.calling = 1
