@@ -46,8 +46,16 @@ def read_manager_file(state_dir: str) -> ManagerFile | None:
 
 
 def is_same_source(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Tell whether two lists of paths mean the same spec: by name, or by what links lead to just now."""
-    return one == other or [*map(os.path.realpath, one)] == [*map(os.path.realpath, other)]
+    """Tell whether two lists of paths mean the same spec.
+
+    They do when they have a file or folder in common, by its name or by what links lead to just now, or
+    when one has a folder and the other a file in it: a spec may get further files.
+    """
+    if set(one) & set(other):
+        return True
+    ones, others = set(map(os.path.realpath, one)), set(map(os.path.realpath, other))
+    folders, other_folders = set(map(os.path.dirname, ones)), set(map(os.path.dirname, others))
+    return bool(ones & others or folders & others or ones & other_folders)
 
 
 def _privately(path: str, flags: int) -> int:
