@@ -84,6 +84,9 @@ class SpecFiles:
         """In which way files are watched when it is not the usual one."""
         self._ordered_by = ""
         """Who has told to read the files and apply them, whatever `apply.auto` says; empty: nobody."""
+        self._wanted_looks: list[Callable[[Look, bool], None]] = []
+        """Who waits for the next look."""
+        self._is_looking = False
         self._awaited: list[Callable[[], None]] = []
         """Told once, when the files have been judged next."""
 
@@ -206,15 +209,14 @@ class SpecFiles:
         # The loader's digests win: they are of the bytes that were read.
         self._considered = seen.digests | {each.path: each.digest for each in files}
         self._applied_digests = self._considered
-        self._look = self._look_again()
+        self._look = seen
         self._in_force()
         self._controller.log.write("info", "the spec is in force", revision=revision)
         self._drop_loader()
         self._controller.reactor.at(self, None, self._settled)
         self._arm()
         self._judged()
-        if self._look.digests != self._considered:
-            self._notice()
+        self._notice()
 
     def _is_applied(self, seen: Look) -> bool:
         return bool(self._applied) and seen.digests == self._applied_digests
@@ -292,16 +294,55 @@ class SpecFiles:
             self._controller.secrets.look_again()
 
     def _notice(self) -> None:
-        """Compare the bytes; when they differ from what was judged, let them come to rest."""
+        """Look at the files, and compare what they hold with what was judged."""
+        self._look_then(self._noticed)
+
+    def _look_then(self, then: Callable[[Look, bool], None]) -> None:
+        """Look off the loop, for a disk may hang, and go on with what is seen and whether something is missing.
+
+        Of several that wait for a look, all get one that began after they asked.
+        """
+        self._wanted_looks.append(then)
+        if not self._is_looking:
+            self._start_looking()
+
+    def _start_looking(self) -> None:
+        wanted, self._wanted_looks = self._wanted_looks, []
+        self._is_looking = bool(wanted)
+        if not wanted:
+            return
+        source, known, before = self.source, self._known(), self._look
+
+        def looked(found: tuple[Look, bool]) -> None:
+            if self._watch is None:
+                return  # everything ends
+            if self._look is before and self.source == source:
+                for then in wanted:
+                    then(*found)
+            else:
+                self._wanted_looks = wanted + self._wanted_looks  # others have looked meanwhile
+            self._start_looking()
+
+        def failed(said: str) -> None:
+            message = f"cannot look at the spec files: {said}; tried again until it works"
+            self._controller.tell(News("spec.failed", message))
+            self._wanted_looks = wanted + self._wanted_looks
+            due = clock.now_ns() + SHORTAGE_RETRY_NS
+            self._controller.reactor.at((self, "look"), due, self._start_looking)
+
+        self._controller.lanes.run(
+            "files", lambda: (look(source, known, before), bool(missing(source))), looked, failed
+        )
+
+    def _noticed(self, seen: Look, gone: bool) -> None:
+        """When the bytes differ from what was judged, let them come to rest."""
         controller = self._controller
-        seen, wall = self._look_again(), clock.wall_ns()
-        changed = changed_wall_ns(self._look, seen, wall)
+        changed = changed_wall_ns(self._look, seen, clock.wall_ns())
         before, self._look = self.watching, seen
         if self.watching not in {before, self._watching}:
             controller.tell(News("files.watching", self.watching))
         if changed is not None:
             self._changed_wall_ns = changed
-        gone = bool(missing(self.source))
         if seen.digests == self._considered and gone == (self.state == "missing"):
             if not self._reading:
                 self._drop_loader()
@@ -318,7 +359,9 @@ class SpecFiles:
         self._controller.reactor.at(self, clock.now_ns() + rest, self._settled)
 
     def _settled(self) -> None:
-        seen = self._look_again()
+        self._look_then(self._rested)
+
+    def _rested(self, seen: Look, _gone: bool) -> None:
         changed = changed_wall_ns(self._look, seen, clock.wall_ns())
         self._look = seen
         quiet = self._settings().quiet_period
@@ -329,9 +372,13 @@ class SpecFiles:
                 return
         self._judge(seen)
 
+    def _known(self) -> frozenset[str]:
+        """Return the files that matter besides those of the source."""
+        included = (path for path in self._look.files if not is_spec_name(path))
+        return frozenset(self._applied).union(included)
+
     def _look_again(self) -> Look:
-        known = set(self._applied) | {path for path in self._look.files if not is_spec_name(path)}
-        return look(self.source, known, self._look)
+        return look(self.source, self._known(), self._look)
 
     # ---- judging ----
 

@@ -6,8 +6,9 @@ import json
 import os
 import pwd
 import shutil
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import until
@@ -487,3 +488,27 @@ def test_without_a_valid_spec_at_the_first_start_everybody_can_ask_why(instance:
     instance.spec_file.write_text(TWO)
     until(lambda: running(instance) == ["a.1", "b.1"])
     assert state(client) == ("applied", 1)
+
+
+def test_a_disk_that_hangs_while_files_are_looked_at_holds_nobody_up(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.spec_file.parent.mkdir(exist_ok=True)
+    instance.spec_file.write_text("watchers: {web: {cmd: sleep 1000}}\n")
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+    hangs, goes_on, real = threading.Event(), threading.Event(), files.look
+
+    def look(*of: Any) -> Any:
+        if threading.current_thread().name == "lane-files":
+            hangs.set()
+            assert goes_on.wait(20)
+        return real(*of)
+
+    monkeypatch.setattr(files, "look", look)
+    instance.spec_file.write_text("watchers: {web: {cmd: sleep 1000}, new: {cmd: sleep 1000}}\n")
+    assert hangs.wait(20)
+    assert client.call("stop", names=["web"])
+    assert {one["name"] for one in client.call("status")["watchers"]} == {"web"}
+    goes_on.set()
+    until(lambda: {one["name"] for one in client.call("status")["watchers"]} == {"web", "new"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -122,3 +123,23 @@ def test_a_large_environment_fits_through_the_pipe(
 def test_an_answer_of_another_shape_is_an_error(answer: object) -> None:
     with pytest.raises((PlainError, KeyError)):
         reading_of(answer)
+
+
+def test_nobody_waits_for_a_child_that_cannot_die(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    loader = desk.loader()
+    process, alive = loader._process, [True]
+    real = process.poll
+    process.poll = lambda: None if alive else real()  # type: ignore[method-assign]  # as in state D
+    loader.ask((str(tmp_path / "a.yaml"),), desk.answers.append)
+    begun = time.monotonic()
+    loader._too_long()
+    reading = desk.wait()
+    assert isinstance(reading, Mistaken)
+    assert "took longer than" in reading.errors[0].message
+    assert time.monotonic() - begun < 5
+    assert desk.reactor._deadlines  # it is reaped when it can be
+    alive.clear()
+    while process.returncode is None:
+        desk.reactor.wait(None)
+    assert desk.reactor._deadlines == {}
