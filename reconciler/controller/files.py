@@ -235,11 +235,6 @@ class SpecFiles:
         if self._settings().auto or self._controller.shutting_down:
             then()
             return
-        seen = self._look_again()
-        is_known = seen.digests == self._considered and not self._reading
-        if is_known and bool(missing(self.source)) == (self.state == "missing"):
-            then()
-            return
         waiting = [then]
 
         def tell() -> None:
@@ -247,8 +242,15 @@ class SpecFiles:
             if waiting:
                 waiting.pop()()
 
-        self._awaited.append(tell)
         self._controller.reactor.at(tell, clock.now_ns() + LONGEST_LOOK_NS, tell)
+        self._look_then(lambda seen, gone: self._looked_for(tell, seen, gone))
+
+    def _looked_for(self, tell: Callable[[], None], seen: Look, gone: bool) -> None:
+        is_known = seen.digests == self._considered and not self._reading
+        if is_known and gone == (self.state == "missing"):
+            tell()
+            return
+        self._awaited.append(tell)
         if not self._reading:
             self._look = seen
             self._judge(seen)

@@ -74,6 +74,11 @@ class StatusBoard:
             (self._changing.add if is_changing else self._changing.discard)(name)
         return not self._unwanted
 
+    def unwanted(self) -> list[str]:
+        """Return the watchers that are not as wanted; only those are looked at that may have changed."""
+        self.settled()
+        return sorted(self._unwanted)
+
     def changes_at_ns(self, name: str) -> int | None:
         """Return when the status of a watcher changes without an event, None if never."""
         return self._fragment(name).changes_at_ns

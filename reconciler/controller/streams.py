@@ -173,7 +173,9 @@ class ProgressStream(Stream):
             return False
         controller = self.controller
         core = controller.reconciler
-        missing = [name for name in self._names() if not self._has_come_about(name)]
+        # Who follows runs looks at all watchers, the others at those that are not as wanted.
+        maybe = core.names() if self._runs else controller.status.unwanted()
+        missing = [n for n in maybe if self._is_meant(n) and not self._has_come_about(n)]
         converged = not missing and core.revision >= self._revision and core.revision > 0
         outcome, reason = self._verdict()
         # A revision that is not good comes to no other end by itself.
@@ -222,12 +224,11 @@ class ProgressStream(Stream):
         self._is_due = True
         self._tell()
 
-    def _names(self) -> list[str]:
-        controller, selection = self.controller, self._selection
-        names = controller.reconciler.names()
+    def _is_meant(self, name: str) -> bool:
+        selection = self._selection
         if not selection.names and not selection.labels:
-            return names
-        return [name for name in names if selection.matches(name, labels_of(controller, name))]
+            return True
+        return selection.matches(name, labels_of(self.controller, name))
 
     def close(self) -> None:
         """Take the next look back."""
