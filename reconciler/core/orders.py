@@ -14,7 +14,7 @@ from reconciler.model.event import RetryAsked, SignalAsked
 from reconciler.model.intent import NOBODY, Voice
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.order import Decision, Goal
-from reconciler.model.process import MAIN, pid_of
+from reconciler.model.process import MAIN, Exited, pid_of, several
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.status import WatcherStatus
 from reconciler.model.units import format_duration
@@ -236,6 +236,10 @@ def stop(it: Subject) -> Decision:
         )
     intent, running = it.observed.intent, len(it.running)
     what = f"stops {_processes(running)}" if running else "stopped; nothing ran"
+    phases = (record.phase for record in it.observed.records.values())
+    left = [each for phase in phases if isinstance(phase, Exited) for each in phase.survivors]
+    if left and not running:
+        what = f"stops what it has left running: {several(left)}"
     if it.spec is None:
         return Decision("is being removed already", goal=it.goal("down"))
     says_more = bool(it.voice.why) or it.voice.until is not None

@@ -90,8 +90,12 @@ watchers:
             "does it go into the background?"
         )
         assert is_alive(pid)
-        it.run("shutdown")
+        stops = f"redis: stops what it has left running: redis-server (pid {pid})"
+        assert stops in it.run("stop", "redis").stdout
         assert not is_alive(pid)
+        it.run("start", "redis", "--no-wait")
+        until(lambda: answers(port), "redis answers again")
+        it.run("shutdown")
         assert not answers(port)
 
 
