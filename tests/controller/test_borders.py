@@ -119,7 +119,7 @@ def _wait(_: Instance, client: Client) -> None:
 
 def _follow(method: str) -> Callable[[Instance, Client], None]:
     def follow(instance: Instance, client: Client) -> None:
-        client.send(method)
+        client.call(method)  # it follows by then
         _tell_something(instance, client)
 
     return follow
