@@ -44,7 +44,7 @@ def surprise(*_: object, **__: object) -> Any:
 def running(instance: Instance) -> Instance:
     instance.store(by_hand(web=service(), once=job()))
     instance.start()
-    until(lambda: instance.client().call("status")["settled"])
+    until(lambda: len(instance.keeper.spawned()) == 2)
     return instance
 
 

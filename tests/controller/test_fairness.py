@@ -61,7 +61,7 @@ class Crowd:
         instance.spec_file.write_text(f"{head}watchers:\n{''.join(lines)}")
         instance.start()
         self.admin = self.client(None)
-        until(lambda: self.admin.call("status")["settled"])
+        until(lambda: len(instance.keeper.spawned()) == len(watchers))
 
     def client(self, uid: int | None) -> Client:
         """Return a client of a user; None is the owner."""
