@@ -318,7 +318,9 @@ def _revision_lines(status: StatusMap, now_ns: int, *, selected: bool) -> list[B
         head = f"revision {number} {outcome}: "
         lines.append(Wrapped((Cell(head, "bad"), Cell(status["reason"]))))
     elif outcome == "pending" and not selected:
-        said = verdict_text(status["due_ns"], status["reason"], now_ns)
+        # Where files are left aside, the reason is that of the revision before.
+        reason = "" if status["spec_state"] == "rolled_back" else status["reason"]
+        said = verdict_text(status["due_ns"], reason, now_ns)
         lines += [Wrapped((Cell(f"revision {number} is {said}", "quiet"),))] if said else []
     if outcome in _MIND_THESE or status["spec_state"] == "rolled_back":
         lines += [(Cell(f"    {line}", "quiet"),) for line in status["log"]]
