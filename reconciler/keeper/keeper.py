@@ -455,15 +455,15 @@ class Keeper:
         dead: list[Process] = []
         while (died := self._next_dead()) is not None:
             process = self._by_pid.pop(died.pid, None)
+            # The controller comes last: it may have the number of an adopted one whose death was still to be told.
             if process is not None:
-                # First: a controller may have the number of an adopted one whose death was still to be told.
                 self._died(process, died)
                 dead.append(process)
+            elif self._orphans.died(died.pid):
+                strangers = True
             elif died.pid == self._controller:
                 controller_died = True
                 self._patience.is_at_fault |= died.exit.signal != "KILL"
-            else:
-                strangers |= self._orphans.died(died.pid)
             self._intruders.died(died.pid)
         self._orphans.begin_step()
         if dead or strangers:

@@ -227,6 +227,42 @@ def test_a_controller_with_the_number_of_an_adopted_process_is_not_taken_for_it(
     assert told.exit == Exit(code=3)
 
 
+def test_a_controller_with_the_number_of_an_adopted_orphan_is_not_taken_for_dead_with_it() -> None:
+    class Kernel(FakeKernel):
+        victim = 0
+
+        def start_controller(self, *, last_good: bool) -> int:
+            if self.victim:
+                for slot in (1, 2):  # these have the lower numbers
+                    self._start(ProcessId("other", slot), 0, Program(), INIT)
+                self.end(self.victim, Exit(signal="KILL"))
+            return super().start_controller(last_good=last_good)
+
+    leaves = Program(1, children=(Program(escapes=True),))
+    kernel = Kernel(script=lambda *_: leaves)
+    introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+    first = Keeper(kernel, introduced)
+    first.step()
+    kernel.feed(encode(Spawn(WEB, Launch(("x",)))))
+    first.step()
+    kernel.advance(1)
+    first.step()
+    (orphan,) = kernel.alive()
+    kernel.end_keeper()
+    kernel.victim = orphan.pid
+    second = Keeper(kernel, introduced)
+    second.step()
+    controller = kernel.processes[orphan.pid]
+    assert kernel.controller_pid == orphan.pid
+    second.step()
+    assert kernel.processes[orphan.pid] is controller
+    assert kernel.link == "open"
+    events = LinkDecoder().events(kernel.hear())
+    (told,) = [e.record.phase for e in events if isinstance(e, RecordChanged)][-1:]
+    assert isinstance(told, Exited)
+    assert not told.survivors
+
+
 # ---- the journal ---------------------------------------------------------------------------------
 
 
