@@ -296,7 +296,7 @@ class Keeper:
                 self._upkeep.rebound(name)
                 self._tell(name)
             case EndOrphans(signal):
-                self._kernel.signal_tree(0, self._orphans.unclaimed(), signal)
+                self._signal_each(self._orphans.unclaimed(), signal)
             case Unbind(name):
                 self._sockets.unbind(name)
                 self._upkeep.rebound(name)
@@ -407,6 +407,10 @@ class Keeper:
         self._send(process, signal, reach)
         if signal == process.record.settings.stop_signal and signal not in WAKING:
             self._send(process, "CONT", reach)
+
+    def _signal_each(self, pids: list[int], signal: str) -> None:
+        for pid in pids:
+            self._kernel.signal_tree(pid, [pid], signal)
 
     def _send(self, process: Process, signal: str, reach: Reach) -> None:
         if reach == "tree" or process.died is not None:
@@ -869,7 +873,7 @@ class Keeper:
         self._orphans.begin_step()
         self._scan()
         with self._kernel.border(f"sending {signal} to what is nobody's"):
-            self._kernel.signal_tree(0, self._orphans.unclaimed(), signal)
+            self._signal_each(self._orphans.unclaimed(), signal)
         for process in list(self._processes.values()):
             if process.is_live:
                 with self._kernel.border(f"sending {signal} to {process.record.id}"):
@@ -896,7 +900,7 @@ class Keeper:
 
     def _close_all(self) -> None:
         """Let go of all that is held, as the next keeper shall find nothing of it."""
-        self._kernel.signal_tree(0, self._orphans.hidden(), "KILL")
+        self._signal_each(self._orphans.hidden(), "KILL")
         for id_ in [id_ for id_, process in self._processes.items() if not process.is_live]:
             self._notes.forget(id_)
         for name in list(self._sockets.held):

@@ -202,6 +202,10 @@ class HeldSocket(Protocol):
 class Kernel(Protocol):
     """All that the keeper can do to the world and ask of it."""
 
+    @property
+    def is_init(self) -> bool:
+        """Tell whether the keeper is PID 1, to which the orphans of strangers come, too."""
+
     def now_ns(self) -> int:
         """Return the monotonic time."""
 

@@ -145,6 +145,11 @@ class LinuxKernel:
         """How a process's tree is held together."""
         return "session" if self._groups is None else "cgroup"
 
+    @property
+    def is_init(self) -> bool:
+        """Tell whether the keeper is PID 1, to which the orphans of strangers come, too."""
+        return os.getpid() == 1
+
     def _find_groups(self) -> Groups | None:
         try:
             return find_groups(self._config.cgroup)

@@ -44,6 +44,8 @@ class Orphans:
         self._by_marker: dict[str, Key] = {}
         self._by_session: dict[int, Key] = {}
         self._strangers: dict[int, Stranger] = {}
+        self._others = kernel.children()
+        """Children that we had before we started any, such as the viewer of `up`: they are nobody's remnant."""
         self._unreadable: set[int] = set()
         self._young: dict[int, int] = {}
         """When to ask those for their name again that were met as they may have been between fork and exec."""
@@ -53,6 +55,7 @@ class Orphans:
 
     def expect(self, process: Process, *, in_session: bool = True) -> None:
         """Know from here on what a process leaves behind."""
+        self._others.discard(process.pid)
         self._by_marker[self._kernel.marker(*process.key)] = process.key
         if process.pid and in_session:
             self._by_session[process.pid] = process.key
@@ -135,6 +138,7 @@ class Orphans:
     def take(self, pid: int, stranger: Stranger) -> None:
         """Know a stranger that a former keeper knew, or that was found by its sign."""
         kind = self._kernel.adopt(pid, stranger.born)
+        self._others.discard(pid)
         if kind != "gone" and pid not in self._by_pid:
             self._strangers[pid] = replace(stranger, adopted=kind == "other")
 
@@ -162,9 +166,10 @@ class Orphans:
             return set()
         self._scanned = True
         ours = self._kernel.children()
+        self._others &= ours
         for pid in [p for p, each in self._strangers.items() if not each.adopted and p not in ours]:
             self.died(pid)
-        for pid in sorted(ours.difference(self._by_pid, self._strangers, (spared,))):
+        for pid in sorted(ours.difference(self._by_pid, self._strangers, self._others, (spared,))):
             self._meet(pid, suspects)
         for pid in sorted(self._unreadable):
             self._meet(pid, suspects)
@@ -249,6 +254,8 @@ class Orphans:
         """Return a stranger without a sign as the remnant of whoever can have left it."""
         died = tuple(each.key for each in dead if each.born <= stranger.born)
         live = self._may_have_left(stranger.born)
+        if self._kernel.is_init:  # it may come from anybody who was let into the container
+            return replace(stranger, owners=(*died, *live), is_certain=False)
         if not live:
             return replace(stranger, owners=died, is_certain=bool(died))
         if not died and len(live) == 1:
@@ -271,7 +278,7 @@ class Orphans:
 
     def _judge_again(self, dead: list[Process]) -> None:
         """See whether the last one that may have left a stranger has died."""
-        gone = {each.key for each in dead}
+        gone = set() if self._kernel.is_init else {each.key for each in dead}
         for pid, stranger in list(self._uncertain()):
             if not gone & {*stranger.owners}:
                 continue

@@ -251,6 +251,7 @@ class FakeKernel:
     """What the keeper's own code left for the newer one."""
     no_such_code: bool = False
     adopted: dict[int, Process] = field(default_factory=dict)
+    is_init: bool = False
     tells_exits: bool = True
     """The kernel tells how processes ended that are nobody's children here."""
     spares: bool = True

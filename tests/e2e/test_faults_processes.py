@@ -155,12 +155,13 @@ def test_p03_a_program_that_goes_into_the_background_never_runs_twice(
     ask.call("start", "daemonizes")
     most = 0
 
-    def often() -> bool:
+    def is_flagged() -> bool:
         nonlocal most
         most = max(most, len(sleepers(it, 2003)))
-        return bool(ask.watcher("daemonizes")["restarts"] >= 4)
+        return "does it go into the background?" in str(ask.watcher("daemonizes")["note"])
 
-    until(often, "four restarts")
+    until(is_flagged, "it is named")
+    assert len(sleepers(it, 2003)) == 1
     ask.call("stop", "daemonizes", wait=True)
     assert most <= 1
     until(lambda: not sleepers(it, 2003), "nothing is left")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_FUNCTION_LINES = 70
 KEEPER_CORE = ("keeper", "kernel", "linux")
 """The state machine, its interface to the world, and the real one: what must fit into one sitting."""
-KEEPER_CORE_LINES = 1390
+KEEPER_CORE_LINES = 1400
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
 KEEPER_LINES = 3540
