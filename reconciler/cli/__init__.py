@@ -29,7 +29,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `absence` | why there is no manager where one is meant |
 | `loading` | reading a spec without a manager |
 | `reader` | the process that does it |
-| `progress` | waiting until all is as wanted |
+| `progress` | waiting until all is as desired |
 | `shapes` | the manager's answers, completed |
 | `render` | what people are shown, as blocks of text |
 | `layout` | tables and lines of a page, and how a pipe gets them: plain |

@@ -401,7 +401,7 @@ class Client:
         try:
             answer = self.call("shutdown", now=now or None, code=code or None, reason=reason)
         except NoManager:
-            return False  # It was gone before it could answer: that is what was wanted.
+            return False  # It was gone before it could answer: that is what was desired.
         return bool(answer.get("leaves"))
 
     def operate(

@@ -20,7 +20,7 @@ from reconciler.cli.options import (
     wait_jobs_option,
     with_instance,
 )
-from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_wanted
+from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_desired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,7 @@ class _Wish(NamedTuple):
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, also when something is removed.")
 @click.option(
-    "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as wanted."
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as desired."
 )
 @timeout_option("60s")
 @click.option(
@@ -249,7 +249,7 @@ def _finish(
     outcome = Outcome(DONE)
     if wish.wait:
         news = screen if wish.output == "text" else terminal.nowhere()
-        outcome = wait_until_as_wanted(
+        outcome = wait_until_as_desired(
             client, news, wish.timeout_ns, revision=revision, names=wish.only, runs=wish.runs
         )
     if wish.output == "json":
@@ -257,7 +257,7 @@ def _finish(
         print_json(
             fields
             | {
-                "as_wanted": outcome.exit_code == DONE if wish.wait else None,
+                "as_desired": outcome.exit_code == DONE if wish.wait else None,
                 "waiting": outcome.waiting,
                 "verdict": outcome.verdict,
             }

@@ -5,7 +5,7 @@
 | 0 | done |
 | 1 | refused or failed |
 | 2 | changes pending, for `plan` |
-| 3 | not as wanted |
+| 3 | not as desired |
 | 4 | no manager running |
 | 5 | timed out |
 | 64 | wrong usage |
@@ -18,7 +18,7 @@ from typing import Final
 DONE: Final = 0
 FAILED: Final = 1
 PENDING: Final = 2
-NOT_AS_WANTED: Final = 3
+NOT_AS_DESIRED: Final = 3
 NO_MANAGER: Final = 4
 TIMED_OUT: Final = 5
 USAGE: Final = 64

@@ -113,7 +113,7 @@ class Start:
 def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -> int:
     """Run the manager in the foreground, with no output but its own log.
 
-    For systemd and other supervisors. TERM or INT stops everything in order, HUP reads the spec
+    For systemd and other supervisors. SIGTERM or SIGINT stops everything in order, SIGHUP reads the spec
     again. When the spec has mistakes and an earlier one was applied, that one is kept running.
     """
     session.replaces_source = replace_source
@@ -133,13 +133,13 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
 @click.command("up")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
 @click.option(
-    "-d", "--detach", is_flag=True, help="In the background; returns when everything is as wanted."
+    "-d", "--detach", is_flag=True, help="In the background; returns when everything is as desired."
 )
 @click.option(
     "--wait/--no-wait",
     default=True,
     show_default=True,
-    help="With -d: wait until everything is as wanted.",
+    help="With -d: wait until everything is as desired.",
 )
 @timeout_option("60s")
 @replace_source_option
@@ -155,10 +155,10 @@ def up_command(
     replace_source: bool,
     wait_jobs: bool,
 ) -> int:
-    """Start, apply, show the status once everything is as wanted, then stream the logs.
+    """Start, apply, show the status once everything is as desired, then stream the logs.
 
     Ctrl-C stops everything in order. With one-shot jobs only, ends when all are done. --timeout
-    is how long the status waits for everything to be as wanted.
+    is how long the status waits for everything to be as desired.
     """
     if (not wait or wait_jobs) and not detach:
         msg = f"{'--wait-jobs' if wait_jobs else '--no-wait'} says something only with --detach"
@@ -179,11 +179,11 @@ def up_command(
     screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
     if not wait:
         return DONE
-    from reconciler.cli.progress import show_outcome, wait_until_as_wanted
+    from reconciler.cli.progress import show_outcome, wait_until_as_desired
 
     session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
     client = session.client()
-    outcome = wait_until_as_wanted(client, screen, timeout_ns, runs=wait_jobs)
+    outcome = wait_until_as_desired(client, screen, timeout_ns, runs=wait_jobs)
     show_outcome(screen, client, outcome, timeout_ns)
     return outcome.exit_code
 

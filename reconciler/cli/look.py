@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli import completion, render, terminal
 from reconciler.cli.client import TICK, Client
-from reconciler.cli.errors import DONE, NOT_AS_WANTED, CommandError
+from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError
 from reconciler.cli.layout import Block, Cell, Table
 from reconciler.cli.options import Session, labels_option, output_option, print_json, with_instance
 from reconciler.model.errors import RequestError
@@ -62,7 +62,7 @@ def status_command(
     AGE       how long the oldest process has been running; when none runs,
               how long ago the last one changed
     CPU, MEM  of the processes with all that they started
-    NOTE      why it is not as wanted, and when it goes on by itself
+    NOTE      why it is not as desired, and when it goes on by itself
     """
     client = session.client()
     screen = terminal.stdout()
@@ -98,12 +98,12 @@ def _narrowed(status: StatusMap) -> StatusMap:
 
 
 def status_code(status: StatusMap, *, selected: bool = False) -> int:
-    """Return 0 when all that was asked for is as wanted, else 3. The spec counts when all was
+    """Return 0 when all that was asked for is as desired, else 3. The spec counts when all was
     asked for."""
-    fine = all(watcher["as_wanted"] for watcher in status["watchers"])
+    fine = all(watcher["as_desired"] for watcher in status["watchers"])
     if not selected:
         fine = fine and render.problem_count(status) == 0
-    return DONE if fine else NOT_AS_WANTED
+    return DONE if fine else NOT_AS_DESIRED
 
 
 def _watch_status(
@@ -354,7 +354,7 @@ def _instance_fields(instance: Instance, user: str | None = None) -> dict[str, o
         return fields | {"state": _why_silent(error)}
     return fields | {
         "name": status["name"] or instance.name,
-        "state": "as wanted" if status_code(status) == DONE else "not as wanted",
+        "state": "as desired" if status_code(status) == DONE else "not as desired",
         "pid": status["keeper_pid"],
         "revision": status["revision"],
         "watchers": len(status["watchers"]),
@@ -376,7 +376,7 @@ def _instance_table(found: list[dict[str, object]]) -> Table:
         rows.append(
             (
                 Cell(f"{one['name']} ({one['user']})" if one["user"] else str(one["name"])),
-                Cell(state, "good" if state == "as wanted" else "busy"),
+                Cell(state, "good" if state == "as desired" else "busy"),
                 *(
                     Cell("-" if one[key] is None else str(one[key]))
                     for key in ("watchers", "pid", "revision")

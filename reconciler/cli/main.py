@@ -72,7 +72,7 @@ class Commands(click.Group):
     context_settings=CONTEXT_SETTINGS,
     invoke_without_command=True,
     epilog=(
-        "Exit codes: 0 done; 1 refused or failed; 2 changes pending (plan); 3 not as wanted; "
+        "Exit codes: 0 done; 1 refused or failed; 2 changes pending (plan); 3 not as desired; "
         "4 no manager running; 5 timed out; 64 wrong usage."
     ),
 )

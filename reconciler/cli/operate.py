@@ -12,7 +12,7 @@ import click
 
 from reconciler.cli import completion, locate, render, terminal
 from reconciler.cli.absence import still_run
-from reconciler.cli.errors import DONE, FAILED, NOT_AS_WANTED, CommandError, TimedOut
+from reconciler.cli.errors import DONE, FAILED, NOT_AS_DESIRED, CommandError, TimedOut
 from reconciler.cli.layout import Cell
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
@@ -198,7 +198,7 @@ def rerun_command(
     results = client.operate("rerun", selected.names, selected.labels, **said)
     code = _finish(client, results, selected.output, selected.timeout_ns)
     if require_all and any(result["running"] for result in results):
-        return NOT_AS_WANTED
+        return NOT_AS_DESIRED
     return code
 
 
@@ -364,7 +364,7 @@ def shutdown_command(
         terminal.stdout().write(f"{name}: the manager has ended; {still_run(left)}\n")
     else:
         terminal.stdout().write(f"{name}: {'stopped' if wait else 'stopping'}\n")
-    return NOT_AS_WANTED if left and not leaves else DONE
+    return NOT_AS_DESIRED if left and not leaves else DONE
 
 
 def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""Waiting until the machine is as wanted, and saying all the while what is waited for."""
+"""Waiting until the machine is as desired, and saying all the while what is waited for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reconciler.cli import render, shapes
 from reconciler.cli.client import TICK
-from reconciler.cli.errors import DONE, NOT_AS_WANTED, TIMED_OUT
+from reconciler.cli.errors import DONE, NOT_AS_DESIRED, TIMED_OUT
 from reconciler.cli.layout import Cell
 from reconciler.cli.terminal import Live
 from reconciler.model.units import format_duration
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     """Why the revision is not good, where that ended the waiting."""
 
 
-def wait_until_as_wanted(
+def wait_until_as_desired(
     client: Client,
     screen: Terminal,
     timeout_ns: int,
@@ -68,7 +68,7 @@ def wait_until_done(
         failed += outcome.failed
         if outcome.exit_code == TIMED_OUT or (outcome.exit_code != DONE and not outcome.failed):
             return outcome._replace(failed=failed)
-    return Outcome(NOT_AS_WANTED, failed=failed) if failed else Outcome(DONE)
+    return Outcome(NOT_AS_DESIRED, failed=failed) if failed else Outcome(DONE)
 
 
 def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[str, Map]) -> Outcome:
@@ -91,7 +91,7 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
                     return Outcome(DONE)
                 if progress["done"] or _is_hopeless(request[0], progress):
                     live.clear()
-                    return Outcome(NOT_AS_WANTED, waiting, failed, _verdict(progress))
+                    return Outcome(NOT_AS_DESIRED, waiting, failed, _verdict(progress))
                 if not screen.is_terminal:
                     _tell_changes(screen, waiting, told)
             if elapsed_ns > timeout_ns:
@@ -99,7 +99,7 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
                 return Outcome(TIMED_OUT, waiting, failed)
             live.show(render.waiting_blocks(waiting, elapsed_ns))
         live.clear()
-    return Outcome(NOT_AS_WANTED, waiting, failed)
+    return Outcome(NOT_AS_DESIRED, waiting, failed)
 
 
 def _is_hopeless(method: str, progress: ProgressMap) -> bool:
@@ -150,7 +150,7 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
         screen.show((Cell(outcome.verdict, "bad"),))
     elif outcome.exit_code == TIMED_OUT:
         waited = format_duration(timeout_ns)
-        text = f"not as wanted after {waited}; the manager goes on trying"
+        text = f"not as desired after {waited}; the manager goes on trying"
         screen.show((Cell(text, "bad"),))
     else:
-        screen.show((Cell("not as wanted, and nothing will change by itself", "bad"),))
+        screen.show((Cell("not as desired, and nothing will change by itself", "bad"),))

@@ -57,7 +57,7 @@ _DUE: Final = {
     "Failed": "next try",
     "Failing": "counts as steady",
     "Starting": "ready",
-    "Stopping": "KILL",
+    "Stopping": "SIGKILL",
 }
 """What is due at a slot's `next_ns`, by its state."""
 
@@ -117,7 +117,7 @@ def _watcher_row(watcher: WatcherMap, now_ns: int, usage: bool) -> Line:
 
 
 def watcher_note(watcher: WatcherMap, now_ns: int) -> str:
-    """Return why the watcher is not as wanted, and when it goes on by itself."""
+    """Return why the watcher is not as desired, and when it goes on by itself."""
     due = [
         slot["next_ns"]
         for slot in watcher["slots"]
@@ -129,7 +129,7 @@ def watcher_note(watcher: WatcherMap, now_ns: int) -> str:
         parts.append(f"up for {age(max(starts, default=now_ns), now_ns)}")
     if due and watcher["state"] in {"BackOff", "Failed", "Rolling", "Stopping"}:
         trying = any(slot["state"] in TROUBLE for slot in watcher["slots"])
-        parts.append(("next try " if trying else "KILL ") + _in(min(due), now_ns))
+        parts.append(("next try " if trying else "SIGKILL ") + _in(min(due), now_ns))
     return ", ".join(parts)
 
 
@@ -215,7 +215,7 @@ def exit_text(end: ExitMap | None) -> str:
         path = f" {error['path']}" if error["path"] else ""
         return f"{error['step']}{path}: {error['message'] or error['errno']}"
     if end["signal"] is not None:
-        return f"killed by {end['signal']}" + (" (core dumped)" if end["core"] else "")
+        return f"killed by SIG{end['signal']}" + (" (core dumped)" if end["core"] else "")
     return "unknown" if end["code"] is None else f"exit {end['code']}"
 
 
@@ -340,7 +340,7 @@ def _is_concerned(status: StatusMap) -> bool:
 
 
 def _is_well(status: StatusMap, *, selected: bool) -> bool:
-    wanted = all(watcher["as_wanted"] for watcher in status["watchers"])
+    wanted = all(watcher["as_desired"] for watcher in status["watchers"])
     return wanted and problem_count(status, selected=selected) == 0
 
 
@@ -381,17 +381,17 @@ def summary(status: StatusMap, *, selected: bool = False) -> Line:
     by_hand = sum(watcher["drift"] for watcher in watchers)
     if by_hand:
         start += f"{by_hand} by hand · "
-    unfinished = sum(not watcher["as_wanted"] for watcher in watchers)
+    unfinished = sum(not watcher["as_desired"] for watcher in watchers)
     if unfinished:
-        return Cell(start), Cell(f"{unfinished} not yet as wanted", "busy")
+        return Cell(start), Cell(f"{unfinished} not yet as desired", "busy")
     running = sum(
         watcher["kind"] == "job" and any(slot["pid"] is not None for slot in watcher["slots"])
         for watcher in watchers
     )
     if running:
         still = f", {count(running, 'job')} still running"
-        return Cell(start), Cell("all as wanted", "good"), Cell(still, "busy")
-    return Cell(start), Cell("all as wanted", "good")
+        return Cell(start), Cell("all as desired", "good"), Cell(still, "busy")
+    return Cell(start), Cell("all as desired", "good")
 
 
 def _summary_of_some(status: StatusMap) -> Line:
@@ -400,20 +400,20 @@ def _summary_of_some(status: StatusMap) -> Line:
     who = watchers[0]["name"] if len(watchers) == 1 else count(len(watchers), "watcher")
     rest = f" ({count(others, 'other')} {'is' if others == 1 else 'are'} not)" if others else ""
     start = f"{status['name']} · revision {status['revision']}{_standing(status)} · {who}: "
-    unfinished = sum(not watcher["as_wanted"] for watcher in watchers)
+    unfinished = sum(not watcher["as_desired"] for watcher in watchers)
     if problems := problem_count(status, selected=True):
-        more = f" ({count(others, 'other')} not as wanted)" if others else ""
+        more = f" ({count(others, 'other')} not as desired)" if others else ""
         return Cell(start), Cell(count(problems, "problem"), "bad"), Cell(more)
     if unfinished:
         many = "" if len(watchers) == 1 else f"{unfinished} "
-        return Cell(start), Cell(f"{many}not yet as wanted", "busy")
-    return Cell(start), Cell("as wanted", "good"), Cell(rest)
+        return Cell(start), Cell(f"{many}not yet as desired", "busy")
+    return Cell(start), Cell("as desired", "good"), Cell(rest)
 
 
 def problem_count(status: StatusMap, *, selected: bool = False) -> int:
     """Return how many things are wrong, as opposed to under way; of a selected part, those that concern it."""
     watchers = sum(
-        watcher["state"] in TROUBLE and not watcher["as_wanted"] for watcher in status["watchers"]
+        watcher["state"] in TROUBLE and not watcher["as_desired"] for watcher in status["watchers"]
     )
     sockets = sum(socket["state"] in {"Failed", "Unserved"} for socket in status["sockets"])
     files = status["spec_state"] in {"pending", "invalid", "missing", "held", "rolled_back"}

@@ -14,7 +14,7 @@ from reconciler.cli.errors import DONE, FAILED
 from reconciler.cli.layout import Cell, Table
 from reconciler.cli.operate import reasoned
 from reconciler.cli.options import output_option, print_json, timeout_option, with_instance
-from reconciler.cli.progress import show_outcome, wait_until_as_wanted
+from reconciler.cli.progress import show_outcome, wait_until_as_desired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ def diff_command(session: Session, old: int | None, new: int | None, output: str
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, also when something is removed.")
 @click.option(
-    "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as wanted."
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as desired."
 )
 @timeout_option("60s")
 @click.option(
@@ -158,7 +158,7 @@ def rollback_command(
     if wait:
         made = answer.get("revision")
         number = made if isinstance(made, int) else None
-        outcome = wait_until_as_wanted(client, screen, timeout_ns, revision=number)
+        outcome = wait_until_as_desired(client, screen, timeout_ns, revision=number)
         code = outcome.exit_code
         if output == "text":
             show_outcome(screen, client, outcome, timeout_ns)

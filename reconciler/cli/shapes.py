@@ -98,7 +98,7 @@ class WatcherMap(TypedDict):
     restarts: int
     replacements: int
     note: str
-    as_wanted: bool
+    as_desired: bool
     since_ns: int
     conditions: list[ConditionMap]
     slots: list[SlotMap]
@@ -351,7 +351,7 @@ WATCHER: Final[Map] = {
     "restarts": 0,
     "replacements": 0,
     "note": "",
-    "as_wanted": False,
+    "as_desired": False,
     "since_ns": 0,
     "conditions": (),
     "slots": (),

@@ -1,4 +1,4 @@
-"""What `up` shows: the status once everything is as wanted, then output and important events.
+"""What `up` shows: the status once everything is as desired, then output and important events.
 
 The viewer is a child of the keeper and nobody depends on it. It ignores Ctrl-C, which is meant
 for the keeper, so that it can show how everything stops; it ends when the manager does.
@@ -81,7 +81,7 @@ class _Viewer:
         return False
 
     def _look(self) -> None:
-        """Show the status once everything is as wanted, or will not be, or the patience is over."""
+        """Show the status once everything is as desired, or will not be, or the patience is over."""
         status = self._client.status()
         elapsed_ns = time.monotonic_ns() - self._begun_ns
         if not _is_final(status) and elapsed_ns < self._timeout_ns:
@@ -121,7 +121,7 @@ class _Viewer:
 def _is_final(status: StatusMap) -> bool:
     if status["spec_state"] == "loading" or not status["revision"]:
         return False
-    left = [watcher for watcher in status["watchers"] if not watcher["as_wanted"]]
+    left = [watcher for watcher in status["watchers"] if not watcher["as_desired"]]
     return all(watcher["state"] == "Failed" for watcher in left)
 
 
@@ -133,5 +133,5 @@ def _waiting(status: StatusMap) -> Sequence[WaitingMap]:
             "note": render.watcher_note(watcher, wall_ns()),
         }
         for watcher in status["watchers"]
-        if not watcher["as_wanted"]
+        if not watcher["as_desired"]
     ]

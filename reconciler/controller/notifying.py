@@ -1,7 +1,7 @@
 """What the manager tells whoever started it, as sd_notify(3) says; the keeper passes it on.
 
 READY=1 is said when a spec is in force: its sockets are bound or have said why not, and what need not
-wait has been started. It does not wait until all is as wanted: one service that never comes up would make
+wait has been started. It does not wait until all is as desired: one service that never comes up would make
 systemd end all the others. STATUS= says how far it is, in a sentence.
 """
 
@@ -79,7 +79,7 @@ class Notifier:
         before = self._sentence
         if self._said() != before:
             self._send(f"STATUS={self._sentence}")
-        # Some become as wanted without an event, by having lived long enough.
+        # Some become as desired without an event, by having lived long enough.
         board = self._controller.status
         again = [due for each in self._unwanted if (due := board.changes_at_ns(each)) is not None]
         if again:
@@ -91,13 +91,13 @@ class Notifier:
         core, board = self._controller.reconciler, self._controller.status
         for name in self._touched:
             gone = core.watcher_spec(name) is None
-            (self._unwanted.discard if gone or board.as_wanted(name) else self._unwanted.add)(name)
+            (self._unwanted.discard if gone or board.as_desired(name) else self._unwanted.add)(name)
         self._touched.clear()
-        self._sentence = f"revision {core.revision}: all as wanted"
+        self._sentence = f"revision {core.revision}: all as desired"
         if count := len(self._unwanted):
             named = ", ".join(sorted(self._unwanted)[:MAX_NAMED])
             named += ", …" if count > MAX_NAMED else ""
-            self._sentence = f"revision {core.revision}: {count} not as wanted: {named}"
+            self._sentence = f"revision {core.revision}: {count} not as desired: {named}"
         files = self._controller.files
         if files.state not in {"applied", "loading"}:
             self._sentence += f"; the spec is {files.state}"

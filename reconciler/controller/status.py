@@ -26,7 +26,7 @@ StoreState: TypeAlias = Literal["good", "failing", "damaged"]
 
 class _Fragment(Struct, frozen=True):
     data: bytes
-    as_wanted: bool
+    as_desired: bool
     changes_at_ns: int | None
     """When it becomes untrue by itself: `Starting` ends after a second of life."""
 
@@ -40,9 +40,9 @@ class StatusBoard:
         self._all: bytes | None = None
         """All fragments put together, as long as none of them changes."""
         self._stale: set[str] = set()
-        """Who has to be looked at before it is known again whether all is as wanted."""
+        """Who has to be looked at before it is known again whether all is as desired."""
         self._unwanted: set[str] = set()
-        """Who was not as wanted when looked at last."""
+        """Who was not as desired when looked at last."""
         self._changing: set[str] = set()
         """Whose fragment becomes untrue by itself."""
 
@@ -53,12 +53,12 @@ class StatusBoard:
             self._fragments.pop(name, None)
             self._stale.add(name)
 
-    def as_wanted(self, name: str) -> bool:
-        """Tell whether a watcher is as wanted."""
-        return self._fragment(name).as_wanted
+    def as_desired(self, name: str) -> bool:
+        """Tell whether a watcher is as desired."""
+        return self._fragment(name).as_desired
 
     def settled(self) -> bool:
-        """Tell whether every watcher is as wanted; only those are looked at that may have changed."""
+        """Tell whether every watcher is as desired; only those are looked at that may have changed."""
         for name in self._changing - self._stale:  # who has gone meanwhile is stale
             self._fragment(name)
         while self._stale:
@@ -69,13 +69,13 @@ class StatusBoard:
                 continue
             found = self._fragment(name)
             self._stale.discard(name)
-            (self._unwanted.discard if found.as_wanted else self._unwanted.add)(name)
+            (self._unwanted.discard if found.as_desired else self._unwanted.add)(name)
             is_changing = found.changes_at_ns is not None
             (self._changing.add if is_changing else self._changing.discard)(name)
         return not self._unwanted
 
     def unwanted(self) -> list[str]:
-        """Return the watchers that are not as wanted; only those are looked at that may have changed."""
+        """Return the watchers that are not as desired; only those are looked at that may have changed."""
         self.settled()
         return sorted(self._unwanted)
 
@@ -134,7 +134,7 @@ class StatusBoard:
             status, offset = self.of(name), clock.wall_offset_ns()
             dues = [slot.next_ns - offset for slot in status.slots if slot.next_ns is not None]
             again = min((due for due in dues if due > now), default=None)
-            found = _Fragment(rpc.pack(status), status.as_wanted, again)
+            found = _Fragment(rpc.pack(status), status.as_desired, again)
             self._fragments[name] = found
             self._all = None
             self._stale.add(name)

@@ -136,7 +136,7 @@ class EventStream(Stream):
 
 
 class ProgressStream(Stream):
-    """What is still to be done until everything selected is as wanted; ends then."""
+    """What is still to be done until everything selected is as desired; ends then."""
 
     method = "progress"
 
@@ -173,7 +173,7 @@ class ProgressStream(Stream):
             return False
         controller = self.controller
         core = controller.reconciler
-        # Who follows runs looks at all watchers, the others at those that are not as wanted.
+        # Who follows runs looks at all watchers, the others at those that are not as desired.
         maybe = core.names() if self._runs else controller.status.unwanted()
         missing = [n for n in maybe if self._is_meant(n) and not self._has_come_about(n)]
         converged = not missing and core.revision >= self._revision and core.revision > 0
@@ -213,7 +213,7 @@ class ProgressStream(Stream):
         return ("", "") if followed is None else (followed.outcome, followed.trial.reason)
 
     def _has_come_about(self, name: str) -> bool:
-        if not self.controller.status.as_wanted(name):
+        if not self.controller.status.as_desired(name):
             return False
         if not self._runs:
             return True

@@ -72,7 +72,7 @@ def _up(goal: Goal, it: Subject) -> Judged:
             return Judged("failed", f"{which}is not replaced: the revision is not good")
     calm = {"Running", "Completed"}
     if not goal.slots:
-        return DONE if it.status.as_wanted else OPEN
+        return DONE if it.status.as_desired else OPEN
     done = all(n in slots and slots[n].state in calm and not slots[n].outdated for n in asked)
     return DONE if done else OPEN
 

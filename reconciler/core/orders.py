@@ -354,7 +354,7 @@ def signal(it: Subject, word: str, at_ns: int, reach: Reach = "process") -> Deci
         return _going(it) if it.spec is None else _not_for(it, _nothing_runs(it))
     events = tuple(SignalAsked(it.name, slot, word, at_ns, reach) for slot in it.running)
     whom = {"children": "the children of ", "tree": "the whole tree of "}.get(reach, "")
-    return Decision(f"{word} to {whom}{_processes(len(it.running))}", events=events)
+    return Decision(f"sent SIG{word} to {whom}{_processes(len(it.running))}", events=events)
 
 
 def scale(it: Subject, number: int | None) -> Decision:

@@ -251,8 +251,8 @@ class Reconciler:
         return any(r.id.role == MAIN and isinstance(r.phase, Running) for r in records)
 
     def settled(self, now_ns: int) -> bool:
-        """Tell whether every watcher is as wanted."""
-        return all(self.watcher_status(name, now_ns, 0).as_wanted for name in self.names())
+        """Tell whether every watcher is as desired."""
+        return all(self.watcher_status(name, now_ns, 0).as_desired for name in self.names())
 
     def jobs_done(self, now_ns: int) -> int | None:
         """Return 0 or 1 by the outcomes when there are only jobs and all have ended, else None."""

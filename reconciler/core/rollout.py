@@ -232,7 +232,7 @@ def why_failed(draft: Draft, record: ProcessRecord) -> str:
 
 
 def _ended(phase: Exited) -> str:
-    """Return how a process ended as what a sentence says of it: `was killed by SEGV`, `ended with exit 1`."""
+    """Return how a process ended as what a sentence says of it: `was killed by SIGSEGV`, `ended with exit 1`."""
     how = str(phase.exit)
     return f"was {how}" if phase.exit.signal is not None else f"ended with {how}"
 

@@ -66,8 +66,8 @@ def watcher_status(
     slots = tuple(_quoted(view, _slot(view, slot)) for slot in sorted(shown))
     ready = sum(_is_ready(view, slot) for slot in slots)
     state, note = _overall(view, slots)
-    as_wanted = _as_wanted(view, slots, state)
-    conditions = _conditions(view, slots, ready, note, as_wanted=as_wanted)
+    as_desired = _as_desired(view, slots, state)
+    conditions = _conditions(view, slots, ready, note, as_desired=as_desired)
     since = _since(slots)
     restarts = sum(slot.restarts for slot in slots)
     return WatcherStatus(
@@ -78,7 +78,7 @@ def watcher_status(
         ready,
         restarts,
         note,
-        as_wanted,
+        as_desired,
         since,
         conditions,
         slots,
@@ -244,7 +244,7 @@ def _held_back_note(view: _View, record: ProcessRecord) -> str:
 
 def _stop_note(record: ProcessRecord) -> str:
     reason = record.memory.stop_reason
-    return f"{reason}: KILL was sent" if record.memory.killed else reason
+    return f"{reason}: SIGKILL was sent" if record.memory.killed else reason
 
 
 def _dead(
@@ -418,7 +418,7 @@ def _note(slots: tuple[SlotStatus, ...]) -> str:
     return first.note if len(slots) == 1 else f"slot {first.slot}: {first.note}"
 
 
-def _as_wanted(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) -> bool:
+def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) -> bool:
     """Tell whether nothing is left to do and nothing is wrong."""
     draft = view.draft
     if not view.want:
@@ -438,14 +438,14 @@ def _as_wanted(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) 
 
 
 def _conditions(
-    view: _View, slots: tuple[SlotStatus, ...], ready: int, note: str, *, as_wanted: bool
+    view: _View, slots: tuple[SlotStatus, ...], ready: int, note: str, *, as_desired: bool
 ) -> tuple[Condition, ...]:
     want = _shown_want(view)
     since = max((s.since_ns for s in slots), default=0)
     outdated = [slot for slot in slots if slot.outdated]
     failing = [slot for slot in slots if slot.state in {"BackOff", "Failed", "Failing"}]
     return (
-        Condition("AsWanted", as_wanted, "AsWanted" if as_wanted else "Differs", note, since),
+        Condition("AsDesired", as_desired, "AsDesired" if as_desired else "Differs", note, since),
         Condition(
             "Available",
             ready >= want,

@@ -77,11 +77,16 @@ def _of_exit(
     since = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
     lived = format_duration(phase.at_ns - since)
     why = f" ({memory.stop_reason})" if memory.stopping_since_ns is not None else ""
-    forced = ", KILL was needed" if memory.killed else ""
-    if phase.survivors:
-        forced += f"; leaves {several(phase.survivors)} running"
+    how = str(phase.exit)
+    if memory.killed:
+        how = (
+            "had to be killed with SIGKILL"
+            if phase.exit.signal == "KILL"
+            else f"{how}, SIGKILL was sent"
+        )
+    left = f"; leaves {several(phase.survivors)} running" if phase.survivors else ""
     details["survivors"] = [each.pid for each in phase.survivors]
-    message = f"{id} ended{when}{why}: {phase.exit} after {lived}{forced}"
+    message = f"{id} ended{when}{why}: {how} after {lived}{left}"
     return News("process.exited", message, id.owner, id.slot, details, at_ns)
 
 

@@ -195,7 +195,7 @@ class Exit(Struct, frozen=True):
         if self.error is not None:
             return str(self.error)
         if self.signal is not None:
-            return f"killed by {self.signal}" + (" (core dumped)" if self.core else "")
+            return f"killed by SIG{self.signal}" + (" (core dumped)" if self.core else "")
         return "exit status unknown" if self.code is None else f"exit {self.code}"
 
 
@@ -248,13 +248,13 @@ class Memory(Struct, frozen=True):
     asked_rest: bool = False
     """What was left of it when the main process had ended was asked to end, too."""
     killed_at_ns: int | None = None
-    """When KILL was sent last."""
+    """When SIGKILL was sent last."""
     adjusted_at_ns: int = 0
     """When it was last told to take other settings."""
 
     @property
     def killed(self) -> bool:
-        """Tell whether KILL was sent."""
+        """Tell whether SIGKILL was sent."""
         return self.killed_at_ns is not None
 
 

@@ -108,7 +108,7 @@ class WatcherStatus(Struct, frozen=True):
     ready: int
     restarts: int
     note: str
-    as_wanted: bool
+    as_desired: bool
     """Nothing is left to do and nothing is wrong; what `apply` waits for and the exit code tells."""
     since_ns: int
     conditions: tuple[Condition, ...] = ()

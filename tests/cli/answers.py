@@ -13,7 +13,7 @@ RUNNING_WEB: dict[str, object] = {
     "ready": 2,
     "restarts": 1,
     "note": "",
-    "as_wanted": True,
+    "as_desired": True,
     "since_ns": NOW_NS - 12 * SECOND_NS,
     "slots": [
         {
@@ -42,7 +42,7 @@ FAILED_JOB: dict[str, object] = {
     "ready": 2,
     "restarts": 0,
     "note": "slot 3: exit 1; rerun --failed",
-    "as_wanted": False,
+    "as_desired": False,
     "since_ns": NOW_NS - 240 * SECOND_NS,
 }
 MAILER: dict[str, object] = {
@@ -53,7 +53,7 @@ MAILER: dict[str, object] = {
     "ready": 0,
     "restarts": 17,
     "note": 'exit 78: last line: "no route to host"',
-    "as_wanted": False,
+    "as_desired": False,
     "since_ns": NOW_NS - 2 * SECOND_NS,
     "slots": [
         {
@@ -76,6 +76,6 @@ HTTP: dict[str, object] = {
 
 def status(*watchers: dict[str, object], **more: object) -> dict[str, object]:
     """Return the answer to `status` with these watchers."""
-    settled = all(watcher["as_wanted"] for watcher in watchers)
+    settled = all(watcher["as_desired"] for watcher in watchers)
     answer = {"name": "shop", "revision": 42, "observed_revision": 42, "settled": settled}
     return answer | {"watchers": list(watchers)} | more

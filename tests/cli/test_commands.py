@@ -55,7 +55,7 @@ def refusing(error: RequestError) -> object:
         (status(RUNNING_WEB, sockets=[HTTP | {"state": "Failed"}]), 3),
     ],
 )
-def test_status_tells_by_its_exit_code_whether_all_is_as_wanted(
+def test_status_tells_by_its_exit_code_whether_all_is_as_desired(
     manager: Manager, answer: dict[str, object], code: int
 ) -> None:
     manager.answers["status"] = answer
@@ -208,7 +208,7 @@ def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert capsys.readouterr().out.splitlines() == [
         "NAME  STATE       WATCHERS  PID  REVISION  SOURCE",
-        "shop  as wanted   1         811  42        /srv/shop/specs",
+        "shop  as desired  1         811  42        /srv/shop/specs",
         "sick  overloaded  -         -    -",
     ]
 
@@ -374,7 +374,7 @@ def test_apply_waits_for_the_runs_of_jobs_where_that_is_wanted(
 
     assert main(["apply", "--wait-jobs"]) == 0
     assert manager.asked("apply.follow") == [{"revision": 43, "runs": True}]
-    assert capsys.readouterr().out.splitlines()[-1].endswith("all as wanted, 1 job still running")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("all as desired, 1 job still running")
 
 
 def test_plan_without_a_manager_shows_what_would_be_started(
@@ -502,7 +502,7 @@ def test_apply_shows_the_plan_then_waits(
         "~ web  env.A changed (slots 1-2)",
         "1 to replace",
         "waiting for web: Rolling: slot 2: starting",
-        "shop · revision 42 · 1 watcher, 2 processes · all as wanted",
+        "shop · revision 42 · 1 watcher, 2 processes · all as desired",
     ]
 
 

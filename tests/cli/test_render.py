@@ -106,7 +106,7 @@ def test_trouble_with_the_store_has_a_line_of_its_own() -> None:
 def test_a_revision_says_its_commit_what_came_of_it_and_why() -> None:
     good = status(RUNNING_WEB, commit="a1b2c3d4e5f6", outcome="good")
     assert page(good)[-1] == (
-        "shop · revision 42 (a1b2c3d, good) · 1 watcher, 2 processes · all as wanted"
+        "shop · revision 42 (a1b2c3d, good) · 1 watcher, 2 processes · all as desired"
     )
     bad = {"outcome": "paused", "reason": "web.1 ended with exit 3", "log": ["no route\x1b[2J"]}
     assert page(status(RUNNING_WEB, **bad))[3:] == [
@@ -169,18 +169,18 @@ WORD = {
 
 
 def test_a_word_of_an_operator_is_shown_with_who_why_since_and_until_when() -> None:
-    held = {**MAILER, "state": "Held", "note": 'stopped by alice: "disk"', "as_wanted": True}
+    held = {**MAILER, "state": "Held", "note": 'stopped by alice: "disk"', "as_desired": True}
     answer = status(held | {"slots": [], "intent": [WORD], "drift": True})
 
     lines = page(answer)
     assert lines[1].endswith('stopped by alice 2h ago: "disk", resumes in 1m30s')
-    assert lines[-1] == "shop · revision 42 · 1 watcher, 0 processes · 1 by hand · all as wanted"
+    assert lines[-1] == "shop · revision 42 · 1 watcher, 0 processes · 1 by hand · all as desired"
 
 
 def test_a_note_that_says_something_else_is_left_alone() -> None:
-    stopping = {**MAILER, "note": "stopped: KILL was sent", "intent": [WORD], "slots": []}
+    stopping = {**MAILER, "note": "stopped: SIGKILL was sent", "intent": [WORD], "slots": []}
 
-    assert page(status(stopping))[1].endswith("stopped: KILL was sent")
+    assert page(status(stopping))[1].endswith("stopped: SIGKILL was sent")
 
 
 def test_the_plan_tells_what_operators_keep_otherwise() -> None:
@@ -312,7 +312,7 @@ LOG = {"log": ("no route to host",)}
 def test_a_part_of_the_status_speaks_of_that_and_of_the_others_in_a_few_words() -> None:
     assert page(status(RUNNING_WEB, others=1, **FAILED, **LOG), selected=True)[2:] == [
         "",
-        "shop · revision 42 (failed) · web: as wanted (1 other is not)",
+        "shop · revision 42 (failed) · web: as desired (1 other is not)",
     ]
     assert page(status(MAILER, **FAILED, **LOG), selected=True)[-3:] == [
         "revision 42 failed: mailer.1 ended with exit 78",
@@ -320,7 +320,7 @@ def test_a_part_of_the_status_speaks_of_that_and_of_the_others_in_a_few_words() 
         "shop · revision 42 (failed) · mailer: 1 problem",
     ]
     both = page(status(RUNNING_WEB, RUNNING_WEB, others=2, spec_state="invalid"), selected=True)
-    assert both[-1] == "shop · revision 42 · 2 watchers: as wanted (2 others are not)"
+    assert both[-1] == "shop · revision 42 · 2 watchers: as desired (2 others are not)"
 
 
 @pytest.mark.parametrize(("culprit", "counts"), [("mailer", False), ("web", True)])
@@ -328,7 +328,7 @@ def test_a_paused_revision_is_a_problem_of_its_own_watchers(culprit: str, counts
     known = {"outcome": "paused", "reason": f"{culprit}.1 did not stay up", "culprit": culprit}
     lines = page(status(RUNNING_WEB, others=1, **known), selected=True)
     assert any("did not stay up" in line for line in lines) == counts
-    assert lines[-1].endswith("1 problem (1 other not as wanted)") == counts
+    assert lines[-1].endswith("1 problem (1 other not as desired)") == counts
 
 
 def test_a_verdict_shrinks_to_a_line_once_all_is_well() -> None:
@@ -355,7 +355,7 @@ def test_a_crash_loop_that_is_up_just_now_is_a_problem() -> None:
     flap = RUNNING_WEB | {
         "name": "flap",
         "state": "Failing",
-        "as_wanted": False,
+        "as_desired": False,
         "note": "8 deaths in a row",
         "slots": [slot],
     }

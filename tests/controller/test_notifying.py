@@ -16,7 +16,7 @@ from reconciler.model.spec import ApplySpec, SocketSpec, Spec
 if TYPE_CHECKING:
     from conftest import Instance
 
-ALL_WANTED = "revision 1: all as wanted; the spec is missing"
+ALL_WANTED = "revision 1: all as desired; the spec is missing"
 WEB = ProcessId("web", 1)
 
 
@@ -33,7 +33,7 @@ def test_it_is_ready_once_and_after_its_sockets_are_bound(instance: Instance) ->
     assert [text for text in keeper.notified() if "READY=1" in text] == ["READY=1"]
 
 
-def test_the_sentence_names_what_is_not_as_wanted_and_follows_it(instance: Instance) -> None:
+def test_the_sentence_names_what_is_not_as_desired_and_follows_it(instance: Instance) -> None:
     instance.store(by_hand(web=service(), db=service()))
     keeper = PaperKeeper(notifies=True)
     instance.start(keeper)
@@ -42,7 +42,7 @@ def test_the_sentence_names_what_is_not_as_wanted_and_follows_it(instance: Insta
     keeper.stubborn.add("web")
     client.call("restart", names=["web"])
     until(
-        lambda: "STATUS=revision 1: 1 not as wanted: web; the spec is missing" in keeper.notified()
+        lambda: "STATUS=revision 1: 1 not as desired: web; the spec is missing" in keeper.notified()
     )
     keeper.exit(WEB)
     until(lambda: keeper.notified()[-1] == f"STATUS={ALL_WANTED}")

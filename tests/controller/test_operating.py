@@ -484,7 +484,7 @@ def test_a_slot_in_a_name_is_honoured_or_refused_by_every_method(instance: Insta
         "reload": [2],
         "rerun": [2],
     }
-    assert honoured["signal"]["message"] == "USR1 to 1 process"
+    assert honoured["signal"]["message"] == "sent SIGUSR1 to 1 process"
     assert [slot["slot"] for slot in answers["status"]["watchers"][0]["slots"]] == [2]
     assert {run["slot"] for run in answers["runs"]["runs"]} == {2}
     assert sorted(str(id) for id in instance.keeper.spawned()).count("web.1") == 1
@@ -608,7 +608,7 @@ def test_a_hook_that_asks_for_the_end_is_answered_at_once(instance: Instance) ->
     client = instance.start(PaperKeeper((hook,))).client()
     client.call("status")
     instance.keeper.stubborn.add("web")
-    assert client.call("shutdown", wait=True, code=7) == {}
+    assert client.call("shutdown", wait=True, code=7) == {"leaves": False}
     told = [each.message for each in instance.controller.news.since(0, 1000)]
     assert any("with exit code 7" in each for each in told)
 

@@ -83,7 +83,7 @@ def test_a_reader_that_is_too_slow_is_told_how_much_it_missed(
     assert seen + dropped == 30_000
 
 
-def test_progress_ends_when_everything_is_as_wanted(instance: Instance, client: Client) -> None:
+def test_progress_ends_when_everything_is_as_desired(instance: Instance, client: Client) -> None:
     client.call("restart", names=["web"])
     stream = client.call("apply.follow", revision=1)["stream"]
     seen = [client.next(stream)]

@@ -147,14 +147,14 @@ def test_slots_that_are_left_out_need_nothing(
         step(stage)
         assert_nothing_was_left_out(stage)
         seen = stage.status("w")
-        assert seen.as_wanted or seen.note, "nothing says why it is not as desired"
+        assert seen.as_desired or seen.note, "nothing says why it is not as desired"
 
 
 def test_a_roll_of_many_goes_on_to_its_end() -> None:
     stage = Stage().apply(whole("plain", 70, "old")).wait(5).apply(whole("plain", 70, "new"))
     stage.wait(80)
     assert len({record.template_hash for record in stage.records.values()}) == 1
-    assert stage.status("w").as_wanted
+    assert stage.status("w").as_desired
 
 
 def test_a_slot_that_rests_still_keeps_the_next_one_waiting() -> None:

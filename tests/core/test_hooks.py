@@ -123,10 +123,10 @@ def test_after_spawn_is_told_the_pid_and_may_stop_the_process() -> None:
 def test_after_start_runs_once_when_all_run() -> None:
     stage = web(after_start=HOOK)
     assert stage.spawned() == ["web.1", "web.2", "web:after_start"]
-    assert not stage.wait(5).status("web").as_wanted
+    assert not stage.wait(5).status("web").as_desired
     stage.exit("web:after_start").wait(20).exit("web.1", 1).wait(20)
     assert stage.spawned("after_start") == ["web:after_start"]
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
 
 
 def test_a_veto_of_after_start_stops_all_and_starts_again_later() -> None:
@@ -137,7 +137,7 @@ def test_a_veto_of_after_start_stops_all_and_starts_again_later() -> None:
     assert stage.alive() == ["web.1", "web.2"]
     assert stage.spawned("after_start") == ["web:after_start"] * 2
     stage.exit("web:after_start", 0).wait(5)
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
 
 
 def test_stop_hooks_surround_the_stop() -> None:
@@ -201,7 +201,7 @@ def test_a_hook_added_to_a_running_watcher_does_not_run_for_the_past() -> None:
     hooks = HooksSpec(before_start=HOOK, after_start=HOOK, before_spawn=HOOK)
     stage.apply(spec(web=watcher(hooks=hooks))).wait(60)
     assert stage.spawned() == ["web.1"]
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
 
 
 # ---- what said nothing, was edited, or has to come before ------------------------------------------

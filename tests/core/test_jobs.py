@@ -57,10 +57,10 @@ def test_the_row_is_on_the_disk_before_the_process_is() -> None:
     assert stage.spawned() == ["job.1"]
 
 
-def test_completed_jobs_are_as_wanted_and_keep_nothing() -> None:
+def test_completed_jobs_are_as_desired_and_keep_nothing() -> None:
     stage = Stage().apply(spec(job=job())).exit("job.1", 0)
     assert stage.status("job").state == "Completed"
-    assert stage.status("job").as_wanted
+    assert stage.status("job").as_desired
     assert stage.records == {}
     assert stage.reconciler.jobs_done(stage.now) == 0
 
@@ -431,15 +431,15 @@ def test_a_job_without_autostart_is_fired_by_operators_only() -> None:
     task = job(numprocesses=2, autostart=False)
     stage = Stage().apply(spec(job=task)).wait(60)
     status = stage.status("job")
-    assert (stage.spawned(), status.state, status.as_wanted) == ([], "Stopped", True)
+    assert (stage.spawned(), status.state, status.as_desired) == ([], "Stopped", True)
     assert "reconcile rerun job" in status.note
     assert rerun(stage, (2,)) == ((2,), ())
     stage.exit("job.2", 3).wait(60)
     status = stage.status("job")
-    assert (stage.spawned(), status.state, status.as_wanted) == (["job.2"], "Failed", False)
+    assert (stage.spawned(), status.state, status.as_desired) == (["job.2"], "Failed", False)
     assert rerun(stage) == ((1, 2), ())
     stage.exit("job.1", 0).exit("job.2", 0).wait(60)
-    assert (stage.status("job").state, stage.status("job").as_wanted) == ("Completed", True)
+    assert (stage.status("job").state, stage.status("job").as_desired) == ("Completed", True)
     # Neither an edit nor a boot nor more slots fire it.
     stage.apply(spec(job=replace(task, cmd=("other",), numprocesses=3))).wait(60)
     stage.tell(KeeperIntroduced("keeper-2", "boot-2", 1, 0, "session")).wait(60)

@@ -281,7 +281,12 @@ OTHERS = [
         "refused   -                             has no slot 3: it has 2 slots",
     ),
     ("running", "reload", (2,), "accepted  done    HUP.2                 reloads 1 process"),
-    ("running", "signal USR1", (2,), "accepted  -       USR1.2                USR1 to 1 process"),
+    (
+        "running",
+        "signal USR1",
+        (2,),
+        "accepted  -       USR1.2                sent SIGUSR1 to 1 process",
+    ),
     (
         "job running",
         "rerun",

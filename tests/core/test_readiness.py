@@ -23,10 +23,10 @@ def test_a_crash_loop_is_a_problem_until_it_has_been_outlived() -> None:
     stage = looping(8)
     for wait in (0.5, 2, 7):
         seen = stage.wait(wait).status("web")
-        assert (seen.state, seen.note, seen.as_wanted) == ("Failing", "8 deaths in a row", False)
+        assert (seen.state, seen.note, seen.as_desired) == ("Failing", "8 deaths in a row", False)
         assert seen.slots[0].pid is not None
     seen = stage.wait(1).status("web")
-    assert (seen.state, seen.note, seen.as_wanted) == ("Running", "", True)
+    assert (seen.state, seen.note, seen.as_desired) == ("Running", "", True)
     assert looping(8).last.wake_at_ns is not None  # whoever waits for it is told
 
 

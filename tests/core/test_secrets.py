@@ -50,7 +50,7 @@ def test_another_value_replaces_the_processes_one_by_one() -> None:
     assert stage.pid("web.1") != before[0] and stage.pid("web.2") == before[1]
     stage.wait(10)
     assert stage.pid("web.2") != before[1]
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
 
 
 def test_a_secret_that_is_lost_touches_nothing_and_its_last_value_stays_good() -> None:
@@ -72,7 +72,7 @@ def test_a_new_controller_reads_nothing_while_everything_runs() -> None:
     before = readings(stage)
     stage.new_controller(wanted).wait(3600)
     assert readings(stage) == before
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
     stage.exit("web.1", 1)
     assert (readings(stage), len(stage.alive())) == (before + 1, 2)
 

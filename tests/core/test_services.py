@@ -130,7 +130,7 @@ def test_quick_deaths_wait_longer_and_longer_and_never_give_up() -> None:
     starts = []
     for _ in range(8):
         stage.exit("web.1", 1)
-        assert stage.status("web").as_wanted is False
+        assert stage.status("web").as_desired is False
         died = stage.now
         stage.wait(0)
         while not stage.alive():
@@ -197,7 +197,7 @@ def test_a_log_that_cannot_be_written_shows_until_it_can() -> None:
     stage.tell(LogChanged(process("web.2"), path, "no space left on device")).wait(60)
     assert stage.slot("web.2").note == f"cannot write {path}: no space left on device"
     assert stage.slot("web.1").note == ""
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
     stage.tell(LogChanged(process("web.2"), path, ""))
     assert stage.slot("web.2").note == ""
     told = [(each.type, each.slot) for each in stage.news if each.type.startswith("log.")]
@@ -231,7 +231,7 @@ def test_on_failure_rests_after_success_until_its_command_changes() -> None:
     stage = Stage().apply(spec(web=service)).exit("web.1", 0).wait(3600)
     assert stage.alive() == []
     assert stage.status("web").state == "Completed"
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
     stage.apply(spec(web=replace(service, description="other"))).wait(1)
     assert stage.alive() == []
     stage.apply(spec(web=replace(service, cmd=("other",))))
@@ -318,7 +318,7 @@ def test_a_stopped_watcher_rests_through_edits_and_new_controllers() -> None:
 def test_autostart_false_waits_for_a_start() -> None:
     stage = Stage().apply(spec(web=watcher(autostart=False))).wait(5)
     assert stage.alive() == []
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
     stage.tell(IntentChanged("web", started(NOTHING, ALICE, autostart=False)))
     assert stage.alive() == ["web.1"]
 
@@ -615,7 +615,7 @@ def test_who_ends_at_once_and_leaves_something_is_named_and_not_started_again_be
     assert slot.note == (
         "ends at once with exit 0 and leaves child (pid 7) running: does it go into the background?"
     )
-    assert not stage.status("web").as_wanted
+    assert not stage.status("web").as_desired
     assert "leaves child (pid 7) running" in stage.news[-1].message
     stage.survivors_gone("web.1")
     assert stage.alive() == ["web.1"]

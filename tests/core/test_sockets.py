@@ -445,11 +445,11 @@ def test_a_slot_that_is_replaced_three_times_in_a_row_for_its_socket_is_held_bac
     assert 6 <= len(times) <= 9
     assert all(after - before >= 60 for before, after in itertools.pairwise(times[3:]))
     status = stage.status("web")
-    assert (status.state, status.as_wanted) == ("Failing", False)
+    assert (status.state, status.as_desired) == ("Failing", False)
     assert "held back: replaced" in status.note
     assert "because socket http was bound anew each time" in status.note
     stage.wait(200)  # it is over: the last ones are replaced once more, and that is that
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
     stage.history.clear()
     assert stage.wait(3600).signals() == []
 
@@ -462,7 +462,7 @@ def test_an_edit_and_a_restart_do_not_wait_for_what_was_held_back() -> None:
     stage.history.clear()
     stage.apply(spec({"http": listener()}, web=replace(WEB, cmd=("serve", "2")))).wait(3)
     assert stage.spawned() == ["web.1"]
-    assert stage.status("web").as_wanted
+    assert stage.status("web").as_desired
 
 
 def test_sockets_that_are_lost_now_and_then_hold_nobody_back() -> None:

@@ -75,7 +75,7 @@ def test_a_process_that_does_not_stay_up_stops_the_roll_where_it_is() -> None:
     assert [(v.watcher, v.slot) for v in stage.verdicts] == [("web", 1)]
     # The second was under way; the third stays as it was, for good.
     assert commands(stage.wait(3600)) == ["new", "new", "old"]
-    assert not stage.status("web").as_wanted
+    assert not stage.status("web").as_desired
     assert (stage.status("web").state, stage.status("web").note[:6]) == ("Rolling", "paused")
 
 

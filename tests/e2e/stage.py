@@ -103,7 +103,7 @@ class Stage:
     # ---- doing -----------------------------------------------------------------------------------
 
     def up(self, *arguments: str, wait: bool = True) -> subprocess.Popen[bytes]:
-        """Start `reconcile up SPECS` in the foreground; waits until everything is as wanted."""
+        """Start `reconcile up SPECS` in the foreground; waits until everything is as desired."""
         with self.output.open("ab") as output:
             self.foreground = subprocess.Popen(
                 [RECONCILE, "up", *(arguments or [str(self.specs)])],
@@ -177,10 +177,10 @@ class Stage:
         return answer
 
     def settle(self, within_s: float = PATIENCE_S) -> dict[str, Any]:
-        """Wait until everything is as wanted and return the status."""
+        """Wait until everything is as desired and return the status."""
         return until(
             lambda: (answer := self.status()) and answer["settled"] and answer,
-            "everything is as wanted",
+            "everything is as desired",
             within_s=within_s,
             show=lambda: self.run("status", code=None).stdout,
         )

@@ -104,7 +104,7 @@ def test_a_process_of_one_manager_can_start_and_ask_another() -> None:
             check=False,
         )
         said = (spec.parent / "out").read_text()
-        assert "inner · revision 1 (pending) · 1 watcher, 1 process · all as wanted" in said, done
+        assert "inner · revision 1 (pending) · 1 watcher, 1 process · all as desired" in said, done
         assert said.endswith("inner: stopped\n")
 
 

@@ -36,7 +36,7 @@ def test_up_prints_the_table_and_term_ends_all_with_exit_code_0() -> None:
         born = it.processes()
         assert len(born) >= 4  # three processes and the controller
         until(
-            lambda: "all as wanted" in it.output.read_text(), "the table", show=it.output.read_text
+            lambda: "all as desired" in it.output.read_text(), "the table", show=it.output.read_text
         )
         said = it.output.read_text()
         assert "WATCHER" in said

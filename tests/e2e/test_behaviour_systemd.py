@@ -63,7 +63,7 @@ def test_systemd_hears_when_it_is_ready_reloads_lives_and_stops() -> None:
         systemd.hear(READY="1")
         # A unit that is started after this one can connect by now, whoever serves there later.
         socket.create_connection(("127.0.0.1", port)).close()
-        systemd.hear(STATUS="revision 1: all as wanted")
+        systemd.hear(STATUS="revision 1: all as desired")
         status = it.status()
         for pid in (status["controller_pid"], *it.pids("web").values()):
             assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & environ_of(pid).keys()
@@ -75,7 +75,7 @@ def test_systemd_hears_when_it_is_ready_reloads_lives_and_stops() -> None:
             began = systemd.hear(RELOADING="1")
             assert began["MONOTONIC_USEC"].isdecimal()
             assert said in systemd.hear(READY="1")["STATUS"]
-        systemd.hear(STATUS="revision 2: all as wanted")
+        systemd.hear(STATUS="revision 2: all as desired")
 
         # It hangs: another takes its place before the watchdog bites, and no process is touched.
         web, hanging = it.pids("web"), it.status()["controller_pid"]

@@ -66,7 +66,7 @@ def test_l01_thirty_who_want_different_things_at_once_end_with_the_last_word(
     with ThreadPoolExecutor(30) as people:
         list(people.map(say, words))
     ask.call("start", "fought")
-    until(lambda: ask.watcher("fought")["as_wanted"], "as wanted again", within_s=10)
+    until(lambda: ask.watcher("fought")["as_desired"], "as desired again", within_s=10)
     assert sleepers(it, 3001) == set(ask.running("fought", 3).values())
 
 
@@ -84,7 +84,7 @@ def test_l02_status_never_takes_a_dead_process_for_a_running_one(it: Stage, ask:
 
 
 def test_l03_with_nothing_to_do_the_manager_does_nothing(it: Stage, ask: Asking) -> None:
-    until(lambda: ask.status()["settled"], "all is as wanted")
+    until(lambda: ask.status()["settled"], "all is as desired")
     status = ask.status()
     ask.client.close()
     programs = [status["keeper_pid"], status["controller_pid"]]

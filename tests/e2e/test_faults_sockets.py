@@ -106,7 +106,7 @@ def it(ports: Ports) -> Iterator[Stage]:
         until(it._answers, "the manager answers")
         ask = Asking(it)
         for name in ("web", "one", "two", "none", "file", "stale", "moves"):
-            until(lambda: ask.watcher(name)["as_wanted"], name)  # noqa: B023
+            until(lambda: ask.watcher(name)["as_desired"], name)  # noqa: B023
         yield it
 
 
@@ -269,5 +269,5 @@ def test_k09_a_changed_port_is_served_and_the_old_one_closed(
     it.edit(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
     until(lambda: answers(("127.0.0.1", new)), "the new one is served", within_s=5)
     until(lambda: not answers(("127.0.0.1", old)), "the old one is closed", within_s=5)
-    until(lambda: ask.watcher("moves")["as_wanted"], "all is as wanted")
+    until(lambda: ask.watcher("moves")["as_desired"], "all is as desired")
     assert answers(("127.0.0.1", new)) == ask.pid("moves")

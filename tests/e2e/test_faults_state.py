@@ -153,7 +153,7 @@ def test_events_go_on_where_one_stopped_whatever_was_killed(it: Stage, ask: Aski
     ask.call("signal", "web", signal="WINCH")
     # A tenth of a second after it was told it is on the disk.
     path = it.state_dir / "state.db"
-    until(lambda: b"WINCH to 1 process" in path.read_bytes() + _log_of(path))
+    until(lambda: b"sent SIGWINCH to 1 process" in path.read_bytes() + _log_of(path))
     next_controller(ask, controller(ask))
     ask.call("signal", "web", signal="CONT")
     told = it.run("events", "--since", str(last)).stdout.splitlines()

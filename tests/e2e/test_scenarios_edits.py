@@ -16,7 +16,7 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def pids(it: Stage, name: str, slots: int) -> dict[int, int]:
-    """Return the pids once there are as many as wanted and all is settled."""
+    """Return the pids once there are as many as desired and all is settled."""
     until(lambda: len(it.pids(name)) == slots, f"{name} has {slots}", show=lambda: it.pids(name))
     it.settle()
     return it.pids(name)

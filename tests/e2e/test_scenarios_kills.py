@@ -74,7 +74,7 @@ def test_a_controller_that_is_killed_again_and_again_loses_nothing() -> None:
                 answered_after.append(time.monotonic() - began)
                 assert status["controller_pid"] != controller
                 assert status["keeper_pid"] == keeper
-                # Never more than is wanted or was wanted, whatever is under way.
+                # Never more than is wanted or was desired, whatever is under way.
                 assert len(running(keeper, "pool.py")) <= 4
                 assert running(keeper, "web.py") == set(web.values())
                 assert len(running(keeper, "mortal.py")) <= 1

@@ -91,7 +91,7 @@ ACTIONS: tuple[KeeperAction, ...] = (
     Bind("unix", SocketTemplate(UnixAddress("/run/a.sock"), "seqpacket")),
     Unbind("http"),
     Quit(1),
-    Notify("READY=1\nSTATUS=all as wanted"),
+    Notify("READY=1\nSTATUS=all as desired"),
 )
 EVENTS: tuple[KeeperEvent, ...] = (
     KeeperIntroduced("k", "b", 1, 2, "session"),

@@ -1,4 +1,4 @@
-"""What is known of a history beside the product: what was wanted when, and what became of each process."""
+"""What is known of a history beside the product: what was desired when, and what became of each process."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class Rest:
         self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
 
     def end(self) -> None:
-        self._runs_as_wanted()
+        self._runs_as_desired()
         self._sockets_serve()
         self._jobs_are_done()
         self._words_are_over()
@@ -35,7 +35,7 @@ class Rest:
         made = self.world.actions, self.kernel.spawned, self.kernel.hits
         return tuple(map(len, made))
 
-    def _runs_as_wanted(self) -> None:
+    def _runs_as_desired(self) -> None:
         disk = self.world.disk
         stand_ins = self.facts.stand_ins()
         running = {p.id: p for p in self.kernel.leaders() if p.id.role == "main"}
