@@ -32,6 +32,7 @@ own and reports back over an event descriptor.
 | `revisions` | the history, and what follows from a verdict |
 | `server` | connections on the control socket, with limits |
 | `access` | who may ask for what |
+| `accounts` | what users and groups are called, as numbers |
 | `refusals` | those who may not are told of, without a flood |
 | `exchange` | one request under way |
 | `turns` | users take turns |

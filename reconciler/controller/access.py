@@ -8,7 +8,6 @@ an entry whose name is not known (yet) lets nobody in.
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import socket
@@ -19,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller import clock
+from reconciler.controller.accounts import Kind, number_of
 from reconciler.model.news import News
 from reconciler.model.spec import OVERFLOW_ID, AccessSpec, Role
 from reconciler.model.units import SECOND_NS
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.controller.loop import Controller
     from reconciler.model.spec import DaemonSpec
 
-Name: TypeAlias = tuple[str, str]
+Name: TypeAlias = tuple[Kind, str]
 """`user` or `group`, and what it is called."""
 
 ROLES: Final[tuple[Role, ...]] = ("view", "operate", "admin")
@@ -212,12 +212,14 @@ class Access:
         return () if self._daemon is None else self._daemon.access
 
     def _names(self) -> frozenset[Name]:
-        named = {("user", each.user) for each in self._entries() if isinstance(each.user, str)}
-        groups = {("group", each.group) for each in self._entries() if isinstance(each.group, str)}
-        return frozenset(named | groups)
+        users = {each.user for each in self._entries() if isinstance(each.user, str)}
+        groups = {each.group for each in self._entries() if isinstance(each.group, str)}
+        named: set[Name] = {("user", name) for name in users}
+        return frozenset(named | {("group", name) for name in groups})
 
     def _number(self, entry: AccessSpec) -> int | None:
-        kind, account = ("group", entry.group) if entry.user is None else ("user", entry.user)
+        account = entry.group if entry.user is None else entry.user
+        kind: Kind = "group" if entry.user is None else "user"
         return self._numbers.get((kind, account)) if isinstance(account, str) else account
 
     def _find_out(self, uid: int | None, then: Callable[[], None]) -> None:
@@ -279,10 +281,10 @@ def _look_up(uid: int | None, names: frozenset[Name]) -> _Found:
     return _Found(caller, {(kind, name): _number_of(kind, name) for kind, name in names})
 
 
-def _number_of(kind: str, name: str) -> int | None:
+def _number_of(kind: Kind, name: str) -> int | None:
     try:
-        return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
-    except (KeyError, OSError):
+        return number_of(kind, name)
+    except OSError:
         return None
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import reconciler
 from reconciler.controller import clock, upgrading
+from reconciler.controller.accounts import SocketOwners
 from reconciler.controller.borders import Border, Fatal
 from reconciler.controller.compress import Compressor
 from reconciler.controller.entries import (
@@ -56,6 +57,7 @@ from reconciler.core import intents
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import log_paths
 from reconciler.model.action import (
+    Bind,
     Forget,
     Notify,
     Quit,
@@ -65,6 +67,7 @@ from reconciler.model.action import (
     RecordRun,
     RecordVerdict,
     Spawn,
+    Unbind,
 )
 from reconciler.model.event import (
     IntentChanged,
@@ -185,6 +188,7 @@ class Controller:
         self.event_log: EventLog
         self.reconciler: Reconciler
         self.secrets = Secrets(self)
+        self._socket_owners = SocketOwners(self.lanes, self.send_to_keeper)
         self.revisions = Revisions(self)
         self.files = SpecFiles(self, config.source)
         self.status = StatusBoard(self)
@@ -632,6 +636,10 @@ class Controller:
                     to_keeper.append(self.secrets.filled(action))
                 case Quit():
                     self._quit = action
+                case Bind() | Unbind():
+                    # Without one it is sent as soon as it is known who gets the file.
+                    if (ready := self._socket_owners.ready(action)) is not None:
+                        to_keeper.append(ready)
                 case Forget(id):
                     self.last_words.forget(id)
                     to_keeper.append(action)

@@ -10,7 +10,13 @@ import contextlib
 import os
 import sys
 
-from reconciler.keeper.config import KeeperConfig, Refused, legacy, stand_on_own_descriptors
+from reconciler.keeper.config import (
+    KeeperConfig,
+    Refused,
+    legacy,
+    stand_on_own_descriptors,
+    with_numbers,
+)
 from reconciler.keeper.journal import FORMAT
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.linux import LinuxKernel
@@ -33,6 +39,7 @@ def main(argv: list[str]) -> int:
         return 1
     os.umask(config.umask)
     try:
+        config = with_numbers(config)
         left = legacy(config)
         kernel = LinuxKernel(config, left)
     except Refused as refused:

@@ -72,8 +72,8 @@ def find_user(launch: Launch) -> User:
 
 
 def find_uid(user: str | int) -> int:
-    """Return the number of a user. Raises `LaunchFailed`."""
-    account = _account(user)
+    """Return the number of a user; nobody is asked what a number is. Raises `LaunchFailed`."""
+    account = None if _is_number(user) else _account(user)
     return _number(user, "user") if account is None else account.pw_uid
 
 

@@ -22,7 +22,7 @@ from reconciler.keeper.kernel import LaunchFailed, Recalled
 from reconciler.keeper.processes import boot_id
 from reconciler.keeper.sockets import CLOSED_UMASK
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, replace
 
 LOCK_FILE: Final = "keeper.lock"
 FIFO_FOLDER: Final = "output"
@@ -291,9 +291,8 @@ def _take_lock(fd: int, wait_s: float) -> None:
         except OSError:
             pid, _, uid = os.pread(fd, 64, 0).decode(errors="replace").strip().partition(" ")
             if _is_there(pid) or time.monotonic() >= give_up_at:
-                user = uid
-                with contextlib.suppress(KeyError, ValueError):
-                    user = pwd.getpwuid(int(uid)).pw_name
+                # A keeper that is at work already waits for no lock, and for no name of a user either.
+                user = _user_name(uid) if wait_s else uid and f"uid {uid}"
                 msg = f"already running, started by {user or 'somebody'}, pid {pid or 'unknown'}"
                 raise Refused(msg) from None
         # A killed keeper's children have the lock until they execute their program: only from then on
@@ -301,6 +300,13 @@ def _take_lock(fd: int, wait_s: float) -> None:
         time.sleep(0.005)
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()} {os.getuid()}\n".encode(), 0)
+
+
+def _user_name(uid: str) -> str:
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError):
+        return uid
 
 
 def _is_there(pid: str) -> bool:
@@ -313,8 +319,23 @@ def _is_there(pid: str) -> bool:
     return True
 
 
+def with_numbers(config: KeeperConfig) -> KeeperConfig:
+    """Return a configuration that names no user or group any more, but has their numbers.
+
+    To be asked before the keeper has anything to keep: the answer may come from a server. Raises `Refused`.
+    """
+    owner, group = config.control_owner, config.control_group
+    try:
+        uid = None if owner is None else find_uid(owner)
+        gid = None if group is None else find_group(group)
+    except LaunchFailed as error:
+        msg = f"cannot open the control socket {config.control_socket}: {error.error.message}"
+        raise Refused(msg) from None
+    return replace(config, control_owner=uid, control_group=gid)
+
+
 def open_control(config: KeeperConfig) -> socket.socket:
-    """Return the listening control socket; closed to all until it is as configured. Raises `Refused`."""
+    """Return the listening control socket, shut until it is as configured, `with_numbers`. Raises `Refused`."""
     path = config.control_socket
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
@@ -325,17 +346,13 @@ def open_control(config: KeeperConfig) -> socket.socket:
                 os.unlink(path)  # nobody's: whoever had it would hold the lock
         sock.bind(path)
         owner, group = config.control_owner, config.control_group
-        uid = -1 if owner is None else find_uid(owner)
-        gid = -1 if group is None else find_group(group)
-        if (uid, gid) != (-1, -1):
-            os.chown(path, uid, gid, follow_symlinks=False)
+        if (owner, group) != (None, None):
+            numbers = (-1 if owner is None else int(owner), -1 if group is None else int(group))
+            os.chown(path, *numbers, follow_symlinks=False)
         os.chmod(path, config.control_mode)
         sock.listen(CONTROL_BACKLOG)
     except OSError as error:
         msg = f"cannot open the control socket {path}: {os.strerror(error.errno or 0).lower()}"
-        raise Refused(msg) from None
-    except LaunchFailed as error:
-        msg = f"cannot open the control socket {path}: {error.error.message}"
         raise Refused(msg) from None
     finally:
         os.umask(umask)

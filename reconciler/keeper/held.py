@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.kernel import Kernel
     from reconciler.keeper.records import Process
+    from reconciler.model.action import Bind
     from reconciler.model.process import ProcessId
 
 
@@ -88,19 +89,19 @@ class Sockets:
         found = [self.held[name].template for name in names if name in self.held]
         return tuple(template for template in found if template is not None)
 
-    def bind(self, name: str, template: SocketTemplate, processes: Iterable[Process]) -> None:
+    def bind(self, asked: Bind, processes: Iterable[Process]) -> None:
         """Bind a socket or change the one that is there; a refusal leaves open what was open.
 
         `processes` are those that may be in the way themselves: they have sockets that the keeper has closed.
         """
+        name, template = asked.name, asked.template
         held = self.held.get(name)
         refusal: tuple[str, str] | None = None
         with self._kernel.border(f"binding socket {name}") as border:
             try:
-                self._bind(held, name, template)
-            except (
-                BindFailed
-            ) as failure:  # not kept: with it its frames, and what they have open, would be
+                self._bind(held, asked)
+            except BindFailed as failure:
+                # It is not kept: with it its frames, and what they have open, would be.
                 refusal = failure.errno, failure.message
         if border.fault is not None:
             code, words = as_errno(border.fault)
@@ -109,17 +110,20 @@ class Sockets:
             holders = () if self._is_ours(name, template) else _holders(template, processes)
             self._refuse(name, template, refusal, holders)
 
-    def _bind(self, held: Held | None, name: str, template: SocketTemplate) -> None:
+    def _bind(self, held: Held | None, asked: Bind) -> None:
         """Bind or change a socket. Raises `BindFailed`."""
+        name, template, owner = asked.name, asked.template, asked.owner
+        if owner.problem:
+            raise BindFailed("EINVAL", f"cannot bind {template.address}: {owner.problem}")
         if held is not None and _can_be_tuned(held, template):
             assert held.socket is not None
-            held.socket.tune(template)
+            held.socket.tune(template, owner)
             phase = Bound(held.socket.listen, held.bound_at_ns)
             record = SocketRecord(name, template, phase, backlog=self._backlog(held.socket))
             held.record, held.template = record, template
             return
         now_ns = self._kernel.now_ns()
-        socket = self._kernel.bind(template)
+        socket = self._kernel.bind(template, owner)
         phase = Bound(socket.listen, now_ns)
         record = SocketRecord(name, template, phase, backlog=self._backlog(socket))
         self.held[name] = Held(record, socket, template, now_ns)

@@ -291,8 +291,8 @@ class Keeper:
         match action:
             case Spawn():
                 self._spawn(action)
-            case Bind(name, template):
-                self._sockets.bind(name, template, self._processes.values())
+            case Bind(name):
+                self._sockets.bind(action, self._processes.values())
                 self._upkeep.rebound(name)
                 self._tell(name)
             case EndOrphans(signal):

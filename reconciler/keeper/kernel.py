@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
+from reconciler.model.socket import AS_MADE
 from reconciler.model.value import Plain, Struct, field
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.borders import Border
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
-    from reconciler.model.socket import SocketTemplate
+    from reconciler.model.socket import FileOwner, SocketTemplate
 
 
 class LaunchFailed(Exception):
@@ -189,7 +190,7 @@ class HeldSocket(Protocol):
     def clients(self) -> frozenset[int]:
         """Return who waits to be accepted: numbers that no others have. Raises `OSError`."""
 
-    def tune(self, template: SocketTemplate) -> None:
+    def tune(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> None:
         """Bring what is no part of the identity to the template, and listen. Raises `BindFailed`."""
 
     def set_blocking(self, blocking: bool) -> None:
@@ -247,8 +248,8 @@ class Kernel(Protocol):
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them, each once; those in `group` as a group."""
 
-    def bind(self, template: SocketTemplate) -> HeldSocket:
-        """Bind a socket. Raises `BindFailed`."""
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> HeldSocket:
+        """Bind a socket and give its file to this owner. Raises `BindFailed`."""
 
     def await_client(self, name: str, socket: HeldSocket) -> None:
         """Tell with `Knocked`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""

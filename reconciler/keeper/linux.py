@@ -63,6 +63,7 @@ from reconciler.keeper.spawning import (
 )
 from reconciler.model.event import LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
+from reconciler.model.socket import AS_MADE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.own_log import Level
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
     from reconciler.model.process import Sink
-    from reconciler.model.socket import SocketTemplate
+    from reconciler.model.socket import FileOwner, SocketTemplate
 
 READ_BYTES: Final = 256 * 1024
 LINK_FD: Final = 3
@@ -506,9 +507,9 @@ class LinuxKernel:
 
     # ---- sockets and logs ------------------------------------------------------------------------
 
-    def bind(self, template: SocketTemplate) -> HeldSocket:
-        """Bind a socket. Raises `BindFailed`."""
-        return self._watched(bind(template, self._config.umask, self._config.spares))
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> HeldSocket:
+        """Bind a socket and give its file to this owner. Raises `BindFailed`."""
+        return self._watched(bind(template, self._config.umask, self._config.spares, owner))
 
     def take_log_news(self) -> list[LogRotated | LogChanged]:
         """Return which log files were rotated and are to be compressed, or changed, since asked last."""

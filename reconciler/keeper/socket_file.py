@@ -16,13 +16,13 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from reconciler.keeper.accounts import find_group, find_uid
 from reconciler.keeper.processes import NOT_NOW
+from reconciler.model.socket import AS_MADE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reconciler.model.socket import SocketTemplate
+    from reconciler.model.socket import FileOwner, SocketTemplate
 
 
 class SocketFile:
@@ -76,13 +76,11 @@ class SocketFile:
             return False
         return self.is_there()
 
-    def tune(self, template: SocketTemplate, umask: int) -> None:
+    def tune(self, template: SocketTemplate, umask: int, owner: FileOwner = AS_MADE) -> None:
         """Give the file its owner first: nobody may connect who could not in the end. Raises `OSError`."""
         with self._held(self.path) as held:
-            if template.owner is not None or template.group is not None:
-                uid = -1 if template.owner is None else find_uid(template.owner)
-                gid = -1 if template.group is None else find_group(template.group)
-                os.chown(f"/proc/self/fd/{held}", uid, gid)
+            if (owner.uid, owner.gid) != (-1, -1):
+                os.chown(f"/proc/self/fd/{held}", owner.uid, owner.gid)
             mode = 0o777 & ~umask if template.mode is None else template.mode
             os.chmod(f"/proc/self/fd/{held}", mode)
 

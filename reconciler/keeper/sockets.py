@@ -15,16 +15,17 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import BindFailed, LaunchFailed, Queue, Trace
+from reconciler.keeper.kernel import BindFailed, Queue, Trace
 from reconciler.keeper.processes import NOT_NOW
 from reconciler.keeper.queues import queue_of, waiting_at
 from reconciler.keeper.socket_file import SocketFile
 from reconciler.model.address import InternetAddress, UnixAddress
+from reconciler.model.socket import AS_MADE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from reconciler.model.socket import SocketTemplate
+    from reconciler.model.socket import FileOwner, SocketTemplate
 
 CLOSED_UMASK: Final = 0o177
 
@@ -75,12 +76,12 @@ class Listener:
         """Let clients find it again after its file was removed. Raises `OSError` when nobody can say just now."""
         return self.file is not None and self.file.put_back()
 
-    def tune(self, template: SocketTemplate) -> None:
+    def tune(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> None:
         """Bring what is no part of the identity to the template. Raises `BindFailed`."""
         sock = self._socket
         try:
             if self.file is not None:
-                self.file.tune(template, self._umask)
+                self.file.tune(template, self._umask, owner)
             elif template.type == "stream":
                 # Accepted connections inherit both from their listener.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, template.nodelay)
@@ -89,9 +90,6 @@ class Listener:
                 sock.listen(template.backlog)
         except (OSError, OverflowError) as error:
             raise _refused(template, error) from None
-        except LaunchFailed as error:
-            text = f"cannot bind {template.address}: {error.error.message}"
-            raise BindFailed(error.error.errno, text) from None
 
     def set_blocking(self, blocking: bool) -> None:
         """Set or clear O_NONBLOCK, for all who have it open. Raises `OSError`."""
@@ -116,7 +114,9 @@ class Listener:
         self._socket.close()
 
 
-def bind(template: SocketTemplate, umask: int, spares: str = "") -> Listener:
+def bind(
+    template: SocketTemplate, umask: int, spares: str = "", owner: FileOwner = AS_MADE
+) -> Listener:
     """Bind a socket; a file of it gets a second name, in the folder `spares` if one is given. Raises `BindFailed`."""
     address, file = template.address, None
     try:
@@ -130,10 +130,9 @@ def bind(template: SocketTemplate, umask: int, spares: str = "") -> Listener:
     listener = Listener(sock, file, umask)
     try:
         if file is not None and spares:
-            file.keep(
-                spares
-            )  # as long as it is ours: nobody may link what belongs to another (proc(5))
-        listener.tune(template)
+            # As long as it is ours: nobody may link what belongs to another (proc(5)).
+            file.keep(spares)
+        listener.tune(template, owner)
     except BindFailed:
         listener.close()
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from reconciler.model.process import Launch, Memory, ProcessId, Reach, Settings
-from reconciler.model.socket import SocketTemplate
+from reconciler.model.socket import AS_MADE, FileOwner, SocketTemplate
 from reconciler.model.value import Struct, Tagged, field
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class Bind(Tagged, frozen=True):
 
     name: str
     template: SocketTemplate
+    owner: FileOwner = AS_MADE
+    """What the template's names of user and group mean on this machine."""
 
 
 class Unbind(Tagged, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from reconciler.model.address import Address, may_overlap
 from reconciler.model.process import ProcessId
@@ -36,6 +36,19 @@ class SocketTemplate(Struct, frozen=True):
         if self.type != other.type or (self.reuseport and other.reuseport):
             return False
         return may_overlap(self.address, other.address)
+
+
+class FileOwner(Struct, frozen=True):
+    """Who gets the file of a Unix socket, by number: only the controller asks what names mean. -1: it stays as made."""
+
+    uid: int = -1
+    gid: int = -1
+    problem: str = ""
+    """Why a name of the template has no number; the socket is then refused."""
+
+
+AS_MADE: Final = FileOwner()
+"""It stays whose it is: the manager's, or whoever's it was given to."""
 
 
 class Bound(Tagged, frozen=True):

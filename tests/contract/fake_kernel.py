@@ -38,7 +38,7 @@ from reconciler.keeper.kernel import (
 from reconciler.model.address import Address, InternetAddress
 from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
-from reconciler.model.socket import SocketTemplate
+from reconciler.model.socket import AS_MADE, FileOwner, SocketTemplate
 from reconciler.model.value import Plain, replace
 
 INIT: Final = 0
@@ -186,7 +186,7 @@ class Socket:
     def clients(self) -> frozenset[int]:
         return self.waiting
 
-    def tune(self, template: SocketTemplate) -> None:
+    def tune(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> None:
         assert not self.closed
         self.backlog = None
         assert template.identity == self.template.identity
@@ -643,7 +643,7 @@ class FakeKernel:
 
     # ---- sockets ---------------------------------------------------------------------------------
 
-    def bind(self, template: SocketTemplate) -> HeldSocket:
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> HeldSocket:
         address = template.address
         cause = self.taken.get(address)
         if isinstance(address, InternetAddress) and address.port == 0:

@@ -52,7 +52,7 @@ watch.changed()
 print(*told)
 open(os.path.join(folder, "new"), "w").close()
 select.select([watch], [], [], 20)
-print(*watch.changed())
+print(*watch.changed(), flush=True)
 os._exit(0)
 """
 

@@ -52,7 +52,7 @@ from reconciler.model.process import (
     Settings,
     Sink,
 )
-from reconciler.model.socket import BindRefused, Bound, SocketTemplate
+from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, SocketTemplate
 from tests.keeper.failing import Failing
 from tests.keeper.rig import Link, Rig, _environ, command, marked_in, pid_in, until
 
@@ -283,13 +283,13 @@ def stopped(it: Patient) -> str:
 # ---- sockets --------------------------------------------------------------------------------------
 
 
-def bound(it: Patient, *templates: SocketTemplate) -> str:
+def bound(it: Patient, *templates: SocketTemplate, owner: FileOwner = AS_MADE) -> str:
     """Bind a socket, tune it, and close it."""
     it.begin()
     step = ""
     for template in templates:
         it.link.sockets.pop("http", None)
-        it.link.send(Bind("http", template))
+        it.link.send(Bind("http", template, owner))
 
         def settled(template: SocketTemplate = template) -> str | None:
             phase = it.link.sockets["http"].phase if "http" in it.link.sockets else None
@@ -317,7 +317,11 @@ def tuned(it: Patient) -> str:
 
 def unix(it: Patient) -> str:
     path = str(it.rig.folder / "s.sock")
-    return bound(it, SocketTemplate(UnixAddress(path), mode=0o600, owner=os.getuid()))
+    return bound(
+        it,
+        SocketTemplate(UnixAddress(path), mode=0o600),
+        owner=FileOwner(os.geteuid(), os.getegid()),
+    )
 
 
 # ---- logs -----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from reconciler.model.action import Bind, Signal, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.event import SocketRestored
 from reconciler.model.process import CaptureSink, Exit, ProcessId
-from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
+from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, Lost, SocketTemplate
 from reconciler.model.value import replace
 from tests.keeper.rig import ROOT, Link, Rig, until
 
@@ -35,9 +35,11 @@ def bind(link: Link, template: SocketTemplate, name: str = "http") -> Bound:
     return phase
 
 
-def refusal(link: Link, template: SocketTemplate, name: str = "http") -> BindRefused:
+def refusal(
+    link: Link, template: SocketTemplate, name: str = "http", owner: FileOwner = AS_MADE
+) -> BindRefused:
     link.sockets.pop(name, None)
-    link.send(Bind(name, template))
+    link.send(Bind(name, template, owner))
     phase = link.wait(lambda: link.sockets.get(name)).phase
     assert isinstance(phase, BindRefused), phase
     return phase
@@ -137,11 +139,28 @@ def test_an_address_that_cannot_be_had_is_told_in_words(
     assert refusal(link, SocketTemplate(address)).message == message
 
 
-def test_an_unknown_owner_leaves_no_file(link: Link, tmp_path: Path) -> None:
+def test_an_unknown_owner_leaves_no_file_and_a_bound_one_as_it_was(
+    link: Link, tmp_path: Path
+) -> None:
     path = tmp_path / "app.sock"
-    refused = refusal(link, SocketTemplate(UnixAddress(str(path)), owner="no-such-user"))
+    template = SocketTemplate(UnixAddress(str(path)), owner="no-such-user")
+    unknown = FileOwner(problem="unknown user 'no-such-user'")
+    refused = refusal(link, template, owner=unknown)
     assert refused.message == f"cannot bind unix:{path}: unknown user 'no-such-user'"
     assert not path.exists()
+    connect(bind(link, replace(template, owner=None))).close()
+    assert refusal(link, template, owner=unknown).serves == f"unix:{path}"
+
+
+def test_a_file_goes_to_whom_the_controller_says_by_number(link: Link, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    # What names mean is asked by the controller alone: here they mean whoever runs this.
+    template = SocketTemplate(UnixAddress(str(path)), owner="no-such-user", group="no-such-group")
+    others = [gid for gid in os.getgroups() if gid != os.getegid()]
+    gid = 7 if os.geteuid() == 0 else (others or [os.getegid()])[0]
+    link.send(Bind("http", template, FileOwner(os.geteuid(), gid)))
+    assert isinstance(link.wait(lambda: link.sockets.get("http")).phase, Bound)
+    assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), gid)
 
 
 def test_both_families_may_share_a_port(link: Link) -> None:

@@ -17,7 +17,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.keeper.logs import LIFELINE_FD
+from reconciler.model.action import Bind
+from reconciler.model.address import UnixAddress
+from reconciler.model.event import ControlRenewed
 from reconciler.model.process import CaptureSink, Exit, Launch, LaunchError, ProcessId, Starting
+from reconciler.model.socket import Bound, FileOwner, SocketTemplate
 from tests.keeper.rig import Link, Rig, keeper
 
 WEB = ProcessId("web", 2)
@@ -314,7 +318,9 @@ def test_an_account_that_is_waited_for_keeps_nobody_else_waiting(tmp_path: Path)
     """The accounts of the machine are behind a FIFO that nobody writes to. Who waits there can be stopped."""
     accounts = tmp_path / "accounts"
     os.mkfifo(accounts)
-    with keeper(tmp_path, preexec_fn=_own_mounts) as rig:
+    control, app, nobody = tmp_path / "run/control.sock", tmp_path / "app", pwd.getpwnam("nobody")
+    settings = {"control_owner": "nobody", "control_group": nobody.pw_gid}
+    with keeper(tmp_path, settings=settings, preexec_fn=_own_mounts) as rig:
         link = rig.link()
         enter = ["nsenter", f"--mount=/proc/{rig.pid}/ns/mnt"]
         mount = [*enter, "mount", "--bind", str(accounts), "/etc/passwd"]
@@ -327,6 +333,17 @@ def test_an_account_that_is_waited_for_keeps_nobody_else_waiting(tmp_path: Path)
         assert isinstance(link.records[WEB].phase, Starting)
         link.signal(WEB, "KILL")
         assert link.exited(WEB).exit == Exit(signal="KILL")
+        # The files of sockets get their owners by number, also when they are made anew.
+        template = SocketTemplate(UnixAddress(str(app)), owner="nobody", group="nogroup")
+        link.send(Bind("app", template, FileOwner(nobody.pw_uid, nobody.pw_gid)))
+        assert isinstance(link.wait(lambda: link.sockets.get("app")).phase, Bound)
+        control.unlink()
+        while link.take():
+            pass
+        link.let_go()
+        assert rig.link().hear(ControlRenewed) == ControlRenewed(str(control))
+        owners = {(path.stat().st_uid, path.stat().st_gid) for path in (app, control)}
+    assert owners == {(nobody.pw_uid, nobody.pw_gid)}
 
 
 def _own_mounts() -> None:

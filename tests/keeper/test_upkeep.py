@@ -12,6 +12,7 @@ from reconciler.keeper.held import Sockets
 from reconciler.keeper.knocks import Knocks
 from reconciler.keeper.records import Process
 from reconciler.keeper.upkeep import MOST_RETURNS, Upkeep
+from reconciler.model.action import Bind
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import SocketRestored
 from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
@@ -37,7 +38,7 @@ class Scene:
     def __post_init__(self) -> None:
         self.sockets = Sockets(self.kernel)
         self.upkeep = Upkeep(self.kernel, self.sockets, self.told.append)
-        self.sockets.bind("http", self.template, ())
+        self.sockets.bind(Bind("http", self.template), ())
 
     @property
     def socket(self) -> Socket:

@@ -23,7 +23,7 @@ KEEPER_CORE = ("keeper", "kernel", "linux")
 KEEPER_CORE_LINES = 1400
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 3540
+KEEPER_LINES = 3580
 KEEPER_OUTPUT_LINES = 1300
 KEEPER_LAUNCH_LINES = 720
 """And so is launching: accounts, PATH, the two roads, and what is said when one of them ends early."""

@@ -166,9 +166,9 @@ def _asks_hook_again(original: Any) -> Any:
 def _unbinds_first(original: Any) -> Any:
     """The old socket is closed before the new one is there."""
 
-    def bind(self: Sockets, name: str, template: Any, processes: Any) -> None:
-        self.unbind(name)
-        original(self, name, template, processes)
+    def bind(self: Sockets, asked: Any, processes: Any) -> None:
+        self.unbind(asked.name)
+        original(self, asked, processes)
 
     return bind
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reconciler.model.socket import AS_MADE
 from tests.contract.fake_kernel import FakeKernel, Output, Process, Replaced, Socket
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.kernel import Adopted, Child, HeldSocket
     from reconciler.model.process import Exit, Launch, ProcessId, Sink
-    from reconciler.model.socket import SocketTemplate
+    from reconciler.model.socket import FileOwner, SocketTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ class Machine(FakeKernel):
         super().signal_tree(group, roots, signal)
         self.may_kill_keeper()
 
-    def bind(self, template: SocketTemplate) -> HeldSocket:
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> HeldSocket:
         self.may_kill_keeper()
-        socket = super().bind(template)
+        socket = super().bind(template, owner)
         self.may_kill_keeper()
         return socket
 

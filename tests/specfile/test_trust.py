@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 SPEC = "watchers: {web: {cmd: serve}}"
 
 
-def reader(uid: int = 0, *, allow: bool = False) -> Reader:
-    return Reader(trust=Trust(uid=uid, gid=uid), allow_writable=allow)
+def reader(uid: int = 0, gid: int | None = None, *, allow: bool = False) -> Reader:
+    """One that reads as this user. What whoever runs the tests has made is believed as root's is."""
+    trust = Trust(uid=uid, gid=uid if gid is None else gid, hidden=os.geteuid())
+    return Reader(trust=trust, allow_writable=allow)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_ones_own_group_is_oneself_but_not_for_root(folder: Folder) -> None:
     (path,) = folder.write(spec=SPEC)
     gid = Path(path).stat().st_gid
     Path(path).chmod(0o664)
-    mine = Reader(trust=Trust(uid=1000, gid=gid))
+    mine = reader(1000, gid)
     assert mine.distrusted(path) is None and not mine.warnings
     if gid != 0:
         assert reader().distrusted(path) is not None
