@@ -522,7 +522,8 @@ class WatcherSpec(Struct, frozen=True):
         Environment, _restart("Environment variables; null: the process has no such variable.")
     ] = field(default_factory=dict)
     env_file: Annotated[
-        tuple[str, ...], _restart("Files of NAME=value lines; `env` wins over them.")
+        tuple[str, ...],
+        _restart("Files of NAME=value lines, taken as they are; `env` wins over them."),
     ] = ()
     secrets: Annotated[
         Mapping[str, SecretSpec],

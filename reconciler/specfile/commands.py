@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,33 +16,57 @@ if TYPE_CHECKING:
 
 _PLAIN_WORD: Final = re.compile(r"[^ \t\r\n]+")
 _NEEDS_QUOTING_RULES: Final = frozenset("\"'\\")
-_SPECIAL: Final = re.compile(r"[\\'\"$&|;<>*~#(`\n]")
+_SPECIAL: Final = re.compile(r"[\\'\"$&|;<>*?{~#(`\n]")
 """A command without any of these holds nothing for a shell but its first word."""
 
-_SHELLS: Final = frozenset(("sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"))
+_SHELLS: Final = frozenset(re.findall(r"\w+", "sh ash bash busybox dash fish ksh runuser su zsh"))
 _OPERATOR: Final = re.compile(r"[0-9]*(?:>>|>&|<<|<&|&>|[<>])[0-9&-]*|&&|\|\||;;|[;&|]")
+_PIECE: Final = re.compile(
+    r"""
+      (?P<space>[ \t\r\n]+)
+    | \\\r?\n
+    | \\(?P<escaped>.)
+    | '(?P<single>[^']*)'
+    | "(?P<double>(?:[^"\\]|\\.)*)"
+    | (?P<plain>[^ \t\r\n'"\\]+)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE_WITHIN_DOUBLE: Final = re.compile(r'\\(?:\r?\n|([$`"\\]))')
 _COMMAND_SUBSTITUTION: Final = re.compile(r"\$\((?!circus\.)|`")
-_VARIABLE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_QUOTES_OF_BASH: Final = re.compile(r"\$['\"]")
+_VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|[0-9@*#?!-])")
 _GLOB: Final = re.compile(r"(?<![^\s\0])(?!\S*://)[^\s\0]*\*")
-_HOME: Final = re.compile(r"(?<![^\s])~(?=[/\s]|$)")
+_GLOB_OF_ONE: Final = re.compile(
+    r"(?<![^\s\0])(?![^\s\0]*(?:://|=))(?:[^\s\0?]*\?(?=[.*?])|\.{0,2}/[^\s\0?]*\?)"
+)
+_BRACES: Final = re.compile(r"(?<![$\0])\{(?:[^\s\0{}:,]*,[^\s\0{}:]*|[\w-]+\.\.[\w-]+)\}")
+_HOME: Final = re.compile(r"(?<![^\s])~(?=[a-z_][a-z0-9_-]*(?:/|\s|$)|[/\s]|$)")
 _COMMENT: Final = re.compile(r"(?<![^\s])#")
 _LINE_BREAK: Final = re.compile(r"(?<=\S)[ \t\r]*\n\s*(?=\S)")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _WITH_A_SHELL: Final = "write: shell: true"
+_OF_THE_SHELL: Final = re.findall(
+    r"\S+", "! : [[ { alias builtin case eval exit for if return set shopt trap unset until while"
+)
 _FIRST_WORDS: Final = {
     "cd": "write: working_dir",
     "export": "write: env",
     "exec": "leave it out: the command is executed as it stands",
+    "pushd": "write: working_dir",
     "ulimit": "write: limits",
     "umask": "write: umask",
     **dict.fromkeys(
-        (".", "alias", "case", "eval", "for", "if", "source", "trap", "unset", "until", "while"),
+        (".", "source"), f"{_WITH_A_SHELL}, or virtualenv: for an environment of Python"
+    ),
+    **dict.fromkeys(
+        _OF_THE_SHELL,
         _WITH_A_SHELL,
     ),
 }
 """Words that begin a command of a shell and are no programs, and what is written instead."""
 
-_LITERAL, _BARE, _DOUBLE, _DROPPED = "l", "b", "d", "x"
+_LITERAL, _BARE, _DOUBLE = "l", "b", "d"
 
 
 class ShellSyntax(NamedTuple):
@@ -58,18 +81,46 @@ class ShellSyntax(NamedTuple):
     is_certain: bool
 
 
-def split(text: str) -> list[str]:
-    """Return the words of a command as a shell would split it. Raises `ValueError`.
+class SplitError(ValueError):
+    """A text that has no words: what is wrong with it, and the offset where that begins."""
 
-    Most commands have no quotes, and then shlex is not needed, which takes most of the time. It does not
-    know that a backslash at the end of a line continues it (2.2.1).
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def split(text: str) -> list[str]:
+    """Return the words of a command as a shell would split it. Raises `SplitError`.
+
+    Most commands have no quotes, and their words are found faster. In the words that a shell would be
+    told to take a dollar sign as it is (`\\$`), it is doubled: references are looked for afterwards. (shlex
+    knows neither that one within double quotes nor a backslash that continues a line.)
     """
     if _NEEDS_QUOTING_RULES.isdisjoint(text):
         return _PLAIN_WORD.findall(text)
-    if "\\\n" in text or "\\\r\n" in text:
-        kinds = _kinds(text)
-        text = "".join(c for c, kind in zip(text, kinds, strict=True) if kind != _DROPPED)
-    return shlex.split(text)
+    words: list[str] = []
+    word: str | None = None
+    position = 0
+    while position < len(text):
+        match = _PIECE.match(text, position)
+        if match is None:
+            message = (
+                "a backslash at its end" if text[position] == "\\" else "the quotes are not closed"
+            )
+            raise SplitError(message, position)
+        position = match.end()
+        if match.lastgroup == "space":
+            words += [] if word is None else [word]
+            word = None
+        elif match.lastgroup is not None:
+            word = (word or "") + _unquoted(match.lastgroup, match[match.lastgroup])
+    return words if word is None else [*words, word]
+
+
+def _unquoted(kind: str, text: str) -> str:
+    if kind == "double":
+        return _ESCAPE_WITHIN_DOUBLE.sub(lambda m: "$$" if m[1] == "$" else m[1] or "", text)
+    return "$$" if kind == "escaped" and text == "$" else text
 
 
 def shell_syntax(text: str) -> list[ShellSyntax]:
@@ -78,8 +129,8 @@ def shell_syntax(text: str) -> list[ShellSyntax]:
     if _SPECIAL.search(text) is not None:
         kinds = _kinds(text)
         bare = _view(text, kinds, _BARE)
-        found += [*_operators(bare), *_patterns(bare)]
-        found += _dollars(bare, _view(text, kinds, _DOUBLE), runs_shell=_runs_shell(text))
+        found += [*_operators(bare), *_patterns(bare), *_quotes_of_bash(text, bare)]
+        found += _dollars(bare, _view(text, kinds, _DOUBLE), runs_shell=_has_script(text))
     first = first_word(text.split(maxsplit=1)[:1])
     if first is not None:
         found.append(first._replace(offset=len(text) - len(text.lstrip())))
@@ -122,10 +173,23 @@ def _operators(bare: str) -> Iterator[ShellSyntax]:
 
 
 def _patterns(bare: str) -> Iterator[ShellSyntax]:
-    for pattern, shown in ((_GLOB, "*"), (_HOME, "~"), (_COMMENT, "#")):
+    patterns = ((_GLOB, "*"), (_GLOB_OF_ONE, "?"), (_HOME, "~"), (_COMMENT, "#"))
+    for pattern, shown in patterns:
         match = pattern.search(bare)
         if match is not None:
             yield _as_written(match.end() - 1, shown, "or put it into quotes when that is meant")
+    braces = _BRACES.search(bare)
+    if braces is not None:
+        what = "or put it into quotes when that is meant"
+        yield _as_written(braces.start(), braces[0], what, "write: shell: bash")
+
+
+def _quotes_of_bash(text: str, bare: str) -> Iterator[ShellSyntax]:
+    for match in _QUOTES_OF_BASH.finditer(text):
+        if bare[match.start()] == "$":
+            message = f"'{match[0]}' begins quotes that only some shells know"
+            yield ShellSyntax(match.start(), message, "write: shell: bash", True)
+            return
 
 
 def _dollars(bare: str, double: str, *, runs_shell: bool) -> Iterator[ShellSyntax]:
@@ -135,24 +199,27 @@ def _dollars(bare: str, double: str, *, runs_shell: bool) -> Iterator[ShellSynta
         yield ShellSyntax(match.start(), f"'{match[0]}' needs a shell", _WITH_A_SHELL, True)
     views = [bare] if runs_shell else [bare, double]
     for match in (found for view in views if (found := _VARIABLE.search(view)) is not None):
-        name = match[0][1:]
-        hint = (
-            f"or write ${{env.{name}}} for the manager's variable, or $${name} when that is meant"
-        )
+        name = match[1]
+        hint = f"or $${match[0][1:]} when that is meant"
+        if name is not None:
+            hint = f"or write ${{env.{name}}} for the manager's variable, {hint}"
         yield _as_written(match.start(), match[0], hint)
 
 
-def _as_written(offset: int, what: str, hint: str) -> ShellSyntax:
+def _as_written(offset: int, what: str, hint: str, mend: str = _WITH_A_SHELL) -> ShellSyntax:
     message = f"'{what}' is passed to the program as it is written: no shell runs this command"
-    return ShellSyntax(offset, message, f"{_WITH_A_SHELL}, {hint}", False)
+    return ShellSyntax(offset, message, f"{mend}, {hint}", False)
 
 
-def _runs_shell(text: str) -> bool:
-    """Tell whether a command runs a shell with a script of its own: `sh -c ...`, `env X=1 bash -lc ...`."""
+def _has_script(text: str) -> bool:
     try:
-        words = split(text)
-    except ValueError:
+        return runs_shell(split(text))
+    except SplitError:
         return False
+
+
+def runs_shell(words: Sequence[str]) -> bool:
+    """Tell whether a command runs a shell with a script of its own: `sh -c ...`, `env X=1 bash -lc ...`."""
     for index, word in enumerate(words[:-1]):
         if os.path.basename(word) in _SHELLS:
             options = [each for each in words[index + 1 :] if re.fullmatch(r"-[a-z]*c", each)]
@@ -166,7 +233,7 @@ def _view(text: str, kinds: str, kind: str) -> str:
 
 
 def _kinds(text: str) -> str:
-    """Return for each character whether it is literal, bare, in double quotes or dropped."""
+    """Return for each character whether it is literal, bare or in double quotes."""
     kinds: list[str] = []
     quote, position = "", 0
     while position < len(text):
@@ -177,8 +244,7 @@ def _kinds(text: str) -> str:
             quote = "" if character == "'" else quote
         elif character == "\\":
             broken = re.match(r"\\\r?\n", text[position : position + 3])
-            length = len(broken[0]) if broken else 2
-            kind = _DROPPED if broken else _LITERAL
+            length, kind = len(broken[0]) if broken else 2, _LITERAL
         elif character == '"' or (character == "'" and not quote):
             quote, kind = ("" if quote else character), _LITERAL
         elif text.startswith("$$", position):

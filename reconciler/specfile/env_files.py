@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.errors import SpecError
+from reconciler.specfile.yaml_text import Scalar
 
 if TYPE_CHECKING:
     from reconciler.specfile.mistakes import Mistakes
@@ -25,9 +26,13 @@ _BREAK: Final = re.compile("\r\n|[\r\n]")
 _DOUBLE: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _SINGLE: Final = re.compile(r"'([^']*)'")
 _END: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")
+_NAME_ALONE: Final = re.compile(r"\s*(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*")
 _COMMENT: Final = re.compile(r"(^|\s+)#.*$")
-_ESCAPE: Final = re.compile(r"\\(.)")
+_ESCAPE: Final = re.compile(r"""\\([ntr"'\\$`])""")
 _ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
+_VARIABLE: Final = re.compile(
+    r"(?<![$\\])\$(?:\{(?P<braced>[A-Za-z_]\w*)[}:]|(?P<name>[A-Za-z_]\w*))"
+)
 
 
 class EnvFiles:
@@ -47,10 +52,15 @@ class EnvFiles:
 
 
 def parse(file: SourceText, mistakes: Mistakes) -> dict[str, str]:
-    """Return the values of a file; lines that make no sense are reported, never shown."""
+    """Return the values of a file; lines that make no sense are reported, never shown.
+
+    Of several such lines on end the first is reported: they are the rest of a value that went over
+    several lines.
+    """
     values: dict[str, str] = {}
     text = _BREAK.sub("\n", file.text)
-    position = 0
+    position, makes_sense = 0, True
+    references: list[tuple[int, re.Match[str]]] = []
     while position < len(text):
         end = text.find("\n", position)
         end = len(text) if end < 0 else end
@@ -59,20 +69,49 @@ def parse(file: SourceText, mistakes: Mistakes) -> dict[str, str]:
         if not line.strip() or line.lstrip().startswith("#"):
             position = end + 1
         elif match is None:
-            column = len(line) - len(line.lstrip()) + 1
-            message, hint = "expected NAME=value", "a comment begins with #"
-            mistakes.report(
-                SpecError(file.path, _line_at(text, position), column, "", message, hint)
-            )
-            position = end + 1
+            if makes_sense:
+                mistakes.report(_no_value(file, _line_at(text, position), line))
+            position, makes_sense = end + 1, False
         else:
-            begin = position + match.end()
+            begin, makes_sense = position + match.end(), True
             value, position = _value(text, begin, end)
             if value is None:
                 mistakes.report(_unclosed(file, text, begin, match))
             else:
                 values[match["name"]] = value
+            if value and "$" in value and text[begin] != "'":
+                references += [(begin, each) for each in _VARIABLE.finditer(text, begin, position)]
+    _warn_of_references(file, text, references, values, mistakes)
     return values
+
+
+def _no_value(file: SourceText, line_number: int, line: str) -> SpecError:
+    column = len(line) - len(line.lstrip()) + 1
+    hint = "a comment begins with #; a value of several lines stands in quotes"
+    if _NAME_ALONE.fullmatch(line):
+        hint = f"{hint}; inherit_env: passes on the manager's variables"
+    return SpecError(file.path, line_number, column, "", "expected NAME=value", hint)
+
+
+def _warn_of_references(
+    file: SourceText,
+    text: str,
+    references: list[tuple[int, re.Match[str]]],
+    values: dict[str, str],
+    mistakes: Mistakes,
+) -> None:
+    """Warn of `${NAME}`, and of `$NAME` when the file has such a name: else it may belong to a password."""
+    for begin, match in references:
+        name = match["braced"] or match["name"]
+        if match["braced"] is None and name not in values:
+            continue
+        line, column = _line_at(text, begin), begin - text.rfind("\n", 0, begin)
+        at = Scalar(file, line, column, line, column, "", plain=True)
+        message = (
+            f"a reference to {name} is taken as it is written: nothing is replaced in this file"
+        )
+        hint = f"write the value, or put it into single quotes when that is meant; in env: ${{env.{name}}}"
+        mistakes.warn(at, "", message, f"{hint} is the manager's variable")
 
 
 def _value(text: str, begin: int, end: int) -> tuple[str | None, int]:

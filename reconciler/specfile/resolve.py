@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.specfile import foreign, hints
-from reconciler.specfile.commands import first_word, shell_syntax, split
+from reconciler.specfile.commands import (
+    SplitError,
+    first_word,
+    runs_shell,
+    shell_syntax,
+    split,
+)
 from reconciler.specfile.merge import is_null, says_nothing
 from reconciler.specfile.mistakes import Mistakes
 from reconciler.specfile.shapes import (
@@ -154,13 +160,10 @@ class Resolver:
                 return None
             try:
                 words = [(node, word) for word in split(node.text)]
-            except ValueError as error:
-                cause = (
-                    "the quotes are not closed" if "quotation" in str(error) else str(error).lower()
-                )
-                self.mistakes.at(
-                    node, where, f"cannot split the command: {cause}", "or write a list of words"
-                )
+            except SplitError as error:
+                at = _within(node, error.offset)
+                message = f"cannot split the command: {error}"
+                self.mistakes.at(at, where, message, "or write a list of words")
                 return SKIP
             self._check_for_shell(node, where, inner)
             texts = [self.text(one, word, where, inner, per_slot=per_slot) for one, word in words]
@@ -171,6 +174,9 @@ class Resolver:
             wrong = first_word([each.text for each in scalars[:1]])
             if wrong is not None:
                 self.mistakes.at(node, where, wrong.message, _for_shell(wrong.hint, inner))
+            elif not runs_shell([each.text for each in scalars]):
+                for each in scalars:
+                    self._check_as_written(each, where)
             texts = [self.text(one, one.text, where, inner, per_slot=per_slot) for one in scalars]
         else:
             return value_of(node)

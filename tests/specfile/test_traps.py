@@ -38,10 +38,23 @@ def warnings_of(folder: Folder, text: str, **environ: str) -> tuple[SpecError, .
         ('"one\\\ntwo"', ["onetwo"]),
         ("'one\\\ntwo'", ["one\\\ntwo"]),
         ("a 'b c' \"d\ne\" f\\ g", ["a", "b c", "d\ne", "f g"]),
+        ("a '' \"\"b c'd'\"e\"f \\\n", ["a", "", "b", "cdef"]),
+        ('"\\a \\" \\\\ \\`"', ['\\a " \\ `']),
     ],
 )
 def test_a_command_is_split_as_a_shell_does(text: str, words: list[str]) -> None:
     assert split(text) == words
+
+
+def test_an_escaped_dollar_sign_is_one_within_double_quotes_too() -> None:
+    text = r"""watchers: {a: {cmd: 'sh -c "echo \$HOME \${HOME} $$HOME" \${x}'}}"""
+    assert watcher_of(text).cmd == ("sh", "-c", "echo $$HOME $${HOME} $$HOME", "$${x}")
+
+
+@pytest.mark.parametrize(("cmd", "column"), [("run 'a b", 25), ("run a\\", 26), ('run "a', 25)])
+def test_a_command_that_cannot_be_split_is_told_where(cmd: str, column: int) -> None:
+    error = only_error(f"watchers: {{a: {{cmd: {cmd}}}}}")
+    assert place(error) == (1, column, "watchers.a.cmd")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +76,12 @@ def test_a_command_is_split_as_a_shell_does(text: str, words: list[str]) -> None
         ("export A=1", 0, "write: env"),
         ("FOO=bar run", 0, "(write: env: {FOO: ...})"),
         ("(a b)", 0, "'('"),
+        ("! run", 0, "'!'"),
+        ("{ a; }", 0, "'{'"),
+        ("[[ -f x ]]", 0, "'[['"),
+        ("set -e", 0, "'set'"),
+        ("source venv/bin/activate", 0, "virtualenv:"),
+        ("run $'a\\tb'", 4, "(write: shell: bash)"),
         ("echo one\necho two\n", 8, "the line break ends a command"),
     ],
 )
@@ -78,6 +97,13 @@ def test_what_only_a_shell_understands_is_a_mistake(text: str, offset: int, word
         ("curl http://h/?a=1&b=2", "'&'"),
         ("find . -name *.py", "'*'"),
         ("ls ~/bin", "'~'"),
+        ("ls ~app/bin", "'~'"),
+        ("ls /var/log/app.log.?", "'?'"),
+        ("ls file?.txt", "'?'"),
+        ("cp x.{a,b}", "'{a,b}'"),
+        ("run w{1..3}", "'{1..3}'"),
+        ("run $1", "'$1'"),
+        ('run "$@"', "'$@'"),
         ("echo $FOO", "'$FOO'"),
         ('perl -e "print $x"', "'$x'"),
         ("echo a #b", "'#'"),
@@ -100,6 +126,12 @@ def test_what_may_be_meant_as_it_stands_is_a_warning(text: str, what: str) -> No
         "echo '$HOME' \\$HOME",
         "python3 x.py \\\n  --name a\n",
         "serve --bind [::]:80 --match ^a.b$ --share=50% -x!",
+        "minio server /data{1...4}",
+        "curl http://h/?a=1 localhost/health?full=1",
+        "git log HEAD~3..HEAD uvicorn[standard] [ -f x ]",
+        "find . -exec run {} +",
+        "consul agent -bind {{ GetPrivateIP }}",
+        'su - app -c "cd /srv; exec run $X"',
     ],
 )
 def test_quoted_text_and_scripts_of_a_shell_are_left_alone(text: str) -> None:
@@ -128,6 +160,14 @@ def test_with_a_shell_all_of_that_is_the_shells() -> None:
 def test_a_list_of_words_is_left_alone_but_for_its_first() -> None:
     assert watcher_of('watchers: {a: {cmd: [echo, "&&", "*"]}}').cmd == ("echo", "&&", "*")
     assert "not a program" in only_error("watchers: {a: {cmd: [cd, x]}}").message
+
+
+def test_a_known_variable_in_a_list_of_words_is_a_warning_unless_a_shell_gets_it(
+    folder: Folder,
+) -> None:
+    text = 'watchers: {a: {cmd: [run, "--port=$PORT"]}, b: {cmd: [sh, -c, "echo $PORT"]}, c: {cmd: [awk, $NF]}}'
+    (found,) = warnings_of(folder, text, PORT="80")
+    assert (found.field, "'$PORT'" in found.message) == ("watchers.a.cmd", True)
 
 
 # ---- variables ------------------------------------------------------------------------------------
@@ -220,6 +260,37 @@ def test_quotes_that_are_not_closed_are_one_mistake(
     (error,) = outcome.errors
     assert place(error) == (line, column, "KEY")
     assert "secrets: {KEY: {file: ...}}" in error.hint
+
+
+def test_a_value_of_several_lines_without_quotes_is_one_mistake(folder: Folder) -> None:
+    folder.write(x_env="A=1\nKEY=-----BEGIN\nAA+/\nBB+/\n-----END\nC=3\nD\n")
+    outcome = read_spec(folder.write(spec="watchers: {w: {cmd: x, env_file: [x.env]}}"), {})
+    assert [(each.line, "in quotes" in each.hint) for each in outcome.errors] == [
+        (3, True),
+        (7, True),
+    ]
+    assert "inherit_env" in outcome.errors[1].hint
+
+
+def test_a_reference_in_an_environment_file_is_a_warning(folder: Folder) -> None:
+    text = """U=me\nA=db://${U}:${W:-x}@h\nB="$U"\nC='${U}'\nD=pa$$word$x^${\nE="\\${U}"\n"""
+    folder.write(x_env=text)
+    found = warnings_of(
+        folder, "watchers: {w: {cmd: x, env_file: [x.env]}, v: {cmd: x, env_file: [x.env]}}"
+    )
+    assert [(each.line, each.message.split()[3]) for each in found] == [
+        (2, "U"),
+        (2, "W"),
+        (3, "U"),
+    ]
+    assert all("${env." in each.hint and not each.excerpt for each in found)
+
+
+def test_a_backslash_that_escapes_nothing_stays_in_a_value(folder: Folder) -> None:
+    folder.write(x_env='A="^\\d+\\\\.\\"$"\nB="a\\tb\\`"\nC=\\d\n')
+    (path,) = folder.write(spec="watchers: {w: {cmd: x, env_file: [x.env]}}")
+    env = loaded(path).spec.watchers["w"].env
+    assert env == {"A": '^\\d+\\."$$', "B": "a\tb`", "C": "\\d"}
 
 
 # ---- files and YAML -------------------------------------------------------------------------------
