@@ -226,7 +226,7 @@ class Client:
             runs = f": {whose[0]} runs it" if whose else ""
             return Refused(
                 f"cannot connect to {path}: permission denied{runs}",
-                "the user who started the manager and root may, and whom daemon.access lists",
+                "allowed are root, the user who started the manager, and users in daemon.access",
             )
         return Refused(f"cannot connect to {path}: {error.strerror or error}")
 
@@ -464,7 +464,7 @@ def _resumed(method: str, params: Mapping[str, object], newest: int) -> dict[str
 
 def _told_as_event(item: Map) -> Map:
     """Return the word that a reader was too slow as an event of its own."""
-    message = f"{item[DROPPED]} events were missed: the reader is too slow"
+    message = f"{item[DROPPED]} events were dropped: the reader is too slow"
     return {"time_ns": time.time_ns(), "type": "stream.dropped", "message": message}
 
 

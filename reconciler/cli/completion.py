@@ -33,7 +33,7 @@ _asked: dict[tuple[str, Instance], tuple[float, list[str]]] = {}
 @click.command("completion")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion_command(shell: str) -> int:
-    """Print what makes SHELL complete commands, options, names, signals, revisions and fields.
+    """Print the completion script for SHELL: commands, options, names, signals, revisions, fields.
 
     In ~/.bashrc or ~/.zshrc: eval "$(reconcile completion bash)". For fish: reconcile completion fish
     >~/.config/fish/completions/reconcile.fish

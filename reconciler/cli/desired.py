@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 @output_option("text", "json")
 @with_instance()
 def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
-    """Show what apply would do, why, and how. Exit code 0 when nothing, 2 when there are changes.
+    """Show what apply would do, why, and how. Exit code 0: no changes; 2: changes.
 
-    SPEC is a file or folder; without it, the one that the manager was started with. Where none is
-    running: what it would start.
+    SPEC is a file or folder; default: the spec that the manager runs. Without a manager: what it
+    would start.
     """
     session.spec = loading.find(spec) if spec else None
     if not locate.is_running(session.instance()):
@@ -101,7 +101,7 @@ class _Wish(NamedTuple):
 @click.command("apply")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, also when something is removed.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before something is removed.")
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as desired."
 )
@@ -112,15 +112,13 @@ class _Wish(NamedTuple):
     multiple=True,
     help="Apply the changes of this watcher or socket only; repeatable.",
 )
-@click.option(
-    "--allow-removal", is_flag=True, help="Consent to more removals than apply.max_removal allows."
-)
+@click.option("--allow-removal", is_flag=True, help="Allow more removals than apply.max_removal.")
 @replace_source_option
 @click.option(
     "--continue",
     "goes_on",
     is_flag=True,
-    help="Go on with a revision that is paused, or try one that was rolled back once more.",
+    help="Continue a paused revision, or retry one that was rolled back.",
 )
 @wait_jobs_option
 @output_option("text", "json")
@@ -139,10 +137,10 @@ def apply_command(
     wait_jobs: bool,
     output: str,
 ) -> int:
-    """Validate, show the plan, make it so, and wait until it is.
+    """Validate, show the plan, apply it and wait until it has taken effect.
 
-    SPEC is a file or folder; without it, the one that the manager was started with. Starts a
-    manager in the background when none runs.
+    SPEC is a file or folder; default: the spec that the manager runs. Starts a manager in the
+    background when none is running.
     """
     session.spec, session.replaces_source = loading.find(spec) if spec else None, replace_source
     wish = _Wish(
@@ -188,8 +186,8 @@ def consents(changes: Sequence[ChangeMap]) -> bool:
     if not removed:
         return True
     if not sys.stdin.isatty():
-        msg = f"cannot remove {', '.join(removed)} unasked: the input is no terminal"
-        raise Refused(msg, "say --yes where that is wanted; nothing was changed")
+        msg = f"cannot remove {', '.join(removed)} without confirmation: standard input is not a terminal"
+        raise Refused(msg, "confirm with --yes; nothing was changed")
     return click.confirm(f"remove {', '.join(removed)}?", default=False, err=True)
 
 
@@ -199,10 +197,10 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
 
     if wish.only:
         msg = f"cannot apply only {', '.join(wish.only)}: a new manager takes the whole spec"
-        raise Refused(msg, "leave --only away, or start it first with: reconcile up -d")
+        raise Refused(msg, "omit --only, or start it first with: reconcile up -d")
     if wish.goes_on:
         msg = "cannot continue: no manager is running, so no revision is paused"
-        raise Refused(msg, "leave --continue away")
+        raise Refused(msg, "omit --continue")
     loaded = loading.load(wish.spec or loading.find(()))
     if loaded.spec is None:
         return launch.show_mistakes(loaded)

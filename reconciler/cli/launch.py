@@ -114,7 +114,7 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
     """Run the manager in the foreground, with no output but its own log.
 
     For systemd and other supervisors. SIGTERM or SIGINT stops everything in order, SIGHUP reads the spec
-    again. When the spec has mistakes and an earlier one was applied, that one is kept running.
+    again. If the spec has mistakes and an earlier one was applied, that one keeps running.
     """
     session.replaces_source = replace_source
     loaded = loading.load(loading.find(spec))
@@ -126,14 +126,17 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
         show_mistakes(loaded)
         if not has_past(start.state_dir):
             return FAILED
-        terminal.stderr().write("reconcile: going on with the spec that was applied last\n")
+        terminal.stderr().write("reconcile: continuing with the spec that was applied last\n")
     return _become(start, start.keeper_argv(hup="reload", until_done=False))
 
 
 @click.command("up")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
 @click.option(
-    "-d", "--detach", is_flag=True, help="In the background; returns when everything is as desired."
+    "-d",
+    "--detach",
+    is_flag=True,
+    help="Run in the background; return when everything is as desired.",
 )
 @click.option(
     "--wait/--no-wait",
@@ -158,10 +161,10 @@ def up_command(
     """Start, apply, show the status once everything is as desired, then stream the logs.
 
     Ctrl-C stops everything in order. With one-shot jobs only, ends when all are done. --timeout
-    is how long the status waits for everything to be as desired.
+    limits how long it waits before it shows the status.
     """
     if (not wait or wait_jobs) and not detach:
-        msg = f"{'--wait-jobs' if wait_jobs else '--no-wait'} says something only with --detach"
+        msg = f"{'--wait-jobs' if wait_jobs else '--no-wait'} has an effect only with --detach"
         raise click.UsageError(msg)
     session.replaces_source = replace_source
     loaded = loading.load(loading.find(spec))
@@ -245,8 +248,8 @@ def has_past(state_dir: str) -> bool:
 def without_home(state_dir: str) -> str:
     """Return what is to be known by a user whose state lies where it does not stay for long."""
     return (
-        f"logs and state are in {state_dir}: uid {os.geteuid()} has no home folder that can be written; "
-        "--state-dir chooses another place"
+        f"logs and state are in {state_dir}: uid {os.geteuid()} has no writable home folder; "
+        "choose another place with --state-dir"
     )
 
 
@@ -317,7 +320,7 @@ def _fork_viewer(instance: Instance, timeout_ns: int) -> None:
         # The end below would leave no trace of it.
         import traceback
 
-        text = "cannot show status and logs any more; the manager goes on, and so does reconcile logs -f"
+        text = "cannot show status and logs any more; the manager keeps running, see: reconcile logs -f"
         print(f"{text}\n{traceback.format_exc()}", end="", file=sys.stderr, flush=True)
     finally:
         # Never back into the code of the process that is about to be the keeper.
@@ -341,7 +344,7 @@ def start_detached(start: Start) -> None:
         log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     except OSError as error:
         msg = f"cannot write {log_path}: {error.strerror}"
-        raise Refused(msg, "say another place with --state-dir") from None
+        raise Refused(msg, "choose another folder with --state-dir") from None
     begun_at = os.lseek(log, 0, os.SEEK_END)
     ready, ready_end = os.pipe()
     argv = start.keeper_argv(hup="reload", until_done=False, ready_fd=ready_end)
@@ -379,7 +382,7 @@ def _wait_until_ready(pipe: int, start: Start, log_path: str, begun_at: int) -> 
 def refusal(name: str, said: list[str]) -> str:
     """Return why a manager did not start, from the last lines of its log: it may have said so itself."""
     begins = f"cannot start {name}: "
-    cause = said[-1] if said else "it ended without a word"
+    cause = said[-1] if said else "it exited without printing an error"
     return cause if cause.startswith(begins) else begins + cause
 
 

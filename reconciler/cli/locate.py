@@ -90,7 +90,7 @@ def place(given: Said, head: Head, source: Source | None) -> Instance:
     name = given.name or head.name or (instance_name(None, source) if source else "")
     name = name or os.path.basename(os.path.abspath(runtime_dir))
     if not _NAME.fullmatch(name):
-        msg = f"cannot use the name {name!r}: it can be no instance's"
+        msg = f"{name!r} is not a valid instance name"
         raise Refused(msg, "at most 64 letters, digits, - and _, a letter or digit first")
     runtime_dir = runtime_dir or os.path.join(places.runtime_root(), name)
     state_dir = given.state_dir or head.state_dir or os.path.join(places.state_root(), name)
@@ -360,16 +360,16 @@ def _started_otherwise(source: Source) -> Instance | None:
     if not found:
         return None
     (one,) = found
-    remark = f"this is {one.name}, the manager that runs {', '.join(source.paths)}"
+    remark = f"using {one.name}, the manager that runs {', '.join(source.paths)}"
     return Instance(one.name, one.runtime_dir, one.state_dir, remark)
 
 
 def other_spec(name: str, runs: tuple[str, ...], meant: tuple[str, ...]) -> Refused:
     """Return the refusal of a command that is given in the folder of another spec than the manager's."""
-    msg = f"{name} runs {', '.join(runs)}, not {', '.join(meant)}, which is meant here"
+    msg = f"{name} runs {', '.join(runs)}, not {', '.join(meant)}, the spec of this folder"
     hint = (
-        f"give the spec that is meant here a name of its own, with --name or daemon.name; "
-        f"to reach the manager that runs: --name {name}"
+        f"give this spec a name of its own, with --name or daemon.name; "
+        f"to reach the running manager: --name {name}"
     )
     return Refused(msg, hint)
 
@@ -385,7 +385,7 @@ def _the_only_one() -> Instance:
     (one,) = found
     answer = asked(one)
     runs = f" ({', '.join(answer.source)})" if answer is not None and answer.source else ""
-    remark = f"this is {one.name}{runs}, the only manager that runs"
+    remark = f"using {one.name}{runs}, the only running manager"
     return Instance(one.name, one.runtime_dir, one.state_dir, remark)
 
 

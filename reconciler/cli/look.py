@@ -44,25 +44,27 @@ _LIST_TIMEOUT_S: Final = 2.0
 def status_command(
     session: Session, names: tuple[str, ...], labels: dict[str, str], watch: bool, output: str
 ) -> int:
-    """Show what is wanted, what is, and why they differ.
+    """Show desired and observed state, and why they differ.
 
-    PATTERN is a name, a glob such as 'web*', or a slot such as web.2. Exit code 0 when all is as
-    wanted, 3 when not.
+    PATTERN is a name, a glob such as 'web*', or a slot such as web.2. Exit code 0 when everything is
+    as desired, 3 when not.
 
     \b
-    WANT      processes that the spec and operators want; `job` fires and ends
+    WANT      how many processes should run: the spec, or a manual override;
+              `job` for a one-shot job
     STATE     what most needs attention: BackOff waits for its next try,
               Failing runs but died several times in a row just before,
               Waiting needs something that the note names, Rolling is being
               replaced, Held is stopped by an operator
-    READY     processes that have been up for a second, of a job: have succeeded
-    RESTARTS  starts that nobody planned, since the watcher was started last:
-              a process had ended by itself. Replacements by an edit, a
-              restart or max_age are not among them: see REPLACED in -o wide
-    AGE       how long the oldest process has been running; when none runs,
+    READY     processes that have been up for a second; of a job, slots that
+              succeeded
+    RESTARTS  unplanned restarts, after a process ended by itself, since the
+              watcher was last started. Replacements by an edit, a restart or
+              max_age are counted in REPLACED, see -o wide
+    AGE       how long the oldest process has been running; if none runs,
               how long ago the last one changed
-    CPU, MEM  of the processes with all that they started
-    NOTE      why it is not as desired, and when it goes on by itself
+    CPU, MEM  of the processes and everything they have started
+    NOTE      why it is not as desired, and what happens next
     """
     client = session.client()
     screen = terminal.stdout()
@@ -267,9 +269,9 @@ def _since(text: str | None) -> tuple[int, int]:
 @output_option("table", "json", "name")
 @with_instance()
 def ls_command(session: Session, output: str) -> int:
-    """List the instances on this machine, also those of other users and those without a manager.
+    """List the instances on this machine, including those of other users and those without a manager.
 
-    What other users run is listed as far as it lies in the usual places. An instance whose manager has
+    Instances of other users are found in the standard places only. An instance whose manager has
     ended is listed as long as processes of it are running.
     """
     from reconciler.cli import locate

@@ -88,9 +88,9 @@ def reconcile(
     state_dir: str | None,
     shows_version: bool,
 ) -> None:
-    """Keep the processes and sockets of this machine as a set of YAML files says.
+    """Keep the processes and sockets of this machine as YAML files describe them.
 
-    Without a command: the interactive shell on a terminal, else this help.
+    Without a command: the interactive shell on a terminal, otherwise this help.
     """
     if shows_version:
         import_module("reconciler.cli.offline").show_version()
@@ -155,7 +155,7 @@ def guarded(run: Callable[[], int]) -> int:
             f"cannot {_doing(error)}: {(error.strerror or str(error)).lower()}", "", errors.FAILED
         )
     except UnicodeError:
-        return _fail("cannot read an argument: it is no UTF-8 text", "", errors.FAILED)
+        return _fail("cannot read an argument: not valid UTF-8", "", errors.FAILED)
     return code
 
 
@@ -170,7 +170,7 @@ def _doing(error: OSError) -> str:
     if error.filename is not None:
         return f"use {os.fsdecode(error.filename)}"
     if isinstance(error, FileNotFoundError):
-        return "tell where this folder is"
+        return "find this folder"
     return (
         "write the answer"
         if error.errno in {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT}
@@ -192,7 +192,7 @@ def _request_failed(error: RequestError) -> int:
         found = shapes.spec_errors(mistakes)
         terminal.stderr().show(*render.spec_error_blocks(found, folder=os.getcwd()))
         return _fail(
-            f"{render.mistakes(len(found))} in the spec, nothing was changed", "", errors.FAILED
+            f"{render.mistakes(len(found))} in the spec; nothing was changed", "", errors.FAILED
         )
     code = errors.TIMED_OUT if error.code == "timeout" else errors.FAILED
     return _fail(error.message, str(error.details.get("hint", "")), code)

@@ -70,22 +70,23 @@ def _entries(value: object) -> dict[str, object]:
 @click.command("explain")
 @click.argument("field", default="", shell_complete=completion.fields)
 def explain_command(field: str) -> int:
-    """Say what a field of the spec means: reconcile explain watchers.stop, or the end of a path:
-    stop.timeout."""
+    """Explain a field of the spec: reconcile explain watchers.stop.
+
+    The end of a path is enough: stop.timeout. Without FIELD: all fields.
+    """
     from reconciler.specfile import explain
 
     try:
         text = explain(field)
     except LookupError as error:
-        message = f"cannot explain '{field}': {error}"
-        raise Refused(message, "list all fields with: reconcile explain") from None
+        raise Refused(str(error.args[0]), "for a list of all fields: reconcile explain") from None
     terminal.stdout().write(text)
     return DONE
 
 
 @click.command("schema")
 def schema_command() -> int:
-    """Write the JSON Schema of the spec, for editors and other tools."""
+    """Print the JSON Schema of the spec, for editors and other tools."""
     from reconciler.specfile import json_schema
 
     print_json(json_schema())
@@ -100,7 +101,7 @@ def show_version() -> None:
 @click.command("version")
 @output_option("text", "json")
 def version_command(output: str) -> int:
-    """Show the version of reconcile and of the Python that runs it."""
+    """Print the version of reconcile and of the Python that runs it."""
     if output == "json":
         print_json({"version": __version__, "python": platform.python_version()})
     else:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 
 _POLL_S: Final = 0.05
+_REACHED: Final = "the watchers have reached that state"
 
 
 def _selecting(function: Decorated) -> Decorated:
@@ -52,9 +53,9 @@ def _selecting(function: Decorated) -> Decorated:
 
 def reasoned(function: Decorated) -> Decorated:
     """Add --reason."""
-    return click.option(
-        "--reason", metavar="TEXT", help="Why, for those who look at the status and events later."
-    )(function)
+    return click.option("--reason", metavar="TEXT", help="Why; shown in status and events.")(
+        function
+    )
 
 
 def _ending(function: Decorated) -> Decorated:
@@ -64,17 +65,17 @@ def _ending(function: Decorated) -> Decorated:
         "for_ns",
         metavar="DURATION",
         callback=read_duration,
-        help="How long it counts, such as 2h; then the spec counts again.",
+        help="How long this stays in force, such as 2h; then the watcher follows the spec again.",
     )(function)
 
 
-def _waiting(*, default: bool) -> Callable[[Decorated], Decorated]:
-    """Add --wait and --timeout."""
+def _waiting(until: str, *, default: bool = True) -> Callable[[Decorated], Decorated]:
+    """Add --wait, which waits until something that the help names, and --timeout."""
 
     def decorate(function: Decorated) -> Decorated:
         function = timeout_option("60s")(function)
         return click.option(
-            "--wait/--no-wait", default=default, show_default=True, help="Wait until it is so."
+            "--wait/--no-wait", default=default, show_default=True, help=f"Wait until {until}."
         )(function)
 
     return decorate
@@ -90,7 +91,7 @@ class Selected(NamedTuple):
 
 
 def _operation(
-    method: str, *options: Callable[[Any], Any], waits: bool = True
+    method: str, *options: Callable[[Any], Any], waits: Callable[[Any], Any] | None = None
 ) -> Callable[[Callable[..., int]], click.Command]:
     """Make the command of an operation on watchers or slots, with these options beside the common ones."""
 
@@ -112,7 +113,7 @@ def _operation(
             return function(session, selected, **said)
 
         shown = output_option("text", "json")(with_instance()(command))
-        for option in (_waiting(default=waits), *reversed(options), _selecting):
+        for option in (waits or _waiting(_REACHED), *reversed(options), _selecting):
             shown = option(shown)
         return click.command(method)(shown)
 
@@ -121,47 +122,49 @@ def _operation(
 
 @_operation("start", _ending)
 def start_command(session: Session, selected: Selected, **said: object) -> int:
-    """Start watchers, whatever `autostart` says and whoever stopped them.
+    """Start watchers, even with `autostart: false` or after a stop.
 
-    What waits for its next try, or has given up, is tried now; so is one slot: web.2. A job that is
-    named is fired again.
+    Slots that wait for their next try, or have failed permanently, are tried at once; a single one
+    as well: web.2. A job that you name runs again.
     """
     return _operate(session, "start", selected, **said)
 
 
 @_operation("stop", _ending)
 def stop_command(session: Session, selected: Selected, **said: object) -> int:
-    """Stop watchers and keep them stopped, also after edits and reboots, until start or resume.
+    """Stop watchers and keep them stopped, across edits and reboots, until start or resume.
 
-    reconcile stop web --for 2h --reason disk
+    Example: reconcile stop web --for 2h --reason disk
     """
     return _operate(session, "stop", selected, **said)
 
 
 @_operation("resume")
 def resume_command(session: Session, selected: Selected, **said: object) -> int:
-    """Take back what was said by hand with stop, start and scale: the spec counts again."""
+    """Drop manual overrides (stop, start, scale) and follow the spec again."""
     return _operate(session, "resume", selected, **said)
 
 
 @_operation(
     "restart",
-    click.option("--all", "at_once", is_flag=True, help="All slots at once instead of one by one."),
+    click.option(
+        "--all", "at_once", is_flag=True, help="Replace all slots at once instead of one by one."
+    ),
 )
 def restart_command(session: Session, selected: Selected, at_once: bool, **said: object) -> int:
     """Replace the processes of watchers or slots, one by one.
 
-    A job that is named is stopped and fired again. What an operator stopped, or what has no
-    processes, is not started for that: exit code 1.
+    A job that you name is stopped and run again. Watchers that are stopped or have no processes
+    are not started: exit code 1.
     """
     return _operate(session, "restart", selected, at_once=at_once or None, **said)
 
 
 @_operation("reload")
 def reload_command(session: Session, selected: Selected, **said: object) -> int:
-    """Do what the field `reload` says: a signal, a command, or replacement one by one.
+    """Reload watchers as their field `reload` says: by a signal, a command, or replacement.
 
-    With --wait until it was done: the signal sent, the command ended; exit code 3 when that failed.
+    Waits until the signal is sent or the command has ended; exit code 3 when that fails.
     """
     return _operate(session, "reload", selected, **said)
 
@@ -172,14 +175,14 @@ def reload_command(session: Session, selected: Selected, **said: object) -> int:
     click.option(
         "--overlap",
         type=click.Choice(["skip", "replace"]),
-        help="What happens to slots that still run.",
+        help="Skip or replace slots that still run.",
     ),
     click.option(
         "--require-all",
         is_flag=True,
-        help="Exit with 3 when a slot was skipped because it still runs.",
+        help="Exit code 3 when a slot is skipped because it still runs.",
     ),
-    waits=False,
+    waits=_waiting("the runs have ended", default=False),
 )
 def rerun_command(
     session: Session,
@@ -189,9 +192,9 @@ def rerun_command(
     require_all: bool,
     **said: object,
 ) -> int:
-    """Fire a job again: a new generation. Slots that still run are skipped, and named.
+    """Run a job again, as a new generation. Slots that still run are skipped and listed.
 
-    With --wait: exit code 3 when a run failed.
+    With --wait, exit code 3 means that a run failed.
     """
     said |= {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
     client = session.client()
@@ -224,7 +227,7 @@ def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: i
         own = _own_hook()
         if any(goal["name"] == own for goal in goals):
             goals = [goal for goal in goals if goal["name"] != own]
-            news.show((Cell(f"{own}: not waited for, since this hook is a part of it"),))
+            news.show((Cell(f"{own}: not waiting for it, because this hook belongs to it"),))
         outcome = wait_until_done(client, news, timeout_ns, goals)
     if output == "json":
         fields = {"waited": timeout_ns is not None, "done": outcome.exit_code == DONE}
@@ -251,8 +254,18 @@ def _own_hook() -> str:
 @click.argument(
     "names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names, required=True
 )
-@click.option("--children", "reach", flag_value="children", help="To its children, not to itself.")
-@click.option("--tree", "reach", flag_value="tree", help="To it and all that it has started.")
+@click.option(
+    "--children",
+    "reach",
+    flag_value="children",
+    help="Signal the children of each process, not the process.",
+)
+@click.option(
+    "--tree",
+    "reach",
+    flag_value="tree",
+    help="Signal each process and everything that it has started.",
+)
 @reasoned
 @timeout_option("60s")
 @output_option("text", "json")
@@ -268,7 +281,7 @@ def signal_command(
 ) -> int:
     """Send SIGNAL to the processes of watchers or slots: reconcile signal USR1 web.2.
 
-    Returns when it was sent, so after the hook before_signal; --timeout is how long that may take.
+    Returns once the signal is sent, after the hook before_signal; --timeout limits the wait.
     """
     try:
         word = parse_signal(signal)
@@ -290,7 +303,7 @@ def signal_command(
 )
 @reasoned
 @_ending
-@_waiting(default=True)
+@_waiting(_REACHED)
 @output_option("text", "json")
 @with_instance()
 def scale_command(
@@ -301,8 +314,10 @@ def scale_command(
     output: str,
     **said: object,
 ) -> int:
-    """Set the number of processes: reconcile scale web=4 'w*=2'; web=spec goes back to what the
-    spec says."""
+    """Set the number of processes: reconcile scale web=4 'w*=2'.
+
+    web=spec returns to the number in the spec.
+    """
     scale = dict(_wish(text) for text in wishes)
     client = session.client()
     return _finish(client, client.scale(scale, **said), output, timeout_ns if wait else None)
@@ -328,10 +343,10 @@ def _wish(text: str) -> tuple[str, int | None]:
     "code",
     type=click.IntRange(0, 255),
     default=0,
-    help="Exit code of the manager, for whoever started it.",
+    help="Exit code that the manager ends with.",
 )
 @reasoned
-@_waiting(default=True)
+@_waiting("the manager has ended")
 @output_option("text", "json")
 @with_instance()
 def shutdown_command(
@@ -345,7 +360,7 @@ def shutdown_command(
 ) -> int:
     """Stop everything in order, then end the manager.
 
-    A hook may ask for it, and does not wait then: the end waits for the hook.
+    Called by a hook, it returns at once: the end waits for the hook.
     """
     wait = wait and not _own_hook()
     client = session.client()

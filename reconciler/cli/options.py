@@ -70,8 +70,8 @@ def instance_options(function: Decorated) -> Decorated:
     """Add --name, --runtime-dir and --state-dir."""
     for option, metavar, help_ in (
         ("--state-dir", "DIR", "Folder of logs and state [env RECONCILE_STATE_DIR]."),
-        ("--runtime-dir", "DIR", "Folder that holds control.sock [env RECONCILE_RUNTIME_DIR]."),
-        ("--name", "NAME", "Which instance [env RECONCILE_NAME]."),
+        ("--runtime-dir", "DIR", "Folder of the control socket [env RECONCILE_RUNTIME_DIR]."),
+        ("--name", "NAME", "Name of the instance [env RECONCILE_NAME]."),
     ):
         function = click.option(option, metavar=metavar, help=help_)(function)
     return function
@@ -109,7 +109,7 @@ def replace_source_option(function: Decorated) -> Decorated:
     return click.option(
         "--replace-source",
         is_flag=True,
-        help="Let the instance, its state and what runs in it follow SPEC from now on, not the spec it has.",
+        help="Make the instance, with its state and processes, follow SPEC from now on instead of its present spec.",
     )(function)
 
 
@@ -126,7 +126,7 @@ def output_option(*formats: str) -> Callable[[Decorated], Decorated]:
         type=click.Choice(formats),
         default=formats[0],
         show_default=True,
-        help="Format of the output.",
+        help="Output format.",
     )
 
 
@@ -140,7 +140,7 @@ def labels_option(function: Decorated) -> Decorated:
         metavar="KEY=VALUE",
         multiple=True,
         callback=_read_labels,
-        help="Only watchers with these labels: repeat it, or a=1,b=2.",
+        help="Only watchers with these labels; repeatable, or a=1,b=2.",
     )(function)
 
 
@@ -153,7 +153,7 @@ def timeout_option(default: str) -> Callable[[Decorated], Decorated]:
         default=default,
         show_default=True,
         callback=read_duration,
-        help="Longest wait.",
+        help="How long to wait at most.",
     )
 
 
@@ -162,7 +162,7 @@ def wait_jobs_option(function: Decorated) -> Decorated:
     return click.option(
         "--wait-jobs",
         is_flag=True,
-        help="Wait for the runs of jobs to end, too; exit code 3 when one failed.",
+        help="Also wait for running jobs to end; exit code 3 when one fails.",
     )(function)
 
 
@@ -173,7 +173,7 @@ def writable_option(function: Decorated) -> Decorated:
         is_flag=True,
         expose_value=False,
         callback=_allow_writable,
-        help=f"As root: read files that others may write, too [env {ALLOW}=1].",
+        help=f"As root: accept spec files that other users may write [env {ALLOW}=1].",
     )(function)
 
 
@@ -209,8 +209,8 @@ def read_duration(
         msg = f"{error}, found {value!r}"
         raise click.BadParameter(msg) from None
     if nanoseconds == 0:
-        waits = "; to wait for nothing there is --no-wait" if parameter.name == "timeout_ns" else ""
-        msg = f"expected more than nothing{waits}"
+        waits = "; use --no-wait to return at once" if parameter.name == "timeout_ns" else ""
+        msg = f"must be greater than zero{waits}"
         raise click.BadParameter(msg)
     return nanoseconds
 

@@ -102,8 +102,8 @@ def working_dir() -> str:
     try:
         return os.getcwd()
     except FileNotFoundError:
-        msg = "cannot tell which folder this is: it has been removed"
-        raise Refused(msg, "change to one that exists") from None
+        msg = "this folder no longer exists"
+        raise Refused(msg, "change to another folder") from None
 
 
 def _state_homes() -> Iterator[str]:

@@ -62,8 +62,8 @@ def remarks(found: list[Program]) -> tuple[list[str], list[str]]:
         if here == there and here is not None:
             alike.append(f"{name} is {here} ({whose})")
         elif there is None:
-            seen = f"here it is {here}" if here else "nor is it found here"
-            otherwise.append(f"{name} of {whose} is not found by the PATH of the service; {seen}")
+            seen = f"here it is {here}" if here else "it is not found here either"
+            otherwise.append(f"{name} of {whose} is not in the PATH of the service; {seen}")
         else:
             seen = here or "not found"
             otherwise.append(f"{name} of {whose} is {there} for the service; here it is {seen}")

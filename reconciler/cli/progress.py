@@ -153,4 +153,4 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
         text = f"not as desired after {waited}; the manager goes on trying"
         screen.show((Cell(text, "bad"),))
     else:
-        screen.show((Cell("not as desired, and nothing will change by itself", "bad"),))
+        screen.show((Cell("failed permanently; edit the spec or restart it by hand", "bad"),))

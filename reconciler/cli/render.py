@@ -380,7 +380,7 @@ def summary(status: StatusMap, *, selected: bool = False) -> Line:
         return Cell(start), Cell(count(problems, "problem"), "bad")
     by_hand = sum(watcher["drift"] for watcher in watchers)
     if by_hand:
-        start += f"{by_hand} by hand · "
+        start += f"{count(by_hand, 'override')} · "
     unfinished = sum(not watcher["as_desired"] for watcher in watchers)
     if unfinished:
         return Cell(start), Cell(f"{unfinished} not yet as desired", "busy")
@@ -470,9 +470,9 @@ def plan_page(
         page += _change_blocks(change)
     for one in drift:
         said = "; ".join(word_text(word, now_ns) for word in one["words"])
-        stays = f" (stays so; undo it with: reconcile resume {one['name']})"
+        stays = f" (stays in force; undo with: reconcile resume {one['name']})"
         head = Cell(f"! {one['name']}", "busy")
-        page.append(Wrapped((head, Cell("  by hand: "), Cell(said + stays))))
+        page.append(Wrapped((head, Cell("  override: "), Cell(said + stays))))
     return [*page, ((Cell(plan_summary(changes), "title")),)]
 
 
@@ -517,7 +517,7 @@ def plan_summary(changes: Sequence[ChangeMap]) -> str:
         counts[change["how"]] = counts.get(change["how"], 0) + 1
     counts.pop("none", None)
     if not counts:
-        return "nothing to do" if not changes else "nothing that runs is touched"
+        return "nothing to do" if not changes else "no running process is affected"
     return ", ".join(f"{number} to {_TO_DO.get(how, how)}" for how, number in counts.items())
 
 

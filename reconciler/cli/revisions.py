@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 @output_option("table", "json")
 @with_instance()
 def history_command(session: Session, output: str) -> int:
-    """List the revisions of the applied spec, newest first: when, who, commit, and what came of it."""
+    """List the applied revisions, newest first: when, by whom, commit, and outcome."""
     answer = session.client().call("history")
     found = shapes.revisions(answer.get("revisions"))
     if output == "json":
         print_json({"revision": answer.get("revision"), "revisions": found})
     else:
         page: list[Block] = (
-            [_table(found)] if found else [(Cell("nothing was applied yet", "quiet"),)]
+            [_table(found)] if found else [(Cell("no revision has been applied yet", "quiet"),)]
         )
         terminal.stdout().show(*page)
     return DONE
@@ -79,16 +79,16 @@ def _note(one: RevisionMap, now_ns: int) -> str:
 @output_option("text", "json")
 @with_instance()
 def diff_command(session: Session, old: int | None, new: int | None, output: str) -> int:
-    """Show what revision B says otherwise than A, field by field.
+    """Show what changed from revision A to revision B, field by field.
 
-    Without B the one in force; without A the one before it.
+    Default for B: the current revision; for A: the one before it.
     """
     answer = session.client().call("diff", old=old, new=new)
     changes = shapes.changes(answer.get("changes"))
     if output == "json":
         print_json({"old": answer.get("old"), "new": answer.get("new"), "changes": changes})
     elif not changes:
-        text = f"revisions {answer.get('old')} and {answer.get('new')} say the same"
+        text = f"no difference between revisions {answer.get('old')} and {answer.get('new')}"
         terminal.stdout().show((Cell(text),))
     else:
         head = f"from revision {answer.get('old')} to {answer.get('new')}:"
@@ -105,14 +105,12 @@ def diff_command(session: Session, old: int | None, new: int | None, output: str
     shell_complete=completion.revisions,
 )
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, also when something is removed.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before something is removed.")
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as desired."
 )
 @timeout_option("60s")
-@click.option(
-    "--allow-removal", is_flag=True, help="Consent to more removals than apply.max_removal allows."
-)
+@click.option("--allow-removal", is_flag=True, help="Allow more removals than apply.max_removal.")
 @reasoned
 @output_option("text", "json")
 @with_instance()
@@ -127,7 +125,7 @@ def rollback_command(
     reason: str | None,
     output: str,
 ) -> int:
-    """Apply the content of an older revision once more, as a new revision.
+    """Apply the content of an older revision again, as a new revision.
 
     Without REVISION, the newest good one before the present. The files are not touched: they say
     something else then, and count again once they change.

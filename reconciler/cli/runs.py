@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 10_000),
     default=50,
     show_default=True,
-    help="The newest so many.",
+    help="Show at most this many.",
 )
 @output_option("table", "json")
 @with_instance()
 def runs_command(
     session: Session, names: tuple[str, ...], labels: dict[str, str], limit: int, output: str
 ) -> int:
-    """Show which runs of a job were fired, why, and how they ended, the newest first.
+    """List the runs of a job, newest first: when, why, and how they ended.
 
-    The field `keep_runs` of the job says how many of each slot are kept.
+    The field `keep_runs` of the job sets how many runs of each slot are kept.
     """
     if not names and not labels:
         msg = "runs of what? Name jobs, or say '*' for all"

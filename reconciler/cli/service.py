@@ -64,8 +64,8 @@ class Unit:
 
 @click.command("install-service")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
-@click.option("--user", is_flag=True, help="A service of this user, who needs no root for it.")
-@click.option("--force", is_flag=True, help="Replace a unit that is there and differs.")
+@click.option("--user", is_flag=True, help="Install a user service, which needs no root.")
+@click.option("--force", is_flag=True, help="Replace an existing unit that differs.")
 @click.option("--print", "shows", is_flag=True, help="Write the unit to standard output instead.")
 @click.option("--keep-path", is_flag=True, help="Give the service the PATH of this terminal.")
 @writable_option
@@ -73,11 +73,11 @@ class Unit:
 def install_service_command(
     session: Session, spec: tuple[str, ...], user: bool, force: bool, shows: bool, keep_path: bool
 ) -> int:
-    """Write a systemd unit that runs the manager with this spec, and say what to type next.
+    """Write a systemd unit that runs the manager with this spec, and show the next steps.
 
-    The unit is called reconcile-NAME.service; NAME is that of the instance. Nothing is started. A service
-    has another PATH than a terminal: the command says where the programs of the spec are found, and warns of
-    those that the service would not find.
+    The unit is called reconcile-NAME.service after the instance. Nothing is started. A service has
+    a different PATH from a terminal: the command lists where the programs of the spec are found,
+    and warns about those that the service would not find.
     """
     loaded = loading.load(loading.find(spec))
     if loaded.spec is None:
@@ -89,7 +89,7 @@ def install_service_command(
     found = programs.programs(loaded.spec, path or programs.SYSTEMD_PATH)
     alike, otherwise = programs.remarks(found)
     for remark in otherwise:
-        hint = "write its whole path in the spec, or say --keep-path"
+        hint = "write the full path in the spec, or use --keep-path"
         screen = terminal.stderr()
         screen.show(
             (Cell("warning: ", "busy"), Cell(remark)), (Cell("  hint: ", "cyan"), Cell(hint))
@@ -100,7 +100,7 @@ def install_service_command(
     written = _write(unit, force=force)
     ctl = "systemctl --user" if user else "systemctl"
     service = os.path.basename(unit.path)
-    verb = "wrote" if written else "nothing to do, it is as it should be:"
+    verb = "wrote" if written else "nothing to do, up to date:"
     lines = [f"{verb} {unit.path}", *alike[:MAX_PROGRAMS], f"next: {ctl} daemon-reload"]
     lines.append(f"      {ctl} enable --now {service}")
     if user:
@@ -168,8 +168,10 @@ def _write(unit: Unit, *, force: bool) -> bool:
             if Path(unit.path).read_text(errors="replace") == unit.text:
                 return False
             if not force:
-                msg = f"cannot write {unit.path}: there is another one"
-                raise Refused(msg, "see what it would be with --print, replace it with --force")
+                msg = f"cannot write {unit.path}: it exists and differs"
+                raise Refused(
+                    msg, "show the new unit with --print, replace the old one with --force"
+                )
         os.makedirs(os.path.dirname(unit.path), exist_ok=True)
         beside = f"{unit.path}.{os.getpid()}"
         try:
@@ -181,7 +183,7 @@ def _write(unit: Unit, *, force: bool) -> bool:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside)
     except OSError as error:
-        hint = "for this user alone: --user; or write it somewhere yourself: --print"
+        hint = "install it for this user with --user, or print it with --print"
         msg = f"cannot write {unit.path}: {(error.strerror or str(error)).lower()}"
         raise Refused(msg, hint) from None
     return True

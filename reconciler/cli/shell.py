@@ -32,9 +32,9 @@ NOT_HERE: Final = frozenset({"shell", "run", "up"})
 @click.command("shell")
 @with_instance()
 def shell_command(session: Session) -> int:
-    """Take commands interactively; quit or Ctrl-D leaves, and stops nothing."""
+    """Run commands interactively. quit or Ctrl-D leaves the shell and stops nothing."""
     if session.in_shell:
-        terminal.stdout().write("this is the shell already\n")
+        terminal.stdout().write("this is already the shell\n")
         return errors.DONE
     return run_shell(session)
 
@@ -73,7 +73,7 @@ def run_line(words: list[str], session: Session) -> int:
     if words[0] == "help":
         words = [*words[1:], "--help"]
     if words[0] in NOT_HERE:
-        terminal.stderr().write(f"reconcile: {words[0]} does not work in here\n")
+        terminal.stderr().write(f"reconcile: {words[0]} does not work in the shell\n")
         return errors.USAGE
     return guarded(lambda: invoke(words, session))
 

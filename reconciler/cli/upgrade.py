@@ -18,20 +18,20 @@ from reconciler.model.units import SECOND_NS
 @click.option(
     "--python",
     metavar="PATH",
-    help="Interpreter that the new version is installed for; by default that of this command.",
+    help="Interpreter of the new version; default: the one of this command.",
 )
-@click.option("--reason", metavar="TEXT", help="Why; shown with the event.")
+@click.option("--reason", metavar="TEXT", help="Why; shown in the events.")
 @timeout_option("60s")
 @output_option("text", "json")
 @with_instance()
 def upgrade_command(
     session: Session, python: str | None, reason: str | None, timeout_ns: int, output: str
 ) -> int:
-    """Replace the code of the running manager by that of this command.
+    """Replace the code of the running manager with that of this command.
 
-    Install the new version first, beside the old one or over it. No process is touched: pids,
-    connections, exit statuses and log lines are kept. When the new code cannot start, the old one
-    goes on and nothing has changed.
+    Install the new version first, beside the old one or over it. No process is restarted; connections,
+    exit statuses and log lines are kept. If the new code cannot start, the old one keeps running and
+    nothing has changed.
     """
     client = session.client()
     before = client.hello()
@@ -49,7 +49,7 @@ def upgrade_command(
         print_json({"from": before.get("version"), **answer})
         return DONE
     name, old, new = (clean(str(v)) for v in (before["name"], before["version"], answer["version"]))
-    what = f"is still version {new}, started anew" if old == new else f"version {old} became {new}"
+    what = f"restarted with version {new} again" if old == new else f"upgraded from {old} to {new}"
     pid = answer.get("keeper_pid")
-    terminal.stdout().show((Cell(f"{name}: {what}; keeper pid {pid} and all processes kept"),))
+    terminal.stdout().show((Cell(f"{name}: {what}; kept keeper pid {pid} and all processes"),))
     return DONE

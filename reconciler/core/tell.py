@@ -41,7 +41,7 @@ def of_record(
             {"pid": phase.pid},
         )
     elif isinstance(phase, Exited):
-        yield _of_exit(now, phase)
+        yield _of_exit(now, phase, ends_rest=spec is None or spec.stop.scope == "tree")
 
 
 def of_missed_ends(
@@ -60,8 +60,14 @@ def of_missed_ends(
 
 
 def _of_exit(
-    record: ProcessRecord, phase: Exited, when: str = "", at_ns: int | None = None
+    record: ProcessRecord,
+    phase: Exited,
+    when: str = "",
+    at_ns: int | None = None,
+    *,
+    ends_rest: bool = True,
 ) -> News:
+    """Return the news of an end. `ends_rest`: a stop goes on with what the process leaves behind."""
     id, memory = record.id, record.memory
     details: dict[str, object] = {
         "pid": phase.pid,
@@ -84,7 +90,8 @@ def _of_exit(
             if phase.exit.signal == "KILL"
             else f"{how}, SIGKILL was sent"
         )
-    left = f"; leaves {several(phase.survivors)} running" if phase.survivors else ""
+    stays = phase.survivors and not (ends_rest and memory.stopping_since_ns is not None)
+    left = f"; leaves {several(phase.survivors)} running" if stays else ""
     details["survivors"] = [each.pid for each in phase.survivors]
     message = f"{id} ended{when}{why}: {how} after {lived}{left}"
     return News("process.exited", message, id.owner, id.slot, details, at_ns)

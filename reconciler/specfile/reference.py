@@ -127,13 +127,13 @@ def _code(text: str) -> str:
 def explain(field_path: str) -> str:
     """Return what is known of a field: `watchers.web.stop.timeout`, `watchers.stop`, `stop.timeout`.
 
-    An empty path is answered with the fields of a file. Raises `LookupError`, with near names, when there is
+    An empty path is answered with all fields. Raises `LookupError`, with near names, when there is
     no such field.
     """
     known = list(all_fields())
     wanted = [part for part in field_path.strip(".").split(".") if part]
     if not wanted:
-        return _listing([each for each in known if len(each.path) == 1])
+        return _listing(known)
     # `watchers.stop.timeout` is the block `stop` rather than a watcher of that name.
     found: list[Placed] = []
     for is_meant in (_is_declared, _is_of_a_name, _ends_with):

@@ -440,7 +440,7 @@ def test_upgrade_asks_for_the_next_one_and_says_what_became_of_it(
     (asked,) = [params for method, params in manager.calls if method == "upgrade"]
     assert (asked["number"], asked["python"]) == (3, sys.executable)
     said = capsys.readouterr().out
-    assert said == "shop: version 1.0 became 1.1; keeper pid 811 and all processes kept\n"
+    assert said == "shop: upgraded from 1.0 to 1.1; kept keeper pid 811 and all processes\n"
 
 
 # ---- plan and apply ----
@@ -473,7 +473,7 @@ def test_mistakes_of_a_plan_are_shown_with_their_places(
         "/x/a.yaml:2:3: unknown field",
         "      a: 1",
         "      ^",
-        "reconcile: 1 mistake in the spec, nothing was changed",
+        "reconcile: 1 mistake in the spec; nothing was changed",
     ]
 
 
@@ -606,7 +606,7 @@ def test_a_difference_names_its_revisions(
     assert capsys.readouterr().out.splitlines() == [
         "from revision 42 to 43:",
         "~ web  env.A changed (slots 1-2)",
-        "revisions 1 and 2 say the same",
+        "no difference between revisions 1 and 2",
     ]
 
 

@@ -121,7 +121,7 @@ def test_a_manager_that_dies_at_once_is_told_with_its_last_words(
     with pytest.raises(Refused, match=r"cannot write .*/reconcile\.log"):
         launch.start_detached(prepared(state_dir=str(blocked)))
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(Refused, match="cannot start shop: it ended without a word"):
+    with pytest.raises(Refused, match="cannot start shop: it exited without printing an error"):
         launch.start_detached(prepared(state_dir=str(tmp_path / "state")))
 
 
@@ -154,7 +154,7 @@ def test_why_a_manager_did_not_start_is_said_once() -> None:
     itself = "cannot start rel: cannot write /var/lib/reconcile/rel: read-only file system"
     assert launch.refusal("rel", ["a warning", itself]) == itself
     assert launch.refusal("rel", ["Killed"]) == "cannot start rel: Killed"
-    assert launch.refusal("rel", []) == "cannot start rel: it ended without a word"
+    assert launch.refusal("rel", []) == "cannot start rel: it exited without printing an error"
 
 
 def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
@@ -167,5 +167,7 @@ def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert ended.stdout == "1 goes on\n"
-    assert ended.stderr.startswith("cannot show status and logs any more; the manager goes on")
+    assert ended.stderr.startswith(
+        "cannot show status and logs any more; the manager keeps running"
+    )
     assert ended.stderr.endswith("RuntimeError: what nobody expects\n")

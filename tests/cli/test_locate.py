@@ -303,7 +303,7 @@ def test_a_manager_under_another_name_is_found_by_its_spec_and_named(
     monkeypatch.chdir(path.parent)
     with at(Path(places.runtime_root(), "box"), "box", path):
         assert Session().client().instance.name == "box"
-        assert f"this is box, the manager that runs {path}" in capsys.readouterr().err
+        assert f"using box, the manager that runs {path}" in capsys.readouterr().err
         with (
             at(Path(places.runtime_root(), "bix"), "bix", path),
             pytest.raises(NoManager, match=r"2 managers run .*: bix, box"),
@@ -317,7 +317,7 @@ def test_the_only_one_that_runs_is_named_when_nobody_chose_it(
     path = spec(tmp_path / "a")
     with at(Path(places.runtime_root(), "a"), "a", path):
         Session().client()
-        assert f"this is a ({path}), the only manager that runs" in capsys.readouterr().err
+        assert f"using a ({path}), the only running manager" in capsys.readouterr().err
         chosen = Session()
         chosen.name = "a"
         chosen.client()

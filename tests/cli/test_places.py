@@ -91,5 +91,5 @@ def test_the_folder_is_named_as_it_was_entered(
     monkeypatch.delenv("PWD")
     assert places.working_dir() == f"{tmp_path}/1"
     (tmp_path / "1").rmdir()
-    with pytest.raises(Refused, match="it has been removed"):
+    with pytest.raises(Refused, match="no longer exists"):
         places.working_dir()

@@ -174,7 +174,7 @@ def test_a_word_of_an_operator_is_shown_with_who_why_since_and_until_when() -> N
 
     lines = page(answer)
     assert lines[1].endswith('stopped by alice 2h ago: "disk", resumes in 1m30s')
-    assert lines[-1] == "shop · revision 42 · 1 watcher, 0 processes · 1 by hand · all as desired"
+    assert lines[-1] == "shop · revision 42 · 1 watcher, 0 processes · 1 override · all as desired"
 
 
 def test_a_note_that_says_something_else_is_left_alone() -> None:
@@ -187,8 +187,8 @@ def test_the_plan_tells_what_operators_keep_otherwise() -> None:
     drift = shapes.drift([{"name": "web", "words": [WORD]}])
 
     assert paint(render.plan_page([], drift, NOW_NS)) == [
-        '! web  by hand: stopped by alice 2h ago: "disk", resumes in 1m30s '
-        "(stays so; undo it with: reconcile resume web)",
+        '! web  override: stopped by alice 2h ago: "disk", resumes in 1m30s '
+        "(stays in force; undo with: reconcile resume web)",
         "nothing to do",
     ]
 

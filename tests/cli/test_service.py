@@ -212,10 +212,8 @@ def test_programs_that_the_service_finds_elsewhere_or_nowhere_are_told(
     told = capsys.readouterr()
     assert f"same is {systems}/same (b, h)" in told.out
     assert f"both of a is {systems}/both for the service; here it is {ours}/both" in told.err
-    assert (
-        f"here of a, h is not found by the PATH of the service; here it is {ours}/here" in told.err
-    )
-    assert "nowhere of c is not found by the PATH of the service; nor is it found here" in told.err
+    assert f"here of a, h is not in the PATH of the service; here it is {ours}/here" in told.err
+    assert "nowhere of c is not in the PATH of the service; it is not found here either" in told.err
     assert "hidden" not in told.out + told.err
 
     assert main(["install-service", "--user", "--print", "--keep-path", str(path)]) == 0

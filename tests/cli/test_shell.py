@@ -118,7 +118,7 @@ def test_a_mistake_does_not_end_the_shell(
     errors = capsys.readouterr().err
     assert "no command 'frobnicate'" in errors
     assert "cannot read the line: No closing quotation" in errors
-    assert "up does not work in here" in errors
+    assert "up does not work in the shell" in errors
 
 
 def test_bare_reconcile_on_a_pipe_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:

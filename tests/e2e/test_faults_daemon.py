@@ -73,7 +73,7 @@ def kill_daemon(it: Stage) -> None:
 def start_again(it: Stage) -> None:
     """Start the next daemon with `apply`, and wait until it answers."""
     planned = it.run("apply", str(it.specs), "--no-wait").stdout
-    assert "web  create: started, or taken over where it still runs" in planned
+    assert "web  started, or taken over where it still runs" in planned
 
 
 def live(it: Stage, command: str) -> set[int]:
