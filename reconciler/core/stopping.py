@@ -46,6 +46,8 @@ def stop(draft: Draft, record: ProcessRecord, reason: str) -> None:
     draft.wake(deadline)
     if not record.memory.asked:
         record = _ask(draft, record)
+    elif draft.spec.stop.cmd is not None:  # it has as long as its process, also at a shutdown
+        draft.used.add(draft.id(record.id.slot, STOP_COMMAND))
     if record.memory.asked and draft.spec.hooks.after_signal is not None:
         details = _details(draft, record)
         drive(draft, "after_signal", record.id.slot, record.memory.stopping_since_ns or 0, details)

@@ -415,6 +415,17 @@ def test_a_stop_command_runs_in_place_of_the_signal() -> None:
     assert stage.records == {}
 
 
+def test_a_stop_command_has_the_grace_period_at_a_shutdown_too() -> None:
+    stop = StopSpec(cmd=("bye",), timeout=5 * S)
+    stage = Stage().apply(spec(web=watcher(stop=stop))).wait(5)
+    stage.tell(ShutdownAsked()).wait(4)
+    assert stage.spawned(":stop") == ["web.1:stop"]
+    assert stage.signals() == []
+    stage.wait(2)
+    # Then nobody waits for it any more.
+    assert stage.signals() == [(10.0, "web.1", "KILL"), (10.0, "web.1:stop", "KILL")]
+
+
 def test_signals_and_reloads_reach_running_processes_once() -> None:
     service = watcher(numprocesses=2, reload=ReloadBySignal("HUP"))
     stage = Stage().apply(spec(web=service)).wait(5)
