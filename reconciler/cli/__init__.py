@@ -8,7 +8,8 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `__main__` | the command itself: what takes long to come up is begun first |
 | `main` | runs a command; how mistakes become messages and exit codes |
 | `commands_table` | which commands there are, and the words of other tools for them |
-| `look` | status, logs, events, ls |
+| `look` | status, events, ls |
+| `logs` | logs, and how output is shown |
 | `desired` | plan, apply |
 | `revisions` | history, diff, rollback |
 | `operate` | start, stop, restart, reload, signal, scale, rerun, shutdown |
@@ -29,6 +30,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `absence` | why there is no manager where one is meant |
 | `loading` | reading a spec without a manager |
 | `reader` | the process that does it |
+| `ending` | whom the end of a manager waits for |
 | `progress` | waiting until all is as desired |
 | `shapes` | the manager's answers, completed |
 | `render` | what people are shown, as blocks of text |

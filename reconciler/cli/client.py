@@ -74,6 +74,8 @@ TICK: Final = "tick"
 """What `follow` yields when nothing came for a while, so that its reader can look at the clock."""
 
 _READ_BYTES: Final = 1 << 18
+_PLACES_OF_TEXT: Final = 500
+"""A request may have but so many values, and texts of some length: places in logs come together."""
 _FIRST_RETRY_S: Final = 0.02
 _LONGEST_RETRY_S: Final = 0.5
 
@@ -241,24 +243,30 @@ class Client:
         """Open streams and yield their notifications as (method, map): `log`, `event`, `progress`.
 
         With `tick`, yields (`"tick"`, {}) whenever that many seconds passed in silence. The
-        streams are opened again when the controller was replaced; the generator ends with the
-        manager, or when each stream has said that it is done. Other calls are possible meanwhile,
-        a second `follow` is not.
+        streams are opened again when the controller was replaced, and go on where they were: logs
+        at the place up to which they were yielded. The generator ends with the manager, or when
+        each stream has said that it is done. Other calls are possible meanwhile, a second `follow`
+        is not.
         """
         newest = 0
         again = False
+        places: dict[str, str] = {}
         while True:
             connection = self._connections if self._socket is not None else self._connections + 1
             try:
                 open_streams = {
-                    self.request(method, _resumed(method, params, newest) if again else params)[
-                        "stream"
-                    ]
+                    self.request(
+                        method, _opened(method, params, newest, places if again else None)
+                    )["stream"]
                     for method, params in requests
                 }
                 for method, item in self._notified(connection, tick):
                     if method == "event" and DROPPED not in item:
                         newest = shapes.event(item)["seq"]
+                    if method == "log" and "at" in item:
+                        places[cast("str", item["path"])] = cast("str", item["at"])
+                        if not item["data"]:
+                            continue
                     yield method, item
                     if item.get("done"):
                         open_streams.discard(item.get("stream"))
@@ -438,28 +446,47 @@ class Client:
         lines: int | None = None,
         follow: bool = False,
         stderr: bool = False,
+        hooks: bool = False,
+        since_ns: int | None = None,
     ) -> Iterator[LogMap]:
-        """Yield the last lines of output, by slot; with `follow` those to come, too."""
-        selection = _given(**_selection(names, labels), lines=lines)
+        """Yield the last lines of output, by slot; with `follow` those to come, too.
+
+        `hooks` chooses what hooks wrote, `since_ns` is a wall time, without `follow`. Why there is no output to be
+        shown comes as entries with an `error`.
+        """
+        only = {"stderr": stderr or None, "hooks": hooks or None}
+        selection = _given(**_selection(names, labels), **only, lines=lines)
         if not follow:
-            answer = self.request("logs", selection | {"stderr": stderr or None})
+            answer = self.request("logs", selection | {"since_ns": since_ns})
             for item in cast("list[object]", answer.get("entries", [])):
                 yield shapes.log(item)
+            for why in cast("list[str]", answer.get("empty", [])):
+                yield shapes.log({"error": why})
             return
         for method, item in self.follow(("logs.follow", selection)):
-            entry = shapes.log(item)
-            if method == "log" and not (stderr and entry["source"] != "stderr"):
-                yield entry
+            if method == "log":
+                yield shapes.log(item)
 
 
-def _resumed(method: str, params: Mapping[str, object], newest: int) -> dict[str, object]:
-    """Return the parameters of a stream that is opened again: what was shown already is not asked
-    for."""
+def _opened(
+    method: str, params: Mapping[str, object], newest: int, places: Mapping[str, str] | None
+) -> dict[str, object]:
+    """Return the parameters of a stream; `places` are those of logs when it is opened again.
+
+    What was shown already is not asked for, and what came meanwhile is.
+    """
+    given = dict(params)
     if method == "logs.follow":
-        return {**params, "lines": 0}
-    if method == "events.follow" and newest:
-        return {**params, "since": newest}
-    return dict(params)
+        given["resumable"] = True
+        if places is not None:
+            texts = [f"{at} {path}" for path, at in places.items()]
+            given["after"] = [
+                "\n".join(texts[begin : begin + _PLACES_OF_TEXT])
+                for begin in range(0, max(len(texts), 1), _PLACES_OF_TEXT)
+            ]
+    if method == "events.follow" and newest and places is not None:
+        given["since"] = newest
+    return given
 
 
 def _told_as_event(item: Map) -> Map:

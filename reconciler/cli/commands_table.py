@@ -33,7 +33,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
     "Look": {
         "status": Command("look", "Show desired and observed state, and why they differ."),
-        "logs": Command("look", "Show the output of the processes."),
+        "logs": Command("logs", "Show the output of the processes."),
         "events": Command("look", "Show what has happened, in order."),
         "runs": Command("runs", "List the runs of a job: when, why, and how they ended."),
     },

@@ -1,9 +1,8 @@
-"""Commands that look and change nothing: status, logs, events, ls."""
+"""Commands that look and change nothing: status, events, ls."""
 
 from __future__ import annotations
 
 import os
-import re
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -13,15 +12,21 @@ from reconciler.cli import completion, render, terminal
 from reconciler.cli.client import TICK, Client
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError
 from reconciler.cli.layout import Block, Cell, Table
-from reconciler.cli.options import Session, labels_option, output_option, print_json, with_instance
+from reconciler.cli.options import (
+    Session,
+    earliest,
+    labels_option,
+    output_option,
+    print_json,
+    with_instance,
+)
 from reconciler.model.errors import RequestError
-from reconciler.model.units import parse_duration_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Mapping
 
     from reconciler.cli.locate import Instance
-    from reconciler.cli.shapes import EventMap, LogMap, StatusMap
+    from reconciler.cli.shapes import EventMap, StatusMap
     from reconciler.cli.terminal import Terminal
 
 WIDE_ENOUGH_FOR_USAGE: Final = 96
@@ -125,92 +130,6 @@ def _watch_status(
     return DONE
 
 
-# ---- logs ----------------------------------------------------------------------------------------
-
-
-@click.command("logs")
-@click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
-@labels_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
-@click.option(
-    "-n",
-    "--lines",
-    type=click.IntRange(0),
-    default=100,
-    show_default=True,
-    help="Last lines of each slot.",
-)
-@click.option("--stderr", is_flag=True, help="Only standard error, where it has a file of its own.")
-@click.option("--no-prefix", is_flag=True, help="Without the name of the slot before each line.")
-@output_option("text", "json")
-@with_instance()
-def logs_command(
-    session: Session,
-    names: tuple[str, ...],
-    labels: dict[str, str],
-    follow: bool,
-    lines: int,
-    stderr: bool,
-    no_prefix: bool,
-    output: str,
-) -> int:
-    """Show the output of the processes.
-
-    On a terminal control characters are escaped; through a pipe the bytes come as they were
-    written.
-    """
-    entries = session.client().logs(
-        *names, labels=labels, lines=lines, follow=follow, stderr=stderr
-    )
-    screen = terminal.stdout()
-    if output == "json":
-        for entry in entries:
-            _print_json_lines(entry)
-        return DONE
-    show_logs(screen, entries if follow else list(entries), prefix=not no_prefix)
-    return DONE
-
-
-def show_logs(screen: Terminal, entries: Iterable[LogMap], *, prefix: bool = True) -> None:
-    """Write pieces of output; the names of the slots are aligned to the longest one met so far."""
-    width = 0
-    if isinstance(entries, list):
-        width = max(
-            (len(render.slot_name(one["watcher"], one["slot"])) for one in entries), default=0
-        )
-    for entry in entries:
-        width = max(width, len(render.slot_name(entry["watcher"], entry["slot"])))
-        show_log(screen, entry, width if prefix else None)
-
-
-def show_log(screen: Terminal, entry: LogMap, width: int | None) -> None:
-    """Write one piece of output, after the slot's name in `width` columns, or without it."""
-    if entry["error"]:
-        name = render.slot_name(entry["watcher"], entry["slot"])
-        terminal.stderr().write(f"{name}: {entry['error']}\n")
-        return
-    if screen.is_pipe:
-        lines = b"".join(line + b"\n" for line in render.split_lines(entry["data"]))
-        screen.write_bytes(lines if width is None else render.log_bytes(entry, width))
-        return
-    cut = 0 if width is not None else 2
-    screen.show(*(line[cut:] for line in render.log_lines(entry, width or 0)))
-
-
-def _print_json_lines(entry: LogMap) -> None:
-    if entry["error"]:
-        show_log(terminal.stderr(), entry, None)
-    for line in render.split_lines(entry["data"]):
-        text = line.decode("utf-8", "backslashreplace")
-        fields = {
-            "watcher": entry["watcher"],
-            "slot": entry["slot"],
-            "stream": entry["source"],
-            "line": text,
-        }
-        print_json(fields, indent=None)
-
-
 # ---- events --------------------------------------------------------------------------------------
 
 
@@ -245,21 +164,7 @@ def _since(text: str | None) -> tuple[int, int]:
     """Return the number after which and the wall time from which events are wanted."""
     if text is None:
         return 0, 0
-    if text.isdigit():
-        return int(text), 0
-    try:
-        return 0, wall_ns() - parse_duration_ns(text)
-    except ValueError:
-        pass
-    if re.match(r"\d{4}-\d\d-\d\d", text):
-        from datetime import datetime
-
-        try:
-            return 0, int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
-        except ValueError:
-            pass
-    msg = f"--since: expected a number, 10m or a time such as 2026-01-02T03:04, found {text!r}"
-    raise click.UsageError(msg)
+    return (int(text), 0) if text.isdigit() else (0, earliest(text))
 
 
 # ---- ls ------------------------------------------------------------------------------------------

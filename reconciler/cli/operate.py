@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
-from reconciler.cli import completion, locate, render, terminal
+from reconciler.cli import completion, locate, render, shapes, terminal
 from reconciler.cli.absence import still_run
+from reconciler.cli.client import Client
+from reconciler.cli.ending import ENDED, Ending
 from reconciler.cli.errors import DONE, FAILED, NOT_AS_DESIRED, CommandError, TimedOut
 from reconciler.cli.layout import Cell
 from reconciler.cli.look import wall_ns
@@ -31,11 +33,9 @@ from reconciler.model.errors import RequestError
 from reconciler.model.units import format_duration, parse_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from reconciler.cli.client import Client
-    from reconciler.cli.layout import Block
-    from reconciler.cli.shapes import ResultMap, WaitingMap
+    from reconciler.cli.shapes import ResultMap
 
 Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 
@@ -369,55 +369,57 @@ def shutdown_command(
     state_dir = str(hello.get("state_dir") or client.instance.state_dir)
     listener = locate.listener(client.instance)
     leaves = client.shutdown(now=now, code=code, reason=reason)
-    if wait:
-        _wait_until_gone(client, listener[0] if listener else 0, timeout_ns)
+    ending = _wait_until_gone(client, listener[0] if listener else 0, timeout_ns) if wait else None
     client.close()
     left = named(state_dir) if wait else []
     if output == "json":
-        print_json({"name": name, "stopped": wait, "left": left})
+        killed = ending.killed if ending is not None else []
+        print_json({"name": name, "stopped": wait, "left": left, "killed": killed})
     elif left:
         terminal.stdout().write(f"{name}: the manager has ended; {still_run(left)}\n")
     else:
-        terminal.stdout().write(f"{name}: {'stopped' if wait else 'stopping'}\n")
+        said = f"{name}: stopping" if ending is None else ending.last_words(name)
+        terminal.stdout().write(f"{said}\n")
     return NOT_AS_DESIRED if left and not leaves else DONE
 
 
-def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int) -> None:
-    """Wait until nobody listens and the keeper's process is gone."""
+def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int) -> Ending:
+    """Wait until nobody listens and the keeper's process is gone, and say whom that waits for."""
     screen = terminal.stdout()
     begun = time.monotonic()
-    with terminal.Live(screen) as live:
-        while locate.is_running(client.instance) or _is_alive(keeper_pid):
-            elapsed = time.monotonic() - begun
-            if elapsed > seconds(timeout_ns):
+    with terminal.Live(screen) as live, Client(instance=client.instance) as second:
+        ending = Ending(screen, live)
+        for _ in _moments(second, ending):
+            if not locate.is_running(client.instance) and not _is_alive(keeper_pid):
+                break
+            if time.monotonic() - begun > seconds(timeout_ns):
                 longest = format_duration(timeout_ns)
                 msg = f"cannot stop {client.instance.name} within {longest}: it still runs"
                 raise TimedOut(
                     msg,
                     "see: reconcile status; kill what does not stop: reconcile shutdown --now",
                 )
-            if screen.is_terminal:
-                live.show(_left(client, elapsed))
-            time.sleep(_POLL_S)
+            ending.look(client)
         live.clear()
+    return ending
 
 
-def _left(client: Client, elapsed: float) -> list[Block]:
-    """Return what still runs, as long as the manager answers."""
+def _moments(client: Client, ending: Ending) -> Iterator[None]:
+    """Yield now and then without end; `ending` hears of events as long as the manager tells of them."""
     try:
-        status = client.status()
+        for kind, item in client.follow(("events.follow", {"until_end": True}), tick=_POLL_S):
+            if kind == "event":
+                event = shapes.event(item)
+                ending.take(event)
+                if event["type"] in ENDED:
+                    break
+            yield
     except (CommandError, RequestError):
-        return render.waiting_blocks([], int(elapsed * 1e9))
-    left: list[WaitingMap] = [
-        {
-            "name": watcher["name"],
-            "state": watcher["state"],
-            "note": render.watcher_note(watcher, wall_ns()),
-        }
-        for watcher in status["watchers"]
-        if any(slot["pid"] for slot in watcher["slots"])
-    ]
-    return render.waiting_blocks(left, int(elapsed * 1e9))
+        pass  # it may be gone, or too busy for us: then its end is all that is seen
+    client.close()
+    while True:
+        yield
+        time.sleep(_POLL_S)
 
 
 def _is_alive(pid: int) -> bool:

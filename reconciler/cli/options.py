@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import time
 from copy import copy
 from functools import wraps
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -213,6 +215,23 @@ def read_duration(
         msg = f"must be greater than zero{waits}"
         raise click.BadParameter(msg)
     return nanoseconds
+
+
+def earliest(text: str) -> int:
+    """Return the wall time since which something is wanted: 10m ago, or 2026-01-02T03:04."""
+    try:
+        return time.time_ns() - parse_duration_ns(text)
+    except ValueError:
+        pass
+    if re.match(r"\d{4}-\d\d-\d\d", text):
+        from datetime import datetime
+
+        try:
+            return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
+        except ValueError:
+            pass
+    msg = f"--since: expected 10m or a time such as 2026-01-02T03:04, found {text!r}"
+    raise click.UsageError(msg)
 
 
 def seconds(nanoseconds: int) -> float:

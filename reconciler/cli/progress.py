@@ -79,6 +79,7 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
     begun = time.monotonic_ns()
     waiting: Sequence[WaitingMap] = ()
     failed: Sequence[FailedMap] = ()
+    remaining = 0
     told: dict[str, str] = {}
     with Live(screen) as live:
         for kind, item in client.follow(request, tick=_TICK_S):
@@ -86,6 +87,7 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
             if kind != TICK:
                 progress = shapes.progress(item)
                 waiting, failed = progress["waiting"], progress["failed"]
+                remaining = progress["remaining"]
                 if progress["converged"]:
                     live.clear()
                     return Outcome(DONE)
@@ -93,11 +95,11 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
                     live.clear()
                     return Outcome(NOT_AS_DESIRED, waiting, failed, _verdict(progress))
                 if not screen.is_terminal:
-                    _tell_changes(screen, waiting, told)
+                    tell_changes(screen, progress, told)
             if elapsed_ns > timeout_ns:
                 live.clear()
                 return Outcome(TIMED_OUT, waiting, failed)
-            live.show(render.waiting_blocks(waiting, elapsed_ns))
+            live.show(render.waiting_blocks(waiting, elapsed_ns, remaining))
         live.clear()
     return Outcome(NOT_AS_DESIRED, waiting, failed)
 
@@ -119,13 +121,36 @@ def _verdict(progress: ProgressMap) -> str:
     return f"{progress['outcome'].replace('_', ' ')}: {progress['reason']}"
 
 
-def _tell_changes(screen: Terminal, waiting: Sequence[WaitingMap], told: dict[str, str]) -> None:
-    """Write a line for each watcher whose state is another than the one last told."""
-    for one in waiting:
+def is_final(progress: ProgressMap) -> bool:
+    """Tell whether all is as desired, or will not be without an edit or an operator."""
+    return progress["done"] or progress["converged"] or _is_hopeless("apply.follow", progress)
+
+
+_MORE: Final = "\0"
+"""Beside the names of watchers, that of those that are not named."""
+
+
+def tell_changes(
+    screen: Terminal,
+    progress: ProgressMap,
+    told: dict[str, str],
+    prefix: str = "",
+    silent: frozenset[str] = frozenset(),
+) -> None:
+    """Write a line for each watcher whose state is another than the one last told, and how many are not named.
+
+    Of those in a `silent` state nothing is written.
+    """
+    head = Cell(prefix, "title"), Cell("waiting for ")
+    for one in progress["waiting"]:
         text = render.waiting_text(one)
-        if told.get(one["name"]) != text:
+        if one["state"] not in silent and told.get(one["name"]) != text:
             told[one["name"]] = text
-            screen.show((Cell("waiting for "), Cell(text)))
+            screen.show((*head, Cell(text)))
+    more = progress["remaining"] - len(progress["waiting"])
+    if more > 0 and not silent and _MORE not in told:
+        told[_MORE] = str(more)
+        screen.show((*head, Cell(f"{render.count(more, 'more watcher')}")))
 
 
 def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns: int) -> None:

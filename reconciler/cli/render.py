@@ -129,7 +129,7 @@ def watcher_note(watcher: WatcherMap, now_ns: int) -> str:
         parts.append(f"up for {age(max(starts, default=now_ns), now_ns)}")
     if due and watcher["state"] in {"BackOff", "Failed", "Rolling", "Stopping"}:
         trying = any(slot["state"] in TROUBLE for slot in watcher["slots"])
-        parts.append(("next try " if trying else "SIGKILL ") + _in(min(due), now_ns))
+        parts.append(("next try " if trying else "SIGKILL ") + due_in(min(due), now_ns))
     return ", ".join(parts)
 
 
@@ -150,11 +150,12 @@ def word_text(word: WordMap, now_ns: int) -> str:
     why = f': "{word["why"]}"' if word["why"] else ""
     until_ns = word["until_ns"]
     return f"{word['message']}{ago}{why}" + (
-        "" if until_ns is None else f", resumes {_in(until_ns, now_ns)}"
+        "" if until_ns is None else f", resumes {due_in(until_ns, now_ns)}"
     )
 
 
-def _in(at_ns: int, now_ns: int) -> str:
+def due_in(at_ns: int, now_ns: int) -> str:
+    """Return when something is due: `in 6s`."""
     return "now" if at_ns <= now_ns else f"in {_whole_duration(at_ns - now_ns)}"
 
 
@@ -202,7 +203,7 @@ def _slot_note(slot: SlotMap, now_ns: int) -> str:
         parts.append(f"generation {slot['fired']['generation']}")
     if slot["next_ns"] is not None:
         verb = _DUE.get(slot["state"], "due")
-        parts.append(f"{verb} {_in(slot['next_ns'], now_ns)}")
+        parts.append(f"{verb} {due_in(slot['next_ns'], now_ns)}")
     return ", ".join(parts)
 
 
@@ -331,7 +332,7 @@ def verdict_text(due_ns: int | None, reason: str, now_ns: int) -> str:
     """Return when a revision on trial is judged: `to be judged in 3s: web.1 was restarted`."""
     if due_ns is None:
         return f"not judged yet: {reason}" if reason else ""
-    return f"to be judged {_in(due_ns, now_ns)}" + (f": {reason}" if reason else "")
+    return f"to be judged {due_in(due_ns, now_ns)}" + (f": {reason}" if reason else "")
 
 
 def _is_concerned(status: StatusMap) -> bool:
@@ -635,9 +636,8 @@ def slot_style(name: str) -> Style:
     return _PALETTE[zlib.crc32(name.encode("utf-8", "backslashreplace")) % len(_PALETTE)]
 
 
-def log_lines(entry: LogMap, width: int) -> list[Line]:
+def log_lines(entry: LogMap, name: str, width: int) -> list[Line]:
     """Return the lines of a piece of output for a terminal, after the name of the slot."""
-    name = slot_name(entry["watcher"], entry["slot"])
     prefix = Cell(f"{name:<{width}} ", slot_style(name)), _bar(entry)
     return [(*prefix, Cell(clean_output(line))) for line in split_lines(entry["data"])]
 
@@ -646,12 +646,10 @@ def _bar(entry: LogMap) -> Cell:
     return Cell("| ", "bad" if entry["source"] == "stderr" else "quiet")
 
 
-def log_bytes(entry: LogMap, width: int) -> bytes:
+def log_bytes(entry: LogMap, name: str, width: int) -> bytes:
     """Return the lines of a piece of output for a pipe: as the program wrote them, after the name
     of the slot."""
-    prefix = f"{slot_name(entry['watcher'], entry['slot']):<{width}} | ".encode(
-        "utf-8", "backslashreplace"
-    )
+    prefix = f"{name:<{width}} | ".encode("utf-8", "backslashreplace")
     return b"".join(prefix + line + b"\n" for line in split_lines(entry["data"]))
 
 
@@ -683,8 +681,10 @@ def _result_text(result: ResultMap, now_ns: int) -> str:
     return "; ".join(parts) or result["message"] or "done"
 
 
-def waiting_blocks(waiting: Sequence[WaitingMap], elapsed_ns: int) -> list[Block]:
-    """Return what is still being waited for, as a live page."""
+def waiting_blocks(
+    waiting: Sequence[WaitingMap], elapsed_ns: int, remaining: int = 0
+) -> list[Block]:
+    """Return what is still being waited for, as a live page; of `remaining` watchers only some are named."""
     rows = [
         (
             Cell(one["name"]),
@@ -693,12 +693,15 @@ def waiting_blocks(waiting: Sequence[WaitingMap], elapsed_ns: int) -> list[Block
         )
         for one in waiting
     ]
-    head: Line = (
-        Cell(
-            f"waiting for {count(len(waiting), 'watcher')}, {_whole_duration(elapsed_ns)}", "busy"
-        ),
-    )
-    return [head, Table(("WATCHER", "STATE", "NOTE"), rows)] if rows else [head]
+    number = max(remaining, len(waiting))
+    waited = f"waiting for {count(number, 'watcher')}, {_whole_duration(elapsed_ns)}"
+    head: Line = (Cell(waited, "busy"),)
+    if not rows:
+        return [head]
+    page: list[Block] = [head, Table(("WATCHER", "STATE", "NOTE"), rows)]
+    if number > len(rows):
+        page.append((Cell(f"(and {number - len(rows)} more)", "quiet"),))
+    return page
 
 
 def waiting_text(waiting: WaitingMap) -> str:

@@ -257,7 +257,14 @@ class LogMap(TypedDict):
     source: str
     data: bytes
     error: str
-    """Why the file cannot be read, instead of lines."""
+    """Why there are no lines, or what was missed before these."""
+    path: str
+    more: bool
+    """There are older lines than were asked for."""
+    cut: bool
+    """There was no room for as many lines as were asked for."""
+    undated: bool
+    """Lines have no times, so the filter by time chose whole files."""
 
 
 class RunningMap(TypedDict):
@@ -451,7 +458,17 @@ PROGRESS: Final[Map] = {
     "reason": "",
     "done": False,
 }
-LOG: Final[Map] = {"watcher": "", "slot": 0, "source": "stdout", "data": b"", "error": ""}
+LOG: Final[Map] = {
+    "watcher": "",
+    "slot": 0,
+    "source": "stdout",
+    "data": b"",
+    "error": "",
+    "path": "",
+    "more": False,
+    "cut": False,
+    "undated": False,
+}
 RUNNING: Final[Map] = {"slot": 0, "pid": None, "since_ns": None}
 RUN: Final[Map] = {
     "name": "",
@@ -541,7 +558,7 @@ def log(answer: object) -> LogMap:
     `source`.
     """
     whole = _complete(LOG, answer)
-    if whole.get("stream") in {"stdout", "stderr"}:
+    if whole.get("stream") in {"stdout", "stderr", "hooks"}:
         whole["source"] = whole["stream"]
     return cast("LogMap", whole)
 

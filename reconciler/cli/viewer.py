@@ -1,7 +1,8 @@
-"""What `up` shows: the status once everything is as desired, then output and important events.
+"""What `up` shows: output and important events, what is waited for, and the status once all is as desired.
 
 The viewer is a child of the keeper and nobody depends on it. It ignores Ctrl-C, which is meant
-for the keeper, so that it can show how everything stops; it ends when the manager does.
+for the keeper, so that it can show how everything stops; it ends when the manager does. What the
+manager does is told by its streams: an event costs it no more than one that nobody follows.
 """
 
 from __future__ import annotations
@@ -9,27 +10,33 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from reconciler.cli import locate, render, shapes, terminal
 from reconciler.cli.client import DROPPED, TICK, Client
+from reconciler.cli.ending import ENDED, Ending
 from reconciler.cli.errors import DONE, FAILED, CommandError
 from reconciler.cli.layout import Cell
-from reconciler.cli.look import show_log, wall_ns
+from reconciler.cli.logs import log_name, show_log
+from reconciler.cli.look import wall_ns
+from reconciler.cli.progress import is_final, tell_changes
 from reconciler.model.errors import RequestError
+from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from reconciler.cli.locate import Instance
-    from reconciler.cli.shapes import Map, StatusMap, WaitingMap
+    from reconciler.cli.shapes import EventMap, Map, ProgressMap
     from reconciler.cli.terminal import Terminal
 
 _TICK_S: Final = 0.2
 _SOCKET_POLL_S: Final = 0.01
-_HELD_BACK: Final = 1000
-"""Pieces of output and events that are kept while the status has not been shown yet."""
+_EARLY_NS: Final = 5 * SECOND_NS
+"""For so long it is no news that something is being started."""
+_TOLD_BY_EVENTS: Final = frozenset({"Failing"})
+_EARLY_STATES: Final = _TOLD_BY_EVENTS | {"Pending", "Rolling", "Running", "Starting"}
+_HINT: Final = "; Ctrl-C again kills at once"
+_PREFIX: Final = "reconcile: "
+"""Before what is no output."""
 
 
 def view(instance: Instance, keeper_pid: int, timeout_ns: int) -> int:
@@ -52,25 +59,37 @@ class _Viewer:
         self._screen: Terminal = terminal.stdout()
         self._live = terminal.Live(self._screen)
         self._begun_ns = time.monotonic_ns()
+        self._painted_ns = 0
         self._timeout_ns = timeout_ns
-        self._held_back: deque[tuple[str, Map]] = deque(maxlen=_HELD_BACK)
+        self._progress: ProgressMap | None = None
+        self._told: dict[str, str] = {}
         self._shown = False
+        self._ending: Ending | None = None
+        self._has_ended = False
         self._width = 0
 
     def run(self) -> None:
         if not self._wait_for_socket():
             return
-        # The output of files that are there already is older than this manager; of new ones all comes.
-        logs = "logs.follow", {"lines": 0}
+        streams: tuple[tuple[str, Map], ...] = (
+            ("events.follow", {"until_end": True}),
+            # All of what this manager starts, however late we are; output of a former one is not shown again.
+            ("logs.follow", {"lines": 0, "whole": True}),
+            ("apply.follow", {}),
+        )
         with self._live:
-            for kind, item in self._client.follow(("events.follow", {}), logs, tick=_TICK_S):
+            for kind, item in self._client.follow(*streams, tick=_TICK_S):
                 if kind == TICK and os.getppid() != self._keeper_pid:
                     break
                 if kind != TICK:
                     self._take(kind, item)
-                if not self._shown and (kind == TICK or kind == "event"):
-                    self._look()
+                if self._has_ended:
+                    break
+                self._say_how_it_goes()
             self._live.clear()
+            if self._ending is not None:
+                self._say(self._ending.last_words(self._client.instance.name))
+        self._client.close()  # the manager waits for that, but not for long
 
     def _wait_for_socket(self) -> bool:
         """Wait until the manager listens; False when the keeper has gone instead and has said why."""
@@ -80,15 +99,29 @@ class _Viewer:
             time.sleep(_SOCKET_POLL_S)
         return False
 
-    def _look(self) -> None:
-        """Show the status once everything is as desired, or will not be, or the patience is over."""
-        status = self._client.status()
-        elapsed_ns = time.monotonic_ns() - self._begun_ns
-        if not _is_final(status) and elapsed_ns < self._timeout_ns:
-            self._live.show(render.waiting_blocks(_waiting(status), elapsed_ns))
+    def _say_how_it_goes(self) -> None:
+        """Say what is waited for, below the output; show the status once all is as desired, or will not be soon."""
+        if self._ending is not None:
+            self._ending.look(self._client)
             return
+        if self._shown:
+            return
+        now_ns = time.monotonic_ns()
+        elapsed_ns = now_ns - self._begun_ns
+        progress = self._progress
+        if elapsed_ns >= self._timeout_ns or (progress is not None and is_final(progress)):
+            self._show_status()
+        elif now_ns - self._painted_ns >= _TICK_S * SECOND_NS:
+            waiting, remaining = (
+                (progress["waiting"], progress["remaining"]) if progress is not None else ([], 0)
+            )
+            self._live.show(render.waiting_blocks(waiting, elapsed_ns, remaining))
+            self._painted_ns = now_ns
+
+    def _show_status(self) -> None:
         self._live.clear()
         self._shown = True
+        status = self._client.status()
         names = (
             f"{each['name']}.{slot['slot']}"
             for each in status["watchers"]
@@ -96,42 +129,42 @@ class _Viewer:
         )
         self._width = max(map(len, names), default=0)
         self._screen.show(*render.status_page(status, wall_ns()), ())
-        for kind, item in self._held_back:
-            self._take(kind, item)
-        self._held_back.clear()
 
     def _take(self, kind: str, item: Map) -> None:
-        if not self._shown:
-            self._held_back.append((kind, item))
+        if kind == "progress":
+            self._progress = shapes.progress(item)
+            if not self._shown and self._ending is None and not self._screen.is_terminal:
+                is_early = time.monotonic_ns() - self._begun_ns < _EARLY_NS
+                silent = _EARLY_STATES if is_early else _TOLD_BY_EVENTS
+                tell_changes(self._screen, self._progress, self._told, _PREFIX, silent)
         elif DROPPED in item:
-            self._screen.show(
-                (Cell(f"reconcile: {item[DROPPED]} missed: this reader is too slow"),)
-            )
+            self._say(f"reconcile: {item[DROPPED]} missed: this reader is too slow")
         elif kind == "log":
+            self._live.clear()
             entry = shapes.log(item)
-            self._width = max(self._width, len(render.slot_name(entry["watcher"], entry["slot"])))
+            self._width = max(self._width, len(log_name(entry)))
             show_log(self._screen, entry, self._width)
-        elif kind == "event" and render.is_important(event := shapes.event(item)):
-            place = render.slot_name(event["watcher"], event["slot"])
-            said = event["message"]
-            text = said if said.startswith(place) else f"{place}: {said}"
-            self._screen.show((Cell("reconcile: ", "title"), Cell(text)))
+        elif kind == "event":
+            self._take_event(shapes.event(item))
 
+    def _take_event(self, event: EventMap) -> None:
+        self._has_ended = event["type"] in ENDED
+        if self._ending is None and event["type"] in {"manager.stopping", *ENDED}:
+            self._ending = Ending(self._screen, self._live, prefix=_PREFIX, hint=_HINT)
+            if not self._shown and event["type"] in ENDED:
+                self._show_status()
+        if self._ending is not None:
+            self._ending.take(event)
+        if self._has_ended or not render.is_important(event):
+            return
+        self._live.clear()
+        place = render.slot_name(event["watcher"], event["slot"])
+        said = event["message"]
+        text = said if said.startswith(place) else f"{place}: {said}"
+        if event["type"] == "manager.stopping" and not event["details"].get("now"):
+            text += _HINT
+        self._screen.show((Cell(_PREFIX, "title"), Cell(text)))
 
-def _is_final(status: StatusMap) -> bool:
-    if status["spec_state"] == "loading" or not status["revision"]:
-        return False
-    left = [watcher for watcher in status["watchers"] if not watcher["as_desired"]]
-    return all(watcher["state"] == "Failed" for watcher in left)
-
-
-def _waiting(status: StatusMap) -> Sequence[WaitingMap]:
-    return [
-        {
-            "name": watcher["name"],
-            "state": watcher["state"],
-            "note": render.watcher_note(watcher, wall_ns()),
-        }
-        for watcher in status["watchers"]
-        if not watcher["as_desired"]
-    ]
+    def _say(self, text: str) -> None:
+        self._live.clear()
+        self._screen.show((Cell(text),))

@@ -50,6 +50,7 @@ own and reports back over an event descriptor.
 | `status` | what `status` answers, one packed fragment per watcher |
 | `news` | the newest events, numbered |
 | `event_log` | events on their way to the disk, and back |
+| `log_places` | where the output of watchers lies, and why there may be none |
 | `logs` | the end of log files, and what is appended to them |
 | `compress` | rotated log files, one at a time, in a helper process |
 | `usage` | processor time, memory, and who holds a port (psutil) |

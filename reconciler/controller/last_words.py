@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from reconciler.controller.logs import end_of
 from reconciler.model.hiding import hide
 from reconciler.model.process import MAIN, Exited, FileSink
 from reconciler.model.value import Struct
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MAX_LINE: Final = 200
 """Of a line that a process wrote, so much is shown beside its status or kept with a revision."""
 MAX_READ_BYTES: Final = 16 * 1024
+MAX_BIRTHS: Final = 20_000
+"""Two logs for each of 10,000 slots."""
 
 
 class Span(Struct, frozen=True):
@@ -43,6 +46,8 @@ class LastWords:
         self._controller = controller
         self._lives: dict[ProcessId, tuple[Span, ...]] = {}
         self._said: dict[str, dict[int, str]] = {}
+        self._births: dict[str, str] = {}
+        """By log the place where the first process of it begins that this controller has started."""
 
     def begin(self, spawn: Spawn) -> None:
         """Take note of where the output of a process begins that is about to be started."""
@@ -51,6 +56,9 @@ class LastWords:
         sinks = (spawn.launch.stderr, spawn.launch.stdout)  # what goes wrong is told on stderr
         paths = dict.fromkeys(sink.path for sink in sinks if isinstance(sink, FileSink))
         self._lives[spawn.id] = tuple(_end_of(path) for path in paths)
+        for path in map(os.path.abspath, paths):
+            if path not in self._births and len(self._births) < MAX_BIRTHS:
+                self._births[path] = end_of(path)
 
     def ended(self, record: ProcessRecord) -> None:
         """Find out what a process said last that ended by itself."""
@@ -86,6 +94,10 @@ class LastWords:
     def of(self, watcher: str) -> Mapping[int, str]:
         """Return by slot the last line of the process that ended there last."""
         return self._said.get(watcher, {})
+
+    def birth(self, path: str) -> str | None:
+        """Return the place in a log where the first process begins that this controller has started."""
+        return self._births.get(path)
 
     def spans(self, id: ProcessId) -> tuple[Span, ...]:
         """Return where the output of the present life of a slot lies; empty when that is not known."""

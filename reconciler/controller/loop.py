@@ -33,7 +33,7 @@ from reconciler.controller.lanes import Lanes
 from reconciler.controller.last_words import LastWords
 from reconciler.controller.link import Link, LinkClosed
 from reconciler.controller.loader import handed_over
-from reconciler.controller.logs import LogPlace
+from reconciler.controller.log_places import LogPlaces
 from reconciler.controller.news import NewsRoom
 from reconciler.controller.notifying import Notifier
 from reconciler.controller.own_log import Log
@@ -55,7 +55,6 @@ from reconciler.controller.store import (
 )
 from reconciler.core import intents
 from reconciler.core.reconciler import Reconciler
-from reconciler.core.template import log_paths
 from reconciler.model.action import (
     Bind,
     Forget,
@@ -193,6 +192,7 @@ class Controller:
         self.files = SpecFiles(self, config.source)
         self.status = StatusBoard(self)
         self.last_words = LastWords(self)
+        self.log_places = LogPlaces(lambda: self.reconciler, self.status.of)
         self.notifier = Notifier(self, self._notify)
         self.compressor = Compressor(self)
         self.port_holders = PortHolders(self)
@@ -265,24 +265,6 @@ class Controller:
         """Return the watchers of former specs that are still being stopped."""
         return self.reconciler.retiring()
 
-    def log_files(self, name: str, slots: tuple[int, ...] | None) -> list[LogPlace]:
-        """Return where the output of a watcher's slots lies, also of slots that have ended."""
-        spec = self.reconciler.watcher_spec(name)
-        if spec is None:
-            return []
-        observed = self.reconciler.observed(name)
-        count = spec.numprocesses if observed.intent.scale is None else observed.intent.scale
-        shown = set(slots or range(1, count + 1))
-        if slots is None:
-            shown |= {id.slot for id in observed.records if id.role == MAIN}
-        found = []
-        for slot in sorted(shown):
-            paths = log_paths(name, spec, slot, self.reconciler.facts)
-            for source, path in zip(("stdout", "stderr"), paths, strict=True):
-                if path is not None:
-                    found.append(LogPlace(name, slot, source, path))
-        return found
-
     def shut_down(self, *, now: bool, code: int = 0) -> bool:
         """End everything, in order, or without grace; tells whether all that runs is left to the next one."""
         if not self.shutting_down:
@@ -293,6 +275,9 @@ class Controller:
                 self.tell(News("manager.left", "ends, and leaves all that runs to the next one"))
             self.shutting_down, self._quit = True, Quit(code, leaves=True)
             return True
+        how = "kills everything at once" if now else "stops everything in order"
+        if now or not self.shutting_down:
+            self.tell(News("manager.stopping", how, details={"now": now}))
         self.shutting_down = True
         self._release()
         self.feed(ShutdownAsked(now, code))
@@ -668,6 +653,9 @@ class Controller:
     def _leave(self, quit: Quit) -> None:
         """Write what is left to be written, then let the keeper end the manager."""
         self._quit = None
+        self.border.guard("showing the last output", self.server.streams.show_rest)
+        if not quit.leaves:
+            self.tell(News("manager.ended", "everything has stopped", details={"code": quit.code}))
         for what, close in (
             ("the control socket", self.server.close),
             ("the spec files", self.files.close),

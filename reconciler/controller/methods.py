@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ from reconciler.controller.exchange import LATER, Answer, Method
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.logs import last_lines
 from reconciler.controller.selection import select, wanted
-from reconciler.controller.streams import EventStream, LogStream, ProgressStream
+from reconciler.controller.streams import EventStream, Following, LogStream, ProgressStream
 from reconciler.model.errors import RequestError
 from reconciler.model.process import pid_of
 from reconciler.model.spec import Spec
@@ -20,10 +21,11 @@ from reconciler.model.value import Struct
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from reconciler.controller.exchange import Exchange
     from reconciler.controller.loader import Loaded
+    from reconciler.controller.logs import LogPlace
     from reconciler.controller.looking import Look
     from reconciler.controller.loop import Controller
     from reconciler.controller.parameters import Parameters
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 PROTOCOL: Final = 1
 MAX_LINES: Final = 10_000
 DEFAULT_LINES: Final = 100
+MAX_REASONS: Final = 20
 MAX_EVENTS: Final = 10_000
 DEFAULT_EVENTS: Final = 1000
 
@@ -295,45 +298,97 @@ def _events(exchange: Exchange, params: Parameters) -> object:
 
 
 def _events_follow(exchange: Exchange, params: Parameters) -> object:
-    since = params.number("since", 0, 2**62)
+    since, until_end = params.number("since", 0, 2**62), params.flag("until_end")
     params.end()
     controller = exchange.controller
     cursor = controller.news.newest if since is None else since
     return controller.server.streams.add(
-        exchange, lambda number: EventStream(controller, exchange.connection, number, cursor)
+        exchange,
+        lambda number: EventStream(
+            controller, exchange.connection, number, cursor, until_end=until_end
+        ),
     )
 
 
 def _logs(exchange: Exchange, params: Parameters) -> object:
     selection, lines = wanted(params), params.number("lines", 0, MAX_LINES)
-    stderr = params.flag("stderr")
+    stderr, hooks = params.flag("stderr"), params.flag("hooks")
+    since_ns = params.number("since_ns", 0, 2**63 - 1)
     params.end()
     controller = exchange.controller
-    selected = select(controller, selection)
     count = DEFAULT_LINES if lines is None else lines
-    places = [
-        place
-        for name, slots in selected.slots.items()
-        for place in controller.log_files(name, slots)
-        if place.source == "stderr" or not stderr
-    ]
+    places: dict[str, LogPlace] = {}
+    by_watcher: dict[str, list[str]] = {}
+    for name, slots in select(controller, selection).slots.items():
+        found = (
+            controller.log_places.hooks(name) if hooks else controller.log_places.of(name, slots)
+        )
+        found = [place for place in found if place.source == "stderr" or not stderr]
+        places |= {place.path: place for place in found}
+        by_watcher[name] = [place.path for place in found]
+
+    def answer(entries: Sequence[Mapping[str, object]]) -> None:
+        given = {entry["path"] for entry in entries}
+        is_asked = count and since_ns is None and (selection.names or not given)
+        silent = [name for name in by_watcher if is_asked and given.isdisjoint(by_watcher[name])]
+        why = [
+            controller.log_places.why_empty(name, stderr=stderr, hooks=hooks)
+            for name in silent[:MAX_REASONS]
+        ]
+        if len(silent) > len(why):
+            why.append(f"and {len(silent) - len(why)} more watchers have no output to be shown")
+        exchange.in_lane(
+            "logs",
+            lambda: rpc.pack({"entries": entries, "empty": why}),
+            lambda packed: exchange.finish(Answer(packed)),
+        )
+
     return exchange.in_lane(
-        "logs",
-        lambda: rpc.pack({"entries": last_lines(places, count)}),
-        lambda packed: exchange.finish(Answer(packed)),
+        "logs", lambda: last_lines(tuple(places.values()), count, since_ns), answer
     )
 
 
 def _logs_follow(exchange: Exchange, params: Parameters) -> object:
     selection, lines = wanted(params), params.number("lines", 0, MAX_LINES)
+    after = _positions(params)
+    wish = Following(
+        selection,
+        10 if lines is None else lines,
+        params.flag("stderr"),
+        params.flag("hooks"),
+        params.flag("whole"),
+        params.flag("resumable"),
+        after,
+    )
     params.end()
     controller = exchange.controller
-    select(controller, selection)
-    count = 10 if lines is None else lines
+    if after is None:  # who comes again asks for what may be gone by now
+        select(controller, selection)
     return controller.server.streams.add(
-        exchange,
-        lambda number: LogStream(controller, exchange.connection, number, selection, count),
+        exchange, lambda number: LogStream(controller, exchange.connection, number, wish)
     )
+
+
+def _positions(params: Parameters) -> dict[str, str] | None:
+    """Return places in logs by path; they come in few long texts, since there may be thousands.
+
+    Raises `RequestError`.
+    """
+    texts = params.texts("after", rpc.MAX_STRING_BYTES)
+    if not texts:
+        return None
+    found = {}
+    for line in "\n".join(texts).split("\n"):
+        position, _, path = line.partition(" ")
+        if not line:
+            continue
+        if re.fullmatch(r"\d{1,20}(:\d{1,20}){3}", position) is None:
+            message = (
+                f"after: expected a place that a log notification has told, found {line[:60]!r}"
+            )
+            raise RequestError(code="invalid_request", message=message)
+        found[path] = position
+    return found
 
 
 def _stream_cancel(exchange: Exchange, params: Parameters) -> object:

@@ -48,15 +48,15 @@ class Parameters:
             return number
         raise _expected(name, f"a whole number from {low} to {high}", value)
 
-    def texts(self, name: str) -> tuple[str, ...]:
+    def texts(self, name: str, longest: int = MAX_TEXT) -> tuple[str, ...]:
         """Return a list of texts; a single text is a list of one."""
         value = self._take(name)
         if value is None:
             return ()
         if isinstance(value, str | bytes):
-            return (_text(name, value),)
+            return (_text(name, value, longest),)
         if isinstance(value, list):
-            return tuple(_text(name, each) for each in value)
+            return tuple(_text(name, each, longest) for each in value)
         raise _expected(name, "a list of texts", value)
 
     def text_map(self, name: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
 from contextlib import suppress
 from functools import partial
@@ -26,7 +27,7 @@ from reconciler.controller.refusals import Refusals
 from reconciler.controller.streams import Streams
 from reconciler.controller.turns import Turns
 from reconciler.controller.waiting import Waiters
-from reconciler.model.units import SECOND_NS
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Server:
         self.controller.reactor.ignore(self._control)
         self.controller.reactor.at(self, None, self.open)
         self.waiters.finish()
+        self.streams.finish()
         for connection in tuple(self._connections):
             connection.flush()
             connection.close()
@@ -417,6 +419,22 @@ class Connection:
                 self._shut_writing()
             if self.stream_count:
                 self._server.streams.drained(self)
+
+    def drain(self, until_ns: int) -> None:
+        """Wait until the client has taken everything, at most until an instant; only at the very end."""
+        poll = select.poll()
+        while self._output and not self.is_closed and clock.now_ns() < until_ns:
+            poll.register(self._socket, select.POLLOUT)
+            poll.poll((until_ns - clock.now_ns()) / MILLISECOND_NS)
+            self.flush()
+
+    def wait_for_end(self, until_ns: int) -> None:
+        """Wait until the client hangs up, at most until an instant; only at the very end."""
+        poll = select.poll()
+        while not self.is_closed and not self._has_ended and clock.now_ns() < until_ns:
+            poll.register(self._socket, select.POLLIN)
+            if poll.poll((until_ns - clock.now_ns()) / MILLISECOND_NS):
+                self._read()
 
     # ---- the end ----
 

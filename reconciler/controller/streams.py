@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
 from reconciler.controller.exchange import LATER
-from reconciler.controller.logs import MAX_ANSWER_BYTES, Follower
+from reconciler.controller.logs import MAX_ANSWER_BYTES, Follower, LogPlace
 from reconciler.controller.reactor import READ
-from reconciler.controller.selection import labels_of
+from reconciler.controller.selection import Wanted, labels_of
 from reconciler.controller.watching import Wanted as WantedFolders
 from reconciler.controller.watching import Watch
 from reconciler.model.errors import RequestError
-from reconciler.model.units import MILLISECOND_NS
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.value import Struct
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
 
     from reconciler.controller.entries import ToldEvent
     from reconciler.controller.exchange import Exchange, Later
-    from reconciler.controller.logs import LogPlace
     from reconciler.controller.loop import Controller
-    from reconciler.controller.selection import Wanted
     from reconciler.controller.server import Connection
 
 EVENTS_PER_TURN: Final = 200
@@ -49,6 +49,10 @@ MAX_OPEN_LOGS: Final = 32
 """Log files of all streams that are open between two turns, because more is to be read."""
 MAX_FOLLOWED_FILES: Final = 10_000
 """Log files of one stream."""
+
+
+FINISH_NS: Final = SECOND_NS
+"""At the end so long is waited for readers of streams."""
 
 
 class Stream(ABC):
@@ -89,9 +93,17 @@ class EventStream(Stream):
     method = "event"
 
     def __init__(
-        self, controller: Controller, connection: Connection, id: int, cursor: int
+        self,
+        controller: Controller,
+        connection: Connection,
+        id: int,
+        cursor: int,
+        *,
+        until_end: bool = False,
     ) -> None:
         super().__init__(controller, connection, id)
+        self.until_end = until_end
+        """The end waits, but not for long, until this reader has read everything and hung up."""
         self._cursor = cursor
         self._is_recalling = False
 
@@ -235,29 +247,45 @@ class ProgressStream(Stream):
         self.controller.reactor.at(self, None, self._tell)
 
 
+class Following(Struct, frozen=True):
+    """What a stream of log lines is to bring."""
+
+    selection: Wanted
+    lines: int = 0
+    """Of each log that is there already, so many last lines come first."""
+    stderr: bool = False
+    """Only standard error, where it has a file of its own."""
+    hooks: bool = False
+    """Of hooks, stop and reload commands instead."""
+    whole: bool = False
+    """All that processes have written which this controller has started, whenever the reader comes."""
+    resumable: bool = False
+    """With each piece comes the place behind it, and with the first also of logs that have nothing new."""
+    after: Mapping[str, str] | None = None
+    """Places by path where an earlier stream has ended; logs that are not among them are new."""
+
+
 class LogStream(Stream):
     """Lines of log files, of all slots that a selection means, also of those that come later."""
 
     method = "log"
 
     def __init__(
-        self,
-        controller: Controller,
-        connection: Connection,
-        id: int,
-        selection: Wanted,
-        count: int,
+        self, controller: Controller, connection: Connection, id: int, wish: Following
     ) -> None:
         super().__init__(controller, connection, id)
-        self._selection = selection
-        self._count = count
+        self._wish = wish
         self._followers: dict[str, Follower] = {}
         self._of_watcher: dict[str, set[str]] = {}
+        self._users: dict[str, set[str]] = {}
+        """Watchers by the files that they write to."""
         self._unlooked = dict.fromkeys(controller.reconciler.names())
         """Watchers whose files have not been looked for since they were touched."""
         self._first: deque[tuple[Follower, bytes]] = deque()
         self._first_bytes = 0
         self._changed: dict[str, None] = {}
+        self._unfinished: set[str] = set()
+        """Files that end amid a line, which is passed on when nothing follows it for a while."""
         self._leaving: set[str] = set()
         """Files that no slot writes to any more: they make room once they are read to their end."""
         self._has_begun = False
@@ -302,22 +330,41 @@ class LogStream(Stream):
             self._read_on(next(iter(self._changed)))
         return self.connection.has_room and (is_looking or bool(self._changed))
 
+    def finish(self) -> None:
+        """Take note that nothing more comes: what is there is all, also of a line without end."""
+        self._changed |= dict.fromkeys(self.paths)
+        for follower in self._followers.values():
+            follower.quiet_at_ns = 0
+
     def _read_on(self, path: str) -> None:
         follower = self._followers.get(path)
         if follower is None:
             del self._changed[path]
             return
-        data = follower.more()
-        if follower.trouble:
-            self._tell_trouble(follower)
+        data = follower.more(clock.now_ns())
+        self._tell_trouble(follower)
         if data:
             self._send(follower, data)
             self.controller.server.streams.hold(follower)
             return
         del self._changed[path]
+        self._wait_for_rest(follower, path)
         if path in self._leaving:
             self._leaving.discard(path)
             self._forget(path)
+
+    def _wait_for_rest(self, follower: Follower, path: str) -> None:
+        if follower.quiet_at_ns is None:
+            self._unfinished.discard(path)
+            return
+        if not self._unfinished:
+            self.controller.reactor.at(self, follower.quiet_at_ns, self._look_at_rests)
+        self._unfinished.add(path)
+
+    def _look_at_rests(self) -> None:
+        self._changed |= dict.fromkeys(self._unfinished)
+        self._unfinished.clear()
+        self.controller.server.streams.pump(self)
 
     def _look(self) -> bool:
         """Look for the files of watchers that were touched, until the turn is over; True when all is done."""
@@ -330,21 +377,40 @@ class LogStream(Stream):
         return not self._unlooked
 
     def _look_for(self, name: str) -> None:
-        controller, selection = self.controller, self._selection
+        controller, selection = self.controller, self._wish.selection
         known = self._of_watcher.get(name, set())
         is_meant = controller.reconciler.watcher_spec(name) is not None and selection.matches(
             name, labels_of(controller, name)
         )
-        places = controller.log_files(name, selection.slots(name)) if is_meant else []
-        wanted = {place.path: place for place in places}
+        wanted = {place.path: place for place in self._places(name)} if is_meant else {}
         gone = {path for path in known if path not in wanted}
+        for path in gone:
+            self._users[path].discard(name)
+        gone = {path for path in gone if not self._users[path]}
         self._leaving = (self._leaving - wanted.keys()) | gone
         self._changed |= dict.fromkeys(gone)
         for path, place in wanted.items():
-            if path not in self._followers:
-                self._follow(path, place)
+            follower = self._followers.get(path)
+            if follower is not None:
+                follower.place = place  # others may write there by now
+            elif not self._follow(path, place):
+                continue
+            self._users.setdefault(path, set()).add(name)
+            self._of_watcher.setdefault(name, set()).add(path)
 
-    def _follow(self, path: str, place: LogPlace) -> None:
+    def _places(self, name: str) -> list[LogPlace]:
+        places, wish = self.controller.log_places, self._wish
+        if wish.hooks:
+            return places.hooks(name)
+        found = places.of(name, wish.selection.slots(name))
+        if wish.stderr:
+            found = [place for place in found if place.source == "stderr"]
+        if not found and not self._has_begun and wish.selection.names and wish.after is None:
+            self._say(LogPlace("", 0, "stdout", ""), places.why_empty(name, stderr=wish.stderr))
+        return found
+
+    def _follow(self, path: str, place: LogPlace) -> bool:
+        """Follow one more file; False when there are too many."""
         if len(self._followers) >= MAX_FOLLOWED_FILES:
             if self._has_begun and not self._is_full:
                 text = (
@@ -352,42 +418,63 @@ class LogStream(Stream):
                 )
                 self._say(place, text)
             self._is_full = True
-            return
+            return False
         follower = self._followers[path] = Follower(place)
-        self._of_watcher.setdefault(place.watcher, set()).add(path)
         self.controller.server.streams.watch_logs()
         if self._has_begun:
-            self._changed[path] = (
-                None  # of a slot that comes later everything: it was not there before
-            )
+            # Of a slot that comes later everything: it was not there before.
+            self._changed[path] = None
+            return True
+        self._begin(follower, path)
+        return True
+
+    def _begin(self, follower: Follower, path: str) -> None:
+        wish = self._wish
+        position = None if wish.after is None else wish.after.get(path, "0:0:0:0")
+        if position is None and wish.whole:
+            position = self.controller.last_words.birth(path)
+        if position is not None:
+            follower.resume(position)
+            self._changed[path] = None
             return
         # The last lines are held until the client has read them: of many files the last begin with nothing.
-        data = follower.begin(self._count if self._first_bytes < MAX_ANSWER_BYTES else 0)
+        is_room = self._first_bytes < MAX_ANSWER_BYTES
+        data = follower.begin(wish.lines if is_room else 0)
         self._first_bytes += len(data)
-        if data or follower.trouble:
+        if wish.lines and not is_room:
+            follower.gap = f"no room for its last lines: reconcile logs {follower.place.watcher}"
+        if follower.has_rest:
+            self._changed[path] = None
+        if data or follower.trouble or follower.gap or wish.resumable:
             self._first.append((follower, data))
 
     def _forget(self, path: str) -> None:
         follower = self._followers.pop(path, None)
         if follower is not None:
             follower.close()
+            self._users.pop(path, None)
             self._of_watcher.get(follower.place.watcher, set()).discard(path)
             self._is_full = False
             self.controller.server.streams.watch_logs()
 
     def _send(self, follower: Follower, data: bytes) -> bool:
         place = follower.place
-        if follower.trouble:
-            self._tell_trouble(follower)
-        return not data or self.send(
-            watcher=place.watcher, slot=place.slot, source=place.source, data=data
+        self._tell_trouble(follower)
+        if not data and not self._wish.resumable:
+            return True
+        behind = {"path": place.path, "at": follower.position} if self._wish.resumable else {}
+        return self.send(
+            watcher=place.watcher, slot=place.slot, source=place.source, data=data, **behind
         )
 
     def _tell_trouble(self, follower: Follower) -> None:
         trouble, follower.trouble = follower.trouble, ""
-        if trouble != follower.told:
+        if trouble and trouble != follower.told:
             follower.told = trouble
             self._say(follower.place, trouble)
+        gap, follower.gap = follower.gap, ""
+        if gap:
+            self._say(follower.place, gap)
 
     def _say(self, place: LogPlace, error: str) -> None:
         self.send(
@@ -396,6 +483,7 @@ class LogStream(Stream):
 
     def close(self) -> None:
         """Close the files."""
+        self.controller.reactor.at(self, None, self._look_at_rests)
         for follower in self._followers.values():
             follower.close()
         self._followers.clear()
@@ -502,6 +590,33 @@ class Streams:
             stream.connection.stream_count -= 1
             stream.close()
             self.watch_logs()
+
+    def show_rest(self) -> None:
+        """Send all output that was written until the end, as far as its readers take it soon."""
+        self._finish_all(LogStream)
+
+    def finish(self) -> None:
+        """Send the last events, and wait for those who want to see the end."""
+        until_ns = self._finish_all(EventStream)
+        for stream in tuple(self._streams.values()):
+            if isinstance(stream, EventStream) and stream.until_end:
+                stream.connection.wait_for_end(until_ns)
+
+    def _finish_all(self, kind: type[Stream]) -> int:
+        until_ns = clock.now_ns() + FINISH_NS
+        for stream in tuple(self._streams.values()):
+            if isinstance(stream, kind):
+                self._guard(stream, partial(self._finish, stream, until_ns))
+        return until_ns
+
+    def _finish(self, stream: Stream, until_ns: int) -> None:
+        if isinstance(stream, LogStream):
+            stream.finish()
+        connection = stream.connection
+        more = True
+        while more and not connection.is_closed and clock.now_ns() < until_ns:
+            more = stream.pump() or not connection.has_room
+            connection.drain(until_ns)
 
     # ---- log files ----
 

@@ -221,8 +221,13 @@ def helper_launch(
         umask=spec.umask,
         user=spec.user,
         group=spec.group,
-        stdout=CaptureSink(f"{facts.logs_dir}/{name}-hooks.log"),
+        stdout=CaptureSink(hooks_log(name, facts)),
     )
+
+
+def hooks_log(name: str, facts: Facts) -> str:
+    """Return the file that holds what user code beside the slots of a watcher writes."""
+    return f"{facts.logs_dir}/{name}-hooks.log"
 
 
 def helper_hash(spec: WatcherSpec, hook: HookSpec) -> str:

@@ -20,7 +20,6 @@ import os
 import stat
 import struct
 import termios
-import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +31,7 @@ from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
 from reconciler.model.value import replace
 from reconciler.output.characters import cut_after, cut_before
+from reconciler.output.stamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -183,8 +183,7 @@ class Logs:
 
     def stamp(self) -> bytes:
         """Return the time now as it stands before a line."""
-        second, micros = divmod(int(self.now_wall() * 1e6), 10**6)
-        return time.strftime(f"%Y-%m-%dT%H:%M:%S.{micros:06d}Z ", time.gmtime(second)).encode()
+        return stamp(int(self.now_wall() * 1e6) * 1000) + b" "
 
     def target(self, sink: Sink, *, runs: bool = False) -> LogFile | ManagerOutput | None:
         """Return where a sink's bytes go, None for nowhere; a file is to be given back.

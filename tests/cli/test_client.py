@@ -173,9 +173,11 @@ def test_events_go_on_after_a_controller_was_replaced(manager: Manager) -> None:
     assert manager.asked("events.follow")[:3] == [{}, {"since": 2}, {"since": 3}]
 
 
-def test_output_is_not_shown_twice_after_a_controller_was_replaced(manager: Manager) -> None:
-    first: Life = {"watcher": "web", "slot": 1, "source": "stdout", "data": b"one\n"}
-    lives: Iterator[list[Life]] = iter([[first], []])
+def test_logs_go_on_where_they_were_after_a_controller_was_replaced(manager: Manager) -> None:
+    web = {"watcher": "web", "slot": 1, "source": "stdout", "path": "/logs/web"}
+    silent = {**web, "path": "/logs/silent", "data": b"", "at": "1:3:0:0"}
+    first = {**web, "data": b"one\n", "at": "1:2:4:0"}
+    lives: Iterator[list[Life]] = iter([[silent, first], []])
 
     def follow(_: object) -> object:
         life = next(lives, None)
@@ -187,7 +189,14 @@ def test_output_is_not_shown_twice_after_a_controller_was_replaced(manager: Mana
     manager.answers["logs.follow"] = follow
 
     assert [entry["data"] for entry in client_of(manager).logs(lines=5, follow=True)] == [b"one\n"]
-    assert manager.asked("logs.follow")[:2] == [{"lines": 5}, {"lines": 0}]
+    assert manager.asked("logs.follow")[:2] == [
+        {"lines": 5, "resumable": True},
+        {
+            "lines": 5,
+            "resumable": True,
+            "after": ["1:3:0:0 /logs/silent\n1:2:4:0 /logs/web"],
+        },
+    ]
 
 
 def test_silence_ticks(manager: Manager) -> None:

@@ -242,7 +242,7 @@ def test_output_for_a_pipe_keeps_its_bytes() -> None:
     )
 
     assert (
-        render.log_bytes(entry, 6)
+        render.log_bytes(entry, "web.2", 6)
         == b"web.2  | \x1b[1mbold\x1b[0m\nweb.2  | \xff\r\nweb.2  | last\n"
     )
 
@@ -250,7 +250,7 @@ def test_output_for_a_pipe_keeps_its_bytes() -> None:
 def test_output_for_a_terminal_is_harmless() -> None:
     entry = shapes.log({"watcher": "web", "slot": 2, "data": b"\x1b[1mbold\x1b[0m \x1b[2J\n"})
 
-    assert paint(render.log_lines(entry, 6)) == ["web.2  | bold \\x1b[2J"]
+    assert paint(render.log_lines(entry, "web.2", 6)) == ["web.2  | bold \\x1b[2J"]
 
 
 def test_a_rerun_names_what_it_fires_and_what_still_runs() -> None:

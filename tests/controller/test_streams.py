@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import by_hand, service, until
 
 from reconciler.model.process import ProcessId
+from reconciler.model.spec import LogsSpec, StdoutSpec
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from conftest import Client, Instance
@@ -111,12 +114,21 @@ def test_progress_waits_for_its_revision(instance: Instance, client: Client) -> 
 
 def test_the_last_lines_of_all_slots(client: Client) -> None:
     entries = client.call("logs", names=["web"], lines=2)["entries"]
-    assert entries == [
-        {"watcher": "web", "slot": slot, "stream": "stdout", "data": b"old 2\nold 3\n"}
+    assert [{**each, "path": each["path"][-9:]} for each in entries] == [
+        {
+            "watcher": "web",
+            "slot": slot,
+            "stream": "stdout",
+            "path": f"web-{slot}.log",
+            "data": b"old 2\nold 3\n",
+            "more": True,
+        }
         for slot in (1, 2)
     ]
     assert client.call("logs", names=["web.2"], lines=1)["entries"][0]["slot"] == 2
-    assert client.call("logs", names=["web"], stderr=True)["entries"] == []
+    answer = client.call("logs", names=["web"], stderr=True)
+    assert answer["entries"] == []
+    assert "goes where its standard output goes" in answer["empty"][0]
 
 
 def test_followed_lines_come_whole_and_survive_rotation(instance: Instance, client: Client) -> None:
@@ -158,3 +170,106 @@ def test_a_slot_that_comes_later_is_followed_too(instance: Instance, client: Cli
     append(instance, "web-3", b"hello\n")
     element = client.next(stream)
     assert (element["slot"], element["data"]) == (3, b"hello\n")
+
+
+def test_a_stream_goes_on_where_another_has_ended(instance: Instance, client: Client) -> None:
+    one = client.call("logs.follow", names=["web"], lines=1, resumable=True)["stream"]
+    places = {each["path"]: each["at"] for each in (client.next(one), client.next(one))}
+    client.call("stream.cancel", stream=one)
+    append(instance, "web-1", b"meanwhile\n")
+    after = ["\n".join(f"{at} {path}" for path, at in places.items())]
+    again = client.call("logs.follow", names=["web"], lines=1, after=after)["stream"]
+    element = client.next(again)
+    assert (element["slot"], element["data"]) == (1, b"meanwhile\n")
+    append(instance, "web-2", b"later\n")
+    assert client.next(again)["data"] == b"later\n"
+    assert client.error("logs.follow", after=["1:2 x"])[0] == "invalid_request"
+
+
+def test_the_whole_output_of_what_was_started_here_comes_however_late(
+    instance: Instance, client: Client
+) -> None:
+    append(instance, "db-1", b"first words\n")
+    stream = client.call("logs.follow", names=["db"], lines=0, whole=True)["stream"]
+    assert client.next(stream)["data"] == b"first words\n"
+
+
+def test_a_line_without_end_is_shown_when_its_writer_is_quiet(
+    instance: Instance, client: Client
+) -> None:
+    stream = client.call("logs.follow", names=["db"], lines=0)["stream"]
+    append(instance, "db-1", b"Password: ")
+    assert client.next(stream)["data"] == b"Password: "
+    append(instance, "db-1", b"\nwelcome\n")
+    assert client.next(stream)["data"] == b"welcome\n"
+    path = instance.folder / "logs" / "db-1.log"
+    path.write_bytes(b"fatal: no")
+    os.utime(path, (1, 1))
+    (entry,) = client.call("logs", names=["db"])["entries"]
+    assert entry["data"] == b"fatal: no"
+
+
+def test_a_file_that_several_write_to_is_shown_once(instance: Instance) -> None:
+    shared = LogsSpec(stdout=StdoutSpec(file=str(instance.folder / "w.log")))
+    common = LogsSpec(stdout=StdoutSpec(file=str(instance.folder / "all.log")))
+    instance.store(
+        by_hand(
+            w=service(numprocesses=3, logs=shared),
+            a=service(logs=common),
+            b=service(logs=common),
+            quiet=service(logs=LogsSpec(stdout=StdoutSpec(to="devnull"))),
+        )
+    )
+    (instance.folder / "w.log").write_bytes(b"from 1\nfrom 3\n")
+    (instance.folder / "all.log").write_bytes(b"whose?\n")
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+
+    def shown(*names: str) -> list[tuple[str, int, bytes]]:
+        entries = client.call("logs", names=list(names))["entries"]
+        return [(each["watcher"], each["slot"], each["data"]) for each in entries]
+
+    assert shown("w") == shown("w.2") == [("w", 0, b"from 1\nfrom 3\n")]
+    assert shown("a") == shown("b", "a") == [("", 0, b"whose?\n")]
+    stream = client.call("logs.follow", names=["w", "a", "b"], lines=1)["stream"]
+    first = {client.next(stream)["data"] for _ in range(2)}
+    assert first == {b"from 3\n", b"whose?\n"}
+    with (instance.folder / "w.log").open("ab") as file:
+        file.write(b"from 2\n")
+    element = client.next(stream)
+    assert (element["watcher"], element["slot"], element["data"]) == ("w", 0, b"from 2\n")
+    assert client.call("logs", names=["quiet"])["empty"] == [
+        "the output of quiet is discarded (logs.stdout.to)"
+    ]
+
+
+def test_an_empty_answer_says_why_it_is_empty(instance: Instance) -> None:
+    manager = LogsSpec(stdout=StdoutSpec(to="manager"))
+    instance.store(
+        by_hand(
+            buffered=replace(service(), cmd=("python3", "t.py")),
+            unbuffered=replace(service(), cmd=("python3", "-u", "t.py")),
+            manager=service(logs=manager),
+            held=service(autostart=False),
+        )
+    )
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+
+    def why(name: str, **more: object) -> str:
+        answer = client.call("logs", names=[name], **more)
+        assert answer["entries"] == []
+        (said,) = answer["empty"]
+        return str(said)
+
+    assert why("buffered").startswith("buffered has not written anything yet (Python keeps output")
+    assert why("unbuffered") == "unbuffered has not written anything yet"
+    assert (
+        why("manager") == "the output of manager goes to the manager's own output (logs.stdout.to)"
+    )
+    assert why("held").startswith("held never ran: ")
+    assert why("held", hooks=True).startswith("no hook, stop command or reload command of held")
+    assert len(client.call("logs")["empty"]) == 4
+    (instance.folder / "logs").mkdir(exist_ok=True)
+    (instance.folder / "logs" / "held-hooks.log").write_bytes(b"not today\n")
+    assert client.call("logs", names=["held"], hooks=True)["entries"][0]["data"] == b"not today\n"

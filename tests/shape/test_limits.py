@@ -25,7 +25,7 @@ NOT_FOR_PEOPLE = {
     # Bounds of the language itself, told with its fields.
     "MAX_DURATION_NS", "MAX_SIZE_BYTES", "MAX_ID", "MAX_UNIX_PATH_BYTES",
     # How much is shown of something long.
-    "MAX_SHOWN", "MAX_TOLD", "MAX_WAITING_SHOWN", "MAX_WARNINGS_TOLD", "MAX_NAMED", "MAX_SLOTS_NAMED",
+    "MAX_SHOWN", "MAX_TOLD", "MAX_REASONS", "MAX_WAITING_SHOWN", "MAX_WARNINGS_TOLD", "MAX_NAMED", "MAX_SLOTS_NAMED",
     # The reader's own limit, which the controller knows, too.
     "MAX_BYTES",
     # Rules of a roll and of the core's own work.

@@ -1,0 +1,95 @@
+"""The end of a manager as people see it: whom it waits for, and who had to be killed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from reconciler.cli import render
+from reconciler.cli.errors import CommandError
+from reconciler.cli.layout import Cell, Wrapped
+from reconciler.model.errors import RequestError
+
+if TYPE_CHECKING:
+    from reconciler.cli.client import Client
+    from reconciler.cli.layout import Line
+    from reconciler.cli.shapes import EventMap, StatusMap
+    from reconciler.cli.terminal import Live, Terminal
+
+ENDED: Final = frozenset({"manager.ended", "manager.left"})
+"""Types of the last event of a manager."""
+_FIRST_LOOK_S: Final = 0.5
+"""What ends at once needs no words."""
+_LOOK_S: Final = 1.0
+_MOST_NAMES: Final = 5
+
+
+class Ending:
+    """Says once a second whom the end waits for: on a terminal as a live page, else as lines when it changes."""
+
+    def __init__(self, screen: Terminal, live: Live, *, prefix: str = "", hint: str = "") -> None:
+        self.killed: list[str] = []
+        self._screen = screen
+        self._live = live
+        self._prefix = prefix
+        self._hint = hint
+        self._look_at = time.monotonic() + _FIRST_LOOK_S
+        self._told: list[str] = []
+
+    def take(self, event: EventMap) -> None:
+        """Take note of a process that had to be killed."""
+        if event["type"] == "process.exited" and event["details"].get("killed"):
+            self.killed.append(render.slot_name(event["watcher"], event["slot"]))
+
+    def look(self, client: Client) -> None:
+        """Say whom the end waits for, when it is time to."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _LOOK_S
+        try:
+            status = client.status()
+        except (CommandError, RequestError):
+            return  # it has ended, or nearly so
+        names = _left(status)
+        if not names:
+            return
+        line = self._line(names, status)
+        if self._screen.is_terminal:
+            self._live.show([Wrapped(line)])
+        elif names != self._told:
+            self._told = names
+            self._screen.show(line)
+
+    def _line(self, names: list[str], status: StatusMap) -> Line:
+        shown = ", ".join(names[:_MOST_NAMES])
+        if len(names) > _MOST_NAMES:
+            shown += f" and {len(names) - _MOST_NAMES} more"
+        due = [
+            slot["next_ns"]
+            for watcher in status["watchers"]
+            for slot in watcher["slots"]
+            if slot["next_ns"] is not None and slot["state"] == "Stopping"
+        ]
+        kill = f" (SIGKILL {render.due_in(min(due), time.time_ns())})" if due else ""
+        return (
+            Cell(self._prefix, "title"),
+            Cell(f"stopping, waiting for {shown}{kill}{self._hint}", "busy"),
+        )
+
+    def last_words(self, name: str) -> str:
+        """Return how it ended."""
+        if not self.killed:
+            return f"{name}: stopped"
+        shown = ", ".join(self.killed[:_MOST_NAMES])
+        if len(self.killed) > _MOST_NAMES:
+            shown += f" and {len(self.killed) - _MOST_NAMES} more"
+        return f"{name}: stopped; had to be killed: {shown}"
+
+
+def _left(status: StatusMap) -> list[str]:
+    return [
+        render.slot_name(watcher["name"], slot["slot"])
+        for watcher in status["watchers"]
+        for slot in watcher["slots"]
+        if slot["pid"]
+    ]

@@ -1,0 +1,185 @@
+"""The command `logs`, and how output is shown."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from reconciler.cli import completion, render, terminal
+from reconciler.cli.errors import DONE
+from reconciler.cli.options import (
+    Session,
+    earliest,
+    labels_option,
+    output_option,
+    print_json,
+    with_instance,
+)
+from reconciler.output.stamps import stamp_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reconciler.cli.shapes import LogMap
+    from reconciler.cli.terminal import Terminal
+
+DEFAULT_LINES: Final = 100
+MAX_LINES: Final = 10_000
+"""The most that the manager sends of a log at once."""
+
+
+@click.command("logs")
+@click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
+@labels_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@click.option(
+    "-n",
+    "--lines",
+    "--tail",
+    "lines",
+    type=click.IntRange(0, MAX_LINES),
+    help=f"Last lines of each log.  [default: {DEFAULT_LINES}]",
+)
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="In the last 10m, or since 2026-01-02T03:04; by the line where logs.timestamps is on, else by the file.",
+)
+@click.option("--stderr", is_flag=True, help="Only standard error, where it has a file of its own.")
+@click.option("--hooks", is_flag=True, help="What hooks, stop and reload commands wrote instead.")
+@click.option("--no-prefix", is_flag=True, help="Without the name of the slot before each line.")
+@output_option("text", "json")
+@with_instance()
+def logs_command(
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    follow: bool,
+    lines: int | None,
+    since: str | None,
+    stderr: bool,
+    hooks: bool,
+    no_prefix: bool,
+    output: str,
+) -> int:
+    """Show the output of the processes, also what rotations have put aside and compressed.
+
+    Lines of several slots are in the order of their times where all have them (logs.timestamps), else slot after
+    slot. A file that several slots write to is shown once. On a terminal control characters are escaped; through a
+    pipe the bytes come as they were written.
+    """
+    since_ns = None if since is None else earliest(since)
+    if follow and since_ns is not None:
+        msg = "--since shows what was written, --follow what is being written: give one of them"
+        raise click.UsageError(msg)
+    count = lines if lines is not None else DEFAULT_LINES if since is None else MAX_LINES
+    entries = session.client().logs(
+        *names,
+        labels=labels,
+        lines=count,
+        since_ns=since_ns,
+        follow=follow,
+        stderr=stderr,
+        hooks=hooks,
+    )
+    shown = entries if follow else _in_order(list(entries))
+    if output == "json":
+        for entry in shown:
+            _print_json_lines(entry)
+    else:
+        show_logs(terminal.stdout(), shown, prefix=not no_prefix)
+    if not follow:
+        _tell_what_is_left_out(shown, chosen=lines is not None)
+    return DONE
+
+
+def _in_order(entries: list[LogMap]) -> list[LogMap]:
+    """Return the lines of several logs by their times, where all logs have them."""
+    told = [entry for entry in entries if not entry["data"]]
+    logs = [entry for entry in entries if entry["data"]]
+    if len(logs) < 2 or any(stamp_of(entry["data"]) is None for entry in logs):
+        return entries
+    lines: list[tuple[bytes, int, bytes]] = []
+    for number, entry in enumerate(logs):
+        time = b""
+        for line in render.split_lines(entry["data"]):
+            time = stamp_of(line) or time  # one without a time belongs to the line before it
+            lines.append((time, number, line))
+    lines.sort(key=lambda each: each[0])
+    ordered: list[LogMap] = []
+    last = -1
+    for _, number, line in lines:
+        if number == last:
+            ordered[-1]["data"] += line + b"\n"
+        else:
+            ordered.append({**logs[number], "data": line + b"\n"})
+        last = number
+    return [*told, *ordered]
+
+
+def _tell_what_is_left_out(entries: Iterable[LogMap], *, chosen: bool) -> None:
+    """Say on standard error what an answer does not hold, and how to get it."""
+    told = {}
+    for entry in entries:
+        name = log_name(entry)
+        if entry["cut"]:
+            told[name] = f"{name}: only the last of it has room here; all of it: {entry['path']}*"
+        elif entry["more"] and not chosen:
+            told[name] = f"{name}: older lines are left out; more of them: -n {MAX_LINES}"
+        elif entry["undated"]:
+            told[name] = (
+                f"{name}: lines have no times, so these are all of files written to since then; "
+                "logs.timestamps: true puts them there"
+            )
+    for text in told.values():
+        terminal.stderr().write(f"{text}\n")
+
+
+def log_name(entry: LogMap) -> str:
+    """Return whose output this is; of a file that several watchers write to its name."""
+    if not entry["watcher"] and entry["path"]:
+        return os.path.basename(entry["path"])
+    return render.slot_name(entry["watcher"], entry["slot"])
+
+
+def show_logs(screen: Terminal, entries: Iterable[LogMap], *, prefix: bool = True) -> None:
+    """Write pieces of output; the names of the slots are aligned to the longest one met so far."""
+    width = 0
+    if isinstance(entries, list):
+        width = max((len(log_name(one)) for one in entries), default=0)
+    for entry in entries:
+        width = max(width, len(log_name(entry)))
+        show_log(screen, entry, width if prefix else None)
+
+
+def show_log(screen: Terminal, entry: LogMap, width: int | None) -> None:
+    """Write one piece of output, after the slot's name in `width` columns, or without it."""
+    name = log_name(entry)
+    if entry["error"]:
+        terminal.stderr().write(f"{name}: {entry['error']}\n" if name else f"{entry['error']}\n")
+    if not entry["data"]:
+        return
+    if screen.is_pipe:
+        lines = b"".join(line + b"\n" for line in render.split_lines(entry["data"]))
+        screen.write_bytes(lines if width is None else render.log_bytes(entry, name, width))
+        return
+    cut = 0 if width is not None else 2
+    screen.show(*(line[cut:] for line in render.log_lines(entry, name, width or 0)))
+
+
+def _print_json_lines(entry: LogMap) -> None:
+    if entry["error"]:
+        show_log(terminal.stderr(), {**entry, "data": b""}, None)
+    for line in render.split_lines(entry["data"]):
+        text = line.decode("utf-8", "backslashreplace")
+        fields = {
+            "watcher": entry["watcher"],
+            "slot": entry["slot"],
+            "stream": entry["source"],
+            "line": text,
+        }
+        if not entry["watcher"]:
+            fields["path"] = entry["path"]
+        print_json(fields, indent=None)
