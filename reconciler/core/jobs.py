@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.core import secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, ended_by_operator, failures_after
-from reconciler.core.hooks import drive, hold, hook_of, keep
+from reconciler.core.hooks import drive, hold, hook_of, keep, said
 from reconciler.core.template import same_template
 from reconciler.model.action import Forget, RecordGeneration, RecordRun, Remember
 from reconciler.model.job import Generation, Run
@@ -353,7 +353,10 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     outcome = outcome_of(draft.spec, record.memory, phase.exit)
     if outcome == "failed" and ended_by_operator(record.memory, phase):
         outcome = "stopped"
-    ended = replace(run, outcome=outcome, exit=phase.exit, duration_ns=lived, pid=phase.pid)
+    note = said(draft, "after_spawn", slot) if outcome == "vetoed" else run.note
+    ended = replace(
+        run, outcome=outcome, exit=phase.exit, duration_ns=lived, pid=phase.pid, note=note
+    )
     draft.act(RecordRun(draft.name, ended))
 
 

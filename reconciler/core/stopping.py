@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.hooks import STOP_COMMAND, drive, run_command
+from reconciler.core.hooks import STOP_COMMAND, drive, keep, run_command
 from reconciler.core.plan import Held
 from reconciler.model.action import Remember, Signal
 from reconciler.model.process import MAIN, Exited, Requested, pid_of, several
@@ -31,6 +31,7 @@ KILL_AGAIN_NS: Final = 5 * SECOND_NS
 def stop(draft: Draft, record: ProcessRecord, reason: str) -> None:
     """Take the next step towards the end of a live process."""
     assert not isinstance(record.phase, Exited)
+    keep_veto(draft, record)
     if isinstance(record.phase, Requested):
         return  # no incarnation yet: the keeper's answer brings us back
     if record.memory.stopping_since_ns is None:
@@ -124,6 +125,7 @@ def remains(draft: Draft, record: ProcessRecord) -> Held:
 def bury(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
     """Take the next step with a dead process; True when nothing of it is left and its hooks have run."""
     assert isinstance(record.phase, Exited)
+    keep_veto(draft, record)
     if not draft.is_gone(record):
         _end_rest(draft, record, reason)
         return False
@@ -144,6 +146,12 @@ def bury(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
         return False
     _remember(draft, record, replace(record.memory, reaped=True))
     return True
+
+
+def keep_veto(draft: Draft, record: ProcessRecord) -> None:
+    """Let what after_spawn said stand as long as status speaks of the process that it refused."""
+    if record.memory.stop_reason == "vetoed":
+        keep(draft, "after_spawn", record.id.slot, record.incarnation)
 
 
 def _kill(draft: Draft, record: ProcessRecord) -> None:

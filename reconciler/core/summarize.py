@@ -243,7 +243,7 @@ def _held_back_note(view: _View, record: ProcessRecord) -> str:
 
 
 def _stop_note(record: ProcessRecord) -> str:
-    reason = record.memory.stop_reason
+    reason = tell.stop_reason(record.memory)
     return f"{reason}: SIGKILL was sent" if record.memory.killed else reason
 
 
@@ -332,7 +332,7 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
         return "BackOff", refused.message
     if spec.is_job:
         return _job_state(view, slots, states, note)
-    if any(slot.outdated for slot in slots) or _is_rolling(slots):
+    if any(slot.outdated for slot in slots) or _is_rolling(view):
         if any(_held_back_note(view, record) for record in draft.mains().values()):
             return "Failing", note
         return "Rolling", note or _roll_note(view, slots)
@@ -354,9 +354,11 @@ def _roll_note(view: _View, slots: tuple[SlotStatus, ...]) -> str:
     return f"{outdated} of {len(slots)} still to be replaced"
 
 
-def _is_rolling(slots: tuple[SlotStatus, ...]) -> bool:
+def _is_rolling(view: _View) -> bool:
+    memories = [record.memory for record in view.draft.mains().values()]
     return any(
-        slot.state == "Stopping" and slot.note.startswith(("replaced", "expired")) for slot in slots
+        memory.stopping_since_ns is not None and memory.stop_reason in {"replaced", "expired"}
+        for memory in memories
     )
 
 

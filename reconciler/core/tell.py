@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core.hooks import failure, judge
 from reconciler.model.news import News
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from reconciler.model.job import Generation, Run
     from reconciler.model.process import Memory, Orphan
     from reconciler.model.spec import HookSpec, WatcherSpec
+
+_STOP_REASONS: Final = {
+    "surplus": "scaled down",
+    "expired": "max_age has passed",
+    "vetoed": "the after_spawn hook said no",
+    "refused": "the after_start hook said no",
+}
+"""Reasons that are no words for people."""
 
 
 def of_record(
@@ -82,7 +90,7 @@ def _of_exit(
         return News("process.exited", message, id.owner, id.slot, details, at_ns)
     since = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
     lived = format_duration(phase.at_ns - since)
-    why = f" ({memory.stop_reason})" if memory.stopping_since_ns is not None else ""
+    why = f" ({stop_reason(memory)})" if memory.stopping_since_ns is not None else ""
     how = str(phase.exit)
     if memory.killed:
         how = (
@@ -96,6 +104,11 @@ def _of_exit(
     details["survivors"] = [each.pid for each in phase.survivors]
     message = f"{id} ended{when}{why}: {how} after {lived}{left}"
     return News("process.exited", message, id.owner, id.slot, details, at_ns)
+
+
+def stop_reason(memory: Memory) -> str:
+    """Return in words why a process is being stopped, or was."""
+    return _STOP_REASONS.get(memory.stop_reason, memory.stop_reason)
 
 
 def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[News]:

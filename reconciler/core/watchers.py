@@ -248,7 +248,8 @@ def hold_death(draft: Draft, record: ProcessRecord) -> None:
     assert isinstance(record.phase, Exited)
     slot, phase = record.id.slot, record.phase
     failures = failures_after(draft.spec.backoff, record.memory, phase)
-    note = hooks.said(draft, "after_spawn", slot) or str(phase.exit)
+    vetoed = record.memory.stop_reason == "vetoed"
+    note = (vetoed and hooks.said(draft, "after_spawn", slot)) or str(phase.exit)
     note += f", {failures} times in a row" if failures > 1 else ""
     draft.hold(slot, "BackOff", note, phase.at_ns, _death_due_ns(draft, record))
 
@@ -583,12 +584,13 @@ def after_start_refused(draft: Draft) -> Verdict | None:
 
 def _undo_start(draft: Draft, refused: Verdict) -> None:
     """Stop what after_start refused, and forget it when the time for another start has come."""
-    for record in draft.mains().values():
+    due_ns = hooks.retry_due_ns(draft, refused)
+    for slot, record in draft.mains().items():
         if not isinstance(record.phase, Exited):
             stopping.stop(draft, record, "refused")
-        else:
-            stopping.bury(draft, record)
-    if draft.has_live_mains() or not draft.is_due(hooks.retry_due_ns(draft, refused)):
+        elif stopping.bury(draft, record):
+            draft.hold(slot, "BackOff", refused.message, refused.since_ns, due_ns)
+    if draft.has_live_mains() or not draft.is_due(due_ns):
         return
     _forget_mains(draft)
 

@@ -120,6 +120,37 @@ def test_after_spawn_is_told_the_pid_and_may_stop_the_process() -> None:
     assert "web.1" in stage.alive()
 
 
+def test_what_after_spawn_said_is_shown_until_the_next_try() -> None:
+    stage = web(after_spawn=HOOK).exit("web.1:after_spawn")
+    for _ in range(4):  # the first ones are tried again at once
+        stage.wait(8).exit("web.2:after_spawn", 1, output=b"no room\n")
+    shown = stage.wait(0).slot("web.2")
+    assert shown.state == "BackOff"
+    assert shown.note == "after_spawn hook (check) failed: no room, 4 times in a row"
+    assert shown.next_ns
+
+
+def test_a_process_that_is_stopped_for_after_spawn_says_so() -> None:
+    stage = web(after_spawn=HOOK)
+    stage.stubborn = frozenset({"web.2"})
+    stage.exit("web.2:after_spawn", 1).wait(5)
+    assert stage.slot("web.2").state == "Stopping"
+    assert stage.slot("web.2").note == "the after_spawn hook said no"
+    stage.wait(30)
+    ends = [each.message for each in stage.news if each.type == "process.exited"]
+    killed = "web.2 ended (the after_spawn hook said no): had to be killed with SIGKILL after 10s"
+    assert killed in ends
+
+
+def test_a_run_that_after_spawn_refused_says_what_the_hook_said() -> None:
+    service = watcher(restart="never", hooks=HooksSpec(after_spawn=HOOK))
+    stage = (
+        Stage().apply(spec(job=service)).exit("job.1:after_spawn", 1, output=b"no room\n").wait(5)
+    )
+    note = "vetoed: after_spawn hook (check) failed: no room"
+    assert stage.slot("job.1").note == note
+
+
 def test_after_start_runs_once_when_all_run() -> None:
     stage = web(after_start=HOOK)
     assert stage.spawned() == ["web.1", "web.2", "web:after_start"]
@@ -133,6 +164,10 @@ def test_a_veto_of_after_start_stops_all_and_starts_again_later() -> None:
     stage = web(after_start=HOOK).wait(1).exit("web:after_start", 1)
     assert stage.alive() == []
     assert stage.status("web").state == "BackOff"
+    assert [slot.note for slot in stage.status("web").slots] == [
+        "after_start hook (check) failed: exit 1"
+    ] * 2
+    assert all(slot.state == "BackOff" and slot.next_ns for slot in stage.status("web").slots)
     stage.wait(5)
     assert stage.alive() == ["web.1", "web.2"]
     assert stage.spawned("after_start") == ["web:after_start"] * 2
