@@ -134,7 +134,7 @@ class Server:
         except OSError:
             connection.close()
             return
-        if _is_scarce(connection) and not self._may_operate(peer):
+        if _is_scarce(connection) and not self.may_operate(peer):
             self._turn_away(connection, "too many open files", "the last places are for operators")
             return
         same = [each for each in self._connections if each.peer.uid == peer.uid]
@@ -148,7 +148,8 @@ class Server:
         self._connections.add(admitted)
         self.access.meet(peer, admitted.begin)
 
-    def _may_operate(self, peer: Peer) -> bool:
+    def may_operate(self, peer: Peer) -> bool:
+        """Tell whether somebody may do more than look: such ones are served first."""
         permit = self.access.permit(peer)
         return permit is not None and permit.includes("operate")
 
@@ -242,7 +243,7 @@ class Connection:
             self.flush()
         if events & READ and not self.is_closed:
             self._read()
-            if self._server.turns.are_taken or self._reactor.turn_is_over:
+            if self._server.turns.are_taken or self._reactor.turn_is_over or not self._may_operate:
                 self._go_on_soon()
             elif not self.is_closed:
                 self._pump(CALLS_PER_TURN)
@@ -294,8 +295,15 @@ class Connection:
             return
         if not self._is_pumping:
             self._is_pumping = True
-            self._server.turns.add(self.peer.uid, self._pump_again)
+            self._have_turn()
         self._set_watch(READ if not self._decoder.is_partial else 0)
+
+    def _have_turn(self) -> None:
+        self._server.turns.add(self.peer.uid, self._pump_again, may_operate=self._may_operate)
+
+    @property
+    def _may_operate(self) -> bool:
+        return self._server.may_operate(self.peer)
 
     def _pump_again(self) -> None:
         self._is_pumping = False
@@ -397,7 +405,7 @@ class Connection:
         elif self._has_ended and not self._is_pumping:
             # The answer may have come late, as the last thing that kept the connection open.
             self._is_pumping = True
-            self._server.turns.add(self.peer.uid, self._pump_again)
+            self._have_turn()
 
     def flush(self) -> None:
         """Send waiting output as far as the client takes it."""

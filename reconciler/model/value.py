@@ -35,8 +35,11 @@ PlainError = msgspec.ValidationError
 TAG: Final = "is"
 
 
-class Struct(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A value; its subclasses say what it holds."""
+class Struct(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A value; its subclasses say what it holds.
+
+    None leads back to itself, so collections leave them out: to look at all of a large spec takes a long moment.
+    """
 
 
 class Tagged(Struct, frozen=True, tag_field=TAG, tag=True):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,6 +63,7 @@ class Crowd:
         instance.spec_file.write_text(f"{head}watchers:\n{''.join(lines)}")
         instance.start()
         self.admin = self.client(None)
+        self.admin_uid = os.geteuid()
         until(lambda: len(instance.keeper.spawned()) == len(watchers))
 
     def client(self, uid: int | None) -> Client:
@@ -145,14 +148,58 @@ def test_users_take_turns() -> None:
     def serve(name: str, left: int) -> None:
         order.append(name)
         if left:
-            turns.add(ord(name[0]), lambda: serve(name, left - 1))
+            ask(name, left - 1)
+
+    def ask(name: str, left: int) -> None:
+        turns.add(ord(name[0]), lambda: serve(name, left), may_operate=True)
 
     for name in ("a1", "a2", "a3"):
-        turns.add(ord("a"), lambda name=name: serve(name, 1))
-    turns.add(ord("b"), lambda: serve("b1", 1))
+        ask(name, 1)
+    ask("b1", 1)
     while turns.are_taken:
         reactor.wait(None)
     assert order == ["a1", "b1", "a2", "b1", "a3", "a1", "a2", "a3"]
+
+
+def test_who_may_operate_comes_before_all_who_may_only_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reactor, order = Reactor(), list[str]()
+    turns = Turns(reactor)
+    # Whoever is served uses up the turn of all: one of each kind has its turn all the same.
+    monkeypatch.setattr(Reactor, "turn_is_over", property(lambda _: bool(order)))
+    for number in range(3):
+        for uid, name in enumerate(("viewer", "other viewer", "operator", "admin")):
+            ask = partial(order.append, f"{name} {number}")
+            turns.add(uid, ask, may_operate=uid >= 2)
+    while len(order) < 12:
+        reactor.wait(0)
+    names = ("operator", "viewer", "admin", "other viewer")
+    assert order == [f"{name} {number}" for number in range(3) for name in names]
+
+
+def test_an_admin_is_served_at_once_and_viewers_one_request_at_a_time(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, real = list[int](), server.Connection._serve
+    asked = threading.Event()
+
+    def serve(self: Any, call: Any) -> None:
+        served.append(self.peer.uid)
+        if served == [VIEWER]:  # while it is served, all others ask
+            asked.wait(10)
+        real(self, call)
+
+    viewers = [crowd.client(VIEWER) for _ in range(6)]
+    monkeypatch.setattr(server.Connection, "_serve", serve)
+    sent = [(viewer, viewer.send("status")) for viewer in viewers for _ in range(4)]
+    until(lambda: served == [VIEWER])
+    numbers = [crowd.admin.send("status") for _ in range(3)]
+    asked.set()
+    assert all(crowd.admin.answer(number).error is None for number in numbers)
+    assert all(viewer.answer(number).error is None for viewer, number in sent)
+    # All of the admin's were there at once; at most the viewer whose turn was under way came between.
+    assert served[1:5].count(crowd.admin_uid) == 3
 
 
 def open_below(folder: Path) -> list[str]:
