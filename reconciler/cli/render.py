@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ExitMap,
         LogMap,
         ResultMap,
+        RunningMap,
         SlotMap,
         SocketMap,
         SpecErrorMap,
@@ -52,6 +53,8 @@ STATE_STYLES: Final[dict[str, Style]] = {
 }
 TROUBLE: Final = frozenset({"BackOff", "Failed", "Failing", "Unknown"})
 _NOTHING: Final = "-"
+SHOWN_RUNNING: Final = 3
+"""Slots that a rerun leaves alone, each with its process; more of them are named together."""
 _DUE: Final = {
     "BackOff": "next try",
     "Failed": "next try",
@@ -675,10 +678,25 @@ def _result_text(result: ResultMap, now_ns: int) -> str:
     parts = []
     if result["fired"]:
         parts.append(f"generation {result['generation']} fires {_slots(result['fired'])}")
-    for running in result["running"]:
-        since = f", since {age(running['since_ns'], now_ns)}" if running["since_ns"] else ""
-        parts.append(f"slot {running['slot']} still runs (pid {running['pid']}{since})")
+    parts += _left_running(result["running"], now_ns)
     return "; ".join(parts) or result["message"] or "done"
+
+
+def _left_running(running: Sequence[RunningMap], now_ns: int) -> list[str]:
+    """Return what is said of slots that a rerun leaves alone: of a few each with its process."""
+    starting = [each["slot"] for each in running if each["pid"] is None]
+    up = [each for each in running if each["pid"] is not None]
+    parts = []
+    if len(up) > SHOWN_RUNNING:
+        parts.append(f"{_slots([each['slot'] for each in up])} still run")
+    else:
+        for one in up:
+            since = f", since {age(one['since_ns'], now_ns)}" if one["since_ns"] else ""
+            parts.append(f"slot {one['slot']} still runs (pid {one['pid']}{since})")
+    if starting:
+        have = "has" if len(starting) == 1 else "have"
+        parts.append(f"{_slots(starting)} {have} not started yet")
+    return parts
 
 
 def waiting_blocks(

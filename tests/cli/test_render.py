@@ -270,6 +270,21 @@ def test_a_rerun_names_what_it_fires_and_what_still_runs() -> None:
     ]
 
 
+def test_many_slots_that_a_rerun_leaves_alone_are_named_together() -> None:
+    def told(pids: dict[int, int | None]) -> list[str]:
+        running = [{"slot": s, "pid": pid, "since_ns": None} for s, pid in pids.items()]
+        results = shapes.results(
+            [{"name": "job", "generation": 2, "fired": [], "running": running}]
+        )
+        return paint(render.result_lines(results, NOW_NS))
+
+    assert told({1: 71, 2: 72}) == ["job: slot 1 still runs (pid 71); slot 2 still runs (pid 72)"]
+    assert told({**dict.fromkeys(range(1, 5), 7), 5: None}) == [
+        "job: slots 1-4 still run; slot 5 has not started yet"
+    ]
+    assert told(dict.fromkeys(range(3, 200))) == ["job: slots 3-199 have not started yet"]
+
+
 def test_an_event_is_one_line() -> None:
     event = shapes.event(
         {

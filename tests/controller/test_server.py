@@ -325,7 +325,7 @@ def test_an_apply_that_is_refused_has_no_effect(instance: Instance, refusal: str
     spec = WITH_A_SECRET + "  b: {cmd: sleep 1001}\n  c: {cmd: sleep 1002}\n"
     instance.spec_file.write_text(spec)
     client = instance.start().client()
-    until(lambda: len(instance.keeper.spawned()) == 3)
+    until(lambda: str(client.call("events")).count("process.started") == 3)
     before = client.call("events")["events"][-1]["seq"]
     pids = {id: record.phase for id, record in instance.keeper.records.items()}
     instance.spec_file.write_text(
