@@ -50,11 +50,47 @@ def main() -> int:
     arbiter = sys.modules["_reconcile_hook_client"].Arbiter(os.environ["RECONCILE_CONTROL_SOCKET"])
     arguments.update(watcher=watcher, arbiter=arbiter)
     try:
-        result = hook(**taken(hook, arguments))
+        result = outcome(call(hook, arguments), arguments)
     except Exception:
         traceback.print_exc()
         return FAILED
     return RETURNED_FALSE if result is not None and not result else PASSED
+
+
+def call(hook: Any, arguments: "dict[str, Any]") -> Any:  # noqa: ANN401  (whatever it returns)
+    """Call a hook with those arguments that it takes; those before a `/` by their place."""
+    given = taken(hook, arguments)
+    try:
+        parameters = inspect.signature(hook).parameters.values()
+    except (TypeError, ValueError):
+        return hook(**given)
+    placed = [each.name for each in parameters if each.kind is inspect.Parameter.POSITIONAL_ONLY]
+    return hook(*[given.pop(name) for name in placed if name in given], **given)
+
+
+def outcome(result: Any, arguments: "dict[str, Any]") -> Any:  # noqa: ANN401
+    """Return what a hook says in the end: one that only began to run has said nothing yet.
+
+    What `async def` makes is waited for, and an instance that is made to be called is called. Raises `TypeError`
+    for a generator, of which nothing has run.
+    """
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(
+            "a hook cannot be a generator: nothing in a function with yield has run yet"
+        )
+    if inspect.isawaitable(result):
+        import asyncio  # takes longer than most hooks
+
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            return loop.run_until_complete(result)
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+    if callable(result):
+        return outcome(call(result, arguments), arguments)
+    return result
 
 
 def taken(hook: Any, arguments: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401  (a callable)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HOOK = PACKAGE / "hook"
-HOOKS = """
+HOOKS = '''
 import json
 def three(watcher, arbiter, hook_name):
     return (watcher.name, hook_name) == ("web", "before_start")
@@ -38,7 +38,31 @@ class Kept:
     def __call__(self, slot, pid):
         return (slot, pid) == (2, 7)
 kept = Kept()
-"""
+async def waits(watcher):
+    import asyncio
+    await asyncio.sleep(0)
+    print("not yet")
+    return watcher.name != "web"
+class Waits:
+    async def __call__(self, **details):
+        return await waits(details["watcher"])
+def yields(watcher):
+    yield True
+class Says:
+    def __init__(self, watcher):
+        print("made for", watcher.name)
+    def __call__(self, slot):
+        return slot != 2
+import functools
+part = functools.partial(Kept.__call__, kept)
+@functools.wraps(three)
+def wrapped(**given):
+    return three(**given)
+exec("""
+def placed(watcher, slot, /, hook_name):
+    return (watcher.name, slot, hook_name) == ("web", 2, "before_start")
+""" if __import__("sys").version_info >= (3, 8) else "")
+'''
 
 
 def interpreters() -> list[str]:
@@ -79,9 +103,22 @@ def test_a_hook_runs_in_old_interpreters_too(tmp_path: Path, python: str) -> Non
     assert run(tmp_path, "h.three", python) == (0, "")
     assert run(tmp_path, "h.no", python) == (100, "the moon is full")
     assert run(tmp_path, "h.broken", python)[1].startswith("json.decoder.JSONDecodeError: Expect")
+    assert run(tmp_path, "h.waits", python) == (100, "not yet")
 
 
-@pytest.mark.parametrize("dotted", ["h.three", "h.details", "h.kept", "client.seen"])
+@pytest.mark.parametrize(
+    ("dotted", "said"),
+    [("h.Waits", (100, "not yet")), ("h.Says", (100, "made for web")), ("h.Kept", (0, ""))],
+)
+def test_a_hook_that_only_began_has_said_nothing_yet(
+    tmp_path: Path, dotted: str, said: tuple[int, str]
+) -> None:
+    assert run(tmp_path, dotted) == said
+
+
+@pytest.mark.parametrize(
+    "dotted", ["h.three", "h.details", "h.kept", "client.seen", "h.part", "h.wrapped", "h.placed"]
+)
 def test_a_hook_is_given_what_it_takes(tmp_path: Path, dotted: str) -> None:
     assert run(tmp_path, dotted) == (0, "")
 
@@ -90,6 +127,7 @@ def test_a_hook_is_given_what_it_takes(tmp_path: Path, dotted: str) -> None:
     ("dotted", "last"),
     [
         ("h.frozen", "AttributeError: a hook cannot change watcher.name"),
+        ("h.yields", "TypeError: a hook cannot be a generator"),
         ("h.nope", "cannot find hook h.nope: h has no 'nope'"),
         ("nope.f", "cannot import hook nope.f: no module named 'nope'"),
         ("raises.f", "cannot import hook raises.f: module raises raised KeyError: 'nobody'"),
