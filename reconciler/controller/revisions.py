@@ -152,8 +152,9 @@ class Revisions:
             changed, clock.now_ns(), spec.apply.confirm_after, self._on_failure(spec, made)
         )
         self._removed = (number, sorted(old.watchers.keys() - spec.watchers.keys()))
-        if current is not None and not restores and not self._removed[1]:
-            if not verdict.changed(old, spec, controller.observed, facts):
+        starts_nothing = not verdict.changed(old, spec, controller.observed, facts)
+        if current is not None and starts_nothing and not restores and not self._removed[1]:
+            if not verdict.mends(old, spec, current.trial):
                 return _inherits(replace(made, trial=trial), current)
         return replace(made, trial=trial)
 

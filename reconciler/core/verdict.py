@@ -89,7 +89,18 @@ def changed(
         for name, slot in former.changed.items():
             if name in new.watchers:
                 found[name] = min(slot, found.get(name, slot))
+    if former is not None and former.outcome == "failed" and mends(old, new, former):
+        found.setdefault(former.watcher, 1)
     return found
+
+
+def mends(old: Spec, new: Spec, former: Trial) -> bool:
+    """Tell whether an edit that starts nothing may mend a revision that was not good: by another hook.
+
+    What was known of the one before is not known of it, then: its hooks are asked anew.
+    """
+    before, after = old.watchers.get(former.watcher), new.watchers.get(former.watcher)
+    return before is not None and after is not None and before.hooks != after.hooks
 
 
 def _without_stop(intent: Intent) -> Intent:

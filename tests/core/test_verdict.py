@@ -21,7 +21,7 @@ from reconciler.model.intent import Intent, Voice
 from reconciler.model.job import Job
 from reconciler.model.process import Exited, LaunchError, ProcessRecord, Running
 from reconciler.model.revision import Trial
-from reconciler.model.spec import BackoffSpec, HooksSpec, ReloadByCommand, ReloadBySignal
+from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, job, listener, spec, watcher
 
@@ -361,6 +361,19 @@ def test_a_hook_that_says_no_fails_the_revision(hook: str) -> None:
     assert stage.outcome == "paused"
     assert stage.trial is not None
     assert hook in stage.trial.reason
+
+
+@pytest.mark.parametrize("on_failure", ["pause", "keep"])
+def test_another_hook_puts_what_the_former_one_failed_on_trial_anew(on_failure: OnFailure) -> None:
+    stage = Stage().apply(spec(web=web(n=1))).wait(100)
+    broken = web(NEW, 1, hooks=HooksSpec(before_spawn=HOOK))
+    stage.try_out(spec(web=broken), on_failure).exit("web.1:before_spawn", 1)
+    assert stage.outcome == {"pause": "paused", "keep": "failed"}[on_failure]
+    mended = web(NEW, 1, hooks=HooksSpec(before_spawn=HookSpec(cmd=("mended",))))
+    stage.wait(0.5).try_out(spec(web=mended), on_failure)
+    assert stage.outcome == "pending"
+    stage.exit("web.1:before_spawn", 0)
+    assert stage.wait(30).outcome == "good"
 
 
 def test_a_service_that_rests_after_success_has_proven_itself() -> None:
