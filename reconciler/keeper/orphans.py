@@ -6,9 +6,10 @@ adopted process go to whoever stands above that one; the kernel layer tells of t
 The signs, in this order: the control group and the marker in the environment, which many servers overwrite
 with their title; the session, whose number nobody else gets while one of its members lives (setsid(2)); and
 parentage. A child of ours without any sign comes from one of our own processes. It is taken for a remnant of
-those that have died since the last look if nothing that lives could have left it: nothing that was there
-before it and has, or has waited for, children. Where that is not certain it is nobody's, is reported, and
-is looked at again when one of its suspects has died: the last one that is left was it.
+the only one that has died since the last look and ended well: so do programs that put themselves into the
+background. Else it is one of those that have died if nothing that lives could have left it: nothing that was
+there before it and has, or has waited for, children. Where that is not certain it is nobody's, is reported,
+and is looked at again when one of its suspects has died: the last one that is left was it.
 """
 
 from __future__ import annotations
@@ -252,7 +253,10 @@ class Orphans:
 
     def _judge(self, stranger: Stranger, dead: Iterable[Process]) -> Stranger:
         """Return a stranger without a sign as the remnant of whoever can have left it."""
-        died = tuple(each.key for each in dead if each.born <= stranger.born)
+        before = [each for each in dead if each.born <= stranger.born]
+        died = tuple(each.key for each in before)
+        if len(before) == 1 and _ended_well(before[0]) and not self._kernel.is_init:
+            return replace(stranger, owners=died, is_certain=True)
         live = self._may_have_left(stranger.born)
         if self._kernel.is_init:  # it may come from anybody who was let into the container
             return replace(stranger, owners=(*died, *live), is_certain=False)
@@ -291,3 +295,7 @@ class Orphans:
         for pid, stranger in self._strangers.items():
             if not stranger.is_certain and stranger.is_readable:
                 yield pid, stranger
+
+
+def _ended_well(process: Process) -> bool:
+    return process.died is not None and process.died.exit.code == 0

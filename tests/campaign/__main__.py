@@ -12,7 +12,9 @@ from tests.campaign.counting import (
     Doubles,
     Losses,
     check_births,
+    check_children,
     check_lines,
+    check_nothing_is_left,
     check_runs,
     check_who_lives,
 )
@@ -23,7 +25,7 @@ LONGEST_WAIT_S = 0.8
 SETTLE_EVERY = 10
 COLUMNS = {
     "campaign": 11, "times": 6, "seconds": 8, "processes": 10, "log lines": 10, "connections": 12,
-    "doubled": 8, "lost": 5, "wrong": 6, "lines -": 8, "lines +": 8, "refused": 8, "jobs twice": 11,
+    "doubled": 8, "lost": 5, "wrong": 6, "lines -": 8, "lines +": 8, "refused": 8, "jobs twice": 11, "strays": 7,
     "unknown": 8, "unread": 7,
 }  # fmt: skip
 
@@ -44,6 +46,7 @@ def campaign(kind: str, times: int, seed: int) -> Losses:
             if turn % SETTLE_EVERY == 0 or turn == times:
                 arena.settle()
                 check_who_lives(arena, losses)
+                check_children(arena, losses)
         check_births(arena, losses)
         check_runs(arena, losses)
         _end(arena, doubles, losses)
@@ -60,6 +63,7 @@ def _end(arena: Arena, doubles: Doubles, losses: Losses) -> None:
     losses.note("doubled", len(doubles.found), doubles.found)
     arena.it.run("shutdown", code=None)
     until(lambda: not arena.it.marked(), "everything has ended")
+    check_nothing_is_left(arena, losses)
     losses.processes = sum(each.what == "start" for each in arena.truth())
     check_lines(arena, losses)
 
@@ -68,7 +72,7 @@ def row(kind: str, took_s: float, it: Losses) -> list[object]:
     """Return a campaign's line of the table."""
     return [
         kind, it.times, round(took_s), it.processes, it.lines, it.connections, it.doubled, it.lost, it.wrong,
-        it.missing_lines, it.doubled_lines, it.refused, it.fired_twice, it.unknown, it.unread,
+        it.missing_lines, it.doubled_lines, it.refused, it.fired_twice, it.strays, it.unknown, it.unread,
     ]  # fmt: skip
 
 

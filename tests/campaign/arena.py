@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.load import Client
-from tests.e2e.stage import Stage, free_port, until
+from tests.e2e.stage import Stage, command_of, free_port, is_alive, until
 
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE_S = 60.0
@@ -21,6 +24,7 @@ HARDLY_NS = 50_000_000
 SPEC = """\
 sockets:
   http: {{listen: 127.0.0.1:{port}}}
+  app: {{listen: "unix:{folder}/app.sock"}}
 defaults:
   stop: {{timeout: 5s}}
   logs: {{max_size: 1GiB}}
@@ -39,6 +43,15 @@ watchers:
   pool:
     cmd: {python} worker.py pool
     numprocesses: {pool}
+  forker:
+    cmd: {python} worker.py forker
+    numprocesses: 2
+    backoff: {{initial: 10ms, max: 100ms, burst: 1000}}
+  background:
+    cmd: {python} worker.py background
+  unlinker:
+    cmd: {python} worker.py unlinker ${{sockets.app}}
+    numprocesses: 2
   batch:
     cmd: {python} worker.py batch {generation}
     restart: never
@@ -93,12 +106,24 @@ class Arena:
         """Save the spec as it shall be now."""
         python = f"{sys.executable} -I -S -u"
         self.it.write(
-            SPEC.format(python=python, port=self.port, pool=self.pool, generation=self.generation)
+            SPEC.format(
+                python=python,
+                port=self.port,
+                folder=self.it.specs,
+                pool=self.pool,
+                generation=self.generation,
+            )
         )
 
     def disturb(self) -> None:
-        """Let somebody edit something, or nothing, while the mortals die by themselves."""
-        match self.rng.randrange(4):
+        """Let somebody edit something, kill or restart something, or nothing, while the mortals die by themselves."""
+        match self.rng.randrange(6):
+            case 4:
+                self._kill_a_forker()
+                return
+            case 5:
+                self.it.run("restart", "unlinker", "--no-wait", code=None)
+                return
             case 0:
                 self.pool = self.rng.choice([n for n in (1, 2, 3, 4) if n != self.pool])
             case 1 | 2:
@@ -106,6 +131,14 @@ class Arena:
             case _:
                 return
         self.save()
+
+    def _kill_a_forker(self) -> None:
+        """Kill the process that its children belong to; whether it is there just now is a matter of luck."""
+        alive = [each for each in self.truth() if each.watcher == "forker" and each.what == "start"]
+        pids = [each.numbers[0] for each in alive if is_worker(each.numbers[0])]
+        if pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.rng.choice(pids), signal.SIGKILL)
 
     def settle(self) -> None:
         """Wait until the newest edit is in force and the last generation of the job has ended.
@@ -127,6 +160,8 @@ class Arena:
         if not is_over or len(_pids_of(watchers["pool"])) != self.pool:
             return False
         began = {int(each.place.partition(".")[2]) for each in newest}
+        if any(watchers[name]["ready"] < 2 for name in ("forker", "unlinker")):
+            return False
         return began == BATCH or (BATCH - began <= self._lost() and self._nothing_to_do())
 
     def _lost(self) -> set[int]:
@@ -174,6 +209,14 @@ class Arena:
         return last_ns is not None and any(
             begin <= first_ns + HARDLY_NS and last_ns <= end for begin, end in self.unwatched
         )
+
+
+def is_worker(pid: int) -> bool:
+    """Tell whether a process lives and is a worker of a campaign."""
+    try:
+        return is_alive(pid) and "worker.py" in command_of(pid)
+    except OSError:
+        return False
 
 
 def _pids_of(watcher: dict[str, Any]) -> dict[int, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.campaign.arena import is_worker
 from tests.e2e.stage import born_ticks, environ_of, is_alive, until
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Losses:
     doubled_lines: int = 0
     refused: int = 0
     fired_twice: int = 0
+    strays: int = 0
+    """Processes that outlived the one they belong to, or the shutdown."""
     details: list[str] = field(default_factory=list)
 
     @property
@@ -56,6 +60,7 @@ class Losses:
                 self.doubled_lines,
                 self.refused,
                 self.fired_twice,
+                self.strays,
             )
         )
 
@@ -124,6 +129,28 @@ def check_who_lives(arena: Arena, losses: Losses) -> None:
     real = {pid for pid in arena.it.marked() if _role(pid) in {"web", "counter", "pool"}}
     losses.note("doubled", len(real - told), ("not told", real - told))
     losses.note("lost", len(told - real), ("not there", told - real))
+
+
+def check_children(arena: Arena, losses: Losses) -> None:
+    """Count, at rest, children that outlived their process, and more than one program in the background."""
+    truth = arena.truth()
+    mains = {each.name: each.numbers[0] for each in truth if each.what == "start"}
+    children = [each for each in truth if each.what == "child" and is_worker(each.numbers[0])]
+    orphans = [
+        each for each in children if each.watcher == "forker" and not is_worker(mains[each.name])
+    ]
+    losses.note("strays", len(orphans), ("without their parent", orphans))
+    daemons = [each for each in children if each.watcher == "background"]
+    losses.note("strays", max(len(daemons) - 1, 0), ("in the background", daemons))
+
+
+def check_nothing_is_left(arena: Arena, losses: Losses) -> None:
+    """Count what outlived the shutdown, marked or not."""
+    pids = {each.numbers[0] for each in arena.truth() if each.what in {"start", "child"}}
+    left = sorted(pid for pid in pids if is_worker(pid))
+    losses.note("strays", len(left), ("after the shutdown", left))
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _role(pid: int) -> str:

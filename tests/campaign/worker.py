@@ -1,9 +1,10 @@
 """The workers of a campaign: each writes down what it does in a file of its own, whatever the manager says.
 
 `worker.py ROLE [GENERATION]`. A line of the truth is one write: place, name and time (monotonic), then
-start PID GENERATION or end CODE LINES.
+start PID GENERATION, child PID 0 or end CODE LINES.
 """
 
+import ctypes
 import os
 import random
 import signal
@@ -54,6 +55,61 @@ def web() -> None:
             connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%d\n" % os.getpid())
 
 
+def wipe() -> None:
+    """Write over the environment, and with it the marker, as everything does that sets a process title."""
+    with open("/proc/self/stat") as file:
+        begin, end = map(int, file.read().rpartition(")")[2].split()[47:49])
+    ctypes.memset(begin, 0, end - begin)
+
+
+def forker() -> None:
+    """Have two children that do the work, end at SIGTERM when they have ended, and show no marker."""
+    children = []
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            tell("child", os.getpid(), 0)
+            signal.pause()
+        children.append(pid)
+
+    def end(*_: object) -> None:
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+        for pid in children:
+            os.waitpid(pid, 0)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    while True:
+        signal.pause()
+
+
+def background() -> None:
+    """Go into the background, as daemons of the old kind do."""
+    ready, told = os.pipe()
+    if os.fork():
+        os.read(ready, 1)
+        os._exit(0)
+    os.setsid()
+    tell("child", os.getpid(), 0)
+    os.write(told, b"x")
+    signal.pause()
+
+
+def unlinker() -> None:
+    """Remove the file of a socket that is not its own, as many servers do at their end."""
+
+    def end(*_: object) -> None:
+        try:
+            os.unlink("app.sock")
+        finally:
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    while True:
+        signal.pause()
+
+
 generation = int(sys.argv[2]) if len(sys.argv) > 2 else 0
 tell("start", os.getpid(), generation)
 match sys.argv[1]:
@@ -68,3 +124,11 @@ match sys.argv[1]:
         mortal(3, (generation * 7 + slot * 31) % 97, random.uniform(0, 0.4))
     case "pool":
         signal.pause()
+    case "forker":
+        wipe()
+        forker()
+    case "background":
+        wipe()
+        background()
+    case "unlinker":
+        unlinker()

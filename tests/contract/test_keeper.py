@@ -689,6 +689,7 @@ def has_waited(world: World) -> None:
 
 
 BACKGROUND = "goes into the background"
+SIGNLESS = "fails and leaves one without a sign"
 
 
 def test_who_goes_into_the_background_without_a_sign_is_found_by_parentage(world: World) -> None:
@@ -705,11 +706,21 @@ def test_who_goes_into_the_background_without_a_sign_is_found_by_parentage(world
     assert reported(world) == ()
 
 
+def test_who_ends_well_and_leaves_one_is_known_beside_others_that_could_have(world: World) -> None:
+    has_waited(world)
+    world.send(spawn(BACKGROUND))
+    (survivor,) = world.wait(lambda: exited(world, WEB, 2).survivors)
+    assert reported(world) == ()
+    world.send(Signal(WEB, 2, "TERM", "tree"))
+    world.wait(lambda: not exited(world, WEB, 2).survivors)
+    assert not world.lives(survivor.pid)
+
+
 def test_what_several_that_live_may_have_left_is_reported_and_is_the_last_ones(
     world: World,
 ) -> None:
     has_waited(world)
-    world.send(spawn(BACKGROUND))
+    world.send(spawn(SIGNLESS))
     assert exited(world, WEB, 2).survivors == ()
     (orphan,) = world.wait(lambda: reported(world))
     assert ({*orphan.owners}, orphan.is_certain) == ({WEB, DB}, False)
@@ -725,7 +736,7 @@ def test_what_several_that_live_may_have_left_is_reported_and_is_the_last_ones(
 
 def test_what_is_nobodys_for_certain_does_not_outlive_the_keeper(world: World) -> None:
     has_waited(world)
-    world.send(spawn(BACKGROUND))
+    world.send(spawn(SIGNLESS))
     (orphan,) = world.wait(lambda: reported(world))
     world.lose_keeper()
     world.next_keeper()

@@ -70,6 +70,13 @@ PROGRAMS: Final = {
         ),
         Program(5 * MILLISECOND, children=(Program(escapes=True, wipes=True),)),
     ),
+    "fails and leaves one without a sign": Both(
+        python(
+            "import os; r, w = os.pipe()\nif os.fork(): os.read(r, 1); os._exit(4)\nos.setsid()"
+            f"{WIPE}os.write(w, b'x'); time.sleep(100)"
+        ),
+        Program(5 * MILLISECOND, 4, children=(Program(escapes=True, wipes=True),)),
+    ),
     "keeps a worker and wipes its environment": Both(
         python(
             f"{WIPE}\nif os.fork(): open('/proc/self/comm', 'w').write('wiped')\ntime.sleep(100)"
