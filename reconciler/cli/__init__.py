@@ -9,6 +9,7 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `main` | runs a command; how mistakes become messages and exit codes |
 | `commands_table` | which commands there are, and the words of other tools for them |
 | `look` | status, events, ls |
+| `watching` | status --watch: the whole terminal, and its keys |
 | `logs` | logs, and how output is shown |
 | `desired` | plan, apply |
 | `revisions` | history, diff, rollback |

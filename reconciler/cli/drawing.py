@@ -70,9 +70,10 @@ def _table(table: Table) -> RichTable:
         box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style=STYLES["title"]
     )
     *first, last = table.columns
-    for name in first:
-        drawn.add_column(name, no_wrap=True)
-    drawn.add_column(last, overflow="fold")
+    widths = table.least or [0] * len(table.columns)
+    for name, least in zip(first, widths, strict=False):
+        drawn.add_column(name, no_wrap=True, min_width=least or None)
+    drawn.add_column(last, overflow="ellipsis" if table.cut else "fold", no_wrap=table.cut)
     for row in table.rows:
         drawn.add_row(*(_text((cell,)) for cell in row))
     return drawn

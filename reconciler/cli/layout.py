@@ -36,12 +36,14 @@ Line: TypeAlias = tuple[Cell, ...]
 
 
 class Table(NamedTuple):
-    """Aligned columns; the last one wraps. `expendable` columns are left out, in this order, when
-    the page is narrow."""
+    """Aligned columns; the last one wraps, or is `cut` at the edge. `expendable` columns are left out, in this
+    order, when the page is narrow. `least` widths are those of a longer table that this is a part of."""
 
     columns: tuple[str, ...]
     rows: Sequence[Line]
     expendable: tuple[str, ...] = ()
+    cut: bool = False
+    least: Sequence[int] = ()
 
 
 class Wrapped(NamedTuple):
@@ -157,6 +159,8 @@ def _plain_table(table: Table) -> list[str]:
 
 def widths_of(table: Table) -> list[int]:
     """Return the columns of a terminal that each column takes, unwrapped."""
+    if table.least:
+        return list(table.least)
     return [
         max(width_of(name), *(width_of(row[index].text) for row in table.rows), 0)
         for index, name in enumerate(table.columns)
@@ -180,6 +184,7 @@ def _least_width(table: Table) -> int:
 
 def _without(table: Table, index: int) -> Table:
     return table._replace(
+        least=(*table.least[:index], *table.least[index + 1 :]),
         columns=table.columns[:index] + table.columns[index + 1 :],
         rows=[row[:index] + row[index + 1 :] for row in table.rows],
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reconciler.cli import completion, render, terminal
-from reconciler.cli.client import TICK, Client
+from reconciler.cli.client import Client
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError
 from reconciler.cli.layout import Block, Cell, Table
 from reconciler.cli.options import (
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 WIDE_ENOUGH_FOR_USAGE: Final = 96
 """Columns from which on a terminal has room for processor time and memory."""
-_REFRESH_S: Final = 1.0
 _LIST_TIMEOUT_S: Final = 2.0
 
 
@@ -42,12 +41,21 @@ _LIST_TIMEOUT_S: Final = 2.0
 @click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
 @labels_option
 @click.option(
-    "-w", "--watch", is_flag=True, help="Show it again whenever something happens, until Ctrl-C."
+    "-w",
+    "--watch",
+    is_flag=True,
+    help="Show it on the whole terminal, problems first, until q or Ctrl-C.",
 )
+@click.option("--failed", is_flag=True, help="Only watchers that are not as desired.")
 @output_option("table", "wide", "json", "yaml", "name")
 @with_instance()
 def status_command(
-    session: Session, names: tuple[str, ...], labels: dict[str, str], watch: bool, output: str
+    session: Session,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    watch: bool,
+    failed: bool,
+    output: str,
 ) -> int:
     """Show desired and observed state, and why they differ.
 
@@ -77,24 +85,47 @@ def status_command(
         if output not in {"table", "wide"} or not screen.is_terminal:
             msg = "--watch needs a terminal and -o table or wide; see also: events -f -o json"
             raise click.UsageError(msg)
-        return _watch_status(client, screen, names, labels, output)
+        return _watch(client, screen, names, labels, wide=output == "wide", failed=failed)
     usage = output == "wide" or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
-    status = client.status(*names, labels=labels, usage=usage and output in {"table", "wide"})
+    whole = client.status(*names, labels=labels, usage=usage and output in {"table", "wide"})
+    selected = bool(names or labels)
+    shown: StatusMap = {**whole, "watchers": render.failing(whole)} if failed else whole
     if output == "json":
-        print_json(status)
+        print_json(shown)
     elif output == "yaml":
         from reconciler.cli.yaml_text import yaml_text
 
-        screen.write(yaml_text(status))
+        screen.write(yaml_text(shown))
     elif output == "name":
-        screen.show(*((Cell(watcher["name"]),) for watcher in status["watchers"]))
+        screen.show(*((Cell(watcher["name"]),) for watcher in shown["watchers"]))
     else:
-        selected = bool(names or labels)
-        page = _narrowed(status) if selected else status
+        page = _narrowed(shown) if selected or failed else shown
         wide = output == "wide"
         blocks = render.status_page(page, wall_ns(), usage=usage, slots=wide, selected=selected)
-        screen.show(*blocks)
-    return status_code(status, selected=bool(names or labels))
+        screen.show(*blocks[:-1], render.summary(whole, selected=selected))
+    return status_code(whole, selected=selected)
+
+
+def _watch(
+    client: Client,
+    screen: Terminal,
+    names: tuple[str, ...],
+    labels: dict[str, str],
+    *,
+    wide: bool,
+    failed: bool,
+) -> int:
+    """Show the status of these watchers until the user has seen enough."""
+    from reconciler.cli.watching import View, watch
+
+    usage, selected = wide or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE, bool(names or labels)
+
+    def ask() -> StatusMap:
+        status = client.status(*names, labels=labels, usage=usage)
+        return _narrowed(status) if selected else status
+
+    watch(client, screen, ask, View(usage, wide, selected, failed))
+    return DONE
 
 
 def _narrowed(status: StatusMap) -> StatusMap:
@@ -111,23 +142,6 @@ def status_code(status: StatusMap, *, selected: bool = False) -> int:
     if not selected:
         fine = fine and render.problem_count(status) == 0
     return DONE if fine else NOT_AS_DESIRED
-
-
-def _watch_status(
-    client: Client, screen: Terminal, names: tuple[str, ...], labels: dict[str, str], output: str
-) -> int:
-    """Paint the status again and again: at every event, and at least each second because ages
-    grow."""
-    usage = output == "wide" or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
-    with terminal.Live(screen) as live, Client(instance=client.instance) as second:
-        shown = 0.0
-        for kind, _ in second.follow(("events.follow", {}), tick=_REFRESH_S):
-            if kind != TICK and time.monotonic() - shown < _REFRESH_S / 5:
-                continue
-            status = client.status(*names, labels=labels, usage=usage)
-            live.show(render.status_page(status, wall_ns(), usage=usage, slots=output == "wide"))
-            shown = time.monotonic()
-    return DONE
 
 
 # ---- events --------------------------------------------------------------------------------------

@@ -96,6 +96,41 @@ def status_page(
     return [*page, summary(status, selected=selected)]
 
 
+def watch_page(
+    status: StatusMap,
+    now_ns: int,
+    *,
+    usage: bool = False,
+    slots: bool = False,
+    selected: bool = False,
+    failed: bool = False,
+) -> tuple[list[Block], list[Table]]:
+    """Return the status for a screen of few lines: what comes first, then tables of one row each, problems first."""
+    head: list[Block] = [summary(status, selected=selected)]
+    head += _spec_lines(status) + _watching_lines(status)
+    head += _revision_lines(status, now_ns, selected=selected) + _store_lines(status)
+    head += _orphan_lines(status, wide=slots)
+    watchers = sorted(failing(status) if failed else status["watchers"], key=_urgency)
+    tables = [_watcher_table(watchers, now_ns, usage)]
+    if slots and any(watcher["slots"] for watcher in watchers):
+        tables.append(_slot_table(watchers, now_ns, usage))
+    if status["sockets"]:
+        tables.append(_socket_table(status["sockets"], wide=slots))
+    return head, [table._replace(cut=True) for table in tables]
+
+
+def failing(status: StatusMap) -> list[WatcherMap]:
+    """Return the watchers that are not as desired."""
+    return [watcher for watcher in status["watchers"] if not watcher["as_desired"]]
+
+
+def _urgency(watcher: WatcherMap) -> int:
+    """Return 0 for what is wrong, 1 for what is under way, 2 for the rest."""
+    if watcher["as_desired"]:
+        return 2
+    return 0 if watcher["state"] in TROUBLE else 1
+
+
 def _watcher_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Table:
     more = ("CPU", "MEM") if usage else ()
     columns = ("WATCHER", "WANT", "STATE", "READY", "RESTARTS", "AGE", *more, "NOTE")

@@ -134,6 +134,10 @@ class Live:
         lines = paint(blocks, width=width, colour=self._terminal.colour)
         if len(lines) > room:
             lines = [*lines[: room - 1], f"... {len(lines) - room + 1} more lines"]
+        self.paint(lines)
+
+    def paint(self, lines: list[str]) -> None:
+        """Put lines that were drawn already, no more than the terminal has, in place of the last page."""
         self._terminal.put(self._erased() + "".join(f"{line}\n" for line in lines))
         self._painted = len(lines)
 
