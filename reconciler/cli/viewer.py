@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.cli import locate, render, shapes, terminal
 from reconciler.cli.client import DROPPED, TICK, Client
 from reconciler.cli.ending import ENDED, Ending
-from reconciler.cli.errors import DONE, FAILED, CommandError
+from reconciler.cli.errors import DONE, FAILED, CommandError, NoManager
 from reconciler.cli.layout import Cell
 from reconciler.cli.logs import log_name, show_log
 from reconciler.cli.look import wall_ns
@@ -46,6 +46,8 @@ def view(instance: Instance, keeper_pid: int, timeout_ns: int) -> int:
         _Viewer(Client(instance=instance), keeper_pid, timeout_ns).run()
     except (BrokenPipeError, KeyboardInterrupt):
         return DONE
+    except NoManager:
+        return DONE  # it ended before there was anything to be shown, and has said why
     except (CommandError, RequestError) as error:
         terminal.stderr().write(f"reconcile: cannot show the logs: {error}\n")
         return FAILED
@@ -65,17 +67,18 @@ class _Viewer:
         self._told: dict[str, str] = {}
         self._shown = False
         self._ending: Ending | None = None
-        self._has_ended = False
+        self._has_ended = self._is_done = False
         self._width = 0
 
     def run(self) -> None:
         if not self._wait_for_socket():
             return
         streams: tuple[tuple[str, Map], ...] = (
-            ("events.follow", {"until_end": True}),
             # All of what this manager starts, however late we are; output of a former one is not shown again.
             ("logs.follow", {"lines": 0, "whole": True}),
             ("apply.follow", {}),
+            # The last, since the end waits for who has this one.
+            ("events.follow", {"until_end": True}),
         )
         with self._live:
             for kind, item in self._client.follow(*streams, tick=_TICK_S):
@@ -157,6 +160,9 @@ class _Viewer:
             self._ending.take(event)
         if self._has_ended or not render.is_important(event):
             return
+        self._is_done = self._is_done or event["type"] == "manager.done"
+        if self._is_done and event["type"] == "manager.stopping":
+            return  # there is nothing left to be stopped
         self._live.clear()
         place = render.slot_name(event["watcher"], event["slot"])
         said = event["message"]

@@ -89,12 +89,13 @@ from reconciler.model.observed import Facts
 from reconciler.model.process import MAIN, Exited, pid_of
 from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.spec import KEEP_RUNS
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration
 from reconciler.model.value import replace
 from reconciler.wire.link import ProtocolError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from reconciler.controller.config import Config
     from reconciler.controller.entries import Applied, Entry
@@ -109,6 +110,11 @@ if TYPE_CHECKING:
 
 EVENTS_PER_ROUND: Final = 500
 """When thousands of processes end at once, others get their turn in between."""
+VIEWER_NS: Final = 2 * SECOND_NS
+VIEWER_POLL_NS: Final = 20 * MILLISECOND_NS
+"""How long, and how often, who shows what happens is looked for before an end that is there from the beginning."""
+MAX_DONE: Final = 5
+"""Jobs that are named at such an end."""
 HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook") / "__main__.py")
 LOG_LEVEL_OF_NEWS: Final = {
     "failed": "warning",
@@ -169,6 +175,9 @@ class Controller:
         self.pending_generations: dict[str, Generation] = {}
         """What was accepted and is on its way to disk and core: the next request builds upon it."""
         self._last_good = last_good
+        self._begun_ns = clock.now_ns()
+        self._has_fired = False
+        """A run of a job was recorded in the life of this manager, as far as we know."""
         self._link = Link(link)
         self._inbox: list[Event] = []
         self._held_back: list[KeeperEvent] | None = []
@@ -342,6 +351,7 @@ class Controller:
                 self._round()
             # A new manager reads the files that it was started with first, and what was applied before counts
             # only when they cannot be used. What it has taken over goes on meanwhile.
+        self._has_fired = not new_keeper
         if new_keeper:
             self.store.write(ServedBy(introduced.keeper_id))
         handed = handed_over(os.getppid(), self.config.reading_fd)
@@ -588,7 +598,7 @@ class Controller:
         self._answer_signals()
         self.border.guard("notifying systemd", lambda: self.notifier.acted(step.touched))
         self._remember_retiring()
-        self._end_when_done()
+        self._end_when_done(step.touched)
 
     def _no_longer_pending(self, event: Event) -> None:
         """Forget an operator's word that the core has by now."""
@@ -607,6 +617,7 @@ class Controller:
         for action in actions:
             match action:
                 case RecordRun(watcher, run):
+                    self._has_fired = True
                     self.store.write(RunWritten(watcher, run, self._keep_runs(watcher)))
                 case RecordGeneration(watcher, generation):
                     self.store.write(GenerationWritten(watcher, generation))
@@ -681,10 +692,28 @@ class Controller:
             self._retiring = dict(retiring)
             self.store.write(RetiringChanged(self._retiring))
 
-    def _end_when_done(self) -> None:
+    def _end_when_done(self, touched: Collection[str] = ()) -> None:
+        """End when there are only jobs and all are done; who has begun with us is waited for, to see it."""
         if not self.config.until_done or self.shutting_down or self.reconciler.revision == 0:
             return
-        code = self.reconciler.jobs_done(clock.now_ns())
-        if code is not None:
-            self.tell(News("manager.done", "all jobs are done", details={"code": code}))
-            self.shut_down(now=False, code=code)
+        now_ns = clock.now_ns()
+        code = self.reconciler.jobs_done(now_ns, touched)
+        if code is None:
+            return
+        if not self.server.streams.has_viewer and now_ns < self._begun_ns + VIEWER_NS:
+            self.reactor.at(self._end_when_done, now_ns + VIEWER_POLL_NS, self._end_when_done)
+            return
+        message = "all jobs are done" if self._has_fired else self._done_before()
+        self.tell(News("manager.done", message, details={"code": code}))
+        self.shut_down(now=False, code=code)
+
+    def _done_before(self) -> str:
+        """Return when all jobs were done, by an earlier manager, and how to fire them again."""
+        names, now_ns = sorted(self.reconciler.spec.watchers), clock.wall_ns()
+        since = {name: max(now_ns - self.status.of(name).since_ns, 0) for name in names[:MAX_DONE]}
+        ages = (f"{name}: {format_duration(ns - ns % SECOND_NS)} ago" for name, ns in since.items())
+        more = f" and {len(names) - MAX_DONE} more" if len(names) > MAX_DONE else ""
+        return (
+            f"all jobs were done before ({', '.join(ages)}{more}); to fire one again, keep a manager "
+            "with reconcile up -d, then: reconcile rerun NAME"
+        )

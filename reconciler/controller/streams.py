@@ -536,6 +536,13 @@ class Streams:
             if exchange.answer is not None and exchange.answer.error is not None:
                 self._end(stream)
 
+    @property
+    def has_viewer(self) -> bool:
+        """Tell whether somebody wants to see the end."""
+        return any(
+            isinstance(each, EventStream) and each.until_end for each in self._streams.values()
+        )
+
     def cancel(self, connection: Connection, id: int) -> bool:
         """End a stream; False when this connection has none of that number."""
         stream = self._streams.get(id)

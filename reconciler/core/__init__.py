@@ -20,6 +20,7 @@
 | `template` | from a watcher's spec to the launch of one slot, and its hash |
 | `intents` | an operator's word, recorded |
 | `orders` | what each order of an operator does to one watcher |
+| `done` | when a spec of jobs alone is done |
 | `goals` | when an order is done |
 | `changes` | what applying a spec would do, and why |
 | `summarize` | what status shows |

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from reconciler.core import secrets, summarize, tell, verdict
 from reconciler.core.attention import Attention
 from reconciler.core.changes import is_alike
+from reconciler.core.done import Done
 from reconciler.core.orders import Subject
 from reconciler.core.plan import Draft, World
 from reconciler.core.sockets import plan_sockets
@@ -92,8 +93,9 @@ from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
+    from reconciler.core.done import Outcome
     from reconciler.model.event import Event
     from reconciler.model.job import Run
     from reconciler.model.process import Orphan
@@ -164,6 +166,7 @@ class Reconciler:
         self._has_quit = False
         self._wanting: dict[ProcessId, LaunchError] = {}
         """What was short when a process could not be started last."""
+        self._done = Done()
         self._busy: set[str] | None = None
         """While everything stops: who still has something; only who was touched may have changed."""
 
@@ -254,17 +257,20 @@ class Reconciler:
         """Tell whether every watcher is as desired."""
         return all(self.watcher_status(name, now_ns, 0).as_desired for name in self.names())
 
-    def jobs_done(self, now_ns: int) -> int | None:
-        """Return 0 or 1 by the outcomes when there are only jobs and all have ended, else None."""
-        watchers = self.spec.watchers
-        if not watchers or any(not spec.is_job for spec in watchers.values()):
-            return None
-        states = [self.watcher_status(name, now_ns, 0).state for name in watchers]
-        if any(s not in {"Completed", "Failed", "Unknown", "Held", "Stopped"} for s in states):
-            return None
-        if any(self.observed(name).records for name in watchers):
-            return None
-        return 1 if {"Failed", "Unknown"} & {*states} else 0
+    def jobs_done(self, now_ns: int, touched: Collection[str] | None = None) -> int | None:
+        """Return 0 or 1 by the outcomes when there are only jobs and all have ended, else None.
+
+        `touched` are the watchers that may have changed since the last call, None: any.
+        """
+        looked_at = self.spec.watchers if touched is None else touched
+        return self._done.code(self.spec, looked_at, lambda name: self._outcome_of(name, now_ns))
+
+    def _outcome_of(self, name: str, now_ns: int) -> Outcome:
+        state = self.watcher_status(name, now_ns, 0).state
+        ended = state in {"Completed", "Failed", "Unknown", "Held", "Stopped"}
+        if not ended or self.observed(name).records:
+            return "open"
+        return "failed" if state in {"Failed", "Unknown"} else "passed"
 
     # ---- the step -----------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.cli import render, shapes
+from reconciler.cli import render, shapes, terminal
 from reconciler.cli.layout import paint, width_of
+from reconciler.cli.progress import tell_changes
 from reconciler.cli.render import clock
 from reconciler.cli.runs import runs_table
 from tests.cli.answers import FAILED_JOB, HTTP, MAILER, NOW_NS, RUNNING_WEB, SECOND_NS, status
@@ -391,3 +392,15 @@ def test_the_help_of_status_explains_every_column() -> None:
         columns - {"WATCHER", "SLOT", "PID", "LAST", "EXIT"} - {*told.replace(",", " ").split()}
         == set()
     )
+
+
+def test_many_that_are_waited_for_are_counted_though_some_are_named() -> None:
+    waiting = [shapes.progress({"waiting": [{"name": "w1", "state": "BackOff"}]})["waiting"][0]]
+    page = paint(render.waiting_blocks(waiting, 2 * SECOND_NS, 60))
+    assert (page[0], page[-1]) == ("waiting for 60 watchers, 2s", "(and 59 more)")
+    assert paint(render.waiting_blocks(waiting, 0))[0] == "waiting for 1 watcher, 0s"
+    screen, told = terminal.nowhere(), dict[str, str]()
+    progress = shapes.progress({"waiting": waiting, "remaining": 60})
+    for _ in range(2):
+        tell_changes(screen, progress, told)
+    assert screen.stream.getvalue() == "waiting for w1: BackOff\nwaiting for 59 more watchers\n"  # type: ignore[attr-defined]  # a StringIO

@@ -243,3 +243,19 @@ def test_what_grows_is_seen() -> None:
     for _ in range(5):
         assert work_of(lambda: next(copies), within="/tests/") >= 1000
     assert work_of(lambda: [n + 1 for n in range(1000)], within="/tests/") > 1000
+
+
+def test_whether_all_jobs_are_done_is_counted_not_looked_up() -> None:
+    found = {}
+    for count in (FEW, 500):
+        jobs = {f"j{n}": watcher(cmd=("job", str(n)), restart="never") for n in range(count)}
+        stage = Stage().apply(Spec(watchers=jobs))
+        core: Any = stage.reconciler
+        assert core.jobs_done(stage.now) is None
+        stage.exit("j3.1", 0)
+        found[count] = work_of(lambda: core.jobs_done(stage.now, {"j3"}))  # noqa: B023  (called at once)
+        for n in range(count):
+            if n != 3:
+                stage.exit(f"j{n}.1", 0)
+        assert core.jobs_done(stage.now, {*jobs}) == 0
+    assert found[500] <= found[FEW] + PER_DOUBLING

@@ -53,3 +53,15 @@ def test_a_follower_misses_nothing_while_the_controller_is_replaced() -> None:
         numbers = [int(line) for line in followed.read_text().split()]
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
         assert numbers[-1] == int(it.log("w").split()[-1])
+
+
+def test_a_second_up_of_jobs_that_are_done_says_so() -> None:
+    with stage("watchers: {first: {cmd: echo one, restart: never}}") as it:
+        for _ in range(2):
+            process = it.up(wait=False)
+            assert process.wait(30) == 0
+        said = it.output.read_text()
+        assert said.count("| one") == 1
+        assert "reconcile: all jobs are done" in said
+        assert "reconcile: all jobs were done before (first: " in said
+        assert "cannot show" not in said
