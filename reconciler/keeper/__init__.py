@@ -31,6 +31,7 @@
 | `signals` | to a process, its group, its tree |
 | `accounts` | users and groups of this machine |
 | `launch_errors` | why a process could not be launched, in words |
+| `mounts` | whether a look at a path may take for ever |
 | `spawning` | the two roads from a launch to a process |
 | `sockets` | binding, tuning and closing listening sockets |
 | `logs` | from a process's output to its sinks |

@@ -43,6 +43,7 @@ from reconciler.keeper.launch_errors import failed
 from reconciler.keeper.logs import Logs
 from reconciler.keeper.logs_gather import Gathering
 from reconciler.keeper.logs_taking import Taking
+from reconciler.keeper.mounts import Mounts
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.own_log import OwnLog
 from reconciler.keeper.pidfds import Pidfds
@@ -129,6 +130,7 @@ class LinuxKernel:
             self._watch(self._groups.fileno(), self._groups.sweep)
         self._grouped: dict[int, str] = {}
         self._births = processes.Births()
+        self._mounts = Mounts()
         self._heirs = processes.Heirs()
         self._calls = Calls(
             config, legacy.control, legacy.locks, self._watch, self._ignore, self._called
@@ -270,7 +272,8 @@ class LinuxKernel:
         try:
             is_grouped = self._groups is not None and launch.scope == "tree"
             self._births.expect()
-            if not is_grouped and not needs_fork(launch):
+            # On the plain road the keeper waits until the program runs; a fork of it waits for itself.
+            if not (is_grouped or needs_fork(launch) or self._mounts.may_hang()):
                 pid = spawn_plainly(prepare(order, self._place, self._user), self._place)
             else:
                 pid = self._fork(order, is_grouped=is_grouped)

@@ -2,9 +2,10 @@
 
 posix_spawn runs no Python in the child, so it is taken whenever nothing needs code there. The keeper has
 one thread, so it may put on the child's umask, folder and limit of files for the time of the call.
-fork is for what only the child itself can do (LISTEN_PID, another user, limits, priorities) and for a
-control group, in which a child must be born. The child tells a failure on a pipe that closes when the
-program is executed, so nobody waits for it.
+fork is for what only the child itself can do (LISTEN_PID, another user, limits, priorities), for a control
+group, in which a child must be born, and where a file system is mounted that may keep who looks for folder
+and program waiting: posix_spawn returns only when the program runs. The child tells a failure on a pipe that
+closes when the program is executed, so nobody waits for it.
 """
 
 from __future__ import annotations

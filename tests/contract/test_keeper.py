@@ -36,7 +36,7 @@ from reconciler.model.process import (
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from reconciler.model.value import replace
 from tests.contract.worlds import PROGRAMS, Fake, Real, World, told
-from tests.keeper.rig import keeper, until
+from tests.keeper.rig import OWN_NICE, keeper, until
 
 WEB = ProcessId("web", 1)
 DB = ProcessId("db", 1)
@@ -87,7 +87,7 @@ def changes(world: World) -> list[ProcessRecord]:
 # ---- processes -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nice", [None, 1])
+@pytest.mark.parametrize("nice", [None, OWN_NICE])
 def test_an_exit_code_is_told_with_the_pid_and_the_start(world: World, nice: int | None) -> None:
     world.send(spawn("exits with 3", nice=nice))
     phase = exited(world)
@@ -99,7 +99,7 @@ def test_an_exit_code_is_told_with_the_pid_and_the_start(world: World, nice: int
     assert world.records[WEB].template_hash == "hash"
 
 
-@pytest.mark.parametrize("nice", [None, 1])
+@pytest.mark.parametrize("nice", [None, OWN_NICE])
 def test_a_missing_program_never_ran_and_says_why(world: World, nice: int | None) -> None:
     world.send(spawn("is missing", nice=nice))
     phase = exited(world)
@@ -386,7 +386,7 @@ def named(world: World, incarnation: int = 1) -> Exited | None:
 
 
 def test_the_next_keeper_holds_what_lives_as_it_was(world: World) -> None:
-    world.send(spawn("sleeps"), spawn("is stubborn", DB, nice=1))
+    world.send(spawn("sleeps"), spawn("is stubborn", DB, nice=OWN_NICE))
     running(world)
     running(world, DB)
     memory = Memory(attempt=5, stop_reason="replaced", stopping_since_ns=7)
@@ -593,7 +593,7 @@ def test_after_a_clean_end_there_is_nothing_to_take_over(world: World) -> None:
 
 
 def test_an_upgrade_keeps_everything(world: World) -> None:
-    world.send(Bind("http", ANY), spawn("is stubborn", DB, nice=1), spawn("leaves a child"))
+    world.send(Bind("http", ANY), spawn("is stubborn", DB, nice=OWN_NICE), spawn("leaves a child"))
     before = bound(world, "http", ANY)
     stubborn, dead = running(world, DB), world.wait(lambda: named(world, 2))
     world.send(spawn("sleeps", ProcessId("api", 1)))

@@ -42,6 +42,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
 SIGKILL = signal.SIGKILL
+OWN_NICE = os.getpriority(os.PRIO_PROCESS, 0)
+"""A priority that anybody may ask for here, and that takes a fork: tests may run under nice(1)."""
 KEEPER = "import sys; sys.path.insert(0, sys.argv.pop(1)); import reconciler.keeper.__main__ as m; sys.exit(m.main(sys.argv))"  # noqa: E501
 RELAY = """
 import array, os, socket, sys

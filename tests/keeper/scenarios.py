@@ -54,7 +54,7 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, SocketTemplate
 from tests.keeper.failing import Failing
-from tests.keeper.rig import Link, Rig, _environ, command, marked_in, pid_in, until
+from tests.keeper.rig import OWN_NICE, Link, Rig, _environ, command, marked_in, pid_in, until
 
 WEB: Final = ProcessId("web", 1)
 BYSTANDER: Final = ProcessId("bystander", 1)
@@ -253,7 +253,7 @@ def plainly(it: Patient) -> str:
 
 def by_fork(it: Patient) -> str:
     launch = Launch(
-        ("sleep", "1000"), nice=1, limits={"core": (0, 0)}, working_dir="/", stdout=it.sink()
+        ("sleep", "1000"), nice=OWN_NICE, limits={"core": (0, 0)}, working_dir="/", stdout=it.sink()
     )
     return spawned(it, launch)
 

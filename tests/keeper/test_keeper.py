@@ -17,7 +17,7 @@ from reconciler.model.action import Forget, Quit, Signal
 from reconciler.model.event import FaultCaught
 from reconciler.model.process import CaptureSink, Exit, FileSink, ProcessId
 from tests.keeper import rig as rig_module
-from tests.keeper.rig import Link, Rig, command, is_alive, keeper, pid_in, until
+from tests.keeper.rig import OWN_NICE, Link, Rig, command, is_alive, keeper, pid_in, until
 
 WEB = ProcessId("web", 1)
 
@@ -305,7 +305,7 @@ def test_no_core_dump_is_made_of_the_keeper_and_its_children_may_have_theirs(
     given = "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
     forked = ProcessId("forked", 1)
     link.spawn(WEB, "sleep", "1000")
-    link.spawn(forked, "sleep", "1000", nice=1)
+    link.spawn(forked, "sleep", "1000", nice=OWN_NICE)
     assert [core_limit(link.running(id).pid) for id in (WEB, forked)] == [given, given]
     assert core_limit(rig.pid) == ("0" if hard == 0 else "1")
 

@@ -14,7 +14,7 @@ from reconciler.keeper.notify import Notifier
 from reconciler.model.action import Notify
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.process import ProcessId
-from tests.keeper.rig import keeper, until
+from tests.keeper.rig import OWN_NICE, keeper, until
 
 WEB = ProcessId("web", 1)
 
@@ -68,7 +68,7 @@ def test_a_worker_and_the_controller_know_nothing_of_it(tmp_path: Path) -> None:
     with keeper(tmp_path, env=environment(name, **more)) as rig:
         link = rig.link()
         link.spawn(WEB, "sleep", "1000", inherit_env=True)
-        link.spawn(ProcessId("forked", 1), "sleep", "1000", inherit_env=True, nice=1)
+        link.spawn(ProcessId("forked", 1), "sleep", "1000", inherit_env=True, nice=OWN_NICE)
         pids = [link.running(WEB).pid, link.running(ProcessId("forked", 1)).pid, link.pid]
         for pid in pids:
             # Empty for an instant after the exec that closes the pipe of a forked child.

@@ -22,7 +22,7 @@ from reconciler.model.address import UnixAddress
 from reconciler.model.event import ControlRenewed
 from reconciler.model.process import CaptureSink, Exit, Launch, LaunchError, ProcessId, Starting
 from reconciler.model.socket import Bound, FileOwner, SocketTemplate
-from tests.keeper.rig import Link, Rig, keeper
+from tests.keeper.rig import OWN_NICE, Link, Rig, keeper
 
 WEB = ProcessId("web", 2)
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root")
@@ -73,7 +73,7 @@ def failure(link: Link, *argv: str, **launch: object) -> LaunchError:
     return exited.exit.error
 
 
-@pytest.mark.parametrize("nice", [None, 0], ids=["posix_spawn", "fork"])
+@pytest.mark.parametrize("nice", [None, OWN_NICE], ids=["posix_spawn", "fork"])
 def test_a_process_inherits_nothing_that_nobody_meant_for_it(
     rig: Rig, link: Link, tmp_path: Path, nice: int | None
 ) -> None:
@@ -116,7 +116,7 @@ def test_what_chooses_the_manager_for_an_operator_chooses_it_for_no_process(
     ]
 
 
-@pytest.mark.parametrize("nice", [None, 0], ids=["posix_spawn", "fork"])
+@pytest.mark.parametrize("nice", [None, OWN_NICE], ids=["posix_spawn", "fork"])
 def test_folder_umask_and_environment_are_as_launched(
     link: Link, tmp_path: Path, nice: int | None
 ) -> None:
@@ -153,9 +153,19 @@ def test_the_keeper_takes_off_again_what_it_wore_for_a_child(
 def test_limits_and_priorities_are_as_launched(link: Link, tmp_path: Path) -> None:
     cpu = min(os.sched_getaffinity(0))
     seen = look(
-        link, tmp_path, limits={"nofile": (50, 60)}, nice=7, cpu_affinity=(cpu,), oom_score_adj=500
+        link,
+        tmp_path,
+        limits={"nofile": (50, 60)},
+        nice=max(7, OWN_NICE),
+        cpu_affinity=(cpu,),
+        oom_score_adj=500,
     )
-    assert (seen["nofile"], seen["nice"], seen["cpus"], seen["oom"]) == ([50, 60], 7, [cpu], 500)
+    assert (seen["nofile"], seen["nice"], seen["cpus"], seen["oom"]) == (
+        [50, 60],
+        max(7, OWN_NICE),
+        [cpu],
+        500,
+    )
 
 
 @pytest.mark.parametrize("user", [None, "nobody", 12345], ids=["own", "account", "number"])
@@ -176,7 +186,7 @@ def test_what_a_launch_sets_is_what_the_kernel_has(tmp_path: Path, user: str | i
             group=54321 if user == 12345 else None,
             umask=0o027,
             limits=limits,
-            nice=7,
+            nice=max(7, OWN_NICE),
             cpu_affinity=(cpu,),
             oom_score_adj=500,
         )
@@ -204,7 +214,7 @@ def test_what_a_launch_sets_is_what_the_kernel_has(tmp_path: Path, user: str | i
             "fsize": ("unlimited", "unlimited"),
             "stack": ("4194304", "8388608"),
         }
-        assert os.getpriority(os.PRIO_PROCESS, pid) == 7
+        assert os.getpriority(os.PRIO_PROCESS, pid) == max(7, OWN_NICE)
         assert os.sched_getaffinity(pid) == {cpu}
         assert _oom_score_adj(pid) == 500
         assert (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
@@ -320,7 +330,7 @@ def test_an_account_that_is_waited_for_keeps_nobody_else_waiting(tmp_path: Path)
     os.mkfifo(accounts)
     control, app, nobody = tmp_path / "run/control.sock", tmp_path / "app", pwd.getpwnam("nobody")
     settings = {"control_owner": "nobody", "control_group": nobody.pw_gid}
-    with keeper(tmp_path, settings=settings, preexec_fn=_own_mounts) as rig:
+    with keeper(tmp_path, settings=settings, preexec_fn=own_mounts) as rig:
         link = rig.link()
         enter = ["nsenter", f"--mount=/proc/{rig.pid}/ns/mnt"]
         mount = [*enter, "mount", "--bind", str(accounts), "/etc/passwd"]
@@ -328,7 +338,7 @@ def test_an_account_that_is_waited_for_keeps_nobody_else_waiting(tmp_path: Path)
             pytest.skip("nothing can be mounted here")
         link.spawn(WEB, "true", user="nobody")
         other = ProcessId("other", 1)
-        link.spawn(other, "true", nice=0)
+        link.spawn(other, "true", nice=OWN_NICE)
         assert link.exited(other).exit == Exit(code=0)
         assert isinstance(link.records[WEB].phase, Starting)
         link.signal(WEB, "KILL")
@@ -346,7 +356,7 @@ def test_an_account_that_is_waited_for_keeps_nobody_else_waiting(tmp_path: Path)
     assert owners == {(nobody.pw_uid, nobody.pw_gid)}
 
 
-def _own_mounts() -> None:
+def own_mounts() -> None:
     library = ctypes.CDLL(None, use_errno=True)
     assert library.unshare(_CLONE_NEWNS) == 0
     assert library.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) == 0
@@ -366,7 +376,7 @@ def test_a_user_never_works_in_a_folder_that_is_closed_to_it(link: Link, tmp_pat
     assert (error.step, error.errno, error.path) == ("chdir", "EACCES", str(closed))
 
 
-@pytest.mark.parametrize("nice", [None, 0], ids=["posix_spawn", "fork"])
+@pytest.mark.parametrize("nice", [None, OWN_NICE], ids=["posix_spawn", "fork"])
 @pytest.mark.parametrize(
     ("text", "mode", "errno", "message"),
     [
@@ -390,7 +400,7 @@ def test_a_script_that_cannot_be_executed_says_why(
     assert error == LaunchError("exec", errno, str(script), message)
 
 
-@pytest.mark.parametrize("nice", [None, 0], ids=["posix_spawn", "fork"])
+@pytest.mark.parametrize("nice", [None, OWN_NICE], ids=["posix_spawn", "fork"])
 def test_a_missing_folder_is_said_to_be_missing(link: Link, nice: int | None) -> None:
     error = failure(link, "true", nice=nice, working_dir="/no/such/folder")
     assert error == LaunchError("chdir", "ENOENT", "/no/such/folder", "no such file or directory")
@@ -443,7 +453,7 @@ def _tool(folder: Path, code: int, mode: int = 0o755) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("nice", [None, 0], ids=["posix_spawn", "fork"])
+@pytest.mark.parametrize("nice", [None, OWN_NICE], ids=["posix_spawn", "fork"])
 def test_the_search_goes_on_after_what_may_not_be_executed(
     link: Link, tmp_path: Path, nice: int | None
 ) -> None:
@@ -516,7 +526,7 @@ def test_a_keeper_without_descriptors_says_so_and_goes_on(rig: Rig, link: Link) 
     assert link.exited(other).exit == Exit(code=0)
 
 
-@pytest.mark.parametrize("nice", [None, 1], ids=["posix_spawn", "fork"])
+@pytest.mark.parametrize("nice", [None, OWN_NICE], ids=["posix_spawn", "fork"])
 def test_when_memory_is_short_the_manager_goes_last(rig: Rig, link: Link, nice: int | None) -> None:
     """Without CAP_SYS_RESOURCE all stay as they were."""
     own = _oom_score_adj(os.getpid())
@@ -551,10 +561,16 @@ def test_launches_leak_nothing(rig: Rig, link: Link) -> None:
     sink = CaptureSink(str(rig.folder / "out"))
     before = descriptors()
     for slot in range(1, 21):
-        link.spawn(ProcessId("a", slot), "true", stdout=sink, nice=slot % 2 or None)
-        link.spawn(ProcessId("b", slot), "/no/such", stdout=sink, nice=slot % 2 or None)
+        link.spawn(ProcessId("a", slot), "true", stdout=sink, nice=OWN_NICE if slot % 2 else None)
         link.spawn(
-            ProcessId("c", slot), "true", stdout=sink, working_dir="/no/such", nice=slot % 2 or None
+            ProcessId("b", slot), "/no/such", stdout=sink, nice=OWN_NICE if slot % 2 else None
+        )
+        link.spawn(
+            ProcessId("c", slot),
+            "true",
+            stdout=sink,
+            working_dir="/no/such",
+            nice=OWN_NICE if slot % 2 else None,
         )
     for slot in range(1, 21):
         for owner in "abc":
@@ -567,8 +583,8 @@ def test_launches_leak_nothing(rig: Rig, link: Link) -> None:
     ("launch", "step"),
     [
         ({"working_dir": "/a\0b"}, "chdir"),
-        ({"working_dir": "/a\0b", "nice": 0}, "launch"),
-        ({"nice": 0, "umask": 2**60}, "launch"),
+        ({"working_dir": "/a\0b", "nice": OWN_NICE}, "launch"),
+        ({"nice": OWN_NICE, "umask": 2**60}, "launch"),
         ({"umask": 2**60}, "exec"),
         ({"stdout": CaptureSink("/tmp/a\0b")}, "output"),
         ({"user": "a\0b"}, "user"),
@@ -595,7 +611,9 @@ def test_argv_empty_is_refused(link: Link) -> None:
     assert Launch(()).argv == ()
 
 
-@pytest.mark.parametrize("launch", [{}, {"nice": 0}, {"user": "nobody"}, {"group": "nogroup"}])
+@pytest.mark.parametrize(
+    "launch", [{}, {"nice": OWN_NICE}, {"user": "nobody"}, {"group": "nogroup"}]
+)
 def test_a_limit_below_the_one_that_children_get_is_a_shortage_that_heals(
     rig: Rig, link: Link, launch: dict[str, object]
 ) -> None:

@@ -19,7 +19,7 @@ from reconciler.model.address import InternetAddress
 from reconciler.model.event import KeeperIntroduced, UpgradeFailed
 from reconciler.model.process import CaptureSink, Exit, FileSink, Launch, ProcessId, Running
 from reconciler.model.socket import Bound, SocketTemplate
-from tests.keeper.rig import Link, Rig, children_of, command, pid_in
+from tests.keeper.rig import OWN_NICE, Link, Rig, children_of, command, pid_in
 
 WEB = ProcessId("web", 1)
 DB = ProcessId("db", 1)
@@ -192,7 +192,7 @@ def test_an_upgrade_without_a_free_descriptor_leaves_no_signal_blocked(
 
 
 def test_a_process_that_is_starting_is_waited_for(rig: Rig, link: Link) -> None:
-    launch = Launch(("sleep", "1000"), nice=1)
+    launch = Launch(("sleep", "1000"), nice=OWN_NICE)
     link.send(
         *(Spawn(ProcessId("web", slot), launch) for slot in range(1, 6)), Upgrade(sys.executable)
     )

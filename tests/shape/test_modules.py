@@ -25,8 +25,8 @@ KEEPER_CORE_LINES = 1400
 # All else of the room, everything counted: these only keep it from growing unnoticed.
 KEEPER_LINES = 3580
 KEEPER_OUTPUT_LINES = 1300
-KEEPER_LAUNCH_LINES = 720
-"""And so is launching: accounts, PATH, the two roads, and what is said when one of them ends early."""
+KEEPER_LAUNCH_LINES = 790
+"""And so is launching: accounts, PATH, what is mounted, the two roads, and what is said when one of them ends early."""
 KEEPER_LISTENERS_LINES = 1200
 """Sockets are a subject of their own, too: bound, handed over, looked at, mended and taken back."""
 KEEPER_SUCCESSION_LINES = 1500
@@ -70,7 +70,7 @@ def test_the_keeper_does_not_grow_unnoticed() -> None:
     listeners = [f"{name}.py" for name in sockets]
     for names, limit in (
         (output, KEEPER_OUTPUT_LINES),
-        (["accounts.py", "launch_errors.py", "spawning.py"], KEEPER_LAUNCH_LINES),
+        (["accounts.py", "launch_errors.py", "mounts.py", "spawning.py"], KEEPER_LAUNCH_LINES),
         (listeners, KEEPER_LISTENERS_LINES),
         (succession, KEEPER_SUCCESSION_LINES),
     ):
