@@ -138,7 +138,7 @@ def start(it: Subject) -> Decision:
     intent, ends = it.observed.intent, it.voice.until is not None
     said = intents.started(intent, it.voice, autostart=it.spec.autostart)
     is_new = said.hold != intent.hold or ends or intent.hold_voice.until is not None
-    if it.slots is not None and (is_new or ends):
+    if it.slots is not None and is_new:
         why = it.idle or "it runs as a whole"
         return _refused(
             f"cannot start one slot: {why}; `reconcile scale {it.name}=N` says how many run"

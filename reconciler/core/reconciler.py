@@ -112,7 +112,7 @@ BACKLOG_PER_STEP: Final = 100
 ACTIONS_PER_STEP: Final = 500
 """About so much is decided in one step; what more there is to do comes in the next one, and others in between."""
 MAX_REQUESTS: Final = 16
-"""Signals and reloads of one process that wait for its hooks; more are refused."""
+"""Signals to one process that wait for its hooks; more are refused."""
 
 
 class Step(Struct, frozen=True):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from reconciler.core.plan import World
     from reconciler.model.process import ProcessId
-    from reconciler.model.socket import SocketRecord
     from reconciler.model.spec import SocketSpec
 
 FIRST_RETRY_NS: Final = 250 * MILLISECOND_NS
@@ -173,10 +172,3 @@ def _plan_socket(
             actions.append(Bind(name, template))
         else:
             wakes.append(retry_due_ns(record.phase))
-
-
-def describe(record: SocketRecord | None) -> str:
-    """Return what is wrong with a socket, or nothing."""
-    if record is not None and isinstance(record.phase, BindRefused):
-        return record.phase.message
-    return ""

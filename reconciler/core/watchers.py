@@ -180,9 +180,8 @@ def _keep_slot(draft: Draft, slot: int, wanted_hash: str, *, may_rest: bool) -> 
         _start_slot(draft, slot, wanted_hash, None)
         return
     if isinstance(record.phase, Exited):
-        hooks.keep(
-            draft, "before_spawn", slot, record.incarnation
-        )  # it may have passed while its predecessor still ran
+        # It may have passed while its predecessor still ran.
+        hooks.keep(draft, "before_spawn", slot, record.incarnation)
         is_wanted = same_slot(record.template_hash, wanted_hash) and not record.memory.retry
         in_background = is_wanted and stopping.is_in_background(draft.spec, record)
         if in_background or not stopping.bury(draft, record):
@@ -514,9 +513,8 @@ def carry_out_reload(draft: Draft, record: ProcessRecord) -> None:
         verdict = _before_signal(draft, record, number, reload.signal)
     else:  # edited meanwhile
         verdict = hooks.PASSED
-    noted = replace(
-        record.memory, signalled=f"reload {number}", signalled_at_ns=draft.now_ns
-    )  # what it ends says nothing against the program
+    # What it ends says nothing against the program.
+    noted = replace(record.memory, signalled=f"reload {number}", signalled_at_ns=draft.now_ns)
     if verdict.state == "pending":
         begun = isinstance(reload, ReloadByCommand)
         if begun and record.memory.signalled != noted.signalled:

@@ -12,8 +12,6 @@ MAIN: Final = "main"
 """Role of a watcher's own process; every other role is a hook or a helper of that slot."""
 MAX_NAMED: Final = 3
 """Of several survivors so many are named in a sentence."""
-WATCHER_SLOT: Final = 0
-"""Slot of what concerns the watcher as a whole, such as before_start."""
 
 Scope: TypeAlias = Literal["process", "group", "tree"]
 """Who must be gone when a process is: itself, all of its group, or all that it has started."""
@@ -299,19 +297,14 @@ def several(survivors: Sequence[Survivor]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-class Orphan(Struct, frozen=True):
+class Orphan(Survivor, frozen=True):
     """A survivor that belongs to no record.
 
     If that is certain its owner left it on purpose and is gone; else it is one of those that may have left it.
     """
 
-    pid: int
-    name: str
     owners: tuple[ProcessId, ...] = ()
     is_certain: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.name} (pid {self.pid})"
 
 
 class Exited(Tagged, frozen=True):
