@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.keeper.borders import as_errno
 from reconciler.keeper.kernel import BindFailed, HeldSocket, LaunchFailed
+from reconciler.keeper.launch_errors import failed
 from reconciler.model.process import LaunchError
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 
@@ -55,9 +54,7 @@ class Sockets:
                 try:
                     held.socket.set_blocking(held.template.blocking)
                 except OSError as error:
-                    cause = os.strerror(error.errno or 0).lower()
-                    code = errno.errorcode.get(error.errno or 0, "EINVAL")
-                    raise LaunchFailed(LaunchError("sockets", code, name, cause)) from None
+                    raise failed("sockets", error, name) from None
         return found
 
     def _is_set_by_a_sibling(self, name: str, process: Process) -> bool:

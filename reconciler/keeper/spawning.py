@@ -354,7 +354,7 @@ def _become(order: Order, place: Place, report: int) -> NoReturn:
             # Accounts are looked up here: one that asks the network makes nobody wait but its own process.
             named = order.launch.user is not None or order.launch.group is not None
             prepared = prepare(order, place, find_user(order.launch) if named else order.own)
-            error = _unbecome(prepared, place)
+            error = _run(prepared, place)
         except LaunchFailed as refused:
             error = refused.error
         except Exception as fault:
@@ -367,26 +367,18 @@ def _become(order: Order, place: Place, report: int) -> NoReturn:
         os._exit(127)
 
 
-def _unbecome(prepared: Prepared, place: Place) -> LaunchError:
+def _run(prepared: Prepared, place: Place) -> LaunchError:
     """Become the program, or return why that is impossible."""
-    try:
-        _prepare_child(prepared, place)
-        raise _not_executed(prepared)
-    except LaunchFailed as refused:
-        return _told(refused.error, prepared)
-
-
-def _not_executed(prepared: Prepared) -> LaunchFailed:
-    """Execute the program, or return why that is impossible."""
 
     def execute(program: str) -> NoReturn:
         os.execve(program, prepared.launch.argv, prepared.env)
 
     try:
+        _prepare_child(prepared, place)
         _first(prepared, execute)
     except LaunchFailed as refused:
-        return refused
-    raise AssertionError
+        return _told(refused.error, prepared)
+    raise AssertionError  # an exec that returns has raised
 
 
 def _prepare_child(prepared: Prepared, place: Place) -> None:

@@ -479,9 +479,8 @@ def runs_on(it: Patient) -> str:
 
 def upgraded(it: Patient) -> str:
     """Have the keeper replace its code; what cannot be told in time by the old code is told by the new one."""
-    if (
-        not it.adopted
-    ):  # what is found of it must not change when a keeper cannot go on, and the next one adopts it
+    if not it.adopted:
+        # What is found of it must not change when a keeper cannot go on, and the next one adopts it.
         it.adopted = ADOPTED
         it.rig.kill()
         it.link = it.rig.again()
