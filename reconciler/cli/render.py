@@ -229,8 +229,8 @@ def _slot_table(watchers: Sequence[WatcherMap], now_ns: int, usage: bool) -> Tab
         for watcher in watchers
         for slot in watcher["slots"]
     ]
-    more = ("CPU", "MEM")
-    return Table(columns, rows, (*more, "RESTARTS", "REPLACED", "AGE", "PID", "LAST EXIT"))
+    expendable = ("CPU", "MEM", "RESTARTS", "REPLACED", "AGE", "PID", "LAST EXIT")
+    return Table(columns, rows, expendable)
 
 
 def _slot_note(slot: SlotMap, now_ns: int) -> str:

@@ -385,9 +385,8 @@ class SpecFiles:
     # ---- judging ----
 
     def _judge(self, seen: Look) -> None:
-        if (
-            self._controller.shutting_down
-        ):  # nothing new takes effect: the next start reads the files
+        if self._controller.shutting_down:
+            # Nothing new takes effect: the next start reads the files.
             self._judged()
             return
         gone = missing(self.source)

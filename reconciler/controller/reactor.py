@@ -74,9 +74,8 @@ class Reactor:
         if key.events != events:
             try:
                 self._selector.modify(what, events, key.data)
-            except (
-                OSError
-            ):  # closed without a word: the kernel has forgotten it, the number is another's
+            except OSError:
+                # Closed without a word: the kernel has forgotten it, the number is another's.
                 self._selector.register(what, events, _Watched(ready))
 
     def ignore(self, what: int | HasDescriptor) -> None:

@@ -291,9 +291,8 @@ class Revisions:
 
         def found(content: Content) -> None:
             applied = self._controller.applied
-            is_in_force = (
-                applied is not None and applied.revision == number
-            )  # else somebody was faster
+            # Else somebody was faster.
+            is_in_force = applied is not None and applied.revision == number
             if is_in_force and not self._controller.shutting_down:
                 restored = applying.Restored(chosen.place, BY_ITSELF)
                 applying.restore(self._controller, restored, content.spec)

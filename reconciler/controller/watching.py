@@ -299,9 +299,8 @@ def _signatures(files: Iterable[str]) -> dict[str, tuple[int, ...] | None]:
         except OSError:
             found[path] = None
         else:
-            found[path] = (
-                stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_nlink,
-            )  # fmt: skip
+            identity = (stat.st_dev, stat.st_ino)
+            found[path] = (*identity, stat.st_size, stat.st_mtime_ns, stat.st_nlink)
     return found
 
 
