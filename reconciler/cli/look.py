@@ -21,6 +21,7 @@ from reconciler.cli.options import (
     with_instance,
 )
 from reconciler.model.errors import RequestError
+from reconciler.model.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -238,7 +239,7 @@ def _without_manager(seen: Container[str]) -> list[dict[str, object]]:
             **_NOTHING_KNOWN,
             "name": gone[path].name,
             "runtime_dir": gone[path].runtime_dir,
-            "state": f"ended, {render.count(len(slots), 'process', 'processes')} left",
+            "state": f"ended, {format_count(len(slots), 'process')} left",
             "source": list(gone[path].source),
         }
         for path, slots in sorted(survivors(gone).items())

@@ -13,6 +13,7 @@ from reconciler.cli import completion, render, terminal
 from reconciler.cli.errors import DONE, FAILED, Refused
 from reconciler.cli.layout import Cell
 from reconciler.cli.options import output_option, print_json, writable_option
+from reconciler.model.units import format_count
 
 if TYPE_CHECKING:
     from reconciler.cli.loading import Loaded
@@ -59,7 +60,7 @@ def _show_verdict(screen: Terminal, loaded: Loaded) -> None:
         screen.show((Cell(f"{render.mistakes(len(loaded.errors))} found", "bad"),))
         return
     watchers, sockets = (len(_entries(loaded.spec.get(key))) for key in ("watchers", "sockets"))
-    counts = f"{render.count(watchers, 'watcher')}, {render.count(sockets, 'socket')}"
+    counts = f"{format_count(watchers, 'watcher')}, {format_count(sockets, 'socket')}"
     screen.show((Cell("valid: ", "good"), Cell(counts)))
 
 

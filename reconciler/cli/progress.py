@@ -10,7 +10,7 @@ from reconciler.cli.client import TICK
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, TIMED_OUT
 from reconciler.cli.layout import Cell
 from reconciler.cli.terminal import Live
-from reconciler.model.units import format_duration
+from reconciler.model.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +150,7 @@ def tell_changes(
     more = progress["remaining"] - len(progress["waiting"])
     if more > 0 and not silent and _MORE not in told:
         told[_MORE] = str(more)
-        screen.show((*head, Cell(f"{render.count(more, 'more watcher')}")))
+        screen.show((*head, Cell(f"{format_count(more, 'more watcher')}")))
 
 
 def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns: int) -> None:

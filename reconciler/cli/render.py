@@ -12,7 +12,13 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.layout import Block, Cell, Line, Style, Table, Wrapped, clean_output
-from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration, format_size
+from reconciler.model.units import (
+    MILLISECOND_NS,
+    SECOND_NS,
+    format_count,
+    format_duration,
+    format_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -412,14 +418,14 @@ def summary(status: StatusMap, *, selected: bool = False) -> Line:
     revision = f"revision {status['revision']}" + (
         _standing(status) if known else f" (at {status['observed_revision']})"
     )
-    counts = f"{count(len(watchers), 'watcher')}, {count(processes, 'process', 'processes')}"
+    counts = f"{format_count(len(watchers), 'watcher')}, {format_count(processes, 'process')}"
     start = f"{status['name']} · {revision} · {counts} · "
     problems = problem_count(status)
     if problems:
-        return Cell(start), Cell(count(problems, "problem"), "bad")
+        return Cell(start), Cell(format_count(problems, "problem"), "bad")
     by_hand = sum(watcher["drift"] for watcher in watchers)
     if by_hand:
-        start += f"{count(by_hand, 'override')} · "
+        start += f"{format_count(by_hand, 'override')} · "
     unfinished = sum(not watcher["as_desired"] for watcher in watchers)
     if unfinished:
         return Cell(start), Cell(f"{unfinished} not yet as desired", "busy")
@@ -428,7 +434,7 @@ def summary(status: StatusMap, *, selected: bool = False) -> Line:
         for watcher in watchers
     )
     if running:
-        still = f", {count(running, 'job')} still running"
+        still = f", {format_count(running, 'job')} still running"
         return Cell(start), Cell("all as desired", "good"), Cell(still, "busy")
     return Cell(start), Cell("all as desired", "good")
 
@@ -436,13 +442,15 @@ def summary(status: StatusMap, *, selected: bool = False) -> Line:
 def _summary_of_some(status: StatusMap) -> Line:
     """Return the last line of a status that was asked of some watchers only."""
     watchers, others = status["watchers"], status["others"]
-    who = watchers[0]["name"] if len(watchers) == 1 else count(len(watchers), "watcher")
-    rest = f" ({count(others, 'other')} {'is' if others == 1 else 'are'} not)" if others else ""
+    who = watchers[0]["name"] if len(watchers) == 1 else format_count(len(watchers), "watcher")
+    rest = (
+        f" ({format_count(others, 'other')} {'is' if others == 1 else 'are'} not)" if others else ""
+    )
     start = f"{status['name']} · revision {status['revision']}{_standing(status)} · {who}: "
     unfinished = sum(not watcher["as_desired"] for watcher in watchers)
     if problems := problem_count(status, selected=True):
-        more = f" ({count(others, 'other')} not as desired)" if others else ""
-        return Cell(start), Cell(count(problems, "problem"), "bad"), Cell(more)
+        more = f" ({format_count(others, 'other')} not as desired)" if others else ""
+        return Cell(start), Cell(format_count(problems, "problem"), "bad"), Cell(more)
     if unfinished:
         many = "" if len(watchers) == 1 else f"{unfinished} "
         return Cell(start), Cell(f"{many}not yet as desired", "busy")
@@ -460,11 +468,6 @@ def problem_count(status: StatusMap, *, selected: bool = False) -> int:
     if selected:
         return watchers + sockets + (revision and status["culprit"] != "" and _is_concerned(status))
     return watchers + sockets + files + revision + (status["store_state"] == "failing")
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun: `1 watcher`, `2 watchers`."""
-    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
 
 
 def age(since_ns: int, now_ns: int) -> str:
@@ -597,7 +600,7 @@ def _place(error: SpecErrorMap, folder: str) -> str:
 
 def mistakes(number: int) -> str:
     """Return `1 mistake`, `2 mistakes`."""
-    return count(number, "mistake")
+    return format_count(number, "mistake")
 
 
 def github_annotation(error: SpecErrorMap, folder: str, level: str = "error") -> str:
@@ -747,7 +750,7 @@ def waiting_blocks(
         for one in waiting
     ]
     number = max(remaining, len(waiting))
-    waited = f"waiting for {count(number, 'watcher')}, {_whole_duration(elapsed_ns)}"
+    waited = f"waiting for {format_count(number, 'watcher')}, {_whole_duration(elapsed_ns)}"
     head: Line = (Cell(waited, "busy"),)
     if not rows:
         return [head]

@@ -15,6 +15,7 @@ from reconciler.model.event import JobChanged, SpecApplied
 from reconciler.model.job import Job
 from reconciler.model.news import News
 from reconciler.model.spec import Spec
+from reconciler.model.units import format_count
 from reconciler.model.value import Struct, replace
 from reconciler.specfile.source import SPEC_SUFFIXES
 
@@ -159,7 +160,7 @@ def _tell_applied(controller: Controller, made: Revision, told: tuple[Change, ..
     listed = [
         {"name": each.name, "how": each.how, "message": each.message} for each in told[:MAX_TOLD]
     ]
-    count = "1 change" if len(told) == 1 else f"{len(told)} changes"
+    count = format_count(len(told), "change")
     again = f", the content of {made.restores} again" if made.restores else ""
     which = "; ".join(f"{each.name}: {each.message}" for each in told[:MAX_NAMED])
     which = f" ({which}{'; ...' if len(told) > MAX_NAMED else ''})" if told else ""

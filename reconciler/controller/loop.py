@@ -89,7 +89,7 @@ from reconciler.model.observed import Facts
 from reconciler.model.process import MAIN, Exited, pid_of
 from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.spec import KEEP_RUNS
-from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_count, format_duration
 from reconciler.model.value import replace
 from reconciler.wire.link import ProtocolError
 
@@ -502,7 +502,7 @@ class Controller:
 
     def _tell_taken_over(self) -> None:
         if self._taken_over:
-            count = "1 process" if self._taken_over == 1 else f"{self._taken_over} processes"
+            count = format_count(self._taken_over, "process")
             details = {"processes": self._taken_over}
             message = f"took over {count} that a former manager left"
             self.tell(News("manager.adopted", message, details=details))

@@ -21,6 +21,7 @@ from reconciler.model.units import (
     PERCENT,
     SECONDS,
     SIZE,
+    format_count,
     format_duration,
     format_mode,
     format_size,
@@ -119,7 +120,11 @@ def _created(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> C
         slots = _fired(spec, new, observed, facts)
         if slots:
             return Change(
-                "watcher", name, "fire", f"new job: fires {_processes(len(slots))}", slots
+                "watcher",
+                name,
+                "fire",
+                f"new job: fires {format_count(len(slots), 'process')}",
+                slots,
             )
         return Change(
             "watcher", name, "create", f"new job: fires nothing, {_why_idle(name, spec, observed)}"
@@ -129,7 +134,7 @@ def _created(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> C
             "watcher", name, "create", f"new: starts nothing, {_why_idle(name, spec, observed)}"
         )
     slots = tuple(range(1, want + 1))
-    return Change("watcher", name, "create", f"new: starts {_processes(want)}", slots)
+    return Change("watcher", name, "create", f"new: starts {format_count(want, 'process')}", slots)
 
 
 def _fired(
@@ -162,11 +167,11 @@ def _why_idle(name: str, spec: WatcherSpec, observed: WatcherObserved) -> str:
 
 
 def _stops(slots: tuple[int, ...]) -> str:
-    return f"removed: stops {_processes(len(slots))}" if slots else "removed: nothing runs"
-
-
-def _processes(count: int) -> str:
-    return "1 process" if count == 1 else f"{count} processes"
+    return (
+        f"removed: stops {format_count(len(slots), 'process')}"
+        if slots
+        else "removed: nothing runs"
+    )
 
 
 def _edited(
@@ -239,7 +244,11 @@ def _effect_on_job(
         verb = "fires again" if observed.job.generation is not None else "fires"
         busy = sorted({*fired} & {*live})
         waits = f"; slot {', '.join(map(str, busy))} when its run has ended" if busy else ""
-        return "fire", f"{verb} {_processes(len(fired))}: {reason} changed{waits}", fired
+        return (
+            "fire",
+            f"{verb} {format_count(len(fired), 'process')}: {reason} changed{waits}",
+            fired,
+        )
     if surplus:
         return "scale", f"stops slot {', '.join(map(str, surplus))}: {reason} changed", ()
     if replaced and before.is_job:

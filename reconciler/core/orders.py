@@ -17,7 +17,7 @@ from reconciler.model.order import Decision, Goal
 from reconciler.model.process import MAIN, Exited, pid_of, several
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.status import WatcherStatus
-from reconciler.model.units import format_duration
+from reconciler.model.units import format_count, format_duration
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
@@ -91,10 +91,6 @@ class Subject(Struct, frozen=True):
         return Goal(self.name, kind, named, number)
 
 
-def _processes(number: int) -> str:
-    return "1 process" if number == 1 else f"{number} processes"
-
-
 def _numbers(slots: tuple[int, ...]) -> str:
     return f"slot{'s' if len(slots) > 1 else ''} {', '.join(map(str, slots))}"
 
@@ -118,7 +114,7 @@ def _beyond(it: Subject) -> str:
     beyond = tuple(slot for slot in it.slots or () if slot > it.count)
     if not beyond:
         return ""
-    has = "1 slot" if it.count == 1 else f"{it.count} slots"
+    has = format_count(it.count, "slot")
     return f"has no {_numbers(beyond)}: it has {has}, `reconcile scale {it.name}=N` makes N of it"
 
 
@@ -235,7 +231,7 @@ def stop(it: Subject) -> Decision:
             f"{it.name}.{it.slots[0]}` ends a process that is then replaced"
         )
     intent, running = it.observed.intent, len(it.running)
-    what = f"stops {_processes(running)}" if running else "stopped; nothing ran"
+    what = f"stops {format_count(running, 'process')}" if running else "stopped; nothing ran"
     phases = (record.phase for record in it.observed.records.values())
     left = [each for phase in phases if isinstance(phase, Exited) for each in phase.survivors]
     if left and not running:
@@ -261,7 +257,7 @@ def resume(it: Subject) -> Decision:
     if (intent.hold, intent.scale) == (None, None):
         return Decision("follows its spec already")
     before, after = watchers.wanted(spec, intent), watchers.wanted(spec, resumed)
-    message = f"follows its spec again: {before} -> {_processes(after)}"
+    message = f"follows its spec again: {before} -> {format_count(after, 'process')}"
     if spec.is_job:
         due = jobs.due_slots(spec, replace(it.observed, intent=resumed), it.base_hash, it.facts)
         goal = it.goal("ended", _next_number(it), due) if due else None
@@ -332,7 +328,7 @@ def reload(it: Subject) -> Decision:
         return _not_for(it, f"its field `reload` says neither signal nor command, and {why}")
     intent = intents.reloaded(it.observed.intent, it.slots)
     goal = it.goal("reloaded", max(intent.reloads.values()))
-    return Decision(f"reloads {_processes(len(it.running))}", goal=goal, intent=intent)
+    return Decision(f"reloads {format_count(len(it.running), 'process')}", goal=goal, intent=intent)
 
 
 def _nothing_runs(it: Subject) -> str:
@@ -354,7 +350,9 @@ def signal(it: Subject, word: str, at_ns: int, reach: Reach = "process") -> Deci
         return _going(it) if it.spec is None else _not_for(it, _nothing_runs(it))
     events = tuple(SignalAsked(it.name, slot, word, at_ns, reach) for slot in it.running)
     whom = {"children": "the children of ", "tree": "the whole tree of "}.get(reach, "")
-    return Decision(f"sent SIG{word} to {whom}{_processes(len(it.running))}", events=events)
+    return Decision(
+        f"sent SIG{word} to {whom}{format_count(len(it.running), 'process')}", events=events
+    )
 
 
 def scale(it: Subject, number: int | None) -> Decision:
@@ -368,9 +366,9 @@ def scale(it: Subject, number: int | None) -> Decision:
     before, intent = it.count, intents.scaled(it.observed.intent, it.voice, number)
     after = watchers.count(it.spec, intent)
     message = (
-        f"{before} -> {_processes(after)}"
+        f"{before} -> {format_count(after, 'process')}"
         if before != after
-        else f"has {_processes(after)} already"
+        else f"has {format_count(after, 'process')} already"
     )
     message += ", as the spec says" if number is None else _length(it.voice)
     idle = watchers.why_idle(it.name, it.spec, intent)

@@ -156,6 +156,12 @@ def parse_bytes(value: object) -> int:
     return parse_size_bytes(value)
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 watcher`, `2 watchers`, `2 processes`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"
+
+
 def format_size(size: int) -> str:
     """Return a size for people: `10MiB`, `512B`."""
     for unit in ("GiB", "MiB", "KiB"):
