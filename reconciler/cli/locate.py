@@ -14,6 +14,7 @@ import re
 import socket
 import struct
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reconciler.cli import places
@@ -298,7 +299,7 @@ def _by_name(given: Said, source: Source | None) -> Instance:
             answer = asked(expected)
             if answer is None or answer.name == given.name:
                 return expected
-        for instance in (plain, *_elsewhere(plain), *_elsewhere(expected)):
+        for instance in chain((plain,), _elsewhere(plain), _elsewhere(expected)):
             if is_running(instance):
                 return instance
     return expected
@@ -308,7 +309,7 @@ def _by_spec(given: Said, source: Source, *, is_compared: bool) -> Instance:
     """Return the one that runs this spec. Raises `Refused` when there is another one in its place."""
     strangers = []
     for expected in _expected(given, source):
-        for instance in (expected, *_elsewhere(expected)):
+        for instance in chain((expected,), _elsewhere(expected)):
             if not is_running(instance):
                 continue
             answer = asked(instance) if is_compared else None

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 TOKEN_FILE: Final = "instance"
 _MARK: Final = b"RECONCILE_ID="
@@ -22,25 +22,28 @@ def survivors(state_dirs: Iterable[str]) -> dict[str, list[str]]:
     """
     tokens = {token: folder for folder in state_dirs if (token := _token(folder))}
     found: dict[str, set[str]] = {}
-    for pid in os.listdir("/proc") if tokens else ():
-        token, _, slot = (_mark(pid) if pid.isdigit() else "").partition("/")
+    for _, token, name in _marked() if tokens else ():
         if token in tokens:
-            # The controller is marked, too, and ends by itself; hooks are none that goes on.
-            name = slot.rpartition("/")[0] or slot
-            if name != "controller":
-                found.setdefault(tokens[token], set()).add(name)
+            found.setdefault(tokens[token], set()).add(name)
     return {folder: sorted(slots) for folder, slots in found.items()}
 
 
 def named(state_dir: str) -> list[str]:
     """Return the living processes of a state folder as people are told of them: `sleep (pid 4321) of web.1`."""
-    token, found = _token(state_dir), []
-    for pid in sorted(filter(str.isdigit, os.listdir("/proc") if token else ()), key=int):
-        owner, _, slot = _mark(pid).partition("/")
+    wanted = _token(state_dir)
+    marked = _marked() if wanted else ()
+    return [
+        f"{_command(pid)} (pid {pid}) of {name}" for pid, token, name in marked if token == wanted
+    ]
+
+
+def _marked() -> Iterator[tuple[str, str, str]]:
+    """Yield pid, token and slot of all marked processes; the controller is one, too, and ends by itself."""
+    for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
+        token, _, slot = _mark(pid).partition("/")
         name = slot.rpartition("/")[0] or slot
-        if owner == token and name != "controller":
-            found.append(f"{_command(pid)} (pid {pid}) of {name}")
-    return found
+        if token and name != "controller":
+            yield pid, token, name
 
 
 def _command(pid: str) -> str:

@@ -7,7 +7,6 @@ manager of that name learns where its control socket is, wherever the one that s
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import Final
 
@@ -26,6 +25,8 @@ class ManagerFile(Struct, frozen=True):
 
     def write(self, state_dir: str) -> None:
         """Write it down, whole or not at all. Raises `OSError`."""
+        import json  # a command that finds its manager where it expects it reads no such note
+
         path = os.path.join(state_dir, MANAGER_FILE)
         plain = {"name": self.name, "runtime_dir": self.runtime_dir, "source": list(self.source)}
         beside = f"{path}.new"
@@ -36,6 +37,8 @@ class ManagerFile(Struct, frozen=True):
 
 def read_manager_file(state_dir: str) -> ManagerFile | None:
     """Return what the last manager wrote; None: nobody has, or we may not read it."""
+    import json
+
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         with open(os.path.join(state_dir, MANAGER_FILE), encoding="utf-8") as file:
             plain = json.load(file)
