@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -12,11 +11,12 @@ from reconciler.controller import applying, ledger, operating, revising, upgradi
 from reconciler.controller.exchange import LATER, Answer, Method
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.logs import last_lines
-from reconciler.controller.selection import select, wanted
+from reconciler.controller.selection import near_names, select, wanted
 from reconciler.controller.streams import EventStream, Following, LogStream, ProgressStream
 from reconciler.model.errors import RequestError
 from reconciler.model.process import pid_of
 from reconciler.model.spec import Spec
+from reconciler.model.units import format_count
 from reconciler.model.value import Struct
 from reconciler.wire import rpc
 
@@ -185,7 +185,7 @@ def _apply_spec(exchange: Exchange, wish: _Wish, spec: Spec, loaded: Loaded, see
     def stored(revision: int) -> None:
         exchange.guard(lambda: exchange.reply({"revision": revision, **planned, "applied": True}))
 
-    controller.tell(wish.order.news("1 change" if len(changes) == 1 else f"{len(changes)} changes"))
+    controller.tell(wish.order.news(format_count(len(changes), "change")))
     who = exchange.who
     applying.commit(controller, spec, read, seen, who=who, uid=exchange.uid, then=stored)
 
@@ -233,7 +233,7 @@ def _narrowed(controller: Controller, spec: Spec, only: tuple[str, ...]) -> Spec
     known = {*spec.watchers, *old.watchers, *spec.sockets, *old.sockets}
     for name in only:
         if name not in known:
-            near = get_close_matches(name, sorted(known), 3)
+            near = near_names(name, sorted(known))
             hint = (
                 f"did you mean {', '.join(near)}?" if near else "give the whole name, without slot"
             )

@@ -180,12 +180,17 @@ def _check_slot(controller: Controller, name: str, slot: int) -> None:
         raise RequestError(code="not_found", message=f"{name} has no slot {slot}", hint=hint)
 
 
-def _not_found(written: str, known: list[str]) -> RequestError:
+def near_names(name: str, known: list[str]) -> list[str]:
+    """Return a few known names that a mistyped one may mean; only some are compared, so that none waits for it."""
     from difflib import get_close_matches
 
-    name = _split(written)[0][:MAX_GLOB]
+    name = name[:MAX_GLOB]
     alike = [each for each in known if each[:1] == name[:1]] or known
-    near = get_close_matches(name, alike[:COMPARED_NAMES], 3)
+    return get_close_matches(name, alike[:COMPARED_NAMES], 3)
+
+
+def _not_found(written: str, known: list[str]) -> RequestError:
+    near = near_names(_split(written)[0], known)
     if near:
         hint = f"did you mean {', '.join(near)}?"
     elif known:

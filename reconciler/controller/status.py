@@ -79,6 +79,12 @@ class StatusBoard:
         self.settled()
         return sorted(self._unwanted)
 
+    def waiting(self, names: Iterable[str]) -> list[dict[str, object]]:
+        """Return what watchers wait for; those that are no more are left out."""
+        core = self._controller.reconciler
+        statuses = [self.of(name) for name in names if core.watcher_spec(name) is not None]
+        return [{"name": one.name, "state": one.state, "note": one.note} for one in statuses]
+
     def changes_at_ns(self, name: str) -> int | None:
         """Return when the status of a watcher changes without an event, None if never."""
         return self._fragment(name).changes_at_ns

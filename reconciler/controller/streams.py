@@ -193,11 +193,7 @@ class ProgressStream(Stream):
         # A revision that is not good comes to no other end by itself.
         over = outcome in {"paused", "rolled_back"}
         converged = converged and not over
-        waiting = [
-            {"name": name, "state": status.state, "note": status.note}
-            for name in missing[:MAX_WAITING_SHOWN]
-            for status in (controller.status.of(name),)
-        ]
+        waiting = controller.status.waiting(missing[:MAX_WAITING_SHOWN])
         sent = self.send(
             revision=core.revision,
             converged=converged,

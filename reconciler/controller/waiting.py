@@ -38,16 +38,6 @@ def judged(controller: Controller, goal: Goal) -> Judged:
     return core_goals.judge(goal, it)
 
 
-def waiting_list(controller: Controller, names: Iterable[str]) -> list[dict[str, object]]:
-    """Return what some watchers wait for."""
-    found: list[dict[str, object]] = []
-    for name in names:
-        if controller.reconciler.watcher_spec(name) is not None:
-            status = controller.status.of(name)
-            found.append({"name": name, "state": status.state, "note": status.note})
-    return found
-
-
 class Pursuit:
     """Goals that somebody waits for: which are open, and which cannot come about.
 
@@ -238,7 +228,7 @@ class Waiters:
 
     def _timed_out(self, waiter: Waiter) -> None:
         self._drop(waiter)
-        waiting = waiting_list(self._controller, waiter.pursuit.names[:MAX_NAMED])
+        waiting = self._controller.status.waiting(waiter.pursuit.names[:MAX_NAMED])
         shown = "; ".join(f"{each['name']} is {each['state']}" for each in waiting)
         waited = format_duration(waiter.timeout_ns or 0)
         error = RequestError(
@@ -295,7 +285,7 @@ class GoalStream(Stream):
         self._pursuit.look()
         left, done = self._pursuit.names, self._pursuit.is_over
         sent = self.send(
-            waiting=waiting_list(self.controller, left[:MAX_WAITING_SHOWN]),
+            waiting=self.controller.status.waiting(left[:MAX_WAITING_SHOWN]),
             remaining=len(left),
             failed=self._pursuit.failed,
             converged=done and not self._pursuit.failed,
