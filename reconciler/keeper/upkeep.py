@@ -31,14 +31,16 @@ AFTER_START_NS: Final = (0, 2 * SECOND_NS, 10 * SECOND_NS, 60 * SECOND_NS)
 UNACCEPTED_NS: Final = 5 * SECOND_NS
 """How long clients wait before that is told."""
 LOOK_NS: Final = SECOND_NS
+"""When to look again at what has just been seen, or could not be."""
 REST_NS: Final = 5 * SECOND_NS
 """How often a client may wake the keeper at most."""
 CULPRIT_NS: Final = SECOND_NS
 """Within this time of the removal of a file ends the process that did it, if its end is why."""
 MOST_RETURNS: Final = 20
 """So often within `RETURNS_NS` a file is put back at once; then a second apart."""
-MOST_TOLD: Final = 100
 RETURNS_NS: Final = 10 * SECOND_NS
+MOST_TOLD: Final = 100
+"""So many different repairs of one socket are told, each once."""
 
 
 @dataclass(slots=True)
