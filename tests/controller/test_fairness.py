@@ -34,7 +34,6 @@ class Crowd:
 
     def __init__(self, instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
         self.instance = instance
-        self._uids: dict[int, int] = {}
         self.started: list[str] = []
         real_peer, crowd = server.peer_of, self
 

@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from reconciler.model.action import Action
     from reconciler.model.event import Event
     from reconciler.model.intent import Intent
-    from reconciler.model.job import Job
     from reconciler.model.news import News
     from reconciler.model.revision import OnFailure
     from reconciler.model.status import SlotStatus, WatcherStatus
@@ -95,7 +94,7 @@ def process(name: str) -> ProcessId:
 class Stage:
     """Plays the keeper and the store; `history` keeps every action with its time in seconds."""
 
-    def __init__(self, *, job_state: dict[str, Job] | None = None) -> None:
+    def __init__(self) -> None:
         self.now = 0
         self.records: dict[ProcessId, ProcessRecord] = {}
         self.sockets: dict[str, SocketRecord] = {}

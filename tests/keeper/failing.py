@@ -66,7 +66,6 @@ SOCKET_CALLS: Final = (
     "bind", "listen", "setsockopt", "connect_ex", "shutdown", "sendto", "send", "recv", "getsockopt",
 )  # fmt: skip
 EPOLL_CALLS: Final = ("register", "modify")
-LIBC_CALLS: Final = ("prctl", "inotify_init1", "inotify_add_watch", "syscall")
 WRAPPED: Final = frozenset(
     {"os.walk", "socket.socket", "select.epoll", "selectors.EpollSelector", "ctypes.CDLL"}
 )

@@ -264,12 +264,12 @@ def marked_in(folder: Path) -> list[int]:
         return [
             int(path.name)
             for path in Path("/proc").iterdir()
-            if path.name.isdigit() and b"RECONCILE_ID=" + token in _environ(path)
+            if path.name.isdigit() and b"RECONCILE_ID=" + token in environ_of(path)
         ]
     return []
 
 
-def _environ(process: Path) -> bytes:
+def environ_of(process: Path) -> bytes:
     try:
         return (process / "environ").read_bytes()
     except OSError:

@@ -54,7 +54,7 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, SocketTemplate
 from tests.keeper.failing import Failing
-from tests.keeper.rig import OWN_NICE, Link, Rig, _environ, command, marked_in, pid_in, until
+from tests.keeper.rig import OWN_NICE, Link, Rig, command, environ_of, marked_in, pid_in, until
 
 WEB: Final = ProcessId("web", 1)
 BYSTANDER: Final = ProcessId("bystander", 1)
@@ -127,7 +127,7 @@ class Patient:
     def family(self, slot: int) -> list[int]:
         """Return the processes of one that a former keeper left."""
         mark = f"{ProcessId('old', slot)}/".encode()
-        environ = {pid: _environ(Path(f"/proc/{pid}")) for pid in marked_in(self.rig.folder)}
+        environ = {pid: environ_of(Path(f"/proc/{pid}")) for pid in marked_in(self.rig.folder)}
         return [pid for pid, text in environ.items() if b"/" + mark in text]
 
     def left(self) -> list[int]:

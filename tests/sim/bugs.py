@@ -67,16 +67,6 @@ def _forgets_stopping(original: Any) -> Any:
     return remember
 
 
-def _all_at_once(original: Any) -> Any:
-    def stop(draft: Any, record: Any, reason: str) -> None:
-        original(draft, record, reason)
-        for other in draft.mains().values():
-            if reason == "replaced" and not isinstance(other.phase, Exited):
-                original(draft, other, reason)
-
-    return stop
-
-
 def _restarts_on_labels(original: Any) -> Any:
     return lambda spec, sockets: (
         original(spec, sockets) + str(sorted(spec.labels.items()))[:40].replace(".", "")
