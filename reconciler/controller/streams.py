@@ -374,15 +374,15 @@ class LogStream(Stream):
 
     def _look_for(self, name: str) -> None:
         controller, selection = self.controller, self._wish.selection
-        known = self._of_watcher.get(name, set())
+        known = self._of_watcher.pop(name, set())
         is_meant = controller.reconciler.watcher_spec(name) is not None and selection.matches(
             name, labels_of(controller, name)
         )
         wanted = {place.path: place for place in self._places(name)} if is_meant else {}
-        gone = {path for path in known if path not in wanted}
-        for path in gone:
+        left = known - wanted.keys()
+        for path in left:
             self._users[path].discard(name)
-        gone = {path for path in gone if not self._users[path]}
+        gone = {path for path in left if not self._users[path]}
         self._leaving = (self._leaving - wanted.keys()) | gone
         self._changed |= dict.fromkeys(gone)
         for path, place in wanted.items():
@@ -448,8 +448,7 @@ class LogStream(Stream):
         follower = self._followers.pop(path, None)
         if follower is not None:
             follower.close()
-            self._users.pop(path, None)
-            self._of_watcher.get(follower.place.watcher, set()).discard(path)
+            del self._users[path]
             self._is_full = False
             self.controller.server.streams.watch_logs()
 

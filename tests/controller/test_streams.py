@@ -243,6 +243,23 @@ def test_a_file_that_several_write_to_is_shown_once(instance: Instance) -> None:
     ]
 
 
+def test_a_file_that_several_wrote_to_is_let_go_when_none_does(instance: Instance) -> None:
+    path = instance.folder / "all.log"
+    common = LogsSpec(stdout=StdoutSpec(file=str(path)))
+    instance.store(by_hand(a=service(logs=common), b=service(logs=common)))
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+    stream = client.call("logs.follow", lines=0)["stream"]
+    (found,) = instance.controller.server.streams._streams.values()
+    client.call("scale", scale={"a": 0, "b": 0})
+    until(lambda: not found.paths)
+    client.call("stop", names=["a"])  # which has a part in nothing any more
+    client.call("scale", scale={"b": 1})
+    until(lambda: str(path) in found.paths)
+    path.write_bytes(b"again\n")
+    assert client.next(stream)["data"] == b"again\n"
+
+
 def test_an_empty_answer_says_why_it_is_empty(instance: Instance) -> None:
     manager = LogsSpec(stdout=StdoutSpec(to="manager"))
     instance.store(
