@@ -2,7 +2,8 @@
 
 Nobody waits for it: a thread writes, a reader who has stopped (a full pipe, a terminal after Ctrl-S, a disk
 that hangs) costs lines, which are counted. A file is rotated by its size, and opened again when its name
-leads elsewhere. What comes again and again is counted, see `repeats`.
+leads elsewhere; as the logs of processes, it is reached through no link that others may change. What comes
+again and again is counted, see `repeats`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.controller import clock
 from reconciler.controller.repeats import Repeats
 from reconciler.model.units import format_duration
 from reconciler.model.value import Struct
+from reconciler.output.places import folder_of, is_in, open_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_WAITING_LINES: Final = 4096
@@ -189,18 +194,24 @@ class _File:
     def look(self, *, reopens: bool) -> None:
         """Open the file when its name leads elsewhere, and rotate it when it is too large."""
         if self._path is None:
-            if self._stderr_path is not None and _is_at(self._descriptor, self._stderr_path):
-                _rotate_in_place(self._descriptor, self._stderr_path)
+            if self._stderr_path is not None:
+                self._rotate(self._stderr_path, _rotate_in_place)
             return
         if reopens or not _is_at(self._descriptor, self._path):
             self._open(self._path)
-        if os.fstat(self._descriptor).st_size > MAX_LOG_BYTES and _is_at(
-            self._descriptor, self._path
-        ):
-            _shift(self._path)
-            with suppress(OSError):
-                os.replace(self._path, f"{self._path}.1")
+        if self._rotate(self._path, _rotate_by_name):
             self._open(self._path)
+
+    def _rotate(self, path: str, rotate: Callable[[int, int, str], None]) -> bool:
+        """Rotate the file when it is too large and the path still leads to it; tell whether it was tried."""
+        if os.fstat(self._descriptor).st_size <= MAX_LOG_BYTES:
+            return False
+        with suppress(OSError), folder_of(path) as (folder, name):
+            if is_in(folder, name, os.fstat(self._descriptor)):
+                _shift(folder, name)
+                rotate(self._descriptor, folder, name)
+                return True
+        return False
 
     def write(self, data: bytes) -> None:
         """Write it all, however long that takes."""
@@ -212,9 +223,10 @@ class _File:
             self._lost += bytes(rest).count(b"\n")
 
     def _open(self, path: str) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW
         try:
-            opened = os.open(path, flags, 0o640)
+            with folder_of(path) as (folder, name):
+                opened = os.open(name, flags, 0o640, dir_fd=folder)
         except OSError as error:
             if not self._has_complained:
                 self._has_complained = True
@@ -228,36 +240,41 @@ class _File:
 
 def _is_at(descriptor: int, path: str) -> bool:
     try:
-        there = os.stat(path)
+        with folder_of(path) as (folder, name):
+            return is_in(folder, name, os.fstat(descriptor))
     except OSError:
         return False
-    mine = os.fstat(descriptor)
-    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _shift(path: str) -> None:
+def _shift(folder: int, name: str) -> None:
     """Make room for a new `.1`; the oldest goes."""
     for number in range(KEPT_LOGS - 1, 0, -1):
         with suppress(FileNotFoundError):
-            os.replace(f"{path}.{number}", f"{path}.{number + 1}")
+            _rename(folder, f"{name}.{number}", f"{name}.{number + 1}")
 
 
-def _rotate_in_place(descriptor: int, path: str) -> None:
+def _rename(folder: int, name: str, new: str) -> None:
+    os.replace(name, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _rotate_by_name(_descriptor: int, folder: int, name: str) -> None:
+    _rename(folder, name, f"{name}.1")
+
+
+def _rotate_in_place(descriptor: int, folder: int, name: str) -> None:
     """Copy a file that is too large and empty it: the keeper has it open as well and appends to it.
 
     What the keeper writes in this instant may be lost.
     """
-    if os.fstat(descriptor).st_size <= MAX_LOG_BYTES:
-        return
-    _shift(path)
-    with open(path, "rb") as source, open(f"{path}.1", "wb", opener=_private) as copy:
+    with (
+        open(open_in(folder, name, os.O_RDONLY), "rb") as source,
+        open(
+            open_in(folder, f"{name}.1", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb"
+        ) as copy,
+    ):
         while os.sendfile(copy.fileno(), source.fileno(), None, 2**20):
             pass
     os.ftruncate(descriptor, 0)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
 
 
 def _word(value: object) -> str:

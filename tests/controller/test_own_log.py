@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from reconciler.controller import clock, own_log
 from reconciler.controller.own_log import KEPT_LOGS, MAX_WAITING_LINES, Log
 from reconciler.controller.repeats import (
@@ -20,8 +22,6 @@ from reconciler.controller.repeats import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_a_log_line_is_one_line_and_speaks_to_no_terminal(tmp_path: Path) -> None:
@@ -158,6 +158,39 @@ def test_a_file_that_cannot_be_opened_is_said_once_and_tried_again(
     assert said.count("cannot open the log file") == 1
     assert "second" in said
     assert "third" in (tmp_path / "no" / "log").read_text()
+
+
+@pytest.mark.parametrize("link", ["folder", "file"])
+def test_a_link_that_others_may_put_in_the_place_of_the_log_is_never_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    monkeypatch.setattr(own_log, "MAX_LOG_BYTES", 500)
+    victim, app = tmp_path / "victim", tmp_path / "app"
+    logs, path = app / "logs", app / "logs" / "log"
+    victim.mkdir()
+    logs.mkdir(parents=True)
+    app.chmod(0o777)
+    (victim / "log").write_text("precious\n" * 100)
+    with (tmp_path / "stderr").open("a") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        log = Log(file=str(path))
+        log.write("info", "first")
+        assert log.flush(20)
+        if link == "folder":
+            logs.rename(app / "moved")
+            logs.symlink_to(victim)
+        else:
+            path.rename(logs / "moved")
+            path.symlink_to(victim / "log")
+        for number in range(5):
+            log.write("info", "more", number=number, text="x" * 200)
+            log.reopen()
+            assert log.flush(20)
+    assert [each.name for each in victim.iterdir()] == ["log"]
+    assert (victim / "log").read_text() == "precious\n" * 100
+    written = (app / "moved" / "log" if link == "folder" else logs / "moved").read_text()
+    assert ("number=0" in written, "number=4" in written) == (True, True)
+    assert written.count("cannot open the log file") == 1
 
 
 def test_the_repeats_of_a_crash_loop_are_counted(
