@@ -286,7 +286,10 @@ def signal_command(
     try:
         word = parse_signal(signal)
     except ValueError as error:
-        msg = f"{error}, found {signal!r}"
+        from reconciler.specfile.cures import for_kind
+
+        hint = for_kind("signal", signal)
+        msg = f"{error}, found '{signal}'" + (f"; {hint}" if hint else "")
         raise click.UsageError(msg) from None
     client = session.client()
     results = client.signal(word, *names, timeout_ns=timeout_ns, reach=reach, **said)

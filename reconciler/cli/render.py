@@ -302,8 +302,9 @@ def _spec_lines(status: StatusMap) -> list[Block]:
     state = status["spec_state"]
     if state in {"applied", "loading"} and not status["spec_errors"]:
         return []
-    message = status["spec_message"] or {
-        "invalid": "the files have mistakes; the last good spec keeps running",
+    found = status["spec_errors"]
+    message = (not found and status["spec_message"]) or {
+        "invalid": f"{mistakes(len(found))}; the last good spec keeps running",
         "missing": "the files are gone; the last good spec keeps running",
         "held": "an edit is held back",
     }.get(state, "")

@@ -182,6 +182,11 @@ class Access:
         """Return what a caller is called, or its number when that is not known."""
         return self._callers.get(uid, f"uid {uid}")
 
+    def named(self, uid: int) -> str:
+        """Return a caller for people, with name and number: `alice (uid 1000)`."""
+        name = self.name(uid)
+        return name if name == f"uid {uid}" else f"{name} (uid {uid})"
+
     def meet(self, peer: Peer, then: Callable[[], None]) -> None:
         """Call `then` once it is known who a caller is, or when that takes too long."""
         named = self._names() if peer.uid not in {0, self._owner} else frozenset()

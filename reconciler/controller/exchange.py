@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REMEMBERED_ANSWERS: Final = 1000
+_IN_WORDS: Final = {"shutdown": "shut down this manager", "upgrade": "upgrade this manager"}
 MAX_REQUEST_ID: Final = 128
 """Characters: it is stored with what the request changed."""
 MAX_REMEMBERED_BYTES: Final = 8 * 2**20
@@ -226,7 +227,10 @@ class Exchange:
             f" of {','.join(f'{key}={value}' for key, value in each.items())}"
             for each in self.permit.labels
         )
-        message = f"uid {self.uid} may not {what}: its role is {self.permit.role}{limit}"
+        who = self.controller.server.access.named(self.uid)
+        message = (
+            f"{who} may not {_IN_WORDS.get(what, what)}: its role is {self.permit.role}{limit}"
+        )
         return RequestError("denied", message, hint=hint)
 
     def reply(self, result: object) -> None:

@@ -72,12 +72,12 @@ class Parameters:
         """Return a map from text to a whole number or None."""
         value = self._take(name)
         if not isinstance(value, dict) or not value:
-            raise _expected(name, "a map from names to numbers or nil", value)
+            raise _expected(name, "a map from names to numbers", value)
         numbers = {key: _whole(each) for key, each in value.items()}
         for key, each in value.items():
             number = numbers[key]
             if each is not None and (number is None or not low <= number <= high):
-                raise _expected(name, f"whole numbers from {low} to {high}, or nil", each)
+                raise _expected(name, f"whole numbers from {low} to {high}, or `spec` (nil)", each)
         return numbers
 
     def values(self, name: str, kind: type[T]) -> tuple[T, ...]:

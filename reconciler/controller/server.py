@@ -350,10 +350,9 @@ class Connection:
             return
         permit = self._server.access.permit(self.peer)
         if permit is None:
-            hint = (
-                "the owner of this instance and root may, and whom daemon.access of its spec lists"
-            )
-            message = f"uid {self.peer.uid} may not {call.method[:64]}: it has no role here"
+            hint = "allowed are root, the user who started the manager, and users in daemon.access"
+            who = self._server.access.named(self.peer.uid)
+            message = f"{who} may not use this manager: it has no role here"
             self._server.refused(self.peer, call.method, message)
             self.send(rpc.encode_error(call.msgid, "denied", message, {"hint": hint}))
             self._leave()

@@ -93,7 +93,10 @@ class Intruders:
                 self._kernel.signal(pid, "KILL")
             return self._give_up_ns
         pids = ", ".join(map(str, sorted(self._pids)))
-        self._kernel.log("error", "going on beside processes that nothing ends", pids=pids)
+        text = (
+            "processes of an earlier controller could not be stopped; they keep running unmanaged"
+        )
+        self._kernel.log("error", text, pids=pids)
         self._pids.clear()
         return None
 

@@ -697,7 +697,9 @@ class Keeper:
             try:
                 self._actions.extend(self._decoder.actions(data))
             except ProtocolError as error:
-                self._kernel.log("error", "the controller speaks nonsense", cause=error)
+                self._kernel.log(
+                    "error", "the controller sent an invalid message and is restarted", cause=error
+                )
                 self._patience.is_at_fault = True
                 data = b""
         if border.fault is not None:

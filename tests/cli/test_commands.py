@@ -808,3 +808,8 @@ def test_arguments_that_are_no_text_and_a_closed_input_are_no_tracebacks(tmp_pat
         )
         assert done.returncode in {1, 4}
         assert b"Traceback" not in done.stderr
+
+
+def test_a_signal_by_number_is_told_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["signal", "9", "web"]) == 64
+    assert "found '9'; write: KILL" in capsys.readouterr().err

@@ -84,10 +84,12 @@ def test_a_spec_with_mistakes_is_told_with_its_places() -> None:
         "message": "unknown field",
         "hint": "did you mean numprocesses?",
     }
-    lines = page(status(RUNNING_WEB, spec_state="invalid", spec_errors=[mistake]))
+    told = "/srv/web.yaml:3:5: watchers.web.numproceses: unknown field"
+    said = {"spec_state": "invalid", "spec_message": told, "spec_errors": [mistake]}
+    lines = page(status(RUNNING_WEB, **said))  # once, whatever the manager says besides
 
     assert lines[3:] == [
-        "spec invalid: the files have mistakes; the last good spec keeps running",
+        "spec invalid: 1 mistake; the last good spec keeps running",
         "/srv/web.yaml:3:5: watchers.web.numproceses: unknown field",
         "    hint: did you mean numprocesses?",
         "shop · revision 42 · 1 watcher, 2 processes · 1 problem",

@@ -200,7 +200,7 @@ def test_strangers_are_denied_and_told(instance: Instance, faces: list[Peer]) ->
     instance.start()
     stranger = caller(instance, faces, peer(STRANGER))
     code, message, details = stranger.error("status")
-    assert (code, message) == ("denied", "uid 64103 may not status: it has no role here")
+    assert (code, message) == ("denied", "uid 64103 may not use this manager: it has no role here")
     assert "daemon.access" in details["hint"]
     with pytest.raises(EOFError):
         stranger.receive()

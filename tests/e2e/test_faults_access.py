@@ -88,7 +88,10 @@ def test_s08_a_stranger_stops_nothing_and_is_told_of() -> None:
         it.runtime_dir.chmod(0o711)
         path.chmod(0o666)
         (code, message, _), _ = as_somebody(STRANGER, (), stop)
-        assert (code, message) == ("denied", f"uid {STRANGER} may not stop: it has no role here")
+        assert (code, message) == (
+            "denied",
+            f"uid {STRANGER} may not use this manager: it has no role here",
+        )
         # And what a user namespace shows for everybody that it does not know is nobody.
         assert as_somebody(65534, (), stop)[0][0] == "denied"
 
