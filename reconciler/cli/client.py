@@ -429,13 +429,31 @@ class Client:
         longest = wait_ns / 1e9 + WAIT_MARGIN_S if isinstance(wait_ns, int) else None
         return shapes.results(self.request(method, params, longest)["results"])
 
-    def events(self, since: int | None = None, *, follow: bool = False) -> Iterator[EventMap]:
-        """Yield events after number `since`; with `follow` those to come, too."""
+    def events(
+        self,
+        since: int | None = None,
+        *,
+        names: Sequence[str] = (),
+        types: Sequence[str] = (),
+        since_ns: int | None = None,
+        limit: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[EventMap]:
+        """Yield events after number `since`; with `follow` those to come, too.
+
+        `names` are patterns of watchers, `types` such as `process.exited` or `process`, `since_ns`
+        is a wall time. What an answer leaves out comes first, as an event `events.left_out`.
+        """
+        only = {"names": _listed(names), "types": _listed(types), "since_ns": since_ns}
+        asked = _given(since=since, **only)
         if not follow:
-            for item in cast("list[object]", self.call("events", since=since).get("events", [])):
+            answer = self.request("events", asked | {"limit": limit})
+            for message in _left_out(answer):
+                yield shapes.event({"type": "events.left_out", "message": message})
+            for item in cast("list[object]", answer.get("events", [])):
                 yield shapes.event(item)
             return
-        for method, item in self.follow(("events.follow", _given(since=since))):
+        for method, item in self.follow(("events.follow", asked)):
             if method == "event":
                 yield shapes.event(_told_as_event(item) if DROPPED in item else item)
 
@@ -487,6 +505,16 @@ def _opened(
     if method == "events.follow" and newest and places is not None:
         given["since"] = newest
     return given
+
+
+def _left_out(answer: Map) -> Iterator[str]:
+    """Yield what an answer does not hold of the events that were asked for."""
+    kept_since_ns, left_out = answer.get("kept_since_ns"), answer.get("left_out")
+    if isinstance(kept_since_ns, int):
+        oldest = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(kept_since_ns // 10**9))
+        yield f"events before {oldest} are kept no more, but for orders and revisions"
+    if left_out:
+        yield f"{left_out} older events are left out"
 
 
 def _told_as_event(item: Map) -> Map:

@@ -149,7 +149,18 @@ def status_code(status: StatusMap, *, selected: bool = False) -> int:
 
 
 @click.command("events")
+@click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
 @click.option("-f", "--follow", is_flag=True, help="Go on with new events until Ctrl-C.")
+@click.option(
+    "-n", "--limit", "--tail", "limit", type=click.IntRange(1, 12_000), help="The newest so many."
+)
+@click.option(
+    "--type",
+    "types",
+    metavar="TYPE",
+    multiple=True,
+    help="Only events of this type: process.exited, process, '*.failed'; may be repeated.",
+)
 @click.option(
     "--since",
     metavar="SEQ|TIME",
@@ -157,12 +168,36 @@ def status_code(status: StatusMap, *, selected: bool = False) -> int:
 )
 @output_option("text", "json")
 @with_instance()
-def events_command(session: Session, follow: bool, since: str | None, output: str) -> int:
-    """Show what has happened, in order; -o json writes one object per line."""
-    number, earliest_ns = _since(since)
+def events_command(
+    session: Session,
+    names: tuple[str, ...],
+    follow: bool,
+    limit: int | None,
+    types: tuple[str, ...],
+    since: str | None,
+    output: str,
+) -> int:
+    """Show what has happened, in order; -o json writes one object per line.
+
+    What a slot does again and again is one event that says how many there were, and since when. Orders of
+    operators and revisions are kept apart, so that nothing pushes them out.
+    """
+    if follow and limit is not None:
+        msg = "-n is for what has happened, --follow goes on with all: give one of them"
+        raise click.UsageError(msg)
+    number, since_ns = _since(since)
     screen = terminal.stdout()
-    for event in session.client().events(number, follow=follow):
-        if event["time_ns"] >= earliest_ns:
+    for event in session.client().events(
+        number,
+        names=names,
+        types=types,
+        since_ns=since_ns or None,
+        limit=limit,
+        follow=follow,
+    ):
+        if event["type"] == "events.left_out":
+            terminal.stderr().write(f"{event['message']}\n")
+        else:
             show_event(screen, event, output)
     return DONE
 

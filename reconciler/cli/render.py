@@ -657,8 +657,18 @@ def event_line(event: EventMap) -> Line:
         Cell(f"{event['seq']:>5}  {clock(event['time_ns'])}  ", "quiet"),
         Cell(f"{event['type']:<20}  ", style),
         Cell(f"{slot_name(event['watcher'], event['slot']) or _NOTHING:<12}  "),
-        Cell(event["message"]),
+        Cell(event["message"] + _repeated(event)),
     )
+
+
+def _repeated(event: EventMap) -> str:
+    """Return how often an event has come that stands for several: ` (40 times since 10:02:11)`."""
+    count, since_ns = event["details"].get("count"), event["details"].get("since_ns")
+    if not isinstance(count, int) or not isinstance(since_ns, int):
+        return ""
+    since = time.localtime(since_ns // SECOND_NS)
+    day = "%Y-%m-%d " if since[:3] != time.localtime(event["time_ns"] // SECOND_NS)[:3] else ""
+    return f" ({count} times since {time.strftime(f'{day}%H:%M:%S', since)})"
 
 
 def clock(time_ns: int) -> str:

@@ -12,7 +12,15 @@ from reconciler.model.spec import KEEP_RUNS, Spec, WatcherSpec
 from reconciler.model.value import Struct, field
 
 KEPT_EVENTS: Final = 10_000
-"""So many of the newest events are kept, on the disk and in memory."""
+"""So many of the newest events are kept, on the disk and in memory, of those that no order is."""
+KEPT_ORDERS: Final = 2_000
+"""So many of what people ordered and what was applied: room of its own."""
+ORDERS: Final = ("operator.", "revision.", "manager.", "rollback.", "spec.applied", "spec.restored")
+
+
+def is_order(type: str) -> bool:
+    """Tell whether an event is an order of people, an applied revision, or what came of it."""
+    return type.startswith(ORDERS)
 
 
 class SourceFile(Struct, frozen=True):
@@ -120,6 +128,8 @@ class EventsTold(Struct, frozen=True):
 
     events: tuple[ToldEvent, ...]
     below: int
+    replaced: tuple[int, ...] = ()
+    """Numbers of older events whose place some of these have taken."""
 
 
 class NumbersReserved(Struct, frozen=True):

@@ -40,6 +40,7 @@ class EventLog:
         """Set the first numbers aside."""
         self._controller = controller
         self._unwritten: deque[ToldEvent] = deque(maxlen=KEPT_EVENTS)
+        self._replaced: deque[int] = deque(maxlen=KEPT_EVENTS)
         self._is_under_way = False
         self._reserved = 0
         self._recalling: list[Callable[[], None]] = []
@@ -49,6 +50,7 @@ class EventLog:
     def add(self, told: ToldEvent) -> None:
         """Have an event written soon."""
         self._unwritten.append(told)
+        self._replaced.extend(self._controller.news.take_replaced())
         if told.seq + NUMBERS_PER_RESERVATION // 2 > self._reserved:
             self._reserve()
         if not self._is_under_way and len(self._unwritten) == 1:
@@ -90,8 +92,11 @@ class EventLog:
     def close(self) -> None:
         """Write what is left; the numbers that were set aside are given back."""
         below = self._controller.news.newest + 1
-        self._controller.store.write(EventsTold(tuple(self._unwritten), below))
+        self._controller.store.write(
+            EventsTold(tuple(self._unwritten), below, tuple(self._replaced))
+        )
         self._unwritten.clear()
+        self._replaced.clear()
 
     def _write_soon(self) -> None:
         self._controller.reactor.at(self, clock.now_ns() + WRITE_PAUSE_NS, self._write)
@@ -102,7 +107,11 @@ class EventLog:
         if batch:
             self._is_under_way = True
             below = self._controller.news.newest + 1 + NUMBERS_PER_RESERVATION
-            self._controller.store.write(EventsTold(batch, max(self._reserved, below)))
+            newest = batch[-1].seq
+            replaced = [self._replaced.popleft() for _ in range(len(self._replaced))]
+            self._replaced.extend(number for number in replaced if number > newest)
+            gone = tuple(number for number in replaced if number <= newest)
+            self._controller.store.write(EventsTold(batch, max(self._reserved, below), gone))
 
     def _reserve(self) -> None:
         self._reserved = self._controller.news.newest + 1 + NUMBERS_PER_RESERVATION

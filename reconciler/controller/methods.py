@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import reconciler
 from reconciler.controller import applying, ledger, operating, revising, upgrading, waiting
+from reconciler.controller.entries import KEPT_EVENTS, KEPT_ORDERS
 from reconciler.controller.exchange import LATER, Answer, Method
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.logs import last_lines
+from reconciler.controller.news import Wished
 from reconciler.controller.selection import near_names, select, wanted
 from reconciler.controller.streams import EventStream, Following, LogStream, ProgressStream
 from reconciler.model.errors import RequestError
@@ -34,8 +36,7 @@ PROTOCOL: Final = 1
 MAX_LINES: Final = 10_000
 DEFAULT_LINES: Final = 100
 MAX_REASONS: Final = 20
-MAX_EVENTS: Final = 10_000
-DEFAULT_EVENTS: Final = 1000
+MAX_EVENTS: Final = KEPT_EVENTS + KEPT_ORDERS
 
 
 def _hello(exchange: Exchange, params: Parameters) -> object:
@@ -286,26 +287,49 @@ def _apply_follow(exchange: Exchange, params: Parameters) -> object:
 
 def _events(exchange: Exchange, params: Parameters) -> object:
     since, limit = params.number("since", 0, 2**62) or 0, params.number("limit", 1, MAX_EVENTS)
+    wished = _wished(params)
     params.end()
-    controller, count = exchange.controller, limit or DEFAULT_EVENTS
+    controller, count = exchange.controller, limit or MAX_EVENTS
 
     def answer() -> None:
-        exchange.reply({"events": controller.news.since(since, count)})
+        news = controller.news
+        found = news.since(since, count, wished)
+        left_out = news.count_since(since, wished) - len(found)
+        # Whoever asks for a time, or a number, from which something was dropped is told so.
+        oldest_ns = news.oldest_ns
+        asked = bool(wished.since_ns or since)
+        forgot = (
+            asked
+            and oldest_ns is not None
+            and (
+                oldest_ns > wished.since_ns
+                if wished.since_ns
+                else news.missed(since, news.newest) > 0
+            )
+        )
+        kept_since = {"kept_since_ns": oldest_ns} if forgot else {}
+        exchange.reply({"events": found, "left_out": left_out, **kept_since})
 
-    if not controller.event_log.recall(since, count, answer):
+    if not controller.event_log.recall(since, count if wished.is_all else MAX_EVENTS, answer):
         answer()
     return LATER
 
 
+def _wished(params: Parameters) -> Wished:
+    """Take out of a request's parameters which events it means."""
+    return Wished(wanted(params), params.texts("types"), params.number("since_ns", 0, 2**62) or 0)
+
+
 def _events_follow(exchange: Exchange, params: Parameters) -> object:
     since, until_end = params.number("since", 0, 2**62), params.flag("until_end")
+    wished = _wished(params)
     params.end()
     controller = exchange.controller
     cursor = controller.news.newest if since is None else since
     return controller.server.streams.add(
         exchange,
         lambda number: EventStream(
-            controller, exchange.connection, number, cursor, until_end=until_end
+            controller, exchange.connection, number, cursor, wished, until_end=until_end
         ),
     )
 

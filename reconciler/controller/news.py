@@ -1,18 +1,75 @@
-"""The newest events, numbered, in memory: what `reconcile events` shows. `event_log` is their place on the disk."""
+"""The newest events, numbered, in memory: what `reconcile events` shows. `event_log` is their place on the disk.
+
+What people order and what is applied has room of its own, so that nothing that happens by itself pushes it out. What a
+watcher does again and again is counted: the first are events of their own, each further one takes the place of the one
+before it and says how many there were, and since when.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import json
 from collections import deque
-from itertools import islice
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
 
-from reconciler.controller.entries import KEPT_EVENTS, ToldEvent
+from reconciler.controller.entries import KEPT_EVENTS, KEPT_ORDERS, ToldEvent, is_order
+from reconciler.controller.selection import Wanted
+from reconciler.model.units import MINUTE_NS
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from reconciler.model.news import News
+
+BURST: Final = 5
+"""Alike events of one slot that stay one by one."""
+REPEATS_NS: Final = 10 * MINUTE_NS
+"""What comes again later than this is news."""
+REPEATS_REMEMBERED: Final = 20_000
+"""Kinds of events that are told apart: two for each of 10,000 slots. When there are more, all begin anew."""
+_OF_ONE_PROCESS: Final = frozenset({"pid", "survivors"})
+"""Details that do not make an event another one."""
+
+
+class Wished(Struct, frozen=True):
+    """Which events a request means."""
+
+    selection: Wanted = Wanted()
+    types: tuple[str, ...] = ()
+    """Such as process.exited, process or *.failed; none: all."""
+    since_ns: int = 0
+
+    @property
+    def is_all(self) -> bool:
+        """Tell whether nothing is left out."""
+        return self == Wished()
+
+    def means(self, told: ToldEvent) -> bool:
+        """Tell whether an event is meant."""
+        if told.time_ns < self.since_ns:
+            return False
+        if self.types and not any(_is_of(told.type, each) for each in self.types):
+            return False
+        if not self.selection.names:
+            return True
+        if not told.watcher or not self.selection.matches(told.watcher, {}):
+            return False
+        slots = self.selection.slots(told.watcher)
+        return slots is None or told.slot in {0, *slots}
+
+
+def _is_of(type: str, wish: str) -> bool:
+    return fnmatchcase(type, wish) or type.startswith(wish + ".")
+
+
+@dataclass(slots=True)
+class _Repeat:
+    seq: int
+    first_ns: int
+    last_ns: int
+    count: int = 1
 
 
 class NewsRoom:
@@ -21,20 +78,29 @@ class NewsRoom:
     def __init__(self, first: int) -> None:
         self._first = first
         self._next = first
-        self._entries: deque[ToldEvent] = deque(maxlen=KEPT_EVENTS)
-        self._earlier: Sequence[ToldEvent] | None = None
-        """Of earlier controllers; None as long as nobody has asked for them."""
+        self._entries: dict[int, ToldEvent] = {}
+        self._rooms: dict[bool, deque[int]] = {True: deque(), False: deque()}
+        """Numbers of what is kept, and of what was replaced since; by whether it is an order."""
+        self._kept = {True: 0, False: 0}
+        self._is_whole = first <= 1
+        """What earlier controllers told is among them."""
+        self._repeats: dict[tuple[str, str, int, str], _Repeat] = {}
+        self._replaced: list[int] = []
 
     def add(self, news: News, wall_ns: int) -> ToldEvent:
         """Number one piece of news and keep it."""
         # A path may be no UTF-8; what is stored and sent is.
         message = news.message.encode(errors="backslashreplace").decode()
-        told = ToldEvent(
-            self._next, wall_ns, news.type, news.watcher, news.slot, message, news.details
-        )
+        details = self._counted(news, wall_ns)
+        told = ToldEvent(self._next, wall_ns, news.type, news.watcher, news.slot, message, details)
         self._next += 1
-        self._entries.append(told)
+        self._keep(told)
         return told
+
+    def take_replaced(self) -> list[int]:
+        """Return the numbers of events whose place others have taken since the last call."""
+        replaced, self._replaced = self._replaced, []
+        return replaced
 
     @property
     def first(self) -> int:
@@ -46,43 +112,96 @@ class NewsRoom:
         """Return the number of the newest entry that was given one."""
         return self._next - 1
 
-    def since(self, seq: int, limit: int) -> list[ToldEvent]:
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return from when on all is kept, also of what no order is; None: from the beginning on."""
+        oldest = self._oldest(False)
+        full = self._is_whole and self._kept[False] >= KEPT_EVENTS
+        return self._entries[oldest].time_ns if oldest is not None and full else None
+
+    def since(self, seq: int, limit: int, wished: Wished | None = None) -> list[ToldEvent]:
         """Return entries with a larger number than `seq`, oldest first, at most the newest `limit`."""
-        # Numbers are consecutive in here, so the place of one is known without looking.
-        skip = max(seq + 1 - self._oldest, len(self._entries) - limit, 0)
-        found = list(islice(self._entries, skip, None))
-        earlier = self._known_earlier()
-        if skip or not earlier:
-            return found
-        place = max(bisect_right(earlier, seq, key=_seq_of), len(earlier) + len(found) - limit)
-        return [*earlier[place:], *found]
+        found: list[ToldEvent] = []
+        for entry in self._newest_first(seq):
+            if len(found) >= limit:
+                break
+            if wished is None or wished.means(entry):
+                found.append(entry)
+        return found[::-1]
+
+    def count_since(self, seq: int, wished: Wished) -> int:
+        """Return how many entries are meant that have a larger number."""
+        return sum(wished.means(entry) for entry in self._newest_first(seq))
 
     def missed(self, seq: int, first: int) -> int:
         """Return how many entries between two numbers are not kept any more, at most.
 
         Numbers that a controller set aside and never gave count too where nothing from that time is left.
         """
-        earlier = self._known_earlier()
-        oldest = earlier[0].seq if earlier else self._oldest
-        return 0 if oldest <= seq else first - seq - 1
+        oldest = self._oldest(False)
+        if oldest is None:
+            oldest = next(iter(self._entries), self._next)
+        return 0 if oldest <= seq else max(min(first, oldest) - seq - 1, 0)
 
     def lacks(self, seq: int, limit: int) -> bool:
         """Tell whether `since` would need what earlier controllers told and is not known here."""
-        return self._earlier is None and seq + 1 < self._first and len(self._entries) < limit
+        return not self._is_whole and seq + 1 < self._first and len(self._entries) < limit
 
     def recall(self, earlier: Sequence[ToldEvent]) -> None:
         """Take what earlier controllers told, oldest first."""
-        self._earlier = earlier
+        self._is_whole = True
+        self._entries = {each.seq: each for each in earlier} | self._entries
+        for each in reversed(earlier):
+            self._rooms[is_order(each.type)].appendleft(each.seq)
+            self._kept[is_order(each.type)] += 1
+        for kind in (True, False):
+            self._evict(kind)
 
-    @property
-    def _oldest(self) -> int:
-        return self._next - len(self._entries)
+    def _newest_first(self, seq: int) -> Iterator[ToldEvent]:
+        for number in reversed(self._entries):
+            if number <= seq:
+                return
+            yield self._entries[number]
 
-    def _known_earlier(self) -> Sequence[ToldEvent]:
-        """Return those entries of earlier controllers that are still among the newest `KEPT_EVENTS`."""
-        room = KEPT_EVENTS - len(self._entries)
-        return self._earlier[-room:] if self._earlier and room else ()
+    def _keep(self, told: ToldEvent) -> None:
+        kind = is_order(told.type)
+        self._entries[told.seq] = told
+        self._rooms[kind].append(told.seq)
+        self._kept[kind] += 1
+        self._evict(kind)
 
+    def _evict(self, kind: bool) -> None:
+        while self._kept[kind] > (KEPT_ORDERS if kind else KEPT_EVENTS):
+            oldest = self._oldest(kind)
+            assert oldest is not None
+            self._rooms[kind].popleft()
+            self._kept[kind] -= 1
+            del self._entries[oldest]
 
-def _seq_of(told: ToldEvent) -> int:
-    return told.seq
+    def _oldest(self, kind: bool) -> int | None:
+        """Return the number of the oldest entry of a room; those that were replaced are dropped on the way."""
+        room = self._rooms[kind]
+        while room and room[0] not in self._entries:
+            room.popleft()
+        return room[0] if room else None
+
+    def _counted(self, news: News, wall_ns: int) -> Mapping[str, object]:
+        """Return the details of an event; one that came often takes the place of the one before it."""
+        if not news.watcher or is_order(news.type):
+            return news.details
+        made = {key: news.details[key] for key in news.details if key not in _OF_ONE_PROCESS}
+        key = news.type, news.watcher, news.slot, json.dumps(made, sort_keys=True, default=repr)
+        repeat = self._repeats.get(key)
+        if repeat is None or wall_ns - repeat.last_ns > REPEATS_NS:
+            if len(self._repeats) >= REPEATS_REMEMBERED:
+                self._repeats.clear()
+            self._repeats[key] = _Repeat(self._next, wall_ns, wall_ns)
+            return news.details
+        before, repeat.seq, repeat.last_ns = repeat.seq, self._next, wall_ns
+        repeat.count += 1
+        if repeat.count <= BURST:
+            return news.details
+        if repeat.count > BURST + 1 and self._entries.pop(before, None) is not None:
+            self._kept[False] -= 1
+            self._replaced.append(before)
+        return {**news.details, "count": repeat.count, "since_ns": repeat.first_ns}

@@ -13,7 +13,7 @@ All but `damaged` are sealed: see `rows`, where new tables are listed too.
 | `intents_twin` | the same again, in another page: there is no safe guess of what was said |
 | `generations` | the newest generation of a job; `known` 0: its ledger was lost |
 | `runs` | one run of one slot of a job; as many of each slot as `keep_runs` says |
-| `events` | one event; the newest `KEPT_EVENTS` |
+| `events` | one event; the newest `KEPT_EVENTS`, and `KEPT_ORDERS` of what was ordered and applied |
 | `answers` | what a request with an id was answered; the newest `KEPT_ANSWERS` |
 | `damaged` | a row of another table whose seal was broken, as it was found, and when |
 """

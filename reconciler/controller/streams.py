@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from reconciler.controller.entries import ToldEvent
     from reconciler.controller.exchange import Exchange, Later
     from reconciler.controller.loop import Controller
+    from reconciler.controller.news import Wished
     from reconciler.controller.server import Connection
 
 EVENTS_PER_TURN: Final = 200
@@ -98,6 +99,7 @@ class EventStream(Stream):
         connection: Connection,
         id: int,
         cursor: int,
+        wished: Wished,
         *,
         until_end: bool = False,
     ) -> None:
@@ -105,6 +107,7 @@ class EventStream(Stream):
         self.until_end = until_end
         """The end waits, but not for long, until this reader has read everything and hung up."""
         self._cursor = cursor
+        self._wished = wished
         self._is_recalling = False
 
     def _recalled(self) -> None:
@@ -136,7 +139,7 @@ class EventStream(Stream):
         return len(entries) > EVENTS_PER_TURN
 
     def _send(self, entry: ToldEvent) -> bool:
-        return self.send(
+        return not self._wished.means(entry) or self.send(
             seq=entry.seq,
             time_ns=entry.time_ns,
             type=entry.type,

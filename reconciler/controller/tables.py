@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, cast
 from reconciler.controller import clock, history, rows
 from reconciler.controller.entries import (
     KEPT_EVENTS,
+    KEPT_ORDERS,
+    ORDERS,
     Answered,
     Applied,
     EventsTold,
@@ -85,8 +87,11 @@ def write(connection: sqlite3.Connection, entry: Entry) -> None:
                 _write_answer(connection, answered)
         case RunWritten(watcher, run, keep):
             _write_run(connection, watcher, run, keep)
-        case EventsTold(events, below):
+        case EventsTold(events, below, replaced):
             _write_events(connection, events)
+            connection.executemany(
+                "delete from events where seq = ?", [(number,) for number in replaced]
+            )
             set_meta(connection, EVENTS_BELOW, str(below))
         case NumbersReserved(below):
             set_meta(connection, EVENTS_BELOW, str(below))
@@ -193,14 +198,19 @@ def _write_run(connection: sqlite3.Connection, watcher: str, run: Run, keep: int
     )
 
 
+_ORDERS: Final = "(" + " or ".join(f"type glob '{each}*'" for each in ORDERS) + ")"
+
+
 def _write_events(connection: sqlite3.Connection, events: tuple[ToldEvent, ...]) -> None:
     for each in events:
         place = (each.seq, each.time_ns, each.type, each.watcher, each.slot)
         rows.put(connection, "events", *place, each.message, _text(each.details))
     # The oldest that may stay is found by counting, so not at every batch.
     if events and (events[0].seq - 1) // PRUNED_EVERY != events[-1].seq // PRUNED_EVERY:
-        oldest = "select seq from events order by seq desc limit 1 offset ?"
-        connection.execute(f"delete from events where seq < ({oldest})", (KEPT_EVENTS - 1,))
+        for which, kept in ((_ORDERS, KEPT_ORDERS), (f"not {_ORDERS}", KEPT_EVENTS)):
+            oldest = f"select seq from events where {which} order by seq desc limit 1 offset ?"
+            statement = f"delete from events where {which} and seq < ({oldest})"
+            connection.execute(statement, (kept - 1,))
 
 
 def _write_answer(connection: sqlite3.Connection, answered: Answered) -> None:
@@ -306,7 +316,7 @@ def stored_events(path: Path, before: int) -> list[ToldEvent]:
     which = "where seq < ? order by seq desc limit ?"
     try:
         with closing(rows.beside(path)) as connection:
-            found = rows.read(connection, "events", [], which, (before, KEPT_EVENTS))
+            found = rows.read(connection, "events", [], which, (before, KEPT_EVENTS + KEPT_ORDERS))
     except sqlite3.Error:
         return []
     return [

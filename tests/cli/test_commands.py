@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from reconciler import __version__
 from reconciler.cli.commands_table import COMMANDS
 from reconciler.cli.main import main
 from reconciler.model.errors import RequestError
+from reconciler.output.stamps import stamp
 from tests.cli.answers import FAILED_JOB, HTTP, MAILER, RUNNING_WEB, status
 from tests.cli.manager import Manager, Stream
 
@@ -192,6 +194,63 @@ def test_events_are_objects_one_a_line(
 
     assert manager.asked("events") == [{"since": 3}]
     assert json.loads(capsys.readouterr().out)["type"] == "spec.applied"
+
+
+def test_events_are_chosen_by_watcher_type_and_number(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crash = {
+        "seq": 9,
+        "time_ns": 86_400 * 10**9 + 5,
+        "type": "process.exited",
+        "message": "web.1 ended",
+        "details": {"count": 40, "since_ns": 86_400 * 10**9},
+    }
+    manager.answers["events"] = {"events": [crash], "left_out": 7, "kept_since_ns": 10**9}
+
+    assert main(["events", "web*", "--type", "process", "-n", "5", "--since", "3"]) == 0
+    assert main(["events", "-n", "5", "-f"]) == 64
+
+    assert manager.asked("events") == [
+        {"since": 3, "names": ["web*"], "types": ["process"], "limit": 5}
+    ]
+    shown = capsys.readouterr()
+    assert re.search(r"web.1 ended \(40 times since \d\d:\d\d:\d\d\)$", shown.out.strip())
+    assert (
+        "are kept no more, but for orders and revisions\n7 older events are left out" in shown.err
+    )
+
+
+def test_logs_of_several_slots_are_in_the_order_of_their_times(
+    manager: Manager, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def line(second: int, text: bytes) -> bytes:
+        return stamp(second * 10**9) + b" " + text + b"\n"
+
+    one = {"watcher": "web", "slot": 1, "stream": "stdout", "path": "/logs/web-1.log"}
+    first = {**one, "data": line(1, b"a") + b"of a\n" + line(4, b"d"), "more": True}
+    second = {**one, "slot": 2, "data": line(2, b"b") + line(3, b"c"), "cut": True}
+    shared = {**one, "watcher": "", "slot": 0, "data": line(5, b"e"), "path": "/logs/all.log"}
+    manager.answers["logs"] = {"entries": [first, second, shared], "empty": ["x is discarded"]}
+
+    assert main(["logs", "--no-prefix"]) == 0
+    shown = capfdbinary.readouterr()
+    assert [text[28:] or text for text in shown.out.split(b"\n")] == [
+        *(b"a", b"of a", b"b", b"c", b"d", b"e", b"")
+    ]
+    assert shown.err.decode().splitlines() == [
+        "x is discarded",
+        "web.1: older lines are left out; more of them: -n 10000",
+        "web.2: only the last of it has room here; all of it: /logs/web-1.log*",
+    ]
+    assert main(["logs", "--tail", "3", "--since", "1h", "--hooks"]) == 0
+    asked = manager.asked("logs")
+    assert asked[0] == {"lines": 100}
+    assert (asked[1]["lines"], asked[1]["hooks"]) == (3, True)
+    shown = capfdbinary.readouterr()
+    assert b"all.log | " in shown.out
+    assert b"older lines" not in shown.err
+    assert main(["logs", "-f", "--since", "1h"]) == 64
 
 
 def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:

@@ -203,3 +203,66 @@ def test_an_end_that_came_between_two_controllers_is_told_once_with_its_time(
         assert told["message"].startswith("web.1 ended while the controller was away: exit 3 after")
         wall_ns = time.time_ns() - time.monotonic_ns() + ended_ns
         assert abs(told["time_ns"] - wall_ns) < SECOND_NS
+
+
+def test_what_comes_again_and_again_is_counted_on_the_disk_too(instance: Instance) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    until(lambda: instance.keeper.spawned())
+    controller = instance.controller
+    assert controller is not None
+    stream = client.call("events.follow")["stream"]
+
+    def crash_loop() -> None:
+        for number in range(3000):
+            details = {"pid": number, "exit_code": 1}
+            controller.tell(News("process.exited", f"pid {number}", "loop", 1, details))
+            if number % 1000 == 0:
+                controller.tell(News("process.exited", "other", "loop", 1, {"exit_code": 2}))
+
+    controller.lanes.hand_over(crash_loop)
+    # Who follows is told of each.
+    messages = [client.next(stream)["message"] for _ in range(3003)]
+    assert messages[-1] == "pid 2999"
+    answer = client.call("events", names=["loop"])
+    assert [each["message"] for each in answer["events"]] == [
+        *("pid 0", "other", "pid 1", "pid 2", "pid 3", "pid 4", "other", "other", "pid 2999"),
+    ]
+    last = answer["events"][-1]["details"]
+    assert (last["pid"], last["count"]) == (2999, 3000)
+    assert last["since_ns"] == answer["events"][0]["time_ns"]
+    assert answer["left_out"] == 0
+    seqs = [each["seq"] for each in answer["events"]]
+    until(lambda: stored(instance.folder, "process.exited")[-9:] == seqs)
+
+
+def test_filters_come_before_limits_and_what_is_left_out_is_said(instance: Instance) -> None:
+    instance.store(by_hand(web=service(), db=service()))
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+    client.call("stop", names=["db"], wait=True)
+    controller = instance.controller
+    assert controller is not None
+
+    def flood() -> None:
+        for number in range(KEPT_EVENTS + 100):
+            controller.tell(News("test.flood", str(number)))
+
+    controller.lanes.hand_over(flood)
+    until(lambda: client.call("events", limit=1)["events"][0]["message"] == str(KEPT_EVENTS + 99))
+    # An order has room of its own.
+    answer = client.call("events", since_ns=1)
+    assert [each["type"] for each in answer["events"]].count("operator.stop") == 1
+    assert len(answer["events"]) > KEPT_EVENTS
+    assert answer["kept_since_ns"] > 1
+    (order,) = client.call("events", types=["operator"], names=["d*"], limit=5)["events"]
+    assert order["watcher"] == "db"
+    answer = client.call("events", types=["*.flood"], limit=3)
+    assert [each["message"] for each in answer["events"]] == ["10097", "10098", "10099"]
+    assert answer["left_out"] == KEPT_EVENTS - 3
+    late = client.call("events", since_ns=answer["events"][1]["time_ns"], types=["test"])
+    assert late["events"][-1]["message"] == "10099"
+    assert "kept_since_ns" not in late
+    stream = client.call("events.follow", types=["operator.start"])["stream"]
+    client.call("start", names=["db"])
+    assert client.next(stream)["type"] == "operator.start"
