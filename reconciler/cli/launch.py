@@ -219,7 +219,7 @@ def prepare(session: Session, loaded: Loaded, command: str) -> Start:
     Raises `Refused` when that instance runs already, or when its state is that of another spec.
     """
     instance = place(session, loaded)
-    _refuse_second(instance, loaded.source)
+    _refuse_second(session, instance, loaded.source)
     if not session.replaces_source:
         _refuse_state_of_another(instance, loaded.source)
     for folder in (instance.runtime_dir, instance.state_dir):
@@ -261,9 +261,19 @@ def _in_memory(answer: bytes) -> int:
     return memory
 
 
-def _refuse_second(instance: Instance, source: Source) -> None:
+def _refuse_second(session: Session, instance: Instance, source: Source) -> None:
+    """Refuse to start what runs; under another name, too, unless somebody asks for a second one by a name."""
     listener = locate.listener(instance)
     if listener is None:
+        given = locate.said(session.name, session.runtime_dir, session.state_dir)
+        other = None if given.name or given.runtime_dir else locate.started_otherwise(source)
+        if other is not None:
+            msg = (
+                f"cannot start {instance.name}: {other.name} already runs {', '.join(source.paths)}"
+            )
+            raise Refused(
+                msg, "apply edits with: reconcile apply; or start a second one with --name"
+            )
         return
     pid, uid = listener
     answer = locate.asked(instance)

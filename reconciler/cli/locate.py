@@ -316,10 +316,10 @@ def _by_spec(given: Said, source: Source, *, is_compared: bool) -> Instance:
             if answer is None or not answer.source or is_same_source(answer.source, source.paths):
                 return instance
             strangers.append(other_spec(instance.name, answer.source, source.paths))
-    started_otherwise = _started_otherwise(source)
-    if started_otherwise is None and strangers:
+    elsewhere = started_otherwise(source)
+    if elsewhere is None and strangers:
         raise strangers[0]
-    return started_otherwise or expected
+    return elsewhere or expected
 
 
 def _expected(given: Said, source: Source) -> Iterator[Instance]:
@@ -345,7 +345,7 @@ def _elsewhere(expected: Instance) -> Iterator[Instance]:
         yield Instance(last.name, last.runtime_dir, expected.state_dir)
 
 
-def _started_otherwise(source: Source) -> Instance | None:
+def started_otherwise(source: Source) -> Instance | None:
     """Return the one instance that runs this spec under another name. Raises `NoManager` for several."""
     found = [
         instance

@@ -104,6 +104,17 @@ def test_a_second_one_is_refused_with_who_and_which(tmp_path: Path) -> None:
         prepared(runtime_dir=str(tmp_path / "shop"))
 
 
+def test_what_runs_under_another_name_is_started_twice_only_by_a_name(tmp_path: Path) -> None:
+    with Manager(
+        os.path.join(places.runtime_root(), "box"),
+        hello={"name": "box", "source": ["/srv/shop/specs"]},
+    ):
+        with pytest.raises(Refused, match="cannot start shop: box already runs /srv/shop/specs"):
+            prepared()
+        assert prepared(name="second").instance.name == "second"
+        assert prepared(runtime_dir=str(tmp_path / "other")).instance.name == "shop"
+
+
 def test_a_runtime_folder_that_others_can_write_to_is_refused() -> None:
     os.makedirs(places.runtime_root())
     os.chmod(places.runtime_root(), 0o777)
