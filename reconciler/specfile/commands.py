@@ -45,6 +45,8 @@ _HOME: Final = re.compile(r"(?<![^\s])~(?=[a-z_][a-z0-9_-]*(?:/|\s|$)|[/\s]|$)")
 _COMMENT: Final = re.compile(r"(?<![^\s])#")
 _LINE_BREAK: Final = re.compile(r"(?<=\S)[ \t\r]*\n\s*(?=\S)")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_PROGRAM_AND_MORE: Final = re.compile(r"[^\s/]+\s+\S|\S+\s+-")
+_OPTION_AND_VALUE: Final = re.compile(r"--[a-z][a-z0-9-]*[ \t]+[^\s-]\S*$")
 _WITH_A_SHELL: Final = "write: shell: true"
 _OF_THE_SHELL: Final = re.findall(
     r"\S+", "! : [[ { alias builtin case eval exit for if return set shopt trap unset until while"
@@ -123,12 +125,16 @@ def _unquoted(kind: str, text: str) -> str:
     return "$$" if kind == "escaped" and text == "$" else text
 
 
-def shell_syntax(text: str) -> list[ShellSyntax]:
-    """Return what is written for a shell in a command that none runs, in the order of its places."""
+def shell_syntax(text: str, *, breaks_end: bool = True) -> list[ShellSyntax]:
+    """Return what is written for a shell in a command that none runs, in the order of its places.
+
+    `breaks_end`: a line break ends a command, as a shell takes it; else it only separates words.
+    """
     found: list[ShellSyntax] = []
     if _SPECIAL.search(text) is not None:
         kinds = _kinds(text)
         bare = _view(text, kinds, _BARE)
+        found += [*_breaks(bare)] if breaks_end else []
         found += [*_operators(bare), *_patterns(bare), *_quotes_of_bash(text, bare)]
         found += _dollars(bare, _view(text, kinds, _DOUBLE), runs_shell=_has_script(text))
     first = first_word(text.split(maxsplit=1)[:1])
@@ -154,12 +160,21 @@ def first_word(words: Sequence[str]) -> ShellSyntax | None:
     return None
 
 
-def _operators(bare: str) -> Iterator[ShellSyntax]:
+def holds_several(word: str, *, is_first: bool) -> bool:
+    """Tell whether an item of a list is a program with arguments, or an option with its value."""
+    pattern = _PROGRAM_AND_MORE if is_first else _OPTION_AND_VALUE
+    return pattern.match(word) is not None
+
+
+def _breaks(bare: str) -> Iterator[ShellSyntax]:
     line_break = _LINE_BREAK.search(bare)
     if line_break is not None:
         message = "the line break ends a command for a shell; without one it only separates words"
         hint = f"{_WITH_A_SHELL}, or fold the lines: cmd: >-"
         yield ShellSyntax(line_break.start(), message, hint, True)
+
+
+def _operators(bare: str) -> Iterator[ShellSyntax]:
     for match in _OPERATOR.finditer(bare):
         before, after = bare[: match.start()], bare[match.end() :]
         stands_apart = not before or before[-1].isspace() or not after or after[0].isspace()

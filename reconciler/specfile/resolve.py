@@ -14,6 +14,7 @@ from reconciler.specfile import foreign, hints
 from reconciler.specfile.commands import (
     SplitError,
     first_word,
+    holds_several,
     runs_shell,
     shell_syntax,
     split,
@@ -175,8 +176,14 @@ class Resolver:
             if wrong is not None:
                 self.mistakes.at(node, where, wrong.message, _for_shell(wrong.hint, inner))
             elif not runs_shell([each.text for each in scalars]):
-                for each in scalars:
+                for index, each in enumerate(scalars):
                     self._check_as_written(each, where)
+                    if holds_several(each.text, is_first=index == 0):
+                        message = (
+                            "this is one word, with spaces in it: a list has a word in each item"
+                        )
+                        hint = "write an item for each word, or the command as one text"
+                        self.mistakes.warn(each, where, message, hint)
             texts = [self.text(one, one.text, where, inner, per_slot=per_slot) for one in scalars]
         else:
             return value_of(node)
@@ -203,7 +210,8 @@ class Resolver:
 
     def _check_for_shell(self, node: Scalar, where: str, inner: str) -> None:
         """Report what is written for a shell in a command that none runs."""
-        for each in shell_syntax(node.text):
+        folded = _is_folded(node)
+        for each in shell_syntax(node.text, breaks_end=not folded):
             at = _within(node, each.offset)
             hint = _for_shell(each.hint, inner)
             if each.is_certain:
@@ -227,6 +235,12 @@ class Resolver:
         except SubstitutionError as error:
             self.mistakes.at(node, where, error.message, error.hint)
             return None
+
+
+def _is_folded(node: Scalar) -> bool:
+    """Tell whether a text was written with `>`: whoever folds lines means one, also where YAML keeps a break."""
+    source = node.file.lines[node.line - 1] if node.line <= len(node.file.lines) else ""
+    return source[node.column - 1 : node.column] == ">" and node.end_line > node.line
 
 
 def _within(node: Scalar, offset: int) -> Scalar:

@@ -162,6 +162,31 @@ def test_a_list_of_words_is_left_alone_but_for_its_first() -> None:
     assert "not a program" in only_error("watchers: {a: {cmd: [cd, x]}}").message
 
 
+def test_folded_text_is_one_command_also_where_yaml_keeps_a_line_break(folder: Folder) -> None:
+    text = "watchers:\n  a:\n    cmd: {}\n      run x\n        --a\n\n        --b $C\n"
+    assert watcher_of(text.format(">-")).cmd == ("run", "x", "--a", "--b", "$C")
+    assert "line break" in only_error(text.format("|")).message
+    assert [each.field for each in warnings_of(folder, text.format(">"))] == ["watchers.a.cmd"]
+
+
+@pytest.mark.parametrize(
+    ("cmd", "columns"),
+    [
+        ('["python3 x.py"]', [22]),
+        ("[/srv/run --port 80]", [22]),
+        ("[run, --bind 0.0.0.0:80, x]", [27]),
+        ("['/opt/my app/run', --name=a b, -c, print it, --sep ' ', --x --y]", []),
+        ("[sh, -c, exec run --port 80]", []),
+        ("[run, two words, --, --text with three words]", []),
+    ],
+)
+def test_an_item_of_a_list_that_holds_several_words_is_a_warning(
+    folder: Folder, cmd: str, columns: list[int]
+) -> None:
+    found = warnings_of(folder, f"watchers: {{a: {{cmd: {cmd}}}}}")
+    assert [each.column for each in found] == columns
+
+
 def test_a_known_variable_in_a_list_of_words_is_a_warning_unless_a_shell_gets_it(
     folder: Folder,
 ) -> None:
