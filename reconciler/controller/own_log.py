@@ -35,6 +35,8 @@ KEPT_LOGS: Final = 5
 """Rotated files: `.1` is the newest."""
 STDERR_FILE: Final = "reconcile.log"
 """What `up -d` calls the file of the manager's standard error, in the state folder."""
+_STREAMS: Final = {"/dev/stdout": 1, "/dev/stderr": 2}
+"""What the manager was started with. The names are links, and no link is followed."""
 
 Pairs = tuple[tuple[str, object], ...]
 
@@ -225,8 +227,11 @@ class _File:
     def _open(self, path: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW
         try:
-            with folder_of(path) as (folder, name):
-                opened = os.open(name, flags, 0o640, dir_fd=folder)
+            if path in _STREAMS:
+                opened = os.dup(_STREAMS[path])
+            else:
+                with folder_of(path) as (folder, name):
+                    opened = os.open(name, flags, 0o640, dir_fd=folder)
         except OSError as error:
             if not self._has_complained:
                 self._has_complained = True
@@ -240,6 +245,8 @@ class _File:
 
 def _is_at(descriptor: int, path: str) -> bool:
     try:
+        if path in _STREAMS:
+            return os.path.sameopenfile(descriptor, _STREAMS[path])
         with folder_of(path) as (folder, name):
             return is_in(folder, name, os.fstat(descriptor))
     except OSError:

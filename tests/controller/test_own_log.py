@@ -193,6 +193,21 @@ def test_a_link_that_others_may_put_in_the_place_of_the_log_is_never_followed(
     assert written.count("cannot open the log file") == 1
 
 
+def test_standard_output_is_a_file_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "stderr").open("a") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        log = Log(file="/dev/stdout")
+        log.write("info", "first")
+        log.reopen()
+        log.write("info", "second")
+        assert log.flush(20)
+    written = capfd.readouterr().out
+    assert ("first" in written, "second" in written) == (True, True)
+    assert not (tmp_path / "stderr").read_text()
+
+
 def test_the_repeats_of_a_crash_loop_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
