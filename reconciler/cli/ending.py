@@ -9,6 +9,7 @@ from reconciler.cli import render
 from reconciler.cli.errors import CommandError
 from reconciler.cli.layout import Cell, Wrapped
 from reconciler.model.errors import RequestError
+from reconciler.model.units import format_few
 
 if TYPE_CHECKING:
     from reconciler.cli.client import Client
@@ -61,9 +62,6 @@ class Ending:
             self._screen.show(line)
 
     def _line(self, names: list[str], status: StatusMap) -> Line:
-        shown = ", ".join(names[:_MOST_NAMES])
-        if len(names) > _MOST_NAMES:
-            shown += f" and {len(names) - _MOST_NAMES} more"
         due = [
             slot["next_ns"]
             for watcher in status["watchers"]
@@ -73,17 +71,16 @@ class Ending:
         kill = f" (SIGKILL {render.due_in(min(due), time.time_ns())})" if due else ""
         return (
             Cell(self._prefix, "title"),
-            Cell(f"stopping, waiting for {shown}{kill}{self._hint}", "busy"),
+            Cell(
+                f"stopping, waiting for {format_few(names, _MOST_NAMES)}{kill}{self._hint}", "busy"
+            ),
         )
 
     def last_words(self, name: str) -> str:
         """Return how it ended."""
         if not self.killed:
             return f"{name}: stopped"
-        shown = ", ".join(self.killed[:_MOST_NAMES])
-        if len(self.killed) > _MOST_NAMES:
-            shown += f" and {len(self.killed) - _MOST_NAMES} more"
-        return f"{name}: stopped; had to be killed: {shown}"
+        return f"{name}: stopped; had to be killed: {format_few(self.killed, _MOST_NAMES)}"
 
 
 def _left(status: StatusMap) -> list[str]:

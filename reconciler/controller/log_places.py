@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller.logs import LogPlace
+from reconciler.core import watchers
 from reconciler.core.template import hooks_log, log_paths
 from reconciler.model.process import MAIN
 from reconciler.model.value import replace
@@ -79,10 +80,8 @@ class LogPlaces:
 
     def _slots(self, name: str, spec: WatcherSpec) -> list[int]:
         observed = self._core().observed(name)
-        count = spec.numprocesses if observed.intent.scale is None else observed.intent.scale
-        return sorted(
-            {*range(1, count + 1), *(id.slot for id in observed.records if id.role == MAIN)}
-        )
+        slots = set(range(1, watchers.count(spec, observed.intent) + 1))
+        return sorted(slots.union(id.slot for id in observed.records if id.role == MAIN))
 
     def _paths(self, name: str, spec: WatcherSpec, slot: int) -> list[tuple[str, str]]:
         paths = log_paths(name, spec, slot, self._core().facts)

@@ -27,7 +27,7 @@ from reconciler.model.news import News
 from reconciler.model.order import Goal
 from reconciler.model.process import ProcessId, Running, pid_of
 from reconciler.model.spec import MAX_NUMPROCESSES
-from reconciler.model.units import DAY_NS, SECOND_NS, parse_signal
+from reconciler.model.units import DAY_NS, SECOND_NS, format_few, parse_signal
 from reconciler.model.value import Struct, from_plain, replace, to_plain
 
 if TYPE_CHECKING:
@@ -349,8 +349,7 @@ def _may_operate(exchange: Exchange, names: Iterable[str]) -> None:
         name for name in names if not exchange.permit.covers(labels_of(exchange.controller, name))
     ]
     if shut:
-        more = f" and {len(shut) - 3} more" if len(shut) > 3 else ""
-        what = f"{exchange.method} {', '.join(shut[:3])}{more}"
+        what = f"{exchange.method} {format_few(shut, 3)}"
         raise exchange.denied(what, "name only watchers with these labels, or select them with -l")
 
 

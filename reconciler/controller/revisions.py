@@ -27,6 +27,7 @@ from reconciler.model.news import News
 from reconciler.model.process import ProcessId
 from reconciler.model.revision import Revision, Trial
 from reconciler.model.spec import Spec
+from reconciler.model.units import format_few
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
@@ -254,8 +255,7 @@ class Revisions:
         of, removed = self._removed
         if of != number or not removed:
             return "it starts nothing anew"
-        few, more = removed[:MAX_NAMED], len(removed) - MAX_NAMED
-        return f"it only removed {', '.join(few)}" + (f" and {more} more" if more > 0 else "")
+        return f"it only removed {format_few(removed, MAX_NAMED)}"
 
     def _failed(self, action: RecordVerdict, written: list[str]) -> None:
         """Tell why a revision is not good, with what the process wrote last."""

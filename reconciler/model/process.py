@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
-from reconciler.model.units import SECOND_NS
+from reconciler.model.units import SECOND_NS, format_few
 from reconciler.model.value import Struct, Tagged, field
 
 MAIN: Final = "main"
@@ -292,9 +292,7 @@ class Survivor(Struct, frozen=True):
 
 def several(survivors: Sequence[Survivor]) -> str:
     """Return processes as people are told of them, the first few by name."""
-    shown = ", ".join(map(str, survivors[:MAX_NAMED]))
-    more = len(survivors) - MAX_NAMED
-    return f"{shown} and {more} more" if more > 0 else shown
+    return format_few(survivors, MAX_NAMED)
 
 
 class Orphan(Survivor, frozen=True):

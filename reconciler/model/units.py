@@ -7,7 +7,7 @@ stands in the annotations of `spec`, for the border (`specfile`) to read by.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from reconciler.model.value import Struct
@@ -160,6 +160,13 @@ def format_count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 watcher`, `2 watchers`, `2 processes`."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{ending}"
+
+
+def format_few(things: Sequence[object], most: int) -> str:
+    """Return the first few of many: `a, b and 3 more`."""
+    more = len(things) - most
+    shown = ", ".join(map(str, things[:most]))
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def format_size(size: int) -> str:
