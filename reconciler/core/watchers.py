@@ -572,7 +572,8 @@ def after_start_refused(draft: Draft) -> Verdict | None:
     if hook is None or record is None:
         return None
     mains = draft.mains().values()
-    if not mains or any(main.memory.fresh for main in mains):
+    is_over = isinstance(record.phase, Exited)
+    if is_over and (not mains or any(main.memory.fresh for main in mains)):
         draft.used.add(record.id)  # counts the vetoes in a row
     if record.memory.about not in {main.memory.start for main in mains}:
         return None
@@ -594,15 +595,16 @@ def _undo_start(draft: Draft, refused: Verdict) -> None:
 
 
 def _finish_start(draft: Draft, want: int) -> None:
-    """Run after_start once all slots of a start run, and remember that it has passed."""
+    """Run after_start once all slots of a start run, or have succeeded, and remember that it has passed."""
     if draft.spec.hooks.after_start is None:
         return
     mains = draft.mains()
     running = [
         mains[s] for s in range(1, want + 1) if s in mains and isinstance(mains[s].phase, Running)
     ]
-    fresh = [record for record in running if record.memory.fresh]
-    if not fresh or len(running) < want:
+    completed = [r for r in mains.values() if r.id.slot <= want and is_completed(draft.spec, r)]
+    fresh = [record for record in (*running, *completed) if record.memory.fresh]
+    if not fresh or len(running) + len(completed) < want:
         return
     if any(not is_greeted(draft, record) for record in running):
         return

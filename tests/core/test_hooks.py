@@ -159,6 +159,24 @@ def test_after_start_runs_once_when_all_run() -> None:
     assert stage.status("web").as_desired
 
 
+def test_a_slot_that_has_succeeded_does_not_keep_after_start_waiting() -> None:
+    service = watcher(numprocesses=2, restart="on-failure", hooks=HooksSpec(after_start=HOOK))
+    stage = Stage().apply(spec(web=service)).wait(1)
+    stage.exit("web.1", 0).exit("web:after_start").wait(5)
+    assert stage.alive() == ["web.2"]
+    assert process("web:after_start") not in stage.records
+    assert stage.status("web").as_desired
+
+
+def test_after_start_is_killed_in_time_though_a_process_dies_meanwhile() -> None:
+    hooks = HooksSpec(after_start=HookSpec(cmd=("check",), timeout=3 * S))
+    service = watcher(numprocesses=2, hooks=hooks, backoff=BackoffSpec(burst=0, initial=30 * S))
+    stage = Stage()
+    stage.stubborn = frozenset({"web:after_start"})
+    stage.apply(spec(web=service)).wait(1).exit("web.1", 1).wait(4)
+    assert stage.signals()[0][1:] == ("web:after_start", "KILL")
+
+
 def test_a_veto_of_after_start_stops_all_and_starts_again_later() -> None:
     stage = web(after_start=HOOK).wait(1).exit("web:after_start", 1)
     assert stage.alive() == []
