@@ -177,8 +177,8 @@ class _Adoption:
                 if kind != "gone":
                     process.record = replace(record, phase=Running(pid, at_ns))
                 else:
-                    process.died = Died(pid, Exit())
-                    process.died_at_ns = self._kernel.now_ns()
+                    process.died = written.died or Died(pid, Exit())
+                    process.died_at_ns = written.died_at_ns or self._kernel.now_ns()
                 process.output = self._reopen(record)
             case Requested():
                 raise AssertionError(phase)

@@ -106,6 +106,9 @@ class WrittenProcess(Struct, frozen=True):
     born: int = 0
     adopted: bool = False
     listens: tuple[SocketTemplate, ...] = ()
+    died: Died | None = None
+    """How it ended, while that waits for its last output and its record does not say so."""
+    died_at_ns: int = 0
 
 
 class WrittenStranger(Struct, frozen=True):
@@ -191,6 +194,8 @@ def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:
         process.born,
         process.adopted,
         process.listens,
+        None if isinstance(record.phase, Exited) else process.died,
+        process.died_at_ns,
     )
 
 

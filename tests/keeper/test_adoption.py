@@ -196,6 +196,25 @@ def test_an_end_that_was_written_down_is_not_taken_for_that_of_a_later_start() -
     assert phase.exit == Exit()  # not the failed start: a job would be fired again
 
 
+def test_an_end_that_waits_for_its_last_output_is_known_to_the_next_keeper() -> None:
+    kernel = FakeKernel(script=lambda *_: Program(1, code=3, drains_ns=10**9))
+    introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+    first = Keeper(kernel, introduced)
+    first.step()
+    kernel.feed(encode(Spawn(WEB, Launch(("x",)))))
+    first.step()
+    kernel.advance(1)
+    first.step()
+    assert not isinstance(first._processes[WEB].record.phase, Exited)
+    kernel.end_keeper()
+    kernel.advance(500)
+    second = Keeper(kernel, introduced)
+    second.step()
+    phase = second._processes[WEB].record.phase
+    assert isinstance(phase, Exited)
+    assert (phase.exit, phase.at_ns) == (Exit(code=3), 1)
+
+
 def test_a_controller_with_the_number_of_an_adopted_process_is_not_taken_for_it() -> None:
     class Kernel(FakeKernel):
         victim = 0
