@@ -12,8 +12,10 @@ from reconciler.cli.errors import DONE, FAILED, PENDING, Refused
 from reconciler.cli.layout import Cell
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
+    DOCUMENTS,
     Session,
     output_option,
+    print_document,
     print_json,
     replace_source_option,
     timeout_option,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 @click.command("plan")
 @click.argument("spec", metavar="[SPEC]...", nargs=-1)
-@output_option("text", "json")
+@output_option("text", "json", "yaml")
 @with_instance()
 def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
     """Show what apply would do, why, and how. Exit code 0: no changes; 2: changes.
@@ -46,8 +48,9 @@ def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
         return _plan_of_start(session, output)
     answer = session.client().plan(session.spec.paths if session.spec else None)
     changes, drift = shapes.changes(answer.get("changes")), shapes.drift(answer.get("drift"))
-    if output == "json":
-        print_json({"revision": answer.get("revision"), "changes": changes, "drift": drift})
+    if output in DOCUMENTS:
+        fields = {"revision": answer.get("revision"), "changes": changes, "drift": drift}
+        print_document(fields, output)
     else:
         terminal.stdout().show(*render.plan_page(changes, drift, wall_ns()))
     return PENDING if changes else DONE
@@ -62,8 +65,8 @@ def _plan_of_start(session: Session, output: str) -> int:
         return launch.show_mistakes(loaded)
     has_past = launch.has_past(launch.place(session, loaded).state_dir)
     changes = created_by(loaded.spec, has_past=has_past)
-    if output == "json":
-        print_json({"revision": 0, "changes": changes, "drift": []})
+    if output in DOCUMENTS:
+        print_document({"revision": 0, "changes": changes, "drift": []}, output)
     else:
         terminal.stdout().show(*render.plan_page(changes))
     return PENDING if changes else DONE

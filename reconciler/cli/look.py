@@ -13,10 +13,12 @@ from reconciler.cli.client import Client
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError
 from reconciler.cli.layout import Block, Cell, Table
 from reconciler.cli.options import (
+    DOCUMENTS,
     Session,
     earliest,
     labels_option,
     output_option,
+    print_document,
     print_json,
     with_instance,
 )
@@ -91,12 +93,8 @@ def status_command(
     whole = client.status(*names, labels=labels, usage=usage and output in {"table", "wide"})
     selected = bool(names or labels)
     shown: StatusMap = {**whole, "watchers": render.failing(whole)} if failed else whole
-    if output == "json":
-        print_json(shown)
-    elif output == "yaml":
-        from reconciler.cli.yaml_text import yaml_text
-
-        screen.write(yaml_text(shown))
+    if output in DOCUMENTS:
+        print_document(shown, output)
     elif output == "name":
         screen.show(*((Cell(watcher["name"]),) for watcher in shown["watchers"]))
     else:
@@ -221,7 +219,7 @@ def _since(text: str | None) -> tuple[int, int]:
 
 
 @click.command("ls")
-@output_option("table", "json", "name")
+@output_option("table", "json", "yaml", "name")
 @with_instance()
 def ls_command(session: Session, output: str) -> int:
     """List the instances on this machine, including those of other users and those without a manager.
@@ -244,8 +242,8 @@ def ls_command(session: Session, output: str) -> int:
     ]
     found += _without_manager(seen)
     screen = terminal.stdout()
-    if output == "json":
-        print_json(found)
+    if output in DOCUMENTS:
+        print_document(found, output)
     elif output == "name":
         screen.show(*((Cell(str(one["name"])),) for one in found))
     else:

@@ -239,6 +239,21 @@ def seconds(nanoseconds: int) -> float:
     return nanoseconds / SECOND_NS
 
 
+DOCUMENTS: Final = frozenset({"json", "yaml"})
+"""Formats of an answer as one document for programs."""
+
+
+def print_document(value: object, output: str) -> None:
+    """Write an answer as JSON or YAML to standard output."""
+    if output == "json":
+        print_json(value)
+        return
+    from reconciler.cli import terminal
+    from reconciler.cli.yaml_text import yaml_text
+
+    terminal.stdout().write(yaml_text(value))
+
+
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Write one JSON document to standard output. Bytes that are no text are escaped."""
     import json

@@ -13,7 +13,14 @@ from reconciler.cli.desired import consents
 from reconciler.cli.errors import DONE, FAILED
 from reconciler.cli.layout import Cell, Table
 from reconciler.cli.operate import reasoned
-from reconciler.cli.options import output_option, print_json, timeout_option, with_instance
+from reconciler.cli.options import (
+    DOCUMENTS,
+    output_option,
+    print_document,
+    print_json,
+    timeout_option,
+    with_instance,
+)
 from reconciler.cli.progress import show_outcome, wait_until_as_desired
 
 if TYPE_CHECKING:
@@ -25,14 +32,14 @@ if TYPE_CHECKING:
 
 
 @click.command("history")
-@output_option("table", "json")
+@output_option("table", "json", "yaml")
 @with_instance()
 def history_command(session: Session, output: str) -> int:
     """List the applied revisions, newest first: when, by whom, commit, and outcome."""
     answer = session.client().call("history")
     found = shapes.revisions(answer.get("revisions"))
-    if output == "json":
-        print_json({"revision": answer.get("revision"), "revisions": found})
+    if output in DOCUMENTS:
+        print_document({"revision": answer.get("revision"), "revisions": found}, output)
     else:
         page: list[Block] = (
             [_table(found)] if found else [(Cell("no revision has been applied yet", "quiet"),)]
@@ -76,7 +83,7 @@ def _note(one: RevisionMap, now_ns: int) -> str:
     required=False,
     shell_complete=completion.revisions,
 )
-@output_option("text", "json")
+@output_option("text", "json", "yaml")
 @with_instance()
 def diff_command(session: Session, old: int | None, new: int | None, output: str) -> int:
     """Show what changed from revision A to revision B, field by field.
@@ -85,8 +92,9 @@ def diff_command(session: Session, old: int | None, new: int | None, output: str
     """
     answer = session.client().call("diff", old=old, new=new)
     changes = shapes.changes(answer.get("changes"))
-    if output == "json":
-        print_json({"old": answer.get("old"), "new": answer.get("new"), "changes": changes})
+    if output in DOCUMENTS:
+        fields = {"old": answer.get("old"), "new": answer.get("new"), "changes": changes}
+        print_document(fields, output)
     elif not changes:
         text = f"no difference between revisions {answer.get('old')} and {answer.get('new')}"
         terminal.stdout().show((Cell(text),))

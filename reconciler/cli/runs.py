@@ -9,7 +9,14 @@ import click
 from reconciler.cli import completion, terminal
 from reconciler.cli.errors import DONE
 from reconciler.cli.layout import Block, Cell, Line, Style, Table
-from reconciler.cli.options import Session, labels_option, output_option, print_json, with_instance
+from reconciler.cli.options import (
+    DOCUMENTS,
+    Session,
+    labels_option,
+    output_option,
+    print_document,
+    with_instance,
+)
 from reconciler.cli.render import clock, exit_text
 from reconciler.model.units import format_duration
 
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Show at most this many.",
 )
-@output_option("table", "json")
+@output_option("table", "wide", "json", "yaml")
 @with_instance()
 def runs_command(
     session: Session, names: tuple[str, ...], labels: dict[str, str], limit: int, output: str
@@ -43,24 +50,28 @@ def runs_command(
         msg = "runs of what? Name jobs, or say '*' for all"
         raise click.UsageError(msg)
     runs = session.client().runs(*names, labels=labels, limit=limit)
-    if output == "json":
-        print_json({"runs": runs})
+    if output in DOCUMENTS:
+        print_document({"runs": runs}, output)
     else:
-        page: list[Block] = [runs_table(runs)] if runs else [(Cell("no run yet", "quiet"),)]
+        page: list[Block] = (
+            [runs_table(runs, wide=output == "wide")] if runs else [(Cell("no run yet", "quiet"),)]
+        )
         terminal.stdout().show(*page)
     return DONE
 
 
-def runs_table(runs: Sequence[RunMap]) -> Table:
-    """Return one line for each run."""
-    columns = ("JOB", "RUN", "SLOT", "FIRED", "TRIGGER", "TOOK", "OUTCOME", "EXIT")
-    return Table(columns, [_row(run) for run in runs], ("TRIGGER", "EXIT"))
+def runs_table(runs: Sequence[RunMap], *, wide: bool = False) -> Table:
+    """Return one line for each run; `wide` with its pid and when it ended."""
+    more = ("PID", "ENDED") if wide else ()
+    columns = ("JOB", "RUN", "SLOT", "FIRED", "TRIGGER", *more, "TOOK", "OUTCOME", "EXIT")
+    return Table(columns, [_row(run, wide=wide) for run in runs], ("TRIGGER", "EXIT"))
 
 
-def _row(run: RunMap) -> Line:
+def _row(run: RunMap, *, wide: bool) -> Line:
     outcome = run["outcome"] or "running"
     style: Style = {"succeeded": "good", "running": "busy"}.get(outcome, "bad")  # type: ignore[assignment]  # mypy widens
     took = run["duration_ns"]
+    until = "-" if run["ended_ns"] is None else clock(run["ended_ns"])
     ended = exit_text(run["exit"]) if run["exit"] is not None else run["note"]
     return (
         Cell(run["name"]),
@@ -68,6 +79,7 @@ def _row(run: RunMap) -> Line:
         Cell(str(run["slot"])),
         Cell(clock(run["fired_ns"])),
         Cell(f"{run['trigger']} {run['who']}".strip()),
+        *((Cell(str(run["pid"] or "-")), Cell(until)) if wide else ()),
         Cell("-" if took is None else format_duration(took)),
         Cell(outcome, style),
         Cell(ended or "-"),

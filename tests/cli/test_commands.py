@@ -253,6 +253,28 @@ def test_logs_of_several_slots_are_in_the_order_of_their_times(
     assert main(["logs", "-f", "--since", "1h"]) == 64
 
 
+def test_answers_for_programs_are_json_or_yaml_everywhere(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = {"name": "job", "slot": 1, "generation": 2, "pid": 77, "fired_ns": 10**9}
+    manager.answers |= {
+        "history": {"revision": 3, "revisions": []},
+        "diff": {"old": 1, "new": 2, "changes": []},
+        "runs": {"runs": [run]},
+        "plan": {"revision": 3, "changes": [], "drift": []},
+        "status": status(RUNNING_WEB),
+    }
+    for command in ("history", "diff", "runs *", "plan", "ls", "status"):
+        said = []
+        for output, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+            main([*command.split(), "-o", output])
+            said.append(read(capsys.readouterr().out))
+        assert said[0] == said[1], command
+    assert main(["runs", "job", "-o", "wide"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert ("PID  ENDED" in head, " 77 " in row) == (True, True)
+
+
 def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
     from reconciler.cli.places import runtime_root
 
