@@ -55,8 +55,11 @@ class Packed(Struct, frozen=True):
     data: bytes
 
 
-class Answer(Struct, frozen=True):
-    """What was answered: a packed result, or an error."""
+class Answer(Struct, frozen=True, gc=True):
+    """What was answered: a packed result, or an error.
+
+    Unlike a mere value it leads back to itself: an error holds the frames that it passed, and they the exchange.
+    """
 
     result: bytes = b""
     error: RequestError | None = None

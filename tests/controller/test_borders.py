@@ -6,6 +6,7 @@ request, have told `controller.fault`, and have the traceback in its own log.
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -194,6 +195,20 @@ def test_a_thread_that_watches_goes_on_after_a_surprise(
     until(lambda: new.write_text("x") and str(new) in watch.changed())
     watch.close()
     assert broken[0][0] == "watching files"
+
+
+def test_a_request_that_is_refused_leaves_nothing_in_memory(running: Instance) -> None:
+    client = running.client()
+    client.call("hello")
+    for _ in range(20):
+        assert client.error("stop", names=["no-such-watcher"])[0] == "not_found"
+    client.close()
+
+    def are_gone() -> bool:
+        gc.collect()
+        return not [each for each in gc.get_objects() if isinstance(each, exchange.Exchange)]
+
+    until(are_gone, "all of them are collected")
 
 
 def test_the_keepers_end_is_no_surprise_and_passes_every_border(running: Instance) -> None:

@@ -172,7 +172,7 @@ def test_d06_an_upgrade_touches_no_worker(it: Stage) -> None:
     before = {name: pids(it, name) for name in ("web", "logger", "slow")}
     keeper, controller = daemon_of(it)
     said = it.run("upgrade").stdout
-    assert f"keeper pid {keeper} and all processes kept" in said
+    assert f"kept keeper pid {keeper} and all processes" in said
     after = daemon_of(it)
     assert (after[0], after[1] != controller) == (keeper, True)
     assert {name: pids(it, name) for name in before} == before
