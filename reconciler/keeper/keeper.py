@@ -495,7 +495,7 @@ class Keeper:
         """Find out what those that have died left behind, and whose all others are that we did not start."""
         with self._kernel.border("looking for what processes have left behind") as border:
             haunted = [self._processes[id_] for id_ in self._haunted]
-            adopted = any(process.adopted for process in (*dead, *haunted))
+            adopted = self._is_blind or any(process.adopted for process in (*dead, *haunted))
             changed = self._orphans.scan(dead, self._controller, adopted=adopted)
             for process in {each.record.id: each for each in (*dead, *haunted)}.values():
                 self._leave_behind(process)

@@ -13,7 +13,7 @@ from reconciler.keeper.kernel import Identity
 from reconciler.model.process import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Iterator
 
 NOT_NOW: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 """What says nothing of what was asked for, only that it cannot be told just now."""
@@ -193,11 +193,11 @@ def search(
             elif pid != os.getpid() and (mark.startswith(beginning) or session(pid) in sessions):
                 identity = identify(pid, marker_of)
                 # Asked once more: it was the same process all the while.
-                if identity is not None and identity.marker == mark == marker_of(pid):
-                    if identity.born:
-                        found[pid] = identity
-                    else:
-                        unsure.append(pid)
+                is_sure = identity is not None and identity.marker == mark == marker_of(pid)
+                if identity is not None and identity.born and is_sure:
+                    found[pid] = identity
+                else:
+                    unsure.append(pid)  # one that is gone has no marker at the next look
         if not unsure:
             break
         time.sleep(0.001)
@@ -218,13 +218,18 @@ class Heirs:
     def look_at(self, heirs: set[int], seen: Container[int] = ()) -> None:
         """Look at these, too, from here on; all their children but those `seen` are newcomers the first time."""
         for heir in heirs - self._known.keys() - {-1, os.getpid()}:
-            there = self._children(heir)
+            there: dict[int, list[int]] = {}
+            with contextlib.suppress(OSError):  # then all its children are newcomers
+                there = self._children(heir)
             self._known[heir] = {
                 tid: [pid for pid in pids if pid in seen] for tid, pids in there.items()
             }
 
     def newcomers(self) -> list[int] | None:
-        """Return the children that have come since asked last; None: look at all processes instead."""
+        """Return the children that have come since asked last; None: look at all processes instead.
+
+        Raises `OSError` for want of something: nobody may be taken for dead without heirs by that.
+        """
         is_first, self._is_begun = not self._is_begun, True
         gone = [heir for heir in self._known if not os.path.exists(f"/proc/{heir}")]
         for heir in gone:
@@ -232,18 +237,36 @@ class Heirs:
         if is_first or gone:
             return None  # nobody knows who inherited it from one that is gone
         found = []
+        now = {heir: self._children(heir) for heir in self._known}
         for heir, before in self._known.items():
-            now = self._known[heir] = self._children(heir)
-            for thread, pids in now.items():
+            for thread, pids in now[heir].items():
                 found += _appended(before.get(thread, []), pids)
+        self._known = now
         return found
 
     def _children(self, heir: int) -> dict[int, list[int]]:
-        try:
-            threads = [int(name) for name in os.listdir(f"/proc/{heir}/task")]
-        except OSError:
-            return {}
-        return {tid: children(heir, tid) for tid in threads}
+        with _gone_or_raised():
+            threads = os.listdir(f"/proc/{heir}/task")
+            return {int(name): self._of_thread(heir, name) for name in threads}
+        return {}
+
+    def _of_thread(self, heir: int, tid: str) -> list[int]:
+        with (
+            _gone_or_raised(),
+            open(f"/proc/{heir}/task/{tid}/children", "rb", buffering=0) as file,
+        ):
+            return [int(word) for word in file.read().split()]
+        return []
+
+
+@contextlib.contextmanager
+def _gone_or_raised() -> Iterator[None]:
+    """Take an error for the word that somebody is gone, unless something is short."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NOT_NOW:
+            raise
 
 
 def _appended(before: list[int], now: list[int]) -> list[int]:

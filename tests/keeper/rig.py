@@ -36,6 +36,7 @@ from reconciler.model.event import (
 from reconciler.model.process import Exited, Launch, ProcessId, ProcessRecord, Running, pid_of
 from reconciler.model.socket import SocketRecord
 from reconciler.wire.link import LinkDecoder, encode
+from tests.keeper.nursery import Newborn, nursery
 
 T = TypeVar("T")
 
@@ -57,12 +58,13 @@ s.recv(1)
 
 def until(claim: Callable[[], T | None], what: str = "") -> T:
     """Return the first true answer of `claim`."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline, pause_s = time.monotonic() + PATIENCE_S, 0.001
     while True:
         if answer := claim():
             return answer
         assert time.monotonic() < deadline, f"not in {PATIENCE_S} s: {what or claim}"
-        select.select([], [], [], 0.002)
+        select.select([], [], [], pause_s)
+        pause_s = min(pause_s * 1.5, 0.03)  # what takes long need not be asked often
 
 
 def is_alive(pid: int) -> bool:
@@ -173,7 +175,7 @@ class Link:
 class Rig:
     """A running keeper."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Newborn
     folder: Path
     listener: socket.socket
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -209,8 +211,12 @@ class Rig:
 
     def again(self, **settings: object) -> Link:
         """Start the next keeper, and return the link of its controller."""
-        self.process = subprocess.Popen(command(self.folder, **settings), **self.options)
+        self.start(**settings)
         return self.link()
+
+    def start(self, **settings: object) -> None:
+        """Start the next keeper."""
+        self.process = started(command(self.folder, **settings), self.options)
 
 
 def command(folder: Path, **settings: object) -> list[str]:
@@ -226,6 +232,13 @@ def command(folder: Path, **settings: object) -> list[str]:
     return [sys.executable, "-c", KEEPER, str(ROOT), json.dumps(config)]
 
 
+def started(argv: list[str], options: Mapping[str, Any]) -> subprocess.Popen[bytes] | Newborn:
+    """Start a keeper: quickly, unless it needs what only a start of its own gives it."""
+    if options.keys() <= {"env", "stdout", "stderr"}:
+        return nursery().start(argv, **options)
+    return subprocess.Popen(argv, **options)
+
+
 @contextlib.contextmanager
 def keeper(folder: Path, **options: object) -> Iterator[Rig]:
     """Run a keeper, and leave nothing of it."""
@@ -234,7 +247,7 @@ def keeper(folder: Path, **options: object) -> Iterator[Rig]:
     listener.bind(str(folder / "test.sock"))
     listener.listen()
     os.chmod(folder / "test.sock", 0o777)
-    process = subprocess.Popen(command(folder, **settings), **options)  # type: ignore[call-overload,arg-type]  # Popen's options
+    process = started(command(folder, **settings), options)
     rig = Rig(process, folder, listener, options)
     try:
         yield rig
@@ -257,21 +270,25 @@ def keeper(folder: Path, **options: object) -> Iterator[Rig]:
                     os.kill(pid, signal.SIGKILL)
 
 
-def marked_in(folder: Path) -> list[int]:
-    """Return all processes with the marker of the instance that has its state in `folder`."""
-    with contextlib.suppress(OSError):
-        token = (folder / "state/instance").read_text().split()[0].encode()
-        return [
-            int(path.name)
-            for path in Path("/proc").iterdir()
-            if path.name.isdigit() and b"RECONCILE_ID=" + token in environ_of(path)
-        ]
-    return []
-
-
-def environ_of(process: Path) -> bytes:
+def marked_in(folder: Path) -> dict[int, str]:
+    """Return all processes of the instance that has its state in `folder`, by pid, with their marks: `web.1/7`."""
     try:
-        return (process / "environ").read_bytes()
+        token = (folder / "state/instance").read_text().split()[0].encode()
+    except OSError:
+        return {}
+    beginning, found = b"RECONCILE_ID=" + token + b"/", {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            _, is_ours, rest = _environ(name).partition(beginning)
+            if is_ours:
+                found[int(name)] = rest.partition(b"\0")[0].decode()
+    return found
+
+
+def _environ(process: str) -> bytes:
+    try:
+        with open(f"/proc/{process}/environ", "rb", buffering=0) as file:
+            return file.read()
     except OSError:
         return b""
 

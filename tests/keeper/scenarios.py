@@ -15,7 +15,6 @@ import re
 import select
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,7 +53,7 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, SocketTemplate
 from tests.keeper.failing import Failing
-from tests.keeper.rig import OWN_NICE, Link, Rig, command, environ_of, marked_in, pid_in, until
+from tests.keeper.rig import OWN_NICE, Link, Rig, marked_in, pid_in, until
 
 WEB: Final = ProcessId("web", 1)
 BYSTANDER: Final = ProcessId("bystander", 1)
@@ -84,6 +83,8 @@ class Patient:
     port: int = 0
     records: bool = False
     """The calls are written down instead."""
+    is_refused: bool = False
+    """The last keeper could not begin."""
     adopted: int = 0
     """How many of those are used up that a former keeper left."""
 
@@ -99,21 +100,32 @@ class Patient:
         self.failed = self.failing.disarm() or self.failed
 
     def descriptors(self) -> list[str]:
-        """Return what the keeper holds open, without the numbers that the next one has others of.
+        """Return what the keeper holds open while it sleeps, without the numbers that the next one has others of.
 
         But for the journal: when that fails it is opened anew later.
         """
+        while True:
+            sleeps, found = self._sleeps(), self._open()
+            if sleeps and sleeps == self._sleeps():  # it did not run meanwhile
+                break
+            select.select([], [], [], 0.001)
+        for _ in range(ADOPTED - self.adopted if self.adopted else 0):  # fewer from turn to turn
+            found.remove("anon_inode:[pidfd]")
+        return found
+
+    def _open(self) -> list[str]:
         folder, found = f"/proc/{self.rig.pid}/fd", []
         for number in os.listdir(folder):
             with contextlib.suppress(OSError):
                 found.append(os.readlink(f"{folder}/{number}"))
-        with contextlib.suppress(ValueError):  # one that cannot be had at the start is done without
-            found.remove("anon_inode:inotify")
-        if self.adopted:  # who is adopted has a pidfd, and fewer are from turn to turn
-            found = [each for each in found if each != "anon_inode:[pidfd]"]
-        return sorted(
-            re.sub(r"\d+", "N", each) for each in found if not each.endswith("keeper.journal")
-        )
+        held = [each for each in found if not each.endswith("keeper.journal")]
+        return sorted(re.sub(r"\d+", "N", each) for each in held)
+
+    def _sleeps(self) -> str:
+        """Return how often the keeper has run, when it sleeps just now; empty when it runs."""
+        process = Path(f"/proc/{self.rig.pid}")
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return (process / "schedstat").read_text() if state == "S" else ""
 
     def sink(self, name: str = "out") -> FileSink:
         return FileSink(str(self.rig.folder / name))
@@ -124,15 +136,13 @@ class Patient:
     def said(self) -> int:
         return len(self.stderr.read_text())
 
-    def family(self, slot: int) -> list[int]:
+    def family(self, slot: int) -> set[int]:
         """Return the processes of one that a former keeper left."""
-        mark = f"{ProcessId('old', slot)}/".encode()
-        environ = {pid: environ_of(Path(f"/proc/{pid}")) for pid in marked_in(self.rig.folder)}
-        return [pid for pid, text in environ.items() if b"/" + mark in text]
+        return {pid for pid, mark in self.marked().items() if mark.startswith(f"{_old(slot)}/")}
 
-    def left(self) -> list[int]:
-        """Return all processes that a former keeper left for a scenario."""
-        return [pid for slot in range(1, ADOPTED + 1) for pid in self.family(slot)]
+    def marked(self) -> dict[int, str]:
+        """Return all processes of the instance, by pid, with what they are."""
+        return marked_in(self.rig.folder)
 
     # ---- the bystander ----
 
@@ -159,7 +169,7 @@ class Patient:
         expected = {self.pid, *_controllers(self)}
         # A child that was killed on its way may take a moment to be gone.
         until(
-            lambda: {*marked_in(self.rig.folder)} - {*self.left()} == expected,
+            lambda: {p for p, mark in self.marked().items() if not _is_left(mark)} == expected,
             "nothing else runs than the bystander and the controller",
         )
         assert self.kept_port() == self.port
@@ -167,6 +177,11 @@ class Patient:
         log = self.rig.folder / "bystander.log"
         last = self.feed.lines(1)
         until(lambda: numbers_in(log)[-1:] == [last], "the bystander's line arrives")
+
+
+def _is_left(mark: str) -> bool:
+    """Tell whether that is one that a former keeper left for a scenario."""
+    return mark.startswith("old.")
 
 
 def _controllers(it: Patient) -> list[int]:
@@ -268,14 +283,14 @@ def stopped(it: Patient) -> str:
     it.link.spawn(WEB, "sh", "-c", "sleep 1000 & setsid sleep 1000 & wait")
     it.link.running(WEB)
     others = {it.pid, *_controllers(it)}
-    until(lambda: len({*marked_in(it.rig.folder)} - others) == 3, "it has children")
+    until(lambda: len({*it.marked()} - others) == 3, "it has children")
     it.begin()
     it.link.signal(WEB, "TERM", "tree")
     it.link.exited(WEB)
     # What was not found is told to be left, and found by the next signal.
     it.link.signal(WEB, "TERM", "tree")
     it.link.wait(lambda: not it.link.exited(WEB).survivors)
-    until(lambda: {*marked_in(it.rig.folder)} == others, "nothing of it is left")
+    until(lambda: {*it.marked()} == others, "nothing of it is left")
     ended(it)
     return ""
 
@@ -436,22 +451,23 @@ def controller_replaced(it: Patient) -> str:
 
 
 def adopted(it: Patient) -> str:
-    """Kill the keeper, and meet the next one; or the one after it, when that cannot begin."""
+    """Kill the keeper, and meet the next one; where that cannot begin, the next turn meets one."""
     before = it.said()
     it.rig.kill()
     it.begin()
-    step = ""
-    while True:
-        it.rig.process = subprocess.Popen(command(it.rig.folder), **it.rig.options)
-        refused = _await_link(it)
-        if not refused:
-            break
-        assert not step, "the next one cannot begin either"
-        step = "start"
-        assert it.has_said("cannot start ", before)
-        it.heal()
-    assert not it.has_said("\nTraceback", before), it.stderr.read_text()[before:]
-    return step or ("told" if it.has_said(" error keeper: ", before) else "")
+    it.rig.start()
+    return _taken_over(it, before)
+
+
+def _taken_over(it: Patient, before: int) -> str:
+    """Return what a keeper that takes over tells, once it has or cannot."""
+    it.is_refused = _await_link(it)
+    said = it.stderr.read_text()[before:]
+    assert "\nTraceback" not in said, said
+    if it.is_refused:
+        assert "cannot start " in said
+        return "start"
+    return "told" if " error keeper: " in said else ""
 
 
 def runs_on(it: Patient) -> str:
@@ -462,16 +478,18 @@ def runs_on(it: Patient) -> str:
         for slot in range(1, ADOPTED + 1):
             it.link.spawn(_old(slot), "sh", "-c", "setsid sleep 1000 & wait")
             it.link.running(_old(slot))
+        for slot in range(1, ADOPTED + 1):
+            until(lambda slot=slot: len(it.family(slot)) == 2, "it has a child")  # type: ignore[misc]  # bound now
         it.rig.kill()
         it.link = it.rig.again()
     it.adopted += 1
-    others = {*marked_in(it.rig.folder)} - {*it.family(it.adopted)}
+    others = {*it.marked()} - {*it.family(it.adopted)}
     it.begin()
     it.link.signal(_old(it.adopted), "KILL", "tree")
     it.link.exited(_old(it.adopted))
     it.link.signal(_old(it.adopted), "KILL", "tree")
     it.link.wait(lambda: not it.link.exited(_old(it.adopted)).survivors)
-    until(lambda: {*marked_in(it.rig.folder)} == others, "nothing of it is left")
+    until(lambda: {*it.marked()} == others, "nothing of it is left")
     it.link.send(Forget(_old(it.adopted), it.link.records[_old(it.adopted)].incarnation))
     it.link.wait(lambda: _old(it.adopted) not in it.link.records)
     return ""
@@ -479,11 +497,12 @@ def runs_on(it: Patient) -> str:
 
 def upgraded(it: Patient) -> str:
     """Have the keeper replace its code; what cannot be told in time by the old code is told by the new one."""
-    if not it.adopted:
-        # What is found of it must not change when a keeper cannot go on, and the next one adopts it.
+    # What is found of it must not change when a keeper cannot go on, and the next one adopts it.
+    if it.is_refused or not it.adopted:
         it.adopted = ADOPTED
         it.rig.kill()
         it.link = it.rig.again()
+        it.is_refused = False
     before = it.said()
     it.begin()
     it.link.events.clear()
@@ -493,15 +512,7 @@ def upgraded(it: Patient) -> str:
     if any(isinstance(each, UpgradeFailed) for each in it.link.events):
         return "upgrade"
     it.link.let_go()
-    step = ""
-    while _await_link(it):
-        assert not step, "the next one cannot begin either"
-        step = "start"
-        assert it.has_said("cannot start ", before)
-        it.heal()
-        it.rig.process = subprocess.Popen(command(it.rig.folder), **it.rig.options)
-    assert not it.has_said("\nTraceback", before), it.stderr.read_text()[before:]
-    return step or ("told" if it.has_said(" error keeper: ", before) else "")
+    return _taken_over(it, before)
 
 
 def not_upgraded(it: Patient) -> str:
@@ -520,9 +531,9 @@ def shut_down(it: Patient) -> str:
     os.kill(it.rig.pid, signal.SIGTERM)
     it.rig.end()
     it.heal()
-    until(lambda: marked_in(it.rig.folder) == [], "nothing is left of what ran")
+    until(lambda: not it.marked(), "nothing is left of what ran")
     it.link.let_go()
-    it.rig.process = subprocess.Popen(command(it.rig.folder), **it.rig.options)
+    it.rig.start()
     it.link = it.rig.link()
     assert it.link.records == {}
     it.feed.close()
