@@ -7,12 +7,16 @@ that was only about to be started is known by its marker, if it ever was.
 What carries a marker that was never written down is stopped: it would run twice otherwise. That is the
 controller of the former keeper, and whatever was started while its disk was full or its journal is damaged.
 A marked process that was written down and forgotten again was left alone on purpose, and still is.
+
+One entry that cannot be read, or one process of which something unexpected is found, costs that record: what
+runs of it is taken for something that was never written down. Only a shortage (`OSError`) ends all of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, assert_never
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 import msgspec
 
@@ -32,11 +36,13 @@ from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from reconciler.keeper.kernel import Identity, Kernel, Output, Recalled
     from reconciler.model.process import ProcessRecord
 
+
+T = TypeVar("T")
 
 TERM_NS: Final = 5 * SECOND_NS
 KILL_NS: Final = 5 * SECOND_NS
@@ -106,30 +112,46 @@ def take_over(kernel: Kernel) -> Inheritance:
     return _Adoption(kernel).result
 
 
+def costing_one(kernel: Kernel, doing: str, part: Callable[[], T]) -> T | None:
+    """Do a part of the takeover; None when something unexpected came up, which is told. Raises `OSError`."""
+    shortage: OSError | None = None
+    with kernel.border(doing):
+        try:
+            return part()
+        except OSError as error:
+            shortage = error
+    if shortage is not None:
+        raise shortage
+    return None
+
+
 class _Adoption:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         recalled = kernel.recall()
-        processes, sockets, strangers, self._is_whole = _read(recalled)
+        written = _Written(kernel, recalled)
+        self._is_whole = written.is_whole
         self._marked: dict[str, dict[int, Identity]] = {}
-        self._find(processes)
-        last = recalled.entries.get(INCARNATIONS, 0)
+        self._find(written.processes)
+        last = written.incarnations
         self._is_same_keeper = recalled.is_own
-        self.result = Inheritance(incarnations=last, noted=last)
-        for written in processes:
-            self.result.processes.append(self._restore(written))
-        for each in sockets:
-            self._take_back(each)
+        self.result = Inheritance(incarnations=written.highest, noted=last)
+        for process in written.processes:
+            self._restore(process)
+        for socket in written.sockets:
+            self._take_back(socket)
         self._find_intruders(last)
-        self._find_strangers(strangers)
+        self._find_strangers(written.strangers)
 
     def _find(self, processes: list[WrittenProcess]) -> None:
         """Find all that bears our marker, and what has lost it and is in the session of one that was written down."""
         leaders = {pid: each for each in processes if (pid := _pid_of(each)) and each.born}
         for pid, identity in self._kernel.search(leaders).items():
             marker, leader = identity.marker, leaders.get(identity.session)
-            if not marker and leader is not None and self._is_of(identity, pid, leader):
-                marker = self._kernel.marker(leader.record.id, leader.record.incarnation)
+            if not marker and leader is not None:
+                doing = f"telling whose process {pid} is"
+                if costing_one(self._kernel, doing, partial(self._is_of, identity, pid, leader)):
+                    marker = self._kernel.marker(leader.record.id, leader.record.incarnation)
             if marker:
                 self._marked.setdefault(marker, {})[pid] = identity
 
@@ -150,7 +172,15 @@ class _Adoption:
         marker = self._kernel.marker(written.record.id, written.record.incarnation)
         return self._marked.get(marker, {})
 
-    def _restore(self, written: WrittenProcess) -> Process:
+    def _restore(self, written: WrittenProcess) -> None:
+        doing = f"taking {written.record.id} over"
+        process = costing_one(self._kernel, doing, partial(self._restored, written))
+        if process is None:
+            self._is_whole = False  # what runs of it is not known, and must not run twice
+        else:
+            self.result.processes.append(process)
+
+    def _restored(self, written: WrittenProcess) -> Process:
         """Hold a process again, alive or dead."""
         record = written.record
         process = Process(
@@ -213,7 +243,11 @@ class _Adoption:
         live = [each.pid for each in users if each.is_live]
         of_users = [self._marked.get(self._kernel.marker(*each.key), {}) for each in users]
         holders = dict.fromkeys((*live, *(pid for found in of_users for pid in found)))
-        socket = self._kernel.take_back(written.template, written.trace, holders)
+        socket = costing_one(
+            self._kernel,
+            f"taking socket {name} back",
+            partial(self._kernel.take_back, written.template, written.trace, holders),
+        )
         if socket is not None:
             taken = Held(written.record, socket, written.template, written.bound_at_ns)
             self.result.sockets.append(taken)
@@ -263,7 +297,9 @@ class _Adoption:
                 continue
             self._outdate(marker, incarnation)
             for pid, identity in found.items():
-                if self._kernel.adopt(pid, identity.born) == "gone":
+                doing = f"taking leave of process {pid}"
+                adopt = partial(self._kernel.adopt, pid, identity.born)
+                if costing_one(self._kernel, doing, adopt) in {"gone", None}:
                     continue
                 self.result.intruders.add(pid)
                 if incarnation:
@@ -304,25 +340,40 @@ def _pid_of(written: WrittenProcess) -> int:
     return 0 if isinstance(phase, Requested) else phase.pid or 0
 
 
-def _read(
-    recalled: Recalled,
-) -> tuple[list[WrittenProcess], list[WrittenSocket], list[WrittenStranger], bool]:
-    """Return what was written down, and whether all of it could be read."""
-    processes: list[WrittenProcess] = []
-    sockets: list[WrittenSocket] = []
-    strangers: list[WrittenStranger] = []
-    is_whole = recalled.is_whole
-    for name, plain in recalled.entries.items():
-        try:
-            match name.partition(" ")[0]:
-                case "process":
-                    processes.append(msgspec.convert(plain, WrittenProcess))
-                case "socket":
-                    sockets.append(msgspec.convert(plain, WrittenSocket))
-                case _ if name == STRANGERS:
-                    strangers = msgspec.convert(plain, list[WrittenStranger])
-                case _:
-                    pass
-        except msgspec.ValidationError:
-            is_whole = False
-    return processes, sockets, strangers, is_whole
+class _Written:
+    """What was written down, as far as it can be read; `is_whole` tells whether all of it could be."""
+
+    def __init__(self, kernel: Kernel, recalled: Recalled) -> None:
+        self.processes: list[WrittenProcess] = []
+        self.sockets: list[WrittenSocket] = []
+        self.strangers: list[WrittenStranger] = []
+        self.incarnations = 0
+        self.is_whole = recalled.is_whole
+        for name, plain in recalled.entries.items():
+            doing = f"reading what was written down of {name}"
+            if not costing_one(kernel, doing, partial(self._read, name, plain)):
+                self.is_whole = False
+
+    @property
+    def highest(self) -> int:
+        """Return a number up to which none may be given again."""
+        return max((self.incarnations, *(each.record.incarnation for each in self.processes)))
+
+    def _read(self, name: str, plain: object) -> bool:
+        """Read an entry. Raises `ValueError` when it makes no sense."""
+        match name.partition(" ")[0]:
+            case "process":
+                process = msgspec.convert(plain, WrittenProcess)
+                if isinstance(process.record.phase, Requested):
+                    msg = "a process that was only requested is never written down"
+                    raise ValueError(msg)  # noqa: TRY004  (the entry is wrong, not our call)
+                self.processes.append(process)
+            case "socket":
+                self.sockets.append(msgspec.convert(plain, WrittenSocket))
+            case _ if name == STRANGERS:
+                self.strangers = msgspec.convert(plain, list[WrittenStranger])
+            case _ if name == INCARNATIONS:
+                self.incarnations = msgspec.convert(plain, int)
+            case _:
+                pass
+        return True

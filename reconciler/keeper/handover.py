@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
@@ -65,11 +65,18 @@ class Handover(Struct, frozen=True):
         ]
 
 
-def replace_code(python: str, config: KeeperConfig, handover: Handover) -> NoReturn:
-    """Become the keeper of another installation. Raises `OSError`; then nothing has changed."""
+def replace_code(
+    python: str, config: KeeperConfig, handover: Handover, unheard: Callable[[], Iterable[int]]
+) -> NoReturn:
+    """Become the keeper of another installation. Raises `OSError`; then nothing has changed.
+
+    `unheard` gives away the signals that have come already, but that nobody has answered.
+    """
     with ExitStack() as undo:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         undo.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
+        for number in unheard():  # they wait for whoever unblocks them: the new program, or we
+            os.kill(os.getpid(), number)
         memory = _write(handover)
         undo.callback(os.close, memory)
         controller = [python if word == sys.executable else word for word in config.controller_argv]

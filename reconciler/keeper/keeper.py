@@ -16,9 +16,10 @@ All that changes is noted for the next keeper before anybody is told: a process 
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
-from reconciler.keeper.adoption import Intruders, take_over
+from reconciler.keeper.adoption import Intruders, costing_one, take_over
 from reconciler.keeper.borders import as_errno, carrying_out
 from reconciler.keeper.endings import Asked, Ending, Killing, Leaving, Terminating
 from reconciler.keeper.held import Sockets
@@ -100,6 +101,8 @@ TURN_NS: Final = 10 * MILLISECOND_NS
 SEND_BYTES: Final = 64 * 1024
 DRAIN_LIMIT_NS: Final = SECOND_NS
 """How long the end of a process waits for its output when somebody else goes on writing."""
+DRAIN_TURN_NS: Final = 3 * MILLISECOND_NS
+"""How long the last output of the dead is read before others have their turn."""
 WAKING: Final = frozenset({"TERM", "INT", "QUIT", "HUP", "KILL", "CONT"})
 """Signals after which the kernel layer wakes whom they reach in any case, or need not."""
 UNSURE_NS: Final = MILLISECOND_NS
@@ -254,7 +257,8 @@ class Keeper:
             self._sockets.held[held.record.name] = held
             self._notes.changed(held.record.name)
         for pid, stranger in inherited.strangers.items():
-            self._orphans.take(pid, stranger)
+            doing = f"taking over process {pid}"
+            costing_one(self._kernel, doing, partial(self._orphans.take, pid, stranger))
         self._scan(*self._draining)
         self._intruders = Intruders(self._kernel, inherited.intruders)
         self._note_changes()
@@ -547,39 +551,45 @@ class Keeper:
 
     def _bury(self) -> int | None:
         """Announce the dead whose output is complete; return when to look at the others again."""
-        waiting = []
         if self._is_unsure() and self._draining:
             self._scan(*self._draining)
-        for process in self._draining:
-            assert process.died is not None
-            phase = process.record.phase
-            assert isinstance(phase, Starting | Running)
+        until_ns = self._kernel.now_ns() + DRAIN_TURN_NS
+        untried, self._draining = deque(self._draining), []
+        waiting = []
+        while untried and self._kernel.now_ns() <= until_ns:
+            process = untried.popleft()
             in_time = self._kernel.now_ns() < process.died_at_ns + DRAIN_LIMIT_NS
             if in_time and (self._is_unsure() or not self._is_drained(process)):
                 waiting.append(process)
-                continue
-            # Without a pid it was about to be when the former keeper died, and cannot be found.
-            died, ran = process.died, process.pid and process.died.exit.error is None
-            started = phase.started_at_ns if isinstance(phase, Running) else phase.at_ns
-            exited = Exited(
-                process.died_at_ns,
-                died.exit,
-                died.pid if ran else None,
-                started if ran else None,
-                self._orphans.named(process.survivors),
-                self._tail(process),
-                died.cpu_ns,
-                died.max_rss_bytes,
-                self._orphans.survivors(process)[1],
-            )
-            process.record = replace(process.record, phase=exited)
-            if not process.survivors:
-                self._close_output(process)
-                self._orphans.forget_session(process)
-            self._tell(process.record.id)
-        self._draining = waiting
-        wait = UNSURE_NS if self._is_unsure() else 0
-        return self._kernel.now_ns() + wait if waiting else None
+            else:
+                self._announce_end(process)
+        self._draining = [*untried, *waiting]  # who had no turn has the next one
+        wait = UNSURE_NS if self._is_unsure() and not untried else 0
+        return self._kernel.now_ns() + wait if self._draining else None
+
+    def _announce_end(self, process: Process) -> None:
+        died, phase = process.died, process.record.phase
+        assert died is not None
+        assert isinstance(phase, Starting | Running)
+        # Without a pid it was about to be when the former keeper died, and cannot be found.
+        ran = process.pid and died.exit.error is None
+        started = phase.started_at_ns if isinstance(phase, Running) else phase.at_ns
+        exited = Exited(
+            process.died_at_ns,
+            died.exit,
+            died.pid if ran else None,
+            started if ran else None,
+            self._orphans.named(process.survivors),
+            self._tail(process),
+            died.cpu_ns,
+            died.max_rss_bytes,
+            self._orphans.survivors(process)[1],
+        )
+        process.record = replace(process.record, phase=exited)
+        if not process.survivors:
+            self._close_output(process)
+            self._orphans.forget_session(process)
+        self._tell(process.record.id)
 
     def _is_drained(self, process: Process) -> bool:
         """Tell whether all output of a dead process is read; what cannot be read is not waited for."""

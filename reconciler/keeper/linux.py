@@ -399,7 +399,9 @@ class LinuxKernel:
         """Return living processes that have a marker of this instance or are in one of these sessions, by pid."""
         newcomers = self._heirs.newcomers()
         among = processes.everyone() if newcomers is None else newcomers
-        found = processes.search(self._legacy.beginning, self._marker_of, sessions, among)
+        found = processes.search(
+            self._legacy.beginning, self._marker_of, sessions, among, self.border
+        )
         if newcomers is None:
             self._heirs.look_at({p.parent for p in found.values()} - found.keys(), {*among})
         return found
@@ -488,7 +490,14 @@ class LinuxKernel:
             self._logs.outgoing(),
             self._logs.unsent(),
         )
-        replace_code(python, self._config, handover)
+        replace_code(python, self._config, handover, self._unheard)
+
+    def _unheard(self) -> list[int]:
+        """Return the signals that were taken and that nobody has heard of yet, and forget them."""
+        numbers = {"stop": signal.SIGTERM, "stop_now": signal.SIGQUIT, "reload": signal.SIGHUP}
+        told = [each for each in self._happened if isinstance(each, Told)]
+        self._happened = [each for each in self._happened if each not in told]
+        return [int(numbers[each.meaning]) for each in told]
 
     # ---- signals ---------------------------------------------------------------------------------
 

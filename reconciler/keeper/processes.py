@@ -15,6 +15,8 @@ from reconciler.model.process import Exit
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
+    from reconciler.keeper.borders import Border
+
 NOT_NOW: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 """What says nothing of what was asked for, only that it cannot be told just now."""
 TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
@@ -180,6 +182,7 @@ def search(
     marker_of: Callable[[int], str | None],
     sessions: Container[int],
     among: list[int],
+    border: Callable[[str], Border],
 ) -> dict[int, Identity]:
     """Return those of some processes, but us, whose marker begins so or that are in one of these sessions."""
     found: dict[int, Identity] = {}
@@ -187,17 +190,20 @@ def search(
     for _ in range(_LOOKS):
         looked, unsure = unsure, []
         for pid in looked:
-            mark = marker_of(pid)
-            if mark is None:
-                unsure.append(pid)
-            elif pid != os.getpid() and (mark.startswith(beginning) or session(pid) in sessions):
-                identity = identify(pid, marker_of)
-                # Asked once more: it was the same process all the while.
-                is_sure = identity is not None and identity.marker == mark == marker_of(pid)
-                if identity is not None and identity.born and is_sure:
-                    found[pid] = identity
-                else:
-                    unsure.append(pid)  # one that is gone has no marker at the next look
+            with border(f"looking at process {pid}"):
+                mark = marker_of(pid)
+                if mark is None:
+                    unsure.append(pid)
+                elif pid != os.getpid() and (
+                    mark.startswith(beginning) or session(pid) in sessions
+                ):
+                    identity = identify(pid, marker_of)
+                    # Asked once more: it was the same process all the while.
+                    is_sure = identity is not None and identity.marker == mark == marker_of(pid)
+                    if identity is not None and identity.born and is_sure:
+                        found[pid] = identity
+                    else:
+                        unsure.append(pid)  # one that is gone has no marker at the next look
         if not unsure:
             break
         time.sleep(0.001)

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
+import msgspec
 import pytest
 
 from reconciler.keeper import borders
@@ -48,8 +49,10 @@ from reconciler.model.process import (
     Memory,
     ProcessId,
     ProcessRecord,
+    Requested,
     Running,
     Settings,
+    pid_of,
 )
 from reconciler.model.socket import Bound, SocketRecord, SocketTemplate
 from reconciler.wire.link import LinkDecoder, encode
@@ -63,7 +66,7 @@ WEB: Final = ProcessId("web", 1)
 HOOK: Final = ProcessId("web", 1, "before_start")
 BYSTANDER: Final = ProcessId("bystander", 1)
 BEFORE: Final = frozenset({"recall", "adopt", "reopen", "take_back", "search"})
-"""Called only when a keeper takes over: one that cannot says so and does not begin (test_failures)."""
+"""Called only when a keeper takes over: below, and where something is short in test_failures."""
 SURE: Final = {
     "now_ns": "a clock does not fail",
     "happenings": "gives away a list",
@@ -309,6 +312,81 @@ def test_an_unexpected_exception_costs_what_was_just_done(
             break
         assert it.kernel.caught, f"call {successes} of {method} is told to nobody"
     assert successes > 0, f"{method} is called nowhere in this life"
+
+
+def left_behind() -> FakeKernel:
+    """Return a kernel on which a keeper was killed that held a socket, its user and somebody else."""
+    kernel = FakeKernel(script=_quiet, has_borders=True)
+    it = Keeper(kernel, KeeperIntroduced("keeper", "boot", 1, 0, "session"))
+    it.step()
+    template = SocketTemplate(InternetAddress("127.0.0.1", 0))
+    for action in (
+        Bind("http", template),
+        Spawn(WEB, Launch(("web",), sockets=("http",))),
+        Spawn(BYSTANDER, Launch(("bystander",))),
+    ):
+        kernel.feed(encode(action))
+        it.step()
+    kernel.end_keeper()
+    return kernel
+
+
+def _quiet(id: ProcessId, incarnation: int, launch: Launch) -> Program:
+    return Program()
+
+
+def take_over(kernel: FakeKernel) -> dict[ProcessId, int]:
+    """Begin another keeper; return the pids that it holds once it has a controller. Nobody else runs then."""
+    keeper = Keeper(kernel, KeeperIntroduced("next", "boot", 1, 0, "session"))
+    give_up_ns = kernel.now + 100 * S
+    while kernel.controller_pid is None:
+        assert kernel.now < give_up_ns
+        due = keeper.step()
+        kernel.advance(due or kernel.now + S)
+    held = {id: pid_of(process.record.phase) for id, process in keeper._processes.items()}
+    lives = {id: pid for id, pid in held.items() if pid is not None}
+    controller = {kernel.controller_pid}
+    assert {each.pid for each in kernel.alive()} - controller == {*lives.values()}
+    return lives
+
+
+def test_everything_is_taken_over_that_can_be_read() -> None:
+    assert take_over(left_behind()).keys() == {WEB, BYSTANDER}
+
+
+@pytest.mark.parametrize("method", ["adopt", "reopen", "take_back"])
+def test_what_is_unexpected_at_a_takeover_costs_one_record(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for successes in itertools.count():
+        with monkeypatch.context() as patch:
+            kernel, failing = left_behind(), Failing(method, successes)
+            patch.setattr(FakeKernel, method, _wrapped(failing, getattr(FakeKernel, method)))
+            lives = take_over(kernel)
+        if not failing.raised:
+            break
+        assert kernel.caught
+        assert len(lives) >= 1, f"call {successes} of {method} cost both"
+    assert lives.keys() == {WEB, BYSTANDER}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    ["a text", -1, None, [1], {}, {"record": {}}, {"record": {"phase": {"type": "Requested"}}}],
+)
+@pytest.mark.parametrize("entry", ["process web.1", "socket http", "incarnations", "strangers"])
+def test_an_entry_that_cannot_be_read_costs_what_it_was_about(entry: str, nonsense: object) -> None:
+    kernel = left_behind()
+    assert entry in kernel.journal or entry == "strangers"
+    kernel.journal[entry] = nonsense
+    assert BYSTANDER in take_over(kernel)
+
+
+def test_a_process_that_was_written_down_as_only_requested_is_not_believed() -> None:
+    kernel = left_behind()
+    entry: Any = kernel.journal[f"process {WEB}"]
+    entry["record"]["phase"] = msgspec.to_builtins(Requested(0))
+    assert take_over(kernel).keys() == {BYSTANDER}
 
 
 def test_a_fault_is_an_event_for_the_next_controller_too(monkeypatch: pytest.MonkeyPatch) -> None:

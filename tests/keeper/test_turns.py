@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.keeper.keeper import TURN_NS, Keeper
+import pytest
+
+from reconciler.keeper.keeper import DRAIN_TURN_NS, TURN_NS, Keeper
 from reconciler.keeper.kernel import Child, HeldSocket
 from reconciler.model.action import Spawn
 from reconciler.model.event import KeeperIntroduced
-from reconciler.model.process import Launch, ProcessId
+from reconciler.model.process import Exited, Launch, ProcessId
 from reconciler.wire.link import encode
-from tests.contract.fake_kernel import FakeKernel
+from tests.contract import fake_kernel
+from tests.contract.fake_kernel import FakeKernel, Program
 
 SPAWN_NS = 1_000_000
+READ_NS = 500_000
 COUNT = 200
 
 
@@ -45,3 +49,30 @@ def test_what_a_dead_controller_still_had_said_is_carried_out_in_turns() -> None
     assert most <= TURN_NS // SPAWN_NS + 1
     keeper.step()
     assert kernel.controller_pid not in {None, first}
+
+
+def test_the_last_output_of_many_is_read_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = FakeKernel(pids=COUNT + 10, script=lambda *_: Program(lives_ns=1, output=b"x\n"))
+    keeper = Keeper(kernel, KeeperIntroduced("keeper", "boot", 1, 0, "session"))
+    keeper.step()
+    for slot in range(1, COUNT + 1):
+        kernel.feed(encode(Spawn(ProcessId("web", slot), Launch(("web",)))))
+        keeper.step()
+    real = fake_kernel.Output.drained
+
+    def slow(self: fake_kernel.Output) -> bool:
+        self.kernel.now += READ_NS
+        return real(self)
+
+    monkeypatch.setattr(fake_kernel.Output, "drained", slow)
+    kernel.advance(kernel.now + 1)
+    most = told = 0
+    while told < COUNT:
+        began = kernel.now
+        due = keeper.step()
+        most = max(most, kernel.now - began)
+        told = sum(isinstance(p.record.phase, Exited) for p in keeper._processes.values())
+        if told < COUNT:
+            assert due is not None
+            assert due <= kernel.now, "the rest is due at once"
+    assert most <= DRAIN_TURN_NS + READ_NS

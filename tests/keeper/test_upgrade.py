@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from reconciler.keeper.handover import FORMAT, Handover, Outgoing, _write, take
 from reconciler.model.action import Bind, Signal, Spawn, Upgrade
@@ -19,7 +20,8 @@ from reconciler.model.address import InternetAddress
 from reconciler.model.event import KeeperIntroduced, UpgradeFailed
 from reconciler.model.process import CaptureSink, Exit, FileSink, Launch, ProcessId, Running
 from reconciler.model.socket import Bound, SocketTemplate
-from tests.keeper.rig import OWN_NICE, Link, Rig, children_of, command, pid_in
+from tests.keeper import rig as rig_module
+from tests.keeper.rig import OWN_NICE, Link, Rig, children_of, command, keeper, pid_in
 
 WEB = ProcessId("web", 1)
 DB = ProcessId("db", 1)
@@ -50,6 +52,40 @@ def test_it_is_the_same_keeper_in_the_same_process(rig: Rig, link: Link) -> None
     second = link.hear(KeeperIntroduced)
     assert (second.keeper_id, second.pid) == (first.keeper_id, rig.pid)
     assert (first.upgrades, second.upgrades) == (0, 1)
+
+
+SIGNALLED = """
+import os, signal, types, reconciler.keeper.handover as handover
+def mask(how, signals):
+    if how == signal.SIG_BLOCK:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return signal.pthread_sigmask(how, signals)
+handover.signal = types.SimpleNamespace(**{**vars(signal), "pthread_sigmask": mask})
+"""
+
+
+@pytest.fixture
+def _signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = f"exec({SIGNALLED!r}); import reconciler"
+    program = rig_module.KEEPER.replace("import reconciler", prepared)
+    monkeypatch.setattr(rig_module, "KEEPER", program)
+
+
+@pytest.mark.usefixtures("_signalled")
+def test_a_signal_that_comes_right_before_the_new_code_is_heard_by_it(tmp_path: Path) -> None:
+    with keeper(tmp_path) as rig:
+        link = upgrade(rig, rig.link())
+        assert link.hear(KeeperIntroduced).upgrades == 1
+        link.wait(lambda: link.told() == ["stop"])
+
+
+@pytest.mark.usefixtures("_signalled")
+def test_a_signal_that_comes_right_before_an_upgrade_that_fails_is_heard(tmp_path: Path) -> None:
+    with keeper(tmp_path) as rig:
+        link = rig.link()
+        link.send(Upgrade("/no/such/python"))
+        link.hear(UpgradeFailed)
+        link.wait(lambda: link.told() == ["stop"])
 
 
 def test_no_byte_of_output_is_lost_or_doubled(rig: Rig, link: Link) -> None:
