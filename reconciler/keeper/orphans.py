@@ -161,11 +161,10 @@ class Orphans:
         """
         before, suspects = dict(self._strangers), list(dead)
         if adopted and not self._searched:
-            self._searched = True
             self._search()
+            self._searched = True  # unless it failed: then another look in this step is no waste
         elif self._scanned and not suspects and not self._unreadable:
             return set()
-        self._scanned = True
         ours = self._kernel.children()
         self._others &= ours
         for pid in [p for p, each in self._strangers.items() if not each.adopted and p not in ours]:
@@ -176,6 +175,7 @@ class Orphans:
             self._meet(pid, suspects)
         if suspects:
             self._judge_again(suspects)
+        self._scanned = True
         changed = {
             pid
             for pid in {*before, *self._strangers}

@@ -44,6 +44,7 @@ from reconciler.model.event import (
 )
 from reconciler.model.process import (
     CaptureSink,
+    Exit,
     Exited,
     Launch,
     Memory,
@@ -314,9 +315,9 @@ def test_an_unexpected_exception_costs_what_was_just_done(
     assert successes > 0, f"{method} is called nowhere in this life"
 
 
-def left_behind() -> FakeKernel:
+def left_behind(script: Callable[..., Program] = lambda *_: Program()) -> FakeKernel:
     """Return a kernel on which a keeper was killed that held a socket, its user and somebody else."""
-    kernel = FakeKernel(script=_quiet, has_borders=True)
+    kernel = FakeKernel(script=script, has_borders=True)
     it = Keeper(kernel, KeeperIntroduced("keeper", "boot", 1, 0, "session"))
     it.step()
     template = SocketTemplate(InternetAddress("127.0.0.1", 0))
@@ -329,10 +330,6 @@ def left_behind() -> FakeKernel:
         it.step()
     kernel.end_keeper()
     return kernel
-
-
-def _quiet(id: ProcessId, incarnation: int, launch: Launch) -> Program:
-    return Program()
 
 
 def take_over(kernel: FakeKernel) -> dict[ProcessId, int]:
@@ -368,6 +365,24 @@ def test_what_is_unexpected_at_a_takeover_costs_one_record(
         assert kernel.caught
         assert len(lives) >= 1, f"call {successes} of {method} cost both"
     assert lives.keys() == {WEB, BYSTANDER}
+
+
+def test_who_was_left_behind_is_found_though_the_first_search_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A search that failed is no search: the dead one is not announced as if it had left nobody."""
+    kernel = left_behind(lambda *_: Program(children=(Program(escapes=True),)))
+    keeper = Keeper(kernel, KeeperIntroduced("next", "boot", 1, 0, "session"))
+    failing = Failing("search", 0)
+    monkeypatch.setattr(FakeKernel, "search", _wrapped(failing, FakeKernel.search))
+    (child,) = (each for each in kernel.alive(WEB) if each.session != kernel.alive(WEB)[0].pid)
+    kernel.end(kernel.alive(WEB)[0].pid, Exit(0))
+    for _ in range(5):
+        kernel.advance(keeper.step() or kernel.now + S)
+    phase = keeper._processes[WEB].record.phase
+    assert failing.raised
+    assert isinstance(phase, Exited)
+    assert [each.pid for each in phase.survivors] == [child.pid]
 
 
 @pytest.mark.parametrize(
