@@ -252,7 +252,8 @@ def run_command(draft: Draft, role: str, slot: int, about: int, command: tuple[s
     main = draft.main(slot)
     pid = pid_of(main.phase) if main else None
     env = {"RECONCILE_PID": str(pid or "")}
-    helper = helper_launch(draft.name, draft.spec, slot, argv, env, draft.world.facts)
+    facts, longest_ns = draft.world.facts, LEFTOVER_TIMEOUT_NS
+    helper = helper_launch(draft.name, draft.spec, slot, argv, env, facts, longest_ns)
     draft.act(Spawn(id, helper, memory=Memory(about=about)))
 
 
@@ -338,7 +339,7 @@ def _spawn(
         env |= {
             f"RECONCILE_HOOK_{key.upper()}": str(value) for key, value in (details or {}).items()
         }
-    helper = helper_launch(draft.name, spec, slot, argv, env, facts)
+    helper = helper_launch(draft.name, spec, slot, argv, env, facts, hook.timeout)
     return Spawn(id, helper, helper_hash(spec, hook), memory)
 
 

@@ -210,8 +210,12 @@ def helper_launch(
     argv: tuple[str, ...],
     env: dict[str, str],
     facts: Facts,
+    timeout_ns: int,
 ) -> Launch:
-    """Return the launch of user code beside a slot (hook, stop or reload command): same place, same user."""
+    """Return the launch of user code beside a slot (hook, stop or reload command): same place, same user.
+
+    It may take until `timeout_ns`, also when all ends.
+    """
     return Launch(
         argv=argv,
         env=_environment(spec, slot) | env,
@@ -222,6 +226,7 @@ def helper_launch(
         user=spec.user,
         group=spec.group,
         stdout=CaptureSink(hooks_log(name, facts)),
+        stop_timeout_ns=timeout_ns,
     )
 
 

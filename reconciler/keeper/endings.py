@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from reconciler.model.process import ProcessId
 from reconciler.model.value import Struct
 
 
 class Asked(Struct, frozen=True):
-    """Asked to stop; at `due_ns` the controller must have shown that it listens."""
+    """Asked to stop; at `due_ns` the controller must have shown that it listens.
+
+    And at `give_up_ns` somebody else must live than `live`: one that listens and does nothing holds up nothing.
+    """
 
     due_ns: int
+    give_up_ns: int
+    live: frozenset[tuple[ProcessId, int]]
 
 
 class Terminating(Struct, frozen=True):

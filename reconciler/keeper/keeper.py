@@ -112,6 +112,8 @@ RETRY_NS: Final = SECOND_NS
 SHORTAGE_WAIT_NS: Final = SECOND_NS
 """When a controller is started again for which something was short."""
 STOP_CHECK_NS: Final = 5 * SECOND_NS
+STALL_NS: Final = 30 * SECOND_NS
+"""How long beyond the longest grace period an end waits for a controller under which nobody ends or starts."""
 TERM_NS: Final = 2 * SECOND_NS
 """How long beyond the longest grace period an end waits that the controller has no part in."""
 KILL_AGAIN_NS: Final = SECOND_NS
@@ -829,12 +831,14 @@ class Keeper:
         now_ns, ending = self._kernel.now_ns(), self._ending
         live = self._live()
         match ending:
-            case Asked(due) if now_ns >= due:
+            case Asked() if now_ns >= ending.due_ns:
                 # One that has nothing to do but wait for a grace period still says that it lives.
-                if self._linked and self._heard:
+                answers = self._linked and self._heard
+                if answers and now_ns < self._asked(ending).give_up_ns:
                     self._ask_to_end()
                 else:
-                    self._kernel.log("error", "the controller does not answer; stopping all")
+                    fault = "stops nothing any more" if answers else "does not answer"
+                    self._kernel.log("error", f"the controller {fault}; stopping all")
                     self._signal_all("TERM")
                     self._ending = Terminating(now_ns + self._longest_grace_ns() + TERM_NS)
             case Terminating(due) if now_ns >= due or not live:
@@ -865,7 +869,16 @@ class Keeper:
         """Let the controller go on with the end for a while, and ask whether it lives: silence extends nothing."""
         self._heard = False
         self._tell(PulseAsked())
-        self._ending = Asked(self._kernel.now_ns() + STOP_CHECK_NS)
+        self._ending = self._asked(self._ending)
+
+    def _asked(self, former: Ending | None) -> Asked:
+        """Return until when the controller must have answered, and got anywhere since the last time that it had."""
+        now_ns = self._kernel.now_ns()
+        live = frozenset(each.key for each in self._processes.values() if each.is_live)
+        give_up_ns = now_ns + self._longest_grace_ns() + STALL_NS
+        if isinstance(former, Asked) and former.live == live:
+            give_up_ns = former.give_up_ns
+        return Asked(min(now_ns + STOP_CHECK_NS, give_up_ns), give_up_ns, live)
 
     def _longest_grace_ns(self) -> int:
         """Return how long what lives may take to end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.model.action import Spawn
-from reconciler.model.process import Launch, ProcessId
+from reconciler.model.process import Exit, Launch, ProcessId
 from reconciler.wire.link import encode
 from tests.contract.fake_kernel import Program
 from tests.keeper.test_pulse import Bench, S
@@ -50,5 +50,24 @@ def test_one_that_falls_silent_later_does_not_either() -> None:
 def test_one_that_waits_for_a_grace_period_and_says_so_is_given_the_time() -> None:
     it = stopping(grace_ns=60 * S)
     it.pass_time(90 * S)
+    assert it.keeper.exit_code is None
+    assert it.kernel.alive(WEB)
+
+
+def test_a_controller_that_answers_and_stops_nothing_does_not_hold_up_the_end() -> None:
+    it = stopping(grace_ns=10 * S)
+    assert 10 + 30 <= ended_after(it) <= 10 + 30 + 10 + 10
+    assert it.kernel.alive() == []
+
+
+def test_one_under_which_one_after_the_other_ends_is_given_the_time() -> None:
+    it = stopping(grace_ns=10 * S)
+    for slot in range(2, 6):
+        it.kernel.feed(encode(Spawn(ProcessId("web", slot), Launch(("web",)))))
+    for slot in range(2, 6):
+        it.pass_time(it.kernel.now + 30 * S)
+        (process,) = it.kernel.alive(ProcessId("web", slot))
+        it.kernel.end(process.pid, Exit(0))
+    it.pass_time(it.kernel.now + 30 * S)
     assert it.keeper.exit_code is None
     assert it.kernel.alive(WEB)
