@@ -350,6 +350,8 @@ class _Written:
         self.incarnations = 0
         self.is_whole = recalled.is_whole
         for name, plain in recalled.entries.items():
+            if plain is None:
+                continue  # it is gone
             doing = f"reading what was written down of {name}"
             if not costing_one(kernel, doing, partial(self._read, name, plain)):
                 self.is_whole = False
