@@ -91,6 +91,7 @@ SURE: Final = {
         "signal.signal", "signal.pthread_sigmask", "signal.set_wakeup_fd", "resource.setrlimit",
     ),
     "the end": ("os._exit",),
+    "by the controller only, which reads logs that are packed": ("os.fdopen", "gzip.GzipFile"),
     "by a fork that is made to fail by name; this one needs the C library's own lock": ("ctypes.PyDLL",),
 }  # fmt: skip
 """What is not made to fail, and why."""

@@ -179,7 +179,7 @@ class Bench:
 def _program(id: ProcessId, incarnation: int, launch: Launch) -> Program:
     nameless = Program(lives_ns=3 * S, escapes=True, wipes=True)
     if id == HOOK:
-        return Program(lives_ns=S, output=b"said\n", children=(nameless,))
+        return Program(lives_ns=S, code=1, output=b"said\n", children=(nameless,))
     return Program(children=(Program(escapes=True),), forks=id == WEB)
 
 
