@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from reconciler.model.process import ProcessId
+from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Struct
+
+STOP_CHECK_NS: Final = 5 * SECOND_NS
+STALL_NS: Final = 30 * SECOND_NS
+"""How long beyond the longest grace period an end waits for a controller under which nobody ends or starts."""
 
 
 class Asked(Struct, frozen=True):
@@ -41,3 +46,13 @@ class Leaving(Struct, frozen=True):
 
 
 Ending: TypeAlias = Asked | Terminating | Killing | Leaving
+
+
+def ask_again(
+    former: Ending | None, live: frozenset[tuple[ProcessId, int]], grace_ns: int, now_ns: int
+) -> Asked:
+    """Return until when the controller must answer, and get anywhere since the last time that it had."""
+    give_up_ns = now_ns + grace_ns + STALL_NS
+    if isinstance(former, Asked) and former.live == live:
+        give_up_ns = former.give_up_ns
+    return Asked(min(now_ns + STOP_CHECK_NS, give_up_ns), give_up_ns, live)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from reconciler.keeper.adoption import Intruders, costing_one, take_over
 from reconciler.keeper.borders import as_errno, carrying_out
-from reconciler.keeper.endings import Asked, Ending, Killing, Leaving, Terminating
+from reconciler.keeper.endings import Asked, Ending, Killing, Leaving, Terminating, ask_again
 from reconciler.keeper.held import Sockets
 from reconciler.keeper.kernel import (
     Called,
@@ -111,9 +111,6 @@ RETRY_NS: Final = SECOND_NS
 """When to try again what failed unexpectedly."""
 SHORTAGE_WAIT_NS: Final = SECOND_NS
 """When a controller is started again for which something was short."""
-STOP_CHECK_NS: Final = 5 * SECOND_NS
-STALL_NS: Final = 30 * SECOND_NS
-"""How long beyond the longest grace period an end waits for a controller under which nobody ends or starts."""
 TERM_NS: Final = 2 * SECOND_NS
 """How long beyond the longest grace period an end waits that the controller has no part in."""
 KILL_AGAIN_NS: Final = SECOND_NS
@@ -872,13 +869,8 @@ class Keeper:
         self._ending = self._asked(self._ending)
 
     def _asked(self, former: Ending | None) -> Asked:
-        """Return until when the controller must have answered, and got anywhere since the last time that it had."""
-        now_ns = self._kernel.now_ns()
         live = frozenset(each.key for each in self._processes.values() if each.is_live)
-        give_up_ns = now_ns + self._longest_grace_ns() + STALL_NS
-        if isinstance(former, Asked) and former.live == live:
-            give_up_ns = former.give_up_ns
-        return Asked(min(now_ns + STOP_CHECK_NS, give_up_ns), give_up_ns, live)
+        return ask_again(former, live, self._longest_grace_ns(), self._kernel.now_ns())
 
     def _longest_grace_ns(self) -> int:
         """Return how long what lives may take to end."""

@@ -42,7 +42,7 @@ PATIENCE: Final = {
     "logs_file.CHECK_AFTER_S": 0.02,
     "keeper.SHORTAGE_WAIT_NS": 20_000_000,
     "keeper.RETRY_NS": 20_000_000,
-    "keeper.STOP_CHECK_NS": 100_000_000,
+    "endings.STOP_CHECK_NS": 100_000_000,
     "keeper.LEAVE_NS": 100_000_000,
     "calls.RENEW_NS": 20_000_000,
     "patience.FIRST_WAIT_NS": 20_000_000,
