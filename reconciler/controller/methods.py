@@ -13,7 +13,7 @@ from reconciler.controller.exchange import LATER, Answer, Method
 from reconciler.controller.files import CONSENT, cut_message
 from reconciler.controller.logs import last_lines
 from reconciler.controller.news import Wished
-from reconciler.controller.selection import near_names, select, wanted
+from reconciler.controller.selection import near_names, patterns, select, wanted
 from reconciler.controller.streams import EventStream, Following, LogStream, ProgressStream
 from reconciler.model.errors import RequestError
 from reconciler.model.process import pid_of
@@ -301,11 +301,7 @@ def _events(exchange: Exchange, params: Parameters) -> object:
         forgot = (
             asked
             and oldest_ns is not None
-            and (
-                oldest_ns > wished.since_ns
-                if wished.since_ns
-                else news.missed(since, news.newest) > 0
-            )
+            and (oldest_ns > wished.since_ns if wished.since_ns else news.missed(since) > 0)
         )
         kept_since = {"kept_since_ns": oldest_ns} if forgot else {}
         exchange.reply({"events": found, "left_out": left_out, **kept_since})
@@ -317,7 +313,11 @@ def _events(exchange: Exchange, params: Parameters) -> object:
 
 def _wished(params: Parameters) -> Wished:
     """Take out of a request's parameters which events it means."""
-    return Wished(wanted(params), params.texts("types"), params.number("since_ns", 0, 2**62) or 0)
+    return Wished(
+        patterns(params, "names", "write names out"),
+        patterns(params, "types", "write types out"),
+        params.number("since_ns", 0, 2**62) or 0,
+    )
 
 
 def _events_follow(exchange: Exchange, params: Parameters) -> object:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 from collections import deque
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller.entries import KEPT_EVENTS, KEPT_ORDERS, ToldEvent, is_order
-from reconciler.controller.selection import Wanted
+from reconciler.controller.selection import compiled
 from reconciler.model.units import MINUTE_NS
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from reconciler.model.news import News
 
@@ -36,7 +36,8 @@ _OF_ONE_PROCESS: Final = frozenset({"pid", "survivors"})
 class Wished(Struct, frozen=True):
     """Which events a request means."""
 
-    selection: Wanted = Wanted()
+    names: tuple[str, ...] = ()
+    """Of watchers and slots, with globs; none: all."""
     types: tuple[str, ...] = ()
     """Such as process.exited, process or *.failed; none: all."""
     since_ns: int = 0
@@ -46,22 +47,30 @@ class Wished(Struct, frozen=True):
         """Tell whether nothing is left out."""
         return self == Wished()
 
-    def means(self, told: ToldEvent) -> bool:
-        """Tell whether an event is meant."""
-        if told.time_ns < self.since_ns:
-            return False
-        if self.types and not any(_is_of(told.type, each) for each in self.types):
-            return False
-        if not self.selection.names:
-            return True
-        if not told.watcher or not self.selection.matches(told.watcher, {}):
-            return False
-        slots = self.selection.slots(told.watcher)
-        return slots is None or told.slot in {0, *slots}
+    def test(self) -> Callable[[ToldEvent], bool]:
+        """Return what tells whether an event is meant: many are asked about, however much is written."""
+        names, types = compiled(self.names), compiled(self.types)
+
+        def means(told: ToldEvent) -> bool:
+            if told.time_ns < self.since_ns:
+                return False
+            if self.types and not any(map(types.matches, _forms(told.type))):
+                return False
+            if not self.names:
+                return True
+            if not told.watcher or not names.matches(told.watcher):
+                return False
+            slots = names.slots(told.watcher)
+            return slots is None or told.slot in {0, *slots}
+
+        return means
 
 
-def _is_of(type: str, wish: str) -> bool:
-    return fnmatchcase(type, wish) or type.startswith(wish + ".")
+def _forms(type: str) -> Iterator[str]:
+    """Yield a type and its first words: `process.exited` and `process`."""
+    while type:
+        yield type
+        type = type.rpartition(".")[0]
 
 
 @dataclass(slots=True)
@@ -121,27 +130,26 @@ class NewsRoom:
 
     def since(self, seq: int, limit: int, wished: Wished | None = None) -> list[ToldEvent]:
         """Return entries with a larger number than `seq`, oldest first, at most the newest `limit`."""
-        found: list[ToldEvent] = []
-        for entry in self._newest_first(seq):
-            if len(found) >= limit:
-                break
-            if wished is None or wished.means(entry):
-                found.append(entry)
-        return found[::-1]
+        entries = self._newest_first(seq)
+        meant = entries if wished is None else filter(wished.test(), entries)
+        return list(islice(meant, limit))[::-1]
 
     def count_since(self, seq: int, wished: Wished) -> int:
         """Return how many entries are meant that have a larger number."""
-        return sum(wished.means(entry) for entry in self._newest_first(seq))
+        return sum(map(wished.test(), self._newest_first(seq)))
 
-    def missed(self, seq: int, first: int) -> int:
-        """Return how many entries between two numbers are not kept any more, at most.
+    def missed(self, seq: int) -> int:
+        """Return how many entries with a larger number are not kept any more, at most.
 
         Numbers that a controller set aside and never gave count too where nothing from that time is left.
         """
         oldest = self._oldest(False)
         if oldest is None:
             oldest = next(iter(self._entries), self._next)
-        return 0 if oldest <= seq else max(min(first, oldest) - seq - 1, 0)
+        if oldest <= seq:
+            return 0
+        kept = sum(seq < number < oldest for number in self._rooms[True])
+        return oldest - seq - 1 - kept
 
     def lacks(self, seq: int, limit: int) -> bool:
         """Tell whether `since` would need what earlier controllers told and is not known here."""
@@ -169,6 +177,9 @@ class NewsRoom:
         self._rooms[kind].append(told.seq)
         self._kept[kind] += 1
         self._evict(kind)
+        if len(self._rooms[kind]) > 2 * KEPT_EVENTS:
+            # Behind an old event that stays, what was replaced would never come to its turn.
+            self._rooms[kind] = deque(each for each in self._rooms[kind] if each in self._entries)
 
     def _evict(self, kind: bool) -> None:
         while self._kept[kind] > (KEPT_ORDERS if kind else KEPT_EVENTS):

@@ -40,14 +40,14 @@ class Wanted(Struct, frozen=True):
         """Tell whether a watcher is meant, as a whole or one of its slots."""
         if self.labels and any(labels.get(key) != value for key, value in self.labels.items()):
             return False
-        return not self.names or _compiled(self.names).matches(name)
+        return not self.names or compiled(self.names).matches(name)
 
     def slots(self, name: str) -> Slots:
         """Return which slots of a watcher that matches are meant."""
-        return _compiled(self.names).slots(name)
+        return compiled(self.names).slots(name)
 
 
-class _Compiled(Struct, frozen=True):
+class Compiled(Struct, frozen=True):
     """What is written, ready to be compared with many names."""
 
     written_out: Mapping[str, frozenset[int | None]]
@@ -78,7 +78,8 @@ class _Compiled(Struct, frozen=True):
 
 
 @lru_cache(maxsize=512)
-def _compiled(names: tuple[str, ...]) -> _Compiled:
+def compiled(names: tuple[str, ...]) -> Compiled:
+    """Return names and globs, ready to be compared with many names."""
     written_out: dict[str, set[int | None]] = {}
     globs = []
     for written in dict.fromkeys(names):
@@ -87,7 +88,7 @@ def _compiled(names: tuple[str, ...]) -> _Compiled:
             written_out.setdefault(pattern, set()).add(slot)
         else:
             globs.append((written, re.compile(translate(pattern)), slot))
-    return _Compiled(
+    return Compiled(
         {name: frozenset(slots) for name, slots in written_out.items()},
         tuple(globs),
         re.compile("|".join(each.pattern for _, each, _ in globs)) if globs else None,
@@ -109,18 +110,23 @@ class Selected(Struct, frozen=True):
 
 def wanted(params: Parameters) -> Wanted:
     """Take the selection out of a request's parameters. Raises `RequestError` when it is too costly."""
-    names = tuple(dict.fromkeys(params.texts("names")))
-    globs = [each for each in names if _GLOB.search(each)]
+    hint = "write names out, or use labels"
+    return Wanted(patterns(params, "names", hint), params.text_map("labels") or None)
+
+
+def patterns(params: Parameters, field: str, hint: str) -> tuple[str, ...]:
+    """Take names and globs out of a request's parameters. Raises `RequestError` when they are too costly."""
+    written = tuple(dict.fromkeys(params.texts(field)))
+    globs = [each for each in written if _GLOB.search(each)]
     longest = max(map(len, globs), default=0)
     if len(globs) > MAX_GLOBS or longest > MAX_GLOB:
         message = (
-            f"names: {len(globs)} globs, at most {MAX_GLOBS} can be given"
+            f"{field}: {len(globs)} globs, at most {MAX_GLOBS} can be given"
             if len(globs) > MAX_GLOBS
-            else f"names: a glob of {longest} characters, it can have {MAX_GLOB}"
+            else f"{field}: a glob of {longest} characters, it can have {MAX_GLOB}"
         )
-        hint = "write names out, or use labels"
         raise RequestError(code="invalid_request", message=message, hint=hint)
-    return Wanted(names, params.text_map("labels") or None)
+    return written
 
 
 def select(controller: Controller, selection: Wanted, *, needed: bool = False) -> Selected:
@@ -136,9 +142,9 @@ def select(controller: Controller, selection: Wanted, *, needed: bool = False) -
     known = controller.reconciler.names()
     names = known
     if selection.names:
-        compiled = _compiled(selection.names)
-        names = compiled.among(known)
-        _refuse_unknown(selection.names, compiled, names, known)
+        written = compiled(selection.names)
+        names = written.among(known)
+        _refuse_unknown(selection.names, written, names, known)
     if selection.labels:
         names = [name for name in names if selection.matches(name, labels_of(controller, name))]
     if selection.labels and not names:
@@ -152,7 +158,7 @@ def select(controller: Controller, selection: Wanted, *, needed: bool = False) -
 
 
 def _refuse_unknown(
-    names: tuple[str, ...], compiled: _Compiled, found: list[str], known: list[str]
+    names: tuple[str, ...], compiled: Compiled, found: list[str], known: list[str]
 ) -> None:
     """Raise `RequestError` for the first written name that matches nothing."""
     there = set(found)

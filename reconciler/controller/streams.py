@@ -107,7 +107,7 @@ class EventStream(Stream):
         self.until_end = until_end
         """The end waits, but not for long, until this reader has read everything and hung up."""
         self._cursor = cursor
-        self._wished = wished
+        self._means = wished.test()
         self._is_recalling = False
 
     def _recalled(self) -> None:
@@ -129,7 +129,7 @@ class EventStream(Stream):
         if self._is_recalling:
             return False
         entries = news.since(self._cursor, waiting)
-        dropped = news.missed(self._cursor, entries[0].seq) if entries and self._cursor else 0
+        dropped = news.missed(self._cursor) if entries and self._cursor else 0
         if dropped > 0:
             self.send(dropped=dropped)
         for entry in entries[:EVENTS_PER_TURN]:
@@ -139,7 +139,7 @@ class EventStream(Stream):
         return len(entries) > EVENTS_PER_TURN
 
     def _send(self, entry: ToldEvent) -> bool:
-        return not self._wished.means(entry) or self.send(
+        return not self._means(entry) or self.send(
             seq=entry.seq,
             time_ns=entry.time_ns,
             type=entry.type,

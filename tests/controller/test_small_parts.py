@@ -18,9 +18,9 @@ import pytest
 from reconciler.controller import usage
 from reconciler.controller.compress import compress, compress_rotated
 from reconciler.controller.entries import KEPT_EVENTS, ToldEvent
-from reconciler.controller.news import NewsRoom
+from reconciler.controller.news import BURST, NewsRoom, Wished
 from reconciler.controller.parameters import Parameters
-from reconciler.controller.selection import MAX_GLOB, MAX_GLOBS, Wanted, _compiled, wanted
+from reconciler.controller.selection import MAX_GLOB, MAX_GLOBS, Wanted, compiled, wanted
 from reconciler.controller.usage import holder_of, usage_of
 from reconciler.model.address import InternetAddress
 from reconciler.model.errors import RequestError
@@ -47,7 +47,7 @@ def test_only_the_newest_news_are_kept() -> None:
         room.add(News("a", str(number)), 0)
     assert room.since(0, KEPT_EVENTS * 2)[0].seq == 6
     assert len(room.since(0, KEPT_EVENTS * 2)) == KEPT_EVENTS
-    assert room.missed(3, 6) == 2
+    assert room.missed(3) == 2
 
 
 def test_news_of_earlier_lives_come_before_ours_across_the_gap_in_the_numbers() -> None:
@@ -65,7 +65,38 @@ def test_news_of_earlier_lives_come_before_ours_across_the_gap_in_the_numbers() 
     assert room.since(1001, 100) == ours[1:]
     assert room.since(0, 4) == [earlier[-1], *ours]
     assert room.since(0, 2) == ours[1:]
-    assert (room.missed(6, 7), room.missed(8, 1001), room.missed(1, 4)) == (0, 0, 2)
+    assert (room.missed(6), room.missed(8), room.missed(1)) == (0, 0, 2)
+
+
+def test_a_loss_is_counted_also_behind_an_order_that_is_kept() -> None:
+    room = NewsRoom(1)
+    room.add(News("a", "the last that was read"), 0)
+    room.add(News("operator.stop", "kept"), 0)
+    for number in range(KEPT_EVENTS + 5):
+        room.add(News("a", str(number)), 0)
+    assert [each.message for each in room.since(1, KEPT_EVENTS * 2)][:2] == ["kept", "5"]
+    assert room.missed(1) == 5
+
+
+def test_what_is_counted_for_days_takes_no_room() -> None:
+    room = NewsRoom(1)
+
+    def crash_loop(times: int) -> int:
+        for _ in range(times):
+            room.add(News("process.exited", "exit 1", "loop", 1), 0)
+            room.take_replaced()
+        return sum(map(len, room._rooms.values()))
+
+    assert max(crash_loop(KEPT_EVENTS) for _ in range(5)) <= 2 * KEPT_EVENTS
+    assert len(room.since(0, KEPT_EVENTS)) == BURST + 1
+
+
+def test_types_are_names_first_words_and_globs() -> None:
+    told = ToldEvent(1, 0, "process.exited", "web", 1, "", {})
+    for types in ("process.exited", "process", "*.exited", "proc*"):
+        assert Wished(types=(types,)).test()(told), types
+    for types in ("exited", "process.", "proc", "process.exited.ok"):
+        assert not Wished(types=(types,)).test()(told), types
 
 
 # ---- parameters -----------------------------------------------------------------------------------
@@ -155,12 +186,12 @@ def test_what_is_written_twice_counts_once_and_globs_are_bounded() -> None:
 
 
 def test_all_globs_are_one_expression_and_slots_add_up() -> None:
-    compiled = _compiled(("w*.2", "*b.3", "web.1", "x[yz]", "web.1"))
-    assert compiled.any_glob is not None
+    written = compiled(("w*.2", "*b.3", "web.1", "x[yz]", "web.1"))
+    assert written.any_glob is not None
     names = ["web", "wb", "xy", "xa", "b", "other"]
-    assert [name for name in names if compiled.any_glob.match(name)] == ["web", "wb", "xy", "b"]
-    assert compiled.among(names) == ["web", "wb", "xy", "b"]
-    assert [compiled.slots(name) for name in ("web", "wb", "xy", "b")] == [
+    assert [name for name in names if written.any_glob.match(name)] == ["web", "wb", "xy", "b"]
+    assert written.among(names) == ["web", "wb", "xy", "b"]
+    assert [written.slots(name) for name in ("web", "wb", "xy", "b")] == [
         (1, 2, 3),
         (2, 3),
         None,
