@@ -297,13 +297,16 @@ def test_usage_of_living_processes_only() -> None:
 PREFORKING = """
 import os, sys, time
 for escapes in (False, True):
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         held = bytearray(30_000_000)
         if escapes and os.fork():
             os._exit(0)  # the grandchild has another parent from now on, and the session of before
         os.write(1, b"x")
         time.sleep(60)
         os._exit(0)
+os.waitpid(child, 0)
+os.write(1, b"x")
 time.sleep(60)
 """
 
@@ -314,7 +317,7 @@ def test_usage_is_that_of_the_whole_tree() -> None:
     ) as main:
         try:
             assert main.stdout is not None
-            assert main.stdout.read(2) == b"xx"
+            assert main.stdout.read(3) == b"xxx"
             assert usage_of([main.pid])[main.pid].memory_bytes > 60_000_000
         finally:
             os.killpg(main.pid, signal.SIGKILL)
