@@ -28,8 +28,18 @@ _MOST_NAMES: Final = 5
 class Ending:
     """Says once a second whom the end waits for: on a terminal as a live page, else as lines when it changes."""
 
-    def __init__(self, screen: Terminal, live: Live, *, prefix: str = "", hint: str = "") -> None:
+    def __init__(
+        self,
+        screen: Terminal,
+        live: Live,
+        *,
+        now: bool = False,
+        prefix: str = "",
+        hint: str = "",
+    ) -> None:
         self.killed: list[str] = []
+        self._now = now
+        """All are killed because that was asked for, and nobody needed it."""
         self._screen = screen
         self._live = live
         self._prefix = prefix
@@ -39,7 +49,9 @@ class Ending:
 
     def take(self, event: EventMap) -> None:
         """Take note of a process that had to be killed."""
-        if event["type"] == "process.exited" and event["details"].get("killed"):
+        if event["type"] == "manager.stopping":
+            self._now = self._now or bool(event["details"].get("now"))
+        if event["type"] == "process.exited" and event["details"].get("killed") and not self._now:
             self.killed.append(render.slot_name(event["watcher"], event["slot"]))
 
     def look(self, client: Client) -> None:

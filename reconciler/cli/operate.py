@@ -372,7 +372,8 @@ def shutdown_command(
     state_dir = str(hello.get("state_dir") or client.instance.state_dir)
     listener = locate.listener(client.instance)
     leaves = client.shutdown(now=now, code=code, reason=reason)
-    ending = _wait_until_gone(client, listener[0] if listener else 0, timeout_ns) if wait else None
+    keeper_pid = listener[0] if listener else 0
+    ending = _wait_until_gone(client, keeper_pid, timeout_ns, now=now) if wait else None
     client.close()
     left = named(state_dir) if wait else []
     if output == "json":
@@ -386,12 +387,12 @@ def shutdown_command(
     return NOT_AS_DESIRED if left and not leaves else DONE
 
 
-def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int) -> Ending:
+def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int, *, now: bool) -> Ending:
     """Wait until nobody listens and the keeper's process is gone, and say whom that waits for."""
     screen = terminal.stdout()
     begun = time.monotonic()
     with terminal.Live(screen) as live, Client(instance=client.instance) as second:
-        ending = Ending(screen, live)
+        ending = Ending(screen, live, now=now)
         for _ in _moments(second, ending):
             if not locate.is_running(client.instance) and not _is_alive(keeper_pid):
                 break

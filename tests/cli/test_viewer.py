@@ -55,6 +55,11 @@ def test_the_end_says_whom_it_waits_for_and_who_had_to_be_killed(
         viewer._say_how_it_goes()
     killed = {"watcher": "web", "slot": 2, "details": {"killed": True}, "message": "web.2 ended"}
     viewer._take("event", {"type": "process.exited", **killed})
+    viewer._take(
+        "event", {"type": "manager.stopping", "details": {"now": True}, "message": "kills"}
+    )
+    asked_for = {"watcher": "web", "slot": 1, "details": {"killed": True}, "message": "web.1 ended"}
+    viewer._take("event", {"type": "process.exited", **asked_for})
     viewer._take("event", {"type": "manager.ended", "message": "everything has stopped"})
     assert viewer._has_ended
     assert viewer._ending.last_words("shop") == "shop: stopped; had to be killed: web.2"
@@ -62,4 +67,6 @@ def test_the_end_says_whom_it_waits_for_and_who_had_to_be_killed(
         "reconcile: stops everything in order; Ctrl-C again kills at once",
         "reconcile: stopping, waiting for web.1, web.2; Ctrl-C again kills at once",
         "reconcile: web.2 ended",
+        "reconcile: kills",
+        "reconcile: web.1 ended",
     ]
