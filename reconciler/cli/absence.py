@@ -32,7 +32,7 @@ def explained(instance: Instance) -> NoManager:
     runs = [one.name for one in locate.running() if one.name != instance.name]
     listed = f"; running: {', '.join(runs)}" if runs else ""
     return NoManager(
-        f"no manager named {instance.name} is running (nobody listens on {instance.control_socket})",
+        f"no manager named {instance.name} is running (no process listens on {instance.control_socket})",
         f"start it with: reconcile up, or choose another with --name{listed}",
     )
 

@@ -258,9 +258,7 @@ class Access:
 
     def _tell_unknown(self, unknown: frozenset[Name]) -> None:
         for kind, name in sorted(unknown - self._unknown):
-            message = (
-                f"daemon.access: this machine knows no {kind} {name!r}, nobody is let in by it"
-            )
+            message = f"daemon.access: there is no {kind} '{name}' on this machine; the entry has no effect"
             self._controller.tell(News("access.failed", message))
         self._unknown = unknown
 

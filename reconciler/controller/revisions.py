@@ -254,7 +254,7 @@ class Revisions:
         """Return what a revision did that starts nothing."""
         of, removed = self._removed
         if of != number or not removed:
-            return "it starts nothing anew"
+            return "it starts nothing"
         return f"it only removed {format_few(removed, MAX_NAMED)}"
 
     def _failed(self, action: RecordVerdict, written: list[str]) -> None:

@@ -55,7 +55,7 @@ class Broken(Struct, frozen=True):
     def __str__(self) -> str:
         """Return a sentence that names the row."""
         if self.key is None:
-            return f"a row of table {self.table} is damaged, and nobody can tell whose it was"
+            return f"a row of table {self.table} is damaged; its watcher is unknown"
         place = ", ".join(map(str, self.key))
         return f"the row of table {self.table} for {place} is damaged"
 

@@ -236,7 +236,7 @@ class Store:
         elif not is_in_place(self._file, self.path):
             self._connection = put_back(self._connection, self.path)
             self._file = self.path.stat()
-            told = f"{self.path} was taken away; it was written anew, nothing is lost"
+            told = f"{self.path} was removed; it was written again, nothing is lost"
             self._answer(PutBack(told))
         return self._connection
 

@@ -254,7 +254,7 @@ def _effect_on_job(
     if replaced and before.is_job:
         idle = watchers.why_idle(name, after, observed.intent)
         if not idle and not after.autostart:
-            idle = f"autostart is false; counts when `reconcile rerun {name}` fires it"
+            idle = f"autostart is false; takes effect with `reconcile rerun {name}`"
         if not idle and "spec_change" not in after.rerun_on:
             idle = "rerun_on has no spec_change"
         return (
@@ -277,7 +277,7 @@ def _socket_changes(old: Spec, new: Spec) -> Iterator[Change]:
         fields = tuple(_differences(old.sockets[name], spec, ""))
         if any(f.effect == "rebind" for f in fields):
             yield Change(
-                "socket", name, "rebind", f"bound anew: {_names(fields)} changed", (), fields
+                "socket", name, "rebind", f"bind again: {_names(fields)} changed", (), fields
             )
         elif any(f.effect == "restart" for f in fields):
             message = f"{_names(fields)} changed: counts for processes that are started from now on"

@@ -106,7 +106,7 @@ def _not_for(it: Subject, message: str) -> Decision:
 
 
 def _going(it: Subject) -> Decision:
-    return _not_for(it, "is being removed: no spec has it any more")
+    return _not_for(it, "is being removed: it is no longer in the spec")
 
 
 def _beyond(it: Subject) -> str:
@@ -115,7 +115,9 @@ def _beyond(it: Subject) -> str:
     if not beyond:
         return ""
     has = format_count(it.count, "slot")
-    return f"has no {_numbers(beyond)}: it has {has}, `reconcile scale {it.name}=N` makes N of it"
+    return (
+        f"has no {_numbers(beyond)}: it has {has}, `reconcile scale {it.name}=N` sets their number"
+    )
 
 
 def _length(voice: Voice) -> str:
@@ -135,9 +137,9 @@ def start(it: Subject) -> Decision:
     said = intents.started(intent, it.voice, autostart=it.spec.autostart)
     is_new = said.hold != intent.hold or ends or intent.hold_voice.until is not None
     if it.slots is not None and is_new:
-        why = it.idle or "it runs as a whole"
+        why = it.idle or "all its slots run"
         return _refused(
-            f"cannot start one slot: {why}; `reconcile scale {it.name}=N` says how many run"
+            f"cannot start one slot: {why}; `reconcile scale {it.name}=N` sets how many run"
         )
     if _beyond(it):
         return _refused(_beyond(it))
@@ -148,7 +150,7 @@ def start(it: Subject) -> Decision:
         return Decision(f"started{_length(it.voice)}", goal=it.goal("up"), intent=said)
     tried, message = _tried_again(it)
     if not tried and it.in_state("Completed") and not it.by_name:
-        return _not_for(it, f"has completed, not run again; `reconcile start {it.name}` runs it")
+        return _not_for(it, f"has completed and is not run again; use `reconcile start {it.name}`")
     events = (RetryAsked(it.name, tried),) if tried else ()
     return Decision(
         message + _length(it.voice),
@@ -168,17 +170,17 @@ def _tried_again(it: Subject) -> tuple[tuple[int, ...], str]:
     if gave_up:
         restarts = it.named.max_restarts
         after = f" after {restarts.count} restarts" if restarts is not None else ""
-        return tried, f"{which}had given up{after}; tries again"
+        return tried, f"{which}had failed permanently{after}; trying again"
     if waiting:
-        return tried, f"{which}was waiting for its next try ({waiting[0].note}); tries now"
+        return tried, f"{which}was waiting for its next try ({waiting[0].note}); trying now"
     if completed:
-        return tried, f"{which}had completed; runs once more"
+        return tried, f"{which}had completed; running again"
     note = f": {it.status.note}" if it.status.note else ""
     found = {
         "Running": "runs already",
-        "Starting": "is starting already",
-        "Rolling": "runs already, and is being replaced",
-        "Stopping": "is stopping, and is started then",
+        "Starting": "is already starting",
+        "Rolling": "already running, being replaced",
+        "Stopping": "is stopping, and starts after that",
         "BackOff": f"waits for its next try{note}",
         "Waiting": f"waits{note}",
     }
@@ -190,7 +192,7 @@ def _start_job(it: Subject) -> Decision:
     spec, observed = it.named, it.observed
     if it.voice.until is not None:
         return _not_for(
-            it, "is a job and runs until it ends: --for says nothing; its field `timeout` does"
+            it, "is a job and runs until it ends: --for has no effect; use its field `timeout`"
         )
     if it.by_name:
         return rerun(it, overlap="skip", lacks="runs already")
@@ -203,7 +205,7 @@ def _start_job(it: Subject) -> Decision:
         return Decision(f"fires {_numbers(due)}", goal=it.goal("ended", number, due), intent=intent)
     if it.running:
         return Decision("runs already", goal=_of_present_run(it, it.running), intent=intent)
-    why = f"not fired; `reconcile rerun {it.name}` does that"
+    why = f"not run; use `reconcile rerun {it.name}`"
     if is_held:
         return Decision(f"is no longer stopped; {why}", intent=intent)
     return _not_for(it, why)
@@ -231,16 +233,18 @@ def stop(it: Subject) -> Decision:
             f"{it.name}.{it.slots[0]}` ends a process that is then replaced"
         )
     intent, running = it.observed.intent, len(it.running)
-    what = f"stops {format_count(running, 'process')}" if running else "stopped; nothing ran"
+    what = (
+        f"stops {format_count(running, 'process')}" if running else "stopped; nothing was running"
+    )
     phases = (record.phase for record in it.observed.records.values())
     left = [each for phase in phases if isinstance(phase, Exited) for each in phase.survivors]
     if left and not running:
-        what = f"stops what it has left running: {several(left)}"
+        what = f"stopping what it left running: {several(left)}"
     if it.spec is None:
-        return Decision("is being removed already", goal=it.goal("down"))
+        return Decision("is already being removed", goal=it.goal("down"))
     says_more = bool(it.voice.why) or it.voice.until is not None
     if intent.hold == "stopped" and intent.hold_voice.until is None and not says_more:
-        return Decision(f"is stopped already, by {intent.hold_voice.who}", goal=it.goal("down"))
+        return Decision(f"already stopped, by {intent.hold_voice.who}", goal=it.goal("down"))
     return Decision(
         what + _length(it.voice), goal=it.goal("down"), intent=intents.stopped(intent, it.voice)
     )
@@ -250,18 +254,18 @@ def resume(it: Subject) -> Decision:
     """Take back what operators said by hand: the spec counts again."""
     intent, spec = it.observed.intent, it.spec
     if it.slots is not None:
-        return _refused("cannot resume one slot: what is said by hand counts for a whole watcher")
+        return _refused("cannot resume one slot: overrides apply to a whole watcher")
     resumed = intents.resumed(intent)
     if spec is None:
         return replace(_going(it), intent=resumed)
     if (intent.hold, intent.scale) == (None, None):
-        return Decision("follows its spec already")
+        return Decision("already follows its spec")
     before, after = watchers.wanted(spec, intent), watchers.wanted(spec, resumed)
     message = f"follows its spec again: {before} -> {format_count(after, 'process')}"
     if spec.is_job:
         due = jobs.due_slots(spec, replace(it.observed, intent=resumed), it.base_hash, it.facts)
         goal = it.goal("ended", _next_number(it), due) if due else None
-        what = f"fires {_numbers(due)}" if due else "nothing is fired for that"
+        what = f"fires {_numbers(due)}" if due else "no run is started"
         return Decision(f"follows its spec again: {what}", goal=goal, intent=resumed)
     return Decision(message, goal=it.goal("up" if after else "down"), intent=resumed)
 
@@ -276,19 +280,19 @@ def restart(it: Subject, *, at_once: bool = False) -> Decision:
     if it.spec.is_job and it.by_name:
         return _restart_job(it)
     if it.spec.is_job:
-        return _not_for(it, f"is a job, not fired again; `reconcile rerun {it.name}` does that")
+        return _not_for(it, f"is a job and is not run again; use `reconcile rerun {it.name}`")
     if it.idle or _beyond(it):
         return _not_for(it, f"cannot be restarted: {it.idle}" if it.idle else _beyond(it))
     if it.in_state("Completed") and not it.by_name:
-        return _not_for(it, f"has completed, not run again; `reconcile start {it.name}` runs it")
+        return _not_for(it, f"has completed and is not run again; use `reconcile start {it.name}`")
     kept = tuple(slot.slot for slot in it.in_state("Running", "Starting") if slot.outdated)
     wanted = it.slots or tuple(range(1, it.count + 1))
     free = tuple(slot for slot in wanted if slot not in kept)
     if it.paused and not free:
         return _not_for(
             it,
-            "runs as before the newest revision, which is not good, and is kept so: `reconcile apply "
-            "--continue` goes on with it, `reconcile rollback` goes back",
+            "is kept at an older revision, because the newest one is not good: `reconcile apply "
+            "--continue` continues it, `reconcile rollback` reverts it",
         )
     slots = free if it.paused and kept else it.slots
     intent = intents.restarted(it.observed.intent, slots, at_once=at_once)
@@ -302,8 +306,8 @@ def _restarts(it: Subject, *, at_once: bool) -> str:
     if not it.running:
         return f"nothing runs yet: {message}"
     what = _numbers(it.slots) if it.slots else "its processes"
-    how = "all at once" if at_once else "one by one"
-    return f"replaces {what} {how}" + (f"; {message}" if tried else "")
+    how = "" if len(it.slots or ()) == 1 else " all at once" if at_once else " one by one"
+    return f"replacing {what}{how}" + (f"; {message}" if tried else "")
 
 
 def _restart_job(it: Subject) -> Decision:
@@ -324,8 +328,8 @@ def reload(it: Subject) -> Decision:
     if not it.running:
         return _not_for(it, _nothing_runs(it))
     if it.spec.reload == "replace":
-        why = f"it is a job; `reconcile restart {it.name}` stops it and fires it anew"
-        return _not_for(it, f"its field `reload` says neither signal nor command, and {why}")
+        why = f"it is a job; `reconcile restart {it.name}` stops it and runs it again"
+        return _not_for(it, f"its field `reload` has neither signal nor command; {why}")
     intent = intents.reloaded(it.observed.intent, it.slots)
     goal = it.goal("reloaded", max(intent.reloads.values()))
     return Decision(f"reloads {format_count(len(it.running), 'process')}", goal=goal, intent=intent)
@@ -337,7 +341,7 @@ def _nothing_runs(it: Subject) -> str:
         return f"nothing runs: {it.idle}"
     if it.spec is not None and it.spec.is_job:
         what = {"Completed": "has completed", "Failed": "has failed"}.get(it.status.state)
-        why = f"`reconcile rerun {it.name}` fires it"
+        why = f"`reconcile rerun {it.name}` runs it"
         return f"{what}; {why} again" if what else f"nothing runs: {it.status.note or why}"
     note = f" ({it.status.note})" if it.status.note else ""
     what = f"slot {it.slots[0]} does not run" if it.slots else "nothing runs just now"
@@ -370,7 +374,7 @@ def scale(it: Subject, number: int | None) -> Decision:
         if before != after
         else f"has {format_count(after, 'process')} already"
     )
-    message += ", as the spec says" if number is None else _length(it.voice)
+    message += ", as in the spec" if number is None else _length(it.voice)
     idle = watchers.why_idle(it.name, it.spec, intent)
     if idle and after:
         return Decision(f"{message}; none runs now: {idle}", intent=intent)
@@ -426,9 +430,9 @@ def rerun(
             return Decision(lacks, goal=_of_present_run(it, asked.running), running=asked.running)
         if asked.running:
             still = f"{_numbers(asked.running)} still run{'s' if len(asked.running) == 1 else ''}"
-            message = f"nothing is fired: {still}; --overlap replace stops what runs"
+            message = f"no run is started: {still}; use --overlap replace to stop what runs"
             return replace(_refused(message), running=asked.running)
-        return Decision("no slot has failed" if failed else "nothing to fire")
+        return Decision("no slot has failed" if failed else "nothing to run")
     words = [f"fires {_numbers(asked.fired)}"]
     if asked.running:
         words.append(f"{_numbers(asked.running)} still run{'s' if len(asked.running) == 1 else ''}")

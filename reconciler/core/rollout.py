@@ -163,7 +163,7 @@ def held_back_note(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str
         for name in dict.fromkeys(sockets_of(draft.spec))
         if holds_former(draft.world, [name], record.phase.started_at_ns)
     ]
-    why = f"socket {' and '.join(names)} was bound anew" if names else "its secrets changed"
+    why = f"socket {' and '.join(names)} was bound again" if names else "its secrets changed"
     count, pace = record.memory.in_a_row, format_duration(HOLD_NS)
     return f"held back: replaced {count} times in a row because {why} each time; now at most every {pace}"
 

@@ -68,7 +68,7 @@ def waiting_for(world: World, name: str, slot: int) -> Waiting | None:
                 return None
             if record.template.identity == template.identity and not spec.reuseport:
                 return None  # the tuning is on its way, and no reason to wait
-            return Waiting(f"socket {name} is being bound anew", bind, world.now_ns)
+            return Waiting(f"socket {name} is being bound again", bind, world.now_ns)
         case BindRefused() as refused:
             return Waiting(f"socket {name}: {refused.message}", bind, retry_due_ns(refused))
         case _:

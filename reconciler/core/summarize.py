@@ -220,7 +220,7 @@ def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, i
                 return "Failing", _in_a_row(memory.attempt), started_at_ns, steady_ns
             if not draft.spec.is_job and not readiness.is_ready(draft, record):
                 ready_ns = readiness.ready_at_ns(running)
-                return "Starting", "is ready once it has been up for 1s", started_at_ns, ready_ns
+                return "Starting", "ready after 1s of uptime", started_at_ns, ready_ns
             note = hooks.said(draft, "after_spawn", record.id.slot) if not memory.greeted else ""
             note = note or (memory.reload_trouble and f"reload failed: {memory.reload_trouble}")
             coming = hooks.why_held(draft, "before_spawn", record.id.slot)
@@ -294,7 +294,7 @@ def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
     run = job.runs.get(slot)
     doubted = job.generation.doubted if job.generation is not None else ()
     if not job.known or (run is None and slot in doubted):
-        why = "its ledger was damaged, it may have run: rerun it when it shall run"
+        why = "its run history was damaged; it may have run: use rerun if it must run"
         return "Unknown", why, 0, None
     if slot in view.held or (
         slot <= view.want and jobs.to_fire(draft.spec, job, view.want, (slot,))
@@ -323,7 +323,7 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     if not view.want:
         alive = states - {"Stopped", "Completed", "Failed"}
         if alive and draft.waits_to_stop:
-            return "Stopping", "waits until all watchers of a lower priority have stopped"
+            return "Stopping", "waiting until watchers of lower priority have stopped"
         if alive:
             return "Stopping", note
         return _resting(view, note)
@@ -369,7 +369,7 @@ def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
     if view.draft.retired:
         return "Stopping", "removed from the spec"
     if not view.draft.spec.autostart:
-        return "Stopped", "autostart is false: waits for `reconcile start`"
+        return "Stopped", "autostart is false: use `reconcile start`"
     return "Stopped", note
 
 
@@ -391,10 +391,10 @@ def _job_state(
     if "Failed" in states:
         return "Failed", f"{note}; try: reconcile rerun {view.draft.name} --failed"
     if not slots and not view.draft.spec.autostart:
-        return "Stopped", f"autostart is false: `reconcile rerun {view.draft.name}` fires it"
+        return "Stopped", f"autostart is false: use `reconcile rerun {view.draft.name}`"
     if states == {"Completed"} or not slots:
         why = "rerun_on has no spec_change" if view.draft.spec.autostart else "autostart is false"
-        return "Completed", f"ran with an older spec, {why}" if stale else note
+        return "Completed", f"ran with an older spec: {why}" if stale else note
     return "Stopped", note
 
 
@@ -502,7 +502,7 @@ def socket_status(
 def _unserved(name: str, users: Mapping[str, WatcherSpec], waiting: int) -> str:
     """Return in words that nobody accepts, and why that may be: LISTEN_PID names what is started, not its children."""
     who = "1 client waits" if waiting == 1 else f"{waiting} clients wait"
-    note = f"{who} and nobody accepts"
+    note = f"{who} and no process accepts"
     announced = sorted(u for u, spec in users.items() if name not in told_sockets(spec))
     if not announced:
         return note

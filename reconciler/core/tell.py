@@ -86,7 +86,9 @@ def _of_exit(
         message = f"{id} did not start: {phase.exit}"
         return News("process.failed", message, id.owner, id.slot, details, at_ns)
     if phase.is_unseen:
-        message = f"{id} was being started when the keeper was killed, and nobody saw it run"
+        message = (
+            f"{id} was being started when the keeper was killed; it is not known whether it ran"
+        )
         return News("process.exited", message, id.owner, id.slot, details, at_ns)
     since = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
     lived = format_duration(phase.at_ns - since)
@@ -158,9 +160,9 @@ def of_socket(before: SocketRecord | None, now: SocketRecord) -> Iterator[News]:
                     details={"socket": now.name},
                 )
         case Lost(_, shut_down_by):
-            message = f"the file of socket {now.name} is gone; it is bound anew"
+            message = f"the file of socket {now.name} is gone; binding it again"
             if shut_down_by:
-                message = f"{_names(shut_down_by)} shut down socket {now.name}; it is bound anew"
+                message = f"{_names(shut_down_by)} shut down socket {now.name}; binding it again"
             yield News("socket.lost", message, details={"socket": now.name})
         case BindRefused(errno, message):
             if not _was_refused(before, now):
@@ -177,7 +179,7 @@ def of_restored(event: SocketRestored, socket: SocketRecord | None) -> News:
     match event.what:
         case "file":
             ended = f"{who} removed the file of socket {name} when it ended" if event.by else ""
-            message = f"{ended or f'somebody removed the file of socket {name}'}; it was put back, nobody is replaced"
+            message = f"{ended or f'the file of socket {name} was removed'}; it was put back, no process is replaced"
         case "listening":
             message = f"{who} shut down socket {name}: its clients were refused; it listens again"
         case "backlog":
@@ -207,7 +209,7 @@ def of_words_end(watcher: str, before: Intent, after: Intent) -> Iterator[News]:
         ended.append((f"scaled to {before.scale}", before.scale_voice))
     for what, voice in ended:
         length = "" if voice.until is None else f" for {format_duration(voice.until.length_ns)}"
-        message = f"{what} by {voice.who}{length}: that is over, the spec counts again"
+        message = f"override ended ({what} by {voice.who}{length}): follows the spec again"
         yield News("operator.expired", message, watcher, details={"who": voice.who})
 
 
@@ -224,14 +226,14 @@ def of_log(event: LogChanged) -> News:
     """Return the news of a log file that cannot be written, or can again."""
     details: dict[str, object] = {"path": event.path}
     if not event.trouble:
-        message = f"{event.path} is written again"
+        message = f"writing {event.path} again"
         if event.lost_bytes:
             message += f"; {event.lost_bytes} bytes were lost"
             details["lost_bytes"] = event.lost_bytes
         return News("log.recovered", message, event.id.owner, event.id.slot, details)
     message = log_trouble(event)
     if event.lost:
-        message += "; what is written there is lost until it can"
+        message += "; output is lost until it can be written"
     return News("log.failed", message, event.id.owner, event.id.slot, details)
 
 
@@ -240,13 +242,13 @@ def log_trouble(event: LogChanged) -> str:
     if event.lost:
         return f"cannot write {event.path}: {event.trouble}"
     return (
-        f"{event.path} can no longer be trusted: {event.trouble}; output goes on in the open file"
+        f"{event.path} can no longer be trusted: {event.trouble}; output continues in the open file"
     )
 
 
 def of_fault(event: FaultCaught) -> News:
     """Return the news of something unexpected that the keeper has caught."""
-    message = f"the keeper met an unexpected error while {event.doing}: {event.error}"
+    message = f"unexpected error in the keeper while {event.doing}: {event.error}"
     details = {"doing": event.doing, "error": event.error}
     return News("keeper.fault", message, details=details)
 
@@ -279,9 +281,9 @@ def orphan_message(orphan: Orphan) -> str:
     """Return what is known of a process that no record speaks for."""
     owners = ", ".join(dict.fromkeys(map(str, orphan.owners)))
     if orphan.is_certain and owners:
-        return f"{owners} has left {orphan} running, as its stop.scope says"
+        return f"{owners} left {orphan} running, as its stop.scope says"
     whose = f"one of {owners}" if owners else "a process that is gone"
-    return f"{orphan} runs and belongs to no watcher for certain: {whose} has left it"
+    return f"{orphan} runs and belongs to no known watcher: {whose} left it behind"
 
 
 def of_generation(watcher: str, generation: Generation) -> News:
@@ -289,10 +291,10 @@ def of_generation(watcher: str, generation: Generation) -> News:
     why = {
         "first": "first time",
         "spec_change": "its spec changed",
-        "boot": "the machine was started",
-        "daemon_start": "the manager was started",
-        "lost": "nobody saw how the last run ended, and on_lost is rerun",
-        "operator": f"asked by {generation.who or 'an operator'}",
+        "boot": "the machine booted",
+        "daemon_start": "the manager started",
+        "lost": "the end of the last run was not observed, and on_lost is rerun",
+        "operator": f"requested by {generation.who or 'an operator'}",
     }[generation.trigger]
     message = f"{watcher} fires generation {generation.number}: {why}"
     details = {

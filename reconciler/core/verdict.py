@@ -252,12 +252,12 @@ def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:
     stale = job.generation is None or not same_template(job.generation.run_hash, base_hash)
     id = draft.id(slot)
     if stale or run is None or jobs.to_fire(draft.spec, job, slot, (slot,)):
-        return Finding("open", f"{id} has not been fired yet", slot)
+        return Finding("open", f"{id} has not run yet", slot)
     if run.outcome == "succeeded":
         return PROVEN
     if run.outcome is None:
         return Finding("open", f"{id} has not ended yet", slot)
     if run.outcome == "stopped":  # that says nothing, neither for nor against it
-        return Finding("open", f"{id} was stopped: `reconcile rerun {draft.name}` fires it", slot)
+        return Finding("open", f"{id} was stopped: use `reconcile rerun {draft.name}`", slot)
     how = f": {run.exit}" if run.exit is not None else f": {run.note}" if run.note else ""
     return Finding("failed", f"{draft.name}.{slot} {run.outcome}{how}", slot)

@@ -76,7 +76,7 @@ def why_idle(name: str, spec: WatcherSpec, intent: Intent) -> str:
     if not count(spec, intent):
         if intent.scale is None:
             return f"numprocesses is 0; `reconcile scale {name}=N` starts N"
-        return f"it is scaled to 0; `reconcile scale {name}=N` starts N, {name}=spec what the spec says"
+        return f"it is scaled to 0; `reconcile scale {name}=N` starts N, {name}=spec as many as in the spec"
     if not wanted(spec, intent):
         return f"autostart is false; `reconcile start {name}` starts it"
     return ""
@@ -235,7 +235,7 @@ def _hold_dead(draft: Draft, record: ProcessRecord) -> None:
         draft.hold(slot, "Completed", str(phase.exit), phase.at_ns)
     elif limit is not None and gave_up(limit, record):
         window = format_duration(limit.window)
-        note = f"gave up: more than {limit.count} restarts in {window}; last: {phase.exit}"
+        note = f"gave up after more than {limit.count} restarts in {window}; last: {phase.exit}"
         due_ns = None if limit.retry_in is None else phase.at_ns + limit.retry_in
         draft.hold(slot, "Failed", note, phase.at_ns, due_ns)
     else:
@@ -348,12 +348,12 @@ def _why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
         return ""
     if memory.stopping_since_ns is not None:
         return {"replaced": "was restarted", "expired": "was replaced at its max_age"}.get(
-            memory.stop_reason, "was started anew"
+            memory.stop_reason, "was restarted"
         )
     if isinstance(phase, Exited) and ended_by_operator(memory, phase):
-        sent = "a reload" if memory.signalled.startswith("reload") else f"a SIG{memory.signalled}"
-        return f"was ended by {sent} of an operator"
-    return "was started anew after its end"
+        sent = "reload" if memory.signalled.startswith("reload") else f"SIG{memory.signalled}"
+        return f"was ended by an operator's {sent}"
+    return "was restarted after its end"
 
 
 # ---- gates that services and jobs share -----------------------------------------------------------
@@ -394,7 +394,7 @@ def hold_at_gate(draft: Draft, slot: int) -> None:
         newest = draft.newest_starts() or ()
         interval = draft.spec.spawn_interval
         due_ns = next((at + interval for at, other in newest if other != slot), None)
-        note = f"waits for its turn: spawn_interval is {format_duration(interval)}"
+        note = f"waiting for its turn: spawn_interval is {format_duration(interval)}"
         draft.hold(slot, "Waiting", note, 0, due_ns)
     else:
         draft.hold(slot, "Starting", BEING_STARTED)

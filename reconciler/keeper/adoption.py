@@ -258,7 +258,7 @@ class _Adoption:
                 self.result.intruders.add(pid)
                 self._kernel.log(
                     "error",
-                    "cannot take a socket back; stopping a user of it to bind it anew",
+                    "cannot take a socket back; stopping a process that uses it, to bind it again",
                     socket=name,
                     pid=pid,
                 )

@@ -293,7 +293,7 @@ def _take_lock(fd: int, wait_s: float) -> None:
             if _is_there(pid) or time.monotonic() >= give_up_at:
                 # A keeper that is at work already waits for no lock, and for no name of a user either.
                 user = _user_name(uid) if wait_s else uid and f"uid {uid}"
-                msg = f"already running, started by {user or 'somebody'}, pid {pid or 'unknown'}"
+                msg = f"already running, started by {user or 'an unknown user'}, pid {pid or 'unknown'}"
                 raise Refused(msg) from None
         # A killed keeper's children have the lock until they execute their program: only from then on
         # can they be told by their marker, so it is right to wait for them.

@@ -740,7 +740,7 @@ class Keeper:
             while self._news and len(self._unsent) < SEND_BYTES:
                 news = next(iter(self._news))
                 del self._news[news]
-                with self._kernel.border("writing down what the controller is told"):
+                with self._kernel.border("writing the journal"):
                     self._unsent += encode(self._event(news))
             del self._unsent[: self._kernel.send(bytes(self._unsent))]
             self._pulse.stirs(self._kernel.now_ns())
@@ -892,7 +892,7 @@ class Keeper:
     def _signal_all(self, signal: str) -> None:
         self._orphans.begin_step()
         self._scan()
-        with self._kernel.border(f"sending {signal} to what is nobody's"):
+        with self._kernel.border(f"sending {signal} to processes without a watcher"):
             self._signal_each(self._orphans.unclaimed(), signal)
         for process in list(self._processes.values()):
             if process.is_live:

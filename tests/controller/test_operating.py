@@ -159,7 +159,7 @@ def test_resume_lets_the_spec_count_again(instance: Instance) -> None:
     answer = client.call("resume", names=["web", "db"], wait=True, timeout_ns=20 * 10**9)
     assert messages(answer) == {
         "web": "follows its spec again: 0 -> 2 processes",
-        "db": "follows its spec already",
+        "db": "already follows its spec",
     }
     assert running(instance) == ["db.1", "web.1", "web.2"]
     assert taken(client.call("resume", names=["web.1"])) == {"web": "refused"}
@@ -295,7 +295,7 @@ def test_what_a_controller_did_not_live_to_answer_is_answered_by_the_next(
     assert messages(answer) == {"web": "stops 1 process"}
     assert state(client, "web") == "Held"
     answer = client.call("stop", names=["web"], request_id="of another")
-    assert messages(answer) == {"web": "is stopped already, by alice"}
+    assert messages(answer) == {"web": "already stopped, by alice"}
 
 
 def test_scale_up_and_back_to_the_spec(instance: Instance) -> None:
@@ -363,7 +363,7 @@ def test_start_fires_a_finished_job_by_name_but_not_by_glob(instance: Instance) 
     client = instance.start().client()
     finish(instance, 1)
     until(lambda: state(client, "mig") == "Completed")
-    assert "not fired" in messages(client.call("start", names=["m*"]))["mig"]
+    assert "not run" in messages(client.call("start", names=["m*"]))["mig"]
     assert "fires slot 1" in messages(client.call("start", names=["mig"]))["mig"]
     until(lambda: len(instance.keeper.spawned()) == 2)
 

@@ -45,7 +45,7 @@ def test_a_stop_with_an_end_ends_by_itself_and_is_told() -> None:
     assert stage.alive() == ["web.1", "web.2"]
     assert stage.intents == {"web": NOTHING}
     (told,) = [each for each in stage.news if each.type == "operator.expired"]
-    assert told.message == "stopped by alice for 1m: that is over, the spec counts again"
+    assert told.message == "override ended (stopped by alice for 1m): follows the spec again"
 
 
 def test_each_word_has_an_end_of_its_own() -> None:

@@ -73,7 +73,7 @@ def test_a_dead_slot_says_how_it_ended_whatever_else_it_needs(fields: dict[str, 
         (
             {"spawn_interval": 60 * S, "numprocesses": 2},
             "Waiting",
-            "slot 2: waits for its turn: spawn_interval is 1m",
+            "slot 2: waiting for its turn: spawn_interval is 1m",
         ),
     ],
 )
@@ -92,11 +92,11 @@ def test_what_is_under_way_says_so() -> None:
         return stage.status("web").note
 
     stage = Stage().apply(spec(web=watcher()))
-    assert note(stage) == "is ready once it has been up for 1s"
+    assert note(stage) == "ready after 1s of uptime"
     stage.wait(60).apply(spec(web=watcher(numprocesses=3))).wait(5)
     stage.stubborn = frozenset({"web.1"})
     stage.apply(spec(web=watcher(numprocesses=3, cmd=("new",)))).wait(1)
     assert note(stage) == "slot 1: replaced"
     stage.wait(10)
-    assert note(stage).endswith("is ready once it has been up for 1s")
+    assert note(stage).endswith("ready after 1s of uptime")
     assert stage.tell(ShutdownAsked()).status("web").note == "slot 1: shutdown"

@@ -691,7 +691,7 @@ def asked(stage: Stage) -> list[tuple[float, str]]:
 def test_a_shutdown_waits_for_one_priority_before_it_asks_the_next() -> None:
     stage = stack().tell(ShutdownAsked()).wait(1)
     assert asked(stage) == [(5.0, "app.1"), (5.0, "load.1")]
-    assert stage.status("db").note == "waits until all watchers of a lower priority have stopped"
+    assert stage.status("db").note == "waiting until watchers of lower priority have stopped"
     stage.exit("app.1", 0).wait(1)
     assert asked(stage)[2:] == [(6.0, "db.1")]
     assert stage.quit == 0

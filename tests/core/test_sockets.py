@@ -359,7 +359,9 @@ def test_status_says_that_nobody_accepts_and_why_that_may_be() -> None:
     stage = Stage().apply(spec({"http": listener()}, web=WEB, api=rests)).wait(20)
     (status,) = _waiting(stage, 1).reconciler.socket_statuses()
     assert (status.state, status.waiting) == ("Unserved", 1)
-    assert status.note.startswith("1 client waits and nobody accepts: does web take the socket?")
+    assert status.note.startswith(
+        "1 client waits and no process accepts: does web take the socket?"
+    )
     assert "exec" in status.note
     assert "${sockets.http}" in status.note
     (status,) = _waiting(stage, 0).reconciler.socket_statuses()
@@ -371,7 +373,7 @@ def test_who_was_told_the_number_of_a_socket_needs_no_advice_about_listen_fds() 
     web = replace(WEB, cmd=("serve", "${sockets.http}"))
     stage = Stage().apply(spec({"http": listener()}, web=web)).wait(20)
     (status,) = _waiting(stage, 3).reconciler.socket_statuses()
-    assert status.note == "3 clients wait and nobody accepts"
+    assert status.note == "3 clients wait and no process accepts"
 
 
 @pytest.mark.parametrize(
@@ -381,13 +383,13 @@ def test_who_was_told_the_number_of_a_socket_needs_no_advice_about_listen_fds() 
             "file",
             ("web.2",),
             None,
-            "web.2 removed the file of socket http when it ended; it was put back, nobody is replaced",
+            "web.2 removed the file of socket http when it ended; it was put back, no process is replaced",
         ),
         (
             "file",
             (),
             None,
-            "somebody removed the file of socket http; it was put back, nobody is replaced",
+            "the file of socket http was removed; it was put back, no process is replaced",
         ),
         (
             "listening",
@@ -447,7 +449,7 @@ def test_a_slot_that_is_replaced_three_times_in_a_row_for_its_socket_is_held_bac
     status = stage.status("web")
     assert (status.state, status.as_desired) == ("Failing", False)
     assert "held back: replaced" in status.note
-    assert "because socket http was bound anew each time" in status.note
+    assert "because socket http was bound again each time" in status.note
     stage.wait(200)  # it is over: the last ones are replaced once more, and that is that
     assert stage.status("web").as_desired
     stage.history.clear()

@@ -17,11 +17,11 @@ def told(event: Event) -> list[tuple[str, str]]:
 
 def test_how_much_was_lost_is_said_when_a_log_is_written_again() -> None:
     event = LogChanged(ProcessId("w", 1), "/log", "", lost_bytes=512)
-    assert told(event) == [("log.recovered", "/log is written again; 512 bytes were lost")]
+    assert told(event) == [("log.recovered", "writing /log again; 512 bytes were lost")]
 
 
 def test_an_unexpected_error_of_the_keeper_is_an_event() -> None:
-    message = "the keeper met an unexpected error while starting web.1: ValueError: x"
+    message = "unexpected error in the keeper while starting web.1: ValueError: x"
     assert told(FaultCaught("starting web.1", "ValueError: x")) == [("keeper.fault", message)]
 
 

@@ -250,7 +250,7 @@ def test_what_an_operators_signal_ends_has_not_failed(signal: str) -> None:
     stage = rolled(1, "rollback").wait(3).tell(SignalAsked("web", 1, signal))
     assert stage.wait(3).outcome == "pending"
     assert stage.alive("web") == ["web.1"]
-    assert stage.outlook == (7, f"web.1 was ended by a SIG{signal} of an operator")
+    assert stage.outlook == (7, f"web.1 was ended by an operator's SIG{signal}")
     assert (stage.slot("web.1").restarts, stage.slot("web.1").attempt) == (1, 0)
     assert stage.wait(7).outcome == "good"
 
@@ -298,7 +298,7 @@ def test_a_job_that_an_operator_stops_is_judged_by_its_next_run() -> None:
     stage.wait(1).tell(SignalAsked("job", 1, "TERM")).wait(60)
     assert stage.outcome == "pending"
     assert stage.runs[-1].run.outcome == "stopped"
-    assert stage.outlook[1] == "job.1 was stopped: `reconcile rerun job` fires it"
+    assert stage.outlook[1] == "job.1 was stopped: use `reconcile rerun job`"
 
 
 def test_what_is_not_proven_stays_on_trial_through_the_next_edit() -> None:

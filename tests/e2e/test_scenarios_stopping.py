@@ -90,7 +90,7 @@ watchers:
             "does it go into the background?"
         )
         assert is_alive(pid)
-        stops = f"redis: stops what it has left running: redis-server (pid {pid})"
+        stops = f"redis: stopping what it left running: redis-server (pid {pid})"
         assert stops in it.run("stop", "redis").stdout
         assert not is_alive(pid)
         it.run("start", "redis", "--no-wait")

@@ -94,7 +94,7 @@ class Serving:
         for key, at_ns in since.items():
             waits = self.kernel.now - at_ns
             assert waits <= self.world.leeway_ns + stalls, (
-                f"{deaf[key].listen} listens for {waits / S} s and nobody accepts"
+                f"{deaf[key].listen} listens for {waits / S} s and no process accepts"
             )
 
     def _bystanders_live_on(self) -> None:
