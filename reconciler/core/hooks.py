@@ -200,6 +200,10 @@ def why_held(draft: Draft, role: str, place: int) -> Held | None:
     if verdict.state == "passed":
         return None
     since: int = getattr(record.phase, "started_at_ns", 0) or getattr(record.phase, "at_ns", 0)
+    refusals = record.memory.attempt
+    if refusals:  # no better than between two tries: what it says this time is not known yet
+        times = "once" if refusals == 1 else f"{refusals} times"
+        return Held("BackOff", f"{waits_for(record)}, it has said no {times}", since)
     return Held("Waiting", waits_for(record), since, since + hook.timeout)
 
 

@@ -367,3 +367,19 @@ def test_a_hook_runs_in_the_virtualenv_of_its_slot() -> None:
     launch = next(action.launch for _, action in stage.history if isinstance(action, Spawn))
     assert launch.argv[0] == "/srv/venv-1/bin/python"
     assert launch.env["VIRTUAL_ENV"] == "/srv/venv-1"
+
+
+@pytest.mark.parametrize("role", ["before_start", "before_spawn"])
+def test_a_hook_that_has_said_no_is_a_problem_while_it_is_asked_again(role: str) -> None:
+    stage = Stage().apply(spec(w=watcher(hooks=HooksSpec(**{role: HOOK}))))
+    slot = "w" if role == "before_start" else "w.1"
+    assert stage.slot("w.1").state == "Waiting"
+    for times in ("once", "2 times"):
+        stage.exit(f"{slot}:{role}", 1).wait(5)
+        status = stage.slot("w.1")
+        assert (status.state, status.note) == (
+            "BackOff",
+            f"{role} hook runs, it has said no {times}",
+        )
+    stage.exit(f"{slot}:{role}", 0)
+    assert stage.slot("w.1").state != "BackOff"
