@@ -488,9 +488,8 @@ class Keeper:
 
     def _died(self, process: Process, died: Died) -> None:
         process.died, process.died_at_ns = died, self._kernel.now_ns()
-        self._notes.changed(
-            process.record.id
-        )  # it may wait for its last output, and we may not live to tell
+        # It may wait for its last output, and we may not live to tell.
+        self._notes.changed(process.record.id)
         self._upkeep.ended(process)
         self._draining.append(process)
 
