@@ -140,7 +140,7 @@ class DaemonLogSpec(Struct, frozen=True):
     """The manager's own log."""
 
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], _live("Least level that is written.")
+        Literal["debug", "info", "warning", "error"], _live("Lowest level that is written.")
     ] = "info"
     file: Annotated[str | None, _none("File to append to; null writes to stderr.")] = None
     format: Annotated[Literal["text", "json"], _live("One line of text, or one JSON object.")] = (
@@ -195,16 +195,16 @@ class DaemonSpec(Struct, frozen=True):
 
 
 class ApplySpec(Struct, frozen=True):
-    """How edits of the files become actions."""
+    """How edits of the files are applied."""
 
     auto: Annotated[
         bool, _live("Apply saved files by themselves; false waits for `reconcile apply`.")
     ] = True
     quiet_period: Annotated[
-        DurationNs, _live("How long the files must rest after the last write.")
+        DurationNs, _live("How long the files must be unchanged after the last write.")
     ] = 500 * MILLISECOND_NS
     confirm_after: Annotated[
-        DurationNs, _live("A revision is good once all that it changed stayed up for this long.")
+        DurationNs, _live("How long every changed process must stay up before a revision is good.")
     ] = 10 * SECOND_NS
     on_failure: Annotated[
         Literal["pause", "rollback", "keep"],
@@ -216,7 +216,7 @@ class ApplySpec(Struct, frozen=True):
     max_removal: Annotated[
         int,
         PERCENT,
-        _live("Refuse an edit that removes a larger share of the running watchers (from two on)."),
+        _live("Refuse an edit that removes a larger share of the running watchers (two or more)."),
     ] = 50
 
 
@@ -272,9 +272,9 @@ class BackoffSpec(Struct, frozen=True):
     factor: Annotated[float, _live("Each further wait is this many times longer.")] = 2.0
     max: Annotated[DurationNs, _live("Longest wait.")] = 30 * SECOND_NS
     reset_after: Annotated[
-        DurationNs, _live("A life this long counts as healthy and resets the count.")
+        DurationNs, _live("A process that lives this long is healthy and resets the count.")
     ] = 10 * SECOND_NS
-    jitter: Annotated[int, PERCENT, _live("Random share by which a wait may be longer.")] = 10
+    jitter: Annotated[int, PERCENT, _live("Random share that is added to a wait.")] = 10
 
 
 class MaxRestartsSpec(Struct, frozen=True):
@@ -282,9 +282,9 @@ class MaxRestartsSpec(Struct, frozen=True):
 
     count: Annotated[int, Between(1, 1000), _live("Restarts allowed within the window.")]
     window: Annotated[DurationNs, _live("Length of the window.")] = 60 * SECOND_NS
-    then: Annotated[Literal["hold"], _live("What happens then: the slot rests.")] = "hold"
+    then: Annotated[Literal["hold"], _live("What happens then: the slot stays down.")] = "hold"
     retry_in: Annotated[
-        DurationNs | None, _live("Try again after this long; null: only by hand.")
+        DurationNs | None, _live("Try again after this long; null: only on request.")
     ] = None
 
 
@@ -383,7 +383,7 @@ class LimitsSpec(Struct, frozen=True):
     ] = None
     oom_score_adj: Annotated[
         Annotated[int, Between(-1000, 1000)] | None,
-        _restart("How gladly the kernel kills it when memory ends."),
+        _restart("OOM killer score adjustment: -1000 never, 1000 first."),
     ] = None
 
 
@@ -393,7 +393,7 @@ class StdoutSpec(Struct, frozen=True):
     file: Annotated[Text | None, _restart("File; null: <state_dir>/logs/NAME-SLOT.log.")] = None
     to: Annotated[
         Literal["manager", "devnull"] | None,
-        _restart("Instead of a file: the manager's own output, or nowhere."),
+        _restart("Instead of a file: the manager's own output, or discard."),
     ] = None
 
 
@@ -404,7 +404,7 @@ class StderrSpec(Struct, frozen=True):
     to: Annotated[
         Literal["stdout", "manager", "devnull"] | None,
         _restart(
-            "Instead of a file: with standard output (the default), the manager's own output, or nowhere."
+            "Instead of a file: with standard output (the default), the manager's own output, or discard."
         ),
     ] = None
 
@@ -428,7 +428,9 @@ class HookSpec(Struct, frozen=True):
     )
     cmd: Annotated[
         Command | None,
-        _live("Command; exit 0 passes. RECONCILE_HOOK and RECONCILE_HOOK_* say what it is about."),
+        _live(
+            "Command; exit code 0 passes. RECONCILE_HOOK and RECONCILE_HOOK_* hold its arguments."
+        ),
     ] = None
     timeout: Annotated[
         SecondsNs, _live("The hook is killed after this long, which counts as an error.")
@@ -443,20 +445,22 @@ class HooksSpec(Struct, frozen=True):
     """Hooks by the transition at which they run. Those named before_* may veto, but for stop and reap."""
 
     before_start: Annotated[
-        HookSpec | None, _live("Once, before the watcher starts; veto: it does not.")
+        HookSpec | None, _live("Once, before the watcher starts; veto: it does not start.")
     ] = None
     after_start: Annotated[
-        HookSpec | None, _live("Once, when all its processes run; veto: they are stopped again.")
+        HookSpec | None,
+        _live("Once, when all its processes run; veto: all stop, and start again later."),
     ] = None
     before_spawn: Annotated[
         HookSpec | None, _live("Before each process; veto: it is not started.")
     ] = None
     after_spawn: Annotated[
-        HookSpec | None, _live("After each process was started; veto: it is stopped.")
+        HookSpec | None,
+        _live("After each process has started; veto: it stops, and starts again later."),
     ] = None
     before_signal: Annotated[
         HookSpec | None,
-        _live("Before a signal to a process; veto: it is not sent (KILL always is)."),
+        _live("Before a signal to a process; veto: it is not sent (SIGKILL always is)."),
     ] = None
     after_signal: Annotated[HookSpec | None, _live("After a signal to a process.")] = None
     before_stop: Annotated[
@@ -476,7 +480,7 @@ class SecretSpec(Struct, frozen=True):
     """Where the value of a secret comes from: `file` or `cmd`, one of the two."""
 
     file: Annotated[
-        str | None, _restart("File that holds the value; one line break at its end is left out.")
+        str | None, _restart("File that holds the value; one line break at its end is dropped.")
     ] = None
     cmd: Annotated[
         Words | None, _restart("Command that writes the value; it runs as the manager does.")
@@ -494,15 +498,18 @@ class WatcherSpec(Struct, frozen=True):
         Command, _restart("Program and arguments: a string split as a shell would, or a list.")
     ]
     description: Annotated[str, _none("For people.")] = ""
-    labels: Annotated[Mapping[str, str], _none("Free words to select watchers by.")] = field(
-        default_factory=dict
+    labels: Annotated[Mapping[str, str], _none("Free key-value pairs for selecting watchers.")] = (
+        field(default_factory=dict)
     )
-    shell: Annotated[bool | str, _restart("Run `cmd` by /bin/sh, or by the shell named.")] = False
+    shell: Annotated[bool | str, _restart("Run `cmd` with /bin/sh, or with the shell named.")] = (
+        False
+    )
     working_dir: Annotated[
         Text | None, _restart("Folder to start in; null: the folder of the spec.")
     ] = None
     virtualenv: Annotated[
-        Text | None, _restart("Python environment: its bin in PATH, and VIRTUAL_ENV.")
+        Text | None,
+        _restart("Python environment: its bin comes first in PATH, and VIRTUAL_ENV is set."),
     ] = None
     user: Annotated[UserOrGroup | None, _restart("User to run as, name or number.")] = None
     group: Annotated[
@@ -523,7 +530,7 @@ class WatcherSpec(Struct, frozen=True):
     ] = field(default_factory=dict)
     env_file: Annotated[
         tuple[str, ...],
-        _restart("Files of NAME=value lines, taken as they are; `env` wins over them."),
+        _restart("Files of NAME=value lines, taken literally; `env` takes precedence."),
     ] = ()
     secrets: Annotated[
         Mapping[str, SecretSpec],
@@ -535,7 +542,7 @@ class WatcherSpec(Struct, frozen=True):
     autostart: Annotated[
         bool,
         _live(
-            "Start with the manager; false: a service waits for `reconcile start`, a job for `rerun`."
+            "Start with the manager; false: a service starts with `reconcile start`, a job with `rerun`."
         ),
     ] = True
     priority: Annotated[
@@ -557,7 +564,7 @@ class WatcherSpec(Struct, frozen=True):
     ] = (0,)
     backoff: Annotated[BackoffSpec, _live("Waits between quick deaths.")] = BackoffSpec()
     max_restarts: Annotated[
-        MaxRestartsSpec | None, _live("When to give a slot up; null: never.")
+        MaxRestartsSpec | None, _live("When a slot fails permanently; null: never.")
     ] = None
     max_retry: Annotated[
         int,
@@ -577,11 +584,9 @@ class WatcherSpec(Struct, frozen=True):
     reload: Annotated[
         Reload, _live("What `reconcile reload` does: replace, {signal: HUP} or {cmd: ...}.")
     ] = "replace"
-    max_age: Annotated[SecondsNs | None, _live("Replace a process that has lived this long.")] = (
-        None
-    )
+    max_age: Annotated[SecondsNs | None, _live("Replace a process that has run this long.")] = None
     max_age_variance: Annotated[
-        SecondsNs, _live("Up to this much is added to max_age, per process.")
+        SecondsNs, _live("Random time up to this much, added to max_age per process.")
     ] = 0
     limits: Annotated[LimitsSpec, _restart("Kernel limits and scheduling.")] = LimitsSpec()
     logs: Annotated[LogsSpec, _live("What happens to the output.")] = LogsSpec()
@@ -589,7 +594,7 @@ class WatcherSpec(Struct, frozen=True):
     hooks: Annotated[HooksSpec, _live("User code at transitions.")] = HooksSpec()
     rerun_on: Annotated[
         tuple[Literal["spec_change", "boot", "daemon_start"], ...],
-        _live("Jobs: what fires them again."),
+        _live("Jobs: what makes them run again."),
     ] = ("spec_change", "boot")
     timeout: Annotated[DurationNs | None, _live("Jobs: stop a run that takes longer.")] = None
     overlap: Annotated[
@@ -597,7 +602,7 @@ class WatcherSpec(Struct, frozen=True):
     ] = "skip"
     on_lost: Annotated[
         Literal["fail", "rerun"],
-        _live("Jobs: whether a run whose end nobody saw has failed or is fired again."),
+        _live("Jobs: whether a run whose end was not observed has failed or runs again."),
     ] = "fail"
     keep_runs: Annotated[
         int,
@@ -625,7 +630,7 @@ class Document(Struct, frozen=True):
 
     version: Annotated[Literal[1], _none("Version of this language.")] = 1
     daemon: Annotated[DaemonSpec, _none("How the manager itself runs.")] = DaemonSpec()
-    apply: Annotated[ApplySpec, _live("How edits of the files become actions.")] = ApplySpec()
+    apply: Annotated[ApplySpec, _live("How edits of the files are applied.")] = ApplySpec()
     include: Annotated[tuple[str, ...], _none("Further files: globs relative to this file.")] = ()
     vars: Annotated[Mapping[str, str], _none("Values for ${name} in this spec.")] = field(
         default_factory=dict
@@ -634,12 +639,12 @@ class Document(Struct, frozen=True):
         Environment, _restart("Environment variables of every watcher; null: none has it.")
     ] = field(default_factory=dict)
     defaults: Annotated[
-        Mapping[str, object], _none("Watcher fields used where a watcher says nothing else.")
+        Mapping[str, object], _none("Watcher fields for all watchers that do not set them.")
     ] = field(default_factory=dict)
     sockets: Annotated[
         Mapping[str, SocketSpec], _rebind("Sockets that the manager binds and holds.")
     ] = field(default_factory=dict)
-    watchers: Annotated[Mapping[str, WatcherSpec], _live("What shall run.")] = field(
+    watchers: Annotated[Mapping[str, WatcherSpec], _live("What should run.")] = field(
         default_factory=dict
     )
     x: Annotated[Extensions, _none("All x-* keys.")] = field(default_factory=dict)
