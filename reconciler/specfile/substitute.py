@@ -190,7 +190,10 @@ class _Expansion:
             hint = f"write ${{env.{name}}} for the environment's, or $${{{name}}} to leave it to a shell"
             return SubstitutionError(message, hint)
         near = did_you_mean(name, [*self._scope.variables, *SLOT_WORDS])
-        return SubstitutionError(message, near or f"set it in vars:, or {default}")
+        hint = (
+            f"set it in vars:, or {default}; for a shell or the program to read write $${{{name}}}"
+        )
+        return SubstitutionError(message, near or hint)
 
 
 def _closing(text: str, start: int) -> int:

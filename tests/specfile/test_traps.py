@@ -254,6 +254,13 @@ def test_a_default_written_as_elsewhere_is_told_in_ours() -> None:
     assert "${PORT:-...}" in only_error("watchers: {a: {cmd: 'x ${PORT-3000}'}}").hint
 
 
+def test_a_reference_that_may_be_the_programs_own_is_told_how_to_reach_it() -> None:
+    error = only_error(
+        "watchers: {a: {cmd: \"node -e 'for (const i of [1]) console.log(`${i}`)'\"}}"
+    )
+    assert "write $${i}" in error.hint
+
+
 # ---- environment ----------------------------------------------------------------------------------
 
 
