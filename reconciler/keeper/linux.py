@@ -171,7 +171,8 @@ class LinuxKernel:
         """Sleep until something is ready or due, and let output flow."""
         own_dues = (self._journal.due_ns, self._pidfds.due_ns, self._calls.due_ns)
         own = [each for each in own_dues if each is not None]
-        dues = [each for each in (*own, due_ns, self._gathering.due_ns) if each is not None]
+        output_dues = (self._gathering.due_ns, self._logs.due_ns)
+        dues = [each for each in (*own, due_ns, *output_dues) if each is not None]
         timeout = max(min(dues) - time.monotonic_ns(), 0) / 1e9 if dues else None
         if self._happened or self._died:
             timeout = 0.0
@@ -190,6 +191,8 @@ class LinuxKernel:
         if gathers:  # one turn for output is enough
             with self.border("reading output"):
                 self._gathering.look()
+        with self.border("giving pipes their usual size"):
+            self._logs.shrink()
         if own:
             with self.border("looking at adopted processes"):
                 self._look_at_adopted()

@@ -20,6 +20,7 @@ import os
 import stat
 import struct
 import termios
+import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ from reconciler.keeper.logs_manager import ManagerOutput
 from reconciler.keeper.processes import NOT_NOW
 from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
+from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 from reconciler.output.characters import cut_after, cut_before
 from reconciler.output.stamps import stamp
@@ -44,6 +46,9 @@ BUSY_PIPE_BYTES: Final = 2**20
 LARGE_ROUND_BYTES: Final = 2**15
 BUSY_ROUNDS: Final = 4
 """So many large rounds in a row enlarge the pipe: a user may have few large ones (pipe(7))."""
+USUAL_PIPE_BYTES: Final = 2**16
+QUIET_NS: Final = 10 * SECOND_NS
+"""After so long without a large round a pipe has its usual size again: others of the user may need the share."""
 MAX_TROUBLES: Final = 1000
 """So many files in trouble are remembered at a time, for the next controller."""
 LIFELINE_FD: Final = 100
@@ -75,6 +80,8 @@ class Logs:
         self.dropped = 0
         self.streams: dict[str, _Stream] = {}
         """All open FIFOs by their names."""
+        self.enlarged: dict[_Stream, int] = {}
+        """Those whose pipe is large, and when they were last busy (monotonic)."""
         self.handed: dict[str, Outgoing] = {}
         self._files: dict[str, LogFile] = {}
         self._manager: ManagerOutput | None = None
@@ -139,6 +146,18 @@ class Logs:
             if not isinstance(sink, NullSink):
                 stream.go_on(name, self.handed.pop(_fifo_name(process, name), None))
         return Streams(streams)
+
+    @property
+    def due_ns(self) -> int | None:
+        """Return when to `shrink` (monotonic), None while no pipe is large."""
+        return min(self.enlarged.values()) + QUIET_NS if self.enlarged else None
+
+    def shrink(self) -> None:
+        """Give the pipes of those who are busy no longer their usual size."""
+        now_ns = time.monotonic_ns()
+        for stream, busy_ns in list(self.enlarged.items()):
+            if now_ns >= busy_ns + QUIET_NS:
+                stream.shrink()
 
     def take_rotated(self) -> list[str]:
         """Return the paths that were rotated since the last call, where that is to be compressed.
@@ -352,6 +371,9 @@ class _Stream:
             if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
                 raise FileNotFoundError(fifo)
             self._register()
+            with suppress(OSError):
+                if fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ) > USUAL_PIPE_BYTES:
+                    self._logs.enlarged[self] = time.monotonic_ns()
         except OSError as error:
             if error.errno in NOT_NOW:
                 self._fifo = ""  # its file stays: the next keeper goes on with it
@@ -392,7 +414,16 @@ class _Stream:
         if self._busy_rounds == BUSY_ROUNDS:
             with suppress(OSError):  # EPERM: the user's share of pipe memory is used up.
                 fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, BUSY_PIPE_BYTES)
+                self._logs.enlarged[self] = 0
+        if self._busy_rounds and self in self._logs.enlarged:
+            self._logs.enlarged[self] = time.monotonic_ns()
         return taken
+
+    def shrink(self) -> None:
+        self._logs.enlarged[self] = time.monotonic_ns()
+        with suppress(OSError):  # EBUSY: it holds more; tried again
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, USUAL_PIPE_BYTES)
+            del self._logs.enlarged[self]
 
     def drained(self) -> bool:
         if self._owed is None and self._fd >= 0:
@@ -428,6 +459,7 @@ class _Stream:
 
     def _end(self) -> None:
         """Let go of the FIFO and of the sink, once."""
+        self._logs.enlarged.pop(self, None)
         if self._fd >= 0:
             with suppress(OSError, KeyError):  # It may have failed before it was registered.
                 self._logs.unregister(self._fd)

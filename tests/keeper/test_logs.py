@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller.compress import compress_rotated
+from reconciler.keeper import logs
 from reconciler.keeper.logs import CUT_MARK, GOES_ON_MARK, LINE_BYTES, ROUND_BYTES, Logs, Streams
 from reconciler.keeper.logs_manager import PENDING_BYTES, ManagerOutput
 from reconciler.keeper.logs_taking import Taking
@@ -214,6 +215,13 @@ def test_nothing_is_left_when_all_is_closed(room: Room) -> None:
     assert (open_descriptors(), room.callbacks, os.listdir(room.logs.fifo_dir)) == (before, {}, [])
 
 
+def test_nothing_is_left_when_the_second_sink_cannot_be_had_for_any_reason(room: Room) -> None:
+    before = open_descriptors()
+    with pytest.raises(ValueError, match="null"):
+        room.open(FileSink(room.path()), FileSink(room.path("a\0b")))
+    assert (open_descriptors(), room.callbacks, os.listdir(room.logs.fifo_dir)) == (before, {}, [])
+
+
 def test_a_stream_ends_by_itself_when_the_last_writer_is_gone(room: Room) -> None:
     before = open_descriptors()
     streams = room.open(FileSink(room.path()))
@@ -363,6 +371,53 @@ def test_only_a_busy_pipe_is_enlarged(room: Room) -> None:
         room.step()
     assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) > size
     streams.close()
+
+
+def enlarged(room: Room) -> tuple[Streams, int]:
+    """Return streams whose pipe was enlarged, and its size before."""
+    streams = room.open(FileSink(room.path(), max_size=0))
+    size = fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ)
+    assert room.logs.due_ns is None, "nothing wakes while no pipe is large"
+    while fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) == size:
+        os.write(streams.stdout_fd, b"x" * size)
+        room.step()
+    return streams, size
+
+
+def test_a_pipe_that_is_busy_no_longer_has_its_usual_size_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams, size = enlarged(room)
+    room.logs.shrink()
+    assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) > size, "it was busy just now"
+    assert room.logs.due_ns is not None
+    monkeypatch.setattr(logs, "QUIET_NS", 0)
+    os.write(streams.stdout_fd, b"y" * 2 * size)
+    room.logs.shrink()
+    assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) > size, "it holds more than that"
+    assert room.logs.due_ns is not None
+    room.settle()
+    room.logs.shrink()
+    assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) == size
+    assert room.logs.due_ns is None
+    assert Path(room.path()).read_bytes().endswith(b"y" * 2 * size)
+    streams.close()
+
+
+def test_a_pipe_that_a_former_keeper_enlarged_is_known_and_one_that_is_closed_forgotten(
+    room: Room,
+) -> None:
+    streams, _ = enlarged(room)
+    next_room = Room(room.folder)
+    again = next_room.logs.reopen(WEB, FileSink(room.path()), None, raises)
+    assert next_room.logs.due_ns is not None
+    for each, its in ((again, next_room), (streams, room)):
+        each.close()
+        assert its.logs.due_ns is None
+
+
+def raises(error: OSError) -> None:
+    raise error
 
 
 @pytest.mark.parametrize("timestamps", [False, True])

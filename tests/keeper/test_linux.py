@@ -1,0 +1,32 @@
+"""Claims about the real kernel layer that need no whole keeper."""
+
+from __future__ import annotations
+
+import signal
+
+from reconciler.keeper.linux import LinuxKernel
+from reconciler.keeper.pidfds import Pidfds
+
+
+class Interrupted(Pidfds):
+    """A child dies at the worst moment: when the answer of a look is there and nobody has it yet."""
+
+    def look(self) -> bool:
+        found = super().look()
+        signal.raise_signal(signal.SIGCHLD)
+        return found
+
+
+def test_a_death_that_is_told_during_a_look_at_adopted_ones_is_not_forgotten() -> None:
+    kernel = object.__new__(LinuxKernel)
+    kernel._died, kernel._pidfds = False, Interrupted({})
+
+    def note(_number: int, _frame: object) -> None:
+        kernel._died = True
+
+    before = signal.signal(signal.SIGCHLD, note)
+    try:
+        kernel._look_at_adopted()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert kernel._died
