@@ -50,6 +50,8 @@ class Orphans:
         self._unreadable: set[int] = set()
         self._young: dict[int, int] = {}
         """When to ask those for their name again that were met as they may have been between fork and exec."""
+        self._untaken: Mapping[int, Identity] = {}
+        """Who was found by a search and could not be taken: the next one finds only who has come since."""
         self._scanned = self._searched = False
 
     # ---- the signs ---------------------------------------------------------------------------------
@@ -197,7 +199,9 @@ class Orphans:
 
     def _search(self) -> None:
         """Adopt what belongs to adopted processes: their orphans became the children of somebody else."""
-        for pid, identity in self._kernel.search(self._by_session).items():
+        found = {**self._untaken, **self._kernel.search(self._by_session)}
+        self._untaken = found
+        for pid, identity in found.items():
             if pid in self._by_pid or pid in self._strangers:
                 continue
             owner = self._owner(identity)
@@ -207,6 +211,7 @@ class Orphans:
             # Not the dead one itself, which its parent has not reaped yet.
             if pid != process.pid and self._is_orphan(identity, process):
                 self.take(pid, Stranger(identity.name, identity.born, identity.group, (owner,)))
+        self._untaken = {}
 
     def _is_orphan(self, identity: Identity, owner: Process) -> bool:
         """Tell whether nobody of its own kind stands above a process any more."""

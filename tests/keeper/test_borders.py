@@ -6,7 +6,7 @@ In virtual time, on the kernel in memory. What the real kernel layer itself call
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ import pytest
 from reconciler.keeper import borders
 from reconciler.keeper.borders import Border, Faults
 from reconciler.keeper.keeper import Keeper
-from reconciler.keeper.kernel import HeldSocket, Kernel, Output
+from reconciler.keeper.kernel import HeldSocket, Identity, Kernel, Output
 from reconciler.model.action import (
     Adjust,
     Bind,
@@ -367,14 +367,23 @@ def test_what_is_unexpected_at_a_takeover_costs_one_record(
     assert lives.keys() == {WEB, BYSTANDER}
 
 
+@pytest.mark.parametrize("method", ["search", "adopt"])
 def test_who_was_left_behind_is_found_though_the_first_search_fails(
-    monkeypatch: pytest.MonkeyPatch,
+    method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search that failed is no search: the dead one is not announced as if it had left nobody."""
     kernel = left_behind(lambda *_: Program(children=(Program(escapes=True),)))
     keeper = Keeper(kernel, KeeperIntroduced("next", "boot", 1, 0, "session"))
-    failing = Failing("search", 0)
-    monkeypatch.setattr(FakeKernel, "search", _wrapped(failing, FakeKernel.search))
+    failing, told, all_of = Failing(method, 0), set[int](), FakeKernel.search
+
+    def search(self: FakeKernel, sessions: Container[int]) -> dict[int, Identity]:
+        """Tell of each once, as the real one does."""
+        found = {pid: each for pid, each in all_of(self, sessions).items() if pid not in told}
+        told.update(found)
+        return found
+
+    monkeypatch.setattr(FakeKernel, "search", search)
+    monkeypatch.setattr(FakeKernel, method, _wrapped(failing, getattr(FakeKernel, method)))
     (child,) = (each for each in kernel.alive(WEB) if each.session != kernel.alive(WEB)[0].pid)
     kernel.end(kernel.alive(WEB)[0].pid, Exit(0))
     for _ in range(5):
