@@ -27,7 +27,7 @@ EFFECTS: Final = {
     "none": "nothing runs differently",
     "live": "applied in place",
     "restart": "processes are replaced one by one; a job gets a new generation",
-    "rebind": "the socket is bound anew and its users are replaced",
+    "rebind": "the socket is bound again and its users are replaced",
 }
 ANY_NAME: Final = "NAME"
 """Stands in a path for the name that the user gives."""

@@ -47,8 +47,10 @@ LOOKS = re.compile(
     r"(reconcile (status|logs|events|runs|plan|ls|validate|explain)|curl|cat|tail|grep)\b"
 )
 STAYS = re.compile(r"make run|reconcile (up|run)\b(?!.* (-d|--detach|--help)\b)")
-# In this order: a date with a time, a time of day, a duration, a process id or another large number.
+# In this order: the number of an event, a date with a time, a time of day, a duration, a process id
+# or another large number.
 VARIES = re.compile(
+    r"^\d+(?= +\d{4}-)|"
     r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?|\d\d:\d\d:\d\d(\.\d+)?|\b(\d+(\.\d+)?(ns|us|ms|s|m|h|d))+\b|(?<![:.\d])\d{3,}\b"
 )
 
