@@ -418,6 +418,8 @@ class Keeper:
     def _send(self, process: Process, signal: str, reach: Reach) -> None:
         if reach == "tree" or process.died is not None:
             self._scan()
+        with self._kernel.border(f"looking at what is below {process.record.id}"):
+            self._orphans.see_below(process)
         if process.died is not None:
             process.killed = process.killed or signal == "KILL"
             self._kernel.signal_tree(process.pid, sorted(process.survivors), signal)
@@ -516,6 +518,8 @@ class Keeper:
         self._report_orphans()
 
     def _name_orphans(self) -> int | None:
+        if self._orphans.look_due():
+            self._scan()
         owners, due_ns = self._orphans.name_again()
         if owners:
             self._leave_behind_all(owners)

@@ -97,6 +97,8 @@ class Identity(Struct, frozen=True):
     """When it was started, in clock ticks since boot."""
     name: str = ""
     parent: int = 0
+    is_dead: bool = False
+    """Its parent has not waited for it yet; what was in its environment is gone."""
 
 
 class Trace(Struct, frozen=True):
@@ -229,6 +231,9 @@ class Kernel(Protocol):
 
     def has_forked(self, pid: int) -> bool:
         """Tell whether a process has, or has waited for, children of its own, so that it may have left orphans."""
+
+    def below(self, roots: Iterable[int]) -> Mapping[int, int]:
+        """Return all that is below these processes, with when each was started."""
 
     def marker(self, id: ProcessId, incarnation: int) -> str:
         """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""

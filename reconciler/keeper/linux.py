@@ -372,6 +372,10 @@ class LinuxKernel:
         """Tell whether a process has, or has waited for, children of its own, so that it may have left orphans."""
         return processes.has_forked(pid)
 
+    def below(self, roots: Iterable[int]) -> Mapping[int, int]:
+        """Return all that is below these processes, with when each was started."""
+        return {pid: processes.born(pid) for pid, _ in processes.descendants(roots)}
+
     def identify(self, pid: int) -> Identity | None:
         """Return whose a process is, None when it is gone."""
         return processes.identify(pid, self._marker_of)

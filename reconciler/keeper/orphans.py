@@ -4,12 +4,13 @@ The keeper is a subreaper (prctl(2)): whoever loses its parent below it becomes 
 adopted process go to whoever stands above that one; the kernel layer tells of those with a sign of ours.
 
 The signs, in this order: the control group and the marker in the environment, which many servers overwrite
-with their title; the session, whose number nobody else gets while one of its members lives (setsid(2)); and
-parentage. A child of ours without any sign comes from one of our own processes. It is taken for a remnant of
-the only one that has died since the last look and ended well: so do programs that put themselves into the
-background. Else it is one of those that have died if nothing that lives could have left it: nothing that was
-there before it and has, or has waited for, children. Where that is not certain it is nobody's, is reported,
-and is looked at again when one of its suspects has died: the last one that is left was it.
+with their title; the session, whose number nobody else gets while one of its members lives (setsid(2)); that
+it was below a process when that one was last signalled; and parentage. A child of ours without any sign comes
+from one of our own processes. It is taken for a remnant of the only one that has died since the last look and
+ended well: so do programs that put themselves into the background. Else it is one of those that have died if
+nothing that lives could have left it: nothing that was there before it and has, or has waited for, children.
+Where that is not certain it is nobody's, is reported, and is looked at again when one of its suspects has
+died: the last one that is left was it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.keeper.records import Stranger, WrittenStranger
 from reconciler.model.process import MAIN, Orphan, ProcessId, Survivor
-from reconciler.model.units import MILLISECOND_NS
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from reconciler.keeper.records import Process
 
 NAME_AGAIN_NS: Final = 100 * MILLISECOND_NS
+LOOK_NS: Final = 2 * SECOND_NS
+"""After the last start of a process, by when its own have mostly gone into the background."""
 
 Key: TypeAlias = tuple[ProcessId, int]
 """An incarnation of a process."""
@@ -45,6 +48,10 @@ class Orphans:
         self._by_marker: dict[str, Key] = {}
         self._by_session: dict[int, Key] = {}
         self._strangers: dict[int, Stranger] = {}
+        self._below: dict[Key, dict[int, int]] = {}
+        """What was below a process when that was signalled last: pids, and when each was started."""
+        self._look_at_ns: int | None = None
+        """When to look for those that were left by what lives, which no signal tells."""
         self._others = kernel.children()
         """Children that we had before we started any, such as the viewer of `up`: they are nobody's remnant."""
         self._unreadable: set[int] = set()
@@ -58,6 +65,7 @@ class Orphans:
 
     def expect(self, process: Process, *, in_session: bool = True) -> None:
         """Know from here on what a process leaves behind."""
+        self._look_at_ns = self._kernel.now_ns() + LOOK_NS
         self._others.discard(process.pid)
         self._by_marker[self._kernel.marker(*process.key)] = process.key
         if process.pid and in_session:
@@ -68,6 +76,12 @@ class Orphans:
         self._by_marker.pop(self._kernel.marker(*process.key), None)
         if self._by_session.get(process.pid) == process.key:
             del self._by_session[process.pid]
+        self._below.pop(process.key, None)
+
+    def see_below(self, process: Process) -> None:
+        """Take note of all that is below a process: it may be about to lose its parent."""
+        roots = [pid for pid in (process.pid, *self.of(process)) if pid]
+        self._below.setdefault(process.key, {}).update(self._kernel.below(roots))
 
     def forget_session(self, process: Process) -> None:
         """Nobody is left in its session: from here on the number may be that of another's."""
@@ -167,6 +181,7 @@ class Orphans:
             self._searched = True  # unless it failed: then another look in this step is no waste
         elif self._scanned and not suspects and not self._unreadable:
             return set()
+        self._take_from_below()
         ours = self._kernel.children()
         self._others &= ours
         for pid in [p for p, each in self._strangers.items() if not each.adopted and p not in ours]:
@@ -186,6 +201,13 @@ class Orphans:
         both = (each for pid in changed for each in (before.get(pid), self._strangers.get(pid)))
         return {key for each in both if each is not None for key in each.owners}
 
+    def look_due(self) -> bool:
+        """Tell whether to look for what went into the background below something that lives."""
+        if self._look_at_ns is None or self._look_at_ns > self._kernel.now_ns():
+            return False
+        self._look_at_ns = None
+        return True
+
     def name_again(self) -> tuple[set[Key], int | None]:
         """Ask those that were met a moment ago for their name; return the owners of renamed ones, and when to go on."""
         now_ns, owners = self._kernel.now_ns(), set()
@@ -195,7 +217,8 @@ class Orphans:
             if stranger is not None and identity is not None and identity.name != stranger.name:
                 self._strangers[pid] = replace(stranger, name=identity.name)
                 owners |= {*stranger.owners}
-        return owners, min(self._young.values(), default=None)
+        look_ns = () if self._look_at_ns is None else (self._look_at_ns,)
+        return owners, min((*self._young.values(), *look_ns), default=None)
 
     def _search(self) -> None:
         """Adopt what belongs to adopted processes: their orphans became the children of somebody else."""
@@ -212,6 +235,26 @@ class Orphans:
             if pid != process.pid and self._is_orphan(identity, process):
                 self.take(pid, Stranger(identity.name, identity.born, identity.group, (owner,)))
         self._untaken = {}
+
+    def _take_from_below(self) -> None:
+        """Know those again by no other sign that were below a process that is dead, whoever inherited them."""
+        for key, below in list(self._below.items()):
+            owner = self._record_of(key)
+            if owner is None or owner.died is None:
+                continue
+            found = {pid: self._kernel.identify(pid) for pid in below if pid not in self._strangers}
+            there = {
+                pid: who
+                for pid, who in found.items()
+                if who and who.born == below[pid] and not who.is_dead
+            }
+            self._below[key] = {pid: below[pid] for pid in there}
+            for pid, who in there.items():
+                is_signless = who.marker == "" and self._owner(who) is None
+                if is_signless and who.parent not in there and who.parent not in self._strangers:
+                    self.take(pid, Stranger(who.name, who.born, who.group, (key,)))
+            if not there:
+                del self._below[key]
 
     def _is_orphan(self, identity: Identity, owner: Process) -> bool:
         """Tell whether nobody of its own kind stands above a process any more."""
@@ -237,6 +280,8 @@ class Orphans:
             stranger = replace(stranger, is_certain=False, is_readable=False)
         elif identity.marker:
             stranger = replace(stranger, **self._of_forgotten(identity.marker))
+        elif seen := [key for key, below in self._below.items() if below.get(pid) == stranger.born]:
+            stranger = replace(stranger, owners=tuple(seen))
         else:
             stranger = self._judge(stranger, dead)
         self._strangers[pid] = stranger

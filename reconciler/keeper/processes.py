@@ -161,7 +161,9 @@ def identify(pid: int, marker_of: Callable[[int], str | None]) -> Identity | Non
         return None
     fields = after.split()
     name = before.partition(b"(")[2].decode(errors="replace")
-    return Identity(int(fields[2]), int(fields[3]), found, int(fields[19]), name, int(fields[1]))
+    is_dead = fields[0] in {b"Z", b"X"}
+    numbers = int(fields[2]), int(fields[3]), found, int(fields[19]), name, int(fields[1])
+    return Identity(*numbers, is_dead)
 
 
 def everyone() -> list[int]:

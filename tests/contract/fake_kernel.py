@@ -502,6 +502,12 @@ class FakeKernel:
     def has_forked(self, pid: int) -> bool:
         return bool(self.processes[pid].program.children)
 
+    def below(self, roots: Iterable[int]) -> dict[int, int]:
+        found, there = [*roots], self.processes.values()
+        for parent in found:
+            found += [each.pid for each in there if each.parent == parent and each.ended is None]
+        return {pid: self.processes[pid].born for pid in found if pid not in roots}
+
     def identify(self, pid: int) -> Identity | None:
         process = self.processes.get(pid)
         if process is None:

@@ -689,6 +689,7 @@ def has_waited(world: World) -> None:
 
 
 BACKGROUND = "goes into the background"
+STUBBORN = "has a stubborn child without a sign"
 SIGNLESS = "fails and leaves one without a sign"
 
 
@@ -744,6 +745,30 @@ def test_what_is_nobodys_for_certain_does_not_outlive_the_keeper(world: World) -
     world.send(EndOrphans("TERM"))
     world.wait(lambda: not reported(world))
     assert not world.lives(orphan.pid)
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_what_was_below_a_process_that_is_stopped_is_its_own(world: World, adopted: bool) -> None:
+    has_waited(world)
+    world.send(spawn(STUBBORN))
+    running(world)
+    world.settle(WEB, STUBBORN)
+    if adopted:
+        world.lose_keeper()
+        world.next_keeper()
+    world.send(Signal(WEB, 2, "TERM", "process"))
+    (survivor,) = world.wait(lambda: exited(world, WEB, 2).survivors)
+    world.send(Signal(WEB, 2, "KILL", "tree"))
+    world.wait(lambda: not exited(world, WEB, 2).survivors)
+    assert not world.lives(survivor.pid)
+    assert reported(world) == ()
+
+
+def test_what_somebody_who_lives_has_left_is_looked_for_after_a_start(world: World) -> None:
+    has_waited(world)
+    world.send(spawn("has a child that goes into the background"))
+    (orphan,) = world.wait(lambda: reported(world))
+    assert ({*orphan.owners}, orphan.is_certain) == ({WEB, DB}, False)
 
 
 def test_what_is_left_on_purpose_is_named_after_its_record_is_gone(world: World) -> None:

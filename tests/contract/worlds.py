@@ -84,6 +84,21 @@ PROGRAMS: Final = {
         Program(wipes=True, children=(Program(wipes=True),)),
         settles="wiped",
     ),
+    "has a stubborn child without a sign": Both(
+        python(
+            f"{WIPE}import signal\nif os.fork() == 0:\n signal.signal(15, signal.SIG_IGN); os.setsid()"
+            "\nelse: open('/proc/self/comm', 'w').write('ready')\ntime.sleep(100)"
+        ),
+        Program(children=(Program(escapes=True, wipes=True, ignores=frozenset({"TERM"})),)),
+        settles="ready",
+    ),
+    "has a child that goes into the background": Both(
+        python(
+            "import os\nif os.fork() == 0:\n if os.fork(): os._exit(0)\n os.setsid()"
+            f"{WIPE}\ntime.sleep(100)"
+        ),
+        Program(children=(Program(MILLISECOND, children=(Program(escapes=True, wipes=True),)),)),
+    ),
     "starts what takes its number": Both(
         shell("setsid sleep 999 & exec sleep 1000"),
         Program(children=(Program(escapes=True, wipes=True),)),

@@ -260,6 +260,8 @@ def test_an_idle_keeper_never_wakes(rig: Rig, link: Link) -> None:
     for slot in range(1, 21):
         link.running(ProcessId("web", slot))
     until(lambda: Path(f"/proc/{rig.pid}/wchan").read_text() != "0")
+    first = wake_ups(rig.pid)
+    until(lambda: wake_ups(rig.pid) > first, "the look after a start")
     before = wake_ups(rig.pid)
     # Another process's second is the measure here, not a wait for something to happen.
     subprocess.run(["sleep", "1"], check=True)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 MAX_FUNCTION_LINES = 70
 KEEPER_CORE = ("keeper", "kernel", "linux")
 """The state machine, its interface to the world, and the real one: what must fit into one sitting."""
-KEEPER_CORE_LINES = 1420
+KEEPER_CORE_LINES = 1430
 """Of code: a comment that explains a line does not make it longer to read."""
 # All else of the room, everything counted: these only keep it from growing unnoticed.
-KEEPER_LINES = 3640
+KEEPER_LINES = 3700
 KEEPER_OUTPUT_LINES = 1300
 KEEPER_LAUNCH_LINES = 790
 """And so is launching: accounts, PATH, what is mounted, the two roads, and what is said when one of them ends early."""
