@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from tests.sim.bugs import BUGS, planted
 from tests.sim.checkers import Checkers
 from tests.sim.faults import FAULTS, Faults
+from tests.sim.language import ALL_USES
 from tests.sim.world import World
 
 
@@ -32,12 +33,23 @@ def play(seed: int, *, faults: Faults | None = None, tracing: bool = False) -> W
 
 def verdict(seed: int, faults: Faults | None = None) -> str:
     """Return what is wrong with a seed, or nothing."""
+    return judged(seed, faults)[0]
+
+
+def judged(seed: int, faults: Faults | None = None) -> tuple[str, frozenset[str]]:
+    """Return what is wrong with a seed, or nothing, and which fields and orders occurred in its history."""
     try:
-        play(seed, faults=faults)
+        return "", frozenset(play(seed, faults=faults).people.occurred)
     except Exception as error:  # whatever it is, the seed is told
         last = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} ({last.name})"
-    return ""
+        return f"{type(error).__name__}: {error} ({last.name})", frozenset()
+
+
+def noticed_by(seed: int, faults: str = "") -> str:
+    """Return what is wrong with a seed: with some faults, with its own, or with those without what came last."""
+    if faults:
+        return verdict(seed, Faults.parse(faults))
+    return verdict(seed, World(seed).faults.plain) or verdict(seed)
 
 
 def minimal(seed: int) -> Faults:
@@ -65,7 +77,7 @@ def digest(seed: int) -> str:
 def noticed(name: str) -> str:
     """Return which seed notices a planted bug first."""
     with planted(name):
-        found = next(((seed, said) for seed in range(2000) if (said := verdict(seed))), None)
+        found = next(((seed, said) for seed in range(2000) if (said := noticed_by(seed))), None)
     return f"{name}: {'nobody notices' if found is None else 'seed {}, {}'.format(*found)}"
 
 
@@ -102,14 +114,18 @@ def play_one(seed: int, faults: Faults | None, *, tracing: bool) -> int:
 
 
 def play_all(seeds: range, jobs: int) -> int:
-    begun, failed = time.monotonic(), 0
+    begun, failed, occurred = time.monotonic(), 0, set[str]()
     with ProcessPoolExecutor(jobs) as pool:
-        for seed, wrong in zip(seeds, pool.map(verdict, seeds, chunksize=20), strict=True):
+        for seed, (wrong, used) in zip(seeds, pool.map(judged, seeds, chunksize=20), strict=True):
+            occurred |= used
             if wrong:
                 failed += 1
                 print(f"seed {seed}: {wrong}\n  {command_line(seed, minimal(seed))}", flush=True)
     took = time.monotonic() - begun
     print(f"{len(seeds) - failed} passed, {failed} failed, {len(seeds) / took:.0f} seeds a second")
+    print(f"{len(occurred)} of {len(ALL_USES)} fields and orders occurred")
+    if len(seeds) >= 100 and (never := ALL_USES - occurred):
+        print(f"never: {', '.join(sorted(never))}")
     return 1 if failed else 0
 
 

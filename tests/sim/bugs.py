@@ -6,12 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from reconciler.core import backoff, hooks, jobs, reconciler, rollout, stopping, watchers
+from reconciler.core import (
+    backoff,
+    hooks,
+    jobs,
+    reconciler,
+    rollout,
+    secrets,
+    settings,
+    stopping,
+    template,
+    verdict,
+    watchers,
+)
 from reconciler.core import sockets as core_sockets
 from reconciler.keeper import adoption
 from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.held import Sockets
 from reconciler.keeper.keeper import Keeper
+from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.records import INCARNATIONS
 from reconciler.model.action import Bind, Remember, Signal, Unbind
 from reconciler.model.event import SnapshotEnded
@@ -27,6 +40,8 @@ class Bug(NamedTuple):
     function: str
     make: Callable[[Any], Any]
     seed: int
+    faults: str = ""
+    """With which it does; empty: with its own."""
 
 
 def _always(value: object) -> Callable[[Any], Any]:
@@ -323,7 +338,64 @@ def _without_memory(original: Any) -> Any:
     return restore
 
 
+def _but(*reasons: str) -> Callable[[Any], Any]:
+    """Whatever is said for these reasons is not done."""
+
+    def make(original: Any) -> Any:
+        def found(*args: Any, **options: Any) -> Any:
+            said = original(*args, **options)
+            return None if said in reasons else said
+
+        return found
+
+    return make
+
+
+def _later(original: Any) -> Any:
+    return lambda *args, **options: original(*args, **options) + 10**15
+
+
+def _always_tree(original: Any) -> Any:
+    """Whatever a dead process has left must be gone."""
+
+    def survivors(self: Any, process: Any) -> Any:
+        left = set(self.of(process))
+        return left, ()
+
+    return survivors
+
+
 BUGS: dict[str, Bug] = {
+    # the language
+    "secrets are not waited for": Bug(secrets, "ready", _always(True), 5),
+    "what has succeeded is started again": Bug(watchers, "is_completed", _always(False), 49),
+    "nothing is ever given up": Bug(watchers, "gave_up", _always(False), 94),
+    "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 219),
+    "a revision is good at once": Bug(verdict, "find", _always(verdict.PROVEN), 110),
+    "what runs well is held against its revision": Bug(
+        rollout, "why_failed", _always("did not stay up"), 38
+    ),
+    "reloads are forgotten": Bug(
+        watchers,
+        "carry_out_reload",
+        _always(None),
+        6,
+        "reload=0.7, order reload=0.7, busy people=0.6",
+    ),
+    "all stop together": Bug(reconciler, "priority_of_going", _always(None), 74),
+    "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 8),
+    "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
+    "lost runs stay lost": Bug(jobs, "lost_slots", _always(()), 190),
+    "runs have all the time": Bug(jobs, "_why_stop", _but("timeout"), 168),
+    "the scope is always the tree": Bug(Orphans, "survivors", _always_tree, 11),
+    "limits are left out": Bug(template, "_limits", _always({}), 0),
+    "an order to stop is never over": Bug(watchers, "_words_end", _always(False), 8),
+    "autostart is always on": Bug(
+        watchers,
+        "wanted",
+        lambda f: lambda spec, intent: f(replace(spec, autostart=True), intent),
+        0,
+    ),
     # core
     "no backoff": Bug(backoff, "wait_ns", _always(0), 48),
     "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 49),

@@ -5,10 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reconciler.model.action import Notify, RecordGeneration, RecordIntent, RecordRun
-from reconciler.model.event import IntentChanged, JobChanged, PulseAsked, RunRecorded, SpecApplied
+from reconciler.model.action import (
+    Notify,
+    ReadSecrets,
+    RecordGeneration,
+    RecordIntent,
+    RecordRun,
+    RecordVerdict,
+    Spawn,
+)
+from reconciler.model.event import (
+    IntentChanged,
+    JobChanged,
+    PulseAsked,
+    RunRecorded,
+    SecretsRead,
+    SecretsUnreadable,
+    SpecApplied,
+)
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.wire.link import LinkDecoder, encode
 
 if TYPE_CHECKING:
@@ -16,6 +33,7 @@ if TYPE_CHECKING:
     from reconciler.model.action import Action, KeeperAction, StoreAction
     from reconciler.model.event import Event
     from reconciler.model.intent import Intent
+    from reconciler.model.revision import Trial
     from tests.sim.world import World
 
 
@@ -29,6 +47,9 @@ class Disk:
     intents: dict[str, Intent] = field(default_factory=dict)
     generations: dict[str, Generation] = field(default_factory=dict)
     runs: dict[str, dict[int, Run]] = field(default_factory=dict)
+    trial: Trial | None = None
+    good: Spec | None = None
+    """What is put in force again when a revision is not good."""
 
     def job(self, name: str) -> Job:
         return Job(self.generations.get(name), dict(self.runs.get(name, {})))
@@ -39,7 +60,7 @@ class Disk:
         found += [JobChanged(n, self.job(n)) for n in sorted(self.generations | self.runs)]
         found += [IntentChanged(n, i) for n, i in sorted(self.intents.items())]
         if self.revision:
-            found.append(SpecApplied(self.spec, self.revision, dict(self.retiring)))
+            found.append(SpecApplied(self.spec, self.revision, dict(self.retiring), self.trial))
         return found
 
 
@@ -58,10 +79,14 @@ class Controller:
     inbox: list[Event] = field(default_factory=list)
     writes: list[tuple[int, StoreAction]] = field(default_factory=list)
     wake_ns: int | None = None
+    secrets: set[str] = field(default_factory=set)
+    """Watchers whose secrets it has."""
+    readings: list[tuple[int, str]] = field(default_factory=list)
+    """Of which watchers it reads the secrets, and when it will have."""
 
     def due_ns(self) -> int | None:
         world = self.world
-        dues = [due for due, _ in self.writes[:1]]
+        dues = [due for due, _ in self.writes[:1]] + [due for due, _ in self.readings]
         if self.wake_ns is not None:
             dues.append(self.wake_ns)
         if self.inbox or world.kernel.to_controller:
@@ -75,6 +100,7 @@ class Controller:
             return
         while self.writes and self.writes[0][0] <= now:
             self.commit(self.writes.pop(0)[1])
+        self._finish_readings(now)
         heard = self.decoder.events(self.world.kernel.hear(self.world.reads()))
         self.world.heard(heard)
         self.inbox += [event for event in heard if event != PulseAsked()]
@@ -102,6 +128,10 @@ class Controller:
                 # What people say is on the disk at once in here, and so is that it is over.
                 self.world.disk.intents[name] = intent
                 self.world.people.word_ended(name)
+            case RecordVerdict(revision, trial):
+                self.world.judged(revision, trial)
+            case ReadSecrets(name):
+                self.read_secrets(name)
             case RecordRun() | RecordGeneration():
                 # One thread writes, in order: nothing is there before what was said earlier.
                 earliest = self.writes[-1][0] if self.writes else 0
@@ -110,9 +140,28 @@ class Controller:
                 self.tell_keeper(action)
 
     def tell_keeper(self, action: KeeperAction) -> None:
-        """Say something to the keeper."""
+        """Say something to the keeper. What holds secrets gets them here."""
+        if isinstance(action, Spawn) and action.id.role == "main":
+            spec = self.core.watcher_spec(action.id.owner)
+            needs = spec is not None and spec.secrets
+            assert not needs or action.id.owner in self.secrets, f"{action.id} gets no secrets"
         self.world.said(action)
         self.world.kernel.feed(encode(action))
+
+    def read_secrets(self, name: str) -> None:
+        """Begin to read the secrets of a watcher."""
+        world = self.world
+        self.readings.append((world.kernel.now + world.rng.randrange(100 * MS), name))
+
+    def _finish_readings(self, now: int) -> None:
+        done = [name for due, name in self.readings if due <= now]
+        self.readings = [each for each in self.readings if each[0] > now]
+        for name in done:
+            if self.world.hits("unreadable secrets"):
+                self.inbox.append(SecretsUnreadable(name, "it is not there"))
+                continue
+            self.secrets.add(name)
+            self.inbox.append(SecretsRead(name, f"value{self.world.people.secret}"))
 
     def commit(self, action: StoreAction) -> None:
         """Write and sync one entry, and say so."""

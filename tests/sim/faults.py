@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from tests.sim.language import LANGUAGE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -50,7 +52,13 @@ LATER: Final = {
     "upgrades": "the keeper becomes new code in the same process, or finds that there is none",
 }
 """Faults that came later: chosen apart, so that the histories of seeds without them stay what they were."""
-FAULTS: Final = FIRST | LATER
+NASTY: Final = {
+    "late output": "the output of a process is complete only some time after its end",
+    "other processes": "processes that are none of ours take the numbers of those that have died",
+    "wiped environments": "a process and its children write over their environment, where we look for our mark",
+}
+"""What a real kernel has and a kind one has not; chosen apart, too."""
+FAULTS: Final = FIRST | LATER | NASTY | LANGUAGE
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,11 @@ class Faults:
     def __str__(self) -> str:
         return ", ".join(f"{name}={strength}" for name, strength in self.strength.items())
 
+    @property
+    def plain(self) -> Faults:
+        """Return the same without what came last: the rest of the language, and what is nasty of a real kernel."""
+        return self.without(*LANGUAGE, *NASTY)
+
     def without(self, *names: str) -> Faults:
         """Return the same faults but for some."""
         return Faults({each: how for each, how in self.strength.items() if each not in names})
@@ -83,9 +96,17 @@ class Faults:
 
 def swarm(rng: random.Random, seed: int) -> Faults:
     """Choose a seed's own faults. `rng` is what its history goes on with."""
-    return Faults(_some(FIRST, rng) | _some(LATER, random.Random(f"later {seed}")))
+    later, speaks = random.Random(f"later {seed}"), random.Random(f"language {seed}")
+    language = _some(LANGUAGE, speaks, often=0.12, strengths=(0.3, 0.7))
+    nasty = _some(NASTY, random.Random(f"nasty {seed}"), strengths=(0.2, 0.6))
+    return Faults(_some(FIRST, rng) | _some(LATER, later) | nasty | language)
 
 
-def _some(faults: Mapping[str, str], rng: random.Random) -> dict[str, float]:
-    chosen = [fault for fault in faults if rng.random() < 0.3]
-    return {fault: rng.choice((0.05, 0.2, 0.6)) for fault in chosen}
+def _some(
+    faults: Mapping[str, str],
+    rng: random.Random,
+    often: float = 0.3,
+    strengths: tuple[float, ...] = (0.05, 0.2, 0.6),
+) -> dict[str, float]:
+    chosen = [fault for fault in faults if rng.random() < often]
+    return {fault: rng.choice(strengths) for fault in chosen}

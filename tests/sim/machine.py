@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reconciler.keeper.kernel import LaunchFailed
+from reconciler.model.process import ProcessId
 from reconciler.model.socket import AS_MADE
-from tests.contract.fake_kernel import FakeKernel, Output, Process, Replaced, Socket
+from tests.contract.fake_kernel import INIT, FakeKernel, Output, Process, Program, Replaced, Socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from reconciler.keeper.kernel import Adopted, Child, HeldSocket
-    from reconciler.model.process import Exit, Launch, ProcessId, Sink
+    from reconciler.keeper.kernel import Adopted, Child, Died, HeldSocket
+    from reconciler.model.process import Exit, Launch, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
+
+
+OTHER = ProcessId("", 0)
+"""Of a process that is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,11 @@ class Machine(FakeKernel):
         self.made: list[Output] = []
         self.keepers = 0
         self.on_born: list[Callable[[Process], None]] = []
+        self.on_died: list[Callable[[Process], None]] = []
         self.unkillable_ns: Callable[[Process], int] = lambda _process: 0
         """How long KILL takes to end a process: one in uninterruptible sleep dies when it wakes."""
+        self.other_lives_ns: Callable[[], int] = lambda: 0
+        """Called when a number is free again: how long somebody else lives who takes the next one; 0: nobody does."""
         self.may_kill_keeper: Callable[[], None] = lambda: None
         """Called before and after each effect of the keeper. Raises `KeeperDied`."""
 
@@ -88,6 +98,18 @@ class Machine(FakeKernel):
         self.may_kill_keeper()
         return super().adopt(pid, born)
 
+    def alive(self, id_: ProcessId | None = None) -> list[Process]:
+        """Return what lives of ours, of one id or of all but the controller."""
+        return [each for each in super().alive(id_) if each.id != OTHER]
+
+    def reap(self) -> Died | None:
+        died = super().reap()
+        lives_ns = self.other_lives_ns() if died is not None else 0
+        if lives_ns:
+            with contextlib.suppress(LaunchFailed):
+                self._start(OTHER, 0, Program(lives_ns, wipes=True), INIT)
+        return died
+
     def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Output:
         output = super().reopen(id, stdout, stderr)
         self.made.append(output)
@@ -109,6 +131,15 @@ class Machine(FakeKernel):
         """Return how many outputs nobody has closed yet."""
         self.made = [output for output in self.made if not output.closed]
         return len(self.made)
+
+    def late_outputs(self) -> int:
+        """Return how many outputs are open though their process is dead, as there is more to come."""
+        return sum(not output.closed and not output.drained() for output in self.made)
+
+    def lingering_outputs(self) -> int:
+        """Return how many outputs are open of the dead of which there was more to come, whether it has or not."""
+        lingering = (each for each in self.made if each.died_ns is not None)
+        return sum(not each.closed and bool(each.program.drains_ns) for each in lingering)
 
     def held(self) -> list[Socket]:
         """Return the sockets that the keeper holds, not those that only a process still has."""
@@ -154,6 +185,7 @@ class Machine(FakeKernel):
         self._adopted_dead.clear()
 
     def _hit(self, process: Process, signal: str) -> None:
+        assert process.id != OTHER, f"{signal} hits {process.pid}, which is none of ours"
         if process.ended is None:
             self.hits.append(Hit(self.now, process, signal))
         if signal == "KILL" and process.ended is None and not process.dies_of:
@@ -170,4 +202,6 @@ class Machine(FakeKernel):
     def _die(self, process: Process, exit_: Exit) -> None:
         if process.ended is None:
             self.deaths.append(Death(self.now, process, exit_))
-        super()._die(process, exit_)
+            super()._die(process, exit_)
+            for tell in self.on_died:
+                tell(process)

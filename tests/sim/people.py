@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from reconciler.core import jobs
+from reconciler.core import jobs, orders, verdict
 from reconciler.core.intents import restarted, scaled, started, stopped, until
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import (
@@ -17,14 +17,26 @@ from reconciler.model.event import (
 )
 from reconciler.model.intent import NO_INTENT, Voice
 from reconciler.model.process import LaunchError
-from reconciler.model.spec import HookSpec, HooksSpec, SocketSpec, Spec, StopSpec, WatcherSpec
+from reconciler.model.revision import Trial
+from reconciler.model.spec import (
+    ApplySpec,
+    HookSpec,
+    HooksSpec,
+    ReloadBySignal,
+    Spec,
+    StopSpec,
+    WatcherSpec,
+)
 from reconciler.model.units import SECOND_NS as S
-from reconciler.model.value import replace
+from reconciler.model.value import Struct, replace
+from tests.sim.language import ORDERS, VALUES, changed, default, kind_of, listener
 from tests.sim.programs import HOOK_TIMEOUT_NS, SHORTAGES
 
 if TYPE_CHECKING:
+    from tests.sim.controller import Controller
     from tests.sim.world import World
 
+T = TypeVar("T", bound=Struct)
 VOICE = Voice("somebody", "", 0)
 HOOK = HookSpec(cmd=("hook",), timeout=HOOK_TIMEOUT_NS)
 HOOK_NAMES = (
@@ -38,10 +50,6 @@ HOOK_NAMES = (
     "before_reap",
     "after_reap",
 )
-
-
-def listener(port: int) -> SocketSpec:
-    return SocketSpec(listen=InternetAddress("127.0.0.1", port))
 
 
 class People:
@@ -59,6 +67,20 @@ class People:
         """The grace periods that a watcher of a name ever had."""
         self.hooked: set[tuple[str, str]] = set()
         """Hooks that a watcher of a name ever had."""
+        speaks = world.faults.strength
+        self.says = {path: speaks[path] for path in VALUES if path in speaks}
+        """Which fields they make use of beside those that all do, and how often."""
+        self.gives = [order for order in ORDERS if order in speaks]
+        self.used: dict[tuple[str, str], list[object]] = {}
+        """By name of a watcher and field: the values that it ever had beside the default."""
+        self.occurred: set[str] = set()
+        """Fields and orders of which use was made."""
+        self.reloads: list[tuple[int, str, str]] = []
+        """When a reload of which watcher was asked for, and by which signal."""
+        self.reload_edited_ns: dict[str, int] = {}
+        """When what a reload does was edited last."""
+        self.secret = 0
+        """The value of all secrets."""
 
     def next_deed_ns(self) -> int:
         """Return when somebody does something next."""
@@ -70,7 +92,8 @@ class People:
         for name in ("web", "api", "job"):
             watchers[name] = self._new_watcher(name)
         own = {"own": replace(listener(7000), reuseport=True)} if self.has_own else {}
-        return Spec(sockets={"http": listener(8000), **own}, watchers=watchers)
+        apply = self._flavoured(ApplySpec(), "apply", "apply")
+        return Spec(apply=apply, sockets={"http": listener(8000), **own}, watchers=watchers)
 
     def _sockets_of(self, name: str) -> tuple[str, ...]:
         if name == "api" and self.has_own:
@@ -92,7 +115,92 @@ class People:
             hooks=hooks,
         )
         self.timeouts_ns.setdefault(name, []).append(spec.stop.timeout)
+        if not self.says:
+            return spec
+        for role in HOOK_NAMES:
+            hook = getattr(hooks, role)
+            if hook is not None:
+                hooks = replace(hooks, **{role: self._flavoured(hook, "hook", name)})
+        return self._flavoured(replace(spec, hooks=hooks), "watcher", name)
+
+    # ---- the language ---------------------------------------------------------------------------
+
+    def _flavoured(self, spec: T, kind: str, name: str) -> T:
+        """Return a spec in which some of the fields are given that this seed makes use of."""
+        for path, strength in self.says.items():
+            fits = kind_of(path) == kind and not self._is_senseless(spec, path)
+            if fits and self.rng.random() < strength:
+                spec = self._given(spec, path, name, VALUES[path](self.rng))
         return spec
+
+    def _is_senseless(self, spec: object, path: str) -> bool:
+        """Tell whether a field says nothing beside the others."""
+        if not isinstance(spec, WatcherSpec):
+            return False
+        if path == "stdin_socket":
+            return bool(spec.use_sockets)
+        if path in {"max_restarts", "max_age", "max_age_variance"} or path.startswith("restart"):
+            return spec.is_job
+        return False
+
+    def _given(self, spec: T, path: str, name: str, value: object) -> T:
+        self.occurred.add(path)
+        self.used.setdefault((name, path), []).append(value)
+        plain = path.partition(".")[2] if kind_of(path) != "watcher" else path
+        spec = changed(spec, plain, value)
+        if path == "hook.python":
+            spec = changed(spec, "cmd", None)
+        if path.startswith("hooks."):
+            self.hooked.add((name, path.removeprefix("hooks.")))
+        return spec
+
+    def hooked_at_all(self, name: str) -> bool:
+        """Tell whether a watcher of this name ever had any hook."""
+        return any(owner == name for owner, _ in self.hooked)
+
+    def has_used(self, name: str, *paths: str) -> bool:
+        """Tell whether a watcher of this name ever had one of these fields."""
+        return any((name, path) in self.used for path in paths)
+
+    def _edit_field(self, name: str) -> None:
+        """Give a field of a watcher another value, or take it back."""
+        rng, spec = self.rng, self.world.disk.spec
+        old = spec.watchers[name]
+        path = rng.choice(sorted(self.says))
+        if kind_of(path) == "socket":
+            sockets = dict(spec.sockets)
+            key = rng.choice(sorted(sockets))
+            sockets[key] = self._given(sockets[key], path, "", VALUES[path](rng))
+            self._touch_users(key)
+            self.edit(replace(spec, sockets=sockets))
+        elif kind_of(path) == "apply":
+            self.edit(replace(spec, apply=self._given(spec.apply, path, "", VALUES[path](rng))))
+        elif kind_of(path) == "watcher" and path != "stdin_socket":
+            if self._is_senseless(old, path):
+                return
+            if rng.random() < 0.4 and path != "restart: on-failure":
+                new = changed(old, path, default(path))
+            else:
+                new = self._given(old, path, name, VALUES[path](rng))
+            self._touch(name, upset=True)
+            self.edit(replace(spec, watchers={**spec.watchers, name: new}))
+
+    def _touch_users(self, socket: str) -> None:
+        for name, each in self.world.disk.spec.watchers.items():
+            if socket in each.use_sockets or socket == each.stdin_socket:
+                self._touch(name)
+
+    def settle(self) -> bool:
+        """Take back what never comes to rest; False when there is nothing of it."""
+        spec = self.world.disk.spec
+        aging = [name for name, each in spec.watchers.items() if each.max_age is not None]
+        if not aging:
+            return False
+        calm = {name: replace(spec.watchers[name], max_age=None) for name in aging}
+        for name in aging:
+            self._touch(name)
+        self.edit(replace(spec, watchers={**spec.watchers, **calm}))
+        return True
 
     def do_something(self) -> None:
         """Let somebody do something, or the machine fail somehow."""
@@ -120,12 +228,18 @@ class People:
         rng, spec = self.rng, self.world.disk.spec
         name = rng.choice(sorted(spec.watchers))
         old = spec.watchers[name]
+        if self.says and name != "bystander" and rng.random() < 0.5:
+            self._edit_field(name)
+            return
         what = "label" if name == "bystander" else rng.choice(("scale", "command", "label", "port"))
         if what == "port":
             port = 9000 if str(spec.sockets["http"].listen).endswith("8000") else 8000
             self._touch("web")
-            self.edit(replace(spec, sockets={**spec.sockets, "http": listener(port)}))
+            self._touch_users("http")
+            moved = replace(spec.sockets["http"], listen=listener(port).listen)
+            self.edit(replace(spec, sockets={**spec.sockets, "http": moved}))
             return
+        self.occurred.add({"scale": "numprocesses", "command": "cmd", "label": "labels"}[what])
         if what == "scale":
             new = replace(old, numprocesses=rng.randrange(0, 4))
         elif what == "command":
@@ -149,16 +263,76 @@ class People:
             watchers[name] = self._new_watcher(name)
         self.edit(replace(spec, watchers=watchers))
 
-    def edit(self, spec: Spec) -> None:
+    def edit(self, spec: Spec, *, restores: bool = False) -> None:
         """Apply a spec as the controller does: on the disk first, then before the core."""
         disk, controller = self.world.disk, self.world.controller
         removed = {n: s for n, s in disk.spec.watchers.items() if n not in spec.watchers}
         retiring = {**disk.retiring, **removed}
+        trial = self._trial_of(spec, restores=restores)
         disk.retiring = {n: s for n, s in retiring.items() if n not in spec.watchers}
-        disk.spec, disk.revision = spec, disk.revision + 1
+        if controller is not None:
+            kept = {
+                name
+                for name, each in spec.watchers.items()
+                if name in disk.spec.watchers and disk.spec.watchers[name].secrets == each.secrets
+            }
+            controller.secrets &= kept
+        for name, each in spec.watchers.items():
+            if name in disk.spec.watchers and disk.spec.watchers[name].reload != each.reload:
+                self.reload_edited_ns[name] = self.world.kernel.now
+        disk.spec, disk.revision, disk.trial = spec, disk.revision + 1, trial
+        if trial is None:
+            disk.good = spec
         self.world.trace(f"revision {disk.revision}: {sorted(spec.watchers)}")
         if controller is not None:
-            controller.inbox.append(SpecApplied(spec, disk.revision, dict(disk.retiring)))
+            retired = dict(disk.retiring)
+            controller.inbox.append(SpecApplied(spec, disk.revision, retired, trial))
+
+    def _trial_of(self, spec: Spec, *, restores: bool) -> Trial | None:
+        """Return what a revision has to prove, as the controller makes it."""
+        disk, controller, now = self.world.disk, self.world.controller, self.world.kernel.now
+        if not any(path.startswith("apply.") for path in self.says) or controller is None:
+            return None
+        core, former = controller.core, disk.trial
+        removed = disk.spec.watchers.keys() - spec.watchers.keys()
+        found = verdict.changed(disk.spec, spec, core.observed, core.facts, former)
+        can_return = not restores and disk.good is not None
+        on_failure = spec.apply.on_failure if can_return else "keep"
+        made = Trial(found, now, spec.apply.confirm_after, on_failure)
+        if former is None or restores or removed:
+            return made
+        if verdict.changed(disk.spec, spec, core.observed, core.facts):
+            return made
+        if former.outcome == "pending":
+            return replace(made, begun_ns=former.begun_ns)
+        if former.outcome not in {"paused", "failed"}:
+            return made
+        return replace(made, outcome=former.outcome, reason=former.reason, watcher=former.watcher)
+
+    def judged(self, revision: int, trial: Trial) -> None:
+        """Take note of what came of a revision, and do what follows."""
+        disk = self.world.disk
+        if revision != disk.revision:
+            return
+        disk.trial = trial if trial.outcome == "paused" else replace(trial, changed={})
+        if trial.outcome == "good":
+            disk.good = disk.spec
+        self.go_back()
+
+    def go_back(self) -> None:
+        """Put the last good spec in force again where the newest is rolled back."""
+        disk = self.world.disk
+        if disk.trial is not None and disk.trial.outcome == "rolled_back" and disk.good is not None:
+            for name in {*disk.spec.watchers, *disk.good.watchers}:
+                if disk.spec.watchers.get(name) != disk.good.watchers.get(name):
+                    self._touch(name, upset=True)
+            self.edit(disk.good, restores=True)
+
+    def go_back_by(self, controller: Controller) -> None:
+        """Let a new controller finish what a former one began: the verdict is on the disk, what follows is not."""
+        if self.world.disk.trial is not None and self.world.disk.trial.outcome == "rolled_back":
+            self.world.controller = controller
+            self.go_back()
 
     def _touch(self, name: str, *, upset: bool = False) -> None:
         self.touched_ns[name] = self.world.kernel.now
@@ -175,6 +349,9 @@ class People:
         if not names:
             return
         name = rng.choice(names)
+        if self.gives and rng.random() < 0.6:
+            self._give(rng.choice(self.gives), name)
+            return
         spec, intent = disk.spec.watchers[name], disk.intents.get(name, NO_INTENT)
         what = rng.choice(
             ("stop", "rest", "start", "start", "restart", "scale", "unscale", "signal", "rerun")
@@ -182,6 +359,7 @@ class People:
         at_once = rng.random() < 0.3
         self._touch(name, upset=what != "restart" or at_once)
         self.world.trace(f"somebody says {what} {name}")
+        self.occurred.add(what)
         if what == "signal":
             signal = "USR1" if rng.random() < 0.3 else "CONT"
             controller.inbox.append(SignalAsked(name, None, signal))
@@ -200,6 +378,75 @@ class People:
             if said is not None:
                 disk.intents[name] = said()
                 controller.inbox.append(IntentChanged(name, disk.intents[name]))
+
+    def _give(self, order: str, name: str) -> None:
+        """Give an order as the server takes it: by what is known of the watcher."""
+        rng, disk, controller = self.rng, self.world.disk, self.world.controller
+        assert controller is not None
+        core, now = controller.core, self.world.kernel.now
+        self.occurred.add(order)
+        self.world.trace(f"somebody gives {order} for {name}")
+        if order == "new secrets":
+            self.secret += 1
+            for each in sorted(controller.secrets):
+                self._touch(each)
+                controller.read_secrets(each)
+            return
+        if order in {"order rollback", "order continue"}:
+            self._overrule(order)
+            return
+        if name not in core.spec.watchers or not core.is_in_force or controller.writes:
+            return  # it is on its way to the core
+        subject = replace(core.subject(name, now, 0), voice=VOICE)
+        if rng.random() < 0.5:
+            subject = replace(subject, slots=(rng.randrange(1, 4),))
+        reload = subject.named.reload
+        if order == "order start":
+            decision = orders.start(subject)
+        elif order == "order restart":
+            decision = orders.restart(subject, at_once=rng.random() < 0.3)
+        elif order == "order reload":
+            decision = orders.reload(subject)
+        elif order == "order resume":
+            decision = orders.resume(subject)
+        elif order == "order rerun":
+            overlap = rng.choice((None, "skip", "replace"))
+            decision = orders.rerun(subject, failed=rng.random() < 0.4, overlap=overlap)
+        else:
+            word, reach = rng.choice(("USR1", "CONT")), rng.choice(("process", "children", "tree"))
+            decision = orders.signal(subject, word, now, reach)
+        if decision.taken != "accepted":
+            return
+        self._touch(name, upset=True)
+        if order == "order reload" and isinstance(reload, ReloadBySignal) and subject.slots is None:
+            self.reloads.append((now, name, reload.signal))
+        if decision.intent is not None:
+            disk.intents[name] = decision.intent
+            controller.inbox.append(IntentChanged(name, decision.intent))
+        if decision.generation is not None:
+            disk.generations[name] = decision.generation
+            job = replace(core.observed(name).job, generation=decision.generation)
+            controller.inbox.append(JobChanged(name, job))
+        controller.inbox += decision.events
+
+    def _overrule(self, order: str) -> None:
+        """Go back to the last good revision by hand, or on with one that is paused."""
+        disk, controller = self.world.disk, self.world.controller
+        assert controller is not None
+        if order == "order rollback" and disk.good is not None and disk.good is not disk.spec:
+            for name in {*disk.spec.watchers, *disk.good.watchers}:
+                if disk.spec.watchers.get(name) != disk.good.watchers.get(name):
+                    self._touch(name, upset=True)
+            self.edit(disk.good, restores=True)
+        elif disk.trial is not None and disk.trial.outcome == "paused":
+            for name in disk.trial.changed:
+                self._touch(name)
+            disk.trial = replace(
+                disk.trial, outcome="pending", reason="", begun_ns=self.world.kernel.now
+            )
+            controller.inbox.append(
+                SpecApplied(disk.spec, disk.revision, dict(disk.retiring), disk.trial)
+            )
 
     def _for_a_while(self) -> Voice:
         now, boot = self.world.kernel.now, f"boot-{self.world.kernel.boots}"

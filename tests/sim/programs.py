@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.model.process import LaunchError
+from reconciler.model.spec import ReloadBySignal
 from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.model.units import SECOND_NS as S
 from tests.contract.fake_kernel import Program
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 HOOK_TIMEOUT_NS = 4 * S
 SHORTAGES = ("EAGAIN", "ENOMEM", "EMFILE", "ENFILE")
+ASKING = frozenset({"TERM", "INT", "QUIT", "HUP"})
+"""Signals by which people have processes asked to end."""
 EXEC_ERRORS = ("ENOENT", "EACCES", "ENOEXEC", "ETXTBSY")
 
 
@@ -28,7 +31,10 @@ def program_of(world: World, id: ProcessId) -> Program:
     forks = hits("fork road")
     if not spared and hits("exec errors"):
         return Program(error=LaunchError("exec", rng.choice(EXEC_ERRORS), "/gone"), forks=forks)
-    ignores = frozenset({"TERM"}) if hits("ignored TERM") else frozenset()
+    asking = ASKING if "stop.signal" in world.faults.strength else frozenset({"TERM"})
+    ignores = asking if hits("ignored TERM") else frozenset()
+    if spec is not None and isinstance(spec.reload, ReloadBySignal) and rng.random() < 0.8:
+        ignores |= {spec.reload.signal}  # it knows what that means
     ends_within = rng.randrange(3 * S) if hits("slow ends") else 0
     children: tuple[Program, ...] = ()
     if hits("survivors"):
@@ -46,7 +52,20 @@ def program_of(world: World, id: ProcessId) -> Program:
     if lives is not None and code == 0:
         # It looks like one that goes into the background, and what it leaves may go on: not for ever.
         children = tuple(replace(each, lives_ns=lives + 30 * S) for each in children)
-    return Program(lives, code, ignores, ends_within, forks=forks, children=children)
+    program = Program(lives, code, ignores, ends_within, forks=forks, children=children)
+    return program if spared else _nasty(world, program)
+
+
+def _nasty(world: World, program: Program) -> Program:
+    """Return a program as naive as those of users are."""
+    if world.hits("late output"):
+        program = replace(program, drains_ns=world.rng.randrange(3 * S))
+    # A keeper that dies at once after a start knows what it has started by its mark alone.
+    if "keeper kills" not in world.faults.strength and world.hits("wiped environments"):
+        # What has a session of its own besides is nobody's for certain, and is no matter of this fault.
+        children = tuple(replace(each, wipes=not each.escapes) for each in program.children)
+        program = replace(program, wipes=True, children=children)
+    return program
 
 
 def _hook(world: World) -> Program:

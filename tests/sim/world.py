@@ -12,6 +12,7 @@ from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import Upgrade
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.observed import Facts
+from reconciler.model.process import Exit, ProcessId
 from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.model.units import SECOND_NS as S
 from reconciler.model.value import replace
@@ -21,19 +22,22 @@ from tests.sim.controller import Controller, Died, Disk
 from tests.sim.faults import Faults, swarm
 from tests.sim.machine import KeeperDied, Machine
 from tests.sim.people import People
-from tests.sim.programs import program_of
+from tests.sim.programs import ASKING, program_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from reconciler.model.action import Action, StoreAction
     from reconciler.model.event import KeeperEvent
-    from reconciler.model.process import Launch, ProcessId
+    from reconciler.model.process import Launch
+    from reconciler.model.revision import Trial
     from tests.contract.fake_kernel import Process, Program
 
 STORM_NS = 22 * S
 """How long faults strike; then the world must come to rest."""
 CALM_NS = 400 * S
+AGING_NS = 120 * S
+"""How long processes are replaced at their age, when there are such, before that is taken back for the calm."""
 PIDS = 60
 KEEPER_STALL_NS = 2 * S
 
@@ -59,10 +63,12 @@ class World:
         if "slow link" in self.faults.strength:
             self.kernel.capacity = 600
         self.kernel.unkillable_ns = self._unkillable_ns
+        self.kernel.other_lives_ns = self._other_lives_ns
         self.kernel.tells_exits = "untold exits" not in self.faults.strength
         self.keepers = self.upgrades = 0
         self.keeper_lives = True
         self.keeper = self._new_keeper()
+        self.kernel.on_died.append(self._stop_command_ended)
         self.kernel.may_kill_keeper = self._may_kill_keeper
         self.keeper_due_ns = 0
         """Until when it is stopped, or dead when `keeper_lives` is False."""
@@ -84,6 +90,8 @@ class World:
         self.on_spawn: list[Callable[[ProcessId, int, Launch, Program], None]] = []
         self.on_heard: list[Callable[[KeeperEvent], None]] = []
         self.on_committed: list[Callable[[StoreAction], None]] = []
+        self.on_settle: list[Callable[[], None]] = []
+        self.on_judged: list[Callable[[Trial], None]] = []
         self.on_instant: list[Callable[[], None]] = []
         self.on_power_loss: list[Callable[[], None]] = []
         self.on_keeper_death: list[Callable[[], None]] = []
@@ -105,6 +113,11 @@ class World:
         self.kernel.shortages.clear()
         self.kernel.capacity, self.kernel.pids = 200_000, PIDS
         self.disk_full_until_ns = self.journal_full_until_ns = self.kernel.now
+        if any(each.max_age is not None for each in self.disk.spec.watchers.values()):
+            self._advance(self.kernel.now + AGING_NS)
+            for check in self.on_settle:
+                check()
+            self.people.settle()
         self._advance(self.kernel.now + CALM_NS)
 
     def rest(self) -> None:
@@ -160,7 +173,7 @@ class World:
 
     def _step_keeper(self) -> list[int]:
         try:
-            return [due for due in [self.keeper.step()] if due is not None]
+            due = self.keeper.step()
         except Replaced:
             self.trace("the keeper becomes new code")
             self.upgrades += 1
@@ -168,6 +181,9 @@ class World:
                 self._controller_died()
             self.keeper = self._keeper()
             return [self.kernel.now]
+        if due == self.kernel.now and self.kernel.late_outputs():
+            due += 20 * MS  # a look at output that still comes takes its time on a real machine
+        return [] if due is None else [due]
 
     def _controller_dues(self) -> list[int]:
         """Let the controller work, and return when it will have something to do."""
@@ -233,6 +249,7 @@ class World:
         self.disturbed_ns = self.kernel.now + delay
         controller = Controller(self, self.disturbed_ns, Reconciler(facts))
         controller.inbox += self.disk.events()
+        self.people.go_back_by(controller)
         self.trace(f"controller {self.controllers} starts")
         return controller
 
@@ -323,6 +340,9 @@ class World:
         spared = process.id.owner == "controller"
         return self.rng.randrange(6 * S) if not spared and self.hits("unkillable") else 0
 
+    def _other_lives_ns(self) -> int:
+        return self.rng.randrange(1, 5 * S) if self.hits("other processes") else 0
+
     # ---- what is witnessed --------------------------------------------------------------------
 
     @property
@@ -345,6 +365,14 @@ class World:
             for check in self.on_heard:
                 check(event)
 
+    def judged(self, revision: int, trial: Trial) -> None:
+        """Take note of a verdict on a revision; it is on the disk at once in here."""
+        self.trace(f"revision {revision} is {trial.outcome}: {trial.reason}")
+        if revision == self.disk.revision:
+            for check in self.on_judged:
+                check(trial)
+        self.people.judged(revision, trial)
+
     def committed(self, action: StoreAction) -> None:
         self.trace(f"committed {action}")
         for check in self.on_committed:
@@ -354,6 +382,15 @@ class World:
         text = f"{self.kernel.now / S:10.4f} {line}"
         self.digest = zlib.crc32(text.encode(), self.digest)
         self.lines.append(text if self.tracing else "")
+
+    def _stop_command_ended(self, process: Process) -> None:
+        """Let a stop command have the effect that people give it: the process ends, if it heeds anything."""
+        if process.id.role != "stop" or not process.leads or process.ended != Exit(code=0):
+            return
+        for main in self.kernel.leaders():
+            if main.id == ProcessId(process.id.owner, process.id.slot):
+                if not ASKING & main.program.ignores:
+                    self.kernel.end(main.pid, Exit(code=0))
 
     def _script(self, id: ProcessId, incarnation: int, launch: Launch) -> Program:
         program = program_of(self, id)

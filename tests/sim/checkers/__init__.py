@@ -1,6 +1,6 @@
 """Judges of a history: they look at the machine, the disk and what was asked, never at the core's reasons.
 
-`facts` keeps what several of them need; `starts`, `hooks`, `ends` and `serving` watch every instant, `rest`
+`facts` keeps what several of them need; `starts`, `hooks`, `ends`, `serving` and `language` watch every instant, `rest`
 looks when the faults have stopped. `INVARIANTS` says which judge holds which invariant, and where those are
 held that concern no room of the simulation.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tests.sim.checkers.ends import Ends
 from tests.sim.checkers.facts import Facts
 from tests.sim.checkers.hooks import Hooks
+from tests.sim.checkers.language import Language
 from tests.sim.checkers.rest import Rest
 from tests.sim.checkers.serving import Serving
 from tests.sim.checkers.starts import Starts
@@ -36,9 +37,10 @@ INVARIANTS: Final = {
     "I14": "tests/controller/test_files.py: reading files is not simulated",
     "I15": "Serving._handles_are_bounded, Rest.end",
     "I16": "tests/controller/test_server.py: the control socket is not simulated",
-    "I17": "tests/e2e: the simulated specs hold no secret",
-    "I19": "Serving._own_sockets_are_served",
+    "I17": "tests/e2e: the simulated secrets have no values",
     "I18": "by construction: the simulated clock stands still in a step, and the floors forbid core and keeper to wait",
+    "I19": "Serving._own_sockets_are_served",
+    "I20": "Language",
 }
 
 
@@ -49,9 +51,11 @@ class Checkers:
         facts = Facts(world)
         self.starts, self.hooks = Starts(facts), Hooks(facts)
         self.ends, self.serving, self.rest = Ends(facts), Serving(facts), Rest(facts)
+        self.language = Language(facts)
         world.on_power_loss.append(self.serving.forget)
 
     def end(self) -> None:
         """Judge the world at rest, and after it was asked to end."""
         self.ends.end()
+        self.language.end()
         self.rest.end()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.model.action import Remember, Signal, Spawn
 from reconciler.model.units import SECOND_NS as S
+from tests.sim.programs import ASKING
 
 if TYPE_CHECKING:
     from reconciler.model.process import ProcessId
@@ -27,7 +28,7 @@ class Facts:
         self.born_ns: dict[int, int] = {}
         """When each process was born, by its number in the life of the machine."""
         self.asked_ns: dict[int, int] = {}
-        """When TERM reached it first."""
+        """When it was asked to end first: by a signal that does, or by its stop command."""
         self.killed_ns: dict[int, int] = {}
         """When KILL reached it first."""
         self.died_ns: dict[ProcessId, int] = {}
@@ -60,8 +61,8 @@ class Facts:
         """Take in what has happened since asked last."""
         self._note_wants()
         for hit in self.kernel.hits[self._seen_hits :]:
-            if hit.signal in {"TERM", "KILL"}:
-                noted = self.asked_ns if hit.signal == "TERM" else self.killed_ns
+            if hit.signal in ASKING | {"KILL"}:
+                noted = self.killed_ns if hit.signal == "KILL" else self.asked_ns
                 noted.setdefault(hit.process.born, hit.at_ns)
         self._seen_hits = len(self.kernel.hits)
         for death in self.kernel.deaths[self._seen_deaths :]:
@@ -75,12 +76,16 @@ class Facts:
                 self.remembered_ns[action.id, action.incarnation] = at
             elif isinstance(action, Signal) and action.signal == "KILL":
                 self.killed_run.add((action.id, action.incarnation))
-            elif isinstance(action, Signal) and action.signal == "TERM":
+            elif isinstance(action, Signal) and action.signal in ASKING:
                 self.asked_said_ns.setdefault((action.id, action.incarnation), at)
         self._seen_actions = len(self.world.actions)
 
     def _born(self, process: Process) -> None:
         self.born_ns[process.born] = self.kernel.now
+        if process.id.role == "stop":
+            for main in self.leaders(process.id.owner):
+                if main.id.slot == process.id.slot:
+                    self.asked_ns.setdefault(main.born, self.kernel.now)
 
     def _note_wants(self) -> None:
         disk, now = self.world.disk, self.kernel.now
@@ -98,10 +103,11 @@ class Facts:
         spec, intent = disk.spec.watchers.get(name), disk.intents.get(name)
         if spec is None or self.world.ending:
             return 0
+        hold = None if intent is None else intent.hold
+        if hold == "stopped" or not (spec.autostart or spec.is_job or hold == "started"):
+            return 0
         if intent is None:
             return spec.numprocesses
-        if intent.hold == "stopped":
-            return 0
         return spec.numprocesses if intent.scale is None else intent.scale
 
     def wants(self, name: str, said_ns: int | None = None) -> list[int]:
@@ -130,6 +136,19 @@ class Facts:
     def has_hook(self, name: str, *roles: str) -> bool:
         """Tell whether a watcher of this name ever had one of these hooks."""
         return any((name, role) in self.world.people.hooked for role in roles)
+
+    def may_be_left(self, process: Process) -> bool:
+        """Tell whether a process may outlive the one that started it: its scope was not the whole tree."""
+        has_used = self.world.people.has_used(process.id.owner, "stop.scope")
+        return has_used and not process.leads
+
+    def may_be_nobodys(self, process: Process) -> bool:
+        """Tell whether a process has no sign of whose it is; it goes at the latest when everything does."""
+        return process.program.wipes and process.program.escapes and not process.leads
+
+    def may_rest(self, name: str) -> bool:
+        """Tell whether slots of a watcher may rest by themselves: they have succeeded, or were given up."""
+        return self.world.people.has_used(name, "restart: on-failure", "max_restarts")
 
     def has_record(self, process: Process) -> bool:
         """Tell whether the keeper has a record of a process; strays of a killed one have none."""

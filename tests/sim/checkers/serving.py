@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.model.units import SECOND_NS as S
+from tests.sim.machine import OTHER
 
 if TYPE_CHECKING:
     from reconciler.model.process import ProcessId
@@ -92,7 +93,7 @@ class Serving:
             return
         stalls = 65 * S if "controller stalls" in self.world.faults.strength else 0
         for key, at_ns in since.items():
-            waits = self.kernel.now - at_ns
+            waits = self.kernel.now - max(at_ns, self.world.disturbed_ns)
             assert waits <= self.world.leeway_ns + stalls, (
                 f"{deaf[key].listen} listens for {waits / S} s and no process accepts"
             )
@@ -114,12 +115,13 @@ class Serving:
     def _handles_are_bounded(self) -> None:
         """I15: an output is open only while something lives that may write, a socket for each in the spec."""
         there = self.kernel.processes.values()
-        writers = {(p.id, p.incarnation) for p in there if p.pid != self.kernel.controller_pid}
+        ours = (p for p in there if p.pid != self.kernel.controller_pid and p.id != OTHER)
+        writers = {(p.id, p.incarnation) for p in ours}
         if not self.world.keeper_lives:
             return
         outputs = self.kernel.open_outputs()
         # The death of an adopted process is told in the next step; it is no zombie of the keeper's.
-        most = len(writers) + self.kernel.untold_deaths()
+        most = len(writers) + self.kernel.untold_deaths() + self.kernel.lingering_outputs()
         assert outputs <= most, f"{outputs} outputs are open for {len(writers)} writers"
         sockets = [each for each in self.kernel.held() if not each.template.reuseport]
         assert len(sockets) <= 1, f"{len(sockets)} sockets are open"

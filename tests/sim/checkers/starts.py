@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.model.units import SECOND_NS as S
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class Starts:
         wants = self.facts.wants(id.owner, self.facts.said_ns.get(id))
         assert id.slot <= max(wants), f"{id} is started, wanted are {wants}"
         there = [p for p in self.kernel.alive(id) if not self.facts.is_given_up(p)]
+        there = [
+            p for p in there if not (self.facts.may_be_left(p) or self.facts.may_be_nobodys(p))
+        ]
         assert not there, f"{id} is started over survivors {there}"
 
     def _run_is_written(self, id: ProcessId) -> None:
@@ -92,8 +96,21 @@ class Starts:
             since = max(since, self.world.unwatched[-1][1])
         recent = [at for at in self.spawns[id] if at > since]
         short = {"shortages", "few pids"} & self.world.faults.strength.keys()
-        allowed = SPAWNS_IN_TEN_SECONDS + (SHORT_SPAWNS_IN_TEN_SECONDS if short else 0)
+        allowed = self._allowed(id.owner) + (SHORT_SPAWNS_IN_TEN_SECONDS if short else 0)
         assert len(recent) <= allowed, f"{id} was started {len(recent)} times in ten seconds"
+
+    def _allowed(self, name: str) -> int:
+        """Return how many starts in ten seconds a slot may have, by its back-off."""
+        people, spec = self.world.people, self.world.disk.spec.watchers[name].backoff
+        if not any(path.startswith("backoff.") for owner, path in people.used if owner == name):
+            return SPAWNS_IN_TEN_SECONDS
+        waits, wait, left = 0, min(spec.initial, spec.max), 10 * S
+        while left > 0:
+            left -= max(wait, 50 * MS)
+            wait, waits = min(int(wait * spec.factor), spec.max), waits + 1
+        # Each life that is long enough gives another burst.
+        bursts = 1 + 10 * S // spec.reset_after
+        return bursts * (spec.burst + 2) + waits
 
     def _pause_is_kept(self, id: ProcessId, spec: WatcherSpec) -> None:
         """Between the starts of two slots lies the pause that the spec asks for."""
