@@ -370,7 +370,7 @@ BUGS: dict[str, Bug] = {
     "secrets are not waited for": Bug(secrets, "ready", _always(True), 5),
     "what has succeeded is started again": Bug(watchers, "is_completed", _always(False), 49),
     "nothing is ever given up": Bug(watchers, "gave_up", _always(False), 94),
-    "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 219),
+    "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 257),
     "a revision is good at once": Bug(verdict, "find", _always(verdict.PROVEN), 110),
     "what runs well is held against its revision": Bug(
         rollout, "why_failed", _always("did not stay up"), 38

@@ -121,6 +121,8 @@ class Controller:
         self.world.may_die()
         if self.core.retiring().keys() != self.world.disk.retiring.keys():
             self.world.disk.retiring = dict(self.core.retiring())
+        # What is to be put in force again is read first: it comes after all that this step says.
+        self.world.people.go_back()
 
     def _carry_out(self, action: Action) -> None:
         match action:

@@ -310,14 +310,13 @@ class People:
         return replace(made, outcome=former.outcome, reason=former.reason, watcher=former.watcher)
 
     def judged(self, revision: int, trial: Trial) -> None:
-        """Take note of what came of a revision, and do what follows."""
+        """Take note of what came of a revision."""
         disk = self.world.disk
         if revision != disk.revision:
             return
         disk.trial = trial if trial.outcome == "paused" else replace(trial, changed={})
         if trial.outcome == "good":
             disk.good = disk.spec
-        self.go_back()
 
     def go_back(self) -> None:
         """Put the last good spec in force again where the newest is rolled back."""

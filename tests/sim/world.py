@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import zlib
+from dataclasses import replace as replace_fields
 from typing import TYPE_CHECKING
 
 from reconciler.core.reconciler import Reconciler
@@ -395,7 +396,14 @@ class World:
     def _script(self, id: ProcessId, incarnation: int, launch: Launch) -> Program:
         program = program_of(self, id)
         self.launches[self.kernel.boots, id, incarnation] = launch
-        self.trace(f"spawn {id} incarnation {incarnation}: {program}")
+        self.trace(f"spawn {id} incarnation {incarnation}: {_told(program)}")
         for check in self.on_spawn:
             check(id, incarnation, launch, program)
         return program
+
+
+def _told(program: Program) -> str:
+    """Return a program as text that is the same whatever the hash seed."""
+    ignores, children = sorted(program.ignores), [_told(each) for each in program.children]
+    plain = str(replace_fields(program, ignores=frozenset(), children=()))
+    return f"{plain} ignores {ignores} children {children}"
