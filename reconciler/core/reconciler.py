@@ -565,8 +565,6 @@ class Reconciler:
             case Forget(id, incarnation):
                 self._last_incarnation[id] = incarnation
                 self._drop(id)
-            case Signal(id, _, signal):
-                self._signalled(id, signal)
             case Bind(name, template):
                 known = self._sockets.get(name)
                 held = known.held if known else None
@@ -598,16 +596,14 @@ class Reconciler:
                 self._news.extend(tell.of_words_end(watcher, observed.intent, intent))
                 self._observed[watcher] = replace(observed, intent=intent)
                 self._touch(watcher)
-            case EndOrphans() | RecordVerdict() | Quit() | Notify() | Upgrade():
+            case Signal() | EndOrphans() | RecordVerdict() | Quit() | Notify() | Upgrade():
                 pass
             case _:
                 assert_never(action)
 
-    def _signalled(self, id: ProcessId, signal: str) -> None:
-        """Note a KILL during shutdown, for the exit code of the manager."""
-        record = self.observed(id.owner).records.get(id)
-        is_alive = record is not None and not isinstance(record.phase, Exited)
-        if signal == "KILL" and self._shutdown is not None and id.role == MAIN and is_alive:
+    def _note_killed(self, dead: ProcessRecord) -> None:
+        """Note who had to be killed during shutdown, for the exit code of the manager."""
+        if self._shutdown is not None and dead.id.role == MAIN and dead.had_to_be_killed:
             self._killed_at_shutdown = True
 
     def _drop_requests(self, dead: ProcessRecord) -> None:
@@ -746,6 +742,8 @@ class Reconciler:
             record = replace(record, memory=before.memory)
         self._put(record)
         if isinstance(record.phase, Exited):
+            if before is None or not isinstance(before.phase, Exited):
+                self._note_killed(record)
             self._drop_requests(record)
             self._sockets_dirty = self._sockets_dirty or self._waits_for_handover()
 

@@ -102,7 +102,7 @@ def _of_exit(
         )
     stays = phase.survivors and not (ends_rest and memory.stopping_since_ns is not None)
     left = f"; leaves {several(phase.survivors)} running" if stays else ""
-    details["killed"] = memory.killed
+    details["killed"] = record.had_to_be_killed
     details["survivors"] = [each.pid for each in phase.survivors]
     message = f"{id} ended{when}{why}: {how} after {lived}{left}"
     return News("process.exited", message, id.owner, id.slot, details, at_ns)

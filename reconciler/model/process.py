@@ -342,6 +342,16 @@ class ProcessRecord(Struct, frozen=True):
     settings: Settings = Settings()
     """What is in force for it now."""
 
+    @property
+    def had_to_be_killed(self) -> bool:
+        """Tell whether the SIGKILL that was sent to it ended it; where nobody knows how it ended, that counts.
+
+        SIGKILL is also sent to one that has ended in time and whose last output still comes.
+        """
+        if not self.memory.killed or not isinstance(self.phase, Exited):
+            return False
+        return self.phase.exit.signal == "KILL" or self.phase.exit == Exit()
+
 
 def pid_of(phase: Phase) -> int | None:
     """Return the live pid, or None when there is none."""

@@ -254,6 +254,8 @@ class Stage:
 
     stubborn: frozenset[str] = frozenset()
     """Processes that only KILL ends."""
+    drains: frozenset[str] = frozenset()
+    """Processes whose end is told late: a test says when, by `exit`."""
     unadjustable: frozenset[str] = frozenset()
     """Processes whose output cannot go on as other settings say."""
 
@@ -273,6 +275,8 @@ class Stage:
             case Signal(id, incarnation, signal):
                 assert self.records[id].incarnation == incarnation
                 deadly = signal in {"TERM", "INT", "KILL"}
+                if str(id) in self.drains:
+                    return []
                 if deadly and (signal == "KILL" or str(id) not in self.stubborn):
                     return [self._died(id, Exit(signal=signal))]
             case Bind(name):

@@ -552,6 +552,24 @@ def test_shutdown_ends_everything_and_says_whether_it_had_to_kill() -> None:
     assert stage.tell(ShutdownAsked()).wait(11).quit == 1
 
 
+@pytest.mark.parametrize(
+    ("how", "killed"),
+    [({"code": 0}, False), ({"signal": "TERM"}, False), ({"signal": "KILL"}, True), ({}, True)],
+)
+def test_who_ended_in_time_and_whose_output_came_late_was_not_killed(
+    how: dict[str, object], killed: bool
+) -> None:
+    stage = Stage()
+    stage.drains = frozenset({"web.1"})
+    stage.apply(spec(web=watcher())).wait(5)
+    stage.tell(ShutdownAsked()).wait(11)
+    assert stage.signals() == [(5.0, "web.1", "TERM"), (15.0, "web.1", "KILL")]
+    stage.exit("web.1", **{"code": None, **how})  # type: ignore[arg-type]
+    assert stage.quit == int(killed)
+    told = [each for each in stage.news if each.type == "process.exited"]
+    assert [each.details["killed"] for each in told] == [killed]
+
+
 def test_a_new_controller_changes_nothing() -> None:
     wanted = spec({"http": listener()}, web=watcher(numprocesses=3, use_sockets=("http",)))
     stage = Stage().apply(wanted).wait(5)

@@ -139,8 +139,4 @@ class Rest:
         bound = [each for there in self.kernel.bound.values() for each in there if each not in held]
         assert not bound, "a socket is left open"
         assert not self.kernel.open_outputs(), "an output is left open"
-        # Who has ended and whose output still comes is told late, and may be taken for one that had to be killed.
-        late = "late output" in self.world.faults.strength
-        assert stubborn or slow or late or code == 0, (
-            f"all ended in time, and the exit code is {code}"
-        )
+        assert stubborn or slow or code == 0, f"all ended in time, and the exit code is {code}"
