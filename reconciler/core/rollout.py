@@ -28,10 +28,14 @@ LOOK_AHEAD: Final = 50
 
 
 class Roll(Struct, frozen=True):
-    """The slots that shall be replaced, and those of them to stop now, each with the reason."""
+    """The slots that shall be replaced, and those of them to stop now, each with the reason.
+
+    `put_off` are those that have to wait for something else, such as another slot.
+    """
 
     stale: Mapping[int, str] = field(default_factory=dict)
     now: Mapping[int, str] = field(default_factory=dict)
+    put_off: frozenset[int] = frozenset()
 
     @property
     def next(self) -> frozenset[int]:
@@ -52,12 +56,30 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> Roll:
         reason = None if record is None else why_stale(draft, record, wanted_hash)
         if reason:
             stale[slot] = reason
-    if not stale or not secrets.ready(draft):
-        return Roll(stale)  # what cannot be started anew is not stopped
-    return Roll(stale, _chosen(draft, hashes, stale))
+    if not stale:
+        return Roll()
+    moving = _moving(draft, hashes, stale)
+    # What cannot be started anew is not stopped.
+    now = _chosen(draft, hashes, stale, moving) if secrets.ready(draft) else {}
+    return Roll(stale, now, frozenset(moving.keys() - now.keys()))
 
 
-def _chosen(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> dict[int, str]:
+def _moving(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> dict[int, str]:
+    """Return which of the stale slots are replaced sooner or later; a revision that is not good stops a roll."""
+    mains, trial = draft.mains(), draft.world.trial
+    if trial is None or not trial.stops_roll:
+        return stale
+    return {
+        slot: reason
+        for slot, reason in stale.items()
+        if mains[slot].memory.stopping_since_ns is not None
+        or _by_restart_only(mains[slot], hashes[slot])
+    }
+
+
+def _chosen(
+    draft: Draft, hashes: Mapping[int, str], stale: dict[int, str], moving: dict[int, str]
+) -> dict[int, str]:
     """Return which of the stale slots are stopped now. Slots that are not looked at are available."""
     mains = draft.mains()
     under_way = {
@@ -67,13 +89,7 @@ def _chosen(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> d
     }
     if _handover(draft):
         return stale
-    trial = draft.world.trial
-    if trial is not None and trial.stops_roll:
-        stale = {
-            slot: reason
-            for slot, reason in stale.items()
-            if slot in under_way or _by_restart_only(mains[slot], hashes[slot])
-        }
+    stale = moving
     if draft.observed.intent.at_once:
         under_way |= {
             slot: stale[slot] for slot in stale if _by_restart_only(mains[slot], hashes[slot])

@@ -147,6 +147,8 @@ def _plan_service(draft: Draft, want: int, base_hash: str) -> None:
         elif slot in roll.now and _may_be_replaced(draft, record):
             stopping.stop(draft, record, roll.now[slot])
             replaced.add(slot)
+        elif slot in roll.put_off:
+            hooks.keep(draft, "before_spawn", slot, record.incarnation)
     soon = roll.next | roll.now.keys()
     for slot, wanted_hash in hashes.items():
         if draft.is_full:
@@ -168,6 +170,7 @@ def _may_be_replaced(draft: Draft, record: ProcessRecord) -> bool:
         hooks.keep(draft, "before_spawn", record.id.slot, record.incarnation)
         return True
     if not _interval_is_over(draft, record.id.slot):
+        hooks.keep(draft, "before_spawn", record.id.slot, record.incarnation)
         return False
     verdict = drive_with_retry(draft, "before_spawn", record.id.slot, record.incarnation)
     return verdict.state == "passed"
@@ -259,6 +262,8 @@ def _death_due_ns(draft: Draft, record: ProcessRecord) -> int:
 
 def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
     """Start a slot, once everything that must come before it has come."""
+    about = 0 if dead is None else dead.incarnation
+    hooks.keep(draft, "before_spawn", slot, about)
     if not secrets.ready(draft):
         hold_at_gate(draft, slot)
         return
@@ -266,9 +271,7 @@ def _start_slot(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord |
     if start is None:
         hooks.hold(draft, slot, "before_start", 0)
         return
-    about = 0 if dead is None else dead.incarnation
     if not may_spawn(draft, slot):
-        hooks.keep(draft, "before_spawn", slot, about)
         hold_at_gate(draft, slot)
         return
     if drive_with_retry(draft, "before_spawn", slot, about).state != "passed":

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.intents import stopped
+from reconciler.core.intents import restarted, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.event import IntentChanged, SignalAsked
-from reconciler.model.intent import Intent, Voice
+from reconciler.model.intent import NO_INTENT, Intent, Voice
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, Spec, StopSpec
+from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, process, spec, watcher
 
 STOP = IntentChanged("web", stopped(Intent(), Voice("", "", 0)))
@@ -335,6 +336,34 @@ def test_the_old_process_serves_until_before_spawn_lets_its_successor_start() ->
     stage.wait(2)
     assert stage.alive() == ["w.1"]
     assert stage.spawned("before_spawn") == ["w.1:before_spawn"] * 3
+
+
+def test_a_verdict_stands_while_another_slot_is_replaced_first() -> None:
+    hooks = HooksSpec(before_spawn=HOOK)
+    stage = Stage().apply(spec(web=watcher(numprocesses=2, hooks=hooks)))
+    stage.exit("web.1:before_spawn").exit("web.2:before_spawn").wait(20)
+    second = restarted(NO_INTENT, (2,), at_once=False)
+    stage.tell(IntentChanged("web", second)).wait(0)  # it is asked for web.2, and still runs
+    stage.tell(IntentChanged("web", restarted(second, (1,), at_once=False))).wait(0)
+    stage.exit("web.1:before_spawn").exit("web.2:before_spawn").wait(20)
+    assert [name for _, name, _ in stage.signals()] == ["web.1", "web.2"]
+    assert stage.spawned("before_spawn") == [f"web.{slot}:before_spawn" for slot in (1, 2, 2, 1)]
+    assert stage.records.keys() == {process("web.1"), process("web.2")}
+
+
+def test_a_verdict_goes_with_the_step_that_it_was_asked_for() -> None:
+    hooks = HooksSpec(before_spawn=HOOK)
+    stage = Stage().apply(spec(web=watcher(numprocesses=2, hooks=hooks)))
+    stage.exit("web.1:before_spawn").exit("web.2:before_spawn").wait(20)
+    second = restarted(NO_INTENT, (2,), at_once=False)
+    both = restarted(second, (1,), at_once=False)
+    stage.tell(IntentChanged("web", second)).tell(IntentChanged("web", both))
+    stage.exit("web.1:before_spawn").exit("web.2:before_spawn").wait(0)
+    assert process("web.2:before_spawn") in stage.records
+    first_only = replace(both, restart_tokens={1: both.restart_tokens[1]})
+    stage.tell(IntentChanged("web", first_only)).wait(0)
+    assert process("web.2:before_spawn") not in stage.records
+    assert stage.alive() == ["web.1", "web.2"]
 
 
 def test_a_roll_waits_for_the_pause_between_starts_before_it_stops_anything() -> None:

@@ -102,8 +102,8 @@ class Hooks:
 
     def _step_is_taken_once(self, id: ProcessId, main: ProcessId) -> None:
         """A gate that has passed is not asked again until what it opened has happened."""
-        if self._is_lenient(id.owner) or self.world.people.has_used(id.owner, "max_age"):
-            return  # a known weakness: a roll that is put off for another slot has its hook asked again
+        if self._is_lenient(id.owner):
+            return
         if "power losses" in self.world.faults.strength or self.world.journal_fails:
             return  # a start that died with the machine was one, and is not seen here
         since = self.passed_begun_ns.get(id, 0) - self.world.leeway_ns
