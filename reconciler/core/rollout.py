@@ -98,7 +98,11 @@ def _chosen(
         return under_way | {
             slot: reason for slot, reason in stale.items() if _is_in_the_way(draft, mains[slot])
         }
-    missing = [slot for slot in hashes if not is_available(draft, mains.get(slot))]
+    missing = [
+        slot
+        for slot, wanted_hash in hashes.items()
+        if not is_available(draft, mains.get(slot)) and not _is_done(draft, slot, wanted_hash)
+    ]
     budget = MAX_UNAVAILABLE - len(missing)
     chosen = dict(under_way)
     for slot, reason in sorted(stale.items()):
@@ -201,6 +205,14 @@ def is_available(draft: Draft, record: ProcessRecord | None) -> bool:
     if record is None or record.memory.stopping_since_ns is not None:
         return False
     return readiness.is_ready(draft, record)
+
+
+def _is_done(draft: Draft, slot: int, wanted_hash: str) -> bool:
+    """Tell whether a slot rests because its process has succeeded; nobody waits for it to serve again."""
+    record = draft.mains().get(slot)
+    if record is None or record.memory.retry or not same_slot(record.template_hash, wanted_hash):
+        return False
+    return is_completed(draft.spec, record)
 
 
 def _sockets_bound(draft: Draft, hashes: Mapping[int, str]) -> bool:

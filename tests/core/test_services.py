@@ -510,6 +510,15 @@ def test_what_came_of_a_signal_is_told_for_each_process() -> None:
     assert (told[3:], stage.signals()[-1][1:]) == ([("web.1", "")], ("web.1", "USR2"))
 
 
+def test_a_roll_does_not_wait_for_a_slot_that_has_succeeded() -> None:
+    old = watcher(numprocesses=3, restart="on-failure")
+    stage = Stage().apply(spec(web=old)).wait(20)
+    stage.apply(spec(web=replace(old, cmd=("new",)))).wait(0)
+    stage.wait(1).exit("web.1", 0).wait(20)
+    assert [name for _, name, _ in stage.signals()] == ["web.1", "web.2", "web.3"]
+    assert stage.alive() == ["web.2", "web.3"]
+
+
 def test_max_age_replaces_one_at_a_time() -> None:
     stage = Stage().apply(spec(web=watcher(numprocesses=2, max_age=100 * S))).wait(110)
     assert stage.signals() == [(100.0, "web.1", "TERM"), (101.0, "web.2", "TERM")]

@@ -30,6 +30,8 @@ class Language:
         """Of the slots, in this boot."""
         self.failed_ns: dict[str, int] = {}
         """When a process of a watcher could not be started last, or died without having been asked to."""
+        self.tried_ns: dict[ProcessId, int] = {}
+        """When a slot that was given up was tried again last: its deaths count anew."""
         self._seen_deaths = self._seen_hits = 0
         self.world.on_spawn.append(self.spawned)
         self.world.on_instant.append(self.instant)
@@ -129,15 +131,20 @@ class Language:
         limit, last = spec.max_restarts, self.deaths[id][-1]
         if limit is None:
             return
+        since = max(since, self.tried_ns.get(id, -1))
         recent = [
             each
             for each in self.deaths[id]
-            if self.facts.born_ns[each.process.born] > since
+            if self.facts.born_ns[each.process.born] >= since
             and last.at_ns - each.at_ns < limit.window
             and each.process.born not in self.facts.asked_ns
         ]
         waited = limit.retry_in is not None and self.kernel.now - last.at_ns >= limit.retry_in
         assert waited or len(recent) <= limit.count, f"{id} is started after {len(recent)} deaths"
+        if (
+            waited
+        ):  # it may have been given up: a start that failed without a process is no death in here
+            self.tried_ns[id] = self.kernel.now
 
     def _unsure_since(self) -> int:
         """Return until when a keeper may have missed deaths, or forgotten them."""
