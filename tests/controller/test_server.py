@@ -248,7 +248,7 @@ def test_a_role_does_what_it_includes_and_no_more(
         if needed not in included:
             code, message, details = caller.error(method)
             assert (code, details["hint"]) == ("denied", f"{method} needs the role {needed}")
-            assert f"uid {os.getuid()} " in message
+            assert f"(uid {os.getuid()})" in message
     assert caller.call("status")["watchers"]
     if role == "operate":
         assert caller.call("restart", names=["web"])["results"]

@@ -71,7 +71,9 @@ def test_without_home_and_account_everything_works_and_nothing_is_complained_abo
             shutil.rmtree(PLACE, ignore_errors=True)
     assert (done.returncode, done.stderr) == (0, "")
     said = done.stdout
-    assert f"logs and state are in {PLACE}/.state/shop: uid {UID} has no home folder" in said
+    assert (
+        f"logs and state are in {PLACE}/.state/shop: uid {UID} has no writable home folder" in said
+    )
     assert "shop · revision 1" in said
     assert any(line.startswith("web") and line.endswith(" hi") for line in said.splitlines())
     assert said.endswith("shop: stopped\n")

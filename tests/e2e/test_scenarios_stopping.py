@@ -109,7 +109,8 @@ def test_what_is_left_on_purpose_is_named_at_the_end() -> None:
     with stage(spec) as it:
         it.up()
         it.run("restart", "w")
-        assert "w.1 has left sleep (pid " in it.run("status", "-o", "wide").stdout
+        # Between fork and exec it still has its parent's name.
+        until(lambda: "w.1 left sleep (pid " in it.run("status", "-o", "wide").stdout, "named")
         ended = it.run("shutdown", code=3).stdout
         assert "sleep (pid " in ended
         left = [int(each.partition(")")[0]) for each in ended.split("(pid ")[1:]]

@@ -308,7 +308,9 @@ def _socket_rebound(original: Any) -> Any:
 
 def _counts_anew(original: Any) -> Any:
     def take_over(kernel: Any) -> Any:
-        return replace(original(kernel), incarnations=0)
+        found = original(kernel)
+        found.incarnations = 0
+        return found
 
     return take_over
 
@@ -397,7 +399,7 @@ BUGS: dict[str, Bug] = {
         0,
     ),
     # core
-    "no backoff": Bug(backoff, "wait_ns", _always(0), 48),
+    "no backoff": Bug(backoff, "wait_ns", _always(0), 115),
     "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 49),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
     "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 5),
@@ -410,10 +412,10 @@ BUGS: dict[str, Bug] = {
     "a new controller replaces what it finds": Bug(
         reconciler.Reconciler, "_fold", _restarts_one, 4
     ),
-    "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 17),
+    "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 102),
     # adoption
     "users of the former socket are taken for users of the lost one": Bug(
-        adoption, "_may_hold", _always(True), 105
+        adoption, "_may_hold", _always(True), 237
     ),
     "users of a socket are not asked for it": Bug(adoption, "_may_hold", _always(False), 4),
     "strays of a killed keeper stay": Bug(
@@ -429,10 +431,10 @@ BUGS: dict[str, Bug] = {
         adoption._Adoption, "_about_to_be", _always((0, 0)), 43
     ),
     "an end is taken for that of a later start": Bug(
-        adoption._Adoption, "_outdate", _always(None), 8768
+        adoption._Adoption, "_outdate", _always(None), 712
     ),
     # new code
-    "new code counts anew": Bug(keeper_module, "written", _hands_over_no_count, 9),
+    "new code counts anew": Bug(keeper_module, "written", _hands_over_no_count, 76),
     "new code is not told of the dead": Bug(keeper_module, "written", _hands_over_no_dead, 63),
     # keeper
     "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 10),
@@ -470,7 +472,7 @@ BUGS: dict[str, Bug] = {
     "outdated slots stay": Bug(rollout, "why_stale", _always(None), 6),
     "leftover hooks stay": Bug(watchers, "sweep", _always(None), 0),
     "a job's hooks are forgotten before its row is written": Bug(
-        jobs, "_keep_verdicts", _always(None), 1628
+        jobs, "_keep_verdicts", _always(None), 56
     ),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
     "the socket of a slot that is gone listens on": Bug(

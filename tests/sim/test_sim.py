@@ -122,12 +122,13 @@ def test_a_value_of_a_field_is_one_that_the_model_takes() -> None:
     wholes = {"watcher": WatcherSpec(cmd=("x",)), "hook": HookSpec(cmd=("x",))}
     wholes |= {"socket": listener(1), "apply": ApplySpec()}
     for path, make in VALUES.items():
-        kind, value = kind_of(path), make(rng)
+        kind = kind_of(path)
+        value = next(
+            v for v in (make(rng) for _ in range(100)) if kind != "watcher" or v != default(path)
+        )
         inner = path if kind == "watcher" else path.partition(".")[2]
         spec = changed(wholes[kind], inner, value)
         assert type(wholes[kind])(**{n: getattr(spec, n) for n in spec.__struct_fields__}) == spec
-        if kind == "watcher":
-            assert value != default(path), path
 
 
 def test_a_failing_seed_keeps_only_the_faults_that_it_takes() -> None:
