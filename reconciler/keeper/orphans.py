@@ -79,8 +79,12 @@ class Orphans:
         self._below.pop(process.key, None)
 
     def see_below(self, process: Process) -> None:
-        """Take note of all that is below a process: it may be about to lose its parent."""
-        roots = [pid for pid in (process.pid, *self.of(process)) if pid]
+        """Take note of all that is below a process: it may be about to lose its parent.
+
+        The number of one that is dead may be another's by now, and what is below that one is not meant.
+        """
+        own = [process.pid] if process.pid and process.died is None else []
+        roots = [*own, *self.of(process)]
         self._below.setdefault(process.key, {}).update(self._kernel.below(roots))
 
     def forget_session(self, process: Process) -> None:

@@ -764,6 +764,19 @@ def test_what_was_below_a_process_that_is_stopped_is_its_own(world: World, adopt
     assert reported(world) == ()
 
 
+def test_what_is_below_the_next_process_of_a_number_is_left_alone(world: World) -> None:
+    world.send(spawn("leaves an escaped child"))
+    assert exited(world).survivors
+    world.send(spawn(STUBBORN, DB))  # on the fake kernel it gets the number of the dead one
+    running(world, DB)
+    world.settle(DB, STUBBORN)
+    world.send(Signal(WEB, 1, "KILL", "tree"))
+    world.wait(lambda: not exited(world).survivors)
+    world.send(Signal(DB, 2, "TERM", "process"))
+    (child,) = world.wait(lambda: exited(world, DB, 2).survivors)
+    assert world.lives(child.pid)
+
+
 def test_what_somebody_who_lives_has_left_is_looked_for_after_a_start(world: World) -> None:
     has_waited(world)
     world.send(spawn("has a child that goes into the background"))
