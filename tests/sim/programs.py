@@ -62,8 +62,7 @@ def _nasty(world: World, program: Program) -> Program:
         program = replace(program, drains_ns=world.rng.randrange(3 * S))
     # A keeper that dies at once after a start knows what it has started by its mark alone.
     if "keeper kills" not in world.faults.strength and world.hits("wiped environments"):
-        # What has a session of its own besides is nobody's for certain, and is no matter of this fault.
-        children = tuple(replace(each, wipes=not each.escapes) for each in program.children)
+        children = tuple(replace(each, wipes=True) for each in program.children)
         program = replace(program, wipes=True, children=children)
     return program
 

@@ -205,6 +205,8 @@ class Ends:
             return
         if not self.facts.has_record(process) or self.world.journal_fails:
             return  # a stray of a killed keeper, which must not stay
+        if self.facts.may_be_nobodys(process):
+            return  # it may be taken for what another one has left behind
         meant = (process.id, process.incarnation, hit.signal)
         assert meant in self.named, f"{hit.signal} hits {process}, which nobody meant"
 

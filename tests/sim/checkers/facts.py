@@ -143,8 +143,15 @@ class Facts:
         return has_used and not process.leads
 
     def may_be_nobodys(self, process: Process) -> bool:
-        """Tell whether a process has no sign of whose it is; it goes at the latest when everything does."""
-        return process.program.wipes and process.program.escapes and not process.leads
+        """Tell whether a process has no sign of whose it is; it goes at the latest when everything does.
+
+        docs/reliability.md, not promised: it has overwritten its environment, has a session of its own, and the
+        process that made it is dead. As long as that one lives it is below it, and nobody takes it for another's.
+        """
+        if process.leads or not (process.program.wipes and process.program.escapes):
+            return False
+        key = process.id, process.incarnation
+        return not any((each.id, each.incarnation) == key for each in self.kernel.leaders())
 
     def may_rest(self, name: str) -> bool:
         """Tell whether slots of a watcher may rest by themselves: they have succeeded, or were given up."""

@@ -112,6 +112,12 @@ class Serving:
             assert revision <= self.world.disk.revision, f"{revision} is on no disk"
             self.revision = max(revision, self.revision)
 
+    def _taken_for_others(self) -> int:
+        """Return how many dead processes may be held to have left what has no sign of whose it is."""
+        if not any(map(self.facts.may_be_nobodys, self.kernel.processes.values())):
+            return 0
+        return sum(bool(each.survivors) for each in self.world.keeper._processes.values())
+
     def _handles_are_bounded(self) -> None:
         """I15: an output is open only while something lives that may write, a socket for each in the spec."""
         there = self.kernel.processes.values()
@@ -122,6 +128,7 @@ class Serving:
         outputs = self.kernel.open_outputs()
         # The death of an adopted process is told in the next step; it is no zombie of the keeper's.
         most = len(writers) + self.kernel.untold_deaths() + self.kernel.lingering_outputs()
+        most += self._taken_for_others()
         assert outputs <= most, f"{outputs} outputs are open for {len(writers)} writers"
         sockets = [each for each in self.kernel.held() if not each.template.reuseport]
         assert len(sockets) <= 1, f"{len(sockets)} sockets are open"
