@@ -400,7 +400,7 @@ BUGS: dict[str, Bug] = {
     ),
     # core
     "no backoff": Bug(backoff, "wait_ns", _always(0), 115),
-    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 49),
+    "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 165),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
     "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 5),
     "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 4),

@@ -79,6 +79,8 @@ class Controller:
     inbox: list[Event] = field(default_factory=list)
     writes: list[tuple[int, StoreAction]] = field(default_factory=list)
     wake_ns: int | None = None
+    back_ns: int | None = None
+    """When it will have read what it puts in force again, in place of a revision that is not good."""
     secrets: set[str] = field(default_factory=set)
     """Watchers whose secrets it has."""
     readings: list[tuple[int, str]] = field(default_factory=list)
@@ -87,8 +89,7 @@ class Controller:
     def due_ns(self) -> int | None:
         world = self.world
         dues = [due for due, _ in self.writes[:1]] + [due for due, _ in self.readings]
-        if self.wake_ns is not None:
-            dues.append(self.wake_ns)
+        dues += [due for due in (self.wake_ns, self.back_ns) if due is not None]
         if self.inbox or world.kernel.to_controller:
             dues.append(max(world.kernel.now, self.ready_ns))
         return max(self.ready_ns, min(dues)) if dues else None
@@ -98,6 +99,9 @@ class Controller:
         now = self.world.kernel.now
         if now < self.ready_ns:
             return
+        if self.back_ns is not None and self.back_ns <= now:
+            self.back_ns = None
+            self.world.people.go_back()
         while self.writes and self.writes[0][0] <= now:
             self.commit(self.writes.pop(0)[1])
         self._finish_readings(now)
@@ -121,8 +125,9 @@ class Controller:
         self.world.may_die()
         if self.core.retiring().keys() != self.world.disk.retiring.keys():
             self.world.disk.retiring = dict(self.core.retiring())
-        # What is to be put in force again is read first: it comes after all that this step says.
-        self.world.people.go_back()
+        trial = self.world.disk.trial
+        if trial is not None and trial.outcome == "rolled_back" and self.back_ns is None:
+            self.back_ns = now + MS
 
     def _carry_out(self, action: Action) -> None:
         match action:

@@ -190,6 +190,16 @@ class People:
             if socket in each.use_sockets or socket == each.stdin_socket:
                 self._touch(name)
 
+    def _touch_changed(self, wanted: Spec) -> None:
+        """Touch all that another spec says otherwise."""
+        spec = self.world.disk.spec
+        for name in {*spec.watchers, *wanted.watchers}:
+            if spec.watchers.get(name) != wanted.watchers.get(name):
+                self._touch(name, upset=True)
+        for socket in {*spec.sockets, *wanted.sockets}:
+            if spec.sockets.get(socket) != wanted.sockets.get(socket):
+                self._touch_users(socket)
+
     def settle(self) -> bool:
         """Take back what never comes to rest; False when there is nothing of it."""
         spec = self.world.disk.spec
@@ -322,9 +332,7 @@ class People:
         """Put the last good spec in force again where the newest is rolled back."""
         disk = self.world.disk
         if disk.trial is not None and disk.trial.outcome == "rolled_back" and disk.good is not None:
-            for name in {*disk.spec.watchers, *disk.good.watchers}:
-                if disk.spec.watchers.get(name) != disk.good.watchers.get(name):
-                    self._touch(name, upset=True)
+            self._touch_changed(disk.good)
             self.edit(disk.good, restores=True)
 
     def go_back_by(self, controller: Controller) -> None:
@@ -433,9 +441,7 @@ class People:
         disk, controller = self.world.disk, self.world.controller
         assert controller is not None
         if order == "order rollback" and disk.good is not None and disk.good is not disk.spec:
-            for name in {*disk.spec.watchers, *disk.good.watchers}:
-                if disk.spec.watchers.get(name) != disk.good.watchers.get(name):
-                    self._touch(name, upset=True)
+            self._touch_changed(disk.good)
             self.edit(disk.good, restores=True)
         elif disk.trial is not None and disk.trial.outcome == "paused":
             for name in disk.trial.changed:

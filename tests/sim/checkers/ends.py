@@ -117,7 +117,8 @@ class Ends:
             assert real is not None and key, (
                 f"{id} is {run.outcome} in {run.generation} and never ended"
             )
-            unknown = run.outcome == "timeout" and run.exit == Exit() and self._may_be_unknown(key)
+            unknown = run.outcome == "timeout" and self._may_be_unknown(key)
+            unknown &= run.exit == Exit() or self._is_another(id)
             assert unknown or run.exit == real, f"{id} ended with {real}, written is {run.exit}"
             self._outcome_fits(id, run, real)
         if run.outcome == "lost":

@@ -113,6 +113,11 @@ class Hooks:
         passed = self.passed_ns.get(id)
         taken = self.facts.said_ns.get(main, -1)
         known = passed is not None and not self.facts.was_unwatched(passed)
+        if (
+            not self.kernel.tells_exits
+        ):  # nobody is told how a hook ended that began under a former keeper
+            begun = self.passed_begun_ns.get(id, 0)
+            known &= all(end <= begun for _, end in self.world.unwatched)
         if self.passed_run.get(id) in self.facts.killed_run or self._is_unwritten(id):
             return
         assert not known or passed <= taken, f"{id} runs again though it has passed"
