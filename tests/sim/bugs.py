@@ -430,9 +430,6 @@ BUGS: dict[str, Bug] = {
     "what was about to be is not looked for": Bug(
         adoption._Adoption, "_about_to_be", _always((0, 0)), 43
     ),
-    "an end is taken for that of a later start": Bug(
-        adoption._Adoption, "_outdate", _always(None), 712
-    ),
     # new code
     "new code counts anew": Bug(keeper_module, "written", _hands_over_no_count, 76),
     "new code is not told of the dead": Bug(keeper_module, "written", _hands_over_no_dead, 63),
