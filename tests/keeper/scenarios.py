@@ -431,10 +431,14 @@ def written_down(it: Patient) -> str:
     return "journal" if it.has_said("cannot write", before) else ""
 
 
+def _journal(it: Patient) -> bytes:
+    return (it.rig.folder / "state/keeper.journal").read_bytes()
+
+
 def _journalled(it: Patient) -> int:
     """Return how many restarts of the bystander the journal says; a last line may be on its way."""
     found = 0
-    for line in (it.rig.folder / "state/keeper.journal").read_bytes().split(b"\n")[:-1]:
+    for line in _journal(it).split(b"\n")[:-1]:
         name, value = json.loads(line.partition(b" ")[2] or b'["", null]')
         if name == f"process {BYSTANDER}" and value is not None:
             found = value["record"]["memory"].get("restarts", 0)
@@ -480,6 +484,9 @@ def runs_on(it: Patient) -> str:
             it.link.running(_old(slot))
         for slot in range(1, ADOPTED + 1):
             until(lambda slot=slot: len(it.family(slot)) == 2, "it has a child")  # type: ignore[misc]  # bound now
+            # A journal that failed in the turn before is written again later; nobody adopts what is not in it.
+            pid = str(it.link.running(_old(slot)).pid).encode()
+            until(lambda pid=pid: pid in _journal(it), "it stands in the journal")  # type: ignore[misc]  # bound now
         it.rig.kill()
         it.link = it.rig.again()
     it.adopted += 1
