@@ -150,7 +150,6 @@ def _stored(
         controller.feed(JobChanged(name, Job(known=False)))
     controller.feed(SpecApplied(applied.spec, made.number, applied.retiring, made.trial))
     guard = controller.border.guard
-    guard("reading secrets", lambda: controller.secrets.follow(applied.spec))
     guard("telling what was applied", lambda: _tell_applied(controller, made, told))
     if then is not None:
         then(applied.revision)

@@ -410,7 +410,6 @@ class Controller:
         current = self.revisions.current
         trial = current.trial if current is not None else None
         self.feed(SpecApplied(applied.spec, applied.revision, applied.retiring, trial))
-        self.secrets.follow(applied.spec)
         self._release()
         self.revisions.resume()
 
@@ -584,7 +583,7 @@ class Controller:
         events, self._inbox = self._inbox[:EVENTS_PER_ROUND], self._inbox[EVENTS_PER_ROUND:]
         step = self.reconciler.step(events, now_ns)
         for event in events:
-            self._no_longer_pending(event)
+            self._taken(event)
         self._wake_at_ns = step.wake_at_ns
         self._act(step.actions)
         for news in step.news:
@@ -600,9 +599,14 @@ class Controller:
         self._remember_retiring()
         self._end_when_done(step.touched)
 
-    def _no_longer_pending(self, event: Event) -> None:
-        """Forget an operator's word that the core has by now."""
+    def _taken(self, event: Event) -> None:
+        """Do what waits until the core has an event: forget an operator's word, follow a spec's secrets.
+
+        Not before: what is started under the former spec until then gets the former spec's values.
+        """
         match event:
+            case SpecApplied(spec):
+                self.border.guard("reading secrets", lambda: self.secrets.follow(spec))
             case IntentChanged(watcher, intent) if self.pending_intents.get(watcher) is intent:
                 del self.pending_intents[watcher]
             case JobChanged(watcher, job) if (

@@ -15,9 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import Instance, service, until
 from paper_keeper import PaperKeeper
 
+from reconciler.controller import loop
 from reconciler.controller.secrets import KEY_FILE, MAX_SECRET_BYTES, Unreadable, read_file
 from reconciler.controller.store import Store
 from reconciler.model.action import Spawn
+from reconciler.model.event import OrphansChanged
 from reconciler.model.process import ProcessId
 from reconciler.model.spec import ApplySpec, SecretSpec, Spec
 
@@ -85,6 +87,24 @@ def test_a_changed_file_is_noticed_and_means_other_processes(instance: Instance)
     assert [e["message"] for e in events if e["type"] == "secrets.changed"] == [
         "web: a secret has changed"
     ]
+
+
+def test_a_start_under_the_former_spec_has_its_value_however_long_the_queue(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new spec, which has no secret, waits behind a death that the core has not heard of."""
+    monkeypatch.setattr(loop, "EVENTS_PER_ROUND", 1)
+    instance.store(by_hand(file_secret(instance.folder)))
+    instance.start()
+    until(lambda: spawned(instance) == [VALUE])
+    instance.spec_file.parent.mkdir()
+    instance.spec_file.write_text("apply: {auto: false}\nwatchers: {web: {cmd: [sleep, '1000']}}\n")
+    client = instance.client()
+    instance.keeper.tell(*[OrphansChanged()] * 30_000)
+    instance.keeper.exit(ProcessId("web", 1), 1)
+    client.call("apply")
+    until(lambda: len(spawned(instance)) >= 2)
+    assert spawned(instance)[:2] == [VALUE, VALUE]
 
 
 def test_a_new_controller_runs_no_command_until_a_process_needs_it(instance: Instance) -> None:
