@@ -153,6 +153,12 @@ class Facts:
         key = process.id, process.incarnation
         return not any((each.id, each.incarnation) == key for each in self.kernel.leaders())
 
+    def taken_addresses(self) -> set[str]:
+        """Return where something listens that was left on purpose: nothing else can be bound there while it lives."""
+        left = (p for p in self.kernel.alive() if self.may_be_left(p) or self.may_be_nobodys(p))
+        there = {each.listen for process in left for each in process.sockets}
+        return there - {each.listen for each in self.kernel.held()}
+
     def may_rest(self, name: str) -> bool:
         """Tell whether slots of a watcher may rest by themselves: they have succeeded, or were given up."""
         return self.world.people.has_used(name, "restart: on-failure", "max_restarts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reconciler.model.action import Bind
 from reconciler.model.process import ProcessId
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ class Rest:
         self._ends_in_order()
 
     def _effects(self) -> tuple[int, ...]:
-        made = self.world.actions, self.kernel.spawned, self.kernel.hits
+        # An address that is taken is tried again for ever.
+        tries = Bind if self.facts.taken_addresses() else ()
+        actions = [each for each in self.world.actions if not isinstance(each[1], tries)]
+        made = actions, self.kernel.spawned, self.kernel.hits
         return tuple(map(len, made))
 
     def _runs_as_desired(self) -> None:
@@ -88,7 +92,11 @@ class Rest:
             {n: s for n, s in self.world.disk.spec.sockets.items() if not s.reuseport},
         )
         held = {each.listen: each for each in self.kernel.held() if not each.template.reuseport}
-        assert held.keys() == {str(each.listen) for each in shared.values()}
+        wanted_at = {str(each.listen) for each in shared.values()}
+        if taken := wanted_at & self.facts.taken_addresses():
+            assert wanted_at - held.keys() == taken, f"bound: {sorted(held)}"
+            return  # who uses it goes on with the former one
+        assert held.keys() == wanted_at
         own = [each for each in self.kernel.held() if each.template.reuseport]
         users = [p for p in self.kernel.leaders() if p.id.role == "main" and p.id.owner == "api"]
         if "own" in disk.spec.sockets:
