@@ -139,7 +139,7 @@ class _Adoption:
         for process in written.processes:
             self._restore(process)
         for socket in written.sockets:
-            self._take_back(socket)
+            self._take_back(socket, written.strangers)
         self._find_intruders(last)
         self._find_strangers(written.strangers)
 
@@ -232,8 +232,8 @@ class _Adoption:
         born, pid = min(leaders, default=(0, 0))
         return pid, born
 
-    def _take_back(self, written: WrittenSocket) -> None:
-        """Take a socket back from who uses it, or see to it that it can be bound anew."""
+    def _take_back(self, written: WrittenSocket, strangers: list[WrittenStranger]) -> None:
+        """Take a socket back from who uses it or was left behind, or see to it that it can be bound anew."""
         name = written.record.name
         users = [
             each
@@ -243,10 +243,12 @@ class _Adoption:
         live = [each.pid for each in users if each.is_live]
         of_users = [self._marked.get(self._kernel.marker(*each.key), {}) for each in users]
         holders = dict.fromkeys((*live, *(pid for found in of_users for pid in found)))
+        # Nobody else has a socket of this number, so a pid that has become another's does no harm.
+        places = dict.fromkeys((*holders, *(each.pid for each in strangers)))
         socket = costing_one(
             self._kernel,
             f"taking socket {name} back",
-            partial(self._kernel.take_back, written.template, written.trace, holders),
+            partial(self._kernel.take_back, written.template, written.trace, places),
         )
         if socket is not None:
             taken = Held(written.record, socket, written.template, written.bound_at_ns)

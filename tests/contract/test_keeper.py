@@ -508,6 +508,20 @@ def test_a_socket_in_use_outlives_the_keeper(world: World) -> None:
     world.wait(lambda: "http" not in world.sockets)
 
 
+def test_a_socket_that_only_what_was_left_on_purpose_has_outlives_the_keeper(world: World) -> None:
+    world.send(Bind("http", ANY))
+    before = bound(world, "http", ANY)
+    leaves = PROGRAMS["leaves a child"].argv
+    world.send(Spawn(WEB, Launch(leaves, sockets=("http",), scope="process")))
+    (left,) = exited(world).left
+    world.send(Forget(WEB, 1))
+    world.wait(lambda: reported(world))
+    world.lose_keeper()
+    world.next_keeper()
+    assert bound(world, "http", ANY) == before
+    assert world.lives(left.pid)
+
+
 def test_a_socket_whose_change_was_taken_back_outlives_the_keeper(world: World) -> None:
     world.send(Bind("http", ANY))
     before = bound(world, "http", ANY)
