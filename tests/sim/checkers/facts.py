@@ -153,11 +153,22 @@ class Facts:
         key = process.id, process.incarnation
         return not any((each.id, each.incarnation) == key for each in self.kernel.leaders())
 
-    def taken_addresses(self) -> set[str]:
-        """Return where something listens that was left on purpose: nothing else can be bound there while it lives."""
-        left = (p for p in self.kernel.alive() if self.may_be_left(p) or self.may_be_nobodys(p))
-        there = {each.listen for process in left for each in process.sockets}
-        return there - {each.listen for each in self.kernel.held()}
+    def taken_sockets(self) -> set[str]:
+        """Return the sockets at whose addresses something listens that was left on purpose, or is to stay as it is.
+
+        Nothing else can be bound there while that lives. A paused revision replaces no more users of the former one.
+        """
+        trial = self.world.disk.trial
+        is_paused = trial is not None and trial.outcome == "paused"
+        there = {
+            each.listen
+            for process in self.kernel.alive()
+            if self.may_be_left(process) or self.may_be_nobodys(process) or is_paused
+            for each in process.sockets
+        }
+        there -= {each.listen for each in self.kernel.held()}
+        sockets = self.world.disk.spec.sockets.items()
+        return {name for name, each in sockets if not each.reuseport and str(each.listen) in there}
 
     def may_rest(self, name: str) -> bool:
         """Tell whether slots of a watcher may rest by themselves: they have succeeded, or were given up."""

@@ -291,7 +291,7 @@ class Language:
 
     def _sockets_are_tuned(self) -> None:
         said = {str(each.listen): each for each in self.world.disk.spec.sockets.values()}
-        taken = self.facts.taken_addresses() & said.keys()
+        taken = self.facts.taken_sockets()
         for socket in self.kernel.held():
             if taken and socket.listen not in said:
                 continue  # another address, as the right one is taken

@@ -28,7 +28,8 @@ class Rest:
         records = set(self.world.keeper._processes)
         # The verdict on a start stays until all of it has come about: what was given up may be tried again.
         over = {i for i in records if i.role != "main"}
-        over -= {i for i in over if i.role == "after_start" and self.facts.may_rest(i.owner)}
+        begun = {i for i in over if i.role == "after_start"}
+        over -= {i for i in begun if self.facts.may_rest(i.owner) or self._waits(i.owner)}
         assert not over, f"left over: {over}"
         outputs = self.kernel.open_outputs()
         running = len(self.kernel.leaders()) + len(self.facts.stand_ins())
@@ -37,7 +38,7 @@ class Rest:
 
     def _effects(self) -> tuple[int, ...]:
         # An address that is taken is tried again for ever.
-        tries = Bind if self.facts.taken_addresses() else ()
+        tries = Bind if self.facts.taken_sockets() else ()
         actions = [each for each in self.world.actions if not isinstance(each[1], tries)]
         made = actions, self.kernel.spawned, self.kernel.hits
         return tuple(map(len, made))
@@ -53,7 +54,8 @@ class Rest:
             for slot in range(1, self.facts.want(name) + 1)
             if not spec.is_job
         }
-        resting = {id for id in expected - set(running) if self.facts.may_rest(id.owner)}
+        missing = expected - set(running)
+        resting = {id for id in missing if self.facts.may_rest(id.owner) or self._waits(id.owner)}
         expected -= resting
         assert set(running) == expected, (
             f"running {sorted(map(str, running))}, wanted {sorted(map(str, expected))}"
@@ -85,6 +87,18 @@ class Rest:
         spec = self.world.disk.spec.watchers.get(name)
         return spec is not None and spec.is_job
 
+    def _waits(self, name: str) -> bool:
+        """Tell whether a watcher uses an address that is taken: it starts when that is free."""
+        spec = self.world.disk.spec.watchers.get(name)
+        if spec is None:
+            return False
+        return bool(self.facts.taken_sockets() & {*spec.use_sockets, spec.stdin_socket})
+
+    def _has_given_up(self, name: str) -> bool:
+        """Tell whether slots of a watcher rest that were to be started: its roll goes no further then."""
+        running = [p for p in self.kernel.leaders() if p.id.role == "main" and p.id.owner == name]
+        return self.facts.may_rest(name) and len(running) < self.facts.want(name)
+
     def _sockets_serve(self) -> None:
         """Every socket of the spec is bound where it says, and whoever uses it has this one and no former one."""
         disk, shared = (
@@ -93,8 +107,9 @@ class Rest:
         )
         held = {each.listen: each for each in self.kernel.held() if not each.template.reuseport}
         wanted_at = {str(each.listen) for each in shared.values()}
-        if taken := wanted_at & self.facts.taken_addresses():
-            assert wanted_at - held.keys() == taken, f"bound: {sorted(held)}"
+        if taken := self.facts.taken_sockets():
+            taken_at = {str(shared[name].listen) for name in taken}
+            assert wanted_at - held.keys() == taken_at, f"bound: {sorted(held)}"
             return  # who uses it goes on with the former one
         assert held.keys() == wanted_at
         own = [each for each in self.kernel.held() if each.template.reuseport]
@@ -109,7 +124,9 @@ class Rest:
             names = (*spec.use_sockets, *((spec.stdin_socket,) if spec.stdin_socket else ()))
             wanted = [held[str(shared[name].listen)] for name in names if name in shared]
             there = [each for each in process.sockets if not each.template.reuseport]
-            if process.id.role == "main" and not self._is_paused():
+            if process.id.role != "main" or self._has_given_up(process.id.owner):
+                continue
+            if not self._is_paused():
                 assert there == wanted, f"{process.id} has {[s.listen for s in there]}"
 
     def _jobs_are_done(self) -> None:
