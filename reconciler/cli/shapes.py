@@ -503,6 +503,7 @@ def status(answer: object) -> StatusMap:
     whole["spec_errors"] = spec_errors(whole["spec_errors"])
     whole["watchers"] = [_watcher(one) for one in _list(whole["watchers"])]
     whole["sockets"] = [_socket(one) for one in _list(whole["sockets"])]
+    whole["orphans"] = [_orphan(one) for one in _list(whole["orphans"])]
     return cast("StatusMap", whole)
 
 
@@ -616,6 +617,12 @@ def _socket(answer: object) -> Map:
     socket = _complete(SOCKET, answer)
     socket["used_by"] = list(_list(socket["used_by"]))
     return socket
+
+
+def _orphan(answer: object) -> Map:
+    orphan = _complete(ORPHAN, answer)
+    orphan["owners"] = list(_list(orphan["owners"]))
+    return orphan
 
 
 def _complete(defaults: Map, answer: object) -> Map:

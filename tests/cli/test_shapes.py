@@ -62,6 +62,9 @@ def test_a_short_answer_gets_all_its_keys() -> None:
     assert watcher["slots"][0]["exit"] == {"code": 3, "signal": None, "core": False, "error": None}
     assert watcher["slots"][0]["fired"] is None
     assert status["sockets"] == []
+    assert shapes.status({"orphans": [{"pid": 7}]})["orphans"] == [
+        {"pid": 7, "name": "", "owners": [], "on_purpose": False, "message": ""}
+    ]
 
 
 def test_unknown_keys_of_a_newer_manager_are_kept() -> None:
