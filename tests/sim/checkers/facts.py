@@ -33,6 +33,8 @@ class Facts:
         """When KILL reached it first."""
         self.died_ns: dict[ProcessId, int] = {}
         """When the newest process of a name died."""
+        self.died_unknown: set[ProcessId] = set()
+        """Of which names the newest process died without a record: the keeper stopped what it did not know."""
         self.said_ns: dict[ProcessId, int] = {}
         """When the keeper was told last to start a process of a name."""
         self.replaces: dict[ProcessId, int] = {}
@@ -68,6 +70,8 @@ class Facts:
         for death in self.kernel.deaths[self._seen_deaths :]:
             if death.process.leads:
                 self.died_ns[death.process.id] = death.at_ns
+                is_known = self.has_record(death.process)
+                (self.died_unknown.discard if is_known else self.died_unknown.add)(death.process.id)
         self._seen_deaths = len(self.kernel.deaths)
         for at, action in self.world.actions[self._seen_actions :]:
             if isinstance(action, Spawn):

@@ -28,7 +28,7 @@ class Rest:
         records = set(self.world.keeper._processes)
         # The verdict on a start stays until all of it has come about: what was given up may be tried again.
         over = {i for i in records if i.role != "main"}
-        begun = {i for i in over if i.role == "after_start"}
+        begun = {i for i in over if i.role in {"after_spawn", "after_start"}}
         over -= {i for i in begun if self.facts.may_rest(i.owner) or self._waits(i.owner)}
         assert not over, f"left over: {over}"
         outputs = self.kernel.open_outputs()
@@ -63,7 +63,7 @@ class Rest:
         for id, process in running.items():
             launch = self.world.launches[self.kernel.boots, id, process.incarnation]
             spec = disk.spec.watchers[id.owner]
-            if self._is_paused():
+            if self._is_paused() or self._has_given_up(id.owner):
                 continue
             shell = spec.shell if isinstance(spec.shell, str) else "/bin/sh"
             argv = (shell, "-c", *spec.cmd) if spec.shell else spec.cmd

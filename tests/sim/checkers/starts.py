@@ -68,10 +68,10 @@ class Starts:
             f"{id} is fired for {generation}, on the disk is {run.generation}"
         )
         assert run.outcome is None, f"{id} is fired although {run.outcome} is written"
-        # Who was started while the journal was full and died before the next keeper looked was never seen.
-        unseen = self.world.journal_fails and self.facts.was_unwatched(
-            self.facts.died_ns.get(id, 0)
-        )
+        # Who was started while the journal was full is unknown to the next keeper: it died before that one looked, or
+        # was stopped by it.
+        died_unseen = self.facts.was_unwatched(self.facts.died_ns.get(id, 0))
+        unseen = self.world.journal_fails and (died_unseen or id in self.facts.died_unknown)
         assert unseen or (id, generation) not in self.fired, (
             f"{id} is fired twice in generation {generation}"
         )
