@@ -45,6 +45,8 @@ from reconciler.model.units import format_duration
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from reconciler.core.plan import Draft, Plan, Verdict
     from reconciler.model.intent import Intent
     from reconciler.model.socket import SocketRecord
@@ -645,27 +647,20 @@ def stop_whole(draft: Draft, reason: str) -> bool:
         return True
     start = next(iter(mains.values())).memory.start
     alive = [record for record in mains.values() if not isinstance(record.phase, Exited)]
-    begun = any(record.memory.stopping_since_ns is not None for record in mains.values())
     details = {"reason": reason}
-    if alive and draft.waits_to_stop:
-        return False
-    if (
-        alive
-        and not draft.world.stop_now
-        and drive(draft, "before_stop", 0, start, details).state == "pending"
-        and not begun
-    ):
-        return False
+    may_begin = not alive or _may_stop_whole(draft, start, details)
     buried = True
     for record in mains.values():
         if draft.is_full:
             return False
-        if not isinstance(record.phase, Exited):
-            stopping.stop(draft, record, reason)
-            buried = False
-        else:
+        if isinstance(record.phase, Exited):
             stopping.bury(draft, record, reason)
             buried = buried and is_buried(draft, record)
+            continue
+        buried = False
+        # Who is being stopped already, for a roll or to scale down, is killed in time whatever the others wait for.
+        if may_begin or record.memory.stopping_since_ns is not None:
+            stopping.stop(draft, record, reason)
     if not buried:
         return False
     if hooks.is_running(draft, "after_signal") and not draft.world.stop_now:
@@ -677,6 +672,14 @@ def stop_whole(draft: Draft, reason: str) -> bool:
         return False
     _forget_mains(draft)
     return True
+
+
+def _may_stop_whole(draft: Draft, start: int, details: Mapping[str, object]) -> bool:
+    """Tell whether it is this watcher's turn to be stopped, and `before_stop` has run."""
+    if draft.waits_to_stop:
+        return False
+    is_now = draft.world.stop_now
+    return is_now or drive(draft, "before_stop", 0, start, details).state != "pending"
 
 
 def is_buried(draft: Draft, record: ProcessRecord) -> bool:

@@ -204,6 +204,20 @@ def test_stop_hooks_surround_the_stop() -> None:
     assert stage.spawned("stop") == ["web:before_stop", "web:after_stop"]
 
 
+def test_before_stop_is_waited_for_in_the_midst_of_a_roll_that_is_killed_in_time() -> None:
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    hooks, stop = HooksSpec(before_stop=HOOK), StopSpec(timeout=5 * S)
+    stage.apply(spec(web=watcher(numprocesses=2, hooks=hooks, stop=stop))).wait(20)
+    stage.apply(spec(web=watcher(numprocesses=2, hooks=hooks, stop=stop, cmd=("new",))))
+    assert stage.signals() == [(20.0, "web.1", "TERM")]
+    stage.tell(STOP).wait(6)
+    assert stage.signals() == [(20.0, "web.1", "TERM"), (25.0, "web.1", "KILL")]
+    stage.exit("web:before_stop").wait(5)
+    assert stage.signals()[2:] == [(26.0, "web.2", "TERM")]
+    assert stage.records == {}
+
+
 def test_before_signal_may_withhold_all_but_kill() -> None:
     stage = Stage().apply(
         spec(web=watcher(hooks=HooksSpec(before_signal=HOOK), stop=StopSpec(timeout=5 * S)))
