@@ -403,6 +403,9 @@ BUGS: dict[str, Bug] = {
     "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 165),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
     "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 5),
+    "before_stop is not waited for": Bug(
+        watchers, "_may_stop_whole", lambda f: lambda *of: f(*of) or not of[0].waits_to_stop, 26
+    ),
     "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 4),
     "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 0),
     "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 1),

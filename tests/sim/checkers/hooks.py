@@ -173,6 +173,8 @@ class Hooks:
         hook = ProcessId(owner, 0, "before_stop")
         begun, ended = self.facts.said_ns.get(hook), self.facts.died_ns.get(hook, at_ns)
         assert begun is not None and begun <= at_ns, f"{process.id} is stopped without before_stop"
+        runs = any(each.id == hook for each in self.kernel.leaders())
+        assert not runs or self.world.ending, f"{process.id} is stopped while before_stop runs"
         # One that was begun for a stop that was taken back, and still ran at the next, is that one's too.
         still_ran = ended >= self.facts.touched_ns(owner)
         assert self.facts.said_ns[process.id] <= begun or still_ran, (
