@@ -14,7 +14,7 @@ from reconciler.core import secrets, stopping, watchers
 from reconciler.core.backoff import due_ns, ended_by_operator, failures_after
 from reconciler.core.hooks import drive, hold, hook_of, keep, said
 from reconciler.core.template import same_template
-from reconciler.model.action import Forget, RecordGeneration, RecordRun, Remember
+from reconciler.model.action import RecordGeneration, RecordRun, Remember
 from reconciler.model.job import Generation, Run
 from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
 from reconciler.model.value import Struct, replace
@@ -491,10 +491,10 @@ def _complete(draft: Draft, want: int) -> None:
         for role in ("before_stop", "after_complete", "after_stop"):
             if drive(draft, role, 0, number, details).state == "pending":
                 return
-    for record in draft.mains().values():
+    for record in tuple(draft.mains().values()):
         if draft.is_full:
             return
-        draft.act(Forget(record.id, record.incarnation))
+        draft.forget(record)
 
 
 def _after_start(draft: Draft) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from reconciler.model.action import Action, Spawn
+from reconciler.model.action import Action, Forget, Spawn
 from reconciler.model.event import Delivery
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import (
@@ -199,6 +199,11 @@ class Draft:
         """Add actions, in the order in which they shall be carried out."""
         self.actions.extend(actions)
         self.is_starting |= any(isinstance(a, Spawn) and a.id.role == MAIN for a in actions)
+
+    def forget(self, record: ProcessRecord) -> None:
+        """Let go of the record of a slot's own process: for all that is still decided here it is gone."""
+        self.act(Forget(record.id, record.incarnation))
+        self.mains().pop(record.id.slot, None)
 
     def hold(
         self, slot: int, state: SlotState, note: str, since_ns: int = 0, next_ns: int | None = None

@@ -30,7 +30,6 @@ from reconciler.core.template import (
 )
 from reconciler.model.action import (
     Bind,
-    Forget,
     RecordIntent,
     Remember,
     Signal,
@@ -141,7 +140,7 @@ def _plan_service(draft: Draft, want: int, base_hash: str) -> None:
         hashes = _slot_hashes(draft, want, base_hash)
         roll = rollout.next_slots(draft, hashes)
     replaced: set[int] = set()
-    for slot, record in draft.mains().items():
+    for slot, record in tuple(draft.mains().items()):
         if draft.is_full:
             return
         if slot > want:
@@ -310,7 +309,7 @@ def _start_of_watcher(draft: Draft) -> int | None:
         return record.memory.start
     if draft.awake is not None:  # the others run
         for id, record in draft.observed.records.items():
-            if id.role == MAIN:
+            if id.role == MAIN and id.slot not in draft.awake:
                 return record.memory.start
     if drive_with_retry(draft, "before_start", 0, 0).state != "passed":
         return None
@@ -637,7 +636,7 @@ def _drop_slot(draft: Draft, record: ProcessRecord) -> None:
     if not isinstance(record.phase, Exited):
         stopping.stop(draft, record, "surplus")
     elif stopping.bury(draft, record, "surplus"):
-        draft.act(Forget(record.id, record.incarnation))
+        draft.forget(record)
 
 
 def stop_whole(draft: Draft, reason: str) -> bool:
@@ -691,7 +690,7 @@ def is_buried(draft: Draft, record: ProcessRecord) -> bool:
 
 
 def _forget_mains(draft: Draft) -> None:
-    for record in draft.mains().values():
+    for record in tuple(draft.mains().values()):
         if draft.is_full:
             return
-        draft.act(Forget(record.id, record.incarnation))
+        draft.forget(record)

@@ -35,6 +35,16 @@ def test_before_start_does_not_run_for_respawns_rolls_or_new_controllers() -> No
     assert stage.spawned("before_start") == ["web:before_start"]
 
 
+def test_a_slot_that_is_dropped_just_now_does_not_count_as_what_runs() -> None:
+    patient = BackoffSpec(burst=0, initial=60 * S, max=60 * S)
+    two = watcher(numprocesses=2, backoff=patient, hooks=HooksSpec(before_spawn=HOOK))
+    stage = Stage().apply(spec(web=two)).exit("web.2:before_spawn").exit("web.2", 1)
+    stage.apply(spec(web=watcher(hooks=HooksSpec(before_start=HOOK))))
+    assert stage.alive() == []
+    stage.exit("web:before_start")
+    assert stage.alive() == ["web.1"]
+
+
 def test_a_veto_waits_and_asks_again() -> None:
     stage = web(before_start=HOOK).exit("web:before_start", 1)
     assert stage.status("web").state == "BackOff"

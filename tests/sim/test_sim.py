@@ -53,6 +53,14 @@ FOUND = {
         "keeper kills=0.2, keeper stalls=0.2, slow link=0.6, slow disk=0.6, full disk=0.05, "
         "taken ports=0.6, busy people=0.05",
     ),
+    "what is dropped in the same turn does not stand for a watcher that is started": (
+        6621,
+        "exits=0.2, unkillable=0.6, escaped survivors=0.6, exec errors=0.05, hanging hooks=0.6, "
+        "controller kills=0.2, slow disk=0.6, power losses=0.05, taken ports=0.2, "
+        "busy people=0.05, inherit_env=0.7, logs.max_size=0.7, apply.on_failure=0.7, "
+        "limits.cpu=0.3, limits.data=0.3, limits.rtprio=0.3, limits.nice=0.3, "
+        "limits.cpu_affinity=0.7, order resume=0.7, order signal=0.7",
+    ),
 }
 """Histories that once broke an invariant, with the faults that it took."""
 
