@@ -51,16 +51,16 @@ def judge(hook: HookSpec, record: ProcessRecord) -> Verdict:
     Exit 0 passes. A Python hook that returned False vetoes whatever `on_error` says; everything else is
     an error, and `on_error` decides.
     """
-    phase, memory = record.phase, record.memory
+    phase = record.phase
     if not isinstance(phase, Exited) or said_nothing(record):
         return PENDING
-    if phase.exit.code == 0 and not memory.killed:
+    if phase.exit.code == 0:  # also if it was to be killed by one who did not know of its end yet
         return PASSED
     returned_false = hook.python is not None and phase.exit.code == VETO_EXIT_CODE
     if hook.on_error == "ignore" and not returned_false:
         return PASSED
     message = failure(hook, record)
-    return Verdict("vetoed", message, phase.at_ns, memory.attempt)
+    return Verdict("vetoed", message, phase.at_ns, record.memory.attempt)
 
 
 def failure(hook: HookSpec, record: ProcessRecord) -> str:
@@ -69,7 +69,7 @@ def failure(hook: HookSpec, record: ProcessRecord) -> str:
     subject = hook.python or " ".join(hook.cmd or ())
     what = f"{record.id.role} hook ({subject})"
     said = record.phase.output.decode(errors="replace").strip().rpartition("\n")[2].strip()
-    if record.memory.killed:
+    if record.had_to_be_killed:
         phase = record.phase
         started_ns = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
         if phase.at_ns - started_ns < hook.timeout:
@@ -96,7 +96,7 @@ def is_running(draft: Draft, role: str) -> bool:
 
 def said_nothing(record: ProcessRecord) -> bool:
     """Tell whether a hook did not come to say anything: there was no room for it, or nobody saw how it ended."""
-    if not isinstance(record.phase, Exited) or record.memory.killed:
+    if not isinstance(record.phase, Exited) or record.had_to_be_killed:
         return False
     exit = record.phase.exit
     if exit.error is not None:
@@ -233,7 +233,7 @@ def run_reload(draft: Draft, slot: int, number: int, command: tuple[str, ...]) -
             kill_when_due(draft, record, LEFTOVER_TIMEOUT_NS)
         run_command(draft, RELOAD_COMMAND, slot, number, command)
         return PENDING
-    if record.memory.killed:
+    if record.had_to_be_killed:
         longest = format_duration(LEFTOVER_TIMEOUT_NS)
         return Verdict("vetoed", f"reload command was killed after {longest}")
     if record.phase.exit.code == 0:

@@ -118,7 +118,7 @@ def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[News]:
     if hook is None or not isinstance(record.phase, Exited):
         return
     details: dict[str, object] = {"hook": id.role, "exit_code": record.phase.exit.code}
-    if record.phase.exit.code == 0 and not record.memory.killed:
+    if record.phase.exit.code == 0:
         message = f"{id.role} hook of {_place(id.owner, id.slot)} passed"
         yield News("hook.passed", message, id.owner, id.slot, details)
         return

@@ -196,11 +196,13 @@ class Stage:
         *,
         survivors: bool = False,
         output: bytes = b"",
+        ago: float = 0,
         **how: object,
     ) -> Stage:
-        """Let a process end by itself; `output` is what the end of a hook's was."""
-        died = self._died(process(name), Exit(code=code, **how), output, survivors=survivors)  # type: ignore[arg-type]
-        return self.tell(died)
+        """Let a process end by itself; `output` is what the end of a hook's was, it is told so many seconds later."""
+        exit = Exit(code=code, **how)  # type: ignore[arg-type]
+        at_ns = self.now - round(ago * S)
+        return self.tell(self._died(process(name), exit, output, at_ns, survivors=survivors))
 
     def exit_untold(self, name: str, code: int) -> Stage:
         """Let a process end while no controller is there to hear of it."""
@@ -333,7 +335,13 @@ class Stage:
         )
 
     def _died(
-        self, id: ProcessId, how: Exit, output: bytes = b"", *, survivors: bool = False
+        self,
+        id: ProcessId,
+        how: Exit,
+        output: bytes = b"",
+        at_ns: int | None = None,
+        *,
+        survivors: bool = False,
     ) -> Event:
         record = self.records[id]
         if isinstance(record.phase, Exited):  # KILL for what survives of it
@@ -341,7 +349,8 @@ class Stage:
         assert isinstance(record.phase, Running)
         is_left = record.settings.scope == "process"
         there = (Survivor(7, "child"),) if survivors else ()
-        phase = Exited(self.now, how, record.phase.pid, record.phase.started_at_ns)
+        at_ns = self.now if at_ns is None else at_ns
+        phase = Exited(at_ns, how, record.phase.pid, record.phase.started_at_ns)
         phase = replace(phase, **{"left" if is_left else "survivors": there}, output=output)
         return self._put(replace(record, phase=phase))
 

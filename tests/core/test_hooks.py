@@ -69,6 +69,26 @@ def test_a_hook_that_hangs_is_killed_and_status_says_so() -> None:
     )
 
 
+@pytest.mark.parametrize("role", ["after_start", "before_spawn"])
+def test_a_hook_that_had_passed_before_it_was_killed_has_passed(role: str) -> None:
+    """The controller stood still meanwhile, and hears of the end when it has sent the signal."""
+    name = "w:after_start" if role == "after_start" else "w.1:before_spawn"
+    stage = Stage().apply(spec(w=watcher(hooks=HooksSpec(**{role: HOOK}))))
+    stage.drains = frozenset({name})
+    stage.wait(40)
+    assert stage.signals() == [(30.0, name, "KILL")]
+    stage.exit(name, 0).wait(20)
+    assert (stage.alive(), len(stage.signals())) == (["w.1"], 1)
+    assert [each.type for each in stage.news if each.type.startswith("hook.")] == ["hook.passed"]
+
+
+def test_a_hook_that_had_failed_before_it_was_killed_says_how() -> None:
+    stage = web(before_start=HOOK)
+    stage.drains = frozenset({"web:before_start"})
+    stage.wait(40).exit("web:before_start", 3)
+    assert "before_start hook (check) failed: exit 3" in stage.status("web").note
+
+
 def test_a_slow_hook_delays_nobody_else() -> None:
     slow = watcher(hooks=HooksSpec(before_start=HOOK))
     stage = Stage().apply(spec(slow=slow, quick=watcher()))

@@ -464,6 +464,15 @@ def test_reloads_that_come_while_the_command_runs_run_it_once_more() -> None:
     assert (len(stage.spawned(":reload")), stage.status("web").note) == (2, "")
 
 
+def test_a_reload_command_that_had_ended_before_it_was_killed_says_how() -> None:
+    stage = Stage().apply(spec(web=watcher(reload=ReloadByCommand(("again",))))).wait(5)
+    stage.drains = frozenset({"web.1:reload"})
+    reloading(stage).wait(60)
+    assert [name for _, name, _ in stage.signals()] == ["web.1:reload"]
+    stage.exit("web.1:reload", ago=30)
+    assert (stage.status("web").note, stage.news[-1].message) == ("", "web.1 was reloaded")
+
+
 def test_a_reload_outlives_the_controller_and_is_carried_out_once() -> None:
     wanted = spec(
         web=watcher(reload=ReloadBySignal("HUP"), hooks=HooksSpec(before_signal=HOOK)),

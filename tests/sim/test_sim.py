@@ -61,6 +61,13 @@ FOUND = {
         "limits.cpu=0.3, limits.data=0.3, limits.rtprio=0.3, limits.nice=0.3, "
         "limits.cpu_affinity=0.7, order resume=0.7, order signal=0.7",
     ),
+    "a hook that had passed when it was to be killed has passed": (
+        8588,
+        "quick exits=0.6, ignored TERM=0.6, survivors=0.2, escaped survivors=0.05, fork road=0.6, "
+        "hook vetoes=0.05, slow hooks=0.6, controller kills=0.6, torn frames=0.05, "
+        "controller stalls=0.6, slow link=0.6, pauses=0.05, busy people=0.6, max_retry=0.7, "
+        "hooks.after_signal=0.3, socket.blocking=0.3, limits.core=0.3, limits.nproc=0.3",
+    ),
 }
 """Histories that once broke an invariant, with the faults that it took."""
 

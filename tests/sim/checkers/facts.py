@@ -44,12 +44,9 @@ class Facts:
         self._stamps: dict[object, object] = {}
         self.asked_said_ns: dict[tuple[ProcessId, int], int] = {}
         """When the keeper was told first to ask an incarnation to end."""
-        self.killed_run: set[tuple[ProcessId, int]] = set()
-        """Incarnations that the keeper was told to kill: of a hook, as its time was over."""
         self._seen_hits = self._seen_deaths = self._seen_actions = 0
         world.on_instant.append(self.note)
         world.on_power_loss += [self.asked_said_ns.clear, self.remembered_ns.clear]
-        world.on_power_loss.append(self.killed_run.clear)
         self.kernel.on_born.append(self._born)
 
     def changed(self, judge: object) -> bool:
@@ -78,8 +75,6 @@ class Facts:
                 self.said_ns[action.id], self.replaces[action.id] = at, action.replaces
             elif isinstance(action, Remember):
                 self.remembered_ns[action.id, action.incarnation] = at
-            elif isinstance(action, Signal) and action.signal == "KILL":
-                self.killed_run.add((action.id, action.incarnation))
             elif isinstance(action, Signal) and action.signal in ASKING:
                 self.asked_said_ns.setdefault((action.id, action.incarnation), at)
         self._seen_actions = len(self.world.actions)

@@ -23,8 +23,6 @@ class Hooks:
         """When a hook passed last."""
         self.passed_begun_ns: dict[ProcessId, int] = {}
         """When the run of it that passed had begun."""
-        self.passed_run: dict[ProcessId, tuple[ProcessId, int]] = {}
-        """Which incarnation that was."""
         self.refused_ns: dict[str, int] = {}
         """When the start of a watcher was refused last, so that it has another one."""
         self.begun_ns: dict[ProcessId, int] = {}
@@ -118,7 +116,7 @@ class Hooks:
         ):  # nobody is told how a hook ended that began under a former keeper
             begun = self.passed_begun_ns.get(id, 0)
             known &= all(end <= begun for _, end in self.world.unwatched)
-        if self.passed_run.get(id) in self.facts.killed_run or self._is_unwritten(id):
+        if self._is_unwritten(id):
             return
         assert not known or passed <= taken, f"{id} runs again though it has passed"
 
@@ -143,7 +141,6 @@ class Hooks:
             passed = death.exit.code == 0 or self._is_lenient(death.process.id.owner)
             if passed and death.process.leads:
                 self.passed_ns[death.process.id] = death.at_ns
-                self.passed_run[death.process.id] = (death.process.id, death.process.incarnation)
                 self.passed_begun_ns[death.process.id] = self.begun_ns.get(death.process.id, 0)
             if death.exit.code != 0 and death.process.id.role == "after_start":
                 self.refused_ns[death.process.id.owner] = death.at_ns
