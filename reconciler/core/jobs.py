@@ -266,7 +266,7 @@ def _of_service(draft: Draft) -> list[int]:
         and record.memory.stopping_since_ns is None
         and (
             not isinstance(record.phase, Exited)
-            or outcome_of(draft.spec, record.memory, record.phase.exit) == "succeeded"
+            or outcome_of(draft.spec, record, record.phase.exit) == "succeeded"
         )
     ]
 
@@ -350,7 +350,7 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
             return
     phase = record.phase
     lived = None if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
-    outcome = outcome_of(draft.spec, record.memory, phase.exit)
+    outcome = outcome_of(draft.spec, record, phase.exit)
     if outcome == "failed" and ended_by_operator(record.memory, phase):
         outcome = "stopped"
     note = said(draft, "after_spawn", slot) if outcome == "vetoed" else run.note
@@ -360,14 +360,13 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     draft.act(RecordRun(draft.name, ended))
 
 
-def outcome_of(spec: WatcherSpec, memory: Memory, exit: Exit) -> Outcome:
+def outcome_of(spec: WatcherSpec, record: ProcessRecord, exit: Exit) -> Outcome:
     """Return the outcome of a run by how its process ended and whether it was asked to."""
-    if memory.stop_reason == "timeout":
-        return "timeout"
-    if memory.stopping_since_ns is not None and memory.stop_reason != "vetoed":
-        return "stopped"
+    memory = record.memory
     if memory.stop_reason == "vetoed":
         return "vetoed"
+    if memory.stopping_since_ns is not None and not record.ended_before_stop:
+        return "timeout" if memory.stop_reason == "timeout" else "stopped"
     if exit == Exit():
         return "lost"  # it ended while nobody was there who could be told how
     return "succeeded" if exit.code in spec.success_exit_codes else "failed"

@@ -92,7 +92,8 @@ def _of_exit(
         return News("process.exited", message, id.owner, id.slot, details, at_ns)
     since = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
     lived = format_duration(phase.at_ns - since)
-    why = f" ({stop_reason(memory)})" if memory.stopping_since_ns is not None else ""
+    was_stopped = memory.stopping_since_ns is not None and not record.ended_before_stop
+    why = f" ({stop_reason(memory)})" if was_stopped else ""
     how = str(phase.exit)
     if memory.killed:
         how = (

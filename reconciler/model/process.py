@@ -343,6 +343,14 @@ class ProcessRecord(Struct, frozen=True):
     """What is in force for it now."""
 
     @property
+    def ended_before_stop(self) -> bool:
+        """Tell whether the process was dead when its stop began: who began that had not been told yet."""
+        since_ns = self.memory.stopping_since_ns
+        return (
+            since_ns is not None and isinstance(self.phase, Exited) and self.phase.at_ns < since_ns
+        )
+
+    @property
     def had_to_be_killed(self) -> bool:
         """Tell whether the SIGKILL that was sent to it ended it; where nobody knows how it ended, that counts.
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from reconciler.core.intents import stopped
 from reconciler.core.jobs import exit_code
 from reconciler.model.action import RecordRun, Spawn
@@ -229,6 +231,20 @@ def test_a_timeout_ends_a_run_with_that_outcome() -> None:
     stage = Stage().apply(spec(job=job(timeout=30 * S))).wait(60)
     assert outcomes(stage) == {1: "timeout"}
     assert [at for at, *_ in stage.signals()] == [30.0]
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(0, "succeeded"), (3, "failed")])
+def test_what_had_ended_before_it_was_stopped_was_not_stopped(code: int, outcome: str) -> None:
+    """Its last output came late, or the controller stood still meanwhile."""
+    stage = Stage()
+    stage.drains = frozenset({"job.1", "job.2", "halt.1"})
+    stage.apply(spec(job=job(numprocesses=2, timeout=30 * S), halt=job())).wait(29)
+    stage.tell(IntentChanged("halt", stopped(Intent(), ALICE))).wait(1)
+    assert len(stage.signals()) == 3
+    stage.wait(1).exit("job.1", code, ago=1.5).exit("job.2", code, ago=0.5)
+    stage.exit("halt.1", code, ago=2.5)
+    assert outcomes(stage) == {1: outcome, 2: "timeout"}
+    assert outcomes(stage, "halt") == {1: outcome}
 
 
 def test_a_stopped_job_is_held() -> None:
