@@ -23,10 +23,14 @@ class Hooks:
         """When a hook passed last."""
         self.passed_begun_ns: dict[ProcessId, int] = {}
         """When the run of it that passed had begun."""
+        self.passed_about: dict[ProcessId, int] = {}
+        """What that run was asked for."""
         self.refused_ns: dict[str, int] = {}
         """When the start of a watcher was refused last, so that it has another one."""
         self.begun_ns: dict[ProcessId, int] = {}
         """When a process of this name was started last."""
+        self.begun_about: dict[ProcessId, int] = {}
+        """What it was asked for, if it is a hook."""
         self.asked: set[int] = set()
         """Processes that TERM has reached, by birth."""
         self._seen_deaths = self._seen_hits = 0
@@ -44,6 +48,7 @@ class Hooks:
             self._gates_are_passed(id, spec)
         if program.error is None:
             self.begun_ns[id] = self.kernel.now
+            self.begun_about[id] = self._about(id)
 
     def _gates_are_passed(self, id: ProcessId, spec: WatcherSpec) -> None:
         """No start without the hooks before it."""
@@ -116,17 +121,26 @@ class Hooks:
         ):  # nobody is told how a hook ended that began under a former keeper
             begun = self.passed_begun_ns.get(id, 0)
             known &= all(end <= begun for _, end in self.world.unwatched)
-        if self._is_unwritten(id):
+        if self._is_of_another_generation(id):
             return
         assert not known or passed <= taken, f"{id} runs again though it has passed"
 
-    def _is_unwritten(self, id: ProcessId) -> bool:
-        """Tell whether a hook is asked for a generation of a job that is on no disk, and so is made again."""
+    def _is_of_another_generation(self, id: ProcessId) -> bool:
+        """Tell whether a hook is asked for a newer generation of a job than it has passed for.
+
+        So is one whose generation is on no disk, and so is made again. A slot that still waits for its run goes over
+        to the next generation, which others of its job may call for: one that was lost is fired again.
+        """
         generation = self.world.disk.generations.get(id.owner)
-        about = self.world.keeper._processes[id].record.memory.about
-        spec = self.world.disk.spec.watchers.get(id.owner)
-        is_job = spec is not None and spec.is_job
-        return is_job and (generation is None or generation.number < about)
+        spec, about = self.world.disk.spec.watchers.get(id.owner), self._about(id)
+        if spec is None or not spec.is_job:
+            return False
+        is_unwritten = generation is None or generation.number < about
+        return is_unwritten or self.passed_about.get(id, about) < about
+
+    def _about(self, id: ProcessId) -> int:
+        """Return what a hook is asked for: of a job, the generation."""
+        return self.world.keeper._processes[id].record.memory.about
 
     def instant(self) -> None:
         self._note_verdicts()
@@ -141,6 +155,7 @@ class Hooks:
             passed = death.exit.code == 0 or self._is_lenient(death.process.id.owner)
             if passed and death.process.leads:
                 self.passed_ns[death.process.id] = death.at_ns
+                self.passed_about[death.process.id] = self.begun_about.get(death.process.id, 0)
                 self.passed_begun_ns[death.process.id] = self.begun_ns.get(death.process.id, 0)
             if death.exit.code != 0 and death.process.id.role == "after_start":
                 self.refused_ns[death.process.id.owner] = death.at_ns
