@@ -5,7 +5,8 @@
 
 To ask and to kill are two things. The main process is asked, for it knows its workers (`stop.ask`); what is
 left of the scope when it has ended is asked by the same signal; and what is left at T + timeout is killed.
-T is remembered on the record before anything is sent, so a new controller goes on with the same clock.
+T is remembered on the record before anything is sent, so a new controller goes on with the same clock, and does
+not take an end that was asked for for one that the program came to by itself.
 A process that died by itself leaves survivors to KILL at once.
 """
 
@@ -34,12 +35,7 @@ def stop(draft: Draft, record: ProcessRecord, reason: str) -> None:
     keep_veto(draft, record)
     if isinstance(record.phase, Requested):
         return  # no incarnation yet: the keeper's answer brings us back
-    if record.memory.stopping_since_ns is None:
-        memory = replace(record.memory, stopping_since_ns=draft.now_ns, stop_reason=reason)
-        if draft.spec.hooks.before_signal is not None:
-            record = _remember(draft, record, memory)
-        else:  # the clock starts with the signal: nobody is killed for a signal that was never sent
-            record = replace(record, memory=memory)
+    record = _begin(draft, record, reason)
     deadline = deadline_ns(draft, record)
     if draft.now_ns >= deadline or draft.world.stop_now:
         _kill(draft, record)
@@ -52,6 +48,21 @@ def stop(draft: Draft, record: ProcessRecord, reason: str) -> None:
     if record.memory.asked and draft.spec.hooks.after_signal is not None:
         details = _details(draft, record)
         drive(draft, "after_signal", record.id.slot, record.memory.stopping_since_ns or 0, details)
+
+
+def _begin(draft: Draft, record: ProcessRecord, reason: str) -> ProcessRecord:
+    """Remember that a process is being stopped, before anything is done to it.
+
+    The clock starts with what asks it to end, and so anew where a controller died before it sent that: nobody is
+    killed for a signal that was never sent.
+    """
+    memory, now_ns = record.memory, draft.now_ns
+    clock_runs = memory.asked or memory.killed or draft.spec.hooks.before_signal is not None
+    if memory.stopping_since_ns is None:
+        memory = replace(memory, stop_reason=reason)
+    elif clock_runs or memory.stopping_since_ns == now_ns:
+        return record
+    return _remember(draft, record, replace(memory, stopping_since_ns=now_ns))
 
 
 def deadline_ns(draft: Draft, record: ProcessRecord) -> int:

@@ -511,23 +511,23 @@ def carry_out_reload(draft: Draft, record: ProcessRecord) -> None:
     number, reload = draft.observed.intent.reload_number(slot), draft.spec.reload
     if record.memory.reloaded >= number:
         return
+    # Noted before: what it ends says nothing against the program, whoever of us is there to see it.
+    signalled = replace(record.memory, signalled=f"reload {number}", signalled_at_ns=draft.now_ns)
+    noted = Remember(record.id, record.incarnation, signalled)
     if isinstance(reload, ReloadByCommand):
+        if record.memory.signalled != signalled.signalled:
+            draft.act(noted)
         verdict = hooks.run_reload(draft, slot, number, reload.cmd)
     elif isinstance(reload, ReloadBySignal):
         verdict = _before_signal(draft, record, number, reload.signal)
     else:  # edited meanwhile
         verdict = hooks.PASSED
-    # What it ends says nothing against the program.
-    noted = replace(record.memory, signalled=f"reload {number}", signalled_at_ns=draft.now_ns)
     if verdict.state == "pending":
-        begun = isinstance(reload, ReloadByCommand)
-        if begun and record.memory.signalled != noted.signalled:
-            draft.act(Remember(record.id, record.incarnation, noted))
         return
     if verdict.state == "passed" and isinstance(reload, ReloadBySignal):
-        draft.act(Signal(record.id, record.incarnation, reload.signal, "process"))
+        draft.act(noted, Signal(record.id, record.incarnation, reload.signal, "process"))
     # Remembered last: a controller that dies in between reloads twice, never not at all.
-    memory = noted if verdict.state == "passed" else record.memory
+    memory = signalled if verdict.state == "passed" else record.memory
     memory = replace(memory, reloaded=number, reload_trouble=verdict.message)
     draft.act(Remember(record.id, record.incarnation, memory))
 

@@ -159,6 +159,12 @@ class Stage:
         told = EndsTold(self._ends_told())
         return self.tell(*jobs, applied, introduced, *records, *bound, told, SnapshotEnded())
 
+    def last_words(self, *events: Event, count: int) -> Stage:
+        """Give events to a controller that is killed when the first `count` of what it wants are on their way."""
+        for action in self.reconciler.step(events, self.now).actions[:count]:
+            self._carry_out(action)
+        return self
+
     def _ends_told(self) -> dict[ProcessId, int | None]:
         """Return which ends the store knows that people were told of last."""
         told: dict[ProcessId, int | None] = {}

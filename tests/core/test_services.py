@@ -349,6 +349,17 @@ def test_a_new_controller_goes_on_with_the_same_grace_period() -> None:
     assert stage.signals() == [(5.0, "web.1", "TERM"), (9.0, "web.1", "KILL")]
 
 
+def test_the_grace_period_of_who_was_not_asked_yet_begins_with_the_controller_that_asks() -> None:
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    wanted = spec(web=watcher(stop=StopSpec(timeout=4 * S)))
+    intent = IntentChanged("web", stopped(NOTHING, ALICE))
+    stage.apply(wanted).wait(5).last_words(intent, count=1)
+    stage.now += 60 * S
+    stage.new_controller(wanted, [intent]).wait(10)
+    assert stage.signals() == [(65.0, "web.1", "TERM"), (69.0, "web.1", "KILL")]
+
+
 def test_survivors_of_a_crash_are_killed_before_the_respawn() -> None:
     stage = Stage().apply(spec(web=watcher())).wait(20)
     stage.exit("web.1", 1, survivors=True)

@@ -436,6 +436,20 @@ def test_the_time_goes_on_under_a_new_controller() -> None:
     assert stage.wait(0.2).outcome == "good"
 
 
+@pytest.mark.parametrize("count", range(4))
+@pytest.mark.parametrize("order", ["restart", "reload"])
+def test_what_a_controller_ended_that_was_killed_amid_its_words_has_not_failed(
+    order: str, count: int
+) -> None:
+    stage = rolled(1, reload=ReloadBySignal("INT")).wait(3)
+    intent = restarted(Intent(), None, at_once=False)
+    intent = intent if order == "restart" else reloaded(Intent(), None)
+    stage.last_words(IntentChanged("web", intent), count=count)
+    stage.new_controller(stage.reconciler.spec, [IntentChanged("web", intent)])
+    assert (stage.outcome, stage.slot("web.1").attempt) == ("pending", 0)
+    assert stage.wait(20).outcome == "good"
+
+
 def test_nothing_is_decided_while_everything_stops() -> None:
     stage = rolled(1).wait(3).tell(ShutdownAsked()).wait(60)
     assert (stage.outcome, stage.quit) == ("pending", 0)

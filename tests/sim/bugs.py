@@ -387,7 +387,7 @@ BUGS: dict[str, Bug] = {
     "all stop together": Bug(reconciler, "priority_of_going", _always(None), 74),
     "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 8),
     "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
-    "lost runs stay lost": Bug(jobs, "lost_slots", _always(()), 190),
+    "lost runs stay lost": Bug(jobs, "lost_slots", _always(()), 194),
     "runs have all the time": Bug(jobs, "_why_stop", _but("timeout"), 168),
     "the scope is always the tree": Bug(Orphans, "survivors", _always_tree, 11),
     "limits are left out": Bug(template, "_limits", _always({}), 0),
@@ -415,7 +415,7 @@ BUGS: dict[str, Bug] = {
     "a new controller replaces what it finds": Bug(
         reconciler.Reconciler, "_fold", _restarts_one, 4
     ),
-    "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 102),
+    "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 18),
     # adoption
     "users of the former socket are taken for users of the lost one": Bug(
         adoption, "_may_hold", _always(True), 237
