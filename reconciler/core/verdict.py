@@ -167,6 +167,8 @@ def why_good(known: Mapping[str, tuple[WatcherSpec, WatcherObserved]], now_ns: i
             succeeded = True
             continue
         for record in observed.records.values():
+            if record.memory.stopping_since_ns is not None:
+                continue  # it has nothing to prove
             if record.id.role == MAIN and isinstance(record.phase, Running):
                 starts.append(record.phase.started_at_ns)
             else:

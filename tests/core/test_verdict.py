@@ -322,6 +322,9 @@ def test_a_good_revision_says_what_was_measured() -> None:
 
     assert why(rolled(2).wait(12)) == "what it changed stayed up for 10s"
     assert why(rolled(1, max_age=8 * S).wait(5)) == "what it changed stayed up for 4s"
+    # What is gone has proven nothing.
+    stage = rolled(2).wait(10.5).tell(IntentChanged("web", scaled(Intent(), ALICE, 1)))
+    assert why(stage) == "what it changed stayed up for 10s"
     stage = Stage().apply(spec(job=job(), a=watcher())).exit("job.1", 0).wait(10)
     assert why(stage.try_out(spec(job=job()))) == ""
     assert why(stage.try_out(spec(job=job(cmd=NEW))).exit("job.1", 0)) == "what it fired succeeded"
