@@ -154,6 +154,7 @@ class Language:
 
     def judged(self, trial: Trial) -> None:
         """`apply.confirm_after`, `apply.on_failure`: a verdict says what has happened."""
+        self.facts.note()  # what somebody has just said counts already
         self._note_deaths()
         if trial.outcome == "good":
             for name, first in trial.changed.items():

@@ -101,16 +101,19 @@ class Starts:
 
     def _allowed(self, name: str) -> int:
         """Return how many starts in ten seconds a slot may have, by its back-off."""
-        people, spec = self.world.people, self.world.disk.spec.watchers[name].backoff
+        people, spec = self.world.people, self.world.disk.spec.watchers[name]
+        backoff = spec.backoff
+        # Who is replaced at its age has lived as long as it was to: the next one has a burst of its own.
+        aged = 0 if spec.max_age is None else 10 * S // spec.max_age
         if not any(path.startswith("backoff.") for owner, path in people.used if owner == name):
-            return SPAWNS_IN_TEN_SECONDS
-        waits, wait, left = 0, min(spec.initial, spec.max), 10 * S
+            return SPAWNS_IN_TEN_SECONDS + aged * (backoff.burst + 1)
+        waits, wait, left = 0, min(backoff.initial, backoff.max), 10 * S
         while left > 0:
             left -= max(wait, 50 * MS)
-            wait, waits = min(int(wait * spec.factor), spec.max), waits + 1
+            wait, waits = min(int(wait * backoff.factor), backoff.max), waits + 1
         # Each life that is long enough gives another burst.
-        bursts = 1 + 10 * S // spec.reset_after
-        return bursts * (spec.burst + 2) + waits
+        bursts = 1 + 10 * S // backoff.reset_after + aged
+        return bursts * (backoff.burst + 2) + waits
 
     def _pause_is_kept(self, id: ProcessId, spec: WatcherSpec) -> None:
         """Between the starts of two slots lies the pause that the spec asks for."""
