@@ -167,6 +167,7 @@ class Orphans:
         """Forget a stranger that is dead; False when it was none."""
         self._young.pop(pid, None)
         self._unreadable.discard(pid)
+        self._others.discard(pid)  # the number may be that of a remnant soon
         return self._strangers.pop(pid, None) is not None
 
     def begin_step(self) -> None:

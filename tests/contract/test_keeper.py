@@ -652,6 +652,21 @@ def test_an_adopted_process_that_dies_amid_an_upgrade_is_told_as_it_ended(world:
     assert exited(world).exit == Exit(signal="USR1")
 
 
+def test_who_gets_the_number_of_the_former_controller_after_an_upgrade_is_known(
+    world: World,
+) -> None:
+    api = ProcessId("api", 1)
+    world.send(spawn("sleeps"), spawn("sleeps", DB), spawn("sleeps", api))
+    world.die()  # on the fake kernel the next controller gets a number above theirs
+    world.rise()
+    world.send(Signal(WEB, 1, "KILL"), Signal(DB, 2, "KILL"))
+    exited(world)
+    exited(world, DB, 2)
+    world.upgrade()  # and the one after it a number below, as does the parent of what is left
+    world.send(spawn("leaves a child", ProcessId("new", 1)))
+    assert exited(world, ProcessId("new", 1), 4).survivors
+
+
 # ---- the end -------------------------------------------------------------------------------------
 
 

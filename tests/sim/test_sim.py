@@ -68,6 +68,13 @@ FOUND = {
         "controller stalls=0.6, slow link=0.6, pauses=0.05, busy people=0.6, max_retry=0.7, "
         "hooks.after_signal=0.3, socket.blocking=0.3, limits.core=0.3, limits.nproc=0.3",
     ),
+    "what a hook leaves behind is known, though it has the number of a controller that was replaced": (
+        8232,
+        "unkillable=0.05, exec errors=0.2, hook vetoes=0.05, hanging hooks=0.6, slow hooks=0.2, "
+        "hook leftovers=0.6, controller kills=0.2, full journal=0.05, pauses=0.6, "
+        "busy people=0.05, upgrades=0.2, late output=0.2, inherit_env=0.7, hook.python=0.7, "
+        "limits.as=0.7, limits.core=0.3, order reload=0.7, order rollback=0.3",
+    ),
 }
 """Histories that once broke an invariant, with the faults that it took."""
 
