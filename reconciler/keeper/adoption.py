@@ -24,6 +24,7 @@ from reconciler.keeper.held import Held
 from reconciler.keeper.kernel import Died
 from reconciler.keeper.records import (
     INCARNATIONS,
+    OTHERS,
     STRANGERS,
     Process,
     Stranger,
@@ -60,6 +61,8 @@ class Inheritance:
     """What the processes that were taken over have left behind, by pid."""
     sessions: set[int] = field(default_factory=set)
     """Sessions of dead ones in which somebody still lives: until then nobody else gets the number."""
+    others: list[int] = field(default_factory=list)
+    """Children that we had before we started any, such as the viewer of `up`: they are nobody's remnant."""
     noted: int = 0
     """Up to this number all incarnations have been written down; a living one beyond it is an intruder."""
 
@@ -135,7 +138,9 @@ class _Adoption:
         self._find(written.processes)
         last = written.incarnations
         self._is_same_keeper = recalled.is_own
-        self.result = Inheritance(incarnations=written.highest, noted=last)
+        # Who has come to us since our former code looked last may be a remnant: it says who was there before.
+        others = sorted(kernel.children()) if written.others is None else written.others
+        self.result = Inheritance(incarnations=written.highest, noted=last, others=others)
         for process in written.processes:
             self._restore(process)
         for socket in written.sockets:
@@ -349,6 +354,7 @@ class _Written:
         self.processes: list[WrittenProcess] = []
         self.sockets: list[WrittenSocket] = []
         self.strangers: list[WrittenStranger] = []
+        self.others: list[int] | None = None
         self.incarnations = 0
         self.is_whole = recalled.is_whole
         for name, plain in recalled.entries.items():
@@ -376,6 +382,8 @@ class _Written:
                 self.sockets.append(msgspec.convert(plain, WrittenSocket))
             case _ if name == STRANGERS:
                 self.strangers = msgspec.convert(plain, list[WrittenStranger])
+            case _ if name == OTHERS:
+                self.others = msgspec.convert(plain, list[int])
             case _ if name == INCARNATIONS:
                 self.incarnations = msgspec.convert(plain, int)
             case _:

@@ -237,6 +237,7 @@ class Keeper:
         """Hold again what a former keeper held, and ask what must not be here to go."""
         inherited = take_over(self._kernel)
         self._incarnations = inherited.incarnations
+        self._orphans.spare(inherited.others)
         # Not yet how far we shall count from: should we die too, the next one must still know the intruders.
         self._kernel.note(INCARNATIONS, inherited.noted)
         for process in inherited.processes:
@@ -787,10 +788,8 @@ class Keeper:
         held = self._sockets.held
         with self._kernel.border("upgrading") as border:
             try:
-                strangers = self._orphans.written()
-                entries = written(
-                    self._processes, held, self._incarnations, self._introduction, strangers
-                )
+                entries = written(self._processes, held, self._incarnations, self._introduction)
+                entries |= self._orphans.handed_on(self._controller)
                 sockets = [each.socket for each in held.values() if each.socket is not None]
                 self._kernel.replace_code(python, entries, sockets)
             except OSError as error:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.keeper.records import Stranger, WrittenStranger
+from reconciler.keeper.records import OTHERS, STRANGERS, Stranger, WrittenStranger
 from reconciler.model.process import MAIN, Orphan, ProcessId, Survivor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import replace
@@ -52,8 +52,8 @@ class Orphans:
         """What was below a process when that was signalled last: pids, and when each was started."""
         self._look_at_ns: int | None = None
         """When to look for those that were left by what lives, which no signal tells."""
-        self._others = kernel.children()
-        """Children that we had before we started any, such as the viewer of `up`: they are nobody's remnant."""
+        self._others: set[int] = set()
+        """Children that are nobody's remnant."""
         self._unreadable: set[int] = set()
         self._young: dict[int, int] = {}
         """When to ask those for their name again that were met as they may have been between fork and exec."""
@@ -147,6 +147,11 @@ class Orphans:
         """Return all strangers as the next keeper is told of them."""
         return [WrittenStranger(*each) for each in sorted(self._strangers.items())]
 
+    def handed_on(self, controller: int | None) -> dict[str, object]:
+        """Return what our own new code has to know: all strangers, and who is nobody's remnant."""
+        own = () if controller is None else (controller,)
+        return {STRANGERS: self.written(), OTHERS: sorted({*self._others, *own})}
+
     def _is_held(self, stranger: Stranger) -> bool:
         return stranger.is_certain and any(map(self._record_of, stranger.owners))
 
@@ -155,6 +160,10 @@ class Orphans:
         return process if process is not None and process.key == key else None
 
     # ---- finding them ------------------------------------------------------------------------------
+
+    def spare(self, others: Iterable[int]) -> None:
+        """Take these children for nobody's remnant."""
+        self._others |= {*others}
 
     def take(self, pid: int, stranger: Stranger) -> None:
         """Know a stranger that a former keeper knew, or that was found by its sign."""

@@ -28,6 +28,8 @@ INCARNATIONS: Final = "incarnations"
 """Under this name the number of the last incarnation is written down."""
 STRANGERS: Final = "strangers"
 """Under this name the processes are written down that the keeper did not start."""
+OTHERS: Final = "others"
+"""Under this name a keeper tells its own new code which of its children are nobody's remnant."""
 
 
 @dataclass(slots=True)
@@ -172,15 +174,14 @@ def written(
     sockets: Mapping[str, Held],
     incarnations: int,
     keeper: KeeperIntroduced,
-    strangers: list[WrittenStranger],
 ) -> dict[str, object]:
-    """Return all that is held, for new code of the same keeper: with the output of the dead."""
+    """Return all that is held beside strangers, for new code of the same keeper: with the output of the dead."""
     entries: dict[str, object] = {
         f"process {id_}": write_process(each, whole=True) for id_, each in processes.items()
     }
     entries |= {f"socket {name}": write_socket(held) for name, held in sockets.items()}
     own = {"id": keeper.keeper_id, "upgrades": keeper.upgrades + 1}
-    return {**entries, INCARNATIONS: incarnations, STRANGERS: strangers, KEEPER: own}
+    return {**entries, INCARNATIONS: incarnations, KEEPER: own}
 
 
 def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:

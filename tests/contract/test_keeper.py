@@ -667,6 +667,15 @@ def test_who_gets_the_number_of_the_former_controller_after_an_upgrade_is_known(
     assert exited(world, ProcessId("new", 1), 4).survivors
 
 
+def test_what_went_into_the_background_just_before_an_upgrade_is_looked_for(world: World) -> None:
+    has_waited(world)
+    world.send(spawn("has a child that goes into the background"))
+    running(world)
+    world.upgrade()
+    (orphan,) = world.wait(lambda: reported(world))
+    assert ({*orphan.owners}, orphan.is_certain) == ({WEB, DB}, False)
+
+
 # ---- the end -------------------------------------------------------------------------------------
 
 
