@@ -60,7 +60,7 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> Roll:
         return Roll()
     moving = _moving(draft, hashes, stale)
     # What cannot be started anew is not stopped.
-    now = _chosen(draft, hashes, stale, moving) if secrets.ready(draft) else {}
+    now = _chosen(draft, hashes, moving) if secrets.ready(draft) else {}
     return Roll(stale, now, frozenset(moving.keys() - now.keys()))
 
 
@@ -77,26 +77,20 @@ def _moving(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> d
     }
 
 
-def _chosen(
-    draft: Draft, hashes: Mapping[int, str], stale: dict[int, str], moving: dict[int, str]
-) -> dict[int, str]:
-    """Return which of the stale slots are stopped now. Slots that are not looked at are available."""
-    mains = draft.mains()
-    under_way = {
-        slot: reason
-        for slot, reason in stale.items()
-        if mains[slot].memory.stopping_since_ns is not None
-    }
+def _chosen(draft: Draft, hashes: Mapping[int, str], moving: dict[int, str]) -> dict[int, str]:
+    """Return which of the slots that move are stopped now. Slots that are not looked at are available."""
+    mains, at_once = draft.mains(), draft.observed.intent.at_once
     if _handover(draft):
-        return stale
-    stale = moving
-    if draft.observed.intent.at_once:
-        under_way |= {
-            slot: stale[slot] for slot in stale if _by_restart_only(mains[slot], hashes[slot])
-        }
+        return moving
+    chosen = {
+        slot: reason
+        for slot, reason in moving.items()
+        if mains[slot].memory.stopping_since_ns is not None
+        or (at_once and _by_restart_only(mains[slot], hashes[slot]))
+    }
     if not _sockets_bound(draft, hashes):
-        return under_way | {
-            slot: reason for slot, reason in stale.items() if _is_in_the_way(draft, mains[slot])
+        return chosen | {
+            slot: reason for slot, reason in moving.items() if _is_in_the_way(draft, mains[slot])
         }
     missing = [
         slot
@@ -104,8 +98,7 @@ def _chosen(
         if not is_available(draft, mains.get(slot)) and not _is_done(draft, slot, wanted_hash)
     ]
     budget = MAX_UNAVAILABLE - len(missing)
-    chosen = dict(under_way)
-    for slot, reason in sorted(stale.items()):
+    for slot, reason in sorted(moving.items()):
         if slot in chosen:
             continue
         if slot in missing:
@@ -117,9 +110,9 @@ def _chosen(
     return chosen
 
 
-def _by_restart_only(record: ProcessRecord | None, wanted_hash: str) -> bool:
+def _by_restart_only(record: ProcessRecord, wanted_hash: str) -> bool:
     """Tell whether only an operator's restart makes a process stale: its template is the wanted one."""
-    return record is not None and same_template(record.template_hash, wanted_hash)
+    return same_template(record.template_hash, wanted_hash)
 
 
 def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | None:

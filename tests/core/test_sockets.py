@@ -139,6 +139,22 @@ def test_the_same_address_in_another_way_is_handed_over() -> None:
     assert "unbind http" in sockets(stage)
 
 
+def test_a_paused_revision_stops_nobody_for_a_socket_that_is_to_be_handed_over() -> None:
+    web = replace(TWO, hooks=HooksSpec(before_spawn=HOOK))
+    old = spec({"http": listener()}, web=web, db=watcher())
+    stage = Stage().apply(old)
+    for hook in ("web.1:before_spawn", "web.2:before_spawn"):
+        stage.exit(hook, 0)
+    new = {"http": listener(interface="lo")}
+    stage.wait(100).try_out(spec(new, web=web, db=watcher(cmd=("new",))))
+    stage.exit("db.1", 3)  # while those of web wait for their hooks
+    assert stage.outcome == "paused"
+    for hook in ("web.1:before_spawn", "web.2:before_spawn"):
+        stage.exit(hook, 0)
+    stage.wait(60)
+    assert [name for _, name, _ in stage.signals()] == ["db.1"]
+
+
 def test_an_address_at_which_our_own_processes_still_listen_is_free_once_they_have_ended() -> None:
     web = replace(WEB, numprocesses=2)
     stage = Stage().apply(spec({"http": listener(8000)}, web=web)).wait(5)
