@@ -73,7 +73,7 @@ def _moving(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> d
         slot: reason
         for slot, reason in stale.items()
         if mains[slot].memory.stopping_since_ns is not None
-        or _by_restart_only(mains[slot], hashes[slot])
+        or same_template(mains[slot].template_hash, hashes[slot])
     }
 
 
@@ -111,8 +111,9 @@ def _chosen(draft: Draft, hashes: Mapping[int, str], moving: dict[int, str]) -> 
 
 
 def _by_restart_only(record: ProcessRecord, wanted_hash: str) -> bool:
-    """Tell whether only an operator's restart makes a process stale: its template is the wanted one."""
-    return same_template(record.template_hash, wanted_hash)
+    """Tell whether a process is stale by an operator's restart and has the wanted template."""
+    is_restarted = not same_slot(record.template_hash, wanted_hash)
+    return is_restarted and same_template(record.template_hash, wanted_hash)
 
 
 def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | None:

@@ -294,6 +294,12 @@ def test_an_edit_after_a_restart_at_once_still_rolls() -> None:
     assert [at for at, *_ in stage.signals()[before:]] == [10.0, 11.0]
 
 
+def test_after_a_restart_at_once_those_that_are_old_are_still_replaced_one_by_one() -> None:
+    stage = Stage().apply(spec(web=watcher(numprocesses=2, max_age=100 * S))).wait(5)
+    stage.tell(IntentChanged("web", restarted(NOTHING, None, at_once=True))).wait(105)
+    assert [at for at, *_ in stage.signals()] == [5.0, 5.0, 105.0, 106.0]
+
+
 def test_restart_of_one_slot_touches_no_other() -> None:
     stage = Stage().apply(spec(web=watcher(numprocesses=3))).wait(5)
     stage.tell(IntentChanged("web", restarted(NOTHING, (2,), at_once=False))).wait(5)

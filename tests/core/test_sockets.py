@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.core.intents import restarted
 from reconciler.model.action import Bind, Signal, Spawn, Unbind
 from reconciler.model.address import may_overlap, parse_address
-from reconciler.model.event import SocketChanged, SocketRestored
+from reconciler.model.event import IntentChanged, SocketChanged, SocketRestored
+from reconciler.model.intent import NO_INTENT
 from reconciler.model.process import LaunchError
 from reconciler.model.socket import BindRefused, Bound, Lost, Unaccepted
 from reconciler.model.spec import HooksSpec, MaxRestartsSpec, SecretSpec
@@ -103,6 +105,14 @@ def test_a_socket_whose_file_is_lost_is_bound_anew_and_its_users_roll() -> None:
     assert stage.alive() == ["other.1", "web.1", "web.2"]
     stage.history.clear()
     assert stage.wait(3600).history == []
+
+
+def test_after_a_restart_at_once_a_lost_socket_still_replaces_its_users_one_by_one() -> None:
+    stage = Stage().apply(spec({"http": listener()}, web=TWO)).wait(5)
+    stage.tell(IntentChanged("web", restarted(NO_INTENT, None, at_once=True))).wait(5)
+    stage.history.clear()
+    _lose(stage).wait(5)
+    assert [at for at, *_ in stage.signals()] == [10.0, 11.0]
 
 
 def test_an_unused_socket_is_bound_and_a_removed_one_is_closed() -> None:

@@ -75,6 +75,15 @@ FOUND = {
         "busy people=0.05, upgrades=0.2, late output=0.2, inherit_env=0.7, hook.python=0.7, "
         "limits.as=0.7, limits.core=0.3, order reload=0.7, order rollback=0.3",
     ),
+    "slots are replaced at their age one by one, though a restart once replaced all together": (
+        5524,
+        "unkillable=0.6, escaped survivors=0.6, exec errors=0.2, shortages=0.6, fork road=0.2, "
+        "hanging hooks=0.6, controller kills=0.6, slow link=0.05, other processes=0.2, "
+        "wiped environments=0.2, umask=0.7, env=0.3, backoff.burst=0.3, backoff.reset_after=0.3, "
+        "max_retry=0.7, stdin_socket=0.3, reload=0.3, max_age=0.7, max_age_variance=0.7, "
+        "overlap=0.3, limits.core=0.3, limits.msgqueue=0.3, limits.sigpending=0.3, "
+        "limits.nice=0.3, order restart=0.7",
+    ),
 }
 """Histories that once broke an invariant, with the faults that it took."""
 
