@@ -6,11 +6,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from reconciler.model.action import Remember, Signal, Spawn
+from reconciler.model.process import ProcessId
 from reconciler.model.units import SECOND_NS as S
 from tests.sim.programs import ASKING
 
 if TYPE_CHECKING:
-    from reconciler.model.process import ProcessId
+    from reconciler.model.process import Exit
     from tests.contract.fake_kernel import Process
     from tests.sim.world import World
 
@@ -33,6 +34,8 @@ class Facts:
         """When KILL reached it first."""
         self.died_ns: dict[ProcessId, int] = {}
         """When the newest process of a name died."""
+        self.exits: dict[ProcessId, Exit] = {}
+        """And how."""
         self.died_unknown: set[ProcessId] = set()
         """Of which names the newest process died without a record: the keeper stopped what it did not know."""
         self.said_ns: dict[ProcessId, int] = {}
@@ -67,6 +70,7 @@ class Facts:
         for death in self.kernel.deaths[self._seen_deaths :]:
             if death.process.leads:
                 self.died_ns[death.process.id] = death.at_ns
+                self.exits[death.process.id] = death.exit
                 is_known = self.has_record(death.process)
                 (self.died_unknown.discard if is_known else self.died_unknown.add)(death.process.id)
         self._seen_deaths = len(self.kernel.deaths)
@@ -172,6 +176,21 @@ class Facts:
     def may_rest(self, name: str) -> bool:
         """Tell whether slots of a watcher may rest by themselves: they have succeeded, or were given up."""
         return self.world.people.has_used(name, "restart: on-failure", "max_restarts")
+
+    def has_given_up(self, name: str) -> bool:
+        """Tell whether a slot of a watcher rests that was to serve: its roll goes no further then."""
+        spec, running = self.world.disk.spec.watchers[name], {p.id for p in self.leaders(name)}
+        slots = (ProcessId(name, slot) for slot in range(1, self.want(name) + 1))
+        missing = [id for id in slots if id not in running]
+        if spec.restart != "on-failure":
+            return bool(missing) and self.may_rest(name)
+        codes = spec.success_exit_codes  # nobody waits for one that has succeeded
+        return any(
+            id not in self.exits
+            or self.exits[id].code not in codes
+            or self.said_ns.get(id, 0) > self.died_ns[id]  # what could not be executed did not die
+            for id in missing
+        )
 
     def has_record(self, process: Process) -> bool:
         """Tell whether the keeper has a record of a process; strays of a killed one have none."""

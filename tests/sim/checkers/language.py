@@ -212,7 +212,8 @@ class Language:
             if spec is None or process.id.role != "main":
                 continue
             self._is_in_force(process, spec)
-            if self._may_be_replaced() and not spec.is_job:
+            stays = not self._may_be_replaced() or self.facts.has_given_up(process.id.owner)
+            if not stays and not spec.is_job:
                 launch = self.world.launches[self.kernel.boots, process.id, process.incarnation]
                 self._is_launched_as_said(process, spec, launch)
         self._reloads_came()

@@ -63,7 +63,7 @@ class Rest:
         for id, process in running.items():
             launch = self.world.launches[self.kernel.boots, id, process.incarnation]
             spec = disk.spec.watchers[id.owner]
-            if self._is_paused() or self._has_given_up(id.owner):
+            if self._is_paused() or self.facts.has_given_up(id.owner):
                 continue
             shell = spec.shell if isinstance(spec.shell, str) else "/bin/sh"
             argv = (shell, "-c", *spec.cmd) if spec.shell else spec.cmd
@@ -94,11 +94,6 @@ class Rest:
             return False
         return bool(self.facts.taken_sockets() & {*spec.use_sockets, spec.stdin_socket})
 
-    def _has_given_up(self, name: str) -> bool:
-        """Tell whether slots of a watcher rest that were to be started: its roll goes no further then."""
-        running = [p for p in self.kernel.leaders() if p.id.role == "main" and p.id.owner == name]
-        return self.facts.may_rest(name) and len(running) < self.facts.want(name)
-
     def _sockets_serve(self) -> None:
         """Every socket of the spec is bound where it says, and whoever uses it has this one and no former one."""
         disk, shared = (
@@ -124,7 +119,7 @@ class Rest:
             names = (*spec.use_sockets, *((spec.stdin_socket,) if spec.stdin_socket else ()))
             wanted = [held[str(shared[name].listen)] for name in names if name in shared]
             there = [each for each in process.sockets if not each.template.reuseport]
-            if process.id.role != "main" or self._has_given_up(process.id.owner):
+            if process.id.role != "main" or self.facts.has_given_up(process.id.owner):
                 continue
             if not self._is_paused():
                 assert there == wanted, f"{process.id} has {[s.listen for s in there]}"
