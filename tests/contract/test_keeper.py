@@ -864,7 +864,7 @@ def test_a_signal_to_the_children_reaches_them_alone(world: World, adopted: bool
     world.send(spawn("has an escaped child"))
     pid = running(world).pid
     world.settle(WEB, "has an escaped child")
-    (child,) = world.marked_pids() - {pid}
+    (child,) = until(lambda: world.marked_pids() - {pid})  # not while it is between two programs
     if adopted:
         world.lose_keeper()
         world.next_keeper()
