@@ -68,21 +68,12 @@ FOUND = {
         "controller stalls=0.6, slow link=0.6, pauses=0.05, busy people=0.6, max_retry=0.7, "
         "hooks.after_signal=0.3, socket.blocking=0.3, limits.core=0.3, limits.nproc=0.3",
     ),
-    "what a hook leaves behind is known, though it has the number of a controller that was replaced": (
-        8232,
-        "unkillable=0.05, exec errors=0.2, hook vetoes=0.05, hanging hooks=0.6, slow hooks=0.2, "
-        "hook leftovers=0.6, controller kills=0.2, full journal=0.05, pauses=0.6, "
-        "busy people=0.05, upgrades=0.2, late output=0.2, inherit_env=0.7, hook.python=0.7, "
-        "limits.as=0.7, limits.core=0.3, order reload=0.7, order rollback=0.3",
-    ),
     "slots are replaced at their age one by one, though a restart once replaced all together": (
-        5524,
-        "unkillable=0.6, escaped survivors=0.6, exec errors=0.2, shortages=0.6, fork road=0.2, "
-        "hanging hooks=0.6, controller kills=0.6, slow link=0.05, other processes=0.2, "
-        "wiped environments=0.2, umask=0.7, env=0.3, backoff.burst=0.3, backoff.reset_after=0.3, "
-        "max_retry=0.7, stdin_socket=0.3, reload=0.3, max_age=0.7, max_age_variance=0.7, "
-        "overlap=0.3, limits.core=0.3, limits.msgqueue=0.3, limits.sigpending=0.3, "
-        "limits.nice=0.3, order restart=0.7",
+        10374,
+        "quick exits=0.6, survivors=0.6, shortages=0.05, fork road=0.2, hook vetoes=0.2, "
+        "hook errors=0.2, pauses=0.2, slow disk=0.05, working_dir=0.3, virtualenv=0.7, user=0.7, "
+        "umask=0.7, autostart=0.3, max_restarts=0.7, stop.signal=0.7, stdin_socket=0.7, "
+        "max_age=0.7, limits.nproc=0.7, limits.nice=0.3",
     ),
 }
 """Histories that once broke an invariant, with the faults that it took."""
