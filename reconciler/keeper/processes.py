@@ -138,10 +138,11 @@ def has_forked(pid: int) -> bool:
     """Tell whether a process has, or has waited for, children of its own.
 
     Those that it has waited for have left their page faults with it (cminflt of proc_pid_stat(5)); those that
-    nobody waits for leave nothing, so whoever ignores SIGCHLD may have had any.
+    nobody waits for leave nothing, so whoever ignores SIGCHLD may have had any. So may who is dead and not reaped
+    yet: its children are another's already.
     """
     fields = stat(pid)
-    if not fields or fields[8] != b"0" or children_of(pid):
+    if not fields or fields[0] == b"Z" or fields[8] != b"0" or children_of(pid):
         return bool(fields)
     try:
         with open(f"/proc/{pid}/status", "rb") as file:

@@ -676,6 +676,18 @@ def test_what_went_into_the_background_just_before_an_upgrade_is_looked_for(worl
     assert ({*orphan.owners}, orphan.is_certain) == ({WEB, DB}, False)
 
 
+def test_who_loses_its_parent_amid_an_upgrade_is_found(world: World) -> None:
+    world.send(spawn(STUBBORN))
+    running(world)
+    world.settle(WEB, STUBBORN)
+    world.send(Signal(WEB, 1, "KILL", "process"))
+    world.upgrade()
+    (survivor,) = world.wait(lambda: exited(world).survivors)
+    world.send(Signal(WEB, 1, "KILL", "tree"))
+    world.wait(lambda: not exited(world).survivors)
+    assert not world.lives(survivor.pid)
+
+
 # ---- the end -------------------------------------------------------------------------------------
 
 
