@@ -128,7 +128,7 @@ class Rest:
         disk = self.world.disk
         for name, spec in disk.spec.watchers.items():
             want = self.facts.want(name)
-            if not spec.is_job or not want or not spec.autostart:
+            if not spec.is_job or not want or not spec.autostart or self._waits(name):
                 continue
             stood_in = {p.id for p in self.facts.stand_ins()}
             assert name in disk.generations, f"job {name} was never fired"
