@@ -389,7 +389,8 @@ class World:
         if process.id.role != "stop" or not process.leads or process.ended != Exit(code=0):
             return
         for main in self.kernel.leaders():
-            if main.id == ProcessId(process.id.owner, process.id.slot):
+            is_next = main.born > process.born  # it comes late, and was not started for this one
+            if main.id == ProcessId(process.id.owner, process.id.slot) and not is_next:
                 if not ASKING & main.program.ignores:
                     self.kernel.end(main.pid, Exit(code=0))
 

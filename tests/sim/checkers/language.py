@@ -101,6 +101,8 @@ class Language:
         if death.process.stopped or (not death.exit.code and death.exit.signal):
             return
         late = death.at_ns - born - spec.timeout
+        if self.facts.has_hook(owner, "before_signal"):
+            late -= max(self.world.people.timeouts_ns[owner])  # it may withhold all but KILL
         assert late <= self.world.leeway_ns, (
             f"{death.process.id} ran {late / S} s longer than it may"
         )
