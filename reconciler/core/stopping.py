@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.hooks import STOP_COMMAND, drive, keep, run_command
+from reconciler.core.hooks import STOP_COMMAND, drive, keep, kill_when_due, run_command
 from reconciler.core.plan import Held
 from reconciler.model.action import Remember, Signal
 from reconciler.model.process import MAIN, Exited, Requested, pid_of, several
@@ -125,7 +125,10 @@ def remains(draft: Draft, record: ProcessRecord) -> Held:
     assert isinstance(record.phase, Exited)
     phase = record.phase
     if draft.is_gone(record):
-        return Held("Stopping", f"{phase.exit}; a hook sees to its end", phase.at_ns)
+        what = "a hook sees to its end"
+        if stop_command(draft, record) is not None:
+            what = "its stop command still runs"
+        return Held("Stopping", f"{phase.exit}; {what}", phase.at_ns)
     left = several(phase.survivors)
     if is_in_background(draft.spec, record):
         how = f"ends at once with {phase.exit} and leaves {left} running"
@@ -139,6 +142,11 @@ def bury(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
     keep_veto(draft, record)
     if not draft.is_gone(record):
         _end_rest(draft, record, reason)
+        return False
+    if (command := stop_command(draft, record)) is not None:
+        # It may go by a name or a pid file: the next one must not meet it.
+        draft.used.add(command.id)
+        kill_when_due(draft, command, 0 if draft.world.stop_now else draft.spec.stop.timeout)
         return False
     hooks = draft.spec.hooks
     if record.memory.reaped or (hooks.before_reap is None and hooks.after_reap is None):
@@ -157,6 +165,12 @@ def bury(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
         return False
     _remember(draft, record, replace(record.memory, reaped=True))
     return True
+
+
+def stop_command(draft: Draft, record: ProcessRecord) -> ProcessRecord | None:
+    """Return the stop command of a slot, if it runs."""
+    command = draft.observed.records.get(draft.id(record.id.slot, STOP_COMMAND))
+    return None if command is None or isinstance(command.phase, Exited) else command
 
 
 def keep_veto(draft: Draft, record: ProcessRecord) -> None:

@@ -686,7 +686,7 @@ def is_buried(draft: Draft, record: ProcessRecord) -> bool:
     hooks_done = record.memory.reaped or (
         draft.spec.hooks.before_reap is None and draft.spec.hooks.after_reap is None
     )
-    return draft.is_gone(record) and hooks_done
+    return draft.is_gone(record) and hooks_done and stopping.stop_command(draft, record) is None
 
 
 def _forget_mains(draft: Draft) -> None:

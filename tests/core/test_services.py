@@ -443,6 +443,22 @@ def test_a_stop_command_has_the_grace_period_at_a_shutdown_too() -> None:
     assert stage.signals() == [(10.0, "web.1", "KILL"), (10.0, "web.1:stop", "KILL")]
 
 
+def test_nothing_is_started_beside_the_stop_command_of_the_one_before() -> None:
+    stop = StopSpec(cmd=("bye",), timeout=5 * S)
+    stage = Stage().apply(spec(web=watcher(stop=stop))).wait(5)
+    stage.tell(IntentChanged("web", restarted(NOTHING, None, at_once=False))).exit("web.1").wait(3)
+    assert stage.alive() == []
+    assert "its stop command still runs" in stage.slot("web.1").note
+    stage.exit("web.1:stop")
+    assert stage.alive() == ["web.1"]
+    intent = stage.reconciler.observed("web").intent
+    stage.tell(IntentChanged("web", restarted(intent, None, at_once=False))).exit("web.1").wait(4)
+    assert stage.alive() == []
+    stage.wait(1)  # its time is that of the stop
+    assert stage.signals() == [(13.0, "web.1:stop", "KILL")]
+    assert stage.alive() == ["web.1"]
+
+
 def test_signals_and_reloads_reach_running_processes_once() -> None:
     service = watcher(numprocesses=2, reload=ReloadBySignal("HUP"))
     stage = Stage().apply(spec(web=service)).wait(5)
