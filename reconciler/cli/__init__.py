@@ -33,7 +33,6 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `reader` | the process that does it |
 | `ending` | whom the end of a manager waits for |
 | `progress` | waiting until all is as desired |
-| `shapes` | the manager's answers, completed |
 | `render` | what people are shown, as blocks of text |
 | `layout` | tables and lines of a page, and how a pipe gets them: plain |
 | `drawing` | how a terminal gets them: wrapped and in colours |

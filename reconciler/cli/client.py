@@ -3,15 +3,16 @@
     from reconciler import Client
 
     with Client("shop") as client:
-        for watcher in client.status("web*")["watchers"]:
-            print(watcher["name"], watcher["state"])
+        for watcher in client.status("web*").watchers:
+            print(watcher.name, watcher.state)
 
 The control socket outlives the controller behind it. So a connection that breaks is made anew and
 the request is sent again, until an answer comes or the time is over: reading is harmless to
 repeat, and a mutation carries a `request_id` by which the manager knows a repetition. Only a
 socket on which nobody listens means that there is no manager.
 
-A client belongs to one thread. It needs the standard library and the wire room, and imports fast.
+Answers come as values of `model`; `call` and `follow` bring plain maps, with whatever another version says
+besides. A client belongs to one thread, and imports fast.
 """
 
 from __future__ import annotations
@@ -20,11 +21,25 @@ import os
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
-from reconciler.cli import locate, shapes
+from reconciler.cli import locate
 from reconciler.cli.errors import NoManager, Refused, TimedOut
+from reconciler.model.answer import (
+    EventEntry,
+    Events,
+    Hello,
+    History,
+    LogEntry,
+    Logs,
+    OrderResults,
+    Progress,
+    Runs,
+)
+from reconciler.model.change import Difference, Plan
 from reconciler.model.errors import RequestError
+from reconciler.model.status import Status
+from reconciler.model.value import PlainError, from_plain, to_whole
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
@@ -33,20 +48,14 @@ if TYPE_CHECKING:
     from typing import Self
 
     from reconciler.cli.locate import Instance
-    from reconciler.cli.shapes import (
-        ChangeMap,
-        EventMap,
-        LogMap,
-        Map,
-        ProgressMap,
-        ResultMap,
-        RevisionMap,
-        RunMap,
-        StatusMap,
-    )
+    from reconciler.model.answer import OrderResult, RevisionEntry, RunEntry
+    from reconciler.model.change import Change
     from reconciler.model.errors import Code
 
 __all__ = ["Client", "NoManager", "RequestError", "TimedOut"]
+
+Map = dict[str, object]
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 WAIT_MARGIN_S: Final = 10.0
@@ -70,6 +79,8 @@ MUTATIONS: Final = frozenset(
 CONNECT: Final = "connect"
 DROPPED: Final = "dropped"
 """Key of a notification that tells how much a slow reader has missed."""
+LEFT_OUT: Final = "events.left_out"
+"""Type of an event that tells what an answer does not hold."""
 TICK: Final = "tick"
 """What `follow` yields when nothing came for a while, so that its reader can look at the clock."""
 
@@ -78,6 +89,18 @@ _PLACES_OF_TEXT: Final = 500
 """A request may have but so many values, and texts of some length: places in logs come together."""
 _FIRST_RETRY_S: Final = 0.02
 _LONGEST_RETRY_S: Final = 0.5
+
+
+class Answer(NamedTuple, Generic[T]):
+    """An answer as it came, and as the value that it describes."""
+
+    value: T
+    plain: Map
+
+    def document(self, *keys: str) -> Map:
+        """Return the answer, or these keys of it, for programs: whole, with what another version says besides."""
+        whole = cast("Map", to_whole(self.value, self.plain))
+        return {key: whole[key] for key in keys} if keys else whole
 
 
 class Client:
@@ -149,6 +172,23 @@ class Client:
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_RETRY_S)
 
+    def ask(
+        self,
+        kind: type[T],
+        method: str,
+        params: Mapping[str, object],
+        timeout: float | None = None,
+    ) -> Answer[T]:
+        """Return the answer to one request as a value. Raises `Refused` when it is none of that kind."""
+        return self.read(kind, method, self.request(method, params, timeout))
+
+    def read(self, kind: type[T], method: str, plain: Map) -> Answer[T]:
+        """Return what an answer or a notification says. Raises `Refused` when it is none of that kind."""
+        try:
+            return Answer(from_plain(kind, plain), plain)
+        except PlainError as error:
+            raise self._not_understood(method, error) from error
+
     def _ask(self, method: str, params: Mapping[str, object], deadline: float) -> Map:
         connection = self._connected(deadline)
         self._last_id += 1
@@ -191,8 +231,7 @@ class Client:
             return self._decoder.messages(data)
         except rpc.ProtocolError as error:
             self.close()
-            msg = f"cannot understand {self.instance.name}: {error}"
-            raise Refused(msg, "is it another version of reconcile, or another program?") from error
+            raise self._not_understood(method, error) from error
 
     def _connected(self, deadline: float) -> socket.socket:
         """Return the connection, made anew when there is none. A full backlog is waited for."""
@@ -232,6 +271,12 @@ class Client:
             )
         return Refused(f"cannot connect to {path}: {error.strerror or error}")
 
+    def _not_understood(self, method: str, error: Exception) -> Refused:
+        return Refused(
+            f"cannot understand {self.instance.name}, asked for {method}: {error}",
+            "is it another version of reconcile, or another program?",
+        )
+
     def _timed_out(self, method: str) -> TimedOut:
         return TimedOut(f"cannot get an answer to {method} from {self.instance.name}: timed out")
 
@@ -262,7 +307,7 @@ class Client:
                 }
                 for method, item in self._notified(connection, tick):
                     if method == "event" and DROPPED not in item:
-                        newest = shapes.event(item)["seq"]
+                        newest = cast("int", item.get("seq", 0))
                     if method == "log" and "at" in item:
                         places[cast("str", item["path"])] = cast("str", item["at"])
                         if not item["data"]:
@@ -310,96 +355,93 @@ class Client:
 
     # ---- in words ----
 
-    def hello(self) -> Map:
-        """Return version, name, role and process ids of the manager."""
-        return self.call("hello", client="reconcile-python", protocol=1)
+    def hello(self) -> Hello:
+        """Return who the manager is: version, name, spec and process ids."""
+        return self.ask(Hello, "hello", {"client": "reconcile-python", "protocol": 1}).value
 
     def status(
         self, *names: str, labels: Mapping[str, str] | None = None, usage: bool = False
-    ) -> StatusMap:
+    ) -> Status:
         """Return the status, of all watchers or of those that the patterns and labels select."""
-        return shapes.status(
-            self.request("status", _selection(names, labels) | {"usage": usage or None})
-        )
+        return self.ask(Status, "status", selection(names, labels) | {"usage": usage or None}).value
 
-    def plan(self, source: Sequence[str] | None = None) -> Map:
+    def plan(self, source: Sequence[str] | None = None) -> Plan:
         """Return what applying the files would change."""
-        return self.call("plan", source=_listed(source))
+        return self.ask(Plan, "plan", {"source": _listed(source)}).value
 
-    def apply(self, source: Sequence[str] | None = None, **options: object) -> Map:
+    def apply(self, source: Sequence[str] | None = None, **options: object) -> Plan:
         """Apply the files: `dry_run`, `only`, `allow_removal`, `replace_source` as in the
         protocol."""
-        return self.call("apply", source=_listed(source), **options)
+        return self.ask(Plan, "apply", {"source": _listed(source), **options}).value
 
-    def history(self) -> list[RevisionMap]:
+    def history(self) -> Sequence[RevisionEntry]:
         """Return the revisions of the applied spec, newest first."""
-        return shapes.revisions(self.call("history").get("revisions"))
+        return self.ask(History, "history", {}).value.revisions
 
-    def diff(self, old: int | None = None, new: int | None = None) -> list[ChangeMap]:
+    def diff(self, old: int | None = None, new: int | None = None) -> Sequence[Change]:
         """Return what revision `new` (the one in force) says otherwise than `old` (the one before)."""
-        return shapes.changes(self.call("diff", old=old, new=new).get("changes"))
+        return self.ask(Difference, "diff", {"old": old, "new": new}).value.changes
 
-    def rollback(self, revision: int | None = None, **options: object) -> Map:
+    def rollback(self, revision: int | None = None, **options: object) -> Plan:
         """Apply the content of an older revision once more, the newest good one without a number:
         `dry_run`, `allow_removal`, `base`, `reason` as in the protocol."""
-        return self.call("rollback", revision=revision, **options)
+        return self.ask(Plan, "rollback", {"revision": revision, **options}).value
 
-    def progress(self, revision: int | None = None) -> Iterator[ProgressMap]:
+    def progress(self, revision: int | None = None) -> Iterator[Progress]:
         """Yield what is still being waited for, until the revision is reached."""
         for method, item in self.follow(("apply.follow", _given(revision=revision))):
             if method == "progress":
-                yield shapes.progress(item)
+                yield self.read(Progress, method, item).value
 
     def start(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> list[ResultMap]:
+    ) -> Sequence[OrderResult]:
         """Start watchers, whatever `autostart` says; of one that runs, try slots that wait."""
-        return self.operate("start", names, labels, **options)
+        return self._order("start", names, labels, options)
 
     def stop(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> list[ResultMap]:
+    ) -> Sequence[OrderResult]:
         """Stop watchers and keep them stopped, for good or for as long as `for_ns` says."""
-        return self.operate("stop", names, labels, **options)
+        return self._order("stop", names, labels, options)
 
     def resume(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> list[ResultMap]:
-        """Take back what was said of watchers by hand: the spec counts again."""
-        return self.operate("resume", names, labels, **options)
+    ) -> Sequence[OrderResult]:
+        """Drop the manual overrides of watchers: the spec counts again."""
+        return self._order("resume", names, labels, options)
 
     def restart(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> list[ResultMap]:
+    ) -> Sequence[OrderResult]:
         """Replace processes one by one, or all `at_once`."""
-        return self.operate("restart", names, labels, **options)
+        return self._order("restart", names, labels, options)
 
     def reload(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> list[ResultMap]:
+    ) -> Sequence[OrderResult]:
         """Do what the field `reload` of each watcher says."""
-        return self.operate("reload", names, labels, **options)
+        return self._order("reload", names, labels, options)
 
-    def signal(self, signal: str, *names: str, **options: object) -> list[ResultMap]:
+    def signal(self, signal: str, *names: str, **options: object) -> Sequence[OrderResult]:
         """Send a signal to the processes of watchers or slots."""
-        return self._results("signal", {"signal": signal, "names": list(names), **options})
+        return self._order("signal", names, None, {"signal": signal, **options})
 
-    def scale(self, scale: Mapping[str, int | None], **options: object) -> list[ResultMap]:
+    def scale(self, scale: Mapping[str, int | None], **options: object) -> Sequence[OrderResult]:
         """Set numbers of processes by watcher; None goes back to the spec's."""
-        return self._results("scale", {"scale": dict(scale), **options})
+        return self._order("scale", (), None, {"scale": dict(scale), **options})
 
     def rerun(
         self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> list[ResultMap]:
+    ) -> Sequence[OrderResult]:
         """Fire jobs again: `failed`, `overlap`, `require_all` as in the protocol."""
-        return self.operate("rerun", names, labels, **options)
+        return self._order("rerun", names, labels, options)
 
     def runs(
         self, *names: str, labels: Mapping[str, str] | None = None, limit: int | None = None
-    ) -> list[RunMap]:
+    ) -> Sequence[RunEntry]:
         """Return the newest runs of jobs."""
-        answer = self.request("runs", _selection(names, labels) | {"limit": limit})
-        return shapes.runs(answer.get("runs"))
+        return self.ask(Runs, "runs", selection(names, labels) | {"limit": limit}).value.runs
 
     def shutdown(self, *, now: bool = False, code: int = 0, reason: str | None = None) -> bool:
         """Ask the manager to stop everything and end with an exit code; returns when it has heard.
@@ -412,22 +454,20 @@ class Client:
             return False  # It was gone before it could answer: that is what was desired.
         return bool(answer.get("leaves"))
 
-    def operate(
+    def order(self, method: str, params: Mapping[str, object]) -> Answer[OrderResults]:
+        """Give an order; a `timeout_ns` for the manager's wait lengthens our own."""
+        wait_ns = params.get("timeout_ns")
+        longest = wait_ns / 1e9 + WAIT_MARGIN_S if isinstance(wait_ns, int) else None
+        return self.ask(OrderResults, method, params, longest)
+
+    def _order(
         self,
         method: str,
         names: Sequence[str],
         labels: Mapping[str, str] | None,
-        /,
-        **options: object,
-    ) -> list[ResultMap]:
-        """Do one of the operations that select watchers by names and labels."""
-        return self._results(method, _selection(names, labels) | options)
-
-    def _results(self, method: str, params: Map) -> list[ResultMap]:
-        """Ask; a `timeout_ns` for the manager's wait lengthens our own."""
-        wait_ns = params.get("timeout_ns")
-        longest = wait_ns / 1e9 + WAIT_MARGIN_S if isinstance(wait_ns, int) else None
-        return shapes.results(self.request(method, params, longest)["results"])
+        options: Mapping[str, object],
+    ) -> Sequence[OrderResult]:
+        return self.order(method, {**selection(names, labels), **options}).value.results
 
     def events(
         self,
@@ -438,24 +478,31 @@ class Client:
         since_ns: int | None = None,
         limit: int | None = None,
         follow: bool = False,
-    ) -> Iterator[EventMap]:
+    ) -> Iterator[EventEntry]:
         """Yield events after number `since`; with `follow` those to come, too.
 
         `names` are patterns of watchers, `types` such as `process.exited` or `process`, `since_ns`
         is a wall time. What an answer leaves out comes first, as an event `events.left_out`.
         """
-        only = {"names": _listed(names), "types": _listed(types), "since_ns": since_ns}
-        asked = _given(since=since, **only)
-        if not follow:
-            answer = self.request("events", asked | {"limit": limit})
-            for message in _left_out(answer):
-                yield shapes.event({"type": "events.left_out", "message": message})
-            for item in cast("list[object]", answer.get("events", [])):
-                yield shapes.event(item)
+        asked: Map = {"names": _listed(names), "types": _listed(types), "limit": limit}
+        asked |= {"since": since, "since_ns": since_ns}
+        return (each.value for each in self.told_events(asked, follow=follow))
+
+    def told_events(
+        self, params: Mapping[str, object], *, follow: bool
+    ) -> Iterator[Answer[EventEntry]]:
+        """Yield events as `events` does, each with the map that it came as."""
+        if follow:
+            for method, item in self.follow(("events.follow", _given(**params))):
+                if method == "event":
+                    item = _told_as_event(item) if DROPPED in item else item
+                    yield self.read(EventEntry, method, item)
             return
-        for method, item in self.follow(("events.follow", asked)):
-            if method == "event":
-                yield shapes.event(_told_as_event(item) if DROPPED in item else item)
+        answer = self.ask(Events, "events", params)
+        for message in _left_out(answer.value):
+            yield Answer(EventEntry(type=LEFT_OUT, message=message), {})
+        plain = cast("list[Map]", answer.plain.get("events", []))
+        yield from map(Answer, answer.value.events, plain)
 
     def logs(
         self,
@@ -466,24 +513,22 @@ class Client:
         stderr: bool = False,
         hooks: bool = False,
         since_ns: int | None = None,
-    ) -> Iterator[LogMap]:
+    ) -> Iterator[LogEntry]:
         """Yield the last lines of output, by slot; with `follow` those to come, too.
 
         `hooks` chooses what hooks wrote, `since_ns` is a wall time, without `follow`. Why there is no output to be
         shown comes as entries with an `error`.
         """
         only = {"stderr": stderr or None, "hooks": hooks or None}
-        selection = _given(**_selection(names, labels), **only, lines=lines)
+        asked = _given(**selection(names, labels), **only, lines=lines)
         if not follow:
-            answer = self.request("logs", selection | {"since_ns": since_ns})
-            for item in cast("list[object]", answer.get("entries", [])):
-                yield shapes.log(item)
-            for why in cast("list[str]", answer.get("empty", [])):
-                yield shapes.log({"error": why})
+            answer = self.ask(Logs, "logs", asked | {"since_ns": since_ns}).value
+            yield from answer.entries
+            yield from (LogEntry(error=why) for why in answer.empty)
             return
-        for method, item in self.follow(("logs.follow", selection)):
+        for method, item in self.follow(("logs.follow", asked)):
             if method == "log":
-                yield shapes.log(item)
+                yield self.read(LogEntry, method, item).value
 
 
 def _opened(
@@ -507,14 +552,13 @@ def _opened(
     return given
 
 
-def _left_out(answer: Map) -> Iterator[str]:
+def _left_out(answer: Events) -> Iterator[str]:
     """Yield what an answer does not hold of the events that were asked for."""
-    kept_since_ns, left_out = answer.get("kept_since_ns"), answer.get("left_out")
-    if isinstance(kept_since_ns, int):
-        oldest = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(kept_since_ns // 10**9))
+    if answer.kept_since_ns is not None:
+        oldest = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer.kept_since_ns // 10**9))
         yield f"events before {oldest} are kept no more, but for orders and revisions"
-    if left_out:
-        yield f"{left_out} older events are left out"
+    if answer.left_out:
+        yield f"{answer.left_out} older events are left out"
 
 
 def _told_as_event(item: Map) -> Map:
@@ -532,7 +576,7 @@ def _map(value: object) -> Map:
     return cast("Map", value) if isinstance(value, dict) else {}
 
 
-def _selection(names: Sequence[str], labels: Mapping[str, str] | None) -> Map:
+def selection(names: Sequence[str], labels: Mapping[str, str] | None) -> Map:
     return {"names": list(names) or None, "labels": dict(labels) if labels else None}
 
 

@@ -130,11 +130,11 @@ def _answer(instance: Instance, ask: Callable[[Client], Iterable[str]]) -> list[
 
 
 def _names_of(client: Client) -> Iterable[str]:
-    for watcher in client.status()["watchers"]:
-        yield watcher["name"]
-        if len(watcher["slots"]) > 1:
-            yield from (f"{watcher['name']}.{slot['slot']}" for slot in watcher["slots"])
+    for watcher in client.status().watchers:
+        yield watcher.name
+        if len(watcher.slots) > 1:
+            yield from (f"{watcher.name}.{slot.slot}" for slot in watcher.slots)
 
 
 def _revisions_of(client: Client) -> Iterable[str]:
-    return (str(each["number"]) for each in client.history())
+    return (str(each.number) for each in client.history())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from reconciler.cli import loading, locate, places, render, shapes, terminal
+from reconciler.cli import loading, locate, places, render, terminal
 from reconciler.cli.errors import DONE, FAILED, PENDING, Refused
 from reconciler.cli.layout import Cell
 from reconciler.cli.look import wall_ns
@@ -23,12 +23,12 @@ from reconciler.cli.options import (
     with_instance,
 )
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_as_desired
+from reconciler.model.change import Change, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from reconciler.cli.client import Client
-    from reconciler.cli.shapes import ChangeMap
     from reconciler.cli.terminal import Terminal
     from reconciler.specfile.source import Source
 
@@ -46,14 +46,14 @@ def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
     session.spec = loading.find(spec) if spec else None
     if not locate.is_running(session.instance()):
         return _plan_of_start(session, output)
-    answer = session.client().plan(session.spec.paths if session.spec else None)
-    changes, drift = shapes.changes(answer.get("changes")), shapes.drift(answer.get("drift"))
+    source = list(session.spec.paths) if session.spec else None
+    answer = session.client().ask(Plan, "plan", {"source": source})
+    plan = answer.value
     if output in DOCUMENTS:
-        fields = {"revision": answer.get("revision"), "changes": changes, "drift": drift}
-        print_document(fields, output)
+        print_document(answer.document("revision", "changes", "drift"), output)
     else:
-        terminal.stdout().show(*render.plan_page(changes, drift, wall_ns()))
-    return PENDING if changes else DONE
+        terminal.stdout().show(*render.plan_page(plan.changes, plan.drift, wall_ns()))
+    return PENDING if plan.changes else DONE
 
 
 def _plan_of_start(session: Session, output: str) -> int:
@@ -87,13 +87,10 @@ class _Wish(NamedTuple):
     runs: bool
     output: str
 
-    def paths(self) -> tuple[str, ...] | None:
-        """Return the paths of the spec that was named."""
-        return self.spec.paths if self.spec else None
-
-    def options(self) -> dict[str, object]:
+    def params(self) -> dict[str, object]:
         """Return the parameters for the manager; None is not sent."""
         return {
+            "source": list(self.spec.paths) if self.spec else None,
             "only": list(self.only) or None,
             "allow_removal": self.allow_removal or None,
             "replace_source": self.replace_source or None,
@@ -166,26 +163,24 @@ def apply_command(
 
 def _apply_to_running(session: Session, wish: _Wish) -> int:
     client, screen = session.client(), terminal.stdout()
-    planned = client.apply(wish.paths(), dry_run=True, **wish.options())
-    changes, drift = shapes.changes(planned.get("changes")), shapes.drift(planned.get("drift"))
+    answer = client.ask(Plan, "apply", wish.params() | {"dry_run": True})
+    plan, document = answer.value, answer.document("revision", "changes", "drift")
     if wish.output == "text":
-        screen.show(*render.plan_page(changes, drift, wall_ns()))
+        screen.show(*render.plan_page(plan.changes, plan.drift, wall_ns()))
     if wish.dry_run:
         if wish.output == "json":
-            fields = {"revision": planned.get("revision"), "changes": changes, "drift": drift}
-            print_json(fields | {"applied": False})
+            print_json(document | {"applied": False})
         return DONE
-    if not wish.yes and not consents(changes):
+    if not wish.yes and not consents(plan.changes):
         terminal.stderr().write("nothing was changed\n")
         return FAILED
-    answer = client.apply(wish.paths(), base=planned.get("revision"), **wish.options())
-    revision = answer.get("revision")
-    return _finish(client, screen, wish, changes, revision if isinstance(revision, int) else None)
+    applied = client.ask(Plan, "apply", wish.params() | {"base": plan.revision}).value
+    return _finish(client, screen, wish, document["changes"], applied.revision)
 
 
-def consents(changes: Sequence[ChangeMap]) -> bool:
+def consents(changes: Sequence[Change]) -> bool:
     """Ask when something goes away. Raises `Refused` where nobody can be asked."""
-    removed = [change["name"] for change in changes if change["how"] in render.REMOVALS]
+    removed = [change.name for change in changes if change.how in render.REMOVALS]
     if not removed:
         return True
     if not sys.stdin.isatty():
@@ -227,24 +222,23 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
     return _finish(session.client(), screen, wish, changes, None)
 
 
-def created_by(spec: shapes.Map, *, has_past: bool) -> list[ChangeMap]:
+def created_by(spec: Mapping[str, object], *, has_past: bool) -> list[Change]:
     """Return the plan of a spec for a manager that is still to be started.
 
     `has_past`: an earlier one may have been killed, and what it left running is taken over.
     """
     message = "started, or taken over where it still runs" if has_past else "new"
-    found = []
-    for kind, how, key in (("socket", "bind", "sockets"), ("watcher", "create", "watchers")):
-        entries = spec.get(key)
-        found += [
-            {"kind": kind, "name": name, "how": how, "message": message}
-            for name in (entries if isinstance(entries, dict) else ())
-        ]
-    return shapes.changes(found)
+    watchers, sockets = spec.get("watchers"), spec.get("sockets")
+    found = [Change("socket", name, "bind", message) for name in _names(sockets)]
+    return found + [Change("watcher", name, "create", message) for name in _names(watchers)]
+
+
+def _names(entries: object) -> Iterable[str]:
+    return entries if isinstance(entries, dict) else ()
 
 
 def _finish(
-    client: Client, screen: Terminal, wish: _Wish, changes: list[ChangeMap], revision: int | None
+    client: Client, screen: Terminal, wish: _Wish, changes: object, revision: int | None
 ) -> int:
     """Wait if wished, and say how it ended."""
     outcome = Outcome(DONE)

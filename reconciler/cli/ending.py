@@ -14,8 +14,9 @@ from reconciler.model.units import format_few
 if TYPE_CHECKING:
     from reconciler.cli.client import Client
     from reconciler.cli.layout import Line
-    from reconciler.cli.shapes import EventMap, StatusMap
     from reconciler.cli.terminal import Live, Terminal
+    from reconciler.model.answer import EventEntry
+    from reconciler.model.status import Status
 
 ENDED: Final = frozenset({"manager.ended", "manager.left"})
 """Types of the last event of a manager."""
@@ -47,12 +48,12 @@ class Ending:
         self._look_at = time.monotonic() + _FIRST_LOOK_S
         self._told: list[str] = []
 
-    def take(self, event: EventMap) -> None:
+    def take(self, event: EventEntry) -> None:
         """Take note of a process that had to be killed."""
-        if event["type"] == "manager.stopping":
-            self._now = self._now or bool(event["details"].get("now"))
-        if event["type"] == "process.exited" and event["details"].get("killed") and not self._now:
-            self.killed.append(render.slot_name(event["watcher"], event["slot"]))
+        if event.type == "manager.stopping":
+            self._now = self._now or bool(event.details.get("now"))
+        if event.type == "process.exited" and event.details.get("killed") and not self._now:
+            self.killed.append(render.slot_name(event.watcher, event.slot))
 
     def look(self, client: Client) -> None:
         """Say whom the end waits for, when it is time to."""
@@ -73,12 +74,12 @@ class Ending:
             self._told = names
             self._screen.show(line)
 
-    def _line(self, names: list[str], status: StatusMap) -> Line:
+    def _line(self, names: list[str], status: Status) -> Line:
         due = [
-            slot["next_ns"]
-            for watcher in status["watchers"]
-            for slot in watcher["slots"]
-            if slot["next_ns"] is not None and slot["state"] == "Stopping"
+            slot.next_ns
+            for watcher in status.watchers
+            for slot in watcher.slots
+            if slot.next_ns is not None and slot.state == "Stopping"
         ]
         kill = f" (SIGKILL {render.due_in(min(due), time.time_ns())})" if due else ""
         return (
@@ -95,10 +96,10 @@ class Ending:
         return f"{name}: stopped; had to be killed: {format_few(self.killed, _MOST_NAMES)}"
 
 
-def _left(status: StatusMap) -> list[str]:
+def _left(status: Status) -> list[str]:
     return [
-        render.slot_name(watcher["name"], slot["slot"])
-        for watcher in status["watchers"]
-        for slot in watcher["slots"]
-        if slot["pid"]
+        render.slot_name(watcher.name, slot.slot)
+        for watcher in status.watchers
+        for slot in watcher.slots
+        if slot.pid
     ]

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
@@ -23,7 +24,6 @@ from reconciler.cli.options import (
     with_instance,
     writable_option,
 )
-from reconciler.cli.shapes import Map
 from reconciler.cli.spec_head import loaded_head, read_head
 from reconciler.specfile.source import Source
 from reconciler.wire.manager_file import is_same_source, read_manager_file
@@ -45,7 +45,7 @@ class Start:
     instance: Instance
     state_dir: str
     source: Source
-    daemon: Map
+    daemon: Mapping[str, object]
     """The `daemon` block of the spec, without what is at its default; empty when the spec is
     invalid."""
     reading: int | None = None
@@ -396,7 +396,7 @@ def refusal(name: str, said: list[str]) -> str:
     return cause if cause.startswith(begins) else begins + cause
 
 
-def _map(value: object) -> Map:
+def _map(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 

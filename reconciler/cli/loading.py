@@ -7,14 +7,14 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from reconciler.cli import places, reader, shapes
+from reconciler.cli import places, reader
 from reconciler.cli.errors import Refused
+from reconciler.model.errors import SpecError
+from reconciler.model.value import from_plain
 from reconciler.specfile.source import Source, find_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from reconciler.cli.shapes import Map, SpecErrorMap
 
 
 class Loaded(NamedTuple):
@@ -22,18 +22,18 @@ class Loaded(NamedTuple):
     read."""
 
     source: Source
-    spec: Map | None
-    errors: list[SpecErrorMap]
+    spec: dict[str, object] | None
+    errors: Sequence[SpecError]
     files: list[str]
     answer: bytes = b""
     """The reader's own words, for a manager that is started with them."""
-    warnings: Sequence[SpecErrorMap] = ()
+    warnings: Sequence[SpecError] = ()
     """What is doubtful and does not keep the spec from being used."""
 
-    def daemon(self) -> Map:
+    def daemon(self) -> dict[str, object]:
         """Return the `daemon` block, without what is at its default."""
         daemon = (self.spec or {}).get("daemon")
-        return cast("Map", daemon) if isinstance(daemon, dict) else {}
+        return cast("dict[str, object]", daemon) if isinstance(daemon, dict) else {}
 
 
 def find(given: Sequence[str]) -> Source:
@@ -70,8 +70,13 @@ def load(source: Source) -> Loaded:
     return Loaded(
         source,
         answer.get("spec"),
-        shapes.spec_errors(answer.get("errors")),
+        _mistakes(answer.get("errors")),
         sorted(files) if isinstance(files, dict) else [],
         done.stdout,
-        shapes.spec_errors(answer.get("warnings")),
+        _mistakes(answer.get("warnings")),
     )
+
+
+def _mistakes(plain: object) -> Sequence[SpecError]:
+    found: Sequence[SpecError] = from_plain(tuple[SpecError, ...], plain or ())
+    return found

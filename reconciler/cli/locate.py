@@ -254,9 +254,7 @@ def asked(instance: Instance) -> Answer | None:
             answer = client.hello()
     except (CommandError, RequestError):
         return None
-    source = answer.get("source")
-    paths = tuple(map(str, source)) if isinstance(source, list | tuple) else ()
-    return Answer(str(answer.get("name") or instance.name), paths)
+    return Answer(answer.name or instance.name, answer.source)
 
 
 # ---- which one is meant --------------------------------------------------------------------------

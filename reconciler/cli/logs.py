@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,13 +18,14 @@ from reconciler.cli.options import (
     print_json,
     with_instance,
 )
+from reconciler.model.value import replace
 from reconciler.output.stamps import stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reconciler.cli.shapes import LogMap
     from reconciler.cli.terminal import Terminal
+    from reconciler.model.answer import LogEntry
 
 DEFAULT_LINES: Final = 100
 MAX_LINES: Final = 10_000
@@ -95,40 +97,37 @@ def logs_command(
     return DONE
 
 
-def _in_order(entries: list[LogMap]) -> list[LogMap]:
+def _in_order(entries: list[LogEntry]) -> list[LogEntry]:
     """Return the lines of several logs by their times, where all logs have them."""
-    told = [entry for entry in entries if not entry["data"]]
-    logs = [entry for entry in entries if entry["data"]]
-    if len(logs) < 2 or any(stamp_of(entry["data"]) is None for entry in logs):
+    told = [entry for entry in entries if not entry.data]
+    logs = [entry for entry in entries if entry.data]
+    if len(logs) < 2 or any(stamp_of(entry.data) is None for entry in logs):
         return entries
     lines: list[tuple[bytes, int, bytes]] = []
     for number, entry in enumerate(logs):
         time = b""
-        for line in render.split_lines(entry["data"]):
+        for line in render.split_lines(entry.data):
             time = stamp_of(line) or time  # one without a time belongs to the line before it
             lines.append((time, number, line))
     lines.sort(key=lambda each: each[0])
-    ordered: list[LogMap] = []
-    last = -1
-    for _, number, line in lines:
-        if number == last:
-            ordered[-1]["data"] += line + b"\n"
-        else:
-            ordered.append({**logs[number], "data": line + b"\n"})
-        last = number
+    runs = groupby(lines, key=lambda each: each[1])
+    ordered = [
+        replace(logs[number], data=b"".join(line + b"\n" for _, _, line in run))
+        for number, run in runs
+    ]
     return [*told, *ordered]
 
 
-def _tell_what_is_left_out(entries: Iterable[LogMap], *, chosen: bool) -> None:
+def _tell_what_is_left_out(entries: Iterable[LogEntry], *, chosen: bool) -> None:
     """Say on standard error what an answer does not hold, and how to get it."""
     told = {}
     for entry in entries:
         name = log_name(entry)
-        if entry["cut"]:
-            told[name] = f"{name}: only the last of it has room here; all of it: {entry['path']}*"
-        elif entry["more"] and not chosen:
+        if entry.cut:
+            told[name] = f"{name}: only the last of it has room here; all of it: {entry.path}*"
+        elif entry.more and not chosen:
             told[name] = f"{name}: older lines are left out; more of them: -n {MAX_LINES}"
-        elif entry["undated"]:
+        elif entry.undated:
             told[name] = (
                 f"{name}: lines have no times, so these are all of files written to since then; "
                 "logs.timestamps: true puts them there"
@@ -137,14 +136,14 @@ def _tell_what_is_left_out(entries: Iterable[LogMap], *, chosen: bool) -> None:
         terminal.stderr().write(f"{text}\n")
 
 
-def log_name(entry: LogMap) -> str:
+def log_name(entry: LogEntry) -> str:
     """Return whose output this is; of a file that several watchers write to its name."""
-    if not entry["watcher"] and entry["path"]:
-        return os.path.basename(entry["path"])
-    return render.slot_name(entry["watcher"], entry["slot"])
+    if not entry.watcher and entry.path:
+        return os.path.basename(entry.path)
+    return render.slot_name(entry.watcher, entry.slot)
 
 
-def show_logs(screen: Terminal, entries: Iterable[LogMap], *, prefix: bool = True) -> None:
+def show_logs(screen: Terminal, entries: Iterable[LogEntry], *, prefix: bool = True) -> None:
     """Write pieces of output; the names of the slots are aligned to the longest one met so far."""
     width = 0
     if isinstance(entries, list):
@@ -154,32 +153,32 @@ def show_logs(screen: Terminal, entries: Iterable[LogMap], *, prefix: bool = Tru
         show_log(screen, entry, width if prefix else None)
 
 
-def show_log(screen: Terminal, entry: LogMap, width: int | None) -> None:
+def show_log(screen: Terminal, entry: LogEntry, width: int | None) -> None:
     """Write one piece of output, after the slot's name in `width` columns, or without it."""
     name = log_name(entry)
-    if entry["error"]:
-        terminal.stderr().write(f"{name}: {entry['error']}\n" if name else f"{entry['error']}\n")
-    if not entry["data"]:
+    if entry.error:
+        terminal.stderr().write(f"{name}: {entry.error}\n" if name else f"{entry.error}\n")
+    if not entry.data:
         return
     if screen.is_pipe:
-        lines = b"".join(line + b"\n" for line in render.split_lines(entry["data"]))
+        lines = b"".join(line + b"\n" for line in render.split_lines(entry.data))
         screen.write_bytes(lines if width is None else render.log_bytes(entry, name, width))
         return
     cut = 0 if width is not None else 2
     screen.show(*(line[cut:] for line in render.log_lines(entry, name, width or 0)))
 
 
-def _print_json_lines(entry: LogMap) -> None:
-    if entry["error"]:
-        show_log(terminal.stderr(), {**entry, "data": b""}, None)
-    for line in render.split_lines(entry["data"]):
+def _print_json_lines(entry: LogEntry) -> None:
+    if entry.error:
+        show_log(terminal.stderr(), replace(entry, data=b""), None)
+    for line in render.split_lines(entry.data):
         text = line.decode("utf-8", "backslashreplace")
         fields = {
-            "watcher": entry["watcher"],
-            "slot": entry["slot"],
-            "stream": entry["source"],
+            "watcher": entry.watcher,
+            "slot": entry.slot,
+            "stream": entry.source,
             "line": text,
         }
-        if not entry["watcher"]:
-            fields["path"] = entry["path"]
+        if not entry.watcher:
+            fields["path"] = entry.path
         print_json(fields, indent=None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
 from reconciler.cli import completion, render, terminal
-from reconciler.cli.client import Client
+from reconciler.cli.client import LEFT_OUT, Client, selection
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError
 from reconciler.cli.layout import Block, Cell, Table
 from reconciler.cli.options import (
@@ -23,13 +23,15 @@ from reconciler.cli.options import (
     with_instance,
 )
 from reconciler.model.errors import RequestError
+from reconciler.model.status import Status
 from reconciler.model.units import format_count
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
+    from reconciler.cli.client import Map
     from reconciler.cli.locate import Instance
-    from reconciler.cli.shapes import EventMap, StatusMap
     from reconciler.cli.terminal import Terminal
 
 WIDE_ENOUGH_FOR_USAGE: Final = 96
@@ -90,19 +92,26 @@ def status_command(
             raise click.UsageError(msg)
         return _watch(client, screen, names, labels, wide=output == "wide", failed=failed)
     usage = output == "wide" or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
-    whole = client.status(*names, labels=labels, usage=usage and output in {"table", "wide"})
-    selected = bool(names or labels)
-    shown: StatusMap = {**whole, "watchers": render.failing(whole)} if failed else whole
+    usage_param = (usage and output in {"table", "wide"}) or None
+    answer = client.ask(Status, "status", selection(names, labels) | {"usage": usage_param})
+    whole, selected = answer.value, bool(names or labels)
+    shown = replace(whole, watchers=render.failing(whole)) if failed else whole
     if output in DOCUMENTS:
-        print_document(shown, output)
+        document = answer.document()
+        print_document(_only_failing(document) if failed else document, output)
     elif output == "name":
-        screen.show(*((Cell(watcher["name"]),) for watcher in shown["watchers"]))
+        screen.show(*((Cell(watcher.name),) for watcher in shown.watchers))
     else:
         page = _narrowed(shown) if selected or failed else shown
         wide = output == "wide"
         blocks = render.status_page(page, wall_ns(), usage=usage, slots=wide, selected=selected)
         screen.show(*blocks[:-1], render.summary(whole, selected=selected))
     return status_code(whole, selected=selected)
+
+
+def _only_failing(document: Map) -> Map:
+    watchers = cast("list[Map]", document["watchers"])
+    return document | {"watchers": [each for each in watchers if not each["as_desired"]]}
 
 
 def _watch(
@@ -119,7 +128,7 @@ def _watch(
 
     usage, selected = wide or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE, bool(names or labels)
 
-    def ask() -> StatusMap:
+    def ask() -> Status:
         status = client.status(*names, labels=labels, usage=usage)
         return _narrowed(status) if selected else status
 
@@ -127,17 +136,17 @@ def _watch(
     return DONE
 
 
-def _narrowed(status: StatusMap) -> StatusMap:
+def _narrowed(status: Status) -> Status:
     """Return the status with no other sockets than those of its watchers."""
-    names = {watcher["name"] for watcher in status["watchers"]}
-    sockets = [socket for socket in status["sockets"] if names.intersection(socket["used_by"])]
-    return {**status, "sockets": sockets}
+    names = {watcher.name for watcher in status.watchers}
+    sockets = tuple(socket for socket in status.sockets if names.intersection(socket.used_by))
+    return replace(status, sockets=sockets)
 
 
-def status_code(status: StatusMap, *, selected: bool = False) -> int:
+def status_code(status: Status, *, selected: bool = False) -> int:
     """Return 0 when all that was asked for is as desired, else 3. The spec counts when all was
     asked for."""
-    fine = all(watcher["as_desired"] for watcher in status["watchers"])
+    fine = all(watcher.as_desired for watcher in status.watchers)
     if not selected:
         fine = fine and render.problem_count(status) == 0
     return DONE if fine else NOT_AS_DESIRED
@@ -185,27 +194,16 @@ def events_command(
         raise click.UsageError(msg)
     number, since_ns = _since(since)
     screen = terminal.stdout()
-    for event in session.client().events(
-        number,
-        names=names,
-        types=types,
-        since_ns=since_ns or None,
-        limit=limit,
-        follow=follow,
-    ):
-        if event["type"] == "events.left_out":
-            terminal.stderr().write(f"{event['message']}\n")
+    params: Map = {"since": number, "since_ns": since_ns or None, "limit": limit}
+    params |= {"names": list(names) or None, "types": list(types) or None}
+    for answer in session.client().told_events(params, follow=follow):
+        if answer.value.type == LEFT_OUT:
+            terminal.stderr().write(f"{answer.value.message}\n")
+        elif output == "json":
+            print_json(answer.document(), indent=None)
         else:
-            show_event(screen, event, output)
+            screen.show(render.event_line(answer.value))
     return DONE
-
-
-def show_event(screen: Terminal, event: EventMap, output: str = "text") -> None:
-    """Write one event."""
-    if output == "json":
-        print_json(event, indent=None)
-    else:
-        screen.show(render.event_line(event))
 
 
 def _since(text: str | None) -> tuple[int, int]:
@@ -308,12 +306,12 @@ def _instance_fields(instance: Instance, user: str | None = None) -> dict[str, o
     except (CommandError, RequestError) as error:
         return fields | {"state": _why_silent(error)}
     return fields | {
-        "name": status["name"] or instance.name,
+        "name": status.name or instance.name,
         "state": "as desired" if status_code(status) == DONE else "not as desired",
-        "pid": status["keeper_pid"],
-        "revision": status["revision"],
-        "watchers": len(status["watchers"]),
-        "source": status["source"],
+        "pid": status.keeper_pid,
+        "revision": status.revision,
+        "watchers": len(status.watchers),
+        "source": list(status.source),
     }
 
 

@@ -21,7 +21,8 @@ from reconciler.cli import errors, terminal
 from reconciler.cli.commands_table import COMMANDS, GROUPS, module_of, suggestion
 from reconciler.cli.layout import Block, Cell, Wrapped
 from reconciler.cli.options import CONTEXT_SETTINGS, Session, instance_options, remember_instance
-from reconciler.model.errors import RequestError
+from reconciler.model.errors import RequestError, SpecError
+from reconciler.model.value import PlainError, from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,17 +186,23 @@ def _usage(error: click.UsageError) -> int:
 
 
 def _request_failed(error: RequestError) -> int:
-    mistakes = error.details.get("errors")
-    if isinstance(mistakes, list) and mistakes:
-        from reconciler.cli import render, shapes
+    if found := _mistakes(error):
+        from reconciler.cli import render
 
-        found = shapes.spec_errors(mistakes)
         terminal.stderr().show(*render.spec_error_blocks(found, folder=os.getcwd()))
         return _fail(
             f"{render.mistakes(len(found))} in the spec; nothing was changed", "", errors.FAILED
         )
     code = errors.TIMED_OUT if error.code == "timeout" else errors.FAILED
     return _fail(error.message, str(error.details.get("hint", "")), code)
+
+
+def _mistakes(error: RequestError) -> Sequence[SpecError]:
+    """Return the mistakes of a spec for which a request failed."""
+    found: Sequence[SpecError] = ()
+    with contextlib.suppress(PlainError):
+        found = from_plain(tuple[SpecError, ...], error.details.get("errors", ()))
+    return found
 
 
 def _fail(message: str, hint: str, code: int) -> int:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
-from reconciler.cli import completion, locate, render, shapes, terminal
+from reconciler.cli import completion, locate, render, terminal
 from reconciler.cli.absence import still_run
-from reconciler.cli.client import Client
+from reconciler.cli.client import Answer, Client, selection
 from reconciler.cli.ending import ENDED, Ending
 from reconciler.cli.errors import DONE, FAILED, NOT_AS_DESIRED, CommandError, TimedOut
 from reconciler.cli.layout import Cell
@@ -29,13 +29,14 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_done
 from reconciler.cli.survivors import named
+from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
 from reconciler.model.units import format_duration, parse_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from reconciler.cli.shapes import ResultMap
+    from reconciler.model.answer import OrderResults
 
 Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 
@@ -198,9 +199,9 @@ def rerun_command(
     """
     said |= {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
     client = session.client()
-    results = client.operate("rerun", selected.names, selected.labels, **said)
-    code = _finish(client, results, selected.output, selected.timeout_ns)
-    if require_all and any(result["running"] for result in results):
+    answer = client.order("rerun", selection(selected.names, selected.labels) | said)
+    code = _finish(client, answer, selected.output, selected.timeout_ns)
+    if require_all and any(result.running for result in answer.value.results):
         return NOT_AS_DESIRED
     return code
 
@@ -208,22 +209,24 @@ def rerun_command(
 def _operate(session: Session, method: str, selected: Selected, **options: object) -> int:
     """Do one operation on watchers that patterns and labels select."""
     client = session.client()
-    results = client.operate(method, selected.names, selected.labels, **options)
-    return _finish(client, results, selected.output, selected.timeout_ns)
+    answer = client.order(method, selection(selected.names, selected.labels) | options)
+    return _finish(client, answer, selected.output, selected.timeout_ns)
 
 
-def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: int | None) -> int:
+def _finish(
+    client: Client, answer: Answer[OrderResults], output: str, timeout_ns: int | None
+) -> int:
     """Show what an order does, wait until it is done unless `timeout_ns` is None, and say how it ended.
 
     Exit code 1 when it was refused by a watcher that was named, or passed over all that a glob selects.
     """
-    screen = terminal.stdout()
+    screen, results = terminal.stdout(), answer.value.results
     if output == "text":
         screen.show(*render.result_lines(results, wall_ns()))
     outcome = Outcome(DONE)
     if timeout_ns is not None:
         news = screen if output == "text" else terminal.nowhere()
-        goals = [result["goal"] for result in results if result["goal"] is not None]
+        goals = [result.goal for result in results if result.goal is not None]
         own = _own_hook()
         if any(goal["name"] == own for goal in goals):
             goals = [goal for goal in goals if goal["name"] != own]
@@ -232,10 +235,10 @@ def _finish(client: Client, results: list[ResultMap], output: str, timeout_ns: i
     if output == "json":
         fields = {"waited": timeout_ns is not None, "done": outcome.exit_code == DONE}
         waiting = {"waiting": outcome.waiting, "failed": outcome.failed}
-        print_json({"results": results} | fields | waiting)
+        print_json(answer.document("results") | fields | waiting)
     elif timeout_ns is not None and outcome.exit_code != DONE:
         show_outcome(screen, client, outcome, timeout_ns)
-    taken = {result["taken"] for result in results}
+    taken = {result.taken for result in results}
     if outcome.exit_code == DONE and ("refused" in taken or taken == {"skipped"}):
         return FAILED
     return outcome.exit_code
@@ -292,8 +295,8 @@ def signal_command(
         msg = f"{error}, found '{signal}'" + (f"; {hint}" if hint else "")
         raise click.UsageError(msg) from None
     client = session.client()
-    results = client.signal(word, *names, timeout_ns=timeout_ns, reach=reach, **said)
-    return _finish(client, results, output, None)
+    params = {"signal": word, "names": list(names), "timeout_ns": timeout_ns, "reach": reach}
+    return _finish(client, client.order("signal", params | said), output, None)
 
 
 @click.command("scale")
@@ -323,7 +326,8 @@ def scale_command(
     """
     scale = dict(_wish(text) for text in wishes)
     client = session.client()
-    return _finish(client, client.scale(scale, **said), output, timeout_ns if wait else None)
+    answer = client.order("scale", {"scale": scale, **said})
+    return _finish(client, answer, output, timeout_ns if wait else None)
 
 
 def _wish(text: str) -> tuple[str, int | None]:
@@ -368,8 +372,8 @@ def shutdown_command(
     wait = wait and not _own_hook()
     client = session.client()
     hello = client.hello()
-    name = str(hello.get("name") or client.instance.name)
-    state_dir = str(hello.get("state_dir") or client.instance.state_dir)
+    name = hello.name or client.instance.name
+    state_dir = hello.state_dir or client.instance.state_dir
     listener = locate.listener(client.instance)
     leaves = client.shutdown(now=now, code=code, reason=reason)
     keeper_pid = listener[0] if listener else 0
@@ -413,9 +417,9 @@ def _moments(client: Client, ending: Ending) -> Iterator[None]:
     try:
         for kind, item in client.follow(("events.follow", {"until_end": True}), tick=_POLL_S):
             if kind == "event":
-                event = shapes.event(item)
+                event = client.read(EventEntry, kind, item).value
                 ending.take(event)
-                if event["type"] in ENDED:
+                if event.type in ENDED:
                     break
             yield
     except (CommandError, RequestError):

@@ -14,6 +14,7 @@ import click
 
 from reconciler.cli.errors import Refused
 from reconciler.model.units import SECOND_NS, parse_duration_ns
+from reconciler.model.value import Struct, to_whole
 from reconciler.specfile.trust import ALLOW
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def print_document(value: object, output: str) -> None:
     from reconciler.cli import terminal
     from reconciler.cli.yaml_text import yaml_text
 
-    terminal.stdout().write(yaml_text(value))
+    terminal.stdout().write(yaml_text(to_whole(value)))
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
@@ -265,6 +266,8 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
 
 
 def _jsonable(value: object) -> object:
+    if isinstance(value, Struct):
+        return to_whole(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     msg = f"cannot write {type(value).__name__} as JSON"

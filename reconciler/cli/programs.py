@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reconciler.cli.shapes import Map
-
 SYSTEMD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """systemd.exec(5), "Environment variables in spawned processes": the PATH of a service that sets none."""
 
@@ -24,7 +22,7 @@ class Program(NamedTuple):
     there: str | None
 
 
-def programs(spec: Map, path: str) -> list[Program]:
+def programs(spec: dict[str, object], path: str) -> list[Program]:
     """Return the programs that a spec leaves to the manager's PATH, which under systemd is `path`."""
     users: dict[str, list[str]] = {}
     watchers = spec.get("watchers")
@@ -38,12 +36,12 @@ def programs(spec: Map, path: str) -> list[Program]:
     ]
 
 
-def _called(watcher: Map) -> Iterator[str]:
+def _called(watcher: dict[str, object]) -> Iterator[str]:
     """Yield the names of programs in the commands of a watcher, its hooks and secrets included."""
     env = watcher.get("env")
     if watcher.get("virtualenv") is not None or (isinstance(env, dict) and "PATH" in env):
         return  # what it calls is looked for elsewhere
-    waiting: list[Map] = [watcher]
+    waiting: list[dict[str, object]] = [watcher]
     while waiting:
         block = waiting.pop()
         command = block.get("cmd")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from reconciler.cli import render, shapes
+from reconciler.cli import render
 from reconciler.cli.client import TICK
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, TIMED_OUT
 from reconciler.cli.layout import Cell
 from reconciler.cli.terminal import Live
+from reconciler.model.answer import Progress
 from reconciler.model.units import format_count, format_duration
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from reconciler.cli.client import Client
-    from reconciler.cli.shapes import FailedMap, Map, ProgressMap, WaitingMap
+    from reconciler.cli.client import Client, Map
     from reconciler.cli.terminal import Terminal
+    from reconciler.model.answer import Failed, Waiting
 
 _TICK_S: Final = 0.25
 _GOALS_OF_REQUEST: Final = 500
@@ -30,8 +32,8 @@ class Outcome(NamedTuple):
     """How the waiting ended; `waiting` is what is still not as it was asked for."""
 
     exit_code: int
-    waiting: Sequence[WaitingMap] = ()
-    failed: Sequence[FailedMap] = ()
+    waiting: Sequence[Waiting] = ()
+    failed: Sequence[Failed] = ()
     """What cannot come about any more, and why."""
     verdict: str = ""
     """Why the revision is not good, where that ended the waiting."""
@@ -56,11 +58,11 @@ def wait_until_as_desired(
 
 
 def wait_until_done(
-    client: Client, screen: Terminal, timeout_ns: int, goals: Sequence[Map]
+    client: Client, screen: Terminal, timeout_ns: int, goals: Sequence[Mapping[str, object]]
 ) -> Outcome:
     """Wait until orders have come about, each with what it named, or cannot any more."""
     end_ns = time.monotonic_ns() + timeout_ns
-    failed: list[FailedMap] = []
+    failed: list[Failed] = []
     for begin in range(0, len(goals), _GOALS_OF_REQUEST):
         some = list(goals[begin : begin + _GOALS_OF_REQUEST])
         left_ns = max(end_ns - time.monotonic_ns(), 0)
@@ -77,21 +79,21 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
     On a terminal a live page says what is waited for; on a pipe each change of it is a line.
     """
     begun = time.monotonic_ns()
-    waiting: Sequence[WaitingMap] = ()
-    failed: Sequence[FailedMap] = ()
+    waiting: Sequence[Waiting] = ()
+    failed: Sequence[Failed] = ()
     remaining = 0
     told: dict[str, str] = {}
     with Live(screen) as live:
         for kind, item in client.follow(request, tick=_TICK_S):
             elapsed_ns = time.monotonic_ns() - begun
             if kind != TICK:
-                progress = shapes.progress(item)
-                waiting, failed = progress["waiting"], progress["failed"]
-                remaining = progress["remaining"]
-                if progress["converged"]:
+                progress = client.read(Progress, request[0], item).value
+                waiting, failed = progress.waiting, progress.failed
+                remaining = progress.remaining
+                if progress.converged:
                     live.clear()
                     return Outcome(DONE)
-                if progress["done"] or _is_hopeless(request[0], progress):
+                if progress.done or _is_hopeless(request[0], progress):
                     live.clear()
                     return Outcome(NOT_AS_DESIRED, waiting, failed, _verdict(progress))
                 if not screen.is_terminal:
@@ -104,26 +106,26 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
     return Outcome(NOT_AS_DESIRED, waiting, failed)
 
 
-def _is_hopeless(method: str, progress: ProgressMap) -> bool:
+def _is_hopeless(method: str, progress: Progress) -> bool:
     """Tell whether all that is left of a revision has failed for good; of orders the manager says so."""
-    waiting = progress["waiting"]
+    waiting = progress.waiting
     return (
         method == "apply.follow"
-        and progress["remaining"] <= len(waiting) > 0
-        and all(one["state"] in _FINAL_STATES for one in waiting)
+        and progress.remaining <= len(waiting) > 0
+        and all(one.state in _FINAL_STATES for one in waiting)
     )
 
 
-def _verdict(progress: ProgressMap) -> str:
+def _verdict(progress: Progress) -> str:
     """Return why the revision came to no good end, empty when it is in force all the same."""
-    if progress["outcome"] not in {"paused", "rolled_back"}:
+    if progress.outcome not in {"paused", "rolled_back"}:
         return ""
-    return f"{progress['outcome'].replace('_', ' ')}: {progress['reason']}"
+    return f"{progress.outcome.replace('_', ' ')}: {progress.reason}"
 
 
-def is_final(progress: ProgressMap) -> bool:
+def is_final(progress: Progress) -> bool:
     """Tell whether all is as desired, or will not be without an edit or an operator."""
-    return progress["done"] or progress["converged"] or _is_hopeless("apply.follow", progress)
+    return progress.done or progress.converged or _is_hopeless("apply.follow", progress)
 
 
 _MORE: Final = "\0"
@@ -132,7 +134,7 @@ _MORE: Final = "\0"
 
 def tell_changes(
     screen: Terminal,
-    progress: ProgressMap,
+    progress: Progress,
     told: dict[str, str],
     prefix: str = "",
     silent: frozenset[str] = frozenset(),
@@ -142,12 +144,12 @@ def tell_changes(
     Of those in a `silent` state nothing is written.
     """
     head = Cell(prefix, "title"), Cell("waiting for ")
-    for one in progress["waiting"]:
+    for one in progress.waiting:
         text = render.waiting_text(one)
-        if one["state"] not in silent and told.get(one["name"]) != text:
-            told[one["name"]] = text
+        if one.state not in silent and told.get(one.name) != text:
+            told[one.name] = text
             screen.show((*head, Cell(text)))
-    more = progress["remaining"] - len(progress["waiting"])
+    more = progress.remaining - len(progress.waiting)
     if more > 0 and not silent and _MORE not in told:
         told[_MORE] = str(more)
         screen.show((*head, Cell(f"{format_count(more, 'more watcher')}")))
@@ -157,18 +159,18 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
     """Say how the waiting ended: one line when all is well, the watchers in question when not."""
     from reconciler.cli.look import wall_ns
 
-    names = {one["name"] for one in (*outcome.waiting, *outcome.failed)}
+    names = {one.name for one in outcome.waiting} | {one.name for one in outcome.failed}
     status = client.status()
     if outcome.exit_code == DONE:
         screen.show(render.summary(status))
         return
-    status["watchers"] = [watcher for watcher in status["watchers"] if watcher["name"] in names]
-    status["sockets"] = []
-    if outcome.failed:
-        status["outcome"] = ""  # an order asks nothing about the revision
-    screen.show(*render.status_page(status, wall_ns())[:-1])
+    named = tuple(watcher for watcher in status.watchers if watcher.name in names)
+    # An order asks nothing about the revision.
+    verdict = "" if outcome.failed else status.outcome
+    page = replace(status, watchers=named, sockets=(), outcome=verdict)
+    screen.show(*render.status_page(page, wall_ns())[:-1])
     for one in outcome.failed:
-        screen.show((Cell(f"{one['name']}: ", "title"), Cell(one["message"], "bad")))
+        screen.show((Cell(f"{one.name}: ", "title"), Cell(one.message, "bad")))
     if outcome.failed and not outcome.waiting:
         return
     if outcome.verdict:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import completion, render, shapes, terminal
+from reconciler.cli import completion, render, terminal
 from reconciler.cli.desired import consents
 from reconciler.cli.errors import DONE, FAILED
 from reconciler.cli.layout import Cell, Table
@@ -22,13 +22,15 @@ from reconciler.cli.options import (
     with_instance,
 )
 from reconciler.cli.progress import show_outcome, wait_until_as_desired
+from reconciler.model.answer import History
+from reconciler.model.change import Difference, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.cli.layout import Block, Line
     from reconciler.cli.options import Session
-    from reconciler.cli.shapes import RevisionMap
+    from reconciler.model.answer import RevisionEntry
 
 
 @click.command("history")
@@ -36,10 +38,10 @@ if TYPE_CHECKING:
 @with_instance()
 def history_command(session: Session, output: str) -> int:
     """List the applied revisions, newest first: when, by whom, commit, and outcome."""
-    answer = session.client().call("history")
-    found = shapes.revisions(answer.get("revisions"))
+    answer = session.client().ask(History, "history", {})
+    found = answer.value.revisions
     if output in DOCUMENTS:
-        print_document({"revision": answer.get("revision"), "revisions": found}, output)
+        print_document(answer.document("revision", "revisions"), output)
     else:
         page: list[Block] = (
             [_table(found)] if found else [(Cell("no revision has been applied yet", "quiet"),)]
@@ -48,15 +50,15 @@ def history_command(session: Session, output: str) -> int:
     return DONE
 
 
-def _table(found: Sequence[RevisionMap]) -> Table:
+def _table(found: Sequence[RevisionEntry]) -> Table:
     now_ns = time.time_ns()
     rows: list[Line] = [
         (
-            Cell(str(one["number"])),
-            Cell(f"{render.age(one['applied_ns'], now_ns)} ago"),
-            Cell(one["who"]),
-            Cell(render.commit_text(one["commit"], dirty=one["dirty"]) or "-"),
-            Cell(one["outcome"], render.OUTCOME_STYLES.get(one["outcome"], "")),
+            Cell(str(one.number)),
+            Cell(f"{render.age(one.applied_ns, now_ns)} ago"),
+            Cell(one.who),
+            Cell(render.commit_text(one.commit, dirty=one.dirty) or "-"),
+            Cell(one.outcome, render.OUTCOME_STYLES.get(one.outcome, "")),
             Cell(_note(one, now_ns)),
         )
         for one in found
@@ -64,11 +66,11 @@ def _table(found: Sequence[RevisionMap]) -> Table:
     return Table(("REVISION", "APPLIED", "BY", "COMMIT", "OUTCOME", "NOTE"), rows, ("COMMIT",))
 
 
-def _note(one: RevisionMap, now_ns: int) -> str:
-    again = f"the content of {one['restores']} again" if one["restores"] else ""
-    reason = one["reason"]
-    if one["outcome"] == "pending":
-        reason = render.verdict_text(one["due_ns"], reason, now_ns)
+def _note(one: RevisionEntry, now_ns: int) -> str:
+    again = f"the content of {one.restores} again" if one.restores else ""
+    reason = one.reason
+    if one.outcome == "pending":
+        reason = render.verdict_text(one.due_ns, reason, now_ns)
     return "; ".join(part for part in (again, reason) if part)
 
 
@@ -90,17 +92,16 @@ def diff_command(session: Session, old: int | None, new: int | None, output: str
 
     Default for B: the current revision; for A: the one before it.
     """
-    answer = session.client().call("diff", old=old, new=new)
-    changes = shapes.changes(answer.get("changes"))
+    answer = session.client().ask(Difference, "diff", {"old": old, "new": new})
+    found = answer.value
     if output in DOCUMENTS:
-        fields = {"old": answer.get("old"), "new": answer.get("new"), "changes": changes}
-        print_document(fields, output)
-    elif not changes:
-        text = f"no difference between revisions {answer.get('old')} and {answer.get('new')}"
+        print_document(answer.document("old", "new", "changes"), output)
+    elif not found.changes:
+        text = f"no difference between revisions {found.old} and {found.new}"
         terminal.stdout().show((Cell(text),))
     else:
-        head = f"from revision {answer.get('old')} to {answer.get('new')}:"
-        terminal.stdout().show((Cell(head, "title"),), *render.plan_page(changes)[:-1])
+        head = f"from revision {found.old} to {found.new}:"
+        terminal.stdout().show((Cell(head, "title"),), *render.plan_page(found.changes)[:-1])
     return DONE
 
 
@@ -140,46 +141,30 @@ def rollback_command(
     """
     client = session.client()
     screen = terminal.stdout() if output == "text" else terminal.nowhere()
-    planned = client.call("rollback", revision=revision, dry_run=True)
-    changes, drift = shapes.changes(planned.get("changes")), shapes.drift(planned.get("drift"))
+    answer = client.ask(Plan, "rollback", {"revision": revision, "dry_run": True})
+    plan, document = answer.value, answer.document("revision", "restores", "changes")
     screen.show(
-        (Cell(f"to the content of revision {planned.get('restores')}:", "title"),),
-        *render.plan_page(changes, drift, time.time_ns()),
+        (Cell(f"to the content of revision {plan.restores}:", "title"),),
+        *render.plan_page(plan.changes, plan.drift, time.time_ns()),
     )
     if dry_run:
         if output == "json":
-            print_json(_fields(planned, changes, applied=False))
+            print_json(document | {"applied": False})
         return DONE
-    if not yes and not consents(changes):
+    if not yes and not consents(plan.changes):
         terminal.stderr().write("nothing was changed\n")
         return FAILED
-    answer = client.call(
-        "rollback",
-        revision=revision,
-        base=planned.get("revision"),
-        allow_removal=allow_removal or None,
-        reason=reason,
+    done = client.rollback(
+        revision, base=plan.revision, allow_removal=allow_removal or None, reason=reason
     )
     code = DONE
     if wait:
-        made = answer.get("revision")
-        number = made if isinstance(made, int) else None
-        outcome = wait_until_as_desired(client, screen, timeout_ns, revision=number)
+        outcome = wait_until_as_desired(client, screen, timeout_ns, revision=done.revision)
         code = outcome.exit_code
         if output == "text":
             show_outcome(screen, client, outcome, timeout_ns)
     if output == "json":
-        print_json(_fields(answer, changes, applied=True))
+        made = {"revision": done.revision, "restores": done.restores}
+        print_json(document | made | {"applied": True})
     sys.stdout.flush()
     return code
-
-
-def _fields(
-    answer: shapes.Map, changes: list[shapes.ChangeMap], *, applied: bool
-) -> dict[str, object]:
-    return {
-        "revision": answer.get("revision"),
-        "restores": answer.get("restores"),
-        "changes": changes,
-        "applied": applied,
-    }

@@ -11,6 +11,7 @@ from reconciler.cli import terminal
 from reconciler.cli.errors import DONE
 from reconciler.cli.layout import Cell, clean
 from reconciler.cli.options import Session, output_option, print_json, timeout_option, with_instance
+from reconciler.model.answer import Hello
 from reconciler.model.units import SECOND_NS
 
 
@@ -35,21 +36,21 @@ def upgrade_command(
     """
     client = session.client()
     before = client.hello()
-    upgrades = before.get("upgrades")
-    answer = client.request(
+    answer = client.ask(
+        Hello,
         "upgrade",
         {
-            "number": (upgrades if isinstance(upgrades, int) else 0) + 1,
+            "number": before.upgrades + 1,
             "python": os.path.abspath(python or sys.executable),
             "reason": reason,
         },
         timeout_ns / SECOND_NS,
     )
     if output == "json":
-        print_json({"from": before.get("version"), **answer})
+        print_json({"from": before.version, **answer.plain})
         return DONE
-    name, old, new = (clean(str(v)) for v in (before["name"], before["version"], answer["version"]))
+    name, old, new = map(clean, (before.name, before.version, answer.value.version))
     what = f"restarted with version {new} again" if old == new else f"upgraded from {old} to {new}"
-    pid = answer.get("keeper_pid")
+    pid = answer.value.keeper_pid
     terminal.stdout().show((Cell(f"{name}: {what}; kept keeper pid {pid} and all processes"),))
     return DONE

@@ -12,7 +12,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final
 
-from reconciler.cli import locate, render, shapes, terminal
+from reconciler.cli import locate, render, terminal
 from reconciler.cli.client import DROPPED, TICK, Client
 from reconciler.cli.ending import ENDED, Ending
 from reconciler.cli.errors import DONE, FAILED, CommandError, NoManager
@@ -20,12 +20,13 @@ from reconciler.cli.layout import Cell
 from reconciler.cli.logs import log_name, show_log
 from reconciler.cli.look import wall_ns
 from reconciler.cli.progress import is_final, tell_changes
+from reconciler.model.answer import EventEntry, LogEntry, Progress
 from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
+    from reconciler.cli.client import Map
     from reconciler.cli.locate import Instance
-    from reconciler.cli.shapes import EventMap, Map, ProgressMap
     from reconciler.cli.terminal import Terminal
 
 _TICK_S: Final = 0.2
@@ -63,7 +64,7 @@ class _Viewer:
         self._begun_ns = time.monotonic_ns()
         self._painted_ns = 0
         self._timeout_ns = timeout_ns
-        self._progress: ProgressMap | None = None
+        self._progress: Progress | None = None
         self._told: dict[str, str] = {}
         self._shown = False
         self._ending: Ending | None = None
@@ -115,27 +116,21 @@ class _Viewer:
         if elapsed_ns >= self._timeout_ns or (progress is not None and is_final(progress)):
             self._show_status()
         elif now_ns - self._painted_ns >= _TICK_S * SECOND_NS:
-            waiting, remaining = (
-                (progress["waiting"], progress["remaining"]) if progress is not None else ([], 0)
-            )
-            self._live.show(render.waiting_blocks(waiting, elapsed_ns, remaining))
+            progress = progress or Progress()
+            self._live.show(render.waiting_blocks(progress.waiting, elapsed_ns, progress.remaining))
             self._painted_ns = now_ns
 
     def _show_status(self) -> None:
         self._live.clear()
         self._shown = True
         status = self._client.status()
-        names = (
-            f"{each['name']}.{slot['slot']}"
-            for each in status["watchers"]
-            for slot in each["slots"]
-        )
+        names = (f"{each.name}.{slot.slot}" for each in status.watchers for slot in each.slots)
         self._width = max(map(len, names), default=0)
         self._screen.show(*render.status_page(status, wall_ns()), ())
 
     def _take(self, kind: str, item: Map) -> None:
         if kind == "progress":
-            self._progress = shapes.progress(item)
+            self._progress = self._client.read(Progress, kind, item).value
             if not self._shown and self._ending is None and not self._screen.is_terminal:
                 is_early = time.monotonic_ns() - self._begun_ns < _EARLY_NS
                 silent = _EARLY_STATES if is_early else _TOLD_BY_EVENTS
@@ -144,30 +139,30 @@ class _Viewer:
             self._say(f"reconcile: {item[DROPPED]} missed: this reader is too slow")
         elif kind == "log":
             self._live.clear()
-            entry = shapes.log(item)
+            entry = self._client.read(LogEntry, kind, item).value
             self._width = max(self._width, len(log_name(entry)))
             show_log(self._screen, entry, self._width)
         elif kind == "event":
-            self._take_event(shapes.event(item))
+            self._take_event(self._client.read(EventEntry, kind, item).value)
 
-    def _take_event(self, event: EventMap) -> None:
-        self._has_ended = event["type"] in ENDED
-        if self._ending is None and event["type"] in {"manager.stopping", *ENDED}:
+    def _take_event(self, event: EventEntry) -> None:
+        self._has_ended = event.type in ENDED
+        if self._ending is None and event.type in {"manager.stopping", *ENDED}:
             self._ending = Ending(self._screen, self._live, prefix=_PREFIX, hint=_HINT)
-            if not self._shown and event["type"] in ENDED:
+            if not self._shown and event.type in ENDED:
                 self._show_status()
         if self._ending is not None:
             self._ending.take(event)
         if self._has_ended or not render.is_important(event):
             return
-        self._is_done = self._is_done or event["type"] == "manager.done"
-        if self._is_done and event["type"] == "manager.stopping":
+        self._is_done = self._is_done or event.type == "manager.done"
+        if self._is_done and event.type == "manager.stopping":
             return  # there is nothing left to be stopped
         self._live.clear()
-        place = render.slot_name(event["watcher"], event["slot"])
-        said = event["message"]
+        place = render.slot_name(event.watcher, event.slot)
+        said = event.message
         text = said if said.startswith(place) else f"{place}: {said}"
-        if event["type"] == "manager.stopping" and not event["details"].get("now"):
+        if event.type == "manager.stopping" and not event.details.get("now"):
             text += _HINT
         self._screen.show((Cell(_PREFIX, "title"), Cell(text)))
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from reconciler.cli.layout import Block
-    from reconciler.cli.shapes import StatusMap
     from reconciler.cli.terminal import Terminal
+    from reconciler.model.status import Status
 
 _REFRESH_S: Final = 1.0
 _KEY_TICK_S: Final = 0.1
@@ -40,7 +40,7 @@ class View(NamedTuple):
     failed: bool = False
 
 
-def watch(client: Client, screen: Terminal, ask: Callable[[], StatusMap], view: View) -> None:
+def watch(client: Client, screen: Terminal, ask: Callable[[], Status], view: View) -> None:
     """Show the status again at every event, every second, and at every key, until q or Ctrl-C."""
     offset, shown = 0, 0.0
     status = ask()
@@ -107,7 +107,7 @@ def scrolled(offset: int, pressed: str, height: int) -> int:
 
 
 def page(
-    status: StatusMap, view: View, width: int | None, height: int, offset: int, *, colour: bool
+    status: Status, view: View, width: int | None, height: int, offset: int, *, colour: bool
 ) -> tuple[list[str], int]:
     """Return the lines of one screen from a row on, and which row that is: never beyond the end."""
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from reconciler.controller import clock
 from reconciler.controller.exchange import Answer
 from reconciler.core.tell import orphan_message
-from reconciler.model.value import Struct, asdict, replace
+from reconciler.model.status import OrphanStatus
+from reconciler.model.value import Struct, replace
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from reconciler.controller.selection import Slots
     from reconciler.controller.usage import Usage
     from reconciler.model.process import Orphan
-    from reconciler.model.status import WatcherStatus
+    from reconciler.model.status import SlotStatus, WatcherStatus
 
 
 StoreState: TypeAlias = Literal["good", "failing", "damaged"]
@@ -204,29 +205,26 @@ class StatusBoard:
         return "damaged", f"{first}; and {len(rest)} more" if rest else first
 
 
-def _shown(orphan: Orphan) -> dict[str, object]:
-    return {
-        "pid": orphan.pid,
-        "name": orphan.name,
-        "owners": [str(owner) for owner in orphan.owners],
-        "on_purpose": orphan.is_certain and bool(orphan.owners),
-        "message": orphan_message(orphan),
-    }
+def _shown(orphan: Orphan) -> OrphanStatus:
+    return OrphanStatus(
+        orphan.pid,
+        orphan.name,
+        tuple(map(str, orphan.owners)),
+        orphan.is_certain and bool(orphan.owners),
+        orphan_message(orphan),
+    )
 
 
 def _is_over(fragment: _Fragment) -> bool:
     return fragment.changes_at_ns is not None and fragment.changes_at_ns <= clock.now_ns()
 
 
-def _with_usage(status: WatcherStatus, usage: dict[int, Usage]) -> dict[str, object]:
-    shown = asdict(status)
-    slots = []
-    for slot in status.slots:
-        used = usage.get(slot.pid) if slot.pid is not None else None
-        more = {
-            "cpu_percent": used.cpu_percent if used is not None else None,
-            "memory_bytes": used.memory_bytes if used is not None else None,
-        }
-        slots.append(asdict(slot) | more)
-    shown["slots"] = slots
-    return shown
+def _with_usage(status: WatcherStatus, usage: dict[int, Usage]) -> WatcherStatus:
+    return replace(status, slots=tuple(_used(slot, usage) for slot in status.slots))
+
+
+def _used(slot: SlotStatus, usage: dict[int, Usage]) -> SlotStatus:
+    used = usage.get(slot.pid) if slot.pid is not None else None
+    if used is None:
+        return slot
+    return replace(slot, cpu_percent=used.cpu_percent, memory_bytes=used.memory_bytes)

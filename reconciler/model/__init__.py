@@ -18,6 +18,7 @@
 | `change` | what applying a spec would do, and why |
 | `news` | what people are told has happened |
 | `status` | what people and programs are shown |
+| `answer` | what else a manager answers, as its clients read it |
 | `hiding` | what is never shown: values with secret names, passwords in commands |
 | `errors` | mistakes of users and requests, with place and hint |
 """

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 from reconciler.model.status import OperatorWord
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, Word
 
-How: TypeAlias = Literal[
+How = Word[
     "create", "remove", "replace", "scale", "live", "fire", "bind", "rebind", "unbind", "none"
 ]
+Effect = Word["none", "live", "restart", "rebind"]
+Kind = Word["watcher", "socket", "daemon", "apply"]
 
 
 class FieldChange(Struct, frozen=True):
     """One field that differs; values are shown as users write them, secrets never."""
 
-    field: str
-    effect: Literal["none", "live", "restart", "rebind"]
-    old: str
-    new: str
+    field: str = ""
+    effect: Effect = "none"
+    old: str = ""
+    new: str = ""
 
 
 class Change(Struct, frozen=True):
     """What happens to one watcher or socket: how, to which slots, and the fields that are the reason."""
 
-    kind: Literal["watcher", "socket", "daemon", "apply"]
-    name: str
-    how: How
-    message: str
+    kind: Kind = "watcher"
+    name: str = ""
+    how: How = "none"
+    message: str = ""
     """One sentence: `replaced one by one: env.COLOUR changed`."""
     slots: tuple[int, ...] = ()
     fields: tuple[FieldChange, ...] = ()
@@ -36,5 +36,24 @@ class Change(Struct, frozen=True):
 class Drift(Struct, frozen=True):
     """A watcher that an operator keeps otherwise than the spec says; applying the spec does not undo it."""
 
-    name: str
-    words: tuple[OperatorWord, ...]
+    name: str = ""
+    words: tuple[OperatorWord, ...] = ()
+
+
+class Plan(Struct, frozen=True):
+    """The answer to `plan`, and to `apply` and `rollback` that carry it out."""
+
+    revision: int = 0
+    changes: tuple[Change, ...] = ()
+    drift: tuple[Drift, ...] = ()
+    applied: bool = False
+    restores: int = 0
+    """Of `rollback`: the revision whose content is taken again."""
+
+
+class Difference(Struct, frozen=True):
+    """The answer to `diff`: what revision `new` says otherwise than revision `old`."""
+
+    old: int = 0
+    new: int = 0
+    changes: tuple[Change, ...] = ()

@@ -26,11 +26,11 @@ Code = Literal[
 class SpecError(Struct, frozen=True):
     """One mistake in a spec. `line` and `column` count from 1; 0 when the mistake has no place in a text."""
 
-    path: str
-    line: int
-    column: int
-    field: str
-    message: str
+    path: str = ""
+    line: int = 0
+    column: int = 0
+    field: str = ""
+    message: str = ""
     hint: str = ""
     excerpt: str = ""
     """The source line and a caret below it, or empty."""

@@ -1,19 +1,18 @@
 """What people and programs are shown: the stable shape of `status -o json`.
 
-Times are absolute, in nanoseconds since the epoch, so that a fragment once made stays true.
+Times are absolute, in nanoseconds since the epoch, so that a fragment once made stays true. Clients read these
+values, too: whatever a manager of another version leaves out has a default.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
-from reconciler.model.job import Outcome
+from reconciler.model.errors import SpecError
 from reconciler.model.process import Exit
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, Word
 
 # `Failing` runs, but died several times in a row before, and has not outlived that yet.
 # `Unknown` is a job whose ledger was damaged: nobody can tell whether it has run.
-WatcherState: TypeAlias = Literal[
+WatcherState = Word[
     "Running",
     "Rolling",
     "Starting",
@@ -27,7 +26,7 @@ WatcherState: TypeAlias = Literal[
     "Held",
     "Stopped",
 ]
-SlotState: TypeAlias = Literal[
+SlotState = Word[
     "Running",
     "Starting",
     "Stopping",
@@ -40,16 +39,20 @@ SlotState: TypeAlias = Literal[
     "Held",
     "Stopped",
 ]
+WatcherKind = Word["service", "job"]
+SocketState = Word["Bound", "Failed", "Pending", "Unserved"]
+"""`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""
+OverrideKind = Word["stopped", "started", "scaled"]
 
 
 class Condition(Struct, frozen=True):
     """One thing that is so or not, and why: Available, Progressing, Stale ... (Kubernetes' shape)."""
 
-    type: str
-    status: bool
-    reason: str
+    type: str = ""
+    status: bool = False
+    reason: str = ""
     """One word for programs."""
-    message: str
+    message: str = ""
     """One sentence for people."""
     since_ns: int = 0
 
@@ -57,18 +60,18 @@ class Condition(Struct, frozen=True):
 class Fired(Struct, frozen=True):
     """The newest run of a job's slot."""
 
-    generation: int
-    at_ns: int
-    outcome: Outcome | None
+    generation: int = 0
+    at_ns: int = 0
+    outcome: str | None = None
     duration_ns: int | None = None
 
 
 class SlotStatus(Struct, frozen=True):
     """One slot: what it does, since when, and how its last process ended."""
 
-    slot: int
-    state: SlotState
-    since_ns: int
+    slot: int = 0
+    state: SlotState = "Waiting"
+    since_ns: int = 0
     pid: int | None = None
     attempt: int = 0
     restarts: int = 0
@@ -81,17 +84,20 @@ class SlotStatus(Struct, frozen=True):
     exit: Exit | None = None
     fired: Fired | None = None
     note: str = ""
+    cpu_percent: float | None = None
+    """Of the process and all that it started, where it was asked for; and its memory."""
+    memory_bytes: int | None = None
 
 
 class OperatorWord(Struct, frozen=True):
     """What an operator said by hand and is still in force."""
 
-    what: Literal["stopped", "started", "scaled"]
-    message: str
+    what: OverrideKind = "stopped"
+    message: str = ""
     """For people, without times: `scaled to 4 instead of 2 by alice`."""
-    who: str
-    why: str
-    since_ns: int
+    who: str = ""
+    why: str = ""
+    since_ns: int = 0
     until_ns: int | None = None
     """When it ends by itself; None: when it is taken back."""
     numprocesses: int | None = None
@@ -101,16 +107,16 @@ class OperatorWord(Struct, frozen=True):
 class WatcherStatus(Struct, frozen=True):
     """One watcher at a glance. `want` is the number of processes that shall run, of a job that it fires."""
 
-    name: str
-    kind: Literal["service", "job"]
-    want: int
-    state: WatcherState
-    ready: int
-    restarts: int
-    note: str
-    as_desired: bool
+    name: str = ""
+    kind: WatcherKind = "service"
+    want: int = 0
+    state: WatcherState = "Waiting"
+    ready: int = 0
+    restarts: int = 0
+    note: str = ""
+    as_desired: bool = False
     """Nothing is left to do and nothing is wrong; what `apply` waits for and the exit code tells."""
-    since_ns: int
+    since_ns: int = 0
     conditions: tuple[Condition, ...] = ()
     slots: tuple[SlotStatus, ...] = ()
     intent: tuple[OperatorWord, ...] = ()
@@ -123,14 +129,54 @@ class WatcherStatus(Struct, frozen=True):
 class SocketStatus(Struct, frozen=True):
     """One socket. `listen` is the real address, once it is bound."""
 
-    name: str
-    listen: str
-    type: str
-    state: Literal["Bound", "Failed", "Pending", "Unserved"]
-    """`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""
+    name: str = ""
+    listen: str = ""
+    type: str = "stream"
+    state: SocketState = "Pending"
     used_by: tuple[str, ...] = ()
     note: str = ""
     backlog: int | None = None
     """How many clients may wait; what is in force, which the kernel may have cut (net.core.somaxconn)."""
     waiting: int = 0
     """Clients that wait while it is `Unserved`."""
+
+
+class OrphanStatus(Struct, frozen=True):
+    """A process that belongs to no watcher, or to none for certain."""
+
+    pid: int = 0
+    name: str = ""
+    owners: tuple[str, ...] = ()
+    on_purpose: bool = False
+    message: str = ""
+
+
+class Status(Struct, frozen=True):
+    """The answer to `status`."""
+
+    name: str = ""
+    revision: int = 0
+    observed_revision: int = 0
+    keeper_pid: int = 0
+    controller_pid: int = 0
+    containment: str = ""
+    outcome: str = ""
+    reason: str = ""
+    culprit: str = ""
+    due_ns: int | None = None
+    log: tuple[str, ...] = ()
+    commit: str = ""
+    dirty: bool = False
+    source: tuple[str, ...] = ()
+    auto_apply: bool = True
+    spec_state: str = "applied"
+    spec_message: str = ""
+    watching: str = ""
+    spec_errors: tuple[SpecError, ...] = ()
+    store_state: str = "good"
+    store_message: str = ""
+    settled: bool = False
+    others: int = 0
+    watchers: tuple[WatcherStatus, ...] = ()
+    orphans: tuple[OrphanStatus, ...] = ()
+    sockets: tuple[SocketStatus, ...] = ()

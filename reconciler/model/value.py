@@ -7,7 +7,9 @@ and the store survive an upgrade.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from msgspec import field
@@ -19,12 +21,25 @@ __all__ = [
     "PlainError",
     "Struct",
     "Tagged",
+    "Word",
     "asdict",
     "field",
     "from_plain",
     "replace",
     "to_plain",
+    "to_whole",
 ]
+
+if TYPE_CHECKING:
+    from typing import Literal as Word
+else:
+
+    class Word:
+        """One of these words, for who writes it; read as any text, since another version may know more of them."""
+
+        def __class_getitem__(cls, words: object) -> type[str]:
+            return str
+
 
 T = TypeVar("T")
 
@@ -58,3 +73,20 @@ def from_plain(kind: type[T] | object, plain: Plain) -> T:
     """
     found: T = msgspec.convert(plain, kind, str_keys=True)
     return found
+
+
+def to_whole(value: object, origin: Plain = None) -> Plain:
+    """Return a value as plain maps and lists with all fields, also those at their defaults.
+
+    `origin` is the plain value that it was read from: keys of it that are no fields stay, since another version
+    knows what they mean.
+    """
+    if isinstance(value, Struct):
+        value = {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        known = origin if isinstance(origin, Mapping) else {}
+        return {**known, **{key: to_whole(item, known.get(key)) for key, item in value.items()}}
+    if isinstance(value, list | tuple):
+        origins = origin if isinstance(origin, list | tuple) else repeat(None)
+        return [to_whole(*pair) for pair in zip(value, origins, strict=False)]
+    return value

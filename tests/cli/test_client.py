@@ -8,8 +8,10 @@ import pytest
 
 from reconciler import Client
 from reconciler.cli.client import TICK
-from reconciler.cli.errors import NoManager, TimedOut
+from reconciler.cli.errors import NoManager, Refused, TimedOut
 from reconciler.cli.locate import Instance
+from reconciler.model.answer import RevisionEntry
+from reconciler.model.change import Change
 from reconciler.model.errors import RequestError
 from tests.cli.answers import RUNNING_WEB, status
 from tests.cli.manager import Hangup, Manager, Stream
@@ -28,7 +30,7 @@ def test_a_call_brings_the_answer(manager: Manager) -> None:
     manager.answers["status"] = status(RUNNING_WEB)
 
     with client_of(manager) as client:
-        assert [watcher["name"] for watcher in client.status("web*")["watchers"]] == ["web"]
+        assert [watcher.name for watcher in client.status("web*").watchers] == ["web"]
 
     assert manager.asked("status") == [{"names": ["web*"]}]
 
@@ -56,7 +58,7 @@ def test_a_broken_connection_is_made_anew_and_the_request_repeated(manager: Mana
 
     manager.answers["stop"] = answer
 
-    assert client_of(manager).stop("web")[0]["message"] == "stopped"
+    assert client_of(manager).stop("web")[0].message == "stopped"
     identifiers = {params["request_id"] for _, params in manager.calls}
     assert len(manager.calls) == 3
     assert len(identifiers) == 1
@@ -80,7 +82,7 @@ def test_reading_carries_no_identifier(manager: Manager) -> None:
     assert manager.calls == [("status", {})]
 
 
-def test_revisions_come_with_all_their_keys(manager: Manager) -> None:
+def test_revisions_come_with_all_their_fields(manager: Manager) -> None:
     manager.answers |= {
         "history": {"revisions": [{"number": 2}]},
         "diff": {"changes": [{"name": "web"}]},
@@ -89,12 +91,32 @@ def test_revisions_come_with_all_their_keys(manager: Manager) -> None:
 
     with client_of(manager) as client:
         (revision,) = client.history()
-        assert (revision["number"], revision["commit"], revision["log"]) == (2, "", [])
-        assert client.diff(1)[0]["fields"] == []
-        assert client.rollback(1, base=2)["revision"] == 3
+        assert revision == RevisionEntry(number=2)
+        assert client.diff(1) == (Change(name="web"),)
+        assert client.rollback(1, base=2).revision == 3
 
     assert manager.asked("diff") == [{"old": 1}]
     assert manager.asked("rollback") == [{"revision": 1, "base": 2}]
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("status", {"revision": "two"}),
+        ("status", {"watchers": [{"slots": 3}]}),
+        ("stop", {"results": ["web"]}),
+        ("events", {"events": None}),
+        ("logs", {"entries": [{"data": 3}]}),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_told_with_its_place(
+    manager: Manager, method: str, answer: object
+) -> None:
+    manager.answers[method] = answer
+
+    said = f"cannot understand shop, asked for {method}: Expected .* - at "
+    with pytest.raises(Refused, match=said), client_of(manager) as client:
+        tuple(getattr(client, method)())
 
 
 def test_nobody_listening_is_told_at_once(tmp_path: Path) -> None:
@@ -142,7 +164,7 @@ def test_a_wait_of_the_manager_lengthens_ours(manager: Manager) -> None:
 
     manager.answers["start"] = late
 
-    assert client_of(manager, timeout=0.05).start("web", wait=True, timeout_ns=10**9) == []
+    assert client_of(manager, timeout=0.05).start("web", wait=True, timeout_ns=10**9) == ()
 
 
 def test_progress_ends_when_the_manager_says_done(manager: Manager) -> None:
@@ -154,7 +176,7 @@ def test_progress_ends_when_the_manager_says_done(manager: Manager) -> None:
 
     seen = list(client_of(manager).progress(3))
 
-    assert [(step["converged"], len(step["waiting"])) for step in seen] == [(False, 1), (True, 0)]
+    assert [(step.converged, len(step.waiting)) for step in seen] == [(False, 1), (True, 0)]
 
 
 def test_events_go_on_after_a_controller_was_replaced(manager: Manager) -> None:
@@ -169,7 +191,7 @@ def test_events_go_on_after_a_controller_was_replaced(manager: Manager) -> None:
 
     manager.answers["events.follow"] = follow
 
-    assert [event["seq"] for event in client_of(manager).events(follow=True)] == [1, 2, 3]
+    assert [event.seq for event in client_of(manager).events(follow=True)] == [1, 2, 3]
     assert manager.asked("events.follow")[:3] == [{}, {"since": 2}, {"since": 3}]
 
 
@@ -188,7 +210,7 @@ def test_logs_go_on_where_they_were_after_a_controller_was_replaced(manager: Man
 
     manager.answers["logs.follow"] = follow
 
-    assert [entry["data"] for entry in client_of(manager).logs(lines=5, follow=True)] == [b"one\n"]
+    assert [entry.data for entry in client_of(manager).logs(lines=5, follow=True)] == [b"one\n"]
     assert manager.asked("logs.follow")[:2] == [
         {"lines": 5, "resumable": True},
         {

@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.cli import render, shapes, terminal
+from reconciler.cli import render, terminal
 from reconciler.cli.layout import paint, width_of
 from reconciler.cli.progress import tell_changes
 from reconciler.cli.render import clock
 from reconciler.cli.runs import runs_table
+from reconciler.model.answer import EventEntry, LogEntry, OrderResult, Progress, RunEntry, Waiting
+from reconciler.model.change import Change, Drift
+from reconciler.model.errors import SpecError
+from reconciler.model.status import Status
+from reconciler.model.value import from_plain
 from tests.cli.answers import FAILED_JOB, HTTP, MAILER, NOW_NS, RUNNING_WEB, SECOND_NS, status
 
 
 def page(answer: dict[str, object], width: int | None = None, **wishes: bool) -> list[str]:
-    return paint(render.status_page(shapes.status(answer), NOW_NS, **wishes), width=width)
+    return paint(render.status_page(from_plain(Status, answer), NOW_NS, **wishes), width=width)
 
 
 SHOP = status(RUNNING_WEB, FAILED_JOB, MAILER, sockets=[HTTP])
@@ -129,14 +134,15 @@ def test_text_of_workers_cannot_play_tricks_in_the_table() -> None:
 
 
 def test_states_have_colours_on_a_terminal() -> None:
-    lines = paint(render.status_page(shapes.status(SHOP), NOW_NS), width=120, colour=True)
+    lines = paint(render.status_page(from_plain(Status, SHOP), NOW_NS), width=120, colour=True)
 
     assert "\x1b[32mRunning\x1b[0m" in lines[1]
     assert "\x1b[1;31mFailed\x1b[0m" in lines[2]
 
 
 def test_the_plan_says_what_why_and_how() -> None:
-    changes = shapes.changes(
+    changes = from_plain(
+        tuple[Change, ...],
         [
             {
                 "name": "web",
@@ -149,7 +155,7 @@ def test_the_plan_says_what_why_and_how() -> None:
             },
             {"name": "old", "how": "remove", "message": "no longer in the spec"},
             {"kind": "socket", "name": "http", "how": "bind", "message": "new"},
-        ]
+        ],
     )
 
     assert paint(render.plan_page(changes)) == [
@@ -187,7 +193,7 @@ def test_a_note_that_says_something_else_is_left_alone() -> None:
 
 
 def test_the_plan_tells_what_operators_keep_otherwise() -> None:
-    drift = shapes.drift([{"name": "web", "words": [WORD]}])
+    drift = from_plain(tuple[Drift, ...], [{"name": "web", "words": [WORD]}])
 
     assert paint(render.plan_page([], drift, NOW_NS)) == [
         '! web  override: stopped by alice 2h ago: "disk", resumes in 1m30s '
@@ -201,7 +207,8 @@ def test_an_empty_plan_says_so() -> None:
 
 
 def test_a_mistake_shows_the_line_with_a_caret() -> None:
-    (error,) = shapes.spec_errors(
+    (error,) = from_plain(
+        tuple[SpecError, ...],
         [
             {
                 "path": "/srv/specs/web.yaml",
@@ -212,7 +219,7 @@ def test_a_mistake_shows_the_line_with_a_caret() -> None:
                 "hint": "did you mean numprocesses?",
                 "excerpt": "    numproceses: 2\n    ^^^^^^^^^^^",
             }
-        ]
+        ],
     )
 
     assert paint(render.spec_error_blocks([error], folder="/srv")) == [
@@ -224,8 +231,9 @@ def test_a_mistake_shows_the_line_with_a_caret() -> None:
 
 
 def test_an_annotation_for_github_stays_one_line() -> None:
-    (error,) = shapes.spec_errors(
-        [{"path": "/srv/a,b.yaml", "line": 3, "column": 5, "message": "50%\nno"}]
+    (error,) = from_plain(
+        tuple[SpecError, ...],
+        [{"path": "/srv/a,b.yaml", "line": 3, "column": 5, "message": "50%\nno"}],
     )
 
     assert (
@@ -235,13 +243,14 @@ def test_an_annotation_for_github_stays_one_line() -> None:
 
 
 def test_output_for_a_pipe_keeps_its_bytes() -> None:
-    entry = shapes.log(
+    entry = from_plain(
+        LogEntry,
         {
             "watcher": "web",
             "slot": 2,
             "source": "stderr",
             "data": b"\x1b[1mbold\x1b[0m\n\xff\r\nlast",
-        }
+        },
     )
 
     assert (
@@ -251,13 +260,16 @@ def test_output_for_a_pipe_keeps_its_bytes() -> None:
 
 
 def test_output_for_a_terminal_is_harmless() -> None:
-    entry = shapes.log({"watcher": "web", "slot": 2, "data": b"\x1b[1mbold\x1b[0m \x1b[2J\n"})
+    entry = from_plain(
+        LogEntry, {"watcher": "web", "slot": 2, "data": b"\x1b[1mbold\x1b[0m \x1b[2J\n"}
+    )
 
     assert paint(render.log_lines(entry, "web.2", 6)) == ["web.2  | bold \\x1b[2J"]
 
 
 def test_a_rerun_names_what_it_fires_and_what_still_runs() -> None:
-    (result,) = shapes.results(
+    (result,) = from_plain(
+        tuple[OrderResult, ...],
         [
             {
                 "name": "report",
@@ -265,7 +277,7 @@ def test_a_rerun_names_what_it_fires_and_what_still_runs() -> None:
                 "fired": [2, 3],
                 "running": [{"slot": 1, "pid": 77, "since_ns": NOW_NS - 300 * SECOND_NS}],
             }
-        ]
+        ],
     )
 
     assert paint(render.result_lines([result], NOW_NS)) == [
@@ -276,8 +288,9 @@ def test_a_rerun_names_what_it_fires_and_what_still_runs() -> None:
 def test_many_slots_that_a_rerun_leaves_alone_are_named_together() -> None:
     def told(pids: dict[int, int | None]) -> list[str]:
         running = [{"slot": s, "pid": pid, "since_ns": None} for s, pid in pids.items()]
-        results = shapes.results(
-            [{"name": "job", "generation": 2, "fired": [], "running": running}]
+        results = from_plain(
+            tuple[OrderResult, ...],
+            [{"name": "job", "generation": 2, "fired": [], "running": running}],
         )
         return paint(render.result_lines(results, NOW_NS))
 
@@ -289,7 +302,8 @@ def test_many_slots_that_a_rerun_leaves_alone_are_named_together() -> None:
 
 
 def test_an_event_is_one_line() -> None:
-    event = shapes.event(
+    event = from_plain(
+        EventEntry,
         {
             "seq": 7,
             "time_ns": NOW_NS,
@@ -297,7 +311,7 @@ def test_an_event_is_one_line() -> None:
             "watcher": "web",
             "slot": 2,
             "message": "exit 1\nrestart",
-        }
+        },
     )
 
     (line,) = paint([render.event_line(event)])
@@ -310,7 +324,10 @@ def test_the_ledger_of_a_job_says_why_and_how_each_run_ended() -> None:
     ended = {"outcome": "failed", "exit": {"code": 3}, "duration_ns": 2 * SECOND_NS}
     asked = {"trigger": "operator", "who": "al\x1bice", "generation": 1}
     table = runs_table(
-        shapes.runs([run, run | ended, run | asked | {"outcome": "lost", "note": "power"}])
+        from_plain(
+            tuple[RunEntry, ...],
+            [run, run | ended, run | asked | {"outcome": "lost", "note": "power"}],
+        )
     )
 
     lines = [" ".join(line.split()) for line in paint([table], width=None)]
@@ -397,12 +414,12 @@ def test_the_help_of_status_explains_every_column() -> None:
 
 
 def test_many_that_are_waited_for_are_counted_though_some_are_named() -> None:
-    waiting = [shapes.progress({"waiting": [{"name": "w1", "state": "BackOff"}]})["waiting"][0]]
+    waiting = (Waiting("w1", "BackOff"),)
     page = paint(render.waiting_blocks(waiting, 2 * SECOND_NS, 60))
     assert (page[0], page[-1]) == ("waiting for 60 watchers, 2s", "(and 59 more)")
     assert paint(render.waiting_blocks(waiting, 0))[0] == "waiting for 1 watcher, 0s"
     screen, told = terminal.nowhere(), dict[str, str]()
-    progress = shapes.progress({"waiting": waiting, "remaining": 60})
+    progress = Progress(waiting=waiting, remaining=60)
     for _ in range(2):
         tell_changes(screen, progress, told)
     assert screen.stream.getvalue() == "waiting for w1: BackOff\nwaiting for 59 more watchers\n"  # type: ignore[attr-defined]  # a StringIO

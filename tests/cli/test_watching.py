@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.cli import shapes
 from reconciler.cli.layout import width_of
 from reconciler.cli.watching import View, page, scrolled
+from reconciler.model.status import Status
+from reconciler.model.value import from_plain
 from tests.cli.answers import HTTP, MAILER, RUNNING_WEB, status
 
 LONG = {**MAILER, "note": "exit 78: " + "no route to host " * 20}
-MANY = shapes.status(
-    status(*({**RUNNING_WEB, "name": f"web{i:02}"} for i in range(60)), LONG, sockets=[HTTP])
+MANY = from_plain(
+    Status,
+    status(*({**RUNNING_WEB, "name": f"web{i:02}"} for i in range(60)), LONG, sockets=[HTTP]),
 )
 
 

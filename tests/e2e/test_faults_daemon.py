@@ -91,7 +91,7 @@ def live(it: Stage, command: str) -> set[int]:
 def watcher(it: Stage, name: str) -> dict[str, Any]:
     """Return one watcher as `status` shows it; asked over the socket, as a command costs too much to repeat."""
     with Client(runtime_dir=str(it.runtime_dir)) as client:
-        found = [dict(each) for each in client.status(name)["watchers"]]
+        found: Any = client.call("status", names=[name])["watchers"]
     return found[0]
 
 
@@ -236,7 +236,7 @@ def test_d09_a_stopped_daemon_harms_nobody_and_answers_when_it_goes_on(it: Stage
     kill(daemon, signal.SIGCONT)
     began = time.monotonic()
     with Client(runtime_dir=str(it.runtime_dir), timeout=5) as client:
-        assert client.status()["keeper_pid"] == daemon[0]
+        assert client.status().keeper_pid == daemon[0]
     assert time.monotonic() - began < 1
     assert (pids(it, "web"), daemon_of(it)[0]) == (before, daemon[0])
 

@@ -15,7 +15,8 @@ import time
 
 from reconciler.cli.layout import paint
 from reconciler.cli.render import spec_error_blocks
-from reconciler.cli.shapes import spec_errors
+from reconciler.model.errors import SpecError
+from reconciler.model.value import from_plain
 from reconciler.specfile.answering import CPU_LIMIT_S, MEMORY_LIMIT_BYTES, answer_to
 from reconciler.specfile.values import prepare
 from tests.fuzz.specs import CANARY, Specs
@@ -72,7 +73,7 @@ def _wrong(errors: object) -> str:
         return "refused without a reason"
     if CANARY in shown:
         return "a secret is shown"
-    page = "".join(paint(spec_error_blocks(spec_errors(errors))))
+    page = "".join(paint(spec_error_blocks(from_plain(tuple[SpecError, ...], errors))))
     bad = [character for character in page if not (character.isprintable() or character == "\t")]
     return f"a terminal would be shown {bad[:5]}" if bad else ""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 
 from reconciler.model.spec import Spec, WatcherSpec
-from reconciler.model.value import from_plain, to_plain
+from reconciler.model.status import Status
+from reconciler.model.value import from_plain, to_plain, to_whole
 
 
 def test_a_collection_need_not_look_at_values() -> None:
@@ -20,3 +21,33 @@ def test_a_collection_need_not_look_at_values() -> None:
     gc.collect()  # tuples and maps that hold no more than values are looked at once
     assert read == spec
     assert len(gc.get_objects()) - before < 10
+
+
+def test_a_short_answer_gets_all_its_keys() -> None:
+    short = {"watchers": [{"name": "web", "slots": [{"slot": 1, "exit": {"code": 3}}]}]}
+    status = to_whole(from_plain(Status, short | {"orphans": [{"pid": 7}]}))
+
+    (watcher,) = status["watchers"]
+    assert watcher["conditions"] == []
+    assert watcher["slots"][0]["exit"] == {"code": 3, "signal": None, "core": False, "error": None}
+    assert watcher["slots"][0]["fired"] is None
+    assert status["sockets"] == []
+    assert status["orphans"] == [
+        {"pid": 7, "name": "", "owners": [], "on_purpose": False, "message": ""}
+    ]
+
+
+def test_what_another_version_says_besides_is_kept_beside_all_keys() -> None:
+    newer = {"weather": "fine", "watchers": [{"name": "a"}, {"name": "b", "mood": {"is": "good"}}]}
+    status = to_whole(from_plain(Status, newer), newer)
+
+    assert status["weather"] == "fine"
+    assert [watcher.get("mood") for watcher in status["watchers"]] == [None, {"is": "good"}]
+    assert {watcher["kind"] for watcher in status["watchers"]} == {"service"}
+
+
+def test_a_word_that_another_version_has_more_is_read_as_it_is() -> None:
+    newer = {"watchers": [{"state": "Sleeping", "kind": "timer"}], "sockets": [{"state": "Odd"}]}
+    status = from_plain(Status, newer)
+
+    assert (status.watchers[0].state, status.watchers[0].kind) == ("Sleeping", "timer")

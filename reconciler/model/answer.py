@@ -1,0 +1,178 @@
+"""What a manager answers, beside `status` and `change`: one value for each entry of its lists and streams.
+
+A client reads them. Each field has a default, so that another version may leave it out; what it says besides
+is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.model.process import Exit
+from reconciler.model.value import Plain, Struct, field
+
+
+class Hello(Struct, frozen=True):
+    """The answer to `hello`: who the manager is."""
+
+    name: str = ""
+    version: str = ""
+    source: tuple[str, ...] = ()
+    state_dir: str = ""
+    keeper_pid: int = 0
+    upgrades: int = 0
+
+
+class RevisionEntry(Struct, frozen=True):
+    """One entry of `history`."""
+
+    number: int = 0
+    applied_ns: int = 0
+    who: str = ""
+    uid: int | None = None
+    digest: str = ""
+    commit: str = ""
+    dirty: bool = False
+    restores: int = 0
+    outcome: str = ""
+    reason: str = ""
+    judged_ns: int | None = None
+    due_ns: int | None = None
+    log: tuple[str, ...] = ()
+
+
+class History(Struct, frozen=True):
+    """The answer to `history`, the newest first."""
+
+    revision: int = 0
+    revisions: tuple[RevisionEntry, ...] = ()
+
+
+class EventEntry(Struct, frozen=True):
+    """One entry of `events`."""
+
+    seq: int = 0
+    time_ns: int = 0
+    type: str = ""
+    watcher: str = ""
+    slot: int = 0
+    message: str = ""
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+class Events(Struct, frozen=True):
+    """The answer to `events`, oldest first; and what of it is left out, or kept no more."""
+
+    events: tuple[EventEntry, ...] = ()
+    left_out: int = 0
+    kept_since_ns: int | None = None
+
+
+class LogEntry(Struct, frozen=True):
+    """Whole lines of one log file."""
+
+    watcher: str = ""
+    slot: int = 0
+    source: str = "stdout"
+    data: bytes = b""
+    error: str = ""
+    """Why there are no lines, or what was missed before these."""
+    path: str = ""
+    more: bool = False
+    """There are older lines than were asked for."""
+    cut: bool = False
+    """There was no room for as many lines as were asked for."""
+    undated: bool = False
+    """Lines have no times, so the filter by time chose whole files."""
+
+
+class PastLog(LogEntry, frozen=True):
+    """An entry of `logs`. In `logs.follow` the word `stream` is taken by its number."""
+
+    source: str = field(default="stdout", name="stream")
+
+
+class Logs(Struct, frozen=True):
+    """The answer to `logs`; `empty` says why there is no output of a watcher."""
+
+    entries: tuple[PastLog, ...] = ()
+    empty: tuple[str, ...] = ()
+
+
+class RunEntry(Struct, frozen=True):
+    """One run of one slot of a job; `outcome` None: it has not ended."""
+
+    name: str = ""
+    slot: int = 0
+    generation: int = 0
+    trigger: str = ""
+    who: str = ""
+    fired_ns: int = 0
+    ended_ns: int | None = None
+    duration_ns: int | None = None
+    outcome: str | None = None
+    pid: int | None = None
+    exit: Exit | None = None
+    note: str = ""
+
+
+class Runs(Struct, frozen=True):
+    """The answer to `runs`, the newest first."""
+
+    runs: tuple[RunEntry, ...] = ()
+
+
+class Waiting(Struct, frozen=True):
+    """A watcher that is waited for."""
+
+    name: str = ""
+    state: str = ""
+    note: str = ""
+
+
+class Failed(Struct, frozen=True):
+    """What of an order cannot come about any more, and why."""
+
+    name: str = ""
+    message: str = ""
+
+
+class Progress(Struct, frozen=True):
+    """One notification of `apply.follow` or `orders.follow`; of many that are waited for only the first are named."""
+
+    revision: int = 0
+    converged: bool = False
+    waiting: tuple[Waiting, ...] = ()
+    remaining: int = 0
+    failed: tuple[Failed, ...] = ()
+    outcome: str = ""
+    reason: str = ""
+    done: bool = False
+
+
+class RunningSlot(Struct, frozen=True):
+    """A slot that a rerun does not fire because it still runs."""
+
+    slot: int = 0
+    pid: int | None = None
+    since_ns: int | None = None
+
+
+class OrderResult(Struct, frozen=True):
+    """What an order does to one watcher; the middle three are a rerun's."""
+
+    name: str = ""
+    generation: int = 0
+    fired: tuple[int, ...] = ()
+    running: tuple[RunningSlot, ...] = ()
+    message: str = ""
+    taken: str = "accepted"
+    """accepted, skipped (a glob selected it), or refused: what was asked for does not come about."""
+    goal: Mapping[str, Plain] | None = None
+    """What `orders.follow` can wait for, if there is anything; handed back as it came."""
+
+
+class OrderResults(Struct, frozen=True):
+    """The answer to an order."""
+
+    results: tuple[OrderResult, ...] = ()

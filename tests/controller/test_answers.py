@@ -1,0 +1,115 @@
+"""What the controller answers is what clients read: neither says or expects a key that the other does not know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import by_hand, job, service, until
+
+from reconciler.model.answer import (
+    EventEntry,
+    Events,
+    Hello,
+    History,
+    LogEntry,
+    OrderResults,
+    Progress,
+    Runs,
+)
+from reconciler.model.change import Difference, Plan
+from reconciler.model.status import Status
+from reconciler.model.value import from_plain, to_whole
+
+if TYPE_CHECKING:
+    from conftest import Client, Instance
+
+ONLY_WHERE_IT_APPLIES = {
+    "kept_since_ns",
+    "goal",
+    "generation",
+    "fired",
+    "running",
+    "applied",
+    "restores",
+}
+"""Keys that an answer has only where they say something."""
+FOR_PEOPLE_WHO_ASK = {"protocol", "role", "labels", "controller_pid", "complete", "stream", "at"}
+"""Keys that no command reads."""
+
+
+@pytest.fixture
+def client(instance: Instance) -> Client:
+    instance.spec_file.parent.mkdir()
+    jobs = "mig: {cmd: 'true', restart: never}"
+    instance.spec_file.write_text(
+        f"apply: {{auto: false}}\nwatchers: {{web: {{cmd: sleep 1000, numprocesses: 2}}, {jobs}}}\n"
+    )
+    instance.store(by_hand(web=service(), mig=job()))
+    client = instance.start().client()
+    until(lambda: client.call("status", names=["web"])["watchers"][0]["as_desired"])
+    return client
+
+
+def differences(told: Any, read: Any, place: str = "") -> set[str]:
+    """Return the keys that stand on one side only."""
+    if isinstance(told, dict) and isinstance(read, dict):
+        alone = {f"{place}.{key}" for key in told.keys() ^ read.keys() if place != ".details"}
+        both = told.keys() & read.keys()
+        return alone.union(*(differences(told[key], read[key], f"{place}.{key}") for key in both))
+    if isinstance(told, list | tuple) and isinstance(read, list):
+        pairs = zip(told, read, strict=True)
+        return set().union(*(differences(*pair, place) for pair in pairs))
+    return set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "params"),
+    [
+        (Hello, "hello", {}),
+        (Status, "status", {}),
+        (Status, "status", {"usage": True}),
+        (Plan, "plan", {}),
+        (Plan, "apply", {"dry_run": True}),
+        (History, "history", {}),
+        (Difference, "diff", {"old": "newest", "new": "newest"}),
+        (Events, "events", {}),
+        (Runs, "runs", {"names": ["mig"]}),
+        (OrderResults, "stop", {"names": ["web"]}),
+        (OrderResults, "rerun", {"names": ["mig"]}),
+    ],
+)
+def test_an_answer_has_the_keys_that_clients_read(
+    client: Client, kind: type, method: str, params: dict[str, Any]
+) -> None:
+    newest = client.call("history")["revision"]
+    told = client.call(method, **{k: newest if v == "newest" else v for k, v in params.items()})
+
+    found = {
+        each.rpartition(".")[2] for each in differences(told, to_whole(from_plain(kind, told)))
+    }
+    assert found <= ONLY_WHERE_IT_APPLIES | FOR_PEOPLE_WHO_ASK
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "params"),
+    [
+        (EventEntry, "events.follow", {"since": 0}),
+        (Progress, "apply.follow", {}),
+        (Progress, "orders.follow", {"goals": [{"name": "web", "kind": "up"}]}),
+        (LogEntry, "logs.follow", {}),
+    ],
+)
+def test_a_notification_has_the_keys_that_clients_read(
+    client: Client, instance: Instance, kind: type, method: str, params: dict[str, Any]
+) -> None:
+    log = instance.folder / "logs" / "web-1.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("hello\n")
+    told = client.next(client.call(method, **params)["stream"])
+
+    known = to_whole(from_plain(kind, told))
+    assert {each.rpartition(".")[2] for each in differences(told, known)} & told.keys() <= {
+        "stream",
+        "at",
+    }
