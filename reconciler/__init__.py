@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reconciler.cli.client import Client as Client
+    from reconciler.cli.connection.client import Client as Client
 
 __version__ = "0.1.0"
 
@@ -18,7 +18,7 @@ __all__ = ["Client", "__version__"]
 
 def __getattr__(name: str) -> object:
     if name == "Client":
-        from reconciler.cli.client import Client
+        from reconciler.cli.connection.client import Client
 
         return Client
     msg = f"module {__name__!r} has no attribute {name!r}"

@@ -23,14 +23,6 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `offline` | validate, schema, explain, version |
 | `completion` | what may stand next on a command line |
 | `shell` | the interactive shell |
-| `client` | a connection to a running manager |
-| `locate` | which instance is meant, and who listens there |
-| `places` | the folders of the platform in which instances live |
-| `spec_head` | what a spec says of the place of its instance, without a YAML parser |
-| `survivors` | processes that go on without their manager |
-| `absence` | why there is no manager where one is meant |
-| `loading` | reading a spec without a manager |
-| `reader` | the process that does it |
 | `ending` | whom the end of a manager waits for |
 | `progress` | waiting until all is as desired |
 | `render` | what people are shown, as blocks of text |
@@ -39,5 +31,6 @@ Talks to the manager over the control socket only. Each command imports what it 
 | `terminal` | the terminal or pipe that pages are written to |
 | `yaml_text` | a status as YAML |
 | `options` | options that commands share |
+| `session` | what the commands of one call or shell share: which instance, and the connection |
 | `errors` | exit codes and messages |
 """

@@ -25,7 +25,7 @@ def command_of(arguments: list[str]) -> str:
 def main() -> int:
     """Run one command line and return its exit code."""
     if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
-        from reconciler.cli import reader
+        from reconciler.cli.connection import reader
 
         reader.begin()
     from reconciler.cli.main import main

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reconciler.cli import errors
-from reconciler.cli.options import Session
+from reconciler.cli.session import Session
 from reconciler.model.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from reconciler.cli.client import Client
-    from reconciler.cli.locate import Instance
+    from reconciler.cli.connection.client import Client
+    from reconciler.cli.connection.instances import Instance
 
 
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -117,10 +117,10 @@ def _session(context: click.Context) -> Session:
 
 
 def _answer(instance: Instance, ask: Callable[[Client], Iterable[str]]) -> list[str]:
-    from reconciler.cli import locate
-    from reconciler.cli.client import Client
+    from reconciler.cli.connection import instances
+    from reconciler.cli.connection.client import Client
 
-    if not locate.is_running(instance):
+    if not instances.is_running(instance):
         return []
     try:
         with Client(instance=instance, timeout=_TIMEOUT_S) as client:

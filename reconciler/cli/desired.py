@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from reconciler.cli import loading, locate, places, render, terminal
+from reconciler.cli import render, terminal
+from reconciler.cli.connection import instances, loading, places
+from reconciler.cli.connection.launch import has_past, place, start_detached
 from reconciler.cli.errors import DONE, FAILED, PENDING, Refused
 from reconciler.cli.layout import Cell
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
     DOCUMENTS,
-    Session,
     output_option,
     print_document,
     print_json,
@@ -28,7 +29,8 @@ from reconciler.model.change import Change, Plan
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from reconciler.cli.client import Client
+    from reconciler.cli.connection.client import Client
+    from reconciler.cli.session import Session
     from reconciler.cli.terminal import Terminal
     from reconciler.specfile.source import Source
 
@@ -44,7 +46,7 @@ def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
     would start.
     """
     session.spec = loading.find(spec) if spec else None
-    if not locate.is_running(session.instance()):
+    if not instances.is_running(session.instance()):
         return _plan_of_start(session, output)
     source = list(session.spec.paths) if session.spec else None
     answer = session.client().ask(Plan, "plan", {"source": source})
@@ -63,8 +65,7 @@ def _plan_of_start(session: Session, output: str) -> int:
     loaded = loading.load(session.spec or loading.find(()))
     if loaded.spec is None:
         return launch.show_mistakes(loaded)
-    has_past = launch.has_past(launch.place(session, loaded).state_dir)
-    changes = created_by(loaded.spec, has_past=has_past)
+    changes = created_by(loaded.spec, has_past=has_past(place(session.choice(), loaded).state_dir))
     if output in DOCUMENTS:
         print_document({"revision": 0, "changes": changes, "drift": []}, output)
     else:
@@ -156,7 +157,7 @@ def apply_command(
         wait_jobs,
         output,
     )
-    if locate.is_running(session.instance()):
+    if instances.is_running(session.instance()):
         return _apply_to_running(session, wish)
     return _apply_by_starting(session, wish)
 
@@ -203,17 +204,15 @@ def _apply_by_starting(session: Session, wish: _Wish) -> int:
     if loaded.spec is None:
         return launch.show_mistakes(loaded)
     screen = terminal.stdout()
-    changes = created_by(
-        loaded.spec, has_past=launch.has_past(launch.place(session, loaded).state_dir)
-    )
+    changes = created_by(loaded.spec, has_past=has_past(place(session.choice(), loaded).state_dir))
     if wish.output == "text":
         screen.show(*render.plan_page(changes))
     if wish.dry_run:
         if wish.output == "json":
             print_json({"revision": 0, "changes": changes, "applied": False})
         return DONE
-    start = launch.prepare(session, loaded, "apply")
-    launch.start_detached(start)
+    start = launch.prepared(session, loaded, "apply")
+    start_detached(start)
     if wish.output == "text":
         if places.is_temporary(start.state_dir):
             screen.show((Cell(launch.without_home(start.state_dir)),))

@@ -12,7 +12,7 @@ from reconciler.model.errors import RequestError
 from reconciler.model.units import format_few
 
 if TYPE_CHECKING:
-    from reconciler.cli.client import Client
+    from reconciler.cli.connection.client import Client
     from reconciler.cli.layout import Line
     from reconciler.cli.terminal import Live, Terminal
     from reconciler.model.answer import EventEntry

@@ -10,20 +10,14 @@ import click
 
 from reconciler.cli import completion, render, terminal
 from reconciler.cli.errors import DONE
-from reconciler.cli.options import (
-    Session,
-    earliest,
-    labels_option,
-    output_option,
-    print_json,
-    with_instance,
-)
+from reconciler.cli.options import earliest, labels_option, output_option, print_json, with_instance
 from reconciler.model.value import replace
 from reconciler.output.stamps import stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from reconciler.cli.session import Session
     from reconciler.cli.terminal import Terminal
     from reconciler.model.answer import LogEntry
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Final, cast
 import click
 
 from reconciler.cli import completion, render, terminal
-from reconciler.cli.client import LEFT_OUT, Client, selection
+from reconciler.cli.connection.client import LEFT_OUT, Client, selection
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError
 from reconciler.cli.layout import Block, Cell, Table
 from reconciler.cli.options import (
     DOCUMENTS,
-    Session,
     earliest,
     labels_option,
     output_option,
@@ -30,8 +29,9 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
-    from reconciler.cli.client import Map
-    from reconciler.cli.locate import Instance
+    from reconciler.cli.connection.instances import Instance
+    from reconciler.cli.connection.transport import Map
+    from reconciler.cli.session import Session
     from reconciler.cli.terminal import Terminal
 
 WIDE_ENOUGH_FOR_USAGE: Final = 96
@@ -225,17 +225,17 @@ def ls_command(session: Session, output: str) -> int:
     Instances of other users are found in the standard places only. An instance whose manager has
     ended is listed as long as processes of it are running.
     """
-    from reconciler.cli import locate
+    from reconciler.cli.connection import instances
 
-    own = locate.running()
+    own = instances.running()
     if session.runtime_dir or session.name:
         given = session.instance()
-        own += [given] if given not in own and locate.is_running(given) else []
+        own += [given] if given not in own and instances.is_running(given) else []
     found = [_instance_fields(instance) for instance in own]
     seen = {instance.runtime_dir for instance in own}
     found += [
         _instance_fields(instance, user)
-        for instance, user in locate.of_others()
+        for instance, user in instances.of_others()
         if instance.runtime_dir not in seen
     ]
     found += _without_manager(seen)
@@ -254,8 +254,8 @@ def ls_command(session: Session, output: str) -> int:
 
 def _without_manager(seen: Container[str]) -> list[dict[str, object]]:
     """Return the instances of this user whose manager has ended while processes go on."""
-    from reconciler.cli import places
-    from reconciler.cli.survivors import survivors
+    from reconciler.cli.connection import places
+    from reconciler.cli.connection.survivors import survivors
     from reconciler.wire.manager_file import read_manager_file
 
     try:

@@ -20,7 +20,8 @@ import click
 from reconciler.cli import errors, terminal
 from reconciler.cli.commands_table import COMMANDS, GROUPS, module_of, suggestion
 from reconciler.cli.layout import Block, Cell, Wrapped
-from reconciler.cli.options import CONTEXT_SETTINGS, Session, instance_options, remember_instance
+from reconciler.cli.options import CONTEXT_SETTINGS, instance_options
+from reconciler.cli.session import Session
 from reconciler.model.errors import RequestError, SpecError
 from reconciler.model.value import PlainError, from_plain
 
@@ -97,7 +98,7 @@ def reconcile(
         import_module("reconciler.cli.offline").show_version()
         context.exit()
     session = context.ensure_object(Session)
-    remember_instance(session, name, runtime_dir, state_dir)
+    session.choose(name, runtime_dir, state_dir)
     if context.invoked_subcommand is not None:
         return
     if session.in_shell or not terminal.is_conversation():

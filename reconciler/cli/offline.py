@@ -16,7 +16,7 @@ from reconciler.cli.options import output_option, print_json, writable_option
 from reconciler.model.units import format_count
 
 if TYPE_CHECKING:
-    from reconciler.cli.loading import Loaded
+    from reconciler.cli.connection.loading import Loaded
     from reconciler.cli.terminal import Terminal
 
 
@@ -30,7 +30,7 @@ def validate_command(spec: tuple[str, ...], output: str) -> int:
     SPEC is a file or folder; without it, reconcile.yaml or specs/ in this folder or above.
     `github` writes annotations for GitHub Actions.
     """
-    from reconciler.cli import loading
+    from reconciler.cli.connection import loading
     from reconciler.cli.launch import show_warnings
 
     loaded = loading.load(loading.find(spec))

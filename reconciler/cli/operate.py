@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
-from reconciler.cli import completion, locate, render, terminal
-from reconciler.cli.absence import still_run
-from reconciler.cli.client import Answer, Client, selection
+from reconciler.cli import completion, render, terminal
+from reconciler.cli.connection import instances
+from reconciler.cli.connection.absence import still_run
+from reconciler.cli.connection.client import Client, selection
+from reconciler.cli.connection.survivors import named
 from reconciler.cli.ending import ENDED, Ending
 from reconciler.cli.errors import DONE, FAILED, NOT_AS_DESIRED, CommandError, TimedOut
 from reconciler.cli.layout import Cell
 from reconciler.cli.look import wall_ns
 from reconciler.cli.options import (
-    Session,
     labels_option,
     output_option,
     print_json,
@@ -28,7 +29,6 @@ from reconciler.cli.options import (
     with_instance,
 )
 from reconciler.cli.progress import Outcome, show_outcome, wait_until_done
-from reconciler.cli.survivors import named
 from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
 from reconciler.model.units import format_duration, parse_signal
@@ -36,6 +36,8 @@ from reconciler.model.units import format_duration, parse_signal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from reconciler.cli.connection.transport import Answer
+    from reconciler.cli.session import Session
     from reconciler.model.answer import OrderResults
 
 Decorated = TypeVar("Decorated", bound="Callable[..., object]")
@@ -374,7 +376,7 @@ def shutdown_command(
     hello = client.hello()
     name = hello.name or client.instance.name
     state_dir = hello.state_dir or client.instance.state_dir
-    listener = locate.listener(client.instance)
+    listener = instances.listener(client.instance)
     leaves = client.shutdown(now=now, code=code, reason=reason)
     keeper_pid = listener[0] if listener else 0
     ending = _wait_until_gone(client, keeper_pid, timeout_ns, now=now) if wait else None
@@ -398,7 +400,7 @@ def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int, *, now: b
     with terminal.Live(screen) as live, Client(instance=client.instance) as second:
         ending = Ending(screen, live, now=now)
         for _ in _moments(second, ending):
-            if not locate.is_running(client.instance) and not _is_alive(keeper_pid):
+            if not instances.is_running(client.instance) and not _is_alive(keeper_pid):
                 break
             if time.monotonic() - begun > seconds(timeout_ns):
                 longest = format_duration(timeout_ns)

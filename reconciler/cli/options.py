@@ -1,4 +1,4 @@
-"""Options that several commands share, and the session that a command runs in."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 
 from reconciler.cli.errors import Refused
+from reconciler.cli.session import Session
 from reconciler.model.units import SECOND_NS, parse_duration_ns
 from reconciler.model.value import Struct, to_whole
 from reconciler.specfile.trust import ALLOW
@@ -20,53 +21,10 @@ from reconciler.specfile.trust import ALLOW
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reconciler.cli.client import Client
-    from reconciler.cli.locate import Instance
-    from reconciler.specfile.source import Source
 
 Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 
 CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class Session:
-    """What the commands of one call or of one shell share: which instance, and the connection."""
-
-    def __init__(self) -> None:
-        self.name: str | None = None
-        self.runtime_dir: str | None = None
-        self.state_dir: str | None = None
-        # The spec that a command names says which instance when nothing else does.
-        self.spec: Source | None = None
-        # A command that gives the manager another spec does not mind which one it runs.
-        self.replaces_source = False
-        self.in_shell = False
-        self.kept: dict[Instance, Client] = {}
-
-    def instance(self) -> Instance:
-        """Return the instance that is meant."""
-        from reconciler.cli import locate
-
-        return locate.find(
-            self.name,
-            self.runtime_dir,
-            self.state_dir,
-            self.spec,
-            is_compared=not self.replaces_source,
-        )
-
-    def client(self) -> Client:
-        """Return the connection to the instance that is meant; the shell keeps one for all
-        commands. An instance that nobody has chosen is named first."""
-        from reconciler.cli import terminal
-        from reconciler.cli.client import Client
-
-        instance = self.instance()
-        if instance not in self.kept:
-            if instance.remark:
-                terminal.stderr().write(f"reconcile: {instance.remark}\n")
-            self.kept[instance] = Client(instance=instance)
-        return self.kept[instance]
 
 
 def instance_options(function: Decorated) -> Decorated:
@@ -80,15 +38,6 @@ def instance_options(function: Decorated) -> Decorated:
     return function
 
 
-def remember_instance(
-    session: Session, name: str | None, runtime_dir: str | None, state_dir: str | None = None
-) -> None:
-    """Take the instance options that stand before the command."""
-    session.name = name or session.name
-    session.runtime_dir = runtime_dir or session.runtime_dir
-    session.state_dir = state_dir or session.state_dir
-
-
 def with_instance() -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a command the options of the instance, all of them, and its session as first argument."""
 
@@ -99,7 +48,7 @@ def with_instance() -> Callable[[Callable[..., int]], Callable[..., int]]:
             own = {key: _text(given.pop(key, None)) for key in ("name", "runtime_dir", "state_dir")}
             # What a command says of its instance is for this command only, also in the shell.
             session = copy(context.ensure_object(Session))
-            remember_instance(session, own["name"], own["runtime_dir"], own["state_dir"])
+            session.choose(own["name"], own["runtime_dir"], own["state_dir"])
             return function(session, **given)
 
         return instance_options(command)

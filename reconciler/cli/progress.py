@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reconciler.cli import render
-from reconciler.cli.client import TICK
+from reconciler.cli.connection.transport import TICK
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, TIMED_OUT
 from reconciler.cli.layout import Cell
 from reconciler.cli.terminal import Live
@@ -17,7 +17,8 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from reconciler.cli.client import Client, Map
+    from reconciler.cli.connection.client import Client
+    from reconciler.cli.connection.transport import Map
     from reconciler.cli.terminal import Terminal
     from reconciler.model.answer import Failed, Waiting
 

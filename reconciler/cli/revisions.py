@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.cli.layout import Block, Line
-    from reconciler.cli.options import Session
+    from reconciler.cli.session import Session
     from reconciler.model.answer import RevisionEntry
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import completion, terminal
-from reconciler.cli.client import selection
+from reconciler.cli.connection.client import selection
 from reconciler.cli.errors import DONE
 from reconciler.cli.layout import Block, Cell, Line, Style, Table
 from reconciler.cli.options import (
     DOCUMENTS,
-    Session,
     labels_option,
     output_option,
     print_document,
@@ -25,6 +24,7 @@ from reconciler.model.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from reconciler.cli.session import Session
     from reconciler.model.answer import RunEntry
 
 

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from reconciler.cli import launch, loading, programs, terminal
+from reconciler.cli import launch, programs, terminal
+from reconciler.cli.connection import loading
+from reconciler.cli.connection.launch import place
 from reconciler.cli.errors import DONE, Refused
 from reconciler.cli.layout import Cell
-from reconciler.cli.options import Session, with_instance, writable_option
+from reconciler.cli.options import with_instance, writable_option
 from reconciler.specfile.trust import ALLOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from reconciler.cli.session import Session
 
 MAX_PROGRAMS: Final = 10
 SYSTEM_UNITS: Final = "/etc/systemd/system"
@@ -82,7 +86,7 @@ def install_service_command(
     loaded = loading.load(loading.find(spec))
     if loaded.spec is None:
         return launch.show_mistakes(loaded)
-    name = launch.place(session, loaded).name
+    name = place(session.choice(), loaded).name
     argv = command_of(session, name, loaded.source.paths)
     path = programs.own_path() if keep_path else None
     unit = unit_of(name, argv, user=user, path=path)

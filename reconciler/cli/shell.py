@@ -11,11 +11,12 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import Completer, Completion
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-from reconciler.cli import completion, errors, places, terminal
+from reconciler.cli import completion, errors, terminal
 from reconciler.cli.commands_table import COMMANDS
+from reconciler.cli.connection import places
 from reconciler.cli.layout import Cell, Wrapped
 from reconciler.cli.main import guarded, invoke
-from reconciler.cli.options import Session, with_instance
+from reconciler.cli.options import with_instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
     from prompt_toolkit.history import History
+
+    from reconciler.cli.session import Session
 
 LEAVE: Final = frozenset({"quit", "exit"})
 NOT_HERE: Final = frozenset({"shell", "run", "up"})

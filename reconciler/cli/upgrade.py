@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import terminal
 from reconciler.cli.errors import DONE
 from reconciler.cli.layout import Cell, clean
-from reconciler.cli.options import Session, output_option, print_json, timeout_option, with_instance
+from reconciler.cli.options import output_option, print_json, timeout_option, with_instance
 from reconciler.model.answer import Hello
 from reconciler.model.units import SECOND_NS
+
+if TYPE_CHECKING:
+    from reconciler.cli.session import Session
 
 
 @click.command("upgrade")

@@ -12,8 +12,10 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final
 
-from reconciler.cli import locate, render, terminal
-from reconciler.cli.client import DROPPED, TICK, Client
+from reconciler.cli import render, terminal
+from reconciler.cli.connection import instances
+from reconciler.cli.connection.client import Client
+from reconciler.cli.connection.transport import DROPPED, TICK
 from reconciler.cli.ending import ENDED, Ending
 from reconciler.cli.errors import DONE, FAILED, CommandError, NoManager
 from reconciler.cli.layout import Cell
@@ -25,8 +27,8 @@ from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
-    from reconciler.cli.client import Map
-    from reconciler.cli.locate import Instance
+    from reconciler.cli.connection.instances import Instance
+    from reconciler.cli.connection.transport import Map
     from reconciler.cli.terminal import Terminal
 
 _TICK_S: Final = 0.2
@@ -98,7 +100,7 @@ class _Viewer:
     def _wait_for_socket(self) -> bool:
         """Wait until the manager listens; False when the keeper has gone instead and has said why."""
         while os.getppid() == self._keeper_pid:
-            if locate.is_running(self._client.instance):
+            if instances.is_running(self._client.instance):
                 return True
             time.sleep(_SOCKET_POLL_S)
         return False

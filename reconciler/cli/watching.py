@@ -16,7 +16,8 @@ import tty
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reconciler.cli import render, terminal
-from reconciler.cli.client import TICK, Client
+from reconciler.cli.connection.client import Client
+from reconciler.cli.connection.transport import TICK
 from reconciler.cli.layout import Cell, Table, paint, widths_of
 
 if TYPE_CHECKING:

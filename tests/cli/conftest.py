@@ -16,8 +16,10 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test meet an instance of the machine it runs on, nor the specs of the checkout."""
     for name in ("RECONCILE_NAME", "RECONCILE_RUNTIME_DIR", "RECONCILE_STATE_DIR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("reconciler.cli.places.SYSTEM_RUNTIME_ROOT", str(tmp_path / "run"))
-    monkeypatch.setattr("reconciler.cli.places.SYSTEM_STATE_ROOT", str(tmp_path / "lib"))
+    monkeypatch.setattr(
+        "reconciler.cli.connection.places.SYSTEM_RUNTIME_ROOT", str(tmp_path / "run")
+    )
+    monkeypatch.setattr("reconciler.cli.connection.places.SYSTEM_STATE_ROOT", str(tmp_path / "lib"))
     monkeypatch.setenv(
         "XDG_RUNTIME_DIR", str(tmp_path)
     )  # it counts only when it is there and private

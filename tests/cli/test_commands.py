@@ -276,7 +276,7 @@ def test_answers_for_programs_are_json_or_yaml_everywhere(
 
 
 def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
-    from reconciler.cli.places import runtime_root
+    from reconciler.cli.connection.places import runtime_root
 
     one = status(RUNNING_WEB, keeper_pid=811, source=["/srv/shop/specs"])
     with (

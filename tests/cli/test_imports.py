@@ -63,13 +63,14 @@ def test_a_command_imports_nothing_heavy(manager: Manager, command: str) -> None
 
     allowed = {"subprocess"} if command == "plan" else set()
     assert loaded & HEAVY <= allowed
-    assert "reconciler.cli.client" in loaded
+    assert "reconciler.cli.connection.client" in loaded
 
 
 def test_a_manager_is_started_without_what_shows_one() -> None:
     loaded = imported_by("from reconciler.cli import main, launch")
 
-    assert loaded & {f"reconciler.cli.{name}" for name in ("client", "progress", "render")} == set()
+    shows = ("connection.client", "connection.transport", "progress", "render")
+    assert loaded & {f"reconciler.cli.{name}" for name in shows} == set()
 
 
 def test_the_package_itself_costs_nothing() -> None:

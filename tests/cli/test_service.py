@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.cli import programs, service
 from reconciler.cli.main import main
-from reconciler.cli.options import Session
+from reconciler.cli.session import Session
 
 SPEC = "watchers: {web: {cmd: sleep 1000}}\n"
 

@@ -15,7 +15,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from reconciler.cli.main import main
-from reconciler.cli.options import Session
+from reconciler.cli.session import Session
 from reconciler.cli.shell import ShellCompleter, run_shell
 from tests.cli.answers import FAILED_JOB, RUNNING_WEB, status
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import Client
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.cli.manager import Manager
 
+ROOT = Path(__file__).parents[2]
 BAD = {"name": "bad", "state": "BackOff", "note": "exit 1"}
 STARTS = {"name": "web", "state": "Starting", "note": "is being started"}
 
@@ -70,3 +75,25 @@ def test_the_end_says_whom_it_waits_for_and_who_had_to_be_killed(
         "reconcile: kills",
         "reconcile: web.1 ended",
     ]
+
+
+def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
+    text = (
+        "import os, sys, reconciler.cli.launch as launch, reconciler.cli.viewer as viewer\n"
+        "def fail(*_): raise RuntimeError('what nobody expects')\n"
+        "viewer.view = fail\n"
+        "launch._fork_viewer(None, 0)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), 'goes on')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ended.stdout == "1 goes on\n"
+    assert ended.stderr.startswith(
+        "cannot show status and logs any more; the manager keeps running"
+    )
+    assert ended.stderr.endswith("RuntimeError: what nobody expects\n")

@@ -68,9 +68,6 @@ CLOSING = (
         Import("core.jobs", "core.watchers", "at run time"): (
             "jobs and services take the same steps with a slot: what both need belongs below them"
         ),
-        Import("cli.locate", "cli.client", "lazily"): (
-            "an instance is found by asking who answers, and asking needs the place where it was found"
-        ),
         Import("cli.layout", "cli.drawing", "lazily"): (
             "a layout can draw itself, and pays for the drawing only on a terminal"
         ),

@@ -1,18 +1,9 @@
-"""A connection to a running manager, for the command line and for other programs.
-
-    from reconciler import Client
-
-    with Client("shop") as client:
-        for watcher in client.status("web*").watchers:
-            print(watcher.name, watcher.state)
+"""Requests to one manager and streams from it, over its control socket.
 
 The control socket outlives the controller behind it. So a connection that breaks is made anew and
 the request is sent again, until an answer comes or the time is over: reading is harmless to
 repeat, and a mutation carries a `request_id` by which the manager knows a repetition. Only a
 socket on which nobody listens means that there is no manager.
-
-Answers come as values of `model`; `call` and `follow` bring plain maps, with whatever another version says
-besides. A client belongs to one thread, and imports fast.
 """
 
 from __future__ import annotations
@@ -23,43 +14,24 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
-from reconciler.cli import locate
+from reconciler.cli.connection.instances import of_others
 from reconciler.cli.errors import NoManager, Refused, TimedOut
-from reconciler.model.answer import (
-    EventEntry,
-    Events,
-    Hello,
-    History,
-    LogEntry,
-    Logs,
-    OrderResults,
-    Progress,
-    Runs,
-)
-from reconciler.model.change import Difference, Plan
+from reconciler.model.answer import Hello
 from reconciler.model.errors import RequestError
-from reconciler.model.status import Status
 from reconciler.model.value import PlainError, from_plain, to_whole
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
-    from reconciler.cli.locate import Instance
-    from reconciler.model.answer import OrderResult, RevisionEntry, RunEntry
-    from reconciler.model.change import Change
+    from reconciler.cli.connection.instances import Instance
     from reconciler.model.errors import Code
-
-__all__ = ["Client", "NoManager", "RequestError", "TimedOut"]
 
 Map = dict[str, object]
 T = TypeVar("T")
 
-DEFAULT_TIMEOUT_S: Final = 30.0
-WAIT_MARGIN_S: Final = 10.0
-"""How much longer than a wait of the manager we wait for its answer."""
 MUTATIONS: Final = frozenset(
     {
         "apply",
@@ -79,8 +51,6 @@ MUTATIONS: Final = frozenset(
 CONNECT: Final = "connect"
 DROPPED: Final = "dropped"
 """Key of a notification that tells how much a slow reader has missed."""
-LEFT_OUT: Final = "events.left_out"
-"""Type of an event that tells what an answer does not hold."""
 TICK: Final = "tick"
 """What `follow` yields when nothing came for a while, so that its reader can look at the clock."""
 
@@ -103,24 +73,15 @@ class Answer(NamedTuple, Generic[T]):
         return {key: whole[key] for key in keys} if keys else whole
 
 
-class Client:
+class Transport:
     """A connection to the manager of one instance; connects when first used.
 
-    `name` and `runtime_dir` say which instance, as the options of the command line do; without
-    them the environment, the spec in this folder or above, or the only running instance decides.
-    `timeout` is the longest wait for an answer, in seconds. Every call raises `NoManager` when
-    nobody listens, `RequestError` when the manager refuses, and `TimedOut` when no answer comes.
+    `timeout` is the longest wait for an answer, in seconds. Every call raises `NoManager` when nobody listens,
+    `RequestError` when the manager refuses, and `TimedOut` when no answer comes.
     """
 
-    def __init__(
-        self,
-        name: str | None = None,
-        runtime_dir: str | None = None,
-        *,
-        timeout: float = DEFAULT_TIMEOUT_S,
-        instance: Instance | None = None,
-    ) -> None:
-        self.instance = instance or locate.find(name, runtime_dir)
+    def __init__(self, instance: Instance, timeout: float) -> None:
+        self.instance = instance
         self._timeout = timeout
         self._socket: socket.socket | None = None
         self._decoder = rpc.ClientDecoder()
@@ -188,6 +149,10 @@ class Client:
             return Answer(from_plain(kind, plain), plain)
         except PlainError as error:
             raise self._not_understood(method, error) from error
+
+    def hello(self) -> Hello:
+        """Return who the manager is: version, name, spec and process ids."""
+        return self.ask(Hello, "hello", {"client": "reconcile-python", "protocol": 1}).value
 
     def _ask(self, method: str, params: Mapping[str, object], deadline: float) -> Map:
         connection = self._connected(deadline)
@@ -259,11 +224,11 @@ class Client:
     def _unreachable(self, error: OSError) -> NoManager | Refused:
         path = self.instance.control_socket
         if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
-            from reconciler.cli import absence
+            from reconciler.cli.connection import absence
 
             return absence.explained(self.instance)
         if isinstance(error, PermissionError):
-            whose = [user for one, user in locate.of_others() if one == self.instance]
+            whose = [user for one, user in of_others() if one == self.instance]
             runs = f": {whose[0]} runs it" if whose else ""
             return Refused(
                 f"cannot connect to {path}: permission denied{runs}",
@@ -353,183 +318,6 @@ class Client:
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
-    # ---- in words ----
-
-    def hello(self) -> Hello:
-        """Return who the manager is: version, name, spec and process ids."""
-        return self.ask(Hello, "hello", {"client": "reconcile-python", "protocol": 1}).value
-
-    def status(
-        self, *names: str, labels: Mapping[str, str] | None = None, usage: bool = False
-    ) -> Status:
-        """Return the status, of all watchers or of those that the patterns and labels select."""
-        return self.ask(Status, "status", selection(names, labels) | {"usage": usage or None}).value
-
-    def plan(self, source: Sequence[str] | None = None) -> Plan:
-        """Return what applying the files would change."""
-        return self.ask(Plan, "plan", {"source": _listed(source)}).value
-
-    def apply(self, source: Sequence[str] | None = None, **options: object) -> Plan:
-        """Apply the files: `dry_run`, `only`, `allow_removal`, `replace_source` as in the
-        protocol."""
-        return self.ask(Plan, "apply", {"source": _listed(source), **options}).value
-
-    def history(self) -> Sequence[RevisionEntry]:
-        """Return the revisions of the applied spec, newest first."""
-        return self.ask(History, "history", {}).value.revisions
-
-    def diff(self, old: int | None = None, new: int | None = None) -> Sequence[Change]:
-        """Return what revision `new` (the one in force) says otherwise than `old` (the one before)."""
-        return self.ask(Difference, "diff", {"old": old, "new": new}).value.changes
-
-    def rollback(self, revision: int | None = None, **options: object) -> Plan:
-        """Apply the content of an older revision once more, the newest good one without a number:
-        `dry_run`, `allow_removal`, `base`, `reason` as in the protocol."""
-        return self.ask(Plan, "rollback", {"revision": revision, **options}).value
-
-    def progress(self, revision: int | None = None) -> Iterator[Progress]:
-        """Yield what is still being waited for, until the revision is reached."""
-        for method, item in self.follow(("apply.follow", _given(revision=revision))):
-            if method == "progress":
-                yield self.read(Progress, method, item).value
-
-    def start(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
-        """Start watchers, whatever `autostart` says; of one that runs, try slots that wait."""
-        return self._order("start", names, labels, options)
-
-    def stop(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
-        """Stop watchers and keep them stopped, for good or for as long as `for_ns` says."""
-        return self._order("stop", names, labels, options)
-
-    def resume(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
-        """Drop the manual overrides of watchers: the spec counts again."""
-        return self._order("resume", names, labels, options)
-
-    def restart(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
-        """Replace processes one by one, or all `at_once`."""
-        return self._order("restart", names, labels, options)
-
-    def reload(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
-        """Do what the field `reload` of each watcher says."""
-        return self._order("reload", names, labels, options)
-
-    def signal(self, signal: str, *names: str, **options: object) -> Sequence[OrderResult]:
-        """Send a signal to the processes of watchers or slots."""
-        return self._order("signal", names, None, {"signal": signal, **options})
-
-    def scale(self, scale: Mapping[str, int | None], **options: object) -> Sequence[OrderResult]:
-        """Set numbers of processes by watcher; None goes back to the spec's."""
-        return self._order("scale", (), None, {"scale": dict(scale), **options})
-
-    def rerun(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
-        """Fire jobs again: `failed`, `overlap`, `require_all` as in the protocol."""
-        return self._order("rerun", names, labels, options)
-
-    def runs(
-        self, *names: str, labels: Mapping[str, str] | None = None, limit: int | None = None
-    ) -> Sequence[RunEntry]:
-        """Return the newest runs of jobs."""
-        return self.ask(Runs, "runs", selection(names, labels) | {"limit": limit}).value.runs
-
-    def shutdown(self, *, now: bool = False, code: int = 0, reason: str | None = None) -> bool:
-        """Ask the manager to stop everything and end with an exit code; returns when it has heard.
-
-        Tells whether it leaves all that runs to the next manager (`daemon.on_exit`).
-        """
-        try:
-            answer = self.call("shutdown", now=now or None, code=code or None, reason=reason)
-        except NoManager:
-            return False  # It was gone before it could answer: that is what was desired.
-        return bool(answer.get("leaves"))
-
-    def order(self, method: str, params: Mapping[str, object]) -> Answer[OrderResults]:
-        """Give an order; a `timeout_ns` for the manager's wait lengthens our own."""
-        wait_ns = params.get("timeout_ns")
-        longest = wait_ns / 1e9 + WAIT_MARGIN_S if isinstance(wait_ns, int) else None
-        return self.ask(OrderResults, method, params, longest)
-
-    def _order(
-        self,
-        method: str,
-        names: Sequence[str],
-        labels: Mapping[str, str] | None,
-        options: Mapping[str, object],
-    ) -> Sequence[OrderResult]:
-        return self.order(method, {**selection(names, labels), **options}).value.results
-
-    def events(
-        self,
-        since: int | None = None,
-        *,
-        names: Sequence[str] = (),
-        types: Sequence[str] = (),
-        since_ns: int | None = None,
-        limit: int | None = None,
-        follow: bool = False,
-    ) -> Iterator[EventEntry]:
-        """Yield events after number `since`; with `follow` those to come, too.
-
-        `names` are patterns of watchers, `types` such as `process.exited` or `process`, `since_ns`
-        is a wall time. What an answer leaves out comes first, as an event `events.left_out`.
-        """
-        asked: Map = {"names": _listed(names), "types": _listed(types), "limit": limit}
-        asked |= {"since": since, "since_ns": since_ns}
-        return (each.value for each in self.told_events(asked, follow=follow))
-
-    def told_events(
-        self, params: Mapping[str, object], *, follow: bool
-    ) -> Iterator[Answer[EventEntry]]:
-        """Yield events as `events` does, each with the map that it came as."""
-        if follow:
-            for method, item in self.follow(("events.follow", _given(**params))):
-                if method == "event":
-                    item = _told_as_event(item) if DROPPED in item else item
-                    yield self.read(EventEntry, method, item)
-            return
-        answer = self.ask(Events, "events", params)
-        for message in _left_out(answer.value):
-            yield Answer(EventEntry(type=LEFT_OUT, message=message), {})
-        plain = cast("list[Map]", answer.plain.get("events", []))
-        yield from map(Answer, answer.value.events, plain)
-
-    def logs(
-        self,
-        *names: str,
-        labels: Mapping[str, str] | None = None,
-        lines: int | None = None,
-        follow: bool = False,
-        stderr: bool = False,
-        hooks: bool = False,
-        since_ns: int | None = None,
-    ) -> Iterator[LogEntry]:
-        """Yield the last lines of output, by slot; with `follow` those to come, too.
-
-        `hooks` chooses what hooks wrote, `since_ns` is a wall time, without `follow`. Why there is no output to be
-        shown comes as entries with an `error`.
-        """
-        only = {"stderr": stderr or None, "hooks": hooks or None}
-        asked = _given(**selection(names, labels), **only, lines=lines)
-        if not follow:
-            answer = self.ask(Logs, "logs", asked | {"since_ns": since_ns}).value
-            yield from answer.entries
-            yield from (LogEntry(error=why) for why in answer.empty)
-            return
-        for method, item in self.follow(("logs.follow", asked)):
-            if method == "log":
-                yield self.read(LogEntry, method, item).value
-
 
 def _opened(
     method: str, params: Mapping[str, object], newest: int, places: Mapping[str, str] | None
@@ -552,21 +340,6 @@ def _opened(
     return given
 
 
-def _left_out(answer: Events) -> Iterator[str]:
-    """Yield what an answer does not hold of the events that were asked for."""
-    if answer.kept_since_ns is not None:
-        oldest = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer.kept_since_ns // 10**9))
-        yield f"events before {oldest} are kept no more, but for orders and revisions"
-    if answer.left_out:
-        yield f"{answer.left_out} older events are left out"
-
-
-def _told_as_event(item: Map) -> Map:
-    """Return the word that a reader was too slow as an event of its own."""
-    message = f"{item[DROPPED]} events were dropped: the reader is too slow"
-    return {"time_ns": time.time_ns(), "type": "stream.dropped", "message": message}
-
-
 def _request_error(error: tuple[str, str, Mapping[str, object]]) -> RequestError:
     code, message, details = error
     return RequestError(cast("Code", code), message, details=details)
@@ -574,15 +347,3 @@ def _request_error(error: tuple[str, str, Mapping[str, object]]) -> RequestError
 
 def _map(value: object) -> Map:
     return cast("Map", value) if isinstance(value, dict) else {}
-
-
-def selection(names: Sequence[str], labels: Mapping[str, str] | None) -> Map:
-    return {"names": list(names) or None, "labels": dict(labels) if labels else None}
-
-
-def _listed(values: Sequence[str] | None) -> list[str] | None:
-    return list(values) if values else None
-
-
-def _given(**params: object) -> Map:
-    return {key: value for key, value in params.items() if value is not None}

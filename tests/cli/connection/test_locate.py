@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.cli import launch, loading, locate, places
+from reconciler.cli.connection import instances, launch, loading, locate, places
+from reconciler.cli.connection.spec_head import Head, daemon_block
+from reconciler.cli.connection.survivors import survivors
 from reconciler.cli.errors import NoManager, Refused
 from reconciler.cli.main import main
-from reconciler.cli.options import Session
-from reconciler.cli.spec_head import Head, daemon_block
-from reconciler.cli.survivors import survivors
+from reconciler.cli.session import Session
 from reconciler.specfile.source import Source, find_source
 from reconciler.wire.manager_file import ManagerFile
 from tests.cli.manager import Manager
@@ -84,25 +84,25 @@ def test_a_left_over_socket_file_does_not_run() -> None:
     manager.close()
     Path(folder, "control.sock").touch()
 
-    assert locate.running() == []
+    assert instances.running() == []
 
 
 def test_a_socket_whose_keeper_is_dead_does_not_run(tmp_path: Path) -> None:
-    instance = locate.Instance("shop", str(tmp_path))
+    instance = instances.Instance("shop", str(tmp_path))
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(instance.control_socket)
         if (keeper := os.fork()) == 0:
             sock.listen()
             os._exit(0)
         os.waitid(os.P_PID, keeper, os.WEXITED | os.WNOWAIT)
-        assert (locate.is_running(instance), locate.listener(instance)) == (False, None)
+        assert (instances.is_running(instance), instances.listener(instance)) == (False, None)
         os.waitpid(keeper, 0)
-        assert (locate.is_running(instance), locate.listener(instance)) == (False, None)
+        assert (instances.is_running(instance), instances.listener(instance)) == (False, None)
 
 
 def test_the_kernel_says_who_listens(tmp_path: Path) -> None:
     with Manager(str(tmp_path / "shop")):
-        listener = locate.listener(locate.Instance("shop", str(tmp_path / "shop")))
+        listener = instances.listener(instances.Instance("shop", str(tmp_path / "shop")))
 
     assert listener == (os.getpid(), os.geteuid())
 
@@ -147,12 +147,9 @@ def at(folder: Path, name: str, runs: Path | None = None, says: str | None = Non
     return Manager(str(folder), hello={"name": says or name, "source": source})
 
 
-def placed_by_up(path: Path, **options: str) -> locate.Instance:
+def placed_by_up(path: Path, **options: str) -> instances.Instance:
     """Return where `up` would put the instance of a spec: the measure for all other commands."""
-    session = Session()
-    for name, value in options.items():
-        setattr(session, name, value)
-    return launch.place(session, loading.load(source(path)))
+    return launch.place(instances.choice(**options), loading.load(source(path)))
 
 
 OPTIONS: tuple[dict[str, str], ...] = (
@@ -187,7 +184,7 @@ def test_every_command_looks_where_up_puts_it(
     monkeypatch.chdir(path.parent)
     folder = os.path.normpath(path.parent / runtime_dir) if runtime_dir else None
     for options in OPTIONS:
-        expected = locate.place(locate.said(**options), Head(name, folder), source(path))
+        expected = instances.place(instances.choice(**options), Head(name, folder), source(path))
         assert expected.runtime_dir == os.path.abspath(
             options.get("runtime_dir")
             or folder
@@ -224,7 +221,9 @@ def test_what_an_included_file_says_of_the_place_is_found(
     monkeypatch.chdir(path.parent)
     with at(path.parent / "run", "box", path):
         assert (
-            locate.find() == placed_by_up(path) == locate.Instance("box", str(path.parent / "run"))
+            locate.find()
+            == placed_by_up(path)
+            == instances.Instance("box", str(path.parent / "run"))
         )
 
 
@@ -340,14 +339,14 @@ def test_a_state_folder_knows_where_its_manager_listens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = spec(tmp_path / "shop")
-    away = locate.Instance("box", str(tmp_path / "away"))
+    away = instances.Instance("box", str(tmp_path / "away"))
     for state_dir in (tmp_path / "state", Path(places.state_root(), "box")):
         state_dir.mkdir(parents=True)
         ManagerFile("box", away.runtime_dir, (str(path),)).write(str(state_dir))
     with at(tmp_path / "away", "box", path):
         assert locate.find(state_dir=str(tmp_path / "state")) == away
         assert locate.find("box") == away
-        assert locate.running() == [away]
+        assert instances.running() == [away]
         monkeypatch.chdir(path.parent)
         assert locate.find() == away
 
@@ -399,13 +398,13 @@ def test_what_other_users_run_is_known_and_named(
     root.mkdir(mode=0o700)
     try:
         with Manager(str(root / "demo")):
-            ((other, user),) = [each for each in locate.of_others() if each[0].name == "demo"]
+            ((other, user),) = [each for each in instances.of_others() if each[0].name == "demo"]
             with pytest.raises(
                 NoManager, match=rf"{user} runs a manager named demo \({root}/demo\)"
             ):
                 Session().client().hello()
             assert main(["ls"]) == 0
-        assert other == locate.Instance("demo", str(root / "demo"))
+        assert other == instances.Instance("demo", str(root / "demo"))
         assert f"demo ({user})" in capsys.readouterr().out
     finally:
         shutil.rmtree(root)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.cli import reader
+from reconciler.cli.connection import reader
 
 if TYPE_CHECKING:
     import pytest

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler import Client
-from reconciler.cli.client import TICK
+from reconciler.cli.connection.instances import Instance
+from reconciler.cli.connection.transport import TICK
 from reconciler.cli.errors import NoManager, Refused, TimedOut
-from reconciler.cli.locate import Instance
 from reconciler.model.answer import RevisionEntry
 from reconciler.model.change import Change
 from reconciler.model.errors import RequestError

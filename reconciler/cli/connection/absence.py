@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.cli import locate
+from reconciler.cli.connection import instances
+from reconciler.cli.connection.survivors import survivors
 from reconciler.cli.errors import NoManager
-from reconciler.cli.survivors import survivors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reconciler.cli.locate import Instance
+    from reconciler.cli.connection.instances import Instance
 
 _MAX_NAMED = 10
 
@@ -23,13 +23,13 @@ def explained(instance: Instance) -> NoManager:
             f"the manager of {instance.name} has ended, and {still_run(left)}",
             "take them over with: reconcile up",
         )
-    for other, user in locate.of_others():
+    for other, user in instances.of_others():
         if other.name == instance.name:
             return NoManager(
                 f"{user} runs a manager named {other.name} ({other.runtime_dir}), in which you have no role",
                 "a role is given by daemon.access in its spec; reconcile up starts another manager, of your own",
             )
-    runs = [one.name for one in locate.running() if one.name != instance.name]
+    runs = [one.name for one in instances.running() if one.name != instance.name]
     listed = f"; running: {', '.join(runs)}" if runs else ""
     return NoManager(
         f"no manager named {instance.name} is running (no process listens on {instance.control_socket})",

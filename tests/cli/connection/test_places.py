@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import places
+from reconciler.cli.connection import places
 from reconciler.cli.errors import Refused
 
 UID = os.geteuid() or 1234

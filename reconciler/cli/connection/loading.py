@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from reconciler.cli import places, reader
+from reconciler.cli.connection import places, reader
 from reconciler.cli.errors import Refused
 from reconciler.model.errors import SpecError
 from reconciler.model.value import from_plain

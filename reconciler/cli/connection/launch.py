@@ -1,0 +1,249 @@
+"""A manager is started: in place of this process, or in the background."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
+
+from reconciler.cli.connection import instances, locate, places
+from reconciler.cli.connection.instances import Choice, Instance
+from reconciler.cli.connection.spec_head import loaded_head, read_head
+from reconciler.cli.errors import Refused, TimedOut
+from reconciler.specfile.source import Source
+from reconciler.wire.manager_file import is_same_source, read_manager_file
+
+if TYPE_CHECKING:
+    from reconciler.cli.connection.loading import Loaded
+
+READY_TIMEOUT_S: Final = 30.0
+DEFAULT_CONTROL_MODE: Final = 0o600
+DEFAULT_UMASK: Final = 0o022
+STATE_FILE: Final = "state.db"
+LOG_FILE: Final = "reconcile.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Everything that a manager is started with."""
+
+    instance: Instance
+    state_dir: str
+    source: Source
+    daemon: Mapping[str, object]
+    """The `daemon` block of the spec, without what is at its default; empty when the spec is
+    invalid."""
+    reading: int | None = None
+    """Descriptor of what the reader said of a valid spec, so that the controller need not read it
+    again."""
+    started_by: str = ""
+    """How and by whom, such as `up by root`: the history says so."""
+
+    def keeper_argv(
+        self,
+        *,
+        hup: Literal["reload", "stop"],
+        until_done: bool,
+        ready_fd: int | None = None,
+        viewed: bool = False,
+    ) -> list[str]:
+        """Return the command line of the keeper.
+
+        `viewed` says that a viewer shows the events: the manager's own log then goes to a file.
+        """
+        log = _map(self.daemon.get("log"))
+        level = str(log.get("level", "info"))
+        file = log.get("file") or (os.path.join(self.state_dir, LOG_FILE) if viewed else None)
+        controller = {
+            "name": self.instance.name,
+            "state_dir": self.state_dir,
+            "runtime_dir": self.instance.runtime_dir,
+            "source": list(self.source.paths),
+            "until_done": until_done,
+            "started_by": self.started_by,
+            "log_level": level,
+            "log_format": log.get("format", "text"),
+            "log_file": file,
+            "reading_fd": self.reading,
+        }
+        control = _map(self.daemon.get("control"))
+        keeper = {
+            "name": self.instance.name,
+            "state_dir": self.state_dir,
+            "runtime_dir": self.instance.runtime_dir,
+            "control_mode": control.get("mode", DEFAULT_CONTROL_MODE),
+            "control_owner": control.get("owner"),
+            "control_group": control.get("group"),
+            "cgroup": self.daemon.get("cgroup"),
+            "umask": self.daemon.get("umask", DEFAULT_UMASK),
+            "controller_argv": [
+                sys.executable,
+                "-I",
+                "-m",
+                "reconciler.controller",
+                json.dumps(controller),
+            ],
+            "hup": hup,
+            "ready_fd": ready_fd,
+            "log_level": "warning" if viewed else level,
+        }
+        return [sys.executable, "-I", "-m", "reconciler.keeper", json.dumps(keeper)]
+
+
+# ---- getting ready -------------------------------------------------------------------------------
+
+
+def prepare(
+    chosen: Choice, loaded: Loaded, started_by: str, *, replaces_source: bool = False
+) -> Start:
+    """Return what is to be started, in the words of the history `started_by` this command.
+
+    Raises `Refused` when that instance runs already, or when its state is that of another spec.
+    """
+    instance = place(chosen, loaded)
+    _refuse_second(chosen, instance, loaded.source)
+    if not replaces_source:
+        _refuse_state_of_another(instance, loaded.source)
+    for folder in (instance.runtime_dir, instance.state_dir):
+        places.make_root_of(folder)
+    reading = _in_memory(loaded.answer) if loaded.spec is not None and loaded.answer else None
+    who = f"{started_by} by {instances.user_name(os.geteuid())}"
+    return Start(instance, instance.state_dir, loaded.source, loaded.daemon(), reading, who)
+
+
+def place(chosen: Choice, loaded: Loaded) -> Instance:
+    """Return where the instance of a spec that was read is to be, by the rule of all commands."""
+    head = loaded_head(loaded.daemon()) if loaded.spec is not None else read_head(loaded.source)
+    return instances.place(chosen, head, loaded.source)
+
+
+def has_past(state_dir: str) -> bool:
+    """Tell whether a manager was here before: what it knew, and perhaps left running, is there."""
+    return os.path.exists(os.path.join(state_dir, STATE_FILE))
+
+
+def _in_memory(answer: bytes) -> int:
+    """Return a descriptor of these bytes: in no folder, since a spec may hold secrets."""
+    memory = os.memfd_create("spec")
+    with open(memory, "wb", closefd=False) as file:
+        file.write(answer)
+    return memory
+
+
+def _refuse_second(chosen: Choice, instance: Instance, source: Source) -> None:
+    """Refuse to start what runs; under another name, too, unless somebody asks for a second one by a name."""
+    listener = instances.listener(instance)
+    if listener is None:
+        other = None if chosen.name or chosen.runtime_dir else locate.started_otherwise(source)
+        if other is not None:
+            msg = (
+                f"cannot start {instance.name}: {other.name} already runs {', '.join(source.paths)}"
+            )
+            raise Refused(
+                msg, "apply edits with: reconcile apply; or start a second one with --name"
+            )
+        return
+    pid, uid = listener
+    answer = locate.asked(instance)
+    if answer is not None and answer.source and not is_same_source(answer.source, source.paths):
+        raise locate.other_spec(answer.name, answer.source, source.paths)
+    user = instances.user_name(uid)
+    msg = f"cannot start {instance.name}: already running, started by {user}, pid {pid}"
+    raise Refused(
+        msg,
+        "apply edits with: reconcile apply; end it with: reconcile shutdown; or take a --name",
+    )
+
+
+def _refuse_state_of_another(instance: Instance, source: Source) -> None:
+    """Refuse a state folder in which another spec has its history, logs, jobs and manual orders.
+
+    A spec that is nowhere any more has moved or was replaced: this one is taken for its heir.
+    """
+    last = read_manager_file(instance.state_dir)
+    if last is None or is_same_source(last.source, source.paths):
+        return
+    if not any(map(os.path.exists, last.source)):
+        return
+    msg = (
+        f"cannot start {instance.name}: {instance.state_dir} holds the state of "
+        f"{', '.join(last.source)}, not of {', '.join(source.paths)}"
+    )
+    hint = "give this spec a name of its own with --name or daemon.name; or take the state over with --replace-source"
+    raise Refused(msg, hint)
+
+
+def become(start: Start, argv: list[str]) -> NoReturn:
+    """Become the keeper, in the same process: whoever watches this pid watches the manager."""
+    if start.reading is not None:
+        os.set_inheritable(start.reading, True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(argv[0], argv)
+
+
+# ---- in the background ---------------------------------------------------------------------------
+
+
+def start_detached(start: Start) -> None:
+    """Start a keeper in a session of its own and wait until it is ready.
+
+    Raises `Refused` with the end of its log when it dies before that, `TimedOut` when it takes
+    too long.
+    """
+    import subprocess
+
+    log_path = os.path.join(start.state_dir, LOG_FILE)
+    try:
+        os.makedirs(start.state_dir, mode=0o700, exist_ok=True)
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        msg = f"cannot write {log_path}: {error.strerror}"
+        raise Refused(msg, "choose another folder with --state-dir") from None
+    begun_at = os.lseek(log, 0, os.SEEK_END)
+    ready, ready_end = os.pipe()
+    argv = start.keeper_argv(hup="reload", until_done=False, ready_fd=ready_end)
+    with open(ready, "rb", buffering=0) as pipe:
+        try:
+            subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(ready_end, *(() if start.reading is None else (start.reading,))),
+                start_new_session=True,
+                cwd="/",
+            )
+        finally:
+            os.close(ready_end)
+            os.close(log)
+        _wait_until_ready(pipe.fileno(), start, log_path, begun_at)
+
+
+def _wait_until_ready(pipe: int, start: Start, log_path: str, begun_at: int) -> None:
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if not poll.poll(READY_TIMEOUT_S * 1000):
+        msg = f"cannot start {start.instance.name}: not ready after {READY_TIMEOUT_S:.0f}s"
+        raise TimedOut(msg, f"its log: {log_path}")
+    if os.read(pipe, 64):
+        return
+    with open(log_path, "rb") as file:
+        file.seek(begun_at)
+        said = file.read().decode("utf-8", "backslashreplace").strip().splitlines()
+    raise Refused(refusal(start.instance.name, said), f"its log: {log_path}")
+
+
+def refusal(name: str, said: list[str]) -> str:
+    """Return why a manager did not start, from the last lines of its log: it may have said so itself."""
+    begins = f"cannot start {name}: "
+    cause = said[-1] if said else "it exited without printing an error"
+    return cause if cause.startswith(begins) else begins + cause
+
+
+def _map(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
