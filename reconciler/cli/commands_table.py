@@ -19,41 +19,41 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     "Run": {
         "up": Command("launch", "Start, apply and stream the logs; Ctrl-C stops everything in order."),
         "run": Command("launch", "Run the manager in the foreground, for systemd and containers."),
-        "shutdown": Command("operate", "Stop everything in order and end the manager."),
+        "shutdown": Command("shutdown", "Stop everything in order and end the manager."),
         "upgrade": Command("upgrade", "Replace the manager's own code; no process is restarted."),
-        "ls": Command("look", "List the instances on this machine."),
+        "ls": Command("instances", "List the instances on this machine."),
     },
     "Change": {
-        "validate": Command("offline", "Report every mistake of the spec with its place; needs no manager."),
-        "plan": Command("desired", "Show what apply would do and why; exit 2 when there are changes."),
-        "apply": Command("desired", "Validate, show the plan, apply it and wait until it has taken effect."),
+        "validate": Command("spec", "Report every mistake of the spec with its place; needs no manager."),
+        "plan": Command("plan", "Show what apply would do and why; exit 2 when there are changes."),
+        "apply": Command("plan", "Validate, show the plan, apply it and wait until it has taken effect."),
         "history": Command("revisions", "List the revisions of the spec and how each turned out."),
         "diff": Command("revisions", "Show what changed between two revisions."),
         "rollback": Command("revisions", "Apply the content of an older revision again."),
     },
     "Look": {
-        "status": Command("look", "Show desired and observed state, and why they differ."),
+        "status": Command("status", "Show desired and observed state, and why they differ."),
         "logs": Command("logs", "Show the output of the processes."),
-        "events": Command("look", "Show what has happened, in order."),
+        "events": Command("events", "Show what has happened, in order."),
         "runs": Command("runs", "List the runs of a job: when, why, and how they ended."),
     },
     "Operate": {
-        "start": Command("operate", "Start watchers."),
-        "stop": Command("operate", "Stop watchers and keep them stopped."),
-        "restart": Command("operate", "Replace processes one by one."),
-        "reload": Command("operate", "Reload as the watcher's `reload` field says."),
-        "signal": Command("operate", "Send a signal to processes."),
-        "scale": Command("operate", "Set the number of processes."),
-        "resume": Command("operate", "Drop manual overrides (stop, start, scale) and follow the spec again."),
-        "rerun": Command("operate", "Run a job again."),
+        "start": Command("orders", "Start watchers."),
+        "stop": Command("orders", "Stop watchers and keep them stopped."),
+        "restart": Command("orders", "Replace processes one by one."),
+        "reload": Command("orders", "Reload as the watcher's `reload` field says."),
+        "signal": Command("orders", "Send a signal to processes."),
+        "scale": Command("orders", "Set the number of processes."),
+        "resume": Command("orders", "Drop manual overrides (stop, start, scale) and follow the spec again."),
+        "rerun": Command("orders", "Run a job again."),
     },
     "Set up": {
-        "explain": Command("offline", "Explain a field of the spec."),
-        "schema": Command("offline", "Print the JSON Schema of the spec, for editors."),
+        "explain": Command("language", "Explain a field of the spec."),
+        "schema": Command("language", "Print the JSON Schema of the spec, for editors."),
         "install-service": Command("service", "Write a systemd unit that runs the manager."),
         "completion": Command("completion", "Print the completion script for bash, zsh or fish."),
         "shell": Command("shell", "Run these commands interactively."),
-        "version": Command("offline", "Print the version of reconcile."),
+        "version": Command("version", "Print the version of reconcile."),
     },
 }  # fmt: skip
 COMMANDS: Final = {name: each for group in GROUPS.values() for name, each in group.items()}
@@ -61,7 +61,7 @@ COMMANDS: Final = {name: each for group in GROUPS.values() for name, each in gro
 
 def module_of(command: str) -> str:
     """Return the name of the module that a command lies in."""
-    return f"reconciler.cli.{COMMANDS[command].module}"
+    return f"reconciler.cli.commands.{COMMANDS[command].module}"
 
 
 CHANGES: Final = frozenset(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-import click
-
 from reconciler.cli import errors
 from reconciler.cli.session import Session
 from reconciler.model.errors import RequestError
@@ -18,35 +16,17 @@ from reconciler.model.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import click
+
     from reconciler.cli.connection.client import Client
     from reconciler.cli.connection.instances import Instance
 
 
-SHELLS: Final = ("bash", "zsh", "fish")
-_VARIABLE: Final = "_RECONCILE_COMPLETE"
+VARIABLE: Final = "_RECONCILE_COMPLETE"
 _TIMEOUT_S: Final = 1.0
 _STAY_FRESH_S: Final = 2.0
 _asked: dict[tuple[str, Instance], tuple[float, list[str]]] = {}
 """What managers answered last, by the question: the keys of a word come quickly."""
-
-
-@click.command("completion")
-@click.argument("shell", type=click.Choice(SHELLS))
-def completion_command(shell: str) -> int:
-    """Print the completion script for SHELL: commands, options, names, signals, revisions, fields.
-
-    In ~/.bashrc or ~/.zshrc: eval "$(reconcile completion bash)". For fish: reconcile completion fish
-    >~/.config/fish/completions/reconcile.fish
-    """
-    from click.shell_completion import get_completion_class
-
-    from reconciler.cli import terminal
-    from reconciler.cli.main import reconcile
-
-    found = get_completion_class(shell)
-    assert found is not None
-    terminal.stdout().write(found(reconcile, {}, "reconcile", _VARIABLE).source() + "\n")
-    return errors.DONE
 
 
 def candidates(session: Session, words: list[str], word: str) -> list[str]:
@@ -55,7 +35,7 @@ def candidates(session: Session, words: list[str], word: str) -> list[str]:
 
     from reconciler.cli.main import reconcile
 
-    complete = ShellComplete(reconcile, {"obj": session}, "reconcile", _VARIABLE)
+    complete = ShellComplete(reconcile, {"obj": session}, "reconcile", VARIABLE)
     found = [each.value for each in complete.get_completions(words, word) if each.type == "plain"]
     return [each for each in found if each.startswith(word)]
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import errors, terminal
+from reconciler.cli import errors
 from reconciler.cli.commands_table import COMMANDS, GROUPS, module_of, suggestion
-from reconciler.cli.layout import Block, Cell, Wrapped
 from reconciler.cli.options import CONTEXT_SETTINGS, instance_options
 from reconciler.cli.session import Session
+from reconciler.cli.views import terminal
+from reconciler.cli.views.layout import Block, Cell, Wrapped
 from reconciler.model.errors import RequestError, SpecError
 from reconciler.model.value import PlainError, from_plain
 
@@ -95,7 +96,7 @@ def reconcile(
     Without a command: the interactive shell on a terminal, otherwise this help.
     """
     if shows_version:
-        import_module("reconciler.cli.offline").show_version()
+        import_module("reconciler.cli.commands.version").show_version()
         context.exit()
     session = context.ensure_object(Session)
     session.choose(name, runtime_dir, state_dir)
@@ -104,7 +105,7 @@ def reconcile(
     if session.in_shell or not terminal.is_conversation():
         click.echo(context.get_help())
         return
-    context.exit(int(import_module("reconciler.cli.shell").run_shell(session)))
+    context.exit(int(import_module("reconciler.cli.commands.shell").run_shell(session)))
 
 
 # ---- how it ends ---------------------------------------------------------------------------------
@@ -188,11 +189,11 @@ def _usage(error: click.UsageError) -> int:
 
 def _request_failed(error: RequestError) -> int:
     if found := _mistakes(error):
-        from reconciler.cli import render
+        from reconciler.cli.views import mistakes
 
-        terminal.stderr().show(*render.spec_error_blocks(found, folder=os.getcwd()))
+        terminal.stderr().show(*mistakes.spec_error_blocks(found, folder=os.getcwd()))
         return _fail(
-            f"{render.mistakes(len(found))} in the spec; nothing was changed", "", errors.FAILED
+            f"{mistakes.mistakes(len(found))} in the spec; nothing was changed", "", errors.FAILED
         )
     code = errors.TIMED_OUT if error.code == "timeout" else errors.FAILED
     return _fail(error.message, str(error.details.get("hint", "")), code)
@@ -212,7 +213,3 @@ def _fail(message: str, hint: str, code: int) -> int:
         page.append(Wrapped((Cell("  hint: ", "cyan"), Cell(hint))))
     terminal.stderr().show(*page)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from copy import copy
 from functools import wraps
@@ -12,10 +11,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from reconciler.cli.errors import Refused
 from reconciler.cli.session import Session
 from reconciler.model.units import SECOND_NS, parse_duration_ns
-from reconciler.model.value import Struct, to_whole
 from reconciler.specfile.trust import ALLOW
 
 if TYPE_CHECKING:
@@ -109,6 +106,25 @@ def timeout_option(default: str) -> Callable[[Decorated], Decorated]:
     )
 
 
+def reason_option(function: Decorated) -> Decorated:
+    """Add --reason."""
+    return click.option("--reason", metavar="TEXT", help="Why; shown in status and events.")(
+        function
+    )
+
+
+def wait_option(until: str, *, default: bool = True) -> Callable[[Decorated], Decorated]:
+    """Add --wait, which waits until something that the help names, and --timeout."""
+
+    def decorate(function: Decorated) -> Decorated:
+        function = timeout_option("60s")(function)
+        return click.option(
+            "--wait/--no-wait", default=default, show_default=True, help=f"Wait until {until}."
+        )(function)
+
+    return decorate
+
+
 def wait_jobs_option(function: Decorated) -> Decorated:
     """Add --wait-jobs."""
     return click.option(
@@ -187,37 +203,3 @@ def earliest(text: str) -> int:
 def seconds(nanoseconds: int) -> float:
     """Return the seconds of a duration, for the calls of the system that want them."""
     return nanoseconds / SECOND_NS
-
-
-DOCUMENTS: Final = frozenset({"json", "yaml"})
-"""Formats of an answer as one document for programs."""
-
-
-def print_document(value: object, output: str) -> None:
-    """Write an answer as JSON or YAML to standard output."""
-    if output == "json":
-        print_json(value)
-        return
-    from reconciler.cli import terminal
-    from reconciler.cli.yaml_text import yaml_text
-
-    terminal.stdout().write(yaml_text(to_whole(value)))
-
-
-def print_json(value: object, *, indent: int | None = 2) -> None:
-    """Write one JSON document to standard output. Bytes that are no text are escaped."""
-    import json
-
-    # JSON itself escapes only some control characters; a terminal gets none of the others either.
-    text = json.dumps(value, indent=indent, ensure_ascii=sys.stdout.isatty(), default=_jsonable)
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def _jsonable(value: object) -> object:
-    if isinstance(value, Struct):
-        return to_whole(value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    msg = f"cannot write {type(value).__name__} as JSON"
-    raise Refused(msg)

@@ -51,8 +51,8 @@ class Session:
     def client(self) -> Client:
         """Return the connection to the instance that is meant; the shell keeps one for all
         commands. An instance that nobody has chosen is named first."""
-        from reconciler.cli import terminal
         from reconciler.cli.connection.client import Client
+        from reconciler.cli.views import terminal
 
         instance = self.instance()
         if instance not in self.kept:

@@ -13,32 +13,13 @@ from reconciler.model.value import Struct, Word
 # `Failing` runs, but died several times in a row before, and has not outlived that yet.
 # `Unknown` is a job whose ledger was damaged: nobody can tell whether it has run.
 WatcherState = Word[
-    "Running",
-    "Rolling",
-    "Starting",
-    "Stopping",
-    "BackOff",
-    "Failing",
-    "Waiting",
-    "Completed",
-    "Failed",
-    "Unknown",
-    "Held",
-    "Stopped",
-]
+    "Running", "Rolling", "Starting", "Stopping", "BackOff", "Failing",
+    "Waiting", "Completed", "Failed", "Unknown", "Held", "Stopped",
+]  # fmt: skip
 SlotState = Word[
-    "Running",
-    "Starting",
-    "Stopping",
-    "BackOff",
-    "Failing",
-    "Waiting",
-    "Completed",
-    "Failed",
-    "Unknown",
-    "Held",
-    "Stopped",
-]
+    "Running", "Starting", "Stopping", "BackOff", "Failing",
+    "Waiting", "Completed", "Failed", "Unknown", "Held", "Stopped",
+]  # fmt: skip
 WatcherKind = Word["service", "job"]
 SocketState = Word["Bound", "Failed", "Pending", "Unserved"]
 """`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""

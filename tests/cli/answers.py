@@ -1,6 +1,16 @@
-"""Answers of a manager, as small as the wire makes them."""
+"""Answers of a manager, as small as they may be."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.cli.manager import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.model.errors import RequestError
+    from tests.cli.manager import Manager
 
 NOW_NS = 1_800_000_000 * 10**9
 SECOND_NS = 10**9
@@ -72,6 +82,16 @@ HTTP: dict[str, object] = {
     "state": "Bound",
     "used_by": ["web"],
 }
+WORD = {
+    "what": "stopped",
+    "message": "stopped by alice",
+    "who": "alice",
+    "why": "disk",
+    "since_ns": NOW_NS - 2 * 3600 * SECOND_NS,
+    "until_ns": NOW_NS + 90 * SECOND_NS,
+}
+REPLACE_WEB = {"name": "web", "how": "replace", "message": "env.A changed", "slots": [1, 2]}
+REMOVE_OLD = {"name": "old", "how": "remove", "message": "no longer in the spec"}
 
 
 def status(*watchers: dict[str, object], **more: object) -> dict[str, object]:
@@ -79,3 +99,25 @@ def status(*watchers: dict[str, object], **more: object) -> dict[str, object]:
     settled = all(watcher["as_desired"] for watcher in watchers)
     answer = {"name": "shop", "revision": 42, "observed_revision": 42, "settled": settled}
     return answer | {"watchers": list(watchers)} | more
+
+
+def refusing(error: RequestError) -> object:
+    """Return what answers with an error."""
+
+    def answer(_: object) -> object:
+        raise error
+
+    return answer
+
+
+def applying(manager: Manager, *steps: Mapping[str, object], changes: list[object]) -> None:
+    """Let a manager take an apply, and go these steps."""
+    manager.answers |= {
+        "apply": lambda params: {
+            "revision": 43,
+            "changes": changes,
+            "applied": not params.get("dry_run"),
+        },
+        "apply.follow": Stream("progress", steps),
+        "status": status(RUNNING_WEB),
+    }

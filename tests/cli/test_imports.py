@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.cli.__main__ import command_of
+from reconciler.cli.commands_table import COMMANDS, GROUPS
 from tests.cli.answers import RUNNING_WEB, status
-from tests.shape.source import project
+from tests.cli.manager import Stream
 
 if TYPE_CHECKING:
     from tests.cli.manager import Manager
@@ -29,58 +30,115 @@ HEAVY = {
 }
 
 
-SCRIPT = project()["project"]["scripts"]["reconcile"]
-ENTRANCE = "from {} import {} as main\nmain()".format(*SCRIPT.split(":"))
-"""What the installed command runs."""
+RECONCILE = Path(sys.executable).with_name("reconcile")
+"""What is installed; the code that it runs is that of this checkout."""
+LINES = {
+    "shutdown": "shutdown --no-wait",
+    "upgrade": "upgrade",
+    "ls": "ls",
+    "plan": "plan",
+    "apply": "apply --no-wait",
+    "history": "history",
+    "diff": "diff",
+    "rollback": "rollback --no-wait",
+    "status": "status",
+    "status for programs": "status -o json",
+    "logs": "logs",
+    "events": "events",
+    "runs": "runs web",
+    "start": "start web",
+    "stop": "stop web",
+    "restart": "restart web",
+    "reload": "reload web",
+    "signal": "signal HUP web",
+    "scale": "scale web=2",
+    "resume": "resume web",
+    "rerun": "rerun web",
+    "explain": "explain cmd",
+    "schema": "schema",
+    "completion": "completion zsh",
+    "version": "version",
+    "help": "--help",
+}
+"""Command lines that start no process; for bash click asks that shell for its version."""
+SHOWS_YAML = {"explain"}
+"""What shows values as a spec writes them."""
+STARTING = {"up", "run", "validate", "install-service"}
+"""Commands that read a spec, which a process of its own does."""
 
 
-def imported_by(code: str, *arguments: str) -> set[str]:
-    """Run the code in a fresh interpreter and return the modules that it has loaded."""
-    script = f"import sys\n{code}\nprint(*sys.modules, sep='\\n', file=sys.stderr)"
+def imported_by(*command: str | Path) -> set[str]:
+    """Run a command in a fresh interpreter and return the modules that it has imported."""
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
+        [sys.executable, "-X", "importtime", *command],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    return set(done.stderr.split())
+    lines = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+    return {line for line in lines if " " not in line}
 
 
-@pytest.mark.parametrize(
-    "command", ["status", "status -o json", "stop web", "logs", "events", "plan"]
-)
+@pytest.mark.parametrize("command", LINES)
 def test_a_command_imports_nothing_heavy(manager: Manager, command: str) -> None:
+    manager.answers |= {name: {"results": []} for name in GROUPS["Operate"]}
+    manager.answers |= {name: {"changes": []} for name in ("plan", "apply", "diff", "rollback")}
     manager.answers |= {
+        "upgrade": {},
+        "shutdown": {},
+        "hello": {"name": "shop"},
         "status": status(RUNNING_WEB),
-        "stop": {"results": []},
         "logs": {"entries": []},
         "events": {"events": []},
-        "plan": {"changes": []},
+        "runs": {"runs": []},
+        "history": {"revisions": []},
+        "orders.follow": Stream("progress", [{"converged": True, "done": True}]),
     }
 
-    loaded = imported_by(ENTRANCE, *command.split())
+    loaded = imported_by(RECONCILE, *LINES[command].split())
 
-    allowed = {"subprocess"} if command == "plan" else set()
-    assert loaded & HEAVY <= allowed
-    assert "reconciler.cli.connection.client" in loaded
+    assert loaded & HEAVY == ({"yaml"} if command in SHOWS_YAML else set())
+    assert "reconciler.cli.main" in loaded
+
+
+def test_who_completes_imports_nothing_heavy(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.answers["status"] = status(RUNNING_WEB)
+    monkeypatch.setenv("_RECONCILE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "reconcile stop w")
+    monkeypatch.setenv("COMP_CWORD", "2")
+
+    assert imported_by(RECONCILE) & HEAVY == set()
+    assert manager.asked("status") == [{}]
+
+
+def test_only_who_reads_a_spec_imports_what_starts_processes(tmp_path: Path) -> None:
+    assert {*LINES} - {"status for programs", "help"} | STARTING | {"shell"} == {*COMMANDS}
+    spec = tmp_path / "reconcile.yaml"
+    spec.write_text("watchers: {web: {cmd: sleep 1000}}")
+
+    assert "subprocess" in imported_by(RECONCILE, "validate", spec)
 
 
 def test_a_manager_is_started_without_what_shows_one() -> None:
-    loaded = imported_by("from reconciler.cli import main, launch")
+    loaded = imported_by(
+        "-c", "from reconciler.cli import main; from reconciler.cli.commands import launch"
+    )
 
-    shows = ("connection.client", "connection.transport", "progress", "render")
+    shows = ("connection.client", "connection.transport", "commands.waiting", "views.status")
     assert loaded & {f"reconciler.cli.{name}" for name in shows} == set()
 
 
 def test_the_package_itself_costs_nothing() -> None:
-    loaded = imported_by("import reconciler")
+    loaded = imported_by("-c", "import reconciler")
 
     assert {name for name in loaded if name.startswith("reconciler.")} == set()
 
 
 def test_the_client_needs_no_command_line() -> None:
-    loaded = imported_by("from reconciler import Client")
+    loaded = imported_by("-c", "from reconciler import Client")
 
     assert loaded & (HEAVY | {"click"}) == set()
 

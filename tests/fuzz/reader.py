@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 
-from reconciler.cli.layout import paint
-from reconciler.cli.render import spec_error_blocks
+from reconciler.cli.views.mistakes import spec_error_blocks
+from reconciler.cli.views.painting import paint
 from reconciler.model.errors import SpecError
 from reconciler.model.value import from_plain
 from reconciler.specfile.answering import CPU_LIMIT_S, MEMORY_LIMIT_BYTES, answer_to

@@ -68,9 +68,6 @@ CLOSING = (
         Import("core.jobs", "core.watchers", "at run time"): (
             "jobs and services take the same steps with a slot: what both need belongs below them"
         ),
-        Import("cli.layout", "cli.drawing", "lazily"): (
-            "a layout can draw itself, and pays for the drawing only on a terminal"
-        ),
         Import("keeper.handover", "keeper.config", "for types"): (
             "what is handed over is read with the settings, and written with them in hand"
         ),

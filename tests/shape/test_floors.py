@@ -16,6 +16,7 @@ PLANTED = {
     "core/__init__.py": "import reconciler.keeper",
     "keeper/__init__.py": "import reconciler.core",
     "cli/__init__.py": "import reconciler.controller",
+    "cli/views/layout.py": "def late():\n    import reconciler.cli.connection.places",
     "hook/runner.py": "import click, msgpack, msgspec, psutil, yaml",
 }
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from reconciler.cli.connection import places, reader
+from reconciler.cli.connection import places
 from reconciler.cli.errors import Refused
 from reconciler.model.errors import SpecError
 from reconciler.model.value import from_plain
@@ -51,13 +50,13 @@ def find(given: Sequence[str]) -> Source:
 
 def load(source: Source) -> Loaded:
     """Read and validate a spec. Raises `Refused` when the reader itself cannot do its work."""
+    from reconciler.cli.connection import reader
+
     request = json.dumps({"paths": list(source.paths), "environ": dict(os.environ)})
-    try:
-        done = reader.ask(request.encode("utf-8", "surrogateescape"))
-    except subprocess.TimeoutExpired as error:
-        took = f"the reader took longer than {error.timeout:.0f}s"
-        msg = f"cannot read {', '.join(source.paths)}: {took}"
-        raise Refused(msg) from None
+    done = reader.ask(request.encode("utf-8", "surrogateescape"))
+    if done is None:
+        msg = f"cannot read {', '.join(source.paths)}: the reader took longer than {reader.TIMEOUT_S:.0f}s"
+        raise Refused(msg)
     try:
         answer = json.loads(done.stdout)
     except ValueError:

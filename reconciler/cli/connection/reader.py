@@ -25,14 +25,14 @@ class Reader:
             stderr=subprocess.PIPE,
         )
 
-    def ask(self, request: bytes) -> subprocess.CompletedProcess[bytes]:
-        """Return how it ended and what it said. Raises `TimeoutExpired`."""
+    def ask(self, request: bytes) -> subprocess.CompletedProcess[bytes] | None:
+        """Return how it ended and what it said, None when it took too long."""
         try:
             answer, complaint = self._process.communicate(request, TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-            raise
+            return None
         code = self._process.returncode
         return subprocess.CompletedProcess(self._process.args, code, answer, complaint)
 
@@ -45,7 +45,7 @@ def begin() -> None:
     _begun.append(Reader())
 
 
-def ask(request: bytes) -> subprocess.CompletedProcess[bytes]:
-    """Ask the reader that was begun, or else a new one. Raises `TimeoutExpired`."""
+def ask(request: bytes) -> subprocess.CompletedProcess[bytes] | None:
+    """Ask the reader that was begun, or else a new one; None when it took too long."""
     reader = _begun.pop() if _begun else Reader()
     return reader.ask(request)

@@ -32,22 +32,10 @@ if TYPE_CHECKING:
 Map = dict[str, object]
 T = TypeVar("T")
 
-MUTATIONS: Final = frozenset(
-    {
-        "apply",
-        "rollback",
-        "start",
-        "stop",
-        "restart",
-        "reload",
-        "signal",
-        "scale",
-        "resume",
-        "rerun",
-        "upgrade",
-        "shutdown",
-    }
-)
+MUTATIONS: Final = frozenset({
+    "apply", "rollback", "start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun",
+    "upgrade", "shutdown",
+})  # fmt: skip
 CONNECT: Final = "connect"
 DROPPED: Final = "dropped"
 """Key of a notification that tells how much a slow reader has missed."""
@@ -267,15 +255,15 @@ class Transport:
                 open_streams = {
                     self.request(
                         method, _opened(method, params, newest, places if again else None)
-                    )["stream"]
+                    ).get("stream")
                     for method, params in requests
                 }
                 for method, item in self._notified(connection, tick):
                     if method == "event" and DROPPED not in item:
                         newest = cast("int", item.get("seq", 0))
                     if method == "log" and "at" in item:
-                        places[cast("str", item["path"])] = cast("str", item["at"])
-                        if not item["data"]:
+                        places[str(item.get("path"))] = str(item["at"])
+                        if not item.get("data"):
                             continue
                     yield method, item
                     if item.get("done"):

@@ -1,0 +1,34 @@
+"""The commands: what each is asked for, what it asks of a manager, and how it ends.
+
+`main` finds a command by its name in `commands_table` and imports its file only then.
+
+| file | commands |
+|---|---|
+| `launch` | run, up: become or start a manager |
+| `shutdown` | shutdown |
+| `upgrade` | upgrade: replace the manager's own code |
+| `instances` | ls |
+| `spec` | validate |
+| `plan` | plan, apply |
+| `revisions` | history, diff, rollback |
+| `status` | status |
+| `logs` | logs |
+| `events` | events |
+| `runs` | runs: the ledger of a job |
+| `orders` | start, stop, restart, reload, signal, scale, resume, rerun |
+| `language` | explain, schema |
+| `service` | install-service: a unit for systemd |
+| `completion` | completion: the script of a shell |
+| `shell` | shell: the same commands, interactively |
+| `version` | version |
+
+What some of them have in common:
+
+| file | subject |
+|---|---|
+| `waiting` | waits until all is as desired, or orders are carried out |
+| `ending` | whom the end of a manager waits for |
+| `viewer` | what `up` shows |
+| `watching` | status --watch: the whole terminal, and its keys |
+| `programs` | where a service finds the programs of a spec |
+"""

@@ -1,0 +1,104 @@
+"""The end of a manager as people see it: whom it waits for, and who had to be killed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from reconciler.cli.errors import CommandError
+from reconciler.cli.views.layout import Cell, Line, Wrapped
+from reconciler.cli.views.phrases import due_in, slot_name
+from reconciler.model.errors import RequestError
+from reconciler.model.units import format_few
+
+if TYPE_CHECKING:
+    from reconciler.cli.connection.client import Client
+    from reconciler.cli.views.terminal import Live, Terminal
+    from reconciler.model.answer import EventEntry
+    from reconciler.model.status import Status
+
+ENDED: Final = frozenset({"manager.ended", "manager.left"})
+"""Types of the last event of a manager."""
+_FIRST_LOOK_S: Final = 0.5
+"""What ends at once needs no words."""
+_LOOK_S: Final = 1.0
+_MOST_NAMES: Final = 5
+
+
+class Ending:
+    """Says once a second whom the end waits for: on a terminal as a live page, else as lines when it changes."""
+
+    def __init__(
+        self,
+        screen: Terminal,
+        live: Live,
+        *,
+        now: bool = False,
+        prefix: str = "",
+        hint: str = "",
+    ) -> None:
+        self.killed: list[str] = []
+        self._now = now
+        """All are killed because that was asked for, and nobody needed it."""
+        self._screen = screen
+        self._live = live
+        self._prefix = prefix
+        self._hint = hint
+        self._look_at = time.monotonic() + _FIRST_LOOK_S
+        self._told: list[str] = []
+
+    def take(self, event: EventEntry) -> None:
+        """Take note of a process that had to be killed."""
+        if event.type == "manager.stopping":
+            self._now = self._now or bool(event.details.get("now"))
+        if event.type == "process.exited" and event.details.get("killed") and not self._now:
+            self.killed.append(slot_name(event.watcher, event.slot))
+
+    def look(self, client: Client) -> None:
+        """Say whom the end waits for, when it is time to."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _LOOK_S
+        try:
+            status = client.status()
+        except (CommandError, RequestError):
+            return  # it has ended, or nearly so
+        names = _left(status)
+        if not names:
+            return
+        line = self._line(names, status)
+        if self._screen.is_terminal:
+            self._live.show([Wrapped(line)])
+        elif names != self._told:
+            self._told = names
+            self._screen.show(line)
+
+    def _line(self, names: list[str], status: Status) -> Line:
+        due = [
+            slot.next_ns
+            for watcher in status.watchers
+            for slot in watcher.slots
+            if slot.next_ns is not None and slot.state == "Stopping"
+        ]
+        kill = f" (SIGKILL {due_in(min(due), time.time_ns())})" if due else ""
+        return (
+            Cell(self._prefix, "title"),
+            Cell(
+                f"stopping, waiting for {format_few(names, _MOST_NAMES)}{kill}{self._hint}", "busy"
+            ),
+        )
+
+    def last_words(self, name: str) -> str:
+        """Return how it ended."""
+        if not self.killed:
+            return f"{name}: stopped"
+        return f"{name}: stopped; had to be killed: {format_few(self.killed, _MOST_NAMES)}"
+
+
+def _left(status: Status) -> list[str]:
+    return [
+        slot_name(watcher.name, slot.slot)
+        for watcher in status.watchers
+        for slot in watcher.slots
+        if slot.pid
+    ]

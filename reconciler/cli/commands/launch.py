@@ -1,0 +1,156 @@
+"""Commands that become or start a manager: run, up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.connection import instances, loading, places
+from reconciler.cli.connection.launch import Start, become, has_past, prepare, start_detached
+from reconciler.cli.errors import DONE, FAILED
+from reconciler.cli.options import (
+    replace_source_option,
+    timeout_option,
+    wait_jobs_option,
+    with_instance,
+    writable_option,
+)
+from reconciler.cli.views import terminal
+from reconciler.cli.views.layout import Cell
+from reconciler.cli.views.mistakes import show_mistakes, show_warnings
+
+if TYPE_CHECKING:
+    from reconciler.cli.connection.instances import Instance
+    from reconciler.cli.connection.loading import Loaded
+    from reconciler.cli.session import Session
+
+
+@click.command("run")
+@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@replace_source_option
+@writable_option
+@with_instance()
+def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -> int:
+    """Run the manager in the foreground, with no output but its own log.
+
+    For systemd and other supervisors. SIGTERM or SIGINT stops everything in order, SIGHUP reads the spec
+    again. If the spec has mistakes and an earlier one was applied, that one keeps running.
+    """
+    session.replaces_source = replace_source
+    loaded = loading.load(loading.find(spec))
+    show_warnings(loaded.warnings)
+    start = prepared(session, loaded, "run")
+    if places.is_temporary(start.state_dir):
+        terminal.stderr().write(f"reconcile: {without_home(start.state_dir)}\n")
+    if loaded.spec is None:
+        show_mistakes(loaded.errors)
+        if not has_past(start.state_dir):
+            return FAILED
+        terminal.stderr().write("reconcile: continuing with the spec that was applied last\n")
+    return become(start, start.keeper_argv(hup="reload", until_done=False))
+
+
+@click.command("up")
+@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@click.option(
+    "-d",
+    "--detach",
+    is_flag=True,
+    help="Run in the background; return when everything is as desired.",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="With -d: wait until everything is as desired.",
+)
+@timeout_option("60s")
+@replace_source_option
+@wait_jobs_option
+@writable_option
+@with_instance()
+def up_command(
+    session: Session,
+    spec: tuple[str, ...],
+    detach: bool,
+    wait: bool,
+    timeout_ns: int,
+    replace_source: bool,
+    wait_jobs: bool,
+) -> int:
+    """Start, apply, show the status once everything is as desired, then stream the logs.
+
+    Ctrl-C stops everything in order. With one-shot jobs only, ends when all are done. --timeout
+    limits how long it waits before it shows the status.
+    """
+    if (not wait or wait_jobs) and not detach:
+        msg = f"{'--wait-jobs' if wait_jobs else '--no-wait'} has an effect only with --detach"
+        raise click.UsageError(msg)
+    session.replaces_source = replace_source
+    loaded = loading.load(loading.find(spec))
+    if loaded.spec is None:
+        show_mistakes(loaded.errors)
+        return FAILED
+    show_warnings(loaded.warnings)
+    start = prepared(session, loaded, "up")
+    screen = terminal.stdout()
+    if places.is_temporary(start.state_dir):
+        screen.show((Cell(without_home(start.state_dir)),))
+    if not detach:
+        _fork_viewer(start.instance, timeout_ns)
+        become(start, start.keeper_argv(hup="stop", until_done=True, viewed=True))
+    start_detached(start)
+    screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
+    if not wait:
+        return DONE
+    from reconciler.cli.commands.waiting import show_outcome, wait_until_as_desired
+
+    session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
+    client = session.client()
+    outcome = wait_until_as_desired(client, screen, timeout_ns, runs=wait_jobs)
+    show_outcome(screen, client, outcome, timeout_ns)
+    return outcome.exit_code
+
+
+def prepared(session: Session, loaded: Loaded, command: str) -> Start:
+    """Return what `command` is to start, and warn of a manager of somebody else with the same name."""
+    start = prepare(session.choice(), loaded, command, replaces_source=session.replaces_source)
+    for other, user in instances.of_others():
+        if other.name == start.instance.name:
+            warning = f"{user} runs a manager named {other.name}, too ({other.runtime_dir})"
+            terminal.stderr().show((Cell("warning: ", "busy"), Cell(warning)))
+    return start
+
+
+def without_home(state_dir: str) -> str:
+    """Return what is to be known by a user whose state lies where it does not stay for long."""
+    return (
+        f"logs and state are in {state_dir}: uid {os.geteuid()} has no writable home folder; "
+        "choose another place with --state-dir"
+    )
+
+
+def _fork_viewer(instance: Instance, timeout_ns: int) -> None:
+    """Start the process that shows status and logs. It owns nothing: its death stops nothing."""
+    keeper_pid = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        return
+    code = FAILED
+    try:
+        from reconciler.cli.commands.viewer import view
+
+        code = view(instance, keeper_pid, timeout_ns)
+    except Exception:
+        # The end below would leave no trace of it.
+        import traceback
+
+        text = "cannot show status and logs any more; the manager keeps running, see: reconcile logs -f"
+        print(f"{text}\n{traceback.format_exc()}", end="", file=sys.stderr, flush=True)
+    finally:
+        # Never back into the code of the process that is about to be the keeper.
+        os._exit(code)

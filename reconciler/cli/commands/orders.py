@@ -1,0 +1,308 @@
+"""Commands by which an operator intervenes: start, stop, restart, reload, signal, scale, resume, rerun."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import click
+
+from reconciler.cli import completion
+from reconciler.cli.commands.waiting import Outcome, own_hook, show_outcome, wait_until_done
+from reconciler.cli.connection.client import Client, selection
+from reconciler.cli.errors import DONE, FAILED, NOT_AS_DESIRED
+from reconciler.cli.options import (
+    labels_option,
+    output_option,
+    read_duration,
+    reason_option,
+    timeout_option,
+    wait_option,
+    with_instance,
+)
+from reconciler.cli.views import terminal
+from reconciler.cli.views.documents import print_json
+from reconciler.cli.views.layout import Cell
+from reconciler.cli.views.orders import result_lines
+from reconciler.model.units import parse_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.cli.connection.transport import Answer
+    from reconciler.cli.session import Session
+    from reconciler.model.answer import OrderResults
+
+Decorated = TypeVar("Decorated", bound="Callable[..., object]")
+
+_REACHED: Final = "the watchers have reached that state"
+
+
+def _selecting(function: Decorated) -> Decorated:
+    """Add patterns and labels, by which an operation says whom it means, and its reason."""
+    function = click.argument(
+        "names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names
+    )(function)
+    return labels_option(reason_option(function))
+
+
+def _ending(function: Decorated) -> Decorated:
+    """Add --for."""
+    return click.option(
+        "--for",
+        "for_ns",
+        metavar="DURATION",
+        callback=read_duration,
+        help="How long this stays in force, such as 2h; then the watcher follows the spec again.",
+    )(function)
+
+
+class Selected(NamedTuple):
+    """Whom an operation means, and how its outcome is shown; `timeout_ns` None does not wait for it."""
+
+    names: tuple[str, ...]
+    labels: dict[str, str]
+    output: str
+    timeout_ns: int | None
+
+
+def _operation(
+    method: str, *options: Callable[[Any], Any], waits: Callable[[Any], Any] | None = None
+) -> Callable[[Callable[..., int]], click.Command]:
+    """Make the command of an operation on watchers or slots, with these options beside the common ones."""
+
+    def decorate(function: Callable[..., int]) -> click.Command:
+        @functools.wraps(function)
+        def command(
+            session: Session,
+            names: tuple[str, ...],
+            labels: dict[str, str],
+            output: str,
+            wait: bool,
+            timeout_ns: int,
+            **said: object,
+        ) -> int:
+            if not names and not labels:  # a forgotten name must not stop everything
+                msg = f"{method} what? Name watchers, or say '*' for all"
+                raise click.UsageError(msg)
+            selected = Selected(names, labels, output, timeout_ns if wait else None)
+            return function(session, selected, **said)
+
+        shown = output_option("text", "json")(with_instance()(command))
+        for option in (waits or wait_option(_REACHED), *reversed(options), _selecting):
+            shown = option(shown)
+        return click.command(method)(shown)
+
+    return decorate
+
+
+@_operation("start", _ending)
+def start_command(session: Session, selected: Selected, **said: object) -> int:
+    """Start watchers, even with `autostart: false` or after a stop.
+
+    Slots that wait for their next try, or have failed permanently, are tried at once; a single one
+    as well: web.2. A job that you name runs again.
+    """
+    return _operate(session, "start", selected, **said)
+
+
+@_operation("stop", _ending)
+def stop_command(session: Session, selected: Selected, **said: object) -> int:
+    """Stop watchers and keep them stopped, across edits and reboots, until start or resume.
+
+    Example: reconcile stop web --for 2h --reason disk
+    """
+    return _operate(session, "stop", selected, **said)
+
+
+@_operation("resume")
+def resume_command(session: Session, selected: Selected, **said: object) -> int:
+    """Drop manual overrides (stop, start, scale) and follow the spec again."""
+    return _operate(session, "resume", selected, **said)
+
+
+@_operation(
+    "restart",
+    click.option(
+        "--all", "at_once", is_flag=True, help="Replace all slots at once instead of one by one."
+    ),
+)
+def restart_command(session: Session, selected: Selected, at_once: bool, **said: object) -> int:
+    """Replace the processes of watchers or slots, one by one.
+
+    A job that you name is stopped and run again. Watchers that are stopped or have no processes
+    are not started: exit code 1.
+    """
+    return _operate(session, "restart", selected, at_once=at_once or None, **said)
+
+
+@_operation("reload")
+def reload_command(session: Session, selected: Selected, **said: object) -> int:
+    """Reload watchers as their field `reload` says: by a signal, a command, or replacement.
+
+    Waits until the signal is sent or the command has ended; exit code 3 when that fails.
+    """
+    return _operate(session, "reload", selected, **said)
+
+
+@_operation(
+    "rerun",
+    click.option("--failed", is_flag=True, help="Only the slots whose last run failed."),
+    click.option(
+        "--overlap",
+        type=click.Choice(["skip", "replace"]),
+        help="Skip or replace slots that still run.",
+    ),
+    click.option(
+        "--require-all",
+        is_flag=True,
+        help="Exit code 3 when a slot is skipped because it still runs.",
+    ),
+    waits=wait_option("the runs have ended", default=False),
+)
+def rerun_command(
+    session: Session,
+    selected: Selected,
+    failed: bool,
+    overlap: str | None,
+    require_all: bool,
+    **said: object,
+) -> int:
+    """Run a job again, as a new generation. Slots that still run are skipped and listed.
+
+    With --wait, exit code 3 means that a run failed.
+    """
+    said |= {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
+    client = session.client()
+    answer = client.order("rerun", selection(selected.names, selected.labels) | said)
+    code = _finish(client, answer, selected.output, selected.timeout_ns)
+    if require_all and any(result.running for result in answer.value.results):
+        return NOT_AS_DESIRED
+    return code
+
+
+def _operate(session: Session, method: str, selected: Selected, **options: object) -> int:
+    """Do one operation on watchers that patterns and labels select."""
+    client = session.client()
+    answer = client.order(method, selection(selected.names, selected.labels) | options)
+    return _finish(client, answer, selected.output, selected.timeout_ns)
+
+
+def _finish(
+    client: Client, answer: Answer[OrderResults], output: str, timeout_ns: int | None
+) -> int:
+    """Show what an order does, wait until it is done unless `timeout_ns` is None, and say how it ended.
+
+    Exit code 1 when it was refused by a watcher that was named, or passed over all that a glob selects.
+    """
+    screen, results = terminal.stdout(), answer.value.results
+    if output == "text":
+        screen.show(*result_lines(results, time.time_ns()))
+    outcome = Outcome(DONE)
+    if timeout_ns is not None:
+        live = screen if output == "text" else terminal.nowhere()
+        goals = [result.goal for result in results if result.goal is not None]
+        own = own_hook()
+        if any(goal["name"] == own for goal in goals):
+            goals = [goal for goal in goals if goal["name"] != own]
+            live.show((Cell(f"{own}: not waiting for it, because this hook belongs to it"),))
+        outcome = wait_until_done(client, live, timeout_ns, goals)
+    if output == "json":
+        fields = {"waited": timeout_ns is not None, "done": outcome.exit_code == DONE}
+        waiting = {"waiting": outcome.waiting, "failed": outcome.failed}
+        print_json(answer.document("results") | fields | waiting)
+    elif timeout_ns is not None and outcome.exit_code != DONE:
+        show_outcome(screen, client, outcome, timeout_ns)
+    taken = {result.taken for result in results}
+    if outcome.exit_code == DONE and ("refused" in taken or taken == {"skipped"}):
+        return FAILED
+    return outcome.exit_code
+
+
+@click.command("signal")
+@click.argument("signal", shell_complete=completion.signals)
+@click.argument(
+    "names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names, required=True
+)
+@click.option(
+    "--children",
+    "reach",
+    flag_value="children",
+    help="Signal the children of each process, not the process.",
+)
+@click.option(
+    "--tree",
+    "reach",
+    flag_value="tree",
+    help="Signal each process and everything that it has started.",
+)
+@reason_option
+@timeout_option("60s")
+@output_option("text", "json")
+@with_instance()
+def signal_command(
+    session: Session,
+    signal: str,
+    names: tuple[str, ...],
+    reach: str | None,
+    timeout_ns: int,
+    output: str,
+    **said: object,
+) -> int:
+    """Send SIGNAL to the processes of watchers or slots: reconcile signal USR1 web.2.
+
+    Returns once the signal is sent, after the hook before_signal; --timeout limits the wait.
+    """
+    try:
+        word = parse_signal(signal)
+    except ValueError as error:
+        from reconciler.specfile.cures import for_kind
+
+        hint = for_kind("signal", signal)
+        msg = f"{error}, found '{signal}'" + (f"; {hint}" if hint else "")
+        raise click.UsageError(msg) from None
+    client = session.client()
+    params = {"signal": word, "names": list(names), "timeout_ns": timeout_ns, "reach": reach}
+    return _finish(client, client.order("signal", params | said), output, None)
+
+
+@click.command("scale")
+@click.argument(
+    "numbers",
+    metavar="NAME=N...",
+    nargs=-1,
+    required=True,
+    shell_complete=completion.watchers_to_scale,
+)
+@reason_option
+@_ending
+@wait_option(_REACHED)
+@output_option("text", "json")
+@with_instance()
+def scale_command(
+    session: Session,
+    numbers: tuple[str, ...],
+    wait: bool,
+    timeout_ns: int,
+    output: str,
+    **said: object,
+) -> int:
+    """Set the number of processes: reconcile scale web=4 'w*=2'.
+
+    web=spec returns to the number in the spec.
+    """
+    scale = dict(_number(text) for text in numbers)
+    client = session.client()
+    answer = client.order("scale", {"scale": scale, **said})
+    return _finish(client, answer, output, timeout_ns if wait else None)
+
+
+def _number(text: str) -> tuple[str, int | None]:
+    name, equals, number = text.partition("=")
+    if name and equals and number == "spec":
+        return name, None
+    if name and equals and number.isdecimal() and number.isascii():
+        return name, int(number)
+    msg = f"expected NAME=N or NAME=spec, found {text!r}"
+    raise click.UsageError(msg)

@@ -1,0 +1,127 @@
+"""The command shutdown."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from reconciler.cli.commands.ending import ENDED, Ending
+from reconciler.cli.commands.waiting import own_hook
+from reconciler.cli.connection import instances
+from reconciler.cli.connection.absence import still_run
+from reconciler.cli.connection.client import Client
+from reconciler.cli.connection.survivors import named
+from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError, TimedOut
+from reconciler.cli.options import output_option, reason_option, seconds, wait_option, with_instance
+from reconciler.cli.views import terminal
+from reconciler.cli.views.documents import print_json
+from reconciler.model.answer import EventEntry
+from reconciler.model.errors import RequestError
+from reconciler.model.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.cli.session import Session
+
+_POLL_S: Final = 0.05
+
+
+@click.command("shutdown")
+@click.option("--now", is_flag=True, help="Kill instead of stopping in order.")
+@click.option(
+    "--exit-code",
+    "code",
+    type=click.IntRange(0, 255),
+    default=0,
+    help="Exit code that the manager ends with.",
+)
+@reason_option
+@wait_option("the manager has ended")
+@output_option("text", "json")
+@with_instance()
+def shutdown_command(
+    session: Session,
+    now: bool,
+    code: int,
+    wait: bool,
+    timeout_ns: int,
+    output: str,
+    reason: str | None,
+) -> int:
+    """Stop everything in order, then end the manager.
+
+    Called by a hook, it returns at once: the end waits for the hook.
+    """
+    wait = wait and not own_hook()
+    client = session.client()
+    hello = client.hello()
+    name = hello.name or client.instance.name
+    state_dir = hello.state_dir or client.instance.state_dir
+    listener = instances.listener(client.instance)
+    leaves = client.shutdown(now=now, code=code, reason=reason)
+    keeper_pid = listener[0] if listener else 0
+    ending = _wait_until_gone(client, keeper_pid, timeout_ns, now=now) if wait else None
+    client.close()
+    left = named(state_dir) if wait else []
+    if output == "json":
+        killed = ending.killed if ending is not None else []
+        print_json({"name": name, "stopped": wait, "left": left, "killed": killed})
+    elif left:
+        terminal.stdout().write(f"{name}: the manager has ended; {still_run(left)}\n")
+    else:
+        said = f"{name}: stopping" if ending is None else ending.last_words(name)
+        terminal.stdout().write(f"{said}\n")
+    return NOT_AS_DESIRED if left and not leaves else DONE
+
+
+def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int, *, now: bool) -> Ending:
+    """Wait until nobody listens and the keeper's process is gone, and say whom that waits for."""
+    screen = terminal.stdout()
+    begun = time.monotonic()
+    with terminal.Live(screen) as live, Client(instance=client.instance) as second:
+        ending = Ending(screen, live, now=now)
+        for _ in _moments(second, ending):
+            if not instances.is_running(client.instance) and not _is_alive(keeper_pid):
+                break
+            if time.monotonic() - begun > seconds(timeout_ns):
+                longest = format_duration(timeout_ns)
+                msg = f"cannot stop {client.instance.name} within {longest}: it still runs"
+                raise TimedOut(
+                    msg,
+                    "see: reconcile status; kill what does not stop: reconcile shutdown --now",
+                )
+            ending.look(client)
+        live.clear()
+    return ending
+
+
+def _moments(client: Client, ending: Ending) -> Iterator[None]:
+    """Yield now and then without end; `ending` hears of events as long as the manager tells of them."""
+    try:
+        for kind, item in client.follow(("events.follow", {"until_end": True}), tick=_POLL_S):
+            if kind == "event":
+                event = client.read(EventEntry, kind, item).value
+                ending.take(event)
+                if event.type in ENDED:
+                    break
+            yield
+    except (CommandError, RequestError):
+        pass  # it may be gone, or too busy for us: then its end is all that is seen
+    client.close()
+    while True:
+        yield
+        time.sleep(_POLL_S)
+
+
+def _is_alive(pid: int) -> bool:
+    """Tell whether the process lives; a zombie has ended, whoever is slow to collect it."""
+    if not pid:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+    except OSError:
+        return False

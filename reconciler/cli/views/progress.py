@@ -1,0 +1,68 @@
+"""What is waited for: as a live page on a terminal, as lines that come when it changes on a pipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from reconciler.cli.views.layout import Block, Cell, Line, Table
+from reconciler.cli.views.phrases import STATE_STYLES, TROUBLE, whole_duration
+from reconciler.model.units import format_count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.cli.views.terminal import Terminal
+    from reconciler.model.answer import Progress, Waiting
+
+_MORE: Final = "\0"
+"""Beside the names of watchers, that of those that are not named."""
+
+
+def waiting_blocks(waiting: Sequence[Waiting], elapsed_ns: int, remaining: int = 0) -> list[Block]:
+    """Return what is still being waited for, as a live page; of `remaining` watchers only some are named."""
+    rows = [
+        (
+            Cell(one.name),
+            Cell(one.state, STATE_STYLES.get(one.state, "")),
+            Cell(one.note, "bad" if one.state in TROUBLE else ""),
+        )
+        for one in waiting
+    ]
+    number = max(remaining, len(waiting))
+    waited = f"waiting for {format_count(number, 'watcher')}, {whole_duration(elapsed_ns)}"
+    head: Line = (Cell(waited, "busy"),)
+    if not rows:
+        return [head]
+    page: list[Block] = [head, Table(("WATCHER", "STATE", "NOTE"), rows)]
+    if number > len(rows):
+        page.append((Cell(f"(and {number - len(rows)} more)", "quiet"),))
+    return page
+
+
+def waiting_text(waiting: Waiting) -> str:
+    """Return one line about a watcher that is waited for."""
+    note = f": {waiting.note}" if waiting.note else ""
+    return f"{waiting.name}: {waiting.state}{note}"
+
+
+def tell_changes(
+    screen: Terminal,
+    progress: Progress,
+    told: dict[str, str],
+    prefix: str = "",
+    silent: frozenset[str] = frozenset(),
+) -> None:
+    """Write a line for each watcher whose state is another than the one last told, and how many are not named.
+
+    Of those in a `silent` state nothing is written.
+    """
+    head = Cell(prefix, "title"), Cell("waiting for ")
+    for one in progress.waiting:
+        text = waiting_text(one)
+        if one.state not in silent and told.get(one.name) != text:
+            told[one.name] = text
+            screen.show((*head, Cell(text)))
+    more = progress.remaining - len(progress.waiting)
+    if more > 0 and not silent and _MORE not in told:
+        told[_MORE] = str(more)
+        screen.show((*head, Cell(f"{format_count(more, 'more watcher')}")))

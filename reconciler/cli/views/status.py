@@ -1,0 +1,272 @@
+"""The status: tables of watchers, slots and sockets, and below them what is wrong with the whole.
+
+Pure functions from the manager's answer, the wall time and a few wishes to blocks. Whatever comes from specs and
+workers is cleaned where the blocks are painted, so that no page can play tricks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from reconciler.cli.views.layout import Block, Cell, Line, Table, Wrapped
+from reconciler.cli.views.mistakes import mistakes, spec_error_blocks
+from reconciler.cli.views.phrases import (
+    NOTHING,
+    STATE_STYLES,
+    TROUBLE,
+    age,
+    due_in,
+    exit_text,
+    override_text,
+)
+from reconciler.cli.views.summary import revision_lines, summary
+from reconciler.model.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.model.status import SlotStatus, SocketStatus, Status, WatcherStatus
+
+_DUE: Final = {
+    "BackOff": "next try",
+    "Failed": "next try",
+    "Failing": "counts as steady",
+    "Starting": "ready",
+    "Stopping": "SIGKILL",
+}
+"""What is due at a slot's `next_ns`, by its state."""
+
+
+def status_page(
+    status: Status,
+    now_ns: int,
+    *,
+    usage: bool = False,
+    slots: bool = False,
+    selected: bool = False,
+) -> list[Block]:
+    """Return the status page: watchers, their slots if wished, sockets, the spec's mistakes, a summary.
+
+    Where watchers were `selected` it speaks of them, and of the others in a few words.
+    """
+    page: list[Block] = []
+    if status.watchers:
+        page.append(_watcher_table(status.watchers, now_ns, usage))
+    if slots and any(watcher.slots for watcher in status.watchers):
+        page += [(), _slot_table(status.watchers, now_ns, usage)]
+    if status.sockets:
+        table = _socket_table(status.sockets, wide=slots)
+        page += [(), table] if page else [table]
+    if page:
+        page.append(())
+    page += _spec_lines(status) + _watching_lines(status)
+    page += revision_lines(status, now_ns, selected=selected) + _store_lines(status)
+    page += _orphan_lines(status, wide=slots)
+    return [*page, summary(status, selected=selected)]
+
+
+def watch_page(
+    status: Status,
+    now_ns: int,
+    *,
+    usage: bool = False,
+    slots: bool = False,
+    selected: bool = False,
+    failed: bool = False,
+) -> tuple[list[Block], list[Table]]:
+    """Return the status for a screen of few lines: what comes first, then tables of one row each, problems first."""
+    head: list[Block] = [summary(status, selected=selected)]
+    head += _spec_lines(status) + _watching_lines(status)
+    head += revision_lines(status, now_ns, selected=selected) + _store_lines(status)
+    head += _orphan_lines(status, wide=slots)
+    watchers = sorted(failing(status) if failed else status.watchers, key=_urgency)
+    tables = [_watcher_table(watchers, now_ns, usage)]
+    if slots and any(watcher.slots for watcher in watchers):
+        tables.append(_slot_table(watchers, now_ns, usage))
+    if status.sockets:
+        tables.append(_socket_table(status.sockets, wide=slots))
+    return head, [table._replace(cut=True) for table in tables]
+
+
+def failing(status: Status) -> tuple[WatcherStatus, ...]:
+    """Return the watchers that are not as desired."""
+    return tuple(watcher for watcher in status.watchers if not watcher.as_desired)
+
+
+def _urgency(watcher: WatcherStatus) -> int:
+    """Return 0 for what is wrong, 1 for what is under way, 2 for the rest."""
+    if watcher.as_desired:
+        return 2
+    return 0 if watcher.state in TROUBLE else 1
+
+
+def _watcher_table(watchers: Sequence[WatcherStatus], now_ns: int, usage: bool) -> Table:
+    more = ("CPU", "MEM") if usage else ()
+    columns = ("WATCHER", "WANT", "STATE", "READY", "RESTARTS", "AGE", *more, "NOTE")
+    rows = [_watcher_row(watcher, now_ns, usage) for watcher in watchers]
+    return Table(columns, rows, ("CPU", "MEM", "RESTARTS", "AGE", "WANT"))
+
+
+def _watcher_row(watcher: WatcherStatus, now_ns: int, usage: bool) -> Line:
+    job = watcher.kind == "job"
+    style = STATE_STYLES.get(watcher.state, "")
+    note = watcher_note(watcher, now_ns)
+    return (
+        Cell(watcher.name),
+        Cell("job" if job else str(watcher.want)),
+        Cell(watcher.state, style),
+        Cell(f"{watcher.ready}/{watcher.want}"),
+        Cell(NOTHING if job else str(watcher.restarts)),
+        Cell(age(watcher.since_ns, now_ns)),
+        *(_usage_cells(watcher.slots) if usage else ()),
+        Cell(note, style if watcher.state in TROUBLE else ""),
+    )
+
+
+def watcher_note(watcher: WatcherStatus, now_ns: int) -> str:
+    """Return why the watcher is not as desired, and when it goes on by itself."""
+    due = [
+        slot.next_ns
+        for slot in watcher.slots
+        if slot.next_ns is not None and slot.state in {"BackOff", "Failed", "Stopping"}
+    ]
+    parts = [note] if (note := _timed_note(watcher, now_ns)) else []
+    if watcher.state == "Failing":
+        starts = [slot.since_ns for slot in watcher.slots if slot.state == "Failing"]
+        parts.append(f"up for {age(max(starts, default=now_ns), now_ns)}")
+    if due and watcher.state in {"BackOff", "Failed", "Rolling", "Stopping"}:
+        trying = any(slot.state in TROUBLE for slot in watcher.slots)
+        parts.append(("next try " if trying else "SIGKILL ") + due_in(min(due), now_ns))
+    return ", ".join(parts)
+
+
+def _timed_note(watcher: WatcherStatus, now_ns: int) -> str:
+    """Return the watcher's note; where that is a manual override, with its times."""
+    overrides = watcher.intent
+    plain = "; ".join(
+        f'{one.message}: "{one.why}"' if one.why else one.message for one in overrides
+    )
+    if overrides and watcher.note == plain:
+        return "; ".join(override_text(one, now_ns) for one in overrides)
+    return watcher.note
+
+
+def _usage_cells(slots: Sequence[SlotStatus]) -> Line:
+    processor = [slot.cpu_percent for slot in slots if slot.cpu_percent is not None]
+    memory = [slot.memory_bytes for slot in slots if slot.memory_bytes is not None]
+    return (
+        Cell(f"{sum(processor):.1f}%" if processor else NOTHING),
+        Cell(format_size(_rounded(sum(memory))) if memory else NOTHING),
+    )
+
+
+def _rounded(size: int) -> int:
+    """Drop what is less than a MiB once there are ten of them: nobody reads 212.3."""
+    return size >> 20 << 20 if size >= 10 << 20 else size
+
+
+def _slot_table(watchers: Sequence[WatcherStatus], now_ns: int, usage: bool) -> Table:
+    more = ("CPU", "MEM") if usage else ()
+    columns = ("SLOT", "PID", "STATE", "RESTARTS", "REPLACED", "AGE", *more, "LAST EXIT", "NOTE")
+    rows = [
+        (
+            Cell(f"{watcher.name}.{slot.slot}"),
+            Cell(str(slot.pid or NOTHING)),
+            Cell(slot.state, STATE_STYLES.get(slot.state, "")),
+            Cell(str(slot.restarts)),
+            Cell(str(slot.replacements)),
+            Cell(age(slot.since_ns, now_ns)),
+            *(_usage_cells([slot]) if usage else ()),
+            Cell(exit_text(slot.exit)),
+            Cell(_slot_note(slot, now_ns)),
+        )
+        for watcher in watchers
+        for slot in watcher.slots
+    ]
+    expendable = ("CPU", "MEM", "RESTARTS", "REPLACED", "AGE", "PID", "LAST EXIT")
+    return Table(columns, rows, expendable)
+
+
+def _slot_note(slot: SlotStatus, now_ns: int) -> str:
+    parts = [slot.note] if slot.note else []
+    if slot.outdated:
+        parts.append("outdated")
+    if slot.fired is not None:
+        parts.append(f"generation {slot.fired.generation}")
+    if slot.next_ns is not None:
+        verb = _DUE.get(slot.state, "due")
+        parts.append(f"{verb} {due_in(slot.next_ns, now_ns)}")
+    return ", ".join(parts)
+
+
+def _socket_table(sockets: Sequence[SocketStatus], *, wide: bool) -> Table:
+    noted = any(socket.note for socket in sockets)
+    rows = []
+    for socket in sockets:
+        row: Line = (
+            Cell(socket.name),
+            Cell(socket.listen),
+            Cell(socket.type),
+            Cell(socket.state, STATE_STYLES.get(socket.state, "")),
+            *((Cell(_queue(socket)),) if wide else ()),
+            Cell(", ".join(socket.used_by) or NOTHING),
+        )
+        rows.append((*row, Cell(socket.note, "bad")) if noted else row)
+    queue = ("BACKLOG",) if wide else ()
+    columns = (
+        "SOCKET",
+        "LISTEN",
+        "TYPE",
+        "STATE",
+        *queue,
+        "USED BY",
+        *(("NOTE",) if noted else ()),
+    )
+    return Table(columns, rows, ("TYPE", "USED BY"))
+
+
+def _queue(socket: SocketStatus) -> str:
+    """Return how many clients may wait at a socket, and before it how many do while nobody accepts."""
+    if socket.backlog is None:
+        return NOTHING
+    return (f"{socket.waiting} of " if socket.waiting else "") + str(socket.backlog)
+
+
+def _spec_lines(status: Status) -> list[Block]:
+    """Return what is wrong with the spec files, if anything is."""
+    state = status.spec_state
+    if state in {"applied", "loading"} and not status.spec_errors:
+        return []
+    found = status.spec_errors
+    message = (not found and status.spec_message) or {
+        "invalid": f"{mistakes(len(found))}; the last good spec keeps running",
+        "missing": "the files are gone; the last good spec keeps running",
+        "held": "an edit is held back",
+    }.get(state, "")
+    said = state.replace("_", " ")
+    lines: list[Block] = [Wrapped((Cell(f"spec {said}: ", "bad"), Cell(message)))]
+    return [*lines, *spec_error_blocks(status.spec_errors, excerpts=False)]
+
+
+def _watching_lines(status: Status) -> list[Block]:
+    """Return what keeps saved files from being noticed as usual, if anything does."""
+    if not status.watching:
+        return []
+    return [Wrapped((Cell("files: ", "busy"), Cell(status.watching)))]
+
+
+def _store_lines(status: Status) -> list[Block]:
+    """Return what is wrong with the state folder, if anything is."""
+    state = status.store_state
+    if state == "good":
+        return []
+    return [Wrapped((Cell(f"store {state}: ", "bad"), Cell(status.store_message)))]
+
+
+def _orphan_lines(status: Status, *, wide: bool) -> list[Block]:
+    """Return which processes belong to no watcher; those that were left on purpose only if asked for more."""
+    shown = [each for each in status.orphans if wide or not each.on_purpose]
+    return [
+        Wrapped((Cell("left: ", "" if each.on_purpose else "bad"), Cell(each.message)))
+        for each in shown
+    ]
