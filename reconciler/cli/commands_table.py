@@ -67,7 +67,7 @@ def module_of(command: str) -> str:
 CHANGES: Final = frozenset(
     ("up", "run", "shutdown", "upgrade", "apply", "rollback", *GROUPS["Operate"], "install-service")
 )
-"""Commands that change something: none is suggested for a word that is not nearly theirs."""
+"""Commands that change something: suggested only for a word that is very close."""
 
 _USE: Final = {
     "status": "list ps info why",

@@ -1,7 +1,7 @@
 """What may stand next on a command line: one completer for bash, zsh, fish and the shell of our own.
 
 click knows commands, options and the values of choices; here are the names that only a manager or the language
-knows. Who completes waits for nobody: a manager that does not answer at once completes nothing.
+knows. Completion does not wait: a manager that does not answer at once completes nothing.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _asked_of(
 
 
 def _session(context: click.Context) -> Session:
-    """Return which instance the line so far means."""
+    """Return the session of the line so far: which instance it means."""
     session = context.find_object(Session) or Session()
     at: click.Context | None = context
     while at is not None:

@@ -163,13 +163,13 @@ def guarded(run: Callable[[], int]) -> int:
 
 
 def _drop_output() -> None:
-    """Let what could not be written go nowhere: Python would try again at its end, and complain."""
+    """Discard what could not be written: Python would try again when it ends, and complain."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _doing(error: OSError) -> str:
-    """Return what could not be done, as far as an error of the system tells."""
+    """Return what could not be done, as far as the error of the system says."""
     if error.filename is not None:
         return f"use {os.fsdecode(error.filename)}"
     if isinstance(error, FileNotFoundError):

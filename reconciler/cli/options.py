@@ -114,7 +114,7 @@ def reason_option(function: Decorated) -> Decorated:
 
 
 def wait_option(until: str, *, default: bool = True) -> Callable[[Decorated], Decorated]:
-    """Add --wait, which waits until something that the help names, and --timeout."""
+    """Add --wait and --timeout; `until` is what the help says it waits for."""
 
     def decorate(function: Decorated) -> Decorated:
         function = timeout_option("60s")(function)
@@ -184,7 +184,7 @@ def read_duration(
 
 
 def earliest(text: str) -> int:
-    """Return the wall time since which something is wanted: 10m ago, or 2026-01-02T03:04."""
+    """Return the wall time that --since means: 10m ago, or 2026-01-02T03:04."""
     try:
         return time.time_ns() - parse_duration_ns(text)
     except ValueError:
@@ -201,5 +201,5 @@ def earliest(text: str) -> int:
 
 
 def seconds(nanoseconds: int) -> float:
-    """Return the seconds of a duration, for the calls of the system that want them."""
+    """Return a duration in seconds, for the standard library."""
     return nanoseconds / SECOND_NS

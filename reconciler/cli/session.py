@@ -31,7 +31,7 @@ class Session:
         self.state_dir = state_dir or self.state_dir
 
     def choice(self) -> Choice:
-        """Return what is chosen of the instance."""
+        """Return what options or environment choose of the instance."""
         from reconciler.cli.connection import instances
 
         return instances.choice(self.name, self.runtime_dir, self.state_dir)
@@ -49,8 +49,10 @@ class Session:
         )
 
     def client(self) -> Client:
-        """Return the connection to the instance that is meant; the shell keeps one for all
-        commands. An instance that nobody has chosen is named first."""
+        """Return the client of the instance that is meant; the shell keeps one for all commands.
+
+        Names the instance on standard error if nobody has chosen it.
+        """
         from reconciler.cli.connection.client import Client
         from reconciler.cli.views import terminal
 

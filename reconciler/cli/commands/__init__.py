@@ -1,4 +1,4 @@
-"""The commands: what each is asked for, what it asks of a manager, and how it ends.
+"""The commands: their options, what they ask of a manager, and how they end.
 
 `main` finds a command by its name in `commands_table` and imports its file only then.
 

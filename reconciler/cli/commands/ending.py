@@ -1,4 +1,4 @@
-"""The end of a manager as people see it: whom it waits for, and who had to be killed."""
+"""The end of a manager: which processes it waits for, and which had to be killed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 ENDED: Final = frozenset({"manager.ended", "manager.left"})
 """Types of the last event of a manager."""
 _FIRST_LOOK_S: Final = 0.5
-"""What ends at once needs no words."""
+"""What ends at once needs no message."""
 _LOOK_S: Final = 1.0
 _MOST_NAMES: Final = 5
 
 
 class Ending:
-    """Says once a second whom the end waits for: on a terminal as a live page, else as lines when it changes."""
+    """Shows once a second what the end waits for: on a terminal as a live page, else as lines when it changes."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class Ending:
         self._told: list[str] = []
 
     def take(self, event: EventEntry) -> None:
-        """Take note of a process that had to be killed."""
+        """Remember a process that had to be killed."""
         if event.type == "manager.stopping":
             self._now = self._now or bool(event.details.get("now"))
         if event.type == "process.exited" and event.details.get("killed") and not self._now:
             self.killed.append(slot_name(event.watcher, event.slot))
 
     def look(self, client: Client) -> None:
-        """Say whom the end waits for, when it is time to."""
+        """Show what the end waits for, once a second."""
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _LOOK_S
@@ -88,8 +88,8 @@ class Ending:
             ),
         )
 
-    def last_words(self, name: str) -> str:
-        """Return how it ended."""
+    def outcome(self, name: str) -> str:
+        """Return how it ended, in a sentence."""
         if not self.killed:
             return f"{name}: stopped"
         return f"{name}: stopped; had to be killed: {format_few(self.killed, _MOST_NAMES)}"

@@ -60,7 +60,7 @@ def events_command(
     screen = terminal.stdout()
     params: Map = {"since": number, "since_ns": since_ns or None, "limit": limit}
     params |= {"names": list(names) or None, "types": list(types) or None}
-    for answer in session.client().told_events(params, follow=follow):
+    for answer in session.client().event_answers(params, follow=follow):
         if answer.value.type == LEFT_OUT:
             terminal.stderr().write(f"{answer.value.message}\n")
         elif output == "json":
@@ -71,7 +71,7 @@ def events_command(
 
 
 def _since(text: str | None) -> tuple[int, int]:
-    """Return the number after which and the wall time from which events are wanted."""
+    """Return the number after which, and the wall time from which, events are asked for."""
     if text is None:
         return 0, 0
     return (int(text), 0) if text.isdigit() else (0, earliest(text))

@@ -126,7 +126,7 @@ def prepared(session: Session, loaded: Loaded, command: str) -> Start:
 
 
 def without_home(state_dir: str) -> str:
-    """Return what is to be known by a user whose state lies where it does not stay for long."""
+    """Return what to tell a user whose state lies where it does not stay for long."""
     return (
         f"logs and state are in {state_dir}: uid {os.geteuid()} has no writable home folder; "
         "choose another place with --state-dir"

@@ -86,12 +86,12 @@ def logs_command(
     else:
         show_logs(terminal.stdout(), shown, prefix=not no_prefix)
     if not follow:
-        _tell_what_is_left_out(shown, chosen=lines is not None)
+        _show_what_is_missing(shown, chosen=lines is not None)
     return DONE
 
 
-def _tell_what_is_left_out(entries: Iterable[LogEntry], *, chosen: bool) -> None:
-    """Say on standard error what an answer does not hold, and how to get it."""
+def _show_what_is_missing(entries: Iterable[LogEntry], *, chosen: bool) -> None:
+    """Write to standard error what is missing in the answer, and how to get it."""
     told = {}
     for entry in entries:
         name = log_name(entry)

@@ -40,7 +40,7 @@ _REACHED: Final = "the watchers have reached that state"
 
 
 def _selecting(function: Decorated) -> Decorated:
-    """Add patterns and labels, by which an operation says whom it means, and its reason."""
+    """Add the patterns and labels that select watchers, and --reason."""
     function = click.argument(
         "names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names
     )(function)
@@ -59,7 +59,7 @@ def _ending(function: Decorated) -> Decorated:
 
 
 class Selected(NamedTuple):
-    """Whom an operation means, and how its outcome is shown; `timeout_ns` None does not wait for it."""
+    """The watchers that an order selects, and how its outcome is shown; `timeout_ns` None: do not wait."""
 
     names: tuple[str, ...]
     labels: dict[str, str]
@@ -70,7 +70,7 @@ class Selected(NamedTuple):
 def _operation(
     method: str, *options: Callable[[Any], Any], waits: Callable[[Any], Any] | None = None
 ) -> Callable[[Callable[..., int]], click.Command]:
-    """Make the command of an operation on watchers or slots, with these options beside the common ones."""
+    """Make the command of an order for watchers or slots, with these options and the common ones."""
 
     def decorate(function: Callable[..., int]) -> click.Command:
         @functools.wraps(function)
@@ -183,7 +183,7 @@ def rerun_command(
 
 
 def _operate(session: Session, method: str, selected: Selected, **options: object) -> int:
-    """Do one operation on watchers that patterns and labels select."""
+    """Give one order to the watchers that patterns and labels select."""
     client = session.client()
     answer = client.order(method, selection(selected.names, selected.labels) | options)
     return _finish(client, answer, selected.output, selected.timeout_ns)
@@ -192,9 +192,9 @@ def _operate(session: Session, method: str, selected: Selected, **options: objec
 def _finish(
     client: Client, answer: Answer[OrderResults], output: str, timeout_ns: int | None
 ) -> int:
-    """Show what an order does, wait until it is done unless `timeout_ns` is None, and say how it ended.
+    """Show what an order does, wait until it is done unless `timeout_ns` is None, and show how it ended.
 
-    Exit code 1 when it was refused by a watcher that was named, or passed over all that a glob selects.
+    Exit code 1 when a named watcher refused it, or when it skipped all that a glob selects.
     """
     screen, results = terminal.stdout(), answer.value.results
     if output == "text":

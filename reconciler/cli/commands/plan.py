@@ -180,7 +180,7 @@ def _apply_to_running(session: Session, request: _Request) -> int:
 
 
 def consents(changes: Sequence[Change]) -> bool:
-    """Ask when something goes away. Raises `Refused` where nobody can be asked."""
+    """Ask before something is removed. Raises `Refused` where nobody can be asked."""
     removed = [change.name for change in changes if change.how in REMOVALS]
     if not removed:
         return True
@@ -191,7 +191,7 @@ def consents(changes: Sequence[Change]) -> bool:
 
 
 def _apply_by_starting(session: Session, request: _Request) -> int:
-    """Start a manager in the background: all that the spec names is new to it."""
+    """Start a manager in the background; everything in the spec is new to it."""
     if request.only:
         msg = f"cannot apply only {', '.join(request.only)}: a new manager takes the whole spec"
         raise Refused(msg, "omit --only, or start it first with: reconcile up -d")
@@ -221,9 +221,9 @@ def _apply_by_starting(session: Session, request: _Request) -> int:
 
 
 def created_by(spec: Mapping[str, object], *, has_past: bool) -> list[Change]:
-    """Return the plan of a spec for a manager that is still to be started.
+    """Return the plan of a spec for a manager that does not run yet.
 
-    `has_past`: an earlier one may have been killed, and what it left running is taken over.
+    `has_past`: an earlier one may have been killed; the new one adopts what still runs.
     """
     message = "started, or taken over where it still runs" if has_past else "new"
     watchers, sockets = spec.get("watchers"), spec.get("sockets")
@@ -238,7 +238,7 @@ def _names(entries: object) -> Iterable[str]:
 def _finish(
     client: Client, screen: Terminal, request: _Request, changes: object, revision: int | None
 ) -> int:
-    """Wait if asked to, and say how it ended."""
+    """Wait if asked to, and show how it ended."""
     outcome = Outcome(DONE)
     if request.wait:
         live = screen if request.output == "text" else terminal.nowhere()

@@ -53,7 +53,7 @@ def _called(watcher: dict[str, object]) -> Iterator[str]:
 
 
 def remarks(found: list[Program]) -> tuple[list[str], list[str]]:
-    """Return in words what is found alike, and what a service would not find, or find elsewhere."""
+    """Return sentences about programs that a service finds, too, and about those that it finds elsewhere or not."""
     alike, otherwise = [], []
     for name, watchers, here, there in found:
         whose = ", ".join(watchers[:3]) + (", ..." if len(watchers) > 3 else "")

@@ -1,4 +1,4 @@
-"""The command install-service: a unit with which systemd starts the manager, and starts it again."""
+"""The command install-service: a unit by which systemd starts the manager, and restarts it."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _assignment(name: str, value: str) -> str:
 
 
 def _write(unit: Unit, *, force: bool) -> bool:
-    """Write a unit at once and whole; False when it is there already. Raises `Refused`."""
+    """Write a unit atomically; False when it is there already. Raises `Refused`."""
     try:
         with contextlib.suppress(FileNotFoundError):
             if Path(unit.path).read_text(errors="replace") == unit.text:

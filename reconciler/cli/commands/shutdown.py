@@ -72,13 +72,13 @@ def shutdown_command(
     elif left:
         terminal.stdout().write(f"{name}: the manager has ended; {still_run(left)}\n")
     else:
-        said = f"{name}: stopping" if ending is None else ending.last_words(name)
+        said = f"{name}: stopping" if ending is None else ending.outcome(name)
         terminal.stdout().write(f"{said}\n")
     return NOT_AS_DESIRED if left and not leaves else DONE
 
 
 def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int, *, now: bool) -> Ending:
-    """Wait until nobody listens and the keeper's process is gone, and say whom that waits for."""
+    """Wait until nobody listens and the keeper has ended, and show what that waits for."""
     screen = terminal.stdout()
     begun = time.monotonic()
     with terminal.Live(screen) as live, Client(instance=client.instance) as second:
@@ -99,7 +99,7 @@ def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int, *, now: b
 
 
 def _moments(client: Client, ending: Ending) -> Iterator[None]:
-    """Yield now and then without end; `ending` hears of events as long as the manager tells of them."""
+    """Yield now and then without end; `ending` gets the events for as long as the manager sends them."""
     try:
         for kind, item in client.follow(("events.follow", {"until_end": True}), tick=_POLL_S):
             if kind == "event":
@@ -109,7 +109,7 @@ def _moments(client: Client, ending: Ending) -> Iterator[None]:
                     break
             yield
     except (CommandError, RequestError):
-        pass  # it may be gone, or too busy for us: then its end is all that is seen
+        pass  # It has ended, or is too busy to answer: wait for its end.
     client.close()
     while True:
         yield

@@ -131,8 +131,7 @@ def _narrowed(status: Status) -> Status:
 
 
 def status_code(status: Status, *, selected: bool = False) -> int:
-    """Return 0 when all that was asked for is as desired, else 3. The spec counts when all was
-    asked for."""
+    """Return 0 when all that was asked for is as desired, else 3. Unselected, the spec and the revision count, too."""
     fine = all(watcher.as_desired for watcher in status.watchers)
     if not selected:
         fine = fine and problem_count(status) == 0

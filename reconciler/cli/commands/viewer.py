@@ -2,7 +2,7 @@
 
 The viewer is a child of the keeper and nobody depends on it. It ignores Ctrl-C, which is meant
 for the keeper, so that it can show how everything stops; it ends when the manager does. What the
-manager does is told by its streams: an event costs it no more than one that nobody follows.
+manager does comes over its streams: an event costs it no more than one that nobody follows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reconciler.cli.views.events import is_important
 from reconciler.cli.views.layout import Cell
 from reconciler.cli.views.logs import log_name, show_log
 from reconciler.cli.views.phrases import slot_name
-from reconciler.cli.views.progress import tell_changes, waiting_blocks
+from reconciler.cli.views.progress import show_changes, waiting_blocks
 from reconciler.cli.views.status import status_page
 from reconciler.model.answer import EventEntry, LogEntry, Progress
 from reconciler.model.errors import RequestError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _TICK_S: Final = 0.2
 _SOCKET_POLL_S: Final = 0.01
 _EARLY_NS: Final = 5 * SECOND_NS
-"""For so long it is no news that something is being started."""
+"""For so long nobody needs to hear that something is being started."""
 _TOLD_BY_EVENTS: Final = frozenset({"Failing"})
 _EARLY_STATES: Final = _TOLD_BY_EVENTS | {"Pending", "Rolling", "Running", "Starting"}
 _HINT: Final = "; Ctrl-C again kills at once"
@@ -52,7 +52,7 @@ def view(instance: Instance, keeper_pid: int, timeout_ns: int) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         return DONE
     except NoManager:
-        return DONE  # it ended before there was anything to be shown, and has said why
+        return DONE  # It ended before there was anything to show, with a message of its own.
     except (CommandError, RequestError) as error:
         terminal.stderr().write(f"reconcile: cannot show the logs: {error}\n")
         return FAILED
@@ -93,22 +93,22 @@ class _Viewer:
                     self._take(kind, item)
                 if self._has_ended:
                     break
-                self._say_how_it_goes()
+                self._show_progress()
             self._live.clear()
             if self._ending is not None:
-                self._say(self._ending.last_words(self._client.instance.name))
+                self._say(self._ending.outcome(self._client.instance.name))
         self._client.close()  # the manager waits for that, but not for long
 
     def _wait_for_socket(self) -> bool:
-        """Wait until the manager listens; False when the keeper has gone instead and has said why."""
+        """Wait until the manager listens; False when the keeper has ended instead, with a message of its own."""
         while os.getppid() == self._keeper_pid:
             if instances.is_running(self._client.instance):
                 return True
             time.sleep(_SOCKET_POLL_S)
         return False
 
-    def _say_how_it_goes(self) -> None:
-        """Say what is waited for, below the output; show the status once all is as desired, or will not be soon."""
+    def _show_progress(self) -> None:
+        """Show what is waited for below the output, and the status once all is as desired or the time is over."""
         if self._ending is not None:
             self._ending.look(self._client)
             return
@@ -138,7 +138,7 @@ class _Viewer:
             if not self._shown and self._ending is None and not self._screen.is_terminal:
                 is_early = time.monotonic_ns() - self._begun_ns < _EARLY_NS
                 silent = _EARLY_STATES if is_early else _TOLD_BY_EVENTS
-                tell_changes(self._screen, self._progress, self._told, _PREFIX, silent)
+                show_changes(self._screen, self._progress, self._told, _PREFIX, silent)
         elif DROPPED in item:
             self._say(f"reconcile: {item[DROPPED]} missed: this reader is too slow")
         elif kind == "log":

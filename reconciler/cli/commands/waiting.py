@@ -1,4 +1,4 @@
-"""Waiting until the machine is as desired, and saying all the while what is waited for."""
+"""Waiting until the machine is as desired, and showing what is waited for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from reconciler.cli.connection.transport import TICK, Map
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, TIMED_OUT
 from reconciler.cli.views.layout import Cell
-from reconciler.cli.views.progress import tell_changes, waiting_blocks
+from reconciler.cli.views.progress import show_changes, waiting_blocks
 from reconciler.cli.views.status import status_page
 from reconciler.cli.views.summary import summary
 from reconciler.cli.views.terminal import Live, Terminal
@@ -30,7 +30,7 @@ _FINAL_STATES: Final = frozenset({"Failed"})
 
 
 class Outcome(NamedTuple):
-    """How the waiting ended; `waiting` is what is still not as it was asked for."""
+    """How the waiting ended; `waiting` are the watchers that are not as desired."""
 
     exit_code: int
     waiting: Sequence[Waiting] = ()
@@ -49,7 +49,7 @@ def wait_until_as_desired(
     names: Sequence[str] = (),
     runs: bool = False,
 ) -> Outcome:
-    """Wait for a revision to be reached by all watchers, or by `names`; with `runs` for jobs to end, too.
+    """Wait until all watchers, or `names`, have reached a revision; with `runs` also until jobs have ended.
 
     Ends early when all that is left has failed for good.
     """
@@ -60,7 +60,7 @@ def wait_until_as_desired(
 def wait_until_done(
     client: Client, screen: Terminal, timeout_ns: int, goals: Sequence[Mapping[str, object]]
 ) -> Outcome:
-    """Wait until orders have come about, each with what it named, or cannot any more."""
+    """Wait until the goals of orders are reached, or cannot be reached any more."""
     end_ns = time.monotonic_ns() + timeout_ns
     failed: list[Failed] = []
     for begin in range(0, len(goals), _GOALS_OF_REQUEST):
@@ -82,7 +82,7 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
     waiting: Sequence[Waiting] = ()
     failed: Sequence[Failed] = ()
     remaining = 0
-    told: dict[str, str] = {}
+    shown: dict[str, str] = {}
     with Live(screen) as live:
         for kind, item in client.follow(request, tick=_TICK_S):
             elapsed_ns = time.monotonic_ns() - begun
@@ -97,7 +97,7 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
                     live.clear()
                     return Outcome(NOT_AS_DESIRED, waiting, failed, _verdict(progress))
                 if not screen.is_terminal:
-                    tell_changes(screen, progress, told)
+                    show_changes(screen, progress, shown)
             if elapsed_ns > timeout_ns:
                 live.clear()
                 return Outcome(TIMED_OUT, waiting, failed)
@@ -107,7 +107,7 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
 
 
 def _is_hopeless(method: str, progress: Progress) -> bool:
-    """Tell whether all that is left of a revision has failed for good; of orders the manager says so."""
+    """Tell whether everything that a revision still waits for has failed for good; of orders the manager decides it."""
     waiting = progress.waiting
     return (
         method == "apply.follow"
@@ -117,7 +117,7 @@ def _is_hopeless(method: str, progress: Progress) -> bool:
 
 
 def _verdict(progress: Progress) -> str:
-    """Return why the revision came to no good end, empty when it is in force all the same."""
+    """Return why the revision is paused or rolled back; empty when it is neither."""
     if progress.outcome not in {"paused", "rolled_back"}:
         return ""
     return f"{progress.outcome.replace('_', ' ')}: {progress.reason}"
@@ -129,7 +129,7 @@ def is_final(progress: Progress) -> bool:
 
 
 def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns: int) -> None:
-    """Say how the waiting ended: one line when all is well, the watchers in question when not."""
+    """Show how the waiting ended: one line when all is well, else the watchers in question."""
     names = {one.name for one in outcome.waiting} | {one.name for one in outcome.failed}
     status = client.status()
     if outcome.exit_code == DONE:
@@ -155,8 +155,8 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
 
 
 def own_hook() -> str:
-    """Return the watcher whose hook this command is called by, empty where it is no hook.
+    """Return the watcher whose hook calls this command, empty outside a hook.
 
-    What waits for the hook must not be waited for by it.
+    A hook must not wait for what waits for the hook.
     """
     return os.environ.get("RECONCILE_WATCHER", "") if "RECONCILE_HOOK" in os.environ else ""

@@ -55,7 +55,7 @@ def watch(client: Client, screen: Terminal, ask: Callable[[], Status], view: Vie
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Callable[[], str] | None]:
-    """Give what reads the keys that were pressed, None where nobody can press any."""
+    """Give a function that returns the keys pressed since, None where there is no keyboard."""
     if sys.stdin is None or not sys.stdin.isatty():
         yield None
         return

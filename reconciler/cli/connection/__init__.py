@@ -1,16 +1,16 @@
-"""How a manager is found, asked and started; knows nothing of how anything is shown.
+"""How a manager is found, asked and started; shows nothing.
 
 | file | subject |
 |---|---|
-| `client` | a connection to a running manager in words, also for other programs |
+| `client` | a client of a running manager, with a method for each request; also for other programs |
 | `transport` | requests and streams over the control socket |
 | `locate` | which instance is meant |
 | `instances` | where instances are, which ones run, and whose they are |
 | `places` | the folders of the platform in which instances live |
 | `spec_head` | what a spec says of the place of its instance, without a YAML parser |
-| `absence` | why there is no manager where one is meant |
+| `absence` | why no manager runs where one is meant |
 | `survivors` | processes that go on without their manager |
 | `loading` | reading a spec without a manager |
-| `reader` | the process that does it |
-| `launch` | a manager is started |
+| `reader` | the process that reads it |
+| `launch` | starting a manager |
 """

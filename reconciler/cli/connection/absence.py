@@ -1,4 +1,4 @@
-"""Why there is no manager where one is meant: what is said instead of a bare "no manager is running"."""
+"""Why no manager runs where one is meant: more than a bare "no manager is running"."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def explained(instance: Instance) -> NoManager:
 
 
 def still_run(slots: Sequence[str]) -> str:
-    """Return in words that processes go on, and which."""
+    """Return the sentence that processes still run, and which."""
     named = ", ".join(slots[:_MAX_NAMED]) + (", ..." if len(slots) > _MAX_NAMED else "")
     what = (
         "1 of its processes still runs"

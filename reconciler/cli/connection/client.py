@@ -1,4 +1,4 @@
-"""A connection to a running manager in words, for the command line and for other programs.
+"""A client of a running manager, for the command line and for other programs.
 
     from reconciler import Client
 
@@ -6,8 +6,8 @@
         for watcher in client.status("web*").watchers:
             print(watcher.name, watcher.state)
 
-Answers come as values of `model`; `call` and `follow` bring plain maps, with whatever another version says
-besides. A client belongs to one thread, and imports fast.
+Answers are values of `model`; `call` and `follow` return plain maps, keys of other versions included. A client
+belongs to one thread, and imports fast.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 WAIT_MARGIN_S: Final = 10.0
 """How much longer than a wait of the manager we wait for its answer."""
 LEFT_OUT: Final = "events.left_out"
-"""Type of an event that tells what an answer does not hold."""
+"""Type of an event that says what is missing in an answer."""
 
 
 class Client(Transport):
@@ -87,7 +87,7 @@ class Client(Transport):
         return self.ask(History, "history", {}).value.revisions
 
     def diff(self, old: int | None = None, new: int | None = None) -> Sequence[Change]:
-        """Return what revision `new` (the one in force) says otherwise than `old` (the one before)."""
+        """Return what changed from revision `old` (the one before) to `new` (the one in force)."""
         return self.ask(Difference, "diff", {"old": old, "new": new}).value.changes
 
     def rollback(self, revision: int | None = None, **options: object) -> Plan:
@@ -194,16 +194,16 @@ class Client(Transport):
         """
         asked: Map = {"names": _listed(names), "types": _listed(types), "limit": limit}
         asked |= {"since": since, "since_ns": since_ns}
-        return (each.value for each in self.told_events(asked, follow=follow))
+        return (each.value for each in self.event_answers(asked, follow=follow))
 
-    def told_events(
+    def event_answers(
         self, params: Mapping[str, object], *, follow: bool
     ) -> Iterator[Answer[EventEntry]]:
-        """Yield events as `events` does, each with the map that it came as."""
+        """Yield the same as `events`, each with the map that came over the wire."""
         if follow:
             for method, item in self.follow(("events.follow", params)):
                 if method == "event":
-                    item = _told_as_event(item) if DROPPED in item else item
+                    item = _dropped_event(item) if DROPPED in item else item
                     yield self.read(EventEntry, method, item)
             return
         answer = self.ask(Events, "events", params)
@@ -240,7 +240,7 @@ class Client(Transport):
 
 
 def _left_out(answer: Events) -> Iterator[str]:
-    """Yield what an answer does not hold of the events that were asked for."""
+    """Yield what is missing of the events that were asked for."""
     if answer.kept_since_ns is not None:
         oldest = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer.kept_since_ns // 10**9))
         yield f"events before {oldest} are kept no more, but for orders and revisions"
@@ -248,8 +248,8 @@ def _left_out(answer: Events) -> Iterator[str]:
         yield f"{answer.left_out} older events are left out"
 
 
-def _told_as_event(item: Map) -> Map:
-    """Return the word that a reader was too slow as an event of its own."""
+def _dropped_event(item: Map) -> Map:
+    """Return as an event how many events a slow reader has missed."""
     message = f"{item[DROPPED]} events were dropped: the reader is too slow"
     return {"time_ns": time.time_ns(), "type": "stream.dropped", "message": message}
 

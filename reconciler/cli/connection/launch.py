@@ -1,4 +1,4 @@
-"""A manager is started: in place of this process, or in the background."""
+"""Starting a manager: in place of this process, or in the background."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Start:
 def prepare(
     chosen: Choice, loaded: Loaded, started_by: str, *, replaces_source: bool = False
 ) -> Start:
-    """Return what is to be started, in the words of the history `started_by` this command.
+    """Return what is to be started; `started_by` is the command, for the history.
 
     Raises `Refused` when that instance runs already, or when its state is that of another spec.
     """

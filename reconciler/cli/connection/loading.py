@@ -25,7 +25,7 @@ class Loaded(NamedTuple):
     errors: Sequence[SpecError]
     files: list[str]
     answer: bytes = b""
-    """The reader's own words, for a manager that is started with them."""
+    """The answer of the reader as it came, for the manager that is started."""
     warnings: Sequence[SpecError] = ()
     """What is doubtful and does not keep the spec from being used."""
 

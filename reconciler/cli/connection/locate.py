@@ -79,7 +79,7 @@ def find(
 
 
 def _by_name(chosen: Choice, source: Source | None) -> Instance:
-    """Return the one of this name that runs: where the spec here or the platform puts it, or was told to."""
+    """Return the one of this name that runs: where the spec here or the platform puts it, or where it was started."""
     plain = place(chosen, Head(), source)
     for expected in (plain,) if source is None else _expected(chosen, source):
         if expected != plain and is_running(expected):

@@ -133,7 +133,7 @@ def _certainly_ours(root: str) -> str:
     try:
         found = os.stat(root, follow_symlinks=False)
     except OSError:
-        return root  # missing, or whoever needs it will tell
+        return root  # missing, or whoever uses it reports the error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         msg = f"cannot use {root}: it is not a folder that only this user can write to"
         raise Refused(msg, "remove it, or choose another place with --runtime-dir")

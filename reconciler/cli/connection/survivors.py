@@ -1,4 +1,4 @@
-"""Processes that go on without their manager: killed, or told to leave them (`on_exit: leave`).
+"""Processes that still run without their manager, which was killed or left them (`on_exit: leave`).
 
 A state folder holds the token with which the manager marks its processes; /proc says who has it.
 """
@@ -29,7 +29,7 @@ def survivors(state_dirs: Iterable[str]) -> dict[str, list[str]]:
 
 
 def named(state_dir: str) -> list[str]:
-    """Return the living processes of a state folder as people are told of them: `sleep (pid 4321) of web.1`."""
+    """Return the living processes of a state folder for people: `sleep (pid 4321) of web.1`."""
     wanted = _token(state_dir)
     marked = _marked() if wanted else ()
     return [

@@ -1,9 +1,9 @@
 """Requests to one manager and streams from it, over its control socket.
 
-The control socket outlives the controller behind it. So a connection that breaks is made anew and
-the request is sent again, until an answer comes or the time is over: reading is harmless to
-repeat, and a mutation carries a `request_id` by which the manager knows a repetition. Only a
-socket on which nobody listens means that there is no manager.
+The control socket outlives the controller behind it. So a broken connection is opened again and the
+request is sent again, until an answer comes or the time is over: reading is harmless to repeat, and
+a mutation carries a `request_id` by which the manager recognises a repetition. Only a socket on
+which nobody listens means that there is no manager.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MUTATIONS: Final = frozenset({
 })  # fmt: skip
 CONNECT: Final = "connect"
 DROPPED: Final = "dropped"
-"""Key of a notification that tells how much a slow reader has missed."""
+"""Key of a notification: how much a slow reader has missed."""
 TICK: Final = "tick"
 """What `follow` yields when nothing came for a while, so that its reader can look at the clock."""
 
@@ -50,13 +50,13 @@ _LONGEST_RETRY_S: Final = 0.5
 
 
 class Answer(NamedTuple, Generic[T]):
-    """An answer as it came, and as the value that it describes."""
+    """An answer: the value that it describes, and the map that came over the wire."""
 
     value: T
     plain: Map
 
     def document(self, *keys: str) -> Map:
-        """Return the answer, or these keys of it, for programs: whole, with what another version says besides."""
+        """Return the answer, or these keys of it, for programs: with all fields, and keys of other versions."""
         whole = cast("Map", to_whole(self.value, self.plain))
         return {key: whole[key] for key in keys} if keys else whole
 
@@ -187,7 +187,7 @@ class Transport:
             raise self._not_understood(method, error) from error
 
     def _connected(self, deadline: float) -> socket.socket:
-        """Return the connection, made anew when there is none. A full backlog is waited for."""
+        """Return the connection; opens one if there is none, and waits while the backlog is full."""
         if self._socket is not None:
             return self._socket
         path = self.instance.control_socket

@@ -1,18 +1,18 @@
-"""What people are shown: values of the model as blocks of text, and blocks as lines; asks no manager.
+"""What people are shown: turns values of the model into blocks of text, and blocks into lines; asks no manager.
 
 | file | subject |
 |---|---|
 | `layout` | cells, lines and tables of a page, and their widths |
 | `painting` | how pages become lines: plain for a pipe, drawn for a terminal |
-| `drawing` | how a terminal gets them: wrapped and in colours |
+| `drawing` | pages for a terminal: wrapped and in colours |
 | `terminal` | the terminal or pipe that pages are written to |
-| `phrases` | the small words of all pages: ages, times, ends, slots |
+| `phrases` | what all pages share: ages, times, exits, slots, styles of states |
 | `status` | the status: tables of watchers, slots and sockets |
-| `summary` | what is said of an instance as a whole |
+| `summary` | the state of an instance as a whole: its revision, its problems |
 | `scrolling` | one screen of a status that is longer |
 | `plan` | what happens to each watcher and socket, and why |
 | `progress` | what is waited for |
-| `orders` | what an order does |
+| `orders` | the results of an order |
 | `mistakes` | mistakes of a spec, with their places |
 | `events` | what has happened |
 | `logs` | output of processes |

@@ -31,7 +31,7 @@ _BAD_WORDS: Final = (
 
 
 def is_important(event: EventEntry) -> bool:
-    """Tell whether an event is worth a line among the output: all but what is expected anyway."""
+    """Tell whether an event is shown among the output: all but the expected ones."""
     return event.type.rpartition(".")[2] not in _EXPECTED_WORDS
 
 
@@ -47,7 +47,7 @@ def event_line(event: EventEntry) -> Line:
 
 
 def _repeated(event: EventEntry) -> str:
-    """Return how often an event has come that stands for several: ` (40 times since 10:02:11)`."""
+    """Return how many events this one stands for: ` (40 times since 10:02:11)`."""
     count, since_ns = event.details.get("count"), event.details.get("since_ns")
     if not isinstance(count, int) or not isinstance(since_ns, int):
         return ""

@@ -45,7 +45,7 @@ def in_order(entries: list[LogEntry]) -> list[LogEntry]:
 
 
 def log_name(entry: LogEntry) -> str:
-    """Return whose output this is; of a file that several watchers write to its name."""
+    """Return the slot that wrote this, or the name of the file if several watchers write to it."""
     if not entry.watcher and entry.path:
         return os.path.basename(entry.path)
     return slot_name(entry.watcher, entry.slot)

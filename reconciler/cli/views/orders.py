@@ -1,4 +1,4 @@
-"""What an order does, one line a watcher."""
+"""The results of an order, one line a watcher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def result_lines(results: Iterable[OrderResult], now_ns: int) -> list[Block]:
 
 
 def _result_text(result: OrderResult, now_ns: int) -> str:
-    """Return the manager's sentence; of a rerun rather what it fired, and what runs since when."""
+    """Return the message of the manager; for a rerun what it fires, and what still runs since when."""
     parts = []
     if result.fired:
         parts.append(f"generation {result.generation} fires {slots_text(result.fired)}")
@@ -34,7 +34,7 @@ def _result_text(result: OrderResult, now_ns: int) -> str:
 
 
 def _left_running(running: Sequence[RunningSlot], now_ns: int) -> list[str]:
-    """Return what is said of slots that a rerun leaves alone: of a few each with its process."""
+    """Return sentences about the slots that a rerun leaves alone; each with its process if they are few."""
     starting = [each.slot for each in running if each.pid is None]
     up = [each for each in running if each.pid is not None]
     parts = []

@@ -1,4 +1,4 @@
-"""The small words of all pages: ages, times, ends, slots, and which style a state has."""
+"""What all pages share: ages, times, exits, slots, and the styles of states."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def age(since_ns: int, now_ns: int) -> str:
 
 
 def whole_duration(nanoseconds: int) -> str:
-    """Return a duration without what is less than a second."""
+    """Return a duration in whole seconds."""
     return (
         format_duration(nanoseconds // SECOND_NS * SECOND_NS) if nanoseconds >= SECOND_NS else "0s"
     )

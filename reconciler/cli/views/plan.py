@@ -27,7 +27,7 @@ _SIGNS: Final[dict[str, tuple[str, Style]]] = {
 }
 REMOVALS: Final = frozenset({"remove", "unbind"})
 _TO_DO: Final = {"live": "update in place"}
-"""How a change is carried out, where the protocol's word is no verb."""
+"""Verbs for changes whose name in the protocol is none."""
 
 
 def plan_page(
@@ -35,7 +35,7 @@ def plan_page(
 ) -> list[Block]:
     """Return the plan: per watcher and socket what happens, to which slots, why, and a summary.
 
-    `drift` is what operators keep otherwise than the spec says, as of `now_ns`.
+    `drift` are the manual overrides that stay in force, as of `now_ns`.
     """
     page: list[Block] = []
     for change in changes:

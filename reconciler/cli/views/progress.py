@@ -1,4 +1,4 @@
-"""What is waited for: as a live page on a terminal, as lines that come when it changes on a pipe."""
+"""What is waited for: a live page on a terminal, lines about changes on a pipe."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ def waiting_text(waiting: Waiting) -> str:
     return f"{waiting.name}: {waiting.state}{note}"
 
 
-def tell_changes(
+def show_changes(
     screen: Terminal,
     progress: Progress,
-    told: dict[str, str],
+    shown: dict[str, str],
     prefix: str = "",
     silent: frozenset[str] = frozenset(),
 ) -> None:
-    """Write a line for each watcher whose state is another than the one last told, and how many are not named.
+    """Write a line for each watcher that is not as last `shown`, and how many watchers have no line.
 
-    Of those in a `silent` state nothing is written.
+    Watchers in a `silent` state get no line.
     """
     head = Cell(prefix, "title"), Cell("waiting for ")
     for one in progress.waiting:
         text = waiting_text(one)
-        if one.state not in silent and told.get(one.name) != text:
-            told[one.name] = text
+        if one.state not in silent and shown.get(one.name) != text:
+            shown[one.name] = text
             screen.show((*head, Cell(text)))
     more = progress.remaining - len(progress.waiting)
-    if more > 0 and not silent and _MORE not in told:
-        told[_MORE] = str(more)
+    if more > 0 and not silent and _MORE not in shown:
+        shown[_MORE] = str(more)
         screen.show((*head, Cell(f"{format_count(more, 'more watcher')}")))

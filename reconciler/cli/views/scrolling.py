@@ -1,4 +1,4 @@
-"""One screen of a status that may be longer: what is wrong first, one row each, what does not fit cut at the edge.
+"""One screen of a status that may be longer: problems first, one row each, cut at the edge.
 
 Only the rows that are seen are drawn: the cost does not grow with the number of watchers.
 """

@@ -1,7 +1,7 @@
 """The status: tables of watchers, slots and sockets, and below them what is wrong with the whole.
 
-Pure functions from the manager's answer, the wall time and a few wishes to blocks. Whatever comes from specs and
-workers is cleaned where the blocks are painted, so that no page can play tricks.
+Pure functions from the answer of the manager and the wall time to blocks. Whatever comes from specs and workers is
+cleaned when the blocks are painted, so that no text can control the terminal.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def status_page(
     slots: bool = False,
     selected: bool = False,
 ) -> list[Block]:
-    """Return the status page: watchers, their slots if wished, sockets, the spec's mistakes, a summary.
+    """Return the status page: watchers, optionally slots, sockets, mistakes of the spec, a summary.
 
-    Where watchers were `selected` it speaks of them, and of the others in a few words.
+    With `selected` watchers the summary is about them, and counts the others.
     """
     page: list[Block] = []
     if status.watchers:
@@ -124,7 +124,7 @@ def _watcher_row(watcher: WatcherStatus, now_ns: int, usage: bool) -> Line:
 
 
 def watcher_note(watcher: WatcherStatus, now_ns: int) -> str:
-    """Return why the watcher is not as desired, and when it goes on by itself."""
+    """Return why the watcher is not as desired, and what happens next."""
     due = [
         slot.next_ns
         for slot in watcher.slots
@@ -264,7 +264,7 @@ def _store_lines(status: Status) -> list[Block]:
 
 
 def _orphan_lines(status: Status, *, wide: bool) -> list[Block]:
-    """Return which processes belong to no watcher; those that were left on purpose only if asked for more."""
+    """Return the processes that belong to no watcher; those left on purpose only on a `wide` page."""
     shown = [each for each in status.orphans if wide or not each.on_purpose]
     return [
         Wrapped((Cell("left: ", "" if each.on_purpose else "bad"), Cell(each.message)))

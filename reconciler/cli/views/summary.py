@@ -1,4 +1,4 @@
-"""What is said of an instance as a whole: its revision, and how many things are wrong."""
+"""The state of an instance as a whole: its revision, and how many things are wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.model.units import format_count
 if TYPE_CHECKING:
     from reconciler.model.status import Status
 
-_MIND_THESE: Final = frozenset({"paused", "failed"})
+_NOT_GOOD: Final = frozenset({"paused", "failed"})
 
 
 def summary(status: Status, *, selected: bool = False) -> Line:
@@ -46,7 +46,7 @@ def summary(status: Status, *, selected: bool = False) -> Line:
 
 
 def _summary_of_some(status: Status) -> Line:
-    """Return the last line of a status that was asked of some watchers only."""
+    """Return the last line of a status of selected watchers."""
     watchers, others = status.watchers, status.others
     who = watchers[0].name if len(watchers) == 1 else format_count(len(watchers), "watcher")
     rest = (
@@ -84,9 +84,9 @@ def problem_count(status: Status, *, selected: bool = False) -> int:
 
 
 def revision_lines(status: Status, now_ns: int, *, selected: bool) -> list[Block]:
-    """Return what there is to say of the revision: why it is not good, when it is judged, or that it got well.
+    """Return the lines about the revision: why it is not good, when it is judged, or that it has recovered.
 
-    Of a `selected` part only what concerns that.
+    For `selected` watchers only what concerns them.
     """
     if selected and not _is_concerned(status):
         return []
@@ -95,7 +95,7 @@ def revision_lines(status: Status, now_ns: int, *, selected: bool) -> list[Block
     if outcome == "failed" and _is_well(status, selected=selected):
         up = f"revision {number} failed at first, healthy for {age(_youngest_ns(status), now_ns)}"
         return [(Cell(up, "quiet"),)]
-    if outcome in _MIND_THESE:
+    if outcome in _NOT_GOOD:
         head = f"revision {number} {outcome}: "
         lines.append(Wrapped((Cell(head, "bad"), Cell(status.reason))))
     elif outcome == "pending" and not selected:
@@ -103,13 +103,13 @@ def revision_lines(status: Status, now_ns: int, *, selected: bool) -> list[Block
         reason = "" if status.spec_state == "rolled_back" else status.reason
         said = verdict_text(status.due_ns, reason, now_ns)
         lines += [Wrapped((Cell(f"revision {number} is {said}", "quiet"),))] if said else []
-    if outcome in _MIND_THESE or status.spec_state == "rolled_back":
+    if outcome in _NOT_GOOD or status.spec_state == "rolled_back":
         lines += [(Cell(f"    {line}", "quiet"),) for line in status.log]
     return lines
 
 
 def _is_concerned(status: Status) -> bool:
-    """Tell whether the watchers shown have to do with why the revision is not good."""
+    """Tell whether one of the watchers shown is the reason why the revision is not good."""
     return status.culprit in {"", *(watcher.name for watcher in status.watchers)}
 
 

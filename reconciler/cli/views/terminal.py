@@ -1,7 +1,7 @@
 """Where output goes: a terminal with a width and colours, or a pipe that gets plain text.
 
 A live view is a page that is painted over itself. It needs nothing but two escape sequences, and
-is not shown on a pipe: there the same news come as plain lines.
+is not shown on a pipe, which gets plain lines about the same.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def stderr() -> Terminal:
 
 
 def is_conversation() -> bool:
-    """Tell whether somebody sits before standard input and output; either may be closed."""
+    """Tell whether standard input and output are terminals; either may be closed."""
     return all(each is not None and each.isatty() for each in (sys.stdin, sys.stdout))
 
 
@@ -138,12 +138,12 @@ class Live:
         self.paint(lines)
 
     def paint(self, lines: list[str]) -> None:
-        """Put lines that were drawn already, no more than the terminal has, in place of the last page."""
+        """Write lines that are painted already, no more than the terminal has, in place of the last page."""
         self._terminal.put(self._erased() + "".join(f"{line}\n" for line in lines))
         self._painted = len(lines)
 
     def clear(self) -> None:
-        """Take the page away, so that lines can be written where it was."""
+        """Erase the page, so that lines can be written in its place."""
         if self._terminal.is_terminal:
             self._terminal.put(self._erased())
         self._painted = 0

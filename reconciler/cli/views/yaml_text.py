@@ -1,5 +1,4 @@
-"""A status as YAML text, without the YAML library: plain values need only maps, lists and quoted
-scalars."""
+"""A value as YAML text, without the YAML library: plain values need only maps, lists and quoted scalars."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_up_asks_for_the_status_once(manager: Manager, capfd: pytest.CaptureFixt
     ]
     for kind, item in elements:
         viewer._take(kind, item)
-        viewer._say_how_it_goes()
+        viewer._show_progress()
     assert len(manager.asked("status")) == 1
     shown = capfd.readouterr().out
     lines = shown.splitlines()
@@ -57,7 +57,7 @@ def test_the_end_says_whom_it_waits_for_and_who_had_to_be_killed(
     assert viewer._ending is not None
     viewer._ending._look_at = 0
     for _ in range(3):
-        viewer._say_how_it_goes()
+        viewer._show_progress()
     killed = {"watcher": "web", "slot": 2, "details": {"killed": True}, "message": "web.2 ended"}
     viewer._take("event", {"type": "process.exited", **killed})
     viewer._take(
@@ -67,7 +67,7 @@ def test_the_end_says_whom_it_waits_for_and_who_had_to_be_killed(
     viewer._take("event", {"type": "process.exited", **asked_for})
     viewer._take("event", {"type": "manager.ended", "message": "everything has stopped"})
     assert viewer._has_ended
-    assert viewer._ending.last_words("shop") == "shop: stopped; had to be killed: web.2"
+    assert viewer._ending.outcome("shop") == "shop: stopped; had to be killed: web.2"
     assert capfd.readouterr().out.splitlines() == [
         "reconcile: stops everything in order; Ctrl-C again kills at once",
         "reconcile: stopping, waiting for web.1, web.2; Ctrl-C again kills at once",

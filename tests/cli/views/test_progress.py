@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from reconciler.cli.views import terminal
 from reconciler.cli.views.painting import paint
-from reconciler.cli.views.progress import tell_changes, waiting_blocks
+from reconciler.cli.views.progress import show_changes, waiting_blocks
 from reconciler.model.answer import Progress, Waiting
 from tests.cli.answers import SECOND_NS
 
@@ -15,5 +15,5 @@ def test_many_that_are_waited_for_are_counted_though_some_are_named() -> None:
     screen, told = terminal.nowhere(), dict[str, str]()
     progress = Progress(waiting=waiting, remaining=60)
     for _ in range(2):
-        tell_changes(screen, progress, told)
+        show_changes(screen, progress, told)
     assert screen.stream.getvalue() == "waiting for w1: BackOff\nwaiting for 59 more watchers\n"  # type: ignore[attr-defined]  # a StringIO
