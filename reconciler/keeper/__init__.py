@@ -34,10 +34,4 @@
 | `mounts` | whether a look at a path may take for ever |
 | `spawning` | the two roads from a launch to a process |
 | `sockets` | binding, tuning and closing listening sockets |
-| `logs` | from a process's output to its sinks |
-| `logs_file` | a log file: rotation, a full disk, a file moved from outside |
-| `logs_manager` | the manager's own output, never waited for |
-| `terminals` | what a terminal would obey, and what it gets instead |
-| `logs_taking` | output that no death of the keeper loses or doubles |
-| `logs_gather` | output is read together while little comes |
 """

@@ -27,7 +27,7 @@ from reconciler.model.value import Struct, replace
 LOCK_FILE: Final = "keeper.lock"
 FIFO_FOLDER: Final = "output"
 JOURNAL_FILE: Final = "keeper.journal"
-TAKING_FILE: Final = "output.taking"
+SPOOL_FILE: Final = "output.spool"
 TOKEN_FILE: Final = "instance"
 CONTROL_BACKLOG: Final = 128
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -86,9 +86,9 @@ class KeeperConfig(Struct, frozen=True):
         return os.path.join(self.state_dir, FIFO_FOLDER)
 
     @property
-    def taking(self) -> str:
+    def spool(self) -> str:
         """Return the path of the output that is just being written."""
-        return os.path.join(self.state_dir, TAKING_FILE)
+        return os.path.join(self.state_dir, SPOOL_FILE)
 
     @property
     def journal(self) -> str:

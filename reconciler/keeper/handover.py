@@ -19,18 +19,10 @@ import msgspec
 
 from reconciler.keeper.journal import FORMAT
 from reconciler.model.value import Struct, field, replace
+from reconciler.output.stream import Outgoing
 
 if TYPE_CHECKING:
     from reconciler.keeper.config import KeeperConfig
-
-
-class Outgoing(Struct, frozen=True):
-    """An output stream: its FIFO, the beginning of a line, and the end of what was captured."""
-
-    fd: int
-    held: bytes = b""
-    tail: bytes = b""
-    skips: bool = False
 
 
 class Handover(Struct, frozen=True):

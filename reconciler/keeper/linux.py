@@ -40,14 +40,10 @@ from reconciler.keeper.kernel import (
 )
 from reconciler.keeper.knocks import Knocks
 from reconciler.keeper.launch_errors import failed
-from reconciler.keeper.logs import Logs
-from reconciler.keeper.logs_gather import Gathering
-from reconciler.keeper.logs_taking import Taking
 from reconciler.keeper.mounts import Mounts
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.own_log import OwnLog
 from reconciler.keeper.pidfds import Pidfds
-from reconciler.keeper.processes import NOT_NOW
 from reconciler.keeper.signals import Signals
 from reconciler.keeper.sockets import Listener, bind, take_back
 from reconciler.keeper.spawning import (
@@ -65,6 +61,10 @@ from reconciler.keeper.spawning import (
 from reconciler.model.event import LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
 from reconciler.model.socket import AS_MADE
+from reconciler.output.capture import Capture
+from reconciler.output.coalescing import Coalescing
+from reconciler.output.shortages import NOT_NOW
+from reconciler.output.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
@@ -73,11 +73,11 @@ if TYPE_CHECKING:
     from reconciler.keeper.cgroups import Groups
     from reconciler.keeper.config import KeeperConfig, Legacy
     from reconciler.keeper.kernel import Adopted, HeldSocket, Identity, Recalled, Trace
-    from reconciler.keeper.logs import Streams
     from reconciler.keeper.own_log import Level
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
     from reconciler.model.process import Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
+    from reconciler.output.capture import Streams
 
 READ_BYTES: Final = 256 * 1024
 LINK_FD: Final = 3
@@ -120,11 +120,11 @@ class LinuxKernel:
         self._user = own_user()
         self._pidfds = Pidfds({} if handed is None else handed.pidfds)
         self._watch(self._pidfds.fileno(), self._look_at_adopted)
-        self._gathering = Gathering(self._watch, self._ignore, self.border)
-        watch, ignore = self._gathering.register, self._gathering.unregister
+        self._coalescing = Coalescing(self._watch, self._ignore, self.border)
+        watch, ignore = self._coalescing.watch, self._coalescing.ignore
         wall = time.time  # noqa: TID251  (stamps are for people)
-        taking = Taking(config.taking, legacy.boot_id)
-        self._logs = Logs(config.fifo_dir, taking, watch, ignore, wall)
+        spool = Spool(config.spool, legacy.boot_id)
+        self._output = Capture(config.fifo_dir, spool, watch, ignore, wall)
         self._groups = self._find_groups()
         if self._groups is not None:
             self._watch(self._groups.fileno(), self._groups.sweep)
@@ -140,7 +140,7 @@ class LinuxKernel:
         self._calls.watch(self._files)
         self._signals = Signals(self._pidfds, self._groups, self.log)
         if handed is not None:
-            self._logs.go_on(handed.outputs, handed.unsent)
+            self._output.go_on(handed.outputs, handed.unsent)
         self._listen_to_signals()
 
     @property
@@ -171,12 +171,12 @@ class LinuxKernel:
         """Sleep until something is ready or due, and let output flow."""
         own_dues = (self._journal.due_ns, self._pidfds.due_ns, self._calls.due_ns)
         own = [each for each in own_dues if each is not None]
-        output_dues = (self._gathering.due_ns, self._logs.due_ns)
+        output_dues = (self._coalescing.due_ns, self._output.due_ns)
         dues = [each for each in (*own, due_ns, *output_dues) if each is not None]
         timeout = max(min(dues) - time.monotonic_ns(), 0) / 1e9 if dues else None
         if self._happened or self._died:
             timeout = 0.0
-        gathers = self._gathering.due_ns is not None
+        rests = self._coalescing.due_ns is not None
         heard: list[tuple[selectors.SelectorKey, int]] = []
         with self.border("waiting for what happens") as border:
             heard = self._selector.select(timeout)
@@ -188,11 +188,11 @@ class LinuxKernel:
             ready: Callable[[], None] = key.data
             with self.border("hearing what has happened"):
                 ready()
-        if gathers:  # one turn for output is enough
+        if rests:  # one turn for output is enough
             with self.border("reading output"):
-                self._gathering.look()
+                self._coalescing.look()
         with self.border("giving pipes their usual size"):
-            self._logs.shrink()
+            self._output.shrink()
         if own:
             with self.border("looking at adopted processes"):
                 self._look_at_adopted()
@@ -262,7 +262,7 @@ class LinuxKernel:
     ) -> Child:
         """Make a process, with its own session. Raises `LaunchFailed`."""
         try:
-            streams = self._logs.open(id, launch.stdout, launch.stderr)
+            streams = self._output.open(id, launch.stdout, launch.stderr)
         except OSError as error:
             raise failed("output", error, str(error.filename or "")) from None
         except ValueError as error:
@@ -434,7 +434,7 @@ class LinuxKernel:
 
         Raises `OSError` when it cannot be opened just now: its process would wait for a reader.
         """
-        return self._logs.reopen(
+        return self._output.reopen(
             id, stdout, stderr, lambda cause: self.log("error", "cannot write output", cause=cause)
         )
 
@@ -494,8 +494,8 @@ class LinuxKernel:
             self._calls.locks,
             self._pidfds.handles(),
             {each.trace.cookie: _fd(each) for each in sockets},
-            self._logs.outgoing(),
-            self._logs.unsent(),
+            self._output.outgoing(),
+            self._output.sinks.unsent(),
         )
         replace_code(python, self._config, handover, self._unheard)
 
@@ -532,11 +532,14 @@ class LinuxKernel:
 
     def take_log_news(self) -> list[LogRotated | LogChanged]:
         """Return which log files were rotated and are to be compressed, or changed, since asked last."""
-        return [*map(LogRotated, self._logs.take_rotated()), *self._logs.take_changes()]
+        return [
+            *map(LogRotated, self._output.sinks.take_rotated()),
+            *self._output.sinks.take_changes(),
+        ]
 
     def troubled_logs(self) -> list[LogChanged]:
         """Return the log files that cannot be written just now."""
-        return self._logs.troubles()
+        return self._output.sinks.troubles()
 
     def notify(self, text: str) -> None:
         """Tell this to whoever started the manager, if they listen; never waits, and may be lost."""

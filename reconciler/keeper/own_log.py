@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from reconciler.keeper.logs_manager import never_waiting
+from reconciler.output.manager_output import never_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

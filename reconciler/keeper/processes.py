@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import time
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import Identity
 from reconciler.model.process import Exit
+from reconciler.output.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
     from reconciler.keeper.borders import Border
 
-NOT_NOW: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
-"""What says nothing of what was asked for, only that it cannot be told just now."""
 TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
 _MARKER: Final = b"RECONCILE_ID="
 _KERNEL_THREAD: Final = 0x200000

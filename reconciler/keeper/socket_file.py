@@ -16,8 +16,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from reconciler.keeper.processes import NOT_NOW
 from reconciler.model.socket import AS_MADE
+from reconciler.output.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,11 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import BindFailed, Queue, Trace
-from reconciler.keeper.processes import NOT_NOW
 from reconciler.keeper.queues import queue_of, waiting_at
 from reconciler.keeper.socket_file import SocketFile
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.socket import AS_MADE
+from reconciler.output.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

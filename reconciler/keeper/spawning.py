@@ -25,9 +25,9 @@ from reconciler.keeper.cgroups import fork_into
 from reconciler.keeper.kernel import LaunchFailed
 from reconciler.keeper.launch_errors import exec_failed, failed, fork_failed, words_of
 from reconciler.keeper.notify import NOT_FOR_CHILDREN
-from reconciler.keeper.processes import NOT_NOW
 from reconciler.model.process import Launch, LaunchError, ProcessId
 from reconciler.model.value import Struct, replace
+from reconciler.output.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -38,15 +38,15 @@ MODULES: Final = sorted(
     if path.stem not in {"__init__", "__main__"}
 )
 PATIENCE: Final = {
-    "journal.RETRY_NS": 20_000_000,
-    "logs_file.CHECK_AFTER_S": 0.02,
-    "keeper.SHORTAGE_WAIT_NS": 20_000_000,
-    "keeper.RETRY_NS": 20_000_000,
-    "endings.STOP_CHECK_NS": 100_000_000,
-    "keeper.LEAVE_NS": 100_000_000,
-    "calls.RENEW_NS": 20_000_000,
-    "patience.FIRST_WAIT_NS": 20_000_000,
-    "patience.LAST_WAIT_NS": 20_000_000,
+    "keeper.journal.RETRY_NS": 20_000_000,
+    "output.log_file.CHECK_AFTER_S": 0.02,
+    "keeper.keeper.SHORTAGE_WAIT_NS": 20_000_000,
+    "keeper.keeper.RETRY_NS": 20_000_000,
+    "keeper.endings.STOP_CHECK_NS": 100_000_000,
+    "keeper.keeper.LEAVE_NS": 100_000_000,
+    "keeper.calls.RENEW_NS": 20_000_000,
+    "keeper.patience.FIRST_WAIT_NS": 20_000_000,
+    "keeper.patience.LAST_WAIT_NS": 20_000_000,
 }
 """How long the keeper waits until it tries again, so that a test need not wait long."""
 CALLS: Final = {
@@ -153,8 +153,8 @@ def install(path: str) -> None:
     """Put ourselves between the kernel layer and the system."""
     failing = Failing(path)
     for name, value in PATIENCE.items():
-        module, _, constant = name.partition(".")
-        setattr(importlib.import_module(f"reconciler.keeper.{module}"), constant, value)
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(f"reconciler.{module}"), constant, value)
     stand_ins = {name: _stand_in(failing, name, calls) for name, calls in CALLS.items()}
     stand_ins["socket"].socket = _socket_class(failing)
     stand_ins["select"].epoll = lambda: _Epoll(failing)

@@ -14,13 +14,13 @@ import pytest
 
 from reconciler.keeper import sockets
 from reconciler.keeper.kernel import BindFailed, Queue, Trace
-from reconciler.keeper.logs import LIFELINE_FD
 from reconciler.model.action import Bind, Signal, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.event import SocketRestored
 from reconciler.model.process import CaptureSink, Exit, ProcessId
 from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, Lost, SocketTemplate
 from reconciler.model.value import replace
+from reconciler.output.stream import LIFELINE_FD
 from tests.keeper.rig import ROOT, Link, Rig, until
 
 WEB = ProcessId("web", 1)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.logs import LIFELINE_FD
 from reconciler.model.action import Bind
 from reconciler.model.address import UnixAddress
 from reconciler.model.event import ControlRenewed
 from reconciler.model.process import CaptureSink, Exit, Launch, LaunchError, ProcessId, Starting
 from reconciler.model.socket import Bound, FileOwner, SocketTemplate
+from reconciler.output.stream import LIFELINE_FD
 from tests.keeper.rig import OWN_NICE, Link, Rig, keeper
 
 WEB = ProcessId("web", 2)

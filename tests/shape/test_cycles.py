@@ -71,9 +71,6 @@ CLOSING = (
         Import("keeper.handover", "keeper.config", "for types"): (
             "what is handed over is read with the settings, and written with them in hand"
         ),
-        Import("keeper.logs_manager", "keeper.logs", "for types"): (
-            "the manager's own output is one of the logs, and shares what they hold in common"
-        ),
         Import("keeper.records", "keeper.held", "for types"): (
             "what is written down of a socket is what is held of it, and its users are processes"
         ),

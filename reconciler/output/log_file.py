@@ -20,15 +20,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.output.places import folder_of, is_in, open_in, open_log
+from reconciler.output.shortages import NO_PLACE, NOT_NOW
 
 if TYPE_CHECKING:
     from reconciler.model.process import FileSink
 
 LINE_BYTES: Final = 64 * 2**10
 """A longer line is cut wherever whole lines are needed."""
-NO_PLACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""What a file system answers that takes nothing new just now: full, over quota, read-only or broken."""
-NOT_YET: Final = NO_PLACE | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ELOOP}
+NOT_YET: Final = NO_PLACE | NOT_NOW | {errno.ELOOP}
 """For these a file of a process that runs is opened later."""
 _FLAGS: Final = os.O_RDWR | os.O_CREAT
 """For reading too: whether the last line is finished is asked of the file itself."""

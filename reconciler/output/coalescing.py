@@ -1,4 +1,4 @@
-"""All output behind one descriptor, so that lines gather while little comes.
+"""All output behind one descriptor, so that lines are read together while little comes.
 
 A wake-up for each line would keep the keeper busy when a hundred workers chat. So after a round that found
 little, output is left alone for 10 ms and then read together. After one that found much the next follows at
@@ -21,28 +21,27 @@ from reconciler.model.units import MILLISECOND_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-    from reconciler.keeper.borders import Border
 
-GATHER_NS: Final = 10 * MILLISECOND_NS
+COALESCE_NS: Final = 10 * MILLISECOND_NS
 TURN_NS: Final = 3 * MILLISECOND_NS
 """After so long others have their turn."""
 MUCH_BYTES: Final = 2**15
 """Half of what a pipe holds by default: 10 ms later it could be full."""
 
 
-class Gathering:
+class Coalescing:
     """Watches descriptors; each has a function that reads a round and returns how many bytes that were."""
 
     def __init__(
         self,
-        register: Callable[[int, Callable[[], None]], None],
-        unregister: Callable[[int], None],
-        border: Callable[[str], Border],
+        watch: Callable[[int, Callable[[], None]], None],
+        ignore: Callable[[int], None],
+        border: Callable[[str], AbstractContextManager[object]],
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._register = register
-        self._unregister = unregister
+        self._watch, self._ignore = watch, ignore
         self._border = border
         self._now_ns = now_ns
         self._epoll = select.epoll()
@@ -52,43 +51,43 @@ class Gathering:
         self._most: int | None = None
         """The most that one of this round had, None: none was ready."""
         self.due_ns: int | None = None
-        """When output that gathers is to be read, by `look`; None: nothing gathers."""
-        self._register(self._epoll.fileno(), self._ready)
+        """When output that was left alone is to be read, by `look`; None: none was."""
+        self._watch(self._epoll.fileno(), self._ready)
 
-    def register(self, fd: int, pump: Callable[[], int]) -> None:
+    def watch(self, fd: int, pump: Callable[[], int]) -> None:
         """Call `pump` when there is something to read, or a little later."""
         self._epoll.register(fd, select.EPOLLIN)
         self._pumps[fd] = pump
 
-    def unregister(self, fd: int) -> None:
+    def ignore(self, fd: int) -> None:
         """Watch a descriptor no more."""
         del self._pumps[fd]
         self._epoll.unregister(fd)
 
     def look(self) -> None:
-        """Read what has gathered, when it is time; go back to watching when there was nothing, or much."""
+        """Read what has come meanwhile, when it is time; go back to watching when there was nothing, or much."""
         if self.due_ns is None or self._now_ns() < self.due_ns:
             return
         self._turn()
         self.due_ns = self._next_ns()
         if self.due_ns is None:
             try:
-                self._register(self._epoll.fileno(), self._ready)
+                self._watch(self._epoll.fileno(), self._ready)
             except OSError:  # no memory for epoll: looked at by the clock until there is
-                self.due_ns = self._now_ns() + GATHER_NS
+                self.due_ns = self._now_ns() + COALESCE_NS
 
     def _ready(self) -> None:
         self._turn()
         self.due_ns = self._next_ns()
         if self.due_ns is not None:
-            self._unregister(self._epoll.fileno())
+            self._ignore(self._epoll.fileno())
 
     def _next_ns(self) -> int | None:
         """Return when the next turn is, None: when something is ready."""
         if self._waiting:
             return self._now_ns()
-        gathers = self._most is not None and self._most < MUCH_BYTES
-        return self._now_ns() + GATHER_NS if gathers else None
+        waits = self._most is not None and self._most < MUCH_BYTES
+        return self._now_ns() + COALESCE_NS if waits else None
 
     def _turn(self) -> None:
         """Go on with the round, or begin one, until it or the time is over."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from reconciler.keeper.logs_file import NO_PLACE
 from reconciler.model.value import Struct
 from reconciler.output.places import open_log
+from reconciler.output.shortages import NO_PLACE
 
 if TYPE_CHECKING:
-    from reconciler.keeper.logs_file import LogFile
+    from reconciler.output.log_file import LogFile
 
 NOTE_BYTES: Final = 8192
 """Where the bytes begin: a path has 4,096 at most (path_max(0p))."""
@@ -39,7 +39,7 @@ class Note(Struct, frozen=True):
     size: int
 
 
-class Taking:
+class Spool:
     """Takes bytes out of FIFOs, one piece after the other.
 
     `left` is what a killed keeper has left half done: the FIFO's name, and the bytes.

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.logs_file import LogFile
-from reconciler.keeper.logs_taking import Taking
 from reconciler.model.process import FileSink
-from tests.keeper.dying import WEB, sinks
-from tests.keeper.test_logs import Room
+from reconciler.output.log_file import LogFile
+from reconciler.output.spool import Spool
+from tests.output.dying import WEB, sinks
+from tests.output.test_capture import Room
 
 LINES = [f"line {number:02}" for number in range(10)]
 
 
 def die(folder: Path, case: str, number: int) -> bool:
     """Let a keeper die before a call while it moves the lines; tell whether it lived on, as it makes fewer calls."""
-    program = [sys.executable, "-m", "tests.keeper.dying", str(folder), case, str(number)]
+    program = [sys.executable, "-m", "tests.output.dying", str(folder), case, str(number)]
     keeper = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert keeper.stdin is not None
     assert keeper.stdout is not None
@@ -44,7 +44,7 @@ def follow(folder: Path, case: str) -> None:
     """Be the next keeper."""
     room = Room(folder)
     failures: list[OSError] = []
-    streams = room.logs.reopen(WEB, *sinks(case, folder), failures.append)
+    streams = room.capture.reopen(WEB, *sinks(case, folder), failures.append)
     room.settle()
     assert streams.drained()
     assert failures == []
@@ -72,32 +72,32 @@ def test_no_death_loses_or_doubles_a_line(tmp_path: Path, case: str) -> None:
 
 
 def test_what_is_left_of_one_is_never_mixed_with_another(tmp_path: Path) -> None:
-    note, full = str(tmp_path / "taking"), os.open("/dev/full", os.O_RDWR)
+    note, full = str(tmp_path / "spool"), os.open("/dev/full", os.O_RDWR)
     mine, others = (LogFile(str(tmp_path / name), FileSink(name), full) for name in ("a", "b"))
     reader, writer = os.pipe2(os.O_NONBLOCK)
     os.write(writer, b"last words\n")
-    assert Taking(note, "boot-1").take(reader, "mine", mine, 100) == b"last words\n"
+    assert Spool(note, "boot-1").take(reader, "mine", mine, 100) == b"last words\n"
 
     # The next keeper looks at others first, finds nothing there, and dies as well.
-    second = Taking(note, "boot-1")
+    second = Spool(note, "boot-1")
     assert second.left == ("mine", b"last words\n")
     with pytest.raises(BlockingIOError):
         second.take(reader, "others", others, 100)
     Path(others.path).write_text("written since\n")
 
-    assert Taking(note, "boot-1").left == ("", b"")
+    assert Spool(note, "boot-1").left == ("", b"")
     assert Path(others.path).read_text() == "written since\n"
     for fd in (full, reader, writer):
         os.close(fd)
 
 
 def test_what_is_left_is_given_once(tmp_path: Path) -> None:
-    note, full = str(tmp_path / "taking"), os.open("/dev/full", os.O_RDWR)
+    note, full = str(tmp_path / "spool"), os.open("/dev/full", os.O_RDWR)
     file = LogFile(str(tmp_path / "a"), FileSink("a"), full)
     reader, writer = os.pipe2(os.O_NONBLOCK)
     os.write(writer, b"last words\n")
-    Taking(note, "boot-1").take(reader, "mine", file, 100)
-    second = Taking(note, "boot-1")
+    Spool(note, "boot-1").take(reader, "mine", file, 100)
+    second = Spool(note, "boot-1")
     assert [second.give_left(name) for name in ("others", "mine", "mine")] == [
         b"",
         b"last words\n",

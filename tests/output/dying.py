@@ -1,4 +1,4 @@
-"""A keeper's logs that die before their n-th call to the system: `python -m tests.keeper.dying FOLDER CASE N`.
+"""A keeper's output that dies before their n-th call to the system: `python -m tests.output.dying FOLDER CASE N`.
 
 Says when its FIFOs are there, reads what is in them when it is told to, and says what it has come to, if it lives.
 """
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.keeper import logs, logs_file, logs_taking
 from reconciler.model.process import FileSink, ProcessId, Sink
-from tests.keeper.test_logs import Room
+from reconciler.output import log_file, spool, stream
+from tests.output.test_capture import Room
 
 WEB: Final = ProcessId("web", 1)
 CALLS: Final = (
@@ -66,7 +66,7 @@ def main() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     doomed = Doomed(number)
-    for module in (logs, logs_file, logs_taking):
+    for module in (stream, log_file, spool):
         module.os = doomed  # type: ignore[attr-defined]
     room.settle()
     streams.drained()

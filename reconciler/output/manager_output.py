@@ -15,12 +15,11 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.terminals import without_orders
+from reconciler.output.terminals import without_orders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reconciler.keeper.logs import Logs
     from reconciler.model.process import ProcessId
 
 PENDING_BYTES: Final = 2**20
@@ -29,10 +28,17 @@ _PIECE_BYTES: Final = 256
 
 
 class ManagerOutput:
-    """Whole lines on their way to descriptor 1."""
+    """Whole lines on their way to descriptor 1. `told` hears when it takes lines again of which some were lost."""
 
-    def __init__(self, logs: Logs, fd: int = 1) -> None:
-        self._logs = logs
+    def __init__(
+        self,
+        watch: Callable[[int, Callable[[], int]], None],
+        ignore: Callable[[int], None],
+        told: Callable[[ProcessId, ManagerOutput], None],
+        fd: int = 1,
+    ) -> None:
+        self._watch, self._ignore = watch, ignore
+        self._told = told
         self._fd, self._write = never_waiting(fd)
         self._is_terminal = os.isatty(fd)
         self._pending = b""
@@ -77,7 +83,7 @@ class ManagerOutput:
         else:
             self._recover()
         if not self._pending and self._room is not None:
-            self._logs.unregister(self._room.fileno())
+            self._ignore(self._room.fileno())
             self._room.close()
             self._room = None
         return before - len(self._pending)
@@ -86,7 +92,7 @@ class ManagerOutput:
         room = select.epoll()
         try:
             room.register(self._fd, select.EPOLLOUT)
-            self._logs.register(room.fileno(), self._flush)
+            self._watch(room.fileno(), self._flush)
         except OSError:  # EPERM: a plain file or the like, which nothing would tell us about.
             room.close()
             self._drop("it takes nothing, and nobody tells when it does")
@@ -94,7 +100,6 @@ class ManagerOutput:
         self._room = room
 
     def _drop(self, trouble: str) -> None:
-        self._logs.dropped += len(self._pending)
         self.lost_bytes += len(self._pending)
         self._pending, self.trouble = b"", trouble
 
@@ -102,7 +107,7 @@ class ManagerOutput:
         """All that was pending is written: tell so where it was told that some is lost."""
         if self.trouble and self.writer is not None:
             self.trouble = ""
-            self._logs.note_trouble(self.writer, self)
+            self._told(self.writer, self)
 
 
 def never_waiting(fd: int) -> tuple[int, Callable[[bytes], int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import gzip
 import os
 import re
@@ -19,12 +20,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller.compress import compress_rotated
-from reconciler.keeper import logs
-from reconciler.keeper.logs import CUT_MARK, GOES_ON_MARK, LINE_BYTES, ROUND_BYTES, Logs, Streams
-from reconciler.keeper.logs_manager import PENDING_BYTES, ManagerOutput
-from reconciler.keeper.logs_taking import Taking
 from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink, ProcessId, Sink
+from reconciler.output import capture
+from reconciler.output.capture import Capture, Streams
+from reconciler.output.log_file import LINE_BYTES
+from reconciler.output.manager_output import PENDING_BYTES, ManagerOutput
+from reconciler.output.spool import Spool
+from reconciler.output.stream import CUT_MARK, GOES_ON_MARK, ROUND_BYTES
 
 WEB = ProcessId("web", 1)
 API = ProcessId("api", 1)
@@ -39,10 +42,11 @@ class Room:
         self.now = 1_767_323_045.123456
         self.selector = select.epoll()
         self.callbacks: dict[int, Callable[[], None]] = {}
-        taking = Taking(str(folder / "taking"), "boot-1")
-        self.logs = Logs(
-            str(folder / "fifos"), taking, self.register, self.unregister, lambda: self.now
+        spool = Spool(str(folder / "spool"), "boot-1")
+        self.capture = Capture(
+            str(folder / "fifos"), spool, self.register, self.unregister, lambda: self.now
         )
+        self.sinks, self.pipes = self.capture.sinks, self.capture.pipes
 
     def register(self, fd: int, callback: Callable[[], None]) -> None:
         self.selector.register(fd, select.EPOLLIN)
@@ -56,7 +60,7 @@ class Room:
         return str(self.folder / name)
 
     def open(self, stdout: Sink, stderr: Sink | None = None, process: ProcessId = WEB) -> Streams:
-        return self.logs.open(process, stdout, stderr)
+        return self.capture.open(process, stdout, stderr)
 
     def step(self, timeout: float = 0.0) -> int:
         ready = self.selector.poll(timeout)
@@ -94,6 +98,11 @@ class Room:
         for fd in list(self.callbacks):
             self.unregister(fd)
 
+    def lost(self) -> int:
+        """Return how many bytes found no place of which it was not told yet."""
+        targets = (*self.sinks._files.values(), *filter(None, (self.sinks._manager,)))
+        return sum(target.lost_bytes for target in targets)
+
     def finish(self, worker: subprocess.Popen[bytes], streams: Streams) -> int:
         self.until(lambda: worker.poll() is not None)
         self.until(streams.drained)
@@ -106,6 +115,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
     room = Room(tmp_path)
     yield room
     room.selector.close()
+    gc.collect()  # what it leaves open must not be closed while another test counts descriptors
 
 
 def lines_of(path: str) -> list[bytes]:
@@ -184,7 +194,7 @@ def lines_in(room: Room, name: str) -> list[bytes]:
 def test_joined_streams_are_one_fifo(room: Room) -> None:
     streams = room.open(FileSink(room.path()))
     assert streams.stdout_fd == streams.stderr_fd
-    assert len(os.listdir(room.logs.fifo_dir)) == 1
+    assert len(os.listdir(room.pipes.fifo_dir)) == 1
     streams.close()
 
 
@@ -212,14 +222,14 @@ def test_nothing_is_left_when_all_is_closed(room: Room) -> None:
     streams.close_worker_ends()
     streams.close()
     streams.close()
-    assert (open_descriptors(), room.callbacks, os.listdir(room.logs.fifo_dir)) == (before, {}, [])
+    assert (open_descriptors(), room.callbacks, os.listdir(room.pipes.fifo_dir)) == (before, {}, [])
 
 
 def test_nothing_is_left_when_the_second_sink_cannot_be_had_for_any_reason(room: Room) -> None:
     before = open_descriptors()
     with pytest.raises(ValueError, match="null"):
         room.open(FileSink(room.path()), FileSink(room.path("a\0b")))
-    assert (open_descriptors(), room.callbacks, os.listdir(room.logs.fifo_dir)) == (before, {}, [])
+    assert (open_descriptors(), room.callbacks, os.listdir(room.pipes.fifo_dir)) == (before, {}, [])
 
 
 def test_a_stream_ends_by_itself_when_the_last_writer_is_gone(room: Room) -> None:
@@ -229,7 +239,7 @@ def test_a_stream_ends_by_itself_when_the_last_writer_is_gone(room: Room) -> Non
     streams.close_worker_ends()
     room.settle()
     assert (room.step(), open_descriptors(), room.callbacks) == (0, before, {})
-    assert os.listdir(room.logs.fifo_dir) == []
+    assert os.listdir(room.pipes.fifo_dir) == []
     assert lines_of(room.path()) == [b"last words\n"]
     assert streams.drained()
 
@@ -241,15 +251,15 @@ def test_an_impossible_file_is_an_error_with_its_name(room: Room, sink: FileSink
         room.open(FileSink(room.path()), sink)
     assert caught.value.filename is not None
     assert open_descriptors() == before
-    assert os.listdir(room.logs.fifo_dir) == []
+    assert os.listdir(room.pipes.fifo_dir) == []
 
 
 def test_an_impossible_fifo_is_an_error_with_its_name(room: Room) -> None:
     before = open_descriptors()
-    os.rmdir(room.logs.fifo_dir)
+    os.rmdir(room.pipes.fifo_dir)
     with pytest.raises(FileNotFoundError) as caught:
         room.open(FileSink(room.path()))
-    assert str(caught.value.filename).startswith(room.logs.fifo_dir)
+    assert str(caught.value.filename).startswith(room.pipes.fifo_dir)
     assert open_descriptors() == before
 
 
@@ -280,12 +290,18 @@ def test_a_folder_that_becomes_a_link_redirects_nothing(room: Room) -> None:
     assert (app / "moved" / "web.log").read_bytes() == b"before\n" + b"".join(lines)
     said = f"{app}/logs is a symbolic link that others may change"
     change = LogChanged(WEB, path, said, lost=False)
-    assert (room.logs.take_changes(), room.logs.troubles()) == ([change], [change])
+    assert (room.sinks.take_changes(), room.sinks.troubles()) == (
+        [change],
+        [change],
+    )
     (app / "logs").unlink()
     (app / "moved").rename(app / "logs")
     room.now += 2
     fill(room, streams, b"after\n")
-    assert (room.logs.take_changes(), room.logs.troubles()) == ([LogChanged(WEB, path, "")], [])
+    assert (room.sinks.take_changes(), room.sinks.troubles()) == (
+        [LogChanged(WEB, path, "")],
+        [],
+    )
     assert contents(room, "app/logs/web.log") == [b"after\n"], "and is rotated again"
     streams.close()
 
@@ -302,10 +318,10 @@ def test_the_next_keeper_opens_no_log_through_such_a_link_either(room: Room) -> 
     assert caught.value.errno == errno.ELOOP
     room.close_readers()
     failed: list[OSError] = []
-    again = room.logs.reopen(WEB, FileSink(str(app / "logs" / "new.log")), None, failed.append)
+    again = room.capture.reopen(WEB, FileSink(str(app / "logs" / "new.log")), None, failed.append)
     room.say(streams, b"lost\n")
     assert (failed, [each.name for each in secret.iterdir()]) == ([], ["web.log"])
-    (change,) = room.logs.take_changes()
+    (change,) = room.sinks.take_changes()
     assert (change.lost, "is a symbolic link" in change.trouble) == (True, True)
     streams.close()
     again.close()
@@ -321,18 +337,18 @@ def test_a_new_incarnation_leaves_the_fifo_of_a_survivor_alone(room: Room) -> No
     new = room.open(FileSink(room.path()))
     os.write(old.stdout_fd, b"survivor\n")
     old.close()
-    assert len(os.listdir(room.logs.fifo_dir)) == 1
+    assert len(os.listdir(room.pipes.fifo_dir)) == 1
     os.write(new.stdout_fd, b"successor\n")
     room.settle()
     assert lines_of(room.path()) == [b"survivor\n", b"successor\n"]
     new.close()
-    assert os.listdir(room.logs.fifo_dir) == []
+    assert os.listdir(room.pipes.fifo_dir) == []
 
 
 def test_names_of_fifos_never_collide(room: Room) -> None:
     several = [ProcessId("a", 1), ProcessId("a.1", 0), ProcessId("a@1", 0), ProcessId("../a", 1)]
     opened = [room.open(FileSink(room.path()), None, process) for process in several]
-    assert len(os.listdir(room.logs.fifo_dir)) == len(several)
+    assert len(os.listdir(room.pipes.fifo_dir)) == len(several)
     for streams in opened:
         streams.close()
 
@@ -377,7 +393,7 @@ def enlarged(room: Room) -> tuple[Streams, int]:
     """Return streams whose pipe was enlarged, and its size before."""
     streams = room.open(FileSink(room.path(), max_size=0))
     size = fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ)
-    assert room.logs.due_ns is None, "nothing wakes while no pipe is large"
+    assert room.capture.due_ns is None, "nothing wakes while no pipe is large"
     while fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) == size:
         os.write(streams.stdout_fd, b"x" * size)
         room.step()
@@ -388,18 +404,18 @@ def test_a_pipe_that_is_busy_no_longer_has_its_usual_size_again(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams, size = enlarged(room)
-    room.logs.shrink()
+    room.capture.shrink()
     assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) > size, "it was busy just now"
-    assert room.logs.due_ns is not None
-    monkeypatch.setattr(logs, "QUIET_NS", 0)
+    assert room.capture.due_ns is not None
+    monkeypatch.setattr(capture, "QUIET_NS", 0)
     os.write(streams.stdout_fd, b"y" * 2 * size)
-    room.logs.shrink()
+    room.capture.shrink()
     assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) > size, "it holds more than that"
-    assert room.logs.due_ns is not None
+    assert room.capture.due_ns is not None
     room.settle()
-    room.logs.shrink()
+    room.capture.shrink()
     assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) == size
-    assert room.logs.due_ns is None
+    assert room.capture.due_ns is None
     assert Path(room.path()).read_bytes().endswith(b"y" * 2 * size)
     streams.close()
 
@@ -409,11 +425,11 @@ def test_a_pipe_that_a_former_keeper_enlarged_is_known_and_one_that_is_closed_fo
 ) -> None:
     streams, _ = enlarged(room)
     next_room = Room(room.folder)
-    again = next_room.logs.reopen(WEB, FileSink(room.path()), None, raises)
-    assert next_room.logs.due_ns is not None
+    again = next_room.capture.reopen(WEB, FileSink(room.path()), None, raises)
+    assert next_room.capture.due_ns is not None
     for each, its in ((again, next_room), (streams, room)):
         each.close()
-        assert its.logs.due_ns is None
+        assert its.capture.due_ns is None
 
 
 def raises(error: OSError) -> None:
@@ -433,7 +449,7 @@ def test_a_fast_writer_loses_nothing_over_many_rotations(room: Room, timestamps:
     if timestamps:
         found = [line.split(b" ", 1)[1] for line in found]
     assert found == written(0, 100_000)
-    assert room.logs.dropped == 0
+    assert (room.lost(), room.sinks.take_changes()) == (0, [])
 
 
 def test_two_fast_writers_of_one_file_keep_their_lines_whole(room: Room) -> None:
@@ -505,7 +521,7 @@ def test_the_oldest_go_and_compressed_ones_count(room: Room) -> None:
     streams = room.open(FileSink(room.path(), max_size=5, keep=2))
     fill(room, streams, b"1234\n", b"5678\n")
     expected = ["web.log", "web.log.1", "web.log.2.gz"]
-    assert sorted(os.listdir(room.folder)) == ["fifos", "taking", *expected]
+    assert sorted(os.listdir(room.folder)) == ["fifos", "spool", *expected]
     streams.close()
 
 
@@ -536,8 +552,8 @@ def test_a_line_without_end_is_cut_in_the_end(room: Room) -> None:
 def test_a_file_whose_rotations_are_to_be_compressed_is_told_once(room: Room) -> None:
     streams = room.open(FileSink(room.path(), max_size=5, keep=5, compress=True))
     fill(room, streams, b"1234\n", b"5678\n", b"9012\n")
-    assert room.logs.take_rotated() == [room.path()]
-    assert room.logs.take_rotated() == []
+    assert room.sinks.take_rotated() == [room.path()]
+    assert room.sinks.take_rotated() == []
     streams.close()
 
 
@@ -760,7 +776,7 @@ def test_a_redirected_stream_goes_on_in_the_other_file(room: Room) -> None:
     streams.redirect(NullSink(), None)
     fill(room, streams, b"nowhere\n")
     assert contents(room, "web.log", "other") == [b"here\n", b"2026-01-02T03:04:05.123456Z there\n"]
-    assert room.logs.dropped == 0
+    assert (room.lost(), room.sinks.take_changes()) == (0, [])
     streams.close()
 
 
@@ -807,12 +823,13 @@ def test_a_full_disk_drops_whole_lines_and_counts_and_resumes(
     streams = room.open(FileSink(path, timestamps))
     writer = room.run(WRITE_LINES, streams, "0", "50000")
     worker_end = os.open(
-        os.path.join(room.logs.fifo_dir, os.listdir(room.logs.fifo_dir)[0]), os.O_RDWR
+        os.path.join(room.pipes.fifo_dir, os.listdir(room.pipes.fifo_dir)[0]),
+        os.O_RDWR,
     )
     room.until(lambda: writer.poll() is not None)
     assert writer.returncode == 0
     room.settle()
-    assert room.logs.dropped > 1_000_000
+    assert room.lost() > 1_000_000
     ballast.unlink()
     os.write(worker_end, b"there is room again\n")
     room.settle()
@@ -834,14 +851,15 @@ def test_what_is_lost_is_told_once_and_so_is_the_end_of_it(room: Room, small_dis
         room.say(streams, b"x" * 5000 + b"\n")
         room.now += 0.5
     full = LogChanged(WEB, path, "no space left on device")
-    assert (room.logs.take_changes(), room.logs.troubles()) == ([full], [full])
+    assert (room.sinks.take_changes(), room.sinks.troubles()) == ([full], [full])
+    lost = room.lost()
     ballast.unlink()
     for _ in range(3):
         room.now += 2
         room.say(streams, b"again\n")
-    (change,) = room.logs.take_changes()
-    assert (change.trouble, room.logs.troubles()) == ("", [])
-    assert change.lost_bytes == room.logs.dropped > 0
+    (change,) = room.sinks.take_changes()
+    assert (change.trouble, room.sinks.troubles()) == ("", [])
+    assert change.lost_bytes == lost > 0
     streams.close()
 
 
@@ -851,18 +869,18 @@ def test_where_nothing_new_can_be_made_a_process_runs_all_the_same(
     """As on a file system that has become read-only: neither a FIFO nor a log file can be made."""
     subprocess.run(["mount", "-o", "remount,nr_inodes=2", str(small_disk)], check=True)
     (small_disk / "last").touch()
-    room.logs.fifo_dir = str(small_disk)
+    room.pipes.fifo_dir = str(small_disk)
     path = str(small_disk / "web.log")
     streams = room.open(FileSink(path))
     room.say(streams, b"lost\n")
-    assert room.logs.dropped == 5
-    assert room.logs.take_changes() == [LogChanged(WEB, path, "no space left on device")]
+    assert room.lost() == 5
+    assert room.sinks.take_changes() == [LogChanged(WEB, path, "no space left on device")]
     os.unlink(small_disk / "last")
     for line in (b"kept 1\n", b"kept 2\n"):
         room.now += 2
         room.say(streams, line)
     assert lines_of(path) == [b"kept 1\n", b"kept 2\n"]
-    assert room.logs.troubles() == []
+    assert room.sinks.troubles() == []
     streams.close()
 
 
@@ -874,8 +892,9 @@ class Out:
 
     def __init__(self, room: Room) -> None:
         self.read_end, self.write_end = os.pipe()
-        self.sink = ManagerOutput(room.logs, self.write_end)
-        room.logs._manager = self.sink
+        told = room.sinks.note_trouble
+        self.sink = ManagerOutput(room.register, room.unregister, told, self.write_end)
+        room.sinks._manager = self.sink
 
 
 @pytest.fixture
@@ -923,19 +942,20 @@ def test_nobody_waits_for_a_manager_whose_reader_sleeps(room: Room, out: Out) ->
     writer = room.run(WRITE_LINES, streams, "0", "100000")
     assert room.finish(writer, streams) == 0
     total = sum(map(len, written(0, 100_000)))
-    assert total - PENDING_BYTES - 2**17 < room.logs.dropped < total - PENDING_BYTES
+    lost = room.lost()
+    assert total - PENDING_BYTES - 2**17 < lost < total - PENDING_BYTES
     assert os.get_blocking(out.write_end)
     stalled = LogChanged(WEB, "the manager's own output", "nobody reads it")
-    assert room.logs.take_changes() == [stalled], "told once"
-    assert room.logs.troubles() == [stalled]
+    assert room.sinks.take_changes() == [stalled], "told once"
+    assert room.sinks.troubles() == [stalled]
 
     def read_on() -> bool:
         os.read(out.read_end, 2**20)
-        return not room.logs.troubles()
+        return not room.sinks.troubles()
 
     room.until(read_on)
-    told = [LogChanged(WEB, stalled.path, "", lost_bytes=room.logs.dropped)]
-    assert room.logs.take_changes() == told
+    told = [LogChanged(WEB, stalled.path, "", lost_bytes=lost)]
+    assert room.sinks.take_changes() == told
 
 
 def test_a_manager_whose_reader_is_gone_drops_and_counts(room: Room) -> None:
@@ -944,8 +964,8 @@ def test_a_manager_whose_reader_is_gone_drops_and_counts(room: Room) -> None:
     streams = room.open(ManagerSink())
     os.write(streams.stdout_fd, b"unheard\n")
     room.settle()
-    assert room.logs.dropped == len(b"unheard\n")
-    assert room.logs.take_changes() == [LogChanged(WEB, "the manager's own output", "broken pipe")]
+    assert room.lost() == len(b"unheard\n")
+    assert room.sinks.take_changes() == [LogChanged(WEB, "the manager's own output", "broken pipe")]
     streams.close()
     os.close(out.write_end)
 
@@ -954,7 +974,7 @@ def test_compressed_files_are_those_that_gzip_reads(room: Room) -> None:
     """The names that we move are the ones that the compressing helper makes."""
     streams = room.open(FileSink(room.path(), max_size=5, keep=3, compress=True))
     fill(room, streams, b"1234\n", b"5678\n")
-    (log,) = room.logs.take_rotated()
+    (log,) = room.sinks.take_rotated()
     compress_rotated(Path(log))
     fill(room, streams, b"9012\n")
     assert gzip.decompress(Path(room.path("web.log.2.gz")).read_bytes()) == b"1234\n"
@@ -964,7 +984,8 @@ def test_compressed_files_are_those_that_gzip_reads(room: Room) -> None:
 def test_a_terminal_gets_nothing_that_it_would_obey(room: Room) -> None:
     ours, theirs = os.openpty()
     try:
-        output = ManagerOutput(room.logs, theirs)
+        told = room.sinks.note_trouble
+        output = ManagerOutput(room.register, room.unregister, told, theirs)
         tricks = (
             "web.1 \x1b[31mred\x1b[0m \x1b[2J\x1b]0;owned\x07\tb\r\x9b1m \u202eturned \u2028 é\n"
         )

@@ -1,4 +1,4 @@
-"""Claims about output that gathers: the first line waits for nobody, many are read together, rest costs nothing."""
+"""Claims about coalescing: the first line waits for nobody, many are read together, rest costs nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from reconciler.keeper.borders import Faults
-from reconciler.keeper.logs_gather import GATHER_NS, MUCH_BYTES, TURN_NS, Gathering
+from reconciler.output.coalescing import COALESCE_NS, MUCH_BYTES, TURN_NS, Coalescing
 
 
 class Desk:
@@ -20,13 +20,13 @@ class Desk:
         self.read_ns, self.passed_ns = read_ns, 0
         self.watched: dict[int, Callable[[], None]] = {}
         self.faults = Faults(lambda *_, **__: None)
-        self.gathering = Gathering(
+        self.coalescing = Coalescing(
             self.watched.__setitem__, self.watched.__delitem__, self.faults.border, self.now_ns
         )
         self.pipes = [os.pipe2(os.O_NONBLOCK) for _ in range(pipes)]
         self.read: list[list[int]] = [[] for _ in range(pipes)]
         for index, (end, _) in enumerate(self.pipes):
-            self.gathering.register(end, lambda index=index: self.pump(index))
+            self.coalescing.watch(end, lambda index=index: self.pump(index))
 
     def pump(self, index: int) -> int:
         size = len(os.read(self.pipes[index][0], 2**20))
@@ -42,17 +42,17 @@ class Desk:
 
     def turn(self) -> None:
         """Do what the loop does when a watched descriptor is ready, and when something is due."""
-        gathers = self.gathering.due_ns is not None
+        gathers = self.coalescing.due_ns is not None
         for fd, ready in list(self.watched.items()):
             if select.select([fd], [], [], 0)[0]:
                 ready()
         if gathers:
-            self.gathering.look()
+            self.coalescing.look()
 
     def turn_when_due(self) -> None:
-        due_ns = self.gathering.due_ns
+        due_ns = self.coalescing.due_ns
         assert due_ns is not None
-        assert due_ns - time.monotonic_ns() <= GATHER_NS
+        assert due_ns - time.monotonic_ns() <= COALESCE_NS
         while time.monotonic_ns() < due_ns:
             select.select([], [], [], 0.001)
         self.turn()
@@ -79,7 +79,7 @@ def test_when_all_rest_nothing_is_due_and_the_next_line_is_read_at_once(desk: De
     desk.write(0, 100)
     desk.turn()
     desk.turn_when_due()
-    assert desk.gathering.due_ns is None
+    assert desk.coalescing.due_ns is None
     desk.write(1, 7)
     desk.turn()
     assert desk.read[1] == [7]
@@ -89,16 +89,16 @@ def test_who_writes_much_is_read_at_once_each_time(desk: Desk) -> None:
     for _ in range(3):
         desk.write(0, MUCH_BYTES)
         desk.turn()
-        assert desk.gathering.due_ns is None
+        assert desk.coalescing.due_ns is None
     assert desk.read[0] == [MUCH_BYTES] * 3
 
 
-def test_much_that_has_gathered_ends_the_gathering(desk: Desk) -> None:
+def test_much_that_was_left_alone_ends_the_rest(desk: Desk) -> None:
     desk.write(0, 100)
     desk.turn()
     desk.write(0, MUCH_BYTES)
     desk.turn_when_due()
-    assert desk.gathering.due_ns is None
+    assert desk.coalescing.due_ns is None
     assert desk.watched
 
 
@@ -133,9 +133,9 @@ def test_a_stream_that_cannot_be_read_costs_no_other_its_turn() -> None:
 
     broken = os.pipe2(os.O_NONBLOCK)
     os.write(broken[1], b"x")
-    desk.gathering.register(broken[0], fail)
+    desk.coalescing.watch(broken[0], fail)
     desk.write(1, 100)
     desk.turn()
     assert desk.read[1] == [100]
     assert [fault.doing for fault in desk.faults.take()] == ["reading output"]
-    assert desk.gathering.due_ns is not None, "it is not tried again without a pause"
+    assert desk.coalescing.due_ns is not None, "it is not tried again without a pause"

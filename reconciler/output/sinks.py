@@ -1,0 +1,122 @@
+"""Where output goes: the log files and the manager's own output, each shared by all streams that write there."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from reconciler.model.event import LogChanged
+from reconciler.model.process import FileSink, ManagerSink, NullSink
+from reconciler.model.value import replace
+from reconciler.output.log_file import NOT_YET, LogFile
+from reconciler.output.manager_output import ManagerOutput
+from reconciler.output.shortages import NO_PLACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.model.process import ProcessId, Sink
+
+MAX_TROUBLES: Final = 1000
+"""So many files in trouble are remembered at a time, for the next controller."""
+
+Target: TypeAlias = LogFile | ManagerOutput
+"""What is open for a sink."""
+
+
+class Sinks:
+    """What is open to write to, and what is to be told of it."""
+
+    def __init__(
+        self, watch: Callable[[int, Callable[[], int]], None], ignore: Callable[[int], None]
+    ) -> None:
+        self._full = os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC)
+        self._watch, self._ignore = watch, ignore
+        self._files: dict[str, LogFile] = {}
+        self._manager: ManagerOutput | None = None
+        self._rotated: dict[str, None] = {}
+        self._troubles: dict[str, LogChanged] = {}
+        self._changed: dict[str, LogChanged] = {}
+
+    def open(self, sink: Sink, *, runs: bool = False) -> Target | None:
+        """Return where a sink's bytes go, None for nowhere; a file is to be given back.
+
+        Of a process that `runs` a file that cannot be opened for a shortage is opened later. One that is only
+        to be started is better started later. Raises `OSError`.
+        """
+        if isinstance(sink, NullSink):
+            return None
+        if isinstance(sink, ManagerSink):
+            return self._own_output()
+        options = sink if isinstance(sink, FileSink) else FileSink(sink.path)
+        path = os.path.abspath(sink.path)
+        file = self._files.get(path)
+        if file is None:
+            later = NOT_YET if runs else NO_PLACE
+            file = self._files[path] = LogFile(path, options, self._full, later)
+        file.users += 1
+        file.options = options
+        return file
+
+    def give_back(self, target: Target | None) -> None:
+        """Close a file when its last stream is gone."""
+        if isinstance(target, LogFile):
+            target.users -= 1
+            if not target.users:
+                del self._files[target.path]
+                target.close()
+
+    def _own_output(self) -> ManagerOutput:
+        if self._manager is None:
+            self._manager = ManagerOutput(self._watch, self._ignore, self.note_trouble)
+        return self._manager
+
+    def unsent(self) -> bytes:
+        """Return the lines that the manager's own output has not taken yet."""
+        return self._manager.pending if self._manager is not None else b""
+
+    def send_on(self, unsent: bytes) -> None:
+        """Send the lines that the former code of this process had not sent."""
+        if unsent:
+            self._own_output().put(unsent)
+
+    def take_rotated(self) -> list[str]:
+        """Return the paths that were rotated since the last call, where that is to be compressed.
+
+        Not the names that the rotated files have: the next rotation changes them.
+        """
+        rotated, self._rotated = self._rotated, {}
+        return list(rotated)
+
+    def troubles(self) -> list[LogChanged]:
+        """Return the files whose file system takes nothing just now."""
+        return list(self._troubles.values())
+
+    def take_changes(self) -> list[LogChanged]:
+        """Return the files that have got into trouble or out of it since the last call."""
+        changed, self._changed = self._changed, {}
+        return list(changed.values())
+
+    def note_trouble(self, process: ProcessId, target: Target) -> None:
+        """Remember whether a file or our own output is in trouble, when that is news; and what was lost, in the end."""
+        known = self._troubles.get(target.path)
+        found = target.trouble or target.astray
+        change = LogChanged(process, target.path, found, lost=bool(target.trouble or not found))
+        if not target.trouble:
+            change = replace(change, lost_bytes=target.lost_bytes)
+            target.lost_bytes = 0
+        if known is None and not found:
+            return
+        if known is not None and (known.trouble, known.lost) == (change.trouble, change.lost):
+            return
+        self._changed[target.path] = change
+        if found and len(self._troubles) < MAX_TROUBLES:
+            self._troubles[target.path] = change
+        else:
+            self._troubles.pop(target.path, None)
+
+    def note_rotation(self, file: LogFile) -> None:
+        """Remember that a file was rotated."""
+        file.rotated = False
+        if file.options.compress and file.options.keep:
+            self._rotated[file.path] = None
