@@ -8,10 +8,7 @@
 | `kernel` | the interface of all that touches the world |
 | `endings` | how far its end has come |
 | `held` | the sockets that it holds |
-| `records` | what it knows of a process, and how that is written down for the next keeper |
-| `adoption` | what a keeper takes over from the one before |
-| `handover` | what a keeper hands to its own new code |
-| `journal` | the file that tells the next keeper |
+| `records` | what it knows of a process, and of a stranger |
 | `borders` | an unexpected exception costs what was just done, and is told |
 | `own_log` | the keeper's own log, never waited for |
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |

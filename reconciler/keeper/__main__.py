@@ -17,10 +17,10 @@ from reconciler.keeper.config import (
     stand_on_own_descriptors,
     with_numbers,
 )
-from reconciler.keeper.journal import FORMAT
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.linux import LinuxKernel
-from reconciler.keeper.records import KEEPER
+from reconciler.keeper.succession.journal import FORMAT
+from reconciler.keeper.succession.notes import KEEPER
 from reconciler.model.event import KeeperIntroduced
 
 

@@ -10,17 +10,18 @@ import pwd
 import resource
 import socket
 import stat
+import sys
 import time
 from typing import Final, Literal
 
 import msgspec
 
 from reconciler.keeper.accounts import find_group, find_uid
-from reconciler.keeper.handover import Handover, take
-from reconciler.keeper.journal import NewerJournal, recall
 from reconciler.keeper.kernel import LaunchFailed, Recalled
 from reconciler.keeper.processes import boot_id
 from reconciler.keeper.sockets import CLOSED_UMASK
+from reconciler.keeper.succession.handover import Handover, take
+from reconciler.keeper.succession.journal import NewerFormat, recall
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
 from reconciler.model.value import Struct, replace
 
@@ -94,6 +95,14 @@ class KeeperConfig(Struct, frozen=True):
     def journal(self) -> str:
         """Return the path of what the next keeper is told."""
         return os.path.join(self.state_dir, JOURNAL_FILE)
+
+    def for_new_code(self, python: str, memory: int) -> list[str]:
+        """Return the command by which we become the keeper of another installation, with all that is held in memory."""
+        controller = tuple(
+            python if word == sys.executable else word for word in self.controller_argv
+        )
+        new = replace(self, controller_argv=controller, ready_fd=None, handover_fd=memory)
+        return [python, *sys.orig_argv[1:-1], msgspec.json.encode(new).decode()]
 
     @staticmethod
     def from_json(text: str) -> KeeperConfig:
@@ -200,8 +209,8 @@ def legacy(config: KeeperConfig) -> Legacy:
     token, boot = _token(config.state_dir), boot_id()
     try:
         recalled = recall(config.journal, {"token": token, "boot": boot})
-    except NewerJournal as error:
-        msg = f"{error}; start that version again, its processes go on meanwhile"
+    except NewerFormat as error:
+        msg = f"{config.journal} {error}; start that version again, its processes go on meanwhile"
         raise Refused(msg) from None
     except OSError as error:
         msg = f"cannot read {config.journal}: {os.strerror(error.errno or 0).lower()}"
@@ -214,11 +223,10 @@ def legacy(config: KeeperConfig) -> Legacy:
 
 def _handed_over(config: KeeperConfig, memory: int) -> Legacy:
     try:
-        handover = take(memory)
-    except ValueError as error:
-        msg = f"cannot read what the former version handed over: {error}; its processes go on"
+        handover, recalled = take(memory)
+    except (NewerFormat, ValueError) as error:
+        msg = f"cannot read what the former version handed over ({error}); its processes go on"
         raise Refused(msg) from None
-    recalled = Recalled(handover.entries, is_own=True)
     control = socket.socket(fileno=handover.control)
     token = _token(config.state_dir)
     return Legacy(token, boot_id(), recalled, handover.locks, control, handover)

@@ -19,7 +19,6 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
-from reconciler.keeper.adoption import Intruders, costing_one, take_over
 from reconciler.keeper.borders import as_errno, carrying_out
 from reconciler.keeper.endings import Asked, Ending, Killing, Leaving, Terminating, ask_again
 from reconciler.keeper.held import Sockets
@@ -37,12 +36,9 @@ from reconciler.keeper.kernel import (
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.patience import Patience
 from reconciler.keeper.pulse import Pulse
-from reconciler.keeper.records import (
-    INCARNATIONS,
-    Notes,
-    Process,
-    written,
-)
+from reconciler.keeper.records import Process
+from reconciler.keeper.succession.adoption import Intruders, costing_one, take_over
+from reconciler.keeper.succession.notes import INCARNATIONS, Notes, for_own_code
 from reconciler.keeper.upkeep import Upkeep
 from reconciler.model.action import (
     Adjust,
@@ -788,7 +784,9 @@ class Keeper:
         held = self._sockets.held
         with self._kernel.border("upgrading") as border:
             try:
-                entries = written(self._processes, held, self._incarnations, self._introduction)
+                entries = for_own_code(
+                    self._processes, held, self._incarnations, self._introduction
+                )
                 entries |= self._orphans.handed_on(self._controller)
                 sockets = [each.socket for each in held.values() if each.socket is not None]
                 self._kernel.replace_code(python, entries, sockets)

@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper import processes
@@ -23,8 +24,6 @@ from reconciler.keeper.calls import Calls
 from reconciler.keeper.cgroups import find as find_groups
 from reconciler.keeper.config import become_subreaper, take_limits
 from reconciler.keeper.files import Files
-from reconciler.keeper.handover import Handover, replace_code
-from reconciler.keeper.journal import Journal
 from reconciler.keeper.kernel import (
     Called,
     Child,
@@ -58,6 +57,8 @@ from reconciler.keeper.spawning import (
     spawn_plainly,
     take_oom_score,
 )
+from reconciler.keeper.succession.handover import Handover, replace_code
+from reconciler.keeper.succession.journal import Journal
 from reconciler.model.event import LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId
 from reconciler.model.socket import AS_MADE
@@ -487,7 +488,6 @@ class LinuxKernel:
     ) -> None:
         """Become another version of this keeper, which recalls these entries and all that is open."""
         handover = Handover(
-            entries,
             (*self._place.files, self._place.core),
             self._calls.control.fileno(),
             self._place.oom_score_adj,
@@ -497,7 +497,8 @@ class LinuxKernel:
             self._output.outgoing(),
             self._output.sinks.unsent(),
         )
-        replace_code(python, self._config, handover, self._unheard)
+        argv_with = partial(self._config.for_new_code, python)
+        replace_code(argv_with, entries, handover, self._unheard)
 
     def _unheard(self) -> list[int]:
         """Return the signals that were taken and that nobody has heard of yet, and forget them."""

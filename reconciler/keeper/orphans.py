@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.keeper.records import OTHERS, STRANGERS, Stranger, WrittenStranger
+from reconciler.keeper.records import Stranger
+from reconciler.keeper.succession.notes import OTHERS, STRANGERS, WrittenStranger
 from reconciler.model.process import MAIN, Orphan, ProcessId, Survivor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import replace

@@ -32,7 +32,7 @@ from reconciler.output.shortages import NOT_NOW
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from reconciler.keeper.handover import Handover
+    from reconciler.keeper.succession.handover import Handover
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OF_THE_OPERATOR: Final = ("RECONCILE_NAME", "RECONCILE_RUNTIME_DIR", "RECONCILE_STATE_DIR")

@@ -32,13 +32,13 @@ PACKAGE: Final = Path(reconciler.__file__).parent
 ROOMS: Final = ("keeper", "output")
 """Where what the keeper does to the system lies."""
 MODULES: Final = sorted(
-    f"{room}.{path.stem}"
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for room in ROOMS
-    for path in (PACKAGE / room).glob("*.py")
+    for path in (PACKAGE / room).rglob("*.py")
     if path.stem not in {"__init__", "__main__"}
 )
 PATIENCE: Final = {
-    "keeper.journal.RETRY_NS": 20_000_000,
+    "keeper.succession.journal.RETRY_NS": 20_000_000,
     "output.log_file.CHECK_AFTER_S": 0.02,
     "keeper.keeper.SHORTAGE_WAIT_NS": 20_000_000,
     "keeper.keeper.RETRY_NS": 20_000_000,

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.journal import FORMAT, RETRY_NS, SLACK_BYTES, Journal, NewerJournal, recall
 from reconciler.keeper.kernel import Recalled
+from reconciler.keeper.succession.journal import (
+    FORMAT,
+    RETRY_NS,
+    SLACK_BYTES,
+    Journal,
+    NewerFormat,
+    recall,
+)
 
 OWNER = {"token": "t", "boot": "b"}
 
@@ -101,7 +108,7 @@ def test_a_newer_format_is_refused_with_both_numbers(book: Book) -> None:
     newer = Journal(str(book.path), {**OWNER, "format": FORMAT + 1}, lambda _: None)  # type: ignore[dict-item]
     newer.flush()
     with pytest.raises(
-        NewerJournal, match=f"format {FORMAT + 1}, this version reads up to {FORMAT}"
+        NewerFormat, match=f"format {FORMAT + 1}, this version reads up to {FORMAT}"
     ):
         book.read()
 

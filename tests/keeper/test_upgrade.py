@@ -14,12 +14,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reconciler.keeper.handover import FORMAT, Handover, Outgoing, _write, take
+from reconciler.keeper.succession.handover import HANDOVER, Handover, take
+from reconciler.keeper.succession.journal import written
 from reconciler.model.action import Bind, Signal, Spawn, Upgrade
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import KeeperIntroduced, UpgradeFailed
 from reconciler.model.process import CaptureSink, Exit, FileSink, Launch, ProcessId, Running
 from reconciler.model.socket import Bound, SocketTemplate
+from reconciler.output.stream import Outgoing
 from tests.keeper import rig as rig_module
 from tests.keeper.rig import OWN_NICE, Link, Rig, children_of, command, keeper, pid_in
 
@@ -55,7 +57,7 @@ def test_it_is_the_same_keeper_in_the_same_process(rig: Rig, link: Link) -> None
 
 
 SIGNALLED = """
-import os, signal, types, reconciler.keeper.handover as handover
+import os, signal, types, reconciler.keeper.succession.handover as handover
 def mask(how, signals):
     if how == signal.SIG_BLOCK:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -242,14 +244,16 @@ def test_a_process_that_is_starting_is_waited_for(rig: Rig, link: Link) -> None:
 
 def test_what_is_handed_over_is_read_as_it_was_written() -> None:
     outputs = {"web": Outgoing(7, b"\xff\x00 begun", b"tail", skips=True)}
-    handover = Handover(
-        {"incarnations": 3}, (1, 2), 4, None, (5, 6), {7: 8}, {2**63: 9}, outputs, b"x\n"
-    )
-    assert take(_write(handover)) == handover
-    assert handover.format == FORMAT
+    handover = Handover((1, 2), 4, None, (5, 6), {7: 8}, {2**63: 9}, outputs, b"x\n")
+    memory = os.memfd_create("handover")
+    os.write(memory, written({"incarnations": 3, HANDOVER: handover}))
+    found, recalled = take(memory)
+    assert found == handover
+    assert recalled.entries["incarnations"] == 3
+    assert (recalled.is_whole, recalled.is_own) == (True, True)
 
 
 def test_what_a_former_version_does_not_know_has_a_default() -> None:
     """Only what every version has handed over may be required."""
     required = [each.name for each in msgspec.structs.fields(Handover) if each.required]
-    assert required == ["entries", "files", "control"]
+    assert required == ["files", "control"]

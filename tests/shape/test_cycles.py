@@ -68,12 +68,6 @@ CLOSING = (
         Import("core.jobs", "core.watchers", "at run time"): (
             "jobs and services take the same steps with a slot: what both need belongs below them"
         ),
-        Import("keeper.handover", "keeper.config", "for types"): (
-            "what is handed over is read with the settings, and written with them in hand"
-        ),
-        Import("keeper.records", "keeper.held", "for types"): (
-            "what is written down of a socket is what is held of it, and its users are processes"
-        ),
     }
 )
 """Every import without which a circle would be open, and why it is there."""

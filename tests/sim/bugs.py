@@ -20,12 +20,12 @@ from reconciler.core import (
     watchers,
 )
 from reconciler.core import sockets as core_sockets
-from reconciler.keeper import adoption
 from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.held import Sockets
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.orphans import Orphans
-from reconciler.keeper.records import INCARNATIONS
+from reconciler.keeper.succession import adoption
+from reconciler.keeper.succession.notes import INCARNATIONS
 from reconciler.model.action import Bind, Remember, Signal, Unbind
 from reconciler.model.event import SnapshotEnded
 from reconciler.model.process import Exit, Exited, Memory
@@ -434,8 +434,8 @@ BUGS: dict[str, Bug] = {
         adoption._Adoption, "_about_to_be", _always((0, 0)), 43
     ),
     # new code
-    "new code counts anew": Bug(keeper_module, "written", _hands_over_no_count, 76),
-    "new code is not told of the dead": Bug(keeper_module, "written", _hands_over_no_dead, 63),
+    "new code counts anew": Bug(keeper_module, "for_own_code", _hands_over_no_count, 76),
+    "new code is not told of the dead": Bug(keeper_module, "for_own_code", _hands_over_no_dead, 63),
     # keeper
     "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 10),
     "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),

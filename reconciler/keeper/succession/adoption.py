@@ -22,12 +22,11 @@ import msgspec
 
 from reconciler.keeper.held import Held
 from reconciler.keeper.kernel import Died
-from reconciler.keeper.records import (
+from reconciler.keeper.records import Process, Stranger
+from reconciler.keeper.succession.notes import (
     INCARNATIONS,
     OTHERS,
     STRANGERS,
-    Process,
-    Stranger,
     WrittenProcess,
     WrittenSocket,
     WrittenStranger,

@@ -1,4 +1,4 @@
-"""The journal: what the next keeper has to know when this one is killed.
+"""The journal: what the next keeper has to know when this one is killed, and what our own new code goes on with.
 
 A file of lines; each names something that is held and says how it is now, so the last line of a name
 holds, and a line without a value says that it is gone. Each begins with a checksum of its rest.
@@ -37,8 +37,11 @@ HEAD: Final = "journal"
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class NewerJournal(Exception):
-    """The journal was written by a version that this one does not understand."""
+class NewerFormat(Exception):
+    """It was written by a version that this one does not understand."""
+
+    def __init__(self, format: int) -> None:
+        super().__init__(f"was written in format {format}, this version reads up to {FORMAT}")
 
 
 class Journal:
@@ -93,7 +96,7 @@ class Journal:
             if self._fd < 0 or self._size + len(data) > self._limit:
                 self._write_anew()
             else:
-                _write(self._fd, data)
+                write(self._fd, data)
                 self._size += len(data)
         except OSError as error:
             self._fail(f"cannot write {self._path}: {os.strerror(error.errno or 0).lower()}")
@@ -112,7 +115,7 @@ class Journal:
         fd = os.open(beside, _FLAGS | os.O_EXCL, 0o600)
         try:
             data = b"".join(self._lines.values())
-            _write(fd, data)
+            write(fd, data)
             os.rename(beside, self._path)
         except OSError:
             os.close(fd)
@@ -140,16 +143,24 @@ class Journal:
 def recall(path: str, owner: Mapping[str, str]) -> Recalled:
     """Return what the journal says; nothing when it is another `owner`'s: of another boot, or a copy.
 
-    Raises `NewerJournal`, and `OSError` when it is there and cannot be read.
+    Raises `NewerFormat`, and `OSError` when it is there and cannot be read.
     """
     try:
         with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+            head, recalled = read(file.read())
     except FileNotFoundError:
         return Recalled()
+    is_ours = head is None or all(
+        head.get(name) == value and value for name, value in owner.items()
+    )
+    return recalled if is_ours else Recalled()
+
+
+def read(data: bytes) -> tuple[dict[str, Any] | None, Recalled]:
+    """Return the head of a journal, None if it has none, and what it says. Raises `NewerFormat`."""
     entries: dict[str, Any] = {}
     is_whole = True
-    for line in lines[:-1]:
+    for line in data.split(b"\n")[:-1]:
         try:
             name, value = _read(line)
         except ValueError:
@@ -161,13 +172,15 @@ def recall(path: str, owner: Mapping[str, str]) -> Recalled:
             entries[name] = value
     head = entries.pop(HEAD, None)
     if head is None:
-        return Recalled(is_whole=False)
+        return None, Recalled(is_whole=False)
     if head["format"] > FORMAT:
-        msg = f"{path} was written in format {head['format']}, this version reads up to {FORMAT}"
-        raise NewerJournal(msg)
-    if any(head.get(name) != value or not value for name, value in owner.items()):
-        return Recalled()
-    return Recalled(entries, is_whole)
+        raise NewerFormat(head["format"])
+    return head, Recalled(entries, is_whole)
+
+
+def written(entries: Mapping[str, object]) -> bytes:
+    """Return entries as a journal of their own, for `read`."""
+    return b"".join(_line(*each) for each in {HEAD: {"format": FORMAT}, **entries}.items())
 
 
 def _line(name: str, value: object | None) -> bytes:
@@ -185,7 +198,7 @@ def _read(line: bytes) -> tuple[str, Any]:
     return str(name), value
 
 
-def _write(fd: int, data: bytes) -> None:
+def write(fd: int, data: bytes) -> None:
     """Write all of it. Raises `OSError`, after some of it was written perhaps."""
     while data:
         data = data[os.write(fd, data) :]

@@ -1,0 +1,135 @@
+"""What is noted of all that is held, for the next keeper: in the journal, or for our own new code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from reconciler.keeper.kernel import Died, Trace
+from reconciler.keeper.records import Stranger
+from reconciler.model.process import Exited, ProcessId, ProcessRecord
+from reconciler.model.socket import SocketRecord, SocketTemplate
+from reconciler.model.value import Struct, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.keeper.held import Held
+    from reconciler.keeper.kernel import Kernel
+    from reconciler.keeper.records import Process
+    from reconciler.model.event import KeeperIntroduced
+
+KEEPER: Final = "keeper"
+"""Under this name a keeper tells its own new code who it is."""
+INCARNATIONS: Final = "incarnations"
+"""Under this name the number of the last incarnation is written down."""
+STRANGERS: Final = "strangers"
+"""Under this name the processes are written down that the keeper did not start."""
+OTHERS: Final = "others"
+"""Under this name a keeper tells its own new code which of its children are nobody's remnant."""
+
+
+class WrittenProcess(Struct, frozen=True):
+    """A process as the next keeper is told of it."""
+
+    record: ProcessRecord
+    sockets: tuple[str, ...] = ()
+    born: int = 0
+    adopted: bool = False
+    listens: tuple[SocketTemplate, ...] = ()
+    died: Died | None = None
+    """How it ended, while that waits for its last output and its record does not say so."""
+    died_at_ns: int = 0
+
+
+class WrittenStranger(Struct, frozen=True):
+    """A stranger as the next keeper is told of it."""
+
+    pid: int
+    stranger: Stranger
+
+
+class WrittenSocket(Struct, frozen=True):
+    """A socket as the next keeper is told of it."""
+
+    record: SocketRecord
+    template: SocketTemplate
+    trace: Trace
+    bound_at_ns: int = 0
+
+
+class Notes:
+    """What has changed since it was written down."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._unwritten: dict[ProcessId | str, None] = {}
+        self._strangers: list[WrittenStranger] = []
+
+    def changed(self, what: ProcessId | str) -> None:
+        """Remember that a process or (by its name) a socket is no longer as it was written down."""
+        self._unwritten[what] = None
+
+    def strangers(self, known: list[WrittenStranger]) -> None:
+        """Write down the processes that the keeper did not start, when they are others than before."""
+        if known != self._strangers:
+            self._strangers = known
+            self._kernel.note(STRANGERS, known or None)
+
+    def forget(self, id: ProcessId) -> None:
+        """Let the next keeper not know of a process, though its record is still here."""
+        self._kernel.note(f"process {id}", None)
+        self._unwritten.pop(id, None)
+
+    def write(self, processes: Mapping[ProcessId, Process], sockets: Mapping[str, Held]) -> None:
+        """Write down all changes."""
+        unwritten, self._unwritten = self._unwritten, {}
+        for what in unwritten:
+            with self._kernel.border(f"noting {what} for the next keeper") as border:
+                if isinstance(what, ProcessId):
+                    process = processes.get(what)
+                    self._kernel.note(f"process {what}", process and write_process(process))
+                else:
+                    held = sockets.get(what)
+                    self._kernel.note(f"socket {what}", held and write_socket(held))
+            if border.fault is not None:
+                self._unwritten[what] = None
+        with self._kernel.border("writing the journal"):
+            self._kernel.write_down()
+
+
+def for_own_code(
+    processes: Mapping[ProcessId, Process],
+    sockets: Mapping[str, Held],
+    incarnations: int,
+    keeper: KeeperIntroduced,
+) -> dict[str, object]:
+    """Return all that is held beside strangers, for new code of the same keeper: with the output of the dead."""
+    entries: dict[str, object] = {
+        f"process {id_}": write_process(each, whole=True) for id_, each in processes.items()
+    }
+    entries |= {f"socket {name}": write_socket(held) for name, held in sockets.items()}
+    own = {"id": keeper.keeper_id, "upgrades": keeper.upgrades + 1}
+    return {**entries, INCARNATIONS: incarnations, KEEPER: own}
+
+
+def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:
+    """Return a process as it is written down: without its output, unless `whole`, as that may say anything."""
+    record = process.record
+    if isinstance(record.phase, Exited) and not whole:
+        record = replace(record, phase=replace(record.phase, output=b""))
+    return WrittenProcess(
+        record,
+        process.sockets,
+        process.born,
+        process.adopted,
+        process.listens,
+        None if isinstance(record.phase, Exited) else process.died,
+        process.died_at_ns,
+    )
+
+
+def write_socket(held: Held) -> WrittenSocket | None:
+    """Return a socket as it is written down, None when nothing is open for it."""
+    if held.socket is None or held.template is None:
+        return None
+    return WrittenSocket(held.record, held.template, held.socket.trace, held.bound_at_ns)
