@@ -7,17 +7,11 @@
 | `keeper` | the state machine: actions in, records and events out; touches no world |
 | `kernel` | the interface of all that touches the world |
 | `endings` | how far its end has come |
-| `held` | the sockets that it holds |
 | `records` | what it knows of a process, and of a stranger |
 | `borders` | an unexpected exception costs what was just done, and is told |
 | `own_log` | the keeper's own log, never waited for |
 | `linux` | the real kernel: epoll, signals, reaping, the controller's link |
 | `calls` | clients that the controller has not let in |
-| `files` | when the file of a socket may have vanished |
-| `knocks` | when the next client waits at a socket |
-| `queues` | how many clients wait at a socket, and how many may |
-| `socket_file` | the file of a Unix socket, and the second name by which it comes back |
-| `upkeep` | sockets stay as they were bound, and somebody accepts |
 | `orphans` | whose the processes are that the keeper did not start |
 | `patience` | how soon the next controller is started |
 | `pulse` | whether the controller still answers |
@@ -30,5 +24,4 @@
 | `launch_errors` | why a process could not be launched, in words |
 | `mounts` | whether a look at a path may take for ever |
 | `spawning` | the two roads from a launch to a process |
-| `sockets` | binding, tuning and closing listening sockets |
 """

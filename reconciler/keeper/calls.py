@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reconciler.keeper.config import KeeperConfig
-    from reconciler.keeper.files import Files
+    from reconciler.keeper.listeners.file_watch import FileWatch
 
 RENEW_NS: Final = 5 * SECOND_NS
 """How often a socket is tried again that cannot be opened where it was."""
@@ -69,12 +69,12 @@ class Calls:
             self._awaits = False
             self._unregister(self.control.fileno())
 
-    def watch(self, files: Files) -> None:
+    def watch(self, files: FileWatch) -> None:
         """Be told when the socket's file or the folder itself is removed or renamed."""
         files.watch(self._config.runtime_dir)
         files.watch(self._config.control_socket)
 
-    def renew(self, files: Files) -> ControlRenewed | None:
+    def renew(self, files: FileWatch) -> ControlRenewed | None:
         """Make the socket anew, with folder and lock, if its file has vanished or was replaced; tell what came of it.
 
         None: all is in place, or what is wrong was told already. Whoever has the old socket, such as the

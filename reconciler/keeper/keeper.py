@@ -21,25 +21,25 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from reconciler.keeper.borders import as_errno, carrying_out
 from reconciler.keeper.endings import Asked, Ending, Killing, Leaving, Terminating, ask_again
-from reconciler.keeper.held import Sockets
 from reconciler.keeper.kernel import (
     Called,
     ChildrenDied,
+    ClientWaits,
     Died,
     Executed,
     FileTouched,
-    Knocked,
     LaunchFailed,
     LinkReadable,
     Told,
 )
+from reconciler.keeper.listeners.listeners import Listeners
+from reconciler.keeper.listeners.upkeep import Upkeep
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.patience import Patience
 from reconciler.keeper.pulse import Pulse
 from reconciler.keeper.records import Process
 from reconciler.keeper.succession.adoption import Intruders, costing_one, take_over
 from reconciler.keeper.succession.notes import INCARNATIONS, Notes, for_own_code
-from reconciler.keeper.upkeep import Upkeep
 from reconciler.model.action import (
     Adjust,
     Bind,
@@ -158,8 +158,8 @@ class Keeper:
         self._reported: tuple[Orphan, ...] = ()
         self._haunted: dict[ProcessId, None] = {}
         self._draining: list[Process] = []
-        self._sockets = Sockets(kernel)
-        self._upkeep = Upkeep(kernel, self._sockets, self._tell)
+        self._listeners = Listeners(kernel)
+        self._upkeep = Upkeep(kernel, self._listeners, self._tell)
         self._actions: deque[KeeperAction] = deque()
         self._news: dict[News, None] = {}
         self._notes = Notes(kernel)
@@ -222,8 +222,8 @@ class Keeper:
                 self._pulse.stirs(self._kernel.now_ns())
             case FileTouched():
                 self._upkeep.touched()
-            case Knocked(name):
-                self._upkeep.knocked(name)
+            case ClientWaits(name):
+                self._upkeep.client_waits(name)
             case _:
                 assert_never(happening)
 
@@ -250,7 +250,7 @@ class Keeper:
                 self._haunted[process.record.id] = None
             self._notes.changed(process.record.id)
         for held in inherited.sockets:
-            self._sockets.held[held.record.name] = held
+            self._listeners.by_name[held.record.name] = held
             self._notes.changed(held.record.name)
         for pid, stranger in inherited.strangers.items():
             doing = f"taking over process {pid}"
@@ -260,7 +260,7 @@ class Keeper:
         self._note_changes()
 
     def _note_changes(self) -> None:
-        self._notes.write(self._processes, self._sockets.held)
+        self._notes.write(self._processes, self._listeners.by_name)
 
     # ---- actions ---------------------------------------------------------------------------------
 
@@ -292,13 +292,13 @@ class Keeper:
             case Spawn():
                 self._spawn(action)
             case Bind(name):
-                self._sockets.bind(action, self._processes.values())
+                self._listeners.bind(action, self._processes.values())
                 self._upkeep.rebound(name)
                 self._tell(name)
             case EndOrphans(signal):
                 self._signal_each(self._orphans.unclaimed(), signal)
             case Unbind(name):
-                self._sockets.unbind(name)
+                self._listeners.unbind(name)
                 self._upkeep.rebound(name)
                 self._tell(name)
             case Quit(code, leaves):
@@ -360,7 +360,7 @@ class Keeper:
         )
         launch = action.launch
         uses = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
-        listens = self._sockets.templates(uses)
+        listens = self._listeners.templates(uses)
         process = Process(record, uses, listens)
         self._processes[action.id] = process
         child, error = None, None
@@ -368,7 +368,7 @@ class Keeper:
             self._kernel.note(INCARNATIONS, incarnation)
             self._note_changes()
             try:
-                sockets = self._sockets.hand_over(process)
+                sockets = self._listeners.hand_over(process)
                 child = self._kernel.spawn(action.id, incarnation, launch, sockets)
             except LaunchFailed as failure:
                 error = failure.error
@@ -644,7 +644,7 @@ class Keeper:
         self._linked, self._wanting = True, None
         kept = [each for each in self._news if isinstance(each, _FOR_ANY)]
         troubled = self._kernel.troubled_logs()
-        self._news = dict.fromkeys((self._introduction, *self._processes, *self._sockets.held))
+        self._news = dict.fromkeys((self._introduction, *self._processes, *self._listeners.by_name))
         self._news |= dict.fromkeys(
             (OrphansChanged(), *troubled, SnapshotEnded(), PulseAsked(), *kept)
         )
@@ -753,7 +753,7 @@ class Keeper:
                 process = self._processes.get(news)
                 return RecordChanged(process.record) if process else RecordForgotten(news)
             case str():
-                held = self._sockets.held.get(news)
+                held = self._listeners.by_name.get(news)
                 return SocketChanged(held.record) if held else SocketClosed(news)
             case OrphansChanged():
                 return OrphansChanged(self._reported)
@@ -781,7 +781,7 @@ class Keeper:
 
     def _become(self, python: str) -> str:
         """Become the code that this interpreter runs; return why that cannot be."""
-        held = self._sockets.held
+        held = self._listeners.by_name
         with self._kernel.border("upgrading") as border:
             try:
                 entries = for_own_code(
@@ -923,9 +923,9 @@ class Keeper:
         self._signal_each(self._orphans.hidden(), "KILL")
         for id_ in [id_ for id_, process in self._processes.items() if not process.is_live]:
             self._notes.forget(id_)
-        for name in list(self._sockets.held):
+        for name in list(self._listeners.by_name):
             with self._kernel.border(f"closing socket {name}"):
-                self._sockets.unbind(name)
+                self._listeners.unbind(name)
             self._notes.changed(name)
         for process in self._processes.values():
             self._close_output(process)

@@ -57,7 +57,7 @@ class Called(Struct, frozen=True):
 
 
 class FileTouched(Struct, frozen=True):
-    """Something happened to the file of a socket; `HeldSocket.is_intact` tells whether it is still there."""
+    """Something happened to the file of a socket; `BoundSocket.is_intact` tells whether it is still there."""
 
 
 class Told(Struct, frozen=True):
@@ -66,14 +66,14 @@ class Told(Struct, frozen=True):
     meaning: Literal["stop", "stop_now", "reload"]
 
 
-class Knocked(Struct, frozen=True):
+class ClientWaits(Struct, frozen=True):
     """A client waits at this socket, or somebody has shut it down; told once after `Kernel.await_client`."""
 
     name: str
 
 
 Happening: TypeAlias = (
-    ChildrenDied | Executed | LinkReadable | Called | FileTouched | Knocked | Told
+    ChildrenDied | Executed | LinkReadable | Called | FileTouched | ClientWaits | Told
 )
 
 
@@ -166,7 +166,7 @@ class Child(Struct, frozen=True):
     """An adopted process that had this pid before, and whose death is told only now."""
 
 
-class HeldSocket(Protocol):
+class BoundSocket(Protocol):
     """A bound socket, listening where its type listens."""
 
     @property
@@ -216,7 +216,7 @@ class Kernel(Protocol):
         """Return what has happened since asked last, children's deaths last."""
 
     def spawn(
-        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]
+        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, BoundSocket]
     ) -> Child:
         """Make a process, with its own session. Raises `LaunchFailed`."""
 
@@ -253,11 +253,11 @@ class Kernel(Protocol):
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them, each once; those in `group` as a group."""
 
-    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> HeldSocket:
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> BoundSocket:
         """Bind a socket and give its file to this owner. Raises `BindFailed`."""
 
-    def await_client(self, name: str, socket: HeldSocket) -> None:
-        """Tell with `Knocked`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
+    def await_client(self, name: str, socket: BoundSocket) -> None:
+        """Tell with `ClientWaits`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
 
     # What a keeper needs that comes after another.
 
@@ -288,7 +288,7 @@ class Kernel(Protocol):
 
     def take_back(
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
-    ) -> HeldSocket | None:
+    ) -> BoundSocket | None:
         """Return a socket that one of these processes still holds, None when none gives it away.
 
         Raises `OSError` when that cannot be told just now.
@@ -325,7 +325,7 @@ class Kernel(Protocol):
         """Return the log files that cannot be written just now."""
 
     def replace_code(
-        self, python: str, entries: Mapping[str, object], sockets: Iterable[HeldSocket]
+        self, python: str, entries: Mapping[str, object], sockets: Iterable[BoundSocket]
     ) -> None:
         """Become another version of this keeper, which recalls these entries and all that is open.
 

@@ -23,28 +23,28 @@ from reconciler.keeper.borders import Faults
 from reconciler.keeper.calls import Calls
 from reconciler.keeper.cgroups import find as find_groups
 from reconciler.keeper.config import become_subreaper, take_limits
-from reconciler.keeper.files import Files
 from reconciler.keeper.kernel import (
     Called,
     Child,
     ChildrenDied,
+    ClientWaits,
     Died,
     Executed,
     FileTouched,
     Happening,
-    Knocked,
     LaunchFailed,
     LinkReadable,
     Told,
 )
-from reconciler.keeper.knocks import Knocks
 from reconciler.keeper.launch_errors import failed
+from reconciler.keeper.listeners.clients import Clients
+from reconciler.keeper.listeners.file_watch import FileWatch
+from reconciler.keeper.listeners.sockets import LinuxSocket, bind, take_back
 from reconciler.keeper.mounts import Mounts
 from reconciler.keeper.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.own_log import OwnLog
 from reconciler.keeper.pidfds import Pidfds
 from reconciler.keeper.signals import Signals
-from reconciler.keeper.sockets import Listener, bind, take_back
 from reconciler.keeper.spawning import (
     Forked,
     Order,
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.borders import Border
     from reconciler.keeper.cgroups import Groups
     from reconciler.keeper.config import KeeperConfig, Legacy
-    from reconciler.keeper.kernel import Adopted, HeldSocket, Identity, Recalled, Trace
+    from reconciler.keeper.kernel import Adopted, BoundSocket, Identity, Recalled, Trace
     from reconciler.keeper.own_log import Level
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
     from reconciler.model.process import Sink
@@ -136,8 +136,8 @@ class LinuxKernel:
         self._calls = Calls(
             config, legacy.control, legacy.locks, self._watch, self._ignore, self._called
         )
-        self._knocks = Knocks(self._watch, lambda name: self._happened.append(Knocked(name)))
-        self._files = Files(self._watch, self._file_touched)
+        self._clients = Clients(self._watch, lambda name: self._happened.append(ClientWaits(name)))
+        self._files = FileWatch(self._watch, self._file_touched)
         self._calls.watch(self._files)
         self._signals = Signals(self._pidfds, self._groups, self.log)
         if handed is not None:
@@ -259,7 +259,7 @@ class LinuxKernel:
         id: ProcessId,
         incarnation: int,
         launch: Launch,
-        sockets: Mapping[str, HeldSocket],
+        sockets: Mapping[str, BoundSocket],
     ) -> Child:
         """Make a process, with its own session. Raises `LaunchFailed`."""
         try:
@@ -441,7 +441,7 @@ class LinuxKernel:
 
     def take_back(
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
-    ) -> HeldSocket | None:
+    ) -> BoundSocket | None:
         """Return a socket that one of these processes still holds, None when none gives it away.
 
         Raises `OSError` when that cannot be told just now.
@@ -451,15 +451,15 @@ class LinuxKernel:
         found = take_back(template, config.umask, trace, holders, own, config.spares)
         return found and self._watched(found)
 
-    def _watched(self, found: Listener) -> Listener:
-        found.closing = self._knocks.forget
+    def _watched(self, found: LinuxSocket) -> LinuxSocket:
+        found.closing = self._clients.forget
         if found.file is not None and (cause := self._files.watch(found.file.path)):
             self.log("warning", "cannot watch a socket file", path=found.file.path, cause=cause)
         return found
 
-    def await_client(self, name: str, socket: HeldSocket) -> None:
-        """Tell with `Knocked`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
-        self._knocks.await_next(_fd(socket), name)
+    def await_client(self, name: str, socket: BoundSocket) -> None:
+        """Tell with `ClientWaits`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
+        self._clients.await_next(_fd(socket), name)
 
     def _called(self) -> None:
         self._happened.append(Called())
@@ -484,7 +484,7 @@ class LinuxKernel:
             self._is_cut = True
 
     def replace_code(
-        self, python: str, entries: Mapping[str, object], sockets: Iterable[HeldSocket]
+        self, python: str, entries: Mapping[str, object], sockets: Iterable[BoundSocket]
     ) -> None:
         """Become another version of this keeper, which recalls these entries and all that is open."""
         handover = Handover(
@@ -527,7 +527,7 @@ class LinuxKernel:
 
     # ---- sockets and logs ------------------------------------------------------------------------
 
-    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> HeldSocket:
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> BoundSocket:
         """Bind a socket and give its file to this owner. Raises `BindFailed`."""
         return self._watched(bind(template, self._config.umask, self._config.spares, owner))
 
@@ -660,6 +660,6 @@ class LinuxKernel:
 # ---- asking the kernel ---------------------------------------------------------------------------
 
 
-def _fd(held: HeldSocket) -> int:
-    assert isinstance(held, Listener)
+def _fd(held: BoundSocket) -> int:
+    assert isinstance(held, LinuxSocket)
     return held.fileno()

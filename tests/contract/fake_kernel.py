@@ -18,16 +18,16 @@ from reconciler.keeper.borders import Border
 from reconciler.keeper.kernel import (
     Adopted,
     BindFailed,
+    BoundSocket,
     Called,
     Child,
     ChildrenDied,
+    ClientWaits,
     Died,
     Executed,
     FileTouched,
     Happening,
-    HeldSocket,
     Identity,
-    Knocked,
     LaunchFailed,
     LinkReadable,
     Queue,
@@ -381,7 +381,7 @@ class FakeKernel:
         for name, socket in list(self.awaited.items()):
             if socket.waiting and not socket.closed:
                 del self.awaited[name]
-                happened.append(Knocked(name))
+                happened.append(ClientWaits(name))
         if self._touched:
             self._touched = False
             happened.append(FileTouched())
@@ -401,7 +401,7 @@ class FakeKernel:
         id: ProcessId,
         incarnation: int,
         launch: Launch,
-        sockets: Mapping[str, HeldSocket],
+        sockets: Mapping[str, BoundSocket],
     ) -> Child:
         if self.shortages:
             raise LaunchFailed(self.shortages.popleft())
@@ -557,7 +557,7 @@ class FakeKernel:
         return "other"
 
     def replace_code(
-        self, python: str, entries: Mapping[str, object], sockets: Iterable[HeldSocket]
+        self, python: str, entries: Mapping[str, object], sockets: Iterable[BoundSocket]
     ) -> None:
         if self.no_such_code:
             raise FileNotFoundError(2, "no such file or directory")
@@ -578,7 +578,7 @@ class FakeKernel:
 
     def take_back(
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
-    ) -> HeldSocket | None:
+    ) -> BoundSocket | None:
         for socket in [each for there in self.bound.values() for each in there if not each.closed]:
             if socket.cookie == trace.cookie:
                 return socket
@@ -649,7 +649,7 @@ class FakeKernel:
 
     # ---- sockets ---------------------------------------------------------------------------------
 
-    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> HeldSocket:
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> BoundSocket:
         address = template.address
         cause = self.taken.get(address)
         if isinstance(address, InternetAddress) and address.port == 0:
@@ -666,7 +666,7 @@ class FakeKernel:
         there.append(socket)
         return socket
 
-    def await_client(self, name: str, socket: HeldSocket) -> None:
+    def await_client(self, name: str, socket: BoundSocket) -> None:
         assert isinstance(socket, Socket)
         assert not socket.closed
         self.awaited[name] = socket

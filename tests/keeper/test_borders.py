@@ -15,7 +15,7 @@ import pytest
 from reconciler.keeper import borders
 from reconciler.keeper.borders import Border, Faults
 from reconciler.keeper.keeper import Keeper
-from reconciler.keeper.kernel import HeldSocket, Identity, Kernel, Output
+from reconciler.keeper.kernel import BoundSocket, Identity, Kernel, Output
 from reconciler.model.action import (
     Adjust,
     Bind,
@@ -294,7 +294,7 @@ def methods(protocol: type) -> Iterator[str]:
 
 CALLS: Final = [
     name
-    for protocol in (Kernel, Output, HeldSocket)
+    for protocol in (Kernel, Output, BoundSocket)
     for name in methods(protocol)
     if name not in {*SURE, *BEFORE} and not isinstance(vars(protocol)[name], property)
 ]

@@ -12,8 +12,8 @@ from typing import Literal
 
 import pytest
 
-from reconciler.keeper import sockets
 from reconciler.keeper.kernel import BindFailed, Queue, Trace
+from reconciler.keeper.listeners import sockets
 from reconciler.model.action import Bind, Signal, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.event import SocketRestored
@@ -471,7 +471,7 @@ def test_a_socket_is_taken_back_from_a_holder_that_closes_descriptors_all_the_ti
 
 MIGRATES = """
 import socket, subprocess, sys
-from reconciler.keeper import sockets
+from reconciler.keeper.listeners import sockets
 from reconciler.model.address import InternetAddress
 from reconciler.model.socket import SocketTemplate
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from reconciler.keeper.keeper import DRAIN_TURN_NS, TURN_NS, Keeper
-from reconciler.keeper.kernel import Child, HeldSocket
+from reconciler.keeper.kernel import BoundSocket, Child
 from reconciler.model.action import Spawn
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.process import Exited, Launch, ProcessId
@@ -24,7 +24,7 @@ class Kernel(FakeKernel):
     """The fake one, on which a start takes its time."""
 
     def spawn(
-        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, HeldSocket]
+        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, BoundSocket]
     ) -> Child:
         self.now += SPAWN_NS
         return super().spawn(id, incarnation, launch, sockets)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from reconciler.keeper.held import Sockets
-from reconciler.keeper.knocks import Knocks
+from reconciler.keeper.listeners.clients import Clients
+from reconciler.keeper.listeners.listeners import Listeners
+from reconciler.keeper.listeners.upkeep import MOST_RETURNS, Upkeep
 from reconciler.keeper.records import Process
-from reconciler.keeper.upkeep import MOST_RETURNS, Upkeep
 from reconciler.model.action import Bind
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import SocketRestored
@@ -36,19 +36,19 @@ class Scene:
     looks: int = 0
 
     def __post_init__(self) -> None:
-        self.sockets = Sockets(self.kernel)
+        self.sockets = Listeners(self.kernel)
         self.upkeep = Upkeep(self.kernel, self.sockets, self.told.append)
         self.sockets.bind(Bind("http", self.template), ())
 
     @property
     def socket(self) -> Socket:
-        found = self.sockets.held["http"].socket
+        found = self.sockets.by_name["http"].socket
         assert isinstance(found, Socket)
         return found
 
     @property
     def unaccepted(self) -> Unaccepted | None:
-        return self.sockets.held["http"].record.unaccepted
+        return self.sockets.by_name["http"].record.unaccepted
 
     def start(self, slot: int = 1) -> Process:
         id = ProcessId("web", slot)
@@ -62,7 +62,7 @@ class Scene:
         self.looks += 1
         for each in self.kernel.happenings():
             if hasattr(each, "name"):
-                self.upkeep.knocked(each.name)
+                self.upkeep.client_waits(each.name)
         self.due = self.upkeep.attend()
 
     def wait(self, seconds: float) -> None:
@@ -104,7 +104,7 @@ def test_a_backlog_that_a_user_changes_is_set_back_and_told_once() -> None:
 
 def test_a_backlog_that_the_kernel_does_not_grant_is_in_nobodys_hands() -> None:
     scene = Scene()
-    held = scene.sockets.held["http"]
+    held = scene.sockets.by_name["http"]
     scene.socket.granted = 20
     held.socket and held.socket.tune(PORT)
     held.record = replace(held.record, backlog=20)
@@ -171,15 +171,15 @@ def test_a_file_that_is_removed_all_the_time_is_put_back_at_a_bounded_pace() -> 
         scene.upkeep.touched()
         scene.wait(0.01)
     assert MOST_RETURNS <= returns <= MOST_RETURNS + 6
-    assert not isinstance(scene.sockets.held["http"].record.phase, Lost)
+    assert not isinstance(scene.sockets.by_name["http"].record.phase, Lost)
 
 
 def test_a_client_is_told_of_once_and_never_after_the_socket_was_closed() -> None:
     ready: list[object] = []
     told: list[str] = []
-    knocks = Knocks(lambda fd, look: ready.append((fd, look)), told.append)
+    clients = Clients(lambda fd, look: ready.append((fd, look)), told.append)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        knocks.await_next(server.fileno(), "http")
+        clients.await_next(server.fileno(), "http")
         ((fd, look),) = ready  # type: ignore[misc]
         epoll = select.poll()
         epoll.register(fd, select.POLLIN)
@@ -192,8 +192,8 @@ def test_a_client_is_told_of_once_and_never_after_the_socket_was_closed() -> Non
                 look()
                 assert told == ["http"] * (again + 1)
                 assert not epoll.poll(0)
-                knocks.await_next(server.fileno(), "http")  # they still wait
-            knocks.forget(server.fileno())
+                clients.await_next(server.fileno(), "http")  # they still wait
+            clients.forget(server.fileno())
             look()
             assert not epoll.poll(0)
     assert told == ["http"] * 2

@@ -21,8 +21,8 @@ from reconciler.core import (
 )
 from reconciler.core import sockets as core_sockets
 from reconciler.keeper import keeper as keeper_module
-from reconciler.keeper.held import Sockets
 from reconciler.keeper.keeper import Keeper
+from reconciler.keeper.listeners.listeners import Listeners
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.succession import adoption
 from reconciler.keeper.succession.notes import INCARNATIONS
@@ -171,7 +171,7 @@ def _asks_hook_again(original: Any) -> Any:
 def _unbinds_first(original: Any) -> Any:
     """The old socket is closed before the new one is there."""
 
-    def bind(self: Sockets, asked: Any, processes: Any) -> None:
+    def bind(self: Listeners, asked: Any, processes: Any) -> None:
         self.unbind(asked.name)
         original(self, asked, processes)
 
@@ -437,7 +437,7 @@ BUGS: dict[str, Bug] = {
     "new code counts anew": Bug(keeper_module, "for_own_code", _hands_over_no_count, 76),
     "new code is not told of the dead": Bug(keeper_module, "for_own_code", _hands_over_no_dead, 63),
     # keeper
-    "the old socket is closed first": Bug(Sockets, "bind", _unbinds_first, 10),
+    "the old socket is closed first": Bug(Listeners, "bind", _unbinds_first, 10),
     "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),
     "outputs of the dead stay open": Bug(Keeper, "_bury", _keeps_output, 0),
     "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 0),

@@ -14,7 +14,7 @@ from tests.contract.fake_kernel import INIT, FakeKernel, Output, Process, Progra
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from reconciler.keeper.kernel import Adopted, Child, Died, HeldSocket
+    from reconciler.keeper.kernel import Adopted, BoundSocket, Child, Died
     from reconciler.model.process import Exit, Launch, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
 
@@ -79,7 +79,7 @@ class Machine(FakeKernel):
         super().signal_tree(group, roots, signal)
         self.may_kill_keeper()
 
-    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> HeldSocket:
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> BoundSocket:
         self.may_kill_keeper()
         socket = super().bind(template, owner)
         self.may_kill_keeper()

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 import msgspec
 
-from reconciler.keeper.held import Held
 from reconciler.keeper.kernel import Died
+from reconciler.keeper.listeners.listeners import Listener
 from reconciler.keeper.records import Process, Stranger
 from reconciler.keeper.succession.notes import (
     INCARNATIONS,
@@ -53,7 +53,7 @@ class Inheritance:
     """What was taken over. `intruders` are pids that must end before anything is started."""
 
     processes: list[Process] = field(default_factory=list)
-    sockets: list[Held] = field(default_factory=list)
+    sockets: list[Listener] = field(default_factory=list)
     intruders: set[int] = field(default_factory=set)
     incarnations: int = 0
     strangers: dict[int, Stranger] = field(default_factory=dict)
@@ -255,7 +255,7 @@ class _Adoption:
             partial(self._kernel.take_back, written.template, written.trace, places),
         )
         if socket is not None:
-            taken = Held(written.record, socket, written.template, written.bound_at_ns)
+            taken = Listener(written.record, socket, written.template, written.bound_at_ns)
             self.result.sockets.append(taken)
             return
         # A second socket beside the one that they hold would split the clients between the two.

@@ -13,8 +13,8 @@ from reconciler.model.value import Struct, replace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.keeper.held import Held
     from reconciler.keeper.kernel import Kernel
+    from reconciler.keeper.listeners.listeners import Listener
     from reconciler.keeper.records import Process
     from reconciler.model.event import KeeperIntroduced
 
@@ -80,7 +80,9 @@ class Notes:
         self._kernel.note(f"process {id}", None)
         self._unwritten.pop(id, None)
 
-    def write(self, processes: Mapping[ProcessId, Process], sockets: Mapping[str, Held]) -> None:
+    def write(
+        self, processes: Mapping[ProcessId, Process], sockets: Mapping[str, Listener]
+    ) -> None:
         """Write down all changes."""
         unwritten, self._unwritten = self._unwritten, {}
         for what in unwritten:
@@ -99,7 +101,7 @@ class Notes:
 
 def for_own_code(
     processes: Mapping[ProcessId, Process],
-    sockets: Mapping[str, Held],
+    sockets: Mapping[str, Listener],
     incarnations: int,
     keeper: KeeperIntroduced,
 ) -> dict[str, object]:
@@ -128,7 +130,7 @@ def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:
     )
 
 
-def write_socket(held: Held) -> WrittenSocket | None:
+def write_socket(held: Listener) -> WrittenSocket | None:
     """Return a socket as it is written down, None when nothing is open for it."""
     if held.socket is None or held.template is None:
         return None

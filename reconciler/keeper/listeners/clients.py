@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ONCE: Final = select.EPOLLIN | select.EPOLLONESHOT
 
 
-class Knocks:
+class Clients:
     """The sockets at which clients are awaited. `told` is called with the name of one at which somebody waits."""
 
     def __init__(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.keeper.borders import as_errno
-from reconciler.keeper.kernel import BindFailed, HeldSocket, LaunchFailed
+from reconciler.keeper.kernel import BindFailed, BoundSocket, LaunchFailed
 from reconciler.keeper.launch_errors import failed
 from reconciler.model.process import LaunchError
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Held:
+class Listener:
     """A socket's record, and what is open for it: `template` is how that was bound, `bound_at_ns` when.
 
     Both stay what they are while the record tells that another address is refused.
     """
 
     record: SocketRecord
-    socket: HeldSocket | None = None
+    socket: BoundSocket | None = None
     template: SocketTemplate | None = None
     bound_at_ns: int = 0
 
 
-class Sockets:
+class Listeners:
     """All sockets by name, as they are and as they could not be bound."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.held: dict[str, Held] = {}
+        self.by_name: dict[str, Listener] = {}
         self._kernel = kernel
         self._users: dict[str, list[Process]] = {}
 
-    def hand_over(self, process: Process) -> dict[str, HeldSocket]:
+    def hand_over(self, process: Process) -> dict[str, BoundSocket]:
         """Return the sockets of a process about to start, as it shall find them. Raises `LaunchFailed`."""
         found = {}
         for name in process.sockets:
-            held = self.held.get(name)
+            held = self.by_name.get(name)
             if held is None or held.socket is None:
                 error = LaunchError("sockets", "ENOTCONN", name, f"socket {name} is not bound")
                 raise LaunchFailed(error)
@@ -83,7 +83,7 @@ class Sockets:
 
     def templates(self, names: Iterable[str]) -> tuple[SocketTemplate, ...]:
         """Return how these sockets are bound, as far as they are."""
-        found = [self.held[name].template for name in names if name in self.held]
+        found = [self.by_name[name].template for name in names if name in self.by_name]
         return tuple(template for template in found if template is not None)
 
     def bind(self, asked: Bind, processes: Iterable[Process]) -> None:
@@ -92,7 +92,7 @@ class Sockets:
         `processes` are those that may be in the way themselves: they have sockets that the keeper has closed.
         """
         name, template = asked.name, asked.template
-        held = self.held.get(name)
+        held = self.by_name.get(name)
         refusal: tuple[str, str] | None = None
         with self._kernel.border(f"binding socket {name}") as border:
             try:
@@ -107,7 +107,7 @@ class Sockets:
             holders = () if self._is_ours(name, template) else _holders(template, processes)
             self._refuse(name, template, refusal, holders)
 
-    def _bind(self, held: Held | None, asked: Bind) -> None:
+    def _bind(self, held: Listener | None, asked: Bind) -> None:
         """Bind or change a socket. Raises `BindFailed`."""
         name, template, owner = asked.name, asked.template, asked.owner
         if owner.problem:
@@ -123,13 +123,13 @@ class Sockets:
         socket = self._kernel.bind(template, owner)
         phase = Bound(socket.listen, now_ns)
         record = SocketRecord(name, template, phase, backlog=self._backlog(socket))
-        self.held[name] = Held(record, socket, template, now_ns)
+        self.by_name[name] = Listener(record, socket, template, now_ns)
         # Only now that the new one answers: somebody can connect at every instant.
         if held is not None and held.socket is not None:
             with self._kernel.border(f"closing the former socket {name}"):
                 held.socket.close()
 
-    def _backlog(self, socket: HeldSocket) -> int | None:
+    def _backlog(self, socket: BoundSocket) -> int | None:
         with self._kernel.border("asking for a backlog"):
             try:
                 return socket.queue().backlog
@@ -145,7 +145,7 @@ class Sockets:
         holders: tuple[ProcessId, ...],
     ) -> None:
         """Write down that a socket is refused; what is open for it stays."""
-        held, attempts = self.held.get(name), 1
+        held, attempts = self.by_name.get(name), 1
         if held is not None and held.record.template == template:
             before = held.record.phase
             attempts += before.attempts if isinstance(before, BindRefused) else 0
@@ -155,22 +155,22 @@ class Sockets:
         serves = "" if held is None or held.socket is None else held.socket.listen
         refused = BindRefused(code, message, now_ns, attempts, holders, serves)
         if held is None:
-            held = self.held[name] = Held(SocketRecord(name, template, refused))
+            held = self.by_name[name] = Listener(SocketRecord(name, template, refused))
         held.record = SocketRecord(name, template, refused, held.template)
 
     def _is_ours(self, name: str, template: SocketTemplate) -> bool:
         """Tell whether another of our sockets is in the way: no process has to end for that one."""
-        others = [held.template for other, held in self.held.items() if other != name]
+        others = [held.template for other, held in self.by_name.items() if other != name]
         return any(other is not None and other.may_exclude(template) for other in others)
 
     def unbind(self, name: str) -> None:
         """Close a socket, if there is one."""
-        held = self.held.pop(name, None)
+        held = self.by_name.pop(name, None)
         if held is not None and held.socket is not None:
             held.socket.close()
 
 
-def _can_be_tuned(held: Held, template: SocketTemplate) -> bool:
+def _can_be_tuned(held: Listener, template: SocketTemplate) -> bool:
     """Tell whether what is open becomes what is asked for; its file is put back where that can be."""
     if held.socket is None or held.template is None:
         return False

@@ -1,6 +1,6 @@
 """Keeps bound sockets as they were bound, whatever those who use them do, and notices when nobody accepts.
 
-Sockets are shared with processes that may do anything to them: remove their file, shut them down, change their
+Listeners are shared with processes that may do anything to them: remove their file, shut them down, change their
 backlog. What can be undone is undone, and told once with the name of who did it. Looked at is a socket when its
 file was touched, some seconds after a user was started, when a user has ended, and after a client has come: then
 that client must have been accepted some seconds later. A socket at which nothing happens costs nothing.
@@ -22,8 +22,8 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reconciler.keeper.held import Held, Sockets
     from reconciler.keeper.kernel import Kernel, Queue
+    from reconciler.keeper.listeners.listeners import Listener, Listeners
     from reconciler.keeper.records import Process
 
 AFTER_START_NS: Final = (0, 2 * SECOND_NS, 10 * SECOND_NS, 60 * SECOND_NS)
@@ -51,11 +51,11 @@ class _Care:
     """When it is looked at again because of what was seen."""
     awaits: bool = False
     """The kernel tells when the next client waits."""
-    knocked_ns: int | None = None
+    waits_since_ns: int | None = None
     """Since when clients wait of whom none is known to have been accepted."""
     waiting: int = 0
     clients: frozenset[int] = frozenset()
-    """Those of them who were there at `knocked_ns` and are still."""
+    """Those of them who were there at `waits_since_ns` and are still."""
     removed: list[int] = field(default_factory=list)
     """When its file was put back of which nobody was told yet."""
     returns: list[int] = field(default_factory=list)
@@ -68,10 +68,10 @@ class Upkeep:
     """Looks after all sockets. `tell` is given the names of those that changed, and what was undone."""
 
     def __init__(
-        self, kernel: Kernel, sockets: Sockets, tell: Callable[[str | SocketRestored], None]
+        self, kernel: Kernel, listeners: Listeners, tell: Callable[[str | SocketRestored], None]
     ) -> None:
         self._kernel = kernel
-        self._sockets = sockets
+        self._listeners = listeners
         self._tell = tell
         self._care: dict[str, _Care] = {}
         self._dues: list[tuple[int, str]] = []
@@ -80,7 +80,7 @@ class Upkeep:
 
     def started(self, process: Process) -> None:
         """A process has its sockets now."""
-        self._sockets.given(process)
+        self._listeners.given(process)
         now_ns = self._kernel.now_ns()
         for name in process.sockets:
             for wait_ns in AFTER_START_NS:
@@ -94,14 +94,14 @@ class Upkeep:
             care.ended = (now_ns, process.record.id)
             heapq.heappush(self._dues, (now_ns, name))
 
-    def knocked(self, name: str) -> None:
+    def client_waits(self, name: str) -> None:
         """A client waits at a socket, or it was shut down."""
         self._care_of(name).awaits = False
         self._look(name)
 
     def touched(self) -> None:
         """Something happened to the file of some socket."""
-        for name, held in self._sockets.held.items():
+        for name, held in self._listeners.by_name.items():
             if held.socket is None or isinstance(held.record.phase, Lost):
                 continue
             with self._kernel.border(f"looking at the file of socket {name}"):
@@ -112,7 +112,7 @@ class Upkeep:
     def rebound(self, name: str) -> None:
         """A socket was bound anew, tuned or closed: what was known of it counts no more."""
         care = self._care.pop(name, None)
-        if care is not None and name in self._sockets.held:
+        if care is not None and name in self._listeners.by_name:
             heapq.heappush(self._dues, (self._kernel.now_ns(), name))
 
     def attend(self) -> int | None:
@@ -146,7 +146,7 @@ class Upkeep:
             self._again(name, LOOK_NS)
 
     def _look_at(self, name: str) -> None:
-        held = self._sockets.held.get(name)
+        held = self._listeners.by_name.get(name)
         if held is None or held.socket is None or isinstance(held.record.phase, Lost):
             return
         try:
@@ -159,7 +159,7 @@ class Upkeep:
             self._kernel.log("error", "cannot look at a socket", socket=name, cause=error)
             self._again(name, LOOK_NS)
 
-    def _see_to_file(self, name: str, held: Held) -> None:
+    def _see_to_file(self, name: str, held: Listener) -> None:
         """Put a file back that was removed, and tell who did it once that is known."""
         assert held.socket is not None
         care, now_ns = self._care_of(name), self._kernel.now_ns()
@@ -186,7 +186,7 @@ class Upkeep:
             care.removed.remove(at_ns)
             self._tell(SocketRestored(name, "file", by))
 
-    def _lose(self, name: str, held: Held, by: tuple[ProcessId, ...] = ()) -> None:
+    def _lose(self, name: str, held: Listener, by: tuple[ProcessId, ...] = ()) -> None:
         """Have a socket bound anew that no client reaches, unless another one is to take its place anyway."""
         if isinstance(held.record.phase, Bound):
             held.record = replace(
@@ -196,18 +196,18 @@ class Upkeep:
 
     def _ending(self, name: str) -> tuple[ProcessId, ...]:
         """Return the users that were asked to end."""
-        records = [each.record for each in self._sockets.users(name)]
+        records = [each.record for each in self._listeners.users(name)]
         return tuple(r.id for r in records if r.memory.stopping_since_ns is not None)
 
     def _suspects(self, name: str) -> tuple[ProcessId, ...]:
         """Return who had a hand on a socket: its users, and one that has just ended."""
-        found = [each.record.id for each in self._sockets.users(name)]
+        found = [each.record.id for each in self._listeners.users(name)]
         ended = self._care_of(name).ended
         if ended is not None and self._kernel.now_ns() - ended[0] <= CULPRIT_NS:
             found.append(ended[1])
         return tuple(sorted(dict.fromkeys(found), key=str))
 
-    def _see_to_options(self, name: str, held: Held, queue: Queue) -> bool:
+    def _see_to_options(self, name: str, held: Listener, queue: Queue) -> bool:
         """Listen again where somebody has shut it down or changed its backlog; True when that was so."""
         assert held.socket is not None
         assert held.template is not None
@@ -248,44 +248,48 @@ class Upkeep:
             self._tell(restored)
         return True
 
-    def _see_to_clients(self, name: str, held: Held, queue: Queue) -> None:
+    def _see_to_clients(self, name: str, held: Listener, queue: Queue) -> None:
         """Notice when a client is not accepted, and when that is over.
 
         That some wait says nothing: others may. So once their number has not fallen for a while, it is seen who they
         are, and whether one of the same is still there later.
         """
-        if held.socket is None or not queue.waiting or not self._sockets.users(name):
+        if held.socket is None or not queue.waiting or not self._listeners.users(name):
             self._served(name, held, is_empty=True, may_wait=queue.waiting is not None)
             return
         care, now_ns = self._care_of(name), self._kernel.now_ns()
-        if care.knocked_ns is None:
-            care.knocked_ns, care.waiting = now_ns, queue.waiting
+        if care.waits_since_ns is None:
+            care.waits_since_ns, care.waiting = now_ns, queue.waiting
             self._again(name, LOOK_NS)
         elif not care.clients:
-            if now_ns - care.knocked_ns < LOOK_NS:
+            if now_ns - care.waits_since_ns < LOOK_NS:
                 self._again(name, LOOK_NS)
             elif queue.waiting < care.waiting:
                 self._served(name, held)
             else:
-                care.clients, care.knocked_ns = held.socket.clients(), now_ns
+                care.clients, care.waits_since_ns = held.socket.clients(), now_ns
                 self._again(name, UNACCEPTED_NS)
         else:
             care.clients &= held.socket.clients()
             if not care.clients:
                 self._served(name, held)
                 return
-            if now_ns - care.knocked_ns >= UNACCEPTED_NS:
-                self._note(name, held, Unaccepted(queue.waiting, care.knocked_ns))
+            if now_ns - care.waits_since_ns >= UNACCEPTED_NS:
+                self._note(name, held, Unaccepted(queue.waiting, care.waits_since_ns))
             self._again(name, UNACCEPTED_NS)
 
     def _served(
-        self, name: str, held: Held, *, is_empty: bool = False, may_wait: bool = True
+        self, name: str, held: Listener, *, is_empty: bool = False, may_wait: bool = True
     ) -> None:
         """Nobody is known to wait in vain: the next client tells of itself, after a while if one has just come."""
         care = self._care_of(name)
-        was_waiting, care.knocked_ns, care.clients = care.knocked_ns is not None, None, frozenset()
+        was_waiting, care.waits_since_ns, care.clients = (
+            care.waits_since_ns is not None,
+            None,
+            frozenset(),
+        )
         self._note(name, held, None)
-        if held.socket is None or not may_wait or not self._sockets.users(name):
+        if held.socket is None or not may_wait or not self._listeners.users(name):
             return
         if was_waiting or not is_empty:
             self._again(name, REST_NS)
@@ -293,7 +297,7 @@ class Upkeep:
             self._kernel.await_client(name, held.socket)
             care.awaits = True
 
-    def _note(self, name: str, held: Held, unaccepted: Unaccepted | None) -> None:
+    def _note(self, name: str, held: Listener, unaccepted: Unaccepted | None) -> None:
         if held.record.unaccepted != unaccepted:
             held.record = replace(held.record, unaccepted=unaccepted)
             self._tell(name)

@@ -21,7 +21,7 @@ _IN_DONT_FOLLOW: Final = 0x2000000
 _READ_BYTES: Final = 64 * 1024
 
 
-class Files:
+class FileWatch:
     """The files that are watched. `told` is called when one of them may not be there any more."""
 
     def __init__(

@@ -16,8 +16,8 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import BindFailed, Queue, Trace
-from reconciler.keeper.queues import queue_of, waiting_at
-from reconciler.keeper.socket_file import SocketFile
+from reconciler.keeper.listeners.queues import queue_of, waiting_at
+from reconciler.keeper.listeners.socket_file import SocketFile
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.socket import AS_MADE
 from reconciler.output.shortages import NOT_NOW
@@ -38,7 +38,7 @@ _SO_COOKIE: Final = 57
 _PIDFD_GETFD: Final = 438
 
 
-class Listener:
+class LinuxSocket:
     """One bound socket, listening where its type listens; `file` is None for one that has none."""
 
     def __init__(self, sock: socket.socket, file: SocketFile | None, umask: int) -> None:
@@ -116,7 +116,7 @@ class Listener:
 
 def bind(
     template: SocketTemplate, umask: int, spares: str = "", owner: FileOwner = AS_MADE
-) -> Listener:
+) -> LinuxSocket:
     """Bind a socket; a file of it gets a second name, in the folder `spares` if one is given. Raises `BindFailed`."""
     address, file = template.address, None
     try:
@@ -127,7 +127,7 @@ def bind(
             sock = _internet_socket(template, address)
     except (OSError, ValueError, OverflowError) as error:
         raise _refused(template, error) from None
-    listener = Listener(sock, file, umask)
+    listener = LinuxSocket(sock, file, umask)
     try:
         if file is not None and spares:
             # As long as it is ours: nobody may link what belongs to another (proc(5)).
@@ -146,7 +146,7 @@ def take_back(
     holders: Iterable[int],
     own: int | None,
     spares: str = "",
-) -> Listener | None:
+) -> LinuxSocket | None:
     """Return a socket that one of these processes holds; None when it is in none or not to be had.
 
     `own` is a descriptor of it that is ours already.
@@ -170,7 +170,7 @@ def take_back(
     file = SocketFile(path, (device, inode)) if path else None
     if file is not None and spares:
         file.keep(spares)
-    return Listener(found, file, umask)
+    return LinuxSocket(found, file, umask)
 
 
 def _descriptors_of(pid: int, target: str) -> Iterator[int]:
