@@ -10,21 +10,8 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from typing import TYPE_CHECKING, Final, Self, assert_never
+from typing import TYPE_CHECKING, Final, Self
 
-from reconciler.model.action import (
-    Adjust,
-    Bind,
-    EndOrphans,
-    Forget,
-    Notify,
-    Quit,
-    Remember,
-    Signal,
-    Spawn,
-    Unbind,
-    Upgrade,
-)
 from reconciler.model.event import FaultCaught
 from reconciler.model.units import SECOND_NS
 
@@ -33,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from reconciler.model.action import KeeperAction
+    from reconciler.model.process import ProcessId
 
 AGAIN_NS: Final = 60 * SECOND_NS
 """How long the same fault is not told again: what is tried often would fill log and events."""
@@ -108,15 +96,15 @@ def as_errno(error: Exception | None) -> tuple[str, str]:
     return errno.errorcode.get(number, str(number)), words(error) if error else "unknown"
 
 
+def subject_of(action: KeeperAction) -> ProcessId | str | None:
+    """Return whose record an action is about: a process by its id, a socket by its name."""
+    subject: ProcessId | str | None = getattr(action, "id", None) or getattr(action, "name", None)
+    return subject
+
+
 def carrying_out(action: KeeperAction) -> str:
     """Return what is done with an action, as far as that may be told: a launch holds secrets."""
-    what = type(action).__name__.lower()
-    match action:
-        case Bind(name) | Unbind(name):
-            return f"carrying out {what} of socket {name}"
-        case Spawn(id) | Signal(id) | Remember(id) | Forget(id) | Adjust(id):
-            return f"carrying out {what} of {id}"
-        case EndOrphans() | Quit() | Upgrade() | Notify():
-            return f"carrying out {what}"
-        case _:
-            assert_never(action)
+    what, subject = f"carrying out {type(action).__name__.lower()}", subject_of(action)
+    if subject is None:
+        return what
+    return f"{what} of {'socket ' if isinstance(subject, str) else ''}{subject}"

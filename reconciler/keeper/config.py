@@ -19,7 +19,7 @@ import msgspec
 from reconciler.keeper.accounts import find_group, find_uid
 from reconciler.keeper.kernel import LaunchFailed, Recalled
 from reconciler.keeper.listeners.sockets import CLOSED_UMASK
-from reconciler.keeper.processes import boot_id
+from reconciler.keeper.procfs import boot_id
 from reconciler.keeper.succession.handover import Handover, take
 from reconciler.keeper.succession.journal import NewerFormat, recall
 from reconciler.model.address import MAX_UNIX_PATH_BYTES

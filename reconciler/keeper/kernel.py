@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.borders import Border
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
+    from reconciler.model.process import Reach
     from reconciler.model.socket import FileOwner, SocketTemplate
 
 
@@ -238,17 +239,12 @@ class Kernel(Protocol):
     def marker(self, id: ProcessId, incarnation: int) -> str:
         """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""
 
-    def signal(self, pid: int, signal: str) -> None:
-        """Signal a child or an adopted process; one that is dead already does not mind.
+    def signal(self, pid: int, signal: str, reach: Reach = "process") -> None:
+        """Signal a child or an adopted process, its children, or the group that it leads; all but "tree".
 
-        This and the next two wake the target with CONT after a signal that asks it to end.
+        One that is dead already does not mind. This and the next wake the target with CONT after a signal that
+        asks it to end.
         """
-
-    def signal_group(self, pid: int, signal: str) -> None:
-        """Signal the group of which a child or an adopted process is the leader."""
-
-    def signal_children(self, pid: int, signal: str) -> None:
-        """Signal the children of a child or an adopted process, not itself nor what is below them."""
 
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them, each once; those in `group` as a group."""

@@ -17,7 +17,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from reconciler.keeper import processes
+from reconciler.keeper import procfs
 from reconciler.keeper.accounts import own_user
 from reconciler.keeper.borders import Faults
 from reconciler.keeper.calls import Calls
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.kernel import Adopted, BoundSocket, Identity, Recalled, Trace
     from reconciler.keeper.own_log import Level
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
-    from reconciler.model.process import Sink
+    from reconciler.model.process import Reach, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
     from reconciler.output.capture import Streams
 
@@ -130,9 +130,9 @@ class LinuxKernel:
         if self._groups is not None:
             self._watch(self._groups.fileno(), self._groups.sweep)
         self._grouped: dict[int, str] = {}
-        self._births = processes.Births()
+        self._births = procfs.Births()
         self._mounts = Mounts()
-        self._heirs = processes.Heirs()
+        self._heirs = procfs.Heirs()
         self._calls = Calls(
             config, legacy.control, legacy.locks, self._watch, self._ignore, self._called
         )
@@ -353,7 +353,7 @@ class LinuxKernel:
         self._leave_group(pid)
         cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
         # Not below the keeper's own size: exec counts the memory that the child left behind.
-        exit_ = processes.exit_of(status) if error is None else Exit(error=error)
+        exit_ = procfs.exit_of(status) if error is None else Exit(error=error)
         return Died(pid, exit_, cpu_ns, usage.ru_maxrss * 1024)
 
     def _leave_group(self, pid: int) -> None:
@@ -371,19 +371,19 @@ class LinuxKernel:
 
     def has_forked(self, pid: int) -> bool:
         """Tell whether a process has, or has waited for, children of its own, so that it may have left orphans."""
-        return processes.has_forked(pid)
+        return procfs.has_forked(pid)
 
     def below(self, roots: Iterable[int]) -> Mapping[int, int]:
         """Return all that is below these processes, with when each was started."""
-        return {pid: processes.born(pid) for pid, _ in processes.descendants(roots)}
+        return {pid: procfs.born(pid) for pid, _ in procfs.descendants(roots)}
 
     def identify(self, pid: int) -> Identity | None:
         """Return whose a process is, None when it is gone."""
-        return processes.identify(pid, self._marker_of)
+        return procfs.identify(pid, self._marker_of)
 
     def _marker_of(self, pid: int) -> str | None:
         held = self._groups.marker_of(pid) if self._groups is not None else ""
-        return held or processes.marker(pid)
+        return held or procfs.marker(pid)
 
     # ---- after another keeper --------------------------------------------------------------------
 
@@ -406,10 +406,8 @@ class LinuxKernel:
     def search(self, sessions: Container[int]) -> Mapping[int, Identity]:
         """Return living processes that have a marker of this instance or are in one of these sessions, by pid."""
         newcomers = self._heirs.newcomers()
-        among = processes.everyone() if newcomers is None else newcomers
-        found = processes.search(
-            self._legacy.beginning, self._marker_of, sessions, among, self.border
-        )
+        among = procfs.everyone() if newcomers is None else newcomers
+        found = procfs.search(self._legacy.beginning, self._marker_of, sessions, among, self.border)
         if newcomers is None:
             self._heirs.look_at({p.parent for p in found.values()} - found.keys(), {*among})
         return found
@@ -418,11 +416,11 @@ class LinuxKernel:
         """Care for a process as for a child; whoever has the pid of one that is gone is left alone."""
         if self._groups is not None and (marker := self._groups.marker_of(pid)):
             self._grouped[pid] = marker
-        if processes.parent(pid) == os.getpid():
-            return "child" if processes.born(pid) == born else "gone"
+        if procfs.parent(pid) == os.getpid():
+            return "child" if procfs.born(pid) == born else "gone"
         if pid not in self._pidfds and not self._pidfds.add(pid, born):
             return "gone"
-        self._heirs.look_at({processes.parent(pid)})
+        self._heirs.look_at({procfs.parent(pid)})
         return "other"
 
     def _look_at_adopted(self) -> None:
@@ -509,17 +507,9 @@ class LinuxKernel:
 
     # ---- signals ---------------------------------------------------------------------------------
 
-    def signal(self, pid: int, signal: str) -> None:
-        """Signal a child or an adopted process; one that is dead already does not mind."""
-        self._signals.to_process(pid, signal)
-
-    def signal_group(self, pid: int, signal: str) -> None:
-        """Signal the group of which a child or an adopted process is the leader."""
-        self._signals.to_group(pid, signal)
-
-    def signal_children(self, pid: int, signal: str) -> None:
-        """Signal the children of a child or an adopted process, not itself nor what is below them."""
-        self._signals.to_children(pid, signal)
+    def signal(self, pid: int, signal: str, reach: Reach = "process") -> None:
+        """Signal a child or an adopted process, its children, or the group that it leads."""
+        self._signals.send(pid, signal, reach)
 
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them, each once; those in `group` as a group."""

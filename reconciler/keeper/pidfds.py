@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper import processes
+from reconciler.keeper import procfs
 from reconciler.keeper.kernel import Died
 from reconciler.model.process import Exit
 from reconciler.model.units import SECOND_NS
@@ -78,7 +78,7 @@ class Pidfds:
             handle = os.pidfd_open(pid)
         except ProcessLookupError:
             return False
-        found = processes.born(pid)
+        found = procfs.born(pid)
         if found != born:
             os.close(handle)
             if not found and os.path.exists(f"/proc/{pid}"):
@@ -159,10 +159,10 @@ def _told_before(pid: int) -> Exit | None:
 
     Who may not know reads 0 (proc_pid_stat(5), exit_code): so a 0 is not believed here.
     """
-    fields = processes.stat(pid)
+    fields = procfs.stat(pid)
     if not fields or fields[0] != b"Z" or fields[49] == b"0":
         return None
-    return processes.exit_of(int(fields[49]))
+    return procfs.exit_of(int(fields[49]))
 
 
 def _told_after(handle: int) -> Exit:
@@ -172,5 +172,5 @@ def _told_after(handle: int) -> Exit:
         fcntl.ioctl(handle, _GET_INFO, info)
         mask, status = struct.unpack("=Q52xi", info)
         if mask & _INFO_EXIT:
-            return processes.exit_of(status)
+            return procfs.exit_of(status)
     return Exit()

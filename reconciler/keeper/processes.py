@@ -1,341 +1,464 @@
-"""Asking /proc about processes, and telling them apart when their numbers are given anew."""
+"""The processes that are held: started, signalled, reaped, announced when they have ended, and forgotten.
+
+    spawned --executed--> Running --reaped, then drained--> Exited --Forget--> gone
+
+A pid is used only while the keeper has not reaped it: nobody else can have it then. Processes that a dead
+leader leaves behind become children of the keeper (it is their subreaper), so theirs are as safe. Those
+that a former keeper started are adopted, and the kernel layer sees to it that their pids mean them.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import time
-from typing import TYPE_CHECKING, Final
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final, assert_never
 
-from reconciler.keeper.kernel import Identity
-from reconciler.model.process import Exit
-from reconciler.output.shortages import NOT_NOW
+from reconciler.keeper.borders import as_errno
+from reconciler.keeper.kernel import LaunchFailed
+from reconciler.keeper.orphans import Orphans
+from reconciler.keeper.records import Process
+from reconciler.keeper.succession.adoption import Intruders, costing_one
+from reconciler.keeper.succession.notes import INCARNATIONS
+from reconciler.model.action import Adjust, Forget, Remember, Signal
+from reconciler.model.event import OrphansChanged
+from reconciler.model.process import (
+    Exit,
+    Exited,
+    LaunchError,
+    ProcessId,
+    ProcessRecord,
+    Running,
+    Starting,
+)
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Iterable
 
-    from reconciler.keeper.borders import Border
+    from reconciler.keeper.kernel import Child, Died, Kernel
+    from reconciler.keeper.listeners.listeners import Listeners
+    from reconciler.keeper.listeners.upkeep import Upkeep
+    from reconciler.keeper.orphans import Key
+    from reconciler.keeper.succession.adoption import Inheritance
+    from reconciler.keeper.succession.notes import Notes
+    from reconciler.keeper.supervisor import Supervisor
+    from reconciler.model.action import Spawn
+    from reconciler.model.process import Orphan, Reach
 
-TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
-_MARKER: Final = b"RECONCILE_ID="
-_KERNEL_THREAD: Final = 0x200000
-_LOOKS: Final = 50
-"""How often, a millisecond apart, a process is looked at that is between two programs."""
-
-
-def boot_id() -> str:
-    """Return what tells this boot of the machine from all others; empty where it is not told.
-
-    Raises `OSError` when it cannot be read just now: without it nothing of what runs would be known.
-    """
-    with (
-        contextlib.suppress(FileNotFoundError, PermissionError),
-        open("/proc/sys/kernel/random/boot_id") as file,
-    ):
-        return file.read().strip()
-    return ""
-
-
-def stat(pid: int) -> list[bytes]:
-    """Return the fields of proc_pid_stat(5) from the third on, the state; empty when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []
+DRAIN_LIMIT_NS: Final = SECOND_NS
+"""How long the end of a process waits for its output when somebody else goes on writing."""
+DRAIN_TURN_NS: Final = 3 * MILLISECOND_NS
+"""How long the last output of the dead is read before others have their turn."""
+WAKING: Final = frozenset({"TERM", "INT", "QUIT", "HUP", "KILL", "CONT"})
+"""Signals after which the kernel layer wakes whom they reach in any case, or need not."""
+UNSURE_NS: Final = MILLISECOND_NS
+"""When to look again at a stranger that is between two programs."""
+RETRY_NS: Final = SECOND_NS
+"""When to try again what failed unexpectedly."""
 
 
-def born(pid: int) -> int:
-    """Return when a process was started, in clock ticks since boot; 0 when it is gone."""
-    fields = stat(pid)
-    return int(fields[19]) if fields else 0
+class Processes:
+    """All processes by their ids, and what they have left behind."""
 
+    def __init__(
+        self,
+        kernel: Kernel,
+        by_id: dict[ProcessId, Process],
+        listeners: Listeners,
+        upkeep: Upkeep,
+        notes: Notes,
+        supervisor: Supervisor,
+    ) -> None:
+        self.by_id = by_id
+        self.draining: list[Process] = []
+        """Those that are dead and not announced yet."""
+        self.incarnations = 0
+        self.intruders = Intruders(kernel, set())
+        self.reported: tuple[Orphan, ...] = ()
+        """The orphans of which the controller is told."""
+        self._kernel = kernel
+        self._by_pid: dict[int, Process] = {}
+        """Those that live."""
+        self.orphans = Orphans(kernel, by_id, self._by_pid)
+        self._listeners, self._upkeep = listeners, upkeep
+        self._notes = notes
+        self._supervisor = supervisor
+        self._survived: dict[ProcessId, None] = {}
+        """Dead ones of which something still lives, or may live."""
+        self._is_blind = False
+        self._reap_due_ns: int | None = None
 
-class Births:
-    """Tells when children were started, as `born` does, which is a fifth of all that a start costs.
+    def inherit(self, inherited: Inheritance) -> None:
+        """Hold again what a former keeper held, and ask what must not be here to go."""
+        self.incarnations = inherited.incarnations
+        self.orphans.spare(inherited.others)
+        # Not yet how far we shall count from: should we die too, the next one must still know the intruders.
+        self._kernel.note(INCARNATIONS, inherited.noted)
+        for process in inherited.processes:
+            self.by_id[process.record.id] = process
+            self._upkeep.started(process)
+            # The number of one that is dead and left nobody in its session may be anybody's by now.
+            in_session = process.died is None or process.pid in inherited.sessions
+            self.orphans.expect(process, in_session=in_session)
+            if process.died is None:
+                self._by_pid[process.pid] = process
+            else:
+                self._survived[process.record.id] = None
+                if not isinstance(process.record.phase, Exited):
+                    self.draining.append(process)
+            self._notes.changed(process.record.id)
+        for pid, stranger in inherited.strangers.items():
+            doing = f"taking over process {pid}"
+            costing_one(self._kernel, doing, partial(self.orphans.take, pid, stranger))
+        self._scan(*self.draining)
+        self.intruders = Intruders(self._kernel, inherited.intruders)
 
-    The kernel counts that in ticks of its boot clock (proc_pid_stat(5)). So where no tick goes by while a child is
-    made, it was born in that one; the first child of each keeper shows whether this system keeps to it.
-    """
+    # ---- actions ---------------------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        self._tick = 0
-        self._is_trusted: bool | None = None
+    def spawn(self, action: Spawn) -> None:
+        """Start a process in the place of one that has ended; refused while one is there that has not."""
+        former = self.by_id.get(action.id)
+        if former is not None:
+            is_dead = isinstance(former.record.phase, Exited)
+            if not is_dead or former.record.incarnation != action.replaces:
+                return  # the answer is the record that is there
+            self._forget(former)
+        self.incarnations += 1
+        now_ns, launch = self._kernel.now_ns(), action.launch
+        record = ProcessRecord(
+            action.id,
+            self.incarnations,
+            action.template_hash,
+            action.memory,
+            Starting(0, now_ns),
+            launch.settings,
+        )
+        uses = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
+        process = Process(record, uses, self._listeners.templates(uses))
+        self.by_id[action.id] = process
+        child, error = None, None
+        with self._kernel.border(f"starting {action.id}") as border:
+            self._kernel.note(INCARNATIONS, self.incarnations)
+            self._notes.write()
+            try:
+                sockets = self._listeners.hand_over(process)
+                child = self._kernel.spawn(action.id, self.incarnations, launch, sockets)
+            except LaunchFailed as failure:
+                error = failure.error
+        if child is not None:
+            self._started(process, child, now_ns)
+            return
+        name, message = as_errno(border.fault)
+        error = error or LaunchError("launch", name, message=message)
+        phase = Exited(self._kernel.now_ns(), Exit(error=error))
+        process.record = replace(record, phase=phase)
+        self._notes.changed(action.id)
 
-    def expect(self) -> None:
-        """Call before a child is made."""
-        self._tick = _ticks()
+    def _started(self, process: Process, child: Child, now_ns: int) -> None:
+        adopted = self._by_pid.get(child.pid)
+        process.pid, process.born, process.output = child.pid, child.born, child.output
+        self._upkeep.started(process)
+        phase = Running(child.pid, now_ns) if child.executed else Starting(child.pid, now_ns)
+        process.record = replace(process.record, phase=phase)
+        self._by_pid[child.pid] = process
+        self.orphans.expect(process)
+        # At once: a program may make its marker unreadable by the time that somebody looks for it.
+        self._notes.changed(process.record.id)
+        self._notes.write()
+        if child.former is not None:  # an adopted one had the number before
+            if adopted is not None:
+                self._died(adopted, child.former)
+            self.orphans.died(child.pid)
+            self.orphans.begin_step()
+            # It may have been the last of what a dead one had left.
+            self._scan(*(() if adopted is None else (adopted,)))
 
-    def of(self, pid: int) -> int:
-        """Return when the child was started, in clock ticks since boot; 0 when it is gone."""
-        is_sure = _ticks() == self._tick
-        if is_sure and self._is_trusted:
-            return self._tick
-        found = born(pid)
-        if is_sure and found and self._is_trusted is None:
-            self._is_trusted = found == self._tick
-        return found
+    def act_on(self, process: Process, action: Signal | Remember | Forget | Adjust) -> None:
+        """Carry out what is asked for this incarnation."""
+        match action:
+            case Signal():
+                self._signal(process, action.signal, action.scope)
+            case Remember():
+                process.record = replace(process.record, memory=action.memory)
+                self._notes.changed(action.id)
+            case Forget():
+                if isinstance(process.record.phase, Exited):
+                    self._forget(process)
+                self._notes.tell(action.id)
+            case Adjust():
+                if (cause := process.adjust(action.settings)) is not None:
+                    self._kernel.log("error", "cannot redirect", id=action.id, cause=cause)
+                if process.died is not None:
+                    self._update_survivors(process)  # another scope may count
+                self._notes.tell(action.id)
+            case _:
+                assert_never(action)
 
+    def _forget(self, process: Process) -> None:
+        id_ = process.record.id
+        self._close_output(process)
+        del self.by_id[id_]
+        self._survived.pop(id_, None)
+        self.orphans.forget(process)
+        self._report_orphans()
 
-def _ticks() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // TICK_NS
+    def signal_orphans(self, signal: str) -> None:
+        """Signal all that belong to nobody for certain."""
+        self._signal_each(self.orphans.unclaimed(), signal)
 
+    def _signal_each(self, pids: list[int], signal: str) -> None:
+        for pid in pids:
+            self._kernel.signal_tree(pid, [pid], signal)
 
-def parent(pid: int) -> int:
-    """Return the parent of a process, -1 when it is gone."""
-    fields = stat(pid)
-    return int(fields[1]) if fields else -1
+    def _signal(self, process: Process, signal: str, reach: Reach) -> None:
+        """Send a signal; one that asks to end wakes who is stopped, or it could not notice (signal(7))."""
+        self._send(process, signal, reach)
+        if signal == process.record.settings.stop_signal and signal not in WAKING:
+            self._send(process, "CONT", reach)
 
+    def _send(self, process: Process, signal: str, reach: Reach) -> None:
+        if reach == "tree" or process.died is not None:
+            self._scan()
+        with self._kernel.border(f"looking at what is below {process.record.id}"):
+            self.orphans.see_below(process)
+        if process.died is None and not process.pid:
+            return
+        if process.died is None and reach != "tree":
+            self._kernel.signal(process.pid, signal, reach)
+            return
+        process.killed = process.killed or signal == "KILL"
+        roots = [process.pid, *self.orphans.of(process)]
+        if process.died is not None:
+            roots = sorted(process.survivors)
+        self._kernel.signal_tree(process.pid, roots, signal)
 
-def group(pid: int) -> int:
-    """Return the process group of a process, -1 when it is gone."""
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return -1
+    # ---- lives and deaths ------------------------------------------------------------------------
 
+    def executed(self, pid: int) -> None:
+        """Take note that the program of a process runs."""
+        process = self._by_pid.get(pid)
+        if process is not None and isinstance(process.record.phase, Starting):
+            running = Running(pid, process.record.phase.at_ns)
+            process.record = replace(process.record, phase=running)
+            self._notes.tell(process.record.id)
 
-def children(pid: int, tid: int) -> list[int]:
-    """Return the children of one thread (proc(5), needs CONFIG_PROC_CHILDREN; none without)."""
-    try:
-        with open(f"/proc/{pid}/task/{tid}/children", "rb", buffering=0) as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
+    def reap_again(self) -> int | None:
+        """Go on with what could not be reaped; return when to."""
+        if self._reap_due_ns is not None and self._kernel.now_ns() >= self._reap_due_ns:
+            self.reap()
+        return self._reap_due_ns
 
+    def reap(self) -> None:
+        """Take leave of all children that have died, and see what they leave behind."""
+        is_stranger_dead = False
+        controller: Exit | None = None
+        dead: list[Process] = []
+        while (died := self._next_dead()) is not None:
+            process = self._by_pid.pop(died.pid, None)
+            # The controller comes last: it may have the number of an adopted one whose death was still to be told.
+            if process is not None:
+                self._died(process, died)
+                dead.append(process)
+            elif self.orphans.died(died.pid):
+                is_stranger_dead = True
+            elif died.pid == self._supervisor.pid:
+                controller = died.exit
+            self.intruders.died(died.pid)
+        self.orphans.begin_step()
+        if dead or is_stranger_dead:
+            self._scan(*dead)
+        if controller is not None:
+            self._supervisor.died(controller)
 
-def descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
-    """Return all below these processes, each with its parent."""
-    found: list[tuple[int, int]] = []
-    queue = list(roots)
-    seen = set(queue)
-    for each in queue:
-        try:
-            threads = os.listdir(f"/proc/{each}/task")
-        except OSError:
-            continue
-        for pid in [pid for tid in threads for pid in children(each, int(tid))]:
-            if pid not in seen:
-                seen.add(pid)
-                found.append((pid, each))
-                queue.append(pid)
-    return found
+    def _next_dead(self) -> Died | None:
+        """Return one that has died; None when there is none, or none can be told just now."""
+        self._reap_due_ns = None
+        with self._kernel.border("learning who has ended"):
+            return self._kernel.reap()
+        self._reap_due_ns = self._kernel.now_ns() + RETRY_NS
+        return None
 
+    def _died(self, process: Process, died: Died) -> None:
+        process.died, process.died_at_ns = died, self._kernel.now_ns()
+        # It may wait for its last output, and we may not live to tell.
+        self._notes.changed(process.record.id)
+        self._upkeep.ended(process)
+        self.draining.append(process)
 
-def children_of(pid: int) -> list[int]:
-    """Return the children of all threads of a process; none when it is gone."""
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
-    return [each for tid in threads for each in children(pid, int(tid))]
+    def announce(self) -> int | None:
+        """Announce the dead whose output is complete; return when to look at the others again."""
+        if self._is_unsure() and self.draining:
+            self._scan(*self.draining)
+        until_ns = self._kernel.now_ns() + DRAIN_TURN_NS
+        untried, self.draining = deque(self.draining), []
+        waiting = []
+        while untried and self._kernel.now_ns() <= until_ns:
+            process = untried.popleft()
+            in_time = self._kernel.now_ns() < process.died_at_ns + DRAIN_LIMIT_NS
+            if in_time and (self._is_unsure() or not self._is_drained(process)):
+                waiting.append(process)
+            else:
+                self._announce_end(process)
+        self.draining = [*untried, *waiting]  # who had no turn has the next one
+        wait = UNSURE_NS if self._is_unsure() and not untried else 0
+        return self._kernel.now_ns() + wait if self.draining else None
 
+    def _announce_end(self, process: Process) -> None:
+        died, phase = process.died, process.record.phase
+        assert died is not None
+        assert isinstance(phase, Starting | Running)
+        # Without a pid it was about to be when the former keeper died, and cannot be found.
+        ran = process.pid and died.exit.error is None
+        started = phase.started_at_ns if isinstance(phase, Running) else phase.at_ns
+        exited = Exited(
+            process.died_at_ns,
+            died.exit,
+            died.pid if ran else None,
+            started if ran else None,
+            self.orphans.named(process.survivors),
+            self._tail(process),
+            died.cpu_ns,
+            died.max_rss_bytes,
+            self.orphans.survivors(process)[1],
+        )
+        process.record = replace(process.record, phase=exited)
+        if not process.survivors:
+            self._close_output(process)
+            self.orphans.forget_session(process)
+        self._notes.tell(process.record.id)
 
-def has_forked(pid: int) -> bool:
-    """Tell whether a process has, or has waited for, children of its own.
+    # ---- what they leave behind ------------------------------------------------------------------
 
-    Those that it has waited for have left their page faults with it (cminflt of proc_pid_stat(5)); those that
-    nobody waits for leave nothing, so whoever ignores SIGCHLD may have had any. So may who is dead and not reaped
-    yet: its children are another's already.
-    """
-    fields = stat(pid)
-    if not fields or fields[0] == b"Z" or fields[8] != b"0" or children_of(pid):
-        return bool(fields)
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            ignored = next(line.split()[1] for line in file if line.startswith(b"SigIgn:"))
-    except (OSError, StopIteration):
+    def _scan(self, *dead: Process) -> None:
+        """Find out what those that have died left behind, and whose all others are that we did not start."""
+        with self._kernel.border("looking for what processes have left behind") as border:
+            survived = [self.by_id[id_] for id_ in self._survived]
+            adopted = self._is_blind or any(process.adopted for process in (*dead, *survived))
+            changed = self.orphans.scan(dead, self._supervisor.pid, adopted=adopted)
+            for process in {each.record.id: each for each in (*dead, *survived)}.values():
+                self._update_survivors(process)
+            self._update_survivors_of(changed)
+        # What was not found now may be there: whoever has ended is announced after another look.
+        self._is_blind = border.fault is not None
+
+    def _is_unsure(self) -> bool:
+        return self._is_blind or self.orphans.is_unsure
+
+    def name_orphans(self) -> int | None:
+        """Learn by what names new orphans go; return when to ask again."""
+        if self.orphans.look_due():
+            self._scan()
+        owners, due_ns = self.orphans.name_again()
+        if owners:
+            self._update_survivors_of(owners)
+        return due_ns
+
+    def _update_survivors_of(self, owners: Iterable[Key]) -> None:
+        for id_, incarnation in owners:
+            owner = self.by_id.get(id_)
+            if owner is not None and owner.record.incarnation == incarnation and owner.died:
+                self._update_survivors(owner)
+        self._report_orphans()
+
+    def _report_orphans(self) -> None:
+        """Tell of the orphans that belong to no record when they are others than before."""
+        self._notes.strangers(self.orphans.written())
+        if (reported := self.orphans.reported()) != self.reported:
+            self.reported = reported
+            self._notes.tell(OrphansChanged())
+
+    def _update_survivors(self, process: Process) -> None:
+        remains, left = self.orphans.survivors(process)
+        new = remains - process.survivors
+        process.survivors = remains
+        if remains:
+            self._survived[process.record.id] = None
+        else:
+            self._survived.pop(process.record.id, None)
+        if new and process.killed:
+            self._kernel.signal_tree(process.pid, sorted(new), "KILL")
+        phase, survivors = process.record.phase, self.orphans.named(remains)
+        if isinstance(phase, Exited) and (phase.survivors, phase.left) != (survivors, left):
+            phase = replace(phase, survivors=survivors, left=left)
+            process.record = replace(process.record, phase=phase)
+            if not remains:
+                self.orphans.forget_session(process)
+                self._close_output(process)
+            self._notes.tell(process.record.id)
+
+    # ---- their output ----------------------------------------------------------------------------
+
+    def _is_drained(self, process: Process) -> bool:
+        """Tell whether all output of a dead process is read; what cannot be read is not waited for."""
+        with self._kernel.border(f"reading the last output of {process.record.id}"):
+            return process.output is None or process.output.drained()
         return True
-    return bool(int(ignored, 16) >> (signal.SIGCHLD - 1) & 1)
 
+    def _tail(self, process: Process) -> bytes:
+        with self._kernel.border(f"reading the captured output of {process.record.id}"):
+            return b"" if process.output is None else process.output.tail()
+        return b""
 
-def identify(pid: int, marker_of: Callable[[int], str | None]) -> Identity | None:
-    """Return what tells whose a process is, None when it is gone."""
-    found = marker_of(pid)
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            before, _, after = file.read().rpartition(b")")
-    except OSError:
-        return None
-    fields = after.split()
-    name = before.partition(b"(")[2].decode(errors="replace")
-    is_dead = fields[0] in {b"Z", b"X"}
-    numbers = int(fields[2]), int(fields[3]), found, int(fields[19]), name, int(fields[1])
-    return Identity(*numbers, is_dead)
+    def _close_output(self, process: Process) -> None:
+        """Let go of the output of a process, whatever comes of it."""
+        output, process.output = process.output, None
+        if output is not None:
+            with self._kernel.border(f"closing the output of {process.record.id}"):
+                output.close()
 
+    # ---- the end ---------------------------------------------------------------------------------
 
-def everyone() -> list[int]:
-    """Return the processes of this machine."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    def is_empty(self) -> bool:
+        """Tell whether nothing lives that must be gone before the keeper ends."""
+        survivors = any(self.by_id[id_].survivors for id_ in self._survived)
+        return not (self._by_pid or survivors or self.orphans.unclaimed())
 
-
-def session(pid: int) -> int:
-    """Return the session of a process, -1 when it is gone."""
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return -1
-
-
-def search(
-    beginning: str,
-    marker_of: Callable[[int], str | None],
-    sessions: Container[int],
-    among: list[int],
-    border: Callable[[str], Border],
-) -> dict[int, Identity]:
-    """Return those of some processes, but us, whose marker begins so or that are in one of these sessions."""
-    found: dict[int, Identity] = {}
-    unsure = among
-    for _ in range(_LOOKS):
-        looked, unsure = unsure, []
-        for pid in looked:
-            with border(f"looking at process {pid}"):
-                mark = marker_of(pid)
-                if mark is None:
-                    unsure.append(pid)
-                elif pid != os.getpid() and (
-                    mark.startswith(beginning) or session(pid) in sessions
-                ):
-                    identity = identify(pid, marker_of)
-                    # Asked once more: it was the same process all the while.
-                    is_sure = identity is not None and identity.marker == mark == marker_of(pid)
-                    if identity is not None and identity.born and is_sure:
-                        found[pid] = identity
-                    else:
-                        unsure.append(pid)  # one that is gone has no marker at the next look
-        if not unsure:
-            break
-        time.sleep(0.001)
-    return found
-
-
-class Heirs:
-    """Those who become parents of what adopted processes leave behind: whoever stands above these already.
-
-    New children come last in the list of a thread (proc_tid_children(5)), so only they need to be looked at.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[int, dict[int, list[int]]] = {}
-        """By heir and its thread, the children that were there last time."""
-        self._is_begun = False
-
-    def look_at(self, heirs: set[int], seen: Container[int] = ()) -> None:
-        """Look at these, too, from here on; all their children but those `seen` are newcomers the first time."""
-        for heir in heirs - self._known.keys() - {-1, os.getpid()}:
-            there: dict[int, list[int]] = {}
-            with contextlib.suppress(OSError):  # then all its children are newcomers
-                there = self._children(heir)
-            self._known[heir] = {
-                tid: [pid for pid in pids if pid in seen] for tid, pids in there.items()
-            }
-
-    def newcomers(self) -> list[int] | None:
-        """Return the children that have come since asked last; None: look at all processes instead.
-
-        Raises `OSError` for want of something: nobody may be taken for dead without heirs by that.
-        """
-        is_first, self._is_begun = not self._is_begun, True
-        gone = [heir for heir in self._known if not os.path.exists(f"/proc/{heir}")]
-        for heir in gone:
-            del self._known[heir]
-        if is_first or gone:
-            return None  # nobody knows who inherited it from one that is gone
-        found = []
-        now = {heir: self._children(heir) for heir in self._known}
-        for heir, before in self._known.items():
-            for thread, pids in now[heir].items():
-                found += _appended(before.get(thread, []), pids)
-        self._known = now
+    def live(self) -> list[int]:
+        """Return what must be gone before the keeper ends: processes, what they left, and what is nobody's."""
+        found = self.orphans.unclaimed()
+        for process in self._alive():
+            found += process.survivors or {process.pid}
         return found
 
-    def _children(self, heir: int) -> dict[int, list[int]]:
-        with _gone_or_raised():
-            threads = os.listdir(f"/proc/{heir}/task")
-            return {int(name): self._of_thread(heir, name) for name in threads}
-        return {}
+    def live_keys(self) -> frozenset[Key]:
+        """Return which incarnations live, or something of theirs."""
+        return frozenset(each.key for each in self._alive())
 
-    def _of_thread(self, heir: int, tid: str) -> list[int]:
-        with (
-            _gone_or_raised(),
-            open(f"/proc/{heir}/task/{tid}/children", "rb", buffering=0) as file,
-        ):
-            return [int(word) for word in file.read().split()]
-        return []
+    def longest_grace_ns(self) -> int:
+        """Return how long what lives may take to end."""
+        graces = (each.record.settings.stop_timeout_ns for each in self._alive())
+        return max(graces, default=0)
 
+    def _alive(self) -> list[Process]:
+        return [each for each in self.by_id.values() if each.is_live]
 
-@contextlib.contextmanager
-def _gone_or_raised() -> Iterator[None]:
-    """Take an error for the word that somebody is gone, unless something is short."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NOT_NOW:
-            raise
+    def signal_all(self, signal: str) -> None:
+        """Signal all that lives, whosever it is."""
+        self.orphans.begin_step()
+        self._scan()
+        with self._kernel.border(f"sending {signal} to processes without a watcher"):
+            self.signal_orphans(signal)
+        for process in list(self.by_id.values()):
+            if process.is_live:
+                with self._kernel.border(f"sending {signal} to {process.record.id}"):
+                    self._signal(process, signal, "tree")
 
+    def leave_outputs(self) -> None:
+        """Let the next keeper read on."""
+        for process in self.by_id.values():
+            if process.output is not None:
+                with self._kernel.border(f"leaving the output of {process.record.id}"):
+                    process.output.leave()
 
-def _appended(before: list[int], now: list[int]) -> list[int]:
-    """Return what has come to the end of a list from which others have gone; a number may have come back."""
-    rest = iter(before)
-    for index, pid in enumerate(now):
-        if pid not in rest:  # goes on in it until it is found
-            return now[index:]
-    return []
-
-
-def marker(pid: int) -> str | None:
-    """Return what RECONCILE_ID is in a process's environment, None when that cannot be told just now."""
-    entries: list[bytes] = []
-    # A second look at an empty one: it may have been that of the program that just ended by an exec.
-    for _ in range(2):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                entries = file.read().split(b"\0")
-        except OSError as error:
-            return None if error.errno in NOT_NOW else ""
-        if entries != [b""]:
-            break
-        if _is_between_programs(pid):
-            return None
-    found = [each.removeprefix(_MARKER) for each in entries if each.startswith(_MARKER)]
-    return found[-1].decode(errors="replace") if found else ""
-
-
-def _is_between_programs(pid: int) -> bool:
-    """Tell whether a process is in the middle of an exec: its new memory has no environment yet (proc(5), env_end)."""
-    fields = stat(pid)
-    if not fields or fields[0] in {b"Z", b"X"} or int(fields[6]) & _KERNEL_THREAD:
-        return False
-    return fields[48] == b"0"
-
-
-# ---- signals and statuses ------------------------------------------------------------------------
-
-
-def signal_number(name: str) -> int | None:
-    """Return the number of a signal's name without SIG; None when this system has none of that name."""
-    base, sign, offset = name[:5], name[5:6], name[6:]
-    if base in {"RTMIN", "RTMAX"} and offset.isdigit():
-        number = signal.Signals[f"SIG{base}"] + int(sign + offset)
-        return number if number in signal.valid_signals() else None
-    try:
-        return int(signal.Signals[f"SIG{name}"])
-    except KeyError:
-        return None
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal without SIG."""
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return f"RTMIN+{number - signal.SIGRTMIN}"
-
-
-def exit_of(status: int) -> Exit:
-    """Return how a process ended by what waitpid(2) says."""
-    if os.WIFSIGNALED(status):
-        return Exit(signal=signal_name(os.WTERMSIG(status)), core=os.WCOREDUMP(status))
-    return Exit(code=os.WEXITSTATUS(status))
+    def close_all(self) -> None:
+        """Let go of all that is held, as the next keeper shall find nothing of it."""
+        self._signal_each(self.orphans.hidden(), "KILL")
+        for id_ in [id_ for id_, process in self.by_id.items() if not process.is_live]:
+            self._notes.forget(id_)
+        for name in list(self._listeners.by_name):
+            with self._kernel.border(f"closing socket {name}"):
+                self._listeners.unbind(name)
+            self._notes.changed(name)
+        for process in self.by_id.values():
+            self._close_output(process)

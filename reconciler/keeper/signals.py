@@ -7,13 +7,14 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper import processes
+from reconciler.keeper import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from reconciler.keeper.cgroups import Groups
     from reconciler.keeper.pidfds import Pidfds
+    from reconciler.model.process import Reach
 
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 """After these a stopped process is woken: it could not notice otherwise."""
@@ -27,15 +28,23 @@ class Signals:
         self._groups = groups
         self._log = log
 
-    def to_process(self, pid: int, signal: str) -> None:
-        """Signal an unreaped child or an adopted process; one that is dead already does not mind."""
+    def send(self, pid: int, signal: str, reach: Reach) -> None:
+        """Signal an unreaped child or an adopted process, its children, or the group that it leads."""
+        if reach == "group":
+            self._to_group(pid, signal)
+        elif reach == "children":
+            for child in procfs.children_of(pid):
+                self._to_below(child, pid, signal)
+        else:
+            self._to_process(pid, signal)
+
+    def _to_process(self, pid: int, signal: str) -> None:
         if pid in self._pidfds:
             self._send(signal, lambda number: self._pidfds.send(pid, number))
         else:
             self._send(signal, lambda number: os.kill(pid, number))
 
-    def to_group(self, pid: int, signal: str) -> None:
-        """Signal the group of which an unreaped child or an adopted process is the leader."""
+    def _to_group(self, pid: int, signal: str) -> None:
         if pid in self._pidfds:
             self._send(signal, lambda number: self._pidfds.send_to_group(pid, number))
             return
@@ -43,30 +52,25 @@ class Signals:
         send = os.killpg if os.getpgid(pid) == pid else os.kill
         self._send(signal, lambda number: send(pid, number))
 
-    def to_children(self, pid: int, signal: str) -> None:
-        """Signal the children of an unreaped child or an adopted process."""
-        for child in processes.children_of(pid):
-            self._to_below(child, pid, signal)
-
     def to_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them; those in `group` as a group."""
         roots = list(roots)
         # All are found before the first is hit: what loses its parent is found under it no more.
-        below = processes.descendants(roots)
+        below = procfs.descendants(roots)
         if signal == "KILL" and self._groups is not None:
             for pid in roots:
                 self._groups.kill(pid)
-        members = [pid for pid in roots if processes.group(pid) == group]
+        members = [pid for pid in roots if procfs.group(pid) == group]
         if group in members:
-            self.to_group(group, signal)
+            self._to_group(group, signal)
         elif members:  # the group keeps its number while one of them is in it
             self._send(signal, lambda number: os.killpg(group, number))
         for pid in roots:
             # One that left the group between the look and the signal has got none.
-            if pid not in members or processes.group(pid) != group:
-                self.to_process(pid, signal)
+            if pid not in members or procfs.group(pid) != group:
+                self._to_process(pid, signal)
         for pid, parent in below:
-            if not (members and processes.group(pid) == group):
+            if not (members and procfs.group(pid) == group):
                 self._to_below(pid, parent, signal)
 
     def _to_below(self, pid: int, parent: int, signal_name: str) -> None:
@@ -76,13 +80,13 @@ class Signals:
         except OSError:
             return
         try:
-            if processes.parent(pid) == parent:
+            if procfs.parent(pid) == parent:
                 self._send(signal_name, lambda n: signal.pidfd_send_signal(handle, n))
         finally:
             os.close(handle)
 
     def _send(self, name: str, send: Callable[[int], None]) -> None:
-        number = processes.signal_number(name)
+        number = procfs.signal_number(name)
         if number is None:
             self._log("error", "cannot send an unknown signal", signal=name)
             return

@@ -37,7 +37,7 @@ from reconciler.keeper.kernel import (
 )
 from reconciler.model.address import Address, InternetAddress
 from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
-from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
+from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Reach, Sink
 from reconciler.model.socket import AS_MADE, FileOwner, SocketTemplate
 from reconciler.model.value import Plain, replace
 
@@ -602,23 +602,14 @@ class FakeKernel:
 
     # ---- signals ---------------------------------------------------------------------------------
 
-    def signal(self, pid: int, signal: str) -> None:
-        if self._is_ours(pid):
-            self._hit(self.processes[pid], signal)
-
-    def signal_group(self, pid: int, signal: str) -> None:
+    def signal(self, pid: int, signal: str, reach: Reach = "process") -> None:
         if not self._is_ours(pid):
             return
-        assert self.processes[pid].group == pid
+        assert reach != "group" or self.processes[pid].group == pid
         for process in list(self.processes.values()):
-            if process.group == pid:
+            number = {"group": process.group, "children": process.parent}.get(reach, process.pid)
+            if number == pid:
                 self._hit(process, signal)
-
-    def signal_children(self, pid: int, signal: str) -> None:
-        if self._is_ours(pid):
-            for process in list(self.processes.values()):
-                if process.parent == pid:
-                    self._hit(process, signal)
 
     def signal_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         roots = [pid for pid in roots if self._is_ours(pid)]

@@ -40,13 +40,14 @@ MODULES: Final = sorted(
 PATIENCE: Final = {
     "keeper.succession.journal.RETRY_NS": 20_000_000,
     "output.log_file.CHECK_AFTER_S": 0.02,
-    "keeper.keeper.SHORTAGE_WAIT_NS": 20_000_000,
+    "keeper.supervisor.SHORTAGE_WAIT_NS": 20_000_000,
+    "keeper.processes.RETRY_NS": 20_000_000,
     "keeper.keeper.RETRY_NS": 20_000_000,
-    "keeper.endings.STOP_CHECK_NS": 100_000_000,
-    "keeper.keeper.LEAVE_NS": 100_000_000,
+    "keeper.shutdown.STOP_CHECK_NS": 100_000_000,
+    "keeper.shutdown.LEAVE_NS": 100_000_000,
     "keeper.calls.RENEW_NS": 20_000_000,
-    "keeper.patience.FIRST_WAIT_NS": 20_000_000,
-    "keeper.patience.LAST_WAIT_NS": 20_000_000,
+    "keeper.restart_delay.FIRST_WAIT_NS": 20_000_000,
+    "keeper.restart_delay.LAST_WAIT_NS": 20_000_000,
 }
 """How long the keeper waits until it tries again, so that a test need not wait long."""
 CALLS: Final = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper import processes
+from reconciler.keeper import procfs
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.pidfds import Pidfds
 from reconciler.keeper.succession.adoption import TERM_NS
@@ -86,7 +86,7 @@ def test_a_fifo_that_is_gone_is_no_reason_to_fail(rig: Rig, link: Link) -> None:
 def test_a_pid_that_was_given_anew_is_neither_adopted_nor_signalled() -> None:
     with subprocess.Popen(["sleep", "1000"]) as innocent:
         pidfds = Pidfds({})
-        assert not pidfds.add(innocent.pid, processes.born(innocent.pid) + 1)
+        assert not pidfds.add(innocent.pid, procfs.born(innocent.pid) + 1)
         assert innocent.pid not in pidfds
         innocent.kill()
 
@@ -191,7 +191,7 @@ def test_an_end_that_was_written_down_is_not_taken_for_that_of_a_later_start() -
     assert [process.incarnation for process in kernel.alive()] == [2]
     kernel.end_keeper()
     second = Keeper(kernel, introduced)
-    phase = second._processes[WEB].record.phase
+    phase = second.processes.by_id[WEB].record.phase
     assert isinstance(phase, Exited)
     assert phase.exit == Exit()  # not the failed start: a job would be fired again
 
@@ -205,12 +205,12 @@ def test_an_end_that_waits_for_its_last_output_is_known_to_the_next_keeper() -> 
     first.step()
     kernel.advance(1)
     first.step()
-    assert not isinstance(first._processes[WEB].record.phase, Exited)
+    assert not isinstance(first.processes.by_id[WEB].record.phase, Exited)
     kernel.end_keeper()
     kernel.advance(500)
     second = Keeper(kernel, introduced)
     second.step()
-    phase = second._processes[WEB].record.phase
+    phase = second.processes.by_id[WEB].record.phase
     assert isinstance(phase, Exited)
     assert (phase.exit, phase.at_ns) == (Exit(code=3), 1)
 
@@ -391,8 +391,8 @@ def test_users_of_a_socket_that_cannot_be_had_are_stopped_before_anything_is_bou
     assert kernel.signals == [(0, web.pid, "TERM")]
     assert kernel.controller_pid is not None
     assert kernel.bound["127.0.0.1:80", "stream"] == []
-    assert second._processes[WEB].record.phase.exit == Exit(signal="TERM")  # type: ignore[union-attr]
-    assert pid_of(second._processes[DB].record.phase) == db.pid
+    assert second.processes.by_id[WEB].record.phase.exit == Exit(signal="TERM")  # type: ignore[union-attr]
+    assert pid_of(second.processes.by_id[DB].record.phase) == db.pid
 
 
 # ---- numbers that are given anew -------------------------------------------------------------------

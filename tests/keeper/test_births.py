@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper import processes
-from reconciler.keeper.processes import Births
+from reconciler.keeper import procfs
+from reconciler.keeper.procfs import Births
 
 
 def start_time(pid: int) -> int:
@@ -38,8 +38,8 @@ def test_it_is_not_asked_for_where_no_tick_goes_by(monkeypatch: pytest.MonkeyPat
         asked.append(pid)
         return {1: 7, 3: 9}[pid]
 
-    monkeypatch.setattr(processes, "_ticks", lambda: ticks.pop(0))
-    monkeypatch.setattr(processes, "born", born)
+    monkeypatch.setattr(procfs, "_ticks", lambda: ticks.pop(0))
+    monkeypatch.setattr(procfs, "born", born)
     births, found = Births(), []
     for pid in (1, 2, 3):
         births.expect()
@@ -48,7 +48,7 @@ def test_it_is_not_asked_for_where_no_tick_goes_by(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_system_that_counts_otherwise_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_ticks", lambda: 7)
+    monkeypatch.setattr(procfs, "_ticks", lambda: 7)
     births = Births()
     for _ in range(3):
         births.expect()

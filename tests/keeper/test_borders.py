@@ -340,7 +340,7 @@ def take_over(kernel: FakeKernel) -> dict[ProcessId, int]:
         assert kernel.now < give_up_ns
         due = keeper.step()
         kernel.advance(due or kernel.now + S)
-    held = {id: pid_of(process.record.phase) for id, process in keeper._processes.items()}
+    held = {id: pid_of(process.record.phase) for id, process in keeper.processes.by_id.items()}
     lives = {id: pid for id, pid in held.items() if pid is not None}
     controller = {kernel.controller_pid}
     assert {each.pid for each in kernel.alive()} - controller == {*lives.values()}
@@ -388,7 +388,7 @@ def test_who_was_left_behind_is_found_though_the_first_search_fails(
     kernel.end(kernel.alive(WEB)[0].pid, Exit(0))
     for _ in range(5):
         kernel.advance(keeper.step() or kernel.now + S)
-    phase = keeper._processes[WEB].record.phase
+    phase = keeper.processes.by_id[WEB].record.phase
     assert failing.raised
     assert isinstance(phase, Exited)
     assert [each.pid for each in phase.survivors] == [child.pid]

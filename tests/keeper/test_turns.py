@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from reconciler.keeper.keeper import DRAIN_TURN_NS, TURN_NS, Keeper
+from reconciler.keeper.keeper import TURN_NS, Keeper
 from reconciler.keeper.kernel import BoundSocket, Child
+from reconciler.keeper.processes import DRAIN_TURN_NS
 from reconciler.model.action import Spawn
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.process import Exited, Launch, ProcessId
@@ -71,7 +72,7 @@ def test_the_last_output_of_many_is_read_in_turns(monkeypatch: pytest.MonkeyPatc
         began = kernel.now
         due = keeper.step()
         most = max(most, kernel.now - began)
-        told = sum(isinstance(p.record.phase, Exited) for p in keeper._processes.values())
+        told = sum(isinstance(p.record.phase, Exited) for p in keeper.processes.by_id.values())
         if told < COUNT:
             assert due is not None
             assert due <= kernel.now, "the rest is due at once"

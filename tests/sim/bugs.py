@@ -24,6 +24,7 @@ from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.listeners.listeners import Listeners
 from reconciler.keeper.orphans import Orphans
+from reconciler.keeper.processes import Processes
 from reconciler.keeper.succession import adoption
 from reconciler.keeper.succession.notes import INCARNATIONS
 from reconciler.model.action import Bind, Remember, Signal, Unbind
@@ -103,23 +104,32 @@ def _closes_sockets(original: Any) -> Any:
 def _drops_link(original: Any) -> Any:
     """What the dead controller had still said is thrown away, and so is what it never got to know."""
 
-    def died(self: Keeper) -> None:
-        while self._linked and self._kernel.receive():
-            pass
-        self._actions.clear()
-        for process in list(self._processes.values()):
-            if isinstance(process.record.phase, Exited):
-                self._forget(process)
-        original(self)
+    def reap(self: Processes) -> None:
+        supervisor, died = self._supervisor, self._supervisor.died
 
-    return died
+        def drops(exit: Exit) -> None:
+            while supervisor._linked and supervisor._kernel.receive():
+                pass
+            supervisor.actions.clear()
+            for process in list(self.by_id.values()):
+                if isinstance(process.record.phase, Exited):
+                    self._forget(process)
+            died(exit)
+
+        supervisor.died = drops  # type: ignore[method-assign]  # for this once
+        try:
+            original(self)
+        finally:
+            supervisor.died = died  # type: ignore[method-assign]  # as before
+
+    return reap
 
 
 def _spawns_doubly(original: Any) -> Any:
     """A spawn over a live record is not refused."""
 
-    def spawn(self: Keeper, action: Any) -> None:
-        self._processes.pop(action.id, None)
+    def spawn(self: Processes, action: Any) -> None:
+        self.by_id.pop(action.id, None)
         original(self, action)
 
     return spawn
@@ -181,9 +191,9 @@ def _unbinds_first(original: Any) -> Any:
 def _misreports(original: Any) -> Any:
     """The exit status of one process is told of another."""
 
-    def reap(self: Keeper) -> None:
+    def reap(self: Processes) -> None:
         original(self)
-        for each in self._draining:
+        for each in self.draining:
             assert each.died is not None
             if each.died.exit.code == 1:
                 each.died = replace(each.died, exit=replace(each.died.exit, code=0))
@@ -194,21 +204,21 @@ def _misreports(original: Any) -> Any:
 def _keeps_output(original: Any) -> Any:
     """The output of the dead stays open until their record goes."""
 
-    def bury(self: Keeper) -> Any:
-        kept = [(each, each.output) for each in self._draining]
+    def announce(self: Processes) -> Any:
+        kept = [(each, each.output) for each in self.draining]
         due = original(self)
         for process, output in kept:
-            if output is not None and process not in self._draining:
+            if output is not None and process not in self.draining:
                 output.closed, process.output = False, output
         return due
 
-    return bury
+    return announce
 
 
 def _forgets_memory(original: Any) -> Any:
     """What the controller wants remembered is not."""
 
-    def act_on(self: Keeper, process: Any, action: Any) -> None:
+    def act_on(self: Processes, process: Any, action: Any) -> None:
         if not isinstance(action, Remember):
             original(self, process, action)
 
@@ -218,14 +228,14 @@ def _forgets_memory(original: Any) -> Any:
 def _tells_once(original: Any) -> Any:
     """A new controller is told of live processes only."""
 
-    def keep(self: Keeper) -> Any:
-        due = original(self)
-        for news in [n for n in self._news if n in self._processes]:
-            if isinstance(self._processes[news].record.phase, Exited):
-                del self._news[news]
+    def start(self: Keeper) -> Any:
+        due, untold, records = original(self), self._supervisor._untold, self.processes.by_id
+        for id in [each for each in untold if each in records]:
+            if isinstance(records[id].record.phase, Exited):
+                del untold[id]
         return due
 
-    return keep
+    return start
 
 
 def _restarts_one(original: Any) -> Any:
@@ -438,10 +448,10 @@ BUGS: dict[str, Bug] = {
     "new code is not told of the dead": Bug(keeper_module, "for_own_code", _hands_over_no_dead, 63),
     # keeper
     "the old socket is closed first": Bug(Listeners, "bind", _unbinds_first, 10),
-    "exit statuses are mixed up": Bug(Keeper, "_reap", _misreports, 0),
-    "outputs of the dead stay open": Bug(Keeper, "_bury", _keeps_output, 0),
-    "memory is not kept": Bug(Keeper, "_act_on", _forgets_memory, 0),
-    "the dead are not told to a new controller": Bug(Keeper, "_keep_controller", _tells_once, 0),
+    "exit statuses are mixed up": Bug(Processes, "reap", _misreports, 0),
+    "outputs of the dead stay open": Bug(Processes, "announce", _keeps_output, 0),
+    "memory is not kept": Bug(Processes, "act_on", _forgets_memory, 0),
+    "the dead are not told to a new controller": Bug(Keeper, "_start_controller", _tells_once, 0),
     "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 0),
     "a job is fired before its row": Bug(jobs, "_close_orphaned_runs", _without_record_first, 0),
     "every controller fires jobs anew": Bug(
@@ -460,11 +470,11 @@ BUGS: dict[str, Bug] = {
     "KILL before TERM": Bug(stopping, "_ask", _kills_instead, 0),
     "the stop is forgotten": Bug(stopping, "_remember", _forgets_stopping, 0),
     "survivors do not matter": Bug(stopping, "bury", _trusts_late_news, 30),
-    "the keeper sees no survivors": Bug(Keeper, "_leave_behind", _no_survivors, 0),
+    "the keeper sees no survivors": Bug(Processes, "_update_survivors", _no_survivors, 0),
     "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 4),
     "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
-    "the keeper spawns over a live record": Bug(Keeper, "_spawn", _spawns_doubly, 59),
-    "a dead controller's words are lost": Bug(Keeper, "_controller_died", _drops_link, 5),
+    "the keeper spawns over a live record": Bug(Processes, "spawn", _spawns_doubly, 59),
+    "a dead controller's words are lost": Bug(Processes, "reap", _drops_link, 5),
     "sockets are never retried": Bug(
         core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 43
     ),

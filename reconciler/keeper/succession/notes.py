@@ -11,11 +11,12 @@ from reconciler.model.socket import SocketRecord, SocketTemplate
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from reconciler.keeper.kernel import Kernel
     from reconciler.keeper.listeners.listeners import Listener
     from reconciler.keeper.records import Process
+    from reconciler.keeper.supervisor import Change
     from reconciler.model.event import KeeperIntroduced
 
 KEEPER: Final = "keeper"
@@ -58,16 +59,30 @@ class WrittenSocket(Struct, frozen=True):
 
 
 class Notes:
-    """What has changed since it was written down."""
+    """What has changed since it was written down. `report` is given what the controller is told."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        processes: Mapping[ProcessId, Process],
+        listeners: Mapping[str, Listener],
+        report: Callable[[Change], None],
+    ) -> None:
         self._kernel = kernel
+        self._processes, self._listeners = processes, listeners
+        self._report = report
         self._unwritten: dict[ProcessId | str, None] = {}
         self._strangers: list[WrittenStranger] = []
 
     def changed(self, what: ProcessId | str) -> None:
         """Remember that a process or (by its name) a socket is no longer as it was written down."""
         self._unwritten[what] = None
+
+    def tell(self, change: Change) -> None:
+        """Tell the controller of a change, and remember it where it is one of a process or socket."""
+        if isinstance(change, ProcessId | str):
+            self.changed(change)
+        self._report(change)
 
     def strangers(self, known: list[WrittenStranger]) -> None:
         """Write down the processes that the keeper did not start, when they are others than before."""
@@ -80,18 +95,16 @@ class Notes:
         self._kernel.note(f"process {id}", None)
         self._unwritten.pop(id, None)
 
-    def write(
-        self, processes: Mapping[ProcessId, Process], sockets: Mapping[str, Listener]
-    ) -> None:
+    def write(self) -> None:
         """Write down all changes."""
         unwritten, self._unwritten = self._unwritten, {}
         for what in unwritten:
             with self._kernel.border(f"noting {what} for the next keeper") as border:
                 if isinstance(what, ProcessId):
-                    process = processes.get(what)
+                    process = self._processes.get(what)
                     self._kernel.note(f"process {what}", process and write_process(process))
                 else:
-                    held = sockets.get(what)
+                    held = self._listeners.get(what)
                     self._kernel.note(f"socket {what}", held and write_socket(held))
             if border.fault is not None:
                 self._unwritten[what] = None

@@ -54,7 +54,7 @@ class Ends:
 
     def born(self, process: Process) -> None:
         if process.id.role == "main":
-            memory = self.world.keeper._processes[process.id].record.memory
+            memory = self.world.keeper.processes.by_id[process.id].record.memory
             if memory.generation:
                 self.generations[process.id, memory.generation] = self._key(process)
 
@@ -232,7 +232,7 @@ class Ends:
 
     def _kill_comes(self) -> None:
         """I11: what does not end in its grace period is killed, unless the manager was kept from it."""
-        if self.world.keeper._intruders.are_here:
+        if self.world.keeper.processes.intruders.are_here:
             # What nobody wrote down goes first, within ten seconds, and until then there is no controller.
             self.intruded_ns = self.kernel.now
         quiet_since = max(self.world.disturbed_ns, self.intruded_ns)

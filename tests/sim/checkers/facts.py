@@ -54,7 +54,7 @@ class Facts:
 
     def changed(self, judge: object) -> bool:
         """Tell whether a process was born, hit or died, or a record came or went, since a judge asked last."""
-        now = self.kernel.stamp(), len(self.world.keeper._processes)
+        now = self.kernel.stamp(), len(self.world.keeper.processes.by_id)
         before = self._stamps.get(judge)
         self._stamps[judge] = now
         return now != before
@@ -194,7 +194,7 @@ class Facts:
 
     def has_record(self, process: Process) -> bool:
         """Tell whether the keeper has a record of a process; strays of a killed one have none."""
-        held = self.world.keeper._processes.get(process.id)
+        held = self.world.keeper.processes.by_id.get(process.id)
         return held is not None and held.record.incarnation == process.incarnation
 
     def stand_ins(self) -> list[Process]:
@@ -203,7 +203,7 @@ class Facts:
         docs/reliability.md, not promised: the keeper of such a process died before it wrote down the pid, and it
         ended before the next one looked. Only a child with a session of its own can be taken for it.
         """
-        held = self.world.keeper._processes
+        held = self.world.keeper.processes.by_id
         return [
             process
             for process in self.kernel.alive()

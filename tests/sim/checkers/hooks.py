@@ -61,7 +61,7 @@ class Hooks:
             )
         others = [
             each
-            for each in self.world.keeper._processes
+            for each in self.world.keeper.processes.by_id
             if each.owner == id.owner and each.role == "main" and each != id
         ]
         is_first = id not in self.begun_ns and not self.facts.replaces.get(id)
@@ -140,7 +140,7 @@ class Hooks:
 
     def _about(self, id: ProcessId) -> int:
         """Return what a hook is asked for: of a job, the generation."""
-        return self.world.keeper._processes[id].record.memory.about
+        return self.world.keeper.processes.by_id[id].record.memory.about
 
     def instant(self) -> None:
         self._note_verdicts()

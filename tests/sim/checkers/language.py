@@ -223,11 +223,11 @@ class Language:
         self._sockets_are_tuned()
 
     def _is_in_force(self, process: Process, spec: WatcherSpec) -> None:
-        held = self.world.keeper._processes[process.id].record.settings
+        held = self.world.keeper.processes.by_id[process.id].record.settings
         stop = spec.stop
         found = held.scope, held.ask, held.stop_signal, held.stop_timeout_ns
         assert found == (stop.scope, stop.ask, stop.signal, stop.timeout), f"{process.id}: {found}"
-        held_output = self.world.keeper._processes[process.id].output
+        held_output = self.world.keeper.processes.by_id[process.id].output
         output, logs = getattr(held_output, "stdout", None), spec.logs
         if isinstance(output, FileSink) and logs.stdout.to is None and self._may_be_replaced():
             options = output.timestamps, output.max_size, output.keep, output.compress

@@ -25,7 +25,7 @@ class Rest:
         before = self._effects()
         self.world.rest()
         assert before == self._effects(), f"not at rest: {self.world.actions[-5:]}"
-        records = set(self.world.keeper._processes)
+        records = set(self.world.keeper.processes.by_id)
         # The verdict on a start stays until all of it has come about: what was given up may be tried again.
         over = {i for i in records if i.role != "main"}
         begun = {i for i in over if i.role in {"before_start", "after_spawn", "after_start"}}

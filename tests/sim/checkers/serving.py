@@ -116,7 +116,7 @@ class Serving:
         """Return how many dead processes may be held to have left what has no sign of whose it is."""
         if not any(map(self.facts.may_be_nobodys, self.kernel.processes.values())):
             return 0
-        return sum(bool(each.survivors) for each in self.world.keeper._processes.values())
+        return sum(bool(each.survivors) for each in self.world.keeper.processes.by_id.values())
 
     def _handles_are_bounded(self) -> None:
         """I15: an output is open only while something lives that may write, a socket for each in the spec."""

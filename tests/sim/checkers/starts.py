@@ -61,7 +61,7 @@ class Starts:
 
     def _run_is_written(self, id: ProcessId) -> None:
         """I2: the row is on the disk, open, and no process ever ran for it."""
-        generation = self.world.keeper._processes[id].record.memory.generation
+        generation = self.world.keeper.processes.by_id[id].record.memory.generation
         run = self.world.disk.runs.get(id.owner, {}).get(id.slot)
         assert run is not None, f"{id} is fired without a row"
         assert run.generation == generation, (
@@ -85,7 +85,7 @@ class Starts:
         if spec is None or not spec.is_job or process.id.role != "main":
             return
         if process.program.error is None:
-            generation = self.world.keeper._processes[process.id].record.memory.generation
+            generation = self.world.keeper.processes.by_id[process.id].record.memory.generation
             self.fired.add((process.id, generation))
 
     def _rate_is_bounded(self, id: ProcessId) -> None:

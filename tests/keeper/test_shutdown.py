@@ -6,7 +6,7 @@ from reconciler.model.action import Spawn
 from reconciler.model.process import Exit, Launch, ProcessId
 from reconciler.wire.link import encode
 from tests.contract.fake_kernel import Program
-from tests.keeper.test_pulse import Bench, S
+from tests.keeper.test_liveness import Bench, S
 
 WEB = ProcessId("web", 1)
 

@@ -39,7 +39,7 @@ class Asked(Struct, frozen=True):
 Verdict: TypeAlias = Literal["ask", "silent"]
 
 
-class Pulse:
+class Liveness:
     """What is known of one controller after another. `watchdog_ns` None: nobody wants to be told regularly."""
 
     def __init__(self, watchdog_ns: int | None = None) -> None:
@@ -62,12 +62,12 @@ class Pulse:
         """There is nobody to be asked."""
         self._state = None
 
-    def stirs(self, now_ns: int) -> None:
+    def told(self, now_ns: int) -> None:
         """It was told something, or a client calls: that should be read soon."""
         if self._state is None:
             self._state = Looking(now_ns + self._doubt_ns)
 
-    def beats(self, now_ns: int) -> None:
+    def answers(self, now_ns: int) -> None:
         """It has answered."""
         self._state = Looking(now_ns + self._doubt_ns) if self._regular else None
 

@@ -12,7 +12,7 @@ LAST_WAIT_NS: Final = 5 * SECOND_NS
 LAST_GOOD_AFTER: Final = 5
 
 
-class Patience:
+class RestartDelay:
     """What is remembered of controllers: `quick_deaths` in a row, and whether the last one was at fault."""
 
     def __init__(self) -> None:

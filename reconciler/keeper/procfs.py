@@ -1,0 +1,341 @@
+"""Asking /proc about processes, and telling them apart when their numbers are given anew."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Final
+
+from reconciler.keeper.kernel import Identity
+from reconciler.model.process import Exit
+from reconciler.output.shortages import NOT_NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator
+
+    from reconciler.keeper.borders import Border
+
+TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
+_MARKER: Final = b"RECONCILE_ID="
+_KERNEL_THREAD: Final = 0x200000
+_LOOKS: Final = 50
+"""How often, a millisecond apart, a process is looked at that is between two programs."""
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the machine from all others; empty where it is not told.
+
+    Raises `OSError` when it cannot be read just now: without it nothing of what runs would be known.
+    """
+    with (
+        contextlib.suppress(FileNotFoundError, PermissionError),
+        open("/proc/sys/kernel/random/boot_id") as file,
+    ):
+        return file.read().strip()
+    return ""
+
+
+def stat(pid: int) -> list[bytes]:
+    """Return the fields of proc_pid_stat(5) from the third on, the state; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def born(pid: int) -> int:
+    """Return when a process was started, in clock ticks since boot; 0 when it is gone."""
+    fields = stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+class Births:
+    """Tells when children were started, as `born` does, which is a fifth of all that a start costs.
+
+    The kernel counts that in ticks of its boot clock (proc_pid_stat(5)). So where no tick goes by while a child is
+    made, it was born in that one; the first child of each keeper shows whether this system keeps to it.
+    """
+
+    def __init__(self) -> None:
+        self._tick = 0
+        self._is_trusted: bool | None = None
+
+    def expect(self) -> None:
+        """Call before a child is made."""
+        self._tick = _ticks()
+
+    def of(self, pid: int) -> int:
+        """Return when the child was started, in clock ticks since boot; 0 when it is gone."""
+        is_sure = _ticks() == self._tick
+        if is_sure and self._is_trusted:
+            return self._tick
+        found = born(pid)
+        if is_sure and found and self._is_trusted is None:
+            self._is_trusted = found == self._tick
+        return found
+
+
+def _ticks() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // TICK_NS
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process, -1 when it is gone."""
+    fields = stat(pid)
+    return int(fields[1]) if fields else -1
+
+
+def group(pid: int) -> int:
+    """Return the process group of a process, -1 when it is gone."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def children(pid: int, tid: int) -> list[int]:
+    """Return the children of one thread (proc(5), needs CONFIG_PROC_CHILDREN; none without)."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/children", "rb", buffering=0) as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
+    """Return all below these processes, each with its parent."""
+    found: list[tuple[int, int]] = []
+    queue = list(roots)
+    seen = set(queue)
+    for each in queue:
+        try:
+            threads = os.listdir(f"/proc/{each}/task")
+        except OSError:
+            continue
+        for pid in [pid for tid in threads for pid in children(each, int(tid))]:
+            if pid not in seen:
+                seen.add(pid)
+                found.append((pid, each))
+                queue.append(pid)
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of all threads of a process; none when it is gone."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return [each for tid in threads for each in children(pid, int(tid))]
+
+
+def has_forked(pid: int) -> bool:
+    """Tell whether a process has, or has waited for, children of its own.
+
+    Those that it has waited for have left their page faults with it (cminflt of proc_pid_stat(5)); those that
+    nobody waits for leave nothing, so whoever ignores SIGCHLD may have had any. So may who is dead and not reaped
+    yet: its children are another's already.
+    """
+    fields = stat(pid)
+    if not fields or fields[0] == b"Z" or fields[8] != b"0" or children_of(pid):
+        return bool(fields)
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            ignored = next(line.split()[1] for line in file if line.startswith(b"SigIgn:"))
+    except (OSError, StopIteration):
+        return True
+    return bool(int(ignored, 16) >> (signal.SIGCHLD - 1) & 1)
+
+
+def identify(pid: int, marker_of: Callable[[int], str | None]) -> Identity | None:
+    """Return what tells whose a process is, None when it is gone."""
+    found = marker_of(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            before, _, after = file.read().rpartition(b")")
+    except OSError:
+        return None
+    fields = after.split()
+    name = before.partition(b"(")[2].decode(errors="replace")
+    is_dead = fields[0] in {b"Z", b"X"}
+    numbers = int(fields[2]), int(fields[3]), found, int(fields[19]), name, int(fields[1])
+    return Identity(*numbers, is_dead)
+
+
+def everyone() -> list[int]:
+    """Return the processes of this machine."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def session(pid: int) -> int:
+    """Return the session of a process, -1 when it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def search(
+    beginning: str,
+    marker_of: Callable[[int], str | None],
+    sessions: Container[int],
+    among: list[int],
+    border: Callable[[str], Border],
+) -> dict[int, Identity]:
+    """Return those of some processes, but us, whose marker begins so or that are in one of these sessions."""
+    found: dict[int, Identity] = {}
+    unsure = among
+    for _ in range(_LOOKS):
+        looked, unsure = unsure, []
+        for pid in looked:
+            with border(f"looking at process {pid}"):
+                mark = marker_of(pid)
+                if mark is None:
+                    unsure.append(pid)
+                elif pid != os.getpid() and (
+                    mark.startswith(beginning) or session(pid) in sessions
+                ):
+                    identity = identify(pid, marker_of)
+                    # Asked once more: it was the same process all the while.
+                    is_sure = identity is not None and identity.marker == mark == marker_of(pid)
+                    if identity is not None and identity.born and is_sure:
+                        found[pid] = identity
+                    else:
+                        unsure.append(pid)  # one that is gone has no marker at the next look
+        if not unsure:
+            break
+        time.sleep(0.001)
+    return found
+
+
+class Heirs:
+    """Those who become parents of what adopted processes leave behind: whoever stands above these already.
+
+    New children come last in the list of a thread (proc_tid_children(5)), so only they need to be looked at.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, dict[int, list[int]]] = {}
+        """By heir and its thread, the children that were there last time."""
+        self._is_begun = False
+
+    def look_at(self, heirs: set[int], seen: Container[int] = ()) -> None:
+        """Look at these, too, from here on; all their children but those `seen` are newcomers the first time."""
+        for heir in heirs - self._known.keys() - {-1, os.getpid()}:
+            there: dict[int, list[int]] = {}
+            with contextlib.suppress(OSError):  # then all its children are newcomers
+                there = self._children(heir)
+            self._known[heir] = {
+                tid: [pid for pid in pids if pid in seen] for tid, pids in there.items()
+            }
+
+    def newcomers(self) -> list[int] | None:
+        """Return the children that have come since asked last; None: look at all processes instead.
+
+        Raises `OSError` for want of something: nobody may be taken for dead without heirs by that.
+        """
+        is_first, self._is_begun = not self._is_begun, True
+        gone = [heir for heir in self._known if not os.path.exists(f"/proc/{heir}")]
+        for heir in gone:
+            del self._known[heir]
+        if is_first or gone:
+            return None  # nobody knows who inherited it from one that is gone
+        found = []
+        now = {heir: self._children(heir) for heir in self._known}
+        for heir, before in self._known.items():
+            for thread, pids in now[heir].items():
+                found += _appended(before.get(thread, []), pids)
+        self._known = now
+        return found
+
+    def _children(self, heir: int) -> dict[int, list[int]]:
+        with _gone_or_raised():
+            threads = os.listdir(f"/proc/{heir}/task")
+            return {int(name): self._of_thread(heir, name) for name in threads}
+        return {}
+
+    def _of_thread(self, heir: int, tid: str) -> list[int]:
+        with (
+            _gone_or_raised(),
+            open(f"/proc/{heir}/task/{tid}/children", "rb", buffering=0) as file,
+        ):
+            return [int(word) for word in file.read().split()]
+        return []
+
+
+@contextlib.contextmanager
+def _gone_or_raised() -> Iterator[None]:
+    """Take an error for the word that somebody is gone, unless something is short."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NOT_NOW:
+            raise
+
+
+def _appended(before: list[int], now: list[int]) -> list[int]:
+    """Return what has come to the end of a list from which others have gone; a number may have come back."""
+    rest = iter(before)
+    for index, pid in enumerate(now):
+        if pid not in rest:  # goes on in it until it is found
+            return now[index:]
+    return []
+
+
+def marker(pid: int) -> str | None:
+    """Return what RECONCILE_ID is in a process's environment, None when that cannot be told just now."""
+    entries: list[bytes] = []
+    # A second look at an empty one: it may have been that of the program that just ended by an exec.
+    for _ in range(2):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                entries = file.read().split(b"\0")
+        except OSError as error:
+            return None if error.errno in NOT_NOW else ""
+        if entries != [b""]:
+            break
+        if _is_between_programs(pid):
+            return None
+    found = [each.removeprefix(_MARKER) for each in entries if each.startswith(_MARKER)]
+    return found[-1].decode(errors="replace") if found else ""
+
+
+def _is_between_programs(pid: int) -> bool:
+    """Tell whether a process is in the middle of an exec: its new memory has no environment yet (proc(5), env_end)."""
+    fields = stat(pid)
+    if not fields or fields[0] in {b"Z", b"X"} or int(fields[6]) & _KERNEL_THREAD:
+        return False
+    return fields[48] == b"0"
+
+
+# ---- signals and statuses ------------------------------------------------------------------------
+
+
+def signal_number(name: str) -> int | None:
+    """Return the number of a signal's name without SIG; None when this system has none of that name."""
+    base, sign, offset = name[:5], name[5:6], name[6:]
+    if base in {"RTMIN", "RTMAX"} and offset.isdigit():
+        number = signal.Signals[f"SIG{base}"] + int(sign + offset)
+        return number if number in signal.valid_signals() else None
+    try:
+        return int(signal.Signals[f"SIG{name}"])
+    except KeyError:
+        return None
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal without SIG."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return f"RTMIN+{number - signal.SIGRTMIN}"
+
+
+def exit_of(status: int) -> Exit:
+    """Return how a process ended by what waitpid(2) says."""
+    if os.WIFSIGNALED(status):
+        return Exit(signal=signal_name(os.WTERMSIG(status)), core=os.WCOREDUMP(status))
+    return Exit(code=os.WEXITSTATUS(status))
