@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_FUNCTION_LINES = 70
 KEEPER_START_UP = ("__main__", "config")
 """What runs before there is anything to keep."""
-KEEPER_LINES = 4650
+KEEPER_LINES = 4658
 """Of code, all files of the room together but those: a comment that explains a line does not make it longer to read."""
 
 ROOMS = [
