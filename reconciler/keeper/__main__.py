@@ -10,15 +10,10 @@ import contextlib
 import os
 import sys
 
-from reconciler.keeper.config import (
-    KeeperConfig,
-    Refused,
-    legacy,
-    stand_on_own_descriptors,
-    with_numbers,
-)
 from reconciler.keeper.keeper import Keeper
-from reconciler.keeper.linux import LinuxKernel
+from reconciler.keeper.linux.kernel import LinuxKernel
+from reconciler.keeper.startup.config import KeeperConfig, Refused, with_numbers
+from reconciler.keeper.startup.instance import legacy, stand_on_own_descriptors
 from reconciler.keeper.succession.journal import FORMAT
 from reconciler.keeper.succession.notes import KEEPER
 from reconciler.model.event import KeeperIntroduced

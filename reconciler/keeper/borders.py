@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from reconciler.model.action import KeeperAction
+    from reconciler.model.event import ControlRenewed
     from reconciler.model.process import ProcessId
 
 AGAIN_NS: Final = 60 * SECOND_NS
@@ -60,13 +61,17 @@ class Faults:
         self._log = log
         self._now_ns = now_ns
         self._known: dict[FaultCaught, int] = {}
-        self._untold: list[FaultCaught] = []
+        self._untold: list[FaultCaught | ControlRenewed] = []
 
     def border(self, doing: str) -> Border:
         """Return the border around what is being done, said as in `starting web.1`."""
         return Border(doing, self._caught)
 
-    def take(self) -> list[FaultCaught]:
+    def tell(self, event: ControlRenewed) -> None:
+        """Tell of something else by the same way."""
+        self._untold.append(event)
+
+    def take(self) -> list[FaultCaught | ControlRenewed]:
         """Return what is to be told since the last call."""
         untold, self._untold = self._untold, []
         return untold

@@ -45,7 +45,7 @@ PATIENCE: Final = {
     "keeper.keeper.RETRY_NS": 20_000_000,
     "keeper.shutdown.STOP_CHECK_NS": 100_000_000,
     "keeper.shutdown.LEAVE_NS": 100_000_000,
-    "keeper.calls.RENEW_NS": 20_000_000,
+    "keeper.linux.control_socket.RENEW_NS": 20_000_000,
     "keeper.restart_delay.FIRST_WAIT_NS": 20_000_000,
     "keeper.restart_delay.LAST_WAIT_NS": 20_000_000,
 }

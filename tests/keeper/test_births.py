@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper import procfs
-from reconciler.keeper.procfs import Births
+from reconciler.keeper.linux import procfs
+from reconciler.keeper.linux.procfs import Births
 
 
 def start_time(pid: int) -> int:

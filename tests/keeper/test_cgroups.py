@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper import cgroups
+from reconciler.keeper.linux import cgroups
+from reconciler.keeper.startup.delegation import find_groups
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.process import CaptureSink, ProcessId
 from tests.keeper.rig import Link, is_alive, keeper, pid_in, until
@@ -151,7 +152,7 @@ def test_nobody_takes_a_folder_that_was_not_given_to_him() -> None:
             delegated = os.getxattr(f"{point}{own}", "user.delegate") == b"1"
     if delegated:
         pytest.skip("this control group was given to the tests")
-    assert cgroups.find(None) is None
+    assert find_groups(None, pytest.fail) is None
 
 
 def test_a_death_tries_no_group_that_somebody_is_left_in(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from reconciler.keeper.linux import LinuxKernel
-from reconciler.keeper.pidfds import Pidfds
+from reconciler.keeper.borders import Faults
+from reconciler.keeper.linux.kernel import LinuxKernel
+from reconciler.keeper.linux.loop import Loop
+from reconciler.keeper.linux.pidfds import Pidfds
 
 
 class Interrupted(Pidfds):
@@ -19,14 +21,15 @@ class Interrupted(Pidfds):
 
 def test_a_death_that_is_told_during_a_look_at_adopted_ones_is_not_forgotten() -> None:
     kernel = object.__new__(LinuxKernel)
-    kernel._died, kernel._pidfds = False, Interrupted({})
+    kernel._loop, kernel._pidfds = Loop(Faults(lambda *_, **__: None).border), Interrupted({})
+    kernel._loop.may_reap = False
 
     def note(_number: int, _frame: object) -> None:
-        kernel._died = True
+        kernel._loop.may_reap = True
 
     before = signal.signal(signal.SIGCHLD, note)
     try:
         kernel._look_at_adopted()
     finally:
         signal.signal(signal.SIGCHLD, before)
-    assert kernel._died
+    assert kernel._loop.may_reap

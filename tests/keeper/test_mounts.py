@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.keeper.mounts import Mounts, may_hang
+from reconciler.keeper.spawn.mounts import Mounts, may_hang
 from reconciler.model.process import Exit, ProcessId, Running, Starting
 from tests.keeper.rig import keeper
 from tests.keeper.test_spawning import AS_ROOT, own_mounts
@@ -83,4 +83,6 @@ def test_a_file_system_that_does_not_answer_keeps_only_its_own_processes_waiting
         for waiting in (chdir, program):
             assert isinstance(link.records[waiting].phase, Starting)
             link.signal(waiting, "KILL")
+        # Both look into the same folder: who waits for the other one's look (in D) dies after that one.
+        for waiting in (chdir, program):
             assert link.exited(waiting).exit == Exit(signal="KILL")

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FUNCTION_LINES = 70
-KEEPER_START_UP = ("__main__", "config")
-"""What runs before there is anything to keep."""
-KEEPER_LINES = 4658
-"""Of code, all files of the room together but those: a comment that explains a line does not make it longer to read."""
+KEEPER_LINES = 4656
+"""Of code, all files of the room but those of its start: a comment that explains a line does not make it longer."""
 
 ROOMS = [
     module for module in modules().values() if module.is_package and module.path.parent != PACKAGE
@@ -40,8 +38,10 @@ def test_no_function_is_longer_than_a_screen() -> None:
 
 
 def test_the_keeper_does_not_grow() -> None:
-    files = (PACKAGE / "keeper").rglob("*.py")
-    lines = {path: len(code_lines(path)) for path in files if path.stem not in KEEPER_START_UP}
+    files = {*(PACKAGE / "keeper").rglob("*.py")}
+    # What runs before there is anything to keep is read apart.
+    files -= {PACKAGE / "keeper/__main__.py", *(PACKAGE / "keeper/startup").glob("*.py")}
+    lines = {path: len(code_lines(path)) for path in files}
     assert sum(lines.values()) <= KEEPER_LINES, lines
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.keeper.borders import as_errno
 from reconciler.keeper.kernel import BindFailed, BoundSocket, LaunchFailed
-from reconciler.keeper.launch_errors import failed
+from reconciler.keeper.spawn.launch_errors import failed
 from reconciler.model.process import LaunchError
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 

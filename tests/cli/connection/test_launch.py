@@ -10,7 +10,7 @@ from reconciler.cli.connection import instances, launch, places
 from reconciler.cli.connection.loading import Loaded
 from reconciler.cli.errors import Refused
 from reconciler.controller.config import Config, parse_config
-from reconciler.keeper.config import KeeperConfig
+from reconciler.keeper.startup.config import KeeperConfig
 from reconciler.model.spec import ControlSpec, DaemonLogSpec, DaemonSpec, Spec
 from reconciler.model.value import to_plain
 from reconciler.specfile.source import Source

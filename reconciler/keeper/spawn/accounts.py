@@ -12,7 +12,7 @@ import pwd
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.launch_errors import failed
+from reconciler.keeper.spawn.launch_errors import failed
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:

@@ -17,30 +17,20 @@ import os
 import resource
 import signal
 import stat
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from reconciler.keeper.accounts import User, find_user, own_name
-from reconciler.keeper.cgroups import fork_into
 from reconciler.keeper.kernel import LaunchFailed
-from reconciler.keeper.launch_errors import exec_failed, failed, fork_failed, words_of
-from reconciler.keeper.notify import NOT_FOR_CHILDREN
+from reconciler.keeper.linux.cgroups import fork_into
+from reconciler.keeper.spawn.accounts import User, find_user, own_name
+from reconciler.keeper.spawn.environment import Place, environment, programs_of, search_path
+from reconciler.keeper.spawn.launch_errors import exec_failed, failed, fork_failed, words_of
 from reconciler.model.process import Launch, LaunchError, ProcessId
 from reconciler.model.value import Struct, replace
-from reconciler.output.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from reconciler.keeper.succession.handover import Handover
 
-DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-OF_THE_OPERATOR: Final = ("RECONCILE_NAME", "RECONCILE_RUNTIME_DIR", "RECONCILE_STATE_DIR")
-"""What chooses the manager for whoever calls `reconcile`: it must not choose ours for our processes."""
-ALWAYS: Final = ("PATH", "LANG", "TZ")
-"""What a process inherits even when it inherits nothing; `_LOGIN` is its user's."""
-_LOGIN: Final = ("HOME", "USER", "LOGNAME", "SHELL")
-"""What a login sets (systemd.exec(5), "Environment Variables in Spawned Processes")."""
 _MOST: Final = (50, 50, 2000, 2000, 100, 3000)
 """How much is told of each part of an error: all fits into the smallest pipe."""
 _NOT_HERE: Final = frozenset(
@@ -49,28 +39,7 @@ _NOT_HERE: Final = frozenset(
 """After these execvp(3) goes on with the next folder of PATH."""
 OOM_FILE: Final = "/proc/self/oom_score_adj"
 KEEPER_OOM_SCORE_ADJ: Final = -1000
-CONTROLLER_OOM_SCORE_ADJ: Final = -900
 _SETTABLE: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-
-
-class Place(Struct, frozen=True):
-    """What the keeper itself is and gives on: its environment, umask, limit of files and name."""
-
-    instance: str
-    environ: Mapping[str, str]
-    umask: int
-    files: tuple[int, int]
-    core: int
-    """Soft limit of core files, which the keeper itself does without."""
-    oom_score_adj: int | None = None
-    """What children get back of what the keeper took for itself, None: it took nothing."""
-    oom_fd: int = -1
-    """The keeper's own score, kept open: a keeper without descriptors must not give its score away."""
-
-    @property
-    def controllers_oom_score_adj(self) -> int | None:
-        """Return what the controller gets: it goes before the keeper, and after all others."""
-        return None if self.oom_score_adj is None else CONTROLLER_OOM_SCORE_ADJ
 
 
 class Order(Struct, frozen=True):
@@ -103,24 +72,6 @@ class Forked(Struct, frozen=True):
     report: int
 
 
-def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
-    """Be the last that the kernel kills when memory is short, where we may say so (CAP_SYS_RESOURCE).
-
-    Returns what children get instead, None when nothing was changed, and our own score's descriptor. Raises
-    `OSError` when nobody can say just now whether we may.
-    """
-    before, fd = None, -1
-    try:
-        fd = os.open(OOM_FILE, os.O_RDWR | os.O_CLOEXEC)
-        found = int(os.pread(fd, 16, 0))
-        os.pwrite(fd, b"%d" % KEEPER_OOM_SCORE_ADJ, 0)
-        before = found
-    except OSError as error:
-        if error.errno in NOT_NOW:
-            raise
-    return (before if handed is None else handed.oom_score_adj), fd
-
-
 # ---- before the process exists -------------------------------------------------------------------
 
 
@@ -129,66 +80,6 @@ def prepare(order: Order, place: Place, user: User) -> Prepared:
     launch = order.launch
     env = environment(place, order.id, order.marker, launch, user)
     return Prepared(launch, programs_of(launch, env), env, user, order.fds)
-
-
-def environment(
-    place: Place,
-    id: ProcessId,
-    marker: str,
-    launch: Launch,
-    user: User,
-) -> dict[str, str]:
-    """Return the environment of a process; what comes later in here wins."""
-    outer = place.environ
-    if launch.inherit_env is True:
-        env = {name: value for name, value in outer.items() if name not in OF_THE_OPERATOR}
-        named: tuple[str, ...] = () if user.changes else _LOGIN
-    else:
-        named = launch.inherit_env or ()
-        env = {name: outer[name] for name in (*ALWAYS, *named) if name in outer}
-    env |= {name: text for name, text in _login(outer, user).items() if name not in named}
-    for name in named:  # what is to be inherited and is nowhere, the account still knows
-        if name in _LOGIN:
-            env.setdefault(name, _login(outer, user)[name])
-    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", *NOT_FOR_CHILDREN):
-        env.pop(name, None)
-    env.setdefault("PATH", DEFAULT_PATH)
-    for name, value in launch.env.items():
-        if value is None:
-            env.pop(name, None)
-        else:
-            env[name] = value
-    if launch.path_prefix:
-        env["PATH"] = ":".join((*launch.path_prefix, *filter(None, (env.get("PATH"),))))
-    slot = str(id.slot)
-    env |= {"RECONCILE_INSTANCE": place.instance, "RECONCILE_WATCHER": id.owner}
-    env |= {"RECONCILE_SLOT": slot, "RECONCILE_ID": marker}
-    if announced := launch.sockets[: launch.announced]:
-        env["LISTEN_FDS"] = str(len(announced))
-        env["LISTEN_FDNAMES"] = ":".join(name.partition(".")[0] for name in announced)
-    return env
-
-
-def _login(outer: Mapping[str, str], user: User) -> dict[str, str]:
-    """Return what a login of this user sets. The manager's own HOME may be another than its account's."""
-    home = "" if user.changes else outer.get("HOME", "")
-    texts = (home or user.home or "/", str(user), str(user), user.shell or "/bin/sh")
-    return dict(zip(_LOGIN, texts, strict=True))
-
-
-def programs_of(launch: Launch, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the paths that `argv[0]` may mean, in the order of the new PATH. Raises `LaunchFailed`."""
-    name = launch.argv[0] if launch.argv else ""
-    if not name:
-        raise failed("exec", FileNotFoundError(errno.ENOENT, ""), "''")
-    if "/" in name:
-        return (name,)
-    return tuple(os.path.join(folder or ".", name) for folder in search_path(env).split(":"))
-
-
-def search_path(env: Mapping[str, str]) -> str:
-    """Return where programs are looked for; PATH may be unset."""
-    return env.get("PATH", DEFAULT_PATH)
 
 
 def _first(prepared: Prepared, attempt: Callable[[str], int]) -> int:

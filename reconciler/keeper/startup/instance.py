@@ -1,180 +1,29 @@
-"""What the keeper is started with, and what must be there before anything is started."""
+"""What must be there before anything is started: folders, locks, the control socket, and what a former keeper left."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import pwd
-import resource
 import socket
 import stat
-import sys
 import time
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
-
-from reconciler.keeper.accounts import find_group, find_uid
-from reconciler.keeper.kernel import LaunchFailed, Recalled
+from reconciler.keeper.kernel import Recalled
+from reconciler.keeper.linux.procfs import boot_id
 from reconciler.keeper.listeners.sockets import CLOSED_UMASK
-from reconciler.keeper.procfs import boot_id
+from reconciler.keeper.startup.config import LOCK_FILE, KeeperConfig, Refused
 from reconciler.keeper.succession.handover import Handover, take
 from reconciler.keeper.succession.journal import NewerFormat, recall
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
-from reconciler.model.value import Struct, replace
+from reconciler.model.value import Struct
 
-LOCK_FILE: Final = "keeper.lock"
-FIFO_FOLDER: Final = "output"
-JOURNAL_FILE: Final = "keeper.journal"
-SPOOL_FILE: Final = "output.spool"
 TOKEN_FILE: Final = "instance"
 CONTROL_BACKLOG: Final = 128
-_PR_SET_CHILD_SUBREAPER: Final = 36
 LOCK_WAIT_S: Final = 10.0
 """How long to wait for a lock whose holder is dead."""
-
-
-class Refused(Exception):
-    """The keeper cannot start; the message says why and is for people."""
-
-
-class KeeperConfig(Struct, frozen=True):
-    """The instance that this keeper keeps."""
-
-    name: str
-    state_dir: str
-    runtime_dir: str
-    controller_argv: tuple[str, ...]
-    control_mode: int = 0o600
-    control_owner: str | int | None = None
-    control_group: str | int | None = None
-    cgroup: str | None = None
-    """Folder of control groups that the spec names; None: one that was given to us, if any."""
-    umask: int = 0o022
-    hup: Literal["reload", "stop"] = "reload"
-    ready_fd: int | None = None
-    """Told `ready` and closed once the control socket listens."""
-    handover_fd: int | None = None
-    """What the former code of this process held; None for a keeper that is started."""
-    log_level: str = "info"
-
-    @property
-    def runtime_mode(self) -> int:
-        """Return the mode of the runtime folder: who may use the socket must get to it."""
-        owners = (self.control_owner, self.control_group)
-        return 0o711 if self.control_mode & 0o077 or owners != (None, None) else 0o700
-
-    @property
-    def runtime_lock(self) -> str:
-        """Return the path of the lock in the runtime folder."""
-        return os.path.join(self.runtime_dir, LOCK_FILE)
-
-    @property
-    def control_socket(self) -> str:
-        """Return the path of the control socket."""
-        return os.path.join(self.runtime_dir, "control.sock")
-
-    @property
-    def spares(self) -> str:
-        """Return the folder of the second names of socket files."""
-        return os.path.join(self.runtime_dir, "sockets")
-
-    @property
-    def fifo_dir(self) -> str:
-        """Return the folder of the workers' output FIFOs; in the state, since some systems empty the other."""
-        return os.path.join(self.state_dir, FIFO_FOLDER)
-
-    @property
-    def spool(self) -> str:
-        """Return the path of the output that is just being written."""
-        return os.path.join(self.state_dir, SPOOL_FILE)
-
-    @property
-    def journal(self) -> str:
-        """Return the path of what the next keeper is told."""
-        return os.path.join(self.state_dir, JOURNAL_FILE)
-
-    def for_new_code(self, python: str, memory: int) -> list[str]:
-        """Return the command by which we become the keeper of another installation, with all that is held in memory."""
-        controller = tuple(
-            python if word == sys.executable else word for word in self.controller_argv
-        )
-        new = replace(self, controller_argv=controller, ready_fd=None, handover_fd=memory)
-        return [python, *sys.orig_argv[1:-1], msgspec.json.encode(new).decode()]
-
-    @staticmethod
-    def from_json(text: str) -> KeeperConfig:
-        """Return the configuration that a JSON text describes. Raises `ValueError`."""
-        return msgspec.json.decode(text, type=KeeperConfig)
-
-
-def claim(config: KeeperConfig) -> tuple[int, ...]:
-    """Make the folders, lock them for as long as this process lives, and return the locks. Raises `Refused`."""
-    if len(os.fsencode(config.control_socket)) > MAX_UNIX_PATH_BYTES:
-        size = len(os.fsencode(config.control_socket))
-        msg = (
-            f"cannot use {config.control_socket}: the path of a socket holds at most "
-            f"{MAX_UNIX_PATH_BYTES} bytes, this one has {size}; try a shorter --runtime-dir"
-        )
-        raise Refused(msg)
-    make_folder(config.runtime_dir, config.runtime_mode)
-    make_folder(config.state_dir, 0o700)
-    folders = (config.runtime_dir, config.state_dir)
-    locks = tuple(lock(os.path.join(folder, LOCK_FILE)) for folder in folders)
-    make_folder(config.fifo_dir, 0o700)
-    return locks
-
-
-def stand_on_own_descriptors() -> None:
-    """Open 0, 1 and 2 where they are closed, and let no other descriptor reach a child."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            with contextlib.suppress(OSError):
-                os.set_inheritable(int(name), False)
-
-
-def take_limits(handed: Handover | None) -> tuple[tuple[int, int], int]:
-    """Raise the limit of open files and leave no core dump; return the limits that children get instead.
-
-    Those are what was found, or what a former keeper had found: its own limits are none to go by.
-
-    Secrets pass through this process. A limit of zero would not do: a program that the kernel pipes dumps to
-    (core(5)) gets them all the same, but none below a limit of one byte (fs/coredump.c, since Linux 2.6.32).
-    Nor would PR_SET_DUMPABLE: /proc of such a process is root's, and the next keeper of an ordinary user could
-    not recognise it.
-    """
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
-    core, most = resource.getrlimit(resource.RLIMIT_CORE)
-    least = 1 if most == resource.RLIM_INFINITY else min(1, most)
-    resource.setrlimit(resource.RLIMIT_CORE, (least, most))
-    if handed is not None:
-        files = (handed.files[0], handed.files[1])
-        core = next(iter(handed.files[2:]), core)
-    return files, core
-
-
-def file_at(path: str) -> tuple[int, int] | None:
-    """Return which file a path leads to; None when there is none. Raises `OSError` when that cannot be told."""
-    try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found.st_dev, found.st_ino
-
-
-def become_subreaper() -> None:
-    """Let orphans of our children become our children (prctl(2), Linux 3.4)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot become a subreaper")
 
 
 class Legacy(Struct, frozen=True):
@@ -327,19 +176,43 @@ def _is_there(pid: str) -> bool:
     return True
 
 
-def with_numbers(config: KeeperConfig) -> KeeperConfig:
-    """Return a configuration that names no user or group any more, but has their numbers.
+def claim(config: KeeperConfig) -> tuple[int, ...]:
+    """Make the folders, lock them for as long as this process lives, and return the locks. Raises `Refused`."""
+    if len(os.fsencode(config.control_socket)) > MAX_UNIX_PATH_BYTES:
+        size = len(os.fsencode(config.control_socket))
+        msg = (
+            f"cannot use {config.control_socket}: the path of a socket holds at most "
+            f"{MAX_UNIX_PATH_BYTES} bytes, this one has {size}; try a shorter --runtime-dir"
+        )
+        raise Refused(msg)
+    make_folder(config.runtime_dir, config.runtime_mode)
+    make_folder(config.state_dir, 0o700)
+    folders = (config.runtime_dir, config.state_dir)
+    locks = tuple(lock(os.path.join(folder, LOCK_FILE)) for folder in folders)
+    make_folder(config.fifo_dir, 0o700)
+    return locks
 
-    To be asked before the keeper has anything to keep: the answer may come from a server. Raises `Refused`.
-    """
-    owner, group = config.control_owner, config.control_group
+
+def stand_on_own_descriptors() -> None:
+    """Open 0, 1 and 2 where they are closed, and let no other descriptor reach a child."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(name), False)
+
+
+def file_at(path: str) -> tuple[int, int] | None:
+    """Return which file a path leads to; None when there is none. Raises `OSError` when that cannot be told."""
     try:
-        uid = None if owner is None else find_uid(owner)
-        gid = None if group is None else find_group(group)
-    except LaunchFailed as error:
-        msg = f"cannot open the control socket {config.control_socket}: {error.error.message}"
-        raise Refused(msg) from None
-    return replace(config, control_owner=uid, control_group=gid)
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def open_control(config: KeeperConfig) -> socket.socket:

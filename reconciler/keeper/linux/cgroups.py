@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import select
 import signal
@@ -67,7 +66,7 @@ class Groups:
         """Kill all that is in the group of a process, whatever it forks meanwhile (Linux 5.14)."""
         if marker := self.marker_of(pid):
             with contextlib.suppress(OSError):
-                _write(f"{self._folder_of(marker)}/cgroup.kill", b"1")
+                write(f"{self._folder_of(marker)}/cgroup.kill", b"1")
 
     def leave(self, marker: str) -> None:
         """Remove the group of an incarnation whose process has died, as soon as nobody is left in it."""
@@ -119,28 +118,6 @@ class Groups:
         return f"{self.folder}/{marker.replace('/', '@')}"
 
 
-def find(wanted: str | None) -> Groups | None:
-    """Return the groups in the folder that is `wanted`, or (None) in one that was given to us.
-
-    None when there is no such folder. Raises `OSError` when there is one and it cannot be used.
-    """
-    root = _mounted()
-    if root is None:
-        if wanted is not None:
-            raise FileNotFoundError(errno.ENOENT, "no cgroup2 file system is mounted", wanted)
-        return None
-    point, seen = root
-    own = path_of(os.getpid())
-    folder = os.path.normpath(os.path.join(point, os.path.relpath(own, seen))) if own else ""
-    if wanted is not None:
-        folder = os.path.normpath(wanted)
-        own = os.path.normpath(os.path.join(seen, os.path.relpath(folder, point)))
-    elif not _is_ours(folder):
-        return None
-    _try_out(folder)
-    return Groups(folder, own)
-
-
 def fork_into(group: int) -> int:
     """Fork a child that is in a group from its first instant; return as fork(2) does. Raises `OSError`.
 
@@ -165,43 +142,6 @@ def path_of(pid: int) -> str:
     return ""
 
 
-def _mounted() -> tuple[str, str] | None:
-    """Return where the version 2 hierarchy is mounted and which part of it is (proc_pid_mountinfo(5))."""
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            mount, _, system = line.partition(" - ")
-            if system.startswith("cgroup2 "):
-                words = mount.split(" ")
-                return words[4].replace("\\040", " "), words[3]
-    return None
-
-
-def _is_ours(folder: str) -> bool:
-    """Tell whether a folder was given to us: marked by systemd, or the root that PID 1 sees."""
-    with contextlib.suppress(OSError):
-        if os.getxattr(folder, "user.delegate") == b"1":
-            return os.access(folder, os.W_OK)
-    return os.getpid() == 1 and os.access(folder, os.W_OK)
-
-
-def _try_out(folder: str) -> None:
-    """Have a child born and die in a group of the folder. Raises `OSError`."""
-    name = f"{folder}/reconcile.{os.getpid()}"
-    os.mkdir(name, 0o755)
-    try:
-        group = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if not os.path.exists(f"{name}/cgroup.kill"):
-                raise FileNotFoundError(errno.ENOENT, "no cgroup.kill (Linux 5.14)", name)
-            if (pid := fork_into(group)) == 0:
-                os._exit(0)
-            os.waitpid(pid, 0)
-        finally:
-            os.close(group)
-    finally:
-        os.rmdir(name)
-
-
 def _remove(folder: str) -> bool:
     """Remove a group and those that were made in it; False while somebody is left in one."""
     try:
@@ -221,7 +161,8 @@ def _groups_below(folder: str) -> Iterator[str]:
         yield from (f"{path}/{name}" for name in folders)
 
 
-def _write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes) -> None:
+    """Write to a file of a group. Raises `OSError`."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, data)  # not by a file object: it would hide the error until it is closed

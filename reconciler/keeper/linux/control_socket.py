@@ -1,4 +1,4 @@
-"""Clients that call the control socket, which the controller answers: seen only when the keeper wants to see one."""
+"""The control socket, which the controller answers: kept open where clients look for it, and whether one calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.config import Refused, file_at, lock, make_folder, open_control
+from reconciler.keeper.startup.config import Refused
+from reconciler.keeper.startup.instance import file_at, lock, make_folder, open_control
 from reconciler.model.event import ControlRenewed
 from reconciler.model.units import SECOND_NS
 
@@ -17,27 +18,27 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from reconciler.keeper.config import KeeperConfig
     from reconciler.keeper.listeners.file_watch import FileWatch
+    from reconciler.keeper.startup.config import KeeperConfig
 
 RENEW_NS: Final = 5 * SECOND_NS
 """How often a socket is tried again that cannot be opened where it was."""
 
 
-class Calls:
+class ControlSocket:
     """The control socket as the keeper sees it. `told` is called once after `await_next`."""
 
     def __init__(
         self,
         config: KeeperConfig,
-        control: socket.socket,
+        socket: socket.socket,
         locks: tuple[int, ...],
-        register: Callable[[int, Callable[[], None]], None],
-        unregister: Callable[[int], None],
+        watch: Callable[[int, Callable[[], None]], None],
+        ignore: Callable[[int], None],
         told: Callable[[], None],
     ) -> None:
         self._config = config
-        self.control = control
+        self.socket = socket
         self.locks = locks
         """What tells other keepers that this one lives: in the runtime folder, then in the state folder."""
         self.due_ns: int | None = None
@@ -48,14 +49,14 @@ class Calls:
         self._folder: os.stat_result | None = None
         with contextlib.suppress(OSError):
             self._folder = os.stat(config.runtime_dir)
-        self._register, self._unregister = register, unregister
+        self._watch, self._ignore = watch, ignore
         self._told = told
         self._awaits = False
 
     def await_next(self) -> None:
         """Tell when the next client calls."""
         if not self._awaits:
-            self._register(self.control.fileno(), self._called)
+            self._watch(self.socket.fileno(), self._called)
             self._awaits = True
 
     def _called(self) -> None:
@@ -67,7 +68,7 @@ class Calls:
         """Tell of no client."""
         if self._awaits:
             self._awaits = False
-            self._unregister(self.control.fileno())
+            self._ignore(self.socket.fileno())
 
     def watch(self, files: FileWatch) -> None:
         """Be told when the socket's file or the folder itself is removed or renamed."""
@@ -88,8 +89,8 @@ class Calls:
             self._renew_folder()
             control = open_control(self._config)
             self.ignore()
-            self.control.close()
-            self.control, self._file = control, file_at(path)
+            self.socket.close()
+            self.socket, self._file = control, file_at(path)
             self.watch(files)
         except (Refused, OSError) as error:
             self.due_ns = time.monotonic_ns() + RENEW_NS
@@ -118,10 +119,10 @@ class Calls:
         with contextlib.suppress(OSError):
             os.unlink(self._config.control_socket)
         self.ignore()
-        self.control.close()
+        self.socket.close()
 
     def is_waiting(self) -> bool:
         """Tell whether a client waits that the controller has not let in."""
         poll = select.poll()  # select(2) knows no descriptor above 1,023
-        poll.register(self.control, select.POLLIN)
+        poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))

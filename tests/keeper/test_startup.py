@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.keeper import config
-from reconciler.keeper.config import KeeperConfig, claim, open_control
+from reconciler.keeper.startup import instance
+from reconciler.keeper.startup.config import KeeperConfig
+from reconciler.keeper.startup.instance import claim, open_control
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ def test_the_control_socket_is_shut_until_it_is_as_configured(
             seen.append(stat.S_IMODE(os.lstat(path).st_mode))
         chmod(target, *rest)
 
-    monkeypatch.setattr(config.os, "chmod", look)
+    monkeypatch.setattr(instance.os, "chmod", look)
     umask = os.umask(0)
     try:
         claim(asked)

@@ -7,13 +7,13 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper import procfs
+from reconciler.keeper.linux import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from reconciler.keeper.cgroups import Groups
-    from reconciler.keeper.pidfds import Pidfds
+    from reconciler.keeper.linux.cgroups import Groups
+    from reconciler.keeper.linux.pidfds import Pidfds
     from reconciler.model.process import Reach
 
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
@@ -28,7 +28,7 @@ class Signals:
         self._groups = groups
         self._log = log
 
-    def send(self, pid: int, signal: str, reach: Reach) -> None:
+    def send(self, pid: int, signal: str, reach: Reach = "process") -> None:
         """Signal an unreaped child or an adopted process, its children, or the group that it leads."""
         if reach == "group":
             self._to_group(pid, signal)

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper import config as keeper_config
-from reconciler.keeper.calls import Calls
-from reconciler.keeper.config import KeeperConfig, Refused, claim, open_control
+from reconciler.keeper.linux.control_socket import ControlSocket
+from reconciler.keeper.startup import instance
+from reconciler.keeper.startup.config import KeeperConfig, Refused
+from reconciler.keeper.startup.instance import claim, open_control
 from reconciler.model.event import ControlRenewed
 from reconciler.model.process import ProcessId
 from tests.keeper.rig import Link, Rig, command, keeper
@@ -35,11 +36,11 @@ class Desk:
         self.watched: dict[int, Callable[[], None]] = {}
         self.called = 0
 
-    def calls(self, control: socket.socket) -> Calls:
+    def calls(self, control: socket.socket) -> ControlSocket:
         watch, ignore = self.watched.__setitem__, self.watched.pop
-        return Calls(self.config, control, self.locks, watch, ignore, self.call)
+        return ControlSocket(self.config, control, self.locks, watch, ignore, self.call)
 
-    def opened(self) -> Calls:
+    def opened(self) -> ControlSocket:
         return self.calls(open_control(self.config))
 
     def watch(self, path: str) -> str:
@@ -120,7 +121,7 @@ def test_the_place_of_another_keeper_is_left_to_it(desk: Desk) -> None:
     calls = desk.opened()
     shutil.rmtree(desk.folder)
     desk.folder.mkdir()
-    other = keeper_config.lock(desk.config.runtime_lock)
+    other = instance.lock(desk.config.runtime_lock)
     before = os.listdir("/proc/self/fd")
     renewed = calls.renew(desk)  # type: ignore[arg-type]  # it only watches
     assert renewed is not None

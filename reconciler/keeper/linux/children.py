@@ -1,0 +1,153 @@
+"""Children on this machine: started by one of the two roads, in a control group where there are any, and reaped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Final
+
+from reconciler.keeper.kernel import Child, Died, Executed, LaunchFailed
+from reconciler.keeper.linux.procfs import Births, exit_of
+from reconciler.keeper.spawn.launch_errors import failed
+from reconciler.keeper.spawn.mounts import Mounts
+from reconciler.keeper.spawn.roads import (
+    Order,
+    fork,
+    needs_fork,
+    prepare,
+    read_report,
+    spawn_plainly,
+)
+from reconciler.model.process import Exit, Launch, LaunchError
+
+if TYPE_CHECKING:
+    from reconciler.keeper.linux.cgroups import Groups
+    from reconciler.keeper.linux.loop import Loop
+    from reconciler.keeper.linux.pidfds import Pidfds
+    from reconciler.keeper.spawn.accounts import User
+    from reconciler.keeper.spawn.environment import Place
+    from reconciler.keeper.spawn.roads import Forked
+    from reconciler.model.process import ProcessId
+    from reconciler.output.capture import Streams
+
+_READ_BYTES: Final = 256 * 1024
+
+
+class Children:
+    """Our own children, and the deaths of those who were adopted."""
+
+    def __init__(
+        self, loop: Loop, pidfds: Pidfds, groups: Groups | None, place: Place, user: User
+    ) -> None:
+        self._loop = loop
+        self._pidfds = pidfds
+        self._groups = groups
+        self._place, self._user = place, user
+        # Kept open: a keeper that runs out of descriptors shall still see whom it has to care for.
+        pid = os.getpid()
+        self._list = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+        self._launching: dict[int, Forked] = {}
+        self._failed: dict[int, LaunchError] = {}
+        self._grouped: dict[int, str] = {}
+        self._births = Births()
+        self._mounts = Mounts()
+
+    def all(self) -> set[int]:
+        """Return the pids of all children; they stay theirs until `reap` tells them."""
+        data = b""
+        while part := os.pread(self._list, _READ_BYTES, len(data)):
+            data += part
+        return {*map(int, data.split())}
+
+    def spawn(
+        self, id: ProcessId, marker: str, launch: Launch, streams: Streams, fds: tuple[int, ...]
+    ) -> Child:
+        """Make a process with these descriptors, and with its own session. Raises `LaunchFailed`."""
+        order = Order(id, marker, launch, fds, self._user)
+        pid = 0
+        try:
+            is_grouped = self._groups is not None and launch.scope == "tree"
+            self._births.expect()
+            # On the plain road the keeper waits until the program runs; a fork of it waits for itself.
+            if not (is_grouped or needs_fork(launch) or self._mounts.may_hang()):
+                pid = spawn_plainly(prepare(order, self._place, self._user), self._place)
+            else:
+                pid = self._fork(order, is_grouped=is_grouped)
+            former = self._pidfds.replaced(pid)
+            executed = pid not in self._launching
+            return Child(pid, executed, streams, self._births.of(pid), former)
+        except Exception:
+            if pid:  # nobody would know of it
+                os.kill(pid, signal.SIGKILL)
+            raise
+
+    def _fork(self, order: Order, *, is_grouped: bool) -> int:
+        """Start a child by fork, in a control group of its own if there are any."""
+        forked = self._fork_grouped(order) if is_grouped else fork(order, self._place)
+        try:
+            self._loop.watch(forked.report, lambda: self._hear_report(forked))
+        except OSError as error:  # no memory for epoll: nobody would hear whether it runs
+            os.kill(forked.pid, signal.SIGKILL)
+            os.close(forked.report)
+            raise failed("fork", error) from None
+        self._launching[forked.pid] = forked
+        return forked.pid
+
+    def _fork_grouped(self, order: Order) -> Forked:
+        assert self._groups is not None
+        try:
+            group = self._groups.open(order.marker)
+        except OSError as error:
+            raise failed("cgroup", error, self._groups.folder) from None
+        try:
+            forked = fork(order, self._place, group)
+        except LaunchFailed:
+            self._groups.leave(order.marker)
+            self._groups.sweep()
+            raise
+        finally:
+            os.close(group)
+        self._grouped[forked.pid] = order.marker
+        return forked
+
+    def _hear_report(self, forked: Forked) -> None:
+        error = read_report(forked)
+        self._loop.ignore(forked.report)
+        os.close(forked.report)
+        del self._launching[forked.pid]
+        if error is None:
+            self._loop.tell(Executed(forked.pid))
+        else:
+            self._failed[forked.pid] = error
+
+    def adopted(self, pid: int) -> None:
+        """Look after the control group of a process that a former keeper started."""
+        if self._groups is not None and (marker := self._groups.marker_of(pid)):
+            self._grouped[pid] = marker
+
+    def reap(self) -> Died | None:
+        """Return one child or adopted process that has died, and forget it; None when none is left."""
+        if (adopted := self._pidfds.take_dead()) is not None:
+            self._leave_group(adopted.pid)
+            return adopted
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if pid == 0:
+            return None
+        forked = self._launching.get(pid)
+        if forked is not None:
+            self._hear_report(forked)
+        error = self._failed.pop(pid, None)
+        self._leave_group(pid)
+        cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        # Not below the keeper's own size: exec counts the memory that the child left behind.
+        exit_ = exit_of(status) if error is None else Exit(error=error)
+        return Died(pid, exit_, cpu_ns, usage.ru_maxrss * 1024)
+
+    def _leave_group(self, pid: int) -> None:
+        if self._groups is not None:
+            if marker := self._grouped.pop(pid, ""):
+                self._groups.leave(marker)
+            self._groups.sweep()

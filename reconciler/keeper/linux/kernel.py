@@ -1,0 +1,335 @@
+"""The real kernel: does to this machine what the keeper says, and finds out what it asks; composed of its parts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+from reconciler.keeper.borders import Faults
+from reconciler.keeper.kernel import Called, ChildrenDied, ClientWaits, FileTouched, Told
+from reconciler.keeper.linux import procfs
+from reconciler.keeper.linux.children import Children
+from reconciler.keeper.linux.control_socket import ControlSocket
+from reconciler.keeper.linux.link import NUMBERS, Link
+from reconciler.keeper.linux.loop import Loop
+from reconciler.keeper.linux.notify import NOT_FOR_CHILDREN, Notifier
+from reconciler.keeper.linux.own_log import OwnLog
+from reconciler.keeper.linux.pidfds import Pidfds
+from reconciler.keeper.linux.signals import Signals
+from reconciler.keeper.listeners.clients import Clients
+from reconciler.keeper.listeners.file_watch import FileWatch
+from reconciler.keeper.listeners.sockets import LinuxSocket, bind, take_back
+from reconciler.keeper.spawn.accounts import own_user
+from reconciler.keeper.spawn.environment import Place
+from reconciler.keeper.spawn.launch_errors import failed
+from reconciler.keeper.spawn.roads import Prepared, spawn_plainly
+from reconciler.keeper.startup.delegation import find_groups
+from reconciler.keeper.startup.limits import become_subreaper, take_limits, take_oom_score
+from reconciler.keeper.succession.handover import Handover, replace_code
+from reconciler.keeper.succession.journal import Journal
+from reconciler.model.event import LogRotated
+from reconciler.model.process import Launch
+from reconciler.model.socket import AS_MADE
+from reconciler.output.capture import Capture
+from reconciler.output.coalescing import Coalescing
+from reconciler.output.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping
+
+    from reconciler.keeper.kernel import (
+        Adopted,
+        BoundSocket,
+        Child,
+        Happening,
+        Identity,
+        Recalled,
+        Trace,
+    )
+    from reconciler.keeper.startup.config import KeeperConfig
+    from reconciler.keeper.startup.instance import Legacy
+    from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
+    from reconciler.model.process import ProcessId, Sink
+    from reconciler.model.socket import FileOwner, SocketTemplate
+    from reconciler.output.capture import Streams
+
+RENEWING: Final = "opening the control socket again"
+
+
+class LinuxKernel:
+    """This machine. What only one part of it can answer is asked of that part directly."""
+
+    def __init__(self, config: KeeperConfig, legacy: Legacy) -> None:
+        self._config, self._legacy, handed = config, legacy, legacy.handover
+        self.log = OwnLog(config.log_level).log
+        self._faults = Faults(self.log)
+        self.border = self._faults.border
+        self._loop = loop = Loop(self.border)
+        self.wait = loop.wait
+        journal = Journal(config.journal, legacy.owner, self._journal_told)
+        self.note, self.write_down = journal.note, journal.flush
+        loop.at("writing the journal", lambda: journal.due_ns, journal.flush)
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self.notifier = Notifier(os.environ)
+        self.notify = self.notifier.send
+        become_subreaper()
+        limits = (*take_limits(handed), *take_oom_score(handed))
+        self._place = Place(config.name, dict(os.environ), config.umask, *limits)
+        self._user = own_user()
+        self._pidfds = pidfds = Pidfds({} if handed is None else handed.pidfds)
+        loop.watch(pidfds.fileno(), self._look_at_adopted)
+        loop.at("looking at adopted processes", lambda: pidfds.due_ns, self._look_at_adopted)
+        self._open_output()
+        self._groups = find_groups(config.cgroup, self.log)
+        if self._groups is not None:
+            loop.watch(self._groups.fileno(), self._groups.sweep)
+        self._children = Children(loop, pidfds, self._groups, self._place, self._user)
+        self.children, self.reap = self._children.all, self._children.reap
+        signals = Signals(pidfds, self._groups, self.log)
+        self.signal, self.signal_tree = signals.send, signals.to_tree
+        self.has_forked = procfs.has_forked
+        self._heirs = procfs.Heirs()
+        self._link = Link(loop)
+        self.receive, self.send = self._link.receive, self._link.send
+        self.close_link = self._link.close
+        called = partial(loop.tell, Called())
+        self._control = control = ControlSocket(
+            config, legacy.control, legacy.locks, loop.watch, loop.ignore, called
+        )
+        self.await_call, self.close_control = control.await_next, control.close
+        loop.at(RENEWING, lambda: control.due_ns, self._renew_control)
+        self._clients = Clients(loop.watch, lambda name: loop.tell(ClientWaits(name)))
+        self._files = FileWatch(loop.watch, self._file_touched)
+        control.watch(self._files)
+        loop.listen(
+            {
+                signal.SIGTERM: Told("stop"),
+                signal.SIGINT: Told("stop"),
+                signal.SIGHUP: Told(config.hup),
+                signal.SIGQUIT: Told("stop_now"),
+            }
+        )
+        if handed is not None:  # what came while the code was replaced is heard now
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _open_output(self) -> None:
+        loop, config, handed = self._loop, self._config, self._legacy.handover
+        coalescing = Coalescing(loop.watch, loop.ignore, self.border)
+        wall = time.time  # noqa: TID251  (stamps are for people)
+        spool = Spool(config.spool, self._legacy.boot_id)
+        watch, ignore = coalescing.watch, coalescing.ignore
+        self._output = output = Capture(config.fifo_dir, spool, watch, ignore, wall)
+        self.troubled_logs = output.sinks.troubles
+        if handed is not None:
+            output.go_on(handed.outputs, handed.unsent)
+        loop.at("reading output", lambda: coalescing.due_ns, coalescing.look)
+        loop.at("giving pipes their usual size", lambda: output.due_ns, output.shrink)
+
+    @property
+    def containment(self) -> Literal["cgroup", "session"]:
+        """How a process's tree is held together."""
+        return "session" if self._groups is None else "cgroup"
+
+    @property
+    def is_init(self) -> bool:
+        """Tell whether the keeper is PID 1, to which the orphans of strangers come, too."""
+        return os.getpid() == 1
+
+    def now_ns(self) -> int:
+        """Return the monotonic time."""
+        return time.monotonic_ns()
+
+    def happenings(self) -> Iterable[Happening]:
+        """Return what has happened since asked last, children's deaths last."""
+        happened = self._loop.take()
+        if Told("reload") in happened:  # whoever misses the socket is told to send SIGHUP
+            with self.border(RENEWING):
+                self._renew_control()
+        if self._loop.may_reap:
+            self._loop.may_reap = False
+            happened.append(ChildrenDied())
+        return happened
+
+    # ---- processes -------------------------------------------------------------------------------
+
+    def marker(self, id: ProcessId, incarnation: int) -> str:
+        """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""
+        return f"{self._legacy.beginning}{id}/{incarnation}"
+
+    def spawn(
+        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, BoundSocket]
+    ) -> Child:
+        """Make a process, with its own session. Raises `LaunchFailed`."""
+        try:
+            streams = self._output.open(id, launch.stdout, launch.stderr)
+        except OSError as error:
+            raise failed("output", error, str(error.filename or "")) from None
+        except ValueError as error:
+            raise failed("output", str(error)) from None
+        stdin = self._null if launch.stdin_socket is None else _fd(sockets[launch.stdin_socket])
+        given = (_fd(sockets[name]) for name in launch.sockets)
+        fds = (stdin, streams.stdout_fd, streams.stderr_fd, *given)
+        try:
+            return self._children.spawn(id, self.marker(id, incarnation), launch, streams, fds)
+        except Exception:
+            streams.close()
+            raise
+        finally:
+            streams.close_worker_ends()
+
+    def below(self, roots: Iterable[int]) -> Mapping[int, int]:
+        """Return all that is below these processes, with when each was started."""
+        return {pid: procfs.born(pid) for pid, _ in procfs.descendants(roots)}
+
+    def identify(self, pid: int) -> Identity | None:
+        """Return whose a process is, None when it is gone."""
+        return procfs.identify(pid, self._marker_of)
+
+    def _marker_of(self, pid: int) -> str | None:
+        held = self._groups.marker_of(pid) if self._groups is not None else ""
+        return held or procfs.marker(pid)
+
+    # ---- after another keeper --------------------------------------------------------------------
+
+    def _journal_told(self, trouble: str | None) -> None:
+        said = "what is started now is stopped if this keeper dies" if trouble else "goes on"
+        self.log("error" if trouble else "info", f"journal: {said}", cause=trouble or "")
+
+    def recall(self) -> Recalled:
+        """Return what the former keeper wrote down."""
+        return self._legacy.recalled
+
+    def search(self, sessions: Container[int]) -> Mapping[int, Identity]:
+        """Return living processes that have a marker of this instance or are in one of these sessions, by pid."""
+        newcomers = self._heirs.newcomers()
+        among = procfs.everyone() if newcomers is None else newcomers
+        beginning = self._legacy.beginning
+        found = procfs.search(beginning, self._marker_of, sessions, among, self.border)
+        if newcomers is None:
+            self._heirs.look_at({p.parent for p in found.values()} - found.keys(), {*among})
+        return found
+
+    def adopt(self, pid: int, born: int) -> Adopted:
+        """Care for a process as for a child; whoever has the pid of one that is gone is left alone."""
+        self._children.adopted(pid)
+        if procfs.parent(pid) == os.getpid():
+            return "child" if procfs.born(pid) == born else "gone"
+        if pid not in self._pidfds and not self._pidfds.add(pid, born):
+            return "gone"
+        self._heirs.look_at({procfs.parent(pid)})
+        return "other"
+
+    def _look_at_adopted(self) -> None:
+        # In one step: a handler that runs between reading the flag and setting it must not be undone.
+        if self._pidfds.look():
+            self._loop.may_reap = True
+
+    def reopen(self, id: ProcessId, stdout: Sink, stderr: Sink | None) -> Streams:
+        """Go on with the output of a process that a former keeper started; some may be lost.
+
+        Raises `OSError` when it cannot be opened just now: its process would wait for a reader.
+        """
+
+        def failed(cause: OSError) -> None:
+            self.log("error", "cannot write output", cause=cause)
+
+        return self._output.reopen(id, stdout, stderr, failed)
+
+    def replace_code(
+        self, python: str, entries: Mapping[str, object], sockets: Iterable[BoundSocket]
+    ) -> None:
+        """Become another version of this keeper, which recalls these entries and all that is open."""
+        handover = Handover(
+            (*self._place.files, self._place.core),
+            self._control.socket.fileno(),
+            self._place.oom_score_adj,
+            self._control.locks,
+            self._pidfds.handles(),
+            {each.trace.cookie: _fd(each) for each in sockets},
+            self._output.outgoing(),
+            self._output.sinks.unsent(),
+        )
+        argv_with = partial(self._config.for_new_code, python)
+        replace_code(argv_with, entries, handover, self._loop.unheard)
+
+    # ---- sockets ---------------------------------------------------------------------------------
+
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> BoundSocket:
+        """Bind a socket and give its file to this owner. Raises `BindFailed`."""
+        return self._watched(bind(template, self._config.umask, self._config.spares, owner))
+
+    def take_back(
+        self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
+    ) -> BoundSocket | None:
+        """Return a socket that one of these processes still holds, None when none gives it away.
+
+        Raises `OSError` when that cannot be told just now.
+        """
+        own = handed.sockets.get(trace.cookie) if (handed := self._legacy.handover) else None
+        config = self._config
+        found = take_back(template, config.umask, trace, holders, own, config.spares)
+        return found and self._watched(found)
+
+    def _watched(self, found: LinuxSocket) -> LinuxSocket:
+        found.closing = self._clients.forget
+        if found.file is not None and (cause := self._files.watch(found.file.path)):
+            self.log("warning", "cannot watch a socket file", path=found.file.path, cause=cause)
+        return found
+
+    def await_client(self, name: str, socket: BoundSocket) -> None:
+        """Tell with `ClientWaits`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
+        self._clients.await_next(_fd(socket), name)
+
+    def _file_touched(self) -> None:
+        self._loop.tell(FileTouched())
+        self._renew_control()
+
+    def _renew_control(self) -> None:
+        if (renewed := self._control.renew(self._files)) is None:
+            return
+        self._faults.tell(renewed)
+        if renewed.trouble:
+            said = "the control socket is gone and cannot be opened again"
+            self.log("error", said, path=renewed.path, cause=renewed.trouble)
+            return
+        self.log("warning", "the control socket was gone; it is open again", path=renewed.path)
+        self._link.cut()  # the next controller gets the socket that is open now
+
+    # ---- what is told ----------------------------------------------------------------------------
+
+    def take_log_news(self) -> list[LogRotated | LogChanged]:
+        """Return which log files were rotated and are to be compressed, or changed, since asked last."""
+        sinks = self._output.sinks
+        return [*map(LogRotated, sinks.take_rotated()), *sinks.take_changes()]
+
+    def take_reports(self) -> list[FaultCaught | ControlRenewed]:
+        """Return what was caught at the borders, and what became of the control socket, since asked last."""
+        return [] if self._link.is_cut else self._faults.take()  # nobody hears it just now
+
+    # ---- the controller --------------------------------------------------------------------------
+
+    def start_controller(self, *, last_good: bool) -> int:
+        """Start the controller on a new link and return its pid. Raises `LaunchFailed`."""
+        argv = (*self._config.controller_argv, *(("--last-good",) if last_good else ()))
+        env = {name: text for name, text in os.environ.items() if name not in NOT_FOR_CHILDREN}
+        # The next keeper ends it, should it not end by itself when this one dies.
+        env |= {**NUMBERS, "RECONCILE_ID": f"{self._legacy.beginning}controller"}
+        launch = Launch(argv, oom_score_adj=self._place.controllers_oom_score_adj)
+
+        def spawn(fds: tuple[int, ...]) -> int:
+            prepared = Prepared(launch, (argv[0],), env, self._user, (self._null, 1, 2, *fds))
+            return spawn_plainly(prepared, self._place)
+
+        return self._link.start(self._control.socket, spawn)
+
+    def is_behind(self) -> bool:
+        """Tell whether the controller has not read all it was sent, or not let a client in."""
+        return self._link.is_unread() or self._control.is_waiting()
+
+
+def _fd(held: BoundSocket) -> int:
+    assert isinstance(held, LinuxSocket)
+    return held.fileno()

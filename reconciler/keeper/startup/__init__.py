@@ -1,0 +1,9 @@
+"""What runs before there is anything to keep.
+
+| file | subject |
+|---|---|
+| `config` | what the keeper is started with |
+| `instance` | its folders, locks and control socket, and what a former keeper left |
+| `limits` | what the keeper takes for itself, and what children get instead |
+| `delegation` | which folder of control groups was given to us |
+"""
