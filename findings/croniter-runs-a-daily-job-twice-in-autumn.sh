@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What: on the day on which clocks go back, croniter runs `30 2 * * *` twice; cronsim, like Debian's cron, once. Asked from inside
-#       the repeated hour, cronsim answers with an instant that has passed.
+# What: on the day when clocks go back, croniter runs `30 2 * * *` twice; cronsim, like Debian's cron, once. From inside the
+#       repeated hour, cronsim answers with an instant that has passed.
 # Seen: croniter 7.0.0, cronsim 2.8, tzdata 2026.6, Europe/Berlin, 2027-10-31.
-# So:   compare instants (timestamps), never local times of one zone: Python compares those by the clock on the wall.
+# So:   compare instants (timestamps), never local times of one zone: Python compares those by wall clock.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What: asyncio's connect_write_pipe, and uvloop's, lose lines when standard output is a FIFO opened for reading and writing.
-# Seen: Python 3.11.7, uvloop 0.23.0, Linux 6.18: of 20 lines 0 to a few arrive and the exit code is 0. With a write-only end of the
-#       same FIFO all 20 arrive. print() is not concerned.
+# Seen: Python 3.11.7, uvloop 0.23.0, Linux 6.18: 0 to a few of 20 lines arrive and the exit code is 0. With a write-only end of the
+#       same FIFO all 20 arrive. print() is not affected.
 # Why:  both loops watch a pipe's end for readability to learn that the reader is gone; on such a descriptor the program's own
-#       output is what becomes readable. fifo(7) allows O_RDWR on Linux; POSIX leaves it undefined.
+#       output becomes readable. fifo(7) allows O_RDWR on Linux; POSIX leaves it undefined.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

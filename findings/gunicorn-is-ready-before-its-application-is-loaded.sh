@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What: gunicorn tells systemd READY=1 before a worker exists, and so before it knows whether the application can be imported.
+# What: gunicorn sends READY=1 to systemd before a worker exists, and so before it knows whether the application can be imported.
 # Seen: gunicorn 27.0.1 with a module that does not exist: READY=1, then exit 3. With an application whose import takes 2 s: READY=1
 #       well before the first answer. With --preload the message comes after the import.
 # So:   a start that waits for READY=1 alone counts a broken deployment as started.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What: gunicorn removes the file of a Unix socket that it did not bind when it was given the socket as fd://N; given the same
+# What: gunicorn removes the file of a Unix socket that it did not bind when it gets the socket as fd://N; when it gets the same
 #       socket by LISTEN_FDS it leaves the file alone.
-# Seen: gunicorn 27.0.1, TERM to the master, exit 0 both times; the parent still holds the listening socket, nobody can connect.
+# Seen: gunicorn 27.0.1, SIGTERM to the master, exit 0 both times; the parent still holds the listening socket, nobody can connect.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

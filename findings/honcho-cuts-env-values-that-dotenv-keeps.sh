@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What: one .env file, two readers, other values: honcho cuts `V=a#b` to `a`, drops a variable that is set to nothing, and takes the
-#       quotes out of JSON; python-dotenv keeps all of them as written.
+# What: one .env file, two readers, different values: honcho cuts `V=a#b` to `a`, drops a variable that is set to nothing, and removes
+#       the quotes from JSON; python-dotenv keeps all of them as written.
 # Seen: honcho 2.0.0, python-dotenv 1.2.4.
 # Why:  honcho reads each value as words of a shell; python-dotenv has rules of its own.
 set -euo pipefail

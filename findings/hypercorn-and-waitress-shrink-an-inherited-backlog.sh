@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What: a listening socket that is handed to a server by number comes back with another backlog, for all that share it.
-# Seen: hypercorn 0.18.0 (fd://) makes 2048 to 100, waitress 3.0.2 (sockets=) to 1024, aiohttp 3.14.5 (sock=) to 128, Linux 6.18.
+# What: a server that inherits a listening socket by number changes its backlog, for all that share the socket.
+# Seen: hypercorn 0.18.0 (fd://) changes 2048 to 100, waitress 3.0.2 (sockets=) to 1024, aiohttp 3.14.5 (sock=) to 128, Linux 6.18.
 # Why:  they call listen() again with a default of their own. listen(2) on a listening socket changes its backlog, and the socket is
 #       the same open file for its parent and for every other process that has it.
 set -euo pipefail

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # What: one process that shares a listening socket calls shutdown() on it. A Unix listener then refuses all connects while
-#       SO_ACCEPTCONN still says that it listens, and listen() does not heal it. A TCP listener that was bound to port 0 heals by
-#       listen(), on another port.
-# Seen: Linux 6.18, Python 3.11.7; no packages. TCP with a port of its own heals on the same port, and SO_ACCEPTCONN tells.
-# So:   a manager that holds sockets for others cannot ask SO_ACCEPTCONN of a Unix socket: sock_diag(7)'s UNIX_DIAG_SHUTDOWN
-#       tells, and a new socket has to be bound.
+#       SO_ACCEPTCONN still says that it listens, and listen() does not repair it. listen() repairs a TCP listener that was bound
+#       to port 0, on another port.
+# Seen: Linux 6.18, Python 3.11.7; no packages. TCP with a fixed port comes back on the same port, and SO_ACCEPTCONN is right.
+# So:   a manager that holds sockets for others cannot rely on SO_ACCEPTCONN of a Unix socket: it has to ask sock_diag(7) for
+#       UNIX_DIAG_SHUTDOWN, and bind a new socket.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What: prometheus_client takes three metrics `a.b`, `a-b` and `a_b` for three, writes all three as `a_b`, and its own OpenMetrics
+# What: prometheus_client accepts `a.b`, `a-b` and `a_b` as three metrics, writes all three as `a_b`, and its own OpenMetrics
 #       parser then refuses the page.
 # Seen: prometheus_client 0.26.0, no error when the metrics are made, registered or written.
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What: after psutil.Process(pid).wait() on a child of ours, subprocess says that the child exited with 0, whatever it exited with.
+# What: after psutil.Process(pid).wait() on a child of ours, subprocess says that the child exited with 0, whatever the exit code was.
 # Seen: psutil 7.2.2, Python 3.11.7: a child that exits with 7 and one that is killed are both 0 for Popen.wait(). psutil.wait_procs
 #       does the same for each child that it reports as gone.
-# Why:  whoever waits first takes the status from the kernel; subprocess then finds no such child and falls back to 0.
+# Why:  the first to wait takes the status from the kernel; subprocess then finds no such child and falls back to 0.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What: os.link(source, target, follow_symlinks=True), which is the default, makes a second name of the symbolic link itself; with
-#       src_dir_fd or dst_dir_fd as well it follows the link, as asked.
-# Seen: Python 3.11.7, glibc 2.36, Linux 6.18; no packages. So a file that has no name any more cannot be given one back by its
-#       /proc/self/fd/N without a folder: EXDEV. With src_dir_fd the very same call works.
+#       src_dir_fd or dst_dir_fd it follows the link, as documented.
+# Seen: Python 3.11.7, glibc 2.36, Linux 6.18; no packages. So os.link cannot give a file without a name one
+#       by its /proc/self/fd/N without a folder: EXDEV. With src_dir_fd the same call works.
 # Why:  without a folder Python calls link(2), which on Linux does not follow; with one it calls linkat(2) with AT_SYMLINK_FOLLOW.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What: watchfiles' option ignore_permission_denied also hides that a path does not exist. The watcher then sits there
+# What: watchfiles' option ignore_permission_denied also hides that a path does not exist. The watcher then waits
 #       and never reports anything.
 # Seen: watchfiles 1.3.0: without the option a missing path is FileNotFoundError; with it there is no error, and a file that is
 #       created at that very path later is not reported.

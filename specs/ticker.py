@@ -1,4 +1,4 @@
-"""Says the time every few seconds, and a word when it is asked to stop."""
+"""Prints a line every few seconds, and a last one when it is asked to stop."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Answers HTTP on the socket that it was handed as descriptor 3."""
+"""Answers HTTP on the socket that it gets as descriptor 3."""
 
 import http.server
 import os
@@ -18,7 +18,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves on a socket that is listening already."""
+    """Serves on a socket that already listens."""
 
     def server_bind(self) -> None:
         """Take descriptor 3 (LISTEN_FDS of sd_listen_fds(3)) instead of binding."""

@@ -13,7 +13,7 @@ def wait_for_redis(watcher: object, arbiter: object, hook_name: str, **details: 
 
 
 def redis_answers(port: int) -> bool:
-    """Ask Redis itself: that the port is open does not yet mean that it answers."""
+    """Ask Redis itself: an open port does not mean that it answers yet."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")

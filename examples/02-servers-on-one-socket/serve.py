@@ -1,7 +1,7 @@
 """uvicorn on the sockets of LISTEN_FDS, without losing a request when it is replaced.
 
 `uvicorn --fd 3` serves as well, but when it stops it closes connections that it has accepted and not yet
-read from: under load, now and then a client gets no answer. This one stops accepting first.
+read: under load, a client now and then gets no answer. This server stops accepting first.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ MOMENT_S = 0.2
 
 
 class PatientServer(uvicorn.Server):
-    """Gives clients that were accepted a moment to say what they want, then stops as uvicorn does."""
+    """Gives accepted clients a moment to send their request, then stops as uvicorn does."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Leave new connections to the other processes on the socket, and finish those that are here."""
+        """Leave new connections to the other processes on the socket, and finish the accepted ones."""
         for server in self.servers:
             server.close()
         await asyncio.sleep(MOMENT_S)

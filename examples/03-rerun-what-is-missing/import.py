@@ -1,4 +1,4 @@
-"""Imports one part; a part whose last line is not `end` is still being written, and is waited for."""
+"""Imports one part; waits for a part whose last line is not `end`, as it is still being written."""
 
 import os
 import sys

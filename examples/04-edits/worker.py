@@ -1,4 +1,4 @@
-"""Works until it is told to stop."""
+"""Works until SIGTERM stops it."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Counts, a line for each number."""
+"""Counts, one line for each number."""
 
 import itertools
 import time

@@ -1,4 +1,4 @@
-"""Ends with exit code 7 as soon as its file is newer than it was at the start."""
+"""Exits with 7 as soon as its file is newer than at the start."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Answers each connection with its pid, on the socket that it was handed as descriptor 3."""
+"""Answers each connection with its pid, on the socket that it gets as descriptor 3."""
 
 import os
 import socket
