@@ -118,7 +118,7 @@ Role: TypeAlias = Literal["view", "operate", "admin"]
 
 
 class AccessSpec(Struct, frozen=True):
-    """Somebody else who may use the control socket: one user or one group. The owner and root always may."""
+    """One user or one group that may use the control socket. The owner and root always may."""
 
     role: Annotated[
         Role,
@@ -184,7 +184,7 @@ class DaemonSpec(Struct, frozen=True):
     on_exit: Annotated[
         Literal["stop", "leave"],
         _none(
-            "What becomes of everything when the manager is asked to end: it is stopped in order, or lives on"
+            "What happens to everything when the manager ends: it is stopped in order, or runs on"
             " until the next manager takes it over. `shutdown --now` stops it in any case."
         ),
     ] = "stop"
@@ -198,7 +198,7 @@ class ApplySpec(Struct, frozen=True):
     """How edits of the files are applied."""
 
     auto: Annotated[
-        bool, _live("Apply saved files by themselves; false waits for `reconcile apply`.")
+        bool, _live("Apply saved files automatically; false waits for `reconcile apply`.")
     ] = True
     quiet_period: Annotated[
         DurationNs, _live("How long the files must be unchanged after the last write.")
@@ -209,8 +209,8 @@ class ApplySpec(Struct, frozen=True):
     on_failure: Annotated[
         Literal["pause", "rollback", "keep"],
         _live(
-            "What is done with a revision that is not good: its rolls stop where they are, the newest good"
-            " one comes back, or it goes on."
+            "What happens to a revision that is not good: its rolls stop where they are, the newest good"
+            " one comes back, or it stays in force."
         ),
     ] = "pause"
     max_removal: Annotated[
@@ -263,22 +263,22 @@ class SocketSpec(Struct, frozen=True):
 
 
 class BackoffSpec(Struct, frozen=True):
-    """How long to wait before a process that died quickly is started again. Never gives up by itself."""
+    """Restart delay of a process that died quickly. Never gives up by itself."""
 
     burst: Annotated[
         int, Between(0, 1000), _live("Quick deaths in a row that restart at once.")
     ] = 3
-    initial: Annotated[DurationNs, _live("First wait after the burst.")] = 500 * MILLISECOND_NS
-    factor: Annotated[float, _live("Each further wait is this many times longer.")] = 2.0
-    max: Annotated[DurationNs, _live("Longest wait.")] = 30 * SECOND_NS
+    initial: Annotated[DurationNs, _live("First delay after the burst.")] = 500 * MILLISECOND_NS
+    factor: Annotated[float, _live("Each further delay is this many times longer.")] = 2.0
+    max: Annotated[DurationNs, _live("Longest delay.")] = 30 * SECOND_NS
     reset_after: Annotated[
         DurationNs, _live("A process that lives this long is healthy and resets the count.")
     ] = 10 * SECOND_NS
-    jitter: Annotated[int, PERCENT, _live("Random share that is added to a wait.")] = 10
+    jitter: Annotated[int, PERCENT, _live("Random share that is added to a delay.")] = 10
 
 
 class MaxRestartsSpec(Struct, frozen=True):
-    """When to give a slot up. Siblings go on."""
+    """When to give up a slot. Its siblings keep running."""
 
     count: Annotated[int, Between(1, 1000), _live("Restarts allowed within the window.")]
     window: Annotated[DurationNs, _live("Length of the window.")] = 60 * SECOND_NS
@@ -316,13 +316,13 @@ class StopSpec(Struct, frozen=True):
 
 
 class ReloadBySignal(Tagged, frozen=True):
-    """Running processes take changes when they get this signal."""
+    """Running processes take changes on this signal."""
 
     signal: Annotated[SignalName, _live("Signal that `reconcile reload` sends.")]
 
 
 class ReloadByCommand(Tagged, frozen=True):
-    """Running processes take changes when this command has run."""
+    """Running processes take changes after this command."""
 
     cmd: Annotated[
         Command,
@@ -336,7 +336,7 @@ Reload: TypeAlias = Literal["replace"] | ReloadBySignal | ReloadByCommand
 
 
 class SoftHard(Struct, frozen=True):
-    """A kernel limit with its two values; None is unlimited."""
+    """A kernel limit with its two values."""
 
     soft: Annotated[int | Literal["unlimited"], _restart("Limit in force.")]
     hard: Annotated[
@@ -379,7 +379,7 @@ class LimitsSpec(Struct, frozen=True):
     ] = None
     cpu_affinity: Annotated[
         tuple[Annotated[int, Between(0, 4095)], ...] | None,
-        _restart("Processors that it may run on."),
+        _restart("Processors to run on."),
     ] = None
     oom_score_adj: Annotated[
         Annotated[int, Between(-1000, 1000)] | None,
@@ -442,7 +442,7 @@ class HookSpec(Struct, frozen=True):
 
 
 class HooksSpec(Struct, frozen=True):
-    """Hooks by the transition at which they run. Those named before_* may veto, but for stop and reap."""
+    """Hooks by the transition at which they run. A hook can veto only where its field says so."""
 
     before_start: Annotated[
         HookSpec | None, _live("Once, before the watcher starts; veto: it does not start.")
@@ -520,9 +520,9 @@ class WatcherSpec(Struct, frozen=True):
     inherit_env: Annotated[
         bool | tuple[str, ...],
         _restart(
-            "Environment taken from the manager: all, a list of names, or PATH, LANG and TZ. What is named is passed "
-            "on as it is. HOME, USER, LOGNAME and SHELL are else those of the user's account; HOME is the manager's "
-            "for its own user."
+            "Environment taken from the manager: all, a list of names, or PATH, LANG and TZ. Named variables are "
+            "passed on unchanged. HOME, USER, LOGNAME and SHELL are otherwise those of the user's account; HOME is "
+            "the manager's for its own user."
         ),
     ] = False
     env: Annotated[
@@ -538,7 +538,7 @@ class WatcherSpec(Struct, frozen=True):
             "Environment variables whose values are never stored or shown; they win over `env`."
         ),
     ] = field(default_factory=dict)
-    numprocesses: Annotated[int, Between(0, MAX_NUMPROCESSES), _live("How many processes.")] = 1
+    numprocesses: Annotated[int, Between(0, MAX_NUMPROCESSES), _live("Number of processes.")] = 1
     autostart: Annotated[
         bool,
         _live(
@@ -562,7 +562,7 @@ class WatcherSpec(Struct, frozen=True):
     success_exit_codes: Annotated[
         tuple[Annotated[int, Between(0, 255)], ...], _live("Exit codes that count as success.")
     ] = (0,)
-    backoff: Annotated[BackoffSpec, _live("Waits between quick deaths.")] = BackoffSpec()
+    backoff: Annotated[BackoffSpec, _live("Restart delays after quick deaths.")] = BackoffSpec()
     max_restarts: Annotated[
         MaxRestartsSpec | None, _live("When a slot fails permanently; null: never.")
     ] = None
@@ -576,8 +576,8 @@ class WatcherSpec(Struct, frozen=True):
     use_sockets: Annotated[
         tuple[str, ...] | bool,
         _restart(
-            "Sockets passed as LISTEN_FDS, in this order; true: all, false: none. One told by ${sockets.NAME} is"
-            " passed after them."
+            "Sockets passed as LISTEN_FDS, in this order; true: all, false: none. One named by ${sockets.NAME}"
+            " follows them."
         ),
     ] = ()
     stdin_socket: Annotated[str | None, _restart("Socket to pass as standard input.")] = None
@@ -594,7 +594,7 @@ class WatcherSpec(Struct, frozen=True):
     hooks: Annotated[HooksSpec, _live("User code at transitions.")] = HooksSpec()
     rerun_on: Annotated[
         tuple[Literal["spec_change", "boot", "daemon_start"], ...],
-        _live("Jobs: what makes them run again."),
+        _live("Jobs: what fires them again."),
     ] = ("spec_change", "boot")
     timeout: Annotated[DurationNs | None, _live("Jobs: stop a run that takes longer.")] = None
     overlap: Annotated[
@@ -602,7 +602,7 @@ class WatcherSpec(Struct, frozen=True):
     ] = "skip"
     on_lost: Annotated[
         Literal["fail", "rerun"],
-        _live("Jobs: whether a run whose end was not observed has failed or runs again."),
+        _live("Jobs: whether a run whose end nobody saw has failed or runs again."),
     ] = "fail"
     keep_runs: Annotated[
         int,

@@ -36,22 +36,22 @@ Every field with its type, its default and what an edit of it does to what runs:
 ## How values are written
 
 - **YAML** is read by the core rules of YAML 1.2: only `true` and `false` are booleans, `no` and `022` are text.
-  Equal keys, tags and unknown fields are mistakes; anchors and `<<` merges may be used. `x-*` keys are yours.
+  Equal keys, tags and unknown fields are mistakes; anchors and `<<` merges are allowed. `x-*` keys are yours.
 - **Durations** carry their unit: `500ms`, `30s`, `5m`, `1h30m`, `2d`. Where the type is *duration* and Circus had
-  seconds (`stop.timeout`, `max_age`, `spawn_interval`, `hooks.*.timeout`), a bare number of seconds is accepted too.
+  seconds (`stop.timeout`, `max_age`, `spawn_interval`, `hooks.*.timeout`), a bare number of seconds works too.
 - **Sizes**: `512B`, `64KiB`, `100MiB`, `1GiB`, `10MB`. **Octal modes**: `"0660"`, `022`. **Percentages**: `50%`.
 - **Signals** by name: `TERM`, `SIGUSR1`, `RTMIN+1`.
 - **Commands** are one text, split as a shell would but not run by one, or a list of words. What only a shell
   understands (`&&`, `|`, `>`, `$(...)`, a line break between two words) is a mistake without `shell:`, unless it is
   quoted.
-- **Text** in `env`, `labels`, `vars` and commands is what is written: `DEBUG: true` gives `true`, `V: 1.10` gives
+- **Text** in `env`, `labels`, `vars` and commands stays as written: `DEBUG: true` gives `true`, `V: 1.10` gives
   `1.10`.
 - **Names** of watchers and sockets: at most 64 of `A-Z a-z 0-9 _ -`, a letter or digit first, and no two that differ by
   case only.
 - **Paths** are relative to the folder of the file that defines the watcher; `env_file` and `include` to the file they
   are written in.
 - **Environment**, later wins: what is inherited, `env` of the spec, `defaults.env`, `env_file`, the watcher's `env`.
-  `null` takes a variable away; empty text (`""`) is a value.
+  `null` removes a variable; empty text (`""`) is a value.
 - **Defaults** are merged block by block; a list or a value is replaced as a whole, and a map written as `{{}}` takes
   nothing from them. `defaults` and `env` of an included file hold for the watchers of that file, those of the file that
   includes it for all; `vars` are shared by all files.
