@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NOT_FOR_USERS = re.compile(
     r"\bas wanted\b|\bkilled by (?!SIG|\{|the |a )[A-Z]|\bKILL (was|in|to)\b|\banew\b|\bshall\b|\bwithout a word\b"
 )
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/guide/*.md")), ROOT / "docs/reference.md"]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 
 def _messages(module: Module) -> Iterator[str]:
