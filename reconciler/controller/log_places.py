@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller.logs import LogPlace
-from reconciler.core import watchers
+from reconciler.core import desired
 from reconciler.core.template import hooks_log, log_paths
 from reconciler.model.process import MAIN
 from reconciler.model.value import replace
@@ -80,7 +80,7 @@ class LogPlaces:
 
     def _slots(self, name: str, spec: WatcherSpec) -> list[int]:
         observed = self._core().observed(name)
-        slots = set(range(1, watchers.count(spec, observed.intent) + 1))
+        slots = set(range(1, desired.count(spec, observed.intent) + 1))
         return sorted(slots.union(id.slot for id in observed.records if id.role == MAIN))
 
     def _paths(self, name: str, spec: WatcherSpec, slot: int) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from reconciler.controller.parameters import Parameters
-    from reconciler.core.jobs import Overlap
+    from reconciler.core.generations import Overlap
     from reconciler.core.orders import Subject
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation

@@ -8,7 +8,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.core import watchers
+from reconciler.core import desired
 from reconciler.model.errors import RequestError
 from reconciler.model.process import MAIN
 from reconciler.model.value import Struct
@@ -179,7 +179,7 @@ def labels_of(controller: Controller, name: str) -> Mapping[str, str]:
 def _check_slot(controller: Controller, name: str, slot: int) -> None:
     spec = controller.reconciler.spec.watchers.get(name)
     observed = controller.reconciler.observed(name)
-    count = 0 if spec is None else watchers.count(spec, observed.intent)
+    count = 0 if spec is None else desired.count(spec, observed.intent)
     exists = {id.slot for id in observed.records if id.role == MAIN} | observed.job.runs.keys()
     if not 1 <= slot <= count and slot not in exists:
         hint = f"its slots: 1 to {count}" if count else "it has none just now"

@@ -4,8 +4,15 @@
 |---|---|
 | `reconciler` | folds events, plans the watchers that they touch, keeps the times at which to look again |
 | `plan` | the draft that one watcher's plan is collected in |
-| `watchers` | which slots shall run; start and stop of a whole watcher; services |
-| `jobs` | one-shot jobs: generations, firing, outcomes |
+| `watchers` | the plan of one watcher, a service or a job |
+| `desired` | how many slots run, and why none does |
+| `services` | slots that are kept running; start and stop of the whole |
+| `jobs` | slots that run once: firing, outcomes |
+| `generations` | what calls for a new generation of a job, and which slots it fires |
+| `gates` | what a slot has to wait for before it is started |
+| `own_sockets` | sockets that a slot has for itself |
+| `starting` | the start of a process, and what it takes over from the one before |
+| `running` | what is to be done for a process that runs on |
 | `rollout` | which running slots are replaced next |
 | `readiness` | when a process counts as ready, and its slot as steady |
 | `verdict` | whether a revision is good: all that it changed stayed up |

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core import jobs, summarize, watchers
+from reconciler.core import desired, generations, summarize
 from reconciler.core.template import run_hash, same_template, sockets_of, with_secrets
 from reconciler.model.change import Change, Drift, FieldChange
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
@@ -115,7 +115,7 @@ def live_slots(observed: WatcherObserved) -> tuple[int, ...]:
 
 def _created(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> Change:
     spec = new.watchers[name]
-    want = watchers.wanted(spec, observed.intent)
+    want = desired.wanted(spec, observed.intent)
     if spec.is_job:
         slots = _fired(spec, new, observed, facts)
         if slots:
@@ -142,7 +142,7 @@ def _fired(
 ) -> tuple[int, ...]:
     """Return the slots of a job that applying a spec fires, at once or when their present run has ended."""
     base_hash = with_secrets(run_hash(spec, new.sockets), observed.secrets.digest)
-    due = jobs.due_slots(spec, observed, base_hash, facts)
+    due = generations.due_slots(spec, observed, base_hash, facts)
     # What was started while it was a service counts as the run.
     counted = {
         id.slot
@@ -155,7 +155,7 @@ def _fired(
 
 def _why_idle(name: str, spec: WatcherSpec, observed: WatcherObserved) -> str:
     """Return why nothing of a watcher is started or fired by itself."""
-    why = watchers.why_idle(name, spec, observed.intent)
+    why = desired.why_idle(name, spec, observed.intent)
     if why or not spec.is_job:
         return why
     if not spec.autostart:
@@ -210,11 +210,11 @@ def _effect(
     """Return how an edit of a service is carried out, that in words with its reason, and the slots it replaces."""
     live = live_slots(observed)
     # What a job has still running goes on as it is; what it does not, is started.
-    runs = len(live) if before.is_job else watchers.wanted(before, observed.intent)
-    want = watchers.wanted(after, observed.intent)
+    runs = len(live) if before.is_job else desired.wanted(before, observed.intent)
+    want = desired.wanted(after, observed.intent)
     scaled = f"{runs} -> {want} processes"
     if not want and not live:
-        idle = watchers.why_idle(name, after, observed.intent)
+        idle = desired.why_idle(name, after, observed.intent)
         return "none", f"{reason} changed: nothing runs, {idle}", ()
     if not replaced or not want:
         if runs != want:
@@ -238,7 +238,7 @@ def _effect_on_job(
 ) -> tuple[How, str, tuple[int, ...]]:
     """Return how an edit of a job is carried out, that in words with its reason, and the slots it fires."""
     live = live_slots(observed)
-    want = watchers.wanted(after, observed.intent)
+    want = desired.wanted(after, observed.intent)
     surplus = [slot for slot in live if slot > want]
     if fired:
         verb = "fires again" if observed.job.generation is not None else "fires"
@@ -252,7 +252,7 @@ def _effect_on_job(
     if surplus:
         return "scale", f"stops slot {', '.join(map(str, surplus))}: {reason} changed", ()
     if replaced and before.is_job:
-        idle = watchers.why_idle(name, after, observed.intent)
+        idle = desired.why_idle(name, after, observed.intent)
         if not idle and not after.autostart:
             idle = f"autostart is false; takes effect with `reconcile rerun {name}`"
         if not idle and "spec_change" not in after.rerun_on:

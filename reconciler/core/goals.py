@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never
 
-from reconciler.core import jobs
+from reconciler.core import generations
 from reconciler.model.order import Judged
 from reconciler.model.process import MAIN, ProcessId, pid_of
 
@@ -100,7 +100,7 @@ def _ended(goal: Goal, it: Subject) -> Judged:
 def _of_generation(number: int, it: Subject) -> list[int]:
     """Return the slots that a generation has fired or is about to fire."""
     runs, spec = it.observed.job.runs, it.spec
-    due = () if spec is None else jobs.due_slots(spec, it.observed, it.base_hash, it.facts)
+    due = () if spec is None else generations.due_slots(spec, it.observed, it.base_hash, it.facts)
     return sorted({slot for slot, run in runs.items() if run.generation >= number} | {*due})
 
 

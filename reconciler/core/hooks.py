@@ -293,7 +293,7 @@ def kill_when_due(draft: Draft, record: ProcessRecord, timeout_ns: int) -> None:
     draft.act(Remember(record.id, record.incarnation, memory))
 
 
-def sweep(draft: Draft) -> None:
+def clean_up(draft: Draft) -> None:
     """Clear away the records of hooks and commands that this pass had no use for."""
     for id in sorted(draft.observed.helpers - draft.used, key=str):
         record = draft.observed.records[id]

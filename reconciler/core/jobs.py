@@ -1,50 +1,48 @@
 """One-shot jobs: each slot is fired once in a generation, and never again by itself.
 
-One rule: the slots to fire are those without a run in the current generation. The run is on the disk
-before the process is, so a crash can lose a run but never repeat it. A run that is written down and has
-no process was never started when the same keeper is still there, for it forgets nothing; under another
-keeper it is lost.
+The run is on the disk before the process is, so a crash can lose a run but never repeat it. A run that is
+written down and has no process was never started when the same keeper is still there, for it forgets nothing;
+under another keeper it is lost.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
-from reconciler.core import secrets, stopping, watchers
+from reconciler.core import gates, generations, running, secrets, starting, stopping
 from reconciler.core.backoff import due_ns, ended_by_operator, failures_after
 from reconciler.core.hooks import drive, hold, hook_of, keep, said
 from reconciler.core.template import same_template
 from reconciler.model.action import RecordGeneration, RecordRun, Remember
-from reconciler.model.job import Generation, Run
+from reconciler.model.job import Run
 from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
-from reconciler.model.value import Struct, replace
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from reconciler.core.plan import Draft
-    from reconciler.model.job import Job, Outcome, Trigger
-    from reconciler.model.observed import Facts, WatcherObserved
+    from reconciler.model.job import Outcome
     from reconciler.model.spec import WatcherSpec
-
-Overlap: TypeAlias = Literal["skip", "replace"]
 
 
 def plan_job(draft: Draft, want: int, base_hash: str) -> None:
     """Take the next step with a one-shot job."""
     job = draft.observed.job
-    trigger = due_trigger(draft.spec, draft.observed, base_hash, draft.world.facts)
-    lost = lost_slots(draft.spec, job, want)
+    trigger = generations.due_trigger(draft.spec, draft.observed, base_hash, draft.world.facts)
+    lost = generations.lost_slots(draft.spec, job, want)
     former = _of_service(draft) if job.generation is None and job.known else []
     if want and (trigger is not None or lost or former) and secrets.ready(draft):
-        slots = None if trigger is not None else (*lost, *to_fire(draft.spec, job, want), *former)
+        slots = (
+            None
+            if trigger is not None
+            else (*lost, *generations.to_fire(draft.spec, job, want), *former)
+        )
         facts = draft.world.facts
-        generation = next_generation(job, base_hash, trigger or "lost", facts, slots)
+        generation = generations.next_generation(job, base_hash, trigger or "lost", facts, slots)
         draft.act(RecordGeneration(draft.name, generation))
         return
     if want and (trigger is not None or lost):
         for slot in lost if trigger is None else draft.desired_slots(want):
-            watchers.hold_at_gate(draft, slot)
+            gates.hold_at_gate(draft, slot)
     if _count_as_runs(draft, want):
         return
     for slot, record in draft.mains().items():
@@ -53,7 +51,7 @@ def plan_job(draft: Draft, want: int, base_hash: str) -> None:
         _see_to(draft, slot, record, want)
     _close_orphaned_runs(draft, want)
     if want:
-        for slot in to_fire(draft.spec, job, want, draft.desired_slots(want)):
+        for slot in generations.to_fire(draft.spec, job, want, draft.desired_slots(want)):
             if draft.is_full:
                 return
             _fire(draft, slot)
@@ -68,12 +66,15 @@ def _let_rest(draft: Draft, want: int) -> None:
     job, spec = draft.observed.job, draft.spec
     if spec.hooks.after_start is not None or spec.spawn_interval:
         return  # one slot's step depends on the others
-    waiting = {*to_fire(spec, job, want, draft.desired_slots(want)), *draft.observed.writing}
+    waiting = {
+        *generations.to_fire(spec, job, want, draft.desired_slots(want)),
+        *draft.observed.writing,
+    }
     restless = waiting | draft.restless | draft.held.keys()
     for slot in {*draft.desired_slots(want), *draft.mains()} - restless:
         run, record = job.runs.get(slot), draft.mains().get(slot)
         if run is None or run.outcome is not None:
-            if record is None or (slot <= want and watchers.is_buried(draft, record)):
+            if record is None or (slot <= want and stopping.is_reaped(draft, record)):
                 draft.resting[slot] = None
         elif record is not None and record.memory.generation != run.generation:
             continue
@@ -89,168 +90,12 @@ def _is_left_alone(draft: Draft, record: ProcessRecord, want: int) -> bool:
         isinstance(record.phase, Running)
         and memory.stopping_since_ns is None
         and (memory.greeted or hooks.after_spawn is None)
-        and not watchers.is_asked(draft, record)
+        and not running.is_asked(draft, record)
         and _why_stop(draft, record.id.slot, record, want) is None
     )
 
 
-# ---- generations ----------------------------------------------------------------------------------
-
-
-def due_trigger(
-    spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
-) -> Trigger | None:
-    """Return what calls for a new generation now, or None. Without `autostart` only operators do."""
-    job, hold = observed.job, observed.intent.hold
-    if not job.known or not (spec.autostart or hold == "started") or hold == "stopped":
-        return None
-    if not watchers.count(spec, observed.intent):
-        return None
-    last = job.generation
-    if last is None:
-        return "first"
-    if not same_template(last.run_hash, base_hash) and "spec_change" in spec.rerun_on:
-        return "spec_change"
-    if last.boot_id != facts.boot_id and "boot" in spec.rerun_on:
-        return "boot"
-    if last.keeper_id != facts.keeper_id and "daemon_start" in spec.rerun_on:
-        return "daemon_start"
-    return None
-
-
-def lost_slots(spec: WatcherSpec, job: Job, want: int) -> tuple[int, ...]:
-    """Return the slots whose run in the current generation was lost and shall be fired again (`on_lost`)."""
-    if spec.on_lost != "rerun" or job.generation is None or not job.known:
-        return ()
-    return tuple(
-        slot
-        for slot, run in sorted(job.runs.items())
-        if run.outcome == "lost" and run.generation == job.generation.number and slot <= want
-    )
-
-
-def next_generation(
-    job: Job,
-    base_hash: str,
-    trigger: Trigger,
-    facts: Facts,
-    slots: tuple[int, ...] | None = None,
-    *,
-    replaces: bool = False,
-    who: str = "",
-) -> Generation:
-    """Return the generation after the newest one; of a job in doubt only its runs may tell which that was."""
-    numbers = [run.generation for run in job.runs.values()]
-    number = 1 + max([0 if job.generation is None else job.generation.number, *numbers])
-    last = job.generation
-    doubted = last.doubted if last is not None and slots is not None else ()
-    return Generation(
-        number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces, who, doubted
-    )
-
-
-def to_fire(
-    spec: WatcherSpec, job: Job, want: int, among: Sequence[int] | None = None
-) -> list[int]:
-    """Return the slots, of all or of those `among`, that have no run in the current generation and belong to it."""
-    generation = job.generation
-    if generation is None or not job.known:
-        return []
-    due = []
-    for slot in range(1, want + 1) if among is None else among:
-        run = job.runs.get(slot)
-        chosen = generation.slots is None or slot in generation.slots
-        if slot in generation.doubted and not chosen and run is None:
-            continue
-        is_new = run is None and spec.autostart
-        if is_new or (chosen and (run is None or run.generation < generation.number)):
-            due.append(slot)
-    return due
-
-
-def due_slots(
-    spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
-) -> tuple[int, ...]:
-    """Return the slots that are fired by themselves as soon as their gates are open and they are free."""
-    want = watchers.wanted(spec, observed.intent)
-    if due_trigger(spec, observed, base_hash, facts) is not None:
-        return tuple(range(1, want + 1))
-    return tuple(to_fire(spec, observed.job, want))
-
-
-class Rerun(Struct, frozen=True):
-    """What a rerun fires, and which slots it leaves alone because they still run."""
-
-    generation: Generation
-    fired: tuple[int, ...]
-    running: tuple[int, ...]
-
-
-def rerun(
-    spec: WatcherSpec,
-    observed: WatcherObserved,
-    slots: tuple[int, ...] | None,
-    base_hash: str,
-    facts: Facts,
-    *,
-    failed: bool = False,
-    overlap: Overlap | None = None,
-    who: str = "",
-) -> Rerun:
-    """Return the generation that an operator's rerun makes.
-
-    `slots` None means all that there are; `failed` keeps those whose last run did not succeed. With overlap
-    `skip` a slot that runs is left alone for good; with `replace` it is stopped and fired.
-    """
-    count = watchers.count(spec, observed.intent)
-    chosen = [slot for slot in slots or range(1, count + 1) if slot <= count]
-    runs = observed.job.runs
-    if failed:
-        chosen = [s for s in chosen if s in runs and runs[s].outcome not in {None, "succeeded"}]
-    alive = {
-        id.slot
-        for id, record in observed.records.items()
-        if id.role == "main" and not isinstance(record.phase, Exited)
-    } | {
-        slot
-        for slot, run in runs.items()
-        if run.outcome is None and run.keeper_id == facts.keeper_id
-    }
-    running = tuple(slot for slot in chosen if slot in alive)
-    replaces = (overlap or spec.overlap) == "replace"
-    fired = tuple(slot for slot in chosen if replaces or slot not in alive)
-    # Slots that wait for their run in the present generation shall not miss it in the next one.
-    waiting = {*to_fire(spec, observed.job, count)} - {*chosen}
-    generation = next_generation(
-        observed.job,
-        base_hash,
-        "operator",
-        facts,
-        (*fired, *sorted(waiting)),
-        replaces=replaces,
-        who=who,
-    )
-    if not observed.job.known:
-        generation = _after_damage(spec, observed, generation, fired)
-    return Rerun(generation, fired, () if replaces else running)
-
-
-def _after_damage(
-    spec: WatcherSpec, observed: WatcherObserved, generation: Generation, fired: tuple[int, ...]
-) -> Generation:
-    """Return a generation that fires nothing but what was named, and is newer than all that is known.
-
-    Naming one slot is no consent to fire the others, nor what still runs once it has ended. Processes
-    remember their generation when the ledger does not: the number must not be theirs.
-    """
-    seen = [record.memory.generation for record in observed.records.values()]
-    doubted = tuple(slot for slot in range(1, spec.numprocesses + 1) if slot not in fired)
-    return replace(
-        generation, number=max([generation.number, *(s + 1 for s in seen)]), doubted=doubted
-    )
-
-
-# ---- a service that has become a job ----------------------------------------------------------------
+# ---- a service that has become a job --------------------------------------------------------------
 
 
 def _of_service(draft: Draft) -> list[int]:
@@ -279,7 +124,7 @@ def _count_as_runs(draft: Draft, want: int) -> bool:
     job = draft.observed.job
     if job.generation is None:
         return False
-    due = to_fire(draft.spec, job, want, draft.desired_slots(want))
+    due = generations.to_fire(draft.spec, job, want, draft.desired_slots(want))
     for slot in _of_service(draft):
         record, run = draft.observed.records[draft.id(slot)], job.runs.get(slot)
         same = same_template(record.template_hash, job.generation.run_hash)
@@ -299,7 +144,7 @@ def _count_as_runs(draft: Draft, want: int) -> bool:
 def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
     """Take the next step with a slot that has a process, dead or alive."""
     if isinstance(record.phase, Exited):
-        if stopping.bury(draft, record):
+        if stopping.reap(draft, record):
             _settle(draft, slot, record, want)
         else:
             draft.held[slot] = stopping.remains(draft, record)
@@ -309,13 +154,13 @@ def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
         stopping.stop(draft, record, record.memory.stop_reason)
     elif reason is not None and (want or not draft.waits_to_stop):
         stopping.stop(draft, record, reason)
-    elif isinstance(record.phase, Running) and watchers.greet(draft, record):
-        watchers.carry_out_reload(draft, record)
+    elif isinstance(record.phase, Running) and running.run_after_spawn(draft, record):
+        running.carry_out_reload(draft, record)
 
 
 def _why_stop(draft: Draft, slot: int, record: ProcessRecord, want: int) -> str | None:
     if not want:
-        return watchers.why_not_wanted(draft)
+        return draft.why_not_wanted
     if slot > want:
         return "surplus"
     generation = draft.observed.job.generation
@@ -341,12 +186,12 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
         failures = failures_after(draft.spec.backoff, record.memory, record.phase)
         if error.is_shortage or failures <= draft.spec.max_retry:
             if not draft.is_due(due_ns(draft.spec.backoff, record)):
-                watchers.hold_death(draft, record)
-            elif watchers.gates_open(draft, slot):
+                gates.hold_death(draft, record)
+            elif gates.gates_open(draft, slot):
                 memory = replace(
                     Memory(attempt=failures), generation=run.generation, start=record.memory.start
                 )
-                watchers.spawn(draft, slot, record.template_hash, memory, record)
+                starting.spawn(draft, slot, record.template_hash, memory, record)
             return
     phase = record.phase
     lived = None if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
@@ -383,9 +228,9 @@ def _fire(draft: Draft, slot: int) -> None:
     busy = record is not None and not draft.is_gone(record)
     if busy or slot in draft.observed.writing or (last is not None and last.outcome is None):
         return  # the older run ends first, never two generations in one slot
-    if not watchers.may_spawn(draft, slot):
+    if not gates.may_spawn(draft, slot):
         _keep_verdicts(draft, slot)
-        watchers.hold_at_gate(draft, slot)
+        gates.hold_at_gate(draft, slot)
         return
     for role, place in (("before_start", 0), ("before_spawn", slot)):
         if hook_of(draft, role) is None or (role == "before_start" and draft.has_live_mains()):
@@ -449,16 +294,16 @@ def _close_orphaned_runs(draft: Draft, want: int) -> None:
         elif slot > want:
             note = "stopped before its process was started"
             draft.act(RecordRun(draft.name, replace(run, outcome="stopped", note=note)))
-        elif (record is None or draft.is_gone(record)) and watchers.gates_open(draft, slot):
+        elif (record is None or draft.is_gone(record)) and gates.gates_open(draft, slot):
             generation = job.generation
             assert generation is not None
             memory = Memory(
-                generation=run.generation, start=run.fired_at_ns, fresh=_is_greeted_late(draft)
+                generation=run.generation, start=run.fired_at_ns, fresh=_has_after_start(draft)
             )
-            watchers.spawn(draft, slot, generation.run_hash, memory, record)
+            starting.spawn(draft, slot, generation.run_hash, memory, record)
 
 
-def _is_greeted_late(draft: Draft) -> bool:
+def _has_after_start(draft: Draft) -> bool:
     return draft.spec.hooks.after_start is not None
 
 
@@ -472,19 +317,19 @@ def _complete(draft: Draft, want: int) -> None:
         _after_start(draft)
     open_runs = draft.observed.open_runs or draft.observed.writing
     alive = any(
-        not isinstance(r.phase, Exited) or not watchers.is_buried(draft, r) for r in mains.values()
+        not isinstance(r.phase, Exited) or not stopping.is_reaped(draft, r) for r in mains.values()
     )
-    due = to_fire(draft.spec, job, want, draft.desired_slots(want))
+    due = generations.to_fire(draft.spec, job, want, draft.desired_slots(want))
     if not mains or open_runs or alive or due or draft.actions:
         return
     draft.look_at_all()
     number = job.generation.number if job.generation else 0
-    outcome = overall_outcome(job, want)
-    reason = "completed" if want else watchers.why_not_wanted(draft)
+    outcome = generations.overall_outcome(job, want)
+    reason = "completed" if want else draft.why_not_wanted
     details: dict[str, object] = {
         "reason": reason,
         "outcome": outcome,
-        "exit_code": exit_code(job, want),
+        "exit_code": generations.exit_code(job, want),
     }
     if not draft.world.stop_now:
         for role in ("before_stop", "after_complete", "after_stop"):
@@ -500,30 +345,8 @@ def _after_start(draft: Draft) -> None:
     """Run after_start once in a generation, when the processes of its slots run; a job ignores its veto."""
     job, mains = draft.observed.job, draft.mains()
     fresh = [r for r in mains.values() if r.memory.fresh and isinstance(r.phase, Running)]
-    if any(not watchers.is_greeted(draft, record) for record in fresh):
+    if any(not running.after_spawn_passed(draft, record) for record in fresh):
         return
     if fresh and job.generation is not None and not draft.observed.writing:
         if drive(draft, "after_start", 0, job.generation.number).state != "pending":
-            watchers.mark_started(draft, fresh)
-
-
-def exit_code(job: Job, want: int) -> int:
-    """Return the exit code that stands for a whole job: 0, or that of the first slot that did not succeed.
-
-    1 where that has none: it was killed by a signal, stopped, lost, or never started.
-    """
-    for slot in range(1, want + 1):
-        run = job.runs.get(slot)
-        if run is not None and run.outcome not in {None, "succeeded"}:
-            return (run.exit.code if run.exit is not None else None) or 1
-    return 0
-
-
-def overall_outcome(job: Job, want: int) -> Outcome:
-    """Return the outcome of a whole job: succeeded, or that of the first slot that did not."""
-    for slot in range(1, want + 1):
-        run = job.runs.get(slot)
-        if run is not None and run.outcome not in {None, "succeeded"}:
-            assert run.outcome is not None
-            return run.outcome
-    return "succeeded"
+            running.mark_started(draft, fresh)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core import intents, jobs, watchers
+from reconciler.core import desired, generations, intents
 from reconciler.model.event import RetryAsked, SignalAsked
 from reconciler.model.intent import NOBODY, Voice
 from reconciler.model.observed import Facts, WatcherObserved
@@ -21,7 +21,7 @@ from reconciler.model.units import format_count, format_duration
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
-    from reconciler.core.jobs import Overlap
+    from reconciler.core.generations import Overlap
     from reconciler.model.order import GoalKind, Taken
     from reconciler.model.process import Reach
     from reconciler.model.status import SlotStatus
@@ -58,12 +58,12 @@ class Subject(Struct, frozen=True):
     @property
     def count(self) -> int:
         """Return how many slots it has."""
-        return watchers.count(self.named, self.observed.intent)
+        return desired.count(self.named, self.observed.intent)
 
     @property
     def idle(self) -> str:
         """Return why nothing of it shall run, empty when something shall."""
-        return watchers.why_idle(self.name, self.named, self.observed.intent)
+        return desired.why_idle(self.name, self.named, self.observed.intent)
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -144,7 +144,7 @@ def start(it: Subject) -> Decision:
     if _beyond(it):
         return _refused(_beyond(it))
     if not it.count:
-        why = watchers.why_idle(it.name, it.spec, said)
+        why = desired.why_idle(it.name, it.spec, said)
         return Decision(why, "refused", intent=said if is_new else None)
     if it.idle:
         return Decision(f"started{_length(it.voice)}", goal=it.goal("up"), intent=said)
@@ -198,7 +198,7 @@ def _start_job(it: Subject) -> Decision:
         return rerun(it, overlap="skip", lacks="runs already")
     lifted = replace(observed, intent=intents.started(observed.intent, it.voice, autostart=True))
     is_held = observed.intent.hold == "stopped"
-    due = jobs.due_slots(spec, lifted, it.base_hash, it.facts)
+    due = generations.due_slots(spec, lifted, it.base_hash, it.facts)
     intent = lifted.intent if is_held else None
     if due:
         number = _next_number(it)
@@ -216,7 +216,7 @@ def _next_number(it: Subject) -> int:
     job, spec = it.observed.job, it.named
     lifted = replace(it.observed, intent=replace(it.observed.intent, hold=None))
     number = job.generation.number if job.generation is not None else 0
-    return number + (jobs.due_trigger(spec, lifted, it.base_hash, it.facts) is not None)
+    return number + (generations.due_trigger(spec, lifted, it.base_hash, it.facts) is not None)
 
 
 def _of_present_run(it: Subject, slots: tuple[int, ...]) -> Goal:
@@ -260,10 +260,12 @@ def resume(it: Subject) -> Decision:
         return replace(_going(it), intent=resumed)
     if (intent.hold, intent.scale) == (None, None):
         return Decision("already follows its spec")
-    before, after = watchers.wanted(spec, intent), watchers.wanted(spec, resumed)
+    before, after = desired.wanted(spec, intent), desired.wanted(spec, resumed)
     message = f"follows its spec again: {before} -> {format_count(after, 'process')}"
     if spec.is_job:
-        due = jobs.due_slots(spec, replace(it.observed, intent=resumed), it.base_hash, it.facts)
+        due = generations.due_slots(
+            spec, replace(it.observed, intent=resumed), it.base_hash, it.facts
+        )
         goal = it.goal("ended", _next_number(it), due) if due else None
         what = f"fires {_numbers(due)}" if due else "no run is started"
         return Decision(f"follows its spec again: {what}", goal=goal, intent=resumed)
@@ -368,20 +370,20 @@ def scale(it: Subject, number: int | None) -> Decision:
             f"cannot scale one slot: `reconcile scale {it.name}=N` says how many there are"
         )
     before, intent = it.count, intents.scaled(it.observed.intent, it.voice, number)
-    after = watchers.count(it.spec, intent)
+    after = desired.count(it.spec, intent)
     message = (
         f"{before} -> {format_count(after, 'process')}"
         if before != after
         else f"has {format_count(after, 'process')} already"
     )
     message += ", as in the spec" if number is None else _length(it.voice)
-    idle = watchers.why_idle(it.name, it.spec, intent)
+    idle = desired.why_idle(it.name, it.spec, intent)
     if idle and after:
         return Decision(f"{message}; none runs now: {idle}", intent=intent)
     if it.spec.is_job:
         scaled = replace(it.observed, intent=intent)
         due = tuple(
-            s for s in jobs.due_slots(it.spec, scaled, it.base_hash, it.facts) if s > before
+            s for s in generations.due_slots(it.spec, scaled, it.base_hash, it.facts) if s > before
         )
         surplus = tuple(slot for slot in it.running if slot > after)[:MAX_SLOTS_NAMED]
         if due:
@@ -414,8 +416,8 @@ def rerun(
         intent = intents.started(it.observed.intent, it.voice, autostart=True)
         lifted = replace(it.observed, intent=intent)
     if not it.count or _beyond(it):
-        return _refused(_beyond(it) or watchers.why_idle(it.name, it.spec, lifted.intent))
-    asked = jobs.rerun(
+        return _refused(_beyond(it) or desired.why_idle(it.name, it.spec, lifted.intent))
+    asked = generations.rerun(
         it.spec,
         lifted,
         it.slots,

@@ -188,6 +188,13 @@ class Draft:
         return isinstance(record.phase, Exited) and not record.phase.survivors
 
     @property
+    def why_not_wanted(self) -> str:
+        """Return the reason that goes with stopping a whole watcher."""
+        if self.world.shutting_down:
+            return "shutdown"
+        return "removed" if self.retired else "stopped"
+
+    @property
     def waits_to_stop(self) -> bool:
         """Tell whether a watcher that is to be stopped waits for the end of others, of a lower priority."""
         lowest = self.world.lowest_going

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.core import watchers
+from reconciler.core import desired
 from reconciler.model.process import MAIN, Exited
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def priority_of_going(
 
     `whole` tells that everything goes, or that it stands in no spec any more.
     """
-    if spec is None or not (whole or watchers.wanted(spec, observed.intent) == 0):
+    if spec is None or not (whole or desired.wanted(spec, observed.intent) == 0):
         return None
     for id, record in observed.records.items():
         is_gone = isinstance(record.phase, Exited) and not record.phase.survivors

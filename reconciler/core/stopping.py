@@ -136,7 +136,7 @@ def remains(draft: Draft, record: ProcessRecord) -> Held:
     return Held("Stopping", f"{phase.exit}; still running: {left}", phase.at_ns)
 
 
-def bury(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
+def reap(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
     """Take the next step with a dead process; True when nothing of it is left and its hooks have run."""
     assert isinstance(record.phase, Exited)
     keep_veto(draft, record)
@@ -165,6 +165,14 @@ def bury(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
         return False
     _remember(draft, record, replace(record.memory, reaped=True))
     return True
+
+
+def is_reaped(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether nothing is left of a dead process and its reap hooks have run."""
+    hooks_done = record.memory.reaped or (
+        draft.spec.hooks.before_reap is None and draft.spec.hooks.after_reap is None
+    )
+    return draft.is_gone(record) and hooks_done and stop_command(draft, record) is None
 
 
 def stop_command(draft: Draft, record: ProcessRecord) -> ProcessRecord | None:

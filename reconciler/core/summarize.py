@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from reconciler.core import hooks, jobs, readiness, rollout, stopping, tell, watchers
+from reconciler.core import (
+    desired,
+    gates,
+    generations,
+    hooks,
+    readiness,
+    rollout,
+    services,
+    stopping,
+    tell,
+)
 from reconciler.core.plan import Draft, Held
 from reconciler.core.template import same_template, slot_hash, told_sockets
 from reconciler.model.intent import NO_INTENT
@@ -55,14 +65,14 @@ def watcher_status(
     """
     spec, observed = draft.spec, draft.observed
     want = (
-        0 if draft.retired or draft.world.shutting_down else watchers.wanted(spec, observed.intent)
+        0 if draft.retired or draft.world.shutting_down else desired.wanted(spec, observed.intent)
     )
     view = _View(draft, want, held, said, base_hash, lambda at_ns: at_ns + wall_offset_ns)
     shown = set(range(1, want + 1)) | set(draft.mains())
     if spec.is_job:
-        runs, due = observed.job.runs, jobs.to_fire(spec, observed.job, want)
+        runs, due = observed.job.runs, generations.to_fire(spec, observed.job, want)
         shown &= shown if spec.autostart else {*draft.mains(), *runs, *due}
-        shown |= {slot for slot in runs if slot <= watchers.count(spec, observed.intent)}
+        shown |= {slot for slot in runs if slot <= desired.count(spec, observed.intent)}
     slots = tuple(_quoted(view, _slot(view, slot)) for slot in sorted(shown))
     ready = sum(_is_ready(view, slot) for slot in slots)
     state, note = _overall(view, slots)
@@ -116,12 +126,12 @@ def _word(
 
 def drifts(spec: WatcherSpec, intent: Intent) -> bool:
     """Tell whether a watcher runs otherwise than its spec alone would have it."""
-    return watchers.wanted(spec, intent) != watchers.wanted(spec, NO_INTENT)
+    return desired.wanted(spec, intent) != desired.wanted(spec, NO_INTENT)
 
 
 def _shown_want(view: _View) -> int:
     return (
-        watchers.count(view.draft.spec, view.draft.observed.intent)
+        desired.count(view.draft.spec, view.draft.observed.intent)
         if view.draft.spec.is_job and not view.draft.retired
         else view.want
     )
@@ -210,7 +220,7 @@ def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, i
         case Requested(at_ns) | Starting(_, at_ns):
             if readiness.is_shaky(draft, record):
                 return "Failing", _in_a_row(memory.attempt), at_ns, None
-            return "Starting", watchers.BEING_STARTED, at_ns, None
+            return "Starting", gates.BEING_STARTED, at_ns, None
         case Running(_, started_at_ns) as running:
             if memory.stopping_since_ns is not None:
                 deadline = stopping.deadline_ns(draft, record)
@@ -258,7 +268,7 @@ def _dead(
         return left.state, left.note, phase.at_ns, None
     if not view.want or slot > view.want:
         return "Stopped", str(phase.exit), phase.at_ns, None
-    return "Starting", watchers.BEING_STARTED, phase.at_ns, None
+    return "Starting", gates.BEING_STARTED, phase.at_ns, None
 
 
 def _absent(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
@@ -273,7 +283,7 @@ def _absent(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
 def _held_back(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
     held = view.held.get(slot)
     if held is None:
-        return "Starting", watchers.BEING_STARTED, 0, None
+        return "Starting", gates.BEING_STARTED, 0, None
     since_ns = view.wall(held.since_ns) if held.since_ns else 0
     return (
         held.state,
@@ -297,14 +307,14 @@ def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
         why = "its run history was damaged; it may have run: use rerun if it must run"
         return "Unknown", why, 0, None
     if slot in view.held or (
-        slot <= view.want and jobs.to_fire(draft.spec, job, view.want, (slot,))
+        slot <= view.want and generations.to_fire(draft.spec, job, view.want, (slot,))
     ):
         return _held_back(view, slot)
     if run is None:
         return "Stopped", "", 0, None
     since = run.ended_wall_ns or run.fired_wall_ns or view.wall(run.fired_at_ns)
     if run.outcome is None:
-        return "Starting", watchers.BEING_STARTED, since, None
+        return "Starting", gates.BEING_STARTED, since, None
     if run.outcome == "succeeded":
         took = f" after {format_duration(run.duration_ns)}" if run.duration_ns is not None else ""
         return "Completed", f"{run.exit}{took}", since, None
@@ -327,7 +337,7 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
         if alive:
             return "Stopping", note
         return _resting(view, note)
-    refused = watchers.after_start_refused(draft) if not spec.is_job else None
+    refused = services.after_start_refused(draft) if not spec.is_job else None
     if refused is not None:
         return "BackOff", refused.message
     if spec.is_job:
@@ -426,7 +436,7 @@ def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState)
     if not view.want:
         return not draft.mains() and not draft.retired
     if draft.spec.is_job:
-        due = jobs.due_trigger(draft.spec, draft.observed, view.base_hash, draft.world.facts)
+        due = generations.due_trigger(draft.spec, draft.observed, view.base_hash, draft.world.facts)
         return due is None and all(slot.state in {"Completed", "Running"} for slot in slots)
     calm = {"Running", "Completed"}
     greets = draft.spec.hooks.after_start is not None

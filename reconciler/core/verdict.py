@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from reconciler.core import hooks, jobs, rollout, watchers
+from reconciler.core import desired, generations, hooks, rollout
 from reconciler.core.backoff import is_completed
 from reconciler.core.template import run_hash, same_template, sockets_of
 from reconciler.model.process import MAIN, Exited, Running
@@ -76,14 +76,14 @@ def changed(
         before, known = old.watchers.get(name), observed(name)
         known = replace(known, intent=_without_stop(known.intent))
         if spec.is_job:
-            due = jobs.due_slots(spec, known, run_hash(spec, new.sockets), facts)
+            due = generations.due_slots(spec, known, run_hash(spec, new.sockets), facts)
             if due:
                 found[name] = due[0]
             continue
         runs = 0
         if before is not None and not before.is_job and _runs_the_same(before, spec, old, new):
-            runs = watchers.wanted(before, known.intent)
-        if watchers.wanted(spec, known.intent) > runs:
+            runs = desired.wanted(before, known.intent)
+        if desired.wanted(spec, known.intent) > runs:
             found[name] = runs + 1
     if former is not None and former.outcome in {"pending", "paused"}:
         for name, slot in former.changed.items():
@@ -121,10 +121,10 @@ def _runs_the_same(before: WatcherSpec, after: WatcherSpec, old: Spec, new: Spec
 def find(draft: Draft, trial: Trial, base_hash: str) -> Finding:
     """Return what can be said of a watcher now; the draft is woken when that may change by itself."""
     intent = draft.observed.intent
-    want = watchers.wanted(draft.spec, intent)
+    want = desired.wanted(draft.spec, intent)
     first, of_slot = trial.changed[draft.name], _of_run if draft.spec.is_job else _of_process
-    if want < first and watchers.wanted(draft.spec, _without_stop(replace(intent, scale=None))):
-        return Finding("open", watchers.why_idle(draft.name, draft.spec, intent) or _too_few(draft))
+    if want < first and desired.wanted(draft.spec, _without_stop(replace(intent, scale=None))):
+        return Finding("open", desired.why_idle(draft.name, draft.spec, intent) or _too_few(draft))
     failed, opened = None, None
     for slot in draft.desired_slots(want):  # the others have proven it
         if slot < first:
@@ -253,7 +253,7 @@ def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:
     run = job.runs.get(slot)
     stale = job.generation is None or not same_template(job.generation.run_hash, base_hash)
     id = draft.id(slot)
-    if stale or run is None or jobs.to_fire(draft.spec, job, slot, (slot,)):
+    if stale or run is None or generations.to_fire(draft.spec, job, slot, (slot,)):
         return Finding("open", f"{id} has not run yet", slot)
     if run.outcome == "succeeded":
         return PROVEN

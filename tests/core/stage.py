@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core import verdict
-from reconciler.core.jobs import Rerun, rerun
+from reconciler.core.generations import Rerun, rerun
 from reconciler.core.reconciler import Reconciler, Step
 from reconciler.model.action import (
     Adjust,

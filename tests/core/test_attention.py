@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.core.generations import rerun
 from reconciler.core.intents import reloaded, restarted, scaled, stopped
-from reconciler.core.jobs import rerun
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Spawn
 from reconciler.model.event import IntentChanged, JobChanged, SignalAsked

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.core.generations import exit_code
 from reconciler.core.intents import stopped
-from reconciler.core.jobs import exit_code
 from reconciler.model.action import RecordRun, Spawn
 from reconciler.model.event import (
     IntentChanged,

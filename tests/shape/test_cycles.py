@@ -29,47 +29,39 @@ class Import(NamedTuple):
     how: How
 
 
-CLOSING = (
-    {
-        Import(f"controller.{part}", "controller.loop", "for types"): (
-            "is made by `Controller` and acts on it: to be had by a narrow port"
-        )
-        for part in (
-            "access",
-            "applying",
-            "compress",
-            "event_log",
-            "exchange",
-            "files",
-            "last_words",
-            "methods",
-            "notifying",
-            "port_holders",
-            "readings",
-            "refusals",
-            "revising",
-            "revisions",
-            "secrets",
-            "selection",
-            "server",
-            "status",
-            "streams",
-            "upgrading",
-            "waiting",
-        )
-    }
-    | {
-        Import(f"controller.{part}", "controller.server", "for types"): (
-            "is held by the server that it answers or writes through: to be had by a narrow port"
-        )
-        for part in ("exchange", "streams", "waiting")
-    }
-    | {
-        Import("core.jobs", "core.watchers", "at run time"): (
-            "jobs and services take the same steps with a slot: what both need belongs below them"
-        ),
-    }
-)
+CLOSING = {
+    Import(f"controller.{part}", "controller.loop", "for types"): (
+        "is made by `Controller` and acts on it: to be had by a narrow port"
+    )
+    for part in (
+        "access",
+        "applying",
+        "compress",
+        "event_log",
+        "exchange",
+        "files",
+        "last_words",
+        "methods",
+        "notifying",
+        "port_holders",
+        "readings",
+        "refusals",
+        "revising",
+        "revisions",
+        "secrets",
+        "selection",
+        "server",
+        "status",
+        "streams",
+        "upgrading",
+        "waiting",
+    )
+} | {
+    Import(f"controller.{part}", "controller.server", "for types"): (
+        "is held by the server that it answers or writes through: to be had by a narrow port"
+    )
+    for part in ("exchange", "streams", "waiting")
+}
 """Every import without which a circle would be open, and why it is there."""
 
 

@@ -8,11 +8,17 @@ from typing import Any, NamedTuple
 
 from reconciler.core import (
     backoff,
+    desired,
+    gates,
+    generations,
     hooks,
     jobs,
+    own_sockets,
     reconciler,
     rollout,
+    running,
     secrets,
+    services,
     settings,
     stopping,
     template,
@@ -161,7 +167,7 @@ def _binds_early(original: Any) -> Any:
     """The sockets of a slot are bound with those that it shares, and stay while something else is waited for."""
 
     def ready(draft: Any, slot: int) -> bool:
-        found = original(draft, slot) and watchers.own_sockets_ready(draft, slot)
+        found = original(draft, slot) and own_sockets.ready(draft, slot)
         draft.binding.add(slot)
         return found
 
@@ -265,7 +271,7 @@ def _after_stop_early(original: Any) -> Any:
     def stop_whole(draft: Any, reason: str) -> bool:
         if draft.mains() and not draft.world.stop_now:
             start = next(iter(draft.mains().values())).memory.start
-            watchers.drive(draft, "after_stop", 0, start, {"reason": reason})
+            services.drive(draft, "after_stop", 0, start, {"reason": reason})
         return bool(original(draft, reason))
 
     return stop_whole
@@ -380,15 +386,15 @@ def _always_tree(original: Any) -> Any:
 BUGS: dict[str, Bug] = {
     # the language
     "secrets are not waited for": Bug(secrets, "ready", _always(True), 5),
-    "what has succeeded is started again": Bug(watchers, "is_completed", _always(False), 49),
-    "nothing is ever given up": Bug(watchers, "gave_up", _always(False), 94),
+    "what has succeeded is started again": Bug(services, "is_completed", _always(False), 49),
+    "nothing is ever given up": Bug(services, "gave_up", _always(False), 94),
     "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 257),
     "a revision is good at once": Bug(verdict, "find", _always(verdict.PROVEN), 110),
     "what runs well is held against its revision": Bug(
         rollout, "why_failed", _always("did not stay up"), 38
     ),
     "reloads are forgotten": Bug(
-        watchers,
+        running,
         "carry_out_reload",
         _always(None),
         6,
@@ -397,13 +403,13 @@ BUGS: dict[str, Bug] = {
     "all stop together": Bug(reconciler, "priority_of_going", _always(None), 74),
     "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 8),
     "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
-    "lost runs stay lost": Bug(jobs, "lost_slots", _always(()), 194),
+    "lost runs stay lost": Bug(generations, "lost_slots", _always(()), 194),
     "runs have all the time": Bug(jobs, "_why_stop", _but("timeout"), 168),
     "the scope is always the tree": Bug(Orphans, "survivors", _always_tree, 11),
     "limits are left out": Bug(template, "_limits", _always({}), 0),
     "an order to stop is never over": Bug(watchers, "_words_end", _always(False), 8),
     "autostart is always on": Bug(
-        watchers,
+        desired,
         "wanted",
         lambda f: lambda spec, intent: f(replace(spec, autostart=True), intent),
         0,
@@ -412,11 +418,11 @@ BUGS: dict[str, Bug] = {
     "no backoff": Bug(backoff, "wait_ns", _always(0), 115),
     "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 165),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
-    "before_stop is skipped": Bug(watchers, "drive", _stops_before_hook, 5),
+    "before_stop is skipped": Bug(services, "drive", _stops_before_hook, 5),
     "before_stop is not waited for": Bug(
-        watchers, "_may_stop_whole", lambda f: lambda *of: f(*of) or not of[0].waits_to_stop, 26
+        services, "_may_stop_whole", lambda f: lambda *of: f(*of) or not of[0].waits_to_stop, 26
     ),
-    "after_stop comes early": Bug(watchers, "stop_whole", _after_stop_early, 4),
+    "after_stop comes early": Bug(services, "stop_whole", _after_stop_early, 4),
     "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 0),
     "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 1),
     "KILL never comes": Bug(stopping, "deadline_ns", _kill_is_withheld, 2),
@@ -452,10 +458,10 @@ BUGS: dict[str, Bug] = {
     "outputs of the dead stay open": Bug(Processes, "announce", _keeps_output, 0),
     "memory is not kept": Bug(Processes, "act_on", _forgets_memory, 0),
     "the dead are not told to a new controller": Bug(Keeper, "_start_controller", _tells_once, 0),
-    "hook gates are open": Bug(watchers, "drive_with_retry", _no_gate, 0),
+    "hook gates are open": Bug(services, "drive_with_retry", _no_gate, 0),
     "a job is fired before its row": Bug(jobs, "_close_orphaned_runs", _without_record_first, 0),
     "every controller fires jobs anew": Bug(
-        jobs,
+        generations,
         "due_trigger",
         lambda f: (
             lambda s, o, b, k: (
@@ -469,7 +475,7 @@ BUGS: dict[str, Bug] = {
     "KILL without grace": Bug(stopping, "deadline_ns", _kill_at_once, 0),
     "KILL before TERM": Bug(stopping, "_ask", _kills_instead, 0),
     "the stop is forgotten": Bug(stopping, "_remember", _forgets_stopping, 0),
-    "survivors do not matter": Bug(stopping, "bury", _trusts_late_news, 30),
+    "survivors do not matter": Bug(stopping, "reap", _trusts_late_news, 30),
     "the keeper sees no survivors": Bug(Processes, "_update_survivors", _no_survivors, 0),
     "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 4),
     "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
@@ -478,21 +484,19 @@ BUGS: dict[str, Bug] = {
     "sockets are never retried": Bug(
         core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 43
     ),
-    "surplus slots stay": Bug(watchers, "_drop_slot", _always(None), 16),
+    "surplus slots stay": Bug(services, "_drop_slot", _always(None), 16),
     "outdated slots stay": Bug(rollout, "why_stale", _always(None), 6),
-    "leftover hooks stay": Bug(watchers, "sweep", _always(None), 0),
+    "leftover hooks stay": Bug(watchers, "clean_up", _always(None), 0),
     "a job's hooks are forgotten before its row is written": Bug(
         jobs, "_keep_verdicts", _always(None), 56
     ),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
-    "the socket of a slot that is gone listens on": Bug(
-        watchers, "_tend_own_sockets", _always(None), 31
-    ),
+    "the socket of a slot that is gone listens on": Bug(own_sockets, "tend", _always(None), 31),
     "a slot's own socket is bound before its hook is asked": Bug(
-        watchers, "_sockets_ready", _binds_early, 196
+        gates, "_sockets_ready", _binds_early, 196
     ),
     "the pause between slots is ignored": Bug(
-        watchers, "may_spawn", lambda f: lambda draft, slot: watchers._sockets_ready(draft, slot), 0
+        gates, "may_spawn", lambda f: lambda draft, slot: gates._sockets_ready(draft, slot), 0
     ),
 }
 

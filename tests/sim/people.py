@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, TypeVar
 
-from reconciler.core import jobs, orders, verdict
+from reconciler.core import generations, orders, verdict
 from reconciler.core.intents import restarted, scaled, started, stopped, until
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import (
@@ -472,7 +472,7 @@ class People:
             core.spec.watchers[name],
             core.base_hash(name),
         )
-        asked = jobs.rerun(wanted, known, None, base_hash, core.facts)
+        asked = generations.rerun(wanted, known, None, base_hash, core.facts)
         disk.generations[name] = asked.generation
         controller.inbox.append(JobChanged(name, replace(known.job, generation=asked.generation)))
 

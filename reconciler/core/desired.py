@@ -1,0 +1,37 @@
+"""How many slots of a watcher run, by its spec and the operator's override, and why none does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.model.intent import Intent
+    from reconciler.model.spec import WatcherSpec
+
+
+def count(spec: WatcherSpec, intent: Intent) -> int:
+    """Return how many slots a watcher has, by the spec and the operator's `scale`."""
+    return spec.numprocesses if intent.scale is None else intent.scale
+
+
+def wanted(spec: WatcherSpec, intent: Intent) -> int:
+    """Return how many slots run, by the spec and the operator's override.
+
+    Of a job: how many a generation has. Without `autostart` only an operator begins one.
+    """
+    starts = spec.autostart or spec.is_job or intent.hold == "started"
+    return count(spec, intent) if starts and intent.hold != "stopped" else 0
+
+
+def why_idle(name: str, spec: WatcherSpec, intent: Intent) -> str:
+    """Return why nothing of a watcher shall run, with what changes that; empty when something shall."""
+    if intent.hold == "stopped":
+        by = f" by {intent.hold_voice.who}" if intent.hold_voice.who else ""
+        return f"it is stopped{by}; `reconcile start {name}` starts it"
+    if not count(spec, intent):
+        if intent.scale is None:
+            return f"numprocesses is 0; `reconcile scale {name}=N` starts N"
+        return f"it is scaled to 0; `reconcile scale {name}=N` starts N, {name}=spec as many as in the spec"
+    if not wanted(spec, intent):
+        return f"autostart is false; `reconcile start {name}` starts it"
+    return ""

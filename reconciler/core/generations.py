@@ -1,0 +1,204 @@
+"""Generations of a job: what calls for a new one, and which slots it fires.
+
+One rule: the slots to fire are those without a run in the current generation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from reconciler.core import desired
+from reconciler.core.template import same_template
+from reconciler.model.job import Generation
+from reconciler.model.process import Exited
+from reconciler.model.value import Struct, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.model.job import Job, Outcome, Trigger
+    from reconciler.model.observed import Facts, WatcherObserved
+    from reconciler.model.spec import WatcherSpec
+
+Overlap: TypeAlias = Literal["skip", "replace"]
+
+
+def due_trigger(
+    spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
+) -> Trigger | None:
+    """Return what calls for a new generation now, or None. Without `autostart` only operators do."""
+    job, hold = observed.job, observed.intent.hold
+    if not job.known or not (spec.autostart or hold == "started") or hold == "stopped":
+        return None
+    if not desired.count(spec, observed.intent):
+        return None
+    last = job.generation
+    if last is None:
+        return "first"
+    if not same_template(last.run_hash, base_hash) and "spec_change" in spec.rerun_on:
+        return "spec_change"
+    if last.boot_id != facts.boot_id and "boot" in spec.rerun_on:
+        return "boot"
+    if last.keeper_id != facts.keeper_id and "daemon_start" in spec.rerun_on:
+        return "daemon_start"
+    return None
+
+
+def lost_slots(spec: WatcherSpec, job: Job, want: int) -> tuple[int, ...]:
+    """Return the slots whose run in the current generation was lost and shall be fired again (`on_lost`)."""
+    if spec.on_lost != "rerun" or job.generation is None or not job.known:
+        return ()
+    return tuple(
+        slot
+        for slot, run in sorted(job.runs.items())
+        if run.outcome == "lost" and run.generation == job.generation.number and slot <= want
+    )
+
+
+def next_generation(
+    job: Job,
+    base_hash: str,
+    trigger: Trigger,
+    facts: Facts,
+    slots: tuple[int, ...] | None = None,
+    *,
+    replaces: bool = False,
+    who: str = "",
+) -> Generation:
+    """Return the generation after the newest one; of a job in doubt only its runs may tell which that was."""
+    numbers = [run.generation for run in job.runs.values()]
+    number = 1 + max([0 if job.generation is None else job.generation.number, *numbers])
+    last = job.generation
+    doubted = last.doubted if last is not None and slots is not None else ()
+    return Generation(
+        number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces, who, doubted
+    )
+
+
+def to_fire(
+    spec: WatcherSpec, job: Job, want: int, among: Sequence[int] | None = None
+) -> list[int]:
+    """Return the slots, of all or of those `among`, that have no run in the current generation and belong to it."""
+    generation = job.generation
+    if generation is None or not job.known:
+        return []
+    due = []
+    for slot in range(1, want + 1) if among is None else among:
+        run = job.runs.get(slot)
+        chosen = generation.slots is None or slot in generation.slots
+        if slot in generation.doubted and not chosen and run is None:
+            continue
+        is_new = run is None and spec.autostart
+        if is_new or (chosen and (run is None or run.generation < generation.number)):
+            due.append(slot)
+    return due
+
+
+def due_slots(
+    spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
+) -> tuple[int, ...]:
+    """Return the slots that are fired by themselves as soon as their gates are open and they are free."""
+    want = desired.wanted(spec, observed.intent)
+    if due_trigger(spec, observed, base_hash, facts) is not None:
+        return tuple(range(1, want + 1))
+    return tuple(to_fire(spec, observed.job, want))
+
+
+# ---- by an operator -------------------------------------------------------------------------------
+
+
+class Rerun(Struct, frozen=True):
+    """What a rerun fires, and which slots it leaves alone because they still run."""
+
+    generation: Generation
+    fired: tuple[int, ...]
+    running: tuple[int, ...]
+
+
+def rerun(
+    spec: WatcherSpec,
+    observed: WatcherObserved,
+    slots: tuple[int, ...] | None,
+    base_hash: str,
+    facts: Facts,
+    *,
+    failed: bool = False,
+    overlap: Overlap | None = None,
+    who: str = "",
+) -> Rerun:
+    """Return the generation that an operator's rerun makes.
+
+    `slots` None means all that there are; `failed` keeps those whose last run did not succeed. With overlap
+    `skip` a slot that runs is left alone for good; with `replace` it is stopped and fired.
+    """
+    count = desired.count(spec, observed.intent)
+    chosen = [slot for slot in slots or range(1, count + 1) if slot <= count]
+    runs = observed.job.runs
+    if failed:
+        chosen = [s for s in chosen if s in runs and runs[s].outcome not in {None, "succeeded"}]
+    alive = {
+        id.slot
+        for id, record in observed.records.items()
+        if id.role == "main" and not isinstance(record.phase, Exited)
+    } | {
+        slot
+        for slot, run in runs.items()
+        if run.outcome is None and run.keeper_id == facts.keeper_id
+    }
+    running = tuple(slot for slot in chosen if slot in alive)
+    replaces = (overlap or spec.overlap) == "replace"
+    fired = tuple(slot for slot in chosen if replaces or slot not in alive)
+    # Slots that wait for their run in the present generation shall not miss it in the next one.
+    waiting = {*to_fire(spec, observed.job, count)} - {*chosen}
+    generation = next_generation(
+        observed.job,
+        base_hash,
+        "operator",
+        facts,
+        (*fired, *sorted(waiting)),
+        replaces=replaces,
+        who=who,
+    )
+    if not observed.job.known:
+        generation = _after_damage(spec, observed, generation, fired)
+    return Rerun(generation, fired, () if replaces else running)
+
+
+def _after_damage(
+    spec: WatcherSpec, observed: WatcherObserved, generation: Generation, fired: tuple[int, ...]
+) -> Generation:
+    """Return a generation that fires nothing but what was named, and is newer than all that is known.
+
+    Naming one slot is no consent to fire the others, nor what still runs once it has ended. Processes
+    remember their generation when the ledger does not: the number must not be theirs.
+    """
+    seen = [record.memory.generation for record in observed.records.values()]
+    doubted = tuple(slot for slot in range(1, spec.numprocesses + 1) if slot not in fired)
+    return replace(
+        generation, number=max([generation.number, *(s + 1 for s in seen)]), doubted=doubted
+    )
+
+
+# ---- what came of it ------------------------------------------------------------------------------
+
+
+def exit_code(job: Job, want: int) -> int:
+    """Return the exit code that stands for a whole job: 0, or that of the first slot that did not succeed.
+
+    1 where that has none: it was killed by a signal, stopped, lost, or never started.
+    """
+    for slot in range(1, want + 1):
+        run = job.runs.get(slot)
+        if run is not None and run.outcome not in {None, "succeeded"}:
+            return (run.exit.code if run.exit is not None else None) or 1
+    return 0
+
+
+def overall_outcome(job: Job, want: int) -> Outcome:
+    """Return the outcome of a whole job: succeeded, or that of the first slot that did not."""
+    for slot in range(1, want + 1):
+        run = job.runs.get(slot)
+        if run is not None and run.outcome not in {None, "succeeded"}:
+            assert run.outcome is not None
+            return run.outcome
+    return "succeeded"

@@ -1,0 +1,70 @@
+"""The sockets that a slot has for itself (reuseport): bound last before its start, closed after its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.core.sockets import template_of, waiting_for
+from reconciler.core.template import held_name, sockets_of
+from reconciler.model.action import Bind, Spawn, Unbind
+from reconciler.model.socket import BindRefused, Bound
+
+if TYPE_CHECKING:
+    from reconciler.core.plan import Draft
+    from reconciler.model.socket import SocketRecord
+
+
+def ready(draft: Draft, slot: int) -> bool:
+    """Bind the sockets that a slot has for itself (reuseport); true once they are.
+
+    The last gate before a start: one that listens gets its share of the clients, whoever accepts. Hence, too, one
+    after the other, and first the one that was refused: none listens while its slot waits for another.
+    """
+    world = draft.world
+    held = {name: held_name(name, slot, world.socket_specs) for name in _own_sockets(draft)}
+    order = sorted(held, key=lambda name: not _is_refused(world.sockets.get(held[name])))
+    for name in order:
+        waiting = waiting_for(world, name, slot)
+        if waiting is None:
+            continue
+        if waiting.bind is None:
+            draft.binding.add(slot)  # asked for
+        elif draft.is_due(waiting.due_ns):
+            draft.binding.add(slot)
+            draft.act(waiting.bind)
+        return False
+    return True
+
+
+def tend(draft: Draft) -> None:
+    """Close the sockets of slots (reuseport) that neither live nor are just about to; tune those of the others."""
+    own = _own_sockets(draft)
+    if not own:
+        return
+    coming = {action.id.slot for action in draft.actions if isinstance(action, Spawn)}
+    alive = {slot for slot, record in draft.mains().items() if not draft.is_gone(record)}
+    living, sockets, specs = alive | coming, draft.world.sockets, draft.world.socket_specs
+    if draft.awake is None:
+        looked_at = [held for held in sockets if held.partition(".")[0] in own]
+    else:
+        looked_at = [held_name(name, slot, specs) for slot in sorted(draft.awake) for name in own]
+    for held in looked_at:
+        known, (name, _, slot) = sockets.get(held), held.partition(".")
+        if known is None or not isinstance(known.phase, Bound):
+            continue
+        template = template_of(draft.world.socket_specs[name])
+        if int(slot) not in living | draft.binding:
+            draft.act(Unbind(held))
+        elif known.template != template and known.template.identity == template.identity:
+            if int(slot) not in draft.binding:
+                draft.act(Bind(held, template))
+
+
+def _own_sockets(draft: Draft) -> list[str]:
+    specs = draft.world.socket_specs
+    used = dict.fromkeys(sockets_of(draft.spec))
+    return [name for name in used if name in specs and specs[name].reuseport]
+
+
+def _is_refused(record: SocketRecord | None) -> bool:
+    return record is not None and isinstance(record.phase, BindRefused)

@@ -1,0 +1,73 @@
+"""The start of a slot's process, and what it takes over from the one before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.core import gates
+from reconciler.core.backoff import ended_by_operator, failures_after, gave_up, recent_deaths
+from reconciler.core.template import launch, same_slot, same_template
+from reconciler.model.action import Spawn
+from reconciler.model.process import Exited, Memory
+from reconciler.model.value import replace
+
+if TYPE_CHECKING:
+    from reconciler.core.plan import Draft
+    from reconciler.model.process import ProcessRecord
+
+
+def spawn(
+    draft: Draft, slot: int, template_hash: str, memory: Memory, dead: ProcessRecord | None
+) -> None:
+    """Start the process of a slot, in place of its dead one."""
+    draft.hold(slot, "Starting", gates.BEING_STARTED, draft.now_ns)
+    if draft.is_dry:
+        return
+    what = launch(draft.name, draft.spec, slot, draft.world.socket_specs, draft.world.facts)
+    replaces = 0 if dead is None else dead.incarnation
+    memory = replace(memory, reloaded=draft.observed.intent.reload_number(slot))
+    draft.act(Spawn(draft.id(slot), what, template_hash, memory, replaces))
+
+
+def inherited(draft: Draft, dead: ProcessRecord | None, start: int, wanted_hash: str) -> Memory:
+    """Return the memory of a new process: what its slot and its watcher went through."""
+    fresh = draft.spec.hooks.after_start is not None and all(
+        record.memory.fresh for record in draft.mains().values()
+    )
+    if dead is None:
+        return Memory(start=start, fresh=fresh)
+    assert isinstance(dead.phase, Exited)
+    old = dead.memory
+    # A start that nobody saw come to be is done over: the first one and this are the same start. One that never
+    # was, because there was no program to execute, is none.
+    never_ran = dead.phase.is_unseen or dead.phase.exit.error is not None
+    planned = old.stopping_since_ns is not None and old.stop_reason != "vetoed"
+    kept = Memory(
+        restarts=old.restarts + (not never_ran and not planned),
+        replacements=old.replacements + (not never_ran and planned),
+        start=start,
+        fresh=old.fresh,
+    )
+    anew = old.retry or not same_slot(dead.template_hash, wanted_hash)
+    if planned or anew or gave_up(draft.spec.max_restarts, dead):
+        return kept
+    return replace(
+        kept,
+        attempt=failures_after(draft.spec.backoff, old, dead.phase),
+        deaths_ns=recent_deaths(draft.spec.max_restarts, old, dead.phase),
+    )
+
+
+def why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
+    """Return why a process takes the place of one of the same template; empty when that had another one."""
+    memory, phase = dead.memory, dead.phase
+    if not same_template(dead.template_hash, wanted_hash):
+        return ""
+    if memory.stopping_since_ns is not None:
+        return {"replaced": "was restarted", "expired": "was replaced at its max_age"}.get(
+            memory.stop_reason, "was restarted"
+        )
+    if isinstance(phase, Exited) and ended_by_operator(memory, phase):
+        sent = "reload" if memory.signalled.startswith("reload") else f"SIG{memory.signalled}"
+        return f"was ended by an operator's {sent}"
+    return "was restarted after its end"
