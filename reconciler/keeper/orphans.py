@@ -24,7 +24,7 @@ from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from reconciler.keeper.kernel import Identity, Kernel
     from reconciler.keeper.records import Process
@@ -49,8 +49,16 @@ class Orphans:
         self._by_marker: dict[str, Key] = {}
         self._by_session: dict[int, Key] = {}
         self._strangers: dict[int, Stranger] = {}
+        self._owned: dict[Key, dict[int, None]] = {}
+        """Which of them an incarnation has left, or may have left."""
+        self._changed: set[Key] = set()
+        """Incarnations of whose remnants something has changed since that was last asked for."""
+        self.has_changed = False
+        """Something has changed since that was last told."""
         self._below: dict[Key, dict[int, int]] = {}
         """What was below a process when that was signalled last: pids, and when each was started."""
+        self._parentless: set[Key] = set()
+        """Those of whom that process is dead, so that others may have inherited what was below it."""
         self._look_at_ns: int | None = None
         """When to look for those that were left by what lives, which no signal tells."""
         self._others: set[int] = set()
@@ -78,6 +86,8 @@ class Orphans:
         if self._by_session.get(process.pid) == process.key:
             del self._by_session[process.pid]
         self._below.pop(process.key, None)
+        self._parentless.discard(process.key)
+        self.has_changed |= process.key in self._owned
 
     def see_below(self, process: Process) -> None:
         """Take note of all that is below a process: it may be about to lose its parent.
@@ -87,6 +97,8 @@ class Orphans:
         own = [process.pid] if process.pid and process.died is None else []
         roots = [*own, *self.of(process)]
         self._below.setdefault(process.key, {}).update(self._kernel.below(roots))
+        if process.died is not None:
+            self._parentless.add(process.key)
 
     def forget_session(self, process: Process) -> None:
         """Nobody is left in its session: from here on the number may be that of another's."""
@@ -105,8 +117,8 @@ class Orphans:
 
     def of(self, process: Process) -> list[int]:
         """Return what a process has left behind, dead or alive as it may be itself."""
-        key = process.key
-        return [p for p, each in self._strangers.items() if each.is_certain and key in each.owners]
+        owned = self._owned.get(process.key, ())
+        return [pid for pid in owned if self._strangers[pid].is_certain]
 
     def survivors(self, process: Process) -> tuple[set[int], tuple[Survivor, ...]]:
         """Return what is left of a dead process: whom its scope asks to be gone, and all others."""
@@ -171,14 +183,33 @@ class Orphans:
         kind = self._kernel.adopt(pid, stranger.born)
         self._others.discard(pid)
         if kind != "gone" and pid not in self._by_pid:
-            self._strangers[pid] = replace(stranger, adopted=kind == "other")
+            self._know(pid, replace(stranger, adopted=kind == "other"))
+
+    def _know(self, pid: int, stranger: Stranger | None) -> None:
+        """Take note of who a stranger is, None: it is there no more."""
+        former = self._strangers.pop(pid, None)
+        if stranger is not None:
+            self._strangers[pid] = stranger
+        if stranger == former:
+            return
+        self.has_changed = True
+        for key in () if former is None else former.owners:
+            self._changed.add(key)
+            del self._owned[key][pid]
+            if not self._owned[key]:
+                del self._owned[key]
+        for key in () if stranger is None else stranger.owners:
+            self._changed.add(key)
+            self._owned.setdefault(key, {})[pid] = None
 
     def died(self, pid: int) -> bool:
         """Forget a stranger that is dead; False when it was none."""
         self._young.pop(pid, None)
         self._unreadable.discard(pid)
         self._others.discard(pid)  # the number may be that of a remnant soon
-        return self._strangers.pop(pid, None) is not None
+        was_known = pid in self._strangers
+        self._know(pid, None)
+        return was_known
 
     def begin_step(self) -> None:
         """Look again when that is asked for: once in a step is enough, but for who has died meanwhile."""
@@ -190,17 +221,15 @@ class Orphans:
         `dead` have died since the last look; the pid that is `spared` is the controller's. `adopted` tells
         that some of the dead were no children of ours.
         """
-        before, suspects = dict(self._strangers), list(dead)
+        suspects = list(dead)
+        self._parentless |= {each.key for each in suspects if each.key in self._below}
         if adopted and not self._searched:
             self._search()
             self._searched = True  # unless it failed: then another look in this step is no waste
         elif self._scanned and not suspects and not self._unreadable:
-            return set()
+            return self._take_changed()
         self._take_from_below()
         ours = self._kernel.children()
-        self._others &= ours
-        for pid in [p for p, each in self._strangers.items() if not each.adopted and p not in ours]:
-            self.died(pid)
         for pid in sorted(ours.difference(self._by_pid, self._strangers, self._others, (spared,))):
             self._meet(pid, suspects)
         for pid in sorted(self._unreadable):
@@ -208,13 +237,11 @@ class Orphans:
         if suspects:
             self._judge_again(suspects)
         self._scanned = True
-        changed = {
-            pid
-            for pid in {*before, *self._strangers}
-            if before.get(pid) != self._strangers.get(pid)
-        }
-        both = (each for pid in changed for each in (before.get(pid), self._strangers.get(pid)))
-        return {key for each in both if each is not None for key in each.owners}
+        return self._take_changed()
+
+    def _take_changed(self) -> set[Key]:
+        changed, self._changed = self._changed, set()
+        return changed
 
     def look_due(self) -> bool:
         """Tell whether to look for what went into the background below something that lives."""
@@ -225,15 +252,14 @@ class Orphans:
 
     def name_again(self) -> tuple[set[Key], int | None]:
         """Ask those that were met a moment ago for their name; return the owners of renamed ones, and when to go on."""
-        now_ns, owners = self._kernel.now_ns(), set()
+        now_ns = self._kernel.now_ns()
         for pid in [pid for pid, due_ns in self._young.items() if due_ns <= now_ns]:
             del self._young[pid]
             stranger, identity = self._strangers.get(pid), self._kernel.identify(pid)
             if stranger is not None and identity is not None and identity.name != stranger.name:
-                self._strangers[pid] = replace(stranger, name=identity.name)
-                owners |= {*stranger.owners}
+                self._know(pid, replace(stranger, name=identity.name))
         look_ns = () if self._look_at_ns is None else (self._look_at_ns,)
-        return owners, min((*self._young.values(), *look_ns), default=None)
+        return self._take_changed(), min((*self._young.values(), *look_ns), default=None)
 
     def _search(self) -> None:
         """Adopt what belongs to adopted processes: their orphans became the children of somebody else."""
@@ -253,10 +279,8 @@ class Orphans:
 
     def _take_from_below(self) -> None:
         """Know those again by no other sign that were below a process that is dead, whoever inherited them."""
-        for key, below in list(self._below.items()):
-            owner = self._record_of(key)
-            if owner is None or owner.died is None:
-                continue
+        for key in list(self._parentless):
+            below = self._below[key]
             found = {pid: self._kernel.identify(pid) for pid in below if pid not in self._strangers}
             there = {
                 pid: who
@@ -270,6 +294,7 @@ class Orphans:
                     self.take(pid, Stranger(who.name, who.born, who.group, (key,)))
             if not there:
                 del self._below[key]
+                self._parentless.discard(key)
 
     def _is_orphan(self, identity: Identity, owner: Process) -> bool:
         """Tell whether nobody of its own kind stands above a process any more."""
@@ -284,7 +309,7 @@ class Orphans:
         self._unreadable.discard(pid)
         identity = self._kernel.identify(pid)
         if identity is None:
-            self._strangers.pop(pid, None)
+            self._know(pid, None)
             return
         stranger = Stranger(identity.name, identity.born, identity.group)
         owner = self._owner(identity)
@@ -299,7 +324,7 @@ class Orphans:
             stranger = replace(stranger, owners=tuple(seen))
         else:
             stranger = self._judge(stranger, dead)
-        self._strangers[pid] = stranger
+        self._know(pid, stranger)
         self._young[pid] = self._kernel.now_ns() + NAME_AGAIN_NS
 
     def _of_forgotten(self, marker: str) -> dict[str, object]:
@@ -348,18 +373,14 @@ class Orphans:
     def _judge_again(self, dead: list[Process]) -> None:
         """See whether the last one that may have left a stranger has died."""
         gone = set() if self._kernel.is_init else {each.key for each in dead}
-        for pid, stranger in list(self._uncertain()):
-            if not gone & {*stranger.owners}:
+        for pid in {pid: None for key in gone for pid in self._owned.get(key, ())}:
+            stranger = self._strangers[pid]
+            if stranger.is_certain or not stranger.is_readable:
                 continue
             held = [process for key in stranger.owners if (process := self._record_of(key))]
             if all(process.died is not None for process in held):
                 owners = tuple(process.key for process in held)
-                self._strangers[pid] = replace(stranger, owners=owners, is_certain=True)
-
-    def _uncertain(self) -> Iterator[tuple[int, Stranger]]:
-        for pid, stranger in self._strangers.items():
-            if not stranger.is_certain and stranger.is_readable:
-                yield pid, stranger
+                self._know(pid, replace(stranger, owners=owners, is_certain=True))
 
 
 def _ended_well(process: Process) -> bool:

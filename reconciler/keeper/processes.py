@@ -84,9 +84,11 @@ class Processes:
         self._listeners, self._upkeep = listeners, upkeep
         self._notes = notes
         self._supervisor = supervisor
-        self._survived: dict[ProcessId, None] = {}
-        """Dead ones of which something still lives, or may live."""
-        self._is_blind = False
+        self._survived: set[ProcessId] = set()
+        """Dead ones of which something still lives."""
+        self._adopted_survived: set[ProcessId] = set()
+        """Those of them whose remnants become the children of somebody else."""
+        self._is_blind = True
         self._reap_due_ns: int | None = None
 
     def inherit(self, inherited: Inheritance) -> None:
@@ -103,15 +105,16 @@ class Processes:
             self.orphans.expect(process, in_session=in_session)
             if process.died is None:
                 self._by_pid[process.pid] = process
-            else:
-                self._survived[process.record.id] = None
-                if not isinstance(process.record.phase, Exited):
-                    self.draining.append(process)
+            elif not isinstance(process.record.phase, Exited):
+                self.draining.append(process)
             self._notes.changed(process.record.id)
         for pid, stranger in inherited.strangers.items():
             doing = f"taking over process {pid}"
             costing_one(self._kernel, doing, partial(self.orphans.take, pid, stranger))
         self._scan(*self.draining)
+        for process in inherited.processes:
+            if process.died is not None:
+                self._update_survivors(process)
         self.intruders = Intruders(self._kernel, inherited.intruders)
 
     # ---- actions ---------------------------------------------------------------------------------
@@ -199,7 +202,7 @@ class Processes:
         id_ = process.record.id
         self._close_output(process)
         del self.by_id[id_]
-        self._survived.pop(id_, None)
+        self._set_survived(process, survives=False)
         self.orphans.forget(process)
         self._report_orphans()
 
@@ -333,10 +336,10 @@ class Processes:
     def _scan(self, *dead: Process) -> None:
         """Find out what those that have died left behind, and whose all others are that we did not start."""
         with self._kernel.border("looking for what processes have left behind") as border:
-            survived = [self.by_id[id_] for id_ in self._survived]
-            adopted = self._is_blind or any(process.adopted for process in (*dead, *survived))
+            adopted = self._is_blind or bool(self._adopted_survived)
+            adopted = adopted or any(process.adopted for process in dead)
             changed = self.orphans.scan(dead, self._supervisor.pid, adopted=adopted)
-            for process in {each.record.id: each for each in (*dead, *survived)}.values():
+            for process in dead:
                 self._update_survivors(process)
             self._update_survivors_of(changed)
         # What was not found now may be there: whoever has ended is announced after another look.
@@ -363,6 +366,9 @@ class Processes:
 
     def _report_orphans(self) -> None:
         """Tell of the orphans that belong to no record when they are others than before."""
+        if not self.orphans.has_changed:
+            return
+        self.orphans.has_changed = False
         self._notes.strangers(self.orphans.written())
         if (reported := self.orphans.reported()) != self.reported:
             self.reported = reported
@@ -372,10 +378,7 @@ class Processes:
         remains, left = self.orphans.survivors(process)
         new = remains - process.survivors
         process.survivors = remains
-        if remains:
-            self._survived[process.record.id] = None
-        else:
-            self._survived.pop(process.record.id, None)
+        self._set_survived(process, survives=bool(remains))
         if new and process.killed:
             self._kernel.signal_tree(process.pid, sorted(new), "KILL")
         phase, survivors = process.record.phase, self.orphans.named(remains)
@@ -386,6 +389,12 @@ class Processes:
                 self.orphans.forget_session(process)
                 self._close_output(process)
             self._notes.tell(process.record.id)
+
+    def _set_survived(self, process: Process, *, survives: bool) -> None:
+        for ids, is_in in ((self._survived, True), (self._adopted_survived, process.adopted)):
+            ids.discard(process.record.id)
+            if survives and is_in:
+                ids.add(process.record.id)
 
     # ---- their output ----------------------------------------------------------------------------
 
@@ -411,8 +420,7 @@ class Processes:
 
     def is_empty(self) -> bool:
         """Tell whether nothing lives that must be gone before the keeper ends."""
-        survivors = any(self.by_id[id_].survivors for id_ in self._survived)
-        return not (self._by_pid or survivors or self.orphans.unclaimed())
+        return not (self._by_pid or self._survived or self.orphans.unclaimed())
 
     def live(self) -> list[int]:
         """Return what must be gone before the keeper ends: processes, what they left, and what is nobody's."""

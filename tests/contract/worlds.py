@@ -288,12 +288,13 @@ class Fake:
     """The same keeper on the fake kernel; time passes only in `wait`."""
 
     name: str = "fake"
+    make: Callable[..., FakeKernel] = FakeKernel
     records: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     sockets: dict[str, SocketRecord] = field(default_factory=dict)
     events: list[KeeperEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.kernel = FakeKernel(script=self._program)
+        self.kernel = self.make(script=self._program)
         self.keeper = Keeper(self.kernel, KeeperIntroduced("keeper", "boot", 1, 0, "session"))
         self.rise()
 

@@ -1,34 +1,65 @@
 """What a death costs the keeper does not grow with the processes that it has started or adopted.
 
-Counted are the questions to the kernel layer: each is a walk through /proc, or opens files there.
+Counted are the questions to the kernel layer, each of which is a walk through /proc or opens files there, and the work
+of the state machine and of the lists by which the kernel layer finds who is new. What the system itself does is not:
+it lists all children at each look, which takes it some microseconds.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Container, Mapping
 from functools import partial
 from typing import Any
 
 import pytest
 
-from reconciler.model.action import Spawn
+from reconciler.keeper.kernel import Identity
+from reconciler.keeper.linux.procfs import _appended
+from reconciler.model.action import Signal, Spawn
 from reconciler.model.process import Exit, Exited, Launch, ProcessId, pid_of
+from tests.contract.fake_kernel import FakeKernel
 from tests.contract.worlds import PROGRAMS, Fake
+from tests.growth import Work, work_of
 
 QUESTIONS = ("children", "search", "identify", "has_forked", "adopt", "reap", "marker")
-FEW, MANY = 5, 300
+FEW, MANY = 10, 2000
 
 
-def asked_at_a_death(count: int, *, adopted: bool, deaths: int = 1) -> Counter[str]:
-    """Return what the kernel layer is asked when some of so many processes die at once."""
-    world = Fake()
-    world.kernel.pids = 3 * MANY
+class Kernel(FakeKernel):
+    """The fake one, which finds each process once, as the real one does."""
+
+    def search(self, sessions: Container[int]) -> Mapping[int, Identity]:
+        found = super().search(sessions)
+        told: set[int] = vars(self).setdefault("told", set())
+        new = {pid: each for pid, each in found.items() if pid not in told}
+        told.update(found)
+        return new
+
+
+def held(count: int, *, adopted: bool, what: str = "sleeps") -> tuple[Fake, list[ProcessId]]:
+    """Return a keeper that holds so many processes, has signalled all of them, and rests."""
+    world = Fake(make=partial(Kernel, pids=3 * count + 20))
     ids = [ProcessId("web", slot) for slot in range(1, count + 1)]
-    world.send(*(Spawn(id, Launch(PROGRAMS["sleeps"].argv)) for id in ids))
+    world.send(*(Spawn(id, Launch(PROGRAMS[what].argv)) for id in ids))
     world.wait(lambda: ids[-1] in world.records)
     if adopted:
         world.lose_keeper()
         world.next_keeper()
+    world.send(*(Signal(id, world.records[id].incarnation, "CONT", "tree") for id in ids))
+    rests_ns = world.kernel.now + 100_000_000_000
+    world.wait(lambda: world.kernel.now >= rests_ns or not world.step())
+    return world, ids
+
+
+def end(world: Fake, id: ProcessId) -> None:
+    world.kernel.end(pid_of(world.records[id].phase) or 0, Exit(code=1))
+    world.wait(lambda: isinstance(world.records[id].phase, Exited))
+
+
+def asked(world: Fake, ids: list[ProcessId]) -> Counter[str]:
+    """Return what the kernel layer is asked when these die at once."""
     asked: Counter[str] = Counter()
     within: list[str] = []
 
@@ -42,21 +73,41 @@ def asked_at_a_death(count: int, *, adopted: bool, deaths: int = 1) -> Counter[s
 
     for name in QUESTIONS:
         setattr(world.kernel, name, partial(ask, name, getattr(world.kernel, name)))
-    for id in ids[:deaths]:
+    for id in ids:
         world.kernel.end(pid_of(world.records[id].phase) or 0, Exit(code=1))
-    for id in ids[:deaths]:
+    for id in ids:
         world.wait(lambda id=id: isinstance(world.records[id].phase, Exited))  # type: ignore[misc]
     return asked
 
 
-@pytest.mark.parametrize("adopted", [False, True])
-def test_a_death_asks_the_same_among_few_and_among_many(adopted: bool) -> None:
-    few, many = (asked_at_a_death(count, adopted=adopted) for count in (FEW, MANY))
-    assert few == many
-    assert (many["children"], many["search"]) == (1, int(adopted))
+@pytest.mark.parametrize("adopted", [False, True], ids=["own", "adopted"])
+@pytest.mark.parametrize("what", ["sleeps", "has an escaped child"])
+def test_a_death_costs_the_same_among_few_and_among_many(what: str, adopted: bool) -> None:
+    counts, works = [], []
+    for count in (FEW, MANY):
+        world, ids = held(count, adopted=adopted, what=what)
+        end(world, ids[0])  # the first look of all is another one
+        orphans = world.keeper.processes.orphans
+        orphans._below = Work.counted(orphans._below)
+        works.append(work_of(partial(end, world, ids[1]), "/reconciler/keeper/"))
+        counts.append(asked(world, ids[2:3]))
+    assert counts[0] == counts[1]
+    assert (counts[1]["children"], counts[1]["search"]) == (1, int(adopted))
+    assert works[1] <= works[0] * 1.05
 
 
 def test_all_deaths_of_a_step_are_looked_into_at_once() -> None:
-    asked = asked_at_a_death(MANY, adopted=True, deaths=MANY)
-    assert (asked["search"], asked["identify"]) == (1, 0)
-    assert asked["children"] <= 2  # one may be the look after a start
+    world, ids = held(300, adopted=True)
+    counts = asked(world, ids)
+    assert (counts["search"], counts["identify"]) == (1, 0)
+    assert counts["children"] <= 2  # one may be the look after a start
+
+
+def test_who_is_new_below_an_heir_is_found_by_work_that_does_not_grow_with_its_children() -> None:
+    works = []
+    for count in (FEW, MANY):
+        before = list(range(count))
+        now = [pid for pid in before if pid not in {3, count - 2}] + [3]
+        assert _appended(before, now) == [3], "its number was given anew"
+        works.append(work_of(partial(_appended, before, now), "/reconciler/keeper/"))
+    assert works[1] <= works[0] * math.log(MANY, FEW)

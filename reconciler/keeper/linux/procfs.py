@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from bisect import bisect
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import Identity
@@ -262,7 +263,7 @@ class Heirs:
             _gone_or_raised(),
             open(f"/proc/{heir}/task/{tid}/children", "rb", buffering=0) as file,
         ):
-            return [int(word) for word in file.read().split()]
+            return list(map(int, file.read().split()))
         return []
 
 
@@ -277,12 +278,16 @@ def _gone_or_raised() -> Iterator[None]:
 
 
 def _appended(before: list[int], now: list[int]) -> list[int]:
-    """Return what has come to the end of a list from which others have gone; a number may have come back."""
-    rest = iter(before)
-    for index, pid in enumerate(now):
-        if pid not in rest:  # goes on in it until it is found
-            return now[index:]
-    return []
+    """Return what has come to the end of a list from which others have gone; a number may have come back.
+
+    What stands in both is compared as a whole: the work grows with those that have gone.
+    """
+    while before and now:
+        same = bisect(
+            range(1, min(len(before), len(now)) + 1), 0, key=lambda n: before[:n] != now[:n]
+        )
+        before, now = before[same + 1 :], now[same:]
+    return now
 
 
 def marker(pid: int) -> str | None:
