@@ -16,11 +16,13 @@ import sys
 import traceback
 from typing import Final
 
-from reconciler.controller.borders import said
-from reconciler.controller.config import parse_config
-from reconciler.controller.link import LinkClosed
-from reconciler.controller.loop import Controller
-from reconciler.controller.schema import NewerState
+from reconciler.controller.controller import Controller
+from reconciler.controller.output.manager_log import ManagerLog
+from reconciler.controller.runtime.borders import said
+from reconciler.controller.runtime.config import parse_config
+from reconciler.controller.runtime.keeper_link import LinkClosed
+from reconciler.controller.state.schema import NewerState
+from reconciler.controller.state.store import Store
 
 SWITCH_S: Final = 0.0005
 LAST_WORDS_S: Final = 1.0
@@ -50,7 +52,7 @@ def main(arguments: list[str]) -> int:
         print(f"cannot start the controller: {error}; the keeper starts it", file=sys.stderr)  # noqa: T201
         return EXIT_USAGE
     try:
-        controller = Controller(config, link, control, last_good=last_good)
+        store = Store(config.state_dir)
     except NewerState as error:
         print(f"reconcile: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_STATE
@@ -58,16 +60,17 @@ def main(arguments: list[str]) -> int:
         place = f"{config.state_dir}/state.db"
         print(f"reconcile: cannot use {place}: {error}; is the folder writable?", file=sys.stderr)  # noqa: T201
         return EXIT_STATE
+    log = ManagerLog(config.log_level, config.log_format, config.log_file, config.state_dir)
     try:
-        controller.run()
+        Controller(config, log, store, link, control).run(last_good=last_good)
     except LinkClosed:
-        controller.log.write("info", "the keeper is gone, so is the controller")
+        log.write("info", "the keeper is gone, so is the controller")
         code = 0
     except Exception as error:
         text = "".join(traceback.format_exception(error))
-        controller.log.write("error", "the controller ends", trace=text, cause=said(error))
+        log.write("error", "the controller ends", trace=text, cause=said(error))
         code = 1
-    controller.log.flush(LAST_WORDS_S)
+    log.flush(LAST_WORDS_S)
     return code
 
 

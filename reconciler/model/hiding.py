@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 HIDDEN: Final = "(hidden)"
+MAX_SHOWN_LINE: Final = 200
+"""Of a line that a process wrote, so much is shown beside its status or kept with a revision."""
 
 SECRET_NAME: Final = re.compile(
     r"(?<!COM)(?<!BY)PASS(?!ENGER|ES)|(?<!^)(?<!OLD)PWD|SECRET|TOKEN(?!I[SZ])|CREDENTIAL|PRIVATE"
@@ -59,6 +61,12 @@ def hide(text: str) -> str:
             text = text[:left] + HIDDEN + text[right:]
             end = left
     return text
+
+
+def shown_lines(output: bytes) -> list[str]:
+    """Return the lines of what a process wrote that are not blank, as they may be shown."""
+    lines = (line.strip() for line in output.decode(errors="replace").splitlines())
+    return [hide(line[:MAX_SHOWN_LINE]) for line in lines if line]
 
 
 def hide_in_command(words: Iterable[str]) -> tuple[str, ...]:

@@ -16,13 +16,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from paper_keeper import PaperKeeper
 
-from reconciler.controller import loader
-from reconciler.controller.config import Config
-from reconciler.controller.entries import Applied
-from reconciler.controller.link import LinkClosed
-from reconciler.controller.loader import environment_digest
-from reconciler.controller.loop import Controller
-from reconciler.controller.store import Store
+from reconciler.controller.controller import Controller
+from reconciler.controller.output.manager_log import ManagerLog
+from reconciler.controller.runtime.config import Config
+from reconciler.controller.runtime.keeper_link import LinkClosed
+from reconciler.controller.specs import loader
+from reconciler.controller.specs.loader import environment_digest
+from reconciler.controller.state.records import Applied
+from reconciler.controller.state.store import Store
 from reconciler.model.spec import ApplySpec, Spec, WatcherSpec
 from reconciler.wire import rpc
 
@@ -136,15 +137,17 @@ class Instance:
             log_file=str(self.folder / "controller.log"),
             **config,
         )
-        self.controller = Controller(whole, self.keeper.near, self._control, last_good=last_good)
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        log = ManagerLog(whole.log_level, whole.log_format, whole.log_file, whole.state_dir)
+        store = Store(whole.state_dir)
+        self.controller = Controller(whole, log, store, self.keeper.near, self._control)
+        self._thread = threading.Thread(target=self._run, args=(last_good,), daemon=True)
         self._thread.start()
         return self
 
-    def _run(self) -> None:
+    def _run(self, last_good: bool) -> None:
         assert self.controller is not None
         try:
-            self.controller.run()
+            self.controller.run(last_good=last_good)
         except LinkClosed:
             pass
         except BaseException as error:
@@ -170,8 +173,8 @@ class Instance:
             return
         self.keeper.close()
         self.join()
-        self.controller.server.close()
-        self.controller.files.close()
+        self.controller.api.server.close()
+        self.controller.specs.files.close()
         self.controller.store.close()
         self._control.close()
         self.keeper.near.close()

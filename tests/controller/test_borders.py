@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import by_hand, job, service, until
 
-from reconciler.controller import applying, exchange, logs, methods, status, streams, watching
-from reconciler.controller.access import Access
-from reconciler.controller.compress import Compressor
-from reconciler.controller.entries import FilesChanged, ServedBy, SourceFile
-from reconciler.controller.event_log import EventLog
-from reconciler.controller.files import SpecFiles
-from reconciler.controller.link import LinkClosed
-from reconciler.controller.loader import Loader
-from reconciler.controller.notifying import Notifier
-from reconciler.controller.server import Connection, Server
-from reconciler.controller.waiting import Waiters
+from reconciler.controller.api import log_stream, request
+from reconciler.controller.api.auth import Access
+from reconciler.controller.api.connection import Connection
+from reconciler.controller.api.methods import events, logs, progress, status
+from reconciler.controller.api.server import Server
+from reconciler.controller.api.waiters import Waiters
+from reconciler.controller.output import log_files
+from reconciler.controller.output.compress import Compressor
+from reconciler.controller.output.systemd import Notifier
+from reconciler.controller.runtime import file_watch
+from reconciler.controller.runtime.keeper_link import LinkClosed
+from reconciler.controller.specs.apply import Applier
+from reconciler.controller.specs.files import SpecFiles
+from reconciler.controller.specs.in_force import InForce
+from reconciler.controller.specs.loader import Loader
+from reconciler.controller.specs.source import SourceWatch
+from reconciler.controller.state.records import FilesChanged, ServedBy, SourceFile
+from reconciler.controller.state.saving import Saving
 from reconciler.model.event import LogRotated, SignalReceived
 from reconciler.model.news import News
 
@@ -66,11 +73,11 @@ def _failures(client: Client) -> list[str]:
 
 
 REQUESTS: dict[str, tuple[Any, str, str, dict[str, object]]] = {
-    "the handler of a request": (methods, "select", "status", {"names": ["web"]}),
-    "a background task of a request": (methods, "last_lines", "logs", {}),
+    "the handler of a request": (status, "select", "status", {"names": ["web"]}),
+    "a background task of a request": (logs, "last_lines", "logs", {}),
     "what follows a background task": (status, "_with_usage", "status", {"usage": True}),
-    "what follows the loader": (applying, "pending_changes", "plan", {}),
-    "putting the answer together": (exchange.Exchange, "reply", "hello", {}),
+    "what follows the loader": (InForce, "changes", "plan", {}),
+    "putting the answer together": (request.Request, "reply", "hello", {}),
     "the start of the loader": (Loader, "__init__", "plan", {}),
     "reading the answer of the loader": (Loader, "_reading", "plan", {}),
 }
@@ -91,7 +98,7 @@ def test_a_request_that_fails_is_answered_with_an_error(
     goes_on(running)
 
 
-@pytest.mark.parametrize("part", ["_tell_applied", "pending_changes"])
+@pytest.mark.parametrize("part", ["_tell_applied", "changes"])
 def test_a_part_of_an_apply_that_fails_leaves_no_half_of_it(
     running: Instance, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,10 +106,10 @@ def test_a_part_of_an_apply_that_fails_leaves_no_half_of_it(
     running.spec_file.write_text("watchers: {new: {cmd: sleep 1000}, web: {cmd: sleep 1000}}\n")
     client = running.client()
     with monkeypatch.context() as patch:
-        patch.setattr(applying, part, surprise)
+        patch.setattr(Applier if part == "_tell_applied" else InForce, part, surprise)
         answer = client.answer(client.send("apply", allow_removal=True))
     goes_on(running)
-    if part == "pending_changes":
+    if part == "changes":
         assert answer.error is not None
         assert client.call("status")["revision"] == 1
     else:
@@ -111,7 +118,7 @@ def test_a_part_of_an_apply_that_fails_leaves_no_half_of_it(
 
 
 def _wake_files(instance: Instance, _: Client) -> None:
-    os.eventfd_write(instance.controller.files._watch.fileno(), 1)
+    os.eventfd_write(instance.controller.specs.source._watch.fileno(), 1)
 
 
 def _wait(_: Instance, client: Client) -> None:
@@ -127,7 +134,9 @@ def _follow(method: str) -> Callable[[Instance, Client], None]:
 
 
 def _tell_something(instance: Instance, _: Client) -> None:
-    instance.controller.lanes.hand_over(lambda: instance.controller.tell(News("a", "b")))
+    instance.controller.runtime.lanes.hand_over(
+        lambda: instance.controller.output.tell(News("a", "b"))
+    )
 
 
 def _hear(event: Any) -> Callable[[Instance, Client], None]:
@@ -143,20 +152,20 @@ def _ask(_: Instance, client: Client) -> None:
 
 
 BORDERS: dict[str, tuple[Any, str, Callable[[Instance, Client], None]]] = {
-    "a file event": (SpecFiles, "_woken", _wake_files),
+    "a file event": (SourceWatch, "_woken", _wake_files),
     "admitting a client": (Server, "_admit", _connect),
     "who a client is": (Access, "meet", _connect),
     "reading from a client": (Connection, "_read", _ask),
     "serving a client": (Connection, "_serve", _ask),
     "a request that waits": (Waiters, "_look", _wait),
-    "a stream of events": (streams.EventStream, "pump", _follow("events.follow")),
-    "an event for a stream": (streams.EventStream, "tell", _follow("events.follow")),
-    "a stream of progress": (streams.ProgressStream, "pump", _follow("apply.follow")),
-    "a stream of lines": (streams.LogStream, "pump", _follow("logs.follow")),
+    "a stream of events": (events.EventStream, "pump", _follow("events.follow")),
+    "an event for a stream": (events.EventStream, "told", _follow("events.follow")),
+    "a stream of progress": (progress.ProgressStream, "pump", _follow("apply.follow")),
+    "a stream of lines": (log_stream.LogStream, "pump", _follow("logs.follow")),
     "a rotated log": (Compressor, "add", _hear(LogRotated("/x"))),
     "a signal": (SpecFiles, "read_again", _hear(SignalReceived("reload"))),
     "systemd": (Notifier, "acted", _wait),
-    "a batch of events": (EventLog, "written", _tell_something),
+    "a batch of events": (Saving, "_go_on_after", _tell_something),
 }
 
 
@@ -185,10 +194,12 @@ def test_a_thread_that_watches_goes_on_after_a_surprise(
 ) -> None:
     broken: list[tuple[str, BaseException]] = []
     with monkeypatch.context() as patch:
-        patch.setattr(watching, "_identities", surprise)
-        patch.setattr(watching, "SHORTAGE_S", 0.01)
-        watch = watching.Watch(10, lambda _: None, lambda *what: broken.append(what))
-        watch.want(watching.Wanted(frozenset({str(tmp_path)})))
+        patch.setattr(file_watch, "_identities", surprise)
+        patch.setattr(file_watch, "SHORTAGE_S", 0.01)
+        watch = file_watch.Watch(
+            10, lambda call: call(), lambda _: None, lambda *what: broken.append(what)
+        )
+        watch.want(file_watch.Wanted(frozenset({str(tmp_path)})))
         until(lambda: broken)
     until(lambda: watch.changed() == {""})
     new = tmp_path / "new"
@@ -206,7 +217,7 @@ def test_a_request_that_is_refused_leaves_nothing_in_memory(running: Instance) -
 
     def are_gone() -> bool:
         gc.collect()
-        return not [each for each in gc.get_objects() if isinstance(each, exchange.Exchange)]
+        return not [each for each in gc.get_objects() if isinstance(each, request.Request)]
 
     until(are_gone, "all of them are collected")
 
@@ -215,7 +226,7 @@ def test_the_keepers_end_is_no_surprise_and_passes_every_border(running: Instanc
     def gone() -> None:
         raise LinkClosed
 
-    running.controller.lanes.hand_over(gone)
+    running.controller.runtime.lanes.hand_over(gone)
     running.join()
     assert running.failure is None
 
@@ -225,12 +236,12 @@ def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: An
     good.write_text("a line\n")
     bad = "/sys/devices/virtual/net/lo/speed"  # opens well; reading it is an error
     places = [
-        logs.LogPlace(name, 1, "stdout", path) for name, path in (("b", bad), ("g", str(good)))
+        log_files.LogPlace(name, 1, "stdout", path) for name, path in (("b", bad), ("g", str(good)))
     ]
-    told, shown = logs.last_lines(places, 5)
+    told, shown = log_files.last_lines(places, 5)
     assert shown["data"] == b"a line\n"
     assert (told["watcher"], told["error"]) == ("b", f"cannot read {bad}: invalid argument")
-    follower = logs.Follower(places[0])
+    follower = log_files.Follower(places[0])
     assert (follower.begin(5), follower.trouble) == (b"", told["error"])
     assert follower.more() == b""
     assert not follower.is_open
@@ -239,10 +250,10 @@ def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: An
 def test_one_event_tells_of_the_same_failure_again_and_again(running: Instance) -> None:
     controller = running.controller
     for _ in range(50):
-        controller.lanes.hand_over(surprise)
+        controller.runtime.lanes.hand_over(surprise)
     client = running.client()
     until(lambda: _failures(client))
-    until(lambda: not controller.lanes._finished)
+    until(lambda: not controller.runtime.lanes._finished)
     assert len(_failures(client)) == 1
 
 
@@ -255,10 +266,10 @@ def test_an_entry_that_cannot_be_written_is_told_and_the_rest_is_stored(running:
     controller = running.controller
 
     def write() -> None:
-        controller.write_then(bad, lambda: done.append("bad"))
-        controller.write_then(ServedBy("k"), lambda: done.append("good"))
+        controller.saving.write_then(bad, lambda: done.append("bad"))
+        controller.saving.write_then(ServedBy("k"), lambda: done.append("good"))
 
-    controller.lanes.hand_over(write)
+    controller.runtime.lanes.hand_over(write)
     until(lambda: len(done) == 2)
     client = running.client()
     (event,) = [e for e in client.call("events")["events"] if e["type"] == "store.failed"]

@@ -46,15 +46,15 @@ def in_status(instance: Instance) -> int:
     """Return the work of answering how one watcher is, when it has just been touched."""
     controller = instance.controller
     assert controller is not None
-    board, works = controller.status, []
+    board, status, works = controller.output.board, controller.api.status, []
     board.settled()
 
     def ask() -> None:
         board.touched([ONE.owner])
-        works.append(work_of(lambda: board.answer([ONE.owner])))
+        works.append(work_of(lambda: status.answer([ONE.owner])))
 
     for time in range(1, TIMES + 1):
-        controller.lanes.hand_over(ask)
+        controller.runtime.lanes.hand_over(ask)
         until(lambda time=time: len(works) == time)
     return min(works)
 

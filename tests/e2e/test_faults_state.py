@@ -1,7 +1,7 @@
 """What happens to the state folder, row by row: cut, altered, taken away, full; and what is still told after it.
 
 In all of it the same process of `web` lives on, and `once` is fired only when somebody says so. Names are the
-rows of docs/reliability.md; every offset and bit is tried in tests/controller/test_damage.py.
+rows of docs/reliability.md; every offset and bit is tried in tests/controller/state/test_recovery.py.
 """
 
 from __future__ import annotations

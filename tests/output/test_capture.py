@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.compress import compress_rotated
+from reconciler.controller.output.compress import compress_rotated
 from reconciler.model.event import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink, ProcessId, Sink
 from reconciler.output import capture

@@ -13,6 +13,7 @@ from tests.shape.source import PACKAGE, ROOT, project
 # One planted import for each contract.
 PLANTED = {
     "model/units.py": "import os",
+    "controller/runtime/clock.py": "import reconciler.controller.specs",
     "core/__init__.py": "import reconciler.keeper",
     "keeper/__init__.py": "import reconciler.core",
     "cli/__init__.py": "import reconciler.controller",

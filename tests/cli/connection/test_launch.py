@@ -9,7 +9,7 @@ import pytest
 from reconciler.cli.connection import instances, launch, places
 from reconciler.cli.connection.loading import Loaded
 from reconciler.cli.errors import Refused
-from reconciler.controller.config import Config, parse_config
+from reconciler.controller.runtime.config import Config, parse_config
 from reconciler.keeper.startup.config import KeeperConfig
 from reconciler.model.spec import ControlSpec, DaemonLogSpec, DaemonSpec, Spec
 from reconciler.model.value import to_plain

@@ -1,0 +1,104 @@
+"""What the core says is handed out: to the keeper, the store, and those who have a part of their own in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from reconciler.controller.output.last_lines import LastLines
+from reconciler.controller.runtime.accounts import SocketOwners
+from reconciler.controller.runtime.borders import Border
+from reconciler.controller.runtime.keeper_link import Link
+from reconciler.controller.shutdown import Shutdown
+from reconciler.controller.specs.parts import Specs
+from reconciler.controller.state.records import (
+    GenerationWritten,
+    IntentWritten,
+    RetiringChanged,
+    RunWritten,
+)
+from reconciler.controller.state.saving import Saving
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.action import (
+    Bind,
+    Forget,
+    Quit,
+    ReadSecrets,
+    RecordGeneration,
+    RecordIntent,
+    RecordRun,
+    RecordVerdict,
+    Spawn,
+    Unbind,
+)
+from reconciler.model.spec import KEEP_RUNS, WatcherSpec
+
+if TYPE_CHECKING:
+    from reconciler.model.action import Action, KeeperAction
+
+
+@dataclass(eq=False)
+class Actions:
+    """Hands actions out."""
+
+    core: Reconciler
+    saving: Saving
+    specs: Specs
+    last_lines: LastLines
+    socket_owners: SocketOwners
+    link: Link
+    border: Border
+    shutdown: Shutdown
+    has_fired: bool
+    """A run of a job was recorded in the life of this manager, as far as we know."""
+    retiring: Mapping[str, WatcherSpec] = field(default_factory=dict)
+    """Watchers of former specs that are still being stopped, as they are stored."""
+
+    def act(self, actions: tuple[Action, ...]) -> None:
+        """Do what the core says."""
+        to_keeper: list[KeeperAction] = []
+        for action in actions:
+            match action:
+                case RecordRun(watcher, run):
+                    self.has_fired = True
+                    self.saving.write(RunWritten(watcher, run, self._keep_runs(watcher)))
+                case RecordGeneration(watcher, generation):
+                    self.saving.write(GenerationWritten(watcher, generation))
+                case RecordVerdict():
+                    self.specs.verdicts.judged(action)
+                case RecordIntent(watcher, intent):
+                    # Unless a newer word is on its way to the disk: what is over in that one the core sees to.
+                    if watcher not in self.saving.intents:
+                        self.saving.write(IntentWritten(watcher, intent))
+                case ReadSecrets(watcher):
+                    self.specs.secrets.read(watcher)
+                case Spawn():
+                    self.border.guard("looking at a log", partial(self.last_lines.begin, action))
+                    to_keeper.append(self.specs.secrets.filled(action))
+                case Quit():
+                    self.shutdown.take(action)
+                case Bind() | Unbind():
+                    # Without one it is sent as soon as it is known who gets the file.
+                    if (ready := self.socket_owners.ready(action)) is not None:
+                        to_keeper.append(ready)
+                case Forget(id):
+                    self.last_lines.forget(id)
+                    to_keeper.append(action)
+                case _:
+                    to_keeper.append(action)
+        if to_keeper:
+            self.link.send(to_keeper)
+
+    def remember_retiring(self) -> None:
+        """Store which watchers of former specs are still being stopped, when they are others."""
+        retiring = self.core.retiring()
+        if retiring.keys() != self.retiring.keys():
+            self.retiring = dict(retiring)
+            self.saving.write(RetiringChanged(self.retiring))
+
+    def _keep_runs(self, watcher: str) -> int:
+        """Return how many runs of each slot stay in the ledger, also of a job that is going."""
+        spec = self.core.watcher_spec(watcher)
+        return KEEP_RUNS if spec is None else spec.keep_runs

@@ -1,0 +1,344 @@
+"""Who may ask for what. Who calls is known from the kernel, never from the message.
+
+The owner of the instance and root may do everything; `daemon.access` of the spec in force says who else may
+do what, and is asked for each request, so that an edit counts at once. Only numbers are compared. What users
+and groups are called is asked in a background lane, since the answer may come over a network or never:
+an entry whose name is not known (yet) lets nobody in.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import stat
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from reconciler.controller.api.denials import Denials
+from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.accounts import Kind, number_of
+from reconciler.controller.runtime.config import Config
+from reconciler.controller.runtime.lanes import Lanes
+from reconciler.controller.runtime.reactor import Reactor
+from reconciler.model.news import News
+from reconciler.model.spec import OVERFLOW_ID, AccessSpec, DaemonSpec, Role
+from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+Name: TypeAlias = tuple[Kind, str]
+"""`user` or `group`, and what it is called."""
+
+ROLES: Final[tuple[Role, ...]] = ("view", "operate", "admin")
+"""Each may do all that those before it may."""
+NAMES_STAY_FRESH_NS: Final = 60 * SECOND_NS
+"""How long it is believed which numbers the names of `daemon.access` have."""
+PATIENCE_NS: Final = 2 * SECOND_NS
+"""A name that is not known after this is done without: its caller is shown as a number, its entry is shut."""
+ALL_IDS: Final = 2**32 - 1
+"""What a user namespace maps that knows every user: 4,294,967,295 is no one's number."""
+MAX_NAMES: Final = 1000
+"""Callers' names that are remembered."""
+CLOSED_MODE: Final = 0o600
+OPEN_MODE: Final = 0o666
+CLOSED_FOLDER: Final = 0o700
+OPEN_FOLDER: Final = 0o711
+
+_CREDENTIALS: Final = struct.Struct("3i")
+_GROUP: Final = struct.Struct("I")
+_SO_PEERGROUPS: Final = 59
+"""Linux 4.13 and newer; Python has no name for it. The number is asm-generic's, sparc and parisc differ."""
+_GROUPS_BYTES: Final = 1024
+"""Python reads no longer options. A caller in more than 256 groups is known by its first group alone, as on
+older kernels: it can be given a role as a user."""
+
+
+# ---- callers --------------------------------------------------------------------------------------
+
+
+class Peer(Struct, frozen=True):
+    """Who is at the other end of a connection, as it was when it connected."""
+
+    uid: int
+    pid: int
+    gids: frozenset[int]
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Ask the kernel who has connected: SO_PEERCRED (unix(7)) and SO_PEERGROUPS. Raises `OSError`."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    more = b""
+    with suppress(OSError):
+        more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+    return Peer(uid, pid, frozenset({gid, *(each[0] for each in _GROUP.iter_unpack(more))}))
+
+
+# ---- what they may do -----------------------------------------------------------------------------
+
+
+class Permit(Struct, frozen=True):
+    """What a caller may do. `labels`: operates only watchers that have all of one of these; empty: all."""
+
+    role: Role
+    labels: tuple[Mapping[str, str], ...] = ()
+
+    def includes(self, role: Role) -> bool:
+        """Tell whether it covers what needs a role."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+    def covers(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether a watcher with these labels may be operated."""
+        return self.includes("operate") and (
+            not self.labels
+            or any(all(labels.get(k) == v for k, v in each.items()) for each in self.labels)
+        )
+
+
+class Strangers(Struct, frozen=True):
+    """The uid and the gid that stand for whomever a user namespace does not know; None: it knows all.
+
+    user_namespaces(7), "Unmapped user and group IDs".
+    """
+
+    uid: int | None
+    gid: int | None
+
+
+def strangers(proc: str = "/proc") -> Strangers:
+    """Ask the kernel whether this user namespace knows all users and groups."""
+    return Strangers(_overflow_id(proc, "uid"), _overflow_id(proc, "gid"))
+
+
+def _overflow_id(proc: str, kind: str) -> int | None:
+    try:
+        with open(f"{proc}/self/{kind}_map") as file:
+            known = sum(int(line.split()[2]) for line in file)
+        if known >= ALL_IDS:
+            return None
+        with open(f"{proc}/sys/kernel/overflow{kind}") as file:
+            return int(file.read())
+    except (OSError, ValueError, IndexError):
+        return OVERFLOW_ID
+
+
+def permit_of(
+    peer: Peer,
+    owner: int,
+    entries: Iterable[tuple[AccessSpec, int | None]],
+    unknown: Strangers,
+) -> Permit | None:
+    """Return what a caller may do, None: nothing. Each entry comes with its uid or gid, None: unknown."""
+    if peer.uid in {0, owner} - {unknown.uid}:
+        return Permit("admin")
+    granted = [
+        entry
+        for entry, number in entries
+        if number is not None
+        and (
+            number == peer.uid != unknown.uid
+            if entry.user is not None
+            else number in peer.gids - {unknown.gid}
+        )
+    ]
+    if not granted:
+        return None
+    role = max((entry.role for entry in granted), key=ROLES.index)
+    limits = [entry.labels for entry in granted if entry.role == "operate"]
+    return Permit(role, tuple(limits) if role == "operate" and all(limits) else ())
+
+
+# ---- in force -------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Access:
+    """The entries in force, and what callers, users and groups are called.
+
+    `changed` is called when somebody may have got or lost a role.
+    """
+
+    config: Config
+    reactor: Reactor
+    lanes: Lanes
+    tell: Callable[[News], None]
+    changed: Callable[[], None]
+    _owner: int = field(default_factory=os.geteuid)
+    _strangers: Strangers = field(default_factory=strangers)
+    _daemon: DaemonSpec | None = None
+    _callers: dict[int, str] = field(default_factory=dict)
+    _numbers: dict[Name, int | None] = field(default_factory=dict)
+    _fresh_until_ns: int = 0
+    _unknown: frozenset[Name] = field(default_factory=lambda: frozenset())
+    _asked: set[int] = field(default_factory=set)
+    """Callers that the thread has not answered for, so that one that hangs gathers no queue."""
+    _waiting: dict[int | None, list[Callable[[], None]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._denials = Denials(self.reactor, self.tell)
+
+    def permit(self, peer: Peer) -> Permit | None:
+        """Return what a caller may do just now, None: nothing at all."""
+        entries = ((each, self._number(each)) for each in self._entries())
+        return permit_of(peer, self._owner, entries, self._strangers)
+
+    def name(self, uid: int) -> str:
+        """Return what a caller is called, or its number when that is not known."""
+        return self._callers.get(uid, f"uid {uid}")
+
+    def named(self, uid: int) -> str:
+        """Return a caller for people, with name and number: `alice (uid 1000)`."""
+        name = self.name(uid)
+        return name if name == f"uid {uid}" else f"{name} (uid {uid})"
+
+    def deny(self, peer: Peer, method: str, message: str) -> None:
+        """Take note of a call that its caller may not make."""
+        self._denials.note(peer.uid, peer.pid, self.name(peer.uid), method, message)
+
+    def meet(self, peer: Peer, then: Callable[[], None]) -> None:
+        """Call `then` once it is known who a caller is, or when that takes too long."""
+        named = self._names() if peer.uid not in {0, self._owner} else frozenset()
+        is_stale = bool(named) and clock.now_ns() > self._fresh_until_ns
+        if peer.uid in self._callers and not is_stale:
+            then()
+        else:
+            self._find_out(peer.uid, then)
+
+    def follow(self, daemon: DaemonSpec) -> None:
+        """Let the entries of a spec count from now on, for connections that stand too."""
+        former, self._daemon = self._daemon, daemon
+        if former is not None and (former.access, former.control.mode) == (
+            daemon.access,
+            daemon.control.mode,
+        ):
+            return
+        self._fresh_until_ns = 0
+        self._numbers = {name: self._numbers.get(name) for name in self._names()}
+        for trouble in set_doors(self.config, daemon):
+            self.tell(News("access.failed", trouble))
+        if self._numbers:
+            self._find_out(None, self.changed)
+        else:
+            self.changed()
+
+    def _entries(self) -> tuple[AccessSpec, ...]:
+        return () if self._daemon is None else self._daemon.access
+
+    def _names(self) -> frozenset[Name]:
+        users = {each.user for each in self._entries() if isinstance(each.user, str)}
+        groups = {each.group for each in self._entries() if isinstance(each.group, str)}
+        named: set[Name] = {("user", name) for name in users}
+        return frozenset(named | {("group", name) for name in groups})
+
+    def _number(self, entry: AccessSpec) -> int | None:
+        account = entry.group if entry.user is None else entry.user
+        kind: Kind = "group" if entry.user is None else "user"
+        return self._numbers.get((kind, account)) if isinstance(account, str) else account
+
+    def _find_out(self, uid: int | None, then: Callable[[], None]) -> None:
+        self._waiting.setdefault(uid, []).append(then)
+        due_ns = clock.now_ns() + PATIENCE_NS
+        self.reactor.at((self, uid), due_ns, lambda: self._go_on(uid))
+        if uid is not None and uid in self._asked:
+            return
+        if uid is not None:
+            self._asked.add(uid)
+        names = self._names()
+        self.lanes.run(
+            "names",
+            lambda: _look_up(uid, names),
+            lambda found: self._learnt(uid, found),
+            lambda _: self._learnt(uid, _Found(None, {})),
+        )
+
+    def _learnt(self, uid: int | None, found: _Found) -> None:
+        names = self._names()
+        if uid is not None:
+            self._asked.discard(uid)
+            self._callers[uid] = found.caller or f"uid {uid}"
+            while len(self._callers) > MAX_NAMES:
+                del self._callers[next(iter(self._callers))]
+        self._numbers |= {name: id for name, id in found.numbers.items() if name in names}
+        if names <= found.numbers.keys():
+            self._fresh_until_ns = clock.now_ns() + NAMES_STAY_FRESH_NS
+            self._tell_unknown(frozenset(n for n in names if found.numbers[n] is None))
+        self._go_on(uid)
+
+    def _tell_unknown(self, unknown: frozenset[Name]) -> None:
+        for kind, name in sorted(unknown - self._unknown):
+            message = f"daemon.access: there is no {kind} '{name}' on this machine; the entry has no effect"
+            self.tell(News("access.failed", message))
+        self._unknown = unknown
+
+    def _go_on(self, uid: int | None) -> None:
+        self.reactor.at((self, uid), None, lambda: None)
+        for then in self._waiting.pop(uid, ()):
+            then()
+
+
+class _Found(Struct, frozen=True):
+    """What a caller is called, and the numbers of users and groups; None: there are none of that name."""
+
+    caller: str | None
+    numbers: Mapping[Name, int | None]
+
+
+def _look_up(uid: int | None, names: frozenset[Name]) -> _Found:
+    """Ask the name service; it may take its time. Runs in a thread."""
+    caller = None
+    if uid is not None:
+        with suppress(KeyError, OSError):
+            caller = pwd.getpwuid(uid).pw_name
+    return _Found(caller, {(kind, name): _number_of(kind, name) for kind, name in names})
+
+
+def _number_of(kind: Kind, name: str) -> int | None:
+    try:
+        return number_of(kind, name)
+    except OSError:
+        return None
+
+
+# ---- doors ----------------------------------------------------------------------------------------
+
+
+def set_doors(config: Config, daemon: DaemonSpec) -> list[str]:
+    """Give the control socket and its folder the modes that a spec asks for; returns what is in the way.
+
+    The keeper opens the socket to its owner alone, or as `daemon.control` says; others are let in from here
+    on. A folder that was there before the manager may be shared with others: it is opened where it must be,
+    and closed only when it has the mode that was given to it here.
+    """
+    mode = daemon.control.mode
+    if mode is None:
+        mode = OPEN_MODE if daemon.access else CLOSED_MODE
+    try:
+        os.chmod(config.control_socket, mode)
+        folder = stat.S_IMODE(os.stat(config.runtime_dir).st_mode)
+        if mode & 0o077 and folder & 0o011 != 0o011:
+            os.chmod(config.runtime_dir, folder | 0o011)
+        elif not mode & 0o077 and folder == OPEN_FOLDER:
+            os.chmod(config.runtime_dir, CLOSED_FOLDER)
+        shut = _shut_folder(config.runtime_dir) if daemon.access else None
+    except OSError as error:
+        return [f"cannot set the mode of {error.filename}: {error.strerror}"]
+    if shut is None:
+        return []
+    return [
+        f"others cannot reach {config.control_socket}: {shut} is closed to them; try --runtime-dir"
+    ]
+
+
+def _shut_folder(path: str) -> str | None:
+    """Return the folder above a path that others cannot pass through, None if they can."""
+    above = os.path.dirname(os.path.realpath(path))
+    if not os.stat(above).st_mode & stat.S_IXOTH:
+        return above
+    return None if above == "/" else _shut_folder(above)

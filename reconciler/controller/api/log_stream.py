@@ -1,0 +1,324 @@
+"""Log lines as they come, of all slots that a selection means, also of those that come later."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.api.selectors import Wanted, labels_of
+from reconciler.controller.api.streams import Stream, Streams
+from reconciler.controller.output.log_files import MAX_ANSWER_BYTES, Follower, LogPlace
+from reconciler.controller.output.log_places import LogPlaces
+from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.file_watch import Wanted as WantedFolders
+from reconciler.controller.runtime.file_watch import Watch
+from reconciler.controller.runtime.reactor import READ
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.errors import RequestError
+from reconciler.model.value import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import KeysView
+
+    from reconciler.controller.api.connection import Connection
+
+BLOCKS_PER_TURN: Final = 8
+LOG_STEP_MS: Final = 50
+"""While somebody follows logs, changes are looked for this often; nobody following costs nothing."""
+MAX_OPEN_LOGS: Final = 32
+"""Log files of all streams that are open between two turns, because more is to be read."""
+MAX_FOLLOWED_FILES: Final = 10_000
+"""Log files of one stream."""
+
+
+class Following(Struct, frozen=True):
+    """What a stream of log lines is to bring."""
+
+    selection: Wanted
+    lines: int = 0
+    """Of each log that is there already, so many last lines come first."""
+    stderr: bool = False
+    """Only standard error, where it has a file of its own."""
+    hooks: bool = False
+    """Of hooks, stop and reload commands instead."""
+    whole: bool = False
+    """All that processes have written which this controller has started, whenever the reader comes."""
+    resumable: bool = False
+    """With each piece comes the place behind it, and with the first also of logs that have nothing new."""
+    after: Mapping[str, str] | None = None
+    """Places by path where an earlier stream has ended; logs that are not among them are new."""
+
+
+class LogStream(Stream):
+    """Lines of log files, of all slots that a selection means, also of those that come later."""
+
+    method = "log"
+
+    def __init__(
+        self, followed: FollowedLogs, connection: Connection, id: int, wish: Following
+    ) -> None:
+        super().__init__(followed.streams, connection, id)
+        self._followed = followed
+        self._core = followed.core
+        self._wish = wish
+        self._followers: dict[str, Follower] = {}
+        self._of_watcher: dict[str, set[str]] = {}
+        self._users: dict[str, set[str]] = {}
+        """Watchers by the files that they write to."""
+        self._unlooked = dict.fromkeys(self._core.names())
+        """Watchers whose files have not been looked for since they were touched."""
+        self._first: deque[tuple[Follower, bytes]] = deque()
+        self._first_bytes = 0
+        self._changed: dict[str, None] = {}
+        self._unfinished: set[str] = set()
+        """Files that end amid a line, which is passed on when nothing follows it for a while."""
+        self._leaving: set[str] = set()
+        """Files that no slot writes to any more: they make room once they are read to their end."""
+        self._has_begun = False
+        self._is_full = False
+
+    def prepare(self) -> bool:
+        """Find the files and their last lines. Raises `RequestError` when there are too many."""
+        if not self._look():
+            return False
+        if self._is_full:
+            self.close()
+            message = f"one stream follows at most {MAX_FOLLOWED_FILES} log files"
+            raise RequestError(code="overloaded", message=message, hint="name fewer watchers")
+        self._has_begun = True
+        return True
+
+    @property
+    def paths(self) -> KeysView[str]:
+        """Return the files that are followed."""
+        return self._followers.keys()
+
+    def touched(self, names: frozenset[str]) -> bool:
+        """Take note that these watchers may have other files now."""
+        self._unlooked |= dict.fromkeys(sorted(names))
+        return True
+
+    def appended(self, paths: set[str]) -> None:
+        """Take note that these files have changed; an empty path stands for any."""
+        self._changed |= dict.fromkeys(self.paths if "" in paths else sorted(self.paths & paths))
+
+    def pump(self) -> bool:
+        """Send lines of files that have changed, a few blocks at a time."""
+        if not self._has_begun:
+            return False
+        is_looking = not self._look()
+        while self._first and self.connection.has_room:
+            if not self._send(*self._first[0]):
+                return False
+            self._first.popleft()
+        for _ in range(BLOCKS_PER_TURN):
+            if not self._changed or not self.connection.has_room:
+                break
+            self._read_on(next(iter(self._changed)))
+        return self.connection.has_room and (is_looking or bool(self._changed))
+
+    def finish(self) -> None:
+        """Take note that nothing more comes: what is there is all, also of a line without end."""
+        self._changed |= dict.fromkeys(self.paths)
+        for follower in self._followers.values():
+            follower.quiet_at_ns = 0
+
+    def _read_on(self, path: str) -> None:
+        follower = self._followers.get(path)
+        if follower is None:
+            del self._changed[path]
+            return
+        data = follower.more(clock.now_ns())
+        self._tell_trouble(follower)
+        if data:
+            self._send(follower, data)
+            self._followed.hold(follower)
+            return
+        del self._changed[path]
+        self._wait_for_rest(follower, path)
+        if path in self._leaving:
+            self._leaving.discard(path)
+            self._forget(path)
+
+    def _wait_for_rest(self, follower: Follower, path: str) -> None:
+        if follower.quiet_at_ns is None:
+            self._unfinished.discard(path)
+            return
+        if not self._unfinished:
+            self.reactor.at(self, follower.quiet_at_ns, self._look_at_rests)
+        self._unfinished.add(path)
+
+    def _look_at_rests(self) -> None:
+        self._changed |= dict.fromkeys(self._unfinished)
+        self._unfinished.clear()
+        self.streams.pump(self)
+
+    def _look(self) -> bool:
+        """Snapshot for the files of watchers that were touched, until the turn is over; True when all is done."""
+        while self._unlooked:
+            name = next(iter(self._unlooked))
+            del self._unlooked[name]
+            self._look_for(name)
+            if self.reactor.turn_is_over:
+                break
+        return not self._unlooked
+
+    def _look_for(self, name: str) -> None:
+        core, selection = self._core, self._wish.selection
+        known = self._of_watcher.pop(name, set())
+        is_known = core.watcher_spec(name) is not None
+        is_meant = is_known and selection.matches(name, labels_of(core, name))
+        wanted = {place.path: place for place in self._places(name)} if is_meant else {}
+        left = known - wanted.keys()
+        for path in left:
+            self._users[path].discard(name)
+        gone = {path for path in left if not self._users[path]}
+        self._leaving = (self._leaving - wanted.keys()) | gone
+        self._changed |= dict.fromkeys(gone)
+        for path, place in wanted.items():
+            follower = self._followers.get(path)
+            if follower is not None:
+                follower.place = place  # others may write there by now
+            elif not self._follow(path, place):
+                continue
+            self._users.setdefault(path, set()).add(name)
+            self._of_watcher.setdefault(name, set()).add(path)
+
+    def _places(self, name: str) -> list[LogPlace]:
+        places, wish = self._followed.places, self._wish
+        if wish.hooks:
+            return places.hooks(name)
+        found = places.of(name, wish.selection.slots(name))
+        if wish.stderr:
+            found = [place for place in found if place.source == "stderr"]
+        if not found and not self._has_begun and wish.selection.names and wish.after is None:
+            self._say(LogPlace("", 0, "stdout", ""), places.why_empty(name, stderr=wish.stderr))
+        return found
+
+    def _follow(self, path: str, place: LogPlace) -> bool:
+        """Follow one more file; False when there are too many."""
+        if len(self._followers) >= MAX_FOLLOWED_FILES:
+            if self._has_begun and not self._is_full:
+                text = (
+                    f"one stream follows at most {MAX_FOLLOWED_FILES} log files: more are left out"
+                )
+                self._say(place, text)
+            self._is_full = True
+            return False
+        follower = self._followers[path] = Follower(place)
+        self._followed.watch_again()
+        if self._has_begun:
+            # Of a slot that comes later everything: it was not there before.
+            self._changed[path] = None
+            return True
+        self._begin(follower, path)
+        return True
+
+    def _begin(self, follower: Follower, path: str) -> None:
+        wish = self._wish
+        position = None if wish.after is None else wish.after.get(path, "0:0:0:0")
+        if position is None and wish.whole:
+            position = self._followed.birth(path)
+        if position is not None:
+            follower.resume(position)
+            self._changed[path] = None
+            return
+        # The last lines are held until the client has read them: of many files the last begin with nothing.
+        is_room = self._first_bytes < MAX_ANSWER_BYTES
+        data = follower.begin(wish.lines if is_room else 0)
+        self._first_bytes += len(data)
+        if wish.lines and not is_room:
+            follower.gap = f"no room for its last lines: reconcile logs {follower.place.watcher}"
+        if follower.has_rest:
+            self._changed[path] = None
+        if data or follower.trouble or follower.gap or wish.resumable:
+            self._first.append((follower, data))
+
+    def _forget(self, path: str) -> None:
+        follower = self._followers.pop(path, None)
+        if follower is not None:
+            follower.close()
+            del self._users[path]
+            self._is_full = False
+            self._followed.watch_again()
+
+    def _send(self, follower: Follower, data: bytes) -> bool:
+        place = follower.place
+        self._tell_trouble(follower)
+        if not data and not self._wish.resumable:
+            return True
+        behind = {"path": place.path, "at": follower.position} if self._wish.resumable else {}
+        return self.send(
+            watcher=place.watcher, slot=place.slot, source=place.source, data=data, **behind
+        )
+
+    def _tell_trouble(self, follower: Follower) -> None:
+        trouble, follower.trouble = follower.trouble, ""
+        if trouble and trouble != follower.told:
+            follower.told = trouble
+            self._say(follower.place, trouble)
+        gap, follower.gap = follower.gap, ""
+        if gap:
+            self._say(follower.place, gap)
+
+    def _say(self, place: LogPlace, error: str) -> None:
+        self.send(
+            watcher=place.watcher, slot=place.slot, source=place.source, data=b"", error=error
+        )
+
+    def close(self) -> None:
+        """Close the files."""
+        self.reactor.at(self, None, self._look_at_rests)
+        for follower in self._followers.values():
+            follower.close()
+        self._followers.clear()
+        self._followed.watch_again()
+
+
+@dataclass(eq=False)
+class FollowedLogs:
+    """The log files of all streams: one thread watches them, and a few are open at a time."""
+
+    core: Reconciler
+    streams: Streams
+    places: LogPlaces
+    birth: Callable[[str], str | None]
+    """Returns the place in a log where the first process begins that this controller has started."""
+    watch: Watch
+    _held: OrderedDict[Follower, None] = field(default_factory=OrderedDict)
+    _is_watching_soon: bool = False
+
+    def __post_init__(self) -> None:
+        self.streams.reactor.watch(self.watch, READ, lambda _: self._appended())
+
+    def hold(self, follower: Follower) -> None:
+        """Let a file stay open of which more is to be read; of too many, that which waits longest is closed."""
+        self._held[follower] = None
+        self._held.move_to_end(follower)
+        while len(self._held) > MAX_OPEN_LOGS:
+            self._held.popitem(last=False)[0].close()
+
+    def watch_again(self) -> None:
+        """Watch the folders of all followed files, as long as there are any; many calls are one."""
+        if not self._is_watching_soon:
+            self._is_watching_soon = True
+            self.streams.reactor.soon(self._rewatch)
+
+    def _rewatch(self) -> None:
+        self._is_watching_soon = False
+        paths = frozenset().union(*(each.paths for each in self._all()))
+        self.watch.want(WantedFolders(frozenset(map(os.path.dirname, paths)), paths))
+
+    def _appended(self) -> None:
+        paths = self.watch.changed()
+        for stream in self._all():
+            self.streams.guard(stream, partial(stream.appended, paths))
+            self.streams.pump(stream)
+
+    def _all(self) -> list[LogStream]:
+        followed = self.streams.of(LogStream.method)
+        return [each for each in followed if isinstance(each, LogStream)]

@@ -1,0 +1,14 @@
+"""The methods of the control socket, one file a noun.
+
+| file | subject |
+|---|---|
+| `events` | `events`, `events.follow` |
+| `logs` | `logs`, `logs.follow` |
+| `manager` | `hello`, `shutdown`, `upgrade` |
+| `progress` | `apply.follow`, `orders.follow`, `stream.cancel` |
+| `revisions` | `history`, `diff`, `rollback` |
+| `runs` | `runs` |
+| `spec` | `plan`, `apply` |
+| `status` | `status` |
+| `watchers` | `start`, `stop`, `restart`, `reload`, `signal`, `scale`, `resume`, `rerun` |
+"""

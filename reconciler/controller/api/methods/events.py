@@ -1,0 +1,143 @@
+"""Methods about events: those that were told, and those to come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.api.request import LATER, Method
+from reconciler.controller.api.selectors import event_filter
+from reconciler.controller.api.streams import Stream, Streams
+from reconciler.controller.output.event_log import EventLog
+from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.controller.api.connection import Connection
+    from reconciler.controller.api.parameters import Parameters
+    from reconciler.controller.api.request import Request
+    from reconciler.controller.output.events import Means
+    from reconciler.controller.state.records import ToldEvent
+
+MAX_EVENTS: Final = KEPT_EVENTS + KEPT_ORDERS
+EVENTS_PER_TURN: Final = 200
+
+
+@dataclass(eq=False)
+class EventMethods:
+    """`events` and `events.follow`."""
+
+    event_log: EventLog
+    streams: Streams
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return them by name."""
+        return {"events": Method(self.events, "view"), "events.follow": Method(self.follow, "view")}
+
+    def events(self, request: Request, params: Parameters) -> object:
+        """Answer with the newest events of those that are meant."""
+        since, limit = params.number("since", 0, 2**62) or 0, params.number("limit", 1, MAX_EVENTS)
+        wished = event_filter(params)
+        params.end()
+        recent, count, means = self.event_log.recent, limit or MAX_EVENTS, wished.test()
+
+        def answer() -> None:
+            found = recent.since(since, count, means)
+            left_out = recent.count_since(since, means) - len(found)
+            # Whoever asks for a time, or a number, from which something was dropped is told so.
+            oldest_ns = recent.oldest_ns
+            asked = bool(wished.since_ns or since)
+            forgot = (
+                asked
+                and oldest_ns is not None
+                and (oldest_ns > wished.since_ns if wished.since_ns else recent.missed(since) > 0)
+            )
+            kept_since = {"kept_since_ns": oldest_ns} if forgot else {}
+            request.reply({"events": found, "left_out": left_out, **kept_since})
+
+        if not self.event_log.recall(since, count if wished.is_all else MAX_EVENTS, answer):
+            answer()
+        return LATER
+
+    def follow(self, request: Request, params: Parameters) -> object:
+        """Send events as they come."""
+        since, until_end = params.number("since", 0, 2**62), params.flag("until_end")
+        means = event_filter(params).test()
+        params.end()
+        cursor = self.event_log.recent.newest if since is None else since
+        return self.streams.add(
+            request,
+            lambda number: EventStream(
+                self.streams,
+                request.connection,
+                number,
+                self.event_log,
+                cursor,
+                means,
+                until_end=until_end,
+            ),
+        )
+
+
+class EventStream(Stream):
+    """Events by their number; `cursor` is the last that was sent."""
+
+    method = "event"
+
+    def __init__(
+        self,
+        streams: Streams,
+        connection: Connection,
+        id: int,
+        event_log: EventLog,
+        cursor: int,
+        means: Means,
+        *,
+        until_end: bool = False,
+    ) -> None:
+        super().__init__(streams, connection, id)
+        self.until_end = until_end
+        self._event_log = event_log
+        self._cursor = cursor
+        self._means = means
+        self._is_recalling = False
+
+    def _recalled(self) -> None:
+        self._is_recalling = False
+        self.streams.pump(self)
+
+    def told(self, entry: ToldEvent) -> None:
+        """Send an event that has just come, unless older ones still wait."""
+        if self._cursor == entry.seq - 1 and self.connection.has_room and self._send(entry):
+            self._cursor = entry.seq
+
+    def pump(self) -> bool:
+        """Send the next events; those that are no longer kept are counted."""
+        recent = self._event_log.recent
+        waiting = recent.newest - self._cursor
+        if waiting <= 0 or not self.connection.has_room or self._is_recalling:
+            return False
+        self._is_recalling = self._event_log.recall(self._cursor, waiting, self._recalled)
+        if self._is_recalling:
+            return False
+        entries = recent.since(self._cursor, waiting)
+        dropped = recent.missed(self._cursor) if entries and self._cursor else 0
+        if dropped > 0:
+            self.send(dropped=dropped)
+        for entry in entries[:EVENTS_PER_TURN]:
+            if not self._send(entry):
+                return False
+            self._cursor = entry.seq
+        return len(entries) > EVENTS_PER_TURN
+
+    def _send(self, entry: ToldEvent) -> bool:
+        return not self._means(entry) or self.send(
+            seq=entry.seq,
+            time_ns=entry.time_ns,
+            type=entry.type,
+            watcher=entry.watcher,
+            slot=entry.slot,
+            message=entry.message,
+            details=entry.details,
+        )

@@ -1,0 +1,119 @@
+"""Methods about logs: their last lines, and what is appended to them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.api.log_stream import FollowedLogs, Following, LogStream
+from reconciler.controller.api.request import Answer, Method
+from reconciler.controller.api.selectors import select, wanted
+from reconciler.controller.output.log_files import last_lines
+from reconciler.controller.output.log_places import LogPlaces
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.errors import RequestError
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from reconciler.controller.api.parameters import Parameters
+    from reconciler.controller.api.request import Request
+    from reconciler.controller.output.log_files import LogPlace
+
+MAX_LINES: Final = 10_000
+DEFAULT_LINES: Final = 100
+MAX_REASONS: Final = 20
+
+
+@dataclass(eq=False)
+class LogMethods:
+    """`logs` and `logs.follow`."""
+
+    core: Reconciler
+    places: LogPlaces
+    followed: FollowedLogs
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return them by name."""
+        return {"logs": Method(self.logs, "view"), "logs.follow": Method(self.follow, "view")}
+
+    def logs(self, request: Request, params: Parameters) -> object:
+        """Answer with the last lines of logs, also of rotated files."""
+        selection, lines = wanted(params), params.number("lines", 0, MAX_LINES)
+        stderr, hooks = params.flag("stderr"), params.flag("hooks")
+        since_ns = params.number("since_ns", 0, 2**63 - 1)
+        params.end()
+        count = DEFAULT_LINES if lines is None else lines
+        places: dict[str, LogPlace] = {}
+        by_watcher: dict[str, list[str]] = {}
+        for name, slots in select(self.core, selection).slots.items():
+            found = self.places.hooks(name) if hooks else self.places.of(name, slots)
+            found = [place for place in found if place.source == "stderr" or not stderr]
+            places |= {place.path: place for place in found}
+            by_watcher[name] = [place.path for place in found]
+
+        def answer(entries: Sequence[Mapping[str, object]]) -> None:
+            given = {entry["path"] for entry in entries}
+            is_asked = count and since_ns is None and (selection.names or not given)
+            silent = [
+                name for name in by_watcher if is_asked and given.isdisjoint(by_watcher[name])
+            ]
+            why = [
+                self.places.why_empty(name, stderr=stderr, hooks=hooks)
+                for name in silent[:MAX_REASONS]
+            ]
+            if len(silent) > len(why):
+                why.append(f"and {len(silent) - len(why)} more watchers have no output to be shown")
+            request.in_lane(
+                "logs",
+                lambda: rpc.pack({"entries": entries, "empty": why}),
+                lambda packed: request.finish(Answer(packed)),
+            )
+
+        return request.in_lane(
+            "logs", lambda: last_lines(tuple(places.values()), count, since_ns), answer
+        )
+
+    def follow(self, request: Request, params: Parameters) -> object:
+        """Send lines as they are written."""
+        selection, lines = wanted(params), params.number("lines", 0, MAX_LINES)
+        after = _positions(params)
+        wish = Following(
+            selection,
+            10 if lines is None else lines,
+            params.flag("stderr"),
+            params.flag("hooks"),
+            params.flag("whole"),
+            params.flag("resumable"),
+            after,
+        )
+        params.end()
+        if after is None:  # who comes again asks for what may be gone by now
+            select(self.core, selection)
+        return self.followed.streams.add(
+            request, lambda number: LogStream(self.followed, request.connection, number, wish)
+        )
+
+
+def _positions(params: Parameters) -> dict[str, str] | None:
+    """Return places in logs by path; they come in few long texts, since there may be thousands.
+
+    Raises `RequestError`.
+    """
+    texts = params.texts("after", rpc.MAX_STRING_BYTES)
+    if not texts:
+        return None
+    found = {}
+    for line in "\n".join(texts).split("\n"):
+        position, _, path = line.partition(" ")
+        if not line:
+            continue
+        if re.fullmatch(r"\d{1,20}(:\d{1,20}){3}", position) is None:
+            message = (
+                f"after: expected a place that a log notification has told, found {line[:60]!r}"
+            )
+            raise RequestError(code="invalid_request", message=message)
+        found[path] = position
+    return found

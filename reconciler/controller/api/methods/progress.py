@@ -1,0 +1,250 @@
+"""Methods that follow how far something is, and the end of what is followed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.api.request import Method
+from reconciler.controller.api.selectors import labels_of, select, wanted
+from reconciler.controller.api.streams import Stream, Streams
+from reconciler.controller.api.waiters import Pursuit
+from reconciler.controller.output.status_board import StatusBoard
+from reconciler.controller.runtime import clock
+from reconciler.controller.specs.revisions import Revisions
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.errors import RequestError
+from reconciler.model.order import Goal
+from reconciler.model.units import MILLISECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.controller.api.connection import Connection
+    from reconciler.controller.api.parameters import Parameters
+    from reconciler.controller.api.request import Request
+    from reconciler.controller.api.selectors import Wanted
+
+
+PROGRESS_PAUSE_NS: Final = 100 * MILLISECOND_NS
+MAX_WAITING_SHOWN: Final = 20
+
+
+@dataclass(eq=False)
+class ProgressMethods:
+    """`apply.follow`, `orders.follow` and `stream.cancel`."""
+
+    core: Reconciler
+    board: StatusBoard
+    revisions: Revisions
+    streams: Streams
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return them by name."""
+        return {
+            "apply.follow": Method(self.follow_apply, "view"),
+            "orders.follow": Method(self.follow_orders, "view"),
+            "stream.cancel": Method(self.cancel, "view"),
+        }
+
+    def follow_apply(self, request: Request, params: Parameters) -> object:
+        """Send what is still to be done until what is meant is as desired."""
+        revision, selection = params.number("revision", 0, 2**62), wanted(params)
+        runs = params.flag("runs")
+        params.end()
+        # With a revision, what it removes and its sockets may be named: they are nothing to wait for.
+        if (selection.names or selection.labels) and revision is None:
+            select(self.core, selection)
+        return self.streams.add(
+            request,
+            lambda number: ProgressStream(
+                self.streams,
+                request.connection,
+                number,
+                self.core,
+                self.board,
+                self.revisions,
+                selection,
+                revision or 0,
+                runs=runs,
+            ),
+        )
+
+    def follow_orders(self, request: Request, params: Parameters) -> object:
+        """Send how far the goals of orders are."""
+        goals = params.values("goals", Goal)
+        params.end()
+        return self.streams.add(
+            request,
+            lambda number: GoalStream(
+                self.streams, request.connection, number, self.core, self.board, goals
+            ),
+        )
+
+    def cancel(self, request: Request, params: Parameters) -> object:
+        """End a stream of this connection."""
+        number = params.number("stream", 0, 2**62)
+        params.end()
+        if number is None or not self.streams.cancel(request.connection, number):
+            message = f"this connection has no stream {number}"
+            raise RequestError(code="not_found", message=message)
+        return {}
+
+
+class ProgressStream(Stream):
+    """What is still to be done until everything selected is as desired; ends then."""
+
+    method = "progress"
+
+    def __init__(
+        self,
+        streams: Streams,
+        connection: Connection,
+        id: int,
+        core: Reconciler,
+        board: StatusBoard,
+        revisions: Revisions,
+        selection: Wanted,
+        revision: int,
+        *,
+        runs: bool = False,
+    ) -> None:
+        super().__init__(streams, connection, id)
+        self._core = core
+        self._board = board
+        self._revisions = revisions
+        self._selection = selection
+        self._revision = revision
+        self._runs = runs
+        """Jobs are waited for until their runs have ended."""
+        self._is_due = True
+        self._sent_ns = 0
+
+    def touched(self, names: frozenset[str]) -> bool:
+        """Snapshot again, but not more often than anybody reads."""
+        if not self._is_due:
+            self._is_due = True
+            self.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._tell)
+        return False
+
+    def _tell(self) -> None:
+        self.streams.pump(self)
+
+    def pump(self) -> bool:
+        """Send how it stands, when something was touched since."""
+        if not self._is_due or self.is_over or not self.connection.has_room:
+            return False
+        core, board = self._core, self._board
+        # Who follows runs looks at all watchers, the others at those that are not as desired.
+        maybe = core.names() if self._runs else board.unwanted()
+        missing = [n for n in maybe if self._is_meant(n) and not self._has_come_about(n)]
+        converged = not missing and core.revision >= self._revision and core.revision > 0
+        outcome, reason = self._verdict()
+        # A revision that is not good comes to no other end by itself.
+        over = outcome in {"paused", "rolled_back"}
+        converged = converged and not over
+        waiting = board.waiting(missing[:MAX_WAITING_SHOWN])
+        sent = self.send(
+            revision=core.revision,
+            converged=converged,
+            waiting=waiting,
+            remaining=len(missing),
+            outcome=outcome,
+            reason=reason,
+            done=converged or over,
+        )
+        if sent:
+            self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), converged or over
+            # Some states end by themselves and touch nobody, such as the first second of a life.
+            again = min(filter(None, map(board.changes_at_ns, missing)), default=None)
+            if again is not None and not self.is_over:
+                again = max(again, self._sent_ns + PROGRESS_PAUSE_NS)
+                self.reactor.at(self, again, self._look_again)
+        return False
+
+    def _verdict(self) -> tuple[str, str]:
+        """Return what came of the revision that is followed, and why; nobody asked when watchers were named."""
+        revisions, selection = self._revisions, self._selection
+        if not self._revision and (selection.names or selection.labels):
+            return "", ""
+        followed = revisions.get(self._revision) if self._revision else revisions.current
+        return ("", "") if followed is None else (followed.outcome, followed.trial.reason)
+
+    def _has_come_about(self, name: str) -> bool:
+        if not self._board.as_desired(name):
+            return False
+        if not self._runs:
+            return True
+        status = self._board.of(name)
+        return status.kind != "job" or all(slot.state != "Running" for slot in status.slots)
+
+    def _look_again(self) -> None:
+        self._is_due = True
+        self._tell()
+
+    def _is_meant(self, name: str) -> bool:
+        selection = self._selection
+        if not selection.names and not selection.labels:
+            return True
+        return selection.matches(name, labels_of(self._core, name))
+
+    def close(self) -> None:
+        """Take the next look back."""
+        self.reactor.at(self, None, self._tell)
+
+
+class GoalStream(Stream):
+    """How far the goals of orders are; ends when none is open any more."""
+
+    method = "progress"
+
+    def __init__(
+        self,
+        streams: Streams,
+        connection: Connection,
+        id: int,
+        core: Reconciler,
+        board: StatusBoard,
+        goals: tuple[Goal, ...],
+    ) -> None:
+        super().__init__(streams, connection, id)
+        self._board = board
+        self._pursuit = Pursuit(core, board, goals)
+        self._is_due = True
+        self._sent_ns = 0
+
+    def touched(self, names: frozenset[str]) -> bool:
+        """Snapshot again, but not more often than anybody reads."""
+        if self._pursuit.touched(names) and not self._is_due:
+            self._is_due = True
+            self.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._look_again)
+        return False
+
+    def pump(self) -> bool:
+        """Send how it stands, when something was touched since."""
+        if not self._is_due or self.is_over or not self.connection.has_room:
+            return False
+        self._pursuit.look()
+        left, done = self._pursuit.names, self._pursuit.is_over
+        sent = self.send(
+            waiting=self._board.waiting(left[:MAX_WAITING_SHOWN]),
+            remaining=len(left),
+            failed=self._pursuit.failed,
+            converged=done and not self._pursuit.failed,
+            done=done,
+        )
+        if sent:
+            self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), done
+            again = self._pursuit.next_look_ns()
+            if again is not None:
+                again = max(again, self._sent_ns + PROGRESS_PAUSE_NS)
+                self.reactor.at(self, again, self._look_again)
+        return False
+
+    def _look_again(self) -> None:
+        self._is_due = True
+        self.streams.pump(self)
+
+    def close(self) -> None:
+        """Take the next look back."""
+        self.reactor.at(self, None, self._look_again)

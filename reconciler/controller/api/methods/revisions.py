@@ -1,0 +1,202 @@
+"""Methods about revisions: the history, the difference between two, and an older one once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.api.orders import event_of, reason_of
+from reconciler.controller.api.request import LATER, Method
+from reconciler.controller.specs.apply import Author
+from reconciler.controller.specs.parts import Specs
+from reconciler.core.changes import changes, come_about
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.errors import RequestError
+from reconciler.model.news import News
+from reconciler.model.value import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.controller.api.parameters import Parameters
+    from reconciler.controller.api.request import Request
+    from reconciler.controller.state.history import Content
+    from reconciler.model.revision import Revision
+
+HIGHEST: Final = 2**62
+CONSENT_TO_ROLLBACK: Final = "`reconcile rollback --allow-removal` does it all the same"
+
+
+class _Rollback(Struct, frozen=True):
+    """What a rollback was asked for."""
+
+    dry_run: bool
+    allow_removal: bool
+    base: int | None
+    reason: str
+
+
+@dataclass(eq=False)
+class RevisionMethods:
+    """`history`, `diff` and `rollback`."""
+
+    core: Reconciler
+    specs: Specs
+    tell: Callable[[News], None]
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return them by name."""
+        return {
+            "history": Method(self.history, "view"),
+            "diff": Method(self.diff, "view"),
+            "rollback": Method(self.rollback, "admin", mutates=True),
+        }
+
+    def history(self, request: Request, params: Parameters) -> object:
+        """Answer with the revisions that are kept, newest first."""
+        params.end()
+        revisions, current = self.specs.revisions, self.specs.revisions.current
+        listed = [_shown(each) for each in revisions.newest_first()]
+        if current is not None and current.outcome == "pending":
+            due_ns, waits_for = revisions.outlook()
+            for each in listed:
+                if each["number"] == current.number:
+                    each |= {"due_ns": due_ns, "reason": waits_for}
+        return {"revision": current.number if current is not None else 0, "revisions": listed}
+
+    def diff(self, request: Request, params: Parameters) -> object:
+        """Answer what a revision says otherwise than another."""
+        old, new = params.number("old", 0, HIGHEST), params.number("new", 0, HIGHEST)
+        params.end()
+        later = self._current() if new is None else self._known(new)
+        earlier = self._before(later) if old is None else self._known(old)
+
+        def both(before: Content, after: Content) -> None:
+            facts = self.core.facts
+            found = changes(before.spec, after.spec, come_about(before.spec, facts), facts)
+            request.reply({"old": earlier.number, "new": later.number, "changes": found})
+
+        def read_later(before: Content) -> None:
+            self._read(request, later, lambda after: both(before, after))
+
+        self._read(request, earlier, read_later)
+        return LATER
+
+    def _before(self, revision: Revision) -> Revision:
+        """Return the revision before this one that is still kept."""
+        known = self.specs.revisions.newest_first()
+        found = next((each for each in known if each.number < revision.number), None)
+        if found is None:
+            message = f"no revision before {revision.number} is kept"
+            raise RequestError(code="not_found", message=message, hint="reconcile history")
+        return found
+
+    def rollback(self, request: Request, params: Parameters) -> object:
+        """Put an older content in force."""
+        number = params.number("revision", 0, HIGHEST)
+        wish = _Rollback(
+            params.flag("dry_run"),
+            params.flag("allow_removal"),
+            params.number("base", 0, HIGHEST),
+            reason_of(params),
+        )
+        params.end()
+        older = self._wanted(number)
+        self._read(request, older, lambda content: self._take_again(request, wish, older, content))
+        return LATER
+
+    def _wanted(self, number: int | None) -> Revision:
+        """Return the revision to go back to: the one asked for, or the newest good one before the present."""
+        current = self._current()
+        if number is None:
+            found = self.specs.revisions.good_before(current.place)
+            if found is None:
+                message = f"there is no good revision before {current.place}"
+                hint = "`reconcile history` lists them; `reconcile rollback REVISION` takes any"
+                raise RequestError(code="not_found", message=message, hint=hint)
+            return found
+        if number == current.number:
+            raise RequestError(code="conflict", message=f"revision {number} is the one in force")
+        return self._known(number)
+
+    def _take_again(
+        self, request: Request, wish: _Rollback, older: Revision, content: Content
+    ) -> None:
+        """Answer what going back does, and do it unless it is a dry run. Raises `RequestError` when refused."""
+        request.refuse_at_the_end()
+        spec = content.spec
+        answer: dict[str, object] = {
+            "revision": self.specs.in_force.revision,
+            "restores": older.place,
+            "changes": self.specs.in_force.changes(spec),
+            "drift": self.specs.in_force.drift(spec),
+        }
+        if wish.dry_run or spec == self.specs.in_force.spec:
+            request.reply({**answer, "applied": not wish.dry_run})
+            return
+        refusal = None if wish.allow_removal else self.specs.in_force.refusal(spec)
+        if refusal is not None:
+            raise RequestError(code="conflict", message=refusal, hint=CONSENT_TO_ROLLBACK)
+        self.specs.in_force.check_base(wish.base)
+
+        def stored(revision: int) -> None:
+            request.guard(lambda: request.reply({**answer, "revision": revision, "applied": True}))
+
+        message = f"to the content of revision {older.place}"
+        self.tell(event_of(request, wish.reason, message, restores=older.place))
+        author = Author(request.who, request.uid, wish.reason)
+        self.specs.files.restore(older.place, spec, author, then=stored)
+
+    # ---- helpers ----
+
+    def _current(self) -> Revision:
+        current = self.specs.revisions.current
+        if current is None:
+            message = "the revision in force has no entry in the history"
+            hint = "`reconcile apply` makes one with the next edit"
+            raise RequestError(code="conflict", message=message, hint=hint)
+        return current
+
+    def _known(self, number: int) -> Revision:
+        found = self.specs.revisions.get(number)
+        if found is None:
+            numbers = [each.number for each in self.specs.revisions.newest_first()]
+            kept = f"{numbers[-1]} to {numbers[0]} are kept" if numbers else "none is kept"
+            raise RequestError(
+                code="not_found", message=f"there is no revision {number}", hint=kept
+            )
+        return found
+
+    def _read(self, request: Request, revision: Revision, then: Callable[[Content], None]) -> None:
+        """Hand over a content; that it is unreadable, or refused, is the request's answer."""
+
+        def unreadable(reason: str) -> None:
+            message = f"cannot read the content of revision {revision.number}: {reason}"
+            request.fail(RequestError("conflict", message, hint="`reconcile history` lists others"))
+
+        self.specs.revisions.read(
+            revision.number,
+            lambda content: request.guard(lambda: then(content)),
+            unreadable,
+            uid=request.uid,
+        )
+
+
+def _shown(revision: Revision) -> dict[str, object]:
+    """Return an entry of the history as clients see it."""
+    return {
+        "number": revision.number,
+        "applied_ns": revision.wall_ns,
+        "who": revision.who,
+        "uid": revision.uid,
+        "digest": revision.digest,
+        "commit": revision.commit,
+        "dirty": revision.dirty,
+        "restores": revision.restores,
+        "outcome": revision.outcome,
+        "reason": revision.trial.reason,
+        "judged_ns": revision.judged_wall_ns,
+        "due_ns": None,
+        "log": revision.log,
+    }

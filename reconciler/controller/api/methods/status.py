@@ -1,0 +1,168 @@
+"""The method status: how everything is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from reconciler.controller.api.request import LATER, Answer, Method
+from reconciler.controller.api.selectors import select, wanted
+from reconciler.controller.output.status_board import StatusBoard
+from reconciler.controller.runtime.config import Config
+from reconciler.controller.specs.parts import Specs
+from reconciler.controller.state.saving import Saving
+from reconciler.core.reconciler import Reconciler
+from reconciler.core.tell import orphan_message
+from reconciler.model.event import KeeperIntroduced
+from reconciler.model.status import OrphanStatus
+from reconciler.model.value import replace
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from reconciler.controller.api.parameters import Parameters
+    from reconciler.controller.api.request import Later, Request
+    from reconciler.controller.api.selectors import Slots
+    from reconciler.controller.output.usage import Usage
+    from reconciler.model.process import Orphan
+    from reconciler.model.status import SlotStatus, WatcherStatus
+
+StoreState: TypeAlias = Literal["good", "failing", "damaged"]
+
+
+@dataclass(eq=False)
+class StatusMethods:
+    """`status`."""
+
+    config: Config
+    keeper: KeeperIntroduced
+    core: Reconciler
+    board: StatusBoard
+    specs: Specs
+    saving: Saving
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return them by name."""
+        return {"status": Method(self.status, "view")}
+
+    def status(self, request: Request, params: Parameters) -> object:
+        """Answer how everything is, or the watchers that are meant."""
+        selection, usage = wanted(params), params.flag("usage")
+        params.end()
+        is_whole = not usage and not selection.names and not selection.labels
+        slots = {} if is_whole else select(self.core, selection).slots
+
+        def looked() -> None:
+            if usage:
+                self._answer_with_usage(request, slots)
+            elif any(each is not None for each in slots.values()):
+                request.finish(Answer(self._of_slots(slots)))
+            else:
+                request.finish(Answer(self.answer(None if is_whole else slots)))
+
+        self.specs.files.when_looked(lambda: request.guard(looked))
+        return LATER
+
+    def answer(self, names: Iterable[str] | None) -> bytes:
+        """Return the packed answer about these watchers, None is all."""
+        shown = None if names is None else tuple(names)
+        return self._around(self.board.packed(shown), shown)
+
+    def _of_slots(self, chosen: Mapping[str, Slots]) -> bytes:
+        """Return the packed answer about some slots of watchers."""
+        return self._around(rpc.pack([self._status(*each) for each in chosen.items()]), chosen)
+
+    def _answer_with_usage(self, request: Request, chosen: Mapping[str, Slots]) -> Later:
+        """Ask the kernel for processor time and memory, off the loop, and answer then."""
+        from reconciler.controller.output.usage import usage_of
+
+        statuses = [self._status(*each) for each in chosen.items()]
+        pids = [slot.pid for status in statuses for slot in status.slots if slot.pid is not None]
+
+        def used(usage: dict[int, Usage]) -> None:
+            watchers = rpc.pack([_with_usage(status, usage) for status in statuses])
+            request.finish(Answer(self._around(watchers, chosen)))
+
+        return request.in_lane("processes", lambda: usage_of(pids), used)
+
+    def _status(self, name: str, chosen: Slots) -> WatcherStatus:
+        """Return how some slots of a watcher are; None: all of them."""
+        status = self.board.of(name)
+        if chosen is None:
+            return status
+        return replace(status, slots=tuple(slot for slot in status.slots if slot.slot in chosen))
+
+    def _around(self, watchers: bytes, shown: Iterable[str] | None = None) -> bytes:
+        store_state, store_message = self._store()
+        return rpc.pack_map(
+            {
+                "name": rpc.pack(self.config.name),
+                "revision": rpc.pack(self.specs.in_force.revision),
+                "observed_revision": rpc.pack(self.core.revision),
+                "keeper_pid": rpc.pack(self.keeper.pid),
+                "controller_pid": rpc.pack(os.getpid()),
+                "containment": rpc.pack(self.keeper.containment),
+                **self._revision(),
+                "source": rpc.pack(self.specs.source.source),
+                "auto_apply": rpc.pack(self.specs.in_force.settings.auto),
+                "spec_state": rpc.pack(self.specs.standing.state),
+                "spec_message": rpc.pack(self.specs.standing.message),
+                "watching": rpc.pack(self.specs.source.trouble),
+                "spec_errors": rpc.pack(self.specs.standing.errors),
+                "store_state": rpc.pack(store_state),
+                "store_message": rpc.pack(store_message),
+                "settled": rpc.pack(self.board.settled()),
+                "others": rpc.pack(0 if shown is None else self.board.count_unwanted(shown)),
+                "watchers": watchers,
+                "orphans": rpc.pack([_shown(each) for each in self.core.orphans]),
+                "sockets": rpc.pack(self.core.socket_statuses()),
+            }
+        )
+
+    def _revision(self) -> dict[str, bytes]:
+        """Return what is known of the revision in force."""
+        known = self.specs.revisions.current
+        # Files that are left aside are so because of the one before: its reason is the one to tell.
+        told = self.specs.revisions.get(known.number - 1) if known and known.files_differ else known
+        due_ns, waits_for = self.specs.revisions.outlook()
+        return {
+            "outcome": rpc.pack(known.outcome if known is not None else ""),
+            "reason": rpc.pack(waits_for or (told.trial.reason if told is not None else "")),
+            "culprit": rpc.pack(told.trial.watcher if told is not None else ""),
+            "due_ns": rpc.pack(due_ns),
+            "log": rpc.pack(told.log if told is not None else ()),
+            "commit": rpc.pack(known.commit if known is not None else ""),
+            "dirty": rpc.pack(known is not None and known.dirty),
+        }
+
+    def _store(self) -> tuple[StoreState, str]:
+        """Return how it stands with the database; what was found damaged is told by this controller to its end."""
+        if self.saving.trouble:
+            return "failing", self.saving.trouble
+        if not self.saving.damage:
+            return "good", ""
+        first, *rest = self.saving.damage
+        return "damaged", f"{first}; and {len(rest)} more" if rest else first
+
+
+def _shown(orphan: Orphan) -> OrphanStatus:
+    return OrphanStatus(
+        orphan.pid,
+        orphan.name,
+        tuple(map(str, orphan.owners)),
+        orphan.is_certain and bool(orphan.owners),
+        orphan_message(orphan),
+    )
+
+
+def _with_usage(status: WatcherStatus, usage: dict[int, Usage]) -> WatcherStatus:
+    return replace(status, slots=tuple(_used(slot, usage) for slot in status.slots))
+
+
+def _used(slot: SlotStatus, usage: dict[int, Usage]) -> SlotStatus:
+    used = usage.get(slot.pid) if slot.pid is not None else None
+    if used is None:
+        return slot
+    return replace(slot, cpu_percent=used.cpu_percent, memory_bytes=used.memory_bytes)

@@ -1,0 +1,239 @@
+"""Orders of operators: each word is stored before it counts, and told as an event.
+
+What an order does in which state is decided in `core.orders`, and when it is done in `core.goals`. Nothing is
+refused because something else is under way: the core works off what is wanted in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.api.request import LATER, Later, Request
+from reconciler.controller.api.selectors import Selected, labels_of, select, wanted
+from reconciler.controller.api.waiters import Waiters
+from reconciler.controller.runtime import clock
+from reconciler.controller.state.records import (
+    Answered,
+    GenerationWritten,
+    IntentWritten,
+    OrderWritten,
+)
+from reconciler.controller.state.saving import Saving
+from reconciler.core import intents
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.event import Event, IntentChanged, JobChanged
+from reconciler.model.intent import Voice
+from reconciler.model.news import News
+from reconciler.model.order import Goal
+from reconciler.model.process import ProcessId, Running, pid_of
+from reconciler.model.units import DAY_NS, format_few
+from reconciler.model.value import Struct, from_plain, replace, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from reconciler.controller.api.parameters import Parameters
+    from reconciler.core.orders import Subject
+    from reconciler.model.intent import Intent
+    from reconciler.model.job import Generation
+    from reconciler.model.order import Decision
+
+MAX_TIMEOUT_NS: Final = 10 * DAY_NS
+MAX_LENGTH_NS: Final = 366 * DAY_NS
+"""Longest time for which a word may count; what shall count for longer counts until it is taken back."""
+MAX_REASON: Final = 256
+"""Characters: it stands in status, events and the store."""
+
+
+def reason_of(params: Parameters) -> str:
+    """Take out of a request's parameters why somebody asks for it."""
+    return params.text("reason", MAX_REASON) or ""
+
+
+def event_of(
+    request: Request, reason: str, message: str, watcher: str = "", **details: object
+) -> News:
+    """Return what is told of an order: who did what, why, and what comes of it."""
+    name = request.who
+    why = f' ("{reason}")' if reason else ""
+    text = f"{request.method} by {name}{why}: {message}"
+    details |= {"who": name, "uid": request.uid, "pid": request.pid, "reason": reason}
+    return News(f"operator.{request.method}", text, watcher, details=details)
+
+
+class Patience(Struct, frozen=True):
+    """Whether and how long a request waits until what was asked for is done."""
+
+    wait: bool
+    timeout_ns: int | None
+
+
+def patience(params: Parameters) -> Patience:
+    """Take `wait` and `timeout_ns` out of a request's parameters."""
+    return Patience(params.flag("wait"), params.number("timeout_ns", 0, MAX_TIMEOUT_NS))
+
+
+@dataclass(slots=True)
+class Order:
+    """What one request changes: entries to store with the events that follow, and what is answered."""
+
+    request: Request
+    reason: str
+    length_ns: int | None = None
+    """How long it shall count; None: until it is taken back."""
+    results: list[dict[str, object]] = field(default_factory=list)
+    entries: list[IntentWritten | GenerationWritten] = field(default_factory=list)
+    when_written: list[Callable[[], None]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Orders:
+    """Carries orders out."""
+
+    core: Reconciler
+    saving: Saving
+    waiters: Waiters
+    feed: Callable[[Event], None]
+    tell: Callable[[News], None]
+
+    def begin(self, request: Request, params: Parameters, *, may_end: bool = False) -> Order:
+        """Take `reason` out of a request's parameters, and `for_ns` where what is said `may_end` by itself."""
+        length_ns = params.number("for_ns", 1, MAX_LENGTH_NS) if may_end else None
+        return Order(request, reason_of(params), length_ns)
+
+    def chosen(self, request: Request, params: Parameters, *, needed: bool = False) -> Selected:
+        """Take the selection out of a request's parameters; all of it must be the caller's to operate."""
+        selected = select(self.core, wanted(params), needed=needed)
+        self.check(request, selected.slots)
+        return selected
+
+    def check(self, request: Request, names: Iterable[str]) -> None:
+        """Refuse the whole request when one of its watchers is not the caller's: nothing is done by halves."""
+        shut = [name for name in names if not request.permit.covers(labels_of(self.core, name))]
+        if shut:
+            what = f"{request.method} {format_few(shut, 3)}"
+            hint = "name only watchers with these labels, or select them with -l"
+            raise request.denied(what, hint)
+
+    def each(
+        self,
+        order: Order,
+        waits: Patience,
+        selected: Selected,
+        decide: Callable[[Subject], Decision],
+    ) -> Later:
+        """Decide for each watcher of a selection, carry that out, and answer."""
+        goals: list[Goal] = []
+        for name, slots in selected.slots.items():
+            it = self.subject(order, name, slots, by_name=name in selected.by_name)
+            decision = decide(it)
+            self.carry_out(order, it, decision)
+            if decision.goal is not None:
+                goals.append(decision.goal)
+        return self._answer(order, waits, goals)
+
+    def answer_again(
+        self, request: Request, params: Parameters, results: Sequence[Mapping[str, object]]
+    ) -> None:
+        """Answer an order that a former controller wrote down; nobody may have heard of that."""
+        order = Order(request, "", results=[dict(each) for each in results])
+        goals: list[Goal] = [from_plain(Goal, r["goal"]) for r in order.results if "goal" in r]
+        self._answer(order, patience(params), goals)
+
+    def subject(
+        self, order: Order, name: str, slots: tuple[int, ...] | None, *, by_name: bool
+    ) -> Subject:
+        """Return all that is known of a watcher, with what is still being stored of it."""
+        it = self.core.subject(name, clock.now_ns(), clock.wall_offset_ns())
+        observed, voice = self.saving.observed(name), self._voice(order)
+        return replace(it, observed=observed, slots=slots, by_name=by_name, voice=voice)
+
+    def carry_out(self, order: Order, it: Subject, decision: Decision) -> None:
+        """Write down what a decision changes, tell the core of it, and say it."""
+        if decision.intent is not None:
+            self._intend(order, it.name, decision.intent)
+        if decision.generation is not None:
+            self._generate(order, it.name, decision.generation)
+        for event in decision.events:
+            self.feed(event)
+        more: dict[str, object] = {"taken": decision.taken}
+        if decision.goal is not None:
+            more["goal"] = to_plain(decision.goal)
+        if decision.fired or decision.running:
+            known = it.observed.job.generation
+            newest = decision.generation or known
+            more |= {
+                "generation": newest.number if newest is not None else 0,
+                "fired": decision.fired,
+                "running": [_running(it, slot) for slot in decision.running],
+            }
+        order.results.append({"name": it.name, "message": decision.message, **more})
+        self.tell(event_of(order.request, order.reason, decision.message, it.name))
+
+    # ---- writing down ----
+
+    def _voice(self, order: Order) -> Voice:
+        """Return whose word an order is, as it is stored with it."""
+        now_ns, wall_ns = clock.now_ns(), clock.wall_ns()
+        until = (
+            None
+            if order.length_ns is None
+            else intents.until(order.length_ns, self.core.facts.boot_id, now_ns, wall_ns)
+        )
+        return Voice(order.request.who, order.reason, wall_ns, until)
+
+    def _intend(self, order: Order, name: str, intent: Intent) -> None:
+        """Store an operator's word about a watcher, then put it before the core."""
+        self.saving.intents[name] = intent
+        order.entries.append(IntentWritten(name, intent))
+        order.when_written.append(lambda: self.feed(IntentChanged(name, intent)))
+
+    def _generate(self, order: Order, name: str, generation: Generation) -> None:
+        """Store a new generation of a job, then put it before the core."""
+        self.saving.generations[name] = generation
+
+        def written() -> None:
+            # Its runs are taken as they are by now: one may have ended while this was written.
+            job = replace(self.core.observed(name).job, generation=generation, known=True)
+            self.feed(JobChanged(name, job))
+
+        order.entries.append(GenerationWritten(name, generation))
+        order.when_written.append(written)
+
+    def _answer(self, order: Order, waits: Patience, goals: Sequence[Goal]) -> Later:
+        """Write an order down together with its answer, and answer when that lies on the disk, or when it is done.
+
+        A controller that dies in between leaves no half of an order, and the next one knows the order
+        again when its caller repeats it for want of an answer.
+        """
+        request = order.request
+
+        def stored() -> None:
+            for each in order.when_written:
+                each()
+            if waits.wait:
+                self.waiters.add(request, order.results, goals, waits.timeout_ns)
+            else:
+                request.reply({"results": order.results})
+
+        if not (order.entries or self.saving.intents or self.saving.generations):
+            stored()
+            return LATER
+        answered = None
+        if request.request_id is not None:
+            key = request.uid, request.request_id
+            answered = Answered(*key, request.method, tuple(order.results))
+        # What changes nothing waits too for what was said before: it counts for whom it answers.
+        entry = OrderWritten(tuple(order.entries), answered)
+        self.saving.write_then(entry, stored, request.guard)
+        return LATER
+
+
+def _running(it: Subject, slot: int) -> dict[str, object]:
+    """Return what is told of a slot that an order leaves alone because it still runs."""
+    record = it.observed.records.get(ProcessId(it.name, slot))
+    phase = record.phase if record is not None else None
+    since = phase.started_at_ns + clock.wall_offset_ns() if isinstance(phase, Running) else None
+    return {"slot": slot, "pid": pid_of(phase) if phase is not None else None, "since_ns": since}

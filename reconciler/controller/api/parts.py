@@ -1,0 +1,111 @@
+"""Puts the room's parts together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.controller.api.auth import Access
+from reconciler.controller.api.log_stream import LOG_STEP_MS, FollowedLogs
+from reconciler.controller.api.methods.events import EventMethods
+from reconciler.controller.api.methods.logs import LogMethods
+from reconciler.controller.api.methods.manager import ManagerMethods
+from reconciler.controller.api.methods.progress import ProgressMethods
+from reconciler.controller.api.methods.revisions import RevisionMethods
+from reconciler.controller.api.methods.runs import RunMethods
+from reconciler.controller.api.methods.spec import SpecMethods
+from reconciler.controller.api.methods.status import StatusMethods
+from reconciler.controller.api.methods.watchers import WatcherMethods
+from reconciler.controller.api.orders import Orders
+from reconciler.controller.api.readings import Readings
+from reconciler.controller.api.request import Dispatcher
+from reconciler.controller.api.server import Server
+from reconciler.controller.api.streams import Streams
+from reconciler.controller.api.upgrade import Upgrades
+from reconciler.controller.api.waiters import Waiters
+from reconciler.controller.runtime.file_watch import Watch
+from reconciler.model.news import News
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from reconciler.controller.output.parts import Output
+    from reconciler.controller.runtime.config import Config
+    from reconciler.controller.runtime.parts import Runtime
+    from reconciler.controller.specs.parts import Specs
+    from reconciler.controller.state.saving import Saving
+    from reconciler.core.reconciler import Reconciler
+    from reconciler.model.action import KeeperAction
+    from reconciler.model.event import Event, KeeperIntroduced
+
+
+class Api:
+    """The control socket with its methods, requests that wait, and streams."""
+
+    def __init__(
+        self,
+        config: Config,
+        control: socket.socket,
+        runtime: Runtime,
+        core: Reconciler,
+        saving: Saving,
+        specs: Specs,
+        output: Output,
+        keeper: KeeperIntroduced,
+        send: Callable[[KeeperAction], None],
+        feed: Callable[[Event], None],
+        shut_down: Callable[[bool, int], bool],
+        is_ending: Callable[[], bool],
+    ) -> None:
+        reactor, lanes, border, log = runtime.reactor, runtime.lanes, runtime.border, runtime.log
+        tell, board, source = output.tell, output.board, specs.source
+
+        def polls(message: str) -> None:
+            if message:
+                tell(News("files.watching", message))
+
+        watch = Watch(LOG_STEP_MS, lanes.hand_over, polls, border.report)
+        self.access = Access(config, reactor, lanes, tell, lambda: self.server.recheck())
+        self.streams = Streams(reactor, border)
+        self.waiters = Waiters(core, board, reactor)
+        self.upgrades = Upgrades(keeper, lanes, send, tell)
+        self.readings = Readings(reactor, lanes, source.look_at)
+        self.followed = FollowedLogs(
+            core, self.streams, output.log_places, output.last_lines.birth, watch
+        )
+        orders = Orders(core, saving, self.waiters, feed, tell)
+        self.status = StatusMethods(config, keeper, core, board, specs, saving)
+        self.dispatcher = Dispatcher(
+            methods={
+                **self.status.methods(),
+                **EventMethods(output.event_log, self.streams).methods(),
+                **LogMethods(core, output.log_places, self.followed).methods(),
+                **ProgressMethods(core, board, specs.revisions, self.streams).methods(),
+                **SpecMethods(specs, self.readings, lanes, tell).methods(),
+                **RevisionMethods(core, specs, tell).methods(),
+                **RunMethods(core, saving).methods(),
+                **WatcherMethods(core, orders, self.waiters).methods(),
+                **ManagerMethods(
+                    config, core, source, self.upgrades, self.waiters, shut_down, tell
+                ).methods(),
+            },
+            lanes=lanes,
+            border=border,
+            access=self.access,
+            is_ending=is_ending,
+            again=orders.answer_again,
+        )
+        self.server = Server(
+            control, reactor, border, log, self.access, self.dispatcher, self.streams
+        )
+
+    def touched(self, names: frozenset[str]) -> None:
+        """Let those who wait for or follow one of these watchers look again."""
+        self.waiters.touched(names)
+        self.streams.touched(names)
+
+    def close(self) -> None:
+        """Send what can be sent and leave; nobody is answered any more."""
+        self.waiters.finish()
+        self.streams.finish("event")
+        self.server.close()

@@ -1,0 +1,294 @@
+"""One request under way: served, perhaps waited for, answered once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+from reconciler.controller.api.auth import Access
+from reconciler.controller.api.parameters import Parameters
+from reconciler.controller.runtime.borders import Border
+from reconciler.controller.runtime.lanes import Lanes
+from reconciler.model.errors import RequestError
+from reconciler.model.spec import Role
+from reconciler.model.value import Struct
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.controller.api.auth import Permit
+    from reconciler.controller.api.connection import Connection
+    from reconciler.controller.runtime.lanes import LaneName
+    from reconciler.controller.state.records import Answered
+
+T = TypeVar("T")
+
+REMEMBERED_ANSWERS: Final = 1000
+_IN_WORDS: Final = {"shutdown": "shut down this manager", "upgrade": "upgrade this manager"}
+MAX_REQUEST_ID: Final = 128
+"""Characters: it is stored with what the request changed."""
+MAX_REMEMBERED_BYTES: Final = 8 * 2**20
+
+
+class Later:
+    """What a method returns when it has arranged for `reply` or `fail` to be called."""
+
+
+LATER: Final = Later()
+
+Handler: TypeAlias = "Callable[[Request, Parameters], object]"
+
+
+class Method(Struct, frozen=True):
+    """A method of the control socket, and the least role that may call it.
+
+    A mutation may carry a `request_id`, and is answered once for it.
+    """
+
+    handler: Handler
+    role: Role
+    mutates: bool = False
+
+
+class Answer(Struct, frozen=True, gc=True):
+    """What was answered: a packed result, or an error.
+
+    Unlike a mere value it leads back to itself: an error holds the frames that it passed, and they the request.
+    """
+
+    result: bytes = b""
+    error: RequestError | None = None
+
+    def encoded(self, msgid: int) -> bytes:
+        """Return the response to one request."""
+        if self.error is None:
+            return rpc.encode_result(msgid, self.result)
+        return rpc.encode_error(msgid, self.error.code, self.error.message, self.error.details)
+
+
+AnswerAgain: TypeAlias = "Callable[[Request, Parameters, Sequence[Mapping[str, object]]], None]"
+
+
+class RememberedAnswers:
+    """The newest answers to mutations by their request id, so that a retried one is not done twice.
+
+    Those that change what is stored are stored with it: `recall` has what former controllers did.
+    """
+
+    def __init__(self, again: AnswerAgain) -> None:
+        self._again = again
+        self._recalled: dict[tuple[int, str], Answered] = {}
+        self._answers: OrderedDict[tuple[int, str], tuple[str, Answer | None]] = OrderedDict()
+        self._waiting: dict[tuple[int, str], list[Request]] = {}
+        self._bytes = 0
+
+    def recall(self, answered: tuple[Answered, ...]) -> None:
+        """Take note of what former controllers have answered, or would have."""
+        self._recalled = {(each.uid, each.request_id): each for each in answered}
+
+    def knows(self, request: Request, request_id: str, params: Parameters) -> bool:
+        """Answer a request that was asked before, now or together with the first; False when it is new.
+
+        Raises `RequestError` when the id was used for another method.
+        """
+        key = (request.uid, request_id)
+        recalled = self._recalled.get(key)
+        if recalled is not None:
+            if recalled.method != request.method:
+                raise _used_otherwise(request_id, recalled.method)
+            self._again(request, params, recalled.results)
+            return True
+        if key not in self._answers:
+            self._answers[key] = (request.method, None)
+            return False
+        method, answer = self._answers[key]
+        if method != request.method:
+            raise _used_otherwise(request_id, method)
+        if answer is None:
+            self._waiting.setdefault(key, []).append(request)
+        else:
+            request.finish(answer)
+        return True
+
+    def remember(self, request: Request, request_id: str, answer: Answer) -> None:
+        """Keep an answer, and give it to those who have asked again meanwhile."""
+        key = (request.uid, request_id)
+        for again in self._waiting.pop(key, ()):
+            again.finish(answer)
+        if key not in self._answers:
+            return
+        self._answers[key] = (request.method, answer)
+        self._bytes += len(answer.result)
+        done = [key for key, (_, kept) in self._answers.items() if kept is not None]
+        while len(done) > REMEMBERED_ANSWERS or self._bytes > MAX_REMEMBERED_BYTES:
+            _, kept = self._answers.pop(done.pop(0))
+            self._bytes -= len(kept.result) if kept is not None else 0
+
+
+@dataclass(eq=False)
+class Dispatcher:
+    """Serves requests: all that they have in common."""
+
+    methods: Mapping[str, Method]
+    lanes: Lanes
+    border: Border
+    access: Access
+    is_ending: Callable[[], bool]
+    again: AnswerAgain
+    """Answers a mutation that a former controller has written down."""
+    remembered: RememberedAnswers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.remembered = RememberedAnswers(self.again)
+
+    def serve(self, connection: Connection, call: rpc.Call, permit: Permit) -> None:
+        """Find the method of a request and let it answer; what is wrong with the request is its answer."""
+        request = Request(self, connection, call, permit)
+        connection.asked(request)
+        request.guard(request.serve)
+
+
+class Request:
+    """One request of one client."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, connection: Connection, call: rpc.Call, permit: Permit
+    ) -> None:
+        self._dispatcher = dispatcher
+        self.permit = permit
+        self.connection = connection
+        self.peer = connection.peer
+        self.uid = connection.peer.uid
+        self.pid = connection.peer.pid
+        self.method = call.method
+        self._msgid = call.msgid
+        self._params: Mapping[str, object] = call.params
+        self.request_id: str | None = None
+        self._on_abandon: Callable[[], None] | None = None
+        self.answer: Answer | None = None
+        """What was answered, None as long as nothing was."""
+        self.when_answered: Callable[[], None] | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether somebody waits for the answer, or may ask for it again."""
+        return not self.connection.is_closed or self.request_id is not None
+
+    def guard(self, call: Callable[[], object]) -> None:
+        """Do a part of the request: what is wrong with it, or goes wrong, is its answer."""
+        try:
+            call()
+        except RequestError as error:
+            if error.code == "denied":
+                self._dispatcher.access.deny(self.peer, self.method, error.message)
+            self.fail(error)
+        except Exception as error:
+            self.broken(self._dispatcher.border.report(f"serving {self.method}", error))
+
+    def in_lane(self, lane: LaneName, ask: Callable[[], T], then: Callable[[T], object]) -> Later:
+        """Go on with what a background task finds, as long as the client waits for it."""
+        self._dispatcher.lanes.run(
+            lane,
+            ask,
+            lambda found: self.guard(lambda: then(found)),
+            self.broken,
+            uid=self.uid,
+            is_wanted=lambda: self.is_wanted,
+        )
+        return LATER
+
+    def broken(self, said: str) -> None:
+        """Answer that something went wrong that nobody expected."""
+        if self.answer is not None:
+            self.connection.close()  # an answer that did not get out is one that will not come
+            return
+        hint = "nothing else is concerned; the manager's own log may say more"
+        self.fail(RequestError("internal", f"cannot answer {self.method}: {said}", hint=hint))
+
+    def serve(self) -> None:
+        """Let the method answer. Raises `RequestError`."""
+        method = self._dispatcher.methods.get(self.method)
+        if method is None:
+            raise _unknown_method(self.method, self._dispatcher.methods)
+        if not self.permit.includes(method.role):
+            raise self.denied(self.method, f"{self.method} needs the role {method.role}")
+        params = Parameters(self._params)
+        # Who only reads may send one, too: to repeat it does no harm.
+        request_id = params.text("request_id", MAX_REQUEST_ID)
+        if method.mutates:
+            if self.method not in {"shutdown", "signal"}:
+                self.refuse_at_the_end()
+            if request_id is not None:
+                if self._dispatcher.remembered.knows(self, request_id, params):
+                    return
+                self.request_id = request_id
+        result = method.handler(self, params)
+        if not isinstance(result, Later):
+            self.reply(result)
+
+    def refuse_at_the_end(self) -> None:
+        """Raise `RequestError` once the order to end was given: nothing new takes effect, also what began before."""
+        if self._dispatcher.is_ending():
+            raise RequestError(code="shutting_down", message="everything is being stopped")
+
+    @property
+    def who(self) -> str:
+        """Return the caller's name, or its number when it has none."""
+        return self._dispatcher.access.name(self.uid)
+
+    def denied(self, what: str, hint: str) -> RequestError:
+        """Return the error that the caller may not do something."""
+        limit = "".join(
+            f" of {','.join(f'{key}={value}' for key, value in each.items())}"
+            for each in self.permit.labels
+        )
+        who = self._dispatcher.access.named(self.uid)
+        message = (
+            f"{who} may not {_IN_WORDS.get(what, what)}: its role is {self.permit.role}{limit}"
+        )
+        return RequestError("denied", message, hint=hint)
+
+    def reply(self, result: object) -> None:
+        """Answer with a result."""
+        self.finish(Answer(rpc.pack(result)))
+
+    def fail(self, error: RequestError) -> None:
+        """Answer that it cannot be, and why."""
+        self.finish(Answer(error=error))
+
+    def finish(self, answer: Answer) -> None:
+        """Answer, once; an answer to a client that has left is remembered all the same."""
+        if self.answer is not None:
+            return
+        self.answer = answer
+        self.connection.answered(self)
+        self.connection.send(answer.encoded(self._msgid))
+        if self.request_id is not None:
+            self._dispatcher.remembered.remember(self, self.request_id, answer)
+        if self.when_answered is not None:
+            self.when_answered()
+
+    def when_abandoned(self, call: Callable[[], None]) -> None:
+        """Have something called when the client leaves before its answer."""
+        self._on_abandon = call
+
+    def abandoned(self) -> None:
+        """Take note that the client has left. A request with an id is finished: it may ask again."""
+        if self._on_abandon is not None and self.request_id is None:
+            self._on_abandon()
+
+
+def _used_otherwise(request_id: str, method: str) -> RequestError:
+    msg = f"request_id {request_id!r} was used for {method!r}"
+    return RequestError("conflict", msg, hint="use another id for each request")
+
+
+def _unknown_method(name: str, methods: Mapping[str, Method]) -> RequestError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, methods, 1)
+    hint = f"did you mean {', '.join(near)}?" if near else f"methods: {', '.join(sorted(methods))}"
+    return RequestError("unsupported", f"unknown method: {name[:64]!r}", hint=hint)

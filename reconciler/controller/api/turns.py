@@ -1,0 +1,61 @@
+"""Whose requests are served next: users take turns, so that whoever asks for much waits for himself.
+
+Those who may operate come first: nobody who may only look keeps them waiting for more than one request.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.controller.runtime.reactor import Reactor
+
+_ByUser: TypeAlias = "OrderedDict[int, deque[Callable[[], None]]]"
+
+
+class Turns:
+    """Connections that have more to be served, by user."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._operators: _ByUser = OrderedDict()
+        self._viewers: _ByUser = OrderedDict()
+        self._is_due = False
+
+    @property
+    def are_taken(self) -> bool:
+        """Tell whether somebody waits before whom nobody else may be served."""
+        return bool(self._operators)
+
+    def add(self, uid: int, serve: Callable[[], None], *, may_operate: bool) -> None:
+        """Have a connection of a user served when its turn comes, behind others of that user."""
+        waiting = self._operators if may_operate else self._viewers
+        waiting.setdefault(uid, deque()).append(serve)
+        self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._reactor.soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Serve one connection of each user; who has asked meanwhile takes part in the next round."""
+        self._is_due = False
+        for waiting in (self._operators, self._viewers):  # of each kind one at least
+            for _ in range(len(waiting)):
+                _serve_next(waiting)
+                if self._reactor.turn_is_over:
+                    break
+        if self._operators or self._viewers:
+            self._go_on_soon()
+
+
+def _serve_next(waiting: _ByUser) -> None:
+    uid, connections = waiting.popitem(last=False)
+    serve = connections.popleft()
+    if connections:
+        waiting[uid] = connections  # behind all others
+    serve()

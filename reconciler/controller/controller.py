@@ -1,0 +1,190 @@
+"""The round of one controller: drain events, ask the core, hand out its actions, sleep until its next instant.
+
+Whatever happens becomes an event in the inbox; the core is asked once per round. A mistake in the core is not
+caught: this process ends with a traceback, its children live on, and the keeper starts another controller. What
+comes from outside enters at borders.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import reconciler
+from reconciler.controller.parts import Parts
+from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.borders import Contradiction, Fatal
+from reconciler.controller.runtime.keeper_link import LinkClosed
+from reconciler.controller.runtime.reactor import READ
+from reconciler.controller.specs.loader import handed_over
+from reconciler.controller.specs.revisions import SAVED
+from reconciler.controller.state.records import IntentWritten, ServedBy
+from reconciler.core import intents
+from reconciler.model.event import IntentChanged, JobChanged, SpecApplied
+from reconciler.model.news import News
+
+if TYPE_CHECKING:
+    from reconciler.model.event import Delivery, Event
+    from reconciler.model.intent import Intent
+
+EVENTS_PER_ROUND: Final = 500
+"""When thousands of processes end at once, others get their turn in between."""
+
+
+class Controller(Parts):
+    """The parts, and what goes on between them; no part knows it."""
+
+    _wake_at_ns: int | None = None
+    _signals_sent: tuple[Delivery, ...] = ()
+
+    def run(self, *, last_good: bool = False) -> NoReturn:
+        """Serve until the keeper is gone. Raises `LinkClosed`, and whatever is wrong with us.
+
+        `last_good`: the spec files are ignored until they change.
+        """
+        self._begin(last_good=last_good)
+        # What was imported and read stays: a collection need not look it through each time.
+        gc.freeze()
+        gc.enable()
+        self.notifier.pulse()  # the keeper asked with its first words
+        try:
+            while True:
+                is_due = self.inbox or self.shutdown.due
+                self.runtime.reactor.wait(0 if is_due else self._wake_at_ns)
+                self._round()
+        except LinkClosed:
+            # There is nothing left to decide, but what was told shall be known later.
+            self.write_last()
+            raise
+
+    def _round(self) -> None:
+        """Ask the core once, and do what it says.
+
+        What fails here is ours: what the core believes and what the keeper was told may differ by now, so
+        this controller ends, and the next one begins with what is there. Raises `Contradiction`.
+        """
+        try:
+            self._ask_core()
+        except Fatal:
+            raise
+        except Exception as error:
+            raise Contradiction from error
+
+    def _ask_core(self) -> None:
+        now_ns = clock.now_ns()
+        if self.shutdown.leave_if_due():
+            return
+        if self.keeper_events.held_back is not None:
+            if not any(isinstance(event, SpecApplied) for event in self.inbox):
+                return
+            self.keeper_events.release()
+        due = self._wake_at_ns is not None and now_ns >= self._wake_at_ns
+        if not self.inbox and not due:
+            return
+        events = self.inbox[:EVENTS_PER_ROUND]
+        del self.inbox[:EVENTS_PER_ROUND]
+        step = self.core.step(events, now_ns)
+        for event in events:
+            self._taken(event)
+        self._wake_at_ns = step.wake_at_ns
+        self.actions.act(step.actions)
+        for news in step.news:
+            self.output.tell(news)
+        self.shutdown.leave_if_due()
+        if step.touched:
+            self.output.board.touched(step.touched)
+            self.api.touched(step.touched)
+        self._signals_sent += step.answered
+        self._answer_signals()
+        acted = partial(self.notifier.acted, step.touched)
+        self.runtime.border.guard("notifying systemd", acted)
+        self.actions.remember_retiring()
+        if self.config.until_done:
+            self.jobs_done.look(step.touched)
+
+    def _taken(self, event: Event) -> None:
+        """Do what waits until the core has an event: forget an operator's word, follow a spec's secrets.
+
+        Not before: what is started under the former spec until then gets the former spec's values.
+        """
+        self.saving.taken(event)
+        if isinstance(event, SpecApplied):
+            follow = partial(self.specs.secrets.follow, event.spec)
+            self.runtime.border.guard("reading secrets", follow)
+
+    def _answer_signals(self) -> None:
+        """Answer who waits for a signal, once it has left us: what lies here would be lost with us."""
+        if self._signals_sent and not self.link.has_unsent:
+            answered, self._signals_sent = self._signals_sent, ()
+            self.api.waiters.answered(answered)
+
+    # ---- the beginning ----
+
+    def _begin(self, *, last_good: bool) -> None:
+        """Put everything known before the core, and look at the spec files."""
+        stored, specs, new_keeper = self.stored, self.specs, self.is_new_keeper
+        for note in stored.notes:
+            self.output.tell(News("store.damaged", note))
+        self.inbox += [JobChanged(watcher, job) for watcher, job in stored.jobs.items()]
+        for watcher, intent in stored.intents.items():
+            self._recall(watcher, intent)
+        self.api.dispatcher.remembered.recall(stored.answered)
+        self.link.open(self.keeper_events.hear, self._answer_signals)
+        self.runtime.reactor.watch(self.store, READ, lambda _: self.saving.take_answers())
+        specs.revisions.begin(new_keeper=new_keeper)
+        if stored.applied is not None:
+            self.follow(stored.applied.spec)
+            if not new_keeper:
+                specs.source.source = stored.applied.source or specs.source.source
+                self._resume()
+            # A new manager reads the files that it was started with first, and what was applied before counts
+            # only when they cannot be used. What it has taken over goes on meanwhile.
+        if new_keeper:
+            self.saving.write(ServedBy(self.keeper.keeper_id))
+        begin = partial(
+            specs.files.begin,
+            handed_over(os.getppid(), self.config.reading_fd),
+            ignore=last_good,
+            ordered_by=(self.config.started_by or SAVED) if new_keeper else "",
+            ready=self._judged,
+        )
+        if not self.runtime.border.guard("looking at the spec files for the first time", begin):
+            self._judged()
+        self.log.write(
+            "info",
+            "controller started",
+            version=reconciler.__version__,
+            revision=stored.applied.revision if stored.applied else 0,
+            last_good=last_good,
+        )
+
+    def _recall(self, watcher: str, intent: Intent) -> None:
+        """Put an operator's stored word before the core, with its end on the clock of this boot."""
+        recalled = intents.recalled(
+            intent, self.core.facts.boot_id, clock.now_ns(), clock.wall_ns()
+        )
+        if recalled != intent:
+            self.saving.write(IntentWritten(watcher, recalled))
+        self.inbox.append(IntentChanged(watcher, recalled))
+
+    def _resume(self) -> None:
+        """Put what was applied before in front of the core."""
+        applied, current = self.specs.in_force.applied, self.specs.revisions.current
+        assert applied is not None
+        trial = current.trial if current is not None else None
+        self.inbox.append(SpecApplied(applied.spec, applied.revision, applied.retiring, trial))
+        self.keeper_events.release()
+        self.specs.verdicts.resume()
+        self._round()
+
+    def _judged(self) -> None:
+        """The files were judged for the first time: whatever came of it, clients may now ask."""
+        applied = self.specs.in_force.applied
+        if self.keeper_events.held_back is not None and applied and not self.saving.is_awaited:
+            self._resume()
+        if applied is None:
+            cause = self.specs.standing.message
+            self.log.write("error", "there is no spec to start from", cause=cause)
+            self.api.server.open()

@@ -1,0 +1,135 @@
+"""What the keeper says goes to the core, and to those who have a part of their own in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from reconciler.controller.api.parts import Api
+from reconciler.controller.output.manager_log import ManagerLog
+from reconciler.controller.output.parts import Output
+from reconciler.controller.output.systemd import Notifier
+from reconciler.controller.runtime.borders import Border
+from reconciler.controller.shutdown import Shutdown
+from reconciler.controller.specs.files import SpecFiles
+from reconciler.model.event import (
+    Event,
+    KeeperEvent,
+    LogRotated,
+    PulseAsked,
+    RecordChanged,
+    SignalReceived,
+    SnapshotEnded,
+    SocketChanged,
+    SocketClosed,
+    UpgradeFailed,
+)
+from reconciler.model.news import News
+from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, pid_of
+from reconciler.model.socket import BindRefused, SocketRecord
+from reconciler.model.units import format_count
+
+
+@dataclass(eq=False)
+class KeeperEvents:
+    """Takes the keeper's events."""
+
+    border: Border
+    output: Output
+    notifier: Notifier
+    api: Api
+    files: SpecFiles
+    shutdown: Shutdown
+    log: ManagerLog
+    feed: Callable[[Event], None]
+    is_new_keeper: bool
+    """Nothing was told yet of what a keeper that was not here before has taken over."""
+    held_back: list[KeeperEvent] | None
+    """Events that came before there was a spec: without one the core would stop everything."""
+    _taken_over: int = 0
+    _dead: set[ProcessId] | None = field(default_factory=set)
+    """What the keeper's snapshot shows dead, as long as the snapshot goes on."""
+
+    def hear(self, events: list[KeeperEvent]) -> None:
+        """Take what the keeper says."""
+        for event in events:
+            if isinstance(event, SignalReceived):
+                self._signalled(event)
+            elif isinstance(event, PulseAsked):
+                self.notifier.pulse()
+            elif self.held_back is not None:
+                self.held_back.append(event)
+            else:
+                self._take(event)
+
+    def release(self) -> None:
+        """Let the core have what the keeper said so far; from now on events go straight to it."""
+        held, self.held_back = self.held_back, None
+        for event in held or ():
+            self._take(event)
+
+    def _signalled(self, event: SignalReceived) -> None:
+        self.border.guard("acting on a signal", partial(self._act_on, event))
+
+    def _act_on(self, event: SignalReceived) -> None:
+        match event.meaning:
+            case "stop":
+                self.shutdown.shut_down(False)
+            case "stop_now":
+                self.shutdown.shut_down(True, 1)
+            case "reload":
+                text = "reads its files again, asked by a signal"
+                self.output.tell(News("operator.reload", text))
+                self.notifier.reloading()
+                self.log.reopen()
+                self.files.read_again(self.notifier.reloaded)
+
+    def _take(self, event: KeeperEvent) -> None:
+        match event:
+            case SignalReceived():
+                self._signalled(event)
+            case LogRotated(path):
+                self.border.guard(
+                    "compressing a log file", lambda: self.output.compressor.add(path)
+                )
+            case SocketChanged(SocketRecord(phase=BindRefused(errno="EADDRINUSE"))):
+                self.feed(event)
+                ask = partial(self.output.port_holders.ask, event.record)
+                self.border.guard("asking who holds a port", ask)
+            case SocketChanged(SocketRecord(name=name)) | SocketClosed(name):
+                self.output.port_holders.forget(name)
+                self.feed(event)
+            case UpgradeFailed(cause):
+                self.border.guard("answering an upgrade", lambda: self.api.upgrades.failed(cause))
+            case RecordChanged(record):
+                self._changed(record)
+                self.feed(event)
+            case SnapshotEnded():
+                self.border.guard("telling what was taken over", self._tell_taken_over)
+                self.border.guard("looking for ends that were told", self._feed_ends_told)
+                self._dead = None
+                self.feed(event)
+                self.api.server.open()
+            case _:
+                self.feed(event)
+
+    def _changed(self, record: ProcessRecord) -> None:
+        self._taken_over += self.is_new_keeper and pid_of(record.phase) is not None
+        if record.id.role != MAIN or not isinstance(record.phase, Exited):
+            return
+        if self._dead is not None:
+            self._dead.add(record.id)
+        self.border.guard("looking at a log", partial(self.output.last_lines.ended, record))
+
+    def _feed_ends_told(self) -> None:
+        if self._dead:
+            self.feed(self.output.event_log.ends_told(self._dead))
+
+    def _tell_taken_over(self) -> None:
+        if self._taken_over:
+            count = format_count(self._taken_over, "process")
+            details = {"processes": self._taken_over}
+            message = f"took over {count} that a former manager left"
+            self.output.tell(News("manager.adopted", message, details=details))
+        self.is_new_keeper = False

@@ -1,0 +1,18 @@
+"""What the controller tells and shows: events, status, log files, and what systemd hears.
+
+| file | subject |
+|---|---|
+| `compress` | rotated log files, one at a time, in a helper process |
+| `event_log` | whatever happens is told, kept and written here |
+| `events` | the newest events, numbered |
+| `last_lines` | what each process wrote in its own life |
+| `log_files` | the end of log files, and what is appended to them |
+| `log_places` | where the output of watchers lies, and why there may be none |
+| `manager_log` | the manager's own log lines |
+| `parts` | puts the room together |
+| `port_holders` | a refused address is explained by who holds it |
+| `repeats` | lines of the own log that come again and again are counted |
+| `status_board` | how every watcher is, one packed fragment each |
+| `systemd` | what is said to systemd, if it listens |
+| `usage` | processor time, memory, and who holds a port (psutil) |
+"""

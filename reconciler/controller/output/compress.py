@@ -1,0 +1,179 @@
+"""Rotated log files are compressed one at a time, by a helper of low priority.
+
+The keeper renames them while they wait and while the helper works: `.1` becomes `.2`. So what is queued is
+the log, not the names that its rotated files had, and the helper goes on until no name is left to compress.
+The queue lies in memory: what a controller did not come to is found at the log's next rotation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.borders import Log
+from reconciler.controller.runtime.reactor import READ, Reactor
+from reconciler.model.units import SECOND_NS
+from reconciler.output.places import folder_of, is_in, open_in
+
+SHORTAGE_RETRY_NS: Final = 5 * SECOND_NS
+
+
+@dataclass(eq=False)
+class Compressor:
+    """The queue, and the helper that works on its first entry."""
+
+    reactor: Reactor
+    log: Log
+    _queue: dict[str, None] = field(default_factory=dict)
+    _helper: subprocess.Popen[bytes] | None = None
+
+    def add(self, path: str) -> None:
+        """Compress what the rotations of a log left, when its turn comes."""
+        self._queue[path] = None
+        self._next()
+
+    def _next(self) -> None:
+        if self._helper is not None or not self._queue:
+            return
+        path = next(iter(self._queue))
+        del self._queue[path]
+        try:
+            helper = subprocess.Popen(
+                [sys.executable, "-I", "-m", "reconciler.controller.output.compress", path],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError:
+            # No room for a process just now; a log that is compressed later is no news.
+            self._queue[path] = None
+            self.reactor.at(self, clock.now_ns() + SHORTAGE_RETRY_NS, self._next)
+            return
+        self._helper = helper
+        complaint = helper.stderr
+        assert complaint is not None
+
+        def ended(_events: int) -> None:
+            # It closes standard error by ending only, so the wait is none.
+            text = os.read(complaint.fileno(), 4096)
+            self.reactor.ignore(complaint)
+            complaint.close()
+            if text:
+                cause = text.decode(errors="replace").strip().splitlines()[-1]
+                self.log.write("warning", "cannot compress a log file", path=path, cause=cause)
+                helper.kill()
+            helper.wait()
+            self._helper = None
+            self._next()
+
+        self.reactor.watch(complaint, READ, ended)
+
+
+def compress_rotated(log: Path) -> None:
+    """Compress all files that rotations of `log` have left, the oldest first.
+
+    Whose output it is may own the folder, and replace it or put links where we are about to write: so the folder
+    is held open. Raises `OSError`.
+    """
+    with folder_of(str(log)) as (folder, name):
+        while (rotated := _oldest(folder, name)) is not None:
+            with suppress(FileNotFoundError):  # renamed or pruned meanwhile: looked for again
+                compress(folder, rotated)
+
+
+def _oldest(folder: int, log: str) -> str | None:
+    """Return the rotated file with the highest number that has no compressed one beside it."""
+    name = re.compile(rf"{re.escape(log)}\.([1-9][0-9]*)(\.gz)?")
+    there: dict[bool, set[int]] = {False: set(), True: set()}
+    listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        for each in os.listdir(listed):
+            if found := name.fullmatch(each):
+                there[found[2] is not None].add(int(found[1]))
+    finally:
+        os.close(listed)
+    number = max(there[False] - there[True], default=None)
+    return None if number is None else f"{log}.{number}"
+
+
+def compress(folder: int, name: str) -> None:
+    """Put `name`.gz in the place of `name` in a folder that is held open; whatever happens, one of the two is whole.
+
+    Raises `FileNotFoundError` when the keeper has rotated meanwhile and `name` is another file by then: that
+    one is left alone, and what was compressed stays uncompressed under its next name.
+    """
+    unfinished, claimed = f"{name}.gz.unfinished", f"{name}.compressed"
+    source = open_in(folder, name, os.O_RDONLY)
+    try:
+        status = os.fstat(source)
+        _pack(folder, unfinished, source, status, name)
+    finally:
+        os.close(source)
+    try:
+        # From here on the keeper cannot put another file under this name of ours.
+        os.rename(name, claimed, src_dir_fd=folder, dst_dir_fd=folder)
+        if not is_in(folder, claimed, status):
+            raise FileNotFoundError(name)
+        # Not a rename, which would replace what a rotation of this very moment has put there.
+        _link(folder, unfinished, f"{name}.gz")
+        os.unlink(unfinished, dir_fd=folder)
+    except BaseException:
+        _remove(folder, unfinished)
+        with suppress(FileNotFoundError, FileExistsError):
+            _link(folder, claimed, name)
+            os.unlink(claimed, dir_fd=folder)
+        raise
+    os.unlink(claimed, dir_fd=folder)
+
+
+def _pack(folder: int, target: str, source: int, status: os.stat_result, name: str) -> None:
+    """Write a new compressed file, with the owner, mode and time of its source."""
+    # Imported by the helper only: the controller that holds the queue needs neither.
+    import gzip
+    import shutil
+
+    _remove(folder, target)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(target, flags, status.st_mode & 0o777, dir_fd=folder)
+    try:
+        with (
+            os.fdopen(source, "rb", closefd=False) as plain,
+            os.fdopen(descriptor, "wb", closefd=False) as file,
+            gzip.GzipFile(name, "wb", 6, file, int(status.st_mtime)) as packed,
+        ):
+            shutil.copyfileobj(plain, packed, 2**18)
+        with suppress(OSError):
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+    except BaseException:
+        _remove(folder, target)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _link(folder: int, old: str, new: str) -> None:
+    os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+
+
+def _remove(folder: int, name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+
+
+def main() -> None:
+    """Compress what rotations left of the log that the command line names; called in a process of its own."""
+    os.nice(19)
+    compress_rotated(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The newest events, numbered, in memory: what `reconcile events` shows. `event_log` is their place on the disk.
+
+What people order and what is applied has room of its own, so that nothing that happens by itself pushes it out. What a
+watcher does again and again is counted: the first are events of their own, each further one takes the place of the one
+before it and says how many there were, and since when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, ToldEvent, is_order
+from reconciler.model.units import MINUTE_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from reconciler.model.news import News
+
+    Means = Callable[[ToldEvent], bool]
+    """Tells whether somebody asks for an event."""
+
+BURST: Final = 5
+"""Alike events of one slot that stay one by one."""
+REPEATS_NS: Final = 10 * MINUTE_NS
+"""What comes again later than this is news."""
+REPEATS_REMEMBERED: Final = 20_000
+"""Kinds of events that are told apart: two for each of 10,000 slots. When there are more, all begin anew."""
+_OF_ONE_PROCESS: Final = frozenset({"pid", "survivors"})
+"""Details that do not make an event another one."""
+
+
+@dataclass(slots=True)
+class _Repeat:
+    seq: int
+    first_ns: int
+    last_ns: int
+    count: int = 1
+
+
+class RecentEvents:
+    """Numbers events and keeps the newest. Numbers grow over controllers' lives, not always by one."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._next = first
+        self._entries: dict[int, ToldEvent] = {}
+        self._rooms: dict[bool, deque[int]] = {True: deque(), False: deque()}
+        """Numbers of what is kept, and of what was replaced since; by whether it is an order."""
+        self._kept = {True: 0, False: 0}
+        self._is_whole = first <= 1
+        """What earlier controllers told is among them."""
+        self._repeats: dict[tuple[str, str, int, str], _Repeat] = {}
+        self._replaced: list[int] = []
+
+    def add(self, news: News, wall_ns: int) -> ToldEvent:
+        """Number an event and keep it."""
+        # A path may be no UTF-8; what is stored and sent is.
+        message = news.message.encode(errors="backslashreplace").decode()
+        details = self._counted(news, wall_ns)
+        told = ToldEvent(self._next, wall_ns, news.type, news.watcher, news.slot, message, details)
+        self._next += 1
+        self._keep(told)
+        return told
+
+    def take_replaced(self) -> list[int]:
+        """Return the numbers of events whose place others have taken since the last call."""
+        replaced, self._replaced = self._replaced, []
+        return replaced
+
+    @property
+    def first(self) -> int:
+        """Return the first number that is given here."""
+        return self._first
+
+    @property
+    def newest(self) -> int:
+        """Return the number of the newest entry that was given one."""
+        return self._next - 1
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return from when on all is kept, also of what no order is; None: from the beginning on."""
+        oldest = self._oldest(False)
+        full = self._is_whole and self._kept[False] >= KEPT_EVENTS
+        return self._entries[oldest].time_ns if oldest is not None and full else None
+
+    def since(self, seq: int, limit: int, means: Means | None = None) -> list[ToldEvent]:
+        """Return entries with a larger number than `seq`, oldest first, at most the newest `limit`."""
+        entries = self._newest_first(seq)
+        meant = entries if means is None else filter(means, entries)
+        return list(islice(meant, limit))[::-1]
+
+    def count_since(self, seq: int, means: Means) -> int:
+        """Return how many entries are meant that have a larger number."""
+        return sum(map(means, self._newest_first(seq)))
+
+    def missed(self, seq: int) -> int:
+        """Return how many entries with a larger number are not kept any more, at most.
+
+        Numbers that a controller set aside and never gave count too where nothing from that time is left.
+        """
+        oldest = self._oldest(False)
+        if oldest is None:
+            oldest = next(iter(self._entries), self._next)
+        if oldest <= seq:
+            return 0
+        kept = sum(seq < number < oldest for number in self._rooms[True])
+        return oldest - seq - 1 - kept
+
+    def lacks(self, seq: int, limit: int) -> bool:
+        """Tell whether `since` would need what earlier controllers told and is not known here."""
+        return not self._is_whole and seq + 1 < self._first and len(self._entries) < limit
+
+    def recall(self, earlier: Sequence[ToldEvent]) -> None:
+        """Take what earlier controllers told, oldest first."""
+        self._is_whole = True
+        self._entries = {each.seq: each for each in earlier} | self._entries
+        for each in reversed(earlier):
+            self._rooms[is_order(each.type)].appendleft(each.seq)
+            self._kept[is_order(each.type)] += 1
+        for kind in (True, False):
+            self._evict(kind)
+
+    def _newest_first(self, seq: int) -> Iterator[ToldEvent]:
+        for number in reversed(self._entries):
+            if number <= seq:
+                return
+            yield self._entries[number]
+
+    def _keep(self, told: ToldEvent) -> None:
+        kind = is_order(told.type)
+        self._entries[told.seq] = told
+        self._rooms[kind].append(told.seq)
+        self._kept[kind] += 1
+        self._evict(kind)
+        if len(self._rooms[kind]) > 2 * KEPT_EVENTS:
+            # Behind an old event that stays, what was replaced would never come to its turn.
+            self._rooms[kind] = deque(each for each in self._rooms[kind] if each in self._entries)
+
+    def _evict(self, kind: bool) -> None:
+        while self._kept[kind] > (KEPT_ORDERS if kind else KEPT_EVENTS):
+            oldest = self._oldest(kind)
+            assert oldest is not None
+            self._rooms[kind].popleft()
+            self._kept[kind] -= 1
+            del self._entries[oldest]
+
+    def _oldest(self, kind: bool) -> int | None:
+        """Return the number of the oldest entry of a room; those that were replaced are dropped on the way."""
+        room = self._rooms[kind]
+        while room and room[0] not in self._entries:
+            room.popleft()
+        return room[0] if room else None
+
+    def _counted(self, news: News, wall_ns: int) -> Mapping[str, object]:
+        """Return the details of an event; one that came often takes the place of the one before it."""
+        if not news.watcher or is_order(news.type):
+            return news.details
+        made = {key: news.details[key] for key in news.details if key not in _OF_ONE_PROCESS}
+        key = news.type, news.watcher, news.slot, json.dumps(made, sort_keys=True, default=repr)
+        repeat = self._repeats.get(key)
+        if repeat is None or wall_ns - repeat.last_ns > REPEATS_NS:
+            if len(self._repeats) >= REPEATS_REMEMBERED:
+                self._repeats.clear()
+            self._repeats[key] = _Repeat(self._next, wall_ns, wall_ns)
+            return news.details
+        before, repeat.seq, repeat.last_ns = repeat.seq, self._next, wall_ns
+        repeat.count += 1
+        if repeat.count <= BURST:
+            return news.details
+        if repeat.count > BURST + 1 and self._entries.pop(before, None) is not None:
+            self._kept[False] -= 1
+            self._replaced.append(before)
+        return {**news.details, "count": repeat.count, "since_ns": repeat.first_ns}

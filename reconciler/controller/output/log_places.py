@@ -1,0 +1,152 @@
+"""Where the output of watchers lies, who else writes there, and why there may be none.
+
+A file that several slots write to is one place: whose line is whose is not known, so the place belongs to the watcher
+as a whole, or to nobody where several watchers write.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.output.log_files import LogPlace
+from reconciler.core import desired
+from reconciler.core.template import hooks_log, log_paths
+from reconciler.model.process import MAIN
+from reconciler.model.value import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.core.reconciler import Reconciler
+    from reconciler.model.spec import WatcherSpec
+    from reconciler.model.status import WatcherStatus
+
+_UNBUFFERED: Final = frozenset({"-u", "-uB", "-Bu"})
+
+
+class LogPlaces:
+    """The places of all watchers, as the spec in force has them."""
+
+    def __init__(self, core: Reconciler, status_of: Callable[[str], WatcherStatus]) -> None:
+        self._core = core
+        self._status_of = status_of
+        self._revision = -1
+        self._writers: dict[str, set[str]] = {}
+        """Of files that a spec names, the watchers that write there; all others belong to one slot."""
+
+    def of(self, name: str, slots: tuple[int, ...] | None) -> list[LogPlace]:
+        """Return where the output of a watcher's slots lies, also of slots that have ended, each place once."""
+        spec = self._core.watcher_spec(name)
+        if spec is None:
+            return []
+        all_slots = self._slots(name, spec)
+        found: dict[str, LogPlace] = {}
+        for slot in slots or all_slots:
+            for source, path in self._paths(name, spec, slot):
+                place = found.get(path)
+                if place is None:
+                    found[path] = self._place(name, spec, slot, source, path, all_slots)
+                elif place.source != source and place.slot in {0, slot}:
+                    found[path] = replace(place, source="stdout")
+        return list(found.values())
+
+    def hooks(self, name: str) -> list[LogPlace]:
+        """Return where the output of a watcher's hooks, stop and reload commands lies."""
+        return [LogPlace(name, 0, "hooks", hooks_log(name, self._core.facts))]
+
+    def why_empty(self, name: str, *, stderr: bool = False, hooks: bool = False) -> str:
+        """Return why a watcher has no output to be shown."""
+        spec = self._core.watcher_spec(name)
+        if spec is None:
+            return f"{name} is in no spec any more"
+        if hooks:
+            return f"no hook, stop command or reload command of {name} has written anything"
+        elsewhere = _elsewhere(name, spec, stderr=stderr)
+        if elsewhere:
+            return elsewhere
+        status = self._status_of(name)
+        has_run = any(slot.pid is not None or slot.exit is not None for slot in status.slots)
+        failed = next((s.exit.error for s in status.slots if s.exit and s.exit.error), None)
+        if failed is not None or not has_run:
+            note = f": {status.note}" if status.note else f": it is {status.state}"
+            return f"{name} never ran{note}"
+        what = f"{name} has not written anything" + (" to standard error" if stderr else " yet")
+        if status.kind == "job" and all(slot.pid is None for slot in status.slots):
+            what = f"{name} has ended without writing anything"
+        return what + (_BUFFERS if _buffers(spec) and not stderr else "")
+
+    def _slots(self, name: str, spec: WatcherSpec) -> list[int]:
+        observed = self._core.observed(name)
+        slots = set(range(1, desired.count(spec, observed.intent) + 1))
+        return sorted(slots.union(id.slot for id in observed.records if id.role == MAIN))
+
+    def _paths(self, name: str, spec: WatcherSpec, slot: int) -> list[tuple[str, str]]:
+        paths = log_paths(name, spec, slot, self._core.facts)
+        return [
+            (source, os.path.abspath(path))
+            for source, path in zip(("stdout", "stderr"), paths, strict=True)
+            if path is not None
+        ]
+
+    def _place(
+        self, name: str, spec: WatcherSpec, slot: int, source: str, path: str, slots: list[int]
+    ) -> LogPlace:
+        place = LogPlace(name, slot, source, path)
+        if not _names_files(spec):
+            return place
+        other = next((each for each in slots if each != slot), slot)
+        if other != slot and path in {each for _, each in self._paths(name, spec, other)}:
+            place = replace(place, slot=0)
+        self._look()
+        if self._writers.get(path, set()) - {name}:
+            place = replace(place, watcher="", slot=0)
+        return place
+
+    def _look(self) -> None:
+        core = self._core
+        if self._revision == core.revision:
+            return
+        self._revision, self._writers = core.revision, {}
+        for name, spec in core.spec.watchers.items():
+            if _names_files(spec):
+                for slot in self._slots(name, spec):
+                    for _, path in self._paths(name, spec, slot):
+                        self._writers.setdefault(path, set()).add(name)
+
+
+_BUFFERS: Final = (
+    " (Python keeps output back while it goes to no terminal: use python3 -u or PYTHONUNBUFFERED=1)"
+)
+
+
+def _names_files(spec: WatcherSpec) -> bool:
+    return spec.logs.stdout.file is not None or spec.logs.stderr.file is not None
+
+
+def _elsewhere(name: str, spec: WatcherSpec, *, stderr: bool) -> str:
+    """Return where the output goes instead of a file, empty when it goes to one."""
+    logs = spec.logs
+    joins = logs.stderr.to == "stdout" or (logs.stderr.to is None and logs.stderr.file is None)
+    if stderr and joins:
+        return f"standard error of {name} goes where its standard output goes (logs.stderr): leave --stderr out"
+    field, to = ("stderr", logs.stderr.to) if stderr else ("stdout", logs.stdout.to)
+    # Only where both go elsewhere there is nothing to be read.
+    if not stderr and not joins and logs.stderr.to not in {"manager", "devnull"}:
+        return ""
+    if to == "manager":
+        return f"the output of {name} goes to the manager's own output (logs.{field}.to)"
+    if to == "devnull":
+        return f"the output of {name} is discarded (logs.{field}.to)"
+    return ""
+
+
+def _buffers(spec: WatcherSpec) -> bool:
+    """Tell whether this is a Python program that keeps its output back."""
+    words = spec.cmd
+    if "PYTHONUNBUFFERED" in spec.env or not words:
+        return False
+    if spec.shell:
+        words = tuple(" ".join(words).split())
+    starts = [i for i, word in enumerate(words) if os.path.basename(word).startswith("python")]
+    return bool(starts) and not _UNBUFFERED.intersection(words[starts[0] :])

@@ -1,0 +1,120 @@
+"""How every watcher is: one packed fragment for each, made again only when that watcher was touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reconciler.controller.runtime import clock
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.value import Struct
+from reconciler.wire import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reconciler.model.status import WatcherStatus
+
+
+class _Fragment(Struct, frozen=True):
+    data: bytes
+    as_desired: bool
+    changes_at_ns: int | None
+    """When it becomes untrue by itself: `Starting` ends after a second of life."""
+
+
+@dataclass(eq=False)
+class StatusBoard:
+    """The fragments, and who is not as desired. `last_lines` says by slot what a watcher's processes wrote last."""
+
+    core: Reconciler
+    last_lines: Callable[[str], Mapping[int, str]]
+    _fragments: dict[str, _Fragment] = field(default_factory=dict)
+    _all: bytes | None = None
+    """All fragments put together, as long as none of them changes."""
+    _stale: set[str] = field(default_factory=set)
+    """Who has to be looked at before it is known again whether all is as desired."""
+    _unwanted: set[str] = field(default_factory=set)
+    """Who was not as desired when looked at last."""
+    _changing: set[str] = field(default_factory=set)
+    """Whose fragment becomes untrue by itself."""
+
+    def touched(self, names: Iterable[str]) -> None:
+        """Forget the fragments of watchers that may look different now."""
+        self._all = None
+        for name in names:
+            self._fragments.pop(name, None)
+            self._stale.add(name)
+
+    def as_desired(self, name: str) -> bool:
+        """Tell whether a watcher is as desired."""
+        return self._fragment(name).as_desired
+
+    def settled(self) -> bool:
+        """Tell whether every watcher is as desired; only those are looked at that may have changed."""
+        for name in self._changing - self._stale:  # who has gone meanwhile is stale
+            self._fragment(name)
+        while self._stale:
+            name = self._stale.pop()
+            if self.core.watcher_spec(name) is None:
+                self._unwanted.discard(name)
+                self._changing.discard(name)
+                continue
+            found = self._fragment(name)
+            self._stale.discard(name)
+            (self._unwanted.discard if found.as_desired else self._unwanted.add)(name)
+            is_changing = found.changes_at_ns is not None
+            (self._changing.add if is_changing else self._changing.discard)(name)
+        return not self._unwanted
+
+    def unwanted(self) -> list[str]:
+        """Return the watchers that are not as desired; only those are looked at that may have changed."""
+        self.settled()
+        return sorted(self._unwanted)
+
+    def count_unwanted(self, besides: Iterable[str]) -> int:
+        """Return how many watchers are not as desired, other than these."""
+        self.settled()
+        return len(self._unwanted.difference(besides))
+
+    def waiting(self, names: Iterable[str]) -> list[dict[str, object]]:
+        """Return what watchers wait for; those that are no more are left out."""
+        statuses = [self.of(name) for name in names if self.core.watcher_spec(name) is not None]
+        return [{"name": one.name, "state": one.state, "note": one.note} for one in statuses]
+
+    def changes_at_ns(self, name: str) -> int | None:
+        """Return when the status of a watcher changes without an event, None if never."""
+        return self._fragment(name).changes_at_ns
+
+    def of(self, name: str) -> WatcherStatus:
+        """Return how a watcher is just now."""
+        return self.core.watcher_status(
+            name, clock.now_ns(), clock.wall_offset_ns(), self.last_lines(name)
+        )
+
+    def packed(self, names: Iterable[str] | None = None) -> bytes:
+        """Return how these watchers are, packed; None: all."""
+        if names is not None:
+            return rpc.pack_array([self._fragment(name).data for name in names])
+        self.settled()
+        if self._all is None:
+            self._all = rpc.pack_array([self._fragment(name).data for name in self.core.names()])
+        return self._all
+
+    def _fragment(self, name: str) -> _Fragment:
+        found = self._fragments.get(name)
+        if found is None or _is_over(found):
+            now = clock.now_ns()
+            status, offset = self.of(name), clock.wall_offset_ns()
+            dues = [slot.next_ns - offset for slot in status.slots if slot.next_ns is not None]
+            again = min((due for due in dues if due > now), default=None)
+            found = _Fragment(rpc.pack(status), status.as_desired, again)
+            self._fragments[name] = found
+            self._all = None
+            self._stale.add(name)
+        return found
+
+
+def _is_over(fragment: _Fragment) -> bool:
+    return fragment.changes_at_ns is not None and fragment.changes_at_ns <= clock.now_ns()

@@ -1,0 +1,119 @@
+"""The link to the keeper: events in, actions out, never waiting."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.runtime.borders import Contradiction, Fatal
+from reconciler.controller.runtime.reactor import READ, WRITE
+from reconciler.model.event import KeeperIntroduced
+from reconciler.wire.link import LinkDecoder, ProtocolError, encode
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+
+    from reconciler.controller.runtime.borders import Log
+    from reconciler.controller.runtime.reactor import Reactor
+    from reconciler.model.action import KeeperAction
+    from reconciler.model.event import KeeperEvent
+
+READ_BYTES: Final = 256 * 1024
+
+
+class LinkClosed(Fatal):
+    """The keeper is gone; there is nothing left to control."""
+
+
+class Link:
+    """One end of the keeper's socket pair."""
+
+    def __init__(self, connection: socket.socket, reactor: Reactor) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._reactor = reactor
+        self._decoder = LinkDecoder()
+        self._unsent = bytearray()
+        self._hear: Callable[[list[KeeperEvent]], None] | None = None
+        self._sent: Callable[[], None] | None = None
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._socket.fileno()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Tell whether bytes wait until the keeper reads again."""
+        return bool(self._unsent)
+
+    def meet(self, log: Log) -> tuple[KeeperIntroduced, list[KeeperEvent]]:
+        """Wait for the keeper's first word; return who it is, and all that it has said."""
+        while True:
+            os.set_blocking(self.fileno(), True)
+            events = self.receive()
+            os.set_blocking(self.fileno(), False)
+            for index, event in enumerate(events):
+                if isinstance(event, KeeperIntroduced):
+                    return event, events
+                log.write("warning", "the keeper speaks before it is introduced", place=index)
+
+    def open(self, hear: Callable[[list[KeeperEvent]], None], sent: Callable[[], None]) -> None:
+        """Call with what the keeper says from now on, and whenever it has taken what waited to be sent."""
+        self._hear, self._sent = hear, sent
+        self._watch()
+
+    def receive(self) -> list[KeeperEvent]:
+        """Return the events that have arrived.
+
+        Raises `LinkClosed` when the keeper is gone; `Contradiction` when it does not speak our language,
+        which is a bug and ends this controller.
+        """
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise LinkClosed from error
+        if not data:
+            raise LinkClosed
+        try:
+            return self._decoder.events(data)
+        except ProtocolError as error:
+            raise Contradiction from error
+
+    def say(self, action: KeeperAction) -> None:
+        """Send one action."""
+        self.send((action,))
+
+    def send(self, actions: Iterable[KeeperAction]) -> None:
+        """Send actions in order; what the socket does not take now is kept."""
+        for action in actions:
+            self._unsent += encode(action)
+        self.flush()
+        self._watch()
+
+    def flush(self) -> None:
+        """Send kept bytes as far as the socket takes them. Raises `LinkClosed`."""
+        while self._unsent:
+            try:
+                sent = self._socket.send(self._unsent)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise LinkClosed from error
+            del self._unsent[:sent]
+
+    def _watch(self) -> None:
+        if self._hear is not None:
+            self._reactor.watch(self, READ | WRITE if self._unsent else READ, self._ready)
+
+    def _ready(self, events: int) -> None:
+        assert self._hear is not None
+        assert self._sent is not None
+        if events & WRITE:
+            self.flush()
+            self._sent()
+        if events & READ:
+            self._hear(self.receive())
+        self._watch()

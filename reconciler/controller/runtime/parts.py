@@ -1,0 +1,25 @@
+"""The parts that everything runs on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.controller.runtime.borders import Border
+from reconciler.controller.runtime.lanes import Lanes
+from reconciler.controller.runtime.reactor import Reactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.controller.runtime.borders import Log
+    from reconciler.model.news import News
+
+
+class Runtime:
+    """What is waited for, background tasks, and the border around them."""
+
+    def __init__(self, log: Log, tell: Callable[[News], None]) -> None:
+        self.log = log
+        self.border = Border(log, tell)
+        self.reactor = Reactor(self.border.report)
+        self.lanes = Lanes(self.reactor, self.border.report)

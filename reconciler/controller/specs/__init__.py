@@ -1,0 +1,19 @@
+"""The spec in force: where it comes from, how it comes into force, its history, and its secrets.
+
+| file | subject |
+|---|---|
+| `accepted` | the files of the spec in force, and what differs from them now |
+| `apply` | a spec that was read becomes the one in force |
+| `files` | saved files are applied by themselves, or held |
+| `half_written` | when a file that became shorter may be believed |
+| `in_force` | the newest spec that was accepted, and what another would change |
+| `loader` | the child process that reads a spec |
+| `parts` | puts the room together |
+| `repository` | which commit the files were checked out at |
+| `revisions` | the history of applied specs |
+| `secrets` | values that processes get and nobody else sees |
+| `snapshot` | what the files look like just now |
+| `source` | the source's files are watched, and looked at off the loop |
+| `standing` | how the files stand to the spec in force |
+| `verdicts` | what follows from a verdict on the revision in force |
+"""

@@ -1,0 +1,203 @@
+"""A spec that was read becomes the one in force: guarded, numbered, stored, and then told to the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from reconciler.controller.runtime.borders import Border
+from reconciler.controller.specs.in_force import InForce
+from reconciler.controller.specs.loader import environment_digest
+from reconciler.controller.specs.revisions import Revisions
+from reconciler.controller.state.records import Applied, FilesChanged, RevisionChanged, SourceFile
+from reconciler.controller.state.saving import Saving
+from reconciler.core.reconciler import Reconciler
+from reconciler.core.template import sockets_of
+from reconciler.model.errors import RequestError
+from reconciler.model.event import Event, JobChanged, SpecApplied
+from reconciler.model.job import Job
+from reconciler.model.news import News
+from reconciler.model.spec import Spec
+from reconciler.model.units import format_count
+from reconciler.model.value import Struct, replace
+from reconciler.specfile.source import SPEC_SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.model.change import Change
+    from reconciler.model.revision import Revision
+    from reconciler.model.spec import WatcherSpec
+
+MAX_TOLD: Final = 50
+MAX_NAMED: Final = 3
+"""Changes that stand in the sentence; the details of the event have more."""
+
+
+class Origin(Struct, frozen=True):
+    """Where a spec comes from: the files and folders that were given, and the files that were read."""
+
+    given: tuple[str, ...]
+    files: tuple[SourceFile, ...]
+
+
+class Author(Struct, frozen=True):
+    """Whose word a spec is, and why; `uid` None: nobody's who called."""
+
+    who: str
+    uid: int | None = None
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class Applier:
+    """Puts specs in force; what is to follow then is called with the new revision once it lies on the disk."""
+
+    core: Reconciler
+    in_force: InForce
+    revisions: Revisions
+    saving: Saving
+    border: Border
+    feed: Callable[[Event], None]
+    tell: Callable[[News], None]
+    follow: Callable[[Spec], None]
+    """Takes from an accepted spec what it says of the manager itself."""
+    ledger_lost: bool
+    """There may have been jobs that nobody can name any more."""
+
+    def commit(self, spec: Spec, origin: Origin, author: Author, then: Then | None = None) -> int:
+        """Number and store a spec, then put it before the core."""
+        made = self.revisions.make(spec, origin.files, author.who, author.uid)
+        self._put_in_force(spec, made, origin, then)
+        self.revisions.took_over(made)
+        return made.number
+
+    def restore(
+        self, number: int, spec: Spec, origin: Origin, author: Author, then: Then | None = None
+    ) -> None:
+        """Put the content of an older revision in force, as a new one."""
+        made = self.revisions.make(spec, origin.files, author.who, author.uid, restores=number)
+        self._put_in_force(spec, made, origin, then)
+        self.revisions.took_over(made, author.reason)
+
+    def go_on(self, then: Callable[[], None]) -> None:
+        """Put a paused revision on trial once more, so that its roll goes on."""
+        again = self.revisions.try_again()
+
+        def stored() -> None:
+            applied = self.in_force.applied
+            if applied is not None and applied.revision == again.number:
+                self.feed(SpecApplied(applied.spec, again.number, trial=again.trial))
+            then()
+
+        self.saving.write_then(RevisionChanged(again), stored)
+
+    def note_files(self, files: tuple[SourceFile, ...]) -> None:
+        """Store the bytes of files that changed and still say what is in force."""
+        self.saving.write(FilesChanged(_storable(files), environment_digest()))
+        self.revisions.files_agree()
+
+    def _put_in_force(self, spec: Spec, made: Revision, origin: Origin, then: Then | None) -> None:
+        planned = self.in_force.changes(spec)
+        applied = Applied(
+            spec,
+            made.number,
+            _retiring_with(self.in_force.spec or Spec(), spec, self.core.retiring()),
+            _storable(origin.files),
+            origin.given,
+            environment_digest(),
+            made.wall_ns,
+            made.uid,
+            _unknown_jobs(spec) if self.ledger_lost else (),
+            made,
+        )
+        self.in_force.applied = applied
+        self.ledger_lost = False
+        self.saving.write_then(applied, lambda: self._stored(applied, made, planned, then))
+        self.border.guard("taking up the daemon's settings", lambda: self.follow(spec))
+
+    def _stored(
+        self, applied: Applied, made: Revision, planned: tuple[Change, ...], then: Then | None
+    ) -> None:
+        for name in applied.unknown_jobs:
+            self.feed(JobChanged(name, Job(known=False)))
+        self.feed(SpecApplied(applied.spec, made.number, applied.retiring, made.trial))
+        self.border.guard("telling what was applied", lambda: self._tell_applied(made, planned))
+        if then is not None:
+            then(applied.revision)
+
+    def _tell_applied(self, made: Revision, planned: tuple[Change, ...]) -> None:
+        listed = [
+            {"name": each.name, "how": each.how, "message": each.message}
+            for each in planned[:MAX_TOLD]
+        ]
+        count = format_count(len(planned), "change")
+        again = f", the content of {made.restores} again" if made.restores else ""
+        which = "; ".join(f"{each.name}: {each.message}" for each in planned[:MAX_NAMED])
+        which = f" ({which}{'; ...' if len(planned) > MAX_NAMED else ''})" if planned else ""
+        by = "with" if " by " in made.who else "by"  # `up by root`
+        message = f"revision {made.number} applied {by} {made.who}{again}: {count}{which}"
+        details = {
+            "revision": made.number,
+            "who": made.who,
+            "restores": made.restores,
+            "changes": listed,
+            "count": len(planned),
+        }
+        self.tell(News("spec.applied", message, details=details))
+
+
+Then: TypeAlias = Callable[[int], None]
+
+
+def waiting(count: int) -> str:
+    """Return what is said of saved files that wait for an order (`apply.auto: false`)."""
+    what = "1 change waits" if count == 1 else f"{count} changes wait"
+    return f"{what} for reconcile apply (see: reconcile plan)"
+
+
+def _retiring_with(
+    old: Spec, new: Spec, retiring: Mapping[str, WatcherSpec]
+) -> dict[str, WatcherSpec]:
+    """Return what has to be stopped when `new` follows `old`: what it drops, and what still was."""
+    return {
+        name: spec
+        for name, spec in {**retiring, **old.watchers}.items()
+        if name not in new.watchers
+    }
+
+
+def _unknown_jobs(spec: Spec) -> tuple[str, ...]:
+    """Return the jobs of a spec: after the loss of the ledger none of them may be fired unasked."""
+    return tuple(name for name, watcher in spec.watchers.items() if watcher.is_job)
+
+
+def _storable(files: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:
+    """Return files without texts that must not be stored: the values of environment files."""
+    return tuple(
+        each if each.path.endswith(SPEC_SUFFIXES) else replace(each, text=None) for each in files
+    )
+
+
+def only(old: Spec, new: Spec, names: frozenset[str]) -> Spec:
+    """Return the old spec with just these watchers and sockets as the new one says, and the sockets they need.
+
+    Raises `RequestError` when a socket is to go that a watcher still uses.
+    """
+    watchers = {name: spec for name, spec in old.watchers.items() if name not in names}
+    sockets = dict(old.sockets)
+    for name in names & new.watchers.keys():
+        watchers[name] = new.watchers[name]
+        used = new.watchers[name].use_sockets
+        wanted = {*(used if isinstance(used, tuple) else ()), new.watchers[name].stdin_socket}
+        sockets |= {each: socket for each, socket in new.sockets.items() if each in wanted}
+    sockets = {name: socket for name, socket in sockets.items() if name not in names}
+    sockets |= {name: new.sockets[name] for name in names & new.sockets.keys()}
+    for name, spec in watchers.items():
+        lost = [each for each in sockets_of(spec) if each not in sockets]
+        if lost:
+            message = f"socket {lost[0]} is used by {name}"
+            hint = f"name the watcher as well: --only {lost[0]} --only {name}"
+            raise RequestError(code="conflict", message=message, hint=hint)
+    return replace(old, watchers=watchers, sockets=sockets)

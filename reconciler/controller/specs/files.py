@@ -1,0 +1,382 @@
+"""Saved spec files are applied by themselves: noticed, left to rest, judged, read by a child, applied.
+
+    resting --something changed--> settling --quiet--> judging --complete--> loading --valid--> applied
+                                        ^                 |                     |
+                                        +---- wait -------+--> held, missing    +--> invalid, held
+
+Nothing here waits, and nothing is believed in haste: bytes are compared before anything is started, a
+file or folder that is missing means hold and never "empty", and what is refused leaves everything as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.lanes import Lanes
+from reconciler.controller.runtime.reactor import Reactor
+from reconciler.controller.specs import half_written
+from reconciler.controller.specs.accepted import Accepted, are_as_read, with_bytes
+from reconciler.controller.specs.apply import Applier, Author, Origin, waiting
+from reconciler.controller.specs.in_force import InForce
+from reconciler.controller.specs.loader import Loaded, Loader, Mistaken, Reading, environment_digest
+from reconciler.controller.specs.revisions import SAVED, Revisions
+from reconciler.controller.specs.secrets import Secrets
+from reconciler.controller.specs.snapshot import missing
+from reconciler.controller.specs.source import SHORTAGE_RETRY_NS, SourceWatch
+from reconciler.controller.specs.standing import Standing
+from reconciler.model.units import SECOND_NS
+from reconciler.wire.manager_file import ManagerFile
+
+if TYPE_CHECKING:
+    from reconciler.controller.runtime.borders import Log
+    from reconciler.controller.runtime.config import Config
+    from reconciler.controller.specs.apply import Then
+    from reconciler.controller.specs.snapshot import Snapshot
+    from reconciler.controller.state.records import SourceFile
+    from reconciler.model.spec import Spec
+
+LONGEST_LOOK_NS: Final = 2 * SECOND_NS
+"""Who asks for the status gets it after so long, also when the files could not be read until then."""
+CONSENT: Final = "`reconcile apply --allow-removal` applies it all the same"
+
+
+@dataclass(eq=False)
+class SpecFiles:
+    """What becomes of the files that the spec comes from."""
+
+    source: SourceWatch
+    accepted: Accepted
+    standing: Standing
+    in_force: InForce
+    applier: Applier
+    revisions: Revisions
+    secrets: Secrets
+    reactor: Reactor
+    lanes: Lanes
+    note_source: Callable[[tuple[str, ...]], None]
+    """Writes down where the spec comes from."""
+    is_ending: Callable[[], bool]
+
+    _considered: dict[str, str] | None = None
+    """Digests of what was judged last; the same bytes are not judged again."""
+    _changed_wall_ns: int = 0
+    _loader: Loader | None = None
+    _reading: bool = False
+    """The loader was asked; before that it only imports."""
+    _handed: Reading | None = None
+    """What was read when the manager was started; good for the first judgement only."""
+    _ordered_by: str = ""
+    """Who has told to read the files and apply them, whatever `apply.auto` says; empty: nobody."""
+    _awaited: list[Callable[[], None]] = field(default_factory=list)
+    """Told once, when the files have been judged next."""
+
+    # ---- starting ----
+
+    def begin(
+        self, handed: Reading | None, *, ignore: bool, ordered_by: str, ready: Callable[[], None]
+    ) -> None:
+        """Snapshot at the files for the first time; `ignore` them until they change (last good spec).
+
+        `handed` is what was read of them a moment ago, None: nothing. `ordered_by` is who started the manager;
+        empty for a controller that goes on where the last one ended: that is nobody's word to apply anything.
+        """
+        self._ordered_by = ordered_by
+        self.note_source(self.source.source)
+        seen, applied = self.source.look_now(), self.in_force.applied
+        if applied is not None:
+            self.accepted.recognise(seen)
+            self.standing.accept()
+            if ignore:
+                self._considered = seen.digests
+                self.standing.ignore()
+            elif self.accepted.are(seen) and applied.environment == environment_digest():
+                self._considered = seen.digests
+        self.watch_again()
+        if self._considered is not None:
+            ready()
+        else:
+            self._awaited.append(ready)
+            self._handed = handed
+            self._judge(seen)
+            self._handed = None
+
+    def read_again(self, then: Callable[[], None]) -> None:
+        """Judge and read the files now, also when their bytes are the same (HUP); call when they are judged."""
+        self._awaited.append(then)
+        self._ordered_by = SAVED
+        self.secrets.read_again()
+        self._considered = None
+        self._drop_loader()
+        self._judge(self.source.look_now())
+
+    def replace_source(self, source: tuple[str, ...]) -> None:
+        """Take the spec from other files from now on."""
+        self.source.source = source
+        self.note_source(source)
+        self._considered = self.source.look_now().digests
+        self.watch_again()
+
+    # ---- putting in force ----
+
+    def commit(
+        self,
+        spec: Spec,
+        files: tuple[SourceFile, ...],
+        seen: Snapshot,
+        author: Author,
+        then: Then | None = None,
+    ) -> None:
+        """Put in force what these files say; `seen` is how they looked before they were read."""
+        given = self.source.source
+        number = self.applier.commit(spec, Origin(given, files), author, then)
+        # The files are taken note of at once: what comes next is compared with them.
+        self._accept(files, seen)
+        self.revisions.find_commit(number, files, given)
+
+    def unchanged(self, files: tuple[SourceFile, ...], seen: Snapshot) -> None:
+        """The bytes differ, their meaning does not: a comment, a space."""
+        self.applier.note_files(files)
+        self._accept(files, seen)
+
+    def restore(self, number: int, spec: Spec, author: Author, then: Then | None = None) -> None:
+        """Put the content of an older revision in force; the files are left aside until they change."""
+        origin = Origin(self.source.source, self.accepted.files)
+        self.applier.restore(number, spec, origin, author, then)
+        if self.standing.state == "applied":
+            self.standing.accept()
+
+    def is_set_aside(self, seen: Snapshot) -> bool:
+        """Tell whether these are the files that were left aside, byte for byte."""
+        current = self.revisions.current
+        return current is not None and current.files_differ and self.accepted.are(seen)
+
+    def _accept(self, files: tuple[SourceFile, ...], seen: Snapshot) -> None:
+        self.accepted.take(files, seen)
+        self._considered = self.accepted.digests
+        self.source.newest = seen
+        self.standing.in_force(self.in_force.revision)
+        self._drop_loader()
+        self.reactor.at(self, None, self._settled)
+        self.watch_again()
+        self._judged()
+        self._notice()
+
+    # ---- noticing ----
+
+    def watch_again(self) -> None:
+        """Watch what is wanted now: other files have come to matter, or the spec in force says otherwise."""
+        auto = self.in_force.settings.auto
+        self.source.watch(self.secrets.files(), self._woken, wanted=auto)
+
+    def when_looked(self, then: Callable[[], None]) -> None:
+        """Call once it is known what the files say: where nobody watches them, somebody who asks has them looked at.
+
+        That takes no time while their bytes are those that were judged, and never longer than `LONGEST_LOOK_NS`.
+        """
+        if self.in_force.settings.auto or self.is_ending():
+            then()
+            return
+        waiting = [then]
+
+        def tell() -> None:
+            self.reactor.at(tell, None, tell)
+            if waiting:
+                waiting.pop()()
+
+        self.reactor.at(tell, clock.now_ns() + LONGEST_LOOK_NS, tell)
+        self.source.look_then(lambda seen, gone: self._looked_for(tell, seen, gone=gone))
+
+    def _looked_for(self, tell: Callable[[], None], seen: Snapshot, *, gone: bool) -> None:
+        if self._is_judged(seen, gone=gone) and not self._reading:
+            tell()
+            return
+        self._awaited.append(tell)
+        if not self._reading:
+            self.source.newest = seen
+            self._judge(seen)
+
+    def _is_judged(self, seen: Snapshot, *, gone: bool) -> bool:
+        """Tell whether this is what was judged last."""
+        return seen.digests == self._considered and gone == (self.standing.state == "missing")
+
+    def _woken(self) -> None:
+        if self.in_force.settings.auto:
+            self._notice()
+            self.secrets.look_again()
+
+    def _notice(self) -> None:
+        """Snapshot at the files, and compare what they hold with what was judged."""
+        self.source.look_then(self._noticed)
+
+    def _noticed(self, seen: Snapshot, gone: bool) -> None:
+        """When the bytes differ from what was judged, let them come to rest."""
+        changed = self.source.take(seen)
+        if changed is not None:
+            self._changed_wall_ns = changed
+        if self._is_judged(seen, gone=gone):
+            if not self._reading:
+                self._drop_loader()
+                self.reactor.at(self, None, self._settled)
+            return
+        if self._reading:
+            self._drop_loader()  # what it reads is of yesterday
+        if self._loader is None and not gone:
+            self._loader = self._new_loader()
+        rest = self.in_force.settings.quiet_period - (clock.wall_ns() - self._changed_wall_ns)
+        self.reactor.at(self, clock.now_ns() + max(rest, 0), self._settled)
+
+    def _settled(self) -> None:
+        self.source.look_then(self._rested)
+
+    def _rested(self, seen: Snapshot, _gone: bool) -> None:
+        changed = self.source.take(seen)
+        if changed is not None:
+            self._changed_wall_ns = changed
+            if clock.wall_ns() - changed < self.in_force.settings.quiet_period:
+                self._notice()
+                return
+        self._judge(seen)
+
+    # ---- judging ----
+
+    def _judge(self, seen: Snapshot) -> None:
+        if self.is_ending():
+            # Nothing new takes effect: the next start reads the files.
+            self._judged()
+            return
+        gone = missing(self.source.source)
+        if gone:
+            self._considered = seen.digests
+            self._drop_loader()
+            if self.standing.state != "missing":
+                message = f"{gone[0]} is missing; what runs stays as it is until it is back"
+                self.standing.refuse("missing", message)
+            self._judged()
+            return
+        is_known = self._considered is not None and self.accepted.are(seen)
+        if is_known or self.is_set_aside(seen):
+            self._considered = seen.digests
+            self._drop_loader()
+            self.standing.restored()
+            self._judged()
+            return
+        verdict, path, rest_ns = self.accepted.half_written(seen)
+        if verdict == "wait":
+            self._drop_loader()
+            due = clock.now_ns() + half_written.STABLE_NS - rest_ns
+            self.reactor.at(self, due, self._settled)
+            return
+        self._considered = seen.digests
+        if verdict == "cut":
+            self._drop_loader()
+            self.standing.refuse("held", cut_message(path))
+            self._judged()
+            return
+        self._load(seen, path if verdict == "maybe" else "")
+
+    def _load(self, seen: Snapshot, maybe_cut: str) -> None:
+        """Have the files read, unless that was done a moment ago."""
+        handed = self._handed
+        if isinstance(handed, Loaded) and are_as_read(handed.files, seen):
+            self._read(handed, seen, maybe_cut)
+            return
+        loader = self._loader = self._loader or self._new_loader()
+        if loader is None:
+            self._considered = None
+            self.reactor.at(self, clock.now_ns() + SHORTAGE_RETRY_NS, self._settled)
+            return
+        self._reading = True
+        loader.ask(
+            self.source.source,
+            lambda reading: self._read(reading, seen, maybe_cut),
+            self.in_force.spec,
+        )
+
+    def _new_loader(self) -> Loader | None:
+        """Start a reader; None when there is no room for a process just now, which is said once."""
+        try:
+            return Loader(self.reactor, self.lanes)
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            message = f"cannot start the reader of the spec: {cause}; tried again until it works"
+            self.standing.put_off(message)
+            return None
+
+    def looks_cut(self, seen: Snapshot, spec: Spec) -> str | None:
+        """Return the file that seems to be half written, for somebody who has asked and will not wait."""
+        verdict, path, _ = self.accepted.half_written(seen, is_stable=True)
+        is_cut = verdict == "cut" or (verdict == "maybe" and self._lacks_more(spec))
+        return path if is_cut else None
+
+    def _lacks_more(self, spec: Spec) -> bool:
+        """Tell whether more is gone from a spec than whole entries."""
+        old = self.in_force.spec
+        return old is not None and not half_written.only_whole_entries_gone(old, spec)
+
+    def _read(self, reading: Reading, seen: Snapshot, maybe_cut: str) -> None:
+        self._loader, self._reading = None, False
+        if isinstance(reading, Mistaken):
+            errors = reading.errors
+            first = str(errors[0]) if errors else "no reason given"
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            self.standing.refuse("invalid", f"{first}{more}", errors)
+            self._judged()
+        else:
+            self.standing.warn(reading.warnings)
+            self._loaded(reading, seen, maybe_cut)
+
+    def _loaded(self, loaded: Loaded, seen: Snapshot, maybe_cut: str) -> None:
+        """Apply what was read, unless something is against it."""
+        spec = loaded.spec
+        if maybe_cut and self._lacks_more(spec):
+            self.standing.refuse("held", cut_message(maybe_cut))
+        elif spec == self.in_force.spec:
+            self.unchanged(self.with_bytes(loaded), seen)
+        elif self.is_ending():
+            pass
+        elif not (self._ordered_by or self.in_force.settings.auto):
+            self.standing.refuse("pending", waiting(len(self.in_force.changes(spec))))
+        elif (refusal := self.in_force.refusal(spec)) is not None:
+            self.standing.refuse("held", f"{refusal}; {CONSENT}")
+        else:
+            author = Author(self._ordered_by or SAVED)
+            self.commit(spec, self.with_bytes(loaded), seen, author)
+            return
+        self._judged()
+
+    def with_bytes(self, loaded: Loaded) -> tuple[SourceFile, ...]:
+        """Return the files that were read, with their bytes as far as they are known."""
+        return with_bytes(loaded.files, self.source.newest)
+
+    def _judged(self) -> None:
+        self._ordered_by = ""
+        awaited, self._awaited = self._awaited, []
+        for call in awaited:
+            call()
+
+    def _drop_loader(self) -> None:
+        if self._loader is not None:
+            self._loader.cancel()
+        self._loader, self._reading = None, False
+
+    def close(self) -> None:
+        """End the thread and the child."""
+        self._drop_loader()
+        self.source.close()
+
+
+def note_source(config: Config, log: Log, source: tuple[str, ...]) -> None:
+    """Write down whose state folder this is, for whoever wants to start a manager here or find this one."""
+    try:
+        ManagerFile(config.name, config.runtime_dir, source).write(config.state_dir)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        log.write("warning", "cannot note whose state folder this is", cause=cause)
+
+
+def cut_message(path: str) -> str:
+    """Return what is told of a file that seems to be half written."""
+    return f"{path} holds only the beginning of what was applied, as if its writer had stopped half-way; {CONSENT}"

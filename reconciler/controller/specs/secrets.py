@@ -1,0 +1,327 @@
+"""The values of secrets: read here, kept in memory only, and put into a launch on its way to the keeper.
+
+Everybody else knows a keyed hash of them. Its key lies in the state folder, so that hashes that outlive
+this controller (in the keeper's records and in the ledger of jobs) can be compared with new ones, and say
+nothing to whoever finds them without the key.
+
+A source (a file, a command) is read once, however many watchers name it. Files are read in a background
+lane. A command is user code and runs in a process group of its own, within limits of time and
+output; what it writes besides its value is not kept, for nobody knows what it is. When a controller dies,
+a command that it started is left to end by itself: its output leads nowhere then.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import hmac
+import json
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.capture import Capture, Captured
+from reconciler.controller.runtime.lanes import Lanes
+from reconciler.controller.runtime.reactor import Reactor
+from reconciler.controller.specs.loader import environment
+from reconciler.model.event import Event, SecretsRead, SecretsUnreadable
+from reconciler.model.process import MAIN
+from reconciler.model.spec import SecretSpec
+from reconciler.model.value import Struct, replace
+from reconciler.specfile.trust import refusal
+
+if TYPE_CHECKING:
+    from reconciler.model.action import Spawn
+    from reconciler.model.spec import Spec
+
+MAX_SECRET_BYTES: Final = 64 * 1024
+"""Length of one value."""
+MAX_COMMANDS: Final = 8
+"""Commands that run at the same time; the others wait for their turn."""
+KEY_FILE: Final = "secrets.key"
+KEY_BYTES: Final = 32
+
+Signature: TypeAlias = tuple[int, ...] | None
+
+
+class Value(Struct, frozen=True):
+    """What a source holds; of a file, how it looked then. Never shown: its text is in no `repr`."""
+
+    text: str
+    signature: Signature = None
+
+    def __repr__(self) -> str:
+        return "Value(...)"
+
+
+class Unreadable(Struct, frozen=True):
+    """Why a source has no value, as a sentence that follows the name of the secret."""
+
+    cause: str
+    signature: Signature = None
+
+
+@dataclass(eq=False, repr=False)  # nobody shall see the values by looking at this
+class Secrets:
+    """Reads secrets when the core asks for them, and again when they may have changed."""
+
+    state_dir: str
+    reactor: Reactor
+    lanes: Lanes
+    feed: Callable[[Event], None]
+    quiet_ns: Callable[[], int]
+    """Says how long a file must rest after its last change."""
+    files_changed: Callable[[], None]
+    """Called when `files` are others than before."""
+    _key: bytes = b""
+    _wanted: dict[str, Mapping[str, SecretSpec]] = field(default_factory=dict)
+    """What the watchers of the spec in force need; only those that need something."""
+    _found: dict[SecretSpec, Value | Unreadable] = field(default_factory=dict)
+    _reading: set[SecretSpec] = field(default_factory=set)
+    _asked: set[str] = field(default_factory=set)
+    """Watchers that wait for their answer."""
+    _values: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What the processes of a watcher get."""
+    _queue: deque[SecretSpec] = field(default_factory=deque)
+    _commands: dict[SecretSpec, Capture] = field(default_factory=dict)
+
+    # ---- what others ask for ----
+
+    def follow(self, spec: Spec) -> None:
+        """Know what is needed from now on. Files are read at once, commands when a process needs them."""
+        self._wanted = {name: each.secrets for name, each in spec.watchers.items() if each.secrets}
+        used = {source for each in self._wanted.values() for source in each.values()}
+        self._found = {source: what for source, what in self._found.items() if source in used}
+        self._values = {n: v for n, v in self._values.items() if n in self._wanted}
+        self._asked &= self._wanted.keys()
+        for name, sources in self._wanted.items():
+            if name not in self._values and all(each.cmd is None for each in sources.values()):
+                self.read(name)
+        self.files_changed()
+
+    def read(self, name: str) -> None:
+        """Read what a watcher needs and is not at hand, and tell the core what came of it."""
+        sources = self._wanted.get(name, {})
+        self._asked.add(name)
+        for source in sources.values():
+            if not isinstance(self._found.get(source), Value):
+                self._read(source)
+        self._answer()
+
+    def read_again(self) -> None:
+        """Read all sources again whose values are in use: somebody has applied, or asked by a signal."""
+        self._asked |= self._values.keys()
+        for source in {s for name in self._values for s in self._wanted.get(name, {}).values()}:
+            self._read(source)
+
+    def filled(self, action: Spawn) -> Spawn:
+        """Return a start with the values that its process gets; hooks and helpers get none."""
+        values = self._values.get(action.id.owner)
+        if not values or action.id.role != MAIN:
+            return action
+        return replace(action, launch=replace(action.launch, env={**action.launch.env, **values}))
+
+    def files(self) -> frozenset[str]:
+        """Return the files that values come from, to be watched."""
+        return frozenset(
+            source.file
+            for sources in self._wanted.values()
+            for source in sources.values()
+            if source.file is not None
+        )
+
+    def look_again(self) -> None:
+        """Read those files again that do not look as they did, once they have rested."""
+        changed = [s for s in self._found if s.file is not None and self._has_changed(s)]
+        if changed:
+            due_ns = clock.now_ns() + self.quiet_ns()
+            self.reactor.at(self, due_ns, partial(self._read_changed, changed))
+
+    def close(self) -> None:
+        """End the commands that run."""
+        for command in tuple(self._commands.values()):
+            command.cancel()
+        self._commands.clear()
+
+    # ---- reading ----
+
+    def _has_changed(self, source: SecretSpec) -> bool:
+        assert source.file is not None
+        found = self._found.get(source)
+        return found is not None and found.signature != _signature_at(source.file)
+
+    def _read_changed(self, sources: list[SecretSpec]) -> None:
+        for source in sources:
+            if source in self._found and self._has_changed(source):
+                names = (n for n, wanted in self._wanted.items() if source in wanted.values())
+                self._asked.update(names)
+                self._read(source)
+
+    def _read(self, source: SecretSpec) -> None:
+        if source in self._reading:
+            return
+        self._reading.add(source)
+        if source.file is not None:
+            path = source.file
+            self.lanes.run(
+                "files",
+                lambda: read_file(path),
+                lambda found: self._finished(source, found),
+                lambda said: self._finished(source, Unreadable(f"{path}: {said}")),
+            )
+        else:
+            self._queue.append(source)
+            self._run_commands()
+
+    def _run_commands(self) -> None:
+        while self._queue and len(self._commands) < MAX_COMMANDS:
+            source = self._queue.popleft()
+            assert source.cmd is not None
+            self._commands[source] = Capture(
+                self.reactor,
+                source.cmd,
+                cwd=source.working_dir,
+                env=environment(),
+                limit_bytes=MAX_SECRET_BYTES + 2,
+                timeout_ns=source.timeout,
+                done=partial(self._captured, source),
+            )
+
+    def _captured(self, source: SecretSpec, captured: Captured) -> None:
+        self._commands.pop(source, None)
+        self._run_commands()
+        found = Unreadable(captured.trouble) if captured.trouble else value_of(captured.output)
+        if isinstance(found, Unreadable):
+            program = source.cmd[0] if source.cmd else ""
+            hint = "it runs as the manager does; its output is not shown"
+            found = Unreadable(f"{program}: {found.cause} ({hint})")
+        self._finished(source, found)
+
+    def _finished(self, source: SecretSpec, found: Value | Unreadable) -> None:
+        self._reading.discard(source)
+        if any(source in sources.values() for sources in self._wanted.values()):
+            self._found[source] = found
+        self._answer()
+
+    def _answer(self) -> None:
+        """Tell the core of those watchers of which everything was tried."""
+        for name in sorted(self._asked):
+            sources = self._wanted.get(name, {})
+            if self._reading.isdisjoint(sources.values()):
+                self._asked.discard(name)
+                self._tell(name, sources)
+
+    def _tell(self, name: str, sources: Mapping[str, SecretSpec]) -> None:
+        values = {}
+        for key, source in sources.items():
+            found = self._found.get(source, Unreadable("it was not read"))
+            if isinstance(found, Unreadable):
+                message = f"cannot read the secret {key}: {found.cause}"
+                self.feed(SecretsUnreadable(name, message))
+                return
+            values[key] = found.text
+        self._values[name] = values
+        self.feed(SecretsRead(name, self._digest(name, values)))
+
+    def _digest(self, name: str, values: Mapping[str, str]) -> str:
+        if not self._key:
+            self._key = key_in(self.state_dir)
+        text = json.dumps([name, sorted(values.items())])
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+# ---- files ----------------------------------------------------------------------------------------
+
+
+def read_file(path: str) -> Value | Unreadable:
+    """Return the value that a file holds; only a regular file is read, and never waited for."""
+    if (doubt := refusal(path)) is not None:
+        return Unreadable(f"cannot trust {path}: {doubt}", _signature_at(path))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        return Unreadable(f"{path}: {(error.strerror or '').lower()}", _signature_at(path))
+    try:
+        status = os.fstat(descriptor)
+        signature = _signature(status)
+        if not stat.S_ISREG(status.st_mode):
+            return Unreadable(f"{path}: it is not a regular file", signature)
+        found = value_of(os.read(descriptor, MAX_SECRET_BYTES + 3))
+    except OSError as error:
+        return Unreadable(f"{path}: {(error.strerror or '').lower()}", _signature_at(path))
+    finally:
+        os.close(descriptor)
+    if isinstance(found, Unreadable):
+        return Unreadable(f"{path}: {found.cause}", signature)
+    return Value(found.text, signature)
+
+
+def value_of(data: bytes) -> Value | Unreadable:
+    """Return the value that bytes mean: text without NUL; one line break at the end is left out."""
+    data = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not data:
+        return Unreadable("it is empty")
+    if len(data) > MAX_SECRET_BYTES:
+        return Unreadable(f"it is longer than {MAX_SECRET_BYTES} bytes")
+    if b"\0" in data:
+        return Unreadable("it holds a NUL byte, which no environment can")
+    try:
+        return Value(data.decode())
+    except UnicodeDecodeError:
+        return Unreadable("it is not UTF-8 text")
+
+
+def _signature_at(path: str) -> Signature:
+    try:
+        return _signature(os.stat(path))
+    except OSError:
+        return None
+
+
+def _signature(status: os.stat_result) -> Signature:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+# ---- the key --------------------------------------------------------------------------------------
+
+
+def key_in(folder: str) -> bytes:
+    """Return the key of this instance, made if there is none.
+
+    When it can be neither read nor written, a key for this life only: then secrets look changed to the next.
+    """
+    path = os.path.join(folder, KEY_FILE)
+    for _ in range(2):
+        with suppress(OSError), open(path, "rb", opener=_no_link) as file:
+            key = file.read(KEY_BYTES + 1)
+            if len(key) == KEY_BYTES:
+                return key
+        _write_key(path)
+    return os.urandom(KEY_BYTES)
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _write_key(path: str) -> None:
+    """Put a new key in the place of what is there, whole or not at all."""
+    beside = f"{path}.new"
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(beside, flags, 0o600), "wb") as file:
+            file.write(os.urandom(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EIO}:
+            raise

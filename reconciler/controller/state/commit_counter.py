@@ -1,0 +1,57 @@
+"""A small file beside the database that says how many commits there were.
+
+SQLite drops what it cannot read at the end of its write-ahead log without a word, and a state folder may
+come back from an old copy: then the database is whole, but not the newest. A database that has fewer
+commits than the counter has lost some, and one that is gone was not absent from the start.
+
+The file has one fixed length and is written in place, so that it needs no space on a full disk. It is
+written after the commit: a crash in between leaves a database that is ahead, which is fine.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_DIGITS: Final = 20
+_LENGTH: Final = _DIGITS + 10
+
+
+class CommitCounter:
+    """The file. `commits` is what it says: 0 when there is none, 1 when it cannot be understood."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file. Raises `OSError` when it is there and cannot be read."""
+        self._path = path
+        self.commits = 0
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        with open(descriptor, "rb") as file:
+            self.commits = _parsed(file.read(_LENGTH + 1))
+
+    def write(self, commits: int) -> None:
+        """Say that there were so many commits. Raises `OSError`."""
+        # Opened each time: whoever deleted the state folder deleted this file with it.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        with open(os.open(self._path, flags, 0o600), "wb", buffering=0) as file:
+            file.write(_text(commits))
+            os.fdatasync(file.fileno())
+        self.commits = commits
+
+
+def _text(commits: int) -> bytes:
+    number = f"{commits:0{_DIGITS}d}".encode()
+    return b"%s %08x\n" % (number, zlib.crc32(number))
+
+
+def _parsed(found: bytes) -> int:
+    number = found[:_DIGITS]
+    if number.isdigit() and found == _text(int(number)):
+        return int(number)
+    return 1 if found else 0

@@ -1,0 +1,97 @@
+"""What is read of the database later, when somebody asks: beside the writer, in a thread that may wait."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+from reconciler.controller.state import history, seals
+from reconciler.controller.state.history import Unreadable
+from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, ToldEvent
+from reconciler.model.job import Run
+from reconciler.model.process import ProcessId
+from reconciler.model.value import PlainError, from_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from reconciler.controller.state.history import Content
+
+Key: TypeAlias = tuple[str, int, int]
+"""Job, slot, generation."""
+Slots: TypeAlias = tuple[int, ...] | None
+"""Slots of a job; None: all."""
+_EventRow = tuple[int, int, str, str, int, str]
+
+
+def stored_runs(path: Path, jobs: Mapping[str, Slots], limit: int) -> dict[Key, Run] | None:
+    """Return the newest runs on the disk, None when it cannot be read; damaged rows are left out."""
+    found: dict[Key, Run] = {}
+    try:
+        with closing(seals.beside(path)) as connection:
+            for name, slots in jobs.items():
+                found |= _runs_of(connection, name, slots, limit)
+    except sqlite3.Error:
+        return None
+    return found
+
+
+def _runs_of(
+    connection: sqlite3.Connection, name: str, slots: Slots, limit: int
+) -> Iterable[tuple[Key, Run]]:
+    tail = "where watcher = ? order by generation desc, slot limit ?"
+    for watcher, slot, generation, text in seals.read(connection, "runs", [], tail, (name, limit)):
+        if slots is None or slot in slots:
+            try:
+                run: Run = from_plain(Run, json.loads(str(text)))
+            except (PlainError, ValueError):
+                continue  # of a newer version
+            yield (str(watcher), int(str(slot)), int(str(generation))), run
+
+
+def read_content(path: Path, number: int) -> Content:
+    """Return the content of a revision; for a thread that may wait. Raises `Unreadable`."""
+    try:
+        with closing(seals.beside(path)) as connection:
+            return history.content(connection, number)
+    except sqlite3.Error as error:
+        raise Unreadable(str(error)) from error
+
+
+def stored_events(path: Path, before: int) -> list[ToldEvent]:
+    """Return the events on the disk with smaller numbers than `before`, oldest first; none if it cannot be read."""
+    which = "where seq < ? order by seq desc limit ?"
+    try:
+        with closing(seals.beside(path)) as connection:
+            found = seals.read(connection, "events", [], which, (before, KEPT_EVENTS + KEPT_ORDERS))
+    except sqlite3.Error:
+        return []
+    return [
+        ToldEvent(*cast("_EventRow", row[:-1]), json.loads(str(row[-1]))) for row in reversed(found)
+    ]
+
+
+_OF_LIVES: Final = "select max(seq) from events where type in (?, ?, ?) group by watcher, slot"
+_OF_THESE: Final = (
+    "select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(?)"
+)
+
+
+def ends_told(path: Path, ids: Collection[ProcessId]) -> dict[ProcessId, int | None]:
+    """Return what the events on the disk say last of some processes, as in `EndsTold`; none if they say nothing."""
+    which = f"where seq in ({_OF_LIVES}) and (watcher, slot) in ({_OF_THESE})"
+    places = json.dumps([(id.owner, id.slot) for id in ids])
+    values = ("process.started", "process.exited", "process.failed", places)
+    try:
+        with closing(seals.beside(path)) as connection:
+            found = seals.read(connection, "events", [], which, values)
+    except sqlite3.Error:
+        return {}
+    told: dict[ProcessId, int | None] = {}
+    for _, _, type_, watcher, slot, _, details in cast("list[tuple[*_EventRow, str]]", found):
+        pid = 0 if type_ == "process.started" else json.loads(details)["pid"]
+        told[ProcessId(watcher, slot)] = pid
+    return told

@@ -1,0 +1,200 @@
+"""The state is opened whatever became of it: what can be read is kept, what is lost is told.
+
+| found | what becomes of it |
+|---|---|
+| a row whose seal is broken | set aside; what it was about is in doubt (`tables`) |
+| a broken file | moved aside; all rows that can still be read go into a new one; every job is in doubt |
+| fewer commits than the counter saw | kept; every job is in doubt |
+| no file, but a counter | a new one; every job is in doubt, also those that nobody can name any more |
+| a newer version's file | refused, and left alone |
+| a file deleted while it is used | written anew from what we hold open; nothing is lost |
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.runtime import clock
+from reconciler.controller.state import reads, seals, writes
+from reconciler.controller.state.commit_counter import CommitCounter
+from reconciler.controller.state.reads import Reading
+from reconciler.controller.state.schema import COMMITS, SCHEMA_WORD, open_database, set_meta
+from reconciler.model.value import Struct
+
+if TYPE_CHECKING:
+    from reconciler.controller.state.seals import Value
+
+KEPT_ASIDE: Final = 5
+"""Damaged files that are kept; a disk that breaks again and again shall not be filled as well."""
+_COMPANIONS: Final = ("-wal", "-shm")
+
+
+class Opened(Struct, frozen=True):
+    """The state and what it says. `connection` None: it can be read, but not be written just now."""
+
+    connection: sqlite3.Connection | None
+    counter: CommitCounter
+    reading: Reading
+
+
+def open_state(path: Path) -> Opened:
+    """Open the state, however damaged.
+
+    Raises `NewerState`, and `sqlite3.OperationalError` or `OSError` when it cannot even be read just now.
+    """
+    counter = CommitCounter(path.with_suffix(".witness"))
+    try:
+        return _open(path, counter)
+    except (sqlite3.OperationalError, OSError) as error:
+        for look in (seals.alone, seals.frozen):
+            with suppress(sqlite3.Error, UnicodeDecodeError), closing(look(path)) as connection:
+                # Without its log the database may be an older one: the counter knows.
+                return Opened(None, counter, _read_newest(connection, path, counter))
+        raise error from None
+
+
+def _open(path: Path, counter: CommitCounter) -> Opened:
+    was_there = path.exists()
+    try:
+        connection = open_database(path)
+        missing = _missing(path, counter, was_there=was_there)
+        reading = _read_newest(connection, path, counter, missing)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not _is_damage(error):
+            raise
+        connection, damage = _renew(path, counter, error)
+        reading = _read(connection, damage)
+    if reading.damage or reading.broken:
+        _settle(connection, counter, reading)
+    return Opened(connection, counter, reading)
+
+
+def _read_newest(
+    connection: sqlite3.Connection, path: Path, counter: CommitCounter, damage: str = ""
+) -> Reading:
+    """Read the state; when its newest changes are missing, it is in doubt."""
+    reading = _read(connection, damage)
+    if reading.commits >= counter.commits or reading.damage:
+        return reading
+    lost = f"{path} lacks its newest {counter.commits - reading.commits} changes"
+    return _read(connection, lost)
+
+
+def _read(connection: sqlite3.Connection, damage: str) -> Reading:
+    try:
+        return reads.read(connection, damage)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _missing(path: Path, counter: CommitCounter, *, was_there: bool) -> str:
+    if was_there or not counter.commits:
+        return ""
+    return f"{path} was deleted"
+
+
+def _settle(connection: sqlite3.Connection, counter: CommitCounter, reading: Reading) -> None:
+    """Write down what is in doubt. While nothing can be written, the next controller finds it again."""
+    reading.commits = max(reading.commits, counter.commits)
+    with suppress(sqlite3.OperationalError), connection:
+        writes.set_aside(connection, reading)
+        set_meta(connection, COMMITS, str(reading.commits))
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tell whether an error says that the file is broken; else it cannot be used just now.
+
+    Locked, read-only, no space, no permission: the file itself may be good, so it is left alone. A
+    statement of ours that SQLite cannot make sense of means that the schema in the file is not ours.
+    """
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+    # SQLite quotes what it finds in the file, also when that is no text.
+    return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
+
+
+# ---- a broken file --------------------------------------------------------------------------------
+
+
+def _renew(path: Path, counter: CommitCounter, error: Exception) -> tuple[sqlite3.Connection, str]:
+    """Move a broken database aside and begin a new one with what could be read; say so in a sentence."""
+    if not counter.commits:
+        # From here on a file that is not there is one that was lost, whenever we are killed.
+        counter.write(1)
+    saved = _salvage(path)
+    aside = _move_aside(path)
+    connection = open_database(path)
+    with connection:
+        for table, found in saved.items():
+            for row in found:
+                seals.put(connection, table, *row)
+        set_meta(connection, COMMITS, "0")
+    count = sum(map(len, saved.values()))
+    return (
+        connection,
+        f"{path} is damaged ({error}); {count} rows were saved, it was moved to {aside}",
+    )
+
+
+def _salvage(path: Path) -> dict[str, list[tuple[Value, ...]]]:
+    """Return all rows of a broken file that can be believed, leaving the file as it is."""
+    saved: dict[str, list[tuple[Value, ...]]] = {}
+    with suppress(sqlite3.Error, UnicodeDecodeError):
+        with closing(seals.beside(path)) as connection:
+            saved = {table: seals.salvage(connection, table) for table in seals.KEYS}
+        saved["meta"] = [row for row in saved["meta"] if row[0] not in {COMMITS, SCHEMA_WORD}]
+    return saved
+
+
+def _move_aside(path: Path) -> Path:
+    """Give the file and its log another name; of those that lie there already the newest are kept."""
+    prefix = f"{path.name}.damaged-"
+    earlier = sorted(p for p in path.parent.glob(f"{prefix}*") if not p.name.endswith(_COMPANIONS))
+    for each in earlier[: max(0, len(earlier) - KEPT_ASIDE + 1)]:
+        for name in ("", *_COMPANIONS):
+            Path(f"{each}{name}").unlink(missing_ok=True)
+    # Nanoseconds: two in one second keep their order.
+    now = clock.wall_ns()
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
+    aside = path.with_name(f"{prefix}{stamp}.{now % 10**9:09d}Z")
+    path.rename(aside)
+    with suppress(FileNotFoundError):
+        Path(f"{path}-wal").rename(f"{aside}-wal")
+    Path(f"{path}-shm").unlink(missing_ok=True)
+    return aside
+
+
+# ---- a file that is taken away --------------------------------------------------------------------
+
+
+def is_in_place(connection_file: os.stat_result, path: Path) -> bool:
+    """Tell whether the file that was opened is still the one at its path."""
+    try:
+        return os.path.samestat(connection_file, path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def put_back(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    """Write the database anew from the deleted file that is still open, which is closed.
+
+    Raises `sqlite3.Error` or `OSError` when that cannot be done just now; the open file is kept then.
+    """
+    new = path.with_name(f"{path.name}.new")
+    for name in (new, *(Path(f"{new}{companion}") for companion in _COMPANIONS)):
+        name.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(new)) as copy:
+        connection.backup(copy)
+    for companion in _COMPANIONS:
+        Path(f"{path}{companion}").unlink(missing_ok=True)
+    new.rename(path)
+    # SQLite removes its companions by name when it closes: those of the new file come after that.
+    connection.close()
+    return open_database(path)

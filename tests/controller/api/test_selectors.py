@@ -1,0 +1,79 @@
+"""Claims about names, globs, slots, labels and events that a request means."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.controller.api.parameters import Parameters
+from reconciler.controller.api.selectors import (
+    MAX_GLOB,
+    MAX_GLOBS,
+    EventFilter,
+    Wanted,
+    compiled,
+    wanted,
+)
+from reconciler.controller.state.records import ToldEvent
+from reconciler.model.errors import RequestError
+
+
+def test_types_are_names_first_words_and_globs() -> None:
+    told = ToldEvent(1, 0, "process.exited", "web", 1, "", {})
+    for types in ("process.exited", "process", "*.exited", "proc*"):
+        assert EventFilter(types=(types,)).test()(told), types
+    for types in ("exited", "process.", "proc", "process.exited.ok"):
+        assert not EventFilter(types=(types,)).test()(told), types
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "expected"),
+    [
+        (("web",), "web", None),
+        (("w*",), "web", None),
+        (("web.2", "web.1"), "web", (1, 2)),
+        (("web.2", "web"), "web", None),
+        (("w*.3",), "web", (3,)),
+        (("db",), "web", "not"),
+        ((), "web", None),
+    ],
+)
+def test_names_globs_and_slots(
+    written: tuple[str, ...], name: str, expected: tuple[int, ...] | str | None
+) -> None:
+    selection = Wanted(written)
+    assert selection.matches(name, {}) is (expected != "not")
+    if expected != "not":
+        assert selection.slots(name) == expected
+
+
+def test_what_is_written_twice_counts_once_and_globs_are_bounded() -> None:
+    selection = wanted(Parameters({"names": ["*2999"] * 900 + ["web", "web", "db.2"] * 100}))
+    assert selection.names == ("*2999", "web", "db.2")
+    globs = [f"w{number}*" for number in range(MAX_GLOBS)]
+    names = [f"name-{number}" for number in range(900)]
+    assert wanted(Parameters({"names": globs + names})).names == (*globs, *names)
+    for too_many in ([*globs, "one*more"], ["*" * (MAX_GLOB + 1)]):
+        with pytest.raises(RequestError, match=f"{MAX_GLOBS}|{MAX_GLOB}") as error:
+            wanted(Parameters({"names": too_many}))
+        assert error.value.code == "invalid_request"
+
+
+def test_all_globs_are_one_expression_and_slots_add_up() -> None:
+    written = compiled(("w*.2", "*b.3", "web.1", "x[yz]", "web.1"))
+    assert written.any_glob is not None
+    names = ["web", "wb", "xy", "xa", "b", "other"]
+    assert [name for name in names if written.any_glob.match(name)] == ["web", "wb", "xy", "b"]
+    assert written.among(names) == ["web", "wb", "xy", "b"]
+    assert [written.slots(name) for name in ("web", "wb", "xy", "b")] == [
+        (1, 2, 3),
+        (2, 3),
+        None,
+        (3,),
+    ]
+
+
+def test_labels_narrow_a_selection() -> None:
+    selection = Wanted(("w*",), {"team": "shop"})
+    assert selection.matches("web", {"team": "shop", "x": "y"})
+    assert not selection.matches("web", {})
+    assert not selection.matches("db", {"team": "shop"})
