@@ -16,15 +16,11 @@ from reconciler.keeper.restart_delay import RestartDelay
 from reconciler.model.event import (
     ControlRenewed,
     FaultCaught,
-    KeeperIntroduced,
-    LogChanged,
+    KeeperEvent,
     LogRotated,
     OrphansChanged,
     PulseAsked,
-    SignalReceived,
     SnapshotEnded,
-    SocketRestored,
-    UpgradeFailed,
 )
 from reconciler.model.process import Exit, ProcessId
 from reconciler.model.units import SECOND_NS
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.kernel import Kernel
     from reconciler.model.action import KeeperAction
-    from reconciler.model.event import KeeperEvent
     from reconciler.model.process import LaunchError
 
 SEND_BYTES: Final = 64 * 1024
@@ -43,21 +38,7 @@ SHORTAGE_WAIT_NS: Final = SECOND_NS
 """When a controller is started again for which something was short."""
 MAX_LOG_NEWS: Final = 1000
 
-Change: TypeAlias = (
-    ProcessId
-    | str
-    | KeeperIntroduced
-    | SnapshotEnded
-    | SignalReceived
-    | SocketRestored
-    | LogRotated
-    | LogChanged
-    | OrphansChanged
-    | PulseAsked
-    | UpgradeFailed
-    | FaultCaught
-    | ControlRenewed
-)
+Change: TypeAlias = ProcessId | str | KeeperEvent
 """Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
 
 _FOR_ANY: Final = LogRotated | FaultCaught | ControlRenewed

@@ -59,9 +59,9 @@ CASES: Final = [
     *((name, errno.EIO) for name in ON_DISKS),
 ]
 PURE: Final = {
-    "__future__", "bisect", "collections", "contextlib", "dataclasses", "errno", "functools", "gc", "heapq", "ipaddress",
-    "itertools", "json", "math", "re", "stat", "struct", "sys", "termios", "traceback", "types", "typing", "zlib",
-    "msgspec", "reconciler",
+    "__future__", "bisect", "collections", "contextlib", "dataclasses", "errno", "functools", "gc", "heapq",
+    "ipaddress", "itertools", "json", "math", "re", "stat", "struct", "sys", "termios", "traceback", "types", "typing",
+    "zlib", "msgspec", "reconciler",
 }  # fmt: skip
 """What the keeper imports that asks nothing of the system."""
 

@@ -100,8 +100,9 @@ def test_a_plain_file_is_never_removed(link: Link, tmp_path: Path) -> None:
 def test_a_file_that_is_no_longer_ours_is_left_alone(link: Link, tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     bind(link, SocketTemplate(UnixAddress(str(path))))
-    path.unlink()
-    path.write_text("somebody else's")
+    beside = tmp_path / "beside"
+    beside.write_text("somebody else's")
+    beside.rename(path)  # in one act: a file that is gone is put back
     link.send(Unbind("http"))
     link.wait(lambda: "http" not in link.sockets)
     assert path.read_text() == "somebody else's"

@@ -40,11 +40,14 @@ def boot_id() -> str:
 
 def stat(pid: int) -> list[bytes]:
     """Return the fields of proc_pid_stat(5) from the third on, the state; empty when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []
+    return _named_stat(pid)[1]
+
+
+def _named_stat(pid: int) -> tuple[str, list[bytes]]:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        before, _, after = file.read().rpartition(b")")
+        return before.partition(b"(")[2].decode(errors="replace"), after.split()
+    return "", []
 
 
 def born(pid: int) -> int:
@@ -97,26 +100,13 @@ def group(pid: int) -> int:
         return -1
 
 
-def children(pid: int, tid: int) -> list[int]:
-    """Return the children of one thread (proc(5), needs CONFIG_PROC_CHILDREN; none without)."""
-    try:
-        with open(f"/proc/{pid}/task/{tid}/children", "rb", buffering=0) as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
-
-
 def descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
     """Return all below these processes, each with its parent."""
     found: list[tuple[int, int]] = []
     queue = list(roots)
     seen = set(queue)
     for each in queue:
-        try:
-            threads = os.listdir(f"/proc/{each}/task")
-        except OSError:
-            continue
-        for pid in [pid for tid in threads for pid in children(each, int(tid))]:
+        for pid in children_of(each):
             if pid not in seen:
                 seen.add(pid)
                 found.append((pid, each))
@@ -125,12 +115,21 @@ def descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the children of all threads of a process; none when it is gone."""
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
-    return [each for tid in threads for each in children(pid, int(tid))]
+    """Return the children of a process; none when it is gone or that cannot be told."""
+    with contextlib.suppress(OSError):
+        return [each for pids in _children_by_thread(pid).values() for each in pids]
+    return []
+
+
+def _children_by_thread(pid: int) -> dict[int, list[int]]:
+    """Return the children of each thread (proc(5), CONFIG_PROC_CHILDREN). Raises `OSError` for want of something."""
+    found: dict[int, list[int]] = {}
+    with unless_gone():
+        for name in os.listdir(f"/proc/{pid}/task"):
+            path = f"/proc/{pid}/task/{name}/children"
+            with unless_gone(), open(path, "rb", buffering=0) as file:
+                found[int(name)] = list(map(int, file.read().split()))
+    return found
 
 
 def has_forked(pid: int) -> bool:
@@ -154,16 +153,11 @@ def has_forked(pid: int) -> bool:
 def identify(pid: int, marker_of: Callable[[int], str | None]) -> Identity | None:
     """Return what tells whose a process is, None when it is gone."""
     found = marker_of(pid)
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            before, _, after = file.read().rpartition(b")")
-    except OSError:
+    name, fields = _named_stat(pid)
+    if not fields:
         return None
-    fields = after.split()
-    name = before.partition(b"(")[2].decode(errors="replace")
-    is_dead = fields[0] in {b"Z", b"X"}
     numbers = int(fields[2]), int(fields[3]), found, int(fields[19]), name, int(fields[1])
-    return Identity(*numbers, is_dead)
+    return Identity(*numbers, is_dead=fields[0] in {b"Z", b"X"})
 
 
 def everyone() -> list[int]:
@@ -228,7 +222,7 @@ class Heirs:
         for heir in heirs - self._known.keys() - {-1, os.getpid()}:
             there: dict[int, list[int]] = {}
             with contextlib.suppress(OSError):  # then all its children are newcomers
-                there = self._children(heir)
+                there = _children_by_thread(heir)
             self._known[heir] = {
                 tid: [pid for pid in pids if pid in seen] for tid, pids in there.items()
             }
@@ -245,31 +239,17 @@ class Heirs:
         if is_first or gone:
             return None  # nobody knows who inherited it from one that is gone
         found = []
-        now = {heir: self._children(heir) for heir in self._known}
+        now = {heir: _children_by_thread(heir) for heir in self._known}
         for heir, before in self._known.items():
             for thread, pids in now[heir].items():
                 found += _appended(before.get(thread, []), pids)
         self._known = now
         return found
 
-    def _children(self, heir: int) -> dict[int, list[int]]:
-        with _gone_or_raised():
-            threads = os.listdir(f"/proc/{heir}/task")
-            return {int(name): self._of_thread(heir, name) for name in threads}
-        return {}
-
-    def _of_thread(self, heir: int, tid: str) -> list[int]:
-        with (
-            _gone_or_raised(),
-            open(f"/proc/{heir}/task/{tid}/children", "rb", buffering=0) as file,
-        ):
-            return list(map(int, file.read().split()))
-        return []
-
 
 @contextlib.contextmanager
-def _gone_or_raised() -> Iterator[None]:
-    """Take an error for the word that somebody is gone, unless something is short."""
+def unless_gone() -> Iterator[None]:
+    """Pass over what is gone or does not let us see it. Raises `OSError` when that is not sure."""
     try:
         yield
     except OSError as error:

@@ -16,11 +16,11 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import BindFailed, Queue, Trace
+from reconciler.keeper.linux.procfs import unless_gone
 from reconciler.keeper.listeners.queues import queue_of, waiting_at
 from reconciler.keeper.listeners.socket_file import SocketFile
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.socket import AS_MADE
-from reconciler.output.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -178,21 +178,11 @@ def _descriptors_of(pid: int, target: str) -> Iterator[int]:
 
     Raises `OSError` when nobody can say just now.
     """
-    with _unless_gone():
+    with unless_gone():
         for name in os.listdir(f"/proc/{pid}/fd"):
-            with _unless_gone():
+            with unless_gone():
                 if os.readlink(f"/proc/{pid}/fd/{name}") == target:
                     yield int(name)
-
-
-@contextlib.contextmanager
-def _unless_gone() -> Iterator[None]:
-    """Pass over what a process has closed, or does not let us see. Raises `OSError` when that is not sure."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NOT_NOW:
-            raise
 
 
 def _copied(pid: int, fd: int) -> socket.socket | None:
@@ -200,7 +190,7 @@ def _copied(pid: int, fd: int) -> socket.socket | None:
 
     Raises `OSError` when nobody can say just now.
     """
-    with _unless_gone():
+    with unless_gone():
         handle = os.pidfd_open(pid)
         try:
             libc = ctypes.CDLL(None, use_errno=True)
