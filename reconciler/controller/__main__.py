@@ -1,4 +1,4 @@
-"""`python -m reconciler.controller CONFIG_JSON [--last-good]`, started by the keeper."""
+"""`python -m reconciler.controller CONFIG_JSON [--quick-deaths=N]`, started by the keeper."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from reconciler.controller.state.store import Store
 SWITCH_S: Final = 0.0005
 LAST_WORDS_S: Final = 1.0
 """How long a controller that ends waits for its log to be taken."""
+LAST_GOOD_AFTER: Final = 5
+"""After so many quick deaths in a row the last good spec is taken: the files may be to blame."""
 EXIT_USAGE: Final = 2
 EXIT_STATE: Final = 78
 """EX_CONFIG of sysexits.h: starting again will not help until somebody acts."""
@@ -42,9 +44,9 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (min(soft, 1) if soft >= 0 else 1, hard))
     # After each call to the system the loop waits for a thread that computes, for 5 ms by default.
     sys.setswitchinterval(SWITCH_S)
-    last_good = "--last-good" in arguments
     try:
-        (text,) = [each for each in arguments if each != "--last-good"]
+        text, *options = arguments
+        last_good = takes_last_good(options)
         config = parse_config(json.loads(text))
         link = _inherited("RECONCILE_LINK_FD")
         control = _inherited("RECONCILE_CONTROL_FD")
@@ -72,6 +74,11 @@ def main(arguments: list[str]) -> int:
         code = 1
     log.flush(LAST_WORDS_S)
     return code
+
+
+def takes_last_good(options: list[str]) -> bool:
+    """Tell whether to begin with the last good spec. Raises `ValueError` for an option that there is not."""
+    return sum(int(each.removeprefix("--quick-deaths=")) for each in options) >= LAST_GOOD_AFTER
 
 
 def _inherited(name: str) -> socket.socket:

@@ -290,8 +290,11 @@ class Kernel(Protocol):
         Raises `OSError` when that cannot be told just now.
         """
 
-    def start_controller(self, *, last_good: bool) -> int:
-        """Start the controller on a new link and return its pid. Raises `LaunchFailed`."""
+    def start_controller(self, *, quick_deaths: int) -> int:
+        """Start the controller on a new link and return its pid. Raises `LaunchFailed`.
+
+        It is told how many before it have died quickly, one after the other.
+        """
 
     def receive(self) -> bytes | None:
         """Return bytes of the link, b"" when the other end is closed, None when nothing is there now."""

@@ -9,7 +9,6 @@ from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 QUICK_DEATH_NS: Final = 10 * SECOND_NS
 FIRST_WAIT_NS: Final = 100 * MILLISECOND_NS
 LAST_WAIT_NS: Final = 5 * SECOND_NS
-LAST_GOOD_AFTER: Final = 5
 
 
 class RestartDelay:
@@ -19,11 +18,6 @@ class RestartDelay:
         self.quick_deaths = 0
         self.is_at_fault = False
         self._since_ns = 0
-
-    @property
-    def wants_last_good(self) -> bool:
-        """Tell whether the next one shall begin with the last good spec, since its files may be to blame."""
-        return self.quick_deaths >= LAST_GOOD_AFTER
 
     def begins(self, now_ns: int) -> None:
         """One is started."""
@@ -38,7 +32,7 @@ class RestartDelay:
         if now_ns - self._since_ns >= QUICK_DEATH_NS:
             self.quick_deaths = 0
         elif self.is_at_fault or self.quick_deaths < 2:
-            # Killed by others, it comes back after the first wait each time: that says nothing of the spec.
+            # Killed by others, it comes back after the first wait each time: that says nothing of itself.
             self.quick_deaths += 1
         if self.quick_deaths <= 1:
             return 0

@@ -25,6 +25,8 @@ TERM_NS: Final = 2 * SECOND_NS
 KILL_AGAIN_NS: Final = SECOND_NS
 KILL_TIMES: Final = 5
 LEAVE_NS: Final = 2 * SECOND_NS
+HOPELESS_DEATHS: Final = 5
+"""After so many quick deaths of controllers in a row none is waited for: one like those ends nothing."""
 
 
 class Asked(Struct, frozen=True):
@@ -134,7 +136,7 @@ class Shutdown:
         if controller.starts != self._told:
             self._told = controller.starts
             controller.tell(SignalReceived("stop"))
-            if not controller.delay.wants_last_good:  # one that dies again and again ends nothing
+            if controller.delay.quick_deaths < HOPELESS_DEATHS:
                 self._ask()
         elif now_ns >= asked.due_ns:
             # One that has nothing to do but wait for a grace period still says that it lives.

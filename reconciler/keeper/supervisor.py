@@ -102,8 +102,8 @@ class Supervisor:
         self.delay.begins(now_ns)
         with self._kernel.border("starting the controller"):
             try:
-                last_good = self.delay.wants_last_good
-                self.pid = self._kernel.start_controller(last_good=last_good)
+                quick_deaths = self.delay.quick_deaths
+                self.pid = self._kernel.start_controller(quick_deaths=quick_deaths)
             except LaunchFailed as failure:
                 error = failure.error
         if self.pid is None:

@@ -237,7 +237,8 @@ class FakeKernel:
     troubles: dict[str, LogChanged] = field(default_factory=dict)
     outputs: dict[int, Output] = field(default_factory=dict)
     controller_pid: int | None = None
-    last_good: bool = False
+    quick_deaths: int = 0
+    """What the controller was told of those before it."""
     control_open: bool = True
     to_keeper: bytearray = field(default_factory=bytearray)
     to_controller: bytearray = field(default_factory=bytearray)
@@ -664,13 +665,13 @@ class FakeKernel:
 
     # ---- the controller --------------------------------------------------------------------------
 
-    def start_controller(self, *, last_good: bool) -> int:
+    def start_controller(self, *, quick_deaths: int) -> int:
         assert self.controller_pid is None, "two controllers"
         assert self.link == "none", "the old link was not closed"
         if self.controller.error is not None:
             raise LaunchFailed(self.controller.error)
         self.controller_pid = self._start(CONTROLLER, 0, self.controller, KEEPER).pid
-        self.last_good, self.link = last_good, "open"
+        self.quick_deaths, self.link = quick_deaths, "open"
         self.to_keeper.clear()
         self.to_controller.clear()
         return self.controller_pid

@@ -14,6 +14,7 @@ import pytest
 from conftest import by_hand, job, service, until
 from paper_keeper import PaperKeeper
 
+from reconciler.controller.__main__ import takes_last_good
 from reconciler.controller.output import port_holders
 from reconciler.controller.runtime.borders import Contradiction
 from reconciler.controller.runtime.keeper_link import Link, LinkClosed
@@ -192,6 +193,14 @@ def test_a_newer_state_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 78
     assert "written by a newer version of reconcile (state version 99" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [([], False), (["--quick-deaths=4"], False), (["--quick-deaths=5"], True)],
+)
+def test_after_quick_deaths_the_last_good_spec_is_taken(options: list[str], taken: bool) -> None:
+    assert takes_last_good(options) is taken
 
 
 def test_a_state_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

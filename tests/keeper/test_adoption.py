@@ -219,11 +219,11 @@ def test_a_controller_with_the_number_of_an_adopted_process_is_not_taken_for_it(
     class Kernel(FakeKernel):
         victim = 0
 
-        def start_controller(self, *, last_good: bool) -> int:
+        def start_controller(self, *, quick_deaths: int) -> int:
             if self.victim:
                 self._start(ProcessId("other", 1), 0, Program(), INIT)  # has the only lower number
                 self.end(self.victim, Exit(code=3))
-            return super().start_controller(last_good=last_good)
+            return super().start_controller(quick_deaths=quick_deaths)
 
     kernel = Kernel()
     introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
@@ -250,12 +250,12 @@ def test_a_controller_with_the_number_of_an_adopted_orphan_is_not_taken_for_dead
     class Kernel(FakeKernel):
         victim = 0
 
-        def start_controller(self, *, last_good: bool) -> int:
+        def start_controller(self, *, quick_deaths: int) -> int:
             if self.victim:
                 for slot in (1, 2):  # these have the lower numbers
                     self._start(ProcessId("other", slot), 0, Program(), INIT)
                 self.end(self.victim, Exit(signal="KILL"))
-            return super().start_controller(last_good=last_good)
+            return super().start_controller(quick_deaths=quick_deaths)
 
     leaves = Program(1, children=(Program(escapes=True),))
     kernel = Kernel(script=lambda *_: leaves)

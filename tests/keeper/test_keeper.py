@@ -151,13 +151,13 @@ def test_a_controller_that_hangs_up_is_replaced(rig: Rig, link: Link) -> None:
     assert rig.link().pid != link.pid
 
 
-def test_after_quick_deaths_the_last_good_spec_is_asked_for(rig: Rig, link: Link) -> None:
+def test_a_controller_is_told_how_many_before_it_have_died_quickly(rig: Rig, link: Link) -> None:
     asked = [link.arguments]
     for _ in range(5):
         link.kill(signal.SIGTERM)
         link = rig.link()
         asked.append(link.arguments)
-    assert asked == [[]] * 5 + [["--last-good"]]
+    assert asked == [[f"--quick-deaths={deaths}"] for deaths in range(6)]
 
 
 def test_a_controller_that_others_kill_is_not_distrusted_for_it(rig: Rig, link: Link) -> None:
@@ -166,7 +166,7 @@ def test_a_controller_that_others_kill_is_not_distrusted_for_it(rig: Rig, link: 
         link.kill()
         link = rig.link()
         asked.append(link.arguments)
-    assert asked == [[]] * 8
+    assert asked[2:] == [["--quick-deaths=2"]] * 6, "and is told no more than that"
 
 
 def test_a_slow_controller_is_told_the_last_state_only(rig: Rig, link: Link) -> None:

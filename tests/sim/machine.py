@@ -157,9 +157,9 @@ class Machine(FakeKernel):
         """Return the live processes that the keeper itself started, but for the controller."""
         return [p for p in self.processes.values() if p.leads and p.ended is None]
 
-    def start_controller(self, *, last_good: bool) -> int:
+    def start_controller(self, *, quick_deaths: int) -> int:
         self.controllers += 1
-        return super().start_controller(last_good=last_good)
+        return super().start_controller(quick_deaths=quick_deaths)
 
     def pause(self, length_ns: int) -> None:
         """Stand still: the clock goes on and no process does, as when a virtual machine is halted."""

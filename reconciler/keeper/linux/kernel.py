@@ -311,9 +311,9 @@ class LinuxKernel:
 
     # ---- the controller --------------------------------------------------------------------------
 
-    def start_controller(self, *, last_good: bool) -> int:
+    def start_controller(self, *, quick_deaths: int) -> int:
         """Start the controller on a new link and return its pid. Raises `LaunchFailed`."""
-        argv = (*self._config.controller_argv, *(("--last-good",) if last_good else ()))
+        argv = (*self._config.controller_argv, f"--quick-deaths={quick_deaths}")
         env = {name: text for name, text in os.environ.items() if name not in NOT_FOR_CHILDREN}
         # The next keeper ends it, should it not end by itself when this one dies.
         env |= {**NUMBERS, "RECONCILE_ID": f"{self._legacy.beginning}controller"}
