@@ -2,7 +2,11 @@
 
 | file | subject |
 |---|---|
-| `reconciler` | folds events, plans the watchers that they touch, keeps the times at which to look again |
+| `reconciler` | folds events, and plans the watchers that they touch |
+| `picture` | what is known of the world, cut by watcher |
+| `fold` | what each event changes in it |
+| `assume` | what an action changes in it as soon as it is on its way |
+| `agenda` | who is to be planned, and when |
 | `plan` | the draft that one watcher's plan is collected in |
 | `watchers` | the plan of one watcher, a service or a job |
 | `desired` | how many slots run, and why none does |
@@ -15,6 +19,8 @@
 | `running` | what is to be done for a process that runs on |
 | `rollout` | which running slots are replaced next |
 | `readiness` | when a process counts as ready, and its slot as steady |
+| `trial` | the revision in force, as long as it has something to prove |
+| `shutdown` | the end of everything |
 | `verdict` | whether a revision is good: all that it changed stayed up |
 | `secrets` | starts wait for values, which are read elsewhere |
 | `stop_order` | who waits for whom when several watchers are stopped |

@@ -83,10 +83,10 @@ def assert_nothing_was_left_out(stage: Stage) -> None:
     """Assert that a plan which looks at every slot finds nothing to do, and nothing earlier."""
     core: Any = stage.reconciler
     for name in core.names():
-        plan = plan_watcher(core._draft(name, stage.now), core.base_hash(name))
+        plan = plan_watcher(core.draft(name, stage.now), core.base_hash(name))
         assert plan.actions == ()
         if plan.wake_at_ns is not None:
-            assert core._wake_of[name] <= plan.wake_at_ns
+            assert core.agenda._wakes._at[name] <= plan.wake_at_ns
 
 
 def a_step(kind: str) -> st.SearchStrategy[Callable[[Stage], object]]:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from reconciler.core import watchers
-from reconciler.core.reconciler import ACTIONS_PER_STEP, MAX_REQUESTS
+from reconciler.core.fold import MAX_REQUESTS
+from reconciler.core.reconciler import ACTIONS_PER_STEP
 from reconciler.model.event import IntentChanged, ShutdownAsked, SignalAsked, SpecApplied
 from reconciler.model.intent import Intent
 from reconciler.model.process import Exit
@@ -38,8 +39,9 @@ def running(count: int) -> Stage:
     assert len(stage.alive()) == count
     core: Any = stage.reconciler
     core.spec = replace(core.spec, watchers=Work.counted(core.spec.watchers))
-    for name in ("_observed", "_hashes", "_wake_of", "_last_incarnation", "_retiring"):
+    for name in ("known", "_hashes", "last_incarnation", "retired"):
         setattr(core, name, Work.counted(getattr(core, name)))
+    core.agenda._wakes._at = Work.counted(core.agenda._wakes._at)
     return stage
 
 
@@ -91,7 +93,7 @@ def slots(count: int, **fields: object) -> Stage:
     core: Any = stage.reconciler
     seen = core.observed("w")
     runs = Work.counted(seen.job.runs)
-    core._observed["w"] = replace(
+    core.known["w"] = replace(
         seen, records=Work.counted(seen.records), job=replace(seen.job, runs=runs)
     )
     return stage
@@ -160,8 +162,8 @@ def test_what_is_of_no_more_use_is_forgotten() -> None:
     for n in range(50):
         stage.apply(spec(**{f"w{n}": watcher(), "keep": watcher()})).wait(12)
     core: Any = stage.reconciler
-    assert len(core._observed) == 2
-    assert len(core._last_incarnation) <= 2
+    assert len(core.known) == 2
+    assert len(core.last_incarnation) <= 2
     assert {*core._hashes} == {"w49", "keep"}
 
 
@@ -171,8 +173,8 @@ def test_a_wake_up_that_is_over_makes_room() -> None:
     for _ in range(500):
         stage.wait(20).exit("w.1", 1).wait(1)
     core: Any = stage.reconciler
-    assert len(core._wakes) < 100
-    assert sum(map(len, core._attention._sleepers.values())) < 100
+    assert len(core.agenda._wakes._heap) < 100
+    assert sum(map(len, core.agenda.attention._sleepers.values())) < 100
 
 
 @pytest.mark.parametrize("slot", [None, 1])

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.core.agenda import BACKLOG_PER_STEP
 from reconciler.core.intents import reloaded, restarted, scaled, started, stopped
-from reconciler.core.reconciler import BACKLOG_PER_STEP, Reconciler
+from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.event import (
     IntentChanged,

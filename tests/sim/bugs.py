@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from reconciler.core import (
     backoff,
     desired,
+    fold,
     gates,
     generations,
     hooks,
     jobs,
     own_sockets,
+    picture,
     reconciler,
     rollout,
     running,
@@ -249,9 +251,9 @@ def _restarts_one(original: Any) -> Any:
 
     def fold(self: Any, event: Any, now_ns: int) -> None:
         original(self, event, now_ns)
-        for name, seen in self._observed.items() if isinstance(event, SnapshotEnded) else ():
+        for name, seen in self.known.items() if isinstance(event, SnapshotEnded) else ():
             records = {id: replace(r, template_hash="?") for id, r in seen.records.items()}
-            self._observed[name] = replace(seen, records=records)
+            self.known[name] = replace(seen, records=records)
 
     return fold
 
@@ -315,9 +317,9 @@ def _socket_rebound(original: Any) -> Any:
 
     def fold(self: Any, event: Any) -> None:
         original(self, event)
-        for name, record in list(self._sockets.items()):
-            self._actions.append(Unbind(name))
-            self._actions.append(Bind(name, record.template))
+        for name, record in list(self.sockets.items()):
+            self.actions.append(Unbind(name))
+            self.actions.append(Bind(name, record.template))
 
     return fold
 
@@ -400,7 +402,7 @@ BUGS: dict[str, Bug] = {
         6,
         "reload=0.7, order reload=0.7, busy people=0.6",
     ),
-    "all stop together": Bug(reconciler, "priority_of_going", _always(None), 74),
+    "all stop together": Bug(picture, "priority_of_going", _always(None), 74),
     "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 8),
     "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
     "lost runs stay lost": Bug(generations, "lost_slots", _always(()), 194),
@@ -426,11 +428,9 @@ BUGS: dict[str, Bug] = {
     "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 0),
     "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 1),
     "KILL never comes": Bug(stopping, "deadline_ns", _kill_is_withheld, 2),
-    "edits are not taken": Bug(reconciler.Reconciler, "_fold_spec", _old_spec, 4),
-    "every edit binds sockets anew": Bug(reconciler.Reconciler, "_fold_spec", _socket_rebound, 0),
-    "a new controller replaces what it finds": Bug(
-        reconciler.Reconciler, "_fold", _restarts_one, 4
-    ),
+    "edits are not taken": Bug(fold, "_spec", _old_spec, 4),
+    "every edit binds sockets anew": Bug(fold, "_spec", _socket_rebound, 0),
+    "a new controller replaces what it finds": Bug(reconciler, "fold", _restarts_one, 4),
     "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 18),
     # adoption
     "users of the former socket are taken for users of the lost one": Bug(
@@ -477,7 +477,7 @@ BUGS: dict[str, Bug] = {
     "the stop is forgotten": Bug(stopping, "_remember", _forgets_stopping, 0),
     "survivors do not matter": Bug(stopping, "reap", _trusts_late_news, 30),
     "the keeper sees no survivors": Bug(Processes, "_update_survivors", _no_survivors, 0),
-    "labels restart": Bug(reconciler, "run_hash", _restarts_on_labels, 4),
+    "labels restart": Bug(picture, "run_hash", _restarts_on_labels, 4),
     "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
     "the keeper spawns over a live record": Bug(Processes, "spawn", _spawns_doubly, 59),
     "a dead controller's words are lost": Bug(Processes, "reap", _drops_link, 5),

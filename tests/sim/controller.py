@@ -116,7 +116,7 @@ class Controller:
         events, self.inbox = self.inbox, []
         step = self.core.step(events, now)
         self.wake_ns = step.wake_at_ns
-        in_time = self.wake_ns is None or self.wake_ns > now or self.core._backlog
+        in_time = self.wake_ns is None or self.wake_ns > now or self.core.agenda.has_backlog
         assert in_time, "asks to be woken in the past"
         self.world.trace(f"step {len(events)} events, {len(step.actions)} actions")
         for action in step.actions:

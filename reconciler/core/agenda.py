@@ -1,0 +1,134 @@
+"""Which watchers are to be planned now, which when there is time, and when each is looked at again."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core.attention import Attention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from reconciler.core.plan import Plan
+    from reconciler.model.process import ProcessId
+
+BACKLOG_PER_STEP: Final = 100
+"""Of many watchers that are to be planned at once, so many are in each step."""
+
+
+class Wakes:
+    """By name the next instant at which to look again."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, int] = {}
+        self._heap: list[tuple[int, str]] = []
+
+    def put(self, name: str, at_ns: int | None) -> None:
+        """Look at `name` again at an instant and at no other one; None: only when something changes."""
+        if at_ns is None:
+            self._at.pop(name, None)
+        elif self._at.get(name) != at_ns:
+            self._at[name] = at_ns
+            heapq.heappush(self._heap, (at_ns, name))
+            if len(self._heap) > 2 * len(self._at) + 64:  # most of them are over
+                self._heap = [(at_ns, name) for name, at_ns in self._at.items()]
+                heapq.heapify(self._heap)
+
+    def next_ns(self) -> int | None:
+        """Return the first of these instants."""
+        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now_ns: int) -> Iterator[str]:
+        """Yield those whose instant has come, and look at them no more."""
+        while (at_ns := self.next_ns()) is not None and at_ns <= now_ns:
+            name = heapq.heappop(self._heap)[1]
+            del self._at[name]
+            yield name
+
+
+class Agenda:
+    """What is to be planned. `touched` are the watchers that may look different to people since the last step."""
+
+    def __init__(self, order: Callable[[str], tuple[int, str]]) -> None:
+        self.attention = Attention()
+        self.touched: set[str] = set()
+        self._order = order
+        self._dirty: set[str] = set()
+        self._backlog: list[str] = []
+        """Watchers to be planned when there is time, the first of them last."""
+        self._wakes = Wakes()
+
+    @property
+    def has_backlog(self) -> bool:
+        """Tell whether something is to be planned in the next step."""
+        return bool(self._backlog)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is left to be planned in this step."""
+        return not self._dirty
+
+    def touch(self, name: str) -> None:
+        """Have a watcher planned as a whole."""
+        self.attention.wake_all(name)
+        self._dirty.add(name)
+
+    def touch_slot(self, id: ProcessId) -> None:
+        """Have the slot of a record planned."""
+        self.attention.wake(id.owner, id.slot)
+        self._dirty.add(id.owner)
+
+    def plan_again(self, names: Iterable[str]) -> None:
+        """Have watchers planned, with the slots that were to be looked at anyway."""
+        self._dirty.update(names)
+
+    def put_off(self, names: Iterable[str]) -> None:
+        """Have many watchers planned as a whole, some in each step.
+
+        So the keeper has work while we go on, and a process that dies meanwhile is not kept waiting.
+        """
+        for name in names:
+            self.attention.wake_all(name)
+        self.touched.update(names)
+        self._backlog = sorted({*self._backlog, *names}, key=self._order, reverse=True)
+
+    def go_on_later(self, names: Iterable[str]) -> None:
+        """Have watchers planned in the next step: this one has done its share."""
+        self._backlog += reversed(list(names))
+
+    def wake_due(self, now_ns: int) -> None:
+        """Have everything planned whose time has come."""
+        for name in self._wakes.due(now_ns):
+            self._dirty.add(name)
+            self.attention.wake_due(name, now_ns)
+
+    def take_backlog(self) -> None:
+        """Have as much planned of what was put off as one step allows."""
+        self._dirty.update(self._backlog[-BACKLOG_PER_STEP:])
+        del self._backlog[-BACKLOG_PER_STEP:]
+
+    def take(self) -> list[str]:
+        """Return what is to be planned now, in order."""
+        names = sorted(self._dirty, key=self._order)
+        self._dirty = set()
+        return names
+
+    def due_names(self) -> list[str]:
+        """Return what is to be planned now, and leave it there."""
+        return sorted(self._dirty)
+
+    def follow(self, name: str, plan: Plan) -> None:
+        """Take from a plan when, and at which slots, to look again."""
+        self._wakes.put(name, self.attention.follow(name, plan))
+
+    def forget(self, name: str) -> None:
+        """Look at a watcher no more."""
+        self.attention.wake_all(name)
+        self._wakes.put(name, None)
+
+    def next_wake_ns(self) -> int | None:
+        """Return when the next watcher is to be looked at."""
+        return self._wakes.next_ns()

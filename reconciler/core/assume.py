@@ -1,0 +1,90 @@
+"""An action is on its way: the picture says at once what it will come to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from reconciler.core import secrets, tell
+from reconciler.model.action import (
+    Adjust,
+    Bind,
+    EndOrphans,
+    Forget,
+    Notify,
+    Quit,
+    ReadSecrets,
+    RecordGeneration,
+    RecordIntent,
+    RecordRun,
+    RecordVerdict,
+    Remember,
+    Signal,
+    Spawn,
+    Unbind,
+    Upgrade,
+)
+from reconciler.model.process import ProcessId, ProcessRecord, Requested
+from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
+from reconciler.model.value import replace
+
+if TYPE_CHECKING:
+    from reconciler.core.picture import Picture
+    from reconciler.model.action import Action
+
+
+def act(it: Picture, action: Action, now_ns: int) -> None:
+    """Have an action carried out, and take it as done."""
+    it.actions.append(action)
+    match action:
+        case Spawn(id, _, template_hash, memory, replaces):
+            after = max(replaces, it.last_incarnation.pop(id, 0))
+            it.put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
+        case Remember(id, _, memory):
+            record = it.observed(id.owner).records[id]
+            it.news.extend(tell.of_reload(id, record.memory, memory))
+            it.put(replace(record, memory=memory))
+        case Adjust(id, _, settings):
+            it.put(replace(it.observed(id.owner).records[id], settings=settings))
+        case Forget(id, incarnation):
+            it.last_incarnation[id] = incarnation
+            it.drop(id)
+        case Bind():
+            it.sockets[action.name] = _bound(it.sockets.get(action.name), action, now_ns)
+        case Unbind(name):
+            it.sockets.pop(name, None)
+        case ReadSecrets(watcher):
+            it.known[watcher] = secrets.asked(it.observed(watcher))
+        case RecordGeneration() | RecordRun() | RecordIntent():
+            _write(it, action)
+        case Signal() | EndOrphans() | RecordVerdict() | Quit() | Notify() | Upgrade():
+            pass
+        case _:
+            assert_never(action)
+
+
+def _bound(known: SocketRecord | None, action: Bind, now_ns: int) -> SocketRecord:
+    again = known is not None and isinstance(known.phase, BindRefused)
+    is_same = known is not None and known.template == action.template
+    requested = BindRequested(now_ns, again=True) if again and is_same else BindRequested(now_ns)
+    return SocketRecord(action.name, action.template, requested, known.held if known else None)
+
+
+def _write(it: Picture, action: RecordGeneration | RecordRun | RecordIntent) -> None:
+    observed, name = it.observed(action.watcher), action.watcher
+    match action:
+        case RecordGeneration(_, generation):
+            it.news.append(tell.of_generation(name, generation))
+            job = replace(observed.job, generation=generation)
+            it.known[name] = replace(observed, job=job)
+            it.agenda.touch(name)
+        case RecordRun(_, run):
+            it.news.extend(tell.of_run(name, run))
+            it.note_run(name, run)
+            observed.writing[run.slot] = run
+            it.agenda.touch_slot(ProcessId(name, run.slot))
+        case RecordIntent(_, intent):
+            it.news.extend(tell.of_words_end(name, observed.intent, intent))
+            it.known[name] = replace(observed, intent=intent)
+            it.agenda.touch(name)
+        case _:
+            assert_never(action)

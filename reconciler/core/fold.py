@@ -1,0 +1,319 @@
+"""Folds events into the picture of the world: what each changes, whom it concerns, and what people are told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never
+
+from reconciler.core import secrets, tell
+from reconciler.core.assume import act
+from reconciler.core.changes import is_alike
+from reconciler.core.template import sockets_of
+from reconciler.model.action import Remember
+from reconciler.model.event import (
+    ControlRenewed,
+    Delivery,
+    EndsTold,
+    FaultCaught,
+    IntentChanged,
+    JobChanged,
+    KeeperIntroduced,
+    LogChanged,
+    LogRotated,
+    OrphansChanged,
+    PulseAsked,
+    RecordChanged,
+    RecordForgotten,
+    Request,
+    RetryAsked,
+    RunRecorded,
+    SecretsRead,
+    SecretsUnreadable,
+    ShutdownAsked,
+    SignalAsked,
+    SignalReceived,
+    SnapshotEnded,
+    SocketChanged,
+    SocketClosed,
+    SocketRestored,
+    SpecApplied,
+    UpgradeFailed,
+)
+from reconciler.model.observed import SecretsObserved
+from reconciler.model.process import MAIN, Exited, ProcessId, Requested, Running, pid_of
+from reconciler.model.socket import BindRefused
+from reconciler.model.value import replace
+
+if TYPE_CHECKING:
+    from reconciler.core.picture import Picture
+    from reconciler.model.event import Event
+    from reconciler.model.job import Job, Run
+    from reconciler.model.process import ProcessRecord
+    from reconciler.model.spec import Spec
+
+MAX_REQUESTS: Final = 16
+"""Signals to one process that wait for its hooks; more are refused."""
+
+
+def fold(it: Picture, event: Event, now_ns: int) -> None:
+    """Take an event into the picture."""
+    match event:
+        case RecordChanged(record):
+            _record(it, record)
+        case RecordForgotten(id):
+            it.last_incarnation.pop(id, None)  # no older news of it can follow
+            if it.record(id) is not None:  # else we have asked for it, and know
+                it.drop(id)
+        case SocketChanged() | SocketClosed() | SocketRestored():
+            _socket(it, event)
+        case SpecApplied():
+            _spec(it, event)
+        case IntentChanged(watcher, intent):
+            it.known[watcher] = replace(it.observed(watcher), intent=intent)
+            it.agenda.touch(watcher)
+        case JobChanged(watcher, job):
+            _job(it, watcher, job)
+        case RunRecorded(watcher, run):
+            _run(it, watcher, run)
+        case SecretsRead() | SecretsUnreadable():
+            _secrets(it, event, now_ns)
+        case SignalAsked():
+            _signal(it, event, now_ns)
+        case RetryAsked(watcher, slots):
+            _retry(it, watcher, slots, now_ns)
+        case ShutdownAsked():
+            _shutdown(it, event)
+        case SignalReceived(meaning):
+            if meaning != "reload":
+                _shutdown(it, ShutdownAsked(now=meaning == "stop_now"))
+        case KeeperIntroduced() | SnapshotEnded():
+            _keeper(it, event)
+        case LogChanged():
+            _log(it, event)
+        case EndsTold() | OrphansChanged() | FaultCaught() | ControlRenewed():
+            _told(it, event)
+        case LogRotated() | PulseAsked() | UpgradeFailed():
+            pass
+        case _:
+            assert_never(event)
+
+
+# ---- of the keeper --------------------------------------------------------------------------------
+
+
+def _record(it: Picture, record: ProcessRecord) -> None:
+    before = it.record(record.id)
+    if it.knows_keeper and not _repeats(it, record):
+        it.news.extend(tell.of_record(before, record, it.watcher_spec(record.id.owner)))
+    if before is not None and isinstance(before.phase, Requested):
+        if record.incarnation <= before.phase.after:
+            return  # the one that we have just replaced
+    if before is not None and before.incarnation == record.incarnation:
+        # What we remembered since the keeper wrote this is on its way to it and newer.
+        record = replace(record, memory=before.memory)
+    it.put(record)
+    if isinstance(record.phase, Exited):
+        if before is None or not isinstance(before.phase, Exited):
+            it.shutdown.note_end(record)
+        _drop_requests(it, record)
+        it.sockets_dirty = it.sockets_dirty or _waits_for_handover(it)
+
+
+def _repeats(it: Picture, record: ProcessRecord) -> bool:
+    """Tell whether a start failed for want of what the last one wanted too: tried often, told once."""
+    if not isinstance(record.phase, Running | Exited):
+        return False
+    before = it.wanting.pop(record.id, None)
+    error = record.phase.exit.error if isinstance(record.phase, Exited) else None
+    if error is None or not error.is_shortage:
+        return False
+    it.wanting[record.id] = error
+    return error == before
+
+
+def _drop_requests(it: Picture, dead: ProcessRecord) -> None:
+    """Give up the requests that concerned a process that is dead."""
+    waiting = it.observed(dead.id.owner).requests.get(dead.id, ())
+    void = [request for request in waiting if request.incarnation == dead.incarnation]
+    it.answer(dead.id.owner, [Delivery(each, "it ended before") for each in void])
+
+
+def _waits_for_handover(it: Picture) -> bool:
+    return any(
+        record.held is not None or (isinstance(record.phase, BindRefused) and record.phase.held_by)
+        for record in it.sockets.values()
+    )
+
+
+def _socket(it: Picture, event: SocketChanged | SocketClosed | SocketRestored) -> None:
+    match event:
+        case SocketRestored(name):
+            it.news.append(tell.of_restored(event, it.sockets.get(name)))
+            return
+        case SocketChanged(record):
+            name = record.name
+            if it.knows_keeper:
+                it.news.extend(tell.of_socket(it.sockets.get(name), record))
+            it.sockets[name] = record
+        case SocketClosed(name):
+            it.sockets.pop(name, None)
+        case _:
+            assert_never(event)
+    it.sockets_dirty = True
+    for user in it.users.get(name.partition(".")[0], ()):
+        it.agenda.touch(user)
+
+
+def _keeper(it: Picture, event: KeeperIntroduced | SnapshotEnded) -> None:
+    if isinstance(event, SnapshotEnded):
+        it.knows_keeper = it.sockets_dirty = True
+        it.put_off(set(it.known) | set(it.names()))
+        return
+    it.facts = replace(it.facts, keeper_id=event.keeper_id, boot_id=event.boot_id)
+    it.sockets = {}
+    it.last_incarnation = {}
+    for name, observed in it.known.items():
+        it.known[name] = replace(observed, records={}, helpers=set())
+        it.agenda.attention.wake_all(name)
+
+
+def _log(it: Picture, event: LogChanged) -> None:
+    name = event.id.owner
+    if it.watcher_spec(name) is None and name not in it.known:
+        return  # of one that is gone
+    observed = it.observed(name)
+    rest = {path: each for path, each in observed.unwritten.items() if path != event.path}
+    if event.trouble:
+        rest[event.path] = event
+    if it.knows_keeper:
+        it.news.append(tell.of_log(event))
+    it.known[name] = replace(observed, unwritten=rest)
+    it.agenda.plan_again((name,))
+
+
+def _told(it: Picture, event: EndsTold | OrphansChanged | FaultCaught | ControlRenewed) -> None:
+    match event:
+        case EndsTold(pids):
+            known = {id: found for id in pids if (found := it.record(id)) is not None}
+            it.news.extend(tell.of_missed_ends(known, pids))
+        case OrphansChanged(orphans):
+            if it.knows_keeper:
+                it.news.extend(tell.of_orphans(it.orphans, orphans))
+            it.orphans = orphans
+        case FaultCaught():
+            it.news.append(tell.of_fault(event))
+        case ControlRenewed():
+            it.news.append(tell.of_control(event))
+        case _:
+            assert_never(event)
+
+
+# ---- of the store ---------------------------------------------------------------------------------
+
+
+def _spec(it: Picture, event: SpecApplied) -> None:
+    old, new = it.spec, event.spec
+    retired = {**it.retired, **event.retiring}
+    retired |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
+    it.spec, it.revision = new, event.revision
+    on_trial = it.proof.begin(event.revision, event.trial)
+    it.retired = {n: s for n, s in retired.items() if n not in new.watchers}
+    it.users = {}
+    for name, spec in new.watchers.items():
+        for socket in sockets_of(spec):
+            it.users.setdefault(socket, set()).add(name)
+    edited = {
+        name for name in {*old.watchers, *new.watchers, *it.retired} if not _is_same(name, old, new)
+    }
+    for name in edited:
+        it.forget_hash(name)
+        if not _same_secrets(name, old, new):
+            it.known[name] = replace(it.observed(name), secrets=SecretsObserved())
+    unknown = {
+        name
+        for name, observed in it.known.items()
+        if observed.records and not it.watcher_spec(name)
+    }
+    it.put_off(edited | unknown | on_trial)
+    it.sockets_dirty = True
+
+
+def _is_same(name: str, old: Spec, new: Spec) -> bool:
+    before, after = old.watchers.get(name), new.watchers.get(name)
+    if before is None or not is_alike(before, after):
+        return False
+    return all(old.sockets.get(s) == new.sockets.get(s) for s in sockets_of(before))
+
+
+def _same_secrets(name: str, old: Spec, new: Spec) -> bool:
+    """Tell whether what was read for a watcher is what it says now."""
+    before, after = old.watchers.get(name), new.watchers.get(name)
+    return after is None or (before.secrets if before else {}) == after.secrets
+
+
+def _secrets(it: Picture, event: SecretsRead | SecretsUnreadable, now_ns: int) -> None:
+    observed = it.observed(event.watcher)
+    it.news.extend(secrets.news_of(observed.secrets, event))
+    it.known[event.watcher] = (
+        secrets.read(observed, event)
+        if isinstance(event, SecretsRead)
+        else secrets.unreadable(observed, event, now_ns)
+    )
+    it.agenda.touch(event.watcher)
+
+
+def _job(it: Picture, watcher: str, job: Job) -> None:
+    own = replace(job, runs=dict(job.runs))  # it changes here, and nowhere else
+    open_runs = {slot for slot, run in own.runs.items() if run.outcome is None}
+    it.known[watcher] = replace(it.observed(watcher), job=own, open_runs=open_runs)
+    it.agenda.touch(watcher)
+
+
+def _run(it: Picture, watcher: str, run: Run) -> None:
+    """A run lies on the disk: what waited for it may go on. The store has put the wall time in."""
+    writing = it.observed(watcher).writing
+    waiting = writing.get(run.slot)
+    is_it = waiting is not None and waiting.generation == run.generation
+    if waiting is None or not is_it or waiting.outcome != run.outcome:
+        return
+    del writing[run.slot]
+    it.note_run(watcher, run)
+    it.agenda.touch_slot(ProcessId(watcher, run.slot))
+
+
+# ---- of operators ---------------------------------------------------------------------------------
+
+
+def _signal(it: Picture, asked: SignalAsked, now_ns: int) -> None:
+    """Put a signal on the list of each process that lives; of the others it is known now that none is sent."""
+    observed, at_ns = it.observed(asked.watcher), asked.at_ns or now_ns
+    chosen = [ProcessId(asked.watcher, asked.slot or 0)]
+    if asked.slot is None:
+        chosen = [id for id in observed.records if id.role == MAIN] or chosen
+    for id in chosen:
+        record, waiting = observed.records.get(id), observed.requests.get(id, ())
+        alive = record is not None and pid_of(record.phase) is not None
+        incarnation = record.incarnation if record is not None and alive else 0
+        request = Request(id, incarnation, at_ns, asked.signal, asked.reach)
+        if not alive:
+            it.answered.append(Delivery(request, "it does not run"))
+        elif len(waiting) >= MAX_REQUESTS:
+            why = f"{MAX_REQUESTS} signals already wait for its before_signal hook"
+            it.answered.append(Delivery(request, why))
+        else:
+            observed.requests[id] = (*waiting, request)
+            it.agenda.touch_slot(id)
+
+
+def _retry(it: Picture, watcher: str, slots: tuple[int, ...] | None, now_ns: int) -> None:
+    for record in [*it.observed(watcher).records.values()]:
+        if slots is not None and record.id.slot not in slots:
+            continue
+        if record.id.role == MAIN and isinstance(record.phase, Exited):
+            memory = replace(record.memory, retry=True)
+            act(it, Remember(record.id, record.incarnation, memory), now_ns)
+    it.agenda.touch(watcher)
+
+
+def _shutdown(it: Picture, asked: ShutdownAsked) -> None:
+    if it.shutdown.ask(asked):
+        it.put_off(set(it.known) | set(it.names()))

@@ -1,0 +1,201 @@
+"""The picture of the world: what is wanted and what is known of it, cut by watcher.
+
+Events are folded in (`core.fold`), and so are actions as soon as they are decided (`core.assume`): the link to
+the keeper keeps their order, and the keeper's answers overwrite whatever was assumed. Whatever changes here puts
+what it may concern on the agenda, so that one event among 5,000 watchers costs what it costs among ten.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from reconciler.core.agenda import Agenda
+from reconciler.core.plan import Draft, World
+from reconciler.core.shutdown import Shutdown
+from reconciler.core.stop_order import StopOrder, priority_of_going
+from reconciler.core.template import run_hash, with_secrets
+from reconciler.core.trial import Proof
+from reconciler.model.intent import NO_INTENT
+from reconciler.model.job import Job
+from reconciler.model.observed import WatcherObserved
+from reconciler.model.process import MAIN
+from reconciler.model.spec import Spec, WatcherSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from reconciler.model.action import Action
+    from reconciler.model.event import Delivery
+    from reconciler.model.job import Run
+    from reconciler.model.news import News
+    from reconciler.model.observed import Facts
+    from reconciler.model.process import LaunchError, Orphan, ProcessId, ProcessRecord
+    from reconciler.model.socket import SocketRecord
+
+
+class Picture:
+    """The only mutable thing of the core."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.spec = Spec()
+        self.revision = 0
+        self.knows_keeper = False
+        self.known: dict[str, WatcherObserved] = {}
+        """What is known of each watcher, of the spec or not."""
+        self.retired: dict[str, WatcherSpec] = {}
+        """Watchers that stand in no spec any more and still have processes, as they were."""
+        self.sockets: dict[str, SocketRecord] = {}
+        self.users: dict[str, set[str]] = {}
+        """The watchers of the spec that use a socket."""
+        self.sockets_dirty = False
+        self.orphans: tuple[Orphan, ...] = ()
+        """Processes that nobody's record speaks for."""
+        self.last_incarnation: dict[ProcessId, int] = {}
+        self.wanting: dict[ProcessId, LaunchError] = {}
+        """What was short when a process could not be started last."""
+        self.proof = Proof()
+        self.shutdown = Shutdown()
+        self.agenda = Agenda(self._start_order)
+        self.actions: list[Action] = []
+        """What was decided in this step, and what people are told of it."""
+        self.news: list[News] = []
+        self.answered: list[Delivery] = []
+        self._hashes: dict[str, str] = {}
+        self._stop_order = StopOrder()
+
+    # ---- what others ask ----------------------------------------------------------------------
+
+    @property
+    def is_in_force(self) -> bool:
+        """Tell whether a spec has been held against what the keeper holds."""
+        return self.knows_keeper and self.revision > 0
+
+    def names(self) -> list[str]:
+        """Return the watchers of the spec, and those that are still being removed."""
+        return [*self.spec.watchers, *(n for n in self.retired if n not in self.spec.watchers)]
+
+    def observed(self, name: str) -> WatcherObserved:
+        """Return what is known of a watcher; an empty picture when nothing is."""
+        return self.known.get(name) or WatcherObserved()
+
+    def record(self, id: ProcessId) -> ProcessRecord | None:
+        """Return what is known of a process."""
+        return self.observed(id.owner).records.get(id)
+
+    def helpers(self, name: str) -> list[ProcessRecord]:
+        """Return the records of a watcher's hooks and commands."""
+        observed = self.observed(name)
+        return [observed.records[id] for id in observed.helpers]
+
+    def retiring(self) -> Mapping[str, WatcherSpec]:
+        """Return the watchers that stand in no spec any more and still have processes."""
+        return dict(self.retired)
+
+    def watcher_spec(self, name: str) -> WatcherSpec | None:
+        """Return the spec by which a watcher is treated, also while it is being removed."""
+        return self.spec.watchers.get(name) or self.retired.get(name)
+
+    def base_hash(self, name: str) -> str:
+        """Return the hash of what a watcher's processes are made of; empty for one that is going."""
+        if name not in self.spec.watchers:
+            return ""
+        if name not in self._hashes:
+            self._hashes[name] = run_hash(self.spec.watchers[name], self.spec.sockets)
+        return with_secrets(self._hashes[name], self.observed(name).secrets.digest)
+
+    def world(self, now_ns: int) -> World:
+        """Return what every plan may know besides its own watcher."""
+        ending = self.shutdown.asked
+        return World(
+            self.facts,
+            self.spec.sockets,
+            self.sockets,
+            now_ns,
+            ending is not None,
+            ending is not None and ending.now,
+            self.proof.trial,
+            self._stop_order.lowest,
+        )
+
+    def draft(self, name: str, now_ns: int, room: int = sys.maxsize) -> Draft:
+        """Return an empty plan of a watcher."""
+        spec = self.watcher_spec(name)
+        assert spec is not None
+        is_retired = name not in self.spec.watchers
+        return Draft(name, spec, self.observed(name), self.world(now_ns), is_retired, room=room)
+
+    # ---- changes ------------------------------------------------------------------------------
+
+    def put(self, record: ProcessRecord) -> None:
+        """Take down how a process is."""
+        observed = self.known.setdefault(record.id.owner, WatcherObserved())
+        observed.records[record.id] = record
+        if record.id.role != MAIN:
+            observed.helpers.add(record.id)
+        self.agenda.touch_slot(record.id)
+
+    def drop(self, id: ProcessId) -> None:
+        """Forget a process."""
+        self.wanting.pop(id, None)
+        observed = self.observed(id.owner)
+        observed.records.pop(id, None)
+        observed.helpers.discard(id)
+        self.agenda.touch_slot(id)
+
+    def note_run(self, watcher: str, run: Run) -> None:
+        """Take down the newest run of a slot."""
+        observed = self.observed(watcher)
+        observed.job.runs[run.slot] = run
+        (observed.open_runs.add if run.outcome is None else observed.open_runs.discard)(run.slot)
+
+    def forget_hash(self, name: str) -> None:
+        """Work the hash of a watcher out anew when it is asked for."""
+        self._hashes.pop(name, None)
+
+    def answer(self, name: str, answered: Iterable[Delivery]) -> None:
+        """Take requests that were carried out or vetoed off the list, and tell what came of them."""
+        requests = self.observed(name).requests
+        for each in answered:
+            id = each.request.id
+            waiting = tuple(other for other in requests.pop(id, ()) if other != each.request)
+            if waiting:
+                requests[id] = waiting
+            self.answered.append(each)
+
+    def put_off(self, names: set[str]) -> None:
+        """Have many watchers planned as a whole, some in each step."""
+        self.note_going(names)
+        self.agenda.put_off(names)
+
+    def note_going(self, names: Iterable[str]) -> None:
+        """See which of these watchers are going now, and plan those whose turn has come by that."""
+        for name in sorted(names):
+            whole = self.shutdown.asked is not None or name not in self.spec.watchers
+            going = priority_of_going(self.watcher_spec(name), self.observed(name), whole=whole)
+            turn = self._stop_order.note(name, going)
+            self.agenda.plan_again(turn)
+            self.agenda.touched |= turn
+
+    def forget_watcher(self, name: str) -> None:
+        """Forget a watcher that stands in no spec and of which nothing is left, but for what the store keeps."""
+        del self.retired[name]
+        self.agenda.forget(name)
+        self.forget_hash(name)
+        observed = self.observed(name)
+        if observed.intent == NO_INTENT and observed.job == Job() and not observed.writing:
+            self.known.pop(name, None)
+        else:
+            self.known[name] = WatcherObserved(
+                job=observed.job,
+                intent=observed.intent,
+                writing=observed.writing,
+                open_runs=observed.open_runs,
+            )
+
+    def _start_order(self, name: str) -> tuple[int, str]:
+        """Order watchers by priority: higher first when starting, last when everything stops."""
+        spec = self.watcher_spec(name)
+        priority = 0 if spec is None else spec.priority
+        return (priority if self.shutdown.asked else -priority, name)
