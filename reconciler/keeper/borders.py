@@ -30,12 +30,18 @@ MAX_KNOWN: Final = 100
 
 
 class Border:
-    """A context manager that lets no exception out but an assertion; `fault` is what was caught."""
+    """A context manager that lets nothing out but assertions and what is `passing`; `fault` is what was caught."""
 
-    def __init__(self, doing: str, caught: Callable[[str, Exception], None]) -> None:
+    def __init__(
+        self,
+        doing: str,
+        caught: Callable[[str, Exception], None],
+        passing: tuple[type[Exception], ...] = (),
+    ) -> None:
         self.fault: Exception | None = None
         self._doing = doing
         self._caught = caught
+        self._passing: tuple[type[Exception], ...] = (AssertionError, *passing)
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +49,7 @@ class Border:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception) or isinstance(error, AssertionError):
+        if not isinstance(error, Exception) or isinstance(error, self._passing):
             return False
         self._caught(self._doing, error)
         # Its frames refer to this border: a circle that would keep what they hold open.
@@ -63,9 +69,9 @@ class Faults:
         self._known: dict[FaultCaught, int] = {}
         self._untold: list[FaultCaught | ControlRenewed] = []
 
-    def border(self, doing: str) -> Border:
-        """Return the border around what is being done, said as in `starting web.1`."""
-        return Border(doing, self._caught)
+    def border(self, doing: str, *passing: type[Exception]) -> Border:
+        """Return the border around what is being done, said as in `starting web.1`; what is `passing` passes."""
+        return Border(doing, self._caught, passing)
 
     def tell(self, event: ControlRenewed) -> None:
         """Tell of something else by the same way."""

@@ -23,7 +23,7 @@ from reconciler.keeper.listeners.upkeep import Upkeep
 from reconciler.keeper.processes import RETRY_NS, Processes
 from reconciler.keeper.shutdown import Asked, Shutdown
 from reconciler.keeper.succession.adoption import take_over
-from reconciler.keeper.succession.notes import Notes, for_own_code
+from reconciler.keeper.succession.notes import Notes
 from reconciler.keeper.supervisor import MAX_LOG_NEWS, Supervisor
 from reconciler.model.action import (
     Adjust,
@@ -242,14 +242,12 @@ class Keeper:
 
     def _become(self, python: str) -> str:
         """Become the code that this interpreter runs; return why that cannot be."""
-        processes, held = self.processes, self._listeners.by_name
+        held = self._listeners.by_name.values()
         with self._kernel.border("upgrading") as border:
             try:
-                entries = for_own_code(
-                    processes.by_id, held, processes.incarnations, self._introduction
-                )
-                entries |= processes.orphans.handed_on(self._supervisor.pid)
-                sockets = [each.socket for each in held.values() if each.socket is not None]
+                entries = self._notes.whole(self.processes.incarnations, self._introduction)
+                entries |= self.processes.orphans.handed_on(self._supervisor.pid)
+                sockets = [each.socket for each in held if each.socket is not None]
                 self._kernel.replace_code(python, entries, sockets)
             except OSError as error:
                 return f"cannot execute {python}: {error.strerror}"

@@ -331,7 +331,7 @@ class Kernel(Protocol):
         Returns never. Raises `OSError`; then nothing has changed.
         """
 
-    def border(self, doing: str) -> Border:
+    def border(self, doing: str, *passing: type[Exception]) -> Border:
         """Return what lets no unexpected exception pass; it is logged, and told by `take_reports`."""
 
     def take_reports(self) -> list[FaultCaught | ControlRenewed]:

@@ -719,8 +719,8 @@ class FakeKernel:
     def troubled_logs(self) -> list[LogChanged]:
         return [each for each in self.troubles.values() if each.trouble]
 
-    def border(self, doing: str) -> Border:
-        return Border(doing, self._caught)
+    def border(self, doing: str, *passing: type[Exception]) -> Border:
+        return Border(doing, self._caught, passing)
 
     def _caught(self, doing: str, error: Exception) -> None:
         if not self.has_borders:

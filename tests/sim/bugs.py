@@ -34,7 +34,7 @@ from reconciler.keeper.listeners.listeners import Listeners
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.processes import Processes
 from reconciler.keeper.succession import adoption
-from reconciler.keeper.succession.notes import INCARNATIONS
+from reconciler.keeper.succession.notes import INCARNATIONS, Notes
 from reconciler.model.action import Bind, Remember, Signal, Unbind
 from reconciler.model.event import SnapshotEnded
 from reconciler.model.process import Exit, Exited, Memory
@@ -334,15 +334,16 @@ def _counts_anew(original: Any) -> Any:
 
 
 def _hands_over_no_count(original: Any) -> Any:
-    return lambda *held: {**original(*held), INCARNATIONS: 0}
+    return lambda self, *rest: {**original(self, *rest), INCARNATIONS: 0}
 
 
 def _hands_over_no_dead(original: Any) -> Any:
-    def written(processes: Any, *rest: Any) -> Any:
-        alive = {id: p for id, p in processes.items() if not isinstance(p.record.phase, Exited)}
-        return original(alive, *rest)
+    def whole(self: Notes, *rest: Any) -> Any:
+        found, processes = original(self, *rest), self._processes.items()
+        dead = {f"process {id}" for id, p in processes if isinstance(p.record.phase, Exited)}
+        return {name: each for name, each in found.items() if name not in dead}
 
-    return written
+    return whole
 
 
 def _ended_well(original: Any) -> Any:
@@ -450,8 +451,8 @@ BUGS: dict[str, Bug] = {
         adoption._Adoption, "_about_to_be", _always((0, 0)), 43
     ),
     # new code
-    "new code counts anew": Bug(keeper_module, "for_own_code", _hands_over_no_count, 76),
-    "new code is not told of the dead": Bug(keeper_module, "for_own_code", _hands_over_no_dead, 63),
+    "new code counts anew": Bug(Notes, "whole", _hands_over_no_count, 76),
+    "new code is not told of the dead": Bug(Notes, "whole", _hands_over_no_dead, 63),
     # keeper
     "the old socket is closed first": Bug(Listeners, "bind", _unbinds_first, 10),
     "exit statuses are mixed up": Bug(Processes, "reap", _misreports, 0),

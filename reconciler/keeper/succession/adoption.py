@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from reconciler.keeper.kernel import Identity, Kernel, Output, Recalled
-    from reconciler.model.process import ProcessRecord
+    from reconciler.model.process import ProcessId, ProcessRecord
 
 
 T = TypeVar("T")
@@ -101,10 +101,8 @@ class Intruders:
                 self._kernel.signal(pid, "KILL")
             return self._give_up_ns
         pids = ", ".join(map(str, sorted(self._pids)))
-        text = (
-            "processes of an earlier controller could not be stopped; they keep running unmanaged"
-        )
-        self._kernel.log("error", text, pids=pids)
+        said = "processes of an earlier controller could not be stopped"
+        self._kernel.log("error", f"{said}; they keep running unmanaged", pids=pids)
         self._pids.clear()
         return None
 
@@ -116,14 +114,8 @@ def take_over(kernel: Kernel) -> Inheritance:
 
 def costing_one(kernel: Kernel, doing: str, part: Callable[[], T]) -> T | None:
     """Do a part of the takeover; None when something unexpected came up, which is told. Raises `OSError`."""
-    shortage: OSError | None = None
-    with kernel.border(doing):
-        try:
-            return part()
-        except OSError as error:
-            shortage = error
-    if shortage is not None:
-        raise shortage
+    with kernel.border(doing, OSError):
+        return part()
     return None
 
 
@@ -172,9 +164,8 @@ class _Adoption:
         now = self._kernel.identify(identity.session)
         return identity.born >= leader.born and (now is None or now.born == leader.born)
 
-    def _markers_of(self, written: WrittenProcess) -> Mapping[int, Identity]:
-        marker = self._kernel.marker(written.record.id, written.record.incarnation)
-        return self._marked.get(marker, {})
+    def _found(self, id: ProcessId, incarnation: int) -> Mapping[int, Identity]:
+        return self._marked.get(self._kernel.marker(id, incarnation), {})
 
     def _restore(self, written: WrittenProcess) -> None:
         doing = f"taking {written.record.id} over"
@@ -187,12 +178,7 @@ class _Adoption:
     def _restored(self, written: WrittenProcess) -> Process:
         """Hold a process again, alive or dead."""
         record = written.record
-        process = Process(
-            record,
-            written.sockets,
-            written.listens,
-            born=written.born,
-        )
+        process = Process(record, written.sockets, written.listens, born=written.born)
         phase = record.phase
         match phase:
             case Exited():
@@ -230,7 +216,7 @@ class _Adoption:
         """
         leaders = [
             (identity.born, pid)
-            for pid, identity in self._markers_of(written).items()
+            for pid, identity in self._found(written.record.id, written.record.incarnation).items()
             if identity.session == pid
         ]
         born, pid = min(leaders, default=(0, 0))
@@ -245,7 +231,7 @@ class _Adoption:
             if name in each.sockets and _may_hold(each, written)
         ]
         live = [each.pid for each in users if each.is_live]
-        of_users = [self._marked.get(self._kernel.marker(*each.key), {}) for each in users]
+        of_users = [self._found(*each.key) for each in users]
         holders = dict.fromkeys((*live, *(pid for found in of_users for pid in found)))
         # Nobody else has a socket of this number, so a pid that has become another's does no harm.
         places = dict.fromkeys((*holders, *(each.pid for each in strangers)))
@@ -274,7 +260,7 @@ class _Adoption:
         known = {each.pid: each.stranger for each in written}
         held = {process.pid for process in self.result.processes if process.died is None}
         for process in self.result.processes:
-            found = self._marked.get(self._kernel.marker(*process.key), {})
+            found = self._found(*process.key)
             for pid, identity in found.items():
                 if pid in held:
                     continue

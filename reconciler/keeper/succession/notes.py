@@ -111,20 +111,14 @@ class Notes:
         with self._kernel.border("writing the journal"):
             self._kernel.write_down()
 
-
-def for_own_code(
-    processes: Mapping[ProcessId, Process],
-    sockets: Mapping[str, Listener],
-    incarnations: int,
-    keeper: KeeperIntroduced,
-) -> dict[str, object]:
-    """Return all that is held beside strangers, for new code of the same keeper: with the output of the dead."""
-    entries: dict[str, object] = {
-        f"process {id_}": write_process(each, whole=True) for id_, each in processes.items()
-    }
-    entries |= {f"socket {name}": write_socket(held) for name, held in sockets.items()}
-    own = {"id": keeper.keeper_id, "upgrades": keeper.upgrades + 1}
-    return {**entries, INCARNATIONS: incarnations, KEEPER: own}
+    def whole(self, incarnations: int, keeper: KeeperIntroduced) -> dict[str, object]:
+        """Return all that is held beside strangers, for our own new code: with the output of the dead."""
+        processes = {
+            f"process {i}": write_process(p, whole=True) for i, p in self._processes.items()
+        }
+        listeners = {f"socket {name}": write_socket(each) for name, each in self._listeners.items()}
+        own = {"id": keeper.keeper_id, "upgrades": keeper.upgrades + 1}
+        return {**processes, **listeners, INCARNATIONS: incarnations, KEEPER: own}
 
 
 def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:
