@@ -48,7 +48,7 @@ class Controller(Parts):
         # What was imported and read stays: a collection need not look it through each time.
         gc.freeze()
         gc.enable()
-        self.notifier.pulse()  # the keeper asked with its first words
+        self.notifier.heartbeat()  # the keeper asked with its first words
         try:
             while True:
                 is_due = self.inbox or self.shutdown.due

@@ -15,9 +15,9 @@ from reconciler.controller.shutdown import Shutdown
 from reconciler.controller.specs.files import SpecFiles
 from reconciler.model.event import (
     Event,
+    HeartbeatAsked,
     KeeperEvent,
     LogRotated,
-    PulseAsked,
     RecordChanged,
     SignalReceived,
     SnapshotEnded,
@@ -56,8 +56,8 @@ class KeeperEvents:
         for event in events:
             if isinstance(event, SignalReceived):
                 self._signalled(event)
-            elif isinstance(event, PulseAsked):
-                self.notifier.pulse()
+            elif isinstance(event, HeartbeatAsked):
+                self.notifier.heartbeat()
             elif self.held_back is not None:
                 self.held_back.append(event)
             else:

@@ -14,13 +14,13 @@ from reconciler.model.event import (
     Delivery,
     EndsTold,
     FaultCaught,
+    HeartbeatAsked,
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
     LogChanged,
     LogRotated,
     OrphansChanged,
-    PulseAsked,
     RecordChanged,
     RecordForgotten,
     Request,
@@ -91,7 +91,7 @@ def fold(it: Picture, event: Event, now_ns: int) -> None:
             _log(it, event)
         case EndsTold() | OrphansChanged() | FaultCaught() | ControlRenewed():
             _told(it, event)
-        case LogRotated() | PulseAsked() | UpgradeFailed():
+        case LogRotated() | HeartbeatAsked() | UpgradeFailed():
             pass
         case _:
             assert_never(event)

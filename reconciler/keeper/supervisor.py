@@ -16,10 +16,10 @@ from reconciler.keeper.restart_delay import RestartDelay
 from reconciler.model.event import (
     ControlRenewed,
     FaultCaught,
+    HeartbeatAsked,
     KeeperEvent,
     LogRotated,
     OrphansChanged,
-    PulseAsked,
     SnapshotEnded,
 )
 from reconciler.model.process import Exit, ProcessId
@@ -86,7 +86,7 @@ class Supervisor:
     def ask(self) -> None:
         """Ask whether it lives."""
         self.has_answered = False
-        self.tell(PulseAsked())
+        self.tell(HeartbeatAsked())
 
     # ---- its life ----------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Supervisor:
         self.starts += 1
         kept = [each for each in self._untold if isinstance(each, _FOR_ANY)]
         known = (*self._everything(), OrphansChanged(), *self._kernel.troubled_logs())
-        self._untold = dict.fromkeys((*known, SnapshotEnded(), PulseAsked(), *kept))
+        self._untold = dict.fromkeys((*known, SnapshotEnded(), HeartbeatAsked(), *kept))
         self.liveness.begins(now_ns)
         return None
 
@@ -138,7 +138,7 @@ class Supervisor:
         now_ns = self._kernel.now_ns()
         verdict = self.liveness.look(now_ns, self._kernel.is_behind)
         if verdict == "ask":
-            self.tell(PulseAsked())
+            self.tell(HeartbeatAsked())
         elif verdict == "silent" and self.pid is not None:
             self._kernel.log("error", "the controller does not answer; killing it")
             self.delay.blames(now_ns)

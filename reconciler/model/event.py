@@ -112,7 +112,7 @@ class SignalReceived(Tagged, frozen=True):
     meaning: Literal["stop", "stop_now", "reload"]
 
 
-class PulseAsked(Tagged, frozen=True):
+class HeartbeatAsked(Tagged, frozen=True):
     """The keeper wants to know whether the controller lives; any `Notify` is the answer."""
 
 
@@ -148,7 +148,7 @@ KeeperEvent: TypeAlias = (
     | LogRotated
     | LogChanged
     | SignalReceived
-    | PulseAsked
+    | HeartbeatAsked
     | UpgradeFailed
     | FaultCaught
     | ControlRenewed

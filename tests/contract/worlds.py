@@ -16,9 +16,9 @@ from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import KeeperAction, Notify, Upgrade
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.event import (
+    HeartbeatAsked,
     KeeperEvent,
     KeeperIntroduced,
-    PulseAsked,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -324,7 +324,7 @@ class Fake:
                     self.sockets[record.name] = record
                 case SocketClosed(name):
                     self.sockets.pop(name, None)
-                case PulseAsked():
+                case HeartbeatAsked():
                     self.send(Notify("WATCHDOG=1"))
                 case _:
                     pass

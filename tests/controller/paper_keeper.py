@@ -96,7 +96,7 @@ class PaperKeeper:
         return [action.id for action in self.actions if isinstance(action, Spawn)]
 
     def notified(self) -> list[str]:
-        """Return what was said to whoever started the manager, in order; answers to pulses apart."""
+        """Return what was said to whoever started the manager, in order; answers to the liveness check apart."""
         said = [action.text for action in self.actions if isinstance(action, Notify)]
         return [text for text in said if text != "WATCHDOG=1"]
 

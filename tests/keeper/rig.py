@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 from reconciler.model.action import KeeperAction, Notify, Signal, Spawn
 from reconciler.model.event import (
+    HeartbeatAsked,
     KeeperEvent,
     KeeperIntroduced,
-    PulseAsked,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -116,7 +116,7 @@ class Link:
                     self.sockets[record.name] = record
                 case SocketClosed(name):
                     self.sockets.pop(name, None)
-                case PulseAsked():
+                case HeartbeatAsked():
                     with contextlib.suppress(OSError):  # the keeper may be leaving
                         self.send(Notify("WATCHDOG=1"))
                 case _:

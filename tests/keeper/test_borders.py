@@ -32,10 +32,10 @@ from reconciler.model.action import Signal as SignalAction
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import (
     FaultCaught,
+    HeartbeatAsked,
     KeeperEvent,
     KeeperIntroduced,
     LogChanged,
-    PulseAsked,
     RecordChanged,
     RecordForgotten,
     SocketChanged,
@@ -156,7 +156,7 @@ class Bench:
                 self.faults.append(event)
             case UpgradeFailed():
                 self.upgrade_failed = event
-            case PulseAsked() if self.kernel.link == "open":
+            case HeartbeatAsked() if self.kernel.link == "open":
                 self.kernel.feed(encode(Notify("WATCHDOG=1")))
             case _:
                 pass

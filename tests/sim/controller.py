@@ -15,9 +15,9 @@ from reconciler.model.action import (
     Spawn,
 )
 from reconciler.model.event import (
+    HeartbeatAsked,
     IntentChanged,
     JobChanged,
-    PulseAsked,
     RunRecorded,
     SecretsRead,
     SecretsUnreadable,
@@ -107,8 +107,8 @@ class Controller:
         self._finish_readings(now)
         heard = self.decoder.events(self.world.kernel.hear(self.world.reads()))
         self.world.heard(heard)
-        self.inbox += [event for event in heard if event != PulseAsked()]
-        if PulseAsked() in heard:
+        self.inbox += [event for event in heard if event != HeartbeatAsked()]
+        if HeartbeatAsked() in heard:
             self.world.kernel.feed(encode(Notify("WATCHDOG=1")))
         due = self.wake_ns is not None and now >= self.wake_ns
         if not self.inbox and not due:

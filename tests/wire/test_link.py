@@ -23,12 +23,12 @@ from reconciler.model.action import (
 )
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import (
+    HeartbeatAsked,
     KeeperEvent,
     KeeperIntroduced,
     LogChanged,
     LogRotated,
     OrphansChanged,
-    PulseAsked,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -122,7 +122,7 @@ EVENTS: tuple[KeeperEvent, ...] = (
     LogRotated("/log/web.log"),
     LogChanged(WEB, "/log/web.log", "no space left on device"),
     SignalReceived("stop_now"),
-    PulseAsked(),
+    HeartbeatAsked(),
 )
 
 

@@ -46,7 +46,7 @@ class Notifier:
     _sentence: str = ""
     _due_ns: int | None = None
 
-    def pulse(self) -> None:
+    def heartbeat(self) -> None:
         """Answer the keeper that we live, and through it the watchdog."""
         self.send("WATCHDOG=1")
 

@@ -9,7 +9,7 @@ from paper_keeper import PaperKeeper
 
 from reconciler.model.action import Bind, Notify
 from reconciler.model.address import InternetAddress
-from reconciler.model.event import PulseAsked, SignalReceived
+from reconciler.model.event import HeartbeatAsked, SignalReceived
 from reconciler.model.process import ProcessId
 from reconciler.model.spec import ApplySpec, SocketSpec, Spec
 
@@ -78,6 +78,6 @@ def test_where_nobody_listens_only_the_keeper_is_answered(instance: Instance) ->
     instance.start()
     until(instance.keeper.spawned)
     before = len(instance.keeper.actions)
-    instance.keeper.tell(PulseAsked())
+    instance.keeper.tell(HeartbeatAsked())
     until(lambda: Notify("WATCHDOG=1") in instance.keeper.actions[before:])
     assert instance.keeper.notified() == []
