@@ -1,9 +1,8 @@
 """Requests to one manager and streams from it, over its control socket.
 
 The control socket outlives the controller behind it. So a broken connection is opened again and the
-request is sent again, until an answer comes or the time is over: reading is harmless to repeat, and
-a mutation carries a `request_id` by which the manager recognises a repetition. Only a socket on
-which nobody listens means that there is no manager.
+request is sent again, until an answer comes or the time is over: it carries a `request_id` by which the
+manager recognises a repetition. Only a socket on which nobody listens means that there is no manager.
 """
 
 from __future__ import annotations
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 Map = dict[str, object]
 T = TypeVar("T")
 
-MUTATIONS: Final = frozenset({
-    "apply", "rollback", "start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun",
-    "upgrade", "shutdown",
-})  # fmt: skip
 CONNECT: Final = "connect"
 DROPPED: Final = "dropped"
 """Key of a notification: how much a slow reader has missed."""
@@ -107,8 +102,7 @@ class Transport:
     ) -> Map:
         """Return the answer to one request; `timeout` is in seconds, None takes the client's."""
         given = {key: value for key, value in params.items() if value is not None}
-        if method in MUTATIONS:
-            given.setdefault("request_id", os.urandom(12).hex())
+        given.setdefault("request_id", os.urandom(12).hex())
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         pause = _FIRST_RETRY_S
         while True:

@@ -9,7 +9,6 @@ Connections know requests only as what is not answered yet, requests know no met
 | `denials` | denied calls are told, without a flood |
 | `log_stream` | log lines as they come |
 | `orders` | what an operator asks is stored, then it counts |
-| `parameters` | reading a request's parameters |
 | `parts` | puts the room together |
 | `readings` | specs that are read for requests |
 | `request` | one request under way |

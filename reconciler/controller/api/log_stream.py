@@ -19,12 +19,12 @@ from reconciler.controller.runtime.file_watch import Watch
 from reconciler.controller.runtime.reactor import READ
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
-from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import KeysView
 
     from reconciler.controller.api.connection import Connection
+    from reconciler.wire.methods import FollowLogs
 
 BLOCKS_PER_TURN: Final = 8
 LOG_STEP_MS: Final = 50
@@ -35,36 +35,27 @@ MAX_FOLLOWED_FILES: Final = 10_000
 """Log files of one stream."""
 
 
-class Following(Struct, frozen=True):
-    """What a stream of log lines is to bring."""
-
-    selection: Wanted
-    lines: int = 0
-    """Of each log that is there already, so many last lines come first."""
-    stderr: bool = False
-    """Only standard error, where it has a file of its own."""
-    hooks: bool = False
-    """Of hooks, stop and reload commands instead."""
-    whole: bool = False
-    """All that processes have written which this controller has started, whenever the reader comes."""
-    resumable: bool = False
-    """With each piece comes the place behind it, and with the first also of logs that have nothing new."""
-    after: Mapping[str, str] | None = None
-    """Places by path where an earlier stream has ended; logs that are not among them are new."""
-
-
 class LogStream(Stream):
     """Lines of log files, of all slots that a selection means, also of those that come later."""
 
     method = "log"
 
     def __init__(
-        self, followed: FollowedLogs, connection: Connection, id: int, wish: Following
+        self,
+        followed: FollowedLogs,
+        connection: Connection,
+        id: int,
+        asked: FollowLogs,
+        selection: Wanted,
+        after: Mapping[str, str] | None,
     ) -> None:
+        """`after` are places by path where an earlier stream has ended; logs that are not among them are new."""
         super().__init__(followed.streams, connection, id)
         self._followed = followed
         self._core = followed.core
-        self._wish = wish
+        self._asked = asked
+        self._selection = selection
+        self._after = after
         self._followers: dict[str, Follower] = {}
         self._of_watcher: dict[str, set[str]] = {}
         self._users: dict[str, set[str]] = {}
@@ -168,7 +159,7 @@ class LogStream(Stream):
         return not self._unlooked
 
     def _look_for(self, name: str) -> None:
-        core, selection = self._core, self._wish.selection
+        core, selection = self._core, self._selection
         known = self._of_watcher.pop(name, set())
         is_known = core.watcher_spec(name) is not None
         is_meant = is_known and selection.matches(name, labels_of(core, name))
@@ -189,14 +180,14 @@ class LogStream(Stream):
             self._of_watcher.setdefault(name, set()).add(path)
 
     def _places(self, name: str) -> list[LogPlace]:
-        places, wish = self._followed.places, self._wish
-        if wish.hooks:
+        places, asked = self._followed.places, self._asked
+        if asked.hooks:
             return places.hooks(name)
-        found = places.of(name, wish.selection.slots(name))
-        if wish.stderr:
+        found = places.of(name, self._selection.slots(name))
+        if asked.stderr:
             found = [place for place in found if place.source == "stderr"]
-        if not found and not self._has_begun and wish.selection.names and wish.after is None:
-            self._say(LogPlace("", 0, "stdout", ""), places.why_empty(name, stderr=wish.stderr))
+        if not found and not self._has_begun and self._selection.names and self._after is None:
+            self._say(LogPlace("", 0, "stdout", ""), places.why_empty(name, stderr=asked.stderr))
         return found
 
     def _follow(self, path: str, place: LogPlace) -> bool:
@@ -219,9 +210,9 @@ class LogStream(Stream):
         return True
 
     def _begin(self, follower: Follower, path: str) -> None:
-        wish = self._wish
-        position = None if wish.after is None else wish.after.get(path, "0:0:0:0")
-        if position is None and wish.whole:
+        asked = self._asked
+        position = None if self._after is None else self._after.get(path, "0:0:0:0")
+        if position is None and asked.whole:
             position = self._followed.birth(path)
         if position is not None:
             follower.resume(position)
@@ -229,13 +220,13 @@ class LogStream(Stream):
             return
         # The last lines are held until the client has read them: of many files the last begin with nothing.
         is_room = self._first_bytes < MAX_ANSWER_BYTES
-        data = follower.begin(wish.lines if is_room else 0)
+        data = follower.begin(asked.lines if is_room else 0)
         self._first_bytes += len(data)
-        if wish.lines and not is_room:
+        if asked.lines and not is_room:
             follower.gap = f"no room for its last lines: reconcile logs {follower.place.watcher}"
         if follower.has_rest:
             self._changed[path] = None
-        if data or follower.trouble or follower.gap or wish.resumable:
+        if data or follower.trouble or follower.gap or asked.resumable:
             self._first.append((follower, data))
 
     def _forget(self, path: str) -> None:
@@ -249,9 +240,9 @@ class LogStream(Stream):
     def _send(self, follower: Follower, data: bytes) -> bool:
         place = follower.place
         self._tell_trouble(follower)
-        if not data and not self._wish.resumable:
+        if not data and not self._asked.resumable:
             return True
-        behind = {"path": place.path, "at": follower.position} if self._wish.resumable else {}
+        behind = {"path": place.path, "at": follower.position} if self._asked.resumable else {}
         return self.send(
             watcher=place.watcher, slot=place.slot, source=place.source, data=data, **behind
         )

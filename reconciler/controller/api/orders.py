@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from reconciler.controller.api.request import LATER, Later, Request
 from reconciler.controller.api.selectors import Selected, labels_of, select, wanted
@@ -28,28 +28,17 @@ from reconciler.model.intent import Voice
 from reconciler.model.news import News
 from reconciler.model.order import Goal
 from reconciler.model.process import ProcessId, Running, pid_of
-from reconciler.model.units import DAY_NS, format_few
-from reconciler.model.value import Struct, from_plain, replace, to_plain
+from reconciler.model.units import format_few
+from reconciler.model.value import from_plain, replace, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.core.orders import Subject
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation
     from reconciler.model.order import Decision
-
-MAX_TIMEOUT_NS: Final = 10 * DAY_NS
-MAX_LENGTH_NS: Final = 366 * DAY_NS
-"""Longest time for which a word may count; what shall count for longer counts until it is taken back."""
-MAX_REASON: Final = 256
-"""Characters: it stands in status, events and the store."""
-
-
-def reason_of(params: Parameters) -> str:
-    """Take out of a request's parameters why somebody asks for it."""
-    return params.text("reason", MAX_REASON) or ""
+    from reconciler.wire.methods import Selects, Waiting
 
 
 def event_of(
@@ -61,18 +50,6 @@ def event_of(
     text = f"{request.method} by {name}{why}: {message}"
     details |= {"who": name, "uid": request.uid, "pid": request.pid, "reason": reason}
     return News(f"operator.{request.method}", text, watcher, details=details)
-
-
-class Patience(Struct, frozen=True):
-    """Whether and how long a request waits until what was asked for is done."""
-
-    wait: bool
-    timeout_ns: int | None
-
-
-def patience(params: Parameters) -> Patience:
-    """Take `wait` and `timeout_ns` out of a request's parameters."""
-    return Patience(params.flag("wait"), params.number("timeout_ns", 0, MAX_TIMEOUT_NS))
 
 
 @dataclass(slots=True)
@@ -98,14 +75,9 @@ class Orders:
     feed: Callable[[Event], None]
     tell: Callable[[News], None]
 
-    def begin(self, request: Request, params: Parameters, *, may_end: bool = False) -> Order:
-        """Take `reason` out of a request's parameters, and `for_ns` where what is said `may_end` by itself."""
-        length_ns = params.number("for_ns", 1, MAX_LENGTH_NS) if may_end else None
-        return Order(request, reason_of(params), length_ns)
-
-    def chosen(self, request: Request, params: Parameters, *, needed: bool = False) -> Selected:
-        """Take the selection out of a request's parameters; all of it must be the caller's to operate."""
-        selected = select(self.core, wanted(params), needed=needed)
+    def chosen(self, request: Request, asked: Selects, *, needed: bool = False) -> Selected:
+        """Return what a request means; all of it must be the caller's to operate."""
+        selected = select(self.core, wanted(asked), needed=needed)
         self.check(request, selected.slots)
         return selected
 
@@ -119,28 +91,32 @@ class Orders:
 
     def each(
         self,
-        order: Order,
-        waits: Patience,
+        request: Request,
+        asked: Waiting,
         selected: Selected,
         decide: Callable[[Subject], Decision],
+        length_ns: int | None = None,
     ) -> Later:
-        """Decide for each watcher of a selection, carry that out, and answer."""
-        goals: list[Goal] = []
+        """Decide for each watcher of a selection, carry that out, and answer.
+
+        `length_ns` is for how long it counts; None: until it is taken back.
+        """
+        order, goals = Order(request, asked.reason, length_ns), list[Goal]()
         for name, slots in selected.slots.items():
             it = self.subject(order, name, slots, by_name=name in selected.by_name)
             decision = decide(it)
             self.carry_out(order, it, decision)
             if decision.goal is not None:
                 goals.append(decision.goal)
-        return self._answer(order, waits, goals)
+        return self._answer(order, asked, goals)
 
     def answer_again(
-        self, request: Request, params: Parameters, results: Sequence[Mapping[str, object]]
+        self, request: Request, asked: Waiting, results: Sequence[Mapping[str, object]]
     ) -> None:
         """Answer an order that a former controller wrote down; nobody may have heard of that."""
         order = Order(request, "", results=[dict(each) for each in results])
         goals: list[Goal] = [from_plain(Goal, r["goal"]) for r in order.results if "goal" in r]
-        self._answer(order, patience(params), goals)
+        self._answer(order, asked, goals)
 
     def subject(
         self, order: Order, name: str, slots: tuple[int, ...] | None, *, by_name: bool
@@ -202,7 +178,7 @@ class Orders:
         order.entries.append(GenerationWritten(name, generation))
         order.when_written.append(written)
 
-    def _answer(self, order: Order, waits: Patience, goals: Sequence[Goal]) -> Later:
+    def _answer(self, order: Order, asked: Waiting, goals: Sequence[Goal]) -> Later:
         """Write an order down together with its answer, and answer when that lies on the disk, or when it is done.
 
         A controller that dies in between leaves no half of an order, and the next one knows the order
@@ -213,8 +189,8 @@ class Orders:
         def stored() -> None:
             for each in order.when_written:
                 each()
-            if waits.wait:
-                self.waiters.add(request, order.results, goals, waits.timeout_ns)
+            if asked.wait:
+                self.waiters.add(request, order.results, goals, asked.timeout_ns)
             else:
                 request.reply({"results": order.results})
 

@@ -24,11 +24,13 @@ from reconciler.controller.api.upgrade import Upgrades
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime.file_watch import Watch
 from reconciler.model.news import News
+from reconciler.wire.methods import METHODS
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from reconciler.controller.api.request import Handler
     from reconciler.controller.output.parts import Output
     from reconciler.controller.runtime.config import Config
     from reconciler.controller.runtime.parts import Runtime
@@ -75,25 +77,19 @@ class Api:
         )
         orders = Orders(core, saving, self.waiters, feed, tell)
         self.status = StatusMethods(config, keeper, core, board, specs, saving)
+        handlers = handlers_of(
+            self.status,
+            EventMethods(output.event_log, self.streams),
+            LogMethods(core, output.log_places, self.followed),
+            ProgressMethods(core, board, specs.revisions, self.streams),
+            SpecMethods(specs, self.readings, lanes, tell),
+            RevisionMethods(core, specs, tell),
+            RunMethods(core, saving),
+            WatcherMethods(core, orders, self.waiters),
+            ManagerMethods(config, core, source, self.upgrades, self.waiters, shut_down, tell),
+        )
         self.dispatcher = Dispatcher(
-            methods={
-                **self.status.methods(),
-                **EventMethods(output.event_log, self.streams).methods(),
-                **LogMethods(core, output.log_places, self.followed).methods(),
-                **ProgressMethods(core, board, specs.revisions, self.streams).methods(),
-                **SpecMethods(specs, self.readings, lanes, tell).methods(),
-                **RevisionMethods(core, specs, tell).methods(),
-                **RunMethods(core, saving).methods(),
-                **WatcherMethods(core, orders, self.waiters).methods(),
-                **ManagerMethods(
-                    config, core, source, self.upgrades, self.waiters, shut_down, tell
-                ).methods(),
-            },
-            lanes=lanes,
-            border=border,
-            access=self.access,
-            is_ending=is_ending,
-            again=orders.answer_again,
+            handlers, lanes, border, self.access, is_ending, orders.answer_again
         )
         self.server = Server(
             control, reactor, border, log, self.access, self.dispatcher, self.streams
@@ -109,3 +105,12 @@ class Api:
         self.waiters.finish()
         self.streams.finish("event")
         self.server.close()
+
+
+def handlers_of(*nouns: object) -> dict[str, Handler]:
+    """Return what serves each method: it has its name, with `_` for a dot."""
+    names = {method: method.replace(".", "_") for method in METHODS}
+    return {
+        method: next(getattr(each, name) for each in nouns if hasattr(each, name))
+        for method, name in names.items()
+    }

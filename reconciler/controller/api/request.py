@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from reconciler.controller.api.auth import Access
-from reconciler.controller.api.parameters import Parameters
 from reconciler.controller.runtime.borders import Border
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.errors import RequestError
-from reconciler.model.spec import Role
 from reconciler.model.value import Struct
 from reconciler.wire import rpc
+from reconciler.wire.methods import METHODS
+from reconciler.wire.parameters import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from reconciler.controller.api.connection import Connection
     from reconciler.controller.runtime.lanes import LaneName
     from reconciler.controller.state.records import Answered
+    from reconciler.wire.methods import Parameters
 
 T = TypeVar("T")
 
 REMEMBERED_ANSWERS: Final = 1000
 _IN_WORDS: Final = {"shutdown": "shut down this manager", "upgrade": "upgrade this manager"}
-MAX_REQUEST_ID: Final = 128
-"""Characters: it is stored with what the request changed."""
 MAX_REMEMBERED_BYTES: Final = 8 * 2**20
 
 
@@ -39,18 +38,8 @@ class Later:
 
 LATER: Final = Later()
 
-Handler: TypeAlias = "Callable[[Request, Parameters], object]"
-
-
-class Method(Struct, frozen=True):
-    """A method of the control socket, and the least role that may call it.
-
-    A mutation may carry a `request_id`, and is answered once for it.
-    """
-
-    handler: Handler
-    role: Role
-    mutates: bool = False
+Handler: TypeAlias = "Callable[[Request, Any], object]"
+"""Takes a request with its parameters, as `wire.methods` has them."""
 
 
 class Answer(Struct, frozen=True, gc=True):
@@ -69,7 +58,7 @@ class Answer(Struct, frozen=True, gc=True):
         return rpc.encode_error(msgid, self.error.code, self.error.message, self.error.details)
 
 
-AnswerAgain: TypeAlias = "Callable[[Request, Parameters, Sequence[Mapping[str, object]]], None]"
+AnswerAgain: TypeAlias = "Callable[[Request, Any, Sequence[Mapping[str, object]]], None]"
 
 
 class RememberedAnswers:
@@ -89,7 +78,7 @@ class RememberedAnswers:
         """Take note of what former controllers have answered, or would have."""
         self._recalled = {(each.uid, each.request_id): each for each in answered}
 
-    def knows(self, request: Request, request_id: str, params: Parameters) -> bool:
+    def knows(self, request: Request, request_id: str, asked: Parameters) -> bool:
         """Answer a request that was asked before, now or together with the first; False when it is new.
 
         Raises `RequestError` when the id was used for another method.
@@ -99,7 +88,7 @@ class RememberedAnswers:
         if recalled is not None:
             if recalled.method != request.method:
                 raise _used_otherwise(request_id, recalled.method)
-            self._again(request, params, recalled.results)
+            self._again(request, asked, recalled.results)
             return True
         if key not in self._answers:
             self._answers[key] = (request.method, None)
@@ -132,7 +121,7 @@ class RememberedAnswers:
 class Dispatcher:
     """Serves requests: all that they have in common."""
 
-    methods: Mapping[str, Method]
+    handlers: Mapping[str, Handler]
     lanes: Lanes
     border: Border
     access: Access
@@ -210,22 +199,21 @@ class Request:
 
     def serve(self) -> None:
         """Let the method answer. Raises `RequestError`."""
-        method = self._dispatcher.methods.get(self.method)
-        if method is None:
-            raise _unknown_method(self.method, self._dispatcher.methods)
+        method, handler = METHODS.get(self.method), self._dispatcher.handlers.get(self.method)
+        if method is None or handler is None:
+            raise _unknown_method(self.method)
         if not self.permit.includes(method.role):
             raise self.denied(self.method, f"{self.method} needs the role {method.role}")
-        params = Parameters(self._params)
-        # Who only reads may send one, too: to repeat it does no harm.
-        request_id = params.text("request_id", MAX_REQUEST_ID)
+        asked = read(method.parameters, self._params)
         if method.mutates:
             if self.method not in {"shutdown", "signal"}:
                 self.refuse_at_the_end()
-            if request_id is not None:
-                if self._dispatcher.remembered.knows(self, request_id, params):
+            # Who only reads may send an id, too: to repeat it does no harm.
+            if asked.request_id is not None:
+                if self._dispatcher.remembered.knows(self, asked.request_id, asked):
                     return
-                self.request_id = request_id
-        result = method.handler(self, params)
+                self.request_id = asked.request_id
+        result = handler(self, asked)
         if not isinstance(result, Later):
             self.reply(result)
 
@@ -286,9 +274,9 @@ def _used_otherwise(request_id: str, method: str) -> RequestError:
     return RequestError("conflict", msg, hint="use another id for each request")
 
 
-def _unknown_method(name: str, methods: Mapping[str, Method]) -> RequestError:
+def _unknown_method(name: str) -> RequestError:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, methods, 1)
-    hint = f"did you mean {', '.join(near)}?" if near else f"methods: {', '.join(sorted(methods))}"
+    near = get_close_matches(name, METHODS, 1)
+    hint = f"did you mean {', '.join(near)}?" if near else f"methods: {', '.join(sorted(METHODS))}"
     return RequestError("unsupported", f"unknown method: {name[:64]!r}", hint=hint)

@@ -14,11 +14,11 @@ from reconciler.model.process import MAIN
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.state.records import ToldEvent
     from reconciler.core.reconciler import Reconciler
+    from reconciler.wire.methods import AskEvents, Selects
 
 Slots: TypeAlias = "tuple[int, ...] | None"
 """Slots of one watcher; None is the watcher as a whole."""
@@ -111,16 +111,15 @@ class Selected(Struct, frozen=True):
     by_name: frozenset[str]
 
 
-def wanted(params: Parameters) -> Wanted:
-    """Take the selection out of a request's parameters. Raises `RequestError` when it is too costly."""
-    hint = "write names out, or use labels"
-    return Wanted(patterns(params, "names", hint), params.text_map("labels") or None)
+def wanted(asked: Selects) -> Wanted:
+    """Return the selection of a request. Raises `RequestError` when it is too costly."""
+    _check_cost("names", asked.names, "write names out, or use labels")
+    return Wanted(tuple(dict.fromkeys(asked.names)), asked.labels or None)
 
 
-def patterns(params: Parameters, field: str, hint: str) -> tuple[str, ...]:
-    """Take names and globs out of a request's parameters. Raises `RequestError` when they are too costly."""
-    written = tuple(dict.fromkeys(params.texts(field)))
-    globs = [each for each in written if _GLOB.search(each)]
+def _check_cost(field: str, written: Iterable[str], hint: str) -> None:
+    """Refuse names and globs that are too costly. Raises `RequestError`."""
+    globs = {each for each in written if _GLOB.search(each)}
     longest = max(map(len, globs), default=0)
     if len(globs) > MAX_GLOBS or longest > MAX_GLOB:
         message = (
@@ -129,7 +128,6 @@ def patterns(params: Parameters, field: str, hint: str) -> tuple[str, ...]:
             else f"{field}: a glob of {longest} characters, it can have {MAX_GLOB}"
         )
         raise RequestError(code="invalid_request", message=message, hint=hint)
-    return written
 
 
 def select(core: Reconciler, selection: Wanted, *, needed: bool = False) -> Selected:
@@ -254,10 +252,8 @@ def _forms(type: str) -> Iterator[str]:
         type = type.rpartition(".")[0]
 
 
-def event_filter(params: Parameters) -> EventFilter:
-    """Take out of a request's parameters which events it means."""
-    return EventFilter(
-        patterns(params, "names", "write names out"),
-        patterns(params, "types", "write types out"),
-        params.number("since_ns", 0, 2**62) or 0,
-    )
+def event_filter(asked: AskEvents) -> EventFilter:
+    """Return which events a request means. Raises `RequestError` when that is too costly."""
+    _check_cost("names", asked.names, "write names out")
+    _check_cost("types", asked.types, "write types out")
+    return EventFilter(asked.names, asked.types, asked.since_ns)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import reconciler
-from reconciler.controller.api.orders import event_of, reason_of
+from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.request import LATER, Request
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import KeeperAction, Upgrade
@@ -24,7 +24,7 @@ from reconciler.model.event import KeeperIntroduced
 from reconciler.model.news import News
 
 if TYPE_CHECKING:
-    from reconciler.controller.api.parameters import Parameters
+    from reconciler.wire import methods
 
 CHECK_TIMEOUT_S: Final = 20.0
 _CHECK: Final = (
@@ -45,11 +45,9 @@ class Upgrades:
     _request: Request | None = None
     """It waits for the keeper to replace its code, which ends this process."""
 
-    def upgrade(self, request: Request, params: Parameters) -> object:
+    def upgrade(self, request: Request, asked: methods.Upgrade) -> object:
         """Have the keeper replace its code, unless that is how this controller came to be."""
-        number, python = params.number("number", 1, 2**31), params.text("python") or sys.executable
-        reason = reason_of(params)
-        params.end()
+        number, python = asked.number, asked.python or sys.executable
         if not python.startswith("/"):
             message = f"python: expected an absolute path, found {python[:128]!r}"
             raise RequestError(code="invalid_request", message=message)
@@ -68,7 +66,7 @@ class Upgrades:
             if trouble:
                 self.failed(trouble)
                 return
-            self.tell(event_of(request, reason, f"becomes what {python} runs", python=python))
+            self.tell(event_of(request, asked.reason, f"becomes what {python} runs", python=python))
             self.send(Upgrade(python))
 
         format = self.keeper.format

@@ -10,10 +10,11 @@ from reconciler.model.job import Generation, Job, Run
 from reconciler.model.revision import Revision
 from reconciler.model.spec import KEEP_RUNS, Spec, WatcherSpec
 from reconciler.model.value import Struct, field
+from reconciler.wire.methods import MAX_EVENTS
 
 KEPT_EVENTS: Final = 10_000
 """So many of the newest events are kept, on the disk and in memory, of those that no order is."""
-KEPT_ORDERS: Final = 2_000
+KEPT_ORDERS: Final = MAX_EVENTS - KEPT_EVENTS
 """So many of what people ordered and what was applied: room of its own."""
 ORDERS: Final = ("operator.", "revision.", "manager.", "rollback.", "spec.applied", "spec.restored")
 

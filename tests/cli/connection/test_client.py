@@ -74,14 +74,6 @@ def test_each_mutation_has_an_identifier_of_its_own(manager: Manager) -> None:
     assert len({params["request_id"] for _, params in manager.calls}) == 2
 
 
-def test_reading_carries_no_identifier(manager: Manager) -> None:
-    manager.answers["status"] = status()
-
-    client_of(manager).status()
-
-    assert manager.calls == [("status", {})]
-
-
 def test_revisions_come_with_all_their_fields(manager: Manager) -> None:
     manager.answers |= {
         "history": {"revisions": [{"number": 2}]},

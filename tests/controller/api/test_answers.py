@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import by_hand, job, service, until
 
-from reconciler.model.answer import (
-    EventEntry,
-    Events,
-    Hello,
-    History,
-    LogEntry,
-    OrderResults,
-    Progress,
-    Runs,
-)
-from reconciler.model.change import Difference, Plan
-from reconciler.model.status import Status
 from reconciler.model.value import from_plain, to_whole
+from reconciler.wire.methods import METHODS
 
 if TYPE_CHECKING:
     from conftest import Client, Instance
@@ -64,51 +53,52 @@ def differences(told: Any, read: Any, place: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "method", "params"),
+    ("method", "params"),
     [
-        (Hello, "hello", {}),
-        (Status, "status", {}),
-        (Status, "status", {"usage": True}),
-        (Plan, "plan", {}),
-        (Plan, "apply", {"dry_run": True}),
-        (History, "history", {}),
-        (Difference, "diff", {"old": "newest", "new": "newest"}),
-        (Events, "events", {}),
-        (Runs, "runs", {"names": ["mig"]}),
-        (OrderResults, "stop", {"names": ["web"]}),
-        (OrderResults, "rerun", {"names": ["mig"]}),
+        ("hello", {}),
+        ("status", {}),
+        ("status", {"usage": True}),
+        ("plan", {}),
+        ("apply", {"dry_run": True}),
+        ("history", {}),
+        ("diff", {"old": "newest", "new": "newest"}),
+        ("events", {}),
+        ("runs", {"names": ["mig"]}),
+        ("stop", {"names": ["web"]}),
+        ("rerun", {"names": ["mig"]}),
     ],
 )
 def test_an_answer_has_the_keys_that_clients_read(
-    client: Client, kind: type, method: str, params: dict[str, Any]
+    client: Client, method: str, params: dict[str, Any]
 ) -> None:
     newest = client.call("history")["revision"]
     told = client.call(method, **{k: newest if v == "newest" else v for k, v in params.items()})
 
     found = {
-        each.rpartition(".")[2] for each in differences(told, to_whole(from_plain(kind, told)))
+        each.rpartition(".")[2]
+        for each in differences(told, to_whole(from_plain(METHODS[method].result, told)))
     }
     assert found <= ONLY_WHERE_IT_APPLIES | FOR_PEOPLE_WHO_ASK
 
 
 @pytest.mark.parametrize(
-    ("kind", "method", "params"),
+    ("method", "params"),
     [
-        (EventEntry, "events.follow", {"since": 0}),
-        (Progress, "apply.follow", {}),
-        (Progress, "orders.follow", {"goals": [{"name": "web", "kind": "up"}]}),
-        (LogEntry, "logs.follow", {}),
+        ("events.follow", {"since": 0}),
+        ("apply.follow", {}),
+        ("orders.follow", {"goals": [{"name": "web", "kind": "up"}]}),
+        ("logs.follow", {}),
     ],
 )
 def test_a_notification_has_the_keys_that_clients_read(
-    client: Client, instance: Instance, kind: type, method: str, params: dict[str, Any]
+    client: Client, instance: Instance, method: str, params: dict[str, Any]
 ) -> None:
     log = instance.folder / "logs" / "web-1.log"
     log.parent.mkdir(exist_ok=True)
     log.write_text("hello\n")
     told = client.next(client.call(method, **params)["stream"])
 
-    known = to_whole(from_plain(kind, told))
+    known = to_whole(from_plain(METHODS[method].result, told))
     assert {each.rpartition(".")[2] for each in differences(told, known)} & told.keys() <= {
         "stream",
         "at",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.controller.api.parameters import Parameters
 from reconciler.controller.api.selectors import (
     MAX_GLOB,
     MAX_GLOBS,
@@ -15,6 +14,7 @@ from reconciler.controller.api.selectors import (
 )
 from reconciler.controller.state.records import ToldEvent
 from reconciler.model.errors import RequestError
+from reconciler.wire.methods import Selecting
 
 
 def test_types_are_names_first_words_and_globs() -> None:
@@ -47,14 +47,14 @@ def test_names_globs_and_slots(
 
 
 def test_what_is_written_twice_counts_once_and_globs_are_bounded() -> None:
-    selection = wanted(Parameters({"names": ["*2999"] * 900 + ["web", "web", "db.2"] * 100}))
+    selection = wanted(Selecting(names=("*2999",) * 900 + ("web", "web", "db.2") * 100))
     assert selection.names == ("*2999", "web", "db.2")
     globs = [f"w{number}*" for number in range(MAX_GLOBS)]
     names = [f"name-{number}" for number in range(900)]
-    assert wanted(Parameters({"names": globs + names})).names == (*globs, *names)
+    assert wanted(Selecting(names=(*globs, *names))).names == (*globs, *names)
     for too_many in ([*globs, "one*more"], ["*" * (MAX_GLOB + 1)]):
         with pytest.raises(RequestError, match=f"{MAX_GLOBS}|{MAX_GLOB}") as error:
-            wanted(Parameters({"names": too_many}))
+            wanted(Selecting(names=tuple(too_many)))
         assert error.value.code == "invalid_request"
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
-import re
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -14,18 +13,19 @@ import pytest
 from conftest import by_hand, service, until
 
 from reconciler.controller.api import auth, connection, log_stream, server, streams
-from reconciler.controller.api.auth import ROLES, Permit
+from reconciler.controller.api.auth import Permit
 from reconciler.controller.runtime import reactor
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.model.value import replace
 from reconciler.wire import rpc
+from reconciler.wire.methods import METHODS
 
 if TYPE_CHECKING:
     from conftest import Client, Instance
 
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
     from reconciler.model.spec import Role
+    from reconciler.wire.methods import Parameters
 
 
 @pytest.fixture
@@ -101,16 +101,16 @@ def test_who_asks_much_at_once_is_served_call_by_call_between_the_others(
 ) -> None:
     monkeypatch.setattr(reactor, "TURN_NS", 0)  # every call takes too long
     greedy, served = instance.client(), []
-    methods = instance.controller.api.dispatcher.methods
-    known = methods["hello"]
+    handlers = instance.controller.api.dispatcher.handlers
+    known = handlers["hello"]
 
-    def hello(request: Request, params: Parameters) -> object:
+    def hello(request: Request, asked: Parameters) -> object:
         if not served:  # the other one asks while the first call is served
             client.send("hello", client="other")
         served.append(request.connection)
-        return known.handler(request, params)
+        return known(request, asked)
 
-    monkeypatch.setitem(methods, "hello", replace(known, handler=hello))
+    monkeypatch.setitem(handlers, "hello", hello)
     numbers = range(100, 120)
     greedy.socket.sendall(b"".join(rpc.encode_request(n, "hello", {}) for n in numbers))
     assert all(greedy.answer(number).error is None for number in numbers)
@@ -233,9 +233,14 @@ ROLE_OF_METHOD = {
 """Written down a second time on purpose: a method's role changes in two places or not at all."""
 
 
-def test_each_method_has_the_role_that_is_promised(instance: Instance, client: Client) -> None:
-    methods = instance.controller.api.dispatcher.methods
-    assert {name: method.role for name, method in methods.items()} == ROLE_OF_METHOD
+def test_each_method_has_the_role_that_is_promised() -> None:
+    assert {name: method.role for name, method in METHODS.items()} == ROLE_OF_METHOD
+
+
+def test_each_method_takes_what_the_table_says(instance: Instance, client: Client) -> None:
+    for name, handler in instance.controller.api.dispatcher.handlers.items():
+        *_, asked = inspect.signature(handler).parameters.values()
+        assert asked.annotation.rpartition(".")[2] == METHODS[name].parameters.__name__, name
 
 
 @pytest.mark.parametrize("role", ["view", "operate"])
@@ -298,17 +303,6 @@ def test_streams_of_all_clients_are_bounded(
     monkeypatch.setattr(log_stream, "MAX_FOLLOWED_FILES", 2)
     assert client.error("logs.follow")[1] == "one stream follows at most 2 log files"
     assert client.call("logs.follow", names=["web"])["stream"]
-
-
-def test_the_table_of_roles_names_every_method() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
-    rows = re.findall(r"^\| `(view|operate|admin)` \| (.*) \|$", page, re.MULTILINE)
-    told = {
-        role: set(re.findall(r"`([a-z.]+)`", cell.partition(", and `plan`")[0]))
-        for role, cell in rows
-    }
-    for role in ROLES:
-        assert told[role] == {name for name, needed in ROLE_OF_METHOD.items() if needed == role}
 
 
 WITH_A_SECRET = """\

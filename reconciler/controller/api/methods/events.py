@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from reconciler.controller.api.request import LATER, Method
+from reconciler.controller.api.request import LATER
 from reconciler.controller.api.selectors import event_filter
 from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.output.event_log import EventLog
-from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS
+from reconciler.wire.methods import MAX_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from reconciler.controller.api.connection import Connection
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
     from reconciler.controller.output.events import Means
     from reconciler.controller.state.records import ToldEvent
+    from reconciler.wire.methods import FollowEvents, NewestEvents
 
-MAX_EVENTS: Final = KEPT_EVENTS + KEPT_ORDERS
 EVENTS_PER_TURN: Final = 200
 
 
@@ -31,16 +28,10 @@ class EventMethods:
     event_log: EventLog
     streams: Streams
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {"events": Method(self.events, "view"), "events.follow": Method(self.follow, "view")}
-
-    def events(self, request: Request, params: Parameters) -> object:
+    def events(self, request: Request, asked: NewestEvents) -> object:
         """Answer with the newest events of those that are meant."""
-        since, limit = params.number("since", 0, 2**62) or 0, params.number("limit", 1, MAX_EVENTS)
-        wished = event_filter(params)
-        params.end()
-        recent, count, means = self.event_log.recent, limit or MAX_EVENTS, wished.test()
+        since, wished, count = asked.since or 0, event_filter(asked), asked.limit
+        recent, means = self.event_log.recent, wished.test()
 
         def answer() -> None:
             found = recent.since(since, count, means)
@@ -60,12 +51,10 @@ class EventMethods:
             answer()
         return LATER
 
-    def follow(self, request: Request, params: Parameters) -> object:
+    def events_follow(self, request: Request, asked: FollowEvents) -> object:
         """Send events as they come."""
-        since, until_end = params.number("since", 0, 2**62), params.flag("until_end")
-        means = event_filter(params).test()
-        params.end()
-        cursor = self.event_log.recent.newest if since is None else since
+        means = event_filter(asked).test()
+        cursor = self.event_log.recent.newest if asked.since is None else asked.since
         return self.streams.add(
             request,
             lambda number: EventStream(
@@ -75,7 +64,7 @@ class EventMethods:
                 self.event_log,
                 cursor,
                 means,
-                until_end=until_end,
+                until_end=asked.until_end,
             ),
         )
 

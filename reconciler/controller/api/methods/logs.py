@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from reconciler.controller.api.log_stream import FollowedLogs, Following, LogStream
-from reconciler.controller.api.request import Answer, Method
+from reconciler.controller.api.log_stream import FollowedLogs, LogStream
+from reconciler.controller.api.request import Answer
 from reconciler.controller.api.selectors import select, wanted
 from reconciler.controller.output.log_files import last_lines
 from reconciler.controller.output.log_places import LogPlaces
@@ -18,11 +18,10 @@ from reconciler.wire import rpc
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
     from reconciler.controller.output.log_files import LogPlace
+    from reconciler.wire.methods import AskLogs, FollowLogs
 
-MAX_LINES: Final = 10_000
 DEFAULT_LINES: Final = 100
 MAX_REASONS: Final = 20
 
@@ -35,17 +34,10 @@ class LogMethods:
     places: LogPlaces
     followed: FollowedLogs
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {"logs": Method(self.logs, "view"), "logs.follow": Method(self.follow, "view")}
-
-    def logs(self, request: Request, params: Parameters) -> object:
+    def logs(self, request: Request, asked: AskLogs) -> object:
         """Answer with the last lines of logs, also of rotated files."""
-        selection, lines = wanted(params), params.number("lines", 0, MAX_LINES)
-        stderr, hooks = params.flag("stderr"), params.flag("hooks")
-        since_ns = params.number("since_ns", 0, 2**63 - 1)
-        params.end()
-        count = DEFAULT_LINES if lines is None else lines
+        selection, stderr, hooks = wanted(asked), asked.stderr, asked.hooks
+        since_ns, count = asked.since_ns, DEFAULT_LINES if asked.lines is None else asked.lines
         places: dict[str, LogPlace] = {}
         by_watcher: dict[str, list[str]] = {}
         for name, slots in select(self.core, selection).slots.items():
@@ -76,33 +68,24 @@ class LogMethods:
             "logs", lambda: last_lines(tuple(places.values()), count, since_ns), answer
         )
 
-    def follow(self, request: Request, params: Parameters) -> object:
+    def logs_follow(self, request: Request, asked: FollowLogs) -> object:
         """Send lines as they are written."""
-        selection, lines = wanted(params), params.number("lines", 0, MAX_LINES)
-        after = _positions(params)
-        wish = Following(
-            selection,
-            10 if lines is None else lines,
-            params.flag("stderr"),
-            params.flag("hooks"),
-            params.flag("whole"),
-            params.flag("resumable"),
-            after,
-        )
-        params.end()
+        selection, after = wanted(asked), _positions(asked.after)
         if after is None:  # who comes again asks for what may be gone by now
             select(self.core, selection)
         return self.followed.streams.add(
-            request, lambda number: LogStream(self.followed, request.connection, number, wish)
+            request,
+            lambda number: LogStream(
+                self.followed, request.connection, number, asked, selection, after
+            ),
         )
 
 
-def _positions(params: Parameters) -> dict[str, str] | None:
+def _positions(texts: tuple[str, ...]) -> dict[str, str] | None:
     """Return places in logs by path; they come in few long texts, since there may be thousands.
 
     Raises `RequestError`.
     """
-    texts = params.texts("after", rpc.MAX_STRING_BYTES)
     if not texts:
         return None
     found = {}

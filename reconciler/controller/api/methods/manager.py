@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import reconciler
-from reconciler.controller.api.orders import event_of, reason_of
-from reconciler.controller.api.request import LATER, Method
+from reconciler.controller.api.orders import event_of
+from reconciler.controller.api.request import LATER
 from reconciler.controller.api.upgrade import Upgrades
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime.config import Config
@@ -19,10 +19,8 @@ from reconciler.model.news import News
 from reconciler.model.process import pid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
+    from reconciler.wire import methods
 
 PROTOCOL: Final = 1
 
@@ -40,19 +38,8 @@ class ManagerMethods:
     """Ends everything, now or in order, with an exit code; tells whether all that runs is left to the next manager."""
     tell: Callable[[News], None]
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {
-            "hello": Method(self.hello, "view"),
-            "shutdown": Method(self.shutdown, "admin", mutates=True),
-            "upgrade": Method(self.upgrades.upgrade, "admin", mutates=True),
-        }
-
-    def hello(self, request: Request, params: Parameters) -> object:
+    def hello(self, request: Request, _asked: methods.Hello) -> object:
         """Say who answers and what the caller may do."""
-        params.text("client")
-        params.number("protocol", 0, 2**31)
-        params.end()
         keeper = self.upgrades.keeper
         return {
             "version": reconciler.__version__,
@@ -67,15 +54,17 @@ class ManagerMethods:
             "upgrades": keeper.upgrades,
         }
 
-    def shutdown(self, request: Request, params: Parameters) -> object:
+    def upgrade(self, request: Request, asked: methods.Upgrade) -> object:
+        """Have the keeper replace its code."""
+        return self.upgrades.upgrade(request, asked)
+
+    def shutdown(self, request: Request, asked: methods.ShutDown) -> object:
         """End everything."""
-        now, wait = params.flag("now"), params.flag("wait")
-        code, reason = params.number("code", 0, 255) or 0, reason_of(params)
-        params.end()
-        how = (" at once" if now else "") + (f", with exit code {code}" if code else "")
-        self.tell(event_of(request, reason, f"ends everything{how}", now=now))
-        leaves = self.shut_down(now, code)
-        if wait and not self._is_hook(request):
+        code = f", with exit code {asked.code}" if asked.code else ""
+        how = f"ends everything{' at once' if asked.now else ''}{code}"
+        self.tell(event_of(request, asked.reason, how, now=asked.now))
+        leaves = self.shut_down(asked.now, asked.code)
+        if asked.wait and not self._is_hook(request):
             self.waiters.until_end(request)
             return LATER
         return {"leaves": leaves}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from reconciler.controller.api.request import Method
 from reconciler.controller.api.selectors import labels_of, select, wanted
 from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.api.waiters import Pursuit
@@ -14,16 +13,14 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.specs.revisions import Revisions
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
-from reconciler.model.order import Goal
 from reconciler.model.units import MILLISECOND_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from reconciler.controller.api.connection import Connection
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
     from reconciler.controller.api.selectors import Wanted
+    from reconciler.model.order import Goal
+    from reconciler.wire import methods
 
 
 PROGRESS_PAUSE_NS: Final = 100 * MILLISECOND_NS
@@ -39,19 +36,9 @@ class ProgressMethods:
     revisions: Revisions
     streams: Streams
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {
-            "apply.follow": Method(self.follow_apply, "view"),
-            "orders.follow": Method(self.follow_orders, "view"),
-            "stream.cancel": Method(self.cancel, "view"),
-        }
-
-    def follow_apply(self, request: Request, params: Parameters) -> object:
+    def apply_follow(self, request: Request, asked: methods.FollowApply) -> object:
         """Send what is still to be done until what is meant is as desired."""
-        revision, selection = params.number("revision", 0, 2**62), wanted(params)
-        runs = params.flag("runs")
-        params.end()
+        revision, selection = asked.revision, wanted(asked)
         # With a revision, what it removes and its sockets may be named: they are nothing to wait for.
         if (selection.names or selection.labels) and revision is None:
             select(self.core, selection)
@@ -66,27 +53,23 @@ class ProgressMethods:
                 self.revisions,
                 selection,
                 revision or 0,
-                runs=runs,
+                runs=asked.runs,
             ),
         )
 
-    def follow_orders(self, request: Request, params: Parameters) -> object:
+    def orders_follow(self, request: Request, asked: methods.FollowOrders) -> object:
         """Send how far the goals of orders are."""
-        goals = params.values("goals", Goal)
-        params.end()
         return self.streams.add(
             request,
             lambda number: GoalStream(
-                self.streams, request.connection, number, self.core, self.board, goals
+                self.streams, request.connection, number, self.core, self.board, asked.goals
             ),
         )
 
-    def cancel(self, request: Request, params: Parameters) -> object:
+    def stream_cancel(self, request: Request, asked: methods.CancelStream) -> object:
         """End a stream of this connection."""
-        number = params.number("stream", 0, 2**62)
-        params.end()
-        if number is None or not self.streams.cancel(request.connection, number):
-            message = f"this connection has no stream {number}"
+        if not self.streams.cancel(request.connection, asked.stream):
+            message = f"this connection has no stream {asked.stream}"
             raise RequestError(code="not_found", message=message)
         return {}
 

@@ -6,35 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from reconciler.controller.api.orders import event_of, reason_of
-from reconciler.controller.api.request import LATER, Method
+from reconciler.controller.api.orders import event_of
+from reconciler.controller.api.request import LATER
 from reconciler.controller.specs.apply import Author
 from reconciler.controller.specs.parts import Specs
 from reconciler.core.changes import changes, come_about
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
 from reconciler.model.news import News
-from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
     from reconciler.controller.state.history import Content
     from reconciler.model.revision import Revision
+    from reconciler.wire import methods
 
-HIGHEST: Final = 2**62
 CONSENT_TO_ROLLBACK: Final = "`reconcile rollback --allow-removal` does it all the same"
-
-
-class _Rollback(Struct, frozen=True):
-    """What a rollback was asked for."""
-
-    dry_run: bool
-    allow_removal: bool
-    base: int | None
-    reason: str
 
 
 @dataclass(eq=False)
@@ -45,17 +32,8 @@ class RevisionMethods:
     specs: Specs
     tell: Callable[[News], None]
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {
-            "history": Method(self.history, "view"),
-            "diff": Method(self.diff, "view"),
-            "rollback": Method(self.rollback, "admin", mutates=True),
-        }
-
-    def history(self, request: Request, params: Parameters) -> object:
+    def history(self, _request: Request, _asked: methods.Parameters) -> object:
         """Answer with the revisions that are kept, newest first."""
-        params.end()
         revisions, current = self.specs.revisions, self.specs.revisions.current
         listed = [_shown(each) for each in revisions.newest_first()]
         if current is not None and current.outcome == "pending":
@@ -65,10 +43,9 @@ class RevisionMethods:
                     each |= {"due_ns": due_ns, "reason": waits_for}
         return {"revision": current.number if current is not None else 0, "revisions": listed}
 
-    def diff(self, request: Request, params: Parameters) -> object:
+    def diff(self, request: Request, asked: methods.AskDiff) -> object:
         """Answer what a revision says otherwise than another."""
-        old, new = params.number("old", 0, HIGHEST), params.number("new", 0, HIGHEST)
-        params.end()
+        old, new = asked.old, asked.new
         later = self._current() if new is None else self._known(new)
         earlier = self._before(later) if old is None else self._known(old)
 
@@ -92,18 +69,10 @@ class RevisionMethods:
             raise RequestError(code="not_found", message=message, hint="reconcile history")
         return found
 
-    def rollback(self, request: Request, params: Parameters) -> object:
+    def rollback(self, request: Request, asked: methods.Rollback) -> object:
         """Put an older content in force."""
-        number = params.number("revision", 0, HIGHEST)
-        wish = _Rollback(
-            params.flag("dry_run"),
-            params.flag("allow_removal"),
-            params.number("base", 0, HIGHEST),
-            reason_of(params),
-        )
-        params.end()
-        older = self._wanted(number)
-        self._read(request, older, lambda content: self._take_again(request, wish, older, content))
+        older = self._wanted(asked.revision)
+        self._read(request, older, lambda content: self._take_again(request, asked, older, content))
         return LATER
 
     def _wanted(self, number: int | None) -> Revision:
@@ -121,7 +90,7 @@ class RevisionMethods:
         return self._known(number)
 
     def _take_again(
-        self, request: Request, wish: _Rollback, older: Revision, content: Content
+        self, request: Request, asked: methods.Rollback, older: Revision, content: Content
     ) -> None:
         """Answer what going back does, and do it unless it is a dry run. Raises `RequestError` when refused."""
         request.refuse_at_the_end()
@@ -132,20 +101,20 @@ class RevisionMethods:
             "changes": self.specs.in_force.changes(spec),
             "drift": self.specs.in_force.drift(spec),
         }
-        if wish.dry_run or spec == self.specs.in_force.spec:
-            request.reply({**answer, "applied": not wish.dry_run})
+        if asked.dry_run or spec == self.specs.in_force.spec:
+            request.reply({**answer, "applied": not asked.dry_run})
             return
-        refusal = None if wish.allow_removal else self.specs.in_force.refusal(spec)
+        refusal = None if asked.allow_removal else self.specs.in_force.refusal(spec)
         if refusal is not None:
             raise RequestError(code="conflict", message=refusal, hint=CONSENT_TO_ROLLBACK)
-        self.specs.in_force.check_base(wish.base)
+        self.specs.in_force.check_base(asked.base)
 
         def stored(revision: int) -> None:
             request.guard(lambda: request.reply({**answer, "revision": revision, "applied": True}))
 
         message = f"to the content of revision {older.place}"
-        self.tell(event_of(request, wish.reason, message, restores=older.place))
-        author = Author(request.who, request.uid, wish.reason)
+        self.tell(event_of(request, asked.reason, message, restores=older.place))
+        author = Author(request.who, request.uid, asked.reason)
         self.specs.files.restore(older.place, spec, author, then=stored)
 
     # ---- helpers ----

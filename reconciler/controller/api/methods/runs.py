@@ -6,9 +6,8 @@ The newest run of each slot is known in memory, too, and may be newer there than
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from reconciler.controller.api.request import Method
 from reconciler.controller.api.selectors import select, wanted
 from reconciler.controller.runtime import clock
 from reconciler.controller.state.queries import stored_runs
@@ -19,13 +18,10 @@ from reconciler.model.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
     from reconciler.controller.state.queries import Key
     from reconciler.model.job import Run
-
-MAX_RUNS: Final = 10_000
-DEFAULT_RUNS: Final = 1000
+    from reconciler.wire.methods import AskRuns
 
 
 @dataclass(eq=False)
@@ -35,15 +31,9 @@ class RunMethods:
     core: Reconciler
     saving: Saving
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {"runs": Method(self.runs, "view")}
-
-    def runs(self, request: Request, params: Parameters) -> object:
+    def runs(self, request: Request, asked: AskRuns) -> object:
         """Answer with the newest runs of some jobs."""
-        selection, limit = wanted(params), params.number("limit", 1, MAX_RUNS) or DEFAULT_RUNS
-        params.end()
-        selected = select(self.core, selection, needed=True)
+        selected, limit = select(self.core, wanted(asked), needed=True), asked.limit
         jobs, path = {}, self.saving.store.path
         for name, slots in selected.slots.items():
             spec = self.core.watcher_spec(name)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reconciler.controller.api.methods.revisions import HIGHEST
-from reconciler.controller.api.orders import event_of, reason_of
+from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.readings import Readings
-from reconciler.controller.api.request import LATER, Answer, Method
+from reconciler.controller.api.request import LATER, Answer
 from reconciler.controller.api.selectors import near_names
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.specs.apply import Author, only
@@ -19,27 +18,13 @@ from reconciler.model.errors import RequestError
 from reconciler.model.news import News
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_count
-from reconciler.model.value import Struct
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
     from reconciler.controller.specs.loader import Loaded
     from reconciler.controller.specs.snapshot import Snapshot
-
-
-class _Apply(Struct, frozen=True):
-    """What `apply` was asked for."""
-
-    source: tuple[str, ...]
-    dry_run: bool
-    allow_removal: bool
-    goes_on: bool
-    base: int | None
-    reason: str
+    from reconciler.wire.methods import Apply, AskPlan
 
 
 @dataclass(eq=False)
@@ -51,19 +36,11 @@ class SpecMethods:
     lanes: Lanes
     tell: Callable[[News], None]
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {
-            "plan": Method(self.plan, "view"),
-            "apply": Method(self.apply, "admin", mutates=True),
-        }
-
     # ---- plan ----
 
-    def plan(self, request: Request, params: Parameters) -> object:
+    def plan(self, request: Request, asked: AskPlan) -> object:
         """Answer what applying the files would do."""
-        source = _source(params)
-        params.end()
+        source = _checked(asked.source)
         self._check_may_read(request, source)
 
         def planned(spec: Spec, revision: int) -> Answer:
@@ -93,21 +70,11 @@ class SpecMethods:
 
     # ---- apply ----
 
-    def apply(self, request: Request, params: Parameters) -> object:
+    def apply(self, request: Request, asked: Apply) -> object:
         """Put in force what the files say."""
-        source, only_these = _source(params), params.texts("only")
-        replace_source = params.flag("replace_source")
-        wish = _Apply(
-            source,
-            params.flag("dry_run"),
-            params.flag("allow_removal"),
-            params.flag("continue"),
-            params.number("base", 0, HIGHEST),
-            reason_of(params),
-        )
-        params.end()
+        source = _checked(asked.source)
         own = self.specs.source.source
-        if source and source != own and not replace_source and own:
+        if source and source != own and not asked.replace_source and own:
             raise RequestError(
                 code="conflict",
                 message=f"this instance is run from {', '.join(own)}, not from {', '.join(source)}",
@@ -115,33 +82,33 @@ class SpecMethods:
             )
 
         def read(loaded: Loaded, seen: Snapshot) -> None:
-            self._apply(request, wish, self._narrowed(loaded.spec, only_these), loaded, seen)
+            self._apply(request, asked, self._narrowed(loaded.spec, asked.only), loaded, seen)
 
         self.readings.ask(request, source or own, read)
         return LATER
 
     def _apply(
-        self, request: Request, wish: _Apply, spec: Spec, loaded: Loaded, seen: Snapshot
+        self, request: Request, asked: Apply, spec: Spec, loaded: Loaded, seen: Snapshot
     ) -> None:
         """Answer what applying does, and do it unless it is a dry run. Raises `RequestError` when refused."""
         changes, drift = self.specs.in_force.changes(spec), self.specs.in_force.drift(spec)
         planned: dict[str, object] = {"changes": changes, "drift": drift}
-        if wish.dry_run:
+        if asked.dry_run:
             request.reply({"revision": self.specs.in_force.revision, **planned, "applied": False})
             return
         request.refuse_at_the_end()
-        if wish.goes_on and self._goes_on(request, wish, spec, seen):
+        if asked.goes_on and self._goes_on(request, asked, spec, seen):
             return
-        is_other = bool(wish.source) and wish.source != self.specs.source.source
-        self._check(wish, spec, seen, is_other=is_other)
+        is_other = bool(asked.source) and asked.source != self.specs.source.source
+        self._check(asked, spec, seen, is_other=is_other)
         is_same = spec == self.specs.in_force.spec and not is_other
         if not is_same:
-            self.specs.in_force.check_base(wish.base)
+            self.specs.in_force.check_base(asked.base)
         # Nothing refuses from here on; so far nothing was done.
         self.specs.standing.warn(loaded.warnings)
         self.specs.secrets.read_again()
         if is_other:
-            self.specs.files.replace_source(wish.source)
+            self.specs.files.replace_source(asked.source)
         read = self.specs.files.with_bytes(loaded)
         if is_same:
             self.specs.files.unchanged(read, seen)
@@ -153,20 +120,20 @@ class SpecMethods:
         def stored(revision: int) -> None:
             request.guard(lambda: request.reply({"revision": revision, **planned, "applied": True}))
 
-        self.tell(event_of(request, wish.reason, format_count(len(changes), "change")))
+        self.tell(event_of(request, asked.reason, format_count(len(changes), "change")))
         self.specs.files.commit(spec, read, seen, Author(request.who, request.uid), then=stored)
 
-    def _check(self, wish: _Apply, spec: Spec, seen: Snapshot, *, is_other: bool) -> None:
+    def _check(self, asked: Apply, spec: Spec, seen: Snapshot, *, is_other: bool) -> None:
         """Refuse what was rolled back as it is, removes too much, or looks half written. Raises `RequestError`."""
         rejected = self.specs.revisions.rejected()
         is_rejected = rejected is not None and self.specs.files.is_set_aside(seen)
-        if rejected is not None and is_rejected and not is_other and not wish.goes_on:
+        if rejected is not None and is_rejected and not is_other and not asked.goes_on:
             raise RequestError(
                 code="conflict",
                 message=f"these files are revision {rejected.number}, which was rolled back: {rejected.trial.reason}",
                 hint="change them, or `reconcile apply --continue` tries them once more",
             )
-        if wish.allow_removal:
+        if asked.allow_removal:
             return
         refusal = self.specs.in_force.refusal(spec)
         if refusal is not None:
@@ -175,7 +142,7 @@ class SpecMethods:
         if cut is not None:
             raise RequestError(code="conflict", message=cut_message(cut), hint=CONSENT)
 
-    def _goes_on(self, request: Request, wish: _Apply, spec: Spec, seen: Snapshot) -> bool:
+    def _goes_on(self, request: Request, asked: Apply, spec: Spec, seen: Snapshot) -> bool:
         """Go on with a paused revision; False when files that were left aside are to be tried again.
 
         Raises `RequestError` when there is nothing to go on with.
@@ -194,7 +161,7 @@ class SpecMethods:
             raise RequestError(code="conflict", message=message, hint=hint)
         self.specs.secrets.read_again()
         what = f"goes on with revision {number}"
-        self.tell(event_of(request, wish.reason, what, revision=number))
+        self.tell(event_of(request, asked.reason, what, revision=number))
         answer = {"revision": number, "changes": (), "applied": True}
         self.specs.applier.go_on(lambda: request.reply(answer))
         return True
@@ -215,8 +182,8 @@ class SpecMethods:
         return only(old, spec, frozenset(names))
 
 
-def _source(params: Parameters) -> tuple[str, ...]:
-    source = params.texts("source")
+def _checked(source: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files that a request names. Raises `RequestError`."""
     for path in source:
         if not path.startswith("/"):
             message = f"source: expected absolute paths, found {path[:128]!r}"

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.controller.api.request import LATER, Answer, Method
+from reconciler.controller.api.request import LATER, Answer
 from reconciler.controller.api.selectors import select, wanted
 from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.runtime.config import Config
@@ -22,12 +22,12 @@ from reconciler.wire import rpc
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Later, Request
     from reconciler.controller.api.selectors import Slots
     from reconciler.controller.output.usage import Usage
     from reconciler.model.process import Orphan
     from reconciler.model.status import SlotStatus, WatcherStatus
+    from reconciler.wire.methods import AskStatus
 
 StoreState: TypeAlias = Literal["good", "failing", "damaged"]
 
@@ -43,14 +43,9 @@ class StatusMethods:
     specs: Specs
     saving: Saving
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {"status": Method(self.status, "view")}
-
-    def status(self, request: Request, params: Parameters) -> object:
+    def status(self, request: Request, asked: AskStatus) -> object:
         """Answer how everything is, or the watchers that are meant."""
-        selection, usage = wanted(params), params.flag("usage")
-        params.end()
+        selection, usage = wanted(asked), asked.usage
         is_whole = not usage and not selection.names and not selection.labels
         slots = {} if is_whole else select(self.core, selection).slots
 

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from reconciler.controller.api.orders import MAX_TIMEOUT_NS, Orders, patience
-from reconciler.controller.api.request import LATER, Method
+from reconciler.controller.api.orders import Order, Orders
+from reconciler.controller.api.request import LATER
 from reconciler.controller.api.selectors import Selected, Wanted, select
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime import clock
 from reconciler.core import orders
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
-from reconciler.model.spec import MAX_NUMPROCESSES
 from reconciler.model.units import SECOND_NS, parse_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.controller.api.parameters import Parameters
     from reconciler.controller.api.request import Request
-    from reconciler.core.generations import Overlap
-    from reconciler.model.process import Reach
+    from reconciler.wire import methods
 
 SENT_WITHIN_NS: Final = 25 * SECOND_NS
 """How long a signal may wait for its hook unless the request says otherwise; clients wait 30 s for an answer."""
@@ -36,84 +32,45 @@ class WatcherMethods:
     orders: Orders
     waiters: Waiters
 
-    def methods(self) -> Mapping[str, Method]:
-        """Return them by name."""
-        return {
-            name: Method(handler, "operate", mutates=True)
-            for name, handler in (
-                ("start", self.start),
-                ("stop", self.stop),
-                ("restart", self.restart),
-                ("reload", self.reload),
-                ("signal", self.signal),
-                ("scale", self.scale),
-                ("resume", self.resume),
-                ("rerun", self.rerun),
-            )
-        }
-
-    def start(self, request: Request, params: Parameters) -> object:
+    def start(self, request: Request, asked: methods.ForSomeTime) -> object:
         """Start watchers, slots or jobs."""
-        selected, waits = self.orders.chosen(request, params, needed=True), patience(params)
-        order = self.orders.begin(request, params, may_end=True)
-        params.end()
-        return self.orders.each(order, waits, selected, orders.start)
+        selected = self.orders.chosen(request, asked, needed=True)
+        return self.orders.each(request, asked, selected, orders.start, asked.for_ns)
 
-    def stop(self, request: Request, params: Parameters) -> object:
+    def stop(self, request: Request, asked: methods.ForSomeTime) -> object:
         """Stop them."""
-        selected, waits = self.orders.chosen(request, params, needed=True), patience(params)
-        order = self.orders.begin(request, params, may_end=True)
-        params.end()
-        return self.orders.each(order, waits, selected, orders.stop)
+        selected = self.orders.chosen(request, asked, needed=True)
+        return self.orders.each(request, asked, selected, orders.stop, asked.for_ns)
 
-    def resume(self, request: Request, params: Parameters) -> object:
+    def resume(self, request: Request, asked: methods.OrderOfSelected) -> object:
         """Drop overrides: the spec alone counts again."""
-        selected, waits = self.orders.chosen(request, params, needed=True), patience(params)
-        order = self.orders.begin(request, params)
-        params.end()
-        return self.orders.each(order, waits, selected, orders.resume)
+        selected = self.orders.chosen(request, asked, needed=True)
+        return self.orders.each(request, asked, selected, orders.resume)
 
-    def restart(self, request: Request, params: Parameters) -> object:
+    def restart(self, request: Request, asked: methods.Restart) -> object:
         """Replace processes."""
-        selected, waits = self.orders.chosen(request, params), patience(params)
-        at_once, order = params.flag("at_once"), self.orders.begin(request, params)
-        params.end()
-        return self.orders.each(
-            order, waits, selected, lambda it: orders.restart(it, at_once=at_once)
-        )
+        decide = partial(orders.restart, at_once=asked.at_once)
+        return self.orders.each(request, asked, self.orders.chosen(request, asked), decide)
 
-    def reload(self, request: Request, params: Parameters) -> object:
+    def reload(self, request: Request, asked: methods.OrderOfSelected) -> object:
         """Have processes read their configuration again."""
-        selected, waits = self.orders.chosen(request, params), patience(params)
-        order = self.orders.begin(request, params)
-        params.end()
-        return self.orders.each(order, waits, selected, orders.reload)
+        selected = self.orders.chosen(request, asked)
+        return self.orders.each(request, asked, selected, orders.reload)
 
-    def rerun(self, request: Request, params: Parameters) -> object:
+    def rerun(self, request: Request, asked: methods.Rerun) -> object:
         """Fire jobs once more."""
-        selected, waits = self.orders.chosen(request, params, needed=True), patience(params)
-        failed, said = params.flag("failed"), params.choice("overlap", ("skip", "replace"))
-        params.flag("require_all")  # what runs is in the answer; who requires all decides by it
-        order = self.orders.begin(request, params)
-        params.end()
-        overlap: Overlap | None = (
-            "replace" if said == "replace" else "skip" if said == "skip" else None
-        )
-        return self.orders.each(
-            order, waits, selected, lambda it: orders.rerun(it, failed=failed, overlap=overlap)
-        )
+        selected = self.orders.chosen(request, asked, needed=True)
+        decide = partial(orders.rerun, failed=asked.failed, overlap=asked.overlap)
+        return self.orders.each(request, asked, selected, decide)
 
-    def scale(self, request: Request, params: Parameters) -> object:
+    def scale(self, request: Request, asked: methods.Scale) -> object:
         """Set numbers of processes."""
-        numbers, waits = params.number_map("scale", 0, MAX_NUMPROCESSES), patience(params)
-        order = self.orders.begin(request, params, may_end=True)
-        params.end()
-        if order.length_ns is not None and None in numbers.values():
+        if asked.for_ns is not None and None in asked.scale.values():
             msg = "for_ns: what follows its spec again does so for good"
             raise RequestError(code="invalid_request", message=msg, hint="leave for_ns out")
         found: dict[str, int | None] = {}
         slots: dict[str, tuple[int, ...] | None] = {}
-        for written, number in numbers.items():
+        for written, number in asked.scale.items():
             selected = select(self.core, Wanted((written,)))
             for name in selected.slots:
                 if found.setdefault(name, number) != number:
@@ -123,35 +80,25 @@ class WatcherMethods:
         self.orders.check(request, slots)
         # A number is for each watcher that is meant, named or not: there is nothing to consent to.
         selected = Selected(slots, frozenset(slots))
-        return self.orders.each(order, waits, selected, lambda it: orders.scale(it, found[it.name]))
+        return self.orders.each(
+            request, asked, selected, lambda it: orders.scale(it, found[it.name]), asked.for_ns
+        )
 
-    def signal(self, request: Request, params: Parameters) -> object:
+    def signal(self, request: Request, asked: methods.SendSignal) -> object:
         """Send a signal, and answer when it was sent: before that nothing is certain, and nothing is stored."""
-        selected = self.orders.chosen(request, params, needed=True)
-        written, order = params.text("signal"), self.orders.begin(request, params)
-        timeout_ns = params.number("timeout_ns", 0, MAX_TIMEOUT_NS)
-        reach = params.choice("reach", ("process", "children", "tree")) or "process"
-        params.end()
+        selected = self.orders.chosen(request, asked, needed=True)
         try:
-            word = parse_signal(written)
+            word = parse_signal(asked.signal)
         except ValueError as error:
-            raise RequestError(
-                code="invalid_request", message=f"signal: {error}, found {written!r}"
-            ) from None
-        at_ns = clock.now_ns()
-        sent: set[tuple[str, int]] = set()
+            message = f"signal: {error}, found {asked.signal!r}"
+            raise RequestError(code="invalid_request", message=message) from None
+        order, at_ns, sent = Order(request, asked.reason), clock.now_ns(), set[tuple[str, int]]()
         for name, slots in selected.slots.items():
             it = self.orders.subject(order, name, slots, by_name=name in selected.by_name)
-            decision = orders.signal(it, word, at_ns, cast("Reach", reach))
-            self.orders.carry_out(order, it, decision)
+            self.orders.carry_out(order, it, orders.signal(it, word, at_ns, asked.reach))
             sent |= {(name, slot) for slot in it.running}
         if not sent:
             return {"results": order.results}
-        self.waiters.until_sent(
-            request,
-            order.results,
-            at_ns,
-            sent,
-            SENT_WITHIN_NS if timeout_ns is None else timeout_ns,
-        )
+        within_ns = SENT_WITHIN_NS if asked.timeout_ns is None else asked.timeout_ns
+        self.waiters.until_sent(request, order.results, at_ns, sent, within_ns)
         return LATER
