@@ -4,6 +4,7 @@
 |---|---|
 | `commit_counter` | a small file that says how many commits there were |
 | `history` | the history of applied specs as rows, and reading a content |
+| `migrations` | from each former version of the state to the next one |
 | `queries` | what is read later, when somebody asks |
 | `reads` | the rows as what a new controller is told |
 | `records` | what is given to the store and what a new controller is given back |

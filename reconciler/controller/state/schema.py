@@ -25,11 +25,11 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from reconciler.controller.state import seals
+from reconciler.controller.state.migrations import VERSION, climb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA: Final = 2
 KEPT_DAMAGED: Final = 1000
 KEPT_ANSWERS: Final = 1000
 PRUNED_EVERY: Final = 256
@@ -41,7 +41,7 @@ COMMITS: Final = "commits"
 EVENTS_BELOW: Final = "events_below"
 SCHEMA_WORD: Final = "schema"
 
-_TABLES: Final = f"""
+TABLES: Final = """
 create table if not exists meta (key text primary key, value text not null, seal text not null) without rowid;
 create table if not exists applied (
     one integer primary key check (one = 1), revision integer not null, spec text not null,
@@ -70,7 +70,6 @@ create table if not exists answers (
     uid integer not null, request_id text not null, number integer not null, method text not null,
     results text not null, seal text not null, primary key (uid, request_id)) without rowid;
 create table if not exists damaged (wall_ns integer not null, "table" text not null, row text not null);
-pragma user_version = {SCHEMA};
 """
 
 
@@ -93,12 +92,15 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.execute("pragma cache_size = -512")
         # What is there already needs no write: a controller must come back while the disk is full.
         found = _check(connection, path)
-        if found and _is_unsealed(connection):
-            _seal_all(connection)
-        elif not found >= {*seals.KEYS, "damaged"}:
-            connection.executescript(_TABLES)
+        former = _version(connection) if found else VERSION
+        if former < VERSION or not found >= {*seals.KEYS, "damaged"}:
+            connection.execute("begin immediate")
             with connection:
-                set_meta(connection, SCHEMA_WORD, str(SCHEMA))
+                climb(connection, former)
+                for statement in TABLES.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"pragma user_version = {VERSION}")
+                set_meta(connection, SCHEMA_WORD, str(VERSION))
     except BaseException:
         connection.close()
         raise
@@ -117,42 +119,23 @@ def _check(connection: sqlite3.Connection, path: Path) -> set[str]:
     if "meta" not in tables:
         msg = "it holds other tables than ours"
         raise sqlite3.DatabaseError(msg)
-    # The version stands in two places: one that is newer than ours by itself is damage, not news.
-    (version,) = connection.execute("pragma user_version").fetchone()
-    version = min(version or SCHEMA, _version_word(connection))
-    if version > SCHEMA:
+    version = _version(connection)
+    if version > VERSION:
         msg = (
             f"cannot use {path}: it was written by a newer version of reconcile (state version {version}, "
-            f"this one knows {SCHEMA}); install that version again, or give another --state-dir"
+            f"this one knows {VERSION}); install that version again, or give another --state-dir"
         )
         raise NewerState(msg)
     return tables
 
 
-def _version_word(connection: sqlite3.Connection) -> int:
+def _version(connection: sqlite3.Connection) -> int:
+    """Return the version of the state. It stands in two places: what only one of them says is damage, not news."""
+    (number,) = connection.execute("pragma user_version").fetchone()
     row = connection.execute("select value from meta where key = 'schema'").fetchone()
-    return int(row[0]) if row is not None and str(row[0]).isdecimal() else SCHEMA
-
-
-def _is_unsealed(connection: sqlite3.Connection) -> bool:
-    """Tell whether this is state version 1, which had no seals; damage shall not look like it."""
-    (version,) = connection.execute("pragma user_version").fetchone()
-    return version == 0 and _version_word(connection) == 1
-
-
-def _seal_all(connection: sqlite3.Connection) -> None:
-    """Give the rows of state version 1, which had no seals, theirs."""
-    with connection:
-        old = [table for table in seals.KEYS if seals.columns(connection, table)]
-        for table in old:
-            connection.execute(f"alter table {table} rename to old_{table}")
-        for statement in _TABLES.split(";"):
-            connection.execute(statement)
-        for table in old:
-            for row in connection.execute(f"select * from old_{table}").fetchall():
-                seals.put(connection, table, *row)
-            connection.execute(f"drop table old_{table}")
-        set_meta(connection, SCHEMA_WORD, str(SCHEMA))
+    word = int(row[0]) if row is not None and str(row[0]).isdecimal() else VERSION
+    number = number or 1  # version 1 did not say so there
+    return min(number, word) if number == word or min(number, word) > VERSION else VERSION
 
 
 def set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:

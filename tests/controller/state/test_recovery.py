@@ -210,23 +210,6 @@ def test_a_row_that_says_not_whose_it_is_puts_every_job_in_doubt(
     assert not any(job.known for job in stored.jobs.values())
 
 
-def test_a_state_of_version_1_is_sealed_as_it_is(good: Path, tmp_path: Path) -> None:
-    shutil.copytree(good, tmp_path / "old")
-    with sqlite3.connect(tmp_path / "old" / "state.db") as connection:
-        for table in ("meta", "applied", "files", "intents", "generations", "runs"):
-            columns = [row[1] for row in connection.execute(f"pragma table_info({table})")][:-1]
-            chosen = ", ".join(columns)
-            connection.execute(f"create table old as select {chosen} from {table}")
-            connection.execute(f"drop table {table}")
-            connection.execute(f"alter table old rename to {table}")
-        for table in ("events", "intents_twin", "revisions", "contents", "damaged"):
-            connection.execute(f"drop table {table}")
-        connection.execute("update meta set value = '1' where key = 'schema'")
-        connection.execute("pragma user_version = 0")
-    assert read(tmp_path / "old") == read(good)
-    assert read(tmp_path / "old") == read(good)
-
-
 @pytest.mark.parametrize(
     ("left", "name"), [("good", "state.db"), ("killed", "state.db"), ("killed", "state.db-wal")]
 )
