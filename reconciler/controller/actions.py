@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from reconciler.controller.output.last_lines import LastLines
 from reconciler.controller.runtime.accounts import SocketOwners
@@ -22,8 +21,10 @@ from reconciler.controller.state.records import (
 from reconciler.controller.state.saving import Saving
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import (
+    Action,
     Bind,
     Forget,
+    KeeperAction,
     Quit,
     ReadSecrets,
     RecordGeneration,
@@ -34,9 +35,6 @@ from reconciler.model.action import (
     Unbind,
 )
 from reconciler.model.spec import KEEP_RUNS, WatcherSpec
-
-if TYPE_CHECKING:
-    from reconciler.model.action import Action, KeeperAction
 
 
 @dataclass(eq=False)

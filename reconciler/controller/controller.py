@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 import reconciler
 from reconciler.controller.parts import Parts
@@ -22,12 +22,9 @@ from reconciler.controller.specs.loader import handed_over
 from reconciler.controller.specs.revisions import SAVED
 from reconciler.controller.state.records import IntentWritten, ServedBy
 from reconciler.core import intents
-from reconciler.model.event import IntentChanged, JobChanged, SpecApplied
+from reconciler.model.event import Delivery, Event, IntentChanged, JobChanged, SpecApplied
+from reconciler.model.intent import Intent
 from reconciler.model.news import News
-
-if TYPE_CHECKING:
-    from reconciler.model.event import Delivery, Event
-    from reconciler.model.intent import Intent
 
 EVENTS_PER_ROUND: Final = 500
 """When thousands of processes end at once, others get their turn in between."""

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import reconciler
 from reconciler.controller.actions import Actions
 from reconciler.controller.api.parts import Api
 from reconciler.controller.keeper_events import KeeperEvents
+from reconciler.controller.output.manager_log import ManagerLog
 from reconciler.controller.output.parts import Output
 from reconciler.controller.output.systemd import Notifier
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.accounts import SocketOwners
+from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.keeper_link import Link
 from reconciler.controller.runtime.parts import Runtime
 from reconciler.controller.shutdown import JobsDone, Shutdown
 from reconciler.controller.specs.parts import Specs
 from reconciler.controller.state.saving import Saving
+from reconciler.controller.state.store import Store
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import Notify
+from reconciler.model.event import Event, KeeperEvent, KeeperIntroduced
 from reconciler.model.observed import Facts
-
-if TYPE_CHECKING:
-    import socket
-
-    from reconciler.controller.output.manager_log import ManagerLog
-    from reconciler.controller.runtime.config import Config
-    from reconciler.controller.state.store import Store
-    from reconciler.model.event import Event, KeeperEvent, KeeperIntroduced
-    from reconciler.model.spec import Spec
+from reconciler.model.spec import Spec
 
 HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook") / "__main__.py")
 

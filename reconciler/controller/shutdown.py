@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.api.streams import Streams
 from reconciler.controller.output.status_board import StatusBoard
@@ -18,9 +18,6 @@ from reconciler.model.action import Quit
 from reconciler.model.event import Event, ShutdownAsked
 from reconciler.model.news import News
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 VIEWER_NS: Final = 2 * SECOND_NS
 VIEWER_POLL_NS: Final = 20 * MILLISECOND_NS

@@ -13,10 +13,10 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from reconciler.controller.api.denials import Denials
 from reconciler.controller.runtime import clock
@@ -28,10 +28,6 @@ from reconciler.model.news import News
 from reconciler.model.spec import OVERFLOW_ID, AccessSpec, DaemonSpec, Role
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 Name: TypeAlias = tuple[Kind, str]
 """`user` or `group`, and what it is called."""

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from reconciler.controller.api.auth import Peer
+from reconciler.controller.api.turns import Turns
 from reconciler.controller.runtime import clock
-from reconciler.controller.runtime.reactor import READ, WRITE
+from reconciler.controller.runtime.borders import Border
+from reconciler.controller.runtime.reactor import READ, WRITE, Reactor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.wire import rpc
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.controller.api.auth import Peer
-    from reconciler.controller.api.turns import Turns
-    from reconciler.controller.runtime.borders import Border
-    from reconciler.controller.runtime.reactor import Reactor
 
 MAX_REQUESTS_IN_FLIGHT: Final = 64
 """Unanswered requests of one connection."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from reconciler.controller.api.connection import Connection
 from reconciler.controller.api.selectors import Wanted, labels_of
 from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.output.log_files import MAX_ANSWER_BYTES, Follower, LogPlace
@@ -19,12 +20,7 @@ from reconciler.controller.runtime.file_watch import Watch
 from reconciler.controller.runtime.reactor import READ
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
-
-if TYPE_CHECKING:
-    from collections.abc import KeysView
-
-    from reconciler.controller.api.connection import Connection
-    from reconciler.wire.methods import FollowLogs
+from reconciler.wire.methods import FollowLogs
 
 BLOCKS_PER_TURN: Final = 8
 LOG_STEP_MS: Final = 50
@@ -149,7 +145,7 @@ class LogStream(Stream):
         self.streams.pump(self)
 
     def _look(self) -> bool:
-        """Snapshot for the files of watchers that were touched, until the turn is over; True when all is done."""
+        """Look for the files of watchers that were touched, until the turn is over; True when all is done."""
         while self._unlooked:
             name = next(iter(self._unlooked))
             del self._unlooked[name]

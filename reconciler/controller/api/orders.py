@@ -6,11 +6,10 @@ refused because something else is under way: the core works off what is wanted i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from reconciler.controller.api.request import LATER, Later, Request
+from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import Selected, labels_of, select, wanted
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime import clock
@@ -22,23 +21,17 @@ from reconciler.controller.state.records import (
 )
 from reconciler.controller.state.saving import Saving
 from reconciler.core import intents
+from reconciler.core.orders import Subject
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.event import Event, IntentChanged, JobChanged
-from reconciler.model.intent import Voice
+from reconciler.model.intent import Intent, Voice
+from reconciler.model.job import Generation
 from reconciler.model.news import News
-from reconciler.model.order import Goal
+from reconciler.model.order import Decision, Goal
 from reconciler.model.process import ProcessId, Running, pid_of
 from reconciler.model.units import format_few
 from reconciler.model.value import from_plain, replace, to_plain
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from reconciler.core.orders import Subject
-    from reconciler.model.intent import Intent
-    from reconciler.model.job import Generation
-    from reconciler.model.order import Decision
-    from reconciler.wire.methods import Selects, Waiting
+from reconciler.wire.methods import Selects, Waiting
 
 
 def event_of(
@@ -96,7 +89,7 @@ class Orders:
         selected: Selected,
         decide: Callable[[Subject], Decision],
         length_ns: int | None = None,
-    ) -> Later:
+    ) -> None:
         """Decide for each watcher of a selection, carry that out, and answer.
 
         `length_ns` is for how long it counts; None: until it is taken back.
@@ -178,7 +171,7 @@ class Orders:
         order.entries.append(GenerationWritten(name, generation))
         order.when_written.append(written)
 
-    def _answer(self, order: Order, asked: Waiting, goals: Sequence[Goal]) -> Later:
+    def _answer(self, order: Order, asked: Waiting, goals: Sequence[Goal]) -> None:
         """Write an order down together with its answer, and answer when that lies on the disk, or when it is done.
 
         A controller that dies in between leaves no half of an order, and the next one knows the order
@@ -196,7 +189,7 @@ class Orders:
 
         if not (order.entries or self.saving.intents or self.saving.generations):
             stored()
-            return LATER
+            return
         answered = None
         if request.request_id is not None:
             key = request.uid, request.request_id
@@ -204,7 +197,6 @@ class Orders:
         # What changes nothing waits too for what was said before: it counts for whom it answers.
         entry = OrderWritten(tuple(order.entries), answered)
         self.saving.write_then(entry, stored, request.guard)
-        return LATER
 
 
 def _running(it: Subject, slot: int) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import socket
+from collections.abc import Callable
 
 from reconciler.controller.api.auth import Access
 from reconciler.controller.api.log_stream import LOG_STEP_MS, FollowedLogs
@@ -17,28 +18,22 @@ from reconciler.controller.api.methods.status import StatusMethods
 from reconciler.controller.api.methods.watchers import WatcherMethods
 from reconciler.controller.api.orders import Orders
 from reconciler.controller.api.readings import Readings
-from reconciler.controller.api.request import Dispatcher
+from reconciler.controller.api.request import Dispatcher, Handler
 from reconciler.controller.api.server import Server
 from reconciler.controller.api.streams import Streams
 from reconciler.controller.api.upgrade import Upgrades
 from reconciler.controller.api.waiters import Waiters
+from reconciler.controller.output.parts import Output
+from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.file_watch import Watch
+from reconciler.controller.runtime.parts import Runtime
+from reconciler.controller.specs.parts import Specs
+from reconciler.controller.state.saving import Saving
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.action import KeeperAction
+from reconciler.model.event import Event, KeeperIntroduced
 from reconciler.model.news import News
 from reconciler.wire.methods import METHODS
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
-
-    from reconciler.controller.api.request import Handler
-    from reconciler.controller.output.parts import Output
-    from reconciler.controller.runtime.config import Config
-    from reconciler.controller.runtime.parts import Runtime
-    from reconciler.controller.specs.parts import Specs
-    from reconciler.controller.state.saving import Saving
-    from reconciler.core.reconciler import Reconciler
-    from reconciler.model.action import KeeperAction
-    from reconciler.model.event import Event, KeeperIntroduced
 
 
 class Api:

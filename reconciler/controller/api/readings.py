@@ -11,17 +11,14 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from reconciler.controller.api.request import Request
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
-from reconciler.controller.specs.loader import Loaded, Loader, Mistaken
+from reconciler.controller.specs.loader import Loaded, Loader, Mistaken, Reading
 from reconciler.controller.specs.snapshot import Snapshot
 from reconciler.model.errors import RequestError
-
-if TYPE_CHECKING:
-    from reconciler.controller.specs.loader import Reading
 
 MAX_READINGS: Final = 8
 """Specs that are read for requests at the same time, each by a child of its own."""

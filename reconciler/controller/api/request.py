@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
-from reconciler.controller.api.auth import Access
+from reconciler.controller.api.auth import Access, Permit
+from reconciler.controller.api.connection import Connection
 from reconciler.controller.runtime.borders import Border
-from reconciler.controller.runtime.lanes import Lanes
+from reconciler.controller.runtime.lanes import LaneName, Lanes
+from reconciler.controller.state.records import Answered
 from reconciler.model.errors import RequestError
 from reconciler.model.value import Struct
 from reconciler.wire import rpc
-from reconciler.wire.methods import METHODS
+from reconciler.wire.methods import METHODS, Parameters
 from reconciler.wire.parameters import read
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from reconciler.controller.api.auth import Permit
-    from reconciler.controller.api.connection import Connection
-    from reconciler.controller.runtime.lanes import LaneName
-    from reconciler.controller.state.records import Answered
-    from reconciler.wire.methods import Parameters
 
 T = TypeVar("T")
 
@@ -32,14 +25,8 @@ _IN_WORDS: Final = {"shutdown": "shut down this manager", "upgrade": "upgrade th
 MAX_REMEMBERED_BYTES: Final = 8 * 2**20
 
 
-class Later:
-    """What a method returns when it has arranged for `reply` or `fail` to be called."""
-
-
-LATER: Final = Later()
-
-Handler: TypeAlias = "Callable[[Request, Any], object]"
-"""Takes a request with its parameters, as `wire.methods` has them."""
+Handler: TypeAlias = "Callable[[Request, Any], None]"
+"""Answers a request, now or later; gets its parameters as `wire.methods` has them."""
 
 
 class Answer(Struct, frozen=True, gc=True):
@@ -177,7 +164,7 @@ class Request:
         except Exception as error:
             self.broken(self._dispatcher.border.report(f"serving {self.method}", error))
 
-    def in_lane(self, lane: LaneName, ask: Callable[[], T], then: Callable[[T], object]) -> Later:
+    def in_lane(self, lane: LaneName, ask: Callable[[], T], then: Callable[[T], object]) -> None:
         """Go on with what a background task finds, as long as the client waits for it."""
         self._dispatcher.lanes.run(
             lane,
@@ -187,7 +174,6 @@ class Request:
             uid=self.uid,
             is_wanted=lambda: self.is_wanted,
         )
-        return LATER
 
     def broken(self, said: str) -> None:
         """Answer that something went wrong that nobody expected."""
@@ -213,9 +199,7 @@ class Request:
                 if self._dispatcher.remembered.knows(self, asked.request_id, asked):
                     return
                 self.request_id = asked.request_id
-        result = handler(self, asked)
-        if not isinstance(result, Later):
-            self.reply(result)
+        handler(self, asked)
 
     def refuse_at_the_end(self) -> None:
         """Raise `RequestError` once the order to end was given: nothing new takes effect, also what began before."""

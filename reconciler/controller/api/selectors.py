@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import translate
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
+from reconciler.controller.state.records import ToldEvent
 from reconciler.core import desired
+from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
 from reconciler.model.process import MAIN
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from reconciler.controller.state.records import ToldEvent
-    from reconciler.core.reconciler import Reconciler
-    from reconciler.wire.methods import AskEvents, Selects
+from reconciler.wire.methods import AskEvents, Selects
 
 Slots: TypeAlias = "tuple[int, ...] | None"
 """Slots of one watcher; None is the watcher as a whole."""

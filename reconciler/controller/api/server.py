@@ -13,9 +13,9 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reconciler.controller.api.auth import Access, peer_of
+from reconciler.controller.api.auth import Access, Peer, peer_of
 from reconciler.controller.api.connection import CALLS_PER_TURN, Connection
 from reconciler.controller.api.request import Dispatcher
 from reconciler.controller.api.streams import Streams
@@ -25,9 +25,6 @@ from reconciler.controller.runtime.borders import Border, Log
 from reconciler.controller.runtime.reactor import READ, Reactor
 from reconciler.model.units import SECOND_NS
 from reconciler.wire import rpc
-
-if TYPE_CHECKING:
-    from reconciler.controller.api.auth import Peer
 
 MAX_CONNECTIONS: Final = 256
 MAX_CONNECTIONS_PER_UID: Final = 64

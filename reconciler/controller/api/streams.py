@@ -7,23 +7,19 @@ no longer there when the client reads again is told as `{stream, dropped: n}`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reconciler.controller.api.request import LATER
+from reconciler.controller.api.connection import Connection
+from reconciler.controller.api.request import Request
 from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.borders import Border
+from reconciler.controller.runtime.reactor import Reactor
+from reconciler.controller.state.records import ToldEvent
 from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS
 from reconciler.wire import rpc
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.controller.api.connection import Connection
-    from reconciler.controller.api.request import Later, Request
-    from reconciler.controller.runtime.borders import Border
-    from reconciler.controller.runtime.reactor import Reactor
-    from reconciler.controller.state.records import ToldEvent
 
 MAX_STREAMS_PER_CONNECTION: Final = 16
 MAX_STREAMS: Final = 256
@@ -87,7 +83,7 @@ class Streams:
         self._streams: dict[int, Stream] = {}
         self._last = 0
 
-    def add(self, request: Request, make: Callable[[int], Stream]) -> Later:
+    def add(self, request: Request, make: Callable[[int], Stream]) -> None:
         """Answer with a new stream's number, then begin it. Raises `RequestError` when there are too many."""
         if request.connection.stream_count >= MAX_STREAMS_PER_CONNECTION:
             message = f"more than {MAX_STREAMS_PER_CONNECTION} streams on one connection"
@@ -105,7 +101,6 @@ class Streams:
         self._streams[stream.id] = stream
         request.connection.stream_count += 1
         self._prepare(stream, request)
-        return LATER
 
     def _prepare(self, stream: Stream, request: Request) -> None:
         """Let a stream find what it begins with, a turn at a time, and answer then."""

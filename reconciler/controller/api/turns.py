@@ -6,12 +6,10 @@ Those who may operate come first: nobody who may only look keeps them waiting fo
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.controller.runtime.reactor import Reactor
+from reconciler.controller.runtime.reactor import Reactor
 
 _ByUser: TypeAlias = "OrderedDict[int, deque[Callable[[], None]]]"
 

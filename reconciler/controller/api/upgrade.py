@@ -12,19 +12,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import reconciler
 from reconciler.controller.api.orders import event_of
-from reconciler.controller.api.request import LATER, Request
+from reconciler.controller.api.request import Request
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import KeeperAction, Upgrade
 from reconciler.model.errors import RequestError
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.news import News
-
-if TYPE_CHECKING:
-    from reconciler.wire import methods
+from reconciler.wire import methods
 
 CHECK_TIMEOUT_S: Final = 20.0
 _CHECK: Final = (
@@ -45,19 +43,17 @@ class Upgrades:
     _request: Request | None = None
     """It waits for the keeper to replace its code, which ends this process."""
 
-    def upgrade(self, request: Request, asked: methods.Upgrade) -> object:
+    def upgrade(self, request: Request, asked: methods.Upgrade) -> None:
         """Have the keeper replace its code, unless that is how this controller came to be."""
         number, python = asked.number, asked.python or sys.executable
         if not python.startswith("/"):
             message = f"python: expected an absolute path, found {python[:128]!r}"
             raise RequestError(code="invalid_request", message=message)
         if number is not None and number <= self.keeper.upgrades:
-            return {
-                "version": reconciler.__version__,
-                "keeper_pid": self.keeper.pid,
-                "controller_pid": os.getpid(),
-                "upgrades": self.keeper.upgrades,
-            }
+            ours = {"version": reconciler.__version__, "controller_pid": os.getpid()}
+            upgrades = self.keeper.upgrades
+            request.reply({**ours, "keeper_pid": self.keeper.pid, "upgrades": upgrades})
+            return
         if self._request is not None:
             raise RequestError(code="conflict", message="another upgrade is under way")
         self._request = request
@@ -71,7 +67,6 @@ class Upgrades:
 
         format = self.keeper.format
         self.lanes.run("commands", lambda: _trouble_with(python, format), checked, self.failed)
-        return LATER
 
     def failed(self, cause: str) -> None:
         """Answer that all is as it was, and why."""

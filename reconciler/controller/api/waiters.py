@@ -5,10 +5,10 @@ When that is, `core.goals` says. Looked at only when one of the watchers in ques
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.api.request import Request
 from reconciler.controller.output.status_board import StatusBoard
@@ -17,13 +17,9 @@ from reconciler.controller.runtime.reactor import Reactor
 from reconciler.core import goals as core_goals
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
+from reconciler.model.event import Delivery
+from reconciler.model.order import Goal, Judged
 from reconciler.model.units import format_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from reconciler.model.event import Delivery
-    from reconciler.model.order import Goal, Judged
 
 MAX_NAMED: Final = 10
 
@@ -170,7 +166,7 @@ class Waiters:
         self._until_end.append(request)
 
     def touched(self, names: frozenset[str]) -> None:
-        """Snapshot again at those that wait for one of these watchers."""
+        """Look again at those that wait for one of these watchers."""
         for waiter in tuple(self._waiting):
             if waiter.pursuit.touched(names):
                 waiter.request.guard(partial(self._look, waiter))

@@ -13,9 +13,9 @@ the disk until somebody asks for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.output.events import RecentEvents
 from reconciler.controller.runtime import clock
@@ -26,13 +26,9 @@ from reconciler.controller.state.queries import ends_told, stored_events
 from reconciler.controller.state.records import KEPT_EVENTS, EventsTold, NumbersReserved, ToldEvent
 from reconciler.controller.state.store import Store
 from reconciler.model.event import EndsTold
+from reconciler.model.news import News
+from reconciler.model.process import ProcessId
 from reconciler.model.units import MILLISECOND_NS
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from reconciler.model.news import News
-    from reconciler.model.process import ProcessId
 
 NUMBERS_PER_RESERVATION: Final = 1000
 WRITE_PAUSE_NS: Final = 100 * MILLISECOND_NS

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, ToldEvent, is_order
+from reconciler.model.news import News
 from reconciler.model.units import MINUTE_NS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from reconciler.model.news import News
-
-    Means = Callable[[ToldEvent], bool]
-    """Tells whether somebody asks for an event."""
+Means = Callable[[ToldEvent], bool]
+"""Tells whether somebody asks for an event."""
 
 BURST: Final = 5
 """Alike events of one slot that stay one by one."""

@@ -8,23 +8,17 @@ birth, is not shown: better nothing than the words of an older process.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.output.log_files import end_of
 from reconciler.controller.runtime.lanes import Lanes
+from reconciler.model.action import Spawn
 from reconciler.model.hiding import shown_lines
-from reconciler.model.process import MAIN, Exited, FileSink, ProcessId
+from reconciler.model.process import MAIN, Exited, FileSink, ProcessId, ProcessRecord
 from reconciler.model.value import Struct
 from reconciler.output.places import open_log
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from reconciler.model.action import Spawn
-    from reconciler.model.process import ProcessRecord
-
 
 MAX_READ_BYTES: Final = 16 * 1024
 MAX_BIRTHS: Final = 20_000

@@ -11,18 +11,21 @@ says last, often has no newline. The keeper ends the line of a writer that has d
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Struct
-from reconciler.output.rotations import MAX_ROTATIONS, OpenPart, part_at, parts_of
+from reconciler.output.rotations import (
+    MAX_ROTATIONS,
+    Identity,
+    LogPart,
+    OpenPart,
+    part_at,
+    parts_of,
+)
 from reconciler.output.stamps import stamp, stamp_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from reconciler.output.rotations import Identity, LogPart
 
 BLOCK_BYTES: Final = 64 * 1024
 MAX_TAIL_BYTES: Final = 2**20

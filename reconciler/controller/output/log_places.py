@@ -7,20 +7,17 @@ as a whole, or to nobody where several watchers write.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 from reconciler.controller.output.log_files import LogPlace
 from reconciler.core import desired
+from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import hooks_log, log_paths
 from reconciler.model.process import MAIN
+from reconciler.model.spec import WatcherSpec
+from reconciler.model.status import WatcherStatus
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.core.reconciler import Reconciler
-    from reconciler.model.spec import WatcherSpec
-    from reconciler.model.status import WatcherStatus
 
 _UNBUFFERED: Final = frozenset({"-u", "-uB", "-Bu"})
 

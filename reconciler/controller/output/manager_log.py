@@ -14,17 +14,15 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.output.repeats import Repeats
 from reconciler.controller.runtime import clock
 from reconciler.model.units import format_duration
 from reconciler.model.value import Struct
 from reconciler.output.places import folder_of, is_in, open_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_WAITING_LINES: Final = 4096

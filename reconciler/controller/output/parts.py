@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from reconciler.controller.output.compress import Compressor
 from reconciler.controller.output.event_log import EventLog
@@ -11,15 +11,11 @@ from reconciler.controller.output.last_lines import LastLines
 from reconciler.controller.output.log_places import LogPlaces
 from reconciler.controller.output.port_holders import PortHolders
 from reconciler.controller.output.status_board import StatusBoard
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.controller.runtime.parts import Runtime
-    from reconciler.controller.state.records import ToldEvent
-    from reconciler.controller.state.store import Store
-    from reconciler.core.reconciler import Reconciler
-    from reconciler.model.event import Event
+from reconciler.controller.runtime.parts import Runtime
+from reconciler.controller.state.records import ToldEvent
+from reconciler.controller.state.store import Store
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.event import Event
 
 
 class Output:

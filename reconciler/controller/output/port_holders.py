@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.address import InternetAddress
 from reconciler.model.event import Event, SocketChanged
-from reconciler.model.socket import BindRefused, SocketRecord
+from reconciler.model.socket import BindRefused, SocketRecord, SocketTemplate
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.model.socket import SocketTemplate
 
 ASK_AGAIN_NS: Final = 30 * SECOND_NS
 """Addresses are tried every few seconds; reading all connections of a machine that often is too dear."""

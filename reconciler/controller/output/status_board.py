@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from reconciler.controller.runtime import clock
 from reconciler.core.reconciler import Reconciler
+from reconciler.model.status import WatcherStatus
 from reconciler.model.value import Struct
 from reconciler.wire import rpc
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from reconciler.model.status import WatcherStatus
 
 
 class _Fragment(Struct, frozen=True):

@@ -7,19 +7,15 @@ systemd end all the others. STATUS= says how far it is, in a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.units import SECOND_NS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 STATUS_EVERY_NS: Final = SECOND_NS
 """How long changes gather before the sentence is said again."""

@@ -10,15 +10,12 @@ import contextlib
 import ipaddress
 import os
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from reconciler.model.address import InternetAddress
+from reconciler.model.socket import SocketTemplate
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from reconciler.model.socket import SocketTemplate
 
 INTERVAL_S: Final = 1.0
 """Processor time is measured over at least so long: whoever asks in between changes nobody's figure."""

@@ -10,18 +10,14 @@ import errno
 import grp
 import os
 import pwd
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from reconciler.model.action import Bind
+from reconciler.controller.runtime.lanes import Lanes
+from reconciler.model.action import Bind, Unbind
 from reconciler.model.socket import FileOwner
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.controller.runtime.lanes import Lanes
-    from reconciler.model.action import Unbind
 
 Kind: TypeAlias = Literal["user", "group"]
 MAX_ID: Final = 2**32 - 2

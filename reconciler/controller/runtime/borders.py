@@ -10,15 +10,13 @@ controller comes to on purpose.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from reconciler.controller.runtime import clock
 from reconciler.model.news import News
 from reconciler.model.units import SECOND_NS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 WINDOW_NS: Final = 60 * SECOND_NS
 """The same error at the same place becomes one event within this time; the log has every one."""

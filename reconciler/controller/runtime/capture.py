@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from reconciler.controller.runtime import clock
-from reconciler.controller.runtime.reactor import READ
+from reconciler.controller.runtime.reactor import READ, Reactor
 from reconciler.controller.runtime.reaping import reap
 from reconciler.model.units import format_duration
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from reconciler.controller.runtime.reactor import Reactor
 
 
 class Captured(Struct, frozen=True):

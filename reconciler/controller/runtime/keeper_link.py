@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+import socket
+from collections.abc import Callable, Iterable
+from typing import Final
 
-from reconciler.controller.runtime.borders import Contradiction, Fatal
-from reconciler.controller.runtime.reactor import READ, WRITE
-from reconciler.model.event import KeeperIntroduced
+from reconciler.controller.runtime.borders import Contradiction, Fatal, Log
+from reconciler.controller.runtime.reactor import READ, WRITE, Reactor
+from reconciler.model.action import KeeperAction
+from reconciler.model.event import KeeperEvent, KeeperIntroduced
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Iterable
-
-    from reconciler.controller.runtime.borders import Log
-    from reconciler.controller.runtime.reactor import Reactor
-    from reconciler.model.action import KeeperAction
-    from reconciler.model.event import KeeperEvent
 
 READ_BYTES: Final = 256 * 1024
 

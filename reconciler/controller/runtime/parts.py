@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from reconciler.controller.runtime.borders import Border
+from reconciler.controller.runtime.borders import Border, Log
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.controller.runtime.borders import Log
-    from reconciler.model.news import News
+from reconciler.model.news import News
 
 
 class Runtime:

@@ -150,7 +150,7 @@ class Reactor:
             self._report(f"calling {_name(call)}", error)
 
     def _rest(self, descriptor: int, watched: _Watched) -> None:
-        """Snapshot away from a descriptor for a while, so that a failing call does not fail without end."""
+        """Look away from a descriptor for a while, so that a failing call does not fail without end."""
         now = self._selector.get_map().get(descriptor)
         if now is None or now.data is not watched:
             return

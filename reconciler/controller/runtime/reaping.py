@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import subprocess
+from collections.abc import Callable
+from typing import Final
 
 from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable
-
-    from reconciler.controller.runtime.reactor import Reactor
 
 FIRST_PAUSE_NS: Final = MILLISECOND_NS
 LAST_PAUSE_NS: Final = SECOND_NS
@@ -22,7 +19,7 @@ def reap(
     process: subprocess.Popen[bytes],
     ended: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Snapshot whether a child has ended, now and then, and hand over its exit code once it has.
+    """Look whether a child has ended, now and then, and hand over its exit code once it has.
 
     It needs no descriptor, so that it works when none is left; call it for what is about to end.
     """

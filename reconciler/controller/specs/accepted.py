@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.specs import half_written
+from reconciler.controller.specs.loader import ReadFile
 from reconciler.controller.specs.snapshot import Snapshot, look
 from reconciler.controller.state.records import SourceFile
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.controller.specs.loader import ReadFile
 
 
 class Accepted:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from reconciler.controller.runtime.borders import Border
 from reconciler.controller.specs.in_force import InForce
@@ -14,21 +14,16 @@ from reconciler.controller.state.records import Applied, FilesChanged, RevisionC
 from reconciler.controller.state.saving import Saving
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import sockets_of
+from reconciler.model.change import Change
 from reconciler.model.errors import RequestError
 from reconciler.model.event import Event, JobChanged, SpecApplied
 from reconciler.model.job import Job
 from reconciler.model.news import News
-from reconciler.model.spec import Spec
+from reconciler.model.revision import Revision
+from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import format_count
 from reconciler.model.value import Struct, replace
 from reconciler.specfile.source import SPEC_SUFFIXES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.model.change import Change
-    from reconciler.model.revision import Revision
-    from reconciler.model.spec import WatcherSpec
 
 MAX_TOLD: Final = 50
 MAX_NAMED: Final = 3

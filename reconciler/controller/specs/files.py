@@ -12,31 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.borders import Log
+from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs import half_written
 from reconciler.controller.specs.accepted import Accepted, are_as_read, with_bytes
-from reconciler.controller.specs.apply import Applier, Author, Origin, waiting
+from reconciler.controller.specs.apply import Applier, Author, Origin, Then, waiting
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.loader import Loaded, Loader, Mistaken, Reading, environment_digest
 from reconciler.controller.specs.revisions import SAVED, Revisions
 from reconciler.controller.specs.secrets import Secrets
-from reconciler.controller.specs.snapshot import missing
+from reconciler.controller.specs.snapshot import Snapshot, missing
 from reconciler.controller.specs.source import SHORTAGE_RETRY_NS, SourceWatch
 from reconciler.controller.specs.standing import Standing
+from reconciler.controller.state.records import SourceFile
+from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
 from reconciler.wire.manager_file import ManagerFile
-
-if TYPE_CHECKING:
-    from reconciler.controller.runtime.borders import Log
-    from reconciler.controller.runtime.config import Config
-    from reconciler.controller.specs.apply import Then
-    from reconciler.controller.specs.snapshot import Snapshot
-    from reconciler.controller.state.records import SourceFile
-    from reconciler.model.spec import Spec
 
 LONGEST_LOOK_NS: Final = 2 * SECOND_NS
 """Who asks for the status gets it after so long, also when the files could not be read until then."""
@@ -78,7 +74,7 @@ class SpecFiles:
     def begin(
         self, handed: Reading | None, *, ignore: bool, ordered_by: str, ready: Callable[[], None]
     ) -> None:
-        """Snapshot at the files for the first time; `ignore` them until they change (last good spec).
+        """Look at the files for the first time; `ignore` them until they change (last good spec).
 
         `handed` is what was read of them a moment ago, None: nothing. `ordered_by` is who started the manager;
         empty for a controller that goes on where the last one ended: that is nobody's word to apply anything.
@@ -208,7 +204,7 @@ class SpecFiles:
             self.secrets.look_again()
 
     def _notice(self) -> None:
-        """Snapshot at the files, and compare what they hold with what was judged."""
+        """Look at the files, and compare what they hold with what was judged."""
         self.source.look_then(self._noticed)
 
     def _noticed(self, seen: Snapshot, gone: bool) -> None:

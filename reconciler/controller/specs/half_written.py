@@ -9,14 +9,11 @@ or an operator consents. A file replaced by rename was complete before it got it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
 
+from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.model.spec import Spec
 
 STABLE_NS: Final = 2 * SECOND_NS
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.state.records import Applied
 from reconciler.core.changes import changes, removal_refused
 from reconciler.core.changes import drift as core_drift
 from reconciler.core.reconciler import Reconciler
+from reconciler.model.change import Change, Drift
 from reconciler.model.errors import RequestError
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.spec import ApplySpec, Spec
-
-if TYPE_CHECKING:
-    from reconciler.model.change import Change, Drift
 
 
 @dataclass(eq=False)

@@ -15,18 +15,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import READ, WRITE, Reactor
 from reconciler.controller.runtime.reaping import reap
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import PlainError, Struct, from_plain, replace
-
-if TYPE_CHECKING:
-    from reconciler.controller.runtime.lanes import Lanes
 
 WALL_LIMIT_NS: Final = 30 * SECOND_NS
 NICE: Final = 10

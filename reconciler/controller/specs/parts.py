@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
+from reconciler.controller.runtime.config import Config
+from reconciler.controller.runtime.parts import Runtime
 from reconciler.controller.specs.accepted import Accepted
 from reconciler.controller.specs.apply import Applier
 from reconciler.controller.specs.files import SpecFiles, note_source
@@ -14,19 +16,13 @@ from reconciler.controller.specs.secrets import Secrets
 from reconciler.controller.specs.source import SourceWatch
 from reconciler.controller.specs.standing import Standing
 from reconciler.controller.specs.verdicts import Verdicts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from reconciler.controller.runtime.config import Config
-    from reconciler.controller.runtime.parts import Runtime
-    from reconciler.controller.state.records import Stored
-    from reconciler.controller.state.saving import Saving
-    from reconciler.core.reconciler import Reconciler
-    from reconciler.model.event import Event
-    from reconciler.model.news import News
-    from reconciler.model.process import ProcessId
-    from reconciler.model.spec import Spec
+from reconciler.controller.state.records import Stored
+from reconciler.controller.state.saving import Saving
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.event import Event
+from reconciler.model.news import News
+from reconciler.model.process import ProcessId
+from reconciler.model.spec import Spec
 
 
 class Specs:

@@ -14,13 +14,11 @@ import hashlib
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from reconciler.controller.state.records import SourceFile
 from reconciler.model.value import Struct
 from reconciler.specfile.source import is_spec_name
-
-if TYPE_CHECKING:
-    from reconciler.controller.state.records import SourceFile
 
 PATIENCE_S: Final = 2
 """For each of the few questions; a repository on a disk that hangs has no commit."""

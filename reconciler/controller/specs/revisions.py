@@ -14,28 +14,23 @@ last one was:
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.lanes import Lanes
+from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.repository import Commit, commit_of
 from reconciler.controller.state.history import Content, Unreadable, dropped
 from reconciler.controller.state.queries import read_content
-from reconciler.controller.state.records import RevisionChanged
+from reconciler.controller.state.records import RevisionChanged, SourceFile
+from reconciler.controller.state.saving import Saving
 from reconciler.core import verdict
-from reconciler.model.revision import Revision, Trial
+from reconciler.core.reconciler import Reconciler
+from reconciler.model.revision import OnFailure, Revision, RevisionOutcome, Trial
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_few
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from reconciler.controller.runtime.lanes import Lanes
-    from reconciler.controller.specs.in_force import InForce
-    from reconciler.controller.state.records import SourceFile
-    from reconciler.controller.state.saving import Saving
-    from reconciler.core.reconciler import Reconciler
-    from reconciler.model.revision import OnFailure, RevisionOutcome
 
 SAVED: Final = "saved files"
 """Who applies when nobody gave an order."""

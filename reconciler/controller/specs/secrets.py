@@ -23,22 +23,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.capture import Capture, Captured
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.loader import environment
+from reconciler.model.action import Spawn
 from reconciler.model.event import Event, SecretsRead, SecretsUnreadable
 from reconciler.model.process import MAIN
-from reconciler.model.spec import SecretSpec
+from reconciler.model.spec import SecretSpec, Spec
 from reconciler.model.value import Struct, replace
 from reconciler.specfile.trust import refusal
-
-if TYPE_CHECKING:
-    from reconciler.model.action import Spawn
-    from reconciler.model.spec import Spec
 
 MAX_SECRET_BYTES: Final = 64 * 1024
 """Length of one value."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Border
@@ -23,9 +23,8 @@ from reconciler.model.news import News
 from reconciler.model.units import SECOND_NS
 from reconciler.specfile.source import is_spec_name
 
-if TYPE_CHECKING:
-    Then = Callable[[Snapshot, bool], None]
-    """Gets how the files look, and whether something that was given is missing."""
+Then = Callable[[Snapshot, bool], None]
+"""Gets how the files look, and whether something that was given is missing."""
 
 STEP_MS: Final = 250
 """How often the watching thread looks at its list: a change is noticed in two steps, while the file comes to rest."""
@@ -92,7 +91,7 @@ class SourceWatch:
         return look(source, (), None)
 
     def look_then(self, then: Then) -> None:
-        """Snapshot off the loop, and go on with what is seen and whether something is missing.
+        """Look off the loop, and go on with what is seen and whether something is missing.
 
         Of several that wait for a look, all get one that began after they asked.
         """

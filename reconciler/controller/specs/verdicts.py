@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.specs.apply import Author
 from reconciler.controller.specs.files import SpecFiles
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.revisions import Revisions
+from reconciler.controller.state.history import Content
+from reconciler.model.action import RecordVerdict
 from reconciler.model.hiding import shown_lines
 from reconciler.model.news import News
 from reconciler.model.process import ProcessId
-
-if TYPE_CHECKING:
-    from reconciler.controller.state.history import Content
-    from reconciler.model.action import RecordVerdict
-    from reconciler.model.revision import Revision
+from reconciler.model.revision import Revision
 
 LOG_LINES: Final = 5
 BY_ITSELF: Final = "apply.on_failure"

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Final
 
 _DIGITS: Final = 20
 _LENGTH: Final = _DIGITS + 10

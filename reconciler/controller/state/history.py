@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import zlib
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Iterable
+from typing import Final, cast
 
 from reconciler.controller.state import seals
 from reconciler.controller.state.records import SourceFile
+from reconciler.controller.state.seals import Broken, Value
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec
 from reconciler.model.value import PlainError, Struct, from_plain, to_plain
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable
-
-    from reconciler.controller.state.seals import Broken, Value
 
 KEPT_REVISIONS: Final = 50
 """So many of the newest are kept, and the newest good one however old it is."""

@@ -6,13 +6,11 @@ statements that it needs, and knows nothing of the tables as they are today.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import sqlite3
+from collections.abc import Callable
+from typing import Final
 
 from reconciler.controller.state import seals
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable
 
 _SEALED: Final = {
     "meta": "key text primary key, value text not null, seal text not null",

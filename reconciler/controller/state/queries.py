@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from pathlib import Path
+from typing import Final, TypeAlias, cast
 
 from reconciler.controller.state import history, seals
-from reconciler.controller.state.history import Unreadable
+from reconciler.controller.state.history import Content, Unreadable
 from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, ToldEvent
 from reconciler.model.job import Run
 from reconciler.model.process import ProcessId
 from reconciler.model.value import PlainError, from_plain
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
-
-    from reconciler.controller.state.history import Content
 
 Key: TypeAlias = tuple[str, int, int]
 """Job, slot, generation."""

@@ -10,19 +10,16 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from reconciler.controller.state import history, seals
 from reconciler.controller.state.records import KEPT_EVENTS, Answered, Applied, SourceFile, Stored
 from reconciler.controller.state.schema import COMMITS, EVENTS_BELOW, LEDGER_LOST
-from reconciler.controller.state.seals import Broken
+from reconciler.controller.state.seals import Broken, Value
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.value import PlainError, from_plain, replace
-
-if TYPE_CHECKING:
-    from reconciler.controller.state.seals import Value
 
 
 @dataclass(slots=True)

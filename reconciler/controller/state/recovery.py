@@ -17,17 +17,15 @@ import sqlite3
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.state import reads, seals, writes
 from reconciler.controller.state.commit_counter import CommitCounter
 from reconciler.controller.state.reads import Reading
 from reconciler.controller.state.schema import COMMITS, SCHEMA_WORD, open_database, set_meta
+from reconciler.controller.state.seals import Value
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from reconciler.controller.state.seals import Value
 
 KEPT_ASIDE: Final = 5
 """Damaged files that are kept; a disk that breaks again and again shall not be filled as well."""

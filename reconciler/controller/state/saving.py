@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from reconciler.controller.runtime.borders import Border, Fatal
-from reconciler.controller.state.records import EventsTold, RunWritten
+from reconciler.controller.state.records import EventsTold, Record, RunWritten
 from reconciler.controller.state.store import (
     Damaged,
     PutBack,
@@ -28,11 +27,8 @@ from reconciler.model.event import Event, IntentChanged, JobChanged, RunRecorded
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation
 from reconciler.model.news import News
+from reconciler.model.observed import WatcherObserved
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.controller.state.records import Record
-    from reconciler.model.observed import WatcherObserved
 
 
 class StoreDamaged(Fatal):

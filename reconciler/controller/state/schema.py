@@ -22,13 +22,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from reconciler.controller.state import seals
 from reconciler.controller.state.migrations import VERSION, climb
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEPT_DAMAGED: Final = 1000
 KEPT_ANSWERS: Final = 1000

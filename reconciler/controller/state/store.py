@@ -13,17 +13,14 @@ import threading
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from reconciler.controller.runtime.borders import said
 from reconciler.controller.state import writes
-from reconciler.controller.state.records import EventsTold, Record
+from reconciler.controller.state.records import EventsTold, Record, Stored
 from reconciler.controller.state.recovery import is_in_place, open_state, put_back
 from reconciler.controller.state.schema import COMMITS, open_database, set_meta
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from reconciler.controller.state.records import Stored
 
 RETRY_S: Final = 2.0
 BATCH: Final = 1000

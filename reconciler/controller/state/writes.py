@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+import sqlite3
+from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.state import history, seals
+from reconciler.controller.state.reads import Reading
 from reconciler.controller.state.records import (
     KEPT_EVENTS,
     KEPT_ORDERS,
@@ -19,6 +21,7 @@ from reconciler.controller.state.records import (
     IntentWritten,
     NumbersReserved,
     OrderWritten,
+    Record,
     RetiringChanged,
     RevisionChanged,
     RunWritten,
@@ -34,15 +37,9 @@ from reconciler.controller.state.schema import (
     PRUNED_EVERY,
     set_meta,
 )
+from reconciler.model.intent import Intent
+from reconciler.model.job import Run
 from reconciler.model.value import replace, to_plain
-
-if TYPE_CHECKING:
-    import sqlite3
-
-    from reconciler.controller.state.reads import Reading
-    from reconciler.controller.state.records import Record
-    from reconciler.model.intent import Intent
-    from reconciler.model.job import Run
 
 KEPT_FORMER: Final = 1000
 """Watchers that stand in no spec any more and whose ledger and words are kept: they may come back."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reconciler.controller.api.request import LATER
+from reconciler.controller.api.connection import Connection
+from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import event_filter
 from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.output.event_log import EventLog
-from reconciler.wire.methods import MAX_EVENTS
-
-if TYPE_CHECKING:
-    from reconciler.controller.api.connection import Connection
-    from reconciler.controller.api.request import Request
-    from reconciler.controller.output.events import Means
-    from reconciler.controller.state.records import ToldEvent
-    from reconciler.wire.methods import FollowEvents, NewestEvents
+from reconciler.controller.output.events import Means
+from reconciler.controller.state.records import ToldEvent
+from reconciler.wire.methods import MAX_EVENTS, FollowEvents, NewestEvents
 
 EVENTS_PER_TURN: Final = 200
 
@@ -28,7 +24,7 @@ class EventMethods:
     event_log: EventLog
     streams: Streams
 
-    def events(self, request: Request, asked: NewestEvents) -> object:
+    def events(self, request: Request, asked: NewestEvents) -> None:
         """Answer with the newest events of those that are meant."""
         since, wished, count = asked.since or 0, event_filter(asked), asked.limit
         recent, means = self.event_log.recent, wished.test()
@@ -49,13 +45,12 @@ class EventMethods:
 
         if not self.event_log.recall(since, count if wished.is_all else MAX_EVENTS, answer):
             answer()
-        return LATER
 
-    def events_follow(self, request: Request, asked: FollowEvents) -> object:
+    def events_follow(self, request: Request, asked: FollowEvents) -> None:
         """Send events as they come."""
         means = event_filter(asked).test()
         cursor = self.event_log.recent.newest if asked.since is None else asked.since
-        return self.streams.add(
+        self.streams.add(
             request,
             lambda number: EventStream(
                 self.streams,

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.api.log_stream import FollowedLogs, LogStream
-from reconciler.controller.api.request import Answer
+from reconciler.controller.api.request import Answer, Request
 from reconciler.controller.api.selectors import select, wanted
-from reconciler.controller.output.log_files import last_lines
+from reconciler.controller.output.log_files import LogPlace, last_lines
 from reconciler.controller.output.log_places import LogPlaces
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
 from reconciler.wire import rpc
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from reconciler.controller.api.request import Request
-    from reconciler.controller.output.log_files import LogPlace
-    from reconciler.wire.methods import AskLogs, FollowLogs
+from reconciler.wire.methods import AskLogs, FollowLogs
 
 DEFAULT_LINES: Final = 100
 MAX_REASONS: Final = 20
@@ -34,7 +29,7 @@ class LogMethods:
     places: LogPlaces
     followed: FollowedLogs
 
-    def logs(self, request: Request, asked: AskLogs) -> object:
+    def logs(self, request: Request, asked: AskLogs) -> None:
         """Answer with the last lines of logs, also of rotated files."""
         selection, stderr, hooks = wanted(asked), asked.stderr, asked.hooks
         since_ns, count = asked.since_ns, DEFAULT_LINES if asked.lines is None else asked.lines
@@ -64,16 +59,14 @@ class LogMethods:
                 lambda packed: request.finish(Answer(packed)),
             )
 
-        return request.in_lane(
-            "logs", lambda: last_lines(tuple(places.values()), count, since_ns), answer
-        )
+        request.in_lane("logs", lambda: last_lines(tuple(places.values()), count, since_ns), answer)
 
-    def logs_follow(self, request: Request, asked: FollowLogs) -> object:
+    def logs_follow(self, request: Request, asked: FollowLogs) -> None:
         """Send lines as they are written."""
         selection, after = wanted(asked), _positions(asked.after)
         if after is None:  # who comes again asks for what may be gone by now
             select(self.core, selection)
-        return self.followed.streams.add(
+        self.followed.streams.add(
             request,
             lambda number: LogStream(
                 self.followed, request.connection, number, asked, selection, after

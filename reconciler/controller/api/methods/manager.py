@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import reconciler
 from reconciler.controller.api.orders import event_of
-from reconciler.controller.api.request import LATER
+from reconciler.controller.api.request import Request
 from reconciler.controller.api.upgrade import Upgrades
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime.config import Config
@@ -17,10 +17,7 @@ from reconciler.controller.specs.source import SourceWatch
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.news import News
 from reconciler.model.process import pid_of
-
-if TYPE_CHECKING:
-    from reconciler.controller.api.request import Request
-    from reconciler.wire import methods
+from reconciler.wire import methods
 
 PROTOCOL: Final = 1
 
@@ -38,27 +35,29 @@ class ManagerMethods:
     """Ends everything, now or in order, with an exit code; tells whether all that runs is left to the next manager."""
     tell: Callable[[News], None]
 
-    def hello(self, request: Request, _asked: methods.Hello) -> object:
+    def hello(self, request: Request, _asked: methods.Hello) -> None:
         """Say who answers and what the caller may do."""
         keeper = self.upgrades.keeper
-        return {
-            "version": reconciler.__version__,
-            "protocol": PROTOCOL,
-            "name": self.config.name,
-            "source": self.source.source,
-            "state_dir": self.config.state_dir,
-            "role": request.permit.role,
-            "labels": request.permit.labels,
-            "keeper_pid": keeper.pid,
-            "controller_pid": os.getpid(),
-            "upgrades": keeper.upgrades,
-        }
+        request.reply(
+            {
+                "version": reconciler.__version__,
+                "protocol": PROTOCOL,
+                "name": self.config.name,
+                "source": self.source.source,
+                "state_dir": self.config.state_dir,
+                "role": request.permit.role,
+                "labels": request.permit.labels,
+                "keeper_pid": keeper.pid,
+                "controller_pid": os.getpid(),
+                "upgrades": keeper.upgrades,
+            }
+        )
 
-    def upgrade(self, request: Request, asked: methods.Upgrade) -> object:
+    def upgrade(self, request: Request, asked: methods.Upgrade) -> None:
         """Have the keeper replace its code."""
-        return self.upgrades.upgrade(request, asked)
+        self.upgrades.upgrade(request, asked)
 
-    def shutdown(self, request: Request, asked: methods.ShutDown) -> object:
+    def shutdown(self, request: Request, asked: methods.ShutDown) -> None:
         """End everything."""
         code = f", with exit code {asked.code}" if asked.code else ""
         how = f"ends everything{' at once' if asked.now else ''}{code}"
@@ -66,8 +65,8 @@ class ManagerMethods:
         leaves = self.shut_down(asked.now, asked.code)
         if asked.wait and not self._is_hook(request):
             self.waiters.until_end(request)
-            return LATER
-        return {"leaves": leaves}
+        else:
+            request.reply({"leaves": leaves})
 
     def _is_hook(self, request: Request) -> bool:
         """Tell whether a hook asks: the end waits for it, so it must not wait for the end."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reconciler.controller.api.selectors import labels_of, select, wanted
+from reconciler.controller.api.connection import Connection
+from reconciler.controller.api.request import Request
+from reconciler.controller.api.selectors import Wanted, labels_of, select, wanted
 from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.api.waiters import Pursuit
 from reconciler.controller.output.status_board import StatusBoard
@@ -13,15 +16,9 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.specs.revisions import Revisions
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
+from reconciler.model.order import Goal
 from reconciler.model.units import MILLISECOND_NS
-
-if TYPE_CHECKING:
-    from reconciler.controller.api.connection import Connection
-    from reconciler.controller.api.request import Request
-    from reconciler.controller.api.selectors import Wanted
-    from reconciler.model.order import Goal
-    from reconciler.wire import methods
-
+from reconciler.wire import methods
 
 PROGRESS_PAUSE_NS: Final = 100 * MILLISECOND_NS
 MAX_WAITING_SHOWN: Final = 20
@@ -36,13 +33,13 @@ class ProgressMethods:
     revisions: Revisions
     streams: Streams
 
-    def apply_follow(self, request: Request, asked: methods.FollowApply) -> object:
+    def apply_follow(self, request: Request, asked: methods.FollowApply) -> None:
         """Send what is still to be done until what is meant is as desired."""
         revision, selection = asked.revision, wanted(asked)
         # With a revision, what it removes and its sockets may be named: they are nothing to wait for.
         if (selection.names or selection.labels) and revision is None:
             select(self.core, selection)
-        return self.streams.add(
+        self.streams.add(
             request,
             lambda number: ProgressStream(
                 self.streams,
@@ -52,32 +49,74 @@ class ProgressMethods:
                 self.board,
                 self.revisions,
                 selection,
-                revision or 0,
-                runs=asked.runs,
+                asked,
             ),
         )
 
-    def orders_follow(self, request: Request, asked: methods.FollowOrders) -> object:
+    def orders_follow(self, request: Request, asked: methods.FollowOrders) -> None:
         """Send how far the goals of orders are."""
-        return self.streams.add(
+        self.streams.add(
             request,
             lambda number: GoalStream(
                 self.streams, request.connection, number, self.core, self.board, asked.goals
             ),
         )
 
-    def stream_cancel(self, request: Request, asked: methods.CancelStream) -> object:
+    def stream_cancel(self, request: Request, asked: methods.CancelStream) -> None:
         """End a stream of this connection."""
         if not self.streams.cancel(request.connection, asked.stream):
             message = f"this connection has no stream {asked.stream}"
             raise RequestError(code="not_found", message=message)
-        return {}
+        request.reply({})
 
 
-class ProgressStream(Stream):
-    """What is still to be done until everything selected is as desired; ends then."""
+class PacedStream(Stream):
+    """Says how far something is: when it was touched, but not more often than anybody reads."""
 
     method = "progress"
+    _is_due = True
+    _sent_ns = 0
+
+    def touched(self, names: frozenset[str]) -> bool:
+        """Look again soon, when that concerns this stream."""
+        if self.concerns(names) and not self._is_due:
+            self._is_due = True
+            self.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._tell)
+        return False
+
+    def concerns(self, names: frozenset[str]) -> bool:
+        """Tell whether what is followed depends on one of these watchers."""
+        return True
+
+    @abstractmethod
+    def look(self) -> tuple[dict[str, object], int | None]:
+        """Return how it stands, and when that changes though nobody is touched."""
+
+    def pump(self) -> bool:
+        """Send how it stands, when something was touched since."""
+        if not self._is_due or self.is_over or not self.connection.has_room:
+            return False
+        standing, again_ns = self.look()
+        if self.send(**standing):
+            self._is_due, self._sent_ns = False, clock.now_ns()
+            self.is_over = bool(standing["done"])
+            if again_ns is not None and not self.is_over:
+                # Some states end by themselves and touch nobody, such as the first second of a life.
+                again_ns = max(again_ns, self._sent_ns + PROGRESS_PAUSE_NS)
+                self.reactor.at(self, again_ns, self._tell)
+        return False
+
+    def _tell(self) -> None:
+        self._is_due = True
+        self.streams.pump(self)
+
+    def close(self) -> None:
+        """Take the next look back."""
+        self.reactor.at(self, None, self._tell)
+
+
+class ProgressStream(PacedStream):
+    """What is still to be done until everything selected is as desired; ends then."""
 
     def __init__(
         self,
@@ -88,62 +127,37 @@ class ProgressStream(Stream):
         board: StatusBoard,
         revisions: Revisions,
         selection: Wanted,
-        revision: int,
-        *,
-        runs: bool = False,
+        asked: methods.FollowApply,
     ) -> None:
         super().__init__(streams, connection, id)
         self._core = core
         self._board = board
         self._revisions = revisions
         self._selection = selection
-        self._revision = revision
-        self._runs = runs
+        self._revision = asked.revision or 0
+        self._runs = asked.runs
         """Jobs are waited for until their runs have ended."""
-        self._is_due = True
-        self._sent_ns = 0
 
-    def touched(self, names: frozenset[str]) -> bool:
-        """Snapshot again, but not more often than anybody reads."""
-        if not self._is_due:
-            self._is_due = True
-            self.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._tell)
-        return False
-
-    def _tell(self) -> None:
-        self.streams.pump(self)
-
-    def pump(self) -> bool:
-        """Send how it stands, when something was touched since."""
-        if not self._is_due or self.is_over or not self.connection.has_room:
-            return False
+    def look(self) -> tuple[dict[str, object], int | None]:
+        """Return who is waited for, and what came of the revision."""
         core, board = self._core, self._board
         # Who follows runs looks at all watchers, the others at those that are not as desired.
         maybe = core.names() if self._runs else board.unwanted()
         missing = [n for n in maybe if self._is_meant(n) and not self._has_come_about(n)]
-        converged = not missing and core.revision >= self._revision and core.revision > 0
         outcome, reason = self._verdict()
         # A revision that is not good comes to no other end by itself.
         over = outcome in {"paused", "rolled_back"}
-        converged = converged and not over
-        waiting = board.waiting(missing[:MAX_WAITING_SHOWN])
-        sent = self.send(
-            revision=core.revision,
-            converged=converged,
-            waiting=waiting,
-            remaining=len(missing),
-            outcome=outcome,
-            reason=reason,
-            done=converged or over,
-        )
-        if sent:
-            self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), converged or over
-            # Some states end by themselves and touch nobody, such as the first second of a life.
-            again = min(filter(None, map(board.changes_at_ns, missing)), default=None)
-            if again is not None and not self.is_over:
-                again = max(again, self._sent_ns + PROGRESS_PAUSE_NS)
-                self.reactor.at(self, again, self._look_again)
-        return False
+        is_there = not missing and core.revision >= self._revision and core.revision > 0
+        standing = {
+            "revision": core.revision,
+            "converged": is_there and not over,
+            "waiting": board.waiting(missing[:MAX_WAITING_SHOWN]),
+            "remaining": len(missing),
+            "outcome": outcome,
+            "reason": reason,
+            "done": is_there or over,
+        }
+        return standing, min(filter(None, map(board.changes_at_ns, missing)), default=None)
 
     def _verdict(self) -> tuple[str, str]:
         """Return what came of the revision that is followed, and why; nobody asked when watchers were named."""
@@ -161,25 +175,15 @@ class ProgressStream(Stream):
         status = self._board.of(name)
         return status.kind != "job" or all(slot.state != "Running" for slot in status.slots)
 
-    def _look_again(self) -> None:
-        self._is_due = True
-        self._tell()
-
     def _is_meant(self, name: str) -> bool:
         selection = self._selection
         if not selection.names and not selection.labels:
             return True
         return selection.matches(name, labels_of(self._core, name))
 
-    def close(self) -> None:
-        """Take the next look back."""
-        self.reactor.at(self, None, self._tell)
 
-
-class GoalStream(Stream):
+class GoalStream(PacedStream):
     """How far the goals of orders are; ends when none is open any more."""
-
-    method = "progress"
 
     def __init__(
         self,
@@ -193,41 +197,20 @@ class GoalStream(Stream):
         super().__init__(streams, connection, id)
         self._board = board
         self._pursuit = Pursuit(core, board, goals)
-        self._is_due = True
-        self._sent_ns = 0
 
-    def touched(self, names: frozenset[str]) -> bool:
-        """Snapshot again, but not more often than anybody reads."""
-        if self._pursuit.touched(names) and not self._is_due:
-            self._is_due = True
-            self.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._look_again)
-        return False
+    def concerns(self, names: frozenset[str]) -> bool:
+        """Tell whether one of these watchers is waited for."""
+        return self._pursuit.touched(names)
 
-    def pump(self) -> bool:
-        """Send how it stands, when something was touched since."""
-        if not self._is_due or self.is_over or not self.connection.has_room:
-            return False
+    def look(self) -> tuple[dict[str, object], int | None]:
+        """Return who is waited for, and what cannot come about any more."""
         self._pursuit.look()
         left, done = self._pursuit.names, self._pursuit.is_over
-        sent = self.send(
-            waiting=self._board.waiting(left[:MAX_WAITING_SHOWN]),
-            remaining=len(left),
-            failed=self._pursuit.failed,
-            converged=done and not self._pursuit.failed,
-            done=done,
-        )
-        if sent:
-            self._is_due, self._sent_ns, self.is_over = False, clock.now_ns(), done
-            again = self._pursuit.next_look_ns()
-            if again is not None:
-                again = max(again, self._sent_ns + PROGRESS_PAUSE_NS)
-                self.reactor.at(self, again, self._look_again)
-        return False
-
-    def _look_again(self) -> None:
-        self._is_due = True
-        self.streams.pump(self)
-
-    def close(self) -> None:
-        """Take the next look back."""
-        self.reactor.at(self, None, self._look_again)
+        standing = {
+            "waiting": self._board.waiting(left[:MAX_WAITING_SHOWN]),
+            "remaining": len(left),
+            "failed": self._pursuit.failed,
+            "converged": done and not self._pursuit.failed,
+            "done": done,
+        }
+        return standing, self._pursuit.next_look_ns()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.api.orders import event_of
-from reconciler.controller.api.request import LATER
+from reconciler.controller.api.request import Request
 from reconciler.controller.specs.apply import Author
 from reconciler.controller.specs.parts import Specs
+from reconciler.controller.state.history import Content
 from reconciler.core.changes import changes, come_about
 from reconciler.core.reconciler import Reconciler
+from reconciler.model.answer import History, RevisionEntry
+from reconciler.model.change import Difference
 from reconciler.model.errors import RequestError
 from reconciler.model.news import News
-
-if TYPE_CHECKING:
-    from reconciler.controller.api.request import Request
-    from reconciler.controller.state.history import Content
-    from reconciler.model.revision import Revision
-    from reconciler.wire import methods
+from reconciler.model.revision import Revision
+from reconciler.model.value import replace
+from reconciler.wire import methods
 
 CONSENT_TO_ROLLBACK: Final = "`reconcile rollback --allow-removal` does it all the same"
 
@@ -32,18 +32,21 @@ class RevisionMethods:
     specs: Specs
     tell: Callable[[News], None]
 
-    def history(self, _request: Request, _asked: methods.Parameters) -> object:
+    def history(self, request: Request, _asked: methods.Parameters) -> None:
         """Answer with the revisions that are kept, newest first."""
         revisions, current = self.specs.revisions, self.specs.revisions.current
         listed = [_shown(each) for each in revisions.newest_first()]
         if current is not None and current.outcome == "pending":
-            due_ns, waits_for = revisions.outlook()
-            for each in listed:
-                if each["number"] == current.number:
-                    each |= {"due_ns": due_ns, "reason": waits_for}
-        return {"revision": current.number if current is not None else 0, "revisions": listed}
+            due_ns, reason = revisions.outlook()
+            listed = [
+                replace(each, due_ns=due_ns, reason=reason)
+                if each.number == current.number
+                else each
+                for each in listed
+            ]
+        request.reply(History(0 if current is None else current.number, tuple(listed)))
 
-    def diff(self, request: Request, asked: methods.AskDiff) -> object:
+    def diff(self, request: Request, asked: methods.AskDiff) -> None:
         """Answer what a revision says otherwise than another."""
         old, new = asked.old, asked.new
         later = self._current() if new is None else self._known(new)
@@ -52,13 +55,12 @@ class RevisionMethods:
         def both(before: Content, after: Content) -> None:
             facts = self.core.facts
             found = changes(before.spec, after.spec, come_about(before.spec, facts), facts)
-            request.reply({"old": earlier.number, "new": later.number, "changes": found})
+            request.reply(Difference(earlier.number, later.number, found))
 
         def read_later(before: Content) -> None:
             self._read(request, later, lambda after: both(before, after))
 
         self._read(request, earlier, read_later)
-        return LATER
 
     def _before(self, revision: Revision) -> Revision:
         """Return the revision before this one that is still kept."""
@@ -69,11 +71,10 @@ class RevisionMethods:
             raise RequestError(code="not_found", message=message, hint="reconcile history")
         return found
 
-    def rollback(self, request: Request, asked: methods.Rollback) -> object:
+    def rollback(self, request: Request, asked: methods.Rollback) -> None:
         """Put an older content in force."""
         older = self._wanted(asked.revision)
         self._read(request, older, lambda content: self._take_again(request, asked, older, content))
-        return LATER
 
     def _wanted(self, number: int | None) -> Revision:
         """Return the revision to go back to: the one asked for, or the newest good one before the present."""
@@ -152,20 +153,9 @@ class RevisionMethods:
         )
 
 
-def _shown(revision: Revision) -> dict[str, object]:
+def _shown(it: Revision) -> RevisionEntry:
     """Return an entry of the history as clients see it."""
-    return {
-        "number": revision.number,
-        "applied_ns": revision.wall_ns,
-        "who": revision.who,
-        "uid": revision.uid,
-        "digest": revision.digest,
-        "commit": revision.commit,
-        "dirty": revision.dirty,
-        "restores": revision.restores,
-        "outcome": revision.outcome,
-        "reason": revision.trial.reason,
-        "judged_ns": revision.judged_wall_ns,
-        "due_ns": None,
-        "log": revision.log,
-    }
+    return RevisionEntry(
+        it.number, it.wall_ns, it.who, it.uid, it.digest, it.commit, it.dirty, it.restores, it.outcome,
+        it.trial.reason, it.judged_wall_ns, log=it.log,
+    )  # fmt: skip

@@ -5,23 +5,19 @@ The newest run of each slot is known in memory, too, and may be newer there than
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import select, wanted
 from reconciler.controller.runtime import clock
-from reconciler.controller.state.queries import stored_runs
+from reconciler.controller.state.queries import Key, stored_runs
 from reconciler.controller.state.saving import Saving
 from reconciler.core.reconciler import Reconciler
+from reconciler.model.answer import RunEntry
 from reconciler.model.errors import RequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.controller.api.request import Request
-    from reconciler.controller.state.queries import Key
-    from reconciler.model.job import Run
-    from reconciler.wire.methods import AskRuns
+from reconciler.model.job import Run
+from reconciler.wire.methods import AskRuns
 
 
 @dataclass(eq=False)
@@ -31,7 +27,7 @@ class RunMethods:
     core: Reconciler
     saving: Saving
 
-    def runs(self, request: Request, asked: AskRuns) -> object:
+    def runs(self, request: Request, asked: AskRuns) -> None:
         """Answer with the newest runs of some jobs."""
         selected, limit = select(self.core, wanted(asked), needed=True), asked.limit
         jobs, path = {}, self.saving.store.path
@@ -56,31 +52,22 @@ class RunMethods:
                         found[key] = run
             request.reply({"runs": _told(found, limit), "complete": stored is not None})
 
-        return request.in_lane("records", lambda: stored_runs(path, jobs, limit), read)
+        request.in_lane("records", lambda: stored_runs(path, jobs, limit), read)
 
 
-def _told(found: Mapping[Key, Run], limit: int) -> list[dict[str, object]]:
+def _told(found: Mapping[Key, Run], limit: int) -> list[RunEntry]:
     """Return runs as clients see them, the newest first."""
     offset = clock.wall_offset_ns()
     fired = {key: run.fired_wall_ns or run.fired_at_ns + offset for key, run in found.items()}
     newest = sorted(found, key=lambda key: (fired[key], key[2], -key[1]), reverse=True)
-    return [
-        {
-            "name": key[0],
-            "slot": key[1],
-            "generation": key[2],
-            "trigger": found[key].trigger,
-            "who": found[key].who,
-            "fired_ns": fired[key],
-            "ended_ns": _ended_ns(found[key], fired[key]),
-            "duration_ns": found[key].duration_ns,
-            "outcome": found[key].outcome,
-            "pid": found[key].pid,
-            "exit": found[key].exit,
-            "note": found[key].note,
-        }
-        for key in newest[:limit]
-    ]
+    return [_entry(key, found[key], fired[key]) for key in newest[:limit]]
+
+
+def _entry(key: Key, run: Run, fired_ns: int) -> RunEntry:
+    return RunEntry(
+        *key, run.trigger, run.who, fired_ns, _ended_ns(run, fired_ns), run.duration_ns, run.outcome, run.pid,
+        run.exit, run.note,
+    )  # fmt: skip
 
 
 def _ended_ns(run: Run, fired_ns: int) -> int | None:

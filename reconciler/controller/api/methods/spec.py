@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.readings import Readings
-from reconciler.controller.api.request import LATER, Answer
+from reconciler.controller.api.request import Answer, Request
 from reconciler.controller.api.selectors import near_names
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.specs.apply import Author, only
 from reconciler.controller.specs.files import CONSENT, cut_message
+from reconciler.controller.specs.loader import Loaded
 from reconciler.controller.specs.parts import Specs
+from reconciler.controller.specs.snapshot import Snapshot
 from reconciler.model.errors import RequestError
 from reconciler.model.news import News
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_count
 from reconciler.wire import rpc
-
-if TYPE_CHECKING:
-    from reconciler.controller.api.request import Request
-    from reconciler.controller.specs.loader import Loaded
-    from reconciler.controller.specs.snapshot import Snapshot
-    from reconciler.wire.methods import Apply, AskPlan
+from reconciler.wire.methods import Apply, AskPlan
 
 
 @dataclass(eq=False)
@@ -38,7 +34,7 @@ class SpecMethods:
 
     # ---- plan ----
 
-    def plan(self, request: Request, asked: AskPlan) -> object:
+    def plan(self, request: Request, asked: AskPlan) -> None:
         """Answer what applying the files would do."""
         source = _checked(asked.source)
         self._check_may_read(request, source)
@@ -59,7 +55,6 @@ class SpecMethods:
             )
 
         self.readings.ask(request, source or self.specs.source.source, read, is_shared=True)
-        return LATER
 
     def _check_may_read(self, request: Request, source: tuple[str, ...]) -> None:
         """Refuse other files than those of the instance to all but admins: mistakes quote what they read."""
@@ -70,7 +65,7 @@ class SpecMethods:
 
     # ---- apply ----
 
-    def apply(self, request: Request, asked: Apply) -> object:
+    def apply(self, request: Request, asked: Apply) -> None:
         """Put in force what the files say."""
         source = _checked(asked.source)
         own = self.specs.source.source
@@ -85,7 +80,6 @@ class SpecMethods:
             self._apply(request, asked, self._narrowed(loaded.spec, asked.only), loaded, seen)
 
         self.readings.ask(request, source or own, read)
-        return LATER
 
     def _apply(
         self, request: Request, asked: Apply, spec: Spec, loaded: Loaded, seen: Snapshot

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.controller.api.request import LATER, Answer
-from reconciler.controller.api.selectors import select, wanted
+from reconciler.controller.api.request import Answer, Request
+from reconciler.controller.api.selectors import Slots, select, wanted
 from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.specs.parts import Specs
@@ -15,19 +16,14 @@ from reconciler.controller.state.saving import Saving
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.tell import orphan_message
 from reconciler.model.event import KeeperIntroduced
-from reconciler.model.status import OrphanStatus
+from reconciler.model.process import Orphan
+from reconciler.model.status import OrphanStatus, SlotStatus, WatcherStatus
 from reconciler.model.value import replace
 from reconciler.wire import rpc
+from reconciler.wire.methods import AskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from reconciler.controller.api.request import Later, Request
-    from reconciler.controller.api.selectors import Slots
     from reconciler.controller.output.usage import Usage
-    from reconciler.model.process import Orphan
-    from reconciler.model.status import SlotStatus, WatcherStatus
-    from reconciler.wire.methods import AskStatus
 
 StoreState: TypeAlias = Literal["good", "failing", "damaged"]
 
@@ -43,7 +39,7 @@ class StatusMethods:
     specs: Specs
     saving: Saving
 
-    def status(self, request: Request, asked: AskStatus) -> object:
+    def status(self, request: Request, asked: AskStatus) -> None:
         """Answer how everything is, or the watchers that are meant."""
         selection, usage = wanted(asked), asked.usage
         is_whole = not usage and not selection.names and not selection.labels
@@ -58,7 +54,6 @@ class StatusMethods:
                 request.finish(Answer(self.answer(None if is_whole else slots)))
 
         self.specs.files.when_looked(lambda: request.guard(looked))
-        return LATER
 
     def answer(self, names: Iterable[str] | None) -> bytes:
         """Return the packed answer about these watchers, None is all."""
@@ -69,7 +64,7 @@ class StatusMethods:
         """Return the packed answer about some slots of watchers."""
         return self._around(rpc.pack([self._status(*each) for each in chosen.items()]), chosen)
 
-    def _answer_with_usage(self, request: Request, chosen: Mapping[str, Slots]) -> Later:
+    def _answer_with_usage(self, request: Request, chosen: Mapping[str, Slots]) -> None:
         """Ask the kernel for processor time and memory, off the loop, and answer then."""
         from reconciler.controller.output.usage import usage_of
 
@@ -80,7 +75,7 @@ class StatusMethods:
             watchers = rpc.pack([_with_usage(status, usage) for status in statuses])
             request.finish(Answer(self._around(watchers, chosen)))
 
-        return request.in_lane("processes", lambda: usage_of(pids), used)
+        request.in_lane("processes", lambda: usage_of(pids), used)
 
     def _status(self, name: str, chosen: Slots) -> WatcherStatus:
         """Return how some slots of a watcher are; None: all of them."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.controller.api.orders import Order, Orders
-from reconciler.controller.api.request import LATER
+from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import Selected, Wanted, select
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime import clock
@@ -15,10 +15,7 @@ from reconciler.core import orders
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS, parse_signal
-
-if TYPE_CHECKING:
-    from reconciler.controller.api.request import Request
-    from reconciler.wire import methods
+from reconciler.wire import methods
 
 SENT_WITHIN_NS: Final = 25 * SECOND_NS
 """How long a signal may wait for its hook unless the request says otherwise; clients wait 30 s for an answer."""
@@ -32,38 +29,38 @@ class WatcherMethods:
     orders: Orders
     waiters: Waiters
 
-    def start(self, request: Request, asked: methods.ForSomeTime) -> object:
+    def start(self, request: Request, asked: methods.ForSomeTime) -> None:
         """Start watchers, slots or jobs."""
         selected = self.orders.chosen(request, asked, needed=True)
-        return self.orders.each(request, asked, selected, orders.start, asked.for_ns)
+        self.orders.each(request, asked, selected, orders.start, asked.for_ns)
 
-    def stop(self, request: Request, asked: methods.ForSomeTime) -> object:
+    def stop(self, request: Request, asked: methods.ForSomeTime) -> None:
         """Stop them."""
         selected = self.orders.chosen(request, asked, needed=True)
-        return self.orders.each(request, asked, selected, orders.stop, asked.for_ns)
+        self.orders.each(request, asked, selected, orders.stop, asked.for_ns)
 
-    def resume(self, request: Request, asked: methods.OrderOfSelected) -> object:
+    def resume(self, request: Request, asked: methods.OrderOfSelected) -> None:
         """Drop overrides: the spec alone counts again."""
         selected = self.orders.chosen(request, asked, needed=True)
-        return self.orders.each(request, asked, selected, orders.resume)
+        self.orders.each(request, asked, selected, orders.resume)
 
-    def restart(self, request: Request, asked: methods.Restart) -> object:
+    def restart(self, request: Request, asked: methods.Restart) -> None:
         """Replace processes."""
         decide = partial(orders.restart, at_once=asked.at_once)
-        return self.orders.each(request, asked, self.orders.chosen(request, asked), decide)
+        self.orders.each(request, asked, self.orders.chosen(request, asked), decide)
 
-    def reload(self, request: Request, asked: methods.OrderOfSelected) -> object:
+    def reload(self, request: Request, asked: methods.OrderOfSelected) -> None:
         """Have processes read their configuration again."""
         selected = self.orders.chosen(request, asked)
-        return self.orders.each(request, asked, selected, orders.reload)
+        self.orders.each(request, asked, selected, orders.reload)
 
-    def rerun(self, request: Request, asked: methods.Rerun) -> object:
+    def rerun(self, request: Request, asked: methods.Rerun) -> None:
         """Fire jobs once more."""
         selected = self.orders.chosen(request, asked, needed=True)
         decide = partial(orders.rerun, failed=asked.failed, overlap=asked.overlap)
-        return self.orders.each(request, asked, selected, decide)
+        self.orders.each(request, asked, selected, decide)
 
-    def scale(self, request: Request, asked: methods.Scale) -> object:
+    def scale(self, request: Request, asked: methods.Scale) -> None:
         """Set numbers of processes."""
         if asked.for_ns is not None and None in asked.scale.values():
             msg = "for_ns: what follows its spec again does so for good"
@@ -80,11 +77,11 @@ class WatcherMethods:
         self.orders.check(request, slots)
         # A number is for each watcher that is meant, named or not: there is nothing to consent to.
         selected = Selected(slots, frozenset(slots))
-        return self.orders.each(
+        self.orders.each(
             request, asked, selected, lambda it: orders.scale(it, found[it.name]), asked.for_ns
         )
 
-    def signal(self, request: Request, asked: methods.SendSignal) -> object:
+    def signal(self, request: Request, asked: methods.SendSignal) -> None:
         """Send a signal, and answer when it was sent: before that nothing is certain, and nothing is stored."""
         selected = self.orders.chosen(request, asked, needed=True)
         try:
@@ -98,7 +95,7 @@ class WatcherMethods:
             self.orders.carry_out(order, it, orders.signal(it, word, at_ns, asked.reach))
             sent |= {(name, slot) for slot in it.running}
         if not sent:
-            return {"results": order.results}
+            request.reply({"results": order.results})
+            return
         within_ns = SENT_WITHIN_NS if asked.timeout_ns is None else asked.timeout_ns
         self.waiters.until_sent(request, order.results, at_ns, sent, within_ns)
-        return LATER
