@@ -10,12 +10,14 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.keeper.linux.control_socket import ControlSocket
+from reconciler.keeper.listeners.clients import Clients
+from reconciler.keeper.listeners.file_watch import FileWatch
 from reconciler.keeper.startup import instance
 from reconciler.keeper.startup.config import KeeperConfig, Refused
 from reconciler.keeper.startup.instance import claim, open_control
@@ -27,28 +29,21 @@ WEB = ProcessId("web", 1)
 
 
 class Desk:
-    """The calls of an instance in a folder, and what is watched for them."""
+    """The control socket of an instance in a folder; its files are watched for nothing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "run"
         self.config = KeeperConfig("test", str(folder / "state"), str(self.folder), ())
         self.locks = claim(self.config)
-        self.watched: dict[int, Callable[[], None]] = {}
-        self.called = 0
+        self.called: list[str] = []
 
     def calls(self, control: socket.socket) -> ControlSocket:
-        watch, ignore = self.watched.__setitem__, self.watched.pop
-        return ControlSocket(self.config, control, self.locks, watch, ignore, self.call)
+        clients = Clients(lambda _fd, _ready: None, self.called.append)
+        files = FileWatch(lambda _fd, _ready: None, lambda: None)
+        return ControlSocket(self.config, control, self.locks, clients, files)
 
     def opened(self) -> ControlSocket:
         return self.calls(open_control(self.config))
-
-    def watch(self, path: str) -> str:
-        """Stand in the place of `Files`: what is watched does not matter here."""
-        return ""
-
-    def call(self) -> None:
-        self.called += 1
 
 
 @pytest.fixture
@@ -87,16 +82,16 @@ def connects(desk: Desk) -> bool:
 def test_a_runtime_folder_that_was_removed_is_made_again_with_lock_and_socket(desk: Desk) -> None:
     os.chmod(desk.folder, 0o750)
     calls = desk.opened()
-    assert calls.renew(desk) is None  # type: ignore[arg-type]  # it only watches
+    assert calls.renew() is None
     shutil.rmtree(desk.folder)
-    assert calls.renew(desk) == ControlRenewed(desk.config.control_socket)  # type: ignore[arg-type]  # see above
+    assert calls.renew() == ControlRenewed(desk.config.control_socket)
     assert connects(desk)
     assert stat.S_IMODE(desk.folder.stat().st_mode) == 0o750
     with pytest.raises(Refused, match="already running"):
         claim(desk.config)
-    assert calls.renew(desk) is None  # type: ignore[arg-type]  # see above
+    assert calls.renew() is None
     calls.close()
-    assert calls.renew(desk) is None, "what was closed is not opened again"  # type: ignore[arg-type]  # see above
+    assert calls.renew() is None, "what was closed is not opened again"
 
 
 def test_a_folder_that_cannot_be_made_again_is_told_once_and_tried_again(
@@ -105,14 +100,14 @@ def test_a_folder_that_cannot_be_made_again_is_told_once_and_tried_again(
     calls = desk.opened()
     shutil.rmtree(desk.folder)
     desk.folder.touch()
-    renewed = calls.renew(desk)  # type: ignore[arg-type]  # it only watches
+    renewed = calls.renew()
     assert renewed is not None
     assert renewed.trouble.startswith(f"cannot create {desk.folder}: ")
     assert calls.due_ns is not None
-    assert calls.renew(desk) is None  # type: ignore[arg-type]  # see above
+    assert calls.renew() is None
     assert calls.due_ns is not None
     desk.folder.unlink()
-    assert calls.renew(desk) == ControlRenewed(desk.config.control_socket)  # type: ignore[arg-type]  # see above
+    assert calls.renew() == ControlRenewed(desk.config.control_socket)
     assert calls.due_ns is None
     assert connects(desk)
 
@@ -123,7 +118,7 @@ def test_the_place_of_another_keeper_is_left_to_it(desk: Desk) -> None:
     desk.folder.mkdir()
     other = instance.lock(desk.config.runtime_lock)
     before = os.listdir("/proc/self/fd")
-    renewed = calls.renew(desk)  # type: ignore[arg-type]  # it only watches
+    renewed = calls.renew()
     assert renewed is not None
     assert "already running" in renewed.trouble
     assert not os.path.exists(desk.config.control_socket)

@@ -16,26 +16,27 @@ from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
+    from reconciler.keeper.listeners.clients import Clients
     from reconciler.keeper.listeners.file_watch import FileWatch
     from reconciler.keeper.startup.config import KeeperConfig
 
 RENEW_NS: Final = 5 * SECOND_NS
 """How often a socket is tried again that cannot be opened where it was."""
+CONTROL: Final = ""
+"""By this name its clients are told: no other socket has it."""
 
 
 class ControlSocket:
-    """The control socket as the keeper sees it. `told` is called once after `await_next`."""
+    """The control socket as the keeper sees it."""
 
     def __init__(
         self,
         config: KeeperConfig,
         socket: socket.socket,
         locks: tuple[int, ...],
-        watch: Callable[[int, Callable[[], None]], None],
-        ignore: Callable[[int], None],
-        told: Callable[[], None],
+        clients: Clients,
+        files: FileWatch,
     ) -> None:
         self._config = config
         self.socket = socket
@@ -43,39 +44,25 @@ class ControlSocket:
         """What tells other keepers that this one lives: in the runtime folder, then in the state folder."""
         self.due_ns: int | None = None
         """When to `renew` again what could not be had."""
+        self._clients, self._files = clients, files
         self._trouble = ""
         self._file = file_at(config.control_socket)
         self._is_closed = False
         self._folder: os.stat_result | None = None
         with contextlib.suppress(OSError):
             self._folder = os.stat(config.runtime_dir)
-        self._watch, self._ignore = watch, ignore
-        self._told = told
-        self._awaits = False
+        self._watch()
 
     def await_next(self) -> None:
         """Tell when the next client calls."""
-        if not self._awaits:
-            self._watch(self.socket.fileno(), self._called)
-            self._awaits = True
+        self._clients.await_next(self.socket.fileno(), CONTROL)
 
-    def _called(self) -> None:
-        # Level-triggered: it would wake us again and again until the controller has let the client in.
-        self.ignore()
-        self._told()
-
-    def ignore(self) -> None:
-        """Tell of no client."""
-        if self._awaits:
-            self._awaits = False
-            self._ignore(self.socket.fileno())
-
-    def watch(self, files: FileWatch) -> None:
+    def _watch(self) -> None:
         """Be told when the socket's file or the folder itself is removed or renamed."""
-        files.watch(self._config.runtime_dir)
-        files.watch(self._config.control_socket)
+        self._files.watch(self._config.runtime_dir)
+        self._files.watch(self._config.control_socket)
 
-    def renew(self, files: FileWatch) -> ControlRenewed | None:
+    def renew(self) -> ControlRenewed | None:
         """Make the socket anew, with folder and lock, if its file has vanished or was replaced; tell what came of it.
 
         None: all is in place, or what is wrong was told already. Whoever has the old socket, such as the
@@ -88,10 +75,9 @@ class ControlSocket:
                 return None
             self._renew_folder()
             control = open_control(self._config)
-            self.ignore()
-            self.socket.close()
+            self._close()
             self.socket, self._file = control, file_at(path)
-            self.watch(files)
+            self._watch()
         except (Refused, OSError) as error:
             self.due_ns = time.monotonic_ns() + RENEW_NS
             trouble = str(error)
@@ -118,7 +104,10 @@ class ControlSocket:
         self._is_closed = True
         with contextlib.suppress(OSError):
             os.unlink(self._config.control_socket)
-        self.ignore()
+        self._close()
+
+    def _close(self) -> None:
+        self._clients.forget(self.socket.fileno())
         self.socket.close()
 
     def is_waiting(self) -> bool:

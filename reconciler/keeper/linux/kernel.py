@@ -12,7 +12,7 @@ from reconciler.keeper.borders import Faults
 from reconciler.keeper.kernel import Called, ChildrenDied, ClientWaits, FileTouched, Told
 from reconciler.keeper.linux import procfs
 from reconciler.keeper.linux.children import Children
-from reconciler.keeper.linux.control_socket import ControlSocket
+from reconciler.keeper.linux.control_socket import CONTROL, ControlSocket
 from reconciler.keeper.linux.link import NUMBERS, Link
 from reconciler.keeper.linux.loop import Loop
 from reconciler.keeper.linux.notify import NOT_FOR_CHILDREN, Notifier
@@ -95,15 +95,13 @@ class LinuxKernel:
         self._link = Link(loop)
         self.receive, self.send = self._link.receive, self._link.send
         self.close_link = self._link.close
-        called = partial(loop.tell, Called())
+        self._clients = Clients(loop.watch, self._client_waits)
+        self._files = FileWatch(loop.watch, self._file_touched)
         self._control = control = ControlSocket(
-            config, legacy.control, legacy.locks, loop.watch, loop.ignore, called
+            config, legacy.control, legacy.locks, self._clients, self._files
         )
         self.await_call, self.close_control = control.await_next, control.close
         loop.at(RENEWING, lambda: control.due_ns, self._renew_control)
-        self._clients = Clients(loop.watch, lambda name: loop.tell(ClientWaits(name)))
-        self._files = FileWatch(loop.watch, self._file_touched)
-        control.watch(self._files)
         loop.listen(
             {
                 signal.SIGTERM: Told("stop"),
@@ -283,12 +281,15 @@ class LinuxKernel:
         """Tell with `ClientWaits`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
         self._clients.await_next(_fd(socket), name)
 
+    def _client_waits(self, name: str) -> None:
+        self._loop.tell(Called() if name == CONTROL else ClientWaits(name))
+
     def _file_touched(self) -> None:
         self._loop.tell(FileTouched())
         self._renew_control()
 
     def _renew_control(self) -> None:
-        if (renewed := self._control.renew(self._files)) is None:
+        if (renewed := self._control.renew()) is None:
             return
         self._faults.tell(renewed)
         if renewed.trouble:

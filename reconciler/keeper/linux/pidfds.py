@@ -25,7 +25,7 @@ from reconciler.model.process import Exit
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 REAP_WAIT_NS: Final = 5 * SECOND_NS
 """How long a dead process may wait for its parent before its exit counts as unknown."""
@@ -62,9 +62,6 @@ class Pidfds:
     def due_ns(self) -> int | None:
         """Return when to `look` in any case (monotonic), None: never."""
         return min(self._unreaped.values(), default=None)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(list(self._handles))
 
     def __contains__(self, pid: int) -> bool:
         return pid in self._handles
