@@ -14,6 +14,6 @@
 | `borders` | an unexpected exception costs what was just done, and is told |
 | `kernel` | the interface of all that touches the world |
 
-Rooms of it: `listeners` (sockets), `succession` (what one keeper hands to the next), `linux` (the real kernel layer),
-`spawn` (from a launch to a process), `startup` (what runs before there is anything to keep).
+Rooms of it: `listeners` (sockets), `succession` (what one keeper hands to the next), `spawn` (from a launch to a
+process), `system` (asking and telling the system), `linux` (the real kernel layer), `startup` (what runs first).
 """

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.keeper.keeper import Keeper
-from reconciler.keeper.linux import procfs
-from reconciler.keeper.linux.pidfds import Pidfds
 from reconciler.keeper.succession.adoption import TERM_NS
+from reconciler.keeper.system import procfs
+from reconciler.keeper.system.pidfds import Pidfds
 from reconciler.model.action import Adjust, Bind, Signal, Spawn
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.event import KeeperIntroduced, RecordChanged

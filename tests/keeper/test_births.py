@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.linux import procfs
-from reconciler.keeper.linux.procfs import Births
+from reconciler.keeper.system import procfs
+from reconciler.keeper.system.procfs import Births
 
 
 def start_time(pid: int) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.linux import cgroups
 from reconciler.keeper.startup.delegation import find_groups
+from reconciler.keeper.system import cgroups
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.process import CaptureSink, ProcessId
 from tests.keeper.rig import Link, is_alive, keeper, pid_in, until

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from reconciler.keeper.kernel import Identity
-from reconciler.keeper.linux.procfs import _appended
+from reconciler.keeper.system.procfs import _appended
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.process import Exit, Exited, Launch, ProcessId, pid_of
 from tests.contract.fake_kernel import FakeKernel

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.linux.notify import Notifier
+from reconciler.keeper.system.notify import Notifier
 from reconciler.model.action import Notify
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.process import ProcessId

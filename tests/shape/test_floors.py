@@ -16,6 +16,8 @@ PLANTED = {
     "controller/runtime/clock.py": "import reconciler.controller.specs",
     "core/__init__.py": "import reconciler.keeper",
     "keeper/__init__.py": "import reconciler.core",
+    "keeper/system/procfs.py": "import reconciler.keeper.spawn",
+    "keeper/orphans.py": "import os",
     "cli/__init__.py": "import reconciler.controller",
     "cli/views/layout.py": "def late():\n    import reconciler.cli.connection.places",
     "hook/runner.py": "import click, msgpack, msgspec, psutil, yaml",

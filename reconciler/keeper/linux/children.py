@@ -7,7 +7,6 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import Child, Died, Executed, LaunchFailed
-from reconciler.keeper.linux.procfs import Births, exit_of
 from reconciler.keeper.spawn.launch_errors import failed
 from reconciler.keeper.spawn.mounts import Mounts
 from reconciler.keeper.spawn.roads import (
@@ -18,15 +17,16 @@ from reconciler.keeper.spawn.roads import (
     read_report,
     spawn_plainly,
 )
+from reconciler.keeper.system.procfs import Births, exit_of
 from reconciler.model.process import Exit, Launch, LaunchError
 
 if TYPE_CHECKING:
-    from reconciler.keeper.linux.cgroups import Groups
     from reconciler.keeper.linux.loop import Loop
-    from reconciler.keeper.linux.pidfds import Pidfds
     from reconciler.keeper.spawn.accounts import User
     from reconciler.keeper.spawn.environment import Place
     from reconciler.keeper.spawn.roads import Forked
+    from reconciler.keeper.system.cgroups import Groups
+    from reconciler.keeper.system.pidfds import Pidfds
     from reconciler.model.process import ProcessId
     from reconciler.output.capture import Streams
 

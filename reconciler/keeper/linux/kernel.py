@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper.borders import Faults
 from reconciler.keeper.kernel import Called, ChildrenDied, ClientWaits, FileTouched, Told
-from reconciler.keeper.linux import procfs
 from reconciler.keeper.linux.children import Children
 from reconciler.keeper.linux.control_socket import CONTROL, ControlSocket
 from reconciler.keeper.linux.link import NUMBERS, Link
 from reconciler.keeper.linux.loop import Loop
-from reconciler.keeper.linux.notify import NOT_FOR_CHILDREN, Notifier
-from reconciler.keeper.linux.own_log import OwnLog
-from reconciler.keeper.linux.pidfds import Pidfds
-from reconciler.keeper.linux.signals import Signals
 from reconciler.keeper.listeners.clients import Clients
 from reconciler.keeper.listeners.file_watch import FileWatch
 from reconciler.keeper.listeners.sockets import LinuxSocket, bind, take_back
@@ -30,6 +25,11 @@ from reconciler.keeper.startup.delegation import find_groups
 from reconciler.keeper.startup.limits import become_subreaper, take_limits, take_oom_score
 from reconciler.keeper.succession.handover import Handover, replace_code
 from reconciler.keeper.succession.journal import Journal
+from reconciler.keeper.system import procfs
+from reconciler.keeper.system.notify import NOT_FOR_CHILDREN, Notifier
+from reconciler.keeper.system.own_log import OwnLog
+from reconciler.keeper.system.pidfds import Pidfds
+from reconciler.keeper.system.signals import Signals
 from reconciler.model.event import LogRotated
 from reconciler.model.process import Launch
 from reconciler.model.socket import AS_MADE

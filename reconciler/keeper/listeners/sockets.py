@@ -16,9 +16,9 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import BindFailed, Queue, Trace
-from reconciler.keeper.linux.procfs import unless_gone
 from reconciler.keeper.listeners.queues import queue_of, waiting_at
 from reconciler.keeper.listeners.socket_file import SocketFile
+from reconciler.keeper.system.procfs import unless_gone
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.socket import AS_MADE
 

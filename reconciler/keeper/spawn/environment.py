@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.linux.notify import NOT_FOR_CHILDREN
 from reconciler.keeper.spawn.launch_errors import failed
+from reconciler.keeper.system.notify import NOT_FOR_CHILDREN
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.linux import procfs
+from reconciler.keeper.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from reconciler.keeper.linux.cgroups import Groups
-    from reconciler.keeper.linux.pidfds import Pidfds
+    from reconciler.keeper.system.cgroups import Groups
+    from reconciler.keeper.system.pidfds import Pidfds
     from reconciler.model.process import Reach
 
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})

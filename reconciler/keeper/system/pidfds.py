@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import Died
-from reconciler.keeper.linux import procfs
+from reconciler.keeper.system import procfs
 from reconciler.model.process import Exit
 from reconciler.model.units import SECOND_NS
 
