@@ -102,7 +102,7 @@ def drift(
     for name, watcher in spec.watchers.items():
         intent = observed(name).intent
         if summarize.drifts(watcher, intent):
-            found.append(Drift(name, summarize.words(watcher, intent, wall_offset_ns)))
+            found.append(Drift(name, summarize.overrides(watcher, intent, wall_offset_ns)))
     return tuple(found)
 
 

@@ -26,7 +26,7 @@ def wanted(spec: WatcherSpec, intent: Intent) -> int:
 def why_idle(name: str, spec: WatcherSpec, intent: Intent) -> str:
     """Return why nothing of a watcher shall run, with what changes that; empty when something shall."""
     if intent.hold == "stopped":
-        by = f" by {intent.hold_voice.who}" if intent.hold_voice.who else ""
+        by = f" by {intent.hold_by.who}" if intent.hold_by.who else ""
         return f"it is stopped{by}; `reconcile start {name}` starts it"
     if not count(spec, intent):
         if intent.scale is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.core import desired, generations, intents
 from reconciler.model.event import RetryAsked, SignalAsked
-from reconciler.model.intent import NOBODY, Voice
+from reconciler.model.intent import NOBODY, RequestedBy
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.order import Decision, Goal
 from reconciler.model.process import MAIN, Exited, pid_of, several
@@ -47,7 +47,7 @@ class Subject(Struct, frozen=True):
     """It was named; False: a glob or a label selected it."""
     paused: bool = False
     """The newest revision is not good: what runs as before it is not replaced."""
-    voice: Voice = NOBODY
+    by: RequestedBy = NOBODY
 
     @property
     def named(self) -> WatcherSpec:
@@ -120,8 +120,8 @@ def _beyond(it: Subject) -> str:
     )
 
 
-def _length(voice: Voice) -> str:
-    return "" if voice.until is None else f", for {format_duration(voice.until.length_ns)}"
+def _length(by: RequestedBy) -> str:
+    return "" if by.until is None else f", for {format_duration(by.until.length_ns)}"
 
 
 # ---- start, stop, resume --------------------------------------------------------------------------
@@ -133,9 +133,9 @@ def start(it: Subject) -> Decision:
         return _going(it)
     if it.spec.is_job:
         return _start_job(it)
-    intent, ends = it.observed.intent, it.voice.until is not None
-    said = intents.started(intent, it.voice, autostart=it.spec.autostart)
-    is_new = said.hold != intent.hold or ends or intent.hold_voice.until is not None
+    intent, ends = it.observed.intent, it.by.until is not None
+    said = intents.started(intent, it.by, autostart=it.spec.autostart)
+    is_new = said.hold != intent.hold or ends or intent.hold_by.until is not None
     if it.slots is not None and is_new:
         why = it.idle or "all its slots run"
         return _refused(
@@ -147,13 +147,13 @@ def start(it: Subject) -> Decision:
         why = desired.why_idle(it.name, it.spec, said)
         return Decision(why, "refused", intent=said if is_new else None)
     if it.idle:
-        return Decision(f"started{_length(it.voice)}", goal=it.goal("up"), intent=said)
+        return Decision(f"started{_length(it.by)}", goal=it.goal("up"), intent=said)
     tried, message = _tried_again(it)
     if not tried and it.in_state("Completed") and not it.by_name:
         return _not_for(it, f"has completed and is not run again; use `reconcile start {it.name}`")
     events = (RetryAsked(it.name, tried),) if tried else ()
     return Decision(
-        message + _length(it.voice),
+        message + _length(it.by),
         goal=it.goal("up"),
         intent=said if is_new else None,
         events=events,
@@ -190,13 +190,13 @@ def _tried_again(it: Subject) -> tuple[tuple[int, ...], str]:
 def _start_job(it: Subject) -> Decision:
     """Fire the slots of a job that do not run. Naming it is the consent; a glob only lifts a stop."""
     spec, observed = it.named, it.observed
-    if it.voice.until is not None:
+    if it.by.until is not None:
         return _not_for(
             it, "is a job and runs until it ends: --for has no effect; use its field `timeout`"
         )
     if it.by_name:
         return rerun(it, overlap="skip", lacks="runs already")
-    lifted = replace(observed, intent=intents.started(observed.intent, it.voice, autostart=True))
+    lifted = replace(observed, intent=intents.started(observed.intent, it.by, autostart=True))
     is_held = observed.intent.hold == "stopped"
     due = generations.due_slots(spec, lifted, it.base_hash, it.facts)
     intent = lifted.intent if is_held else None
@@ -242,11 +242,11 @@ def stop(it: Subject) -> Decision:
         what = f"stopping what it left running: {several(left)}"
     if it.spec is None:
         return Decision("is already being removed", goal=it.goal("down"))
-    says_more = bool(it.voice.why) or it.voice.until is not None
-    if intent.hold == "stopped" and intent.hold_voice.until is None and not says_more:
-        return Decision(f"already stopped, by {intent.hold_voice.who}", goal=it.goal("down"))
+    says_more = bool(it.by.why) or it.by.until is not None
+    if intent.hold == "stopped" and intent.hold_by.until is None and not says_more:
+        return Decision(f"already stopped, by {intent.hold_by.who}", goal=it.goal("down"))
     return Decision(
-        what + _length(it.voice), goal=it.goal("down"), intent=intents.stopped(intent, it.voice)
+        what + _length(it.by), goal=it.goal("down"), intent=intents.stopped(intent, it.by)
     )
 
 
@@ -369,14 +369,14 @@ def scale(it: Subject, number: int | None) -> Decision:
         return _refused(
             f"cannot scale one slot: `reconcile scale {it.name}=N` says how many there are"
         )
-    before, intent = it.count, intents.scaled(it.observed.intent, it.voice, number)
+    before, intent = it.count, intents.scaled(it.observed.intent, it.by, number)
     after = desired.count(it.spec, intent)
     message = (
         f"{before} -> {format_count(after, 'process')}"
         if before != after
         else f"has {format_count(after, 'process')} already"
     )
-    message += ", as in the spec" if number is None else _length(it.voice)
+    message += ", as in the spec" if number is None else _length(it.by)
     idle = desired.why_idle(it.name, it.spec, intent)
     if idle and after:
         return Decision(f"{message}; none runs now: {idle}", intent=intent)
@@ -413,7 +413,7 @@ def rerun(
         return _not_for(it, f"is a service, not a job (restart: never); {how}")
     lifted = it.observed
     if it.observed.intent.hold == "stopped":
-        intent = intents.started(it.observed.intent, it.voice, autostart=True)
+        intent = intents.started(it.observed.intent, it.by, autostart=True)
         lifted = replace(it.observed, intent=intent)
     if not it.count or _beyond(it):
         return _refused(_beyond(it) or desired.why_idle(it.name, it.spec, lifted.intent))
@@ -425,7 +425,7 @@ def rerun(
         it.facts,
         failed=failed,
         overlap=overlap,
-        who=it.voice.who,
+        who=it.by.who,
     )
     if not asked.fired:
         if asked.running and lacks:

@@ -24,7 +24,7 @@ from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.status import (
     Condition,
     Fired,
-    OperatorWord,
+    Override,
     SlotStatus,
     SocketStatus,
     WatcherStatus,
@@ -34,7 +34,7 @@ from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from reconciler.core.plan import World
-    from reconciler.model.intent import Intent, Voice
+    from reconciler.model.intent import Intent, RequestedBy
     from reconciler.model.process import ProcessRecord
     from reconciler.model.spec import WatcherSpec
     from reconciler.model.status import SlotState, WatcherState
@@ -92,7 +92,7 @@ def watcher_status(
         since,
         conditions,
         slots,
-        words(spec, observed.intent, wall_offset_ns),
+        overrides(spec, observed.intent, wall_offset_ns),
         not draft.retired and drifts(spec, observed.intent),
         sum(slot.replacements for slot in slots),
     )
@@ -104,24 +104,25 @@ def _since(slots: tuple[SlotStatus, ...]) -> int:
     return min(running) if running else max((slot.since_ns for slot in slots), default=0)
 
 
-def words(spec: WatcherSpec, intent: Intent, wall_offset_ns: int) -> tuple[OperatorWord, ...]:
-    """Return what operators said of a watcher by hand, as people are told."""
+def overrides(spec: WatcherSpec, intent: Intent, wall_offset_ns: int) -> tuple[Override, ...]:
+    """Return the overrides of a watcher in force, for people."""
     found = []
     if intent.hold is not None:
-        found.append(_word(intent.hold, intent.hold, intent.hold_voice, wall_offset_ns))
+        found.append(_override(intent.hold, intent.hold, intent.hold_by, wall_offset_ns))
     if intent.scale is not None:
         what = f"scaled to {intent.scale} instead of {spec.numprocesses}"
-        word = _word("scaled", what, intent.scale_voice, wall_offset_ns)
-        found.append(replace(word, numprocesses=intent.scale))
+        scaled = _override("scaled", what, intent.scale_by, wall_offset_ns)
+        found.append(replace(scaled, numprocesses=intent.scale))
     return tuple(found)
 
 
-def _word(
-    what: Literal["stopped", "started", "scaled"], said: str, voice: Voice, wall_offset_ns: int
-) -> OperatorWord:
-    by = f" by {voice.who}" if voice.who else ""
-    until_ns = None if voice.until is None else voice.until.at_ns + wall_offset_ns
-    return OperatorWord(what, f"{said}{by}", voice.who, voice.why, voice.wall_ns, until_ns)
+def _override(
+    what: Literal["stopped", "started", "scaled"], said: str, by: RequestedBy, wall_offset_ns: int
+) -> Override:
+    until_ns = None if by.until is None else by.until.at_ns + wall_offset_ns
+    return Override(
+        what, said + (f" by {by.who}" if by.who else ""), by.who, by.why, by.wall_ns, until_ns
+    )
 
 
 def drifts(spec: WatcherSpec, intent: Intent) -> bool:
@@ -384,9 +385,9 @@ def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
 
 
 def _said(view: _View) -> str:
-    """Return an operator's word as a note; the command line puts the times to it."""
-    said = words(view.draft.spec, view.draft.observed.intent, 0)
-    return "; ".join(f'{word.message}: "{word.why}"' if word.why else word.message for word in said)
+    """Return overrides as a note; the command line puts the times to it."""
+    said = overrides(view.draft.spec, view.draft.observed.intent, 0)
+    return "; ".join(f'{each.message}: "{each.why}"' if each.why else each.message for each in said)
 
 
 def _job_state(

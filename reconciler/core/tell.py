@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, SocketRestored
-    from reconciler.model.intent import Intent, Voice
+    from reconciler.model.intent import Intent, RequestedBy
     from reconciler.model.job import Generation, Run
     from reconciler.model.process import Memory, Orphan
     from reconciler.model.spec import HookSpec, WatcherSpec
@@ -203,15 +203,15 @@ def _names(ids: tuple[ProcessId, ...]) -> str:
 
 def of_words_end(watcher: str, before: Intent, after: Intent) -> Iterator[News]:
     """Yield the news of an operator's words whose time is over."""
-    ended: list[tuple[str | None, Voice]] = []
+    ended: list[tuple[str | None, RequestedBy]] = []
     if before.hold != after.hold:
-        ended.append((before.hold, before.hold_voice))
+        ended.append((before.hold, before.hold_by))
     if before.scale != after.scale:
-        ended.append((f"scaled to {before.scale}", before.scale_voice))
-    for what, voice in ended:
-        length = "" if voice.until is None else f" for {format_duration(voice.until.length_ns)}"
-        message = f"override ended ({what} by {voice.who}{length}): follows the spec again"
-        yield News("operator.expired", message, watcher, details={"who": voice.who})
+        ended.append((f"scaled to {before.scale}", before.scale_by))
+    for what, by in ended:
+        length = "" if by.until is None else f" for {format_duration(by.until.length_ns)}"
+        message = f"override ended ({what} by {by.who}{length}): follows the spec again"
+        yield News("operator.expired", message, watcher, details={"who": by.who})
 
 
 def _was_refused(before: SocketRecord | None, now: SocketRecord) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.model.status import OperatorWord
+from reconciler.model.status import Override
 from reconciler.model.value import Struct, Word
 
 How = Word[
@@ -37,7 +37,7 @@ class Drift(Struct, frozen=True):
     """A watcher that an operator keeps otherwise than the spec says; applying the spec does not undo it."""
 
     name: str = ""
-    words: tuple[OperatorWord, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
 
 class Plan(Struct, frozen=True):

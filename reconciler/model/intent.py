@@ -9,7 +9,7 @@ from reconciler.model.value import Struct, field
 
 
 class Until(Struct, frozen=True):
-    """When an operator's word ends by itself.
+    """When an override ends by itself.
 
     While the machine is up the monotonic clock decides, `at_ns` in the boot `boot_id`: a jump of the wall
     clock neither ends a hold nor prolongs it. That clock stands still while the machine is suspended, so a
@@ -25,21 +25,21 @@ class Until(Struct, frozen=True):
     boot_id: str
 
 
-class Voice(Struct, frozen=True):
-    """Whose word it is: who says it, why, when (nanoseconds since the epoch), and until when it counts."""
+class RequestedBy(Struct, frozen=True):
+    """Who requested it, why, when (nanoseconds since the epoch), and until when it is in force."""
 
     who: str = ""
     why: str = ""
     wall_ns: int = 0
     until: Until | None = None
-    """None: until it is taken back."""
+    """None: until someone drops it."""
 
 
-NOBODY = Voice()
+NOBODY = RequestedBy()
 
 
 class Intent(Struct, frozen=True):
-    """The operator's word about one watcher.
+    """What operators set by hand and requested of one watcher.
 
     `hold` stopped: it rests, whatever the spec says; started: it runs in spite of `autostart: false`.
     `scale` is the number of processes in place of the spec's.
@@ -53,8 +53,8 @@ class Intent(Struct, frozen=True):
     restart_tokens: Mapping[int, int] = field(default_factory=dict)
     at_once: bool = False
     reloads: Mapping[int, int] = field(default_factory=dict)
-    hold_voice: Voice = NOBODY
-    scale_voice: Voice = NOBODY
+    hold_by: RequestedBy = NOBODY
+    scale_by: RequestedBy = NOBODY
 
     def restart_token(self, slot: int) -> str:
         """Return what goes into the template hash of a slot: different after each restart of it."""

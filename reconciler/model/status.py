@@ -70,8 +70,8 @@ class SlotStatus(Struct, frozen=True):
     memory_bytes: int | None = None
 
 
-class OperatorWord(Struct, frozen=True):
-    """What an operator said by hand and is still in force."""
+class Override(Struct, frozen=True):
+    """What an operator set by hand and is still in force."""
 
     what: OverrideKind = "stopped"
     message: str = ""
@@ -100,8 +100,8 @@ class WatcherStatus(Struct, frozen=True):
     since_ns: int = 0
     conditions: tuple[Condition, ...] = ()
     slots: tuple[SlotStatus, ...] = ()
-    intent: tuple[OperatorWord, ...] = ()
-    """What operators said of it by hand."""
+    overrides: tuple[Override, ...] = ()
+    """What operators set by hand."""
     drift: bool = False
     """By the spec alone it would be otherwise; applying the spec does not change that, `resume` does."""
     replacements: int = 0

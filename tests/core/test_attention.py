@@ -14,7 +14,7 @@ from reconciler.core.intents import reloaded, restarted, scaled, stopped
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Spawn
 from reconciler.model.event import IntentChanged, JobChanged, SignalAsked
-from reconciler.model.intent import Intent, Voice
+from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.spec import (
     BackoffSpec,
     HookSpec,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Draft, Plan
     from reconciler.model.spec import Spec, WatcherSpec
 
-ALICE = Voice("alice", "", 0)
+ALICE = RequestedBy("alice", "", 0)
 WATCHERS: dict[str, Callable[..., WatcherSpec]] = {
     "plain": watcher,
     "aging": lambda **more: watcher(max_age=20 * S, max_age_variance=5 * S, **more),

@@ -8,7 +8,7 @@ from reconciler.core.changes import changes, come_about
 from reconciler.core.intents import scaled, stopped
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.event import IntentChanged
-from reconciler.model.intent import NO_INTENT, Voice
+from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import MAIN
 from reconciler.model.spec import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reconciler.model.intent import Intent
     from reconciler.model.spec import WatcherSpec
 
-ALICE = Voice("alice")
+ALICE = RequestedBy("alice")
 HELD = stopped(NO_INTENT, ALICE)
 
 

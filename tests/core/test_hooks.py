@@ -5,13 +5,13 @@ import pytest
 from reconciler.core.intents import restarted, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.event import IntentChanged, SignalAsked
-from reconciler.model.intent import NO_INTENT, Intent, Voice
+from reconciler.model.intent import NO_INTENT, Intent, RequestedBy
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, Spec, StopSpec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, process, spec, watcher
 
-STOP = IntentChanged("web", stopped(Intent(), Voice("", "", 0)))
+STOP = IntentChanged("web", stopped(Intent(), RequestedBy("", "", 0)))
 
 
 def web(**hooks: HookSpec) -> Stage:
@@ -427,7 +427,7 @@ def test_after_start_waits_for_after_spawn_of_all() -> None:
 
 def test_after_stop_waits_for_after_signal() -> None:
     stage = Stage().apply(spec(w=watcher(hooks=HooksSpec(after_signal=HOOK, after_stop=HOOK))))
-    stage.wait(2).tell(IntentChanged("w", stopped(Intent(), Voice("", "", 0)))).wait(1)
+    stage.wait(2).tell(IntentChanged("w", stopped(Intent(), RequestedBy("", "", 0)))).wait(1)
     assert stage.spawned()[-1] == "w.1:after_signal"
     assert "w:after_stop" not in stage.spawned()
     stage.exit("w.1:after_signal").wait(0)

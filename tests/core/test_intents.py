@@ -17,16 +17,16 @@ from reconciler.core.intents import (
     until,
 )
 from reconciler.model.event import IntentChanged
-from reconciler.model.intent import Intent, Voice
-from reconciler.model.status import OperatorWord
+from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.status import Override
 from reconciler.model.value import replace
 from tests.core.stage import FACTS, S, Stage, spec, watcher
 
-ALICE = Voice("alice", "disk", 0)
+ALICE = RequestedBy("alice", "disk", 0)
 NOTHING = Intent()
 
 
-def said_for(seconds: int, stage: Stage) -> Voice:
+def said_for(seconds: int, stage: Stage) -> RequestedBy:
     """Return a word of alice that ends by itself."""
     return replace(ALICE, until=until(seconds * S, "boot-1", stage.now, 0))
 
@@ -37,8 +37,8 @@ def test_a_stop_with_an_end_ends_by_itself_and_is_told() -> None:
     stage.apply(spec(web=watcher(numprocesses=2, cmd=("new",))))
     assert stage.last.wake_at_ns == 65 * S
     assert stage.wait(59).alive() == []
-    assert stage.status("web").intent == (
-        OperatorWord("stopped", "stopped by alice", "alice", "disk", 0, until_ns=65 * S),
+    assert stage.status("web").overrides == (
+        Override("stopped", "stopped by alice", "alice", "disk", 0, until_ns=65 * S),
     )
     stage.now = 65 * S
     stage.tell()
@@ -78,7 +78,7 @@ def test_resume_takes_back_what_was_said_and_restarts_nothing() -> None:
     stage.tell(IntentChanged("web", resumed(intent))).wait(5)
     assert (stage.alive(), stage.pid("web.1")) == (["web.1", "web.2"], before)
     assert not stage.status("web").drift
-    assert stage.status("web").intent == ()
+    assert stage.status("web").overrides == ()
 
 
 def test_a_plan_tells_what_stays_otherwise_than_the_spec_says() -> None:
@@ -90,7 +90,7 @@ def test_a_plan_tells_what_stays_otherwise_than_the_spec_says() -> None:
     observed = stage.reconciler.observed
     assert [each.name for each in drift(old, observed, 0)] == ["web", "api"]
     (web,) = drift(new, observed, 0)
-    assert [word.message for word in web.words] == ["stopped by alice"]
+    assert [word.message for word in web.overrides] == ["stopped by alice"]
     told = {each.name: (each.how, each.message) for each in changes(old, new, observed, FACTS)}
     assert told["web"] == (
         "none",

@@ -12,14 +12,14 @@ from reconciler.model.event import (
     RunRecorded,
     ShutdownAsked,
 )
-from reconciler.model.intent import Intent, Voice
+from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import HookSpec, HooksSpec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, job, spec, watcher
 
-ALICE = Voice("alice", "", 0)
+ALICE = RequestedBy("alice", "", 0)
 
 
 def outcomes(stage: Stage, name: str = "job") -> dict[int, str | None]:

@@ -11,7 +11,7 @@ from reconciler.core import goals, orders
 from reconciler.core.intents import started, stopped
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.event import IntentChanged, JobChanged
-from reconciler.model.intent import NO_INTENT, Voice
+from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.order import Judged
 from reconciler.model.process import MAIN
 from reconciler.model.spec import MaxRestartsSpec, ReloadBySignal
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reconciler.model.order import Decision, Goal
     from reconciler.model.spec import WatcherSpec
 
-ALICE = Voice("alice")
+ALICE = RequestedBy("alice")
 HUP = ReloadBySignal("HUP")
 
 
@@ -36,7 +36,7 @@ def order(
     """Give an order, and let happen what happens at once."""
     method, _, argument = what.partition(" ")
     it = stage.reconciler.subject("it", stage.now, 0)
-    it = replace(it, slots=slots, by_name=not glob, voice=ALICE)
+    it = replace(it, slots=slots, by_name=not glob, by=ALICE)
     decision = {
         "start": lambda: orders.start(it),
         "stop": lambda: orders.stop(it),

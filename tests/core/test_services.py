@@ -19,7 +19,7 @@ from reconciler.model.event import (
     SnapshotEnded,
     SpecApplied,
 )
-from reconciler.model.intent import Intent, Voice
+from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.process import Exit, LaunchError
 from reconciler.model.spec import (
     BackoffSpec,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from reconciler.core.reconciler import Step
     from reconciler.model.event import Event
 
-ALICE = Voice("alice", "disk", 0)
+ALICE = RequestedBy("alice", "disk", 0)
 NOTHING = Intent()
 
 

@@ -17,7 +17,7 @@ from reconciler.model.event import (
     ShutdownAsked,
     SignalAsked,
 )
-from reconciler.model.intent import Intent, Voice
+from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.job import Job
 from reconciler.model.process import Exited, LaunchError, ProcessRecord, Running
 from reconciler.model.revision import Trial
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.model.revision import OnFailure
     from reconciler.model.spec import Spec, WatcherSpec
 
-ALICE = Voice("alice", "", 0)
+ALICE = RequestedBy("alice", "", 0)
 OLD, NEW = ("old",), ("new",)
 WAITS = BackoffSpec(burst=0, initial=100 * S, max=100 * S, jitter=0)
 

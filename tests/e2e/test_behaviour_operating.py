@@ -60,10 +60,10 @@ def test_what_is_stopped_by_hand_stays_stopped_through_kills_edits_and_managers(
         assert it.watcher("web")["state"] == "Held"
         assert "moving house" in it.watcher("web")["note"]
         it.run("stop", "web", "--for", "1h", "--reason", "unpacking")
-        ends_ns = it.watcher("web")["intent"][0]["until_ns"]
+        ends_ns = it.watcher("web")["overrides"][0]["until_ns"]
         assert it.end() == 0
         it.up()
-        (word,) = it.watcher("web")["intent"]
+        (word,) = it.watcher("web")["overrides"]
         assert (word["what"], word["why"]) == ("stopped", "unpacking")
         assert abs(word["until_ns"] - ends_ns) < 10**9
         assert it.pids("web") == {}
@@ -145,7 +145,7 @@ def test_the_keys_of_json_are_those_that_programs_rely_on() -> None:
         watcher = status["watchers"][0]
         assert {
             "name", "kind", "want", "state", "ready", "restarts", "note", "conditions", "slots",
-            "intent", "drift",
+            "overrides", "drift",
         } <= watcher.keys()  # fmt: skip
         assert {"type", "status", "reason", "message", "since_ns"} <= watcher["conditions"][
             0

@@ -15,7 +15,7 @@ from reconciler.model.event import (
     SignalAsked,
     SpecApplied,
 )
-from reconciler.model.intent import NO_INTENT, Voice
+from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.process import LaunchError
 from reconciler.model.revision import Trial
 from reconciler.model.spec import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 T = TypeVar("T", bound=Struct)
-VOICE = Voice("somebody", "", 0)
+SOMEBODY = RequestedBy("somebody", "", 0)
 HOOK = HookSpec(cmd=("hook",), timeout=HOOK_TIMEOUT_NS)
 HOOK_NAMES = (
     "before_start",
@@ -375,11 +375,11 @@ class People:
         else:
             slots = None if rng.random() < 0.5 else (1,)
             said = {
-                "stop": lambda: stopped(intent, VOICE),
+                "stop": lambda: stopped(intent, SOMEBODY),
                 "rest": lambda: stopped(intent, self._for_a_while()),
-                "start": lambda: started(intent, VOICE, autostart=True),
-                "scale": lambda: scaled(intent, VOICE, rng.randrange(0, 4)),
-                "unscale": lambda: scaled(intent, VOICE, None),
+                "start": lambda: started(intent, SOMEBODY, autostart=True),
+                "scale": lambda: scaled(intent, SOMEBODY, rng.randrange(0, 4)),
+                "unscale": lambda: scaled(intent, SOMEBODY, None),
                 "restart": lambda: restarted(intent, slots, at_once=at_once),
             }.get(what)
             if said is not None:
@@ -404,7 +404,7 @@ class People:
             return
         if name not in core.spec.watchers or not core.is_in_force or controller.writes:
             return  # it is on its way to the core
-        subject = replace(core.subject(name, now, 0), voice=VOICE)
+        subject = replace(core.subject(name, now, 0), by=SOMEBODY)
         if rng.random() < 0.5:
             subject = replace(subject, slots=(rng.randrange(1, 4),))
         reload = subject.named.reload
@@ -453,9 +453,9 @@ class People:
                 SpecApplied(disk.spec, disk.revision, dict(disk.retiring), disk.trial)
             )
 
-    def _for_a_while(self) -> Voice:
+    def _for_a_while(self) -> RequestedBy:
         now, boot = self.world.kernel.now, f"boot-{self.world.kernel.boots}"
-        return replace(VOICE, until=until(self.rng.randrange(1, 10) * S, boot, now, now))
+        return replace(SOMEBODY, until=until(self.rng.randrange(1, 10) * S, boot, now, now))
 
     def word_ended(self, name: str) -> None:
         """Take note that something that was said for a while is over."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.cli.views.layout import Style
-    from reconciler.model.status import OperatorWord
+    from reconciler.model.status import Override
 
 STATE_STYLES: Final[dict[str, Style]] = {
     "Running": "good",
@@ -99,7 +99,7 @@ def exit_text(end: Exit | None) -> str:
     return "unknown" if end == Exit() else str(end)
 
 
-def override_text(override: OperatorWord, now_ns: int) -> str:
+def override_text(override: Override, now_ns: int) -> str:
     """Return a manual override with its times: `stopped by alice 2h ago: "disk", resumes in 1h`."""
     ago = f" {age(override.since_ns, now_ns)} ago" if override.since_ns else ""
     why = f': "{override.why}"' if override.why else ""

@@ -41,7 +41,7 @@ def plan_page(
     for change in changes:
         page += _change_blocks(change)
     for one in drift:
-        said = "; ".join(override_text(each, now_ns) for each in one.words)
+        said = "; ".join(override_text(each, now_ns) for each in one.overrides)
         stays = f" (stays in force; undo with: reconcile resume {one.name})"
         head = Cell(f"! {one.name}", "busy")
         page.append(Wrapped((head, Cell("  override: "), Cell(said + stays))))

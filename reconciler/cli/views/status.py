@@ -142,7 +142,7 @@ def watcher_note(watcher: WatcherStatus, now_ns: int) -> str:
 
 def _timed_note(watcher: WatcherStatus, now_ns: int) -> str:
     """Return the watcher's note; where that is a manual override, with its times."""
-    overrides = watcher.intent
+    overrides = watcher.overrides
     plain = "; ".join(
         f'{one.message}: "{one.why}"' if one.why else one.message for one in overrides
     )

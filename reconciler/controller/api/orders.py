@@ -24,7 +24,7 @@ from reconciler.core import intents
 from reconciler.core.orders import Subject
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.event import Event, IntentChanged, JobChanged
-from reconciler.model.intent import Intent, Voice
+from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.job import Generation
 from reconciler.model.news import News
 from reconciler.model.order import Decision, Goal
@@ -116,8 +116,8 @@ class Orders:
     ) -> Subject:
         """Return all that is known of a watcher, with what is still being stored of it."""
         it = self.core.subject(name, clock.now_ns(), clock.wall_offset_ns())
-        observed, voice = self.saving.observed(name), self._voice(order)
-        return replace(it, observed=observed, slots=slots, by_name=by_name, voice=voice)
+        observed, by = self.saving.observed(name), self._requested_by(order)
+        return replace(it, observed=observed, slots=slots, by_name=by_name, by=by)
 
     def carry_out(self, order: Order, it: Subject, decision: Decision) -> None:
         """Write down what a decision changes, tell the core of it, and say it."""
@@ -143,7 +143,7 @@ class Orders:
 
     # ---- writing down ----
 
-    def _voice(self, order: Order) -> Voice:
+    def _requested_by(self, order: Order) -> RequestedBy:
         """Return whose word an order is, as it is stored with it."""
         now_ns, wall_ns = clock.now_ns(), clock.wall_ns()
         until = (
@@ -151,7 +151,7 @@ class Orders:
             if order.length_ns is None
             else intents.until(order.length_ns, self.core.facts.boot_id, now_ns, wall_ns)
         )
-        return Voice(order.request.who, order.reason, wall_ns, until)
+        return RequestedBy(order.request.who, order.reason, wall_ns, until)
 
     def _intend(self, order: Order, name: str, intent: Intent) -> None:
         """Store an operator's word about a watcher, then put it before the core."""

@@ -35,7 +35,7 @@ def test_the_plan_says_what_why_and_how() -> None:
 
 
 def test_the_plan_tells_what_operators_keep_otherwise() -> None:
-    drift = from_plain(tuple[Drift, ...], [{"name": "web", "words": [WORD]}])
+    drift = from_plain(tuple[Drift, ...], [{"name": "web", "overrides": [WORD]}])
 
     assert paint(plan_page([], drift, NOW_NS)) == [
         '! web  override: stopped by alice 2h ago: "disk", resumes in 1m30s '

@@ -137,7 +137,7 @@ def test_states_have_colours_on_a_terminal() -> None:
 
 def test_a_word_of_an_operator_is_shown_with_who_why_since_and_until_when() -> None:
     held = {**MAILER, "state": "Held", "note": 'stopped by alice: "disk"', "as_desired": True}
-    answer = status(held | {"slots": [], "intent": [WORD], "drift": True})
+    answer = status(held | {"slots": [], "overrides": [WORD], "drift": True})
 
     lines = page(answer)
     assert lines[1].endswith('stopped by alice 2h ago: "disk", resumes in 1m30s')
@@ -145,7 +145,7 @@ def test_a_word_of_an_operator_is_shown_with_who_why_since_and_until_when() -> N
 
 
 def test_a_note_that_says_something_else_is_left_alone() -> None:
-    stopping = {**MAILER, "note": "stopped: SIGKILL was sent", "intent": [WORD], "slots": []}
+    stopping = {**MAILER, "note": "stopped: SIGKILL was sent", "overrides": [WORD], "slots": []}
 
     assert page(status(stopping))[1].endswith("stopped: SIGKILL was sent")
 

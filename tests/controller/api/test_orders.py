@@ -17,7 +17,7 @@ from reconciler.controller.state.records import Answered, IntentWritten, OrderWr
 from reconciler.controller.state.store import Store
 from reconciler.core.intents import stopped
 from reconciler.model.action import Signal
-from reconciler.model.intent import NO_INTENT, Until, Voice
+from reconciler.model.intent import NO_INTENT, RequestedBy, Until
 from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
 from reconciler.model.spec import HookSpec, HooksSpec
 from reconciler.wire.methods import METHODS
@@ -92,7 +92,7 @@ def test_a_stop_with_an_end_is_kept_told_and_ends_by_itself(instance: Instance) 
     answer = client.call("stop", names=["web"], reason="disk", for_ns=3600 * 10**9, wait=True)
     assert messages(answer) == {"web": "stops 1 process, for 1h"}
     (web,) = client.call("status", names=["web"])["watchers"]
-    (word,) = web["intent"]
+    (word,) = web["overrides"]
     assert (web["drift"], word["what"], word["why"]) == (True, "stopped", "disk")
     assert abs(word["until_ns"] - word["since_ns"] - 3600 * 10**9) < 10**9
     # The newest word counts: a moment from now, and then the spec does.
@@ -100,7 +100,7 @@ def test_a_stop_with_an_end_is_kept_told_and_ends_by_itself(instance: Instance) 
     until(lambda: running(instance) == ["web.1"], "web runs again")
     until(lambda: "operator.expired" in {e["type"] for e in client.call("events")["events"]})
     (web,) = client.call("status", names=["web"])["watchers"]
-    assert (web["intent"], web["drift"]) == ([], False)
+    assert (web["overrides"], web["drift"]) == ([], False)
     instance.stop()
     store = Store(str(instance.folder))
     assert store.read().intents["web"] == NO_INTENT
@@ -117,11 +117,11 @@ def test_a_word_that_ended_while_the_machine_was_off_does_not_count(instance: In
     for name, wall_ns in (("web", now - hour), ("db", now + hour)):
         # By the clock of the boot before, whose hours mean nothing any more, neither is over.
         end = Until(2 * hour, 10**18, wall_ns, "boot-0")
-        store.write(IntentWritten(name, stopped(NO_INTENT, Voice("alice", until=end))))
+        store.write(IntentWritten(name, stopped(NO_INTENT, RequestedBy("alice", until=end))))
     store.close()
     client = instance.start().client()
     until(lambda: running(instance) == ["web.1"], "web runs")
-    (word,) = client.call("status", names=["db"])["watchers"][0]["intent"]
+    (word,) = client.call("status", names=["db"])["watchers"][0]["overrides"]
     assert abs(word["until_ns"] - now - hour) < 60 * 10**9
 
 
@@ -154,7 +154,7 @@ def test_resume_lets_the_spec_count_again(instance: Instance) -> None:
     client = instance.start().client()
     client.call("scale", scale={"web": 3}, reason="load")
     client.call("stop", names=["web"], wait=True)
-    first, second = client.call("status", names=["web"])["watchers"][0]["intent"]
+    first, second = client.call("status", names=["web"])["watchers"][0]["overrides"]
     assert (first["what"], second["what"], second["numprocesses"]) == ("stopped", "scaled", 3)
     answer = client.call("resume", names=["web", "db"], wait=True, timeout_ns=20 * 10**9)
     assert messages(answer) == {
@@ -288,7 +288,7 @@ def test_what_a_controller_did_not_live_to_answer_is_answered_by_the_next(
     instance.store(by_hand(web=service()))
     store = Store(str(instance.folder))
     store.read()
-    word = IntentWritten("web", stopped(NO_INTENT, Voice("alice")))
+    word = IntentWritten("web", stopped(NO_INTENT, RequestedBy("alice")))
     results = ({"name": "web", "message": "stops 1 process"},)
     store.write(OrderWritten((word,), Answered(os.getuid(), "lost", "stop", results)))
     store.write(OrderWritten((), Answered(os.getuid() + 1, "of another", "stop", ())))

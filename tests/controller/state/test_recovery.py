@@ -28,7 +28,7 @@ from reconciler.controller.state.records import (
 )
 from reconciler.controller.state.recovery import KEPT_ASIDE
 from reconciler.controller.state.store import Answer, PutBack, Recovered, Store, Trouble, Written
-from reconciler.model.intent import Intent, Voice
+from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.job import Generation, Run
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec, WatcherSpec
@@ -52,7 +52,7 @@ def history() -> list[Record]:
             for slot in (1, 2):
                 run = Run(slot, number, "k", "b", 1, 2, 3, "succeeded")
                 entries.append(RunWritten(name, run))
-    return [*entries, IntentWritten("web", Intent("stopped", hold_voice=Voice("alice")))]
+    return [*entries, IntentWritten("web", Intent("stopped", hold_by=RequestedBy("alice")))]
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ from reconciler.controller.state.store import (
 )
 from reconciler.controller.state.writes import KEPT_FORMER
 from reconciler.model.address import InternetAddress
-from reconciler.model.intent import Intent, Until, Voice
+from reconciler.model.intent import Intent, RequestedBy, Until
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.news import News
 from reconciler.model.process import Exit
@@ -113,8 +113,8 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
         99,
         1000,
     )
-    alice = Voice("alice", "disk", 5, Until(7, 8, 9, "boot-1"))
-    intent = Intent("stopped", 4, {0: 1, 2: 3}, at_once=True, hold_voice=alice)
+    alice = RequestedBy("alice", "disk", 5, Until(7, 8, 9, "boot-1"))
+    intent = Intent("stopped", 4, {0: 1, 2: 3}, at_once=True, hold_by=alice)
     write(
         folder,
         applied,

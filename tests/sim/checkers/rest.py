@@ -141,7 +141,7 @@ class Rest:
     def _words_are_over(self) -> None:
         """What was said for a while is over when that while is, with nothing else to remind the manager."""
         for name, intent in self.world.disk.intents.items():
-            end = intent.hold_voice.until
+            end = intent.hold_by.until
             known = name in self.world.disk.spec.watchers
             assert not known or end is None or self.kernel.now < end.at_ns, f"{name} still rests"
 
