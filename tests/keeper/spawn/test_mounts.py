@@ -11,7 +11,7 @@ import pytest
 from reconciler.keeper.spawn.mounts import Mounts, may_hang
 from reconciler.model.process import Exit, ProcessId, Running, Starting
 from tests.keeper.rig import keeper
-from tests.keeper.test_spawning import AS_ROOT, own_mounts
+from tests.keeper.spawn.test_roads import AS_ROOT, own_mounts
 
 if TYPE_CHECKING:
     from pathlib import Path
