@@ -123,7 +123,7 @@ def test_s08_a_stranger_stops_nothing_and_is_told_of() -> None:
 
 
 def test_s09_nothing_is_opened_by_a_umask_of_zero() -> None:
-    """That the socket is not more open for a moment either is watched from within: tests/keeper/startup/test_instance.py."""
+    """That it is not more open for a moment either is watched from within: tests/keeper/startup/test_instance.py."""
     with stage(SPEC) as it:
         before = os.umask(0)
         try:
