@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from reconciler.controller.api.connection import Connection
 from reconciler.controller.api.selectors import Wanted, labels_of
 from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.output.log_files import MAX_ANSWER_BYTES, Follower, LogPlace
@@ -31,42 +30,35 @@ MAX_FOLLOWED_FILES: Final = 10_000
 """Log files of one stream."""
 
 
+@dataclass(eq=False)
 class LogStream(Stream):
     """Lines of log files, of all slots that a selection means, also of those that come later."""
 
     method = "log"
 
-    def __init__(
-        self,
-        followed: FollowedLogs,
-        connection: Connection,
-        id: int,
-        asked: FollowLogs,
-        selection: Wanted,
-        after: Mapping[str, str] | None,
-    ) -> None:
-        """`after` are places by path where an earlier stream has ended; logs that are not among them are new."""
-        super().__init__(followed.streams, connection, id)
-        self._followed = followed
-        self._core = followed.core
-        self._asked = asked
-        self._selection = selection
-        self._after = after
-        self._followers: dict[str, Follower] = {}
-        self._of_watcher: dict[str, set[str]] = {}
-        self._users: dict[str, set[str]] = {}
-        """Watchers by the files that they write to."""
-        self._unlooked = dict.fromkeys(self._core.names())
-        """Watchers whose files have not been looked for since they were touched."""
-        self._first: deque[tuple[Follower, bytes]] = deque()
-        self._first_bytes = 0
-        self._changed: dict[str, None] = {}
-        self._unfinished: set[str] = set()
-        """Files that end amid a line, which is passed on when nothing follows it for a while."""
-        self._leaving: set[str] = set()
-        """Files that no slot writes to any more: they make room once they are read to their end."""
-        self._has_begun = False
-        self._is_full = False
+    followed: FollowedLogs
+    asked: FollowLogs
+    selection: Wanted
+    after: Mapping[str, str] | None
+    """Places by path where an earlier stream has ended; logs that are not among them are new."""
+    _followers: dict[str, Follower] = field(default_factory=dict)
+    _of_watcher: dict[str, set[str]] = field(default_factory=dict)
+    _users: dict[str, set[str]] = field(default_factory=dict)
+    """Watchers by the files that they write to."""
+    _unlooked: dict[str, None] = field(init=False)
+    """Watchers whose files have not been looked for since they were touched."""
+    _first: deque[tuple[Follower, bytes]] = field(default_factory=deque)
+    _first_bytes: int = 0
+    _changed: dict[str, None] = field(default_factory=dict)
+    _unfinished: set[str] = field(default_factory=set)
+    """Files that end amid a line, which is passed on when nothing follows it for a while."""
+    _leaving: set[str] = field(default_factory=set)
+    """Files that no slot writes to any more: they make room once they are read to their end."""
+    _has_begun: bool = False
+    _is_full: bool = False
+
+    def __post_init__(self) -> None:
+        self._unlooked = dict.fromkeys(self.followed.core.names())
 
     def prepare(self) -> bool:
         """Find the files and their last lines. Raises `RequestError` when there are too many."""
@@ -123,7 +115,7 @@ class LogStream(Stream):
         self._tell_trouble(follower)
         if data:
             self._send(follower, data)
-            self._followed.hold(follower)
+            self.followed.hold(follower)
             return
         del self._changed[path]
         self._wait_for_rest(follower, path)
@@ -155,7 +147,7 @@ class LogStream(Stream):
         return not self._unlooked
 
     def _look_for(self, name: str) -> None:
-        core, selection = self._core, self._selection
+        core, selection = self.followed.core, self.selection
         known = self._of_watcher.pop(name, set())
         is_known = core.watcher_spec(name) is not None
         is_meant = is_known and selection.matches(name, labels_of(core, name))
@@ -176,13 +168,13 @@ class LogStream(Stream):
             self._of_watcher.setdefault(name, set()).add(path)
 
     def _places(self, name: str) -> list[LogPlace]:
-        places, asked = self._followed.places, self._asked
+        places, asked = self.followed.places, self.asked
         if asked.hooks:
             return places.hooks(name)
-        found = places.of(name, self._selection.slots(name))
+        found = places.of(name, self.selection.slots(name))
         if asked.stderr:
             found = [place for place in found if place.source == "stderr"]
-        if not found and not self._has_begun and self._selection.names and self._after is None:
+        if not found and not self._has_begun and self.selection.names and self.after is None:
             self._say(LogPlace("", 0, "stdout", ""), places.why_empty(name, stderr=asked.stderr))
         return found
 
@@ -197,7 +189,7 @@ class LogStream(Stream):
             self._is_full = True
             return False
         follower = self._followers[path] = Follower(place)
-        self._followed.watch_again()
+        self.followed.watch_again()
         if self._has_begun:
             # Of a slot that comes later everything: it was not there before.
             self._changed[path] = None
@@ -206,10 +198,10 @@ class LogStream(Stream):
         return True
 
     def _begin(self, follower: Follower, path: str) -> None:
-        asked = self._asked
-        position = None if self._after is None else self._after.get(path, "0:0:0:0")
+        asked = self.asked
+        position = None if self.after is None else self.after.get(path, "0:0:0:0")
         if position is None and asked.whole:
-            position = self._followed.birth(path)
+            position = self.followed.birth(path)
         if position is not None:
             follower.resume(position)
             self._changed[path] = None
@@ -231,14 +223,14 @@ class LogStream(Stream):
             follower.close()
             del self._users[path]
             self._is_full = False
-            self._followed.watch_again()
+            self.followed.watch_again()
 
     def _send(self, follower: Follower, data: bytes) -> bool:
         place = follower.place
         self._tell_trouble(follower)
-        if not data and not self._asked.resumable:
+        if not data and not self.asked.resumable:
             return True
-        behind = {"path": place.path, "at": follower.position} if self._asked.resumable else {}
+        behind = {"path": place.path, "at": follower.position} if self.asked.resumable else {}
         return self.send(
             watcher=place.watcher, slot=place.slot, source=place.source, data=data, **behind
         )
@@ -263,7 +255,7 @@ class LogStream(Stream):
         for follower in self._followers.values():
             follower.close()
         self._followers.clear()
-        self._followed.watch_again()
+        self.followed.watch_again()
 
 
 @dataclass(eq=False)

@@ -39,12 +39,16 @@ class Stream(ABC):
     until_end = False
     """The end waits, but not for long, until this reader has read everything and hung up."""
 
-    def __init__(self, streams: Streams, connection: Connection, id: int) -> None:
-        self.streams = streams
-        self.reactor = streams.reactor
-        self.connection = connection
-        self.id = id
-        self.is_over = False
+    is_over = False
+    streams: Streams
+    connection: Connection
+    id: int
+    """These three are known once it is added to the others."""
+
+    @property
+    def reactor(self) -> Reactor:
+        """Return what calls it again."""
+        return self.streams.reactor
 
     def prepare(self) -> bool:
         """Do some of what comes before the answer; True when that is all. Raises `RequestError`."""
@@ -83,7 +87,7 @@ class Streams:
         self._streams: dict[int, Stream] = {}
         self._last = 0
 
-    def add(self, request: Request, make: Callable[[int], Stream]) -> None:
+    def add(self, request: Request, stream: Stream) -> None:
         """Answer with a new stream's number, then begin it. Raises `RequestError` when there are too many."""
         if request.connection.stream_count >= MAX_STREAMS_PER_CONNECTION:
             message = f"more than {MAX_STREAMS_PER_CONNECTION} streams on one connection"
@@ -97,7 +101,7 @@ class Streams:
             message = f"more than {MAX_STREAMS_PER_UID} streams of {request.who}"
             raise RequestError(code="overloaded", message=message, hint="stream.cancel ends one")
         self._last += 1
-        stream = make(self._last)
+        stream.streams, stream.connection, stream.id = self, request.connection, self._last
         self._streams[stream.id] = stream
         request.connection.stream_count += 1
         self._prepare(stream, request)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.controller.api.connection import Connection
 from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import event_filter
 from reconciler.controller.api.streams import Stream, Streams
@@ -50,42 +49,20 @@ class EventMethods:
         """Send events as they come."""
         means = event_filter(asked).test()
         cursor = self.event_log.recent.newest if asked.since is None else asked.since
-        self.streams.add(
-            request,
-            lambda number: EventStream(
-                self.streams,
-                request.connection,
-                number,
-                self.event_log,
-                cursor,
-                means,
-                until_end=asked.until_end,
-            ),
-        )
+        self.streams.add(request, EventStream(self.event_log, cursor, means, asked.until_end))
 
 
+@dataclass(eq=False)
 class EventStream(Stream):
     """Events by their number; `cursor` is the last that was sent."""
 
     method = "event"
 
-    def __init__(
-        self,
-        streams: Streams,
-        connection: Connection,
-        id: int,
-        event_log: EventLog,
-        cursor: int,
-        means: Means,
-        *,
-        until_end: bool = False,
-    ) -> None:
-        super().__init__(streams, connection, id)
-        self.until_end = until_end
-        self._event_log = event_log
-        self._cursor = cursor
-        self._means = means
-        self._is_recalling = False
+    event_log: EventLog
+    cursor: int
+    means: Means
+    until_end: bool = False
+    _is_recalling: bool = False
 
     def _recalled(self) -> None:
         self._is_recalling = False
@@ -93,30 +70,30 @@ class EventStream(Stream):
 
     def told(self, entry: ToldEvent) -> None:
         """Send an event that has just come, unless older ones still wait."""
-        if self._cursor == entry.seq - 1 and self.connection.has_room and self._send(entry):
-            self._cursor = entry.seq
+        if self.cursor == entry.seq - 1 and self.connection.has_room and self._send(entry):
+            self.cursor = entry.seq
 
     def pump(self) -> bool:
         """Send the next events; those that are no longer kept are counted."""
-        recent = self._event_log.recent
-        waiting = recent.newest - self._cursor
+        recent = self.event_log.recent
+        waiting = recent.newest - self.cursor
         if waiting <= 0 or not self.connection.has_room or self._is_recalling:
             return False
-        self._is_recalling = self._event_log.recall(self._cursor, waiting, self._recalled)
+        self._is_recalling = self.event_log.recall(self.cursor, waiting, self._recalled)
         if self._is_recalling:
             return False
-        entries = recent.since(self._cursor, waiting)
-        dropped = recent.missed(self._cursor) if entries and self._cursor else 0
+        entries = recent.since(self.cursor, waiting)
+        dropped = recent.missed(self.cursor) if entries and self.cursor else 0
         if dropped > 0:
             self.send(dropped=dropped)
         for entry in entries[:EVENTS_PER_TURN]:
             if not self._send(entry):
                 return False
-            self._cursor = entry.seq
+            self.cursor = entry.seq
         return len(entries) > EVENTS_PER_TURN
 
     def _send(self, entry: ToldEvent) -> bool:
-        return not self._means(entry) or self.send(
+        return not self.means(entry) or self.send(
             seq=entry.seq,
             time_ns=entry.time_ns,
             type=entry.type,

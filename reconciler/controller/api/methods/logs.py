@@ -66,12 +66,7 @@ class LogMethods:
         selection, after = wanted(asked), _positions(asked.after)
         if after is None:  # who comes again asks for what may be gone by now
             select(self.core, selection)
-        self.followed.streams.add(
-            request,
-            lambda number: LogStream(
-                self.followed, request.connection, number, asked, selection, after
-            ),
-        )
+        self.followed.streams.add(request, LogStream(self.followed, asked, selection, after))
 
 
 def _positions(texts: tuple[str, ...]) -> dict[str, str] | None:

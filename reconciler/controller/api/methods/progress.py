@@ -6,7 +6,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.controller.api.connection import Connection
 from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import Wanted, labels_of, select, wanted
 from reconciler.controller.api.streams import Stream, Streams
@@ -16,7 +15,6 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.specs.revisions import Revisions
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
-from reconciler.model.order import Goal
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.wire import methods
 
@@ -39,27 +37,13 @@ class ProgressMethods:
         # With a revision, what it removes and its sockets may be named: they are nothing to wait for.
         if (selection.names or selection.labels) and revision is None:
             select(self.core, selection)
-        self.streams.add(
-            request,
-            lambda number: ProgressStream(
-                self.streams,
-                request.connection,
-                number,
-                self.core,
-                self.board,
-                self.revisions,
-                selection,
-                asked,
-            ),
-        )
+        stream = ProgressStream(self.core, self.board, self.revisions, selection, asked)
+        self.streams.add(request, stream)
 
     def orders_follow(self, request: Request, asked: methods.FollowOrders) -> None:
         """Send how far the goals of orders are."""
         self.streams.add(
-            request,
-            lambda number: GoalStream(
-                self.streams, request.connection, number, self.core, self.board, asked.goals
-            ),
+            request, GoalStream(self.board, Pursuit(self.core, self.board, asked.goals))
         )
 
     def stream_cancel(self, request: Request, asked: methods.CancelStream) -> None:
@@ -115,39 +99,26 @@ class PacedStream(Stream):
         self.reactor.at(self, None, self._tell)
 
 
+@dataclass(eq=False)
 class ProgressStream(PacedStream):
     """What is still to be done until everything selected is as desired; ends then."""
 
-    def __init__(
-        self,
-        streams: Streams,
-        connection: Connection,
-        id: int,
-        core: Reconciler,
-        board: StatusBoard,
-        revisions: Revisions,
-        selection: Wanted,
-        asked: methods.FollowApply,
-    ) -> None:
-        super().__init__(streams, connection, id)
-        self._core = core
-        self._board = board
-        self._revisions = revisions
-        self._selection = selection
-        self._revision = asked.revision or 0
-        self._runs = asked.runs
-        """Jobs are waited for until their runs have ended."""
+    core: Reconciler
+    board: StatusBoard
+    revisions: Revisions
+    selection: Wanted
+    asked: methods.FollowApply
 
     def look(self) -> tuple[dict[str, object], int | None]:
         """Return who is waited for, and what came of the revision."""
-        core, board = self._core, self._board
+        core, board = self.core, self.board
         # Who follows runs looks at all watchers, the others at those that are not as desired.
-        maybe = core.names() if self._runs else board.unwanted()
+        maybe = core.names() if self.asked.runs else board.unwanted()
         missing = [n for n in maybe if self._is_meant(n) and not self._has_come_about(n)]
         outcome, reason = self._verdict()
         # A revision that is not good comes to no other end by itself.
         over = outcome in {"paused", "rolled_back"}
-        is_there = not missing and core.revision >= self._revision and core.revision > 0
+        is_there = not missing and core.revision >= (self.asked.revision or 0) and core.revision > 0
         standing = {
             "revision": core.revision,
             "converged": is_there and not over,
@@ -161,56 +132,47 @@ class ProgressStream(PacedStream):
 
     def _verdict(self) -> tuple[str, str]:
         """Return what came of the revision that is followed, and why; nobody asked when watchers were named."""
-        revisions, selection = self._revisions, self._selection
-        if not self._revision and (selection.names or selection.labels):
+        number, selection = self.asked.revision, self.selection
+        if not number and (selection.names or selection.labels):
             return "", ""
-        followed = revisions.get(self._revision) if self._revision else revisions.current
+        followed = self.revisions.get(number) if number else self.revisions.current
         return ("", "") if followed is None else (followed.outcome, followed.trial.reason)
 
     def _has_come_about(self, name: str) -> bool:
-        if not self._board.as_desired(name):
+        if not self.board.as_desired(name):
             return False
-        if not self._runs:
+        if not self.asked.runs:
             return True
-        status = self._board.of(name)
+        status = self.board.of(name)
         return status.kind != "job" or all(slot.state != "Running" for slot in status.slots)
 
     def _is_meant(self, name: str) -> bool:
-        selection = self._selection
+        selection = self.selection
         if not selection.names and not selection.labels:
             return True
-        return selection.matches(name, labels_of(self._core, name))
+        return selection.matches(name, labels_of(self.core, name))
 
 
+@dataclass(eq=False)
 class GoalStream(PacedStream):
     """How far the goals of orders are; ends when none is open any more."""
 
-    def __init__(
-        self,
-        streams: Streams,
-        connection: Connection,
-        id: int,
-        core: Reconciler,
-        board: StatusBoard,
-        goals: tuple[Goal, ...],
-    ) -> None:
-        super().__init__(streams, connection, id)
-        self._board = board
-        self._pursuit = Pursuit(core, board, goals)
+    board: StatusBoard
+    pursuit: Pursuit
 
     def concerns(self, names: frozenset[str]) -> bool:
         """Tell whether one of these watchers is waited for."""
-        return self._pursuit.touched(names)
+        return self.pursuit.touched(names)
 
     def look(self) -> tuple[dict[str, object], int | None]:
         """Return who is waited for, and what cannot come about any more."""
-        self._pursuit.look()
-        left, done = self._pursuit.names, self._pursuit.is_over
+        self.pursuit.look()
+        left, done = self.pursuit.names, self.pursuit.is_over
         standing = {
-            "waiting": self._board.waiting(left[:MAX_WAITING_SHOWN]),
+            "waiting": self.board.waiting(left[:MAX_WAITING_SHOWN]),
             "remaining": len(left),
-            "failed": self._pursuit.failed,
-            "converged": done and not self._pursuit.failed,
+            "failed": self.pursuit.failed,
+            "converged": done and not self.pursuit.failed,
             "done": done,
         }
-        return standing, self._pursuit.next_look_ns()
+        return standing, self.pursuit.next_look_ns()
