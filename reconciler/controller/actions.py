@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 
 from reconciler.controller.output.last_lines import LastLines
@@ -35,10 +34,10 @@ from reconciler.model.action import (
     Unbind,
 )
 from reconciler.model.spec import KEEP_RUNS, WatcherSpec
+from reconciler.model.value import Part, field
 
 
-@dataclass(eq=False)
-class Actions:
+class Actions(Part):
     """Hands actions out."""
 
     core: Reconciler

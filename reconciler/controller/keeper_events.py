@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from reconciler.controller.api.parts import Api
@@ -29,10 +28,10 @@ from reconciler.model.news import News
 from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, pid_of
 from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.units import format_count
+from reconciler.model.value import Part, field
 
 
-@dataclass(eq=False)
-class KeeperEvents:
+class KeeperEvents(Part):
     """Takes the keeper's events."""
 
     border: Border

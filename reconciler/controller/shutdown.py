@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final
 
 from reconciler.controller.api.streams import Streams
@@ -18,6 +17,7 @@ from reconciler.model.action import Quit
 from reconciler.model.event import Event, ShutdownAsked
 from reconciler.model.news import News
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration
+from reconciler.model.value import Part
 
 VIEWER_NS: Final = 2 * SECOND_NS
 VIEWER_POLL_NS: Final = 20 * MILLISECOND_NS
@@ -26,8 +26,7 @@ MAX_DONE: Final = 5
 """Jobs that are named at such an end."""
 
 
-@dataclass(eq=False)
-class Shutdown:
+class Shutdown(Part):
     """Ends everything when it is told to."""
 
     in_force: InForce
@@ -83,8 +82,7 @@ class Shutdown:
         return True
 
 
-@dataclass(eq=False)
-class JobsDone:
+class JobsDone(Part):
     """Ends a manager that has only jobs when all of them are done."""
 
     core: Reconciler

@@ -17,6 +17,7 @@ from msgspec.structs import asdict, replace
 
 __all__ = [
     "TAG",
+    "Part",
     "Plain",
     "PlainError",
     "Struct",
@@ -55,6 +56,10 @@ class Struct(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     None leads back to itself, so collections leave them out: to look at all of a large spec takes a long moment.
     """
+
+
+class Part(msgspec.Struct, eq=False):
+    """An object that changes, made of what it needs and equal to itself alone. A dataclass takes longer to define."""
 
 
 class Tagged(Struct, frozen=True, tag_field=TAG, tag=True):

@@ -15,7 +15,6 @@ import stat
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from reconciler.controller.api.denials import Denials
@@ -27,7 +26,7 @@ from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.news import News
 from reconciler.model.spec import OVERFLOW_ID, AccessSpec, DaemonSpec, Role
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import Struct
+from reconciler.model.value import Part, Struct, field
 
 Name: TypeAlias = tuple[Kind, str]
 """`user` or `group`, and what it is called."""
@@ -154,8 +153,7 @@ def permit_of(
 # ---- in force -------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
-class Access:
+class Access(Part):
     """The entries in force, and what callers, users and groups are called.
 
     `changed` is called when somebody may have got or lost a role.
@@ -165,6 +163,7 @@ class Access:
     reactor: Reactor
     lanes: Lanes
     tell: Callable[[News], None]
+    denials: Denials
     changed: Callable[[], None]
     _owner: int = field(default_factory=os.geteuid)
     _strangers: Strangers = field(default_factory=strangers)
@@ -176,9 +175,6 @@ class Access:
     _asked: set[int] = field(default_factory=set)
     """Callers that the thread has not answered for, so that one that hangs gathers no queue."""
     _waiting: dict[int | None, list[Callable[[], None]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._denials = Denials(self.reactor, self.tell)
 
     def permit(self, peer: Peer) -> Permit | None:
         """Return what a caller may do just now, None: nothing at all."""
@@ -196,7 +192,7 @@ class Access:
 
     def deny(self, peer: Peer, method: str, message: str) -> None:
         """Take note of a call that its caller may not make."""
-        self._denials.note(peer.uid, peer.pid, self.name(peer.uid), method, message)
+        self.denials.note(peer.uid, peer.pid, self.name(peer.uid), method, message)
 
     def meet(self, peer: Peer, then: Callable[[], None]) -> None:
         """Call `then` once it is known who a caller is, or when that takes too long."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.news import News
 from reconciler.model.units import SECOND_NS, format_duration
+from reconciler.model.value import Part, field
 
 WINDOW_NS: Final = 60 * SECOND_NS
 TOLD_PER_WINDOW: Final = 20
 """Denials told one by one, the first of each user; the others of a window are counted and told together."""
 
 
-@dataclass(eq=False)
-class Denials:
+class Denials(Part):
     """Tells of the calls that were denied lately."""
 
     reactor: Reactor

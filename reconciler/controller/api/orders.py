@@ -7,7 +7,6 @@ refused because something else is under way: the core works off what is wanted i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import Selected, labels_of, select, wanted
@@ -30,7 +29,7 @@ from reconciler.model.news import News
 from reconciler.model.order import Decision, Goal
 from reconciler.model.process import ProcessId, Running, pid_of
 from reconciler.model.units import format_few
-from reconciler.model.value import from_plain, replace, to_plain
+from reconciler.model.value import Part, field, from_plain, replace, to_plain
 from reconciler.wire.methods import Selects, Waiting
 
 
@@ -45,8 +44,7 @@ def event_of(
     return News(f"operator.{request.method}", text, watcher, details=details)
 
 
-@dataclass(slots=True)
-class Order:
+class Order(Part):
     """What one request changes: entries to store with the events that follow, and what is answered."""
 
     request: Request
@@ -58,8 +56,7 @@ class Order:
     when_written: list[Callable[[], None]] = field(default_factory=list)
 
 
-@dataclass(eq=False)
-class Orders:
+class Orders(Part):
     """Carries orders out."""
 
     core: Reconciler

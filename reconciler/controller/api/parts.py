@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 
 from reconciler.controller.api.auth import Access
+from reconciler.controller.api.denials import Denials
 from reconciler.controller.api.log_stream import LOG_STEP_MS, FollowedLogs
 from reconciler.controller.api.methods.events import EventMethods
 from reconciler.controller.api.methods.logs import LogMethods
@@ -18,9 +19,10 @@ from reconciler.controller.api.methods.status import StatusMethods
 from reconciler.controller.api.methods.watchers import WatcherMethods
 from reconciler.controller.api.orders import Orders
 from reconciler.controller.api.readings import Readings
-from reconciler.controller.api.request import Dispatcher, Handler
+from reconciler.controller.api.request import Dispatcher, Handler, RememberedAnswers
 from reconciler.controller.api.server import Server
 from reconciler.controller.api.streams import Streams
+from reconciler.controller.api.turns import Turns
 from reconciler.controller.api.upgrade import Upgrades
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.output.parts import Output
@@ -62,7 +64,8 @@ class Api:
                 tell(News("files.watching", message))
 
         watch = Watch(LOG_STEP_MS, lanes.hand_over, polls, border.report)
-        self.access = Access(config, reactor, lanes, tell, lambda: self.server.recheck())
+        denials = Denials(reactor, tell)
+        self.access = Access(config, reactor, lanes, tell, denials, lambda: self.server.recheck())
         self.streams = Streams(reactor, border)
         self.waiters = Waiters(core, board, reactor)
         self.upgrades = Upgrades(keeper, lanes, send, tell)
@@ -84,10 +87,17 @@ class Api:
             ManagerMethods(config, core, source, self.upgrades, self.waiters, shut_down, tell),
         )
         self.dispatcher = Dispatcher(
-            handlers, lanes, border, self.access, is_ending, orders.answer_again
+            handlers, lanes, border, self.access, is_ending, RememberedAnswers(orders.answer_again)
         )
         self.server = Server(
-            control, reactor, border, log, self.access, self.dispatcher, self.streams
+            control,
+            reactor,
+            border,
+            log,
+            self.access,
+            self.dispatcher,
+            self.streams,
+            Turns(reactor),
         )
 
     def touched(self, names: frozenset[str]) -> None:

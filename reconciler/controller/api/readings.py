@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -19,6 +18,7 @@ from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.loader import Loaded, Loader, Mistaken, Reading
 from reconciler.controller.specs.snapshot import Snapshot
 from reconciler.model.errors import RequestError
+from reconciler.model.value import Part, field
 
 MAX_READINGS: Final = 8
 """Specs that are read for requests at the same time, each by a child of its own."""
@@ -32,16 +32,14 @@ _Kind: TypeAlias = tuple[int, str]
 """A user, and the method that was called."""
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting:
+class _Waiting(Part):
     request: Request
     source: tuple[str, ...]
     then: Then
     is_shared: bool
 
 
-@dataclass(eq=False)
-class Readings:
+class Readings(Part):
     """What is being read, and what waits."""
 
     reactor: Reactor

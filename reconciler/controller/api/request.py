@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 from reconciler.controller.api.auth import Access, Permit
@@ -13,7 +12,7 @@ from reconciler.controller.runtime.borders import Border
 from reconciler.controller.runtime.lanes import LaneName, Lanes
 from reconciler.controller.state.records import Answered
 from reconciler.model.errors import RequestError
-from reconciler.model.value import Struct
+from reconciler.model.value import Part, Struct
 from reconciler.wire import rpc
 from reconciler.wire.methods import METHODS, Parameters
 from reconciler.wire.parameters import read
@@ -104,8 +103,7 @@ class RememberedAnswers:
             self._bytes -= len(kept.result) if kept is not None else 0
 
 
-@dataclass(eq=False)
-class Dispatcher:
+class Dispatcher(Part):
     """Serves requests: all that they have in common."""
 
     handlers: Mapping[str, Handler]
@@ -113,12 +111,7 @@ class Dispatcher:
     border: Border
     access: Access
     is_ending: Callable[[], bool]
-    again: AnswerAgain
-    """Answers a mutation that a former controller has written down."""
-    remembered: RememberedAnswers = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.remembered = RememberedAnswers(self.again)
+    remembered: RememberedAnswers
 
     def serve(self, connection: Connection, call: rpc.Call, permit: Permit) -> None:
         """Find the method of a request and let it answer; what is wrong with the request is its answer."""

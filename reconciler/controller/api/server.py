@@ -11,7 +11,6 @@ import os
 import resource
 import socket
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -24,6 +23,7 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Border, Log
 from reconciler.controller.runtime.reactor import READ, Reactor
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Part, field
 from reconciler.wire import rpc
 
 MAX_CONNECTIONS: Final = 256
@@ -37,8 +37,7 @@ REST_NS: Final = SECOND_NS
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
-@dataclass(eq=False)
-class Server:
+class Server(Part):
     """The listening socket and its connections."""
 
     control: socket.socket
@@ -48,13 +47,13 @@ class Server:
     access: Access
     dispatcher: Dispatcher
     streams: Streams
+    turns: Turns
     _connections: set[Connection] = field(default_factory=set)
     _short: bool = False
     """No descriptor was left for a client when one called last."""
 
     def __post_init__(self) -> None:
         self.control.setblocking(False)
-        self._turns = Turns(self.reactor)
 
     def open(self) -> None:
         """Begin to accept; until then clients wait in the socket's backlog."""
@@ -107,7 +106,7 @@ class Server:
         if full or (crowded and not self._evict(None)):
             self._turn_away(connection, "too many connections", "close some")
             return
-        admitted = Connection(self, connection, peer, self.reactor, self.border, self._turns)
+        admitted = Connection(self, connection, peer, self.reactor, self.border, self.turns)
         self._connections.add(admitted)
         self.access.meet(peer, admitted.begin)
 

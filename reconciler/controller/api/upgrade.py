@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import reconciler
@@ -22,6 +21,7 @@ from reconciler.model.action import KeeperAction, Upgrade
 from reconciler.model.errors import RequestError
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.news import News
+from reconciler.model.value import Part
 from reconciler.wire import methods
 
 CHECK_TIMEOUT_S: Final = 20.0
@@ -31,8 +31,7 @@ _CHECK: Final = (
 )
 
 
-@dataclass(eq=False)
-class Upgrades:
+class Upgrades(Part):
     """Has the keeper replace its code, once at a time."""
 
     keeper: KeeperIntroduced

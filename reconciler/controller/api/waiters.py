@@ -6,7 +6,6 @@ When that is, `core.goals` says. Looked at only when one of the watchers in ques
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -20,6 +19,7 @@ from reconciler.model.errors import RequestError
 from reconciler.model.event import Delivery
 from reconciler.model.order import Goal, Judged
 from reconciler.model.units import format_duration
+from reconciler.model.value import Part, field
 
 MAX_NAMED: Final = 10
 
@@ -94,8 +94,7 @@ def judged(core: Reconciler, goal: Goal) -> Judged:
     return core_goals.judge(goal, it)
 
 
-@dataclass(eq=False, slots=True)
-class Waiter:
+class Waiter(Part):
     """One request that waits: for what, until when, and what it is answered then."""
 
     request: Request
@@ -105,8 +104,7 @@ class Waiter:
     since_ns: int = field(default_factory=clock.now_ns)
 
 
-@dataclass(eq=False, slots=True)
-class SignalWaiter:
+class SignalWaiter(Part):
     """One request that waits until its signals were sent."""
 
     request: Request
@@ -116,8 +114,7 @@ class SignalWaiter:
     timeout_ns: int
 
 
-@dataclass(eq=False)
-class Waiters:
+class Waiters(Part):
     """All requests that wait."""
 
     core: Reconciler

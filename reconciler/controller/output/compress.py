@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +19,13 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Log
 from reconciler.controller.runtime.reactor import READ, Reactor
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Part, field
 from reconciler.output.places import folder_of, is_in, open_in
 
 SHORTAGE_RETRY_NS: Final = 5 * SECOND_NS
 
 
-@dataclass(eq=False)
-class Compressor:
+class Compressor(Part):
     """The queue, and the helper that works on its first entry."""
 
     reactor: Reactor

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.controller.output.events import RecentEvents
@@ -29,6 +28,7 @@ from reconciler.model.event import EndsTold
 from reconciler.model.news import News
 from reconciler.model.process import ProcessId
 from reconciler.model.units import MILLISECOND_NS
+from reconciler.model.value import Part, field
 
 NUMBERS_PER_RESERVATION: Final = 1000
 WRITE_PAUSE_NS: Final = 100 * MILLISECOND_NS
@@ -50,8 +50,7 @@ LEVELS: Final = {
 """By the last word of an event's type; all else is info."""
 
 
-@dataclass(eq=False)
-class EventLog:
+class EventLog(Part):
     """Tells and writes events, and fetches what earlier controllers wrote."""
 
     recent: RecentEvents

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, ToldEvent, is_order
 from reconciler.model.news import News
 from reconciler.model.units import MINUTE_NS
+from reconciler.model.value import Part
 
 Means = Callable[[ToldEvent], bool]
 """Tells whether somebody asks for an event."""
@@ -31,8 +31,7 @@ _OF_ONE_PROCESS: Final = frozenset({"pid", "survivors"})
 """Details that do not make an event another one."""
 
 
-@dataclass(slots=True)
-class _Repeat:
+class _Repeat(Part):
     seq: int
     first_ns: int
     last_ns: int

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.controller.output.log_files import end_of
@@ -17,7 +16,7 @@ from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import Spawn
 from reconciler.model.hiding import shown_lines
 from reconciler.model.process import MAIN, Exited, FileSink, ProcessId, ProcessRecord
-from reconciler.model.value import Struct
+from reconciler.model.value import Part, Struct, field
 from reconciler.output.places import open_log
 
 MAX_READ_BYTES: Final = 16 * 1024
@@ -34,8 +33,7 @@ class Span(Struct, frozen=True):
     end: int | None = None
 
 
-@dataclass(eq=False)
-class LastLines:
+class LastLines(Part):
     """Where the present life of each slot began in its logs, and what the last one said."""
 
     lanes: Lanes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.controller.runtime import clock
@@ -12,14 +11,13 @@ from reconciler.model.address import InternetAddress
 from reconciler.model.event import Event, SocketChanged
 from reconciler.model.socket import BindRefused, SocketRecord, SocketTemplate
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import replace
+from reconciler.model.value import Part, field, replace
 
 ASK_AGAIN_NS: Final = 30 * SECOND_NS
 """Addresses are tried every few seconds; reading all connections of a machine that often is too dear."""
 
 
-@dataclass(eq=False)
-class PortHolders:
+class PortHolders(Part):
     """What was found out, by address; `feed` puts the better message before the core."""
 
     lanes: Lanes

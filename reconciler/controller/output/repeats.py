@@ -8,10 +8,10 @@ goes on the windows grow longer, so that a crash loop writes a few lines an hour
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from reconciler.model.units import MINUTE_NS, SECOND_NS
+from reconciler.model.value import Part
 
 K = TypeVar("K", bound=Hashable)
 
@@ -23,8 +23,7 @@ MAX_KEYS: Final = 20_000
 """Keys that are told apart: two for each of 10,000 watchers. When there are more, all windows end."""
 
 
-@dataclass(slots=True)
-class _Window:
+class _Window(Part):
     ends_ns: int
     length_ns: int
     written: int = 1

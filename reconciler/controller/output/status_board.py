@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from reconciler.controller.runtime import clock
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.status import WatcherStatus
-from reconciler.model.value import Struct
+from reconciler.model.value import Part, Struct, field
 from reconciler.wire import rpc
 
 
@@ -19,8 +18,7 @@ class _Fragment(Struct, frozen=True):
     """When it becomes untrue by itself: `Starting` ends after a second of life."""
 
 
-@dataclass(eq=False)
-class StatusBoard:
+class StatusBoard(Part):
     """The fragments, and who is not as desired. `last_lines` says by slot what a watcher's processes wrote last."""
 
     core: Reconciler

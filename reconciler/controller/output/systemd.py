@@ -8,7 +8,6 @@ systemd end all the others. STATUS= says how far it is, in a sentence.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.controller.output.status_board import StatusBoard
@@ -16,14 +15,14 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Part, field
 
 STATUS_EVERY_NS: Final = SECOND_NS
 """How long changes gather before the sentence is said again."""
 MAX_NAMED: Final = 5
 
 
-@dataclass(eq=False)
-class Notifier:
+class Notifier(Part):
     """Says it, when somebody listens. `send` takes it to the keeper, behind what it was told before.
 
     `spec_state` says how the spec's files stand to what is in force, `is_ending` whether all is being stopped.

@@ -13,13 +13,13 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.reactor import READ, Reactor
 from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS, format_duration
+from reconciler.model.value import Part
 
 T = TypeVar("T")
 
@@ -40,8 +40,7 @@ Report: TypeAlias = Callable[[str, BaseException], str]
 """Takes note of an error that nobody expected, and says it in a few words."""
 
 
-@dataclass(eq=False, slots=True)
-class _Task:
+class _Task(Part):
     """One task: what is asked in the thread, and what goes on in the loop."""
 
     lane: LaneName

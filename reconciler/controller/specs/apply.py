@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from reconciler.controller.runtime.borders import Border
@@ -22,7 +21,7 @@ from reconciler.model.news import News
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import format_count
-from reconciler.model.value import Struct, replace
+from reconciler.model.value import Part, Struct, replace
 from reconciler.specfile.source import SPEC_SUFFIXES
 
 MAX_TOLD: Final = 50
@@ -45,8 +44,7 @@ class Author(Struct, frozen=True):
     reason: str = ""
 
 
-@dataclass(eq=False)
-class Applier:
+class Applier(Part):
     """Puts specs in force; what is to follow then is called with the new revision once it lies on the disk."""
 
     core: Reconciler

@@ -11,7 +11,6 @@ file or folder that is missing means hold and never "empty", and what is refused
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.controller.runtime import clock
@@ -32,6 +31,7 @@ from reconciler.controller.specs.standing import Standing
 from reconciler.controller.state.records import SourceFile
 from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Part, field
 from reconciler.wire.manager_file import ManagerFile
 
 LONGEST_LOOK_NS: Final = 2 * SECOND_NS
@@ -39,8 +39,7 @@ LONGEST_LOOK_NS: Final = 2 * SECOND_NS
 CONSENT: Final = "`reconcile apply --allow-removal` applies it all the same"
 
 
-@dataclass(eq=False)
-class SpecFiles:
+class SpecFiles(Part):
     """What becomes of the files that the spec comes from."""
 
     source: SourceWatch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.state.records import Applied
@@ -14,10 +13,10 @@ from reconciler.model.change import Change, Drift
 from reconciler.model.errors import RequestError
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.spec import ApplySpec, Spec
+from reconciler.model.value import Part
 
 
-@dataclass(eq=False)
-class InForce:
+class InForce(Part):
     """Holds it; `applied` is None as long as there is none. `observed` tells of a watcher what operators want of it."""
 
     applied: Applied | None

@@ -21,7 +21,6 @@ import stat
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -34,7 +33,7 @@ from reconciler.model.action import Spawn
 from reconciler.model.event import Event, SecretsRead, SecretsUnreadable
 from reconciler.model.process import MAIN
 from reconciler.model.spec import SecretSpec, Spec
-from reconciler.model.value import Struct, replace
+from reconciler.model.value import Part, Struct, field, replace
 from reconciler.specfile.trust import refusal
 
 MAX_SECRET_BYTES: Final = 64 * 1024
@@ -64,9 +63,11 @@ class Unreadable(Struct, frozen=True):
     signature: Signature = None
 
 
-@dataclass(eq=False, repr=False)  # nobody shall see the values by looking at this
-class Secrets:
+class Secrets(Part):
     """Reads secrets when the core asks for them, and again when they may have changed."""
+
+    def __repr__(self) -> str:
+        return "Secrets(...)"
 
     state_dir: str
     reactor: Reactor

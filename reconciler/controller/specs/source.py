@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.controller.runtime import clock
@@ -21,6 +20,7 @@ from reconciler.controller.specs.snapshot import (
 )
 from reconciler.model.news import News
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Part, field
 from reconciler.specfile.source import is_spec_name
 
 Then = Callable[[Snapshot, bool], None]
@@ -31,8 +31,7 @@ STEP_MS: Final = 250
 SHORTAGE_RETRY_NS: Final = SECOND_NS
 
 
-@dataclass(eq=False)
-class SourceWatch:
+class SourceWatch(Part):
     """Looks at the files; `newest` is how they looked last."""
 
     source: tuple[str, ...]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from reconciler.controller.runtime.borders import Log
 from reconciler.controller.specs.revisions import Revisions
 from reconciler.model.errors import SpecError
 from reconciler.model.news import News
+from reconciler.model.value import Part, field
 
 MAX_WARNINGS_TOLD: Final = 5
 MAX_MISTAKES_TOLD: Final = 20
@@ -22,8 +22,7 @@ _EVENTS: Final[dict[SpecState, str]] = {"invalid": "spec.rejected"}
 _LEVELS: Final[dict[SpecState, str]] = {"invalid": "error", "pending": "info"}
 
 
-@dataclass(eq=False)
-class Standing:
+class Standing(Part):
     """The state, the sentence beside it, and the mistakes that are in the files."""
 
     revisions: Revisions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from reconciler.controller.specs.apply import Author
@@ -16,14 +15,14 @@ from reconciler.model.hiding import shown_lines
 from reconciler.model.news import News
 from reconciler.model.process import ProcessId
 from reconciler.model.revision import Revision
+from reconciler.model.value import Part
 
 LOG_LINES: Final = 5
 BY_ITSELF: Final = "apply.on_failure"
 """Who rolls back when nobody asked."""
 
 
-@dataclass(eq=False)
-class Verdicts:
+class Verdicts(Part):
     """Tells what came of revisions, and rolls back."""
 
     in_force: InForce

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import cast
 
 from reconciler.controller.state import history, seals
@@ -19,11 +18,10 @@ from reconciler.controller.state.seals import Broken, Value
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.spec import Spec, WatcherSpec
-from reconciler.model.value import PlainError, from_plain, replace
+from reconciler.model.value import Part, PlainError, field, from_plain, replace
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Part):
     """What is read, and what is found broken on the way."""
 
     connection: sqlite3.Connection

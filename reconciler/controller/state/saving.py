@@ -7,7 +7,6 @@ keeps the record. Only runs of jobs wait, see `RunRecorded`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from reconciler.controller.runtime.borders import Border, Fatal
@@ -28,15 +27,14 @@ from reconciler.model.intent import Intent
 from reconciler.model.job import Generation
 from reconciler.model.news import News
 from reconciler.model.observed import WatcherObserved
-from reconciler.model.value import replace
+from reconciler.model.value import Part, field, replace
 
 
 class StoreDamaged(Fatal):
     """The database broke while it was in use; the next controller moves it aside and says so."""
 
 
-@dataclass(eq=False)
-class Saving:
+class Saving(Part):
     """Gives records to the store and takes its answers."""
 
     store: Store

@@ -11,13 +11,13 @@ from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.output.event_log import EventLog
 from reconciler.controller.output.events import Means
 from reconciler.controller.state.records import ToldEvent
+from reconciler.model.value import Part
 from reconciler.wire.methods import MAX_EVENTS, FollowEvents, NewestEvents
 
 EVENTS_PER_TURN: Final = 200
 
 
-@dataclass(eq=False)
-class EventMethods:
+class EventMethods(Part):
     """`events` and `events.follow`."""
 
     event_log: EventLog

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from reconciler.controller.api.log_stream import FollowedLogs, LogStream
@@ -14,6 +13,7 @@ from reconciler.controller.output.log_files import LogPlace, last_lines
 from reconciler.controller.output.log_places import LogPlaces
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
+from reconciler.model.value import Part
 from reconciler.wire import rpc
 from reconciler.wire.methods import AskLogs, FollowLogs
 
@@ -21,8 +21,7 @@ DEFAULT_LINES: Final = 100
 MAX_REASONS: Final = 20
 
 
-@dataclass(eq=False)
-class LogMethods:
+class LogMethods(Part):
     """`logs` and `logs.follow`."""
 
     core: Reconciler

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import reconciler
@@ -17,13 +16,13 @@ from reconciler.controller.specs.source import SourceWatch
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.news import News
 from reconciler.model.process import pid_of
+from reconciler.model.value import Part
 from reconciler.wire import methods
 
 PROTOCOL: Final = 1
 
 
-@dataclass(eq=False)
-class ManagerMethods:
+class ManagerMethods(Part):
     """`hello`, `shutdown` and `upgrade`."""
 
     config: Config

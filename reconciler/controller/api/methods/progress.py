@@ -16,14 +16,14 @@ from reconciler.controller.specs.revisions import Revisions
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
 from reconciler.model.units import MILLISECOND_NS
+from reconciler.model.value import Part
 from reconciler.wire import methods
 
 PROGRESS_PAUSE_NS: Final = 100 * MILLISECOND_NS
 MAX_WAITING_SHOWN: Final = 20
 
 
-@dataclass(eq=False)
-class ProgressMethods:
+class ProgressMethods(Part):
     """`apply.follow`, `orders.follow` and `stream.cancel`."""
 
     core: Reconciler

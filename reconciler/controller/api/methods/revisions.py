@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from reconciler.controller.api.orders import event_of
@@ -18,14 +17,13 @@ from reconciler.model.change import Difference
 from reconciler.model.errors import RequestError
 from reconciler.model.news import News
 from reconciler.model.revision import Revision
-from reconciler.model.value import replace
+from reconciler.model.value import Part, replace
 from reconciler.wire import methods
 
 CONSENT_TO_ROLLBACK: Final = "`reconcile rollback --allow-removal` does it all the same"
 
 
-@dataclass(eq=False)
-class RevisionMethods:
+class RevisionMethods(Part):
     """`history`, `diff` and `rollback`."""
 
     core: Reconciler

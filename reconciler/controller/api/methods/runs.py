@@ -6,7 +6,6 @@ The newest run of each slot is known in memory, too, and may be newer there than
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import select, wanted
@@ -17,11 +16,11 @@ from reconciler.core.reconciler import Reconciler
 from reconciler.model.answer import RunEntry
 from reconciler.model.errors import RequestError
 from reconciler.model.job import Run
+from reconciler.model.value import Part
 from reconciler.wire.methods import AskRuns
 
 
-@dataclass(eq=False)
-class RunMethods:
+class RunMethods(Part):
     """`runs`."""
 
     core: Reconciler

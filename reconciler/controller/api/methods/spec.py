@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.readings import Readings
@@ -19,12 +18,12 @@ from reconciler.model.errors import RequestError
 from reconciler.model.news import News
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_count
+from reconciler.model.value import Part
 from reconciler.wire import rpc
 from reconciler.wire.methods import Apply, AskPlan
 
 
-@dataclass(eq=False)
-class SpecMethods:
+class SpecMethods(Part):
     """`plan` and `apply`."""
 
     specs: Specs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.controller.api.request import Answer, Request
@@ -18,7 +17,7 @@ from reconciler.core.tell import orphan_message
 from reconciler.model.event import KeeperIntroduced
 from reconciler.model.process import Orphan
 from reconciler.model.status import OrphanStatus, SlotStatus, WatcherStatus
-from reconciler.model.value import replace
+from reconciler.model.value import Part, replace
 from reconciler.wire import rpc
 from reconciler.wire.methods import AskStatus
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 StoreState: TypeAlias = Literal["good", "failing", "damaged"]
 
 
-@dataclass(eq=False)
-class StatusMethods:
+class StatusMethods(Part):
     """`status`."""
 
     config: Config

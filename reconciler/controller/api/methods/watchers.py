@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -15,14 +14,14 @@ from reconciler.core import orders
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS, parse_signal
+from reconciler.model.value import Part
 from reconciler.wire import methods
 
 SENT_WITHIN_NS: Final = 25 * SECOND_NS
 """How long a signal may wait for its hook unless the request says otherwise; clients wait 30 s for an answer."""
 
 
-@dataclass(eq=False)
-class WatcherMethods:
+class WatcherMethods(Part):
     """`start`, `stop` and the like."""
 
     core: Reconciler
