@@ -67,7 +67,7 @@ UPGRADE_WAIT_NS: Final = 5 * SECOND_NS
 class Keeper:
     """Holds processes and sockets for a controller; `step` by `step`, never waiting.
 
-    It begins with all that a former keeper held. `exit_code` is None until the keeper shall end.
+    It begins with all that a former keeper held. `exit_code` is None until it is time to end.
     """
 
     def __init__(

@@ -460,7 +460,7 @@ class Processes:
                     process.output.leave()
 
     def close_all(self) -> None:
-        """Let go of all that is held, as the next keeper shall find nothing of it."""
+        """Let go of everything, so that the next keeper finds nothing."""
         self._signal_each(self.orphans.hidden(), "KILL")
         for id_ in [id_ for id_, process in self.by_id.items() if not process.is_live]:
             self._notes.forget(id_)

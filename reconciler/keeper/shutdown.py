@@ -65,7 +65,7 @@ Stage: TypeAlias = Asked | Terminating | Killing | Leaving
 
 
 class Shutdown:
-    """How far the end has come; `exit_code` is None until the keeper shall end."""
+    """How far the end has come; `exit_code` is None until it is time to end."""
 
     def __init__(self, kernel: Kernel, processes: Processes, supervisor: Supervisor) -> None:
         self.stage: Stage | None = None

@@ -188,7 +188,7 @@ class LogFile:
         return True
 
     def _reopen(self, folder: int, name: str, like: os.stat_result) -> None:
-        """Open the path anew, with the mode and owner that the former file had."""
+        """Open the path again, with the mode and owner that the former file had."""
         try:
             fd = open_in(folder, name, _FLAGS)
         except OSError as error:

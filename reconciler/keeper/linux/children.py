@@ -43,7 +43,7 @@ class Children:
         self._pidfds = pidfds
         self._groups = groups
         self._place, self._user = place, user
-        # Kept open: a keeper that runs out of descriptors shall still see whom it has to care for.
+        # Kept open: a keeper that runs out of descriptors still sees whom it cares for.
         pid = os.getpid()
         self._list = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
         self._launching: dict[int, Forked] = {}

@@ -63,7 +63,7 @@ class ControlSocket:
         self._files.watch(self._config.control_socket)
 
     def renew(self) -> ControlRenewed | None:
-        """Make the socket anew, with folder and lock, if its file has vanished or was replaced; tell what came of it.
+        """Open the socket again, with folder and lock, if its file has vanished or was replaced; return what came of it.
 
         None: all is in place, or what is wrong was told already. Whoever has the old socket, such as the
         controller, goes on with one that nobody finds.
@@ -85,7 +85,7 @@ class ControlSocket:
         return None if trouble and trouble == told else ControlRenewed(path, trouble)
 
     def _renew_folder(self) -> None:
-        """Make the runtime folder anew if it is gone, and lock it again. Raises `Refused`, `OSError`."""
+        """Make the runtime folder again if it is gone, and lock it. Raises `Refused`, `OSError`."""
         config = self._config
         if not os.path.isdir(config.runtime_dir):
             make_folder(config.runtime_dir, config.runtime_mode)

@@ -42,7 +42,7 @@ class Listeners:
         self._users: dict[str, list[Process]] = {}
 
     def hand_over(self, process: Process) -> dict[str, BoundSocket]:
-        """Return the sockets of a process about to start, as it shall find them. Raises `LaunchFailed`."""
+        """Return the sockets of a process about to start, in the state that it expects. Raises `LaunchFailed`."""
         found = {}
         for name in process.sockets:
             held = self.by_name.get(name)

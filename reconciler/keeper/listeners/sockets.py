@@ -201,7 +201,7 @@ def _copied(pid: int, fd: int) -> socket.socket | None:
             os.close(handle)
         if stat.S_ISSOCK(os.fstat(copy).st_mode):
             return socket.socket(fileno=copy)
-        os.close(copy)  # the number was given anew between two looks
+        os.close(copy)  # the number was reused between two looks
     return None
 
 

@@ -110,7 +110,7 @@ class Upkeep:
             self._look(name)
 
     def rebound(self, name: str) -> None:
-        """A socket was bound anew, tuned or closed: what was known of it counts no more."""
+        """A socket was bound again, tuned or closed: what was known of it no longer counts."""
         care = self._care.pop(name, None)
         if care is not None and name in self._listeners.by_name:
             heapq.heappush(self._dues, (self._kernel.now_ns(), name))
@@ -187,7 +187,7 @@ class Upkeep:
             self._tell(SocketRestored(name, "file", by))
 
     def _lose(self, name: str, held: Listener, by: tuple[ProcessId, ...] = ()) -> None:
-        """Have a socket bound anew that no client reaches, unless another one is to take its place anyway."""
+        """Have a socket bound again that no client reaches, unless another one takes its place anyway."""
         if isinstance(held.record.phase, Bound):
             held.record = replace(
                 held.record, phase=Lost(self._kernel.now_ns(), by), unaccepted=None
@@ -213,7 +213,7 @@ class Upkeep:
         assert held.template is not None
         record = held.record
         if isinstance(record.phase, Lost):
-            return False  # it is bound anew in a moment
+            return False  # it is bound again in a moment
         is_other = None not in (queue.backlog, record.backlog) and queue.backlog != record.backlog
         if queue.listens and not is_other:
             if record.backlog is None and queue.backlog is not None:

@@ -348,7 +348,7 @@ def _take_limits(launch: Launch, place: Place) -> None:
 
 
 def _give_output(user: User) -> None:
-    """Let the user open its output anew, by /dev/stdout. Who may not give to it cannot become it either."""
+    """Let the user reopen its output, by /dev/stdout. Who may not give to it cannot become it either."""
     for fd in (1, 2):
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             try:

@@ -223,7 +223,7 @@ class _Adoption:
         return pid, born
 
     def _take_back(self, written: WrittenSocket, strangers: list[WrittenStranger]) -> None:
-        """Take a socket back from who uses it or was left behind, or see to it that it can be bound anew."""
+        """Take a socket back from who uses it or was left behind, or make sure that it can be bound again."""
         name = written.record.name
         users = [
             each

@@ -4,7 +4,7 @@ A file of lines; each names something that is held and says how it is now, so th
 holds, and a line without a value says that it is gone. Each begins with a checksum of its rest.
 
 - A line costs the same however much else is held. When the file has grown to twice what it says, it
-  is written anew beside the old one and renamed over it.
+  is written again beside the old one and renamed over it.
 - Nothing is synced: only this process dies, the kernel keeps what was written. With the machine die all
   the processes that the file is about, and its boot id tells so.
 - A torn last line was never acted upon: it is written before what it announces is done.

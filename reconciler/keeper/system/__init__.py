@@ -2,7 +2,7 @@
 
 | file | subject |
 |---|---|
-| `procfs` | asking /proc, and telling processes apart when numbers are given anew |
+| `procfs` | asking /proc, and telling processes apart when numbers are reused |
 | `pidfds` | processes that are not our children: their signals and their deaths |
 | `signals` | to a process, its group, its tree |
 | `cgroups` | control groups, where the manager was given some |

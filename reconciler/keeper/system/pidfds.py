@@ -1,6 +1,6 @@
 """Processes that are not our children, each watched by a pidfd: signalled without fail, heard when they die.
 
-A number may be given anew at any time when nobody has to wait for its process. A pidfd means one process
+A number may be reused at any time when nobody has to wait for its process. A pidfd means one process
 for ever (pidfd_open(2), Linux 5.3). How a process ended is known to its parent, to whoever may read
 /proc/PID/stat until then, and from Linux 6.15 on to everybody who had a pidfd before (PIDFD_GET_INFO).
 Where none of these answers the exit is unknown; it is never taken for a good one.

@@ -1,4 +1,4 @@
-"""Asking /proc about processes, and telling them apart when their numbers are given anew."""
+"""Asking /proc about processes, and telling them apart when their numbers are reused."""
 
 from __future__ import annotations
 
