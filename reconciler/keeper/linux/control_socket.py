@@ -63,7 +63,7 @@ class ControlSocket:
         self._files.watch(self._config.control_socket)
 
     def renew(self) -> ControlRenewed | None:
-        """Open the socket again, with folder and lock, if its file has vanished or was replaced; return what came of it.
+        """Open the socket again, with folder and lock, where its file has vanished or was replaced; return the outcome.
 
         None: all is in place, or what is wrong was told already. Whoever has the old socket, such as the
         controller, goes on with one that nobody finds.
