@@ -51,13 +51,13 @@ class Orphans:
         self._strangers: dict[int, Stranger] = {}
         self._owned: dict[Key, dict[int, None]] = {}
         """Which of them an incarnation has left, or may have left."""
-        self._changed: set[Key] = set()
+        self._changed: dict[Key, None] = {}
         """Incarnations of whose remnants something has changed since that was last asked for."""
         self.has_changed = False
         """Something has changed since that was last told."""
         self._below: dict[Key, dict[int, int]] = {}
         """What was below a process when that was signalled last: pids, and when each was started."""
-        self._parentless: set[Key] = set()
+        self._parentless: dict[Key, None] = {}
         """Those of whom that process is dead, so that others may have inherited what was below it."""
         self._look_at_ns: int | None = None
         """When to look for those that were left by what lives, which no signal tells."""
@@ -86,7 +86,7 @@ class Orphans:
         if self._by_session.get(process.pid) == process.key:
             del self._by_session[process.pid]
         self._below.pop(process.key, None)
-        self._parentless.discard(process.key)
+        self._parentless.pop(process.key, None)
         self.has_changed |= process.key in self._owned
 
     def see_below(self, process: Process) -> None:
@@ -98,7 +98,7 @@ class Orphans:
         roots = [*own, *self.of(process)]
         self._below.setdefault(process.key, {}).update(self._kernel.below(roots))
         if process.died is not None:
-            self._parentless.add(process.key)
+            self._parentless[process.key] = None
 
     def forget_session(self, process: Process) -> None:
         """Nobody is left in its session: from here on the number may be that of another's."""
@@ -194,12 +194,12 @@ class Orphans:
             return
         self.has_changed = True
         for key in () if former is None else former.owners:
-            self._changed.add(key)
+            self._changed[key] = None
             del self._owned[key][pid]
             if not self._owned[key]:
                 del self._owned[key]
         for key in () if stranger is None else stranger.owners:
-            self._changed.add(key)
+            self._changed[key] = None
             self._owned.setdefault(key, {})[pid] = None
 
     def died(self, pid: int) -> bool:
@@ -215,14 +215,14 @@ class Orphans:
         """Look again when that is asked for: once in a step is enough, but for who has died meanwhile."""
         self._scanned = self._searched = False
 
-    def scan(self, dead: Iterable[Process], spared: int | None, *, adopted: bool) -> set[Key]:
+    def scan(self, dead: Iterable[Process], spared: int | None, *, adopted: bool) -> tuple[Key, ...]:
         """Find new strangers, and return the incarnations of which some were found or no longer are there.
 
         `dead` have died since the last look; the pid that is `spared` is the controller's. `adopted` tells
         that some of the dead were no children of ours.
         """
         suspects = list(dead)
-        self._parentless |= {each.key for each in suspects if each.key in self._below}
+        self._parentless |= {each.key: None for each in suspects if each.key in self._below}
         if adopted and not self._searched:
             self._search()
             self._searched = True  # unless it failed: then another look in this step is no waste
@@ -239,9 +239,9 @@ class Orphans:
         self._scanned = True
         return self._take_changed()
 
-    def _take_changed(self) -> set[Key]:
-        changed, self._changed = self._changed, set()
-        return changed
+    def _take_changed(self) -> tuple[Key, ...]:
+        changed, self._changed = self._changed, {}
+        return tuple(changed)
 
     def look_due(self) -> bool:
         """Tell whether to look for what went into the background below something that lives."""
@@ -250,7 +250,7 @@ class Orphans:
         self._look_at_ns = None
         return True
 
-    def name_again(self) -> tuple[set[Key], int | None]:
+    def name_again(self) -> tuple[tuple[Key, ...], int | None]:
         """Ask those that were met a moment ago for their name; return the owners of renamed ones, and when to go on."""
         now_ns = self._kernel.now_ns()
         for pid in [pid for pid, due_ns in self._young.items() if due_ns <= now_ns]:
@@ -294,7 +294,7 @@ class Orphans:
                     self.take(pid, Stranger(who.name, who.born, who.group, (key,)))
             if not there:
                 del self._below[key]
-                self._parentless.discard(key)
+                self._parentless.pop(key, None)
 
     def _is_orphan(self, identity: Identity, owner: Process) -> bool:
         """Tell whether nobody of its own kind stands above a process any more."""
