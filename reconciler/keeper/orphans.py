@@ -215,7 +215,9 @@ class Orphans:
         """Look again when that is asked for: once in a step is enough, but for who has died meanwhile."""
         self._scanned = self._searched = False
 
-    def scan(self, dead: Iterable[Process], spared: int | None, *, adopted: bool) -> tuple[Key, ...]:
+    def scan(
+        self, dead: Iterable[Process], spared: int | None, *, adopted: bool
+    ) -> tuple[Key, ...]:
         """Find new strangers, and return the incarnations of which some were found or no longer are there.
 
         `dead` have died since the last look; the pid that is `spared` is the controller's. `adopted` tells

@@ -127,7 +127,10 @@ class _Viewer:
     def _show_status(self) -> None:
         self._live.clear()
         self._shown = True
-        status = self._client.status()
+        try:
+            status = self._client.status()
+        except NoManager:
+            return  # it has ended meanwhile; what it said before is still to be shown
         names = (f"{each.name}.{slot.slot}" for each in status.watchers for slot in each.slots)
         self._width = max(map(len, names), default=0)
         self._screen.show(*status_page(status, time.time_ns()), ())

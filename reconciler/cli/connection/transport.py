@@ -7,6 +7,7 @@ manager recognises a repetition. Only a socket on which nobody listens means tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -89,7 +90,6 @@ class Transport:
             self._socket.close()
         self._socket = None
         self._decoder = rpc.ClientDecoder()
-        self._notifications.clear()
 
     # ---- asking ----
 
@@ -109,6 +109,7 @@ class Transport:
             try:
                 return self._ask(method, given, deadline)
             except ConnectionError:
+                self._take_rest()
                 self.close()
             if time.monotonic() + pause > deadline:
                 raise self._timed_out(method)
@@ -180,6 +181,17 @@ class Transport:
             self.close()
             raise self._not_understood(method, error) from error
 
+    def _take_rest(self) -> None:
+        """Keep the notifications that came before the end of a connection, for who follows a stream."""
+        if self._socket is None:
+            return
+        self._socket.setblocking(False)
+        with contextlib.suppress(OSError, rpc.ProtocolError):
+            while data := self._socket.recv(_READ_BYTES):
+                for message in self._decoder.messages(data):
+                    if isinstance(message, rpc.Notification):
+                        self._notifications.append((message.method, dict(message.params)))
+
     def _connected(self, deadline: float) -> socket.socket:
         """Return the connection; opens one if there is none, and waits while the backlog is full."""
         if self._socket is not None:
@@ -243,6 +255,7 @@ class Transport:
         newest = 0
         again = False
         places: dict[str, str] = {}
+        self._notifications.clear()
         while True:
             connection = self._connections if self._socket is not None else self._connections + 1
             try:
@@ -277,14 +290,16 @@ class Transport:
                 raise
 
     def _notified(self, connection: int, tick: float | None) -> Iterator[tuple[str, Map]]:
-        """Yield what comes over one connection; streams do not move when another call makes a new
-        one."""
+        """Yield what comes over one connection, all of it before its end is raised.
+
+        Streams do not move when another call makes a new one.
+        """
         while True:
+            while self._notifications:
+                yield self._notifications.popleft()
             if self._socket is None or self._connections != connection:
                 msg = "the connection of the streams is gone"
                 raise ConnectionResetError(msg)
-            while self._notifications:
-                yield self._notifications.popleft()
             if tick is not None and not self._readable(tick):
                 yield TICK, {}
                 continue

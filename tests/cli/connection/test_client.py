@@ -213,6 +213,21 @@ def test_logs_go_on_where_they_were_after_a_controller_was_replaced(manager: Man
     ]
 
 
+def test_what_came_before_the_end_is_yielded_though_another_call_found_the_end(
+    manager: Manager,
+) -> None:
+    manager.answers["events.follow"] = Stream("event", [{"seq": 1}, {"seq": 2}])
+    client = client_of(manager)
+    stream = client.follow(("events.follow", {}))
+    assert next(stream)[1]["seq"] == 1
+
+    manager.close()
+    with pytest.raises(NoManager):
+        client.hello()
+
+    assert [item["seq"] for _, item in stream] == [2]
+
+
 def test_silence_ticks(manager: Manager) -> None:
     manager.answers["events.follow"] = {"stream": 1}
     stream = client_of(manager).follow(("events.follow", {}), tick=0.01)
