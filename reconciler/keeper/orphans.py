@@ -215,9 +215,7 @@ class Orphans:
         """Look again when that is asked for: once in a step is enough, but for who has died meanwhile."""
         self._scanned = self._searched = False
 
-    def scan(
-        self, dead: Iterable[Process], spared: int | None, *, adopted: bool
-    ) -> tuple[Key, ...]:
+    def scan(self, dead: Iterable[Process], spared: int | None, *, adopted: bool) -> list[Key]:
         """Find new strangers, and return the incarnations of which some were found or no longer are there.
 
         `dead` have died since the last look; the pid that is `spared` is the controller's. `adopted` tells
@@ -241,9 +239,9 @@ class Orphans:
         self._scanned = True
         return self._take_changed()
 
-    def _take_changed(self) -> tuple[Key, ...]:
+    def _take_changed(self) -> list[Key]:
         changed, self._changed = self._changed, {}
-        return tuple(changed)
+        return list(changed)
 
     def look_due(self) -> bool:
         """Tell whether to look for what went into the background below something that lives."""
@@ -252,7 +250,7 @@ class Orphans:
         self._look_at_ns = None
         return True
 
-    def name_again(self) -> tuple[tuple[Key, ...], int | None]:
+    def name_again(self) -> tuple[list[Key], int | None]:
         """Ask those that were met a moment ago for their name; return the owners of renamed ones, and when to go on."""
         now_ns = self._kernel.now_ns()
         for pid in [pid for pid, due_ns in self._young.items() if due_ns <= now_ns]:
