@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.e2e.load import Client
-from tests.e2e.stage import ROOT, command_of, descendants, free_port, is_alive, stage, until
+from tests.e2e.stage import ROOT, command_of, descendants, free_port, is_alive, parent, stage, until
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +24,8 @@ STATUS_S = 1.0
 def running(keeper: int, script: str) -> set[int]:
     """Return the processes that run a script of the example, all of them at one moment.
 
-    /proc is read one process after another: only what is there in two looks lived together in between.
+    /proc is read one process after another: only what is there in two looks lived together in between. The keeper
+    has started its own children only: a `python3` that is a shell script forks others of the same command line.
     """
     return _look(keeper, script) & _look(keeper, script)
 
@@ -33,7 +34,8 @@ def _look(keeper: int, script: str) -> set[int]:
     found = set()
     for pid in descendants(keeper):
         try:
-            if is_alive(pid) and command_of(pid)[-1:] == [script]:
+            is_its_own = is_alive(pid) and parent(pid) == keeper
+            if is_its_own and command_of(pid)[-1:] == [script]:
                 found.add(pid)
         except OSError:
             continue
