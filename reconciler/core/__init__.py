@@ -7,13 +7,15 @@
 | `fold` | what each event changes in it |
 | `assume` | what an action changes in it as soon as it is on its way |
 | `agenda` | who is to be planned, and when |
-| `plan` | the draft that one watcher's plan is collected in |
+| `plan` | the plan of one watcher, and the draft that it is collected in |
+| `slots` | the slots of one watcher as one plan sees them |
+| `conditions` | what a slot does that has a process |
 | `watchers` | the plan of one watcher, a service or a job |
 | `desired` | how many slots run, and why none does |
 | `services` | slots that are kept running; start and stop of the whole |
 | `jobs` | slots that run once: firing, outcomes |
 | `generations` | what calls for a new generation of a job, and which slots it fires |
-| `gates` | what a slot has to wait for before it is started |
+| `gates` | what holds a slot back before it is started |
 | `own_sockets` | sockets that a slot has for itself |
 | `starting` | the start of a process, and what it takes over from the one before |
 | `running` | what is to be done for a process that runs on |
@@ -27,7 +29,7 @@
 | `stopping` | how one process is asked to end, and what it leaves behind |
 | `settings` | what is in force for a process is brought to what the spec says |
 | `hooks` | user code before and after a step |
-| `attention` | which slots a plan has to look at |
+| `attention` | what plans found of the slots, and which the next one has to look at |
 | `backoff` | how long to wait after a death |
 | `sockets` | what is bound, and who must wait for it |
 | `template` | from a watcher's spec to the launch of one slot, and its hash |
@@ -36,6 +38,6 @@
 | `done` | when a spec of jobs alone is done |
 | `goals` | when an order is done |
 | `changes` | what applying a spec would do, and why |
-| `summarize` | what status shows |
+| `status` | what status shows |
 | `tell` | what events are told to people |
 """

@@ -1,74 +1,138 @@
-"""Which slots of a watcher its next plan has to look at, so that one event costs the same among all numbers of slots.
+"""What the last plans found of the slots of each watcher, and which of them the next one has to look at.
 
-A plan lets slots rest: those of which it is known that they run as desired, and stale ones that are replaced only
-after many others. Whatever could change that for one slot wakes it, and everything else wakes all.
+One event costs the same among all numbers of slots: a slot that was looked at needs no other look until something
+of it changes, or an instant comes that its plan asked for. What may concern all of them has all looked at, and so has
+a hook of the watcher as a whole.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core.plan import WHOLE
+from reconciler.core.slots import Slots
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft, Plan
+    from reconciler.core.plan import Plan
+    from reconciler.core.slots import SlotCondition
+    from reconciler.model.observed import WatcherObserved
+
+LOOK_AHEAD: Final = 50
+"""Of the slots that wait for others, so many are looked at in each plan."""
+
+
+class Found:
+    """What was found of the slots of one watcher."""
+
+    __slots__ = (
+        *("_line", "_sleepers", "_until", "_whole_ns"),
+        *("awaited", "conditions", "restless", "to_look_at", "whole"),
+    )
+
+    def __init__(self) -> None:
+        self.conditions: dict[int, SlotCondition] = {}
+        self.whole: SlotCondition | None = None
+        self.awaited: set[int] = set()
+        self.to_look_at: set[int] = set()
+        self.restless: frozenset[int] = frozenset()
+        self._line: list[int] = []
+        """Those that wait for others, in order."""
+        self._sleepers: list[tuple[int, int]] = []
+        """A heap of instants, and of the slots that are to be looked at then."""
+        self._until: dict[int, int] = {}
+        """Which of these instants still count, by slot."""
+        self._whole_ns: int | None = None
+
+    def next_look(self) -> frozenset[int]:
+        """Return the slots that the next plan has to look at."""
+        return self.restless | self.to_look_at.union(self._line[:LOOK_AHEAD])
+
+    def wake_due(self, now_ns: int) -> bool:
+        """Have the slots looked at whose time has come; False when that of the whole has."""
+        if self._whole_ns is not None and self._whole_ns <= now_ns:
+            return False
+        while self._sleepers and self._sleepers[0][0] <= now_ns:
+            at_ns, slot = heapq.heappop(self._sleepers)
+            if self._until.get(slot) == at_ns:
+                self.to_look_at.add(slot)
+        return True
+
+    def follow(self, plan: Plan) -> int | None:
+        """Take what a plan found; return when to look again at the latest."""
+        if plan.looked_at is None:
+            self._line = sorted(plan.in_line)
+        for slot in plan.looked_at or {*plan.conditions, *plan.wakes} - {WHOLE}:
+            self._take(slot, plan)
+        self.restless, self.to_look_at, self.whole = plan.restless, {*plan.unreached}, plan.whole
+        self._whole_ns = plan.wakes.get(WHOLE)
+        if len(self._sleepers) > 2 * len(self._until) + 64:  # most of them are over
+            self._sleepers = sorted((at_ns, slot) for slot, at_ns in self._until.items())
+        while self._sleepers and self._until.get(self._sleepers[0][1]) != self._sleepers[0][0]:
+            heapq.heappop(self._sleepers)
+        first = self._sleepers[0][0] if self._sleepers else None
+        return min((at for at in (first, self._whole_ns) if at is not None), default=None)
+
+    def _take(self, slot: int, plan: Plan) -> None:
+        condition, at_ns = plan.conditions.get(slot), plan.wakes.get(slot)
+        if condition is not None:
+            self.conditions[slot] = condition
+        elif slot not in plan.unreached:
+            self.conditions.pop(slot, None)
+        (self.awaited.add if slot in plan.awaited else self.awaited.discard)(slot)
+        if at_ns is None:
+            self._until.pop(slot, None)
+        elif self._until.get(slot) != at_ns:
+            self._until[slot] = at_ns
+            heapq.heappush(self._sleepers, (at_ns, slot))
+        place = bisect_left(self._line, slot)
+        is_in_line = place < len(self._line) and self._line[place] == slot
+        if is_in_line and slot not in plan.in_line:
+            del self._line[place]
+        elif slot in plan.in_line and not is_in_line:
+            insort(self._line, slot)
 
 
 class Attention:
-    """The slots that are awake, by watcher; of a watcher that is not known here all are."""
+    """What was found, by watcher; of a watcher that is not known here all slots are to be looked at."""
 
     def __init__(self) -> None:
-        self._awake: dict[str, set[int]] = {}
-        self._sleepers: dict[str, list[tuple[int, int]]] = {}
-        """Heaps of instants and of the slots that are to be looked at then."""
-        self._until: dict[str, dict[int, int]] = {}
-        """Which of these instants still count, by slot."""
-        self._stale: set[str] = set()
-        """Watchers of which stale slots rest."""
+        self._found: dict[str, Found] = {}
+
+    def found(self, name: str) -> Found | None:
+        """Return what was found of a watcher; None when that is not so any more, or not of all its slots."""
+        found = self._found.get(name)
+        return None if found is None or found.to_look_at else found
 
     def wake_all(self, name: str) -> None:
         """Have all slots looked at."""
-        self._awake.pop(name, None)
-        self._sleepers.pop(name, None)
-        self._until.pop(name, None)
-        self._stale.discard(name)
+        self._found.pop(name, None)
 
     def wake(self, name: str, slot: int) -> None:
-        """Have one slot looked at; what concerns no single slot (0) concerns all."""
-        if not slot:
+        """Have one slot looked at; what concerns no single one has all of them looked at."""
+        if slot == WHOLE:
             self.wake_all(name)
-        elif name in self._awake:
-            self._awake[name].add(slot)
-            self._until[name].pop(slot, None)
+        elif name in self._found:
+            self._found[name].to_look_at.add(slot)
 
     def wake_due(self, name: str, now_ns: int) -> None:
         """Have the slots looked at whose time has come."""
-        sleepers = self._sleepers.get(name)
-        while sleepers and sleepers[0][0] <= now_ns:
-            at_ns, slot = heapq.heappop(sleepers)
-            if self._until[name].get(slot) == at_ns:
-                self.wake(name, slot)
+        if name in self._found and not self._found[name].wake_due(now_ns):
+            self.wake_all(name)
 
-    def limit(self, draft: Draft) -> None:
-        """Have a draft look at the slots that are awake only."""
-        awake = self._awake.get(draft.name)
-        draft.awake = None if awake is None else frozenset(awake)
-        draft.stale_rest = draft.name in self._stale
+    def slots(self, name: str, observed: WatcherObserved) -> Slots:
+        """Return the slots of a watcher for its next plan."""
+        found = self._found.get(name)
+        if found is None or WHOLE in observed.helpers:
+            return Slots(name, observed)
+        looked_at = found.next_look()
+        elsewhere = len(found.awaited) - len(found.awaited & looked_at)
+        return Slots(name, observed, looked_at, elsewhere)
 
     def follow(self, name: str, plan: Plan) -> int | None:
-        """Take from a plan which slots rest; return when the watcher is to be planned again at the latest."""
-        if plan.awake is None:
-            self.wake_all(name)
-            return plan.wake_at_ns
-        self._awake[name] = set(plan.awake)
-        (self._stale.add if plan.stale_rest else self._stale.discard)(name)
-        sleepers = self._sleepers.setdefault(name, [])
-        until = self._until.setdefault(name, {})
-        for slot, end_ns in plan.sleepers.items():
-            until[slot] = end_ns
-            heapq.heappush(sleepers, (end_ns, slot))
-        if len(sleepers) > 2 * len(until) + 64:  # most of them are over
-            sleepers[:] = sorted((end_ns, slot) for slot, end_ns in until.items())
-        if not sleepers:
-            return plan.wake_at_ns
-        first_ns = sleepers[0][0]
-        return first_ns if plan.wake_at_ns is None else min(first_ns, plan.wake_at_ns)
+        """Take from a plan what it found; return when the watcher is to be planned again at the latest."""
+        found = self._found.get(name)
+        if found is None or plan.looked_at is None:
+            found = self._found[name] = Found()
+        return found.follow(plan)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core import desired, generations, summarize
+from reconciler.core import desired, generations, status
 from reconciler.core.template import run_hash, same_template, sockets_of, with_secrets
 from reconciler.model.change import Change, Drift, FieldChange
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
@@ -101,8 +101,8 @@ def drift(
     found = []
     for name, watcher in spec.watchers.items():
         intent = observed(name).intent
-        if summarize.drifts(watcher, intent):
-            found.append(Drift(name, summarize.overrides(watcher, intent, wall_offset_ns)))
+        if status.drifts(watcher, intent):
+            found.append(Drift(name, status.overrides(watcher, intent, wall_offset_ns)))
     return tuple(found)
 
 

@@ -172,7 +172,7 @@ def _keeper(it: Picture, event: KeeperIntroduced | SnapshotEnded) -> None:
     it.sockets = {}
     it.last_incarnation = {}
     for name, observed in it.known.items():
-        it.known[name] = replace(observed, records={}, helpers=set())
+        it.known[name] = replace(observed, records={}, helpers={}, live=set())
         it.agenda.attention.wake_all(name)
 
 
@@ -187,7 +187,7 @@ def _log(it: Picture, event: LogChanged) -> None:
     if it.knows_keeper:
         it.news.append(tell.of_log(event))
     it.known[name] = replace(observed, unwritten=rest)
-    it.agenda.plan_again((name,))
+    it.agenda.touch_slot(event.id)
 
 
 def _told(it: Picture, event: EndsTold | OrphansChanged | FaultCaught | ControlRenewed) -> None:

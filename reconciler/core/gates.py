@@ -1,13 +1,19 @@
-"""What a slot has to wait for before it is started: secrets, sockets, the pause after another slot, its last death."""
+"""What a slot has to wait for before it is started: each gate yields what holds the slot back, None when it is open.
+
+Here alone it is worked out why a slot does not run; whoever tells it reads what the plan says.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from reconciler.core import hooks, own_sockets, secrets
-from reconciler.core.backoff import due_ns, failures_after
-from reconciler.core.sockets import waiting_for, why_waiting
-from reconciler.core.template import sockets_of
+from reconciler.core import hooks, secrets
+from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
+from reconciler.core.hooks import drive_with_retry
+from reconciler.core.own_sockets import own_sockets
+from reconciler.core.slots import SlotCondition
+from reconciler.core.sockets import waiting_for
+from reconciler.core.template import same_slot, sockets_of
 from reconciler.model.process import Exited
 from reconciler.model.units import format_duration
 
@@ -15,63 +21,102 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Draft
     from reconciler.model.process import ProcessRecord
 
-BEING_STARTED: Final = "is being started"
+
+def before_start(draft: Draft, slot: int, about: int) -> SlotCondition | None:
+    """Return what holds back the start of a service's slot, in place of the incarnation `about`."""
+    hooks.keep(draft, "before_spawn", slot, about)
+    is_first = draft.slots.any_main() is None
+    if draft.spec.hooks.before_start is not None and not is_first:
+        draft.in_line.add(slot)  # when the others have gone before it has started, it is the first
+    return (
+        secrets_missing(draft)
+        or (_hook(draft, "before_start", 0, 0) if is_first else None)
+        or before_spawn(draft, slot)
+        or _hook(draft, "before_spawn", slot, about)
+        or own_sockets(draft, slot)
+    )
 
 
-def gates_open(draft: Draft, slot: int) -> bool:
-    """Tell whether a slot whose hooks have passed may start now; says why where it may not."""
-    if may_spawn(draft, slot) and own_sockets.ready(draft, slot):
-        return True
-    hold_at_gate(draft, slot)
-    return False
+def before_replacement(draft: Draft, slot: int, about: int) -> SlotCondition | None:
+    """Return what holds back that a running process is replaced: it goes on until its successor could start."""
+    hooks.keep(draft, "before_spawn", slot, about)
+    return _interval(draft, slot) or _hook(draft, "before_spawn", slot, about)
 
 
-def may_spawn(draft: Draft, slot: int) -> bool:
-    """Tell whether secrets, sockets and the pause between two slots let this slot start now."""
-    return secrets.ready(draft) and _sockets_ready(draft, slot) and interval_is_over(draft, slot)
+def before_spawn(draft: Draft, slot: int) -> SlotCondition | None:
+    """Return what holds back a slot before its hooks are asked."""
+    return secrets_missing(draft) or _shared_sockets(draft, slot) or _interval(draft, slot)
 
 
-def _sockets_ready(draft: Draft, slot: int) -> bool:
-    """Tell whether every socket that a slot shares with others is bound as its spec says."""
-    specs = draft.world.socket_specs
-    shared = [name for name in sockets_of(draft.spec) if not specs[name].reuseport]
-    return all(waiting_for(draft.world, name, slot) is None for name in shared)
+def after_hooks(draft: Draft, slot: int) -> SlotCondition | None:
+    """Return what holds back a slot whose hooks have passed."""
+    return before_spawn(draft, slot) or own_sockets(draft, slot)
 
 
-def interval_is_over(draft: Draft, slot: int) -> bool:
-    """Tell whether the pause since the start of another slot (`spawn_interval`) is over."""
-    interval = draft.spec.spawn_interval
-    if not interval:
-        return True
-    newest = draft.newest_starts()
-    if newest is None:  # one that is asked for but not running yet comes before this one
-        return False
-    start_ns = next((start_ns for start_ns, other in newest if other != slot), None)
-    return start_ns is None or draft.is_due(start_ns + interval)
-
-
-def hold_at_gate(draft: Draft, slot: int) -> None:
-    """Say which gate keeps a slot from being started: secrets, a socket, or the pause after another slot."""
-    reasons = (why_waiting(draft.world, name, slot) for name in sockets_of(draft.spec))
-    reason = secrets.waiting_note(draft) or next(filter(None, reasons), "")
-    if reason:
-        draft.hold(slot, "Waiting", reason)
-    elif slot not in draft.binding and draft.spec.spawn_interval:
-        newest = draft.newest_starts() or ()
-        interval = draft.spec.spawn_interval
-        due_ns = next((at + interval for at, other in newest if other != slot), None)
-        note = f"waiting for its turn: spawn_interval is {format_duration(interval)}"
-        draft.hold(slot, "Waiting", note, 0, due_ns)
-    else:
-        draft.hold(slot, "Starting", BEING_STARTED)
-
-
-def hold_death(draft: Draft, record: ProcessRecord) -> None:
-    """Say how a process ended that is started again after a while."""
+def after_death(draft: Draft, record: ProcessRecord, wanted_hash: str) -> SlotCondition | None:
+    """Return why a dead slot is not started again, or not yet."""
     assert isinstance(record.phase, Exited)
-    slot, phase = record.id.slot, record.phase
+    spec, memory, phase, limit = draft.spec, record.memory, record.phase, draft.spec.max_restarts
+    if memory.stopping_since_ns is not None:
+        return backoff(draft, record) if memory.stop_reason == "vetoed" else None
+    if memory.retry or not same_slot(record.template_hash, wanted_hash):
+        return None
+    if is_completed(spec, record):
+        return SlotCondition("Completed", str(phase.exit), phase.at_ns)
+    if limit is None or not gave_up(limit, record):
+        return backoff(draft, record)
+    again_ns = None if limit.retry_in is None else phase.at_ns + limit.retry_in
+    if again_ns is not None and draft.is_due(again_ns):
+        return None
+    window = format_duration(limit.window)
+    note = f"gave up after more than {limit.count} restarts in {window}; last: {phase.exit}"
+    return SlotCondition("Failed", note, phase.at_ns, again_ns)
+
+
+def backoff(draft: Draft, record: ProcessRecord) -> SlotCondition | None:
+    """Return how a process ended that is started again after a while; None when that is over."""
+    assert isinstance(record.phase, Exited)
+    again_ns, phase = due_ns(draft.spec.backoff, record), record.phase
+    if draft.is_due(again_ns):
+        return None
     failures = failures_after(draft.spec.backoff, record.memory, phase)
     vetoed = record.memory.stop_reason == "vetoed"
-    note = (vetoed and hooks.said(draft, "after_spawn", slot)) or str(phase.exit)
+    note = (vetoed and hooks.said(draft, "after_spawn", record.id.slot)) or str(phase.exit)
     note += f", {failures} times in a row" if failures > 1 else ""
-    draft.hold(slot, "BackOff", note, phase.at_ns, due_ns(draft.spec.backoff, record))
+    return SlotCondition("BackOff", note, phase.at_ns, again_ns)
+
+
+def secrets_missing(draft: Draft) -> SlotCondition | None:
+    """Return what holds back all slots as long as the values are not at hand that they get."""
+    return None if secrets.ready(draft) else SlotCondition("Waiting", secrets.waiting_note(draft))
+
+
+def _shared_sockets(draft: Draft, slot: int) -> SlotCondition | None:
+    """Every socket that a slot shares with others has to be bound as its spec says."""
+    specs = draft.world.socket_specs
+    for name in sockets_of(draft.spec):
+        waiting = None if specs[name].reuseport else waiting_for(draft.world, name, slot)
+        if waiting is not None:
+            return SlotCondition("Waiting", waiting.reason)
+    return None
+
+
+def _interval(draft: Draft, slot: int) -> SlotCondition | None:
+    """The pause since the start of another slot (`spawn_interval`) has to be over."""
+    interval = draft.spec.spawn_interval
+    if not interval:
+        return None
+    newest = draft.slots.newest_starts()
+    due_ns = None
+    if newest is not None:  # else one that is asked for but not running yet comes before this one
+        start_ns = next((start_ns for start_ns, other in newest if other != slot), None)
+        if start_ns is None or draft.is_due(start_ns + interval):
+            return None
+        due_ns = start_ns + interval
+    draft.in_line.add(slot)
+    note = f"waiting for its turn: spawn_interval is {format_duration(interval)}"
+    return SlotCondition("Waiting", note, 0, due_ns)
+
+
+def _hook(draft: Draft, role: str, place: int, about: int) -> SlotCondition | None:
+    return hooks.held_by(draft, role, place, drive_with_retry(draft, role, place, about))

@@ -44,15 +44,16 @@ def due_trigger(
     return None
 
 
-def lost_slots(spec: WatcherSpec, job: Job, want: int) -> tuple[int, ...]:
-    """Return the slots whose run in the current generation was lost and shall be fired again (`on_lost`)."""
+def lost_slots(
+    spec: WatcherSpec, job: Job, want: int, among: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Return the slots, of all or of those `among`, whose run was lost and shall be fired again (`on_lost`)."""
     if spec.on_lost != "rerun" or job.generation is None or not job.known:
         return ()
-    return tuple(
-        slot
-        for slot, run in sorted(job.runs.items())
-        if run.outcome == "lost" and run.generation == job.generation.number and slot <= want
-    )
+    number, runs = job.generation.number, job.runs
+    slots = range(1, want + 1) if among is None else among
+    lost = (slot for slot in slots if slot in runs and runs[slot].outcome == "lost")
+    return tuple(slot for slot in lost if runs[slot].generation == number)
 
 
 def next_generation(

@@ -10,7 +10,8 @@ import json
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.core.backoff import SHORTAGE_RETRY_NS, veto_wait_ns
-from reconciler.core.plan import Held, Verdict
+from reconciler.core.plan import Verdict
+from reconciler.core.slots import SlotCondition
 from reconciler.core.template import helper_argv, helper_hash, helper_launch
 from reconciler.model.action import Forget, Remember, Signal, Spawn
 from reconciler.model.process import MAIN, Exited, Memory, Requested, Running, Starting, pid_of
@@ -90,8 +91,9 @@ def waits_for(record: ProcessRecord) -> str:
 
 def is_running(draft: Draft, role: str) -> bool:
     """Tell whether a hook of any slot still runs."""
-    records = draft.observed.records.items()
-    return any(id.role == role and not isinstance(each.phase, Exited) for id, each in records)
+    records, helpers = draft.observed.records, draft.observed.helpers.values()
+    running = (id for ids in helpers for id in ids if id.role == role)
+    return any(not isinstance(records[id].phase, Exited) for id in running)
 
 
 def said_nothing(record: ProcessRecord) -> bool:
@@ -182,29 +184,23 @@ def keep(draft: Draft, role: str, slot: int, about: int) -> None:
         draft.used.add(record.id)
 
 
-def hold(draft: Draft, slot: int, role: str, place: int) -> None:
-    """Say that a hook keeps a slot from being started."""
-    held = why_held(draft, role, place)
-    draft.held[slot] = held or Held("Waiting", f"{role} hook runs", draft.now_ns)
-
-
-def why_held(draft: Draft, role: str, place: int) -> Held | None:
-    """Return what a hook in the way says: it still runs, or it said no and is asked again."""
+def held_by(draft: Draft, role: str, place: int, verdict: Verdict) -> SlotCondition | None:
+    """Return what the verdict of a hook in the way comes to: it still runs, or it said no and is asked again."""
     hook, record = hook_of(draft, role), draft.observed.records.get(draft.id(place, role))
-    if hook is None or record is None:
+    if hook is None or verdict.state == "passed":
         return None
-    verdict = judge(hook, record)
-    if verdict.state == "vetoed":
-        due_ns = retry_due_ns(draft, verdict)
-        return Held("BackOff", verdict.message, verdict.since_ns, due_ns)
-    if verdict.state == "passed":
-        return None
+    if record is None:
+        return SlotCondition("Waiting", f"{role} hook runs", draft.now_ns)
+    found = judge(hook, record)
+    if found.state == "vetoed":
+        due_ns = retry_due_ns(draft, found)
+        return SlotCondition("BackOff", found.message, found.since_ns, due_ns)
     since: int = getattr(record.phase, "started_at_ns", 0) or getattr(record.phase, "at_ns", 0)
     refusals = record.memory.attempt
     if refusals:  # no better than between two tries: what it says this time is not known yet
         times = "once" if refusals == 1 else f"{refusals} times"
-        return Held("BackOff", f"{waits_for(record)}, it has said no {times}", since)
-    return Held("Waiting", waits_for(record), since, since + hook.timeout)
+        return SlotCondition("BackOff", f"{waits_for(record)}, it has said no {times}", since)
+    return SlotCondition("Waiting", waits_for(record), since, since + hook.timeout)
 
 
 def said(draft: Draft, role: str, slot: int) -> str:
@@ -253,7 +249,7 @@ def run_command(draft: Draft, role: str, slot: int, about: int, command: tuple[s
         if not is_over or not clear(draft, record, LEFTOVER_TIMEOUT_NS):
             return
     argv = helper_argv(draft.spec, command, slot)
-    main = draft.main(slot)
+    main = draft.slots.main(slot)
     pid = pid_of(main.phase) if main else None
     env = {"RECONCILE_PID": str(pid or "")}
     facts, longest_ns = draft.world.facts, LEFTOVER_TIMEOUT_NS
@@ -295,18 +291,24 @@ def kill_when_due(draft: Draft, record: ProcessRecord, timeout_ns: int) -> None:
 
 def clean_up(draft: Draft) -> None:
     """Clear away the records of hooks and commands that this pass had no use for."""
-    for id in sorted(draft.observed.helpers - draft.used, key=str):
-        record = draft.observed.records[id]
-        if isinstance(record.phase, Exited):
-            if record.phase.survivors and record.memory.about != SPENT:
-                memory = replace(record.memory, about=SPENT)
-                draft.act(Remember(record.id, record.incarnation, memory))
-            else:
-                clear(draft, record, LEFTOVER_TIMEOUT_NS)
+    helpers = draft.observed.helpers
+    for slot in draft.look(sorted(draft.slots.among(helpers))):
+        for id in sorted(helpers[slot] - draft.used, key=str):
+            _clear_away(draft, id)
+
+
+def _clear_away(draft: Draft, id: ProcessId) -> None:
+    record = draft.observed.records[id]
+    if isinstance(record.phase, Exited):
+        if record.phase.survivors and record.memory.about != SPENT:
+            memory = replace(record.memory, about=SPENT)
+            draft.act(Remember(record.id, record.incarnation, memory))
         else:
-            hook = hook_of(draft, id.role)
-            timeout_ns = LEFTOVER_TIMEOUT_NS if hook is None else hook.timeout
-            kill_when_due(draft, record, 0 if draft.world.shutting_down else timeout_ns)
+            clear(draft, record, LEFTOVER_TIMEOUT_NS)
+    else:
+        hook = hook_of(draft, id.role)
+        timeout_ns = LEFTOVER_TIMEOUT_NS if hook is None else hook.timeout
+        kill_when_due(draft, record, 0 if draft.world.shutting_down else timeout_ns)
 
 
 def _spawn(

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.core import gates, generations, running, secrets, starting, stopping
-from reconciler.core.backoff import due_ns, ended_by_operator, failures_after
-from reconciler.core.hooks import drive, hold, hook_of, keep, said
+from reconciler.core import (
+    conditions,
+    desired,
+    gates,
+    generations,
+    running,
+    starting,
+    stopping,
+)
+from reconciler.core.backoff import ended_by_operator, failures_after
+from reconciler.core.hooks import drive, held_by, hook_of, keep, said
+from reconciler.core.slots import BEING_STARTED, SlotCondition, is_gone
 from reconciler.core.template import same_template
 from reconciler.model.action import RecordGeneration, RecordRun, Remember
 from reconciler.model.job import Run
 from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
+from reconciler.model.units import format_duration
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
@@ -24,132 +34,150 @@ if TYPE_CHECKING:
     from reconciler.model.spec import WatcherSpec
 
 
-def plan_job(draft: Draft, want: int, base_hash: str) -> None:
+def plan_job(draft: Draft, base_hash: str) -> None:
     """Take the next step with a one-shot job."""
-    job = draft.observed.job
-    trigger = generations.due_trigger(draft.spec, draft.observed, base_hash, draft.world.facts)
-    lost = generations.lost_slots(draft.spec, job, want)
-    former = _of_service(draft) if job.generation is None and job.known else []
-    if want and (trigger is not None or lost or former) and secrets.ready(draft):
-        slots = (
-            None
-            if trigger is not None
-            else (*lost, *generations.to_fire(draft.spec, job, want), *former)
-        )
-        facts = draft.world.facts
-        generation = generations.next_generation(job, base_hash, trigger or "lost", facts, slots)
-        draft.act(RecordGeneration(draft.name, generation))
+    if _begin_generation(draft, base_hash):
         return
-    if want and (trigger is not None or lost):
-        for slot in lost if trigger is None else draft.desired_slots(want):
-            gates.hold_at_gate(draft, slot)
-    if _count_as_runs(draft, want):
-        return
-    for slot, record in draft.mains().items():
-        if draft.is_full:
-            return
-        _see_to(draft, slot, record, want)
-    _close_orphaned_runs(draft, want)
-    if want:
-        for slot in generations.to_fire(draft.spec, job, want, draft.desired_slots(want)):
-            if draft.is_full:
-                return
-            _fire(draft, slot)
-    for slot in draft.observed.writing:  # should we die before its row is on the disk
+    for slot in draft.take_steps(_slots(draft)):
+        is_due = _keep_slot(draft, slot)
+        draft.conditions[slot] = _condition(draft, slot, is_due=is_due)
+    if not draft.unreached:
+        _complete(draft)
+
+
+def _slots(draft: Draft) -> list[int]:
+    """Return the slots to look at: those to run, those that have run, those that a process or an open run has."""
+    spec, observed, slots = draft.spec, draft.observed, draft.slots
+    wanted = slots.desired(draft.want)
+    if not spec.autostart:
+        wanted = generations.to_fire(spec, observed.job, draft.want, wanted)
+    count = desired.count(spec, observed.intent)
+    ran = slots.among(observed.job.runs)
+    opened = slots.among(observed.open_runs)
+    return sorted({*wanted, *slots.mains, *opened, *(slot for slot in ran if slot <= count)})
+
+
+def _begin_generation(draft: Draft, base_hash: str) -> bool:
+    """Write down a new generation when something calls for one, and its secrets are at hand."""
+    job, want, facts = draft.observed.job, draft.want, draft.world.facts
+    trigger = generations.due_trigger(draft.spec, draft.observed, base_hash, facts)
+    wanted = draft.slots.desired(want)
+    lost = generations.lost_slots(draft.spec, job, want, wanted)
+    former = [s for s, record in draft.slots.mains.items() if _is_of_service(draft, record)]
+    if job.generation is not None or not job.known:
+        former = []
+    if not want or not (trigger is not None or lost or former):
+        return False
+    held = gates.secrets_missing(draft)
+    if held is not None:
+        draft.conditions |= dict.fromkeys(lost if trigger is None else wanted, held)
+        return False
+    slots = None
+    if trigger is None:
+        lost = generations.lost_slots(draft.spec, job, want)
+        slots = (*lost, *generations.to_fire(draft.spec, job, want), *former)
+    generation = generations.next_generation(job, base_hash, trigger or "lost", facts, slots)
+    draft.act(RecordGeneration(draft.name, generation))
+    return True
+
+
+def _keep_slot(draft: Draft, slot: int) -> bool:
+    """Take the next step with a slot; True when it is still to be fired."""
+    job, record, want = draft.observed.job, draft.slots.mains.get(slot), draft.want
+    if record is not None and _count_as_run(draft, slot, record):
+        return False
+    if record is not None:
+        _see_to(draft, slot, record)
+    if slot in draft.observed.open_runs:
+        _close_orphaned_run(draft, slot)
+    is_due = bool(generations.to_fire(draft.spec, job, want, (slot,)))
+    if is_due:
+        _fire(draft, slot)
+        draft.awaited.add(slot)
+    if slot in draft.observed.writing:  # should we die before its row is on the disk
         _keep_verdicts(draft, slot)
-    _complete(draft, want)
-    _let_rest(draft, want)
+    if record is not None and not stopping.is_reaped(draft, record):
+        draft.awaited.add(slot)
+    if record is not None and running.counts_for_others(draft, record):
+        draft.restless.add(slot)
+    return is_due
 
 
-def _let_rest(draft: Draft, want: int) -> None:
-    """Leave slots out of the next plans that run, or have run, until something of them changes."""
-    job, spec = draft.observed.job, draft.spec
-    if spec.hooks.after_start is not None or spec.spawn_interval:
-        return  # one slot's step depends on the others
-    waiting = {
-        *generations.to_fire(spec, job, want, draft.desired_slots(want)),
-        *draft.observed.writing,
-    }
-    restless = waiting | draft.restless | draft.held.keys()
-    for slot in {*draft.desired_slots(want), *draft.mains()} - restless:
-        run, record = job.runs.get(slot), draft.mains().get(slot)
-        if run is None or run.outcome is not None:
-            if record is None or (slot <= want and stopping.is_reaped(draft, record)):
-                draft.resting[slot] = None
-        elif record is not None and record.memory.generation != run.generation:
-            continue
-        elif record is not None and _is_left_alone(draft, record, want):
-            start, timeout = getattr(record.phase, "started_at_ns", 0), spec.timeout
-            draft.resting[slot] = None if timeout is None else start + timeout
+def _condition(draft: Draft, slot: int, *, is_due: bool) -> SlotCondition:
+    """Return what a slot does: what its gates and its process say, else what its run has come to."""
+    job, record, held = draft.observed.job, draft.slots.mains.get(slot), draft.conditions.get(slot)
+    run = job.runs.get(slot)
+    if record is not None and not isinstance(record.phase, Exited):
+        return conditions.of_process(draft, record, "")
+    if record is not None and (run is None or run.outcome is None):
+        is_wanted = slot <= draft.want
+        return held or (BEING_STARTED if is_wanted else conditions.of_process(draft, record, ""))
+    doubted = job.generation.doubted if job.generation is not None else ()
+    if not job.known or (run is None and slot in doubted):
+        why = "its run history was damaged; it may have run: use rerun if it must run"
+        return SlotCondition("Unknown", why)
+    if held is not None or is_due:
+        return held or BEING_STARTED
+    return SlotCondition("Stopped") if run is None else _of_run(run)
 
 
-def _is_left_alone(draft: Draft, record: ProcessRecord, want: int) -> bool:
-    """Tell whether a run goes on, and nothing is to be done for it."""
-    memory, hooks = record.memory, draft.spec.hooks
-    return (
-        isinstance(record.phase, Running)
-        and memory.stopping_since_ns is None
-        and (memory.greeted or hooks.after_spawn is None)
-        and not running.is_asked(draft, record)
-        and _why_stop(draft, record.id.slot, record, want) is None
-    )
+def _of_run(run: Run) -> SlotCondition:
+    if run.outcome is None:
+        return BEING_STARTED
+    if run.outcome == "succeeded":
+        took = f" after {format_duration(run.duration_ns)}" if run.duration_ns is not None else ""
+        return SlotCondition("Completed", f"{run.exit}{took}")
+    note = run.note or (str(run.exit) if run.exit else "")
+    return SlotCondition("Failed", f"{run.outcome}: {note}" if note else run.outcome)
 
 
 # ---- a service that has become a job --------------------------------------------------------------
 
 
-def _of_service(draft: Draft) -> list[int]:
-    """Return the slots whose process was started while the watcher was a service, and counts as a run.
+def _is_of_service(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether a process was started while the watcher was a service, and counts as a run.
 
     It runs, or has ended well: what failed is fired again, as it would have been started again.
     """
-    return [
-        slot
-        for slot, record in draft.mains().items()
-        if not record.memory.generation
-        and record.incarnation
-        and record.memory.stopping_since_ns is None
-        and (
-            not isinstance(record.phase, Exited)
-            or outcome_of(draft.spec, record, record.phase.exit) == "succeeded"
-        )
-    ]
+    if record.memory.generation or not record.incarnation:
+        return False
+    if record.memory.stopping_since_ns is not None or not isinstance(record.phase, Exited):
+        return record.memory.stopping_since_ns is None
+    return outcome_of(draft.spec, record, record.phase.exit) == "succeeded"
 
 
-def _count_as_runs(draft: Draft, want: int) -> bool:
-    """Let the processes of the former service be runs of the generation; True when there is more to do.
+def _count_as_run(draft: Draft, slot: int, record: ProcessRecord) -> bool:
+    """Let a process of the former service be a run of the generation; True when that was to be done.
 
     The row comes first, then the process is told of its generation, so a crash in between is no second run.
     """
     job = draft.observed.job
-    if job.generation is None:
+    run = job.runs.get(slot)
+    if job.generation is None or slot in draft.observed.writing:
         return False
-    due = generations.to_fire(draft.spec, job, want, draft.desired_slots(want))
-    for slot in _of_service(draft):
-        record, run = draft.observed.records[draft.id(slot)], job.runs.get(slot)
-        same = same_template(record.template_hash, job.generation.run_hash)
-        if slot in draft.observed.writing or not same:
-            continue
-        if run is not None and run.outcome is None:
-            memory = replace(record.memory, generation=run.generation)
-            draft.act(Remember(record.id, record.incarnation, memory))
-        elif slot in due:
-            draft.act(RecordRun(draft.name, _row(draft, slot)))
-    return bool(draft.actions)
+    same = same_template(record.template_hash, job.generation.run_hash)
+    if not same or not _is_of_service(draft, record):
+        return False
+    if run is not None and run.outcome is None:
+        memory = replace(record.memory, generation=run.generation)
+        draft.act(Remember(record.id, record.incarnation, memory))
+    elif generations.to_fire(draft.spec, job, draft.want, (slot,)):
+        draft.act(RecordRun(draft.name, _row(draft, slot)))
+    else:
+        return False
+    return True
 
 
 # ---- a slot's process -----------------------------------------------------------------------------
 
 
-def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
+def _see_to(draft: Draft, slot: int, record: ProcessRecord) -> None:
     """Take the next step with a slot that has a process, dead or alive."""
     if isinstance(record.phase, Exited):
         if stopping.reap(draft, record):
-            _settle(draft, slot, record, want)
-        else:
-            draft.held[slot] = stopping.remains(draft, record)
+            _settle(draft, slot, record)
         return
-    reason = _why_stop(draft, slot, record, want)
+    want, reason = draft.want, _why_stop(draft, slot, record)
     if record.memory.stopping_since_ns is not None:
         stopping.stop(draft, record, record.memory.stop_reason)
     elif reason is not None and (want or not draft.waits_to_stop):
@@ -158,10 +186,10 @@ def _see_to(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
         running.carry_out_reload(draft, record)
 
 
-def _why_stop(draft: Draft, slot: int, record: ProcessRecord, want: int) -> str | None:
-    if not want:
+def _why_stop(draft: Draft, slot: int, record: ProcessRecord) -> str | None:
+    if not draft.want:
         return draft.why_not_wanted
-    if slot > want:
+    if slot > draft.want:
         return "surplus"
     generation = draft.observed.job.generation
     older = generation is not None and record.memory.generation < generation.number
@@ -174,7 +202,7 @@ def _why_stop(draft: Draft, slot: int, record: ProcessRecord, want: int) -> str 
     return None
 
 
-def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
+def _settle(draft: Draft, slot: int, record: ProcessRecord) -> None:
     """Write down how a run ended, unless the program never ran and may be tried again."""
     assert isinstance(record.phase, Exited)
     run = draft.observed.job.runs.get(slot)
@@ -182,16 +210,16 @@ def _settle(draft: Draft, slot: int, record: ProcessRecord, want: int) -> None:
         return
     error = record.phase.exit.error
     stopped = record.memory.stopping_since_ns is not None
-    if error is not None and not stopped and slot <= want:
+    if error is not None and not stopped and slot <= draft.want:
         failures = failures_after(draft.spec.backoff, record.memory, record.phase)
         if error.is_shortage or failures <= draft.spec.max_retry:
-            if not draft.is_due(due_ns(draft.spec.backoff, record)):
-                gates.hold_death(draft, record)
-            elif gates.gates_open(draft, slot):
-                memory = replace(
-                    Memory(attempt=failures), generation=run.generation, start=record.memory.start
-                )
-                starting.spawn(draft, slot, record.template_hash, memory, record)
+            held = gates.backoff(draft, record) or gates.after_hooks(draft, slot)
+            if held is not None:
+                draft.conditions[slot] = held
+                return
+            start = record.memory.start
+            memory = Memory(attempt=failures, generation=run.generation, start=start)
+            starting.spawn(draft, slot, record.template_hash, memory, record)
             return
     phase = record.phase
     lived = None if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
@@ -223,17 +251,21 @@ def outcome_of(spec: WatcherSpec, record: ProcessRecord, exit: Exit) -> Outcome:
 def _fire(draft: Draft, slot: int) -> None:
     """Bring a slot one step nearer to its run in the current generation, up to the row on the disk."""
     job = draft.observed.job
-    generation, last, record = job.generation, job.runs.get(slot), draft.main(slot)
+    generation, last, record = job.generation, job.runs.get(slot), draft.slots.main(slot)
     assert generation is not None
-    busy = record is not None and not draft.is_gone(record)
+    busy = record is not None and not is_gone(record)
     if busy or slot in draft.observed.writing or (last is not None and last.outcome is None):
         return  # the older run ends first, never two generations in one slot
-    if not gates.may_spawn(draft, slot):
+    held = gates.before_spawn(draft, slot)
+    if held is not None:
         _keep_verdicts(draft, slot)
-        gates.hold_at_gate(draft, slot)
+        draft.conditions[slot] = held
         return
     for role, place in (("before_start", 0), ("before_spawn", slot)):
-        if hook_of(draft, role) is None or (role == "before_start" and draft.has_live_mains()):
+        if hook_of(draft, role) is None:
+            continue
+        if role == "before_start" and draft.observed.live:
+            draft.in_line.add(slot)  # should the others end before it is fired
             continue
         verdict = drive(draft, role, place, generation.number)
         if verdict.state == "vetoed":
@@ -242,8 +274,8 @@ def _fire(draft: Draft, slot: int) -> None:
                     draft.name, replace(_row(draft, slot), outcome="vetoed", note=verdict.message)
                 )
             )
-        if verdict.state != "passed":
-            hold(draft, slot, role, place)
+        if (held := held_by(draft, role, place, verdict)) is not None:
+            draft.conditions[slot] = held
             _keep_verdicts(draft, slot)  # before_start may be asked anew while before_spawn runs
             return
     draft.act(RecordRun(draft.name, _row(draft, slot)))
@@ -271,71 +303,59 @@ def _row(draft: Draft, slot: int) -> Run:
     )
 
 
-def _close_orphaned_runs(draft: Draft, want: int) -> None:
-    """Start runs that lie on the disk and have no process yet, or say that they are lost."""
-    job, facts = draft.observed.job, draft.world.facts
-    open_runs = draft.observed.open_runs
-    for slot in sorted(open_runs if draft.awake is None else open_runs & draft.awake):
-        run, record = job.runs[slot], draft.main(slot)
-        has_process = record is not None and record.memory.generation == run.generation
-        if slot in draft.observed.writing or has_process:
-            continue
-        if draft.is_full:
+def _close_orphaned_run(draft: Draft, slot: int) -> None:
+    """Start a run that lies on the disk and has no process yet, or say that it is lost."""
+    job, facts, record = draft.observed.job, draft.world.facts, draft.slots.main(slot)
+    run = job.runs[slot]
+    has_process = record is not None and record.memory.generation == run.generation
+    if slot in draft.observed.writing or has_process:
+        return
+    if run.keeper_id != facts.keeper_id:
+        same_boot = run.boot_id == facts.boot_id
+        what = "manager's keeper ended" if same_boot else "machine went down"
+        _close(draft, run, "lost", f"the {what} while it ran")
+    elif not job.known:
+        # It may be an older row, of a run that has ended since.
+        _close(draft, run, "lost", "its ledger was damaged before its end was known")
+    elif slot > draft.want:
+        _close(draft, run, "stopped", "stopped before its process was started")
+    elif record is None or is_gone(record):
+        held = gates.after_hooks(draft, slot)
+        if held is not None:
+            draft.conditions[slot] = held
             return
-        if run.keeper_id != facts.keeper_id:
-            same_boot = run.boot_id == facts.boot_id
-            what = "manager's keeper ended" if same_boot else "machine went down"
-            note = f"the {what} while it ran"
-            draft.act(RecordRun(draft.name, replace(run, outcome="lost", note=note)))
-        elif not job.known:
-            # It may be an older row, of a run that has ended since.
-            note = "its ledger was damaged before its end was known"
-            draft.act(RecordRun(draft.name, replace(run, outcome="lost", note=note)))
-        elif slot > want:
-            note = "stopped before its process was started"
-            draft.act(RecordRun(draft.name, replace(run, outcome="stopped", note=note)))
-        elif (record is None or draft.is_gone(record)) and gates.gates_open(draft, slot):
-            generation = job.generation
-            assert generation is not None
-            memory = Memory(
-                generation=run.generation, start=run.fired_at_ns, fresh=_has_after_start(draft)
-            )
-            starting.spawn(draft, slot, generation.run_hash, memory, record)
+        assert job.generation is not None
+        fresh = draft.spec.hooks.after_start is not None
+        memory = Memory(generation=run.generation, start=run.fired_at_ns, fresh=fresh)
+        starting.spawn(draft, slot, job.generation.run_hash, memory, record)
 
 
-def _has_after_start(draft: Draft) -> bool:
-    return draft.spec.hooks.after_start is not None
+def _close(draft: Draft, run: Run, outcome: Outcome, note: str) -> None:
+    draft.act(RecordRun(draft.name, replace(run, outcome=outcome, note=note)))
 
 
 # ---- the end --------------------------------------------------------------------------------------
 
 
-def _complete(draft: Draft, want: int) -> None:
+def _complete(draft: Draft) -> None:
     """Run the hooks of a job whose slots have all ended, then forget its processes."""
-    job, mains = draft.observed.job, draft.mains()
+    job, want, observed = draft.observed.job, draft.want, draft.observed
     if want and not draft.world.stop_now:
         _after_start(draft)
-    open_runs = draft.observed.open_runs or draft.observed.writing
-    alive = any(
-        not isinstance(r.phase, Exited) or not stopping.is_reaped(draft, r) for r in mains.values()
-    )
-    due = generations.to_fire(draft.spec, job, want, draft.desired_slots(want))
-    if not mains or open_runs or alive or due or draft.actions:
+    is_over = not (draft.awaited or draft.slots.awaited_elsewhere or draft.actions)
+    if not is_over or observed.open_runs or observed.writing or draft.slots.any_main() is None:
         return
-    draft.look_at_all()
     number = job.generation.number if job.generation else 0
-    outcome = generations.overall_outcome(job, want)
-    reason = "completed" if want else draft.why_not_wanted
     details: dict[str, object] = {
-        "reason": reason,
-        "outcome": outcome,
+        "reason": "completed" if want else draft.why_not_wanted,
+        "outcome": generations.overall_outcome(job, want),
         "exit_code": generations.exit_code(job, want),
     }
     if not draft.world.stop_now:
         for role in ("before_stop", "after_complete", "after_stop"):
             if drive(draft, role, 0, number, details).state == "pending":
                 return
-    for record in tuple(draft.mains().values()):
+    for record in draft.slots.all_mains().values():
         if draft.is_full:
             return
         draft.forget(record)
@@ -343,7 +363,7 @@ def _complete(draft: Draft, want: int) -> None:
 
 def _after_start(draft: Draft) -> None:
     """Run after_start once in a generation, when the processes of its slots run; a job ignores its veto."""
-    job, mains = draft.observed.job, draft.mains()
+    job, mains = draft.observed.job, draft.slots.mains
     fresh = [r for r in mains.values() if r.memory.fresh and isinstance(r.phase, Running)]
     if any(not running.after_spawn_passed(draft, record) for record in fresh):
         return

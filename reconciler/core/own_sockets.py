@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reconciler.core.slots import BEING_STARTED, SlotCondition, is_gone
 from reconciler.core.sockets import template_of, waiting_for
 from reconciler.core.template import held_name, sockets_of
 from reconciler.model.action import Bind, Spawn, Unbind
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from reconciler.model.socket import SocketRecord
 
 
-def ready(draft: Draft, slot: int) -> bool:
-    """Bind the sockets that a slot has for itself (reuseport); true once they are.
+def own_sockets(draft: Draft, slot: int) -> SlotCondition | None:
+    """Bind the sockets that a slot has for itself; return what holds it back as long as one is not bound.
 
     The last gate before a start: one that listens gets its share of the clients, whoever accepts. Hence, too, one
     after the other, and first the one that was refused: none listens while its slot waits for another.
@@ -27,13 +28,13 @@ def ready(draft: Draft, slot: int) -> bool:
         waiting = waiting_for(world, name, slot)
         if waiting is None:
             continue
-        if waiting.bind is None:
-            draft.binding.add(slot)  # asked for
-        elif draft.is_due(waiting.due_ns):
-            draft.binding.add(slot)
+        if waiting.bind is not None and not draft.is_due(waiting.due_ns):
+            return SlotCondition("Waiting", waiting.reason)
+        draft.binding.add(slot)
+        if waiting.bind is not None:  # else it is asked for
             draft.act(waiting.bind)
-        return False
-    return True
+        return BEING_STARTED
+    return None
 
 
 def tend(draft: Draft) -> None:
@@ -42,13 +43,14 @@ def tend(draft: Draft) -> None:
     if not own:
         return
     coming = {action.id.slot for action in draft.actions if isinstance(action, Spawn)}
-    alive = {slot for slot, record in draft.mains().items() if not draft.is_gone(record)}
+    alive = {slot for slot, record in draft.slots.mains.items() if not is_gone(record)}
     living, sockets, specs = alive | coming, draft.world.sockets, draft.world.socket_specs
-    if draft.awake is None:
-        looked_at = [held for held in sockets if held.partition(".")[0] in own]
+    looked_at = draft.slots.looked_at
+    if looked_at is None:
+        tended = [held for held in sockets if held.partition(".")[0] in own]
     else:
-        looked_at = [held_name(name, slot, specs) for slot in sorted(draft.awake) for name in own]
-    for held in looked_at:
+        tended = [held_name(name, slot, specs) for slot in sorted(looked_at) for name in own]
+    for held in tended:
         known, (name, _, slot) = sockets.get(held), held.partition(".")
         if known is None or not isinstance(known.phase, Bound):
             continue

@@ -10,9 +10,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from reconciler.core import desired
 from reconciler.core.agenda import Agenda
 from reconciler.core.plan import Draft, World
 from reconciler.core.shutdown import Shutdown
+from reconciler.core.slots import Slots, is_gone
 from reconciler.core.stop_order import StopOrder, priority_of_going
 from reconciler.core.template import run_hash, with_secrets
 from reconciler.core.trial import Proof
@@ -87,7 +89,7 @@ class Picture:
     def helpers(self, name: str) -> list[ProcessRecord]:
         """Return the records of a watcher's hooks and commands."""
         observed = self.observed(name)
-        return [observed.records[id] for id in observed.helpers]
+        return [observed.records[id] for ids in observed.helpers.values() for id in ids]
 
     def retiring(self) -> Mapping[str, WatcherSpec]:
         """Return the watchers that stand in no spec any more and still have processes."""
@@ -119,29 +121,39 @@ class Picture:
             self._stop_order.lowest,
         )
 
-    def draft(self, name: str, now_ns: int, room: int = sys.maxsize) -> Draft:
+    def draft(self, name: str, slots: Slots, now_ns: int, room: int = sys.maxsize) -> Draft:
         """Return an empty plan of a watcher."""
-        spec = self.watcher_spec(name)
+        spec, observed, world = self.watcher_spec(name), self.observed(name), self.world(now_ns)
         assert spec is not None
         is_retired = name not in self.spec.watchers
-        return Draft(name, spec, self.observed(name), self.world(now_ns), is_retired, room=room)
+        is_going = is_retired or world.shutting_down
+        want = 0 if is_going else desired.wanted(spec, observed.intent)
+        return Draft(name, spec, observed, world, slots, want, is_retired, room)
 
     # ---- changes ------------------------------------------------------------------------------
 
     def put(self, record: ProcessRecord) -> None:
         """Take down how a process is."""
         observed = self.known.setdefault(record.id.owner, WatcherObserved())
-        observed.records[record.id] = record
-        if record.id.role != MAIN:
-            observed.helpers.add(record.id)
-        self.agenda.touch_slot(record.id)
+        id = record.id
+        observed.records[id] = record
+        if id.role != MAIN:
+            observed.helpers.setdefault(id.slot, set()).add(id)
+        else:
+            (observed.live.discard if is_gone(record) else observed.live.add)(id.slot)
+        self.agenda.touch_slot(id)
 
     def drop(self, id: ProcessId) -> None:
         """Forget a process."""
         self.wanting.pop(id, None)
         observed = self.observed(id.owner)
         observed.records.pop(id, None)
-        observed.helpers.discard(id)
+        if id.role == MAIN:
+            observed.live.discard(id.slot)
+        elif id in observed.helpers.get(id.slot, ()):
+            observed.helpers[id.slot].discard(id)
+            if not observed.helpers[id.slot]:
+                del observed.helpers[id.slot]
         self.agenda.touch_slot(id)
 
     def note_run(self, watcher: str, run: Run) -> None:
@@ -162,6 +174,7 @@ class Picture:
             waiting = tuple(other for other in requests.pop(id, ()) if other != each.request)
             if waiting:
                 requests[id] = waiting
+            self.agenda.touch_slot(id)
             self.answered.append(each)
 
     def put_off(self, names: set[str]) -> None:
@@ -173,10 +186,12 @@ class Picture:
         """See which of these watchers are going now, and plan those whose turn has come by that."""
         for name in sorted(names):
             whole = self.shutdown.asked is not None or name not in self.spec.watchers
-            going = priority_of_going(self.watcher_spec(name), self.observed(name), whole=whole)
-            turn = self._stop_order.note(name, going)
-            self.agenda.plan_again(turn)
-            self.agenda.touched |= turn
+            going = priority_of_going(
+                name, self.watcher_spec(name), self.observed(name), whole=whole
+            )
+            for other in self._stop_order.note(name, going):
+                self.agenda.touch(other)
+                self.agenda.touched.add(other)
 
     def forget_watcher(self, name: str) -> None:
         """Forget a watcher that stands in no spec and of which nothing is left, but for what the store keeps."""

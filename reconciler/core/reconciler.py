@@ -9,29 +9,30 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core import summarize
+from reconciler.core import status
 from reconciler.core.assume import act
 from reconciler.core.done import Done
 from reconciler.core.fold import fold
 from reconciler.core.orders import Subject
 from reconciler.core.picture import Picture
+from reconciler.core.slots import Slots, is_gone
 from reconciler.core.sockets import plan_sockets
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Action
 from reconciler.model.event import Delivery
 from reconciler.model.news import News
-from reconciler.model.process import MAIN, Exited, Running
+from reconciler.model.process import Exited, ProcessId, Running
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from reconciler.core.done import Outcome
     from reconciler.core.plan import Draft
     from reconciler.model.event import Event
     from reconciler.model.observed import Facts
-    from reconciler.model.process import ProcessId
+    from reconciler.model.process import ProcessRecord
     from reconciler.model.revision import Outlook
     from reconciler.model.status import SocketStatus, WatcherStatus
 
@@ -120,8 +121,8 @@ class Reconciler(Picture):
         self.agenda.touched.add(name)
         if not self._is_known(name):
             return
-        draft = self.draft(name, now_ns, ACTIONS_PER_STEP - len(self.actions))
-        self.agenda.attention.limit(draft)
+        slots = self.agenda.attention.slots(name, self.observed(name))
+        draft = self.draft(name, slots, now_ns, ACTIONS_PER_STEP - len(self.actions))
         self._judge(draft)
         plan = plan_watcher(draft, self.base_hash(name))
         self.agenda.follow(name, plan)
@@ -130,7 +131,7 @@ class Reconciler(Picture):
         self.answer(name, plan.answered)
         if plan.is_unfinished:
             self.agenda.go_on_later((name,))
-        elif plan.actions or plan.answered:
+        elif plan.actions:
             self.agenda.plan_again((name,))
         elif name in self.retired and not self.observed(name).records:
             self.forget_watcher(name)
@@ -169,37 +170,37 @@ class Reconciler(Picture):
         self.sockets_dirty = False
         if self.shutdown.asked is not None:
             return
-        plan = plan_sockets(
+        actions, self._sockets_wake_ns = plan_sockets(
             self.world(now_ns), self._users_alive, self._is_alive, self.users.__contains__
         )
-        self._sockets_wake_ns = plan.wake_at_ns
-        for action in plan.actions:
+        for action in actions:
             act(self, action, now_ns)
 
     def _users_alive(self, socket: str) -> bool:
         return any(
-            record.id.role == MAIN and not isinstance(record.phase, Exited)
+            not isinstance(record.phase, Exited)
             for name in self.users.get(socket, ())
-            for record in self.observed(name).records.values()
+            for record in self._live(name)
         )
 
     def _is_alive(self, id: ProcessId) -> bool:
         """Tell whether a process, or something that it left behind, lives."""
         record = self.record(id)
-        return record is not None and (
-            not isinstance(record.phase, Exited) or bool(record.phase.survivors)
-        )
+        return record is not None and not is_gone(record)
 
     # ---- how it stands ------------------------------------------------------------------------
 
     def subject(self, name: str, now_ns: int, wall_offset_ns: int) -> Subject:
         """Return all that is known of a watcher, for `core.orders` and `core.goals`."""
-        status = self.watcher_status(name, now_ns, wall_offset_ns)
         trial = self.proof.trial
-        paused = trial is not None and trial.stops_roll
-        spec, observed = self.spec.watchers.get(name), self.observed(name)
         return Subject(
-            name, spec, observed, status, self.base_hash(name), self.facts, paused=paused
+            name,
+            self.spec.watchers.get(name),
+            self.observed(name),
+            self.watcher_status(name, now_ns, wall_offset_ns),
+            self.base_hash(name),
+            self.facts,
+            paused=trial is not None and trial.stops_roll,
         )
 
     def watcher_status(
@@ -210,22 +211,29 @@ class Reconciler(Picture):
         said: Mapping[int, str] = NOTHING_SAID,
     ) -> WatcherStatus:
         """Return the status of a watcher. `wall_offset_ns` plus monotonic time is time since the epoch."""
-        base_hash, asked = self.base_hash(name), self.draft(name, now_ns)
-        self.agenda.attention.limit(asked)
-        asked.is_dry = True
-        plan_watcher(asked, base_hash)
-        draft = self.draft(name, now_ns)
-        return summarize.watcher_status(draft, asked.held, said, base_hash, wall_offset_ns)
+        base_hash, found = self.base_hash(name), self.agenda.attention.found(name)
+        draft = self.draft(name, Slots(name, self.observed(name)), now_ns)
+        if found is not None:
+            draft.conditions, draft.whole = found.conditions, found.whole
+        else:  # what it does has changed, and it is still to be planned
+            plan_watcher(draft, base_hash)
+        return status.watcher_status(draft, said, base_hash, wall_offset_ns)
 
     def outlook(self) -> Outlook | None:
         """Return when the revision on trial is judged if nothing happens; None when none is on trial."""
-        return self.proof.outlook()
+        return self.proof.outlook(self._why_not_running)
+
+    def _why_not_running(self, name: str, slot: int) -> str:
+        found = self.agenda.attention.found(name)
+        condition = found.conditions.get(slot) if found is not None else None
+        note = condition.note if condition is not None else ""
+        return f"{ProcessId(name, slot)} does not run{f': {note}' if note else ' yet'}"
 
     def socket_statuses(self) -> tuple[SocketStatus, ...]:
         """Return the status of every socket of the spec."""
         world, watchers = self.world(0), self.spec.watchers
         return tuple(
-            summarize.socket_status(
+            status.socket_status(
                 world,
                 name,
                 {each: watchers[each] for each in self.users.get(name, ())},
@@ -235,8 +243,11 @@ class Reconciler(Picture):
         )
 
     def _runs(self, name: str) -> bool:
-        records = self.observed(name).records.values()
-        return any(r.id.role == MAIN and isinstance(r.phase, Running) for r in records)
+        return any(isinstance(record.phase, Running) for record in self._live(name))
+
+    def _live(self, name: str) -> Iterator[ProcessRecord]:
+        observed = self.observed(name)
+        return (observed.records[ProcessId(name, slot)] for slot in observed.live)
 
     def jobs_done(self, now_ns: int, touched: Collection[str] | None = None) -> int | None:
         """Return 0 or 1 by the outcomes when there are only jobs and all have ended, else None.
@@ -247,8 +258,9 @@ class Reconciler(Picture):
         return self._done.code(self.spec, looked_at, lambda name: self._outcome_of(name, now_ns))
 
     def _outcome_of(self, name: str, now_ns: int) -> Outcome:
+        if self.observed(name).records:
+            return "open"
         state = self.watcher_status(name, now_ns, 0).state
-        ended = state in {"Completed", "Failed", "Unknown", "Held", "Stopped"}
-        if not ended or self.observed(name).records:
+        if state not in {"Completed", "Failed", "Unknown", "Held", "Stopped"}:
             return "open"
         return "failed" if state in {"Failed", "Unknown"} else "passed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import readiness, secrets
@@ -23,24 +22,13 @@ MAX_UNAVAILABLE: Final = 1
 MOST_IN_A_ROW: Final = 3
 """Replacements of a slot for what is in no spec, before the next one has to wait."""
 HOLD_NS: Final = 60 * SECOND_NS
-LOOK_AHEAD: Final = 50
-"""Of the slots that are to be replaced, so many are looked at in each plan."""
 
 
 class Roll(Struct, frozen=True):
-    """The slots that shall be replaced, and those of them to stop now, each with the reason.
+    """Of the slots that shall be replaced those to stop now, with the reason, and those that wait for other slots."""
 
-    `put_off` are those that have to wait for something else, such as another slot.
-    """
-
-    stale: Mapping[int, str] = field(default_factory=dict)
     now: Mapping[int, str] = field(default_factory=dict)
     put_off: frozenset[int] = frozenset()
-
-    @property
-    def next(self) -> frozenset[int]:
-        """Return the slots that come next; until their turn has come, nobody need look at the others."""
-        return frozenset(islice(self.stale, LOOK_AHEAD))
 
 
 def next_slots(draft: Draft, hashes: Mapping[int, str]) -> Roll:
@@ -50,10 +38,10 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> Roll:
     new process that dies quickly keeps its slot unavailable. Once that has decided against the revision
     (`verdict`), slots that still run as before stay so.
     """
-    mains, stale = draft.mains(), {}
-    for slot, wanted_hash in hashes.items():
+    mains, stale = draft.slots.mains, {}
+    for slot in draft.look(hashes):
         record = mains.get(slot)
-        reason = None if record is None else why_stale(draft, record, wanted_hash)
+        reason = None if record is None else why_stale(draft, record, hashes[slot])
         if reason:
             stale[slot] = reason
     if not stale:
@@ -61,12 +49,14 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> Roll:
     moving = _moving(draft, hashes, stale)
     # What cannot be started anew is not stopped.
     now = _chosen(draft, hashes, moving) if secrets.ready(draft) else {}
-    return Roll(stale, now, frozenset(moving.keys() - now.keys()))
+    stopping = {slot for slot in moving if mains[slot].memory.stopping_since_ns is not None}
+    draft.in_line |= moving.keys() - stopping
+    return Roll(now, frozenset(moving.keys() - now.keys()))
 
 
 def _moving(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> dict[int, str]:
     """Return which of the stale slots are replaced sooner or later; a revision that is not good stops a roll."""
-    mains, trial = draft.mains(), draft.world.trial
+    mains, trial = draft.slots.mains, draft.world.trial
     if trial is None or not trial.stops_roll:
         return stale
     return {
@@ -78,8 +68,8 @@ def _moving(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> d
 
 
 def _chosen(draft: Draft, hashes: Mapping[int, str], moving: dict[int, str]) -> dict[int, str]:
-    """Return which of the slots that move are stopped now. Slots that are not looked at are available."""
-    mains, at_once = draft.mains(), draft.observed.intent.at_once
+    """Return which of the slots that move are stopped now."""
+    mains, at_once = draft.slots.mains, draft.observed.intent.at_once
     if _handover(draft):
         return moving
     chosen = {
@@ -97,12 +87,13 @@ def _chosen(draft: Draft, hashes: Mapping[int, str], moving: dict[int, str]) -> 
         for slot, wanted_hash in hashes.items()
         if not is_available(draft, mains.get(slot)) and not _is_done(draft, slot, wanted_hash)
     ]
-    budget = MAX_UNAVAILABLE - len(missing)
+    elsewhere = draft.slots.awaited_elsewhere
+    budget = MAX_UNAVAILABLE - len(missing) - elsewhere
     for slot, reason in sorted(moving.items()):
         if slot in chosen:
             continue
         if slot in missing:
-            if missing == [slot]:
+            if missing == [slot] and not elsewhere:
                 chosen[slot] = reason
         elif budget > 0:
             chosen[slot] = reason
@@ -203,7 +194,7 @@ def is_available(draft: Draft, record: ProcessRecord | None) -> bool:
 
 def _is_done(draft: Draft, slot: int, wanted_hash: str) -> bool:
     """Tell whether a slot rests because its process has succeeded; nobody waits for it to serve again."""
-    record = draft.mains().get(slot)
+    record = draft.slots.mains.get(slot)
     if record is None or record.memory.retry or not same_slot(record.template_hash, wanted_hash):
         return False
     return is_completed(draft.spec, record)

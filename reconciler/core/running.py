@@ -8,7 +8,7 @@ from reconciler.core import hooks, stopping
 from reconciler.core.hooks import drive
 from reconciler.model.action import Remember, Signal
 from reconciler.model.event import Delivery
-from reconciler.model.process import Running, pid_of
+from reconciler.model.process import Requested, Running, Starting, pid_of
 from reconciler.model.spec import ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
 
@@ -17,13 +17,20 @@ if TYPE_CHECKING:
     from reconciler.model.process import ProcessRecord
 
 
-def attend(draft: Draft, record: ProcessRecord) -> bool:
-    """See to a slot that runs and goes on; True when nothing is left to be done for it."""
-    assert isinstance(record.phase, Running)
-    if not run_after_spawn(draft, record):
-        return False
-    carry_out_reload(draft, record)
-    return not is_asked(draft, record)
+def attend(draft: Draft, record: ProcessRecord) -> None:
+    """See to a slot that runs and goes on."""
+    if run_after_spawn(draft, record):
+        carry_out_reload(draft, record)
+
+
+def counts_for_others(draft: Draft, record: ProcessRecord) -> bool:
+    """Tell whether the next steps of other slots depend on this one: the pause after its start, or after_start."""
+    if draft.spec.hooks.after_start is not None and record.memory.fresh:
+        return True
+    interval = draft.spec.spawn_interval
+    if not interval or isinstance(record.phase, Requested | Starting):
+        return bool(interval)
+    return not draft.is_due((record.phase.started_at_ns or 0) + interval)
 
 
 def run_after_spawn(draft: Draft, record: ProcessRecord) -> bool:
@@ -51,12 +58,6 @@ def mark_started(draft: Draft, fresh: list[ProcessRecord]) -> None:
     for record in fresh:
         memory = replace(record.memory, fresh=False)
         draft.act(Remember(record.id, record.incarnation, memory))
-
-
-def is_asked(draft: Draft, record: ProcessRecord) -> bool:
-    """Tell whether operators want something of a process that has not been carried out yet."""
-    number = draft.observed.intent.reload_number(record.id.slot)
-    return record.id in draft.observed.requests or record.memory.reloaded < number
 
 
 def carry_out_reload(draft: Draft, record: ProcessRecord) -> None:
@@ -91,7 +92,11 @@ def send_signals(draft: Draft) -> None:
     if not draft.observed.requests:
         return
     told = {each.id: each.memory for each in draft.actions if isinstance(each, Remember)}
-    for id, (request, *_) in draft.observed.requests.items():
+    requests = draft.observed.requests
+    asked = {draft.id(slot) for slot in draft.slots.mains} & requests.keys()
+    for slot in draft.look(sorted(id.slot for id in asked)):
+        id = draft.id(slot)
+        request, *_ = requests[id]
         record = draft.observed.records.get(id)
         if record is None or record.incarnation != request.incarnation:
             continue

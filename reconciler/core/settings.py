@@ -36,13 +36,12 @@ def adjust(draft: Draft) -> None:
     """Bring what is in force for the watcher's processes to what the spec says."""
     if draft.retired:
         return  # nobody edits the spec of one that is going
-    for slot, record in draft.mains().items():
+    for slot in draft.look(draft.slots.mains):
+        record = draft.slots.mains[slot]
         if isinstance(record.phase, Requested):
             continue
         differs = pending(record, wanted(draft.name, draft.spec, slot, draft.world.facts))
         last = record.memory.adjusted_at_ns
-        if differs is not None:
-            draft.restless.add(slot)
         if differs is None or (last and not draft.is_due(last + ADJUST_AGAIN_NS)):
             continue
         draft.act(Adjust(record.id, record.incarnation, differs))

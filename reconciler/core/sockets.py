@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.plan import Plan
 from reconciler.core.template import held_name
 from reconciler.model.action import Action, Bind, Unbind
 from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketTemplate
@@ -123,10 +122,11 @@ def plan_sockets(
     users_alive: Callable[[str], bool],
     is_alive: Callable[[ProcessId], bool],
     is_used: Callable[[str], bool],
-) -> Plan:
+) -> tuple[list[Action], int | None]:
     """Return what to bind and what to close now, for the sockets that all slots share.
 
-    Those of one slot are the business of its watcher, unless no watcher uses them any more.
+    Those of one slot are the business of its watcher, unless no watcher uses them any more. With it comes when to look
+    again.
     """
     actions: list[Action] = []
     wakes: list[int] = []
@@ -140,7 +140,7 @@ def plan_sockets(
         is_other = spec_now is None or spec_now.reuseport != bool(slot)
         if is_other or (slot and not is_used(owner)):
             actions.append(Unbind(name))
-    return Plan(tuple(actions), min(wakes, default=None))
+    return actions, min(wakes, default=None)
 
 
 def _plan_socket(

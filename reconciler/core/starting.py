@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.core import gates
+from reconciler.core import rollout
 from reconciler.core.backoff import ended_by_operator, failures_after, gave_up, recent_deaths
+from reconciler.core.slots import BEING_STARTED
 from reconciler.core.template import launch, same_slot, same_template
 from reconciler.model.action import Spawn
 from reconciler.model.process import Exited, Memory
@@ -16,23 +17,36 @@ if TYPE_CHECKING:
     from reconciler.model.process import ProcessRecord
 
 
+def start(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
+    """Start a service's process, in place of its dead one; no gate holds it back any more."""
+    memory = _inherited(draft, dead, wanted_hash)
+    if dead is not None:
+        memory = replace(
+            memory,
+            failed_at_ns=rollout.failed_at_ns(draft, dead, wanted_hash),
+            renewed=_why_renewed(dead, wanted_hash),
+            in_a_row=rollout.in_a_row(dead, wanted_hash),
+        )
+    spawn(draft, slot, wanted_hash, memory, dead)
+
+
 def spawn(
     draft: Draft, slot: int, template_hash: str, memory: Memory, dead: ProcessRecord | None
 ) -> None:
     """Start the process of a slot, in place of its dead one."""
-    draft.hold(slot, "Starting", gates.BEING_STARTED, draft.now_ns)
-    if draft.is_dry:
-        return
+    draft.conditions[slot] = replace(BEING_STARTED, since_ns=draft.now_ns)
     what = launch(draft.name, draft.spec, slot, draft.world.socket_specs, draft.world.facts)
     replaces = 0 if dead is None else dead.incarnation
     memory = replace(memory, reloaded=draft.observed.intent.reload_number(slot))
     draft.act(Spawn(draft.id(slot), what, template_hash, memory, replaces))
 
 
-def inherited(draft: Draft, dead: ProcessRecord | None, start: int, wanted_hash: str) -> Memory:
+def _inherited(draft: Draft, dead: ProcessRecord | None, wanted_hash: str) -> Memory:
     """Return the memory of a new process: what its slot and its watcher went through."""
+    other = draft.slots.any_main()
+    start = draft.now_ns if other is None else other.memory.start
     fresh = draft.spec.hooks.after_start is not None and all(
-        record.memory.fresh for record in draft.mains().values()
+        each.memory.fresh for each in (other, *draft.slots.mains.values()) if each is not None
     )
     if dead is None:
         return Memory(start=start, fresh=fresh)
@@ -58,7 +72,7 @@ def inherited(draft: Draft, dead: ProcessRecord | None, start: int, wanted_hash:
     )
 
 
-def why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
+def _why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
     """Return why a process takes the place of one of the same template; empty when that had another one."""
     memory, phase = dead.memory, dead.phase
     if not same_template(dead.template_hash, wanted_hash):

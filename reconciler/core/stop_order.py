@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.core import desired
-from reconciler.model.process import MAIN, Exited
+from reconciler.model.process import ProcessId
 
 if TYPE_CHECKING:
     from reconciler.model.observed import WatcherObserved
@@ -49,7 +49,7 @@ class StopOrder:
 
 
 def priority_of_going(
-    spec: WatcherSpec | None, observed: WatcherObserved, *, whole: bool
+    name: str, spec: WatcherSpec | None, observed: WatcherObserved, *, whole: bool
 ) -> int | None:
     """Return the priority of a watcher that is being stopped as a whole and is not gone, None of any other.
 
@@ -57,8 +57,5 @@ def priority_of_going(
     """
     if spec is None or not (whole or desired.wanted(spec, observed.intent) == 0):
         return None
-    for id, record in observed.records.items():
-        is_gone = isinstance(record.phase, Exited) and not record.phase.survivors
-        if id.role == MAIN and not is_gone and not record.memory.killed:
-            return spec.priority
-    return None
+    mains = (observed.records[ProcessId(name, slot)] for slot in observed.live)
+    return spec.priority if any(not record.memory.killed for record in mains) else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.hooks import STOP_COMMAND, drive, keep, kill_when_due, run_command
-from reconciler.core.plan import Held
+from reconciler.core.slots import SlotCondition, is_gone
 from reconciler.model.action import Remember, Signal
 from reconciler.model.process import MAIN, Exited, Requested, pid_of, several
 from reconciler.model.units import SECOND_NS
@@ -120,41 +120,43 @@ def is_in_background(spec: WatcherSpec, record: ProcessRecord) -> bool:
     return is_good and record.id.role == MAIN and lived < spec.backoff.reset_after
 
 
-def remains(draft: Draft, record: ProcessRecord) -> Held:
-    """Return what keeps a dead process from being forgotten: what it left running, or a hook that sees to its end."""
+def in_background(record: ProcessRecord) -> SlotCondition:
+    """Return that a service does not run because it has put itself into the background."""
     assert isinstance(record.phase, Exited)
     phase = record.phase
-    if draft.is_gone(record):
-        what = "a hook sees to its end"
-        if stop_command(draft, record) is not None:
-            what = "its stop command still runs"
-        return Held("Stopping", f"{phase.exit}; {what}", phase.at_ns)
-    left = several(phase.survivors)
-    if is_in_background(draft.spec, record):
-        how = f"ends at once with {phase.exit} and leaves {left} running"
-        return Held("Failed", f"{how}: does it go into the background?", phase.at_ns)
-    return Held("Stopping", f"{phase.exit}; still running: {left}", phase.at_ns)
+    how = f"ends at once with {phase.exit} and leaves {several(phase.survivors)} running"
+    return SlotCondition("Failed", f"{how}: does it go into the background?", phase.at_ns)
 
 
 def reap(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
     """Take the next step with a dead process; True when nothing of it is left and its hooks have run."""
     assert isinstance(record.phase, Exited)
     keep_veto(draft, record)
-    if not draft.is_gone(record):
+    left = _reap(draft, record, reason)
+    if left:
+        note = f"{record.phase.exit}; {left}"
+        draft.conditions[record.id.slot] = SlotCondition("Stopping", note, record.phase.at_ns)
+    return not left
+
+
+def _reap(draft: Draft, record: ProcessRecord, reason: str) -> str:
+    """Return what is still to be waited for, empty when nothing is."""
+    assert isinstance(record.phase, Exited)
+    if not is_gone(record):
         _end_rest(draft, record, reason)
-        return False
+        return f"still running: {several(record.phase.survivors)}"
     if (command := stop_command(draft, record)) is not None:
         # It may go by a name or a pid file: the next one must not meet it.
         draft.used.add(command.id)
         kill_when_due(draft, command, 0 if draft.world.stop_now else draft.spec.stop.timeout)
-        return False
+        return "its stop command still runs"
     hooks = draft.spec.hooks
     if record.memory.reaped or (hooks.before_reap is None and hooks.after_reap is None):
-        return True
+        return ""
     slot, about, phase = record.id.slot, record.incarnation, record.phase
     details: dict[str, object] = {"process_pid": phase.pid, "time": phase.at_ns / 1e9}
     if drive(draft, "before_reap", slot, about, details).state == "pending":
-        return False
+        return "a hook sees to its end"
     signal = phase.exit.signal
     details |= {
         "exit_code": phase.exit.code,
@@ -162,9 +164,9 @@ def reap(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
         "process_status": str(phase.exit),
     }
     if drive(draft, "after_reap", slot, about, details).state == "pending":
-        return False
+        return "a hook sees to its end"
     _remember(draft, record, replace(record.memory, reaped=True))
-    return True
+    return ""
 
 
 def is_reaped(draft: Draft, record: ProcessRecord) -> bool:
@@ -172,7 +174,7 @@ def is_reaped(draft: Draft, record: ProcessRecord) -> bool:
     hooks_done = record.memory.reaped or (
         draft.spec.hooks.before_reap is None and draft.spec.hooks.after_reap is None
     )
-    return draft.is_gone(record) and hooks_done and stop_command(draft, record) is None
+    return is_gone(record) and hooks_done and stop_command(draft, record) is None
 
 
 def stop_command(draft: Draft, record: ProcessRecord) -> ProcessRecord | None:

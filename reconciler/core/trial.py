@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.core import verdict
+from reconciler.core.plan import WHOLE
 from reconciler.core.verdict import Finding
 from reconciler.model.action import RecordVerdict
+from reconciler.model.revision import Outlook
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from reconciler.core.plan import Draft
     from reconciler.model.observed import WatcherObserved
-    from reconciler.model.revision import Outlook, Trial
+    from reconciler.model.revision import Trial
     from reconciler.model.spec import WatcherSpec
 
 
@@ -24,14 +26,14 @@ class Proof:
     def __init__(self) -> None:
         self.trial: Trial | None = None
         self.revision = 0
-        self._unproven: dict[str, Finding] = {}
-        """Watchers of the trial that have not stayed up long enough yet."""
+        self._unproven: dict[str, dict[int, Finding]] = {}
+        """Watchers of the trial, and their slots, that have not stayed up long enough yet."""
 
     def begin(self, revision: int, trial: Trial | None) -> set[str]:
         """Put a revision on trial, or none; return the watchers that have something to prove."""
         self.trial, self.revision = trial, revision
         changed = trial.changed if trial is not None else {}
-        self._unproven = {name: Finding("open", f"{name} does not run yet") for name in changed}
+        self._unproven = {n: {WHOLE: Finding("open", f"{n} does not run yet")} for n in changed}
         return set(changed)
 
     @property
@@ -39,9 +41,19 @@ class Proof:
         """Tell whether a verdict is still to come."""
         return self.trial is not None and self.trial.outcome == "pending"
 
-    def outlook(self) -> Outlook | None:
-        """Return when the revision is judged if nothing happens; None when none is on trial."""
-        return verdict.outlook(self._unproven.values()) if self.is_pending else None
+    def outlook(self, why: Callable[[str, int], str]) -> Outlook | None:
+        """Return when the revision is judged if nothing happens; None when none is on trial.
+
+        `why` tells why a slot of a watcher does not run.
+        """
+        if not self.is_pending:
+            return None
+        lasts = {name: verdict.last(found.values()) for name, found in self._unproven.items()}
+        last = verdict.last(found for found in lasts.values() if found is not None)
+        if last is None:
+            return Outlook(None)
+        name = next(name for name, found in lasts.items() if found is last)
+        return Outlook(last.due_ns, last.reason or ("" if last.due_ns else why(name, last.slot)))
 
     def judge(self, draft: Draft, base_hash: str) -> RecordVerdict | None:
         """See whether a watcher lets the revision fail, or has proven it.
@@ -52,15 +64,25 @@ class Proof:
         if trial is None or not self.is_pending or name not in trial.changed or draft.retired:
             return None
         found = verdict.find(draft, trial, base_hash)
-        if found.state == "proven":
-            self._unproven.pop(name, None)
-        else:
-            self._unproven[name] = found
-        if found.state != "failed":
+        self._note(draft, {slot: each for slot, each in found.items() if each.state == "open"})
+        failed = next((each for each in found.values() if each.state == "failed"), None)
+        if failed is None:
             return None
         outcome = verdict.OUTCOME_OF_FAILURE[trial.on_failure]
-        self.trial = replace(trial, outcome=outcome, reason=found.reason, watcher=name)
-        return RecordVerdict(self.revision, self.trial, name, found.slot, found.output)
+        self.trial = replace(trial, outcome=outcome, reason=failed.reason, watcher=name)
+        return RecordVerdict(self.revision, self.trial, name, failed.slot, failed.output)
+
+    def _note(self, draft: Draft, opened: dict[int, Finding]) -> None:
+        """Take down what of a watcher is still to be proven; slots that are not looked at stay as they were."""
+        if draft.slots.looked_at is not None:
+            known = self._unproven.get(draft.name, {})
+            for slot in (WHOLE, *draft.slots.looked_at):
+                known.pop(slot, None)
+            known.update(opened)
+            opened = known
+        self._unproven.pop(draft.name, None)
+        if opened:
+            self._unproven[draft.name] = opened
 
     @property
     def is_proven(self) -> bool:

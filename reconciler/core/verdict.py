@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import desired, generations, hooks, rollout
 from reconciler.core.backoff import is_completed
+from reconciler.core.plan import WHOLE
 from reconciler.core.template import run_hash, same_template, sockets_of
 from reconciler.model.process import MAIN, Exited, Running
-from reconciler.model.revision import Outlook
 from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Struct, replace
 
@@ -44,9 +44,10 @@ OUTCOME_OF_FAILURE: Final[dict[str, RevisionOutcome]] = {
 
 
 class Finding(Struct, frozen=True):
-    """What can be said of one watcher; of a failure why, and in which slot.
+    """What can be said of one slot, or of its watcher as a whole; of a failure why.
 
-    Of one that is open: when it is proven if nothing happens (None: nobody can tell), and why that is not sooner.
+    Of one that is open: when it is proven if nothing happens (None: nobody can tell), and why that is not sooner;
+    without either its slot does not run, and the plan says why.
     """
 
     state: Literal["open", "proven", "failed"]
@@ -118,44 +119,26 @@ def _runs_the_same(before: WatcherSpec, after: WatcherSpec, old: Spec, new: Spec
     return run_hash(before, old.sockets) == run_hash(after, new.sockets)
 
 
-def find(draft: Draft, trial: Trial, base_hash: str) -> Finding:
-    """Return what can be said of a watcher now; the draft is woken when that may change by itself."""
-    intent = draft.observed.intent
-    want = desired.wanted(draft.spec, intent)
-    first, of_slot = trial.changed[draft.name], _of_run if draft.spec.is_job else _of_process
+def find(draft: Draft, trial: Trial, base_hash: str) -> dict[int, Finding]:
+    """Return what can be said of the slots that the draft looks at; it is woken when that may change by itself."""
+    intent, name, want = draft.observed.intent, draft.name, draft.want
+    first, of_slot = trial.changed[name], _of_run if draft.spec.is_job else _of_process
     if want < first and desired.wanted(draft.spec, _without_stop(replace(intent, scale=None))):
-        return Finding("open", desired.why_idle(draft.name, draft.spec, intent) or _too_few(draft))
-    failed, opened = None, None
-    for slot in draft.desired_slots(want):  # the others have proven it
-        if slot < first:
-            continue
-        found = of_slot(draft, trial, slot, base_hash)
-        if found.state == "failed":
-            failed = failed or found
-        elif found.state == "open":
-            draft.restless.add(slot)
-            opened = found if opened is None else _later(opened, found)
-    return failed or opened or PROVEN
+        why = desired.why_idle(name, draft.spec, intent) or _too_few(draft)
+        return {WHOLE: Finding("open", why)}
+    changed = (slot for slot in draft.slots.desired(want) if slot >= first)
+    return {slot: of_slot(draft, trial, slot, base_hash) for slot in draft.look(changed)}
 
 
 def _too_few(draft: Draft) -> str:
     return f"{draft.name} is scaled to {draft.observed.intent.scale}: what is new does not run"
 
 
-def _later(one: Finding, other: Finding) -> Finding:
-    """Return which of two open findings is the last to be proven."""
-    if one.due_ns is None or other.due_ns is None:
-        return one if one.due_ns is None else other
-    return one if one.due_ns >= other.due_ns else other
-
-
-def outlook(findings: Iterable[Finding]) -> Outlook:
-    """Return when a revision is judged if nothing happens, from what is known of what it has not proven."""
-    last = None
-    for found in findings:
-        if found.state == "open":
-            last = found if last is None else _later(last, found)
-    return Outlook(None) if last is None else Outlook(last.due_ns, last.reason)
+def last(findings: Iterable[Finding]) -> Finding | None:
+    """Return which of what is open is the last to be proven; None when nothing is."""
+    opened = [found for found in findings if found.state == "open"]
+    unknown = next((found for found in opened if found.due_ns is None), None)
+    return unknown or max(opened, key=lambda found: found.due_ns or 0, default=None)
 
 
 def why_good(known: Mapping[str, tuple[WatcherSpec, WatcherObserved]], now_ns: int) -> str:
@@ -187,9 +170,9 @@ def _of_process(draft: Draft, trial: Trial, slot: int, base_hash: str) -> Findin
     vetoed = _vetoed(draft, trial, slot)
     if vetoed is not None:
         return vetoed
-    record, id = draft.main(slot), draft.id(slot)
+    record, id = draft.slots.main(slot), draft.id(slot)
     if record is None:
-        return Finding("open", f"{id} does not run yet", slot)
+        return Finding("open", slot=slot)
     if not same_template(record.template_hash, base_hash):
         return Finding("open", f"{id} is still to be replaced", slot)
     reason = rollout.why_failed(draft, record)
@@ -198,7 +181,7 @@ def _of_process(draft: Draft, trial: Trial, slot: int, base_hash: str) -> Findin
     if is_completed(draft.spec, record):
         return PROVEN
     if not isinstance(record.phase, Running) or record.memory.stopping_since_ns is not None:
-        return Finding("open", f"{id} does not run", slot)
+        return Finding("open", slot=slot)
     if _is_awaited_by_hook(draft, record):
         return Finding("open", f"a hook has not passed {id} yet", slot)
     # Where processes are replaced at an age that is less, all of them are seldom older than half of it.
@@ -254,7 +237,7 @@ def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:
     stale = job.generation is None or not same_template(job.generation.run_hash, base_hash)
     id = draft.id(slot)
     if stale or run is None or generations.to_fire(draft.spec, job, slot, (slot,)):
-        return Finding("open", f"{id} has not run yet", slot)
+        return Finding("open", slot=slot)
     if run.outcome == "succeeded":
         return PROVEN
     if run.outcome is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.core import desired, intents, jobs, own_sockets, services, settings
+from reconciler.core import intents, jobs, own_sockets, services, settings
 from reconciler.core.hooks import clean_up
 from reconciler.core.running import send_signals
 from reconciler.model.action import RecordIntent
@@ -18,16 +18,10 @@ def plan_watcher(draft: Draft, base_hash: str) -> Plan:
     if _words_end(draft):
         return draft.finish()
     settings.adjust(draft)
-    want = (
-        0
-        if draft.retired or draft.world.shutting_down
-        else desired.wanted(draft.spec, draft.observed.intent)
-    )
-    draft.want = want
     if draft.spec.is_job:
-        jobs.plan_job(draft, want, base_hash)
+        jobs.plan_job(draft, base_hash)
     else:
-        services.plan_service(draft, want, base_hash)
+        services.plan_service(draft, base_hash)
     send_signals(draft)
     if not draft.is_unfinished:
         own_sockets.tend(draft)

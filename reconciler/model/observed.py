@@ -31,8 +31,10 @@ class WatcherObserved(Struct, frozen=True):
 
     records: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     """Changed in place by `Reconciler`, between two plans: one event must not cost a copy of all."""
-    helpers: set[ProcessId] = field(default_factory=set)
-    """Which of the records are of hooks and commands."""
+    helpers: dict[int, set[ProcessId]] = field(default_factory=dict)
+    """Which of the records are of hooks and commands, by slot."""
+    live: set[int] = field(default_factory=set)
+    """Slots whose own process, or what it has started and must be gone with it, lives."""
     job: Job = field(default_factory=Job)
     intent: Intent = NO_INTENT
     open_runs: set[int] = field(default_factory=set)

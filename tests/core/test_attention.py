@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as replace_draft
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +10,8 @@ from hypothesis import strategies as st
 
 from reconciler.core.generations import rerun
 from reconciler.core.intents import reloaded, restarted, scaled, stopped
+from reconciler.core.plan import Draft
+from reconciler.core.slots import Slots
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Spawn
 from reconciler.model.event import IntentChanged, JobChanged, SignalAsked
@@ -22,6 +23,7 @@ from reconciler.model.spec import (
     MaxRestartsSpec,
     ReloadByCommand,
     ReloadBySignal,
+    StopSpec,
 )
 from reconciler.model.value import replace
 from tests.core.stage import FACTS, HOOK, S, Stage, job, listener, spec, watcher
@@ -29,7 +31,7 @@ from tests.core.stage import FACTS, HOOK, S, Stage, job, listener, spec, watcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from reconciler.core.plan import Draft, Plan
+    from reconciler.core.plan import Plan
     from reconciler.model.spec import Spec, WatcherSpec
 
 ALICE = RequestedBy("alice", "", 0)
@@ -46,6 +48,23 @@ WATCHERS: dict[str, Callable[..., WatcherSpec]] = {
     "told": lambda **more: watcher(reload=ReloadByCommand(("again",)), **more),
     "bound": lambda **more: watcher(use_sockets=("own", "all"), **more),
     "job": lambda **more: job(backoff=BackoffSpec(burst=0), **more),
+    "asked before": lambda **more: watcher(
+        hooks=HooksSpec(before_start=HOOK, before_spawn=HOOK), max_age=30 * S, **more
+    ),
+    "seen off": lambda **more: watcher(
+        hooks=HooksSpec(after_reap=HOOK, before_stop=HOOK, after_stop=HOOK),
+        stop=StopSpec(cmd=("stop",)),
+        **more,
+    ),
+    "slow and greeted": lambda **more: watcher(
+        spawn_interval=2 * S, hooks=HooksSpec(after_start=HOOK), **more
+    ),
+    "slow job": lambda **more: job(
+        spawn_interval=2 * S, hooks=HooksSpec(after_start=HOOK, before_spawn=HOOK), **more
+    ),
+    "repeated job": lambda **more: job(
+        on_lost="rerun", hooks=HooksSpec(before_start=HOOK, after_reap=HOOK), **more
+    ),
     "timed": lambda **more: job(timeout=15 * S, hooks=HooksSpec(before_start=HOOK), **more),
 }
 
@@ -60,16 +79,16 @@ def _both_plans() -> Iterator[None]:
     """Have each plan made twice, and compare."""
 
     def both(draft: Draft, base_hash: str) -> Plan:
-        every: Any = replace_draft(
-            draft,
-            awake=None,
-            stale_rest=False,
-            used=set(),
-            verdicts={},
-            wake_at_ns=None,
-            is_starting=False,
+        every = Draft(
+            draft.name,
+            draft.spec,
+            draft.observed,
+            draft.world,
+            Slots(draft.name, draft.observed),
+            draft.want,
+            draft.retired,
+            draft.room,
         )
-        every.actions, every.answered, every.resting = [], [], {}
         found, expected = plan_watcher(draft, base_hash), plan_watcher(every, base_hash)
         assert (found.actions, found.answered) == (expected.actions, expected.answered)
         return found
@@ -80,23 +99,27 @@ def _both_plans() -> Iterator[None]:
 
 
 def assert_nothing_was_left_out(stage: Stage) -> None:
-    """Assert that a plan which looks at every slot finds nothing to do, and nothing earlier."""
+    """Assert that a plan which looks at every slot finds nothing to do, nothing earlier, and says the same of each."""
     core: Any = stage.reconciler
     for name in core.names():
-        plan = plan_watcher(core.draft(name, stage.now), core.base_hash(name))
+        slots = Slots(name, core.observed(name))
+        plan = plan_watcher(core.draft(name, slots, stage.now), core.base_hash(name))
         assert plan.actions == ()
-        if plan.wake_at_ns is not None:
-            assert core.agenda._wakes._at[name] <= plan.wake_at_ns
+        if plan.wakes:
+            assert core.agenda._wakes._at[name] <= min(plan.wakes.values())
+        found = core.agenda.attention.found(name)
+        assert (found.conditions, found.awaited) == (plan.conditions, plan.awaited)
 
 
 def a_step(kind: str) -> st.SearchStrategy[Callable[[Stage], object]]:
     slots = st.integers(1, 5)
 
     def end(stage: Stage, slot: int, role: str, code: int) -> None:
-        name = f"w.{slot}{role}" if role != ":after_start" else "w:after_start"
+        is_of_all = role in {":before_start", ":after_start", ":before_stop", ":after_stop"}
+        name = f"w{role}" if is_of_all else f"w.{slot}{role}"
         alive = {str(id) for id, r in stage.records.items() if type(r.phase).__name__ == "Running"}
         if name in alive:
-            stage.exit(name, code)
+            stage.exit(name, code, survivors=role == "" and code == 2)
 
     def intent(stage: Stage, made: Callable[[Intent], Intent]) -> None:
         known = stage.reconciler.observed("w").intent
@@ -109,13 +132,21 @@ def a_step(kind: str) -> st.SearchStrategy[Callable[[Stage], object]]:
             again = rerun(wanted, seen, (slot,), core.base_hash("w"), FACTS)
             stage.tell(JobChanged("w", replace(seen.job, generation=again.generation)))
 
-    roles = st.sampled_from(
-        ["", "", "", ":before_signal", ":reload", ":after_spawn", ":after_start"]
-    )
+    of_slots = [
+        ":before_spawn",
+        ":before_signal",
+        ":reload",
+        ":after_spawn",
+        ":after_reap",
+        ":stop",
+    ]
+    of_all = [":before_start", ":after_start", ":before_stop", ":after_stop"]
+    roles = st.sampled_from([*[""] * 5, *of_slots, *of_all])
     return st.one_of(
         st.floats(0.1, 15).map(lambda s: lambda stage: stage.wait(round(s, 1))),
-        st.tuples(slots, roles, st.integers(0, 1)).map(lambda e: lambda stage: end(stage, *e)),
+        st.tuples(slots, roles, st.integers(0, 2)).map(lambda e: lambda stage: end(stage, *e)),
         slots.map(lambda n: lambda stage: stage.apply(whole(kind, n, "new"))),
+        slots.map(lambda n: lambda stage: stage.try_out(whole(kind, n, "newer"))),
         slots.map(lambda slot: lambda stage: stage.tell(SignalAsked("w", slot, "USR1"))),
         slots.map(lambda slot: lambda stage: fire(stage, slot)),
         st.sampled_from(
@@ -137,7 +168,7 @@ def a_step(kind: str) -> st.SearchStrategy[Callable[[Stage], object]]:
         lambda kind: st.tuples(st.just(kind), st.lists(a_step(kind), max_size=12))
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_slots_that_are_left_out_need_nothing(
     history: tuple[str, list[Callable[[Stage], object]]],
 ) -> None:

@@ -71,9 +71,9 @@ def _no_gate(original: Any) -> Any:
 def _without_record_first(original: Any) -> Any:
     """A run counts as written while it is on its way to the disk."""
 
-    def close(draft: Any, want: int) -> None:
+    def close(draft: Any, slot: int) -> None:
         draft.observed = replace(draft.observed, writing={})
-        original(draft, want)
+        original(draft, slot)
 
     return close
 
@@ -168,12 +168,12 @@ def _kills_instead(original: Any) -> Any:
 def _binds_early(original: Any) -> Any:
     """The sockets of a slot are bound with those that it shares, and stay while something else is waited for."""
 
-    def ready(draft: Any, slot: int) -> bool:
-        found = original(draft, slot) and own_sockets.ready(draft, slot)
+    def gate(draft: Any, slot: int) -> Any:
+        found = original(draft, slot) or own_sockets.own_sockets(draft, slot)
         draft.binding.add(slot)
         return found
 
-    return ready
+    return gate
 
 
 def _rolls_when_one_is_missing(original: Any) -> Any:
@@ -271,8 +271,8 @@ def _after_stop_early(original: Any) -> Any:
     """after_stop runs as soon as everybody was asked to end."""
 
     def stop_whole(draft: Any, reason: str) -> bool:
-        if draft.mains() and not draft.world.stop_now:
-            start = next(iter(draft.mains().values())).memory.start
+        if draft.slots.mains and not draft.world.stop_now:
+            start = draft.slots.any_main().memory.start
             services.drive(draft, "after_stop", 0, start, {"reason": reason})
         return bool(original(draft, reason))
 
@@ -286,14 +286,14 @@ def _outcome_by_hope(original: Any) -> Any:
 def _repeats_lost_runs(original: Any) -> Any:
     """A run whose process nobody knows of is started again, under whatever keeper."""
 
-    def close(draft: Any, want: int) -> None:
+    def close(draft: Any, slot: int) -> None:
         world = draft.world
         runs = {
             slot: replace(run, keeper_id=world.facts.keeper_id)
             for slot, run in draft.observed.job.runs.items()
         }
         draft.observed = replace(draft.observed, job=replace(draft.observed.job, runs=runs))
-        original(draft, want)
+        original(draft, slot)
 
     return close
 
@@ -389,10 +389,10 @@ def _always_tree(original: Any) -> Any:
 BUGS: dict[str, Bug] = {
     # the language
     "secrets are not waited for": Bug(secrets, "ready", _always(True), 5),
-    "what has succeeded is started again": Bug(services, "is_completed", _always(False), 49),
-    "nothing is ever given up": Bug(services, "gave_up", _always(False), 94),
+    "what has succeeded is started again": Bug(gates, "is_completed", _always(False), 49),
+    "nothing is ever given up": Bug(gates, "gave_up", _always(False), 94),
     "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 257),
-    "a revision is good at once": Bug(verdict, "find", _always(verdict.PROVEN), 110),
+    "a revision is good at once": Bug(verdict, "find", _always({}), 110),
     "what runs well is held against its revision": Bug(
         rollout, "why_failed", _always("did not stay up"), 38
     ),
@@ -407,7 +407,7 @@ BUGS: dict[str, Bug] = {
     "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 8),
     "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
     "lost runs stay lost": Bug(generations, "lost_slots", _always(()), 194),
-    "runs have all the time": Bug(jobs, "_why_stop", _but("timeout"), 168),
+    "runs have all the time": Bug(jobs, "_why_stop", _but("timeout"), 905),
     "the scope is always the tree": Bug(Orphans, "survivors", _always_tree, 11),
     "limits are left out": Bug(template, "_limits", _always({}), 0),
     "an order to stop is never over": Bug(watchers, "_words_end", _always(False), 8),
@@ -425,9 +425,9 @@ BUGS: dict[str, Bug] = {
     "before_stop is not waited for": Bug(
         services, "_may_stop_whole", lambda f: lambda *of: f(*of) or not of[0].waits_to_stop, 26
     ),
-    "after_stop comes early": Bug(services, "stop_whole", _after_stop_early, 4),
+    "after_stop comes early": Bug(services, "_stop_whole", _after_stop_early, 4),
     "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 0),
-    "lost runs are fired again": Bug(jobs, "_close_orphaned_runs", _repeats_lost_runs, 1),
+    "lost runs are fired again": Bug(jobs, "_close_orphaned_run", _repeats_lost_runs, 1),
     "KILL never comes": Bug(stopping, "deadline_ns", _kill_is_withheld, 2),
     "edits are not taken": Bug(fold, "_spec", _old_spec, 4),
     "every edit binds sockets anew": Bug(fold, "_spec", _socket_rebound, 0),
@@ -459,8 +459,8 @@ BUGS: dict[str, Bug] = {
     "outputs of the dead stay open": Bug(Processes, "announce", _keeps_output, 0),
     "memory is not kept": Bug(Processes, "act_on", _forgets_memory, 0),
     "the dead are not told to a new controller": Bug(Keeper, "_start_controller", _tells_once, 0),
-    "hook gates are open": Bug(services, "drive_with_retry", _no_gate, 0),
-    "a job is fired before its row": Bug(jobs, "_close_orphaned_runs", _without_record_first, 0),
+    "hook gates are open": Bug(gates, "drive_with_retry", _no_gate, 0),
+    "a job is fired before its row": Bug(jobs, "_close_orphaned_run", _without_record_first, 0),
     "every controller fires jobs anew": Bug(
         generations,
         "due_trigger",
@@ -489,16 +489,14 @@ BUGS: dict[str, Bug] = {
     "outdated slots stay": Bug(rollout, "why_stale", _always(None), 6),
     "leftover hooks stay": Bug(watchers, "clean_up", _always(None), 0),
     "a job's hooks are forgotten before its row is written": Bug(
-        jobs, "_keep_verdicts", _always(None), 56
+        jobs, "_keep_verdicts", _always(None), 923
     ),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
     "the socket of a slot that is gone listens on": Bug(own_sockets, "tend", _always(None), 31),
     "a slot's own socket is bound before its hook is asked": Bug(
-        gates, "_sockets_ready", _binds_early, 196
+        gates, "_shared_sockets", _binds_early, 196
     ),
-    "the pause between slots is ignored": Bug(
-        gates, "may_spawn", lambda f: lambda draft, slot: gates._sockets_ready(draft, slot), 0
-    ),
+    "the pause between slots is ignored": Bug(gates, "_interval", _always(None), 0),
 }
 
 

@@ -1,25 +1,15 @@
-"""What status shows: the state of a watcher from its spec and its records, never from a memory of states."""
+"""What status shows of watchers and sockets: a print-out of what their plans say; nothing is worked out here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from reconciler.core import (
-    desired,
-    gates,
-    generations,
-    hooks,
-    readiness,
-    rollout,
-    services,
-    stopping,
-    tell,
-)
-from reconciler.core.plan import Draft, Held
-from reconciler.core.template import same_template, slot_hash, told_sockets
+from reconciler.core import desired, generations
+from reconciler.core.plan import Draft
+from reconciler.core.template import same_template, told_sockets
 from reconciler.model.intent import NO_INTENT
-from reconciler.model.process import Exited, Requested, Running, Starting
+from reconciler.model.process import Exited, pid_of
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.status import (
     Condition,
@@ -29,11 +19,13 @@ from reconciler.model.status import (
     SocketStatus,
     WatcherStatus,
 )
-from reconciler.model.units import format_duration
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reconciler.core.plan import World
+    from reconciler.core.slots import SlotCondition
     from reconciler.model.intent import Intent, RequestedBy
     from reconciler.model.process import ProcessRecord
     from reconciler.model.spec import WatcherSpec
@@ -45,35 +37,29 @@ Wall = Callable[[int], int]
 
 class _View(Struct, frozen=True):
     draft: Draft
-    want: int
-    held: Mapping[int, Held]
     said: Mapping[int, str]
     base_hash: str
     wall: Wall
 
+    def records(self) -> Iterator[ProcessRecord]:
+        """Yield the records of the slots' own processes."""
+        mains = map(self.draft.slots.main, self.draft.conditions)
+        return (record for record in mains if record is not None)
+
 
 def watcher_status(
-    draft: Draft,
-    held: Mapping[int, Held],
-    said: Mapping[int, str],
-    base_hash: str,
-    wall_offset_ns: int,
+    draft: Draft, said: Mapping[int, str], base_hash: str, wall_offset_ns: int
 ) -> WatcherStatus:
-    """Return the status of one watcher at the instant of the draft.
+    """Return the status of one watcher, by the conditions of a draft.
 
-    `held` is what a plan says of its slots, `said` what their last processes wrote last.
+    `said` is what the last processes of its slots wrote last.
     """
     spec, observed = draft.spec, draft.observed
-    want = (
-        0 if draft.retired or draft.world.shutting_down else desired.wanted(spec, observed.intent)
+    view = _View(draft, said, base_hash, lambda at_ns: at_ns + wall_offset_ns)
+    slots = tuple(
+        _quoted(view, _slot(view, slot, condition))
+        for slot, condition in sorted(draft.conditions.items())
     )
-    view = _View(draft, want, held, said, base_hash, lambda at_ns: at_ns + wall_offset_ns)
-    shown = set(range(1, want + 1)) | set(draft.mains())
-    if spec.is_job:
-        runs, due = observed.job.runs, generations.to_fire(spec, observed.job, want)
-        shown &= shown if spec.autostart else {*draft.mains(), *runs, *due}
-        shown |= {slot for slot in runs if slot <= desired.count(spec, observed.intent)}
-    slots = tuple(_quoted(view, _slot(view, slot)) for slot in sorted(shown))
     ready = sum(_is_ready(view, slot) for slot in slots)
     state, note = _overall(view, slots)
     as_desired = _as_desired(view, slots, state)
@@ -134,7 +120,7 @@ def _shown_want(view: _View) -> int:
     return (
         desired.count(view.draft.spec, view.draft.observed.intent)
         if view.draft.spec.is_job and not view.draft.retired
-        else view.want
+        else view.draft.want
     )
 
 
@@ -149,43 +135,42 @@ def _is_ready(view: _View, slot: SlotStatus) -> bool:
 # ---- one slot -------------------------------------------------------------------------------------
 
 
-def _slot(view: _View, slot: int) -> SlotStatus:
-    record = view.draft.main(slot)
-    fired = _fired(view, slot)
-    if record is None or (
-        isinstance(record.phase, Exited) and view.draft.spec.is_job and _run_closed(view, slot)
-    ):
-        state, note, since, next_ns = _absent(view, slot)
-        run = view.draft.observed.job.runs.get(slot)
-        return SlotStatus(
-            slot,
-            state,
-            since,
-            next_ns=next_ns,
-            exit=run.exit if run else None,
-            fired=fired,
-            note=note,
-        )
+def _slot(view: _View, slot: int, condition: SlotCondition) -> SlotStatus:
+    record, run = view.draft.slots.main(slot), view.draft.observed.job.runs.get(slot)
+    state, note, next_ns = condition.state, condition.note, condition.next_ns
+    due_ns = None if next_ns is None else view.wall(next_ns)
+    since_ns, fired = _since_of(view, slot, condition), _fired(view, slot)
+    has_run = view.draft.spec.is_job and run is not None and run.outcome is not None
+    if record is None or (has_run and isinstance(record.phase, Exited)):
+        exit = run.exit if run is not None else None
+        return SlotStatus(slot, state, since_ns, next_ns=due_ns, exit=exit, fired=fired, note=note)
     memory = record.memory
-    state, note, since_ns, next_ns = _present(view, record)
-    pid = record.phase.pid if isinstance(record.phase, Starting | Running) else None
-    wanted_hash = slot_hash(view.base_hash, view.draft.observed.intent.restart_token(slot))
     return SlotStatus(
         slot=slot,
         state=state,
-        since_ns=view.wall(since_ns),
-        pid=pid,
+        since_ns=since_ns,
+        pid=pid_of(record.phase),
         attempt=memory.attempt,
         restarts=memory.restarts,
         replacements=memory.replacements,
-        next_ns=None if next_ns is None else view.wall(next_ns),
-        outdated=pid is not None
-        and not view.draft.spec.is_job
-        and rollout.is_outdated(view.draft, record, wanted_hash),
+        next_ns=due_ns,
+        outdated=condition.outdated,
         exit=record.phase.exit if isinstance(record.phase, Exited) else None,
         fired=fired,
         note=note,
     )
+
+
+def _since_of(view: _View, slot: int, condition: SlotCondition) -> int:
+    """Return since when a slot does what it does, in wall time; 0: unknown."""
+    if condition.since_ns:
+        return view.wall(condition.since_ns)
+    record, run = view.draft.slots.main(slot), view.draft.observed.job.runs.get(slot)
+    if record is not None and isinstance(record.phase, Exited) and not view.draft.spec.is_job:
+        return view.wall(record.phase.at_ns)
+    if run is None or condition.state in {"Waiting", "BackOff"}:
+        return 0
+    return run.ended_wall_ns or run.fired_wall_ns or view.wall(run.fired_at_ns)
 
 
 def _quoted(view: _View, slot: SlotStatus) -> SlotStatus:
@@ -209,120 +194,6 @@ def _fired(view: _View, slot: int) -> Fired | None:
     )
 
 
-def _run_closed(view: _View, slot: int) -> bool:
-    run = view.draft.observed.job.runs.get(slot)
-    return run is not None and run.outcome is not None
-
-
-def _present(view: _View, record: ProcessRecord) -> tuple[SlotState, str, int, int | None]:
-    """Return state, note, since and next of a slot that has a record."""
-    draft, memory = view.draft, record.memory
-    match record.phase:
-        case Requested(at_ns) | Starting(_, at_ns):
-            if readiness.is_shaky(draft, record):
-                return "Failing", _in_a_row(memory.attempt), at_ns, None
-            return "Starting", gates.BEING_STARTED, at_ns, None
-        case Running(_, started_at_ns) as running:
-            if memory.stopping_since_ns is not None:
-                deadline = stopping.deadline_ns(draft, record)
-                return "Stopping", _stop_note(record), memory.stopping_since_ns, deadline
-            if readiness.is_shaky(draft, record):
-                steady_ns = readiness.steady_at_ns(draft, running)
-                return "Failing", _in_a_row(memory.attempt), started_at_ns, steady_ns
-            if not draft.spec.is_job and not readiness.is_ready(draft, record):
-                ready_ns = readiness.ready_at_ns(running)
-                return "Starting", "ready after 1s of uptime", started_at_ns, ready_ns
-            note = hooks.said(draft, "after_spawn", record.id.slot) if not memory.greeted else ""
-            note = note or (memory.reload_trouble and f"reload failed: {memory.reload_trouble}")
-            coming = hooks.why_held(draft, "before_spawn", record.id.slot)
-            note = note or (f"not replaced yet: {coming.note}" if coming else "")
-            note = note or _held_back_note(view, record) or _log_note(draft, record.id.slot)
-            return "Running", note, started_at_ns, None
-        case Exited() as phase:
-            return _dead(view, record, phase)
-
-
-def _in_a_row(deaths: int) -> str:
-    return f"{deaths} deaths in a row"
-
-
-def _held_back_note(view: _View, record: ProcessRecord) -> str:
-    if view.draft.spec.is_job:
-        return ""
-    token = view.draft.observed.intent.restart_token(record.id.slot)
-    return rollout.held_back_note(view.draft, record, slot_hash(view.base_hash, token))
-
-
-def _stop_note(record: ProcessRecord) -> str:
-    reason = tell.stop_reason(record.memory)
-    return f"{reason}: SIGKILL was sent" if record.memory.killed else reason
-
-
-def _dead(
-    view: _View, record: ProcessRecord, phase: Exited
-) -> tuple[SlotState, str, int, int | None]:
-    held, slot = view.held.get(record.id.slot), record.id.slot
-    if held is not None:
-        return held.state, held.note, held.since_ns or phase.at_ns, held.next_ns
-    if not view.draft.is_gone(record):
-        left = stopping.remains(view.draft, record)
-        return left.state, left.note, phase.at_ns, None
-    if not view.want or slot > view.want:
-        return "Stopped", str(phase.exit), phase.at_ns, None
-    return "Starting", gates.BEING_STARTED, phase.at_ns, None
-
-
-def _absent(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
-    """Return state, note, since and next of a slot without a process, all in wall time."""
-    if view.draft.spec.is_job:
-        return _job_slot(view, slot)
-    if slot > view.want:
-        return "Stopped", "", 0, None
-    return _held_back(view, slot)
-
-
-def _held_back(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
-    held = view.held.get(slot)
-    if held is None:
-        return "Starting", gates.BEING_STARTED, 0, None
-    since_ns = view.wall(held.since_ns) if held.since_ns else 0
-    return (
-        held.state,
-        held.note,
-        since_ns,
-        None if held.next_ns is None else view.wall(held.next_ns),
-    )
-
-
-def _log_note(draft: Draft, slot: int) -> str:
-    """Return which log file of a slot cannot be written, or lies elsewhere. Several slots may share one."""
-    found = draft.observed.unwritten.values()
-    return next((tell.log_trouble(each) for each in found if each.id.slot == slot), "")
-
-
-def _job_slot(view: _View, slot: int) -> tuple[SlotState, str, int, int | None]:
-    draft, job = view.draft, view.draft.observed.job
-    run = job.runs.get(slot)
-    doubted = job.generation.doubted if job.generation is not None else ()
-    if not job.known or (run is None and slot in doubted):
-        why = "its run history was damaged; it may have run: use rerun if it must run"
-        return "Unknown", why, 0, None
-    if slot in view.held or (
-        slot <= view.want and generations.to_fire(draft.spec, job, view.want, (slot,))
-    ):
-        return _held_back(view, slot)
-    if run is None:
-        return "Stopped", "", 0, None
-    since = run.ended_wall_ns or run.fired_wall_ns or view.wall(run.fired_at_ns)
-    if run.outcome is None:
-        return "Starting", gates.BEING_STARTED, since, None
-    if run.outcome == "succeeded":
-        took = f" after {format_duration(run.duration_ns)}" if run.duration_ns is not None else ""
-        return "Completed", f"{run.exit}{took}", since, None
-    note = run.note or (str(run.exit) if run.exit else "")
-    return "Failed", f"{run.outcome}: {note}" if note else run.outcome, since, None
-
-
 # ---- the whole watcher ----------------------------------------------------------------------------
 
 
@@ -331,20 +202,16 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     draft, spec = view.draft, view.draft.spec
     states = {slot.state for slot in slots}
     note = _note(slots)
-    if not view.want:
-        alive = states - {"Stopped", "Completed", "Failed"}
-        if alive and draft.waits_to_stop:
-            return "Stopping", "waiting until watchers of lower priority have stopped"
-        if alive:
-            return "Stopping", note
+    if not draft.want:
+        if states - {"Stopped", "Completed", "Failed"}:
+            return "Stopping", draft.whole.note if draft.whole is not None else note
         return _resting(view, note)
-    refused = services.after_start_refused(draft) if not spec.is_job else None
-    if refused is not None:
-        return "BackOff", refused.message
+    if draft.whole is not None and draft.whole.state == "BackOff":
+        return "BackOff", draft.whole.note
     if spec.is_job:
         return _job_state(view, slots, states, note)
     if any(slot.outdated for slot in slots) or _is_rolling(view):
-        if any(_held_back_note(view, record) for record in draft.mains().values()):
+        if any(condition.held_back for condition in draft.conditions.values()):
             return "Failing", note
         return "Rolling", note or _roll_note(view, slots)
     for state in ("BackOff", "Failed", "Failing", "Waiting", "Stopping", "Starting"):
@@ -352,7 +219,7 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
             return state, note
     if states == {"Completed"}:
         return "Completed", note
-    if spec.hooks.after_start is not None and any(r.memory.fresh for r in draft.mains().values()):
+    if spec.hooks.after_start is not None and any(r.memory.fresh for r in view.records()):
         return "Running", note or "after_start hook runs"
     return "Running", note or (_said(view) if drifts(spec, draft.observed.intent) else "")
 
@@ -366,11 +233,9 @@ def _roll_note(view: _View, slots: tuple[SlotStatus, ...]) -> str:
 
 
 def _is_rolling(view: _View) -> bool:
-    memories = [record.memory for record in view.draft.mains().values()]
-    return any(
-        memory.stopping_since_ns is not None and memory.stop_reason in {"replaced", "expired"}
-        for memory in memories
-    )
+    memories = (record.memory for record in view.records())
+    reasons = (each.stop_reason for each in memories if each.stopping_since_ns is not None)
+    return any(reason in {"replaced", "expired"} for reason in reasons)
 
 
 def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
@@ -434,18 +299,18 @@ def _note(slots: tuple[SlotStatus, ...]) -> str:
 def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) -> bool:
     """Tell whether nothing is left to do and nothing is wrong."""
     draft = view.draft
-    if not view.want:
-        return not draft.mains() and not draft.retired
+    if not draft.want:
+        return draft.slots.any_main() is None and not draft.retired
     if draft.spec.is_job:
         due = generations.due_trigger(draft.spec, draft.observed, view.base_hash, draft.world.facts)
         return due is None and all(slot.state in {"Completed", "Running"} for slot in slots)
     calm = {"Running", "Completed"}
     greets = draft.spec.hooks.after_start is not None
-    hooks_done = not (greets and any(record.memory.fresh for record in draft.mains().values()))
+    hooks_done = not (greets and any(record.memory.fresh for record in view.records()))
     return (
         state in calm
         and hooks_done
-        and len(slots) == view.want
+        and len(slots) == draft.want
         and all(slot.state in calm and not slot.outdated for slot in slots)
     )
 
