@@ -60,6 +60,8 @@ class Agenda:
         self._backlog: list[str] = []
         """Watchers to be planned when there is time, the first of them last."""
         self._wakes = Wakes()
+        self._sockets: set[str] = set()
+        self._socket_wakes = Wakes()
 
     @property
     def has_backlog(self) -> bool:
@@ -69,7 +71,7 @@ class Agenda:
     @property
     def is_empty(self) -> bool:
         """Tell whether nothing is left to be planned in this step."""
-        return not self._dirty
+        return not self._dirty and not self._sockets
 
     def touch(self, name: str) -> None:
         """Have a watcher planned as a whole."""
@@ -80,6 +82,10 @@ class Agenda:
         """Have the slot of a record planned."""
         self.attention.wake(id.owner, id.slot)
         self._dirty.add(id.owner)
+
+    def touch_sockets(self, names: Iterable[str]) -> None:
+        """Have sockets planned, by the names under which they are held."""
+        self._sockets.update(names)
 
     def plan_again(self, names: Iterable[str]) -> None:
         """Have watchers planned, with the slots that were to be looked at anyway."""
@@ -104,6 +110,7 @@ class Agenda:
         for name in self._wakes.due(now_ns):
             self._dirty.add(name)
             self.attention.wake_due(name, now_ns)
+        self._sockets.update(self._socket_wakes.due(now_ns))
 
     def take_backlog(self) -> None:
         """Have as much planned of what was put off as one step allows."""
@@ -116,6 +123,11 @@ class Agenda:
         self._dirty = set()
         return names
 
+    def take_sockets(self) -> list[str]:
+        """Return the sockets that are to be planned now, in order."""
+        names, self._sockets = sorted(self._sockets), set()
+        return names
+
     def due_names(self) -> list[str]:
         """Return what is to be planned now, and leave it there."""
         return sorted(self._dirty)
@@ -123,12 +135,19 @@ class Agenda:
     def follow(self, name: str, plan: Plan) -> None:
         """Take from a plan when, and at which slots, to look again."""
         self._wakes.put(name, self.attention.follow(name, plan))
+        if self.attention.has_more(name, plan):
+            self._dirty.add(name)
 
     def forget(self, name: str) -> None:
         """Look at a watcher no more."""
         self.attention.wake_all(name)
         self._wakes.put(name, None)
 
+    def follow_socket(self, name: str, wake_at_ns: int | None) -> None:
+        """Take when a socket is to be looked at again."""
+        self._socket_wakes.put(name, wake_at_ns)
+
     def next_wake_ns(self) -> int | None:
-        """Return when the next watcher is to be looked at."""
-        return self._wakes.next_ns()
+        """Return when the next watcher or socket is to be looked at."""
+        wakes = (self._wakes.next_ns(), self._socket_wakes.next_ns())
+        return min((each for each in wakes if each is not None), default=None)

@@ -8,10 +8,10 @@ a hook of the watcher as a whole.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.plan import WHOLE
+from reconciler.core.plan import WHOLE, Line
 from reconciler.core.slots import Slots
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reconciler.core.slots import SlotCondition
     from reconciler.model.observed import WatcherObserved
 
-LOOK_AHEAD: Final = 50
+LOOK_AHEAD: Final = 4
 """Of the slots that wait for others, so many are looked at in each plan."""
 
 
@@ -27,8 +27,8 @@ class Found:
     """What was found of the slots of one watcher."""
 
     __slots__ = (
-        *("_line", "_sleepers", "_until", "_whole_ns"),
-        *("awaited", "conditions", "restless", "to_look_at", "whole"),
+        *("_lines", "_sleepers", "_until", "_whole_ns"),
+        *("awaited", "conditions", "only_ends", "restless", "to_look_at", "whole"),
     )
 
     def __init__(self) -> None:
@@ -37,7 +37,8 @@ class Found:
         self.awaited: set[int] = set()
         self.to_look_at: set[int] = set()
         self.restless: frozenset[int] = frozenset()
-        self._line: list[int] = []
+        self.only_ends = False
+        self._lines: dict[Line, list[int]] = {}
         """Those that wait for others, in order."""
         self._sleepers: list[tuple[int, int]] = []
         """A heap of instants, and of the slots that are to be looked at then."""
@@ -47,7 +48,8 @@ class Found:
 
     def next_look(self) -> frozenset[int]:
         """Return the slots that the next plan has to look at."""
-        return self.restless | self.to_look_at.union(self._line[:LOOK_AHEAD])
+        first = (line[:LOOK_AHEAD] for line in self._lines.values())
+        return self.restless.union(self.to_look_at, *first)
 
     def wake_due(self, now_ns: int) -> bool:
         """Have the slots looked at whose time has come; False when that of the whole has."""
@@ -61,8 +63,9 @@ class Found:
 
     def follow(self, plan: Plan) -> int | None:
         """Take what a plan found; return when to look again at the latest."""
+        self._line_up(plan)
         if plan.looked_at is None:
-            self._line = sorted(plan.in_line)
+            self.only_ends = plan.only_ends
         for slot in plan.looked_at or {*plan.conditions, *plan.wakes} - {WHOLE}:
             self._take(slot, plan)
         self.restless, self.to_look_at, self.whole = plan.restless, {*plan.unreached}, plan.whole
@@ -86,12 +89,21 @@ class Found:
         elif self._until.get(slot) != at_ns:
             self._until[slot] = at_ns
             heapq.heappush(self._sleepers, (at_ns, slot))
-        place = bisect_left(self._line, slot)
-        is_in_line = place < len(self._line) and self._line[place] == slot
-        if is_in_line and slot not in plan.in_line:
-            del self._line[place]
-        elif slot in plan.in_line and not is_in_line:
-            insort(self._line, slot)
+
+    def _line_up(self, plan: Plan) -> None:
+        """Have those stand in line that the plan has found to wait, and no other ones of those that it looked at."""
+        if plan.looked_at is None:
+            self._lines = {name: sorted(slots) for name, slots in plan.lines.items()}
+            return
+        for name in {*self._lines, *plan.lines}:
+            line, waiting = self._lines.setdefault(name, []), plan.lines.get(name, frozenset())
+            for slot in plan.looked_at:
+                place = bisect_left(line, slot)
+                is_in_line = place < len(line) and line[place] == slot
+                if is_in_line and slot not in waiting:
+                    del line[place]
+                elif slot in waiting and not is_in_line:
+                    line.insert(place, slot)
 
 
 class Attention:
@@ -124,11 +136,17 @@ class Attention:
     def slots(self, name: str, observed: WatcherObserved) -> Slots:
         """Return the slots of a watcher for its next plan."""
         found = self._found.get(name)
-        if found is None or WHOLE in observed.helpers:
+        is_whole = WHOLE in observed.helpers and not (found and found.only_ends and observed.live)
+        if found is None or is_whole:
             return Slots(name, observed)
         looked_at = found.next_look()
         elsewhere = len(found.awaited) - len(found.awaited & looked_at)
         return Slots(name, observed, looked_at, elsewhere)
+
+    def has_more(self, name: str, plan: Plan) -> bool:
+        """Tell whether others have come to the front of a line, which have to be looked at now."""
+        is_partial = plan.looked_at is not None and not plan.is_unfinished
+        return is_partial and not self._found[name].next_look() <= (plan.looked_at or frozenset())
 
     def follow(self, name: str, plan: Plan) -> int | None:
         """Take from a plan what it found; return when the watcher is to be planned again at the latest."""

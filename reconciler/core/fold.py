@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, assert_never
 from reconciler.core import secrets, tell
 from reconciler.core.assume import act
 from reconciler.core.changes import is_alike
+from reconciler.core.plan import WHOLE
+from reconciler.core.slots import is_gone
 from reconciler.core.template import sockets_of
 from reconciler.model.action import Remember
 from reconciler.model.event import (
@@ -115,7 +117,7 @@ def _record(it: Picture, record: ProcessRecord) -> None:
         if before is None or not isinstance(before.phase, Exited):
             it.shutdown.note_end(record)
         _drop_requests(it, record)
-        it.sockets_dirty = it.sockets_dirty or _waits_for_handover(it)
+        _touch_awaiting_sockets(it, record)
 
 
 def _repeats(it: Picture, record: ProcessRecord) -> bool:
@@ -137,11 +139,13 @@ def _drop_requests(it: Picture, dead: ProcessRecord) -> None:
     it.answer(dead.id.owner, [Delivery(each, "it ended before") for each in void])
 
 
-def _waits_for_handover(it: Picture) -> bool:
-    return any(
-        record.held is not None or (isinstance(record.phase, BindRefused) and record.phase.held_by)
-        for record in it.sockets.values()
-    )
+def _touch_awaiting_sockets(it: Picture, dead: ProcessRecord) -> None:
+    """Have the sockets planned that wait for the end of a process: they are in its hands, or it uses their address."""
+    take = it.holders.pop if is_gone(dead) else it.holders.get
+    it.agenda.touch_sockets(take(dead.id, ()))
+    spec = it.spec.watchers.get(dead.id.owner)
+    used = () if spec is None else sockets_of(spec)
+    it.agenda.touch_sockets(name for name in used if name in it.sockets and it.sockets[name].held)
 
 
 def _socket(it: Picture, event: SocketChanged | SocketClosed | SocketRestored) -> None:
@@ -154,22 +158,26 @@ def _socket(it: Picture, event: SocketChanged | SocketClosed | SocketRestored) -
             if it.knows_keeper:
                 it.news.extend(tell.of_socket(it.sockets.get(name), record))
             it.sockets[name] = record
+            for id in record.phase.held_by if isinstance(record.phase, BindRefused) else ():
+                it.holders.setdefault(id, set()).add(name)
         case SocketClosed(name):
             it.sockets.pop(name, None)
         case _:
             assert_never(event)
-    it.sockets_dirty = True
-    for user in it.users.get(name.partition(".")[0], ()):
-        it.agenda.touch(user)
+    it.agenda.touch_sockets((name,))
+    owner, _, slot = name.partition(".")
+    for user in it.users.get(owner, ()):
+        it.agenda.touch_slot(ProcessId(user, int(slot or WHOLE)))
 
 
 def _keeper(it: Picture, event: KeeperIntroduced | SnapshotEnded) -> None:
     if isinstance(event, SnapshotEnded):
-        it.knows_keeper = it.sockets_dirty = True
+        it.knows_keeper = True
+        it.agenda.touch_sockets((*it.spec.sockets, *it.sockets))
         it.put_off(set(it.known) | set(it.names()))
         return
     it.facts = replace(it.facts, keeper_id=event.keeper_id, boot_id=event.boot_id)
-    it.sockets = {}
+    it.sockets, it.holders = {}, {}
     it.last_incarnation = {}
     for name, observed in it.known.items():
         it.known[name] = replace(observed, records={}, helpers={}, live=set())
@@ -234,7 +242,7 @@ def _spec(it: Picture, event: SpecApplied) -> None:
         if observed.records and not it.watcher_spec(name)
     }
     it.put_off(edited | unknown | on_trial)
-    it.sockets_dirty = True
+    it.agenda.touch_sockets((*new.sockets, *it.sockets))
 
 
 def _is_same(name: str, old: Spec, new: Spec) -> bool:
@@ -305,13 +313,13 @@ def _signal(it: Picture, asked: SignalAsked, now_ns: int) -> None:
 
 
 def _retry(it: Picture, watcher: str, slots: tuple[int, ...] | None, now_ns: int) -> None:
-    for record in [*it.observed(watcher).records.values()]:
-        if slots is not None and record.id.slot not in slots:
-            continue
-        if record.id.role == MAIN and isinstance(record.phase, Exited):
+    records = it.observed(watcher).records
+    ids = [*records] if slots is None else [ProcessId(watcher, slot) for slot in slots]
+    for id in ids:
+        record = records.get(id)
+        if record is not None and id.role == MAIN and isinstance(record.phase, Exited):
             memory = replace(record.memory, retry=True)
-            act(it, Remember(record.id, record.incarnation, memory), now_ns)
-    it.agenda.touch(watcher)
+            act(it, Remember(id, record.incarnation, memory), now_ns)
 
 
 def _shutdown(it: Picture, asked: ShutdownAsked) -> None:

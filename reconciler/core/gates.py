@@ -27,7 +27,9 @@ def before_start(draft: Draft, slot: int, about: int) -> SlotCondition | None:
     hooks.keep(draft, "before_spawn", slot, about)
     is_first = draft.slots.any_main() is None
     if draft.spec.hooks.before_start is not None and not is_first:
-        draft.in_line.add(slot)  # when the others have gone before it has started, it is the first
+        draft.stand_in(
+            "to be first", slot
+        )  # when the others have gone before it has started, it is the first
     return (
         secrets_missing(draft)
         or (_hook(draft, "before_start", 0, 0) if is_first else None)
@@ -112,8 +114,8 @@ def _interval(draft: Draft, slot: int) -> SlotCondition | None:
         start_ns = next((start_ns for start_ns, other in newest if other != slot), None)
         if start_ns is None or draft.is_due(start_ns + interval):
             return None
-        due_ns = start_ns + interval
-    draft.in_line.add(slot)
+        due_ns = None if "to start" in draft.lines else start_ns + interval  # of the first alone
+    draft.stand_in("to start", slot)
     note = f"waiting for its turn: spawn_interval is {format_duration(interval)}"
     return SlotCondition("Waiting", note, 0, due_ns)
 

@@ -14,7 +14,7 @@ from reconciler.core.plan import Verdict
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import helper_argv, helper_hash, helper_launch
 from reconciler.model.action import Forget, Remember, Signal, Spawn
-from reconciler.model.process import MAIN, Exited, Memory, Requested, Running, Starting, pid_of
+from reconciler.model.process import Exited, Memory, Requested, Running, Starting, pid_of
 from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import replace
 
@@ -29,6 +29,8 @@ VETO_EXIT_CODE: Final = 100
 """Exit code with which the runner of Python hooks says that the hook returned False."""
 LEFTOVER_TIMEOUT_NS: Final = 30 * SECOND_NS
 """How long user code that nobody waits for any more may go on."""
+MAX_PIDS_TOLD: Final = 1000
+"""Of so many slots a hook is told the pids: one string of an environment has at most 128 KiB (execve(2))."""
 SPENT: Final = -1
 """Of a hook that left processes behind: its record must stay with them, its verdict is for no step any more."""
 
@@ -362,9 +364,9 @@ def _snapshot(draft: Draft) -> dict[str, object]:
         "labels": dict(spec.labels),
         "stop_signal": spec.stop.signal,
         "pids": {
-            str(id.slot): pid
-            for id, record in sorted(draft.observed.records.items(), key=lambda each: each[0].slot)
-            if id.role == MAIN and (pid := pid_of(record.phase))
+            str(slot): pid
+            for slot in sorted(draft.observed.live)[:MAX_PIDS_TOLD]
+            if (main := draft.slots.main(slot)) is not None and (pid := pid_of(main.phase))
         },
         "options": dict(spec.x),
     }

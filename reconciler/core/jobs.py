@@ -265,7 +265,7 @@ def _fire(draft: Draft, slot: int) -> None:
         if hook_of(draft, role) is None:
             continue
         if role == "before_start" and draft.observed.live:
-            draft.in_line.add(slot)  # should the others end before it is fired
+            draft.stand_in("to be first", slot)  # should the others end before it is fired
             continue
         verdict = drive(draft, role, place, generation.number)
         if verdict.state == "vetoed":

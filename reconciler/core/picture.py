@@ -21,18 +21,18 @@ from reconciler.core.trial import Proof
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.job import Job
 from reconciler.model.observed import WatcherObserved
-from reconciler.model.process import MAIN
+from reconciler.model.process import MAIN, Exited, ProcessId
 from reconciler.model.spec import Spec, WatcherSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from reconciler.model.action import Action
     from reconciler.model.event import Delivery
     from reconciler.model.job import Run
     from reconciler.model.news import News
     from reconciler.model.observed import Facts
-    from reconciler.model.process import LaunchError, Orphan, ProcessId, ProcessRecord
+    from reconciler.model.process import LaunchError, Orphan, ProcessRecord
     from reconciler.model.socket import SocketRecord
 
 
@@ -51,7 +51,8 @@ class Picture:
         self.sockets: dict[str, SocketRecord] = {}
         self.users: dict[str, set[str]] = {}
         """The watchers of the spec that use a socket."""
-        self.sockets_dirty = False
+        self.holders: dict[ProcessId, set[str]] = {}
+        """The sockets that could not be bound because of a process of ours."""
         self.orphans: tuple[Orphan, ...] = ()
         """Processes that nobody's record speaks for."""
         self.last_incarnation: dict[ProcessId, int] = {}
@@ -155,6 +156,21 @@ class Picture:
             if not observed.helpers[id.slot]:
                 del observed.helpers[id.slot]
         self.agenda.touch_slot(id)
+
+    def users_alive(self, socket: str) -> bool:
+        """Tell whether any process lives that uses a socket."""
+        mains = (record for name in self.users.get(socket, ()) for record in self.live(name))
+        return any(not isinstance(record.phase, Exited) for record in mains)
+
+    def live(self, name: str) -> Iterator[ProcessRecord]:
+        """Yield the own processes of a watcher's slots that are not gone."""
+        observed = self.observed(name)
+        return (observed.records[ProcessId(name, slot)] for slot in observed.live)
+
+    def is_alive(self, id: ProcessId) -> bool:
+        """Tell whether a process, or something that it left behind, lives."""
+        record = self.record(id)
+        return record is not None and not is_gone(record)
 
     def note_run(self, watcher: str, run: Run) -> None:
         """Take down the newest run of a slot."""

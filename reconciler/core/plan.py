@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 from reconciler.core.slots import SlotCondition, Slots
 from reconciler.model.action import Action, Forget, Spawn
@@ -17,7 +17,8 @@ from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import SocketSpec, WatcherSpec
 from reconciler.model.value import Struct
 
-WHOLE = 0
+Line: TypeAlias = Literal["to start", "to be first", "to be replaced"]
+WHOLE: Final = 0
 """In place of a slot: the watcher as a whole."""
 
 
@@ -37,14 +38,16 @@ class Plan(Struct, frozen=True):
     """Of these slots those whose next step the watcher as a whole waits for: to be ready, to be gone, to have run."""
     restless: frozenset[int]
     """Those that every plan has to look at."""
-    in_line: frozenset[int]
-    """Those that wait for others: it is enough to look at the first of them."""
+    lines: Mapping[Line, frozenset[int]]
+    """Those that wait for others: as long as the first of a line does, so do those behind it."""
     unreached: frozenset[int]
     """Those that this turn had no time for."""
     wakes: Mapping[int, int]
     """When to look at a slot (`WHOLE`: at all) though nothing has changed."""
     is_unfinished: bool
     """There was more to do than one turn allows; the next plan goes on."""
+    only_ends: bool
+    """All slots are being stopped: until none lives, whatever hooks of the whole have said concerns none of them."""
 
 
 class Verdict(Struct, frozen=True):
@@ -101,8 +104,9 @@ class Draft:
     """What keeps slots from being replaced whose turn has come."""
     awaited: set[int] = dataclasses.field(default_factory=set)
     restless: set[int] = dataclasses.field(default_factory=set)
-    in_line: set[int] = dataclasses.field(default_factory=set)
+    lines: dict[Line, set[int]] = dataclasses.field(default_factory=dict)
     unreached: frozenset[int] = frozenset()
+    only_ends: bool = False
     wakes: dict[int, int] = dataclasses.field(default_factory=dict)
     _looking_at: int = WHOLE
 
@@ -165,6 +169,10 @@ class Draft:
         self.slots.forgotten.add(record.id.slot)
         self.slots.mains.pop(record.id.slot, None)
 
+    def stand_in(self, line: Line, *slots: int) -> None:
+        """Have slots wait for others."""
+        self.lines.setdefault(line, set()).update(slots)
+
     def wake(self, at_ns: int) -> None:
         """Ask for another look at `at_ns`, or earlier."""
         known = self.wakes.get(self._looking_at)
@@ -188,8 +196,9 @@ class Draft:
             self.slots.looked_at,
             frozenset(self.awaited),
             frozenset(self.restless),
-            frozenset(self.in_line),
+            {line: frozenset(slots) for line, slots in self.lines.items()},
             self.unreached,
             self.wakes,
             self.is_unfinished,
+            self.only_ends,
         )

@@ -15,24 +15,23 @@ from reconciler.core.done import Done
 from reconciler.core.fold import fold
 from reconciler.core.orders import Subject
 from reconciler.core.picture import Picture
-from reconciler.core.slots import Slots, is_gone
-from reconciler.core.sockets import plan_sockets
+from reconciler.core.slots import Slots
+from reconciler.core.sockets import plan_socket
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Action
 from reconciler.model.event import Delivery
 from reconciler.model.news import News
-from reconciler.model.process import Exited, ProcessId, Running
+from reconciler.model.process import ProcessId, Running
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from reconciler.core.done import Outcome
     from reconciler.core.plan import Draft
     from reconciler.model.event import Event
     from reconciler.model.observed import Facts
-    from reconciler.model.process import ProcessRecord
     from reconciler.model.revision import Outlook
     from reconciler.model.status import SocketStatus, WatcherStatus
 
@@ -59,7 +58,6 @@ class Reconciler(Picture):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
-        self._sockets_wake_ns: int | None = None
         self._done = Done()
 
     # ---- the step -----------------------------------------------------------------------------
@@ -72,7 +70,7 @@ class Reconciler(Picture):
         for event in events:
             fold(self, event, now_ns)
         if self.knows_keeper:
-            self._wake_due(now_ns)
+            self.agenda.wake_due(now_ns)
             self._plan(now_ns)
             self._confirm(now_ns)
             touched, orphans = self.agenda.touched, self.orphans
@@ -88,14 +86,8 @@ class Reconciler(Picture):
         self.actions, self.news, self.answered, self.agenda.touched = [], [], [], set()
         return result
 
-    def _wake_due(self, now_ns: int) -> None:
-        self.agenda.wake_due(now_ns)
-        if self._sockets_wake_ns is not None and self._sockets_wake_ns <= now_ns:
-            self.sockets_dirty = True
-
     def _next_wake_ns(self) -> int | None:
-        sockets_ns = None if self.shutdown.asked is not None else self._sockets_wake_ns
-        wakes = (self.agenda.next_wake_ns(), sockets_ns, self.shutdown.wake_at_ns)
+        wakes = (self.agenda.next_wake_ns(), self.shutdown.wake_at_ns)
         return min((each for each in wakes if each is not None), default=None)
 
     def _plan(self, now_ns: int) -> None:
@@ -103,8 +95,7 @@ class Reconciler(Picture):
         agenda = self.agenda
         agenda.take_backlog()
         for _ in range(MAX_ROUNDS):
-            if self.sockets_dirty:
-                self._plan_sockets(now_ns)
+            self._plan_sockets(now_ns)
             self.note_going(agenda.due_names())
             names = agenda.take()
             for place, name in enumerate(names):
@@ -112,7 +103,7 @@ class Reconciler(Picture):
                     agenda.go_on_later(names[place:])
                     break
                 self._plan_watcher(name, now_ns)
-            if agenda.is_empty and not self.sockets_dirty:
+            if agenda.is_empty:
                 return
         msg = f"the plan does not come to rest: {agenda.due_names()[:3]}"
         raise AssertionError(msg)
@@ -167,26 +158,17 @@ class Reconciler(Picture):
             act(self, self.proof.confirm(known, now_ns), now_ns)
 
     def _plan_sockets(self, now_ns: int) -> None:
-        self.sockets_dirty = False
-        if self.shutdown.asked is not None:
+        names, world = self.agenda.take_sockets(), self.world(now_ns)
+        if world.shutting_down:
             return
-        actions, self._sockets_wake_ns = plan_sockets(
-            self.world(now_ns), self._users_alive, self._is_alive, self.users.__contains__
-        )
-        for action in actions:
-            act(self, action, now_ns)
-
-    def _users_alive(self, socket: str) -> bool:
-        return any(
-            not isinstance(record.phase, Exited)
-            for name in self.users.get(socket, ())
-            for record in self._live(name)
-        )
-
-    def _is_alive(self, id: ProcessId) -> bool:
-        """Tell whether a process, or something that it left behind, lives."""
-        record = self.record(id)
-        return record is not None and not is_gone(record)
+        # What is wanted is bound before the others are closed.
+        for name in sorted(names, key=lambda name: name not in self.spec.sockets):
+            actions, wake_at_ns = plan_socket(
+                world, name, self.users_alive, self.is_alive, self.users.__contains__
+            )
+            self.agenda.follow_socket(name, wake_at_ns)
+            for action in actions:
+                act(self, action, now_ns)
 
     # ---- how it stands ------------------------------------------------------------------------
 
@@ -243,11 +225,7 @@ class Reconciler(Picture):
         )
 
     def _runs(self, name: str) -> bool:
-        return any(isinstance(record.phase, Running) for record in self._live(name))
-
-    def _live(self, name: str) -> Iterator[ProcessRecord]:
-        observed = self.observed(name)
-        return (observed.records[ProcessId(name, slot)] for slot in observed.live)
+        return any(isinstance(record.phase, Running) for record in self.live(name))
 
     def jobs_done(self, now_ns: int, touched: Collection[str] | None = None) -> int | None:
         """Return 0 or 1 by the outcomes when there are only jobs and all have ended, else None.

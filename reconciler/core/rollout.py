@@ -47,10 +47,11 @@ def next_slots(draft: Draft, hashes: Mapping[int, str]) -> Roll:
     if not stale:
         return Roll()
     moving = _moving(draft, hashes, stale)
+    missing = [slot for slot in draft.look(hashes) if _is_missing(draft, slot, hashes[slot])]
     # What cannot be started anew is not stopped.
-    now = _chosen(draft, hashes, moving) if secrets.ready(draft) else {}
-    stopping = {slot for slot in moving if mains[slot].memory.stopping_since_ns is not None}
-    draft.in_line |= moving.keys() - stopping
+    now = _chosen(draft, hashes, moving, missing) if secrets.ready(draft) else {}
+    draft.restless.update(moving.keys() & missing)  # the only one missing is replaced at once
+    draft.stand_in("to be replaced", *(moving.keys() - missing))
     return Roll(now, frozenset(moving.keys() - now.keys()))
 
 
@@ -67,7 +68,9 @@ def _moving(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> d
     }
 
 
-def _chosen(draft: Draft, hashes: Mapping[int, str], moving: dict[int, str]) -> dict[int, str]:
+def _chosen(
+    draft: Draft, hashes: Mapping[int, str], moving: dict[int, str], missing: list[int]
+) -> dict[int, str]:
     """Return which of the slots that move are stopped now."""
     mains, at_once = draft.slots.mains, draft.observed.intent.at_once
     if _handover(draft):
@@ -82,11 +85,6 @@ def _chosen(draft: Draft, hashes: Mapping[int, str], moving: dict[int, str]) -> 
         return chosen | {
             slot: reason for slot, reason in moving.items() if _is_in_the_way(draft, mains[slot])
         }
-    missing = [
-        slot
-        for slot, wanted_hash in hashes.items()
-        if not is_available(draft, mains.get(slot)) and not _is_done(draft, slot, wanted_hash)
-    ]
     elsewhere = draft.slots.awaited_elsewhere
     budget = MAX_UNAVAILABLE - len(missing) - elsewhere
     for slot, reason in sorted(moving.items()):
@@ -192,12 +190,13 @@ def is_available(draft: Draft, record: ProcessRecord | None) -> bool:
     return readiness.is_ready(draft, record)
 
 
-def _is_done(draft: Draft, slot: int, wanted_hash: str) -> bool:
-    """Tell whether a slot rests because its process has succeeded; nobody waits for it to serve again."""
+def _is_missing(draft: Draft, slot: int, wanted_hash: str) -> bool:
+    """Tell whether a slot does not serve and is to do so again: its process has not succeeded and rests."""
     record = draft.slots.mains.get(slot)
-    if record is None or record.memory.retry or not same_slot(record.template_hash, wanted_hash):
-        return False
-    return is_completed(draft.spec, record)
+    if record is None or is_available(draft, record):
+        return record is None
+    is_anew = record.memory.retry or not same_slot(record.template_hash, wanted_hash)
+    return is_anew or not is_completed(draft.spec, record)
 
 
 def _sockets_bound(draft: Draft, hashes: Mapping[int, str]) -> bool:

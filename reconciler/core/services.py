@@ -222,9 +222,10 @@ def _may_stop_whole(draft: Draft, start: int, details: Mapping[str, object]) -> 
     if draft.world.stop_now:
         return True
     verdict = drive(draft, "before_stop", 0, start, details)
-    if verdict.state == "pending":
+    draft.only_ends = verdict.state != "pending"
+    if not draft.only_ends:
         draft.whole = hooks.held_by(draft, "before_stop", 0, verdict)
-    return verdict.state != "pending"
+    return draft.only_ends
 
 
 def _forget_mains(draft: Draft) -> None:

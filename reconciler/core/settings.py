@@ -34,8 +34,8 @@ def wanted(name: str, spec: WatcherSpec, slot: int, facts: Facts) -> Settings:
 
 def adjust(draft: Draft) -> None:
     """Bring what is in force for the watcher's processes to what the spec says."""
-    if draft.retired:
-        return  # nobody edits the spec of one that is going
+    if not draft.spec.cmd:
+        return  # nobody knows its spec
     for slot in draft.look(draft.slots.mains):
         record = draft.slots.mains[slot]
         if isinstance(record.phase, Requested):

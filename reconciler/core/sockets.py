@@ -117,58 +117,36 @@ def holds_former(world: World, names: Iterable[str], started_at_ns: int) -> bool
     return False
 
 
-def plan_sockets(
+def plan_socket(
     world: World,
+    name: str,
     users_alive: Callable[[str], bool],
     is_alive: Callable[[ProcessId], bool],
     is_used: Callable[[str], bool],
 ) -> tuple[list[Action], int | None]:
-    """Return what to bind and what to close now, for the sockets that all slots share.
+    """Return what to do about a socket that is wanted or held, and when to look again though nothing changes.
 
-    Those of one slot are the business of its watcher, unless no watcher uses them any more. With it comes when to look
-    again.
+    Those of one slot are the business of its watcher, unless no watcher uses them any more.
     """
-    actions: list[Action] = []
-    wakes: list[int] = []
-    for name, spec in world.socket_specs.items():
-        if not spec.reuseport:
-            template = template_of(spec)
-            _plan_socket(world, name, template, users_alive, is_alive, actions, wakes)
-    for name in world.sockets:
-        owner, _, slot = name.partition(".")
-        spec_now = world.socket_specs.get(owner)
-        is_other = spec_now is None or spec_now.reuseport != bool(slot)
-        if is_other or (slot and not is_used(owner)):
-            actions.append(Unbind(name))
-    return actions, min(wakes, default=None)
-
-
-def _plan_socket(
-    world: World,
-    name: str,
-    template: SocketTemplate,
-    users_alive: Callable[[str], bool],
-    is_alive: Callable[[ProcessId], bool],
-    actions: list[Action],
-    wakes: list[int],
-) -> None:
-    record = world.sockets.get(name)
-    is_bound_otherwise = record is not None and record.template != template
-    if (
-        record is None
-        or (isinstance(record.phase, Bound) and is_bound_otherwise)
-        or isinstance(record.phase, Lost)
-    ):
-        actions.append(Bind(name, template))
-    elif isinstance(record.phase, BindRefused):
-        if record.template != template:
-            actions.append(Bind(name, template))
-        elif any(map(is_alive, record.phase.held_by)):
-            pass  # their end brings us back
-        elif needs_handover(world, name):
-            if not users_alive(name):
-                actions.extend((Unbind(name), Bind(name, template)))
-        elif record.phase.held_by or world.now_ns >= retry_due_ns(record.phase):
-            actions.append(Bind(name, template))
-        else:
-            wakes.append(retry_due_ns(record.phase))
+    owner, _, slot = name.partition(".")
+    spec, record = world.socket_specs.get(owner), world.sockets.get(name)
+    if spec is None or spec.reuseport != bool(slot) or (slot and not is_used(owner)):
+        return [Unbind(name)] if record is not None else [], None
+    template = template_of(spec)
+    bind = Bind(name, template)
+    if slot:
+        return [], None
+    if record is None or isinstance(record.phase, Lost):
+        return [bind], None
+    if not isinstance(record.phase, BindRefused):
+        is_other = isinstance(record.phase, Bound) and record.template != template
+        return [bind] if is_other else [], None
+    if record.template != template:
+        return [bind], None
+    if any(map(is_alive, record.phase.held_by)):
+        return [], None  # their end brings us back
+    if needs_handover(world, name):
+        return [] if users_alive(name) else [Unbind(name), bind], None
+    due_ns = retry_due_ns(record.phase)
+    is_due = bool(record.phase.held_by) or world.now_ns >= due_ns
+    return ([bind], None) if is_due else ([], due_ns)

@@ -95,6 +95,7 @@ def _both_plans() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reconciler.core.reconciler.plan_watcher", both)
+        patch.setattr("reconciler.core.attention.LOOK_AHEAD", 1)
         yield
 
 

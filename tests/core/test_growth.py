@@ -7,24 +7,38 @@ the large mappings by something that is not bytecode, such as `dict(…)` or `so
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import log2
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from reconciler.core import watchers
 from reconciler.core.fold import MAX_REQUESTS
 from reconciler.core.reconciler import ACTIONS_PER_STEP
-from reconciler.model.event import IntentChanged, ShutdownAsked, SignalAsked, SpecApplied
+from reconciler.model.event import (
+    IntentChanged,
+    KeeperIntroduced,
+    LogChanged,
+    RetryAsked,
+    ShutdownAsked,
+    SignalAsked,
+    SnapshotEnded,
+    SocketChanged,
+    SpecApplied,
+)
 from reconciler.model.intent import Intent
-from reconciler.model.process import Exit
-from reconciler.model.spec import HookSpec, HooksSpec, Spec
+from reconciler.model.process import Exit, Exited, Running
+from reconciler.model.revision import Trial
+from reconciler.model.spec import HookSpec, HooksSpec, SocketSpec, Spec
 from reconciler.model.value import replace
-from tests.core.stage import HOOK, S, Stage, process, spec, watcher
+from tests.core.stage import HOOK, S, Stage, listener, process, spec, watcher
 from tests.growth import Work, work_of
 
+if TYPE_CHECKING:
+    from reconciler.model.event import Event
+
 FEW, MANY = 10, 5000
-MANY_SLOTS = 500
 PER_DOUBLING = 100
 """Bytecodes that each doubling may add: what a heap of all watchers needs, and some air."""
 
@@ -34,13 +48,19 @@ def many(count: int) -> Spec:
 
 
 def running(count: int) -> Stage:
-    """Return a stage on which so many watchers have been running for a minute; its mappings count."""
-    stage = Stage().apply(many(count)).wait(60)
+    """Return a stage on which so many watchers have been running for a minute; its mappings count.
+
+    Up to a thousand of them have a socket each.
+    """
+    sockets = {f"http{n}": listener(1000 + n) for n in range(min(count, 1000))}
+    users = {f"w{n}": watcher(use_sockets=(f"http{n}",)) for n in range(len(sockets))}
+    stage = Stage().apply(Spec(sockets=sockets, watchers=many(count).watchers | users)).wait(60)
     assert len(stage.alive()) == count
     core: Any = stage.reconciler
     core.spec = replace(core.spec, watchers=Work.counted(core.spec.watchers))
     for name in ("known", "_hashes", "last_incarnation", "retired"):
         setattr(core, name, Work.counted(getattr(core, name)))
+    core.sockets = Work.counted(core.sockets)
     core.agenda._wakes._at = Work.counted(core.agenda._wakes._at)
     return stage
 
@@ -73,11 +93,16 @@ def an_edit_that_changes_nothing_of_others(stage: Stage) -> None:
     core: Any = stage.reconciler
     edited = watcher(cmd=("serve", "anew"))
     others = dict(core.spec.watchers)
-    stage.tell(SpecApplied(Spec(watchers=others | {"w7": edited}), stage.revision))
+    edited_spec = replace(core.spec, watchers=others | {"w7": edited})
+    stage.tell(SpecApplied(edited_spec, stage.revision))
     core.spec = replace(core.spec, watchers=Work.counted(core.spec.watchers))
 
 
-@pytest.mark.parametrize("event", [an_exit, an_intent, a_backoff_that_is_over, a_status])
+def a_socket(stage: Stage) -> None:
+    stage.tell(SocketChanged(stage.sockets["http8"]))
+
+
+@pytest.mark.parametrize("event", [an_exit, an_intent, a_backoff_that_is_over, a_socket, a_status])
 def test_one_event_costs_the_same_among_ten_and_among_five_thousand(
     stages: dict[int, Stage], event: Callable[[Stage], None]
 ) -> None:
@@ -86,16 +111,41 @@ def test_one_event_costs_the_same_among_ten_and_among_five_thousand(
     assert much <= few + PER_DOUBLING * log2(MANY / FEW)
 
 
-def slots(count: int, **fields: object) -> Stage:
-    """Return a stage on which so many slots of one watcher have been running for a minute."""
-    stage = Stage().apply(spec(w=watcher(numprocesses=count, **fields))).wait(60)
+def slots(count: int, sockets: dict[str, SocketSpec] | None = None, **fields: object) -> Stage:
+    """Return a stage on which so many slots of one watcher have been running for a minute; its mappings count."""
+    stage = Stage().apply(spec(sockets, w=watcher(numprocesses=count, **fields)))
+    hooks: Any = fields.get("hooks")
+    if hooks is not None and hooks.after_start is not None:
+        stage.wait(2).exit("w:after_start")
+    return counted(stage.wait(60), count)
+
+
+def counted(stage: Stage, count: int) -> Stage:
     assert len(stage.alive()) == count
     core: Any = stage.reconciler
     seen = core.observed("w")
     runs = Work.counted(seen.job.runs)
-    core.known["w"] = replace(
-        seen, records=Work.counted(seen.records), job=replace(seen.job, runs=runs)
-    )
+    job = replace(seen.job, runs=runs)
+    core.known["w"] = replace(seen, records=Work.counted(seen.records), job=job)
+    core.sockets = Work.counted(core.sockets)
+    return stage
+
+
+def being_started(count: int) -> Stage:
+    """Return a stage on which all slots run, none of them for a second yet, and a revision has to prove itself."""
+    stage = Stage().apply(spec()).try_out(spec(w=watcher(numprocesses=count)))
+    return counted(stage.wait(0.5), count)
+
+
+def being_replaced(count: int) -> Stage:
+    return slots(count).apply(spec(w=watcher(numprocesses=count, cmd=("new",)))).wait(0.5)
+
+
+def being_stopped(count: int) -> Stage:
+    stage = slots(count, hooks=HooksSpec(before_stop=HOOK))
+    stage.stubborn = frozenset(f"w.{slot}" for slot in range(1, count + 1))
+    stage.tell(IntentChanged("w", Intent(hold="stopped"))).exit("w:before_stop").wait(1)
+    assert len(stage.alive()) == count
     return stage
 
 
@@ -105,32 +155,90 @@ def a_backoff_of_a_slot(stage: Stage) -> None:
     stage.wait(5)
 
 
+def a_socket_of_a_slot(stage: Stage) -> None:
+    stage.tell(SocketChanged(stage.sockets["own.3"]))
+
+
+def an_end_of_a_job(stage: Stage) -> None:
+    stage.exit("w.6", 0)
+    assert stage.reconciler.jobs_done(stage.now, stage.last.touched) is None
+
+
+def a_retry(stage: Stage) -> None:
+    for _ in range(5):
+        stage.exit("w.7", 1)
+    assert isinstance(stage.records[process("w.7")].phase, Exited)
+    stage.tell(RetryAsked("w", (7,)))
+    assert isinstance(stage.records[process("w.7")].phase, Running)
+
+
 EVENTS_OF_A_SLOT: dict[str, Callable[[Stage], object]] = {
     "exit": lambda stage: stage.exit("w.3", 1),
+    "end by a stop": lambda stage: stage.exit("w.4", None, signal="TERM"),
     "backoff": a_backoff_of_a_slot,
     "signal": lambda stage: stage.tell(SignalAsked("w", 4, "USR1")),
-    "end of a job": lambda stage: stage.exit("w.6", 0),
+    "retry": a_retry,
+    "log": lambda stage: stage.tell(LogChanged(process("w.2"), "/log", "full")),
+    "socket": a_socket_of_a_slot,
+    "replacement": lambda stage: stage.wait(1),
+    "end of a job": an_end_of_a_job,
+}
+OWN = {"own": listener(81, reuseport=True)}
+AFTER_START = HooksSpec(after_start=HOOK)
+SCENES: dict[str, tuple[Callable[[int], Stage], tuple[str, ...]]] = {
+    "plain": (slots, ("exit", "backoff", "signal", "retry", "log")),
+    "aging": (partial(slots, max_age=3600 * S), ("exit",)),
+    "asked": (partial(slots, hooks=HooksSpec(before_signal=HOOK)), ("exit",)),
+    "one by one": (partial(slots, spawn_interval=S // 1000), ("exit", "backoff")),
+    "greeted": (partial(slots, hooks=AFTER_START), ("exit", "backoff")),
+    "own sockets": (partial(slots, sockets=OWN, use_sockets=("own",)), ("exit", "socket")),
+    "being started": (being_started, ("exit", "signal", "log")),
+    "being replaced": (being_replaced, ("replacement", "log")),
+    "being stopped": (being_stopped, ("end by a stop", "log")),
+    "job": (partial(slots, restart="never", on_lost="rerun"), ("end of a job", "signal", "log")),
+    "job one by one": (
+        partial(slots, restart="never", spawn_interval=S // 1000),
+        ("end of a job",),
+    ),
 }
 
 
-@pytest.mark.parametrize(
-    ("event", "fields"),
-    [
-        ("exit", {}),
-        ("exit", {"max_age": 3600 * S}),
-        ("exit", {"hooks": HooksSpec(before_signal=HOOK)}),
-        ("backoff", {}),
-        ("signal", {}),
-        ("end of a job", {"restart": "never"}),
-    ],
-)
-def test_one_event_costs_the_same_among_ten_slots_and_among_many(
-    event: str, fields: dict[str, object]
-) -> None:
-    stages = [slots(count, **fields) for count in (FEW, MANY_SLOTS)]
-    few, much = (work_of(lambda each=each: EVENTS_OF_A_SLOT[event](each)) for each in stages)
-    assert few > 100, "nothing was counted"
-    assert much <= few + PER_DOUBLING * log2(MANY_SLOTS / FEW)
+@pytest.mark.parametrize("scene", SCENES)
+def test_one_event_costs_the_same_among_ten_slots_and_among_five_thousand(scene: str) -> None:
+    make, events = SCENES[scene]
+    stages = [make(count) for count in (FEW, MANY)]
+    for event in events:
+        few, much = (work_of(lambda each=each: EVENTS_OF_A_SLOT[event](each)) for each in stages)  # noqa: B023  (called at once)
+        assert few > 100, "nothing was counted"
+        assert much <= few + PER_DOUBLING * log2(MANY / FEW), event
+
+
+def start(wanted: Spec, answers: int = 10) -> Stage:
+    """Start all of a spec that has to prove itself; so many answers of the keeper come at a time."""
+    stage = Stage()
+    stage.revision, core = 1, stage.reconciler
+    trial = Trial(dict.fromkeys(wanted.watchers, 1), 0, 10 * S, "pause")
+    pending: list[Event] = [
+        SpecApplied(wanted, 1, trial=trial),
+        KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"),
+        SnapshotEnded(),
+    ]
+    queue: list[Event] = []
+    while pending or stage.last.wake_at_ns == stage.now:
+        stage.last = core.step(pending, stage.now)
+        for action in stage.last.actions:
+            queue += stage._carry_out(action)
+        pending, queue = queue[:answers], queue[answers:]
+    return stage
+
+
+def test_many_slots_of_one_watcher_are_started_with_no_more_work_than_many_watchers() -> None:
+    count = 300
+    watchers_work = work_of(lambda: start(many(count)))
+    slots_work = work_of(lambda: start(spec(w=watcher(numprocesses=count))))
+    assert slots_work <= 1.3 * watchers_work
+    # And twice as many take twice the work.
+    assert work_of(lambda: start(spec(w=watcher(numprocesses=2 * count)))) <= 2.2 * slots_work
 
 
 @pytest.mark.parametrize("restart", ["always", "never"])

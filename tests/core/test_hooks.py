@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from reconciler.core.intents import restarted, stopped
@@ -23,6 +25,18 @@ def test_before_start_comes_first_and_once_for_all_slots() -> None:
     assert stage.spawned() == ["web:before_start"]
     stage.exit("web:before_start").wait(5)
     assert stage.spawned() == ["web:before_start", "web.1", "web.2"]
+
+
+def test_what_a_hook_is_told_fits_into_its_environment_however_many_slots_there_are() -> None:
+    hooks = HooksSpec(before_signal=HOOK)
+    stage = Stage().apply(spec(web=watcher(numprocesses=10_000, hooks=hooks))).wait(5)
+    stage.tell(SignalAsked("web", 1, "USR1"))
+    ((_, spawn),) = [each for each in stage.history if "before_signal" in str(each[1])]
+    assert isinstance(spawn, Spawn)
+    told = spawn.launch.env["RECONCILE_HOOK_ARGUMENTS"]
+    assert told is not None
+    assert len(json.loads(told)["watcher"]["pids"]) == 1000
+    assert len(told) < 2**17
 
 
 def test_before_start_does_not_run_for_respawns_rolls_or_new_controllers() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from reconciler.core.reconciler import Reconciler
 from reconciler.core.settings import ADJUST_AGAIN_NS
 from reconciler.model.action import Adjust
+from reconciler.model.event import KeeperIntroduced, RecordChanged, SnapshotEnded, SpecApplied
 from reconciler.model.process import FileSink, Settings
 from reconciler.model.spec import LogsSpec, StderrSpec, StdoutSpec, StopSpec
-from tests.core.stage import S, Stage, job, process, spec, watcher
+from tests.core.stage import FACTS, S, Stage, job, process, spec, watcher
 
 LOG = "/logs/web-1.log"
 
@@ -42,6 +44,25 @@ def test_an_edit_that_nobody_was_there_to_see_takes_effect_all_the_same() -> Non
         "web.1": FileSink(LOG, timestamps=True, max_size=7),
         "job.1": FileSink("/logs/job-1.log", timestamps=True, max_size=7),
     }
+
+
+def test_an_edit_counts_though_the_watcher_was_removed_before_anybody_could_adjust_it() -> None:
+    stage = Stage().apply(spec(web=watcher())).wait(5)
+    edited = watcher(stop=StopSpec(scope="process", timeout=60 * S))
+    stage.stubborn = frozenset({"web.1"})
+    records = [RecordChanged(record) for record in stage.records.values()]
+    stage.reconciler = Reconciler(FACTS)
+    introduced = KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session")
+    stage.tell(SpecApplied(spec(), 2, {"web": edited}), introduced, *records, SnapshotEnded())
+    ((_, name, settings),) = adjusted(stage)
+    assert (name, settings.scope, settings.stop_timeout_ns) == ("web.1", "process", 60 * S)
+
+
+def test_what_no_spec_knows_is_stopped_as_it_was_launched() -> None:
+    stage = Stage().apply(spec(web=watcher(stop=StopSpec(scope="process")))).wait(5)
+    stage.stubborn = frozenset({"web.1"})
+    stage.new_controller(spec())
+    assert adjusted(stage) == []
 
 
 def test_where_output_goes_changes_only_with_the_process() -> None:

@@ -98,13 +98,13 @@ def _restarts_on_labels(original: Any) -> Any:
 
 
 def _closes_sockets(original: Any) -> Any:
-    """Every plan of the sockets closes a wanted one that is bound."""
+    """Every plan of a socket closes a wanted one that is bound."""
 
-    def plan(world: Any, users_alive: Any) -> Any:
-        found = original(world, users_alive)
-        if world.now_ns > 5 * SECOND_NS and "http" in world.sockets and not found.actions:
-            return replace(found, actions=(Unbind("http"),))
-        return found
+    def plan(world: Any, name: str, *rest: Any) -> Any:
+        actions, wake_at_ns = original(world, name, *rest)
+        if world.now_ns > 5 * SECOND_NS and "http" in world.sockets and not actions:
+            return [Unbind("http")], wake_at_ns
+        return actions, wake_at_ns
 
     return plan
 
@@ -479,7 +479,7 @@ BUGS: dict[str, Bug] = {
     "survivors do not matter": Bug(stopping, "reap", _trusts_late_news, 30),
     "the keeper sees no survivors": Bug(Processes, "_update_survivors", _no_survivors, 0),
     "labels restart": Bug(picture, "run_hash", _restarts_on_labels, 4),
-    "wanted sockets are closed": Bug(reconciler, "plan_sockets", _closes_sockets, 0),
+    "wanted sockets are closed": Bug(reconciler, "plan_socket", _closes_sockets, 0),
     "the keeper spawns over a live record": Bug(Processes, "spawn", _spawns_doubly, 59),
     "a dead controller's words are lost": Bug(Processes, "reap", _drops_link, 5),
     "sockets are never retried": Bug(
