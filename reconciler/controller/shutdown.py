@@ -19,12 +19,9 @@ from reconciler.model.news import News
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration
 from reconciler.model.value import Part
 
-VIEWER_NS: Final = 20 * SECOND_NS
+VIEWER_NS: Final = 2 * SECOND_NS
 VIEWER_POLL_NS: Final = 20 * MILLISECOND_NS
-"""How long, and how often, the viewer is waited for before an end that is there from the beginning.
-
-On a busy machine it takes seconds to come; only one that was killed never does.
-"""
+"""How long, and how often, the viewer is waited for before an end that is there from the beginning."""
 MAX_DONE: Final = 5
 """Jobs that are named at such an end."""
 
