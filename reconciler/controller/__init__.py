@@ -19,7 +19,7 @@ Rooms, from below; each uses those below it, and no file of one knows the contro
 | `__main__` | from the keeper's descriptors to a running controller |
 | `controller` | the round: events in, actions out |
 | `parts` | puts everything together |
-| `keeper_events` | what the keeper says |
+| `keeper_observations` | what the keeper says |
 | `actions` | what the core says is handed out |
 | `shutdown` | the end of everything |
 """

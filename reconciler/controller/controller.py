@@ -1,6 +1,6 @@
-"""The round of one controller: drain events, ask the core, hand out its actions, sleep until its next instant.
+"""The round of one controller: drain observations, ask the core, hand out its actions, sleep until its next instant.
 
-Whatever happens becomes an event in the inbox; the core is asked once per round. A mistake in the core is not
+Whatever happens becomes an observation in the inbox; the core is asked once per round. A mistake in the core is not
 caught: this process ends with a traceback, its children live on, and the keeper starts another controller. What
 comes from outside enters at borders.
 """
@@ -22,11 +22,17 @@ from reconciler.controller.specs.loader import handed_over
 from reconciler.controller.specs.revisions import SAVED
 from reconciler.controller.state.records import IntentWritten, ServedBy
 from reconciler.core import intents
-from reconciler.model.event import Delivery, Event, IntentChanged, JobChanged, SpecApplied
+from reconciler.model.event import Event
 from reconciler.model.intent import Intent
-from reconciler.model.news import News
+from reconciler.model.observation import (
+    Delivery,
+    IntentChanged,
+    JobChanged,
+    Observation,
+    SpecApplied,
+)
 
-EVENTS_PER_ROUND: Final = 500
+OBSERVATIONS_PER_ROUND: Final = 500
 """When thousands of processes end at once, others get their turn in between."""
 
 
@@ -73,22 +79,22 @@ class Controller(Parts):
         now_ns = clock.now_ns()
         if self.shutdown.leave_if_due():
             return
-        if self.keeper_events.held_back is not None:
-            if not any(isinstance(event, SpecApplied) for event in self.inbox):
+        if self.keeper_observations.held_back is not None:
+            if not any(isinstance(observation, SpecApplied) for observation in self.inbox):
                 return
-            self.keeper_events.release()
+            self.keeper_observations.release()
         due = self._wake_at_ns is not None and now_ns >= self._wake_at_ns
         if not self.inbox and not due:
             return
-        events = self.inbox[:EVENTS_PER_ROUND]
-        del self.inbox[:EVENTS_PER_ROUND]
-        step = self.core.step(events, now_ns)
-        for event in events:
-            self._taken(event)
+        observations = self.inbox[:OBSERVATIONS_PER_ROUND]
+        del self.inbox[:OBSERVATIONS_PER_ROUND]
+        step = self.core.step(observations, now_ns)
+        for observation in observations:
+            self._taken(observation)
         self._wake_at_ns = step.wake_at_ns
         self.actions.act(step.actions)
-        for news in step.news:
-            self.output.tell(news)
+        for event in step.events:
+            self.output.tell(event)
         self.shutdown.leave_if_due()
         if step.touched:
             self.output.board.touched(step.touched)
@@ -101,14 +107,14 @@ class Controller(Parts):
         if self.config.until_done:
             self.jobs_done.look(step.touched)
 
-    def _taken(self, event: Event) -> None:
-        """Do what waits until the core has an event: forget an operator's word, follow a spec's secrets.
+    def _taken(self, observation: Observation) -> None:
+        """Do what waits until the core has an observation: forget an operator's word, follow a spec's secrets.
 
         Not before: what is started under the former spec until then gets the former spec's values.
         """
-        self.saving.taken(event)
-        if isinstance(event, SpecApplied):
-            follow = partial(self.specs.secrets.follow, event.spec)
+        self.saving.taken(observation)
+        if isinstance(observation, SpecApplied):
+            follow = partial(self.specs.secrets.follow, observation.spec)
             self.runtime.border.guard("reading secrets", follow)
 
     def _answer_signals(self) -> None:
@@ -123,12 +129,12 @@ class Controller(Parts):
         """Put everything known before the core, and look at the spec files."""
         stored, specs, new_keeper = self.stored, self.specs, self.is_new_keeper
         for note in stored.notes:
-            self.output.tell(News("store.damaged", note))
+            self.output.tell(Event("store.damaged", note))
         self.inbox += [JobChanged(watcher, job) for watcher, job in stored.jobs.items()]
         for watcher, intent in stored.intents.items():
             self._recall(watcher, intent)
         self.api.dispatcher.remembered.recall(stored.answered)
-        self.link.open(self.keeper_events.hear, self._answer_signals)
+        self.link.open(self.keeper_observations.hear, self._answer_signals)
         self.runtime.reactor.watch(self.store, READ, lambda _: self.saving.take_answers())
         specs.revisions.begin(new_keeper=new_keeper)
         if stored.applied is not None:
@@ -172,14 +178,18 @@ class Controller(Parts):
         assert applied is not None
         trial = current.trial if current is not None else None
         self.inbox.append(SpecApplied(applied.spec, applied.revision, applied.retiring, trial))
-        self.keeper_events.release()
+        self.keeper_observations.release()
         self.specs.verdicts.resume()
         self._round()
 
     def _judged(self) -> None:
         """The files were judged for the first time: whatever came of it, clients may now ask."""
         applied = self.specs.in_force.applied
-        if self.keeper_events.held_back is not None and applied and not self.saving.is_awaited:
+        if (
+            self.keeper_observations.held_back is not None
+            and applied
+            and not self.saving.is_awaited
+        ):
             self._resume()
         if applied is None:
             cause = self.specs.standing.message

@@ -10,7 +10,7 @@ from typing import Final
 import reconciler
 from reconciler.controller.actions import Actions
 from reconciler.controller.api.parts import Api
-from reconciler.controller.keeper_events import KeeperEvents
+from reconciler.controller.keeper_observations import KeeperObservations
 from reconciler.controller.output.manager_log import ManagerLog
 from reconciler.controller.output.parts import Output
 from reconciler.controller.output.systemd import Notifier
@@ -25,7 +25,7 @@ from reconciler.controller.state.saving import Saving
 from reconciler.controller.state.store import Store
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import Notify
-from reconciler.model.event import Event, KeeperEvent, KeeperIntroduced
+from reconciler.model.observation import KeeperIntroduced, KeeperObservation, Observation
 from reconciler.model.observed import Facts
 from reconciler.model.spec import Spec
 
@@ -38,7 +38,7 @@ class Parts:
     output: Output
     api: Api
     shutdown: Shutdown
-    keeper_events: KeeperEvents
+    keeper_observations: KeeperObservations
     actions: Actions
 
     def __init__(
@@ -51,7 +51,7 @@ class Parts:
     ) -> None:
         """Read the store and meet the keeper. Raises `LinkClosed`."""
         self.config, self.log, self.store = config, log, store
-        self.inbox: list[Event] = []
+        self.inbox: list[Observation] = []
         """What the core is told in the next rounds."""
         self.feed = self.inbox.append
         self.stored = stored = store.read()
@@ -80,7 +80,7 @@ class Parts:
             lambda now, code: self.shutdown.shut_down(now, code), is_ending,
         )  # fmt: skip
 
-    def _compose_ends(self, heard: list[KeeperEvent]) -> None:
+    def _compose_ends(self, heard: list[KeeperObservation]) -> None:
         """Put together what stands between the rooms, the keeper and the core."""
         border, reactor, tell = self.runtime.border, self.runtime.reactor, self.output.tell
         core, feed, say = self.core, self.feed, self.link.say
@@ -96,10 +96,10 @@ class Parts:
             ("the store", self.write_last),
         )
         self.shutdown = ending = Shutdown(
-            specs.in_force, self.notifier, border, feed, tell, lambda: self.keeper_events.release(),
+            specs.in_force, self.notifier, border, feed, tell, lambda: self.keeper_observations.release(),
             lambda: api.streams.finish("log"), closing, say,
         )  # fmt: skip
-        self.keeper_events = KeeperEvents(
+        self.keeper_observations = KeeperObservations(
             border, output, self.notifier, api, specs.files, ending, self.log, feed, new, heard
         )
         owners, applied = SocketOwners(self.runtime.lanes, say), self.stored.applied

@@ -14,8 +14,8 @@ from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.in_force import InForce
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import Quit
-from reconciler.model.event import Event, ShutdownAsked
-from reconciler.model.news import News
+from reconciler.model.event import Event
+from reconciler.model.observation import Observation, ShutdownAsked
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration
 from reconciler.model.value import Part
 
@@ -32,8 +32,8 @@ class Shutdown(Part):
     in_force: InForce
     notifier: Notifier
     border: Border
-    feed: Callable[[Event], None]
-    tell: Callable[[News], None]
+    feed: Callable[[Observation], None]
+    tell: Callable[[Event], None]
     release: Callable[[], None]
     """Lets the core have what the keeper has said, also without a spec."""
     show_rest: Callable[[], None]
@@ -53,12 +53,12 @@ class Shutdown(Part):
         spec = self.in_force.spec
         if spec is not None and spec.daemon.on_exit == "leave" and not now:
             if not self.has_begun:
-                self.tell(News("manager.left", "ends, and leaves all that runs to the next one"))
+                self.tell(Event("manager.left", "ends, and leaves all that runs to the next one"))
             self.has_begun, self.due = True, Quit(code, leaves=True)
             return True
         how = "kills everything at once" if now else "stops everything in order"
         if now or not self.has_begun:
-            self.tell(News("manager.stopping", how, details={"now": now}))
+            self.tell(Event("manager.stopping", how, details={"now": now}))
         self.has_begun = True
         self.release()
         self.feed(ShutdownAsked(now, code))
@@ -75,7 +75,7 @@ class Shutdown(Part):
             return False
         self.border.guard("showing the last output", self.show_rest)
         if not quit.leaves:
-            self.tell(News("manager.ended", "everything has stopped", details={"code": quit.code}))
+            self.tell(Event("manager.ended", "everything has stopped", details={"code": quit.code}))
         for what, close in self.closing:
             self.border.guard(f"closing {what}", close)
         self.quit(quit)
@@ -90,7 +90,7 @@ class JobsDone(Part):
     streams: Streams
     reactor: Reactor
     shutdown: Shutdown
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
     begun_ns: int
     has_fired: Callable[[], bool]
     """Tells whether a job was fired in the life of this manager."""
@@ -107,7 +107,7 @@ class JobsDone(Part):
             self.reactor.at(self.look, now_ns + VIEWER_POLL_NS, self.look)
             return
         message = "all jobs are done" if self.has_fired() else self._done_before()
-        self.tell(News("manager.done", message, details={"code": code}))
+        self.tell(Event("manager.done", message, details={"code": code}))
         self.shutdown.shut_down(False, code)
 
     def _done_before(self) -> str:

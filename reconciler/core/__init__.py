@@ -2,9 +2,9 @@
 
 | file | subject |
 |---|---|
-| `reconciler` | folds events, and plans the watchers that they touch |
+| `reconciler` | folds observations in, and plans the watchers that they touch |
 | `picture` | what is known of the world, cut by watcher |
-| `fold` | what each event changes in it |
+| `fold` | what each observation changes in it |
 | `assume` | what an action changes in it as soon as it is on its way |
 | `agenda` | who is to be planned, and when |
 | `plan` | the plan of one watcher, and the draft that it is collected in |
@@ -39,5 +39,5 @@
 | `goals` | when an order is done |
 | `changes` | what applying a spec would do, and why |
 | `status` | what status shows |
-| `tell` | what events are told to people |
+| `events` | which events a change of a record or socket makes |
 """

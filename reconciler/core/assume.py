@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from reconciler.core import secrets, tell
+from reconciler.core import events, secrets
 from reconciler.model.action import (
     Adjust,
     Bind,
@@ -41,7 +41,7 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             it.put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
         case Remember(id, _, memory):
             record = it.observed(id.owner).records[id]
-            it.news.extend(tell.of_reload(id, record.memory, memory))
+            it.events.extend(events.of_reload(id, record.memory, memory))
             it.put(replace(record, memory=memory))
         case Adjust(id, _, settings):
             it.put(replace(it.observed(id.owner).records[id], settings=settings))
@@ -73,17 +73,17 @@ def _write(it: Picture, action: RecordGeneration | RecordRun | RecordIntent) -> 
     observed, name = it.observed(action.watcher), action.watcher
     match action:
         case RecordGeneration(_, generation):
-            it.news.append(tell.of_generation(name, generation))
+            it.events.append(events.of_generation(name, generation))
             job = replace(observed.job, generation=generation)
             it.known[name] = replace(observed, job=job)
             it.agenda.touch(name)
         case RecordRun(_, run):
-            it.news.extend(tell.of_run(name, run))
+            it.events.extend(events.of_run(name, run))
             it.note_run(name, run)
             observed.writing[run.slot] = run
             it.agenda.touch_slot(ProcessId(name, run.slot))
         case RecordIntent(_, intent):
-            it.news.extend(tell.of_words_end(name, observed.intent, intent))
+            it.events.extend(events.of_words_end(name, observed.intent, intent))
             it.known[name] = replace(observed, intent=intent)
             it.agenda.touch(name)
         case _:

@@ -1,6 +1,6 @@
 """What the last plans found of the slots of each watcher, and which of them the next one has to look at.
 
-One event costs the same among all numbers of slots: a slot that was looked at needs no other look until something
+One observation costs the same among all numbers of slots: a slot that was looked at needs no other look until something
 of it changes, or an instant comes that its plan asked for. What may concern all of them has all looked at, and so has
 a hook of the watcher as a whole.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from reconciler.core import hooks, readiness, rollout, stopping, tell
+from reconciler.core import events, hooks, readiness, rollout, stopping
 from reconciler.core.slots import SlotCondition
 from reconciler.model.process import Exited, Requested, Running, Starting
 from reconciler.model.value import replace
@@ -27,7 +27,7 @@ def of_process(draft: Draft, record: ProcessRecord, wanted_hash: str) -> SlotCon
                 found = SlotCondition("Starting", "is being started", at_ns)
         case Running(_, at_ns) as phase:
             if memory.stopping_since_ns is not None:
-                reason = tell.stop_reason(memory)
+                reason = events.stop_reason(memory)
                 note = f"{reason}: SIGKILL was sent" if memory.killed else reason
                 deadline_ns = stopping.deadline_ns(draft, record)
                 found = SlotCondition("Stopping", note, memory.stopping_since_ns, deadline_ns)
@@ -49,7 +49,7 @@ def _of_running(
 ) -> SlotCondition:
     """Return that a slot's process runs, and what is to be said of it nevertheless."""
     memory, slot = record.memory, record.id.slot
-    note = "" if memory.greeted else hooks.said(draft, "after_spawn", slot)
+    note = "" if memory.after_spawn_passed else hooks.said(draft, "after_spawn", slot)
     if not note and memory.reload_trouble:
         note = f"reload failed: {memory.reload_trouble}"
     if not note and slot in draft.coming:
@@ -73,4 +73,4 @@ def _in_a_row(deaths: int) -> str:
 def _log_note(draft: Draft, slot: int) -> str:
     """Return which log file of a slot cannot be written, or lies elsewhere. Several slots may share one."""
     found = draft.observed.unwritten.values()
-    return next((tell.log_trouble(each) for each in found if each.id.slot == slot), "")
+    return next((events.log_trouble(each) for each in found if each.id.slot == slot), "")

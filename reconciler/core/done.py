@@ -1,4 +1,4 @@
-"""When a spec of jobs alone is done: counted as watchers change, so that an event costs no look at all of them."""
+"""When a spec of jobs alone is done: counted as watchers change, so that no observation costs a look at all."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""Folds events into the picture of the world: what each changes, whom it concerns, and what people are told."""
+"""Folds observations into the picture of the world: what each changes, whom it concerns, and what people are told."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, assert_never
 
-from reconciler.core import secrets, tell
+from reconciler.core import events, secrets
 from reconciler.core.assume import act
 from reconciler.core.changes import is_alike
 from reconciler.core.plan import WHOLE
 from reconciler.core.slots import is_gone
 from reconciler.core.template import sockets_of
 from reconciler.model.action import Remember
-from reconciler.model.event import (
+from reconciler.model.observation import (
     ControlRenewed,
     Delivery,
     EndsTold,
@@ -47,8 +47,8 @@ from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.core.picture import Picture
-    from reconciler.model.event import Event
     from reconciler.model.job import Job, Run
+    from reconciler.model.observation import Observation
     from reconciler.model.process import ProcessRecord
     from reconciler.model.spec import Spec
 
@@ -56,9 +56,9 @@ MAX_REQUESTS: Final = 16
 """Signals to one process that wait for its hooks; more are refused."""
 
 
-def fold(it: Picture, event: Event, now_ns: int) -> None:
-    """Take an event into the picture."""
-    match event:
+def fold(it: Picture, observation: Observation, now_ns: int) -> None:
+    """Take an observation into the picture."""
+    match observation:
         case RecordChanged(record):
             _record(it, record)
         case RecordForgotten(id):
@@ -66,9 +66,9 @@ def fold(it: Picture, event: Event, now_ns: int) -> None:
             if it.record(id) is not None:  # else we have asked for it, and know
                 it.drop(id)
         case SocketChanged() | SocketClosed() | SocketRestored():
-            _socket(it, event)
+            _socket(it, observation)
         case SpecApplied():
-            _spec(it, event)
+            _spec(it, observation)
         case IntentChanged(watcher, intent):
             it.known[watcher] = replace(it.observed(watcher), intent=intent)
             it.agenda.touch(watcher)
@@ -77,26 +77,26 @@ def fold(it: Picture, event: Event, now_ns: int) -> None:
         case RunRecorded(watcher, run):
             _run(it, watcher, run)
         case SecretsRead() | SecretsUnreadable():
-            _secrets(it, event, now_ns)
+            _secrets(it, observation, now_ns)
         case SignalAsked():
-            _signal(it, event, now_ns)
+            _signal(it, observation, now_ns)
         case RetryAsked(watcher, slots):
             _retry(it, watcher, slots, now_ns)
         case ShutdownAsked():
-            _shutdown(it, event)
+            _shutdown(it, observation)
         case SignalReceived(meaning):
             if meaning != "reload":
                 _shutdown(it, ShutdownAsked(now=meaning == "stop_now"))
         case KeeperIntroduced() | SnapshotEnded():
-            _keeper(it, event)
+            _keeper(it, observation)
         case LogChanged():
-            _log(it, event)
+            _log(it, observation)
         case EndsTold() | OrphansChanged() | FaultCaught() | ControlRenewed():
-            _told(it, event)
+            _told(it, observation)
         case LogRotated() | HeartbeatAsked() | UpgradeFailed():
             pass
         case _:
-            assert_never(event)
+            assert_never(observation)
 
 
 # ---- of the keeper --------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def fold(it: Picture, event: Event, now_ns: int) -> None:
 def _record(it: Picture, record: ProcessRecord) -> None:
     before = it.record(record.id)
     if it.knows_keeper and not _repeats(it, record):
-        it.news.extend(tell.of_record(before, record, it.watcher_spec(record.id.owner)))
+        it.events.extend(events.of_record(before, record, it.watcher_spec(record.id.owner)))
     if before is not None and isinstance(before.phase, Requested):
         if record.incarnation <= before.phase.after:
             return  # the one that we have just replaced
@@ -148,35 +148,35 @@ def _touch_awaiting_sockets(it: Picture, dead: ProcessRecord) -> None:
     it.agenda.touch_sockets(name for name in used if name in it.sockets and it.sockets[name].held)
 
 
-def _socket(it: Picture, event: SocketChanged | SocketClosed | SocketRestored) -> None:
-    match event:
+def _socket(it: Picture, observation: SocketChanged | SocketClosed | SocketRestored) -> None:
+    match observation:
         case SocketRestored(name):
-            it.news.append(tell.of_restored(event, it.sockets.get(name)))
+            it.events.append(events.of_restored(observation, it.sockets.get(name)))
             return
         case SocketChanged(record):
             name = record.name
             if it.knows_keeper:
-                it.news.extend(tell.of_socket(it.sockets.get(name), record))
+                it.events.extend(events.of_socket(it.sockets.get(name), record))
             it.sockets[name] = record
             for id in record.phase.held_by if isinstance(record.phase, BindRefused) else ():
                 it.holders.setdefault(id, set()).add(name)
         case SocketClosed(name):
             it.sockets.pop(name, None)
         case _:
-            assert_never(event)
+            assert_never(observation)
     it.agenda.touch_sockets((name,))
     owner, _, slot = name.partition(".")
     for user in it.users.get(owner, ()):
         it.agenda.touch_slot(ProcessId(user, int(slot or WHOLE)))
 
 
-def _keeper(it: Picture, event: KeeperIntroduced | SnapshotEnded) -> None:
-    if isinstance(event, SnapshotEnded):
+def _keeper(it: Picture, keeper: KeeperIntroduced | SnapshotEnded) -> None:
+    if isinstance(keeper, SnapshotEnded):
         it.knows_keeper = True
         it.agenda.touch_sockets((*it.spec.sockets, *it.sockets))
         it.put_off(set(it.known) | set(it.names()))
         return
-    it.facts = replace(it.facts, keeper_id=event.keeper_id, boot_id=event.boot_id)
+    it.facts = replace(it.facts, keeper_id=keeper.keeper_id, boot_id=keeper.boot_id)
     it.sockets, it.holders = {}, {}
     it.last_incarnation = {}
     for name, observed in it.known.items():
@@ -184,46 +184,48 @@ def _keeper(it: Picture, event: KeeperIntroduced | SnapshotEnded) -> None:
         it.agenda.attention.wake_all(name)
 
 
-def _log(it: Picture, event: LogChanged) -> None:
-    name = event.id.owner
+def _log(it: Picture, log: LogChanged) -> None:
+    name = log.id.owner
     if it.watcher_spec(name) is None and name not in it.known:
         return  # of one that is gone
     observed = it.observed(name)
-    rest = {path: each for path, each in observed.unwritten.items() if path != event.path}
-    if event.trouble:
-        rest[event.path] = event
+    rest = {path: each for path, each in observed.unwritten.items() if path != log.path}
+    if log.trouble:
+        rest[log.path] = log
     if it.knows_keeper:
-        it.news.append(tell.of_log(event))
+        it.events.append(events.of_log(log))
     it.known[name] = replace(observed, unwritten=rest)
-    it.agenda.touch_slot(event.id)
+    it.agenda.touch_slot(log.id)
 
 
-def _told(it: Picture, event: EndsTold | OrphansChanged | FaultCaught | ControlRenewed) -> None:
-    match event:
+def _told(
+    it: Picture, observation: EndsTold | OrphansChanged | FaultCaught | ControlRenewed
+) -> None:
+    match observation:
         case EndsTold(pids):
             known = {id: found for id in pids if (found := it.record(id)) is not None}
-            it.news.extend(tell.of_missed_ends(known, pids))
+            it.events.extend(events.of_missed_ends(known, pids))
         case OrphansChanged(orphans):
             if it.knows_keeper:
-                it.news.extend(tell.of_orphans(it.orphans, orphans))
+                it.events.extend(events.of_orphans(it.orphans, orphans))
             it.orphans = orphans
         case FaultCaught():
-            it.news.append(tell.of_fault(event))
+            it.events.append(events.of_fault(observation))
         case ControlRenewed():
-            it.news.append(tell.of_control(event))
+            it.events.append(events.of_control(observation))
         case _:
-            assert_never(event)
+            assert_never(observation)
 
 
 # ---- of the store ---------------------------------------------------------------------------------
 
 
-def _spec(it: Picture, event: SpecApplied) -> None:
-    old, new = it.spec, event.spec
-    retired = {**it.retired, **event.retiring}
+def _spec(it: Picture, applied: SpecApplied) -> None:
+    old, new = it.spec, applied.spec
+    retired = {**it.retired, **applied.retiring}
     retired |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
-    it.spec, it.revision = new, event.revision
-    on_trial = it.proof.begin(event.revision, event.trial)
+    it.spec, it.revision = new, applied.revision
+    on_trial = it.proof.begin(applied.revision, applied.trial)
     it.retired = {n: s for n, s in retired.items() if n not in new.watchers}
     it.users = {}
     for name, spec in new.watchers.items():
@@ -258,15 +260,15 @@ def _same_secrets(name: str, old: Spec, new: Spec) -> bool:
     return after is None or (before.secrets if before else {}) == after.secrets
 
 
-def _secrets(it: Picture, event: SecretsRead | SecretsUnreadable, now_ns: int) -> None:
-    observed = it.observed(event.watcher)
-    it.news.extend(secrets.news_of(observed.secrets, event))
-    it.known[event.watcher] = (
-        secrets.read(observed, event)
-        if isinstance(event, SecretsRead)
-        else secrets.unreadable(observed, event, now_ns)
+def _secrets(it: Picture, found: SecretsRead | SecretsUnreadable, now_ns: int) -> None:
+    observed = it.observed(found.watcher)
+    it.events.extend(secrets.events_of(observed.secrets, found))
+    it.known[found.watcher] = (
+        secrets.read(observed, found)
+        if isinstance(found, SecretsRead)
+        else secrets.unreadable(observed, found, now_ns)
     )
-    it.agenda.touch(event.watcher)
+    it.agenda.touch(found.watcher)
 
 
 def _job(it: Picture, watcher: str, job: Job) -> None:

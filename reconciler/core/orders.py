@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import desired, generations, intents
-from reconciler.model.event import RetryAsked, SignalAsked
 from reconciler.model.intent import NOBODY, RequestedBy
+from reconciler.model.observation import RetryAsked, SignalAsked
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.order import Decision, Goal
 from reconciler.model.process import MAIN, Exited, pid_of, several
@@ -151,12 +151,12 @@ def start(it: Subject) -> Decision:
     tried, message = _tried_again(it)
     if not tried and it.in_state("Completed") and not it.by_name:
         return _not_for(it, f"has completed and is not run again; use `reconcile start {it.name}`")
-    events = (RetryAsked(it.name, tried),) if tried else ()
+    observations = (RetryAsked(it.name, tried),) if tried else ()
     return Decision(
         message + _length(it.by),
         goal=it.goal("up"),
         intent=said if is_new else None,
-        events=events,
+        observations=observations,
     )
 
 
@@ -354,10 +354,11 @@ def signal(it: Subject, word: str, at_ns: int, reach: Reach = "process") -> Deci
     """Send a signal to the processes that run."""
     if not it.running:
         return _going(it) if it.spec is None else _not_for(it, _nothing_runs(it))
-    events = tuple(SignalAsked(it.name, slot, word, at_ns, reach) for slot in it.running)
+    observations = tuple(SignalAsked(it.name, slot, word, at_ns, reach) for slot in it.running)
     whom = {"children": "the children of ", "tree": "the whole tree of "}.get(reach, "")
     return Decision(
-        f"sent SIG{word} to {whom}{format_count(len(it.running), 'process')}", events=events
+        f"sent SIG{word} to {whom}{format_count(len(it.running), 'process')}",
+        observations=observations,
     )
 
 

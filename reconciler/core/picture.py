@@ -2,7 +2,7 @@
 
 Events are folded in (`core.fold`), and so are actions as soon as they are decided (`core.assume`): the link to
 the keeper keeps their order, and the keeper's answers overwrite whatever was assumed. Whatever changes here puts
-what it may concern on the agenda, so that one event among 5,000 watchers costs what it costs among ten.
+what it may concern on the agenda, so that one observation among 5,000 watchers costs what it costs among ten.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from reconciler.model.action import Action
-    from reconciler.model.event import Delivery
+    from reconciler.model.event import Event
     from reconciler.model.job import Run
-    from reconciler.model.news import News
+    from reconciler.model.observation import Delivery
     from reconciler.model.observed import Facts
     from reconciler.model.process import LaunchError, Orphan, ProcessRecord
     from reconciler.model.socket import SocketRecord
@@ -63,7 +63,7 @@ class Picture:
         self.agenda = Agenda(self._start_order)
         self.actions: list[Action] = []
         """What was decided in this step, and what people are told of it."""
-        self.news: list[News] = []
+        self.events: list[Event] = []
         self.answered: list[Delivery] = []
         self._hashes: dict[str, str] = {}
         self._stop_order = StopOrder()

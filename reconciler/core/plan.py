@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from reconciler.core.slots import SlotCondition, Slots
 from reconciler.model.action import Action, Forget, Spawn
-from reconciler.model.event import Delivery
+from reconciler.model.observation import Delivery
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, ProcessId, ProcessRecord
 from reconciler.model.revision import Trial

@@ -1,6 +1,6 @@
-"""Folds events into the picture of the world and plans the watchers that they touch.
+"""Folds observations into the picture of the world and plans the watchers that they touch.
 
-One event touches one watcher (or the users of one socket), and only what was touched, or whose time has come, is
+One observation touches one watcher (or the users of one socket), and only what was touched, or whose time has come, is
 planned: an exit among 5,000 watchers costs what it costs among ten.
 """
 
@@ -19,8 +19,8 @@ from reconciler.core.slots import Slots
 from reconciler.core.sockets import plan_socket
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Action
-from reconciler.model.event import Delivery
-from reconciler.model.news import News
+from reconciler.model.event import Event
+from reconciler.model.observation import Delivery
 from reconciler.model.process import ProcessId, Running
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.value import Struct
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from reconciler.core.done import Outcome
     from reconciler.core.plan import Draft
-    from reconciler.model.event import Event
+    from reconciler.model.observation import Observation
     from reconciler.model.observed import Facts
     from reconciler.model.revision import Outlook
     from reconciler.model.status import SocketStatus, WatcherStatus
@@ -48,7 +48,7 @@ class Step(Struct, frozen=True):
     actions: tuple[Action, ...]
     wake_at_ns: int | None
     touched: frozenset[str]
-    news: tuple[News, ...]
+    events: tuple[Event, ...]
     answered: tuple[Delivery, ...] = ()
     """Signals that operators asked for: sent, or why not."""
 
@@ -62,13 +62,13 @@ class Reconciler(Picture):
 
     # ---- the step -----------------------------------------------------------------------------
 
-    def step(self, events: Sequence[Event], now_ns: int) -> Step:
-        """Fold events in, and return what shall be done now and when to look again.
+    def step(self, observations: Sequence[Observation], now_ns: int) -> Step:
+        """Fold observations in, and return what shall be done now and when to look again.
 
         Nothing is decided before the keeper's records are known. `now_ns` is monotonic and never goes back.
         """
-        for event in events:
-            fold(self, event, now_ns)
+        for observation in observations:
+            fold(self, observation, now_ns)
         if self.knows_keeper:
             self.agenda.wake_due(now_ns)
             self._plan(now_ns)
@@ -80,10 +80,10 @@ class Reconciler(Picture):
             tuple(self.actions),
             now_ns if is_busy else self._next_wake_ns(),
             frozenset(self.agenda.touched),
-            tuple(self.news),
+            tuple(self.events),
             tuple(self.answered),
         )
-        self.actions, self.news, self.answered, self.agenda.touched = [], [], [], set()
+        self.actions, self.events, self.answered, self.agenda.touched = [], [], [], set()
         return result
 
     def _next_wake_ns(self) -> int | None:

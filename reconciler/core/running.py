@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from reconciler.core import hooks, stopping
 from reconciler.core.hooks import drive
 from reconciler.model.action import Remember, Signal
-from reconciler.model.event import Delivery
+from reconciler.model.observation import Delivery
 from reconciler.model.process import Requested, Running, Starting, pid_of
 from reconciler.model.spec import ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
@@ -41,7 +41,7 @@ def run_after_spawn(draft: Draft, record: ProcessRecord) -> bool:
     details = {"pid": record.phase.pid}
     verdict = drive(draft, "after_spawn", record.id.slot, record.incarnation, details)
     if verdict.state == "passed":
-        memory = replace(record.memory, greeted=True)
+        memory = replace(record.memory, after_spawn_passed=True)
         draft.act(Remember(record.id, record.incarnation, memory))
     elif verdict.state == "vetoed":
         stopping.stop(draft, record, "vetoed")
@@ -50,7 +50,7 @@ def run_after_spawn(draft: Draft, record: ProcessRecord) -> bool:
 
 def after_spawn_passed(draft: Draft, record: ProcessRecord) -> bool:
     """Tell whether after_spawn has passed for a process, or there is none."""
-    return record.memory.greeted or draft.spec.hooks.after_spawn is None
+    return record.memory.after_spawn_passed or draft.spec.hooks.after_spawn is None
 
 
 def mark_started(draft: Draft, fresh: list[ProcessRecord]) -> None:
@@ -100,7 +100,9 @@ def send_signals(draft: Draft) -> None:
         record = draft.observed.records.get(id)
         if record is None or record.incarnation != request.incarnation:
             continue
-        awaits_hook = draft.spec.hooks.after_spawn is not None and not record.memory.greeted
+        awaits_hook = (
+            draft.spec.hooks.after_spawn is not None and not record.memory.after_spawn_passed
+        )
         if not isinstance(record.phase, Running) or (
             awaits_hook and record.memory.stopping_since_ns is None
         ):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.action import ReadSecrets
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.observed import SecretsObserved
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from reconciler.core.plan import Draft
-    from reconciler.model.event import SecretsRead, SecretsUnreadable
+    from reconciler.model.observation import SecretsRead, SecretsUnreadable
     from reconciler.model.observed import WatcherObserved
 
 FIRST_RETRY_NS: Final = SECOND_NS
@@ -61,26 +61,34 @@ def asked(observed: WatcherObserved) -> WatcherObserved:
     return replace(observed, secrets=replace(observed.secrets, asked=True))
 
 
-def read(observed: WatcherObserved, event: SecretsRead) -> WatcherObserved:
+def read(observed: WatcherObserved, observation: SecretsRead) -> WatcherObserved:
     """Return the picture of a watcher whose secrets were read."""
-    return replace(observed, secrets=SecretsObserved(digest=event.digest))
+    return replace(observed, secrets=SecretsObserved(digest=observation.digest))
 
 
-def unreadable(observed: WatcherObserved, event: SecretsUnreadable, now_ns: int) -> WatcherObserved:
+def unreadable(
+    observed: WatcherObserved, observation: SecretsUnreadable, now_ns: int
+) -> WatcherObserved:
     """Return the picture of a watcher whose secrets cannot be read; values that were read before stay good."""
     before = observed.secrets
-    after = SecretsObserved(before.digest, False, event.message, before.attempt + 1, now_ns)
+    after = SecretsObserved(before.digest, False, observation.message, before.attempt + 1, now_ns)
     return replace(observed, secrets=after)
 
 
-def news_of(before: SecretsObserved, event: SecretsRead | SecretsUnreadable) -> Iterator[News]:
+def events_of(
+    before: SecretsObserved, observation: SecretsRead | SecretsUnreadable
+) -> Iterator[Event]:
     """Yield what people are told: a change, a trouble when it is new, and its end."""
-    message = getattr(event, "message", "")
+    message = getattr(observation, "message", "")
     if message:
         if message != before.trouble:
-            yield News("secrets.failed", f"{event.watcher}: {message}", event.watcher)
+            yield Event("secrets.failed", f"{observation.watcher}: {message}", observation.watcher)
         return
     if before.trouble:
-        yield News("secrets.recovered", f"{event.watcher}: its secrets are read", event.watcher)
-    if before.digest and before.digest != getattr(event, "digest", ""):
-        yield News("secrets.changed", f"{event.watcher}: a secret has changed", event.watcher)
+        yield Event(
+            "secrets.recovered", f"{observation.watcher}: its secrets are read", observation.watcher
+        )
+    if before.digest and before.digest != getattr(observation, "digest", ""):
+        yield Event(
+            "secrets.changed", f"{observation.watcher}: a secret has changed", observation.watcher
+        )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from reconciler.model.action import Action
-    from reconciler.model.event import ShutdownAsked
+    from reconciler.model.observation import ShutdownAsked
     from reconciler.model.observed import WatcherObserved
     from reconciler.model.process import Orphan, ProcessRecord
 

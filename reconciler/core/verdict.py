@@ -198,7 +198,7 @@ def _of_process(draft: Draft, trial: Trial, slot: int, base_hash: str) -> Findin
 def _is_awaited_by_hook(draft: Draft, record: ProcessRecord) -> bool:
     """Tell whether a hook may still say no to a process that runs."""
     of, memory = draft.spec.hooks, record.memory
-    return (of.after_spawn is not None and not memory.greeted) or (
+    return (of.after_spawn is not None and not memory.after_spawn_passed) or (
         of.after_start is not None and memory.fresh
     )
 

@@ -16,7 +16,7 @@ from reconciler.keeper.startup.config import KeeperConfig, Refused, with_numbers
 from reconciler.keeper.startup.instance import legacy, stand_on_own_descriptors
 from reconciler.keeper.succession.journal import FORMAT
 from reconciler.keeper.succession.notes import KEEPER
-from reconciler.model.event import KeeperIntroduced
+from reconciler.model.observation import KeeperIntroduced
 
 
 def main(argv: list[str]) -> int:

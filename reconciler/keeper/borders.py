@@ -1,7 +1,7 @@
 """The border around whatever comes from outside: an unexpected exception costs what was just done, not the keeper.
 
 One record, one request, one stream, one happening. It is told with its traceback in the keeper's own log, and
-once in a while as an event. An assertion passes: it says that the keeper's own tables contradict each other,
+once in a while as an observation. An assertion passes: it says that the keeper's own tables contradict each other,
 and then nothing that it does can be trusted.
 """
 
@@ -12,7 +12,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Final, Self
 
-from reconciler.model.event import FaultCaught
+from reconciler.model.observation import FaultCaught
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from reconciler.model.action import KeeperAction
-    from reconciler.model.event import ControlRenewed
+    from reconciler.model.observation import ControlRenewed
     from reconciler.model.process import ProcessId
 
 AGAIN_NS: Final = 60 * SECOND_NS
-"""How long the same fault is not told again: what is tried often would fill log and events."""
+"""How long the same fault is not told again: what is tried often would fill log and observations."""
 MAX_KNOWN: Final = 100
 """So many faults are remembered at a time."""
 
@@ -73,9 +73,9 @@ class Faults:
         """Return the border around what is being done, said as in `starting web.1`; what is `passing` passes."""
         return Border(doing, self._caught, passing)
 
-    def tell(self, event: ControlRenewed) -> None:
+    def tell(self, observation: ControlRenewed) -> None:
         """Tell of something else by the same way."""
-        self._untold.append(event)
+        self._untold.append(observation)
 
     def take(self) -> list[FaultCaught | ControlRenewed]:
         """Return what is to be told since the last call."""

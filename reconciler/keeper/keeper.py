@@ -39,9 +39,9 @@ from reconciler.model.action import (
     Unbind,
     Upgrade,
 )
-from reconciler.model.event import (
-    KeeperEvent,
+from reconciler.model.observation import (
     KeeperIntroduced,
+    KeeperObservation,
     OrphansChanged,
     RecordChanged,
     RecordForgotten,
@@ -203,7 +203,7 @@ class Keeper:
     def _everything(self) -> Iterable[Change]:
         return (self._introduction, *self.processes.by_id, *self._listeners.by_name)
 
-    def _event(self, change: Change) -> KeeperEvent:
+    def _event(self, change: Change) -> KeeperObservation:
         match change:
             case ProcessId():
                 process = self.processes.by_id.get(change)

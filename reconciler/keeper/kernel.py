@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from reconciler.keeper.borders import Border
-    from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
+    from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
     from reconciler.model.process import Reach
     from reconciler.model.socket import FileOwner, SocketTemplate
 
@@ -317,7 +317,7 @@ class Kernel(Protocol):
     def notify(self, text: str) -> None:
         """Tell this to whoever started the manager, if they listen; never waits, and may be lost."""
 
-    def take_log_news(self) -> list[LogRotated | LogChanged]:
+    def take_log_changes(self) -> list[LogRotated | LogChanged]:
         """Return which log files were rotated and are to be compressed, or changed, since asked last."""
 
     def troubled_logs(self) -> list[LogChanged]:

@@ -20,7 +20,7 @@ from reconciler.keeper.records import Process
 from reconciler.keeper.succession.adoption import Intruders, costing_one
 from reconciler.keeper.succession.notes import INCARNATIONS
 from reconciler.model.action import Adjust, Forget, Remember, Signal
-from reconciler.model.event import OrphansChanged
+from reconciler.model.observation import OrphansChanged
 from reconciler.model.process import (
     Exit,
     Exited,

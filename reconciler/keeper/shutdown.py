@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
-from reconciler.model.event import SignalReceived
+from reconciler.model.observation import SignalReceived
 from reconciler.model.process import ProcessId
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Struct

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from reconciler.keeper.kernel import LaunchFailed
 from reconciler.keeper.liveness import Liveness
 from reconciler.keeper.restart_delay import RestartDelay
-from reconciler.model.event import (
+from reconciler.model.observation import (
     ControlRenewed,
     FaultCaught,
     HeartbeatAsked,
-    KeeperEvent,
+    KeeperObservation,
     LogRotated,
     OrphansChanged,
     SnapshotEnded,
@@ -38,22 +38,22 @@ SHORTAGE_WAIT_NS: Final = SECOND_NS
 """When a controller is started again for which something was short."""
 MAX_LOG_NEWS: Final = 1000
 
-Change: TypeAlias = ProcessId | str | KeeperEvent
-"""Something to tell: a record by its id, a socket by its name, or an event that stands for itself."""
+Change: TypeAlias = ProcessId | str | KeeperObservation
+"""Something to tell: a record by its id, a socket by its name, or an observation that stands for itself."""
 
 _FOR_ANY: Final = LogRotated | FaultCaught | ControlRenewed
 """What the next controller is told when this one was not told it any more."""
 
 
 class Supervisor:
-    """Keeps one controller. `everything` is what a new one is told about, `event` how a change is told now."""
+    """Keeps one controller. `everything` is what a new one is told about, `observation` how a change is told now."""
 
     def __init__(
         self,
         kernel: Kernel,
         watchdog_ns: int | None,
         everything: Callable[[], Iterable[Change]],
-        event: Callable[[Change], KeeperEvent],
+        observation: Callable[[Change], KeeperObservation],
     ) -> None:
         self.pid: int | None = None
         self.starts = 0
@@ -66,7 +66,7 @@ class Supervisor:
         self.delay = RestartDelay()
         self.liveness = Liveness(watchdog_ns)
         self._kernel = kernel
-        self._everything, self._event = everything, event
+        self._everything, self._event = everything, observation
         self._due_ns: int | None = 0
         self._wanting: LaunchError | None = None
         self._linked = False
@@ -212,10 +212,10 @@ class Supervisor:
 
     def tell_of_logs(self, most: int) -> None:
         """Tell what has become of log files, and what was caught, while not more than so much is to be told."""
-        for event in (*self._kernel.take_log_news(), *self._kernel.take_reports()):
+        for observation in (*self._kernel.take_log_changes(), *self._kernel.take_reports()):
             if len(self._untold) < most:
-                self._untold.pop(event, None)  # what is told last is what holds
-                self.tell(event)
+                self._untold.pop(observation, None)  # what is told last is what holds
+                self.tell(observation)
 
     def flush(self) -> None:
         """Send what is to be told as far as the link takes it."""

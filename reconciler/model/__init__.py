@@ -11,12 +11,12 @@
 | `job` | generations and runs of one-shot jobs |
 | `revision` | what a revision of the spec has to prove, and what came of it |
 | `intent` | what an operator asked for, kept until undone |
-| `event` | what happened (past tense) |
+| `observation` | what happened (past tense): the input of the core |
 | `order` | what an order does to one watcher, and when it is done |
 | `action` | what shall be done (imperative) |
-| `observed` | the picture of the world that events add up to |
+| `observed` | the picture of the world that observations add up to |
 | `change` | what applying a spec would do, and why |
-| `news` | what people are told has happened |
+| `event` | what people are told has happened: an entry of `reconcile events` |
 | `status` | what people and programs are shown |
 | `answer` | what else a manager answers, as its clients read it |
 | `hiding` | what is never shown: values with secret names, passwords in commands |

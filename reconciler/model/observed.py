@@ -1,12 +1,12 @@
-"""The picture of the world that events add up to, cut by watcher so that one event touches one piece."""
+"""The picture of the world that observations add up to, cut by watcher so that one observation touches one piece."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.model.event import LogChanged, Request
 from reconciler.model.intent import NO_INTENT, Intent
 from reconciler.model.job import Job, Run
+from reconciler.model.observation import LogChanged, Request
 from reconciler.model.process import ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
 from reconciler.model.value import Struct, field
@@ -30,7 +30,7 @@ class WatcherObserved(Struct, frozen=True):
     """What is known about one watcher, running or not, in the spec or not."""
 
     records: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
-    """Changed in place by `Reconciler`, between two plans: one event must not cost a copy of all."""
+    """Changed in place by `Reconciler`, between two plans: one observation must not cost a copy of all."""
     helpers: dict[int, set[ProcessId]] = field(default_factory=dict)
     """Which of the records are of hooks and commands, by slot."""
     live: set[int] = field(default_factory=set)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from reconciler.model.event import Event
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation
+from reconciler.model.observation import Observation
 from reconciler.model.value import Struct
 
 Taken: TypeAlias = Literal["accepted", "skipped", "refused"]
@@ -47,7 +47,7 @@ class Decision(Struct, frozen=True):
     """None: there is nothing to wait for."""
     intent: Intent | None = None
     generation: Generation | None = None
-    events: tuple[Event, ...] = ()
+    observations: tuple[Observation, ...] = ()
     fired: tuple[int, ...] = ()
     """Slots of a job that it fires."""
     running: tuple[int, ...] = ()

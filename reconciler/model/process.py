@@ -223,14 +223,14 @@ class Memory(Struct, frozen=True):
     failed_at_ns: int = 0
     """When the slot's former process, of the same template, did not stay up, as `core.verdict` judges it."""
     about: int = 0
-    """Of a hook: what it was run for (an incarnation, a start, a generation, the time of a wish)."""
+    """Of a hook: what it was run for (an incarnation, a start, a generation, the time of a request)."""
     start: int = 0
     """When the watcher's present start began (monotonic); tells one start from the next."""
     fresh: bool = False
     """after_start is still to come for this start."""
     retry: bool = False
     """An operator wants the next start now, whatever the backoff says."""
-    greeted: bool = False
+    after_spawn_passed: bool = False
     """after_spawn has passed or there was none."""
     reaped: bool = False
     """The reap hooks have run or there were none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.model.event import LogChanged
+from reconciler.model.observation import LogChanged
 from reconciler.model.process import FileSink, ManagerSink, NullSink
 from reconciler.model.value import replace
 from reconciler.output.log_file import NOT_YET, LogFile

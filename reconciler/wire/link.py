@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from reconciler.model.action import KeeperAction
-from reconciler.model.event import KeeperEvent
+from reconciler.model.observation import KeeperObservation
 
 T = TypeVar("T")
 
@@ -21,15 +21,15 @@ MAX_FRAME_BYTES: Final = 16 * 2**20
 _HEADER = struct.Struct(">I")
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ACTIONS: Final = msgspec.msgpack.Decoder(KeeperAction)
-_EVENTS: Final = msgspec.msgpack.Decoder(KeeperEvent)
+_EVENTS: Final = msgspec.msgpack.Decoder(KeeperObservation)
 
 
 class ProtocolError(Exception):
     """The bytes are not what the protocol says."""
 
 
-def encode(message: KeeperAction | KeeperEvent) -> bytes:
-    """Return the frame of one action or event."""
+def encode(message: KeeperAction | KeeperObservation) -> bytes:
+    """Return the frame of one action or observation."""
     payload = _ENCODER.encode(message)
     return _HEADER.pack(len(payload)) + payload
 
@@ -62,8 +62,8 @@ class LinkDecoder:
         """Return the actions that `data` completes. Raises `ProtocolError` on anything else."""
         return [_decode(_ACTIONS, frame) for frame in self.frames(data)]
 
-    def events(self, data: bytes) -> list[KeeperEvent]:
-        """Return the events that `data` completes. Raises `ProtocolError` on anything else."""
+    def observations(self, data: bytes) -> list[KeeperObservation]:
+        """Return the observations that `data` completes. Raises `ProtocolError` on anything else."""
         return [_decode(_EVENTS, frame) for frame in self.frames(data)]
 
 

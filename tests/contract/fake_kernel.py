@@ -36,7 +36,7 @@ from reconciler.keeper.kernel import (
     Trace,
 )
 from reconciler.model.address import Address, InternetAddress
-from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged, LogRotated
+from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Reach, Sink
 from reconciler.model.socket import AS_MADE, FileOwner, SocketTemplate
 from reconciler.model.value import Plain, replace
@@ -233,7 +233,7 @@ class FakeKernel:
     """What whoever started the manager was told."""
     calling: int = 0
     """Clients that wait to be let in."""
-    log_news: list[LogRotated | LogChanged] = field(default_factory=list)
+    log_changes: list[LogRotated | LogChanged] = field(default_factory=list)
     troubles: dict[str, LogChanged] = field(default_factory=dict)
     outputs: dict[int, Output] = field(default_factory=dict)
     controller_pid: int | None = None
@@ -709,12 +709,12 @@ class FakeKernel:
         assert self.control_open, "closed twice"
         self.control_open = False
 
-    def take_log_news(self) -> list[LogRotated | LogChanged]:
-        news, self.log_news = self.log_news, []
-        for each in news:
+    def take_log_changes(self) -> list[LogRotated | LogChanged]:
+        changes, self.log_changes = self.log_changes, []
+        for each in changes:
             if isinstance(each, LogChanged):
                 self.troubles[each.path] = each
-        return news
+        return changes
 
     def troubled_logs(self) -> list[LogChanged]:
         return [each for each in self.troubles.values() if each.trouble]

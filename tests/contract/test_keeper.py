@@ -19,7 +19,7 @@ from reconciler.model.action import (
     Unbind,
 )
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import OrphansChanged, RecordChanged, SocketRestored
+from reconciler.model.observation import OrphansChanged, RecordChanged, SocketRestored
 from reconciler.model.process import (
     Exit,
     Exited,
@@ -81,7 +81,11 @@ def exited(world: World, id_: ProcessId = WEB, incarnation: int = 1) -> Exited:
 
 
 def changes(world: World) -> list[ProcessRecord]:
-    return [event.record for event in world.events if isinstance(event, RecordChanged)]
+    return [
+        observation.record
+        for observation in world.observations
+        if isinstance(observation, RecordChanged)
+    ]
 
 
 # ---- processes -----------------------------------------------------------------------------------
@@ -309,7 +313,7 @@ def test_a_socket_file_that_is_removed_is_put_back(world: World) -> None:
 
 def restored(world: World) -> SocketRestored:
     def ask() -> SocketRestored | None:
-        return next((each for each in world.events if isinstance(each, SocketRestored)), None)
+        return next((each for each in world.observations if isinstance(each, SocketRestored)), None)
 
     return world.wait(ask)
 
@@ -729,7 +733,9 @@ def test_quit_leaves_nothing_behind(world: World) -> None:
 
 def reported(world: World) -> tuple[Orphan, ...]:
     """Return the processes that belong to no record, as told last."""
-    return next((e.orphans for e in reversed(world.events) if isinstance(e, OrphansChanged)), ())
+    return next(
+        (e.orphans for e in reversed(world.observations) if isinstance(e, OrphansChanged)), ()
+    )
 
 
 def has_waited(world: World) -> None:

@@ -15,10 +15,10 @@ from typing import Final, Literal, Protocol, TypeVar
 from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import KeeperAction, Notify, Upgrade
 from reconciler.model.address import Address, InternetAddress, UnixAddress
-from reconciler.model.event import (
+from reconciler.model.observation import (
     HeartbeatAsked,
-    KeeperEvent,
     KeeperIntroduced,
+    KeeperObservation,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -131,7 +131,7 @@ class World(Protocol):
     name: str
     records: dict[ProcessId, ProcessRecord]
     sockets: dict[str, SocketRecord]
-    events: list[KeeperEvent]
+    observations: list[KeeperObservation]
 
     def send(self, *actions: KeeperAction) -> None:
         """Say something to the keeper."""
@@ -200,7 +200,11 @@ class Real:
 
     def _adopt(self, link: Link) -> None:
         self.link = link
-        self.records, self.sockets, self.events = link.records, link.sockets, link.events
+        self.records, self.sockets, self.observations = (
+            link.records,
+            link.sockets,
+            link.observations,
+        )
         self.send, self.wait = link.send, link.wait
 
     def send_torn(self, *actions: KeeperAction) -> None:
@@ -291,7 +295,7 @@ class Fake:
     make: Callable[..., FakeKernel] = FakeKernel
     records: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     sockets: dict[str, SocketRecord] = field(default_factory=dict)
-    events: list[KeeperEvent] = field(default_factory=list)
+    observations: list[KeeperObservation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.kernel = self.make(script=self._program)
@@ -313,9 +317,9 @@ class Fake:
     def step(self) -> bool:
         """Let the keeper answer, take in what it says, and turn the clock; False when nothing is to come."""
         due = self.keeper.step()
-        for event in self._decoder.events(self.kernel.hear()):
-            self.events.append(event)
-            match event:
+        for observation in self._decoder.observations(self.kernel.hear()):
+            self.observations.append(observation)
+            match observation:
                 case RecordChanged(record):
                     self.records[record.id] = record
                 case RecordForgotten(id_):
@@ -338,8 +342,8 @@ class Fake:
             comes_more = self.step()
             if answer := claim():
                 return answer
-            assert comes_more, (self.records, self.sockets, self.events[-8:])
-        raise AssertionError(self.events[-8:])
+            assert comes_more, (self.records, self.sockets, self.observations[-8:])
+        raise AssertionError(self.observations[-8:])
 
     def settle(self, id_: ProcessId, what: str) -> None:
         pass
@@ -352,8 +356,8 @@ class Fake:
 
     def rise(self) -> None:
         self._decoder = LinkDecoder()
-        self.records, self.sockets, self.events = {}, {}, []
-        self.wait(lambda: SnapshotEnded() in self.events)
+        self.records, self.sockets, self.observations = {}, {}, []
+        self.wait(lambda: SnapshotEnded() in self.observations)
 
     def lose_keeper(self) -> None:
         self.kernel.end_keeper()
@@ -406,4 +410,8 @@ class Fake:
 
 def told(world: World) -> list[str]:
     """Return what the signals to the keeper meant."""
-    return [event.meaning for event in world.events if isinstance(event, SignalReceived)]
+    return [
+        observation.meaning
+        for observation in world.observations
+        if isinstance(observation, SignalReceived)
+    ]

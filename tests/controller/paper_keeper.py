@@ -22,9 +22,9 @@ from reconciler.model.action import (
     Unbind,
     Upgrade,
 )
-from reconciler.model.event import (
-    KeeperEvent,
+from reconciler.model.observation import (
     KeeperIntroduced,
+    KeeperObservation,
     RecordChanged,
     RecordForgotten,
     SnapshotEnded,
@@ -75,7 +75,7 @@ class PaperKeeper:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def tell(self, *events: KeeperEvent) -> None:
+    def tell(self, *events: KeeperObservation) -> None:
         """Send events to the controller."""
         with suppress(OSError):
             self.far.sendall(b"".join(encode(event) for event in events))

@@ -31,8 +31,8 @@ from reconciler.controller.specs.loader import Loader
 from reconciler.controller.specs.source import SourceWatch
 from reconciler.controller.state.records import FilesChanged, ServedBy, SourceFile
 from reconciler.controller.state.saving import Saving
-from reconciler.model.event import LogRotated, SignalReceived
-from reconciler.model.news import News
+from reconciler.model.event import Event
+from reconciler.model.observation import LogRotated, SignalReceived
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +135,7 @@ def _follow(method: str) -> Callable[[Instance, Client], None]:
 
 def _tell_something(instance: Instance, _: Client) -> None:
     instance.controller.runtime.lanes.hand_over(
-        lambda: instance.controller.output.tell(News("a", "b"))
+        lambda: instance.controller.output.tell(Event("a", "b"))
     )
 
 

@@ -20,7 +20,7 @@ from reconciler.controller.runtime.borders import Contradiction
 from reconciler.controller.runtime.keeper_link import Link, LinkClosed
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.action import Spawn
-from reconciler.model.event import LogRotated, SignalReceived
+from reconciler.model.observation import LogRotated, SignalReceived
 from reconciler.model.process import ProcessId, Running
 from reconciler.model.spec import ApplySpec, SocketSpec, Spec
 
@@ -278,7 +278,7 @@ def test_addresses_that_nobody_asks_for_are_forgotten(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from reconciler.model.address import InternetAddress
-    from reconciler.model.event import SocketChanged
+    from reconciler.model.observation import SocketChanged
     from reconciler.model.socket import BindRefused, SocketRecord, SocketTemplate
 
     instance.store(by_hand(web=service()))

@@ -23,7 +23,7 @@ from reconciler.model.action import (
     Unbind,
 )
 from reconciler.model.address import InternetAddress
-from reconciler.model.event import (
+from reconciler.model.observation import (
     EndsTold,
     KeeperIntroduced,
     RecordChanged,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from reconciler.model.action import Action
     from reconciler.model.event import Event
     from reconciler.model.intent import Intent
-    from reconciler.model.news import News
+    from reconciler.model.observation import Observation
     from reconciler.model.revision import OnFailure
     from reconciler.model.status import SlotStatus, WatcherStatus
 
@@ -108,7 +108,7 @@ class Stage:
         """The sockets that the newest process of each name was given."""
         self.unstartable: dict[str, LaunchError] = {}
         self.hold_runs = False
-        self.news: list[News] = []
+        self.events: list[Event] = []
         self.vault: dict[str, str] = {}
         """The keyed hash of a watcher's secrets; one that is missing cannot be read."""
         self.quit: int | None = None
@@ -124,11 +124,14 @@ class Stage:
         """Apply a spec, and let happen what happens at once."""
         self.revision += 1
         self.trial = trial
-        events: list[Event] = [SpecApplied(wanted, self.revision, trial=trial)]
+        observations: list[Observation] = [SpecApplied(wanted, self.revision, trial=trial)]
         if not self._begun:
             self._begun = True
-            events += [KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"), SnapshotEnded()]
-        return self.tell(*events)
+            observations += [
+                KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"),
+                SnapshotEnded(),
+            ]
+        return self.tell(*observations)
 
     def try_out(self, wanted: Spec, on_failure: OnFailure = "pause") -> Stage:
         """Apply a spec that has to prove itself for ten seconds."""
@@ -149,7 +152,7 @@ class Stage:
         due_ns = found.due_ns
         return None if due_ns is None else (due_ns - self.now) / S, found.reason
 
-    def new_controller(self, wanted: Spec, jobs: Sequence[Event] = ()) -> Stage:
+    def new_controller(self, wanted: Spec, jobs: Sequence[Observation] = ()) -> Stage:
         """Replace the controller: it knows what the store and the keeper's snapshot say."""
         self.reconciler = Reconciler(FACTS)
         records = [RecordChanged(record) for record in self.records.values()]
@@ -159,29 +162,33 @@ class Stage:
         told = EndsTold(self._ends_told())
         return self.tell(*jobs, applied, introduced, *records, *bound, told, SnapshotEnded())
 
-    def last_words(self, *events: Event, count: int) -> Stage:
-        """Give events to a controller that is killed when the first `count` of what it wants are on their way."""
-        for action in self.reconciler.step(events, self.now).actions[:count]:
+    def last_words(self, *observations: Observation, count: int) -> Stage:
+        """Give observations to a controller that is killed when the first `count` of what it wants are on their way."""
+        for action in self.reconciler.step(observations, self.now).actions[:count]:
             self._carry_out(action)
         return self
 
     def _ends_told(self) -> dict[ProcessId, int | None]:
         """Return which ends the store knows that people were told of last."""
         told: dict[ProcessId, int | None] = {}
-        for each in self.news:
+        for each in self.events:
             if each.type in {"process.started", "process.exited", "process.failed"}:
                 pid = 0 if each.type == "process.started" else each.details["pid"]
                 told[ProcessId(each.watcher, each.slot)] = pid  # type: ignore[assignment]  # it is a pid
         dead = {id for id, record in self.records.items() if isinstance(record.phase, Exited)}
         return {id: pid for id, pid in told.items() if id in dead}
 
-    def tell(self, *events: Event) -> Stage:
-        """Give events to the core and carry out what it wants, until it wants nothing more now."""
-        pending: Sequence[Event] = events
+    def tell(self, *observations: Observation) -> Stage:
+        """Give observations to the core and carry out what it wants, until it wants nothing more now."""
+        pending: Sequence[Observation] = observations
         while True:
             self.last = self.reconciler.step(pending, self.now)
-            self.news += self.last.news
-            pending = [event for action in self.last.actions for event in self._carry_out(action)]
+            self.events += self.last.events
+            pending = [
+                observation
+                for action in self.last.actions
+                for observation in self._carry_out(action)
+            ]
             if not pending and self.last.wake_at_ns != self.now:
                 return self
 
@@ -267,7 +274,7 @@ class Stage:
     unadjustable: frozenset[str] = frozenset()
     """Processes whose output cannot go on as other settings say."""
 
-    def _carry_out(self, action: Action) -> list[Event]:
+    def _carry_out(self, action: Action) -> list[Observation]:
         self.history.append((self.now / S, action))
         match action:
             case Spawn(id):
@@ -315,7 +322,7 @@ class Stage:
                 return [RecordChanged(self.records[id])]
         return []
 
-    def _spawn(self, action: Spawn) -> Event:
+    def _spawn(self, action: Spawn) -> Observation:
         former = self.records.get(action.id)
         if former is not None:
             assert isinstance(former.phase, Exited), f"{action.id} lives"
@@ -348,7 +355,7 @@ class Stage:
         at_ns: int | None = None,
         *,
         survivors: bool = False,
-    ) -> Event:
+    ) -> Observation:
         record = self.records[id]
         if isinstance(record.phase, Exited):  # KILL for what survives of it
             return self._put(replace(record, phase=replace(record.phase, survivors=())))
@@ -360,7 +367,7 @@ class Stage:
         phase = replace(phase, **{"left" if is_left else "survivors": there}, output=output)
         return self._put(replace(record, phase=phase))
 
-    def _bind(self, name: str, action: Bind) -> Event:
+    def _bind(self, name: str, action: Bind) -> Observation:
         template, former = action.template, self.sockets.get(name)
         port = getattr(template.address, "port", 0)
         holders = tuple(
@@ -387,7 +394,7 @@ class Stage:
             self.sockets[name] = SocketRecord(name, template, phase)
         return SocketChanged(self.sockets[name])
 
-    def _put(self, record: ProcessRecord) -> Event:
+    def _put(self, record: ProcessRecord) -> Observation:
         self.records[record.id] = record
         return RecordChanged(record)
 

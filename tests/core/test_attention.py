@@ -14,8 +14,8 @@ from reconciler.core.plan import Draft
 from reconciler.core.slots import Slots
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Spawn
-from reconciler.model.event import IntentChanged, JobChanged, SignalAsked
 from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.observation import IntentChanged, JobChanged, SignalAsked
 from reconciler.model.spec import (
     BackoffSpec,
     HookSpec,
@@ -41,7 +41,9 @@ WATCHERS: dict[str, Callable[..., WatcherSpec]] = {
     "slow": lambda **more: watcher(spawn_interval=2 * S, **more),
     "limited": lambda **more: watcher(max_restarts=MaxRestartsSpec(2, 60 * S), **more),
     "resting": lambda **more: watcher(restart="on-failure", **more),
-    "greeted": lambda **more: watcher(hooks=HooksSpec(after_start=HOOK, after_spawn=HOOK), **more),
+    "after_spawn_passed": lambda **more: watcher(
+        hooks=HooksSpec(after_start=HOOK, after_spawn=HOOK), **more
+    ),
     "asked": lambda **more: watcher(
         hooks=HooksSpec(before_signal=HOOK), reload=ReloadBySignal("HUP"), **more
     ),
@@ -56,7 +58,7 @@ WATCHERS: dict[str, Callable[..., WatcherSpec]] = {
         stop=StopSpec(cmd=("stop",)),
         **more,
     ),
-    "slow and greeted": lambda **more: watcher(
+    "slow and after_spawn_passed": lambda **more: watcher(
         spawn_interval=2 * S, hooks=HooksSpec(after_start=HOOK), **more
     ),
     "slow job": lambda **more: job(

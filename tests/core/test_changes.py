@@ -7,8 +7,8 @@ import pytest
 from reconciler.core.changes import changes, come_about
 from reconciler.core.intents import scaled, stopped
 from reconciler.model.action import Signal, Spawn
-from reconciler.model.event import IntentChanged
 from reconciler.model.intent import NO_INTENT, RequestedBy
+from reconciler.model.observation import IntentChanged
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import MAIN
 from reconciler.model.spec import (

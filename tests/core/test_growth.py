@@ -16,7 +16,8 @@ import pytest
 from reconciler.core import watchers
 from reconciler.core.fold import MAX_REQUESTS
 from reconciler.core.reconciler import ACTIONS_PER_STEP
-from reconciler.model.event import (
+from reconciler.model.intent import Intent
+from reconciler.model.observation import (
     IntentChanged,
     KeeperIntroduced,
     LogChanged,
@@ -27,7 +28,6 @@ from reconciler.model.event import (
     SocketChanged,
     SpecApplied,
 )
-from reconciler.model.intent import Intent
 from reconciler.model.process import Exit, Exited, Running
 from reconciler.model.revision import Trial
 from reconciler.model.spec import HookSpec, HooksSpec, SocketSpec, Spec
@@ -36,7 +36,7 @@ from tests.core.stage import HOOK, S, Stage, listener, process, spec, watcher
 from tests.growth import Work, work_of
 
 if TYPE_CHECKING:
-    from reconciler.model.event import Event
+    from reconciler.model.observation import Observation
 
 FEW, MANY = 10, 5000
 PER_DOUBLING = 100
@@ -190,7 +190,7 @@ SCENES: dict[str, tuple[Callable[[int], Stage], tuple[str, ...]]] = {
     "aging": (partial(slots, max_age=3600 * S), ("exit",)),
     "asked": (partial(slots, hooks=HooksSpec(before_signal=HOOK)), ("exit",)),
     "one by one": (partial(slots, spawn_interval=S // 1000), ("exit", "backoff")),
-    "greeted": (partial(slots, hooks=AFTER_START), ("exit", "backoff")),
+    "after_spawn_passed": (partial(slots, hooks=AFTER_START), ("exit", "backoff")),
     "own sockets": (partial(slots, sockets=OWN, use_sockets=("own",)), ("exit", "socket")),
     "being started": (being_started, ("exit", "signal", "log")),
     "being replaced": (being_replaced, ("replacement", "log")),
@@ -218,12 +218,12 @@ def start(wanted: Spec, answers: int = 10) -> Stage:
     stage = Stage()
     stage.revision, core = 1, stage.reconciler
     trial = Trial(dict.fromkeys(wanted.watchers, 1), 0, 10 * S, "pause")
-    pending: list[Event] = [
+    pending: list[Observation] = [
         SpecApplied(wanted, 1, trial=trial),
         KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"),
         SnapshotEnded(),
     ]
-    queue: list[Event] = []
+    queue: list[Observation] = []
     while pending or stage.last.wake_at_ns == stage.now:
         stage.last = core.step(pending, stage.now)
         for action in stage.last.actions:

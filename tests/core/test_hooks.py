@@ -6,8 +6,8 @@ import pytest
 
 from reconciler.core.intents import restarted, stopped
 from reconciler.model.action import Spawn
-from reconciler.model.event import IntentChanged, SignalAsked
 from reconciler.model.intent import NO_INTENT, Intent, RequestedBy
+from reconciler.model.observation import IntentChanged, SignalAsked
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, Spec, StopSpec
 from reconciler.model.value import replace
@@ -93,7 +93,7 @@ def test_a_hook_that_had_passed_before_it_was_killed_has_passed(role: str) -> No
     assert stage.signals() == [(30.0, name, "KILL")]
     stage.exit(name, 0).wait(20)
     assert (stage.alive(), len(stage.signals())) == (["w.1"], 1)
-    assert [each.type for each in stage.news if each.type.startswith("hook.")] == ["hook.passed"]
+    assert [each.type for each in stage.events if each.type.startswith("hook.")] == ["hook.passed"]
 
 
 def test_a_hook_that_had_failed_before_it_was_killed_says_how() -> None:
@@ -182,7 +182,7 @@ def test_a_process_that_is_stopped_for_after_spawn_says_so() -> None:
     assert stage.slot("web.2").state == "Stopping"
     assert stage.slot("web.2").note == "the after_spawn hook said no"
     stage.wait(30)
-    ends = [each.message for each in stage.news if each.type == "process.exited"]
+    ends = [each.message for each in stage.events if each.type == "process.exited"]
     assert ends[0].startswith("web.2 ended (the after_spawn hook said no): ")
 
 

@@ -16,8 +16,8 @@ from reconciler.core.intents import (
     stopped,
     until,
 )
-from reconciler.model.event import IntentChanged
 from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.observation import IntentChanged
 from reconciler.model.status import Override
 from reconciler.model.value import replace
 from tests.core.stage import FACTS, S, Stage, spec, watcher
@@ -44,7 +44,7 @@ def test_a_stop_with_an_end_ends_by_itself_and_is_told() -> None:
     stage.tell()
     assert stage.alive() == ["web.1", "web.2"]
     assert stage.intents == {"web": NOTHING}
-    (told,) = [each for each in stage.news if each.type == "operator.expired"]
+    (told,) = [each for each in stage.events if each.type == "operator.expired"]
     assert told.message == "override ended (stopped by alice for 1m): follows the spec again"
 
 

@@ -5,15 +5,15 @@ import pytest
 from reconciler.core.generations import exit_code
 from reconciler.core.intents import stopped
 from reconciler.model.action import RecordRun, Spawn
-from reconciler.model.event import (
+from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.job import Generation, Job, Run
+from reconciler.model.observation import (
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
     RunRecorded,
     ShutdownAsked,
 )
-from reconciler.model.intent import Intent, RequestedBy
-from reconciler.model.job import Generation, Job, Run
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import HookSpec, HooksSpec
 from reconciler.model.value import replace
@@ -513,5 +513,5 @@ def test_after_complete_is_told_the_exit_code_of_the_job() -> None:
     assert exit_code(stage.reconciler.observed("job").job, 1) == 0
     # A hook that the end of everything kills has not timed out.
     stage.tell(ShutdownAsked(now=True))
-    record = stage.news[-1]
+    record = stage.events[-1]
     assert "timed out" not in record.message

@@ -10,8 +10,8 @@ import pytest
 from reconciler.core import goals, orders
 from reconciler.core.intents import started, stopped
 from reconciler.model.action import Signal, Spawn
-from reconciler.model.event import IntentChanged, JobChanged
 from reconciler.model.intent import NO_INTENT, RequestedBy
+from reconciler.model.observation import IntentChanged, JobChanged
 from reconciler.model.order import Judged
 from reconciler.model.process import MAIN
 from reconciler.model.spec import MaxRestartsSpec, ReloadBySignal
@@ -52,7 +52,7 @@ def order(
     if decision.generation is not None:
         known = stage.reconciler.observed("it").job
         stage.tell(JobChanged("it", replace(known, generation=decision.generation)))
-    stage.tell(*decision.events)
+    stage.tell(*decision.observations)
     return decision
 
 

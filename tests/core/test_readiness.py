@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.model.event import ShutdownAsked
+from reconciler.model.observation import ShutdownAsked
 from reconciler.model.spec import BackoffSpec, HooksSpec, WatcherSpec
 from tests.core.stage import HOOK, S, Stage, job, listener, spec, watcher
 

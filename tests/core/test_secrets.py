@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.action import ReadSecrets
-from reconciler.model.event import IntentChanged, JobChanged, SecretsRead, SecretsUnreadable
 from reconciler.model.intent import Intent
 from reconciler.model.job import Job
+from reconciler.model.observation import IntentChanged, JobChanged, SecretsRead, SecretsUnreadable
 from reconciler.model.spec import SecretSpec
 from tests.core.stage import Stage, job, spec, watcher
 

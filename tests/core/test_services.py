@@ -8,7 +8,8 @@ from reconciler.core.agenda import BACKLOG_PER_STEP
 from reconciler.core.intents import reloaded, restarted, scaled, started, stopped
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import Signal, Spawn
-from reconciler.model.event import (
+from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.observation import (
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
@@ -19,7 +20,6 @@ from reconciler.model.event import (
     SnapshotEnded,
     SpecApplied,
 )
-from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.process import Exit, LaunchError
 from reconciler.model.spec import (
     BackoffSpec,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.core.reconciler import Step
-    from reconciler.model.event import Event
+    from reconciler.model.observation import Observation
 
 ALICE = RequestedBy("alice", "disk", 0)
 NOTHING = Intent()
@@ -89,7 +89,7 @@ def told_ends(stage: Stage) -> list[tuple[str, float | None]]:
     kinds = {"process.exited", "process.failed"}
     return [
         (each.message, None if each.at_ns is None else each.at_ns / S)
-        for each in stage.news
+        for each in stage.events
         if each.type in kinds
     ]
 
@@ -175,7 +175,7 @@ def test_a_shortage_never_counts_and_heals_within_seconds() -> None:
 
 def test_a_shortage_is_told_once_and_again_when_it_is_another_or_comes_back() -> None:
     def told() -> list[str]:
-        return [each.message for each in stage.news if each.type == "process.failed"]
+        return [each.message for each in stage.events if each.type == "process.failed"]
 
     stage = Stage()
     stage.unstartable["web.1"] = LaunchError("fork", "EAGAIN", message="no pids")
@@ -201,7 +201,7 @@ def test_a_log_that_cannot_be_written_shows_until_it_can() -> None:
     assert stage.status("web").as_desired
     stage.tell(LogChanged(process("web.2"), path, ""))
     assert stage.slot("web.2").note == ""
-    told = [(each.type, each.slot) for each in stage.news if each.type.startswith("log.")]
+    told = [(each.type, each.slot) for each in stage.events if each.type.startswith("log.")]
     assert told == [("log.failed", 2), ("log.recovered", 2)]
     stage.tell(LogChanged(process("gone.1"), path, "no space left on device"))
     assert stage.reconciler.names() == ["web"]
@@ -492,7 +492,7 @@ def test_reloads_that_come_while_the_command_runs_run_it_once_more() -> None:
     assert len(stage.exit("web.1:reload").wait(1).spawned(":reload")) == 2
     assert len(stage.exit("web.1:reload", 3).wait(60).spawned(":reload")) == 2
     assert stage.status("web").note == "reload failed: reload command: exit 3"
-    assert stage.news[-1].message == "web.1 was not reloaded: reload command: exit 3"
+    assert stage.events[-1].message == "web.1 was not reloaded: reload command: exit 3"
     # A process that begins later has read what there is.
     stage.exit("web.1").wait(60)
     assert (len(stage.spawned(":reload")), stage.status("web").note) == (2, "")
@@ -504,7 +504,7 @@ def test_a_reload_command_that_had_ended_before_it_was_killed_says_how() -> None
     reloading(stage).wait(60)
     assert [name for _, name, _ in stage.signals()] == ["web.1:reload"]
     stage.exit("web.1:reload", ago=30)
-    assert (stage.status("web").note, stage.news[-1].message) == ("", "web.1 was reloaded")
+    assert (stage.status("web").note, stage.events[-1].message) == ("", "web.1 was reloaded")
 
 
 def test_a_reload_outlives_the_controller_and_is_carried_out_once() -> None:
@@ -533,7 +533,7 @@ def test_what_came_of_a_signal_is_told_for_each_process() -> None:
     )
     tell = stage.reconciler.step
 
-    def step(events: Sequence[Event], now_ns: int) -> Step:
+    def step(events: Sequence[Observation], now_ns: int) -> Step:
         found = tell(events, now_ns)
         told.extend((str(each.request.id), each.trouble) for each in found.answered)
         return found
@@ -618,7 +618,7 @@ def test_who_ended_in_time_and_whose_output_came_late_was_not_killed(
     assert stage.signals() == [(5.0, "web.1", "TERM"), (15.0, "web.1", "KILL")]
     stage.exit("web.1", **{"code": None, **how})  # type: ignore[arg-type]
     assert stage.quit == int(killed)
-    told = [each for each in stage.news if each.type == "process.exited"]
+    told = [each for each in stage.events if each.type == "process.exited"]
     assert [each.details["killed"] for each in told] == [killed]
 
 
@@ -697,7 +697,7 @@ def test_who_ends_at_once_and_leaves_something_is_named_and_not_started_again_be
         "ends at once with exit 0 and leaves child (pid 7) running: does it go into the background?"
     )
     assert not stage.status("web").as_desired
-    assert "leaves child (pid 7) running" in stage.news[-1].message
+    assert "leaves child (pid 7) running" in stage.events[-1].message
     stage.survivors_gone("web.1")
     assert stage.alive() == ["web.1"]
 

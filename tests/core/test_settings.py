@@ -3,7 +3,7 @@ from __future__ import annotations
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.settings import ADJUST_AGAIN_NS
 from reconciler.model.action import Adjust
-from reconciler.model.event import KeeperIntroduced, RecordChanged, SnapshotEnded, SpecApplied
+from reconciler.model.observation import KeeperIntroduced, RecordChanged, SnapshotEnded, SpecApplied
 from reconciler.model.process import FileSink, Settings
 from reconciler.model.spec import LogsSpec, StderrSpec, StdoutSpec, StopSpec
 from tests.core.stage import FACTS, S, Stage, job, process, spec, watcher

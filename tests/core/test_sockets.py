@@ -8,8 +8,8 @@ import pytest
 from reconciler.core.intents import restarted
 from reconciler.model.action import Bind, Signal, Spawn, Unbind
 from reconciler.model.address import may_overlap, parse_address
-from reconciler.model.event import IntentChanged, SocketChanged, SocketRestored
 from reconciler.model.intent import NO_INTENT
+from reconciler.model.observation import IntentChanged, SocketChanged, SocketRestored
 from reconciler.model.process import LaunchError
 from reconciler.model.socket import BindRefused, Bound, Lost, Unaccepted
 from reconciler.model.spec import HooksSpec, MaxRestartsSpec, SecretSpec
@@ -91,7 +91,7 @@ def test_a_refusal_is_told_once_however_often_it_is_tried() -> None:
     stage.apply(spec({"http": listener()}, web=WEB)).wait(60)
     stage.refused_ports = set()
     stage.wait(6)
-    told = [each.type for each in stage.news if each.type.startswith("socket.")]
+    told = [each.type for each in stage.events if each.type.startswith("socket.")]
     assert told == ["socket.refused", "socket.bound"]
 
 
@@ -437,7 +437,7 @@ def test_what_was_undone_is_told_in_words(
     stage = Stage().apply(spec({"http": listener()}, web=TWO)).wait(20)
     stage.history.clear()
     stage.tell(SocketRestored("http", what, tuple(map(process, by)), found)).wait(100)  # type: ignore[arg-type]
-    assert (stage.news[-1].type, stage.news[-1].message) == ("socket.restored", said)
+    assert (stage.events[-1].type, stage.events[-1].message) == ("socket.restored", said)
     assert stage.history == []
 
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from reconciler.core import verdict
 from reconciler.core.intents import reloaded, restarted, scaled, stopped
 from reconciler.model.action import Spawn
-from reconciler.model.event import (
+from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.job import Job
+from reconciler.model.observation import (
     IntentChanged,
     JobChanged,
     ShutdownAsked,
     SignalAsked,
 )
-from reconciler.model.intent import Intent, RequestedBy
-from reconciler.model.job import Job
 from reconciler.model.process import Exited, LaunchError, ProcessRecord, Running
 from reconciler.model.revision import Trial
 from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, ReloadByCommand, ReloadBySignal

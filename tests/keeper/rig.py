@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.model.action import KeeperAction, Notify, Signal, Spawn
-from reconciler.model.event import (
+from reconciler.model.observation import (
     HeartbeatAsked,
-    KeeperEvent,
     KeeperIntroduced,
+    KeeperObservation,
     RecordChanged,
     RecordForgotten,
     SignalReceived,
@@ -79,7 +79,7 @@ def is_alive(pid: int) -> bool:
 
 
 class Link:
-    """The controller's end of the link, and the picture that its events add up to."""
+    """The controller's end of the link, and the picture that its observations add up to."""
 
     def __init__(
         self, fd: int, control_fd: int, pid: int, arguments: list[str], relay: socket.socket
@@ -88,7 +88,7 @@ class Link:
         self.control_fd = control_fd
         self.records: dict[ProcessId, ProcessRecord] = {}
         self.sockets: dict[str, SocketRecord] = {}
-        self.events: list[KeeperEvent] = []
+        self.observations: list[KeeperObservation] = []
         self.socket = socket.socket(fileno=fd)
         self._decoder = LinkDecoder()
         self._relay = relay
@@ -105,9 +105,9 @@ class Link:
             data = self.socket.recv(1 << 20)
         except ConnectionResetError:
             data = b""
-        for event in self._decoder.events(data):
-            self.events.append(event)
-            match event:
+        for observation in self._decoder.observations(data):
+            self.observations.append(observation)
+            match observation:
                 case RecordChanged(record):
                     self.records[record.id] = record
                 case RecordForgotten(id_):
@@ -124,18 +124,22 @@ class Link:
         return bool(data)
 
     def wait(self, claim: Callable[[], T | None]) -> T:
-        """Take in events until the claim holds, and return its answer."""
+        """Take in observations until the claim holds, and return its answer."""
         deadline = time.monotonic() + PATIENCE_S
         while not (answer := claim()):
-            assert time.monotonic() < deadline, self.events[-8:]
-            assert self.take(max(0.0, deadline - time.monotonic())), self.events[-8:]
+            assert time.monotonic() < deadline, self.observations[-8:]
+            assert self.take(max(0.0, deadline - time.monotonic())), self.observations[-8:]
         return answer
 
     def hear(self, kind: type[T]) -> T:
-        return self.wait(lambda: next((e for e in self.events if isinstance(e, kind)), None))
+        return self.wait(lambda: next((e for e in self.observations if isinstance(e, kind)), None))
 
     def told(self) -> list[str]:
-        return [event.meaning for event in self.events if isinstance(event, SignalReceived)]
+        return [
+            observation.meaning
+            for observation in self.observations
+            if isinstance(observation, SignalReceived)
+        ]
 
     def running(self, id_: ProcessId) -> Running:
         def ask() -> Running | None:

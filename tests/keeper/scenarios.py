@@ -33,7 +33,7 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import (
+from reconciler.model.observation import (
     LogChanged,
     LogRotated,
     RecordChanged,
@@ -347,7 +347,7 @@ def writing(it: Patient, sink: FileSink) -> Feed:
     feed = Feed(it.rig.folder / f"feed{next(it.numbers)}")
     it.link.spawn(WEB, "cat", str(feed.path), stdout=sink)
     it.link.running(WEB)
-    it.link.events.clear()
+    it.link.observations.clear()
     return feed
 
 
@@ -355,7 +355,7 @@ def in_trouble(it: Patient, path: Path) -> bool:
     """Tell whether the keeper has told that what is written to a file is lost."""
     return any(
         isinstance(each, LogChanged) and each.path == str(path) and each.trouble
-        for each in it.link.events
+        for each in it.link.observations
     )
 
 
@@ -376,7 +376,7 @@ def rotated(it: Patient) -> str:
     it.begin()
     is_whole = arrives(it, path, feed, 25)
     it.heal()
-    it.link.events.clear()
+    it.link.observations.clear()
 
     def rotates_again() -> bool:
         arrived = arrives(it, path, feed, 12)
@@ -384,7 +384,7 @@ def rotated(it: Patient) -> str:
 
     until(rotates_again, "it is written and rotated as before")
     rotation = LogRotated(str(path))
-    it.link.wait(lambda: rotation in it.link.events)
+    it.link.wait(lambda: rotation in it.link.observations)
     numbers = numbers_in(path)
     assert numbers == sorted(set(numbers))
     if is_whole:
@@ -401,14 +401,16 @@ def redirected(it: Patient) -> str:
     assert arrives(it, old, feed, 1)
     it.begin()
     record = it.link.records[WEB]
-    it.link.events.clear()
+    it.link.observations.clear()
     it.link.send(Adjust(WEB, record.incarnation, Settings(stdout=FileSink(str(new)))))
     it.link.wait(
-        lambda: [e for e in it.link.events if isinstance(e, RecordChanged) and e.record.id == WEB]
+        lambda: [
+            e for e in it.link.observations if isinstance(e, RecordChanged) and e.record.id == WEB
+        ]
     )
     is_whole = arrives(it, new, feed, 3)
     it.heal()
-    it.link.events.clear()
+    it.link.observations.clear()
     until(lambda: arrives(it, new, feed, 1), "it is written to the new file")
     if is_whole:
         assert numbers_in(old) + numbers_in(new) == list(range(1, numbers_in(new)[-1] + 1))
@@ -512,11 +514,13 @@ def upgraded(it: Patient) -> str:
         it.is_refused = False
     before = it.said()
     it.begin()
-    it.link.events.clear()
+    it.link.observations.clear()
     it.link.send(Upgrade(sys.executable))
-    while not any(isinstance(each, UpgradeFailed) for each in it.link.events) and it.link.take():
+    while (
+        not any(isinstance(each, UpgradeFailed) for each in it.link.observations) and it.link.take()
+    ):
         pass
-    if any(isinstance(each, UpgradeFailed) for each in it.link.events):
+    if any(isinstance(each, UpgradeFailed) for each in it.link.observations):
         return "upgrade"
     it.link.let_go()
     return _taken_over(it, before)
@@ -525,7 +529,7 @@ def upgraded(it: Patient) -> str:
 def not_upgraded(it: Patient) -> str:
     """Have the keeper try to execute what is not there."""
     it.begin()
-    it.link.events.clear()
+    it.link.observations.clear()
     it.link.send(Upgrade("/no/such/python"))
     cause = it.link.hear(UpgradeFailed).cause
     return "" if cause.endswith("No such file or directory") else "upgrade"
@@ -551,7 +555,7 @@ def shut_down(it: Patient) -> str:
 def notified(it: Patient) -> str:
     """Pass on what the controller says to whoever started the manager."""
     it.begin()
-    it.link.events.clear()
+    it.link.observations.clear()
     it.link.send(Notify("STATUS=well"), Forget(WEB, 0))
     it.link.hear(RecordForgotten)
     return ""

@@ -30,11 +30,11 @@ from reconciler.model.action import (
 )
 from reconciler.model.action import Signal as SignalAction
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import (
+from reconciler.model.observation import (
     FaultCaught,
     HeartbeatAsked,
-    KeeperEvent,
     KeeperIntroduced,
+    KeeperObservation,
     LogChanged,
     RecordChanged,
     RecordForgotten,
@@ -136,14 +136,16 @@ class Bench:
             return
         if self.kernel.controller_pid != self._link:
             self._link, self._decoder = self.kernel.controller_pid or -1, LinkDecoder()
-        for event in self._decoder.events(self.kernel.hear()) if self.kernel.link == "open" else ():
-            self._take(event)
+        for observation in (
+            self._decoder.observations(self.kernel.hear()) if self.kernel.link == "open" else ()
+        ):
+            self._take(observation)
         dues = [each for each in (due, self.kernel.next_due_ns()) if each is not None]
         later = self.kernel.now + S  # something may have to be claimed again
         self.kernel.advance(max(min([*dues, later]), self.kernel.now))
 
-    def _take(self, event: KeeperEvent) -> None:
-        match event:
+    def _take(self, observation: KeeperObservation) -> None:
+        match observation:
             case RecordChanged(record):
                 self.records[record.id] = record
             case RecordForgotten(id):
@@ -153,9 +155,9 @@ class Bench:
             case SocketClosed(name):
                 self.sockets.pop(name, None)
             case FaultCaught():
-                self.faults.append(event)
+                self.faults.append(observation)
             case UpgradeFailed():
-                self.upgrade_failed = event
+                self.upgrade_failed = observation
             case HeartbeatAsked() if self.kernel.link == "open":
                 self.kernel.feed(encode(Notify("WATCHDOG=1")))
             case _:
@@ -215,7 +217,7 @@ def live(it: Bench, *, leaves: bool) -> None:
     it.persist(lambda: Bind("http", tuned), lambda: it.sockets["http"].template == tuned, "tuned")
     it.persist(lambda: started(WEB), lambda: runs(WEB), "it runs")
     it.persist(lambda: started(HOOK), lambda: isinstance(it.phase(HOOK), Exited), "a hook ends")
-    it.kernel.log_news.append(LogChanged(WEB, "/log", "full"))
+    it.kernel.log_changes.append(LogChanged(WEB, "/log", "full"))
     number = it.records[WEB].incarnation
     it.persist(
         lambda: Remember(WEB, number, Memory(restarts=3)),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.action import Forget, Quit, Signal
-from reconciler.model.event import FaultCaught
+from reconciler.model.observation import FaultCaught
 from reconciler.model.process import CaptureSink, Exit, FileSink, ProcessId
 from tests.keeper import rig as rig_module
 from tests.keeper.rig import OWN_NICE, Link, Rig, command, is_alive, keeper, pid_in, until
@@ -177,7 +177,9 @@ def test_a_slow_controller_is_told_the_last_state_only(rig: Rig, link: Link) -> 
     link.spawn(other, "true")
     link.exited(other)
     told = [
-        event for event in link.events if getattr(getattr(event, "record", None), "id", None) == WEB
+        each
+        for each in link.observations
+        if getattr(getattr(each, "record", None), "id", None) == WEB
     ]
     assert told
 

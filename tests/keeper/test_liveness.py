@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import Notify
-from reconciler.model.event import HeartbeatAsked, KeeperIntroduced
+from reconciler.model.observation import HeartbeatAsked, KeeperIntroduced
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import FakeKernel
 
@@ -41,8 +41,8 @@ class Bench:
             if len(self.starts) != self._heard:
                 self._heard, self._decoder = len(self.starts), LinkDecoder()
             if self.reads and self.kernel.to_controller:
-                for event in self._decoder.events(self.kernel.hear()):
-                    if event == HeartbeatAsked():
+                for observation in self._decoder.observations(self.kernel.hear()):
+                    if observation == HeartbeatAsked():
                         self.asked.append(self.kernel.now)
                         if self.answers:
                             self.kernel.feed(encode(Notify("WATCHDOG=1")))

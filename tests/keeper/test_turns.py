@@ -10,7 +10,7 @@ from reconciler.keeper.keeper import TURN_NS, Keeper
 from reconciler.keeper.kernel import BoundSocket, Child
 from reconciler.keeper.processes import DRAIN_TURN_NS
 from reconciler.model.action import Spawn
-from reconciler.model.event import KeeperIntroduced
+from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import Exited, Launch, ProcessId
 from reconciler.wire.link import encode
 from tests.contract import fake_kernel

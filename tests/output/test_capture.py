@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller.output.compress import compress_rotated
-from reconciler.model.event import LogChanged
+from reconciler.model.observation import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink, ProcessId, Sink
 from reconciler.output import capture
 from reconciler.output.capture import Capture, Streams

@@ -36,7 +36,7 @@ from reconciler.keeper.processes import Processes
 from reconciler.keeper.succession import adoption
 from reconciler.keeper.succession.notes import INCARNATIONS, Notes
 from reconciler.model.action import Bind, Remember, Signal, Unbind
-from reconciler.model.event import SnapshotEnded
+from reconciler.model.observation import SnapshotEnded
 from reconciler.model.process import Exit, Exited, Memory
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
@@ -249,9 +249,9 @@ def _tells_once(original: Any) -> Any:
 def _restarts_one(original: Any) -> Any:
     """A new controller replaces what it finds."""
 
-    def fold(self: Any, event: Any, now_ns: int) -> None:
-        original(self, event, now_ns)
-        for name, seen in self.known.items() if isinstance(event, SnapshotEnded) else ():
+    def fold(self: Any, observation: Any, now_ns: int) -> None:
+        original(self, observation, now_ns)
+        for name, seen in self.known.items() if isinstance(observation, SnapshotEnded) else ():
             records = {id: replace(r, template_hash="?") for id, r in seen.records.items()}
             self.known[name] = replace(seen, records=records)
 
@@ -305,9 +305,9 @@ def _kill_is_withheld(original: Any) -> Any:
 def _old_spec(original: Any) -> Any:
     """An edit that adds or removes nothing is not taken."""
 
-    def fold(self: Any, event: Any) -> None:
-        if self.spec.watchers.keys() != event.spec.watchers.keys():
-            original(self, event)
+    def fold(self: Any, observation: Any) -> None:
+        if self.spec.watchers.keys() != observation.spec.watchers.keys():
+            original(self, observation)
 
     return fold
 
@@ -315,8 +315,8 @@ def _old_spec(original: Any) -> Any:
 def _socket_rebound(original: Any) -> Any:
     """A socket is bound anew at each spec."""
 
-    def fold(self: Any, event: Any) -> None:
-        original(self, event)
+    def fold(self: Any, observation: Any) -> None:
+        original(self, observation)
         for name, record in list(self.sockets.items()):
             self.actions.append(Unbind(name))
             self.actions.append(Bind(name, record.template))

@@ -14,7 +14,8 @@ from reconciler.model.action import (
     RecordVerdict,
     Spawn,
 )
-from reconciler.model.event import (
+from reconciler.model.job import Generation, Job, Run
+from reconciler.model.observation import (
     HeartbeatAsked,
     IntentChanged,
     JobChanged,
@@ -23,7 +24,6 @@ from reconciler.model.event import (
     SecretsUnreadable,
     SpecApplied,
 )
-from reconciler.model.job import Generation, Job, Run
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.wire.link import LinkDecoder, encode
@@ -31,8 +31,8 @@ from reconciler.wire.link import LinkDecoder, encode
 if TYPE_CHECKING:
     from reconciler.core.reconciler import Reconciler
     from reconciler.model.action import Action, KeeperAction, StoreAction
-    from reconciler.model.event import Event
     from reconciler.model.intent import Intent
+    from reconciler.model.observation import Observation
     from reconciler.model.revision import Trial
     from tests.sim.world import World
 
@@ -54,9 +54,9 @@ class Disk:
     def job(self, name: str) -> Job:
         return Job(self.generations.get(name), dict(self.runs.get(name, {})))
 
-    def events(self) -> list[Event]:
+    def observations(self) -> list[Observation]:
         """Return what a controller that starts reads."""
-        found: list[Event] = []
+        found: list[Observation] = []
         found += [JobChanged(n, self.job(n)) for n in sorted(self.generations | self.runs)]
         found += [IntentChanged(n, i) for n, i in sorted(self.intents.items())]
         if self.revision:
@@ -70,13 +70,13 @@ class Died(Exception):
 
 @dataclass
 class Controller:
-    """A controller as the real one works: events in, one step, effects out one by one."""
+    """A controller as the real one works: observations in, one step, effects out one by one."""
 
     world: World
     ready_ns: int
     core: Reconciler
     decoder: LinkDecoder = field(default_factory=LinkDecoder)
-    inbox: list[Event] = field(default_factory=list)
+    inbox: list[Observation] = field(default_factory=list)
     writes: list[tuple[int, StoreAction]] = field(default_factory=list)
     wake_ns: int | None = None
     back_ns: int | None = None
@@ -105,20 +105,20 @@ class Controller:
         while self.writes and self.writes[0][0] <= now:
             self.commit(self.writes.pop(0)[1])
         self._finish_readings(now)
-        heard = self.decoder.events(self.world.kernel.hear(self.world.reads()))
+        heard = self.decoder.observations(self.world.kernel.hear(self.world.reads()))
         self.world.heard(heard)
-        self.inbox += [event for event in heard if event != HeartbeatAsked()]
+        self.inbox += [observation for observation in heard if observation != HeartbeatAsked()]
         if HeartbeatAsked() in heard:
             self.world.kernel.feed(encode(Notify("WATCHDOG=1")))
         due = self.wake_ns is not None and now >= self.wake_ns
         if not self.inbox and not due:
             return
-        events, self.inbox = self.inbox, []
-        step = self.core.step(events, now)
+        observations, self.inbox = self.inbox, []
+        step = self.core.step(observations, now)
         self.wake_ns = step.wake_at_ns
         in_time = self.wake_ns is None or self.wake_ns > now or self.core.agenda.has_backlog
         assert in_time, "asks to be woken in the past"
-        self.world.trace(f"step {len(events)} events, {len(step.actions)} actions")
+        self.world.trace(f"step {len(observations)} observations, {len(step.actions)} actions")
         for action in step.actions:
             self.world.may_die()
             self._carry_out(action)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 from reconciler.core import generations, orders, verdict
 from reconciler.core.intents import restarted, scaled, started, stopped, until
 from reconciler.model.address import InternetAddress
-from reconciler.model.event import (
+from reconciler.model.intent import NO_INTENT, RequestedBy
+from reconciler.model.observation import (
     IntentChanged,
     JobChanged,
     ShutdownAsked,
     SignalAsked,
     SpecApplied,
 )
-from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.process import LaunchError
 from reconciler.model.revision import Trial
 from reconciler.model.spec import (
@@ -434,7 +434,7 @@ class People:
             disk.generations[name] = decision.generation
             job = replace(core.observed(name).job, generation=decision.generation)
             controller.inbox.append(JobChanged(name, job))
-        controller.inbox += decision.events
+        controller.inbox += decision.observations
 
     def _overrule(self, order: str) -> None:
         """Go back to the last good revision by hand, or on with one that is paused."""

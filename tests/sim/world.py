@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from reconciler.core.reconciler import Reconciler
 from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import Upgrade
-from reconciler.model.event import KeeperIntroduced
+from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.observed import Facts
 from reconciler.model.process import Exit, ProcessId
 from reconciler.model.units import MILLISECOND_NS as MS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from reconciler.model.action import Action, StoreAction
-    from reconciler.model.event import KeeperEvent
+    from reconciler.model.observation import KeeperObservation
     from reconciler.model.process import Launch
     from reconciler.model.revision import Trial
     from tests.contract.fake_kernel import Process, Program
@@ -89,7 +89,7 @@ class World:
         """By boot, name and incarnation."""
         self.actions: list[tuple[int, Action]] = []
         self.on_spawn: list[Callable[[ProcessId, int, Launch, Program], None]] = []
-        self.on_heard: list[Callable[[KeeperEvent], None]] = []
+        self.on_heard: list[Callable[[KeeperObservation], None]] = []
         self.on_committed: list[Callable[[StoreAction], None]] = []
         self.on_settle: list[Callable[[], None]] = []
         self.on_judged: list[Callable[[Trial], None]] = []
@@ -249,7 +249,7 @@ class World:
         delay = self.rng.randrange(300 * MS)
         self.disturbed_ns = self.kernel.now + delay
         controller = Controller(self, self.disturbed_ns, Reconciler(facts))
-        controller.inbox += self.disk.events()
+        controller.inbox += self.disk.observations()
         self.people.go_back_by(controller)
         self.trace(f"controller {self.controllers} starts")
         return controller
@@ -361,10 +361,10 @@ class World:
         self.actions.append((self.kernel.now, action))
         self.trace(f"{type(action).__name__} {getattr(action, 'id', getattr(action, 'name', ''))}")
 
-    def heard(self, events: Sequence[KeeperEvent]) -> None:
-        for event in events:
+    def heard(self, observations: Sequence[KeeperObservation]) -> None:
+        for observation in observations:
             for check in self.on_heard:
-                check(event)
+                check(observation)
 
     def judged(self, revision: int, trial: Trial) -> None:
         """Take note of a verdict on a revision; it is on the disk at once in here."""

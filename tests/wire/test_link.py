@@ -22,10 +22,10 @@ from reconciler.model.action import (
     Unbind,
 )
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import (
+from reconciler.model.observation import (
     HeartbeatAsked,
-    KeeperEvent,
     KeeperIntroduced,
+    KeeperObservation,
     LogChanged,
     LogRotated,
     OrphansChanged,
@@ -82,7 +82,7 @@ ACTIONS: tuple[KeeperAction, ...] = (
     Spawn(WEB, LAUNCH, "hash", Memory(attempt=3, deaths_ns=(1, 2), stopping_since_ns=0)),
     Spawn(ProcessId("db", 1), Launch(("db",), inherit_env=True)),
     Signal(WEB, 7, "RTMIN+3", "tree"),
-    Remember(WEB, 7, Memory(greeted=True, killed_at_ns=9)),
+    Remember(WEB, 7, Memory(after_spawn_passed=True, killed_at_ns=9)),
     Forget(WEB, 7),
     Adjust(WEB, 7, Settings("group", "all", "INT", 5, NullSink(), CaptureSink("/log/hook", 100))),
     Adjust(WEB, 7, Settings(stdout=FileSink("/log/web"))),
@@ -93,7 +93,7 @@ ACTIONS: tuple[KeeperAction, ...] = (
     Quit(1),
     Notify("READY=1\nSTATUS=all as desired"),
 )
-EVENTS: tuple[KeeperEvent, ...] = (
+EVENTS: tuple[KeeperObservation, ...] = (
     KeeperIntroduced("k", "b", 1, 2, "session"),
     SnapshotEnded(),
     RecordChanged(ProcessRecord(WEB, 1, "hash", Memory(), Starting(5, 6))),
@@ -145,7 +145,9 @@ def test_any_split_of_the_bytes_gives_the_same_actions(cuts: list[int]) -> None:
 def test_any_split_of_the_bytes_gives_the_same_events(cuts: list[int]) -> None:
     decoder = LinkDecoder()
     data = b"".join(map(encode, EVENTS))
-    found = [event for part in split(data, cuts) for event in decoder.events(part)]
+    found = [
+        observation for part in split(data, cuts) for observation in decoder.observations(part)
+    ]
     assert tuple(found) == EVENTS
 
 

@@ -23,7 +23,7 @@ from reconciler.controller.runtime.accounts import Kind, number_of
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.spec import OVERFLOW_ID, AccessSpec, DaemonSpec, Role
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Part, Struct, field
@@ -162,7 +162,7 @@ class Access(Part):
     config: Config
     reactor: Reactor
     lanes: Lanes
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
     denials: Denials
     changed: Callable[[], None]
     _owner: int = field(default_factory=os.geteuid)
@@ -214,7 +214,7 @@ class Access(Part):
         self._fresh_until_ns = 0
         self._numbers = {name: self._numbers.get(name) for name in self._names()}
         for trouble in set_doors(self.config, daemon):
-            self.tell(News("access.failed", trouble))
+            self.tell(Event("access.failed", trouble))
         if self._numbers:
             self._find_out(None, self.changed)
         else:
@@ -266,7 +266,7 @@ class Access(Part):
     def _tell_unknown(self, unknown: frozenset[Name]) -> None:
         for kind, name in sorted(unknown - self._unknown):
             message = f"daemon.access: there is no {kind} '{name}' on this machine; the entry has no effect"
-            self.tell(News("access.failed", message))
+            self.tell(Event("access.failed", message))
         self._unknown = unknown
 
     def _go_on(self, uid: int | None) -> None:

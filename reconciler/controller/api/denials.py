@@ -7,7 +7,7 @@ from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.reactor import Reactor
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Part, field
 
@@ -20,7 +20,7 @@ class Denials(Part):
     """Tells of the calls that were denied lately."""
 
     reactor: Reactor
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
     _until_ns: int = 0
     _told: set[int] = field(default_factory=set)
     _untold: int = 0
@@ -39,7 +39,7 @@ class Denials(Part):
             return
         self._told.add(uid)
         details = {"who": who, "uid": uid, "pid": pid, "method": method[:64]}
-        self.tell(News("access.denied", message, details=details))
+        self.tell(Event("access.denied", message, details=details))
 
     def _tell_the_rest(self) -> None:
         count, self._untold = self._untold, 0
@@ -47,4 +47,4 @@ class Denials(Part):
         if count:
             calls = "1 more call was" if count == 1 else f"{count} more calls were"
             message = f"{calls} refused within {format_duration(WINDOW_NS)}"
-            self.tell(News("access.denied", message, details={"count": count}))
+            self.tell(Event("access.denied", message, details={"count": count}))

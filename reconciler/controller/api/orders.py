@@ -22,10 +22,10 @@ from reconciler.controller.state.saving import Saving
 from reconciler.core import intents
 from reconciler.core.orders import Subject
 from reconciler.core.reconciler import Reconciler
-from reconciler.model.event import Event, IntentChanged, JobChanged
+from reconciler.model.event import Event
 from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.job import Generation
-from reconciler.model.news import News
+from reconciler.model.observation import IntentChanged, JobChanged, Observation
 from reconciler.model.order import Decision, Goal
 from reconciler.model.process import ProcessId, Running, pid_of
 from reconciler.model.units import format_few
@@ -35,13 +35,13 @@ from reconciler.wire.methods import Selects, Waiting
 
 def event_of(
     request: Request, reason: str, message: str, watcher: str = "", **details: object
-) -> News:
+) -> Event:
     """Return what is told of an order: who did what, why, and what comes of it."""
     name = request.who
     why = f' ("{reason}")' if reason else ""
     text = f"{request.method} by {name}{why}: {message}"
     details |= {"who": name, "uid": request.uid, "pid": request.pid, "reason": reason}
-    return News(f"operator.{request.method}", text, watcher, details=details)
+    return Event(f"operator.{request.method}", text, watcher, details=details)
 
 
 class Order(Part):
@@ -62,8 +62,8 @@ class Orders(Part):
     core: Reconciler
     saving: Saving
     waiters: Waiters
-    feed: Callable[[Event], None]
-    tell: Callable[[News], None]
+    feed: Callable[[Observation], None]
+    tell: Callable[[Event], None]
 
     def chosen(self, request: Request, asked: Selects, *, needed: bool = False) -> Selected:
         """Return what a request means; all of it must be the caller's to operate."""
@@ -122,8 +122,8 @@ class Orders(Part):
             self._intend(order, it.name, decision.intent)
         if decision.generation is not None:
             self._generate(order, it.name, decision.generation)
-        for event in decision.events:
-            self.feed(event)
+        for observation in decision.observations:
+            self.feed(observation)
         more: dict[str, object] = {"taken": decision.taken}
         if decision.goal is not None:
             more["goal"] = to_plain(decision.goal)

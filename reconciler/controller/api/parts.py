@@ -33,8 +33,8 @@ from reconciler.controller.specs.parts import Specs
 from reconciler.controller.state.saving import Saving
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import KeeperAction
-from reconciler.model.event import Event, KeeperIntroduced
-from reconciler.model.news import News
+from reconciler.model.event import Event
+from reconciler.model.observation import KeeperIntroduced, Observation
 from reconciler.wire.methods import METHODS
 
 
@@ -52,7 +52,7 @@ class Api:
         output: Output,
         keeper: KeeperIntroduced,
         send: Callable[[KeeperAction], None],
-        feed: Callable[[Event], None],
+        feed: Callable[[Observation], None],
         shut_down: Callable[[bool, int], bool],
         is_ending: Callable[[], bool],
     ) -> None:
@@ -61,7 +61,7 @@ class Api:
 
         def polls(message: str) -> None:
             if message:
-                tell(News("files.watching", message))
+                tell(Event("files.watching", message))
 
         watch = Watch(LOG_STEP_MS, lanes.hand_over, polls, border.report)
         denials = Denials(reactor, tell)

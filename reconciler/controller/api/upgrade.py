@@ -19,8 +19,8 @@ from reconciler.controller.api.request import Request
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import KeeperAction, Upgrade
 from reconciler.model.errors import RequestError
-from reconciler.model.event import KeeperIntroduced
-from reconciler.model.news import News
+from reconciler.model.event import Event
+from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.value import Part
 from reconciler.wire import methods
 
@@ -38,7 +38,7 @@ class Upgrades(Part):
     """Who the keeper is, as it says itself."""
     lanes: Lanes
     send: Callable[[KeeperAction], None]
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
     _request: Request | None = None
     """It waits for the keeper to replace its code, which ends this process."""
 

@@ -16,7 +16,7 @@ from reconciler.controller.runtime.reactor import Reactor
 from reconciler.core import goals as core_goals
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
-from reconciler.model.event import Delivery
+from reconciler.model.observation import Delivery
 from reconciler.model.order import Goal, Judged
 from reconciler.model.units import format_duration
 from reconciler.model.value import Part, field

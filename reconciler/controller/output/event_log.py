@@ -24,8 +24,8 @@ from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.state.queries import ends_told, stored_events
 from reconciler.controller.state.records import KEPT_EVENTS, EventsTold, NumbersReserved, ToldEvent
 from reconciler.controller.state.store import Store
-from reconciler.model.event import EndsTold
-from reconciler.model.news import News
+from reconciler.model.event import Event
+from reconciler.model.observation import EndsTold
 from reconciler.model.process import ProcessId
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.model.value import Part, field
@@ -72,18 +72,18 @@ class EventLog(Part):
         """Set the first numbers aside."""
         self._reserve()
 
-    def tell(self, news: News) -> None:
+    def tell(self, event: Event) -> None:
         """Number an event, keep it, log it, and send it to those who follow."""
-        at_ns = clock.now_ns() if news.at_ns is None else news.at_ns
-        entry = self.recent.add(news, clock.wall_offset_ns() + at_ns)
+        at_ns = clock.now_ns() if event.at_ns is None else event.at_ns
+        entry = self.recent.add(event, clock.wall_offset_ns() + at_ns)
         self._write_later(entry)
-        level = LEVELS.get(news.type.rpartition(".")[2], "info")
-        watcher, slot = news.watcher or None, news.slot or None
+        level = LEVELS.get(event.type.rpartition(".")[2], "info")
+        watcher, slot = event.watcher or None, event.slot or None
         # What a process does again and again is counted there, what people ask for is written each time.
-        is_asked = news.type.startswith("operator.") or watcher is None
+        is_asked = event.type.startswith("operator.") or watcher is None
         repeats = None if is_asked else (watcher, slot or "")
         self.log.write(
-            level, news.type, repeats=repeats, watcher=watcher, slot=slot, text=news.message
+            level, event.type, repeats=repeats, watcher=watcher, slot=slot, text=event.message
         )
         self.follow(entry)
 

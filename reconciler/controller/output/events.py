@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, ToldEvent, is_order
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.units import MINUTE_NS
 from reconciler.model.value import Part
 
@@ -24,7 +24,7 @@ Means = Callable[[ToldEvent], bool]
 BURST: Final = 5
 """Alike events of one slot that stay one by one."""
 REPEATS_NS: Final = 10 * MINUTE_NS
-"""What comes again later than this is news."""
+"""What comes again later than this is told again as itself."""
 REPEATS_REMEMBERED: Final = 20_000
 """Kinds of events that are told apart: two for each of 10,000 slots. When there are more, all begin anew."""
 _OF_ONE_PROCESS: Final = frozenset({"pid", "survivors"})
@@ -53,12 +53,14 @@ class RecentEvents:
         self._repeats: dict[tuple[str, str, int, str], _Repeat] = {}
         self._replaced: list[int] = []
 
-    def add(self, news: News, wall_ns: int) -> ToldEvent:
+    def add(self, event: Event, wall_ns: int) -> ToldEvent:
         """Number an event and keep it."""
         # A path may be no UTF-8; what is stored and sent is.
-        message = news.message.encode(errors="backslashreplace").decode()
-        details = self._counted(news, wall_ns)
-        told = ToldEvent(self._next, wall_ns, news.type, news.watcher, news.slot, message, details)
+        message = event.message.encode(errors="backslashreplace").decode()
+        details = self._counted(event, wall_ns)
+        told = ToldEvent(
+            self._next, wall_ns, event.type, event.watcher, event.slot, message, details
+        )
         self._next += 1
         self._keep(told)
         return told
@@ -153,23 +155,23 @@ class RecentEvents:
             room.popleft()
         return room[0] if room else None
 
-    def _counted(self, news: News, wall_ns: int) -> Mapping[str, object]:
+    def _counted(self, event: Event, wall_ns: int) -> Mapping[str, object]:
         """Return the details of an event; one that came often takes the place of the one before it."""
-        if not news.watcher or is_order(news.type):
-            return news.details
-        made = {key: news.details[key] for key in news.details if key not in _OF_ONE_PROCESS}
-        key = news.type, news.watcher, news.slot, json.dumps(made, sort_keys=True, default=repr)
+        if not event.watcher or is_order(event.type):
+            return event.details
+        made = {key: event.details[key] for key in event.details if key not in _OF_ONE_PROCESS}
+        key = event.type, event.watcher, event.slot, json.dumps(made, sort_keys=True, default=repr)
         repeat = self._repeats.get(key)
         if repeat is None or wall_ns - repeat.last_ns > REPEATS_NS:
             if len(self._repeats) >= REPEATS_REMEMBERED:
                 self._repeats.clear()
             self._repeats[key] = _Repeat(self._next, wall_ns, wall_ns)
-            return news.details
+            return event.details
         before, repeat.seq, repeat.last_ns = repeat.seq, self._next, wall_ns
         repeat.count += 1
         if repeat.count <= BURST:
-            return news.details
+            return event.details
         if repeat.count > BURST + 1 and self._entries.pop(before, None) is not None:
             self._kept[False] -= 1
             self._replaced.append(before)
-        return {**news.details, "count": repeat.count, "since_ns": repeat.first_ns}
+        return {**event.details, "count": repeat.count, "since_ns": repeat.first_ns}

@@ -15,7 +15,7 @@ from reconciler.controller.runtime.parts import Runtime
 from reconciler.controller.state.records import ToldEvent
 from reconciler.controller.state.store import Store
 from reconciler.core.reconciler import Reconciler
-from reconciler.model.event import Event
+from reconciler.model.observation import Observation
 
 
 class Output:
@@ -28,7 +28,7 @@ class Output:
         store: Store,
         next_event: int,
         follow: Callable[[ToldEvent], None],
-        feed: Callable[[Event], None],
+        feed: Callable[[Observation], None],
     ) -> None:
         reactor, lanes, border, log = runtime.reactor, runtime.lanes, runtime.border, runtime.log
         recent = RecentEvents(next_event)

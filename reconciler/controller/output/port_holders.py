@@ -8,7 +8,7 @@ from typing import Final
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.address import InternetAddress
-from reconciler.model.event import Event, SocketChanged
+from reconciler.model.observation import Observation, SocketChanged
 from reconciler.model.socket import BindRefused, SocketRecord, SocketTemplate
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Part, field, replace
@@ -21,7 +21,7 @@ class PortHolders(Part):
     """What was found out, by address; `feed` puts the better message before the core."""
 
     lanes: Lanes
-    feed: Callable[[Event], None]
+    feed: Callable[[Observation], None]
     _known: dict[str, tuple[int, str]] = field(default_factory=dict)
     _newest: dict[str, SocketRecord] = field(default_factory=dict)
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from reconciler.controller.runtime import clock
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.units import SECOND_NS
 
 WINDOW_NS: Final = 60 * SECOND_NS
@@ -50,7 +50,7 @@ class Log(Protocol):
 class Border:
     """Takes what nobody expected."""
 
-    def __init__(self, log: Log, tell: Callable[[News], None]) -> None:
+    def __init__(self, log: Log, tell: Callable[[Event], None]) -> None:
         self._log = log
         self._tell = tell
         self._told: dict[tuple[str, str], tuple[int, int]] = {}
@@ -91,7 +91,7 @@ class Border:
         again = f" ({more} more of the kind since the last)" if more else ""
         message = f"unexpected error while {where}: {text}{again}; the log has the traceback"
         details = {"where": where, "error": text, "more": more}
-        self._tell(News("controller.fault", message, details=details))
+        self._tell(Event("controller.fault", message, details=details))
 
 
 def said(error: BaseException) -> str:

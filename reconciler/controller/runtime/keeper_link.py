@@ -1,4 +1,4 @@
-"""The link to the keeper: events in, actions out, never waiting."""
+"""The link to the keeper: observations in, actions out, never waiting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from reconciler.controller.runtime.borders import Contradiction, Fatal, Log
 from reconciler.controller.runtime.reactor import READ, WRITE, Reactor
 from reconciler.model.action import KeeperAction
-from reconciler.model.event import KeeperEvent, KeeperIntroduced
+from reconciler.model.observation import KeeperIntroduced, KeeperObservation
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 
 READ_BYTES: Final = 256 * 1024
@@ -29,7 +29,7 @@ class Link:
         self._reactor = reactor
         self._decoder = LinkDecoder()
         self._unsent = bytearray()
-        self._hear: Callable[[list[KeeperEvent]], None] | None = None
+        self._hear: Callable[[list[KeeperObservation]], None] | None = None
         self._sent: Callable[[], None] | None = None
 
     def fileno(self) -> int:
@@ -41,24 +41,26 @@ class Link:
         """Tell whether bytes wait until the keeper reads again."""
         return bool(self._unsent)
 
-    def meet(self, log: Log) -> tuple[KeeperIntroduced, list[KeeperEvent]]:
+    def meet(self, log: Log) -> tuple[KeeperIntroduced, list[KeeperObservation]]:
         """Wait for the keeper's first word; return who it is, and all that it has said."""
         while True:
             os.set_blocking(self.fileno(), True)
-            events = self.receive()
+            observations = self.receive()
             os.set_blocking(self.fileno(), False)
-            for index, event in enumerate(events):
-                if isinstance(event, KeeperIntroduced):
-                    return event, events
+            for index, observation in enumerate(observations):
+                if isinstance(observation, KeeperIntroduced):
+                    return observation, observations
                 log.write("warning", "the keeper speaks before it is introduced", place=index)
 
-    def open(self, hear: Callable[[list[KeeperEvent]], None], sent: Callable[[], None]) -> None:
+    def open(
+        self, hear: Callable[[list[KeeperObservation]], None], sent: Callable[[], None]
+    ) -> None:
         """Call with what the keeper says from now on, and whenever it has taken what waited to be sent."""
         self._hear, self._sent = hear, sent
         self._watch()
 
-    def receive(self) -> list[KeeperEvent]:
-        """Return the events that have arrived.
+    def receive(self) -> list[KeeperObservation]:
+        """Return the observations that have arrived.
 
         Raises `LinkClosed` when the keeper is gone; `Contradiction` when it does not speak our language,
         which is a bug and ends this controller.
@@ -72,7 +74,7 @@ class Link:
         if not data:
             raise LinkClosed
         try:
-            return self._decoder.events(data)
+            return self._decoder.observations(data)
         except ProtocolError as error:
             raise Contradiction from error
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from reconciler.controller.runtime.borders import Border, Log
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
-from reconciler.model.news import News
+from reconciler.model.event import Event
 
 
 class Runtime:
     """What is waited for, background tasks, and the border around them."""
 
-    def __init__(self, log: Log, tell: Callable[[News], None]) -> None:
+    def __init__(self, log: Log, tell: Callable[[Event], None]) -> None:
         self.log = log
         self.border = Border(log, tell)
         self.reactor = Reactor(self.border.report)

@@ -15,9 +15,9 @@ from reconciler.core.reconciler import Reconciler
 from reconciler.core.template import sockets_of
 from reconciler.model.change import Change
 from reconciler.model.errors import RequestError
-from reconciler.model.event import Event, JobChanged, SpecApplied
+from reconciler.model.event import Event
 from reconciler.model.job import Job
-from reconciler.model.news import News
+from reconciler.model.observation import JobChanged, Observation, SpecApplied
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import format_count
@@ -52,8 +52,8 @@ class Applier(Part):
     revisions: Revisions
     saving: Saving
     border: Border
-    feed: Callable[[Event], None]
-    tell: Callable[[News], None]
+    feed: Callable[[Observation], None]
+    tell: Callable[[Event], None]
     follow: Callable[[Spec], None]
     """Takes from an accepted spec what it says of the manager itself."""
     ledger_lost: bool
@@ -138,7 +138,7 @@ class Applier(Part):
             "changes": listed,
             "count": len(planned),
         }
-        self.tell(News("spec.applied", message, details=details))
+        self.tell(Event("spec.applied", message, details=details))
 
 
 Then: TypeAlias = Callable[[int], None]

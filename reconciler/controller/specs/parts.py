@@ -20,7 +20,7 @@ from reconciler.controller.state.records import Stored
 from reconciler.controller.state.saving import Saving
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.event import Event
-from reconciler.model.news import News
+from reconciler.model.observation import Observation
 from reconciler.model.process import ProcessId
 from reconciler.model.spec import Spec
 
@@ -36,8 +36,8 @@ class Specs:
         saving: Saving,
         stored: Stored,
         last_lines: Callable[[ProcessId, int, Callable[[list[str]], None]], None],
-        tell: Callable[[News], None],
-        feed: Callable[[Event], None],
+        tell: Callable[[Event], None],
+        feed: Callable[[Observation], None],
         follow: Callable[[Spec], None],
         is_ending: Callable[[], bool],
     ) -> None:

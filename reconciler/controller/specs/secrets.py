@@ -30,7 +30,7 @@ from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.loader import environment
 from reconciler.model.action import Spawn
-from reconciler.model.event import Event, SecretsRead, SecretsUnreadable
+from reconciler.model.observation import Observation, SecretsRead, SecretsUnreadable
 from reconciler.model.process import MAIN
 from reconciler.model.spec import SecretSpec, Spec
 from reconciler.model.value import Part, Struct, field, replace
@@ -72,7 +72,7 @@ class Secrets(Part):
     state_dir: str
     reactor: Reactor
     lanes: Lanes
-    feed: Callable[[Event], None]
+    feed: Callable[[Observation], None]
     quiet_ns: Callable[[], int]
     """Says how long a file must rest after its last change."""
     files_changed: Callable[[], None]

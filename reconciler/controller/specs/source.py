@@ -18,7 +18,7 @@ from reconciler.controller.specs.snapshot import (
     look,
     missing,
 )
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Part, field
 from reconciler.specfile.source import is_spec_name
@@ -39,7 +39,7 @@ class SourceWatch(Part):
     reactor: Reactor
     lanes: Lanes
     border: Border
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
     newest: Snapshot = field(default_factory=lambda: Snapshot({}))
     _watch: Watch | None = None
     _polls: str = ""
@@ -69,7 +69,7 @@ class SourceWatch(Part):
     def _is_polling(self, message: str) -> None:
         self._polls = message
         if message:
-            self.tell(News("files.watching", message))
+            self.tell(Event("files.watching", message))
 
     def _woken(self, changed: Callable[[], None]) -> None:
         assert self._watch is not None
@@ -103,7 +103,7 @@ class SourceWatch(Part):
         changed = changed_wall_ns(self.newest, seen, clock.wall_ns())
         before, self.newest = self.trouble, seen
         if self.trouble not in {before, self._polls}:
-            self.tell(News("files.watching", self.trouble))
+            self.tell(Event("files.watching", self.trouble))
         return changed
 
     def _known(self) -> frozenset[str]:
@@ -130,7 +130,7 @@ class SourceWatch(Part):
 
         def failed(said: str) -> None:
             message = f"cannot look at the spec files: {said}; tried again until it works"
-            self.tell(News("spec.failed", message))
+            self.tell(Event("spec.failed", message))
             self._wanted_looks = wanted + self._wanted_looks
             due = clock.now_ns() + SHORTAGE_RETRY_NS
             self.reactor.at((self, "look"), due, self._start_looking)

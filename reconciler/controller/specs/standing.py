@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 from reconciler.controller.runtime.borders import Log
 from reconciler.controller.specs.revisions import Revisions
 from reconciler.model.errors import SpecError
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.value import Part, field
 
 MAX_WARNINGS_TOLD: Final = 5
@@ -27,7 +27,7 @@ class Standing(Part):
 
     revisions: Revisions
     log: Log
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
     state: SpecState = "loading"
     message: str = ""
     errors: tuple[SpecError, ...] = field(default_factory=lambda: ())
@@ -55,19 +55,19 @@ class Standing(Part):
         for error in shown:
             self.log.write(level, "mistake in the spec", place=error)
         details = {"errors": shown} if shown else {}
-        self.tell(News(_EVENTS.get(state, f"spec.{state}"), message, details=details))
+        self.tell(Event(_EVENTS.get(state, f"spec.{state}"), message, details=details))
 
     def warn(self, warnings: tuple[SpecError, ...]) -> None:
         """Tell what is doubtful about the files, each doubt once."""
         new = [each for each in warnings if each not in self._warned]
         self._warned = warnings
         for warning in new[:MAX_WARNINGS_TOLD]:
-            self.tell(News("spec.warning", str(warning)))
+            self.tell(Event("spec.warning", str(warning)))
 
     def restored(self) -> None:
         """Say that the files are again as they were taken note of."""
         if self.state not in {"applied", "rolled_back"}:
-            self.tell(News("spec.restored", "the files are again as they were applied"))
+            self.tell(Event("spec.restored", "the files are again as they were applied"))
         self.accept()
 
     def ignore(self) -> None:
@@ -79,4 +79,4 @@ class Standing(Part):
         """Say why they cannot be read just now, once as long as it stays so."""
         if message != self.message:
             self.message = message
-            self.tell(News("spec.failed", message))
+            self.tell(Event("spec.failed", message))

@@ -11,8 +11,8 @@ from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.revisions import Revisions
 from reconciler.controller.state.history import Content
 from reconciler.model.action import RecordVerdict
+from reconciler.model.event import Event
 from reconciler.model.hiding import shown_lines
-from reconciler.model.news import News
 from reconciler.model.process import ProcessId
 from reconciler.model.revision import Revision
 from reconciler.model.value import Part
@@ -30,7 +30,7 @@ class Verdicts(Part):
     files: SpecFiles
     last_lines: Callable[[ProcessId, int, Callable[[list[str]], None]], None]
     """Hands over so many last lines that a process wrote, none when nobody knows."""
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
     is_ending: Callable[[], bool]
 
     def resume(self) -> None:
@@ -49,7 +49,7 @@ class Verdicts(Part):
             why = action.trial.reason or self.revisions.why_idle(action.revision)
             text = f"revision {action.revision} is good: {why}"
             details = {"revision": action.revision, "outcome": "good"}
-            self.tell(News("revision.good", text, details=details))
+            self.tell(Event("revision.good", text, details=details))
         elif action.output is not None:
             self._failed(action, shown_lines(action.output))
         else:
@@ -72,8 +72,8 @@ class Verdicts(Part):
             "reason": trial.reason,
             "log": list(log),
         }
-        news = News(f"revision.{trial.outcome}", text, action.watcher, action.slot, details)
-        self.tell(news)
+        event = Event(f"revision.{trial.outcome}", text, action.watcher, action.slot, details)
+        self.tell(event)
         if trial.outcome == "rolled_back":
             self._roll_back(number)
 
@@ -82,7 +82,7 @@ class Verdicts(Part):
         older = self.revisions.fallback(number if before is None else before)
         if older is None:
             text = f"revision {number} cannot be rolled back: nothing to go back to can be read"
-            self.tell(News("rollback.failed", text, details={"revision": number}))
+            self.tell(Event("rollback.failed", text, details={"revision": number}))
             return
         chosen: Revision = older
 
@@ -93,7 +93,7 @@ class Verdicts(Part):
 
         def unreadable(reason: str) -> None:
             text = f"the content of revision {chosen.number} cannot be read: {reason}"
-            self.tell(News("revision.damaged", text))
+            self.tell(Event("revision.damaged", text))
             self._roll_back(number, chosen.number)
 
         self.revisions.read(older.number, found, unreadable)

@@ -45,7 +45,7 @@ def open_state(path: Path) -> Opened:
 
     Raises `NewerState`, and `sqlite3.OperationalError` or `OSError` when it cannot even be read just now.
     """
-    counter = CommitCounter(path.with_suffix(".witness"))
+    counter = CommitCounter(path.with_suffix(".commits"))
     try:
         return _open(path, counter)
     except (sqlite3.OperationalError, OSError) as error:

@@ -22,10 +22,10 @@ from reconciler.controller.state.store import (
     Written,
 )
 from reconciler.core.reconciler import Reconciler
-from reconciler.model.event import Event, IntentChanged, JobChanged, RunRecorded
+from reconciler.model.event import Event
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation
-from reconciler.model.news import News
+from reconciler.model.observation import IntentChanged, JobChanged, Observation, RunRecorded
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.value import Part, field, replace
 
@@ -40,8 +40,8 @@ class Saving(Part):
     store: Store
     core: Reconciler
     border: Border
-    tell: Callable[[News], None]
-    feed: Callable[[Event], None]
+    tell: Callable[[Event], None]
+    feed: Callable[[Observation], None]
     events_written: Callable[[EventsTold], None]
     damage: tuple[str, ...]
     """What was found damaged at the beginning."""
@@ -86,9 +86,9 @@ class Saving(Part):
             observed = replace(observed, job=replace(observed.job, generation=generation))
         return observed
 
-    def taken(self, event: Event) -> None:
+    def taken(self, observation: Observation) -> None:
         """Forget what the core has by now."""
-        match event:
+        match observation:
             case IntentChanged(watcher, intent) if self.intents.get(watcher) is intent:
                 del self.intents[watcher]
             case JobChanged(watcher, job) if self.generations.get(watcher) is job.generation:
@@ -105,23 +105,23 @@ class Saving(Part):
                 case Written(record):
                     self._go_on_after(record)
                 case Unwritable(record, message):
-                    self.tell(News("store.failed", f"{message}; it is lost when the manager ends"))
+                    self.tell(Event("store.failed", f"{message}; it is lost when the manager ends"))
                     self._go_on_after(record)
                 case WriterDied(message):
-                    self.tell(News("store.failed", f"{message}; another one goes on"))
+                    self.tell(Event("store.failed", f"{message}; another one goes on"))
                     self.store.replace_writer()
                 case Trouble(message):
                     self.trouble = message
                     text = f"{message}; tried again until it works, jobs wait"
-                    self.tell(News("store.failed", text))
+                    self.tell(Event("store.failed", text))
                     waiting, self._waiting = self._waiting, {}
                     for then in waiting.values():
                         then()
                 case Recovered():
                     self.trouble = ""
-                    self.tell(News("store.recovered", "state is written again"))
+                    self.tell(Event("store.recovered", "state is written again"))
                 case PutBack(message):
-                    self.tell(News("store.damaged", message))
+                    self.tell(Event("store.damaged", message))
                 case Damaged(message):
                     raise StoreDamaged(message)
 

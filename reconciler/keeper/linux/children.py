@@ -103,7 +103,7 @@ class Children:
             forked = fork(order, self._place, group)
         except LaunchFailed:
             self._groups.leave(order.marker)
-            self._groups.sweep()
+            self._groups.clean_up()
             raise
         finally:
             os.close(group)
@@ -150,4 +150,4 @@ class Children:
         if self._groups is not None:
             if marker := self._grouped.pop(pid, ""):
                 self._groups.leave(marker)
-            self._groups.sweep()
+            self._groups.clean_up()

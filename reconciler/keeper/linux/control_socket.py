@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.startup.config import Refused
 from reconciler.keeper.startup.instance import file_at, lock, make_folder, open_control
-from reconciler.model.event import ControlRenewed
+from reconciler.model.observation import ControlRenewed
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:

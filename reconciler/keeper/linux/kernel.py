@@ -30,7 +30,7 @@ from reconciler.keeper.system.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.keeper.system.own_log import OwnLog
 from reconciler.keeper.system.pidfds import Pidfds
 from reconciler.keeper.system.signals import Signals
-from reconciler.model.event import LogRotated
+from reconciler.model.observation import LogRotated
 from reconciler.model.process import Launch
 from reconciler.model.socket import AS_MADE
 from reconciler.output.capture import Capture
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     )
     from reconciler.keeper.startup.config import KeeperConfig
     from reconciler.keeper.startup.instance import Legacy
-    from reconciler.model.event import ControlRenewed, FaultCaught, LogChanged
+    from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged
     from reconciler.model.process import ProcessId, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
     from reconciler.output.capture import Streams
@@ -85,7 +85,7 @@ class LinuxKernel:
         self._open_output()
         self._groups = find_groups(config.cgroup, self.log)
         if self._groups is not None:
-            loop.watch(self._groups.fileno(), self._groups.sweep)
+            loop.watch(self._groups.fileno(), self._groups.clean_up)
         self._children = Children(loop, pidfds, self._groups, self._place, self._user)
         self.children, self.reap = self._children.all, self._children.reap
         signals = Signals(pidfds, self._groups, self.log)
@@ -301,7 +301,7 @@ class LinuxKernel:
 
     # ---- what is told ----------------------------------------------------------------------------
 
-    def take_log_news(self) -> list[LogRotated | LogChanged]:
+    def take_log_changes(self) -> list[LogRotated | LogChanged]:
         """Return which log files were rotated and are to be compressed, or changed, since asked last."""
         sinks = self._output.sinks
         return [*map(LogRotated, sinks.take_rotated()), *sinks.take_changes()]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import BindFailed
-from reconciler.model.event import SocketRestored
+from reconciler.model.observation import SocketRestored
 from reconciler.model.process import ProcessId
 from reconciler.model.socket import BindRefused, Bound, Lost, Unaccepted
 from reconciler.model.units import SECOND_NS

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.listeners.listeners import Listener
     from reconciler.keeper.records import Process
     from reconciler.keeper.supervisor import Change
-    from reconciler.model.event import KeeperIntroduced
+    from reconciler.model.observation import KeeperIntroduced
 
 KEEPER: Final = "keeper"
 """Under this name a keeper tells its own new code who it is."""

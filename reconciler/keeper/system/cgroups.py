@@ -40,13 +40,13 @@ class Groups:
         self.folder = folder
         self._path = path.rstrip("/")
         self._closing: set[str] = set()
-        """Groups that are tried at each sweep, as nobody would tell that they are empty."""
+        """Groups that are tried at each clean-up, as nobody would tell that they are empty."""
         self._lingering: dict[int, str] = {}
         """Groups with somebody in them, by the descriptor that tells when that may have changed."""
         self._epoll = select.epoll()
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when `sweep` has something to do."""
+        """Return the descriptor that is readable when `clean_up` has something to do."""
         return self._epoll.fileno()
 
     def open(self, marker: str) -> int:
@@ -72,7 +72,7 @@ class Groups:
         """Remove the group of an incarnation whose process has died, as soon as nobody is left in it."""
         self._try(self._folder_of(marker), None)
 
-    def sweep(self) -> None:
+    def clean_up(self) -> None:
         """Remove the groups that may go and are empty; to be called when somebody has died.
 
         One that somebody is left in is tried again when the kernel tells that this has changed: what a death

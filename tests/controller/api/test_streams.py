@@ -63,7 +63,7 @@ def test_a_cancelled_stream_is_over(instance: Instance, client: Client) -> None:
 def test_a_reader_that_is_too_slow_is_told_how_much_it_missed(
     instance: Instance, client: Client
 ) -> None:
-    from reconciler.model.news import News
+    from reconciler.model.event import Event
 
     stream = client.call("events.follow")["stream"]
     controller = instance.controller
@@ -71,7 +71,7 @@ def test_a_reader_that_is_too_slow_is_told_how_much_it_missed(
 
     def flood() -> None:
         for number in range(30_000):
-            controller.output.tell(News("test.flood", f"{number} " + "x" * 200))
+            controller.output.tell(Event("test.flood", f"{number} " + "x" * 200))
 
     controller.runtime.lanes.hand_over(flood)
     until(lambda: controller.output.event_log.recent.newest >= newest + 30_000)

@@ -14,7 +14,7 @@ from paper_keeper import PaperKeeper
 from reconciler.controller.output.event_log import NUMBERS_PER_RESERVATION
 from reconciler.controller.state.records import KEPT_EVENTS, EventsTold, NumbersReserved, ToldEvent
 from reconciler.controller.state.store import Store, Written
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.process import Exit, Exited, Running
 from reconciler.model.spec import BackoffSpec
 from reconciler.model.units import MAX_DURATION_NS, SECOND_NS
@@ -133,7 +133,7 @@ def test_a_burst_of_events_is_written_in_batches(instance: Instance) -> None:
 
     def burst() -> None:
         for number in range(1200):
-            controller.output.tell(News("test.burst", str(number)))
+            controller.output.tell(Event("test.burst", str(number)))
 
     controller.runtime.lanes.hand_over(burst)
     until(lambda: len(stored(instance.folder, "test.burst")) == 1200)
@@ -148,14 +148,14 @@ def test_events_alone_are_not_synced_and_an_idle_controller_writes_nothing(
     store.read()
     store.write(NumbersReserved(4))
     until(lambda: Written(NumbersReserved(4)) in store.answers())
-    witness = (tmp_path / "state.witness").read_bytes()
+    commits = (tmp_path / "state.commits").read_bytes()
     told = EventsTold((event(1),), 2)
     store.write(told)
     until(lambda: Written(told) in store.answers())
-    assert (tmp_path / "state.witness").read_bytes() == witness
+    assert (tmp_path / "state.commits").read_bytes() == commits
     store.write(NumbersReserved(5))
     until(lambda: Written(NumbersReserved(5)) in store.answers())
-    assert (tmp_path / "state.witness").read_bytes() != witness
+    assert (tmp_path / "state.commits").read_bytes() != commits
     # Not the time of access: what is moved into the database is read from the log.
     written = os.stat(tmp_path / "state.db-wal")
     threading.Event().wait(0.3)
@@ -216,9 +216,11 @@ def test_what_comes_again_and_again_is_counted_on_the_disk_too(instance: Instanc
     def crash_loop() -> None:
         for number in range(3000):
             details = {"pid": number, "exit_code": 1}
-            controller.output.tell(News("process.exited", f"pid {number}", "loop", 1, details))
+            controller.output.tell(Event("process.exited", f"pid {number}", "loop", 1, details))
             if number % 1000 == 0:
-                controller.output.tell(News("process.exited", "other", "loop", 1, {"exit_code": 2}))
+                controller.output.tell(
+                    Event("process.exited", "other", "loop", 1, {"exit_code": 2})
+                )
 
     controller.runtime.lanes.hand_over(crash_loop)
     # Who follows is told of each.
@@ -246,7 +248,7 @@ def test_filters_come_before_limits_and_what_is_left_out_is_said(instance: Insta
 
     def flood() -> None:
         for number in range(KEPT_EVENTS + 100):
-            controller.output.tell(News("test.flood", str(number)))
+            controller.output.tell(Event("test.flood", str(number)))
 
     controller.runtime.lanes.hand_over(flood)
     until(lambda: client.call("events", limit=1)["events"][0]["message"] == str(KEPT_EVENTS + 99))

@@ -9,7 +9,7 @@ from paper_keeper import PaperKeeper
 
 from reconciler.model.action import Bind, Notify
 from reconciler.model.address import InternetAddress
-from reconciler.model.event import HeartbeatAsked, SignalReceived
+from reconciler.model.observation import HeartbeatAsked, SignalReceived
 from reconciler.model.process import ProcessId
 from reconciler.model.spec import ApplySpec, SocketSpec, Spec
 

@@ -15,7 +15,7 @@ from reconciler.controller.state.queries import read_content
 from reconciler.controller.state.records import Applied, RevisionChanged, SourceFile
 from reconciler.controller.state.store import Store
 from reconciler.core import readiness
-from reconciler.model.event import SignalReceived
+from reconciler.model.observation import SignalReceived
 from reconciler.model.process import ProcessId, Running
 from reconciler.model.revision import Revision, Trial
 from reconciler.model.spec import Spec, WatcherSpec

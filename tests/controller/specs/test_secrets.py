@@ -19,7 +19,7 @@ from reconciler.controller import controller
 from reconciler.controller.specs.secrets import KEY_FILE, MAX_SECRET_BYTES, Unreadable, read_file
 from reconciler.controller.state.store import Store
 from reconciler.model.action import Spawn
-from reconciler.model.event import OrphansChanged
+from reconciler.model.observation import OrphansChanged
 from reconciler.model.process import ProcessId
 from reconciler.model.spec import ApplySpec, SecretSpec, Spec
 

@@ -271,7 +271,7 @@ def test_a_state_from_an_old_copy_is_whole_but_not_the_newest(good: Path, tmp_pa
 def test_a_broken_commit_counter_is_no_evidence_against_a_whole_state(
     good: Path, tmp_path: Path, counter: bytes
 ) -> None:
-    folder = damaged_copy(good, tmp_path / "counter", counter, "state.witness")
+    folder = damaged_copy(good, tmp_path / "counter", counter, "state.commits")
     assert read(folder) == read(good)
     (folder / "state.db").unlink()
     assert read(folder).ledger_lost == bool(counter)

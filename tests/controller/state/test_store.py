@@ -39,9 +39,9 @@ from reconciler.controller.state.store import (
 )
 from reconciler.controller.state.writes import KEPT_FORMER
 from reconciler.model.address import InternetAddress
+from reconciler.model.event import Event
 from reconciler.model.intent import Intent, RequestedBy, Until
 from reconciler.model.job import Generation, Job, Run
-from reconciler.model.news import News
 from reconciler.model.process import Exit
 from reconciler.model.spec import ReloadBySignal, SocketSpec, Spec, WatcherSpec
 from reconciler.model.value import replace
@@ -320,7 +320,7 @@ def test_an_inode_with_all_its_bits_and_a_name_that_is_no_utf8_are_stored(
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", stat_of)
         seen = look([str(path)], (), None).files[str(path)]
-    told = RecentEvents(1).add(News("a", "a path \udcff"), 1)
+    told = RecentEvents(1).add(Event("a", "a path \udcff"), 1)
     entries = (
         FilesChanged((SourceFile(seen_path := str(path), seen.digest, 1, seen.inode),), ""),
         EventsTold((told,), 2),

@@ -21,7 +21,7 @@ from reconciler.keeper.listeners.file_watch import FileWatch
 from reconciler.keeper.startup import instance
 from reconciler.keeper.startup.config import KeeperConfig, Refused
 from reconciler.keeper.startup.instance import claim, open_control
-from reconciler.model.event import ControlRenewed
+from reconciler.model.observation import ControlRenewed
 from reconciler.model.process import ProcessId
 from tests.keeper.rig import Link, Rig, command, keeper
 

@@ -16,7 +16,7 @@ from reconciler.keeper.kernel import BindFailed, Queue, Trace
 from reconciler.keeper.listeners import sockets
 from reconciler.model.action import Bind, Signal, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
-from reconciler.model.event import SocketRestored
+from reconciler.model.observation import SocketRestored
 from reconciler.model.process import CaptureSink, Exit, ProcessId
 from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, Lost, SocketTemplate
 from reconciler.model.value import replace
@@ -308,7 +308,7 @@ def _removing(link: Link, id: ProcessId, path: Path) -> None:
 
 def restored(link: Link, count: int = 1) -> list[SocketRestored]:
     def ask() -> list[SocketRestored] | None:
-        found = [each for each in link.events if isinstance(each, SocketRestored)]
+        found = [each for each in link.observations if isinstance(each, SocketRestored)]
         return found if len(found) >= count else None
 
     return link.wait(ask)

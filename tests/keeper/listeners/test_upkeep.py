@@ -14,7 +14,7 @@ from reconciler.keeper.listeners.upkeep import MOST_RETURNS, Upkeep
 from reconciler.keeper.records import Process
 from reconciler.model.action import Bind
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import SocketRestored
+from reconciler.model.observation import SocketRestored
 from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
 from reconciler.model.socket import Lost, SocketTemplate, Unaccepted
 from reconciler.model.units import SECOND_NS as S

@@ -18,7 +18,7 @@ import pytest
 
 from reconciler.model.action import Bind
 from reconciler.model.address import UnixAddress
-from reconciler.model.event import ControlRenewed
+from reconciler.model.observation import ControlRenewed
 from reconciler.model.process import CaptureSink, Exit, Launch, LaunchError, ProcessId, Starting
 from reconciler.model.socket import Bound, FileOwner, SocketTemplate
 from reconciler.output.stream import LIFELINE_FD

@@ -19,7 +19,7 @@ from reconciler.keeper.system import procfs
 from reconciler.keeper.system.pidfds import Pidfds
 from reconciler.model.action import Adjust, Bind, Signal, Spawn
 from reconciler.model.address import InternetAddress, UnixAddress
-from reconciler.model.event import KeeperIntroduced, RecordChanged
+from reconciler.model.observation import KeeperIntroduced, RecordChanged
 from reconciler.model.process import (
     Exit,
     Exited,
@@ -240,8 +240,8 @@ def test_a_controller_with_the_number_of_an_adopted_process_is_not_taken_for_it(
     assert kernel.controller_pid == web.pid
     second.step()
     assert kernel.processes[web.pid] is controller
-    events = LinkDecoder().events(kernel.hear())
-    (told,) = [e.record.phase for e in events if isinstance(e, RecordChanged)][-1:]
+    observations = LinkDecoder().observations(kernel.hear())
+    (told,) = [e.record.phase for e in observations if isinstance(e, RecordChanged)][-1:]
     assert isinstance(told, Exited)
     assert told.exit == Exit(code=3)
 
@@ -276,8 +276,8 @@ def test_a_controller_with_the_number_of_an_adopted_orphan_is_not_taken_for_dead
     second.step()
     assert kernel.processes[orphan.pid] is controller
     assert kernel.link == "open"
-    events = LinkDecoder().events(kernel.hear())
-    (told,) = [e.record.phase for e in events if isinstance(e, RecordChanged)][-1:]
+    observations = LinkDecoder().observations(kernel.hear())
+    (told,) = [e.record.phase for e in observations if isinstance(e, RecordChanged)][-1:]
     assert isinstance(told, Exited)
     assert not told.survivors
 

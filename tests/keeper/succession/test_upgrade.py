@@ -18,7 +18,7 @@ from reconciler.keeper.succession.handover import HANDOVER, Handover, take
 from reconciler.keeper.succession.journal import written
 from reconciler.model.action import Bind, Signal, Spawn, Upgrade
 from reconciler.model.address import InternetAddress
-from reconciler.model.event import KeeperIntroduced, UpgradeFailed
+from reconciler.model.observation import KeeperIntroduced, UpgradeFailed
 from reconciler.model.process import CaptureSink, Exit, FileSink, Launch, ProcessId, Running
 from reconciler.model.socket import Bound, SocketTemplate
 from reconciler.output.stream import Outgoing

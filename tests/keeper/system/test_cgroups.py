@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.keeper.startup.delegation import find_groups
 from reconciler.keeper.system import cgroups
-from reconciler.model.event import KeeperIntroduced
+from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import CaptureSink, ProcessId
 from tests.keeper.rig import Link, is_alive, keeper, pid_in, until
 
@@ -170,21 +170,21 @@ def test_a_death_tries_no_group_that_somebody_is_left_in(
         os.close(group)
         pids.append(pid)
         groups.leave(f"token/w.{number}/1")
-        groups.sweep()
+        groups.clean_up()
     assert len(tried) == 20
     for _ in range(10):
-        groups.sweep()
+        groups.clean_up()
     assert len(tried) == 20, "nothing has changed in any of them"
     for pid in pids[:3]:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    until(lambda: groups.sweep() or len(groups_in(folder)) == 17)
+    until(lambda: groups.clean_up() or len(groups_in(folder)) == 17)
     assert len(tried) <= 20 + 2 * 3
     for pid in pids[3:]:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert select.select([groups.fileno()], [], [], 5)[0], "the keeper is woken for them"
-    until(lambda: groups.sweep() or groups_in(folder) == [])
+    until(lambda: groups.clean_up() or groups_in(folder) == [])
     assert groups._lingering == {}
 
 
@@ -198,7 +198,7 @@ def test_a_group_that_cannot_be_watched_is_tried_at_each_death(
     os.close(group)
     monkeypatch.setattr(groups, "_watched", lambda _: None)
     groups.leave("token/w.1/1")
-    groups.sweep()
+    groups.clean_up()
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    until(lambda: groups.sweep() or groups_in(folder) == [])
+    until(lambda: groups.clean_up() or groups_in(folder) == [])

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.keeper.system.notify import Notifier
 from reconciler.model.action import Notify
-from reconciler.model.event import KeeperIntroduced
+from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import ProcessId
 from tests.keeper.rig import OWN_NICE, keeper, until
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.model.action import RecordRun, Signal
-from reconciler.model.event import RecordChanged
+from reconciler.model.observation import RecordChanged
 from reconciler.model.process import Exit, Exited, ProcessId
 from reconciler.model.units import SECOND_NS as S
 from tests.sim.programs import ASKING
 
 if TYPE_CHECKING:
     from reconciler.model.action import StoreAction
-    from reconciler.model.event import KeeperEvent
     from reconciler.model.job import Run
+    from reconciler.model.observation import KeeperObservation
     from tests.contract.fake_kernel import Process
     from tests.sim.checkers.facts import Facts
     from tests.sim.machine import Death, Hit
@@ -60,12 +60,12 @@ class Ends:
 
     # ---- what is told -------------------------------------------------------------------------
 
-    def heard(self, event: KeeperEvent) -> None:
+    def heard(self, observation: KeeperObservation) -> None:
         """I3: whatever a controller hears of an end is what happened."""
-        if isinstance(event, RecordChanged) and isinstance(event.record.phase, Exited):
+        if isinstance(observation, RecordChanged) and isinstance(observation.record.phase, Exited):
             self._note_deaths()
-            key = (self.kernel.boots, event.record.id, event.record.incarnation)
-            self._tells_the_truth(key, event.record.phase)
+            key = (self.kernel.boots, observation.record.id, observation.record.incarnation)
+            self._tells_the_truth(key, observation.record.phase)
 
     def _tells_the_truth(self, key: Key, phase: Exited) -> None:
         if phase.pid is None:

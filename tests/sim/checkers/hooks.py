@@ -90,7 +90,7 @@ class Hooks:
         self._step_is_taken_once(id, main)
 
     def _greeting_is_remembered(self, id: ProcessId, main: ProcessId) -> None:
-        """A process is greeted once, also by a controller that was not there: the keeper was told of it."""
+        """A process is after_spawn_passed once, also by a controller that was not there: the keeper was told of it."""
         there = [p for p in self.facts.leaders(id.owner) if p.id == main]
         passed = self.passed_ns.get(id, -1)
         if self._is_lenient(id.owner):

@@ -14,7 +14,7 @@ from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.specs.source import SourceWatch
 from reconciler.core.reconciler import Reconciler
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.process import pid_of
 from reconciler.model.value import Part
 from reconciler.wire import methods
@@ -32,7 +32,7 @@ class ManagerMethods(Part):
     waiters: Waiters
     shut_down: Callable[[bool, int], bool]
     """Ends everything, now or in order, with an exit code; tells whether all that runs is left to the next manager."""
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
 
     def hello(self, request: Request, _asked: methods.Hello) -> None:
         """Say who answers and what the caller may do."""

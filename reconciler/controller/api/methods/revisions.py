@@ -15,7 +15,7 @@ from reconciler.core.reconciler import Reconciler
 from reconciler.model.answer import History, RevisionEntry
 from reconciler.model.change import Difference
 from reconciler.model.errors import RequestError
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.revision import Revision
 from reconciler.model.value import Part, replace
 from reconciler.wire import methods
@@ -28,7 +28,7 @@ class RevisionMethods(Part):
 
     core: Reconciler
     specs: Specs
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
 
     def history(self, request: Request, _asked: methods.Parameters) -> None:
         """Answer with the revisions that are kept, newest first."""

@@ -15,7 +15,7 @@ from reconciler.controller.specs.loader import Loaded
 from reconciler.controller.specs.parts import Specs
 from reconciler.controller.specs.snapshot import Snapshot
 from reconciler.model.errors import RequestError
-from reconciler.model.news import News
+from reconciler.model.event import Event
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_count
 from reconciler.model.value import Part
@@ -29,7 +29,7 @@ class SpecMethods(Part):
     specs: Specs
     readings: Readings
     lanes: Lanes
-    tell: Callable[[News], None]
+    tell: Callable[[Event], None]
 
     # ---- plan ----
 

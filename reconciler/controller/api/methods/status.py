@@ -12,9 +12,9 @@ from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.specs.parts import Specs
 from reconciler.controller.state.saving import Saving
+from reconciler.core.events import orphan_message
 from reconciler.core.reconciler import Reconciler
-from reconciler.core.tell import orphan_message
-from reconciler.model.event import KeeperIntroduced
+from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import Orphan
 from reconciler.model.status import OrphanStatus, SlotStatus, WatcherStatus
 from reconciler.model.value import Part, replace

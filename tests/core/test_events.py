@@ -1,23 +1,23 @@
-"""What events of the keeper are told to people as sentences."""
+"""What observations of the keeper are told to people as sentences."""
 
 from __future__ import annotations
 
-from reconciler.model.event import ControlRenewed, Event, FaultCaught, LogChanged
+from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, Observation
 from reconciler.model.process import ProcessId
 from tests.core.stage import Stage, spec, watcher
 
 
-def told(event: Event) -> list[tuple[str, str]]:
-    """Return kinds and sentences of what an event makes known."""
+def told(observation: Observation) -> list[tuple[str, str]]:
+    """Return kinds and sentences of what an observation makes known."""
     stage = Stage().apply(spec(w=watcher())).wait(12)
-    before = len(stage.news)
-    stage.tell(event)
-    return [(news.type, news.message) for news in stage.news[before:]]
+    before = len(stage.events)
+    stage.tell(observation)
+    return [(event.type, event.message) for event in stage.events[before:]]
 
 
 def test_how_much_was_lost_is_said_when_a_log_is_written_again() -> None:
-    event = LogChanged(ProcessId("w", 1), "/log", "", lost_bytes=512)
-    assert told(event) == [("log.recovered", "writing /log again; 512 bytes were lost")]
+    observation = LogChanged(ProcessId("w", 1), "/log", "", lost_bytes=512)
+    assert told(observation) == [("log.recovered", "writing /log again; 512 bytes were lost")]
 
 
 def test_an_unexpected_error_of_the_keeper_is_an_event() -> None:

@@ -12,11 +12,12 @@ from reconciler.controller.output.systemd import Notifier
 from reconciler.controller.runtime.borders import Border
 from reconciler.controller.shutdown import Shutdown
 from reconciler.controller.specs.files import SpecFiles
-from reconciler.model.event import (
-    Event,
+from reconciler.model.event import Event
+from reconciler.model.observation import (
     HeartbeatAsked,
-    KeeperEvent,
+    KeeperObservation,
     LogRotated,
+    Observation,
     RecordChanged,
     SignalReceived,
     SnapshotEnded,
@@ -24,15 +25,14 @@ from reconciler.model.event import (
     SocketClosed,
     UpgradeFailed,
 )
-from reconciler.model.news import News
 from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, pid_of
 from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.units import format_count
 from reconciler.model.value import Part, field
 
 
-class KeeperEvents(Part):
-    """Takes the keeper's events."""
+class KeeperObservations(Part):
+    """Takes the keeper's observations."""
 
     border: Border
     output: Output
@@ -41,77 +41,77 @@ class KeeperEvents(Part):
     files: SpecFiles
     shutdown: Shutdown
     log: ManagerLog
-    feed: Callable[[Event], None]
+    feed: Callable[[Observation], None]
     is_new_keeper: bool
     """Nothing was told yet of what a keeper that was not here before has taken over."""
-    held_back: list[KeeperEvent] | None
+    held_back: list[KeeperObservation] | None
     """Events that came before there was a spec: without one the core would stop everything."""
     _taken_over: int = 0
     _dead: set[ProcessId] | None = field(default_factory=set)
     """What the keeper's snapshot shows dead, as long as the snapshot goes on."""
 
-    def hear(self, events: list[KeeperEvent]) -> None:
+    def hear(self, observations: list[KeeperObservation]) -> None:
         """Take what the keeper says."""
-        for event in events:
-            if isinstance(event, SignalReceived):
-                self._signalled(event)
-            elif isinstance(event, HeartbeatAsked):
+        for observation in observations:
+            if isinstance(observation, SignalReceived):
+                self._signalled(observation)
+            elif isinstance(observation, HeartbeatAsked):
                 self.notifier.heartbeat()
             elif self.held_back is not None:
-                self.held_back.append(event)
+                self.held_back.append(observation)
             else:
-                self._take(event)
+                self._take(observation)
 
     def release(self) -> None:
-        """Let the core have what the keeper said so far; from now on events go straight to it."""
+        """Let the core have what the keeper said so far; from now on observations go straight to it."""
         held, self.held_back = self.held_back, None
-        for event in held or ():
-            self._take(event)
+        for observation in held or ():
+            self._take(observation)
 
-    def _signalled(self, event: SignalReceived) -> None:
-        self.border.guard("acting on a signal", partial(self._act_on, event))
+    def _signalled(self, observation: SignalReceived) -> None:
+        self.border.guard("acting on a signal", partial(self._act_on, observation))
 
-    def _act_on(self, event: SignalReceived) -> None:
-        match event.meaning:
+    def _act_on(self, observation: SignalReceived) -> None:
+        match observation.meaning:
             case "stop":
                 self.shutdown.shut_down(False)
             case "stop_now":
                 self.shutdown.shut_down(True, 1)
             case "reload":
                 text = "reads its files again, asked by a signal"
-                self.output.tell(News("operator.reload", text))
+                self.output.tell(Event("operator.reload", text))
                 self.notifier.reloading()
                 self.log.reopen()
                 self.files.read_again(self.notifier.reloaded)
 
-    def _take(self, event: KeeperEvent) -> None:
-        match event:
+    def _take(self, observation: KeeperObservation) -> None:
+        match observation:
             case SignalReceived():
-                self._signalled(event)
+                self._signalled(observation)
             case LogRotated(path):
                 self.border.guard(
                     "compressing a log file", lambda: self.output.compressor.add(path)
                 )
             case SocketChanged(SocketRecord(phase=BindRefused(errno="EADDRINUSE"))):
-                self.feed(event)
-                ask = partial(self.output.port_holders.ask, event.record)
+                self.feed(observation)
+                ask = partial(self.output.port_holders.ask, observation.record)
                 self.border.guard("asking who holds a port", ask)
             case SocketChanged(SocketRecord(name=name)) | SocketClosed(name):
                 self.output.port_holders.forget(name)
-                self.feed(event)
+                self.feed(observation)
             case UpgradeFailed(cause):
                 self.border.guard("answering an upgrade", lambda: self.api.upgrades.failed(cause))
             case RecordChanged(record):
                 self._changed(record)
-                self.feed(event)
+                self.feed(observation)
             case SnapshotEnded():
                 self.border.guard("telling what was taken over", self._tell_taken_over)
                 self.border.guard("looking for ends that were told", self._feed_ends_told)
                 self._dead = None
-                self.feed(event)
+                self.feed(observation)
                 self.api.server.open()
             case _:
-                self.feed(event)
+                self.feed(observation)
 
     def _changed(self, record: ProcessRecord) -> None:
         self._taken_over += self.is_new_keeper and pid_of(record.phase) is not None
@@ -130,5 +130,5 @@ class KeeperEvents(Part):
             count = format_count(self._taken_over, "process")
             details = {"processes": self._taken_over}
             message = f"took over {count} that a former manager left"
-            self.output.tell(News("manager.adopted", message, details=details))
+            self.output.tell(Event("manager.adopted", message, details=details))
         self.is_new_keeper = False
