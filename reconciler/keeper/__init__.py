@@ -12,8 +12,10 @@
 | `restart_delay` | how soon the next controller is started |
 | `shutdown` | the end, with the controller or without |
 | `borders` | an unexpected exception costs what was just done, and is told |
+| `listeners` | the sockets that are held by name, and what becomes of an order to bind |
+| `upkeep` | sockets stay as they were bound, and somebody accepts |
 | `kernel` | the interface of all that touches the world |
 
-Rooms of it: `listeners` (sockets), `succession` (what one keeper hands to the next), `spawn` (from a launch to a
-process), `system` (asking and telling the system), `linux` (the real kernel layer), `startup` (what runs first).
+Rooms of it: `linux` (the real kernel layer), `succession` (what one keeper hands to the next), `startup` (what runs
+first). It stands on libraries that know no keeper: `output`, `sockets`, `spawn` and `system`.
 """

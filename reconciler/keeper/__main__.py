@@ -14,9 +14,9 @@ from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.linux.kernel import LinuxKernel
 from reconciler.keeper.startup.config import KeeperConfig, Refused, with_numbers
 from reconciler.keeper.startup.instance import legacy, stand_on_own_descriptors
-from reconciler.keeper.succession.journal import FORMAT
 from reconciler.keeper.succession.notes import KEEPER
 from reconciler.model.observation import KeeperIntroduced
+from reconciler.wire.journal import FORMAT
 
 
 def main(argv: list[str]) -> int:

@@ -18,13 +18,13 @@ from reconciler.keeper.kernel import (
     LinkReadable,
     Told,
 )
-from reconciler.keeper.listeners.listeners import Listeners
-from reconciler.keeper.listeners.upkeep import Upkeep
+from reconciler.keeper.listeners import Listeners
 from reconciler.keeper.processes import RETRY_NS, Processes
 from reconciler.keeper.shutdown import Asked, Shutdown
 from reconciler.keeper.succession.adoption import take_over
 from reconciler.keeper.succession.notes import Notes
 from reconciler.keeper.supervisor import MAX_LOG_NEWS, Supervisor
+from reconciler.keeper.upkeep import Upkeep
 from reconciler.model.action import (
     Adjust,
     Bind,

@@ -6,37 +6,22 @@ No call waits: what takes longer is told later, as a happening.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Sink
 from reconciler.model.socket import AS_MADE
-from reconciler.model.value import Plain, Struct, field
+from reconciler.model.value import Struct
+from reconciler.system.facts import Died
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from reconciler.keeper.borders import Border
     from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
-    from reconciler.model.process import Reach
+    from reconciler.model.process import Launch, ProcessId, Reach, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
-
-
-class LaunchFailed(Exception):
-    """A process could not be made; nothing of it is left."""
-
-    def __init__(self, error: LaunchError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-class BindFailed(Exception):
-    """A socket could not be bound or tuned: the errno by name, and a sentence for people."""
-
-    def __init__(self, errno: str, message: str) -> None:
-        super().__init__(message)
-        self.errno = errno
-        self.message = message
+    from reconciler.sockets.bound import BoundSocket, Trace
+    from reconciler.system.facts import Identity
+    from reconciler.wire.journal import Recalled
 
 
 class ChildrenDied(Struct, frozen=True):
@@ -78,60 +63,6 @@ Happening: TypeAlias = (
 )
 
 
-class Died(Struct, frozen=True):
-    """A process of ours that is dead and reaped: from here on its pid may belong to anybody."""
-
-    pid: int
-    exit: Exit
-    cpu_ns: int = 0
-    max_rss_bytes: int = 0
-
-
-class Identity(Struct, frozen=True):
-    """What tells whose a stranger is: its process group, and the marker in its environment, if it can be read."""
-
-    group: int
-    session: int
-    marker: str | None = ""
-    """None: cannot be told just now, the process is becoming another program."""
-    born: int = 0
-    """When it was started, in clock ticks since boot."""
-    name: str = ""
-    parent: int = 0
-    is_dead: bool = False
-    """Its parent has not waited for it yet; what was in its environment is gone."""
-
-
-class Trace(Struct, frozen=True):
-    """By what a socket is known when it is taken back from a process that holds it.
-
-    `cookie` is its number in the network (SO_COOKIE of socket(7)), `file` device and inode of its file.
-    """
-
-    inode: int
-    cookie: int
-    file: tuple[int, ...] | None = None
-
-
-class Queue(Struct, frozen=True):
-    """How many clients wait to be accepted; None: the kernel does not tell, or there is nothing to accept."""
-
-    waiting: int | None = None
-    backlog: int | None = None
-    listens: bool = True
-
-
-class Recalled(Struct, frozen=True):
-    """What a former keeper wrote down of what it held, by name; empty after a clean end and a boot.
-
-    `is_whole` is False when some of it cannot be read; `is_own` says that it was us, with older code.
-    """
-
-    entries: Mapping[str, Plain] = field(default_factory=dict)
-    is_whole: bool = True
-    is_own: bool = False
-
-
 Adopted: TypeAlias = Literal["gone", "child", "other"]
 """What a process is to a keeper that looks for it: an own child it is after an upgrade."""
 
@@ -165,42 +96,6 @@ class Child(Struct, frozen=True):
     """When it was started, in clock ticks since boot: with the pid, what nobody else has."""
     former: Died | None = None
     """An adopted process that had this pid before, and whose death is told only now."""
-
-
-class BoundSocket(Protocol):
-    """A bound socket, listening where its type listens."""
-
-    @property
-    def listen(self) -> str:
-        """The address with the real port."""
-
-    @property
-    def trace(self) -> Trace:
-        """By what the next keeper knows it."""
-
-    def is_intact(self) -> bool:
-        """Tell whether clients still find it: a socket file may have been removed or replaced."""
-
-    def put_back(self) -> bool:
-        """Let clients find it again after its file was removed; False when that cannot be.
-
-        Raises `OSError` when nobody can say just now.
-        """
-
-    def queue(self) -> Queue:
-        """Return how many wait to be accepted, and how many may. Raises `OSError`."""
-
-    def clients(self) -> frozenset[int]:
-        """Return who waits to be accepted: numbers that no others have. Raises `OSError`."""
-
-    def tune(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> None:
-        """Bring what is no part of the identity to the template, and listen. Raises `BindFailed`."""
-
-    def set_blocking(self, blocking: bool) -> None:
-        """Set in which state it is handed over, for all who have it open. Raises `OSError`."""
-
-    def close(self) -> None:
-        """Close it, and remove its file while that is still ours."""
 
 
 class Kernel(Protocol):

@@ -26,8 +26,9 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from reconciler.keeper.kernel import Identity, Kernel
+    from reconciler.keeper.kernel import Kernel
     from reconciler.keeper.records import Process
+    from reconciler.system.facts import Identity
 
 NAME_AGAIN_NS: Final = 100 * MILLISECOND_NS
 LOOK_NS: Final = 2 * SECOND_NS

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.keeper.borders import as_errno
-from reconciler.keeper.kernel import LaunchFailed
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.records import Process
 from reconciler.keeper.succession.adoption import Intruders, costing_one
@@ -32,19 +31,21 @@ from reconciler.model.process import (
 )
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import replace
+from reconciler.spawn.launch_errors import LaunchFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reconciler.keeper.kernel import Child, Died, Kernel
-    from reconciler.keeper.listeners.listeners import Listeners
-    from reconciler.keeper.listeners.upkeep import Upkeep
+    from reconciler.keeper.kernel import Child, Kernel
+    from reconciler.keeper.listeners import Listeners
     from reconciler.keeper.orphans import Key
     from reconciler.keeper.succession.adoption import Inheritance
     from reconciler.keeper.succession.notes import Notes
     from reconciler.keeper.supervisor import Supervisor
+    from reconciler.keeper.upkeep import Upkeep
     from reconciler.model.action import Spawn
     from reconciler.model.process import Orphan, Reach
+    from reconciler.system.facts import Died
 
 DRAIN_LIMIT_NS: Final = SECOND_NS
 """How long the end of a process waits for its output when somebody else goes on writing."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reconciler.keeper.kernel import Died, Output
+from reconciler.keeper.kernel import Output
 from reconciler.model.process import ProcessId, ProcessRecord
 from reconciler.model.socket import SocketTemplate
 from reconciler.model.value import Struct, replace
+from reconciler.system.facts import Died
 
 if TYPE_CHECKING:
     from reconciler.model.process import Settings

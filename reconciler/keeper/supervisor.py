@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.keeper.kernel import LaunchFailed
 from reconciler.keeper.liveness import Liveness
 from reconciler.keeper.restart_delay import RestartDelay
 from reconciler.model.observation import (
@@ -24,6 +23,7 @@ from reconciler.model.observation import (
 )
 from reconciler.model.process import Exit, ProcessId
 from reconciler.model.units import SECOND_NS
+from reconciler.spawn.launch_errors import LaunchFailed
 from reconciler.wire.link import LinkDecoder, ProtocolError, encode
 
 if TYPE_CHECKING:

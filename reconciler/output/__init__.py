@@ -7,6 +7,7 @@
 | `sinks` | the files and the manager's own output, shared by streams |
 | `log_file` | a log file: rotation, a full disk, a file moved from outside |
 | `manager_output` | the manager's own output, never waited for |
+| `own_log` | the keeper's own log, never waited for |
 | `spool` | output that no death of the keeper loses or doubles |
 | `coalescing` | output is read together while little comes |
 | `places` | opening a log file and its folder, through no link that others may change |
@@ -14,5 +15,4 @@
 | `stamps` | the time before a line |
 | `characters` | where text may be cut |
 | `terminals` | what a terminal would obey, and what it gets instead |
-| `shortages` | which errors say only that something is short just now |
 """

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.output.places import folder_of, is_in, open_in, open_log
-from reconciler.output.shortages import NO_PLACE, NOT_NOW
+from reconciler.system.shortages import NO_PLACE, NOT_NOW
 
 if TYPE_CHECKING:
     from reconciler.model.process import FileSink

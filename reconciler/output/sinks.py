@@ -10,7 +10,7 @@ from reconciler.model.process import FileSink, ManagerSink, NullSink
 from reconciler.model.value import replace
 from reconciler.output.log_file import NOT_YET, LogFile
 from reconciler.output.manager_output import ManagerOutput
-from reconciler.output.shortages import NO_PLACE
+from reconciler.system.shortages import NO_PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

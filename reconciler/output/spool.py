@@ -17,7 +17,7 @@ import msgspec
 
 from reconciler.model.value import Struct
 from reconciler.output.places import open_log
-from reconciler.output.shortages import NO_PLACE
+from reconciler.system.shortages import NO_PLACE
 
 if TYPE_CHECKING:
     from reconciler.output.log_file import LogFile

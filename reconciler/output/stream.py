@@ -30,10 +30,10 @@ from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSin
 from reconciler.model.value import Struct
 from reconciler.output.characters import cut_after, cut_before
 from reconciler.output.log_file import LINE_BYTES, LogFile
-from reconciler.output.shortages import NO_PLACE, NOT_NOW
 from reconciler.output.sinks import Sinks
 from reconciler.output.spool import Spool
 from reconciler.output.stamps import stamp
+from reconciler.system.shortages import NO_PLACE, NOT_NOW
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -17,29 +17,25 @@ import msgspec
 from reconciler.keeper.borders import Border
 from reconciler.keeper.kernel import (
     Adopted,
-    BindFailed,
-    BoundSocket,
     Called,
     Child,
     ChildrenDied,
     ClientWaits,
-    Died,
     Executed,
     FileTouched,
     Happening,
-    Identity,
-    LaunchFailed,
     LinkReadable,
-    Queue,
-    Recalled,
     Told,
-    Trace,
 )
 from reconciler.model.address import Address, InternetAddress
 from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Reach, Sink
 from reconciler.model.socket import AS_MADE, FileOwner, SocketTemplate
 from reconciler.model.value import Plain, replace
+from reconciler.sockets.bound import BindFailed, BoundSocket, Queue, Trace
+from reconciler.spawn.launch_errors import LaunchFailed
+from reconciler.system.facts import Died, Identity
+from reconciler.wire.journal import Recalled
 
 INIT: Final = 0
 """Parent of what a keeper left when it died; reaps at once."""

@@ -351,8 +351,8 @@ def test_what_grows_is_seen() -> None:
 
     copies = through(counted)
     for _ in range(5):
-        assert work_of(lambda: next(copies), within="/tests/") >= 1000
-    assert work_of(lambda: [n + 1 for n in range(1000)], within="/tests/") > 1000
+        assert work_of(lambda: next(copies), "/tests/") >= 1000
+    assert work_of(lambda: [n + 1 for n in range(1000)], "/tests/") > 1000
 
 
 def test_whether_all_jobs_are_done_is_counted_not_looked_up() -> None:

@@ -29,7 +29,7 @@ import reconciler
 from reconciler.output import places
 
 PACKAGE: Final = Path(reconciler.__file__).parent
-ROOMS: Final = ("keeper", "output")
+ROOMS: Final = ("keeper", "output", "sockets", "spawn", "system")
 """Where what the keeper does to the system lies."""
 MODULES: Final = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

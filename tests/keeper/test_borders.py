@@ -15,7 +15,7 @@ import pytest
 from reconciler.keeper import borders
 from reconciler.keeper.borders import Border, Faults
 from reconciler.keeper.keeper import Keeper
-from reconciler.keeper.kernel import BoundSocket, Identity, Kernel, Output
+from reconciler.keeper.kernel import Kernel, Output
 from reconciler.model.action import (
     Adjust,
     Bind,
@@ -56,6 +56,8 @@ from reconciler.model.process import (
     pid_of,
 )
 from reconciler.model.socket import Bound, SocketRecord, SocketTemplate
+from reconciler.sockets.bound import BoundSocket
+from reconciler.system.facts import Identity
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract import fake_kernel
 from tests.contract.fake_kernel import FakeKernel, Program

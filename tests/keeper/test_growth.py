@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 
-from reconciler.keeper.kernel import Identity
-from reconciler.keeper.system.procfs import _appended
 from reconciler.model.action import Signal, Spawn
 from reconciler.model.process import Exit, Exited, Launch, ProcessId, pid_of
+from reconciler.system.facts import Identity
+from reconciler.system.procfs import _appended
 from tests.contract.fake_kernel import FakeKernel
 from tests.contract.worlds import PROGRAMS, Fake
 from tests.growth import Work, work_of
 
 QUESTIONS = ("children", "search", "identify", "has_forked", "adopt", "reap", "marker")
 FEW, MANY = 10, 2000
+OURS = [f"/reconciler/{room}/" for room in ("keeper", "output", "sockets", "spawn", "system")]
+"""The fake kernel layer uses values of the model, and the other end of the link decodes: that is not its work."""
 
 
 class Kernel(FakeKernel):
@@ -89,7 +91,7 @@ def test_a_death_costs_the_same_among_few_and_among_many(what: str, adopted: boo
         end(world, ids[0])  # the first look of all is another one
         orphans = world.keeper.processes.orphans
         orphans._below = Work.counted(orphans._below)
-        works.append(work_of(partial(end, world, ids[1]), "/reconciler/keeper/"))
+        works.append(work_of(partial(end, world, ids[1]), *OURS))
         counts.append(asked(world, ids[2:3]))
     assert counts[0] == counts[1]
     assert (counts[1]["children"], counts[1]["search"]) == (1, int(adopted))
@@ -109,5 +111,5 @@ def test_who_is_new_below_an_heir_is_found_by_work_that_does_not_grow_with_its_c
         before = list(range(count))
         now = [pid for pid in before if pid not in {3, count - 2}] + [3]
         assert _appended(before, now) == [3], "its number was given anew"
-        works.append(work_of(partial(_appended, before, now), "/reconciler/keeper/"))
+        works.append(work_of(partial(_appended, before, now), *OURS))
     assert works[1] <= works[0] * math.log(MANY, FEW)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import pytest
 
 from reconciler.keeper.keeper import TURN_NS, Keeper
-from reconciler.keeper.kernel import BoundSocket, Child
+from reconciler.keeper.kernel import Child
 from reconciler.keeper.processes import DRAIN_TURN_NS
 from reconciler.model.action import Spawn
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import Exited, Launch, ProcessId
+from reconciler.sockets.bound import BoundSocket
 from reconciler.wire.link import encode
 from tests.contract import fake_kernel
 from tests.contract.fake_kernel import FakeKernel, Program

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from reconciler.keeper.spawn.environment import OF_THE_OPERATOR
+from reconciler.spawn.environment import OF_THE_OPERATOR
 from tests.shape.source import ROOT
 
 ROW = re.compile(r"^\| (\d+\.\d+) \| (.+) \| (.+) \|$", re.MULTILINE)
@@ -39,7 +39,7 @@ def test_every_case_names_its_tests_and_these_exist() -> None:
 
 
 def test_the_guide_lists_every_variable_that_processes_and_commands_get() -> None:
-    code = [*ROOT.glob("reconciler/core/*.py"), *ROOT.glob("reconciler/keeper/spawn/*.py")]
+    code = [*ROOT.glob("reconciler/core/*.py"), *ROOT.glob("reconciler/spawn/*.py")]
     given = {
         name for path in code for name in re.findall(r"\bRECONCILE_[A-Z_]+\b", path.read_text())
     }

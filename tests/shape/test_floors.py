@@ -16,7 +16,7 @@ PLANTED = {
     "controller/runtime/clock.py": "import reconciler.controller.specs",
     "core/__init__.py": "import reconciler.keeper",
     "keeper/__init__.py": "import reconciler.core",
-    "keeper/system/procfs.py": "import reconciler.keeper.spawn",
+    "keeper/listeners.py": "import reconciler.keeper.upkeep",
     "keeper/orphans.py": "import os",
     "cli/__init__.py": "import reconciler.controller",
     "cli/views/layout.py": "def late():\n    import reconciler.cli.connection.places",

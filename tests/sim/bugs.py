@@ -30,7 +30,7 @@ from reconciler.core import (
 from reconciler.core import sockets as core_sockets
 from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.keeper import Keeper
-from reconciler.keeper.listeners.listeners import Listeners
+from reconciler.keeper.listeners import Listeners
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.processes import Processes
 from reconciler.keeper.succession import adoption

@@ -6,17 +6,19 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reconciler.keeper.kernel import LaunchFailed
 from reconciler.model.process import ProcessId
 from reconciler.model.socket import AS_MADE
+from reconciler.spawn.launch_errors import LaunchFailed
 from tests.contract.fake_kernel import INIT, FakeKernel, Output, Process, Program, Replaced, Socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from reconciler.keeper.kernel import Adopted, BoundSocket, Child, Died
+    from reconciler.keeper.kernel import Adopted, Child
     from reconciler.model.process import Exit, Launch, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
+    from reconciler.sockets.bound import BoundSocket
+    from reconciler.system.facts import Died
 
 
 OTHER = ProcessId("", 0)

@@ -6,10 +6,10 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import Child, Died, Executed, LaunchFailed
-from reconciler.keeper.spawn.launch_errors import failed
-from reconciler.keeper.spawn.mounts import Mounts
-from reconciler.keeper.spawn.roads import (
+from reconciler.keeper.kernel import Child, Executed
+from reconciler.model.process import Exit, Launch, LaunchError
+from reconciler.spawn.launch_errors import LaunchFailed, failed
+from reconciler.spawn.roads import (
     Order,
     fork,
     needs_fork,
@@ -17,18 +17,19 @@ from reconciler.keeper.spawn.roads import (
     read_report,
     spawn_plainly,
 )
-from reconciler.keeper.system.procfs import Births, exit_of
-from reconciler.model.process import Exit, Launch, LaunchError
+from reconciler.system.facts import Died
+from reconciler.system.mounts import Mounts
+from reconciler.system.procfs import Births, exit_of
 
 if TYPE_CHECKING:
     from reconciler.keeper.linux.loop import Loop
-    from reconciler.keeper.spawn.accounts import User
-    from reconciler.keeper.spawn.environment import Place
-    from reconciler.keeper.spawn.roads import Forked
-    from reconciler.keeper.system.cgroups import Groups
-    from reconciler.keeper.system.pidfds import Pidfds
     from reconciler.model.process import ProcessId
     from reconciler.output.capture import Streams
+    from reconciler.spawn.accounts import User
+    from reconciler.spawn.environment import Place
+    from reconciler.spawn.roads import Forked
+    from reconciler.system.cgroups import Groups
+    from reconciler.system.pidfds import Pidfds
 
 _READ_BYTES: Final = 256 * 1024
 

@@ -17,9 +17,9 @@ from reconciler.model.units import SECOND_NS
 if TYPE_CHECKING:
     import socket
 
-    from reconciler.keeper.listeners.clients import Clients
-    from reconciler.keeper.listeners.file_watch import FileWatch
     from reconciler.keeper.startup.config import KeeperConfig
+    from reconciler.sockets.clients import Clients
+    from reconciler.sockets.file_watch import FileWatch
 
 RENEW_NS: Final = 5 * SECOND_NS
 """How often a socket is tried again that cannot be opened where it was."""

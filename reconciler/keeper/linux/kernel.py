@@ -14,47 +14,42 @@ from reconciler.keeper.linux.children import Children
 from reconciler.keeper.linux.control_socket import CONTROL, ControlSocket
 from reconciler.keeper.linux.link import NUMBERS, Link
 from reconciler.keeper.linux.loop import Loop
-from reconciler.keeper.listeners.clients import Clients
-from reconciler.keeper.listeners.file_watch import FileWatch
-from reconciler.keeper.listeners.sockets import LinuxSocket, bind, take_back
-from reconciler.keeper.spawn.accounts import own_user
-from reconciler.keeper.spawn.environment import Place
-from reconciler.keeper.spawn.launch_errors import failed
-from reconciler.keeper.spawn.roads import Prepared, spawn_plainly
 from reconciler.keeper.startup.delegation import find_groups
 from reconciler.keeper.startup.limits import become_subreaper, take_limits, take_oom_score
 from reconciler.keeper.succession.handover import Handover, replace_code
 from reconciler.keeper.succession.journal import Journal
-from reconciler.keeper.system import procfs
-from reconciler.keeper.system.notify import NOT_FOR_CHILDREN, Notifier
-from reconciler.keeper.system.own_log import OwnLog
-from reconciler.keeper.system.pidfds import Pidfds
-from reconciler.keeper.system.signals import Signals
 from reconciler.model.observation import LogRotated
 from reconciler.model.process import Launch
 from reconciler.model.socket import AS_MADE
 from reconciler.output.capture import Capture
 from reconciler.output.coalescing import Coalescing
+from reconciler.output.own_log import OwnLog
 from reconciler.output.spool import Spool
+from reconciler.sockets.clients import Clients
+from reconciler.sockets.file_watch import FileWatch
+from reconciler.sockets.sockets import LinuxSocket, bind, take_back
+from reconciler.spawn.accounts import own_user
+from reconciler.spawn.environment import Place
+from reconciler.spawn.launch_errors import failed
+from reconciler.spawn.roads import Prepared, spawn_plainly
+from reconciler.system import procfs
+from reconciler.system.notify import NOT_FOR_CHILDREN, Notifier
+from reconciler.system.pidfds import Pidfds
+from reconciler.system.signals import Signals
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-    from reconciler.keeper.kernel import (
-        Adopted,
-        BoundSocket,
-        Child,
-        Happening,
-        Identity,
-        Recalled,
-        Trace,
-    )
+    from reconciler.keeper.kernel import Adopted, Child, Happening
     from reconciler.keeper.startup.config import KeeperConfig
     from reconciler.keeper.startup.instance import Legacy
     from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged
     from reconciler.model.process import ProcessId, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
     from reconciler.output.capture import Streams
+    from reconciler.sockets.bound import BoundSocket, Trace
+    from reconciler.system.facts import Identity
+    from reconciler.wire.journal import Recalled
 
 RENEWING: Final = "opening the control socket again"
 

@@ -12,8 +12,8 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import LinkReadable
-from reconciler.keeper.spawn.launch_errors import failed
-from reconciler.output.shortages import NOT_NOW
+from reconciler.spawn.launch_errors import failed
+from reconciler.system.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,9 +8,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from reconciler.keeper.kernel import LaunchFailed
-from reconciler.keeper.spawn.accounts import find_group, find_uid
 from reconciler.model.value import Struct, replace
+from reconciler.spawn.accounts import find_group, find_uid
+from reconciler.spawn.launch_errors import LaunchFailed
 
 LOCK_FILE: Final = "keeper.lock"
 FIFO_FOLDER: Final = "output"

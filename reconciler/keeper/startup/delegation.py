@@ -7,7 +7,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from reconciler.keeper.system.cgroups import Groups, fork_into, path_of
+from reconciler.system.cgroups import Groups, fork_into, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,14 +11,14 @@ import stat
 import time
 from typing import Final
 
-from reconciler.keeper.kernel import Recalled
-from reconciler.keeper.listeners.sockets import CLOSED_UMASK
 from reconciler.keeper.startup.config import LOCK_FILE, KeeperConfig, Refused
 from reconciler.keeper.succession.handover import Handover, take
-from reconciler.keeper.succession.journal import NewerFormat, recall
-from reconciler.keeper.system.procfs import boot_id
+from reconciler.keeper.succession.journal import recall
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
 from reconciler.model.value import Struct
+from reconciler.sockets.sockets import CLOSED_UMASK
+from reconciler.system.procfs import boot_id
+from reconciler.wire.journal import NewerFormat, Recalled
 
 TOKEN_FILE: Final = "instance"
 CONTROL_BACKLOG: Final = 128

@@ -7,8 +7,8 @@ import os
 import resource
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.spawn.roads import KEEPER_OOM_SCORE_ADJ, OOM_FILE
-from reconciler.output.shortages import NOT_NOW
+from reconciler.spawn.roads import KEEPER_OOM_SCORE_ADJ, OOM_FILE
+from reconciler.system.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from reconciler.keeper.succession.handover import Handover

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 import msgspec
 
-from reconciler.keeper.kernel import Died
-from reconciler.keeper.listeners.listeners import Listener
+from reconciler.keeper.listeners import Listener
 from reconciler.keeper.records import Process, Stranger
 from reconciler.keeper.succession.notes import (
     INCARNATIONS,
@@ -34,12 +33,15 @@ from reconciler.keeper.succession.notes import (
 from reconciler.model.process import Exit, Exited, Requested, Running, Starting
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
+from reconciler.system.facts import Died
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from reconciler.keeper.kernel import Identity, Kernel, Output, Recalled
+    from reconciler.keeper.kernel import Kernel, Output
     from reconciler.model.process import ProcessId, ProcessRecord
+    from reconciler.system.facts import Identity
+    from reconciler.wire.journal import Recalled
 
 
 T = TypeVar("T")

@@ -14,14 +14,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from reconciler.keeper.succession.journal import read, write, written
+from reconciler.keeper.succession.journal import write
 from reconciler.model.value import Struct, field, from_plain, replace
 from reconciler.output.stream import Outgoing
+from reconciler.wire.journal import read, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from reconciler.keeper.kernel import Recalled
+    from reconciler.wire.journal import Recalled
 
 HANDOVER: Final = "handover"
 """Under this name the descriptors stand among the entries."""

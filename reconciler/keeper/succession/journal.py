@@ -1,7 +1,6 @@
 """The journal: what the next keeper has to know when this one is killed, and what our own new code goes on with.
 
-A file of lines; each names something that is held and says how it is now, so the last line of a name
-holds, and a line without a value says that it is gone. Each begins with a checksum of its rest.
+A file of the lines of `wire.journal`.
 
 - A line costs the same however much else is held. When the file has grown to twice what it says, it
   is written again beside the old one and renamed over it.
@@ -19,29 +18,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from reconciler.keeper.kernel import Recalled
+from reconciler.wire.journal import FORMAT, HEAD, Recalled, line_of, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-FORMAT: Final = 1
-"""Raised when a keeper that knows only the former one would misread the file."""
 SLACK_BYTES: Final = 256 * 1024
 RETRY_NS: Final = 2_000_000_000
-HEAD: Final = "journal"
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-class NewerFormat(Exception):
-    """It was written by a version that this one does not understand."""
-
-    def __init__(self, format: int) -> None:
-        super().__init__(f"was written in format {format}, this version reads up to {FORMAT}")
 
 
 class Journal:
@@ -60,7 +46,7 @@ class Journal:
         self._path = path
         self._told = told
         self._now_ns = now_ns
-        self._lines: dict[str, bytes] = {HEAD: _line(HEAD, {"format": FORMAT, **owner})}
+        self._lines: dict[str, bytes] = {HEAD: line_of(HEAD, {"format": FORMAT, **owner})}
         self._live_bytes = len(self._lines[HEAD])
         self._unwritten: dict[str, bytes] = {}
         self._fd = -1
@@ -76,7 +62,7 @@ class Journal:
 
     def note(self, name: str, value: object | None) -> None:
         """Remember how something is now, None: it is gone; `flush` writes it down."""
-        line = _line(name, value)
+        line = line_of(name, value)
         if self._lines.get(name) == line:
             return
         self._live_bytes -= len(self._lines.pop(name, b""))
@@ -154,48 +140,6 @@ def recall(path: str, owner: Mapping[str, str]) -> Recalled:
         head.get(name) == value and value for name, value in owner.items()
     )
     return recalled if is_ours else Recalled()
-
-
-def read(data: bytes) -> tuple[dict[str, Any] | None, Recalled]:
-    """Return the head of a journal, None if it has none, and what it says. Raises `NewerFormat`."""
-    entries: dict[str, Any] = {}
-    is_whole = True
-    for line in data.split(b"\n")[:-1]:
-        try:
-            name, value = _read(line)
-        except ValueError:
-            is_whole = False
-            continue
-        if value is None:
-            entries.pop(name, None)
-        else:
-            entries[name] = value
-    head = entries.pop(HEAD, None)
-    if head is None:
-        return None, Recalled(is_whole=False)
-    if head["format"] > FORMAT:
-        raise NewerFormat(head["format"])
-    return head, Recalled(entries, is_whole)
-
-
-def written(entries: Mapping[str, object]) -> bytes:
-    """Return entries as a journal of their own, for `read`."""
-    return b"".join(_line(*each) for each in {HEAD: {"format": FORMAT}, **entries}.items())
-
-
-def _line(name: str, value: object | None) -> bytes:
-    data = msgspec.json.encode((name, value))
-    return b"%08x %b\n" % (zlib.crc32(data), data)
-
-
-def _read(line: bytes) -> tuple[str, Any]:
-    """Return name and value of a line. Raises `ValueError`."""
-    checksum, _, data = line.partition(b" ")
-    if b"%08x" % zlib.crc32(data) != checksum:
-        msg = "the checksum does not fit"
-        raise ValueError(msg)
-    name, value = msgspec.json.decode(data)
-    return str(name), value
 
 
 def write(fd: int, data: bytes) -> None:

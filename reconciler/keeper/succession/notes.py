@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import Died, Trace
 from reconciler.keeper.records import Stranger
 from reconciler.model.process import Exited, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord, SocketTemplate
 from reconciler.model.value import Struct, replace
+from reconciler.sockets.bound import Trace
+from reconciler.system.facts import Died
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from reconciler.keeper.kernel import Kernel
-    from reconciler.keeper.listeners.listeners import Listener
+    from reconciler.keeper.listeners import Listener
     from reconciler.keeper.records import Process
     from reconciler.keeper.supervisor import Change
     from reconciler.model.observation import KeeperIntroduced

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.keeper.linux.control_socket import ControlSocket
-from reconciler.keeper.listeners.clients import Clients
-from reconciler.keeper.listeners.file_watch import FileWatch
 from reconciler.keeper.startup import instance
 from reconciler.keeper.startup.config import KeeperConfig, Refused
 from reconciler.keeper.startup.instance import claim, open_control
 from reconciler.model.observation import ControlRenewed
 from reconciler.model.process import ProcessId
+from reconciler.sockets.clients import Clients
+from reconciler.sockets.file_watch import FileWatch
 from tests.keeper.rig import Link, Rig, command, keeper
 
 WEB = ProcessId("web", 1)

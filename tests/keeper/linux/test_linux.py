@@ -7,7 +7,7 @@ import signal
 from reconciler.keeper.borders import Faults
 from reconciler.keeper.linux.kernel import LinuxKernel
 from reconciler.keeper.linux.loop import Loop
-from reconciler.keeper.system.pidfds import Pidfds
+from reconciler.system.pidfds import Pidfds
 
 
 class Interrupted(Pidfds):

@@ -15,8 +15,6 @@ import pytest
 
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.succession.adoption import TERM_NS
-from reconciler.keeper.system import procfs
-from reconciler.keeper.system.pidfds import Pidfds
 from reconciler.model.action import Adjust, Bind, Signal, Spawn
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.observation import KeeperIntroduced, RecordChanged
@@ -31,6 +29,8 @@ from reconciler.model.process import (
     pid_of,
 )
 from reconciler.model.socket import Bound, SocketTemplate
+from reconciler.system import procfs
+from reconciler.system.pidfds import Pidfds
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import INIT, FakeKernel, Program
 from tests.contract.worlds import PROGRAMS, Fake

@@ -10,15 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.kernel import Recalled
-from reconciler.keeper.succession.journal import (
-    FORMAT,
-    RETRY_NS,
-    SLACK_BYTES,
-    Journal,
-    NewerFormat,
-    recall,
-)
+from reconciler.keeper.succession.journal import RETRY_NS, SLACK_BYTES, Journal, recall
+from reconciler.wire.journal import FORMAT, NewerFormat, Recalled
 
 OWNER = {"token": "t", "boot": "b"}
 

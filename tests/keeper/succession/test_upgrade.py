@@ -15,13 +15,13 @@ import msgspec
 import pytest
 
 from reconciler.keeper.succession.handover import HANDOVER, Handover, take
-from reconciler.keeper.succession.journal import written
 from reconciler.model.action import Bind, Signal, Spawn, Upgrade
 from reconciler.model.address import InternetAddress
 from reconciler.model.observation import KeeperIntroduced, UpgradeFailed
 from reconciler.model.process import CaptureSink, Exit, FileSink, Launch, ProcessId, Running
 from reconciler.model.socket import Bound, SocketTemplate
 from reconciler.output.stream import Outgoing
+from reconciler.wire.journal import written
 from tests.keeper import rig as rig_module
 from tests.keeper.rig import OWN_NICE, Link, Rig, children_of, command, keeper, pid_in
 

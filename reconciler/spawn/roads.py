@@ -19,13 +19,12 @@ import signal
 import stat
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from reconciler.keeper.kernel import LaunchFailed
-from reconciler.keeper.spawn.accounts import User, find_user, own_name
-from reconciler.keeper.spawn.environment import Place, environment, programs_of, search_path
-from reconciler.keeper.spawn.launch_errors import exec_failed, failed, fork_failed, words_of
-from reconciler.keeper.system.cgroups import fork_into
 from reconciler.model.process import Launch, LaunchError, ProcessId
 from reconciler.model.value import Struct, replace
+from reconciler.spawn.accounts import User, find_user, own_name
+from reconciler.spawn.environment import Place, environment, programs_of, search_path
+from reconciler.spawn.launch_errors import LaunchFailed, exec_failed, failed, fork_failed, words_of
+from reconciler.system.cgroups import fork_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -15,12 +15,12 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import BindFailed, Queue, Trace
-from reconciler.keeper.listeners.queues import queue_of, waiting_at
-from reconciler.keeper.listeners.socket_file import SocketFile
-from reconciler.keeper.system.procfs import unless_gone
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.socket import AS_MADE
+from reconciler.sockets.bound import BindFailed, Queue, Trace
+from reconciler.sockets.queues import queue_of, waiting_at
+from reconciler.sockets.socket_file import SocketFile
+from reconciler.system.procfs import unless_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.spawn.launch_errors import failed
-from reconciler.keeper.system.notify import NOT_FOR_CHILDREN
 from reconciler.model.value import Struct
+from reconciler.spawn.launch_errors import failed
+from reconciler.system.notify import NOT_FOR_CHILDREN
 
 if TYPE_CHECKING:
-    from reconciler.keeper.spawn.accounts import User
     from reconciler.model.process import Launch, ProcessId
+    from reconciler.spawn.accounts import User
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OF_THE_OPERATOR: Final = ("RECONCILE_NAME", "RECONCILE_RUNTIME_DIR", "RECONCILE_STATE_DIR")

@@ -9,14 +9,14 @@ import time
 from bisect import bisect
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import Identity
 from reconciler.model.process import Exit
-from reconciler.output.shortages import NOT_NOW
+from reconciler.system.facts import Identity
+from reconciler.system.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
-    from reconciler.keeper.borders import Border
 
 TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
 _MARKER: Final = b"RECONCILE_ID="
@@ -178,7 +178,7 @@ def search(
     marker_of: Callable[[int], str | None],
     sessions: Container[int],
     among: list[int],
-    border: Callable[[str], Border],
+    border: Callable[[str], AbstractContextManager[object]],
 ) -> dict[int, Identity]:
     """Return those of some processes, but us, whose marker begins so or that are in one of these sessions."""
     found: dict[int, Identity] = {}

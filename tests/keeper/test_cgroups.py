@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.keeper.startup.delegation import find_groups
-from reconciler.keeper.system import cgroups
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import CaptureSink, ProcessId
+from reconciler.system import cgroups
 from tests.keeper.rig import Link, is_alive, keeper, pid_in, until
 
 WEB = ProcessId("web", 1)

@@ -7,11 +7,18 @@ import os
 import resource
 from typing import Final
 
-from reconciler.keeper.kernel import LaunchFailed
 from reconciler.model.process import LaunchError
 
 _NO_NUMBER: Final = errno.EINVAL
 """Of an error that the kernel was not asked for."""
+
+
+class LaunchFailed(Exception):
+    """A process could not be made; nothing of it is left."""
+
+    def __init__(self, error: LaunchError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 def failed(step: str, error: OSError | str, path: str = "", message: str = "") -> LaunchFailed:

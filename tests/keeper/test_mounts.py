@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.keeper.spawn.mounts import Mounts, may_hang
 from reconciler.model.process import Exit, ProcessId, Running, Starting
+from reconciler.system.mounts import Mounts, may_hang
 from tests.keeper.rig import keeper
-from tests.keeper.spawn.test_roads import AS_ROOT, own_mounts
+from tests.keeper.test_roads import AS_ROOT, own_mounts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,19 +12,20 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import BindFailed
 from reconciler.model.observation import SocketRestored
 from reconciler.model.process import ProcessId
 from reconciler.model.socket import BindRefused, Bound, Lost, Unaccepted
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
+from reconciler.sockets.bound import BindFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reconciler.keeper.kernel import Kernel, Queue
-    from reconciler.keeper.listeners.listeners import Listener, Listeners
+    from reconciler.keeper.kernel import Kernel
+    from reconciler.keeper.listeners import Listener, Listeners
     from reconciler.keeper.records import Process
+    from reconciler.sockets.bound import Queue
 
 AFTER_START_NS: Final = (0, 2 * SECOND_NS, 10 * SECOND_NS, 60 * SECOND_NS)
 """When a socket is looked at after a user was started: programs set themselves up at their own pace."""

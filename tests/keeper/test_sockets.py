@@ -12,8 +12,6 @@ from typing import Literal
 
 import pytest
 
-from reconciler.keeper.kernel import BindFailed, Queue, Trace
-from reconciler.keeper.listeners import sockets
 from reconciler.model.action import Bind, Signal, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.observation import SocketRestored
@@ -21,6 +19,8 @@ from reconciler.model.process import CaptureSink, Exit, ProcessId
 from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, Lost, SocketTemplate
 from reconciler.model.value import replace
 from reconciler.output.stream import LIFELINE_FD
+from reconciler.sockets import sockets
+from reconciler.sockets.bound import BindFailed, Queue, Trace
 from tests.keeper.rig import ROOT, Link, Rig, until
 
 WEB = ProcessId("web", 1)
@@ -472,7 +472,7 @@ def test_a_socket_is_taken_back_from_a_holder_that_closes_descriptors_all_the_ti
 
 MIGRATES = """
 import socket, subprocess, sys
-from reconciler.keeper.listeners import sockets
+from reconciler.sockets import sockets
 from reconciler.model.address import InternetAddress
 from reconciler.model.socket import SocketTemplate
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)

@@ -7,14 +7,14 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.system import procfs
+from reconciler.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from reconciler.keeper.system.cgroups import Groups
-    from reconciler.keeper.system.pidfds import Pidfds
     from reconciler.model.process import Reach
+    from reconciler.system.cgroups import Groups
+    from reconciler.system.pidfds import Pidfds
 
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 """After these a stopped process is woken: it could not notice otherwise."""

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import Queue
+from reconciler.sockets.bound import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.keeper.system.own_log import OwnLog
+from reconciler.output.own_log import OwnLog
 
 PAGE = os.sysconf("SC_PAGESIZE")
 

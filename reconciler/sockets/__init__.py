@@ -1,9 +1,8 @@
-"""Listening sockets: bound, handed over, kept as they were bound, closed.
+"""Listening sockets: bound, tuned, watched, taken back from who uses them; a library of the keeper.
 
 | file | subject |
 |---|---|
-| `listeners` | what is held by name, and what becomes of an order to bind |
-| `upkeep` | sockets stay as they were bound, and somebody accepts |
+| `bound` | what a bound socket is to those who hold it |
 | `sockets` | binding, tuning and closing, and taking back from who uses them |
 | `socket_file` | the file of a Unix socket, and the second name by which it comes back |
 | `file_watch` | when the file of a socket may have vanished |

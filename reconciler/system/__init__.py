@@ -1,11 +1,13 @@
-"""Asking the system about processes, and telling it.
+"""Asking Linux about processes, and telling it; a library of the keeper.
 
 | file | subject |
 |---|---|
+| `facts` | what it says of a process: values |
 | `procfs` | asking /proc, and telling processes apart when numbers are reused |
 | `pidfds` | processes that are not our children: their signals and their deaths |
 | `signals` | to a process, its group, its tree |
 | `cgroups` | control groups, where the manager was given some |
+| `mounts` | whether a look at a path may take for ever |
 | `notify` | sd_notify(3) to whoever started the manager |
-| `own_log` | the keeper's own log, never waited for |
+| `shortages` | which errors say only that something is short just now |
 """

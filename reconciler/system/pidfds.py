@@ -19,10 +19,10 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.kernel import Died
-from reconciler.keeper.system import procfs
 from reconciler.model.process import Exit
 from reconciler.model.units import SECOND_NS
+from reconciler.system import procfs
+from reconciler.system.facts import Died
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from reconciler.model.socket import AS_MADE
-from reconciler.output.shortages import NOT_NOW
+from reconciler.system.shortages import NOT_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

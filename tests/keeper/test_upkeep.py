@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from reconciler.keeper.listeners.clients import Clients
-from reconciler.keeper.listeners.listeners import Listeners
-from reconciler.keeper.listeners.upkeep import MOST_RETURNS, Upkeep
+from reconciler.keeper.listeners import Listeners
 from reconciler.keeper.records import Process
+from reconciler.keeper.upkeep import MOST_RETURNS, Upkeep
 from reconciler.model.action import Bind
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.observation import SocketRestored
@@ -19,6 +18,7 @@ from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
 from reconciler.model.socket import Lost, SocketTemplate, Unaccepted
 from reconciler.model.units import SECOND_NS as S
 from reconciler.model.value import replace
+from reconciler.sockets.clients import Clients
 from tests.contract.fake_kernel import FakeKernel, Socket
 
 PORT = SocketTemplate(InternetAddress("127.0.0.1", 8000), backlog=64)

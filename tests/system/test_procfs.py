@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.system import procfs
-from reconciler.keeper.system.procfs import Births
+from reconciler.system import procfs
+from reconciler.system.procfs import Births
 
 
 def start_time(pid: int) -> int:

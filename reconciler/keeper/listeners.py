@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.keeper.borders import as_errno
-from reconciler.keeper.kernel import BindFailed, BoundSocket, LaunchFailed
-from reconciler.keeper.spawn.launch_errors import failed
 from reconciler.model.process import LaunchError
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
+from reconciler.sockets.bound import BindFailed, BoundSocket
+from reconciler.spawn.launch_errors import LaunchFailed, failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,8 @@ import pwd
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.spawn.launch_errors import failed
 from reconciler.model.value import Struct
+from reconciler.spawn.launch_errors import failed
 
 if TYPE_CHECKING:
     from reconciler.model.process import Launch

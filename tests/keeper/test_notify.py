@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.system.notify import Notifier
 from reconciler.model.action import Notify
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import ProcessId
+from reconciler.system.notify import Notifier
 from tests.keeper.rig import OWN_NICE, keeper, until
 
 WEB = ProcessId("web", 1)
