@@ -13,7 +13,7 @@ r"""Measures this checkout beside its peers and a floor in C, in one run, so tha
 | `accounting` | processor time, wake-ups and memory, from the kernel's accounts |
 | `lives` | one life: all up, memory, idle, status, respawn, edits, stop |
 | `output` | one writer that writes flat out; many that write a line at a time |
-| `storms` | many that exit at once; a large spec that is read again while workers crash |
+| `storms` | many that exit at once; a large spec that is read again while workers crash; slots instead of watchers |
 | `samples` | what was measured |
 | `reaches` | what shall be reached, by ratios within the run |
 | `report` | the tables and results.json |

@@ -20,7 +20,7 @@ from bench.output import measure_flat_out, measure_many
 from bench.peers import ALL_PEERS, Circus, Supervisor, peers
 from bench.programs import BenchError, compile_programs
 from bench.samples import Samples
-from bench.storms import measure_crashing, measure_reload
+from bench.storms import measure_crashing, measure_reload, measure_slots
 
 FULL: Final = Effort(
     repetitions=3,
@@ -226,6 +226,11 @@ def _reload(run: Run) -> None:
     measure_reload(run.place, run.effort, run.samples)
 
 
+def _slots(run: Run) -> None:
+    _say("slots of one watcher")
+    measure_slots(run.place, run.effort, run.samples)
+
+
 PARTS: Final[dict[str, Part]] = {
     "lives": _lives,
     "edits": _edits,
@@ -233,6 +238,7 @@ PARTS: Final[dict[str, Part]] = {
     "output": _output,
     "crashing": _crashing,
     "reload": _reload,
+    "slots": _slots,
 }
 
 

@@ -201,10 +201,12 @@ class Reconcile(Manager):
         self.specs.mkdir()
         for number, indexes in enumerate(self.crew.by_file()):
             head = "" if number or self.crew.applies_itself else "apply: {auto: false}\n"
-            text = "".join(self._watcher(index, self.crew.commands[index]) for index in indexes)
-            self._file(number).write_text(f"{head}watchers:\n{text}")
+            self._file(number).write_text(f"{head}watchers:\n{self._watchers(indexes)}")
         state = str(self.folder / "state")
         return [self._command(), "run", *self._which(), "--state-dir", state, str(self.specs)]
+
+    def _watchers(self, indexes: range) -> str:
+        return "".join(self._watcher(index, self.crew.commands[index]) for index in indexes)
 
     def asker(self) -> list[str]:
         """Ask over the control socket, with the product's own client."""
@@ -270,3 +272,14 @@ class Reconcile(Manager):
             msg = f"cannot find {command.name} beside {sys.executable}; try: make bench"
             raise BenchError(msg)
         return str(command)
+
+
+class ReconcileSlots(Reconcile):
+    """This checkout, with all workers as slots of one watcher."""
+
+    name = "reconcile, slots"
+
+    def _watchers(self, indexes: range) -> str:
+        program, fifo, _ = self.crew.commands[0]
+        command = f"['{program}', '{fifo}', '${{slot}}']"
+        return f"  worker:\n    cmd: {command}\n    numprocesses: {len(indexes)}\n"

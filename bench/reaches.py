@@ -91,6 +91,10 @@ def _boot_and_respawn(of: _Judge, effort: Effort) -> None:
     stop = f"stop_ms@{most}"
     of.at_most(f"stop {most:,}", "2 x floor", of.ours(stop), of.theirs(FLOOR, stop, 2), "ms")
 
+    many = f"up_ms@{effort.reload_size}"
+    title, limit = f"{effort.reload_size:,} up as slots of one", of.theirs(OURS, many, 1.3)
+    of.at_most(title, "1.3 x as watchers", of.ours(f"{many} slots"), limit, "ms")
+
 
 def _idle_and_memory(of: _Judge, effort: Effort) -> None:
     most, least = effort.most, min(effort.sizes)

@@ -90,6 +90,7 @@ def rows(results: Results) -> list[list[str]]:
 
     for size in (*effort.sizes, effort.reload_size):
         row(f"{size:,} up (ms)", f"up_ms@{size}")
+    row("  as slots of one watcher (ms)", f"up_ms@{effort.reload_size} slots")
     for size in effort.sizes:
         row(f"respawn at {size:,}, p50 (ms)", f"respawn_ms@{size}")
         row(f"respawn at {size:,}, p99 (ms)", f"respawn_ms@{size}", p99=True)

@@ -1,4 +1,4 @@
-"""What trouble costs: many that exit at once, and a large spec that is read again while workers crash."""
+"""What much costs: exits at once, a large spec that is read again while workers crash, slots instead of watchers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from bench.accounting import account, used_since
 from bench.births import Births
 from bench.lives import BOOT_S, RESPAWN_S, ask, in_files, running, started
-from bench.managers import Crew, Reconcile
+from bench.managers import Crew, Reconcile, ReconcileSlots
 from bench.programs import BenchError
 
 if TYPE_CHECKING:
@@ -80,6 +80,16 @@ def measure_reload(place: Place, effort: Effort, samples: Samples) -> None:
         crash.wait()
         samples.add(f"{what} respawn_ms", Reconcile.name, *crash.taken())
         samples.add(f"{what} ms", Reconcile.name, (life.living[count].at_ns - told_ns) / 1e6)
+
+
+def measure_slots(place: Place, effort: Effort, samples: Samples) -> None:
+    """Start as many workers as watchers of one, and as slots of one watcher."""
+    count = effort.reload_size
+    for _ in range(effort.repetitions):
+        for kind, what in ((Reconcile, f"up_ms@{count}"), (ReconcileSlots, f"up_ms@{count} slots")):
+            with running(kind, place, count, files=1, settle_s=effort.settle_s) as life:
+                up_ns = max(birth.at_ns for birth in life.living.values())
+                samples.add(what, Reconcile.name, (up_ns - life.manager.started_ns) / 1e6)
 
 
 class _Crashes:
