@@ -20,11 +20,11 @@ class Hangup(Exception):
 
 
 class Stream:
-    """Answer with notifications, then close the connection unless the last one is `done`."""
+    """Answer with notifications as they come, then close the connection unless the last one is `done`."""
 
     def __init__(self, method: str, items: Iterable[Mapping[str, object]]) -> None:
         self.method = method
-        self.items = list(items)
+        self.items = items
 
 
 class Manager:
@@ -112,7 +112,9 @@ class Manager:
             return
         stream = call.msgid
         connection.sendall(rpc.encode_result(call.msgid, rpc.pack({"stream": stream})))
+        is_done = False
         for item in result.items:
             connection.sendall(rpc.encode_notification(result.method, {"stream": stream, **item}))
-        if not (result.items and result.items[-1].get("done")):
+            is_done = bool(item.get("done"))
+        if not is_done:
             raise Hangup

@@ -77,6 +77,19 @@ def test_the_end_says_whom_it_waits_for_and_who_had_to_be_killed(
     ]
 
 
+def test_what_came_before_the_end_is_shown_though_the_status_finds_no_manager(
+    manager: Manager, capfd: pytest.CaptureFixture[str]
+) -> None:
+    viewer = _Viewer(Client(runtime_dir=manager.runtime_dir), 1, 3600 * 10**9)
+    manager.close()
+    viewer._take("progress", {"waiting": [], "converged": True, "done": True})
+    viewer._show_progress()
+    viewer._take("log", {"watcher": "web", "slot": 1, "source": "stdout", "data": b"bye\n"})
+    viewer._take("event", {"type": "manager.ended", "message": "everything has stopped"})
+    assert viewer._has_ended
+    assert capfd.readouterr().out == "web.1 | bye\n"
+
+
 def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
     text = (
         "import os, sys, reconciler.cli.commands.launch as launch, reconciler.cli.commands.viewer as viewer\n"

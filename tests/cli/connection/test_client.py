@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -216,11 +217,23 @@ def test_logs_go_on_where_they_were_after_a_controller_was_replaced(manager: Man
 def test_what_came_before_the_end_is_yielded_though_another_call_found_the_end(
     manager: Manager,
 ) -> None:
-    manager.answers["events.follow"] = Stream("event", [{"seq": 1}, {"seq": 2}])
+    gate = threading.Event()
+
+    def events() -> Iterator[Life]:
+        yield {"seq": 1}
+        gate.wait(20)
+        yield {"seq": 2}
+
+    manager.answers["events.follow"] = Stream("event", events())
     client = client_of(manager)
     stream = client.follow(("events.follow", {}))
     assert next(stream)[1]["seq"] == 1
 
+    gate.set()
+    assert client._socket is not None
+    poll = select.poll()
+    poll.register(client._socket, select.POLLHUP)
+    assert poll.poll(20_000)
     manager.close()
     with pytest.raises(NoManager):
         client.hello()
