@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
 from reconciler.cli.connection.instances import of_others
-from reconciler.cli.errors import NoManager, Refused, TimedOut
+from reconciler.cli.errors import CommandError, NoManager, Refused, TimedOut
 from reconciler.model.answer import Hello
 from reconciler.model.errors import RequestError
 from reconciler.model.value import PlainError, from_plain, to_whole
@@ -23,7 +24,6 @@ from reconciler.wire import rpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
     from typing import Self
 
     from reconciler.cli.connection.instances import Instance
@@ -76,12 +76,7 @@ class Transport:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -148,22 +143,20 @@ class Transport:
             raise self._timed_out(method) from None
         answer: rpc.Response | None = None
         while answer is None:
-            # The first notifications of a stream may come along with the answer.
-            for message in self._received(deadline, method):
-                if isinstance(message, rpc.Notification):
-                    self._notifications.append((message.method, dict(message.params)))
-                elif message.msgid in {self._last_id, 0}:
-                    # 0 answers a request that the manager could not even read.
-                    answer = message
+            for response in self._received(deadline, method):
+                # 0 answers a request that the manager could not even read.
+                if response.msgid in {self._last_id, 0}:
+                    answer = response
         if answer.error is not None:
-            raise _request_error(answer.error)
-        return _map(answer.result)
+            code, message, details = answer.error
+            raise RequestError(cast("Code", code), message, details=details)
+        return cast("Map", answer.result) if isinstance(answer.result, dict) else {}
 
-    def _received(
-        self, deadline: float | None, method: str
-    ) -> list[rpc.Response | rpc.Notification]:
-        """Wait for bytes. Raises `ConnectionError` at the end of the stream, `TimedOut` at the
-        deadline."""
+    def _received(self, deadline: float | None, method: str) -> list[rpc.Response]:
+        """Wait for bytes; keep the notifications in them for who follows a stream, and return the responses.
+
+        Raises `ConnectionError` at the end of the connection, `TimedOut` at the deadline.
+        """
         connection = self._socket
         assert connection is not None
         connection.settimeout(None if deadline is None else max(deadline - time.monotonic(), 0.001))
@@ -176,21 +169,20 @@ class Transport:
             msg = "the manager closed the connection"
             raise ConnectionResetError(msg)
         try:
-            return self._decoder.messages(data)
+            messages = self._decoder.messages(data)
         except rpc.ProtocolError as error:
             self.close()
             raise self._not_understood(method, error) from error
+        for message in messages:
+            if isinstance(message, rpc.Notification):
+                self._notifications.append((message.method, dict(message.params)))
+        return [each for each in messages if isinstance(each, rpc.Response)]
 
     def _take_rest(self) -> None:
         """Keep the notifications that came before the end of a connection, for who follows a stream."""
-        if self._socket is None:
-            return
-        self._socket.setblocking(False)
-        with contextlib.suppress(OSError, rpc.ProtocolError):
-            while data := self._socket.recv(_READ_BYTES):
-                for message in self._decoder.messages(data):
-                    if isinstance(message, rpc.Notification):
-                        self._notifications.append((message.method, dict(message.params)))
+        with contextlib.suppress(OSError, CommandError):
+            while self._socket is not None:
+                self._received(time.monotonic(), "what came before the end")
 
     def _connected(self, deadline: float) -> socket.socket:
         """Return the connection; opens one if there is none, and waits while the backlog is full."""
@@ -303,13 +295,9 @@ class Transport:
             if tick is not None and not self._readable(tick):
                 yield TICK, {}
                 continue
-            for message in self._received(None, "follow"):
-                if isinstance(message, rpc.Notification):
-                    self._notifications.append((message.method, dict(message.params)))
+            self._received(None, "follow")
 
     def _readable(self, seconds: float) -> bool:
-        import select
-
         assert self._socket is not None
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
@@ -335,12 +323,3 @@ def _opened(
     if method == "events.follow" and newest and places is not None:
         given["since"] = newest
     return given
-
-
-def _request_error(error: tuple[str, str, Mapping[str, object]]) -> RequestError:
-    code, message, details = error
-    return RequestError(cast("Code", code), message, details=details)
-
-
-def _map(value: object) -> Map:
-    return cast("Map", value) if isinstance(value, dict) else {}
