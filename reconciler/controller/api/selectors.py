@@ -8,9 +8,9 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from reconciler.controller.state.records import ToldEvent
 from reconciler.core import desired
 from reconciler.core.reconciler import Reconciler
+from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
 from reconciler.model.process import MAIN
 from reconciler.model.value import Struct
@@ -222,11 +222,11 @@ class EventFilter(Struct, frozen=True):
         """Tell whether nothing is left out."""
         return self == EventFilter()
 
-    def test(self) -> Callable[[ToldEvent], bool]:
+    def test(self) -> Callable[[EventEntry], bool]:
         """Return what tells whether an event is meant: many are asked about, however much is written."""
         names, types = compiled(self.names), compiled(self.types)
 
-        def means(told: ToldEvent) -> bool:
+        def means(told: EventEntry) -> bool:
             if told.time_ns < self.since_ns:
                 return False
             if self.types and not any(map(types.matches, _forms(told.type))):

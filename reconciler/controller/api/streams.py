@@ -16,7 +16,7 @@ from reconciler.controller.api.request import Request
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Border
 from reconciler.controller.runtime.reactor import Reactor
-from reconciler.controller.state.records import ToldEvent
+from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS
 from reconciler.wire import rpc
@@ -62,7 +62,7 @@ class Stream(ABC):
         """Take note that these watchers may have changed; True when there may be something to send at once."""
         return False
 
-    def told(self, entry: ToldEvent) -> None:  # noqa: B027  (most streams do not care)
+    def told(self, entry: EventEntry) -> None:  # noqa: B027  (most streams do not care)
         """Take note of an event."""
 
     def finish(self) -> None:  # noqa: B027  (most streams do not care)
@@ -143,7 +143,7 @@ class Streams:
         for stream in [each for each in self._streams.values() if each.connection is connection]:
             self._end(stream)
 
-    def told(self, entry: ToldEvent) -> None:
+    def told(self, entry: EventEntry) -> None:
         """Send an event to those who follow events."""
         for stream in self.of("event"):
             self.guard(stream, partial(stream.told, entry))

@@ -22,8 +22,9 @@ from reconciler.controller.runtime.borders import Border, Log
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.state.queries import ends_told, stored_events
-from reconciler.controller.state.records import KEPT_EVENTS, EventsTold, NumbersReserved, ToldEvent
+from reconciler.controller.state.records import KEPT_EVENTS, EventsWritten, NumbersReserved
 from reconciler.controller.state.store import Store
+from reconciler.model.answer import EventEntry
 from reconciler.model.event import Event
 from reconciler.model.observation import EndsTold
 from reconciler.model.process import ProcessId
@@ -59,9 +60,9 @@ class EventLog(Part):
     lanes: Lanes
     border: Border
     log: Log
-    follow: Callable[[ToldEvent], None]
+    follow: Callable[[EventEntry], None]
     """Sends an event to those who follow them."""
-    _unwritten: deque[ToldEvent] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
+    _unwritten: deque[EventEntry] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
     _replaced: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
     _is_under_way: bool = False
     _reserved: int = 0
@@ -87,7 +88,7 @@ class EventLog(Part):
         )
         self.follow(entry)
 
-    def _write_later(self, told: ToldEvent) -> None:
+    def _write_later(self, told: EventEntry) -> None:
         self._unwritten.append(told)
         self._replaced.extend(self.recent.take_replaced())
         if told.seq + NUMBERS_PER_RESERVATION // 2 > self._reserved:
@@ -95,7 +96,7 @@ class EventLog(Part):
         if not self._is_under_way and len(self._unwritten) == 1:
             self._write_soon()
 
-    def written(self, entry: EventsTold) -> None:
+    def written(self, entry: EventsWritten) -> None:
         """Take note that a batch lies on the disk, and send the next one after a pause."""
         self._is_under_way = False
         self._reserved = max(self._reserved, entry.below)
@@ -117,7 +118,7 @@ class EventLog(Part):
             )
         return True
 
-    def _recalled(self, found: Sequence[ToldEvent]) -> None:
+    def _recalled(self, found: Sequence[EventEntry]) -> None:
         waiting, self._recalling = self._recalling, []
         self.recent.recall(found)
         for then in waiting:
@@ -130,7 +131,7 @@ class EventLog(Part):
     def close(self) -> None:
         """Write what is left; the numbers that were set aside are given back."""
         below = self.recent.newest + 1
-        self.store.write(EventsTold(tuple(self._unwritten), below, tuple(self._replaced)))
+        self.store.write(EventsWritten(tuple(self._unwritten), below, tuple(self._replaced)))
         self._unwritten.clear()
         self._replaced.clear()
 
@@ -147,7 +148,7 @@ class EventLog(Part):
             replaced = [self._replaced.popleft() for _ in range(len(self._replaced))]
             self._replaced.extend(number for number in replaced if number > newest)
             gone = tuple(number for number in replaced if number <= newest)
-            self.store.write(EventsTold(batch, max(self._reserved, below), gone))
+            self.store.write(EventsWritten(batch, max(self._reserved, below), gone))
 
     def _reserve(self) -> None:
         self._reserved = self.recent.newest + 1 + NUMBERS_PER_RESERVATION

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, ToldEvent, is_order
+from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, is_order
+from reconciler.model.answer import EventEntry
 from reconciler.model.event import Event
 from reconciler.model.units import MINUTE_NS
 from reconciler.model.value import Part
 
-Means = Callable[[ToldEvent], bool]
+Means = Callable[[EventEntry], bool]
 """Tells whether somebody asks for an event."""
 
 BURST: Final = 5
@@ -44,7 +45,7 @@ class RecentEvents:
     def __init__(self, first: int) -> None:
         self._first = first
         self._next = first
-        self._entries: dict[int, ToldEvent] = {}
+        self._entries: dict[int, EventEntry] = {}
         self._rooms: dict[bool, deque[int]] = {True: deque(), False: deque()}
         """Numbers of what is kept, and of what was replaced since; by whether it is an order."""
         self._kept = {True: 0, False: 0}
@@ -53,12 +54,12 @@ class RecentEvents:
         self._repeats: dict[tuple[str, str, int, str], _Repeat] = {}
         self._replaced: list[int] = []
 
-    def add(self, event: Event, wall_ns: int) -> ToldEvent:
+    def add(self, event: Event, wall_ns: int) -> EventEntry:
         """Number an event and keep it."""
         # A path may be no UTF-8; what is stored and sent is.
         message = event.message.encode(errors="backslashreplace").decode()
         details = self._counted(event, wall_ns)
-        told = ToldEvent(
+        told = EventEntry(
             self._next, wall_ns, event.type, event.watcher, event.slot, message, details
         )
         self._next += 1
@@ -87,7 +88,7 @@ class RecentEvents:
         full = self._is_whole and self._kept[False] >= KEPT_EVENTS
         return self._entries[oldest].time_ns if oldest is not None and full else None
 
-    def since(self, seq: int, limit: int, means: Means | None = None) -> list[ToldEvent]:
+    def since(self, seq: int, limit: int, means: Means | None = None) -> list[EventEntry]:
         """Return entries with a larger number than `seq`, oldest first, at most the newest `limit`."""
         entries = self._newest_first(seq)
         meant = entries if means is None else filter(means, entries)
@@ -114,7 +115,7 @@ class RecentEvents:
         """Tell whether `since` would need what earlier controllers told and is not known here."""
         return not self._is_whole and seq + 1 < self._first and len(self._entries) < limit
 
-    def recall(self, earlier: Sequence[ToldEvent]) -> None:
+    def recall(self, earlier: Sequence[EventEntry]) -> None:
         """Take what earlier controllers told, oldest first."""
         self._is_whole = True
         self._entries = {each.seq: each for each in earlier} | self._entries
@@ -124,13 +125,13 @@ class RecentEvents:
         for kind in (True, False):
             self._evict(kind)
 
-    def _newest_first(self, seq: int) -> Iterator[ToldEvent]:
+    def _newest_first(self, seq: int) -> Iterator[EventEntry]:
         for number in reversed(self._entries):
             if number <= seq:
                 return
             yield self._entries[number]
 
-    def _keep(self, told: ToldEvent) -> None:
+    def _keep(self, told: EventEntry) -> None:
         kind = is_order(told.type)
         self._entries[told.seq] = told
         self._rooms[kind].append(told.seq)

@@ -12,9 +12,9 @@ from reconciler.controller.output.log_places import LogPlaces
 from reconciler.controller.output.port_holders import PortHolders
 from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.runtime.parts import Runtime
-from reconciler.controller.state.records import ToldEvent
 from reconciler.controller.state.store import Store
 from reconciler.core.reconciler import Reconciler
+from reconciler.model.answer import EventEntry
 from reconciler.model.observation import Observation
 
 
@@ -27,7 +27,7 @@ class Output:
         core: Reconciler,
         store: Store,
         next_event: int,
-        follow: Callable[[ToldEvent], None],
+        follow: Callable[[EventEntry], None],
         feed: Callable[[Observation], None],
     ) -> None:
         reactor, lanes, border, log = runtime.reactor, runtime.lanes, runtime.border, runtime.log

@@ -11,7 +11,8 @@ from typing import Final, TypeAlias, cast
 
 from reconciler.controller.state import history, seals
 from reconciler.controller.state.history import Content, Unreadable
-from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS, ToldEvent
+from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS
+from reconciler.model.answer import EventEntry
 from reconciler.model.job import Run
 from reconciler.model.process import ProcessId
 from reconciler.model.value import PlainError, from_plain
@@ -57,7 +58,7 @@ def read_content(path: Path, number: int) -> Content:
         raise Unreadable(str(error)) from error
 
 
-def stored_events(path: Path, before: int) -> list[ToldEvent]:
+def stored_events(path: Path, before: int) -> list[EventEntry]:
     """Return the events on the disk with smaller numbers than `before`, oldest first; none if it cannot be read."""
     which = "where seq < ? order by seq desc limit ?"
     try:
@@ -66,7 +67,8 @@ def stored_events(path: Path, before: int) -> list[ToldEvent]:
     except sqlite3.Error:
         return []
     return [
-        ToldEvent(*cast("_EventRow", row[:-1]), json.loads(str(row[-1]))) for row in reversed(found)
+        EventEntry(*cast("_EventRow", row[:-1]), json.loads(str(row[-1])))
+        for row in reversed(found)
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+from reconciler.model.answer import EventEntry
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.revision import Revision
@@ -109,25 +110,13 @@ class RunWritten(Struct, frozen=True):
     keep: int = KEEP_RUNS
 
 
-class ToldEvent(Struct, frozen=True):
-    """One event as clients see it."""
-
-    seq: int
-    time_ns: int
-    type: str
-    watcher: str
-    slot: int
-    message: str
-    details: Mapping[str, object]
-
-
-class EventsTold(Struct, frozen=True):
+class EventsWritten(Struct, frozen=True):
     """Events, oldest first. They are written without a sync: nothing follows from them.
 
     Numbers below `below` may have been given.
     """
 
-    events: tuple[ToldEvent, ...]
+    events: tuple[EventEntry, ...]
     below: int
     replaced: tuple[int, ...] = ()
     """Numbers of older events whose place some of these have taken."""
@@ -154,7 +143,7 @@ Record: TypeAlias = (
     | GenerationWritten
     | OrderWritten
     | RunWritten
-    | EventsTold
+    | EventsWritten
     | NumbersReserved
     | ServedBy
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from reconciler.controller.runtime.borders import Border, Fatal
-from reconciler.controller.state.records import EventsTold, Record, RunWritten
+from reconciler.controller.state.records import EventsWritten, Record, RunWritten
 from reconciler.controller.state.store import (
     Damaged,
     PutBack,
@@ -42,7 +42,7 @@ class Saving(Part):
     border: Border
     tell: Callable[[Event], None]
     feed: Callable[[Observation], None]
-    events_written: Callable[[EventsTold], None]
+    events_written: Callable[[EventsWritten], None]
     damage: tuple[str, ...]
     """What was found damaged at the beginning."""
     trouble: str = ""
@@ -126,7 +126,7 @@ class Saving(Part):
                     raise StoreDamaged(message)
 
     def _go_on_after(self, record: Record) -> None:
-        if isinstance(record, EventsTold):
+        if isinstance(record, EventsWritten):
             self.events_written(record)
         then = self._waiting.pop(id(record), None)
         if then is not None:

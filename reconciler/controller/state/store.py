@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from reconciler.controller.runtime.borders import said
 from reconciler.controller.state import writes
-from reconciler.controller.state.records import EventsTold, Record, Stored
+from reconciler.controller.state.records import EventsWritten, Record, Stored
 from reconciler.controller.state.recovery import is_in_place, open_state, put_back
 from reconciler.controller.state.schema import COMMITS, open_database, set_meta
 from reconciler.model.value import Struct
@@ -201,7 +201,7 @@ class Store:
 
     def _write(self, batch: list[Record]) -> None:
         connection = self._file_in_place()
-        if all(isinstance(record, EventsTold) for record in batch):
+        if all(isinstance(record, EventsWritten) for record in batch):
             _write_unsynced(connection, batch)
             return
         commits = self._commits + 1

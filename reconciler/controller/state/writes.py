@@ -15,7 +15,7 @@ from reconciler.controller.state.records import (
     ORDERS,
     Answered,
     Applied,
-    EventsTold,
+    EventsWritten,
     FilesChanged,
     GenerationWritten,
     IntentWritten,
@@ -27,7 +27,6 @@ from reconciler.controller.state.records import (
     RunWritten,
     ServedBy,
     SourceFile,
-    ToldEvent,
 )
 from reconciler.controller.state.schema import (
     EVENTS_BELOW,
@@ -37,6 +36,7 @@ from reconciler.controller.state.schema import (
     PRUNED_EVERY,
     set_meta,
 )
+from reconciler.model.answer import EventEntry
 from reconciler.model.intent import Intent
 from reconciler.model.job import Run
 from reconciler.model.value import replace, to_plain
@@ -70,7 +70,7 @@ def write(connection: sqlite3.Connection, record: Record) -> None:
                 _write_answer(connection, answered)
         case RunWritten(watcher, run, keep):
             _write_run(connection, watcher, run, keep)
-        case EventsTold(events, below, replaced):
+        case EventsWritten(events, below, replaced):
             _write_events(connection, events)
             connection.executemany(
                 "delete from events where seq = ?", [(number,) for number in replaced]
@@ -186,7 +186,7 @@ def _write_run(connection: sqlite3.Connection, watcher: str, run: Run, keep: int
 _ORDERS: Final = "(" + " or ".join(f"type glob '{each}*'" for each in ORDERS) + ")"
 
 
-def _write_events(connection: sqlite3.Connection, events: tuple[ToldEvent, ...]) -> None:
+def _write_events(connection: sqlite3.Connection, events: tuple[EventEntry, ...]) -> None:
     for each in events:
         place = (each.seq, each.time_ns, each.type, each.watcher, each.slot)
         seals.put(connection, "events", *place, each.message, _text(each.details))

@@ -12,13 +12,13 @@ from reconciler.controller.api.selectors import (
     compiled,
     wanted,
 )
-from reconciler.controller.state.records import ToldEvent
+from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
 from reconciler.wire.methods import Selecting
 
 
 def test_types_are_names_first_words_and_globs() -> None:
-    told = ToldEvent(1, 0, "process.exited", "web", 1, "", {})
+    told = EventEntry(1, 0, "process.exited", "web", 1, "", {})
     for types in ("process.exited", "process", "*.exited", "proc*"):
         assert EventFilter(types=(types,)).test()(told), types
     for types in ("exited", "process.", "proc", "process.exited.ok"):

@@ -12,8 +12,9 @@ from conftest import by_hand, service, until
 from paper_keeper import PaperKeeper
 
 from reconciler.controller.output.event_log import NUMBERS_PER_RESERVATION
-from reconciler.controller.state.records import KEPT_EVENTS, EventsTold, NumbersReserved, ToldEvent
+from reconciler.controller.state.records import KEPT_EVENTS, EventsWritten, NumbersReserved
 from reconciler.controller.state.store import Store, Written
+from reconciler.model.answer import EventEntry
 from reconciler.model.event import Event
 from reconciler.model.process import Exit, Exited, Running
 from reconciler.model.spec import BackoffSpec
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from conftest import Client, Instance
 
 
-def event(seq: int, message: str = "m") -> ToldEvent:
-    return ToldEvent(seq, seq * 10, "test.told", "web", 1, message, {"seq": seq})
+def event(seq: int, message: str = "m") -> EventEntry:
+    return EventEntry(seq, seq * 10, "test.told", "web", 1, message, {"seq": seq})
 
 
 def stored(folder: Path, type: str = "%") -> list[int]:
@@ -36,7 +37,7 @@ def stored(folder: Path, type: str = "%") -> list[int]:
         return [seq for (seq,) in connection.execute(statement, (type,))]
 
 
-def write(folder: Path, *entries: EventsTold) -> None:
+def write(folder: Path, *entries: EventsWritten) -> None:
     store = Store(str(folder))
     store.read()
     for entry in entries:
@@ -89,7 +90,7 @@ def test_a_follower_that_comes_back_gets_what_it_missed_meanwhile(instance: Inst
 
 def test_after_a_kill_no_number_is_given_twice_and_the_gap_is_no_loss(instance: Instance) -> None:
     instance.store(by_hand(web=service()))
-    write(instance.folder, EventsTold((event(1), event(2)), 1 + NUMBERS_PER_RESERVATION))
+    write(instance.folder, EventsWritten((event(1), event(2)), 1 + NUMBERS_PER_RESERVATION))
     client = instance.start().client()
     until(lambda: instance.keeper.spawned())
     seen = all_events(client)
@@ -114,7 +115,7 @@ def test_many_events_are_few_writes_and_only_the_newest_are_kept(
 ) -> None:
     instance.store(by_hand())
     batches = [
-        EventsTold(tuple(map(event, range(first, first + 500))), 1)
+        EventsWritten(tuple(map(event, range(first, first + 500))), 1)
         for first in range(1, KEPT_EVENTS + 3001, 500)
     ]
     write(tmp_path, *batches)
@@ -149,7 +150,7 @@ def test_events_alone_are_not_synced_and_an_idle_controller_writes_nothing(
     store.write(NumbersReserved(4))
     until(lambda: Written(NumbersReserved(4)) in store.answers())
     commits = (tmp_path / "state.commits").read_bytes()
-    told = EventsTold((event(1),), 2)
+    told = EventsWritten((event(1),), 2)
     store.write(told)
     until(lambda: Written(told) in store.answers())
     assert (tmp_path / "state.commits").read_bytes() == commits

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reconciler.controller.output.events import BURST, RecentEvents
-from reconciler.controller.state.records import KEPT_EVENTS, ToldEvent
+from reconciler.controller.state.records import KEPT_EVENTS
+from reconciler.model.answer import EventEntry
 from reconciler.model.event import Event
 
 
@@ -29,7 +30,7 @@ def test_only_the_newest_news_are_kept() -> None:
 def test_news_of_earlier_lives_come_before_ours_across_the_gap_in_the_numbers() -> None:
     room = RecentEvents(1001)
     ours = [room.add(Event("b", str(number)), 5) for number in range(3)]
-    earlier = [ToldEvent(seq, 0, "a", "", 0, "", {}) for seq in range(4, 9)]
+    earlier = [EventEntry(seq, 0, "a", "", 0, "", {}) for seq in range(4, 9)]
     assert room.lacks(5, 100)
     assert not room.lacks(1000, 100)
     assert not room.lacks(5, 3)

@@ -17,7 +17,7 @@ from reconciler.controller.state import writes
 from reconciler.controller.state.records import (
     Answered,
     Applied,
-    EventsTold,
+    EventsWritten,
     FilesChanged,
     GenerationWritten,
     IntentWritten,
@@ -26,7 +26,6 @@ from reconciler.controller.state.records import (
     RetiringChanged,
     RunWritten,
     SourceFile,
-    ToldEvent,
 )
 from reconciler.controller.state.schema import NewerState
 from reconciler.controller.state.store import (
@@ -39,6 +38,7 @@ from reconciler.controller.state.store import (
 )
 from reconciler.controller.state.writes import KEPT_FORMER
 from reconciler.model.address import InternetAddress
+from reconciler.model.answer import EventEntry
 from reconciler.model.event import Event
 from reconciler.model.intent import Intent, RequestedBy, Until
 from reconciler.model.job import Generation, Job, Run
@@ -323,7 +323,7 @@ def test_an_inode_with_all_its_bits_and_a_name_that_is_no_utf8_are_stored(
     told = RecentEvents(1).add(Event("a", "a path \udcff"), 1)
     entries = (
         FilesChanged((SourceFile(seen_path := str(path), seen.digest, 1, seen.inode),), ""),
-        EventsTold((told,), 2),
+        EventsWritten((told,), 2),
     )
     assert write(folder, *entries) == [Written(each) for each in entries]
     assert (seen.inode, seen_path, told.message) == (-5, str(path), r"a path \udcff")
@@ -333,7 +333,7 @@ def test_an_inode_with_all_its_bits_and_a_name_that_is_no_utf8_are_stored(
 def test_a_batch_is_written_without_the_entries_that_cannot_be(folder: Path, count: int) -> None:
     bad = [FilesChanged((SourceFile("/a", "d", 1, 2**63 + n),), "") for n in range(count)]
     good = GenerationWritten("job", GENERATION)
-    told = EventsTold((ToldEvent(1, 1, "x", "w", 0, "no UTF-8: \udcff", {}),), 2)
+    told = EventsWritten((EventEntry(1, 1, "x", "w", 0, "no UTF-8: \udcff", {}),), 2)
     store = Store(str(folder))
     for entry in (*bad, good, told):
         store.write(entry)

@@ -10,8 +10,8 @@ from reconciler.controller.api.selectors import event_filter
 from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.output.event_log import EventLog
 from reconciler.controller.output.events import Means
-from reconciler.controller.state.records import ToldEvent
-from reconciler.model.value import Part
+from reconciler.model.answer import EventEntry
+from reconciler.model.value import Part, asdict
 from reconciler.wire.methods import MAX_EVENTS, FollowEvents, NewestEvents
 
 EVENTS_PER_TURN: Final = 200
@@ -68,7 +68,7 @@ class EventStream(Stream):
         self._is_recalling = False
         self.streams.pump(self)
 
-    def told(self, entry: ToldEvent) -> None:
+    def told(self, entry: EventEntry) -> None:
         """Send an event that has just come, unless older ones still wait."""
         if self.cursor == entry.seq - 1 and self.connection.has_room and self._send(entry):
             self.cursor = entry.seq
@@ -92,13 +92,5 @@ class EventStream(Stream):
             self.cursor = entry.seq
         return len(entries) > EVENTS_PER_TURN
 
-    def _send(self, entry: ToldEvent) -> bool:
-        return not self.means(entry) or self.send(
-            seq=entry.seq,
-            time_ns=entry.time_ns,
-            type=entry.type,
-            watcher=entry.watcher,
-            slot=entry.slot,
-            message=entry.message,
-            details=entry.details,
-        )
+    def _send(self, entry: EventEntry) -> bool:
+        return not self.means(entry) or self.send(**asdict(entry))
