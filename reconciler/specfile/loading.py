@@ -51,13 +51,6 @@ MAX_WATCHERS: Final = 10_000
 MAX_FILES: Final = 10_000
 
 
-class Loaded(Struct, frozen=True):
-    """A valid spec, and all files that were read for it."""
-
-    spec: Spec
-    files: Mapping[str, FileRead]
-
-
 class Outcome(Struct, frozen=True):
     """What a reading gave: a spec, or mistakes; and all files that were read."""
 
@@ -67,17 +60,8 @@ class Outcome(Struct, frozen=True):
     warnings: tuple[SpecError, ...] = ()
 
 
-def load(paths: Sequence[str], environ: Mapping[str, str]) -> Loaded | tuple[SpecError, ...]:
-    """Return the spec that the files and folders make, or all of their mistakes.
-
-    `environ` is what `${env.NAME}` means.
-    """
-    outcome = read_spec(paths, environ)
-    return outcome.errors if outcome.spec is None else Loaded(outcome.spec, outcome.files)
-
-
 def read_spec(paths: Sequence[str], environ: Mapping[str, str]) -> Outcome:
-    """Return the spec or the mistakes, and in both cases the files."""
+    """Return the spec that files and folders make, or their mistakes; `environ` is what `${env.NAME}` means."""
     work = _Work(environ, Reader(allow_writable=bool(environ.get(ALLOW))))
     given, included = work.documents([os.path.abspath(path) for path in paths])
     spec = work.spec(merge_documents(given, included, work.mistakes))

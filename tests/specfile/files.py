@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.specfile import Loaded, load
+from reconciler.specfile.loading import read_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from reconciler.model.errors import SpecError
     from reconciler.model.spec import Spec, WatcherSpec
+    from reconciler.specfile.reading import FileRead
 
 
 class Folder:
@@ -34,6 +36,19 @@ class Folder:
             if suffix == ".yaml":
                 paths.append(str(path))
         return paths
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A valid spec, and all files that were read for it."""
+
+    spec: Spec
+    files: Mapping[str, FileRead]
+
+
+def load(paths: Sequence[str], environ: Mapping[str, str]) -> Loaded | tuple[SpecError, ...]:
+    outcome = read_spec(paths, environ)
+    return outcome.errors if outcome.spec is None else Loaded(outcome.spec, outcome.files)
 
 
 def loaded(*paths: str, environ: Mapping[str, str] | None = None) -> Loaded:

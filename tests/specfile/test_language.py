@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.specfile import explain, find_source, instance_name, json_schema, reference_markdown
 from reconciler.specfile.hints import WORDS
+from reconciler.specfile.reference import explain, reference_markdown
+from reconciler.specfile.schema import json_schema
 from reconciler.specfile.shapes import block
-from reconciler.specfile.source import Source
+from reconciler.specfile.source import Source, find_source, instance_name
 from reconciler.specfile.words import all_fields
 
 if TYPE_CHECKING:

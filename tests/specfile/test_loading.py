@@ -15,13 +15,13 @@ from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.spec import ReloadBySignal, SoftHard, Spec, StopSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import from_plain, to_plain
-from reconciler.specfile import load, read_spec
-from reconciler.specfile.loading import MAX_WATCHERS
+from reconciler.specfile.loading import MAX_WATCHERS, read_spec
 from reconciler.specfile.mistakes import MAX_MISTAKES
 from reconciler.specfile.reading import MAX_FILE_BYTES
 from tests.specfile.files import (
     Folder,
     errors_of,
+    load,
     loaded,
     only_error,
     place,

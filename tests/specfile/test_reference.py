@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from reconciler.model.address import InternetAddress, parse_address
-from reconciler.specfile import explain
+from reconciler.specfile.reference import explain
 
 
 def test_a_path_without_names_means_the_block_and_no_watcher_of_that_name() -> None:

@@ -17,7 +17,7 @@ def explain_command(field: str) -> int:
 
     The end of a path is enough: stop.timeout. Without FIELD: all fields.
     """
-    from reconciler.specfile import explain
+    from reconciler.specfile.reference import explain
 
     try:
         text = explain(field)
@@ -30,7 +30,7 @@ def explain_command(field: str) -> int:
 @click.command("schema")
 def schema_command() -> int:
     """Print the JSON Schema of the spec, for editors and other tools."""
-    from reconciler.specfile import json_schema
+    from reconciler.specfile.schema import json_schema
 
     print_json(json_schema())
     return DONE
