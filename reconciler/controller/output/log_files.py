@@ -11,7 +11,8 @@ says last, often has no newline. The keeper ends the line of a writer that has d
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Final
 
 from reconciler.controller.runtime import clock
@@ -87,7 +88,7 @@ def last_lines(
             continue
         room -= len(found.data)
         undated = since_ns is not None and stamp_of(found.data) is None
-        data = found.data if since_ns is None else _since(found.data, since_ns)
+        data = found.data if since_ns is None or undated else _since(found.data, since_ns)
         if data:
             has_more = found.has_more and len(data) == len(found.data)
             facts = {"more": has_more, "cut": found.is_cut, "undated": undated}
@@ -100,17 +101,22 @@ def _history(path: str, count: int, limit: int, since_ns: int | None) -> Tail:
     parts = parts_of(path)
     if not parts or parts[0].path != path:
         OpenPart(path).close()  # says what is in the way
-    data, has_more, is_cut, left = b"", False, False, count
+    if count == 0:
+        return Tail(b"")
+    meant = takewhile(lambda part: since_ns is None or part.changed_ns >= since_ns, parts)
+    return _last_of_parts(path, meant, count, limit)
+
+
+def _last_of_parts(path: str, parts: Iterable[LogPart], count: int, limit: int) -> Tail:
+    """Return the last lines of some files of a log, the youngest first. Raises `OSError`."""
+    data, has_more, is_cut = b"", False, False
     for part in parts:
-        if (since_ns is not None and part.changed_ns < since_ns) or count == 0:
-            break
-        if left <= 0 or is_cut:
-            has_more = True
-            break
+        if count <= 0 or is_cut:
+            return Tail(data, 0, True, is_cut)
         is_quiet = part.path != path or part.changed_ns + QUIET_NS <= clock.wall_ns()
-        found = _tail_of(part, left, limit - len(data), with_rest=is_quiet)
+        found = _tail_of(part, count, limit - len(data), with_rest=is_quiet)
         data = found.data + data
-        left -= found.data.count(b"\n") + (found.data[-1:] not in {b"\n", b""})
+        count -= found.data.count(b"\n") + (found.data[-1:] not in {b"\n", b""})
         has_more, is_cut = found.has_more, found.is_cut
     return Tail(data, 0, has_more, is_cut)
 
@@ -136,16 +142,6 @@ def _tail_of(part: LogPart, count: int, limit: int, *, with_rest: bool) -> Tail:
         return _last_of(read, start + len(kept), count, limit, with_rest=True, begin=start)
     finally:
         file.close()
-
-
-def tail(descriptor: int, count: int, limit: int = MAX_TAIL_BYTES) -> tuple[bytes, int]:
-    """Return the last `count` whole lines and the offset behind them, reading backwards."""
-
-    def read(size: int, offset: int) -> bytes:
-        return os.pread(descriptor, size, offset)
-
-    found = _last_of(read, os.fstat(descriptor).st_size, count, limit, with_rest=False)
-    return found.data, found.offset
 
 
 def _last_of(
@@ -180,9 +176,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _since(data: bytes, since_ns: int) -> bytes:
-    """Return the lines from the first on whose time is not older; all where lines have no times."""
-    if stamp_of(data) is None:
-        return data
+    """Return the lines from the first on whose time is not older."""
     earliest = stamp(since_ns)
     lines = _lines(data)
     for index, line in enumerate(lines):
@@ -231,11 +225,6 @@ class Follower:
         """How much was in it then."""
 
     @property
-    def is_open(self) -> bool:
-        """Tell whether it holds a descriptor."""
-        return self._file is not None
-
-    @property
     def position(self) -> str:
         """Return the place in words of which only `resume` makes anything."""
         device, inode = self._identity or (0, 0)
@@ -257,12 +246,9 @@ class Follower:
             )
             data, self._offset = found.data, found.offset
             left = count - data.count(b"\n")
-            for part in parts_of(self.place.path)[1:]:
-                if left <= 0 or found.is_cut:
-                    break
-                found = _tail_of(part, left, MAX_TAIL_BYTES, with_rest=True)
-                data = found.data + data
-                left -= found.data.count(b"\n")
+            if left > 0 and not found.is_cut:
+                path = self.place.path
+                data = _last_of_parts(path, parts_of(path)[1:], left, MAX_TAIL_BYTES).data + data
         except OSError as error:
             self._note(error)
             data = b""
