@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from reconciler.controller.output.repeats import Repeats
+from reconciler.controller.output.repeats import Key, Repeats
 from reconciler.controller.runtime import clock
 from reconciler.model.units import format_duration
 from reconciler.model.value import Struct
@@ -45,8 +45,7 @@ class _Line(Struct, frozen=True):
     message: str
     pairs: Pairs
     trace: str
-    key: tuple[object, ...]
-    """Lines with the same key are repeats."""
+    key: Key
 
 
 class ManagerLog:
@@ -62,7 +61,7 @@ class ManagerLog:
         """Write to `file`, else to standard error, which may be a file in `state_dir`."""
         self.level = level
         self.format = format
-        self._repeats: Repeats[tuple[object, ...]] = Repeats()
+        self._repeats = Repeats()
         self._file = _File(file, state_dir)
         self._queue: deque[_Line] = deque()
         self._wanted = threading.Condition()
@@ -77,7 +76,7 @@ class ManagerLog:
         message: str,
         *,
         trace: str = "",
-        repeats: tuple[object, ...] | None = None,
+        repeats: Key | None = None,
         **pairs: object,
     ) -> None:
         """Have one line written, when its level is asked for; `trace` follows it on lines of its own.

@@ -7,13 +7,13 @@ goes on the windows grow longer, so that a crash loop writes a few lines an hour
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeAlias
 
 from reconciler.model.units import MINUTE_NS, SECOND_NS
 from reconciler.model.value import Part
 
-K = TypeVar("K", bound=Hashable)
+Key: TypeAlias = tuple[object, ...]
+"""Lines with the same key are repeats."""
 
 BURST: Final = 5
 """Lines of one key that are written one by one in a window."""
@@ -30,14 +30,14 @@ class _Window(Part):
     counted: int = 0
 
 
-class Repeats(Generic[K]):
+class Repeats:
     """Tells which lines are written, and what became of the others."""
 
     def __init__(self) -> None:
-        self._windows: dict[K, _Window] = {}
+        self._windows: dict[Key, _Window] = {}
         self._next_ns: int | None = None
 
-    def passes(self, key: K, now_ns: int) -> bool:
+    def passes(self, key: Key, now_ns: int) -> bool:
         """Tell whether a line is to be written; otherwise it is counted."""
         window = self._windows.get(key)
         if window is None or (window.ends_ns <= now_ns and not window.counted):
@@ -55,7 +55,7 @@ class Repeats(Generic[K]):
         """Return when counted lines are to be told next, None while there are none."""
         return self._next_ns
 
-    def ended(self, now_ns: int) -> list[tuple[K, int, int]]:
+    def ended(self, now_ns: int) -> list[tuple[Key, int, int]]:
         """Return what was counted in windows that are over: key, number of lines, and length (ns)."""
         is_full = len(self._windows) > MAX_KEYS
         if not is_full and (self._next_ns is None or now_ns < self._next_ns):

@@ -231,21 +231,24 @@ def test_the_repeats_of_a_crash_loop_are_counted(
 
 
 def test_windows_grow_while_it_goes_on_and_end_when_it_is_over() -> None:
-    repeats, now_ns, written = Repeats[str](), 0, 0
+    repeats, now_ns, written = Repeats(), 0, 0
     for _ in range(2 * 3600 * 10):  # ten times a second, for two hours
         now_ns += 10**8
-        written += repeats.passes("key", now_ns) + len(repeats.ended(now_ns))
+        written += repeats.passes(("key",), now_ns) + len(repeats.ended(now_ns))
     assert written < BURST + 30
     assert repeats.ended(now_ns + LAST_WINDOW_NS)
     assert repeats.ended(now_ns + 3 * LAST_WINDOW_NS) == []
-    assert (repeats.next_ns(), repeats.passes("key", now_ns + 3 * LAST_WINDOW_NS)) == (None, True)
+    assert (repeats.next_ns(), repeats.passes(("key",), now_ns + 3 * LAST_WINDOW_NS)) == (
+        None,
+        True,
+    )
 
 
 def test_the_keys_that_are_told_apart_are_bounded() -> None:
-    repeats = Repeats[int]()
+    repeats = Repeats()
     for number in range(MAX_KEYS + 1):
-        repeats.passes(number, 0)
+        repeats.passes((number,), 0)
     for _ in range(BURST + 2):
-        repeats.passes(5, 0)
-    assert repeats.ended(0) == [(5, 3, FIRST_WINDOW_NS)]
+        repeats.passes((5,), 0)
+    assert repeats.ended(0) == [((5,), 3, FIRST_WINDOW_NS)]
     assert len(repeats._windows) == 0
