@@ -101,8 +101,7 @@ class Controller(Parts):
             self.api.touched(step.touched)
         self._signals_sent += step.answered
         self._answer_signals()
-        acted = partial(self.notifier.acted, step.touched)
-        self.runtime.border.guard("notifying systemd", acted)
+        self.runtime.border.guard("notifying systemd", self.notifier.acted)
         self.actions.remember_retiring()
         if self.config.until_done:
             self.jobs_done.look(step.touched)

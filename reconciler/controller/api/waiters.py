@@ -77,7 +77,7 @@ class Pursuit:
         if left:
             self._open[name] = left
             known = self._core.watcher_spec(name) is not None
-            changes_ns = self._board.changes_at_ns(name) if known else None
+            changes_ns = self._board.changes_at_ns([name]) if known else None
             if changes_ns is not None:
                 self._changing[name] = changes_ns
 

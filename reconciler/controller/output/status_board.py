@@ -44,8 +44,8 @@ class StatusBoard(Part):
         """Tell whether a watcher is as desired."""
         return self._fragment(name).as_desired
 
-    def settled(self) -> bool:
-        """Tell whether every watcher is as desired; only those are looked at that may have changed."""
+    def unwanted(self) -> set[str]:
+        """Return who is not as desired; only those are looked at that may have changed."""
         for name in self._changing - self._stale:  # who has gone meanwhile is stale
             self._fragment(name)
         while self._stale:
@@ -59,26 +59,17 @@ class StatusBoard(Part):
             (self._unwanted.discard if found.as_desired else self._unwanted.add)(name)
             is_changing = found.changes_at_ns is not None
             (self._changing.add if is_changing else self._changing.discard)(name)
-        return not self._unwanted
-
-    def unwanted(self) -> list[str]:
-        """Return the watchers that are not as desired; only those are looked at that may have changed."""
-        self.settled()
-        return sorted(self._unwanted)
-
-    def count_unwanted(self, besides: Iterable[str]) -> int:
-        """Return how many watchers are not as desired, other than these."""
-        self.settled()
-        return len(self._unwanted.difference(besides))
+        return self._unwanted
 
     def waiting(self, names: Iterable[str]) -> list[dict[str, object]]:
         """Return what watchers wait for; those that are no more are left out."""
         statuses = [self.of(name) for name in names if self.core.watcher_spec(name) is not None]
         return [{"name": one.name, "state": one.state, "note": one.note} for one in statuses]
 
-    def changes_at_ns(self, name: str) -> int | None:
-        """Return when the status of a watcher changes without an event, None if never."""
-        return self._fragment(name).changes_at_ns
+    def changes_at_ns(self, names: Iterable[str]) -> int | None:
+        """Return when the status of one of these watchers changes without an event, None if never."""
+        found = (self._fragment(name).changes_at_ns for name in names)
+        return min((each for each in found if each is not None), default=None)
 
     def of(self, name: str) -> WatcherStatus:
         """Return how a watcher is just now."""
@@ -90,7 +81,7 @@ class StatusBoard(Part):
         """Return how these watchers are, packed; None: all."""
         if names is not None:
             return rpc.pack_array([self._fragment(name).data for name in names])
-        self.settled()
+        self.unwanted()
         if self._all is None:
             self._all = rpc.pack_array([self._fragment(name).data for name in self.core.names()])
         return self._all

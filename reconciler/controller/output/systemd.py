@@ -7,7 +7,7 @@ systemd end all the others. STATUS= says how far it is, in a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from reconciler.controller.output.status_board import StatusBoard
@@ -15,7 +15,7 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import Part, field
+from reconciler.model.value import Part
 
 STATUS_EVERY_NS: Final = SECOND_NS
 """How long changes gather before the sentence is said again."""
@@ -36,8 +36,6 @@ class Notifier(Part):
     spec_state: Callable[[], str]
     is_ending: Callable[[], bool]
     _ready: bool = False
-    _touched: set[str] = field(default_factory=set)
-    _unwanted: set[str] = field(default_factory=set)
     _sentence: str = ""
     _due_ns: int | None = None
 
@@ -45,11 +43,10 @@ class Notifier(Part):
         """Answer the keeper that we live, and through it the watchdog."""
         self.send("WATCHDOG=1")
 
-    def acted(self, touched: Iterable[str]) -> None:
-        """The core's actions are on their way, and these watchers may look different."""
+    def acted(self) -> None:
+        """The core's actions are on their way, and watchers may look different."""
         if not self.listens or not self.core.is_in_force:
             return
-        self._touched.update(touched)
         if not self._ready:
             self._ready = True
             self.send("READY=1")
@@ -86,24 +83,19 @@ class Notifier(Part):
         if self._said() != before:
             self.send(f"STATUS={self._sentence}")
         # Some become as desired without an event, by having lived long enough.
-        changes = map(self.board.changes_at_ns, self._unwanted)
-        again = [due for due in changes if due is not None]
-        if again:
-            self._touched |= self._unwanted
-            self._look_at(max(min(again), clock.now_ns() + STATUS_EVERY_NS))
+        again = self.board.changes_at_ns(self.board.unwanted())
+        if again is not None:
+            self._look_at(max(again, clock.now_ns() + STATUS_EVERY_NS))
 
     def _said(self) -> str:
-        """Return how everything is; only watchers that were touched are looked at."""
-        core, board = self.core, self.board
-        for name in self._touched:
-            gone = core.watcher_spec(name) is None
-            (self._unwanted.discard if gone or board.as_desired(name) else self._unwanted.add)(name)
-        self._touched.clear()
-        self._sentence = f"revision {core.revision}: all as desired"
-        if count := len(self._unwanted):
-            named = ", ".join(sorted(self._unwanted)[:MAX_NAMED])
-            named += ", …" if count > MAX_NAMED else ""
-            self._sentence = f"revision {core.revision}: {count} not as desired: {named}"
+        """Return how everything is."""
+        unwanted = self.board.unwanted()
+        how = "all as desired"
+        if unwanted:
+            named = ", ".join(sorted(unwanted)[:MAX_NAMED])
+            more = ", …" if len(unwanted) > MAX_NAMED else ""
+            how = f"{len(unwanted)} not as desired: {named}{more}"
+        self._sentence = f"revision {self.core.revision}: {how}"
         state = self.spec_state()
         if state not in {"applied", "loading"}:
             self._sentence += f"; the spec is {state}"

@@ -113,7 +113,7 @@ class ProgressStream(PacedStream):
         """Return who is waited for, and what came of the revision."""
         core, board = self.core, self.board
         # Who follows runs looks at all watchers, the others at those that are not as desired.
-        maybe = core.names() if self.asked.runs else board.unwanted()
+        maybe = core.names() if self.asked.runs else sorted(board.unwanted())
         missing = [n for n in maybe if self._is_meant(n) and not self._has_come_about(n)]
         outcome, reason = self._verdict()
         # A revision that is not good comes to no other end by itself.
@@ -128,7 +128,7 @@ class ProgressStream(PacedStream):
             "reason": reason,
             "done": is_there or over,
         }
-        return standing, min(filter(None, map(board.changes_at_ns, missing)), default=None)
+        return standing, board.changes_at_ns(missing)
 
     def _verdict(self) -> tuple[str, str]:
         """Return what came of the revision that is followed, and why; nobody asked when watchers were named."""

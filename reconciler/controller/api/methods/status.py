@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from reconciler.controller.api.request import Answer, Request
 from reconciler.controller.api.selectors import Slots, select, wanted
 from reconciler.controller.output.status_board import StatusBoard
+from reconciler.controller.output.usage import Usage, usage_of
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.specs.parts import Specs
 from reconciler.controller.state.saving import Saving
@@ -20,9 +21,6 @@ from reconciler.model.status import OrphanStatus, SlotStatus, WatcherStatus
 from reconciler.model.value import Part, replace
 from reconciler.wire import rpc
 from reconciler.wire.methods import AskStatus
-
-if TYPE_CHECKING:
-    from reconciler.controller.output.usage import Usage
 
 StoreState: TypeAlias = Literal["good", "failing", "damaged"]
 
@@ -64,8 +62,6 @@ class StatusMethods(Part):
 
     def _answer_with_usage(self, request: Request, chosen: Mapping[str, Slots]) -> None:
         """Ask the kernel for processor time and memory, off the loop, and answer then."""
-        from reconciler.controller.output.usage import usage_of
-
         statuses = [self._status(*each) for each in chosen.items()]
         pids = [slot.pid for status in statuses for slot in status.slots if slot.pid is not None]
 
@@ -84,6 +80,7 @@ class StatusMethods(Part):
 
     def _around(self, watchers: bytes, shown: Iterable[str] | None = None) -> bytes:
         store_state, store_message = self._store()
+        unwanted = self.board.unwanted()
         return rpc.pack_map(
             {
                 "name": rpc.pack(self.config.name),
@@ -101,8 +98,8 @@ class StatusMethods(Part):
                 "spec_errors": rpc.pack(self.specs.standing.errors),
                 "store_state": rpc.pack(store_state),
                 "store_message": rpc.pack(store_message),
-                "settled": rpc.pack(self.board.settled()),
-                "others": rpc.pack(0 if shown is None else self.board.count_unwanted(shown)),
+                "settled": rpc.pack(not unwanted),
+                "others": rpc.pack(0 if shown is None else len(unwanted - {*shown})),
                 "watchers": watchers,
                 "orphans": rpc.pack([_shown(each) for each in self.core.orphans]),
                 "sockets": rpc.pack(self.core.socket_statuses()),
