@@ -10,9 +10,9 @@
 | `log_places` | where the output of watchers lies, and why there may be none |
 | `manager_log` | the manager's own log lines |
 | `parts` | puts the room together |
-| `port_holders` | a refused address is explained by who holds it |
+| `port_holders` | a refused address is explained by who holds it (psutil) |
 | `repeats` | lines of the own log that come again and again are counted |
 | `status_board` | how every watcher is, one packed fragment each |
 | `systemd` | what is said to systemd, if it listens |
-| `usage` | processor time, memory, and who holds a port (psutil) |
+| `usage` | processor time and memory |
 """

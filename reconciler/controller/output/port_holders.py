@@ -1,7 +1,11 @@
-"""A refused address is explained by who holds it: looked up off the loop, then told with the event itself."""
+"""A refused address is explained by who holds it: looked up off the loop, then told with the event itself.
+
+The only home of psutil, which is imported when somebody first asks.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Final
 
@@ -49,7 +53,7 @@ class PortHolders(Part):
                 self._known[key] = (now, holder)
             self._tell(record, holder)
 
-        self.lanes.run("processes", lambda: _look_up(record.template), found, lambda _: None)
+        self.lanes.run("processes", lambda: holder_of(record.template), found, lambda _: None)
 
     def _tell(self, record: SocketRecord, holder: str) -> None:
         # It may have been bound or closed meanwhile: then what is known now is not to be overwritten.
@@ -63,7 +67,45 @@ class PortHolders(Part):
         self.feed(SocketChanged(replace(record, phase=replace(record.phase, message=message))))
 
 
-def _look_up(wanted: SocketTemplate) -> str:
-    from reconciler.controller.output.usage import holder_of
+def holder_of(wanted: SocketTemplate) -> str:
+    """Return who keeps a socket from being bound, in words such as `nginx (pid 811)`; empty: it cannot be known."""
+    import psutil
 
-    return holder_of(wanted)
+    if not isinstance(wanted.address, InternetAddress):
+        return ""
+    kind, port = "udp" if wanted.type == "dgram" else "tcp", wanted.address.port
+    try:
+        connections = psutil.net_connections(kind)
+    except (psutil.Error, OSError):
+        return ""
+    for each in connections:
+        if (
+            each.laddr
+            and each.laddr.port == port
+            and each.pid
+            and _conflicts(wanted.address.host, each.laddr.ip, ipv6_only=wanted.ipv6_only)
+            and (kind == "udp" or each.status == "LISTEN")
+        ):
+            try:
+                return f"{psutil.Process(each.pid).name()} (pid {each.pid})"
+            except psutil.Error:
+                return f"pid {each.pid}"
+    return ""
+
+
+def _conflicts(wanted: str, found: str, *, ipv6_only: bool) -> bool:
+    """Tell whether a socket at `found` keeps one from being bound at `wanted`, both at the same port (ip(7), ipv6(7)).
+
+    They do at one address, and where one stands for all of its family; `::` may stand for those of IPv4 too: of
+    the other one nobody tells us whether it does. `wanted` may be a name, which may be that of any address.
+    """
+    try:
+        one, other = (ipaddress.ip_address(each.partition("%")[0]) for each in (wanted, found))
+    except ValueError:
+        return True
+    if one == other:
+        return True
+    if one.version == other.version:
+        return one.is_unspecified or other.is_unspecified
+    both = one if one.version == 6 else other
+    return both.is_unspecified and not (both is one and ipv6_only)

@@ -1,20 +1,17 @@
-"""Processor time, memory, and who holds a port: asked of the kernel on request, in a background lane.
+"""Processor time and memory: asked of the kernel on request, in a background lane.
 
-The only home of psutil, which is imported when somebody first asks. What processes use is read from /proc in one
-walk (proc_pid_stat(5)): with psutil the same walk takes twice the time, while requests wait for the interpreter.
+All is read from /proc in one walk (proc_pid_stat(5)): with psutil it takes twice the time, while requests wait for
+the interpreter.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from reconciler.model.address import InternetAddress
-from reconciler.model.socket import SocketTemplate
 from reconciler.model.value import Struct
 
 INTERVAL_S: Final = 1.0
@@ -130,47 +127,3 @@ def _memory_bytes(pid: int, stat: _Stat) -> int:
             if line.startswith(b"Pss:"):
                 return int(line.split()[1]) * 1024
     return stat.resident_bytes
-
-
-def holder_of(wanted: SocketTemplate) -> str:
-    """Return who keeps a socket from being bound, in words such as `nginx (pid 811)`; empty: it cannot be known."""
-    import psutil
-
-    if not isinstance(wanted.address, InternetAddress):
-        return ""
-    kind, port = "udp" if wanted.type == "dgram" else "tcp", wanted.address.port
-    try:
-        connections = psutil.net_connections(kind)
-    except (psutil.Error, OSError):
-        return ""
-    for each in connections:
-        if (
-            each.laddr
-            and each.laddr.port == port
-            and each.pid
-            and _conflicts(wanted.address.host, each.laddr.ip, ipv6_only=wanted.ipv6_only)
-            and (kind == "udp" or each.status == "LISTEN")
-        ):
-            try:
-                return f"{psutil.Process(each.pid).name()} (pid {each.pid})"
-            except psutil.Error:
-                return f"pid {each.pid}"
-    return ""
-
-
-def _conflicts(wanted: str, found: str, *, ipv6_only: bool) -> bool:
-    """Tell whether a socket at `found` keeps one from being bound at `wanted`, both at the same port (ip(7), ipv6(7)).
-
-    They do at one address, and where one stands for all of its family; `::` may stand for those of IPv4 too: of
-    the other one nobody tells us whether it does. `wanted` may be a name, which may be that of any address.
-    """
-    try:
-        one, other = (ipaddress.ip_address(each.partition("%")[0]) for each in (wanted, found))
-    except ValueError:
-        return True
-    if one == other:
-        return True
-    if one.version == other.version:
-        return one.is_unspecified or other.is_unspecified
-    both = one if one.version == 6 else other
-    return both.is_unspecified and not (both is one and ipv6_only)

@@ -12,7 +12,8 @@ import time
 import pytest
 
 from reconciler.controller.output import usage
-from reconciler.controller.output.usage import holder_of, usage_of
+from reconciler.controller.output.port_holders import holder_of
+from reconciler.controller.output.usage import usage_of
 from reconciler.model.address import InternetAddress
 from reconciler.model.socket import SocketTemplate
 
