@@ -7,7 +7,7 @@
 | `fold` | what each observation changes in it |
 | `assume` | what an action changes in it as soon as it is on its way |
 | `agenda` | who is to be planned, and when |
-| `plan` | the plan of one watcher, and the draft that it is collected in |
+| `plan` | what is to be done for one watcher, why, and when to look again |
 | `slots` | the slots of one watcher as one plan sees them |
 | `conditions` | what a slot does that has a process |
 | `watchers` | the plan of one watcher, a service or a job |

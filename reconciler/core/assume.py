@@ -40,9 +40,7 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             after = max(replaces, it.last_incarnation.pop(id, 0))
             it.put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
         case Remember(id, _, memory):
-            record = it.observed(id.owner).records[id]
-            it.events.extend(events.of_reload(id, record.memory, memory))
-            it.put(replace(record, memory=memory))
+            it.put(replace(it.observed(id.owner).records[id], memory=memory))
         case Adjust(id, _, settings):
             it.put(replace(it.observed(id.owner).records[id], settings=settings))
         case Forget(id, incarnation):
@@ -83,7 +81,6 @@ def _write(it: Picture, action: RecordGeneration | RecordRun | RecordIntent) -> 
             observed.writing[run.slot] = run
             it.agenda.touch_slot(ProcessId(name, run.slot))
         case RecordIntent(_, intent):
-            it.events.extend(events.of_words_end(name, observed.intent, intent))
             it.known[name] = replace(observed, intent=intent)
             it.agenda.touch(name)
         case _:

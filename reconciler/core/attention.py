@@ -64,11 +64,12 @@ class Found:
     def follow(self, plan: Plan) -> int | None:
         """Take what a plan found; return when to look again at the latest."""
         self._line_up(plan)
-        if plan.looked_at is None:
+        if plan.slots.looked_at is None:
             self.only_ends = plan.only_ends
-        for slot in plan.looked_at or {*plan.conditions, *plan.wakes} - {WHOLE}:
+        for slot in plan.slots.looked_at or {*plan.conditions, *plan.wakes} - {WHOLE}:
             self._take(slot, plan)
-        self.restless, self.to_look_at, self.whole = plan.restless, {*plan.unreached}, plan.whole
+        self.restless, self.whole = frozenset(plan.restless), plan.whole
+        self.to_look_at = {*plan.unreached}
         self._whole_ns = plan.wakes.get(WHOLE)
         if len(self._sleepers) > 2 * len(self._until) + 64:  # most of them are over
             self._sleepers = sorted((at_ns, slot) for slot, at_ns in self._until.items())
@@ -92,12 +93,12 @@ class Found:
 
     def _line_up(self, plan: Plan) -> None:
         """Have those stand in line that the plan has found to wait, and no other ones of those that it looked at."""
-        if plan.looked_at is None:
+        if plan.slots.looked_at is None:
             self._lines = {name: sorted(slots) for name, slots in plan.lines.items()}
             return
         for name in {*self._lines, *plan.lines}:
-            line, waiting = self._lines.setdefault(name, []), plan.lines.get(name, frozenset())
-            for slot in plan.looked_at:
+            line, waiting = self._lines.setdefault(name, []), plan.lines.get(name, set())
+            for slot in plan.slots.looked_at:
                 place = bisect_left(line, slot)
                 is_in_line = place < len(line) and line[place] == slot
                 if is_in_line and slot not in waiting:
@@ -145,12 +146,14 @@ class Attention:
 
     def has_more(self, name: str, plan: Plan) -> bool:
         """Tell whether others have come to the front of a line, which have to be looked at now."""
-        is_partial = plan.looked_at is not None and not plan.is_unfinished
-        return is_partial and not self._found[name].next_look() <= (plan.looked_at or frozenset())
+        looked_at = plan.slots.looked_at
+        if looked_at is None or plan.is_unfinished:
+            return False
+        return not self._found[name].next_look() <= looked_at
 
     def follow(self, name: str, plan: Plan) -> int | None:
         """Take from a plan what it found; return when the watcher is to be planned again at the latest."""
         found = self._found.get(name)
-        if found is None or plan.looked_at is None:
+        if found is None or plan.slots.looked_at is None:
             found = self._found[name] = Found()
         return found.follow(plan)

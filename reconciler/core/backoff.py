@@ -38,6 +38,11 @@ def veto_wait_ns(spec: BackoffSpec, attempt: int) -> int:
     return _grown(spec, attempt)
 
 
+def doubled_ns(first_ns: int, last_ns: int, tries: int) -> int:
+    """Return how long to wait after `tries` in vain of what may come back by itself: it is tried for ever."""
+    return min(last_ns, first_ns << min(tries - 1, 16))
+
+
 def _grown(spec: BackoffSpec, times: int) -> int:
     # An exponent of 64 is beyond any cap; a larger one would overflow a float.
     return int(min(spec.max, spec.initial * spec.factor ** min(times, 64)))

@@ -119,29 +119,26 @@ def _created(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> C
     if spec.is_job:
         slots = _fired(spec, new, observed, facts)
         if slots:
-            return Change(
-                "watcher",
-                name,
-                "fire",
-                f"new job: fires {format_count(len(slots), 'process')}",
-                slots,
-            )
-        return Change(
-            "watcher", name, "create", f"new job: fires nothing, {_why_idle(name, spec, observed)}"
-        )
+            message = f"new job: fires {format_count(len(slots), 'process')}"
+            return Change("watcher", name, "fire", message, slots)
+        why = generations.why_not_fired(name, spec, observed, _job_hash(spec, new, observed))
+        return Change("watcher", name, "create", f"new job: fires nothing, {why}")
     if not want:
-        return Change(
-            "watcher", name, "create", f"new: starts nothing, {_why_idle(name, spec, observed)}"
-        )
+        why = desired.why_idle(name, spec, observed.intent)
+        return Change("watcher", name, "create", f"new: starts nothing, {why}")
     slots = tuple(range(1, want + 1))
     return Change("watcher", name, "create", f"new: starts {format_count(want, 'process')}", slots)
+
+
+def _job_hash(spec: WatcherSpec, new: Spec, observed: WatcherObserved) -> str:
+    return with_secrets(run_hash(spec, new.sockets), observed.secrets.digest)
 
 
 def _fired(
     spec: WatcherSpec, new: Spec, observed: WatcherObserved, facts: Facts
 ) -> tuple[int, ...]:
     """Return the slots of a job that applying a spec fires, at once or when their present run has ended."""
-    base_hash = with_secrets(run_hash(spec, new.sockets), observed.secrets.digest)
+    base_hash = _job_hash(spec, new, observed)
     due = generations.due_slots(spec, observed, base_hash, facts)
     # What was started while it was a service counts as the run.
     counted = {
@@ -151,19 +148,6 @@ def _fired(
         if same_template(record.template_hash, base_hash)
     }
     return tuple(slot for slot in due if slot not in counted)
-
-
-def _why_idle(name: str, spec: WatcherSpec, observed: WatcherObserved) -> str:
-    """Return why nothing of a watcher is started or fired by itself."""
-    why = desired.why_idle(name, spec, observed.intent)
-    if why or not spec.is_job:
-        return why
-    if not spec.autostart:
-        return f"autostart is false; `reconcile rerun {name}` does"
-    if not observed.job.known:
-        return "its ledger was damaged"
-    generation = observed.job.generation
-    return "" if generation is None else f"generation {generation.number} has run"
 
 
 def _stops(slots: tuple[int, ...]) -> str:
@@ -189,7 +173,7 @@ def _edited(
     if after.is_job:
         fired = _fired(after, new, observed, facts)
         how, message, slots = _effect_on_job(
-            name, before, after, reason, observed, fired, replaced=replaced
+            name, before, new, reason, observed, fired, replaced=replaced
         )
     else:
         how, message, slots = _effect(name, before, after, reason, observed, replaced=replaced)
@@ -229,7 +213,7 @@ def _effect(
 def _effect_on_job(
     name: str,
     before: WatcherSpec,
-    after: WatcherSpec,
+    new: Spec,
     reason: str,
     observed: WatcherObserved,
     fired: tuple[int, ...],
@@ -237,7 +221,7 @@ def _effect_on_job(
     replaced: bool,
 ) -> tuple[How, str, tuple[int, ...]]:
     """Return how an edit of a job is carried out, that in words with its reason, and the slots it fires."""
-    live = live_slots(observed)
+    after, live = new.watchers[name], live_slots(observed)
     want = desired.wanted(after, observed.intent)
     surplus = [slot for slot in live if slot > want]
     if fired:
@@ -252,16 +236,8 @@ def _effect_on_job(
     if surplus:
         return "scale", f"stops slot {', '.join(map(str, surplus))}: {reason} changed", ()
     if replaced and before.is_job:
-        idle = desired.why_idle(name, after, observed.intent)
-        if not idle and not after.autostart:
-            idle = f"autostart is false; takes effect with `reconcile rerun {name}`"
-        if not idle and "spec_change" not in after.rerun_on:
-            idle = "rerun_on has no spec_change"
-        return (
-            "none",
-            f"{reason} changed: not fired, {idle or _why_idle(name, after, observed)}",
-            (),
-        )
+        why = generations.why_not_fired(name, after, observed, _job_hash(after, new, observed))
+        return "none", f"{reason} changed: not fired, {why}", ()
     return "live", f"{reason} changed: in place", ()
 
 

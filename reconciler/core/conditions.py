@@ -10,18 +10,18 @@ from reconciler.model.process import Exited, Requested, Running, Starting
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.process import ProcessRecord
 
 
-def of_process(draft: Draft, record: ProcessRecord, wanted_hash: str) -> SlotCondition:
+def of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition:
     """Return what a slot does by its process alone. `wanted_hash` is what its process should be, empty of a job."""
     memory, attempt = record.memory, record.memory.attempt
     match record.phase:
         case Exited(at_ns) as phase:
             return SlotCondition("Stopped", str(phase.exit), at_ns)
         case Requested(at_ns) | Starting(_, at_ns):
-            if readiness.is_shaky(draft, record):
+            if readiness.is_shaky(plan, record):
                 found = SlotCondition("Failing", _in_a_row(attempt), at_ns)
             else:
                 found = SlotCondition("Starting", "is being started", at_ns)
@@ -29,48 +29,48 @@ def of_process(draft: Draft, record: ProcessRecord, wanted_hash: str) -> SlotCon
             if memory.stopping_since_ns is not None:
                 reason = events.stop_reason(memory)
                 note = f"{reason}: SIGKILL was sent" if memory.killed else reason
-                deadline_ns = stopping.deadline_ns(draft, record)
+                deadline_ns = stopping.deadline_ns(plan, record)
                 found = SlotCondition("Stopping", note, memory.stopping_since_ns, deadline_ns)
-            elif readiness.is_shaky(draft, record):
-                steady_ns = readiness.steady_at_ns(draft, phase)
+            elif readiness.is_shaky(plan, record):
+                steady_ns = readiness.steady_at_ns(plan, phase)
                 found = SlotCondition("Failing", _in_a_row(attempt), at_ns, steady_ns)
-            elif not draft.spec.is_job and not readiness.is_ready(draft, record):
+            elif not plan.spec.is_job and not readiness.is_ready(plan, record):
                 ready_ns = readiness.ready_at_ns(phase)
                 found = SlotCondition("Starting", "ready after 1s of uptime", at_ns, ready_ns)
             else:
-                return _of_running(draft, record, wanted_hash, at_ns)
+                return _of_running(plan, record, wanted_hash, at_ns)
         case _:
             assert_never(record.phase)
-    return replace(found, outdated=_is_outdated(draft, record, wanted_hash))
+    return replace(found, outdated=_is_outdated(plan, record, wanted_hash))
 
 
 def _of_running(
-    draft: Draft, record: ProcessRecord, wanted_hash: str, since_ns: int
+    plan: Plan, record: ProcessRecord, wanted_hash: str, since_ns: int
 ) -> SlotCondition:
     """Return that a slot's process runs, and what is to be said of it nevertheless."""
     memory, slot = record.memory, record.id.slot
-    note = "" if memory.after_spawn_passed else hooks.said(draft, "after_spawn", slot)
+    note = "" if memory.after_spawn_passed else hooks.said(plan, "after_spawn", slot)
     if not note and memory.reload_trouble:
         note = f"reload failed: {memory.reload_trouble}"
-    if not note and slot in draft.coming:
-        note = f"not replaced yet: {draft.coming[slot].note}"
-    held_back = rollout.held_back_note(draft, record, wanted_hash) if wanted_hash else ""
-    note = note or held_back or _log_note(draft, slot)
-    outdated = _is_outdated(draft, record, wanted_hash)
+    if not note and slot in plan.coming:
+        note = f"not replaced yet: {plan.coming[slot].note}"
+    held_back = rollout.held_back_note(plan, record, wanted_hash) if wanted_hash else ""
+    note = note or held_back or _log_note(plan, slot)
+    outdated = _is_outdated(plan, record, wanted_hash)
     return SlotCondition("Running", note, since_ns, None, outdated, bool(held_back))
 
 
-def _is_outdated(draft: Draft, record: ProcessRecord, wanted_hash: str) -> bool:
+def _is_outdated(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
     if not wanted_hash or isinstance(record.phase, Requested):
         return False
-    return rollout.is_outdated(draft, record, wanted_hash)
+    return rollout.is_outdated(plan, record, wanted_hash)
 
 
 def _in_a_row(deaths: int) -> str:
     return f"{deaths} deaths in a row"
 
 
-def _log_note(draft: Draft, slot: int) -> str:
+def _log_note(plan: Plan, slot: int) -> str:
     """Return which log file of a slot cannot be written, or lies elsewhere. Several slots may share one."""
-    found = draft.observed.unwritten.values()
+    found = plan.observed.unwritten.values()
     return next((events.log_trouble(each) for each in found if each.id.slot == slot), "")

@@ -23,6 +23,11 @@ def wanted(spec: WatcherSpec, intent: Intent) -> int:
     return count(spec, intent) if starts and intent.hold != "stopped" else 0
 
 
+def is_held(intent: Intent) -> bool:
+    """Tell whether an operator keeps every slot from running."""
+    return intent.hold == "stopped" or intent.scale == 0
+
+
 def why_idle(name: str, spec: WatcherSpec, intent: Intent) -> str:
     """Return why nothing of a watcher shall run, with what changes that; empty when something shall."""
     if intent.hold == "stopped":

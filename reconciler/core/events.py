@@ -49,7 +49,7 @@ def of_record(
             {"pid": phase.pid},
         )
     elif isinstance(phase, Exited):
-        yield _of_exit(now, phase, ends_rest=spec is None or spec.stop.scope == "tree")
+        yield _of_exit(now, phase)
 
 
 def of_missed_ends(
@@ -68,14 +68,8 @@ def of_missed_ends(
 
 
 def _of_exit(
-    record: ProcessRecord,
-    phase: Exited,
-    when: str = "",
-    at_ns: int | None = None,
-    *,
-    ends_rest: bool = True,
+    record: ProcessRecord, phase: Exited, when: str = "", at_ns: int | None = None
 ) -> Event:
-    """Return the event of an end. `ends_rest`: a stop goes on with what the process leaves behind."""
     id, memory = record.id, record.memory
     details: dict[str, object] = {
         "pid": phase.pid,
@@ -101,7 +95,7 @@ def _of_exit(
             if phase.exit.signal == "KILL"
             else f"{how}, SIGKILL was sent"
         )
-    stays = phase.survivors and not (ends_rest and memory.stopping_since_ns is not None)
+    stays = phase.survivors and memory.stopping_since_ns is None  # else its stop goes on with them
     left = f"; leaves {several(phase.survivors)} running" if stays else ""
     details["killed"] = record.had_to_be_killed
     details["survivors"] = [each.pid for each in phase.survivors]
@@ -128,16 +122,12 @@ def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[Event]:
     yield Event("hook.failed", message, id.owner, id.slot, details)
 
 
-def of_reload(id: ProcessId, before: Memory, now: Memory) -> Iterator[Event]:
-    """Yield what came of a reload that an operator asked for."""
-    if now.reloaded == before.reloaded:
-        return
-    details = {"number": now.reloaded}
-    if now.reload_trouble:
-        message = f"{id} was not reloaded: {now.reload_trouble}"
-        yield Event("process.reload_failed", message, id.owner, id.slot, details)
-    else:
-        yield Event("process.reloaded", f"{id} was reloaded", id.owner, id.slot, details)
+def of_reload(id: ProcessId, number: int, trouble: str) -> Event:
+    """Return the event of a reload that an operator asked for."""
+    kind, message = "process.reloaded", f"{id} was reloaded"
+    if trouble:
+        kind, message = "process.reload_failed", f"{id} was not reloaded: {trouble}"
+    return Event(kind, message, id.owner, id.slot, {"number": number})
 
 
 def _place(owner: str, slot: int) -> str:

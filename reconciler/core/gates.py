@@ -18,107 +18,107 @@ from reconciler.model.process import Exited
 from reconciler.model.units import format_duration
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.process import ProcessRecord
 
 
-def before_start(draft: Draft, slot: int, about: int) -> SlotCondition | None:
+def before_start(plan: Plan, slot: int, about: int) -> SlotCondition | None:
     """Return what holds back the start of a service's slot, in place of the incarnation `about`."""
-    hooks.keep(draft, "before_spawn", slot, about)
-    is_first = draft.slots.any_main() is None
-    if draft.spec.hooks.before_start is not None and not is_first:
-        draft.stand_in(
+    hooks.keep(plan, "before_spawn", slot, about)
+    is_first = plan.slots.any_main() is None
+    if plan.spec.hooks.before_start is not None and not is_first:
+        plan.stand_in(
             "to be first", slot
         )  # when the others have gone before it has started, it is the first
     return (
-        secrets_missing(draft)
-        or (_hook(draft, "before_start", 0, 0) if is_first else None)
-        or before_spawn(draft, slot)
-        or _hook(draft, "before_spawn", slot, about)
-        or own_sockets(draft, slot)
+        secrets_missing(plan)
+        or (_hook(plan, "before_start", 0, 0) if is_first else None)
+        or before_spawn(plan, slot)
+        or _hook(plan, "before_spawn", slot, about)
+        or own_sockets(plan, slot)
     )
 
 
-def before_replacement(draft: Draft, slot: int, about: int) -> SlotCondition | None:
+def before_replacement(plan: Plan, slot: int, about: int) -> SlotCondition | None:
     """Return what holds back that a running process is replaced: it goes on until its successor could start."""
-    hooks.keep(draft, "before_spawn", slot, about)
-    return _interval(draft, slot) or _hook(draft, "before_spawn", slot, about)
+    hooks.keep(plan, "before_spawn", slot, about)
+    return _interval(plan, slot) or _hook(plan, "before_spawn", slot, about)
 
 
-def before_spawn(draft: Draft, slot: int) -> SlotCondition | None:
+def before_spawn(plan: Plan, slot: int) -> SlotCondition | None:
     """Return what holds back a slot before its hooks are asked."""
-    return secrets_missing(draft) or _shared_sockets(draft, slot) or _interval(draft, slot)
+    return secrets_missing(plan) or _shared_sockets(plan, slot) or _interval(plan, slot)
 
 
-def after_hooks(draft: Draft, slot: int) -> SlotCondition | None:
+def after_hooks(plan: Plan, slot: int) -> SlotCondition | None:
     """Return what holds back a slot whose hooks have passed."""
-    return before_spawn(draft, slot) or own_sockets(draft, slot)
+    return before_spawn(plan, slot) or own_sockets(plan, slot)
 
 
-def after_death(draft: Draft, record: ProcessRecord, wanted_hash: str) -> SlotCondition | None:
+def after_death(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition | None:
     """Return why a dead slot is not started again, or not yet."""
     assert isinstance(record.phase, Exited)
-    spec, memory, phase, limit = draft.spec, record.memory, record.phase, draft.spec.max_restarts
+    spec, memory, phase, limit = plan.spec, record.memory, record.phase, plan.spec.max_restarts
     if memory.stopping_since_ns is not None:
-        return backoff(draft, record) if memory.stop_reason == "vetoed" else None
+        return backoff(plan, record) if memory.stop_reason == "vetoed" else None
     if memory.retry or not same_slot(record.template_hash, wanted_hash):
         return None
     if is_completed(spec, record):
         return SlotCondition("Completed", str(phase.exit), phase.at_ns)
     if limit is None or not gave_up(limit, record):
-        return backoff(draft, record)
+        return backoff(plan, record)
     again_ns = None if limit.retry_in is None else phase.at_ns + limit.retry_in
-    if again_ns is not None and draft.is_due(again_ns):
+    if again_ns is not None and plan.is_due(again_ns):
         return None
     window = format_duration(limit.window)
     note = f"gave up after more than {limit.count} restarts in {window}; last: {phase.exit}"
     return SlotCondition("Failed", note, phase.at_ns, again_ns)
 
 
-def backoff(draft: Draft, record: ProcessRecord) -> SlotCondition | None:
+def backoff(plan: Plan, record: ProcessRecord) -> SlotCondition | None:
     """Return how a process ended that is started again after a while; None when that is over."""
     assert isinstance(record.phase, Exited)
-    again_ns, phase = due_ns(draft.spec.backoff, record), record.phase
-    if draft.is_due(again_ns):
+    again_ns, phase = due_ns(plan.spec.backoff, record), record.phase
+    if plan.is_due(again_ns):
         return None
-    failures = failures_after(draft.spec.backoff, record.memory, phase)
+    failures = failures_after(plan.spec.backoff, record.memory, phase)
     vetoed = record.memory.stop_reason == "vetoed"
-    note = (vetoed and hooks.said(draft, "after_spawn", record.id.slot)) or str(phase.exit)
+    note = (vetoed and hooks.said(plan, "after_spawn", record.id.slot)) or str(phase.exit)
     note += f", {failures} times in a row" if failures > 1 else ""
     return SlotCondition("BackOff", note, phase.at_ns, again_ns)
 
 
-def secrets_missing(draft: Draft) -> SlotCondition | None:
+def secrets_missing(plan: Plan) -> SlotCondition | None:
     """Return what holds back all slots as long as the values are not at hand that they get."""
-    return None if secrets.ready(draft) else SlotCondition("Waiting", secrets.waiting_note(draft))
+    return None if secrets.ready(plan) else SlotCondition("Waiting", secrets.waiting_note(plan))
 
 
-def _shared_sockets(draft: Draft, slot: int) -> SlotCondition | None:
+def _shared_sockets(plan: Plan, slot: int) -> SlotCondition | None:
     """Every socket that a slot shares with others has to be bound as its spec says."""
-    specs = draft.world.socket_specs
-    for name in sockets_of(draft.spec):
-        waiting = None if specs[name].reuseport else waiting_for(draft.world, name, slot)
+    specs = plan.world.socket_specs
+    for name in sockets_of(plan.spec):
+        waiting = None if specs[name].reuseport else waiting_for(plan.world, name, slot)
         if waiting is not None:
             return SlotCondition("Waiting", waiting.reason)
     return None
 
 
-def _interval(draft: Draft, slot: int) -> SlotCondition | None:
+def _interval(plan: Plan, slot: int) -> SlotCondition | None:
     """The pause since the start of another slot (`spawn_interval`) has to be over."""
-    interval = draft.spec.spawn_interval
+    interval = plan.spec.spawn_interval
     if not interval:
         return None
-    newest = draft.slots.newest_starts()
+    newest = plan.slots.newest_starts()
     due_ns = None
     if newest is not None:  # else one that is asked for but not running yet comes before this one
         start_ns = next((start_ns for start_ns, other in newest if other != slot), None)
-        if start_ns is None or draft.is_due(start_ns + interval):
+        if start_ns is None or plan.is_due(start_ns + interval):
             return None
-        due_ns = None if "to start" in draft.lines else start_ns + interval  # of the first alone
-    draft.stand_in("to start", slot)
+        due_ns = None if "to start" in plan.lines else start_ns + interval  # of the first alone
+    plan.stand_in("to start", slot)
     note = f"waiting for its turn: spawn_interval is {format_duration(interval)}"
     return SlotCondition("Waiting", note, 0, due_ns)
 
 
-def _hook(draft: Draft, role: str, place: int, about: int) -> SlotCondition | None:
-    return hooks.held_by(draft, role, place, drive_with_retry(draft, role, place, about))
+def _hook(plan: Plan, role: str, place: int, about: int) -> SlotCondition | None:
+    return hooks.held_by(plan, role, place, drive_with_retry(plan, role, place, about))

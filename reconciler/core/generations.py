@@ -44,6 +44,22 @@ def due_trigger(
     return None
 
 
+def why_not_fired(name: str, spec: WatcherSpec, observed: WatcherObserved, base_hash: str) -> str:
+    """Return why a job that `due_trigger` does not fire is not fired, with what fires it."""
+    last = observed.job.generation
+    if idle := desired.why_idle(name, spec, observed.intent):
+        return idle
+    if not (spec.autostart or observed.intent.hold == "started"):
+        return f"autostart is false; `reconcile rerun {name}` runs it"
+    if not observed.job.known:
+        return "its run history was damaged"
+    if last is None:
+        return ""
+    if same_template(last.run_hash, base_hash):
+        return f"generation {last.number} has run"
+    return "rerun_on has no spec_change"
+
+
 def lost_slots(
     spec: WatcherSpec, job: Job, want: int, among: Sequence[int] | None = None
 ) -> tuple[int, ...]:

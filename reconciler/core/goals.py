@@ -70,11 +70,9 @@ def _up(goal: Goal, it: Subject) -> Judged:
             return Judged("failed", f"{which}{slot.note}")
         if slot.outdated and it.paused and slot.state == "Running":
             return Judged("failed", f"{which}is not replaced: the revision is not good")
-    calm = {"Running", "Completed"}
     if not goal.slots:
         return DONE if it.status.as_desired else OPEN
-    done = all(n in slots and slots[n].state in calm and not slots[n].outdated for n in asked)
-    return DONE if done else OPEN
+    return DONE if all(n in slots and slots[n].as_desired for n in asked) else OPEN
 
 
 def _ended(goal: Goal, it: Subject) -> Judged:

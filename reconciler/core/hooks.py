@@ -21,7 +21,7 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.process import ProcessId, ProcessRecord
     from reconciler.model.spec import HookSpec
 
@@ -42,9 +42,9 @@ PASSED: Final = Verdict("passed")
 PENDING: Final = Verdict("pending")
 
 
-def hook_of(draft: Draft, role: str) -> HookSpec | None:
+def hook_of(plan: Plan, role: str) -> HookSpec | None:
     """Return the hook configured for a transition; stop and reload commands are none."""
-    found: HookSpec | None = getattr(draft.spec.hooks, role, None)
+    found: HookSpec | None = getattr(plan.spec.hooks, role, None)
     return found
 
 
@@ -91,9 +91,9 @@ def waits_for(record: ProcessRecord) -> str:
     return f"{role} hook runs"
 
 
-def is_running(draft: Draft, role: str) -> bool:
+def is_running(plan: Plan, role: str) -> bool:
     """Tell whether a hook of any slot still runs."""
-    records, helpers = draft.observed.records, draft.observed.helpers.values()
+    records, helpers = plan.observed.records, plan.observed.helpers.values()
     running = (id for ids in helpers for id in ids if id.role == role)
     return any(not isinstance(records[id].phase, Exited) for id in running)
 
@@ -109,7 +109,7 @@ def said_nothing(record: ProcessRecord) -> bool:
 
 
 def drive(
-    draft: Draft,
+    plan: Plan,
     role: str,
     slot: int,
     about: int,
@@ -121,81 +121,81 @@ def drive(
 
     Without such a hook the verdict is passed. `details` are further keyword arguments of the hook.
     """
-    hook, id = hook_of(draft, role), draft.id(slot, role)
+    hook, id = hook_of(plan, role), plan.id(slot, role)
     if hook is None:
         return PASSED
-    if id not in draft.verdicts:  # several slots may ask in one pass; it runs once
-        draft.verdicts[id] = _drive(draft, hook, id, Memory(about=about, attempt=attempt), details)
-    return draft.verdicts[id]
+    if id not in plan.verdicts:  # several slots may ask in one pass; it runs once
+        plan.verdicts[id] = _drive(plan, hook, id, Memory(about=about, attempt=attempt), details)
+    return plan.verdicts[id]
 
 
 def _drive(
-    draft: Draft,
+    plan: Plan,
     hook: HookSpec,
     id: ProcessId,
     memory: Memory,
     details: Mapping[str, object] | None,
 ) -> Verdict:
-    draft.used.add(id)
-    record = draft.observed.records.get(id)
+    plan.used.add(id)
+    record = plan.observed.records.get(id)
     if record is None:
-        draft.act(_spawn(draft, hook, id, memory, details))
+        plan.act(_spawn(plan, hook, id, memory, details))
         return PENDING
     if not isinstance(record.phase, Exited):
-        kill_when_due(draft, record, hook.timeout)
+        kill_when_due(plan, record, hook.timeout)
         return PENDING
     if record.memory.about != memory.about:
-        if clear(draft, record, hook.timeout):
-            draft.act(_spawn(draft, hook, id, memory, details))
+        if clear(plan, record, hook.timeout):
+            plan.act(_spawn(plan, hook, id, memory, details))
         return PENDING
     if said_nothing(record):
         due_ns = record.phase.at_ns + (SHORTAGE_RETRY_NS if record.phase.exit.error else 0)
-        if draft.is_due(due_ns) and clear(draft, record, hook.timeout):
-            draft.act(_spawn(draft, hook, id, record.memory, details))
+        if plan.is_due(due_ns) and clear(plan, record, hook.timeout):
+            plan.act(_spawn(plan, hook, id, record.memory, details))
         return PENDING
     verdict = judge(hook, record)
-    is_edited = record.template_hash != helper_hash(draft.spec, hook)
-    if verdict.state == "vetoed" and is_edited and clear(draft, record, hook.timeout):
-        draft.act(_spawn(draft, hook, id, memory, details))
+    is_edited = record.template_hash != helper_hash(plan.spec, hook)
+    if verdict.state == "vetoed" and is_edited and clear(plan, record, hook.timeout):
+        plan.act(_spawn(plan, hook, id, memory, details))
         return PENDING
     return verdict
 
 
 def drive_with_retry(
-    draft: Draft, role: str, slot: int, about: int, details: Mapping[str, object] | None = None
+    plan: Plan, role: str, slot: int, about: int, details: Mapping[str, object] | None = None
 ) -> Verdict:
     """Like `drive`, but a veto is asked again after a backoff."""
-    verdict = drive(draft, role, slot, about, details)
-    if verdict.state != "vetoed" or not draft.is_due(retry_due_ns(draft, verdict)):
+    verdict = drive(plan, role, slot, about, details)
+    if verdict.state != "vetoed" or not plan.is_due(retry_due_ns(plan, verdict)):
         return verdict
-    hook, id = hook_of(draft, role), draft.id(slot, role)
+    hook, id = hook_of(plan, role), plan.id(slot, role)
     assert hook is not None
-    if clear(draft, draft.observed.records[id], hook.timeout):
+    if clear(plan, plan.observed.records[id], hook.timeout):
         memory = Memory(about=about, attempt=verdict.attempt + 1)
-        draft.act(_spawn(draft, hook, id, memory, details))
-    draft.verdicts[id] = PENDING
+        plan.act(_spawn(plan, hook, id, memory, details))
+    plan.verdicts[id] = PENDING
     return PENDING
 
 
-def keep(draft: Draft, role: str, slot: int, about: int) -> None:
+def keep(plan: Plan, role: str, slot: int, about: int) -> None:
     """Let a verdict stand while something else keeps its step from being taken: it is not asked for twice."""
-    record = draft.observed.records.get(draft.id(slot, role))
+    record = plan.observed.records.get(plan.id(slot, role))
     if record is None or record.memory.about != about:
         return
     if isinstance(record.phase, Exited):
-        draft.used.add(record.id)
+        plan.used.add(record.id)
 
 
-def held_by(draft: Draft, role: str, place: int, verdict: Verdict) -> SlotCondition | None:
+def held_by(plan: Plan, role: str, place: int, verdict: Verdict) -> SlotCondition | None:
     """Return what the verdict of a hook in the way comes to: it still runs, or it said no and is asked again."""
-    hook, record = hook_of(draft, role), draft.observed.records.get(draft.id(place, role))
+    hook, record = hook_of(plan, role), plan.observed.records.get(plan.id(place, role))
     if hook is None or verdict.state == "passed":
         return None
     if record is None:
-        return SlotCondition("Waiting", f"{role} hook runs", draft.now_ns)
+        return SlotCondition("Waiting", f"{role} hook runs", plan.now_ns)
     found = judge(hook, record)
     if found.state == "vetoed":
-        due_ns = retry_due_ns(draft, found)
+        due_ns = retry_due_ns(plan, found)
         return SlotCondition("BackOff", found.message, found.since_ns, due_ns)
     since: int = getattr(record.phase, "started_at_ns", 0) or getattr(record.phase, "at_ns", 0)
     refusals = record.memory.attempt
@@ -205,31 +205,31 @@ def held_by(draft: Draft, role: str, place: int, verdict: Verdict) -> SlotCondit
     return SlotCondition("Waiting", waits_for(record), since, since + hook.timeout)
 
 
-def said(draft: Draft, role: str, slot: int) -> str:
+def said(plan: Plan, role: str, slot: int) -> str:
     """Return what a hook that has ended said against its step; empty when it said nothing."""
-    hook, record = hook_of(draft, role), draft.observed.records.get(draft.id(slot, role))
+    hook, record = hook_of(plan, role), plan.observed.records.get(plan.id(slot, role))
     if hook is None or record is None or not isinstance(record.phase, Exited):
         return ""
     return judge(hook, record).message
 
 
-def retry_due_ns(draft: Draft, verdict: Verdict) -> int:
+def retry_due_ns(plan: Plan, verdict: Verdict) -> int:
     """Return when a vetoed step may be tried again."""
-    return verdict.since_ns + veto_wait_ns(draft.spec.backoff, verdict.attempt)
+    return verdict.since_ns + veto_wait_ns(plan.spec.backoff, verdict.attempt)
 
 
-def run_reload(draft: Draft, slot: int, number: int, command: tuple[str, ...]) -> Verdict:
+def run_reload(plan: Plan, slot: int, number: int, command: tuple[str, ...]) -> Verdict:
     """Run the command of a reload once for its number, and return what came of it.
 
     A reload that is asked for while the command runs begins when that has ended: it may have read half.
     """
-    id = draft.id(slot, RELOAD_COMMAND)
-    draft.used.add(id)
-    record = draft.observed.records.get(id)
+    id = plan.id(slot, RELOAD_COMMAND)
+    plan.used.add(id)
+    record = plan.observed.records.get(id)
     if record is None or record.memory.about != number or not isinstance(record.phase, Exited):
         if record is not None and not isinstance(record.phase, Exited):
-            kill_when_due(draft, record, LEFTOVER_TIMEOUT_NS)
-        run_command(draft, RELOAD_COMMAND, slot, number, command)
+            kill_when_due(plan, record, LEFTOVER_TIMEOUT_NS)
+        run_command(plan, RELOAD_COMMAND, slot, number, command)
         return PENDING
     if record.had_to_be_killed:
         longest = format_duration(LEFTOVER_TIMEOUT_NS)
@@ -241,38 +241,38 @@ def run_reload(draft: Draft, slot: int, number: int, command: tuple[str, ...]) -
     return Verdict("vetoed", f"reload command: {how}" + (f": {said}" if said else ""))
 
 
-def run_command(draft: Draft, role: str, slot: int, about: int, command: tuple[str, ...]) -> None:
+def run_command(plan: Plan, role: str, slot: int, about: int, command: tuple[str, ...]) -> None:
     """Start the stop or reload command of a slot, unless it is under way."""
-    id = draft.id(slot, role)
-    draft.used.add(id)
-    record = draft.observed.records.get(id)
+    id = plan.id(slot, role)
+    plan.used.add(id)
+    record = plan.observed.records.get(id)
     if record is not None:
         is_over = isinstance(record.phase, Exited) and record.memory.about != about
-        if not is_over or not clear(draft, record, LEFTOVER_TIMEOUT_NS):
+        if not is_over or not clear(plan, record, LEFTOVER_TIMEOUT_NS):
             return
-    argv = helper_argv(draft.spec, command, slot)
-    main = draft.slots.main(slot)
+    argv = helper_argv(plan.spec, command, slot)
+    main = plan.slots.main(slot)
     pid = pid_of(main.phase) if main else None
     env = {"RECONCILE_PID": str(pid or "")}
-    facts, longest_ns = draft.world.facts, LEFTOVER_TIMEOUT_NS
-    helper = helper_launch(draft.name, draft.spec, slot, argv, env, facts, longest_ns)
-    draft.act(Spawn(id, helper, memory=Memory(about=about)))
+    facts, longest_ns = plan.world.facts, LEFTOVER_TIMEOUT_NS
+    helper = helper_launch(plan.name, plan.spec, slot, argv, env, facts, longest_ns)
+    plan.act(Spawn(id, helper, memory=Memory(about=about)))
 
 
-def clear(draft: Draft, record: ProcessRecord, timeout_ns: int) -> bool:
+def clear(plan: Plan, record: ProcessRecord, timeout_ns: int) -> bool:
     """Forget a dead hook; one that left processes behind may keep them until its timeout.
 
     Returns True when the record is out of the way.
     """
     assert isinstance(record.phase, Exited)
     if record.phase.survivors:
-        kill_when_due(draft, record, timeout_ns)
+        kill_when_due(plan, record, timeout_ns)
         return False
-    draft.act(Forget(record.id, record.incarnation))
+    plan.act(Forget(record.id, record.incarnation))
     return True
 
 
-def kill_when_due(draft: Draft, record: ProcessRecord, timeout_ns: int) -> None:
+def kill_when_due(plan: Plan, record: ProcessRecord, timeout_ns: int) -> None:
     """Kill a hook and what it started once its time is over."""
     phase = record.phase
     match phase:
@@ -284,47 +284,47 @@ def kill_when_due(draft: Draft, record: ProcessRecord, timeout_ns: int) -> None:
             since = phase.started_at_ns or phase.at_ns
         case _:
             assert_never(phase)
-    if record.memory.killed or isinstance(phase, Requested) or not draft.is_due(since + timeout_ns):
+    if record.memory.killed or isinstance(phase, Requested) or not plan.is_due(since + timeout_ns):
         return
-    draft.act(Signal(record.id, record.incarnation, "KILL", "tree"))
-    memory = replace(record.memory, killed_at_ns=draft.now_ns)
-    draft.act(Remember(record.id, record.incarnation, memory))
+    plan.act(Signal(record.id, record.incarnation, "KILL", "tree"))
+    memory = replace(record.memory, killed_at_ns=plan.now_ns)
+    plan.act(Remember(record.id, record.incarnation, memory))
 
 
-def clean_up(draft: Draft) -> None:
+def clean_up(plan: Plan) -> None:
     """Clear away the records of hooks and commands that this pass had no use for."""
-    helpers = draft.observed.helpers
-    for slot in draft.look(sorted(draft.slots.among(helpers))):
-        for id in sorted(helpers[slot] - draft.used, key=str):
-            _clear_away(draft, id)
+    helpers = plan.observed.helpers
+    for slot in plan.look(sorted(plan.slots.among(helpers))):
+        for id in sorted(helpers[slot] - plan.used, key=str):
+            _clear_away(plan, id)
 
 
-def _clear_away(draft: Draft, id: ProcessId) -> None:
-    record = draft.observed.records[id]
+def _clear_away(plan: Plan, id: ProcessId) -> None:
+    record = plan.observed.records[id]
     if isinstance(record.phase, Exited):
         if record.phase.survivors and record.memory.about != SPENT:
             memory = replace(record.memory, about=SPENT)
-            draft.act(Remember(record.id, record.incarnation, memory))
+            plan.act(Remember(record.id, record.incarnation, memory))
         else:
-            clear(draft, record, LEFTOVER_TIMEOUT_NS)
+            clear(plan, record, LEFTOVER_TIMEOUT_NS)
     else:
-        hook = hook_of(draft, id.role)
+        hook = hook_of(plan, id.role)
         timeout_ns = LEFTOVER_TIMEOUT_NS if hook is None else hook.timeout
-        kill_when_due(draft, record, 0 if draft.world.shutting_down else timeout_ns)
+        kill_when_due(plan, record, 0 if plan.world.shutting_down else timeout_ns)
 
 
 def _spawn(
-    draft: Draft,
+    plan: Plan,
     hook: HookSpec,
     id: ProcessId,
     memory: Memory,
     details: Mapping[str, object] | None,
 ) -> Spawn:
     role, slot = id.role, id.slot
-    facts, spec = draft.world.facts, draft.spec
+    facts, spec = plan.world.facts, plan.spec
     arguments = {
         "hook_name": role,
-        "watcher": _snapshot(draft),
+        "watcher": _snapshot(plan),
         "slot": slot or None,
         **(details or {}),
     }
@@ -347,15 +347,15 @@ def _spawn(
         env |= {
             f"RECONCILE_HOOK_{key.upper()}": str(value) for key, value in (details or {}).items()
         }
-    helper = helper_launch(draft.name, spec, slot, argv, env, facts, hook.timeout)
+    helper = helper_launch(plan.name, spec, slot, argv, env, facts, hook.timeout)
     return Spawn(id, helper, helper_hash(spec, hook), memory)
 
 
-def _snapshot(draft: Draft) -> dict[str, object]:
+def _snapshot(plan: Plan) -> dict[str, object]:
     """Return what a hook is told of its watcher; its environment it has already."""
-    spec = draft.spec
+    spec = plan.spec
     return {
-        "name": draft.name,
+        "name": plan.name,
         "cmd": list(spec.cmd),
         "numprocesses": spec.numprocesses,
         "working_dir": spec.working_dir,
@@ -365,8 +365,8 @@ def _snapshot(draft: Draft) -> dict[str, object]:
         "stop_signal": spec.stop.signal,
         "pids": {
             str(slot): pid
-            for slot in sorted(draft.observed.live)[:MAX_PIDS_TOLD]
-            if (main := draft.slots.main(slot)) is not None and (pid := pid_of(main.phase))
+            for slot in sorted(plan.observed.live)[:MAX_PIDS_TOLD]
+            if (main := plan.slots.main(slot)) is not None and (pid := pid_of(main.phase))
         },
         "options": dict(spec.x),
     }

@@ -29,89 +29,89 @@ from reconciler.model.units import format_duration
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.job import Outcome
     from reconciler.model.spec import WatcherSpec
 
 
-def plan_job(draft: Draft, base_hash: str) -> None:
+def plan_job(plan: Plan, base_hash: str) -> None:
     """Take the next step with a one-shot job."""
-    if _begin_generation(draft, base_hash):
+    if _begin_generation(plan, base_hash):
         return
-    for slot in draft.take_steps(_slots(draft)):
-        is_due = _keep_slot(draft, slot)
-        draft.conditions[slot] = _condition(draft, slot, is_due=is_due)
-    if not draft.unreached:
-        _complete(draft)
+    for slot in plan.take_steps(_slots(plan)):
+        is_due = _keep_slot(plan, slot)
+        plan.conditions[slot] = _condition(plan, slot, is_due=is_due)
+    if not plan.unreached:
+        _complete(plan)
 
 
-def _slots(draft: Draft) -> list[int]:
+def _slots(plan: Plan) -> list[int]:
     """Return the slots to look at: those to run, those that have run, those that a process or an open run has."""
-    spec, observed, slots = draft.spec, draft.observed, draft.slots
-    wanted = slots.desired(draft.want)
+    spec, observed, slots = plan.spec, plan.observed, plan.slots
+    wanted = slots.desired(plan.want)
     if not spec.autostart:
-        wanted = generations.to_fire(spec, observed.job, draft.want, wanted)
+        wanted = generations.to_fire(spec, observed.job, plan.want, wanted)
     count = desired.count(spec, observed.intent)
     ran = slots.among(observed.job.runs)
     opened = slots.among(observed.open_runs)
     return sorted({*wanted, *slots.mains, *opened, *(slot for slot in ran if slot <= count)})
 
 
-def _begin_generation(draft: Draft, base_hash: str) -> bool:
+def _begin_generation(plan: Plan, base_hash: str) -> bool:
     """Write down a new generation when something calls for one, and its secrets are at hand."""
-    job, want, facts = draft.observed.job, draft.want, draft.world.facts
-    trigger = generations.due_trigger(draft.spec, draft.observed, base_hash, facts)
-    wanted = draft.slots.desired(want)
-    lost = generations.lost_slots(draft.spec, job, want, wanted)
-    former = [s for s, record in draft.slots.mains.items() if _is_of_service(draft, record)]
+    job, want, facts = plan.observed.job, plan.want, plan.world.facts
+    trigger = generations.due_trigger(plan.spec, plan.observed, base_hash, facts)
+    wanted = plan.slots.desired(want)
+    lost = generations.lost_slots(plan.spec, job, want, wanted)
+    former = [s for s, record in plan.slots.mains.items() if _is_of_service(plan, record)]
     if job.generation is not None or not job.known:
         former = []
     if not want or not (trigger is not None or lost or former):
         return False
-    held = gates.secrets_missing(draft)
+    held = gates.secrets_missing(plan)
     if held is not None:
-        draft.conditions |= dict.fromkeys(lost if trigger is None else wanted, held)
+        plan.conditions |= dict.fromkeys(lost if trigger is None else wanted, held)
         return False
     slots = None
     if trigger is None:
-        lost = generations.lost_slots(draft.spec, job, want)
-        slots = (*lost, *generations.to_fire(draft.spec, job, want), *former)
+        lost = generations.lost_slots(plan.spec, job, want)
+        slots = (*lost, *generations.to_fire(plan.spec, job, want), *former)
     generation = generations.next_generation(job, base_hash, trigger or "lost", facts, slots)
-    draft.act(RecordGeneration(draft.name, generation))
+    plan.act(RecordGeneration(plan.name, generation))
     return True
 
 
-def _keep_slot(draft: Draft, slot: int) -> bool:
+def _keep_slot(plan: Plan, slot: int) -> bool:
     """Take the next step with a slot; True when it is still to be fired."""
-    job, record, want = draft.observed.job, draft.slots.mains.get(slot), draft.want
-    if record is not None and _count_as_run(draft, slot, record):
+    job, record, want = plan.observed.job, plan.slots.mains.get(slot), plan.want
+    if record is not None and _count_as_run(plan, slot, record):
         return False
     if record is not None:
-        _see_to(draft, slot, record)
-    if slot in draft.observed.open_runs:
-        _close_orphaned_run(draft, slot)
-    is_due = bool(generations.to_fire(draft.spec, job, want, (slot,)))
+        _see_to(plan, slot, record)
+    if slot in plan.observed.open_runs:
+        _close_orphaned_run(plan, slot)
+    is_due = bool(generations.to_fire(plan.spec, job, want, (slot,)))
     if is_due:
-        _fire(draft, slot)
-        draft.awaited.add(slot)
-    if slot in draft.observed.writing:  # should we die before its row is on the disk
-        _keep_verdicts(draft, slot)
-    if record is not None and not stopping.is_reaped(draft, record):
-        draft.awaited.add(slot)
-    if record is not None and running.counts_for_others(draft, record):
-        draft.restless.add(slot)
+        _fire(plan, slot)
+        plan.awaited.add(slot)
+    if slot in plan.observed.writing:  # should we die before its row is on the disk
+        _keep_verdicts(plan, slot)
+    if record is not None and not stopping.is_reaped(plan, record):
+        plan.awaited.add(slot)
+    if record is not None and running.counts_for_others(plan, record):
+        plan.restless.add(slot)
     return is_due
 
 
-def _condition(draft: Draft, slot: int, *, is_due: bool) -> SlotCondition:
+def _condition(plan: Plan, slot: int, *, is_due: bool) -> SlotCondition:
     """Return what a slot does: what its gates and its process say, else what its run has come to."""
-    job, record, held = draft.observed.job, draft.slots.mains.get(slot), draft.conditions.get(slot)
+    job, record, held = plan.observed.job, plan.slots.mains.get(slot), plan.conditions.get(slot)
     run = job.runs.get(slot)
     if record is not None and not isinstance(record.phase, Exited):
-        return conditions.of_process(draft, record, "")
+        return conditions.of_process(plan, record, "")
     if record is not None and (run is None or run.outcome is None):
-        is_wanted = slot <= draft.want
-        return held or (BEING_STARTED if is_wanted else conditions.of_process(draft, record, ""))
+        is_wanted = slot <= plan.want
+        return held or (BEING_STARTED if is_wanted else conditions.of_process(plan, record, ""))
     doubted = job.generation.doubted if job.generation is not None else ()
     if not job.known or (run is None and slot in doubted):
         why = "its run history was damaged; it may have run: use rerun if it must run"
@@ -134,7 +134,7 @@ def _of_run(run: Run) -> SlotCondition:
 # ---- a service that has become a job --------------------------------------------------------------
 
 
-def _is_of_service(draft: Draft, record: ProcessRecord) -> bool:
+def _is_of_service(plan: Plan, record: ProcessRecord) -> bool:
     """Tell whether a process was started while the watcher was a service, and counts as a run.
 
     It runs, or has ended well: what failed is fired again, as it would have been started again.
@@ -143,26 +143,26 @@ def _is_of_service(draft: Draft, record: ProcessRecord) -> bool:
         return False
     if record.memory.stopping_since_ns is not None or not isinstance(record.phase, Exited):
         return record.memory.stopping_since_ns is None
-    return outcome_of(draft.spec, record, record.phase.exit) == "succeeded"
+    return outcome_of(plan.spec, record, record.phase.exit) == "succeeded"
 
 
-def _count_as_run(draft: Draft, slot: int, record: ProcessRecord) -> bool:
+def _count_as_run(plan: Plan, slot: int, record: ProcessRecord) -> bool:
     """Let a process of the former service be a run of the generation; True when that was to be done.
 
     The row comes first, then the process is told of its generation, so a crash in between is no second run.
     """
-    job = draft.observed.job
+    job = plan.observed.job
     run = job.runs.get(slot)
-    if job.generation is None or slot in draft.observed.writing:
+    if job.generation is None or slot in plan.observed.writing:
         return False
     same = same_template(record.template_hash, job.generation.run_hash)
-    if not same or not _is_of_service(draft, record):
+    if not same or not _is_of_service(plan, record):
         return False
     if run is not None and run.outcome is None:
         memory = replace(record.memory, generation=run.generation)
-        draft.act(Remember(record.id, record.incarnation, memory))
-    elif generations.to_fire(draft.spec, job, draft.want, (slot,)):
-        draft.act(RecordRun(draft.name, _row(draft, slot)))
+        plan.act(Remember(record.id, record.incarnation, memory))
+    elif generations.to_fire(plan.spec, job, plan.want, (slot,)):
+        plan.act(RecordRun(plan.name, _row(plan, slot)))
     else:
         return False
     return True
@@ -171,66 +171,66 @@ def _count_as_run(draft: Draft, slot: int, record: ProcessRecord) -> bool:
 # ---- a slot's process -----------------------------------------------------------------------------
 
 
-def _see_to(draft: Draft, slot: int, record: ProcessRecord) -> None:
+def _see_to(plan: Plan, slot: int, record: ProcessRecord) -> None:
     """Take the next step with a slot that has a process, dead or alive."""
     if isinstance(record.phase, Exited):
-        if stopping.reap(draft, record):
-            _settle(draft, slot, record)
+        if stopping.reap(plan, record):
+            _settle(plan, slot, record)
         return
-    want, reason = draft.want, _why_stop(draft, slot, record)
+    want, reason = plan.want, _why_stop(plan, slot, record)
     if record.memory.stopping_since_ns is not None:
-        stopping.stop(draft, record, record.memory.stop_reason)
-    elif reason is not None and (want or not draft.waits_to_stop):
-        stopping.stop(draft, record, reason)
-    elif isinstance(record.phase, Running) and running.run_after_spawn(draft, record):
-        running.carry_out_reload(draft, record)
+        stopping.stop(plan, record, record.memory.stop_reason)
+    elif reason is not None and (want or not plan.waits_to_stop):
+        stopping.stop(plan, record, reason)
+    elif isinstance(record.phase, Running) and running.run_after_spawn(plan, record):
+        running.carry_out_reload(plan, record)
 
 
-def _why_stop(draft: Draft, slot: int, record: ProcessRecord) -> str | None:
-    if not draft.want:
-        return draft.why_not_wanted
-    if slot > draft.want:
+def _why_stop(plan: Plan, slot: int, record: ProcessRecord) -> str | None:
+    if not plan.want:
+        return plan.why_not_wanted
+    if slot > plan.want:
         return "surplus"
-    generation = draft.observed.job.generation
+    generation = plan.observed.job.generation
     older = generation is not None and record.memory.generation < generation.number
     if older and generation is not None and generation.replace and slot in (generation.slots or ()):
         return "replaced"
-    timeout = draft.spec.timeout
+    timeout = plan.spec.timeout
     if timeout is not None and isinstance(record.phase, Running):
-        if draft.is_due(record.phase.started_at_ns + timeout):
+        if plan.is_due(record.phase.started_at_ns + timeout):
             return "timeout"
     return None
 
 
-def _settle(draft: Draft, slot: int, record: ProcessRecord) -> None:
+def _settle(plan: Plan, slot: int, record: ProcessRecord) -> None:
     """Write down how a run ended, unless the program never ran and may be tried again."""
     assert isinstance(record.phase, Exited)
-    run = draft.observed.job.runs.get(slot)
+    run = plan.observed.job.runs.get(slot)
     if run is None or run.generation != record.memory.generation or run.outcome is not None:
         return
     error = record.phase.exit.error
     stopped = record.memory.stopping_since_ns is not None
-    if error is not None and not stopped and slot <= draft.want:
-        failures = failures_after(draft.spec.backoff, record.memory, record.phase)
-        if error.is_shortage or failures <= draft.spec.max_retry:
-            held = gates.backoff(draft, record) or gates.after_hooks(draft, slot)
+    if error is not None and not stopped and slot <= plan.want:
+        failures = failures_after(plan.spec.backoff, record.memory, record.phase)
+        if error.is_shortage or failures <= plan.spec.max_retry:
+            held = gates.backoff(plan, record) or gates.after_hooks(plan, slot)
             if held is not None:
-                draft.conditions[slot] = held
+                plan.conditions[slot] = held
                 return
             start = record.memory.start
             memory = Memory(attempt=failures, generation=run.generation, start=start)
-            starting.spawn(draft, slot, record.template_hash, memory, record)
+            starting.spawn(plan, slot, record.template_hash, memory, record)
             return
     phase = record.phase
     lived = None if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
-    outcome = outcome_of(draft.spec, record, phase.exit)
+    outcome = outcome_of(plan.spec, record, phase.exit)
     if outcome == "failed" and ended_by_operator(record.memory, phase):
         outcome = "stopped"
-    note = said(draft, "after_spawn", slot) if outcome == "vetoed" else run.note
+    note = said(plan, "after_spawn", slot) if outcome == "vetoed" else run.note
     ended = replace(
         run, outcome=outcome, exit=phase.exit, duration_ns=lived, pid=phase.pid, note=note
     )
-    draft.act(RecordRun(draft.name, ended))
+    plan.act(RecordRun(plan.name, ended))
 
 
 def outcome_of(spec: WatcherSpec, record: ProcessRecord, exit: Exit) -> Outcome:
@@ -248,125 +248,125 @@ def outcome_of(spec: WatcherSpec, record: ProcessRecord, exit: Exit) -> Outcome:
 # ---- firing ---------------------------------------------------------------------------------------
 
 
-def _fire(draft: Draft, slot: int) -> None:
+def _fire(plan: Plan, slot: int) -> None:
     """Bring a slot one step nearer to its run in the current generation, up to the row on the disk."""
-    job = draft.observed.job
-    generation, last, record = job.generation, job.runs.get(slot), draft.slots.main(slot)
+    job = plan.observed.job
+    generation, last, record = job.generation, job.runs.get(slot), plan.slots.main(slot)
     assert generation is not None
     busy = record is not None and not is_gone(record)
-    if busy or slot in draft.observed.writing or (last is not None and last.outcome is None):
+    if busy or slot in plan.observed.writing or (last is not None and last.outcome is None):
         return  # the older run ends first, never two generations in one slot
-    held = gates.before_spawn(draft, slot)
+    held = gates.before_spawn(plan, slot)
     if held is not None:
-        _keep_verdicts(draft, slot)
-        draft.conditions[slot] = held
+        _keep_verdicts(plan, slot)
+        plan.conditions[slot] = held
         return
     for role, place in (("before_start", 0), ("before_spawn", slot)):
-        if hook_of(draft, role) is None:
+        if hook_of(plan, role) is None:
             continue
-        if role == "before_start" and draft.observed.live:
-            draft.stand_in("to be first", slot)  # should the others end before it is fired
+        if role == "before_start" and plan.observed.live:
+            plan.stand_in("to be first", slot)  # should the others end before it is fired
             continue
-        verdict = drive(draft, role, place, generation.number)
+        verdict = drive(plan, role, place, generation.number)
         if verdict.state == "vetoed":
-            draft.act(
+            plan.act(
                 RecordRun(
-                    draft.name, replace(_row(draft, slot), outcome="vetoed", note=verdict.message)
+                    plan.name, replace(_row(plan, slot), outcome="vetoed", note=verdict.message)
                 )
             )
-        if (held := held_by(draft, role, place, verdict)) is not None:
-            draft.conditions[slot] = held
-            _keep_verdicts(draft, slot)  # before_start may be asked anew while before_spawn runs
+        if (held := held_by(plan, role, place, verdict)) is not None:
+            plan.conditions[slot] = held
+            _keep_verdicts(plan, slot)  # before_start may be asked anew while before_spawn runs
             return
-    draft.act(RecordRun(draft.name, _row(draft, slot)))
+    plan.act(RecordRun(plan.name, _row(plan, slot)))
 
 
-def _keep_verdicts(draft: Draft, slot: int) -> None:
+def _keep_verdicts(plan: Plan, slot: int) -> None:
     """Let what the hooks before a run have said stand: whoever fires it does not ask them again."""
-    generation = draft.observed.job.generation
+    generation = plan.observed.job.generation
     if generation is not None:
-        keep(draft, "before_start", 0, generation.number)
-        keep(draft, "before_spawn", slot, generation.number)
+        keep(plan, "before_start", 0, generation.number)
+        keep(plan, "before_spawn", slot, generation.number)
 
 
-def _row(draft: Draft, slot: int) -> Run:
-    generation, facts = draft.observed.job.generation, draft.world.facts
+def _row(plan: Plan, slot: int) -> Run:
+    generation, facts = plan.observed.job.generation, plan.world.facts
     assert generation is not None
     return Run(
         slot,
         generation.number,
         facts.keeper_id,
         facts.boot_id,
-        draft.now_ns,
+        plan.now_ns,
         trigger=generation.trigger,
         who=generation.who,
     )
 
 
-def _close_orphaned_run(draft: Draft, slot: int) -> None:
+def _close_orphaned_run(plan: Plan, slot: int) -> None:
     """Start a run that lies on the disk and has no process yet, or say that it is lost."""
-    job, facts, record = draft.observed.job, draft.world.facts, draft.slots.main(slot)
+    job, facts, record = plan.observed.job, plan.world.facts, plan.slots.main(slot)
     run = job.runs[slot]
     has_process = record is not None and record.memory.generation == run.generation
-    if slot in draft.observed.writing or has_process:
+    if slot in plan.observed.writing or has_process:
         return
     if run.keeper_id != facts.keeper_id:
         same_boot = run.boot_id == facts.boot_id
         what = "manager's keeper ended" if same_boot else "machine went down"
-        _close(draft, run, "lost", f"the {what} while it ran")
+        _close(plan, run, "lost", f"the {what} while it ran")
     elif not job.known:
         # It may be an older row, of a run that has ended since.
-        _close(draft, run, "lost", "its ledger was damaged before its end was known")
-    elif slot > draft.want:
-        _close(draft, run, "stopped", "stopped before its process was started")
+        _close(plan, run, "lost", "its ledger was damaged before its end was known")
+    elif slot > plan.want:
+        _close(plan, run, "stopped", "stopped before its process was started")
     elif record is None or is_gone(record):
-        held = gates.after_hooks(draft, slot)
+        held = gates.after_hooks(plan, slot)
         if held is not None:
-            draft.conditions[slot] = held
+            plan.conditions[slot] = held
             return
         assert job.generation is not None
-        fresh = draft.spec.hooks.after_start is not None
+        fresh = plan.spec.hooks.after_start is not None
         memory = Memory(generation=run.generation, start=run.fired_at_ns, fresh=fresh)
-        starting.spawn(draft, slot, job.generation.run_hash, memory, record)
+        starting.spawn(plan, slot, job.generation.run_hash, memory, record)
 
 
-def _close(draft: Draft, run: Run, outcome: Outcome, note: str) -> None:
-    draft.act(RecordRun(draft.name, replace(run, outcome=outcome, note=note)))
+def _close(plan: Plan, run: Run, outcome: Outcome, note: str) -> None:
+    plan.act(RecordRun(plan.name, replace(run, outcome=outcome, note=note)))
 
 
 # ---- the end --------------------------------------------------------------------------------------
 
 
-def _complete(draft: Draft) -> None:
+def _complete(plan: Plan) -> None:
     """Run the hooks of a job whose slots have all ended, then forget its processes."""
-    job, want, observed = draft.observed.job, draft.want, draft.observed
-    if want and not draft.world.stop_now:
-        _after_start(draft)
-    is_over = not (draft.awaited or draft.slots.awaited_elsewhere or draft.actions)
-    if not is_over or observed.open_runs or observed.writing or draft.slots.any_main() is None:
+    job, want, observed = plan.observed.job, plan.want, plan.observed
+    if want and not plan.world.stop_now:
+        _after_start(plan)
+    is_over = not (plan.awaited or plan.slots.awaited_elsewhere or plan.actions)
+    if not is_over or observed.open_runs or observed.writing or plan.slots.any_main() is None:
         return
     number = job.generation.number if job.generation else 0
     details: dict[str, object] = {
-        "reason": "completed" if want else draft.why_not_wanted,
+        "reason": "completed" if want else plan.why_not_wanted,
         "outcome": generations.overall_outcome(job, want),
         "exit_code": generations.exit_code(job, want),
     }
-    if not draft.world.stop_now:
+    if not plan.world.stop_now:
         for role in ("before_stop", "after_complete", "after_stop"):
-            if drive(draft, role, 0, number, details).state == "pending":
+            if drive(plan, role, 0, number, details).state == "pending":
                 return
-    for record in draft.slots.all_mains().values():
-        if draft.is_full:
+    for record in plan.slots.all_mains().values():
+        if plan.is_full:
             return
-        draft.forget(record)
+        plan.forget(record)
 
 
-def _after_start(draft: Draft) -> None:
+def _after_start(plan: Plan) -> None:
     """Run after_start once in a generation, when the processes of its slots run; a job ignores its veto."""
-    job, mains = draft.observed.job, draft.slots.mains
+    job, mains = plan.observed.job, plan.slots.mains
     fresh = [r for r in mains.values() if r.memory.fresh and isinstance(r.phase, Running)]
-    if any(not running.after_spawn_passed(draft, record) for record in fresh):
+    if any(not running.after_spawn_passed(plan, record) for record in fresh):
         return
-    if fresh and job.generation is not None and not draft.observed.writing:
-        if drive(draft, "after_start", 0, job.generation.number).state != "pending":
-            running.mark_started(draft, fresh)
+    if fresh and job.generation is not None and not plan.observed.writing:
+        if drive(plan, "after_start", 0, job.generation.number).state != "pending":
+            running.mark_started(plan, fresh)

@@ -11,41 +11,41 @@ from reconciler.model.action import Bind, Spawn, Unbind
 from reconciler.model.socket import BindRefused, Bound
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.socket import SocketRecord
 
 
-def own_sockets(draft: Draft, slot: int) -> SlotCondition | None:
+def own_sockets(plan: Plan, slot: int) -> SlotCondition | None:
     """Bind the sockets that a slot has for itself; return what holds it back as long as one is not bound.
 
     The last gate before a start: one that listens gets its share of the clients, whoever accepts. Hence, too, one
     after the other, and first the one that was refused: none listens while its slot waits for another.
     """
-    world = draft.world
-    held = {name: held_name(name, slot, world.socket_specs) for name in _own_sockets(draft)}
+    world = plan.world
+    held = {name: held_name(name, slot, world.socket_specs) for name in _own_sockets(plan)}
     order = sorted(held, key=lambda name: not _is_refused(world.sockets.get(held[name])))
     for name in order:
         waiting = waiting_for(world, name, slot)
         if waiting is None:
             continue
-        if waiting.bind is not None and not draft.is_due(waiting.due_ns):
+        if waiting.bind is not None and not plan.is_due(waiting.due_ns):
             return SlotCondition("Waiting", waiting.reason)
-        draft.binding.add(slot)
+        plan.binding.add(slot)
         if waiting.bind is not None:  # else it is asked for
-            draft.act(waiting.bind)
+            plan.act(waiting.bind)
         return BEING_STARTED
     return None
 
 
-def tend(draft: Draft) -> None:
+def tend(plan: Plan) -> None:
     """Close the sockets of slots (reuseport) that neither live nor are just about to; tune those of the others."""
-    own = _own_sockets(draft)
+    own = _own_sockets(plan)
     if not own:
         return
-    coming = {action.id.slot for action in draft.actions if isinstance(action, Spawn)}
-    alive = {slot for slot, record in draft.slots.mains.items() if not is_gone(record)}
-    living, sockets, specs = alive | coming, draft.world.sockets, draft.world.socket_specs
-    looked_at = draft.slots.looked_at
+    coming = {action.id.slot for action in plan.actions if isinstance(action, Spawn)}
+    alive = {slot for slot, record in plan.slots.mains.items() if not is_gone(record)}
+    living, sockets, specs = alive | coming, plan.world.sockets, plan.world.socket_specs
+    looked_at = plan.slots.looked_at
     if looked_at is None:
         tended = [held for held in sockets if held.partition(".")[0] in own]
     else:
@@ -54,17 +54,17 @@ def tend(draft: Draft) -> None:
         known, (name, _, slot) = sockets.get(held), held.partition(".")
         if known is None or not isinstance(known.phase, Bound):
             continue
-        template = template_of(draft.world.socket_specs[name])
-        if int(slot) not in living | draft.binding:
-            draft.act(Unbind(held))
+        template = template_of(plan.world.socket_specs[name])
+        if int(slot) not in living | plan.binding:
+            plan.act(Unbind(held))
         elif known.template != template and known.template.identity == template.identity:
-            if int(slot) not in draft.binding:
-                draft.act(Bind(held, template))
+            if int(slot) not in plan.binding:
+                plan.act(Bind(held, template))
 
 
-def _own_sockets(draft: Draft) -> list[str]:
-    specs = draft.world.socket_specs
-    used = dict.fromkeys(sockets_of(draft.spec))
+def _own_sockets(plan: Plan) -> list[str]:
+    specs = plan.world.socket_specs
+    used = dict.fromkeys(sockets_of(plan.spec))
     return [name for name in used if name in specs and specs[name].reuseport]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.core import desired
 from reconciler.core.agenda import Agenda
-from reconciler.core.plan import Draft, World
+from reconciler.core.plan import Plan, World
 from reconciler.core.shutdown import Shutdown
 from reconciler.core.slots import Slots, is_gone
 from reconciler.core.stop_order import StopOrder, priority_of_going
@@ -122,14 +122,14 @@ class Picture:
             self._stop_order.lowest,
         )
 
-    def draft(self, name: str, slots: Slots, now_ns: int, room: int = sys.maxsize) -> Draft:
+    def new_plan(self, name: str, slots: Slots, now_ns: int, room: int = sys.maxsize) -> Plan:
         """Return an empty plan of a watcher."""
         spec, observed, world = self.watcher_spec(name), self.observed(name), self.world(now_ns)
         assert spec is not None
         is_retired = name not in self.spec.watchers
         is_going = is_retired or world.shutting_down
         want = 0 if is_going else desired.wanted(spec, observed.intent)
-        return Draft(name, spec, observed, world, slots, want, is_retired, room)
+        return Plan(name, spec, observed, world, slots, want, is_retired, room)
 
     # ---- changes ------------------------------------------------------------------------------
 

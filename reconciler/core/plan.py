@@ -1,4 +1,4 @@
-"""The plan of one watcher, and the draft that it is collected in: actions, conditions, and when to look again."""
+"""The plan of one watcher: actions, conditions, and when to look again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from reconciler.core.slots import SlotCondition, Slots
 from reconciler.model.action import Action, Forget, Spawn
+from reconciler.model.event import Event
 from reconciler.model.observation import Delivery
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, ProcessId, ProcessRecord
@@ -20,34 +21,6 @@ from reconciler.model.value import Struct
 Line: TypeAlias = Literal["to start", "to be first", "to be replaced"]
 WHOLE: Final = 0
 """In place of a slot: the watcher as a whole."""
-
-
-class Plan(Struct, frozen=True):
-    """What to do now for one watcher, why its slots do what they do, and when the answer could change by itself."""
-
-    actions: tuple[Action, ...]
-    answered: tuple[Delivery, ...]
-    """Requests of operators that were carried out or vetoed."""
-    conditions: Mapping[int, SlotCondition]
-    """Of the slots that were looked at and that there are."""
-    whole: SlotCondition | None
-    """What counts for the watcher as a whole, whatever its slots do."""
-    looked_at: frozenset[int] | None
-    """None: all slots."""
-    awaited: frozenset[int]
-    """Of these slots those whose next step the watcher as a whole waits for: to be ready, to be gone, to have run."""
-    restless: frozenset[int]
-    """Those that every plan has to look at."""
-    lines: Mapping[Line, frozenset[int]]
-    """Those that wait for others: as long as the first of a line does, so do those behind it."""
-    unreached: frozenset[int]
-    """Those that this turn had no time for."""
-    wakes: Mapping[int, int]
-    """When to look at a slot (`WHOLE`: at all) though nothing has changed."""
-    is_unfinished: bool
-    """There was more to do than one turn allows; the next plan goes on."""
-    only_ends: bool
-    """All slots are being stopped: until none lives, whatever hooks of the whole have said concerns none of them."""
 
 
 class Verdict(Struct, frozen=True):
@@ -75,8 +48,11 @@ class World(Struct, frozen=True):
 
 
 @dataclasses.dataclass(slots=True)
-class Draft:
-    """A plan in the making. Lives for one call; nothing in it outlasts the plan."""
+class Plan:
+    """What to do now for one watcher, why its slots do what they do, and when the answer could change by itself.
+
+    It is filled by whoever takes part in the plan, then carried out.
+    """
 
     name: str
     spec: WatcherSpec
@@ -90,24 +66,36 @@ class Draft:
     room: int = sys.maxsize
     """How many actions may still be taken in this turn, at about."""
     is_unfinished: bool = False
+    """There is more to do than one turn allows; the next plan goes on."""
     actions: list[Action] = dataclasses.field(default_factory=list)
+    events: list[Event] = dataclasses.field(default_factory=list)
+    """What people are told of them."""
+    answered: list[Delivery] = dataclasses.field(default_factory=list)
+    """Requests of operators that were carried out or vetoed."""
     used: set[ProcessId] = dataclasses.field(default_factory=set)
     """Hook records that this pass still needs."""
     verdicts: dict[ProcessId, Verdict] = dataclasses.field(default_factory=dict)
     """What the hooks asked in this pass have said."""
-    answered: list[Delivery] = dataclasses.field(default_factory=list)
     binding: set[int] = dataclasses.field(default_factory=set)
     """Slots that start as soon as their own sockets are bound, which has been asked for."""
     conditions: dict[int, SlotCondition] = dataclasses.field(default_factory=dict)
+    """Of the slots that are looked at and that there are."""
     whole: SlotCondition | None = None
+    """What counts for the watcher as a whole, whatever its slots do."""
     coming: dict[int, SlotCondition] = dataclasses.field(default_factory=dict)
     """What keeps slots from being replaced whose turn has come."""
     awaited: set[int] = dataclasses.field(default_factory=set)
+    """The slots whose next step the watcher as a whole waits for: to be ready, to be gone, to have run."""
     restless: set[int] = dataclasses.field(default_factory=set)
+    """Those that every plan has to look at."""
     lines: dict[Line, set[int]] = dataclasses.field(default_factory=dict)
+    """Those that wait for others: as long as the first of a line does, so do those behind it."""
     unreached: frozenset[int] = frozenset()
+    """Those that this turn had no time for."""
     only_ends: bool = False
+    """All slots are being stopped: until none lives, whatever hooks of the whole have said concerns none of them."""
     wakes: dict[int, int] = dataclasses.field(default_factory=dict)
+    """When to look at a slot (`WHOLE`: at all) though nothing has changed."""
     _looking_at: int = WHOLE
 
     @property
@@ -185,20 +173,3 @@ class Draft:
             return True
         self.wake(at_ns)
         return False
-
-    def finish(self) -> Plan:
-        """Return the plan as collected."""
-        return Plan(
-            tuple(self.actions),
-            tuple(self.answered),
-            self.conditions,
-            self.whole,
-            self.slots.looked_at,
-            frozenset(self.awaited),
-            frozenset(self.restless),
-            {line: frozenset(slots) for line, slots in self.lines.items()},
-            self.unreached,
-            self.wakes,
-            self.is_unfinished,
-            self.only_ends,
-        )

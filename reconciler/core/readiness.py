@@ -12,7 +12,7 @@ from reconciler.model.process import Running
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.process import ProcessRecord
 
 READY_AFTER_NS: Final = SECOND_NS
@@ -25,19 +25,19 @@ def ready_at_ns(running: Running) -> int:
     return running.started_at_ns + READY_AFTER_NS
 
 
-def is_ready(draft: Draft, record: ProcessRecord) -> bool:
+def is_ready(plan: Plan, record: ProcessRecord) -> bool:
     """Tell whether a process runs and is ready; asks for another look when it will be."""
-    return isinstance(record.phase, Running) and draft.is_due(ready_at_ns(record.phase))
+    return isinstance(record.phase, Running) and plan.is_due(ready_at_ns(record.phase))
 
 
-def is_shaky(draft: Draft, record: ProcessRecord) -> bool:
+def is_shaky(plan: Plan, record: ProcessRecord) -> bool:
     """Tell whether a process was started after several quick deaths and has not outlived them yet."""
-    if draft.spec.is_job or record.memory.attempt < DEATHS_IN_A_ROW:
+    if plan.spec.is_job or record.memory.attempt < DEATHS_IN_A_ROW:
         return False
     phase = record.phase
-    return not (isinstance(phase, Running) and draft.is_due(steady_at_ns(draft, phase)))
+    return not (isinstance(phase, Running) and plan.is_due(steady_at_ns(plan, phase)))
 
 
-def steady_at_ns(draft: Draft, running: Running) -> int:
+def steady_at_ns(plan: Plan, running: Running) -> int:
     """Return when a process has outlived the deaths before it."""
-    return running.started_at_ns + draft.spec.backoff.reset_after
+    return running.started_at_ns + plan.spec.backoff.reset_after

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from reconciler.core.done import Outcome
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.observation import Observation
     from reconciler.model.observed import Facts
     from reconciler.model.revision import Outlook
@@ -113,12 +113,13 @@ class Reconciler(Picture):
         if not self._is_known(name):
             return
         slots = self.agenda.attention.slots(name, self.observed(name))
-        draft = self.draft(name, slots, now_ns, ACTIONS_PER_STEP - len(self.actions))
-        self._judge(draft)
-        plan = plan_watcher(draft, self.base_hash(name))
+        plan = self.new_plan(name, slots, now_ns, ACTIONS_PER_STEP - len(self.actions))
+        self._judge(plan)
+        plan_watcher(plan, self.base_hash(name))
         self.agenda.follow(name, plan)
         for action in plan.actions:
             act(self, action, now_ns)
+        self.events += plan.events
         self.answer(name, plan.answered)
         if plan.is_unfinished:
             self.agenda.go_on_later((name,))
@@ -140,14 +141,14 @@ class Reconciler(Picture):
         self.retired[name] = WatcherSpec(cmd=())
         return True
 
-    def _judge(self, draft: Draft) -> None:
+    def _judge(self, plan: Plan) -> None:
         """See whether a watcher decides about the revision; when it fails, its roll stops."""
         if self.shutdown.asked is not None:
             return
-        verdict = self.proof.judge(draft, self.base_hash(draft.name))
+        verdict = self.proof.judge(plan, self.base_hash(plan.name))
         if verdict is not None:
-            act(self, verdict, draft.now_ns)
-            draft.world = self.world(draft.now_ns)
+            act(self, verdict, plan.now_ns)
+            plan.world = self.world(plan.now_ns)
             self.agenda.touched |= verdict.trial.changed.keys()
 
     def _confirm(self, now_ns: int) -> None:
@@ -194,12 +195,12 @@ class Reconciler(Picture):
     ) -> WatcherStatus:
         """Return the status of a watcher. `wall_offset_ns` plus monotonic time is time since the epoch."""
         base_hash, found = self.base_hash(name), self.agenda.attention.found(name)
-        draft = self.draft(name, Slots(name, self.observed(name)), now_ns)
+        plan = self.new_plan(name, Slots(name, self.observed(name)), now_ns)
         if found is not None:
-            draft.conditions, draft.whole = found.conditions, found.whole
+            plan.conditions, plan.whole = found.conditions, found.whole
         else:  # what it does has changed, and it is still to be planned
-            plan_watcher(draft, base_hash)
-        return status.watcher_status(draft, said, base_hash, wall_offset_ns)
+            plan_watcher(plan, base_hash)
+        return status.watcher_status(plan, said, base_hash, wall_offset_ns)
 
     def outlook(self) -> Outlook | None:
         """Return when the revision on trial is judged if nothing happens; None when none is on trial."""

@@ -14,7 +14,7 @@ from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Struct, field
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.process import ProcessRecord
     from reconciler.model.spec import WatcherSpec
 
@@ -31,33 +31,33 @@ class Roll(Struct, frozen=True):
     put_off: frozenset[int] = frozenset()
 
 
-def next_slots(draft: Draft, hashes: Mapping[int, str]) -> Roll:
+def next_slots(plan: Plan, hashes: Mapping[int, str]) -> Roll:
     """Return which of these slots are stale, and which of them to stop now so that they start anew.
 
     Slots that are already on their way stay in; a slot that is not available anyway costs nothing, and a
     new process that dies quickly keeps its slot unavailable. Once that has decided against the revision
     (`verdict`), slots that still run as before stay so.
     """
-    mains, stale = draft.slots.mains, {}
-    for slot in draft.look(hashes):
+    mains, stale = plan.slots.mains, {}
+    for slot in plan.look(hashes):
         record = mains.get(slot)
-        reason = None if record is None else why_stale(draft, record, hashes[slot])
+        reason = None if record is None else why_stale(plan, record, hashes[slot])
         if reason:
             stale[slot] = reason
     if not stale:
         return Roll()
-    moving = _moving(draft, hashes, stale)
-    missing = [slot for slot in draft.look(hashes) if _is_missing(draft, slot, hashes[slot])]
+    moving = _moving(plan, hashes, stale)
+    missing = [slot for slot in plan.look(hashes) if _is_missing(plan, slot, hashes[slot])]
     # What cannot be started anew is not stopped.
-    now = _chosen(draft, hashes, moving, missing) if secrets.ready(draft) else {}
-    draft.restless.update(moving.keys() & missing)  # the only one missing is replaced at once
-    draft.stand_in("to be replaced", *(moving.keys() - missing))
+    now = _chosen(plan, hashes, moving, missing) if secrets.ready(plan) else {}
+    plan.restless.update(moving.keys() & missing)  # the only one missing is replaced at once
+    plan.stand_in("to be replaced", *(moving.keys() - missing))
     return Roll(now, frozenset(moving.keys() - now.keys()))
 
 
-def _moving(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> dict[int, str]:
+def _moving(plan: Plan, hashes: Mapping[int, str], stale: dict[int, str]) -> dict[int, str]:
     """Return which of the stale slots are replaced sooner or later; a revision that is not good stops a roll."""
-    mains, trial = draft.slots.mains, draft.world.trial
+    mains, trial = plan.slots.mains, plan.world.trial
     if trial is None or not trial.stops_roll:
         return stale
     return {
@@ -69,11 +69,11 @@ def _moving(draft: Draft, hashes: Mapping[int, str], stale: dict[int, str]) -> d
 
 
 def _chosen(
-    draft: Draft, hashes: Mapping[int, str], moving: dict[int, str], missing: list[int]
+    plan: Plan, hashes: Mapping[int, str], moving: dict[int, str], missing: list[int]
 ) -> dict[int, str]:
     """Return which of the slots that move are stopped now."""
-    mains, at_once = draft.slots.mains, draft.observed.intent.at_once
-    if _handover(draft):
+    mains, at_once = plan.slots.mains, plan.observed.intent.at_once
+    if _handover(plan):
         return moving
     chosen = {
         slot: reason
@@ -81,11 +81,11 @@ def _chosen(
         if mains[slot].memory.stopping_since_ns is not None
         or (at_once and _by_restart_only(mains[slot], hashes[slot]))
     }
-    if not _sockets_bound(draft, hashes):
+    if not _sockets_bound(plan, hashes):
         return chosen | {
-            slot: reason for slot, reason in moving.items() if _is_in_the_way(draft, mains[slot])
+            slot: reason for slot, reason in moving.items() if _is_in_the_way(plan, mains[slot])
         }
-    elsewhere = draft.slots.awaited_elsewhere
+    elsewhere = plan.slots.awaited_elsewhere
     budget = MAX_UNAVAILABLE - len(missing) - elsewhere
     for slot, reason in sorted(moving.items()):
         if slot in chosen:
@@ -105,28 +105,28 @@ def _by_restart_only(record: ProcessRecord, wanted_hash: str) -> bool:
     return is_restarted and same_template(record.template_hash, wanted_hash)
 
 
-def why_stale(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str | None:
+def why_stale(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str | None:
     """Return why a running process shall be replaced, or None."""
     if not isinstance(record.phase, Running):
         return None
-    if is_outdated(draft, record, wanted_hash):
+    if is_outdated(plan, record, wanted_hash):
         held_ns = held_back_until_ns(record, wanted_hash)
-        is_held = held_ns is not None and not _is_in_the_way(draft, record)
-        return None if is_held and not draft.is_due(held_ns or 0) else "replaced"
-    if draft.spec.max_age is not None:
-        if draft.is_due(end_ns(draft.spec, record)):
+        is_held = held_ns is not None and not _is_in_the_way(plan, record)
+        return None if is_held and not plan.is_due(held_ns or 0) else "replaced"
+    if plan.spec.max_age is not None:
+        if plan.is_due(end_ns(plan.spec, record)):
             return "expired"
     return None
 
 
-def is_outdated(draft: Draft, record: ProcessRecord, wanted_hash: str) -> bool:
+def is_outdated(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
     """Tell whether a process is not what the spec wants, or holds a socket that no client finds any more."""
     if not same_slot(record.template_hash, wanted_hash):
         return True
     if not isinstance(record.phase, Running):
         return False
-    return _is_in_the_way(draft, record) or holds_former(
-        draft.world, sockets_of(draft.spec), record.phase.started_at_ns
+    return _is_in_the_way(plan, record) or holds_former(
+        plan.world, sockets_of(plan.spec), record.phase.started_at_ns
     )
 
 
@@ -154,17 +154,17 @@ def held_back_until_ns(record: ProcessRecord, wanted_hash: str) -> int | None:
     return record.phase.started_at_ns + HOLD_NS
 
 
-def held_back_note(draft: Draft, record: ProcessRecord, wanted_hash: str) -> str:
+def held_back_note(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str:
     """Return in words that a process would be replaced but for that, and why; empty when it would not."""
     if held_back_until_ns(record, wanted_hash) is None:
         return ""
-    if not is_outdated(draft, record, wanted_hash) or _is_in_the_way(draft, record):
+    if not is_outdated(plan, record, wanted_hash) or _is_in_the_way(plan, record):
         return ""
     assert isinstance(record.phase, Running)
     names = [
         name
-        for name in dict.fromkeys(sockets_of(draft.spec))
-        if holds_former(draft.world, [name], record.phase.started_at_ns)
+        for name in dict.fromkeys(sockets_of(plan.spec))
+        if holds_former(plan.world, [name], record.phase.started_at_ns)
     ]
     why = f"socket {' and '.join(names)} was bound again" if names else "its secrets changed"
     count, pace = record.memory.in_a_row, format_duration(HOLD_NS)
@@ -183,44 +183,44 @@ def lifetime_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
     return spec.max_age + spec.max_age_variance * share(f"{record.id}/{record.incarnation}") // 1000
 
 
-def is_available(draft: Draft, record: ProcessRecord | None) -> bool:
+def is_available(plan: Plan, record: ProcessRecord | None) -> bool:
     """Tell whether a slot's process serves: it is ready and not being stopped."""
     if record is None or record.memory.stopping_since_ns is not None:
         return False
-    return readiness.is_ready(draft, record)
+    return readiness.is_ready(plan, record)
 
 
-def _is_missing(draft: Draft, slot: int, wanted_hash: str) -> bool:
+def _is_missing(plan: Plan, slot: int, wanted_hash: str) -> bool:
     """Tell whether a slot does not serve and is to do so again: its process has not succeeded and rests."""
-    record = draft.slots.mains.get(slot)
-    if record is None or is_available(draft, record):
+    record = plan.slots.mains.get(slot)
+    if record is None or is_available(plan, record):
         return record is None
     is_anew = record.memory.retry or not same_slot(record.template_hash, wanted_hash)
-    return is_anew or not is_completed(draft.spec, record)
+    return is_anew or not is_completed(plan.spec, record)
 
 
-def _sockets_bound(draft: Draft, hashes: Mapping[int, str]) -> bool:
+def _sockets_bound(plan: Plan, hashes: Mapping[int, str]) -> bool:
     """Tell whether new processes would find their sockets; old ones are worth more than none."""
-    specs = draft.world.socket_specs
-    shared = [name for name in sockets_of(draft.spec) if not specs[name].reuseport]
-    return all(waiting_for(draft.world, name, slot=0) is None for name in shared)
+    specs = plan.world.socket_specs
+    shared = [name for name in sockets_of(plan.spec) if not specs[name].reuseport]
+    return all(waiting_for(plan.world, name, slot=0) is None for name in shared)
 
 
-def _is_in_the_way(draft: Draft, record: ProcessRecord | None) -> bool:
-    names = sockets_of(draft.spec)
-    return record is not None and is_in_the_way(draft.world, names, record.id)
+def _is_in_the_way(plan: Plan, record: ProcessRecord | None) -> bool:
+    names = sockets_of(plan.spec)
+    return record is not None and is_in_the_way(plan.world, names, record.id)
 
 
-def _handover(draft: Draft) -> bool:
-    return any(needs_handover(draft.world, name) for name in sockets_of(draft.spec))
+def _handover(plan: Plan) -> bool:
+    return any(needs_handover(plan.world, name) for name in sockets_of(plan.spec))
 
 
 # ---- what does not stay up --------------------------------------------------------------------------
 
 
-def why_failed(draft: Draft, record: ProcessRecord) -> str:
+def why_failed(plan: Plan, record: ProcessRecord) -> str:
     """Return in words how a process of the revision, or the one before it, did not stay up; empty: it did."""
-    trial, memory, phase = draft.world.trial, record.memory, record.phase
+    trial, memory, phase = plan.world.trial, record.memory, record.phase
     if trial is None:
         return ""
     if memory.stopping_since_ns is not None and memory.stop_reason in {"vetoed", "refused"}:
@@ -234,7 +234,7 @@ def why_failed(draft: Draft, record: ProcessRecord) -> str:
         ended_by_operator(memory, phase)
         or phase.at_ns < trial.begun_ns
         or phase.is_unseen
-        or is_completed(draft.spec, record)
+        or is_completed(plan.spec, record)
     ):
         return ""
     if phase.exit.error is not None:
@@ -249,8 +249,8 @@ def _ended(phase: Exited) -> str:
     return f"was {how}" if phase.exit.signal is not None else f"ended with {how}"
 
 
-def failed_at_ns(draft: Draft, dead: ProcessRecord, wanted_hash: str) -> int:
+def failed_at_ns(plan: Plan, dead: ProcessRecord, wanted_hash: str) -> int:
     """Return when a slot last failed its revision, for the memory of the next process; 0: it did not."""
     assert isinstance(dead.phase, Exited)
     same = same_template(dead.template_hash, wanted_hash)
-    return dead.phase.at_ns if same and why_failed(draft, dead) else 0
+    return dead.phase.at_ns if same and why_failed(plan, dead) else 0

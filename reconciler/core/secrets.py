@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from reconciler.core.backoff import doubled_ns
 from reconciler.model.action import ReadSecrets
 from reconciler.model.event import Event
 from reconciler.model.observed import SecretsObserved
@@ -19,7 +20,7 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.observation import SecretsRead, SecretsUnreadable
     from reconciler.model.observed import WatcherObserved
 
@@ -28,27 +29,26 @@ LAST_RETRY_NS: Final = 30 * SECOND_NS
 """A secret that cannot be read is tried again: a vault comes back, a file is mounted."""
 
 
-def ready(draft: Draft) -> bool:
+def ready(plan: Plan) -> bool:
     """Tell whether the values that a process needs are at hand; asks for them when they are not."""
-    secrets = draft.observed.secrets
-    if not draft.spec.secrets or secrets.digest:
+    secrets = plan.observed.secrets
+    if not plan.spec.secrets or secrets.digest:
         return True
-    asked = secrets.asked or ReadSecrets(draft.name) in draft.actions
-    if not asked and (not secrets.trouble or draft.is_due(retry_due_ns(secrets))):
-        draft.act(ReadSecrets(draft.name))
+    asked = secrets.asked or ReadSecrets(plan.name) in plan.actions
+    if not asked and (not secrets.trouble or plan.is_due(retry_due_ns(secrets))):
+        plan.act(ReadSecrets(plan.name))
     return False
 
 
 def retry_due_ns(secrets: SecretsObserved) -> int:
     """Return when to try again after what was tried in vain."""
-    wait = FIRST_RETRY_NS << min(secrets.attempt - 1, 10)
-    return secrets.at_ns + min(wait, LAST_RETRY_NS)
+    return secrets.at_ns + doubled_ns(FIRST_RETRY_NS, LAST_RETRY_NS, secrets.attempt)
 
 
-def waiting_note(draft: Draft) -> str:
+def waiting_note(plan: Plan) -> str:
     """Return why a start waits for secrets; empty when it does not."""
-    secrets = draft.observed.secrets
-    if not draft.spec.secrets or secrets.digest:
+    secrets = plan.observed.secrets
+    if not plan.spec.secrets or secrets.digest:
         return ""
     return secrets.trouble or "its secrets are being read"
 

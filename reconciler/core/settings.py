@@ -15,7 +15,7 @@ from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.observed import Facts
     from reconciler.model.process import ProcessRecord, Sink
     from reconciler.model.spec import WatcherSpec
@@ -32,21 +32,21 @@ def wanted(name: str, spec: WatcherSpec, slot: int, facts: Facts) -> Settings:
     )
 
 
-def adjust(draft: Draft) -> None:
+def adjust(plan: Plan) -> None:
     """Bring what is in force for the watcher's processes to what the spec says."""
-    if not draft.spec.cmd:
+    if not plan.spec.cmd:
         return  # nobody knows its spec
-    for slot in draft.look(draft.slots.mains):
-        record = draft.slots.mains[slot]
+    for slot in plan.look(plan.slots.mains):
+        record = plan.slots.mains[slot]
         if isinstance(record.phase, Requested):
             continue
-        differs = pending(record, wanted(draft.name, draft.spec, slot, draft.world.facts))
+        differs = pending(record, wanted(plan.name, plan.spec, slot, plan.world.facts))
         last = record.memory.adjusted_at_ns
-        if differs is None or (last and not draft.is_due(last + ADJUST_AGAIN_NS)):
+        if differs is None or (last and not plan.is_due(last + ADJUST_AGAIN_NS)):
             continue
-        draft.act(Adjust(record.id, record.incarnation, differs))
-        memory = replace(record.memory, adjusted_at_ns=draft.now_ns)
-        draft.act(Remember(record.id, record.incarnation, memory))
+        plan.act(Adjust(record.id, record.incarnation, differs))
+        memory = replace(record.memory, adjusted_at_ns=plan.now_ns)
+        plan.act(Remember(record.id, record.incarnation, memory))
 
 
 def pending(record: ProcessRecord, wanted: Settings) -> Settings | None:

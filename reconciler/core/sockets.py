@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from reconciler.core.backoff import doubled_ns
 from reconciler.core.template import held_name
 from reconciler.model.action import Action, Bind, Unbind
-from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketTemplate
+from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import Struct
 
@@ -74,20 +75,9 @@ def waiting_for(world: World, name: str, slot: int) -> Waiting | None:
             return Waiting(f"socket {name} is being bound")
 
 
-def why_waiting(world: World, name: str, slot: int) -> str:
-    """Return why a slot waits for a socket; empty when it does not, or would have one of its own at once."""
-    waiting = waiting_for(world, name, slot)
-    if waiting is None or (waiting.bind is not None and waiting.due_ns <= world.now_ns):
-        return ""
-    record = world.sockets.get(held_name(name, slot, world.socket_specs))
-    is_asked = record is not None and isinstance(record.phase, BindRequested)
-    return "" if is_asked and world.socket_specs[name].reuseport else waiting.reason
-
-
 def retry_due_ns(refused: BindRefused) -> int:
     """Return when a refused address is tried again: soon at first, then every 5 s, for ever."""
-    wait = FIRST_RETRY_NS << min(refused.attempts - 1, 8)
-    return refused.at_ns + min(LAST_RETRY_NS, wait)
+    return refused.at_ns + doubled_ns(FIRST_RETRY_NS, LAST_RETRY_NS, refused.attempts)
 
 
 def needs_handover(world: World, name: str) -> bool:

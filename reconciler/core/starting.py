@@ -13,40 +13,40 @@ from reconciler.model.process import Exited, Memory
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.process import ProcessRecord
 
 
-def start(draft: Draft, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
+def start(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
     """Start a service's process, in place of its dead one; no gate holds it back any more."""
-    memory = _inherited(draft, dead, wanted_hash)
+    memory = _inherited(plan, dead, wanted_hash)
     if dead is not None:
         memory = replace(
             memory,
-            failed_at_ns=rollout.failed_at_ns(draft, dead, wanted_hash),
+            failed_at_ns=rollout.failed_at_ns(plan, dead, wanted_hash),
             renewed=_why_renewed(dead, wanted_hash),
             in_a_row=rollout.in_a_row(dead, wanted_hash),
         )
-    spawn(draft, slot, wanted_hash, memory, dead)
+    spawn(plan, slot, wanted_hash, memory, dead)
 
 
 def spawn(
-    draft: Draft, slot: int, template_hash: str, memory: Memory, dead: ProcessRecord | None
+    plan: Plan, slot: int, template_hash: str, memory: Memory, dead: ProcessRecord | None
 ) -> None:
     """Start the process of a slot, in place of its dead one."""
-    draft.conditions[slot] = replace(BEING_STARTED, since_ns=draft.now_ns)
-    what = launch(draft.name, draft.spec, slot, draft.world.socket_specs, draft.world.facts)
+    plan.conditions[slot] = replace(BEING_STARTED, since_ns=plan.now_ns)
+    what = launch(plan.name, plan.spec, slot, plan.world.socket_specs, plan.world.facts)
     replaces = 0 if dead is None else dead.incarnation
-    memory = replace(memory, reloaded=draft.observed.intent.reload_number(slot))
-    draft.act(Spawn(draft.id(slot), what, template_hash, memory, replaces))
+    memory = replace(memory, reloaded=plan.observed.intent.reload_number(slot))
+    plan.act(Spawn(plan.id(slot), what, template_hash, memory, replaces))
 
 
-def _inherited(draft: Draft, dead: ProcessRecord | None, wanted_hash: str) -> Memory:
+def _inherited(plan: Plan, dead: ProcessRecord | None, wanted_hash: str) -> Memory:
     """Return the memory of a new process: what its slot and its watcher went through."""
-    other = draft.slots.any_main()
-    start = draft.now_ns if other is None else other.memory.start
-    fresh = draft.spec.hooks.after_start is not None and all(
-        each.memory.fresh for each in (other, *draft.slots.mains.values()) if each is not None
+    other = plan.slots.any_main()
+    start = plan.now_ns if other is None else other.memory.start
+    fresh = plan.spec.hooks.after_start is not None and all(
+        each.memory.fresh for each in (other, *plan.slots.mains.values()) if each is not None
     )
     if dead is None:
         return Memory(start=start, fresh=fresh)
@@ -63,12 +63,12 @@ def _inherited(draft: Draft, dead: ProcessRecord | None, wanted_hash: str) -> Me
         fresh=old.fresh,
     )
     anew = old.retry or not same_slot(dead.template_hash, wanted_hash)
-    if planned or anew or gave_up(draft.spec.max_restarts, dead):
+    if planned or anew or gave_up(plan.spec.max_restarts, dead):
         return kept
     return replace(
         kept,
-        attempt=failures_after(draft.spec.backoff, old, dead.phase),
-        deaths_ns=recent_deaths(draft.spec.max_restarts, old, dead.phase),
+        attempt=failures_after(plan.spec.backoff, old, dead.phase),
+        deaths_ns=recent_deaths(plan.spec.max_restarts, old, dead.phase),
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from reconciler.core import desired, generations
-from reconciler.core.plan import Draft
+from reconciler.core.plan import Plan
 from reconciler.core.template import same_template, told_sockets
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.process import Exited, pid_of
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.status import (
+    CALM,
     Condition,
     Fired,
     Override,
@@ -36,29 +37,29 @@ Wall = Callable[[int], int]
 
 
 class _View(Struct, frozen=True):
-    draft: Draft
+    plan: Plan
     said: Mapping[int, str]
     base_hash: str
     wall: Wall
 
     def records(self) -> Iterator[ProcessRecord]:
         """Yield the records of the slots' own processes."""
-        mains = map(self.draft.slots.main, self.draft.conditions)
+        mains = map(self.plan.slots.main, self.plan.conditions)
         return (record for record in mains if record is not None)
 
 
 def watcher_status(
-    draft: Draft, said: Mapping[int, str], base_hash: str, wall_offset_ns: int
+    plan: Plan, said: Mapping[int, str], base_hash: str, wall_offset_ns: int
 ) -> WatcherStatus:
-    """Return the status of one watcher, by the conditions of a draft.
+    """Return the status of one watcher, by the conditions of a plan.
 
     `said` is what the last processes of its slots wrote last.
     """
-    spec, observed = draft.spec, draft.observed
-    view = _View(draft, said, base_hash, lambda at_ns: at_ns + wall_offset_ns)
+    spec, observed = plan.spec, plan.observed
+    view = _View(plan, said, base_hash, lambda at_ns: at_ns + wall_offset_ns)
     slots = tuple(
         _quoted(view, _slot(view, slot, condition))
-        for slot, condition in sorted(draft.conditions.items())
+        for slot, condition in sorted(plan.conditions.items())
     )
     ready = sum(_is_ready(view, slot) for slot in slots)
     state, note = _overall(view, slots)
@@ -67,7 +68,7 @@ def watcher_status(
     since = _since(slots)
     restarts = sum(slot.restarts for slot in slots)
     return WatcherStatus(
-        draft.name,
+        plan.name,
         "job" if spec.is_job else "service",
         _shown_want(view),
         state,
@@ -79,7 +80,7 @@ def watcher_status(
         conditions,
         slots,
         overrides(spec, observed.intent, wall_offset_ns),
-        not draft.retired and drifts(spec, observed.intent),
+        not plan.retired and drifts(spec, observed.intent),
         sum(slot.replacements for slot in slots),
     )
 
@@ -118,16 +119,16 @@ def drifts(spec: WatcherSpec, intent: Intent) -> bool:
 
 def _shown_want(view: _View) -> int:
     return (
-        desired.count(view.draft.spec, view.draft.observed.intent)
-        if view.draft.spec.is_job and not view.draft.retired
-        else view.draft.want
+        desired.count(view.plan.spec, view.plan.observed.intent)
+        if view.plan.spec.is_job and not view.plan.retired
+        else view.plan.want
     )
 
 
 def _is_ready(view: _View, slot: SlotStatus) -> bool:
     if slot.slot > _shown_want(view):
         return False
-    if view.draft.spec.is_job:
+    if view.plan.spec.is_job:
         return slot.state == "Completed"
     return slot.state == "Running"
 
@@ -136,11 +137,11 @@ def _is_ready(view: _View, slot: SlotStatus) -> bool:
 
 
 def _slot(view: _View, slot: int, condition: SlotCondition) -> SlotStatus:
-    record, run = view.draft.slots.main(slot), view.draft.observed.job.runs.get(slot)
+    record, run = view.plan.slots.main(slot), view.plan.observed.job.runs.get(slot)
     state, note, next_ns = condition.state, condition.note, condition.next_ns
     due_ns = None if next_ns is None else view.wall(next_ns)
     since_ns, fired = _since_of(view, slot, condition), _fired(view, slot)
-    has_run = view.draft.spec.is_job and run is not None and run.outcome is not None
+    has_run = view.plan.spec.is_job and run is not None and run.outcome is not None
     if record is None or (has_run and isinstance(record.phase, Exited)):
         exit = run.exit if run is not None else None
         return SlotStatus(slot, state, since_ns, next_ns=due_ns, exit=exit, fired=fired, note=note)
@@ -165,8 +166,8 @@ def _since_of(view: _View, slot: int, condition: SlotCondition) -> int:
     """Return since when a slot does what it does, in wall time; 0: unknown."""
     if condition.since_ns:
         return view.wall(condition.since_ns)
-    record, run = view.draft.slots.main(slot), view.draft.observed.job.runs.get(slot)
-    if record is not None and isinstance(record.phase, Exited) and not view.draft.spec.is_job:
+    record, run = view.plan.slots.main(slot), view.plan.observed.job.runs.get(slot)
+    if record is not None and isinstance(record.phase, Exited) and not view.plan.spec.is_job:
         return view.wall(record.phase.at_ns)
     if run is None or condition.state in {"Waiting", "BackOff"}:
         return 0
@@ -183,7 +184,7 @@ def _quoted(view: _View, slot: SlotStatus) -> SlotStatus:
 
 
 def _fired(view: _View, slot: int) -> Fired | None:
-    run = view.draft.observed.job.runs.get(slot)
+    run = view.plan.observed.job.runs.get(slot)
     if run is None:
         return None
     return Fired(
@@ -199,19 +200,19 @@ def _fired(view: _View, slot: int) -> Fired | None:
 
 def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, str]:
     """Return the one word and the one sentence that say most about a watcher."""
-    draft, spec = view.draft, view.draft.spec
+    plan, spec = view.plan, view.plan.spec
     states = {slot.state for slot in slots}
     note = _note(slots)
-    if not draft.want:
+    if not plan.want:
         if states - {"Stopped", "Completed", "Failed"}:
-            return "Stopping", draft.whole.note if draft.whole is not None else note
+            return "Stopping", plan.whole.note if plan.whole is not None else note
         return _resting(view, note)
-    if draft.whole is not None and draft.whole.state == "BackOff":
-        return "BackOff", draft.whole.note
+    if plan.whole is not None and plan.whole.state == "BackOff":
+        return "BackOff", plan.whole.note
     if spec.is_job:
         return _job_state(view, slots, states, note)
     if any(slot.outdated for slot in slots) or _is_rolling(view):
-        if any(condition.held_back for condition in draft.conditions.values()):
+        if any(condition.held_back for condition in plan.conditions.values()):
             return "Failing", note
         return "Rolling", note or _roll_note(view, slots)
     for state in ("BackOff", "Failed", "Failing", "Waiting", "Stopping", "Starting"):
@@ -219,13 +220,13 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
             return state, note
     if states == {"Completed"}:
         return "Completed", note
-    if spec.hooks.after_start is not None and any(r.memory.fresh for r in view.records()):
+    if _awaits_after_start(view):
         return "Running", note or "after_start hook runs"
-    return "Running", note or (_said(view) if drifts(spec, draft.observed.intent) else "")
+    return "Running", note or (_said(view) if drifts(spec, plan.observed.intent) else "")
 
 
 def _roll_note(view: _View, slots: tuple[SlotStatus, ...]) -> str:
-    trial = view.draft.world.trial
+    trial = view.plan.world.trial
     if trial is not None and trial.stops_roll:
         return "paused: the revision is not good"
     outdated = sum(slot.outdated for slot in slots)
@@ -239,37 +240,34 @@ def _is_rolling(view: _View) -> bool:
 
 
 def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
-    intent = view.draft.observed.intent
-    if intent.hold == "stopped" or intent.scale == 0:
+    plan = view.plan
+    if desired.is_held(plan.observed.intent):
         return "Held", _said(view)
-    if view.draft.retired:
+    if plan.retired:
         return "Stopping", "removed from the spec"
-    if not view.draft.spec.autostart:
-        return "Stopped", "autostart is false: use `reconcile start`"
-    return "Stopped", note
+    return "Stopped", desired.why_idle(plan.name, plan.spec, plan.observed.intent) or note
 
 
 def _said(view: _View) -> str:
     """Return overrides as a note; the command line puts the times to it."""
-    said = overrides(view.draft.spec, view.draft.observed.intent, 0)
+    said = overrides(view.plan.spec, view.plan.observed.intent, 0)
     return "; ".join(f'{each.message}: "{each.why}"' if each.why else each.message for each in said)
 
 
 def _job_state(
     view: _View, slots: tuple[SlotStatus, ...], states: set[SlotState], note: str
 ) -> tuple[WatcherState, str]:
-    job = view.draft.observed.job
-    last = job.generation
+    plan, last = view.plan, view.plan.observed.job.generation
     stale = last is not None and not same_template(last.run_hash, view.base_hash)
+    why = generations.why_not_fired(plan.name, plan.spec, plan.observed, view.base_hash)
     for state in ("Stopping", "BackOff", "Waiting", "Starting", "Running", "Unknown"):
         if state in states:
             return state, note
     if "Failed" in states:
-        return "Failed", f"{note}; try: reconcile rerun {view.draft.name} --failed"
-    if not slots and not view.draft.spec.autostart:
-        return "Stopped", f"autostart is false: use `reconcile rerun {view.draft.name}`"
+        return "Failed", f"{note}; try: reconcile rerun {plan.name} --failed"
+    if not slots and not plan.spec.autostart:
+        return "Stopped", why
     if states == {"Completed"} or not slots:
-        why = "rerun_on has no spec_change" if view.draft.spec.autostart else "autostart is false"
         return "Completed", f"ran with an older spec: {why}" if stale else note
     return "Stopped", note
 
@@ -298,21 +296,23 @@ def _note(slots: tuple[SlotStatus, ...]) -> str:
 
 def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) -> bool:
     """Tell whether nothing is left to do and nothing is wrong."""
-    draft = view.draft
-    if not draft.want:
-        return draft.slots.any_main() is None and not draft.retired
-    if draft.spec.is_job:
-        due = generations.due_trigger(draft.spec, draft.observed, view.base_hash, draft.world.facts)
-        return due is None and all(slot.state in {"Completed", "Running"} for slot in slots)
-    calm = {"Running", "Completed"}
-    greets = draft.spec.hooks.after_start is not None
-    hooks_done = not (greets and any(record.memory.fresh for record in view.records()))
+    plan = view.plan
+    if not plan.want:
+        return plan.slots.any_main() is None and not plan.retired
+    if plan.spec.is_job:
+        due = generations.due_trigger(plan.spec, plan.observed, view.base_hash, plan.world.facts)
+        return due is None and all(slot.as_desired for slot in slots)
     return (
-        state in calm
-        and hooks_done
-        and len(slots) == draft.want
-        and all(slot.state in calm and not slot.outdated for slot in slots)
+        state in CALM
+        and not _awaits_after_start(view)
+        and len(slots) == plan.want
+        and all(slot.as_desired for slot in slots)
     )
+
+
+def _awaits_after_start(view: _View) -> bool:
+    hook = view.plan.spec.hooks.after_start
+    return hook is not None and any(record.memory.fresh for record in view.records())
 
 
 def _conditions(

@@ -22,89 +22,89 @@ from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.process import Memory, ProcessRecord
     from reconciler.model.spec import WatcherSpec
 
 KILL_AGAIN_NS: Final = 5 * SECOND_NS
 
 
-def stop(draft: Draft, record: ProcessRecord, reason: str) -> None:
+def stop(plan: Plan, record: ProcessRecord, reason: str) -> None:
     """Take the next step towards the end of a live process."""
     assert not isinstance(record.phase, Exited)
-    keep_veto(draft, record)
+    keep_veto(plan, record)
     if isinstance(record.phase, Requested):
         return  # no incarnation yet: the keeper's answer brings us back
-    record = _begin(draft, record, reason)
-    deadline = deadline_ns(draft, record)
-    if draft.now_ns >= deadline or draft.world.stop_now:
-        _kill(draft, record)
+    record = _begin(plan, record, reason)
+    deadline = deadline_ns(plan, record)
+    if plan.now_ns >= deadline or plan.world.stop_now:
+        _kill(plan, record)
         return
-    draft.wake(deadline)
+    plan.wake(deadline)
     if not record.memory.asked:
-        record = _ask(draft, record)
-    elif draft.spec.stop.cmd is not None:  # it has as long as its process, also at a shutdown
-        draft.used.add(draft.id(record.id.slot, STOP_COMMAND))
-    if record.memory.asked and draft.spec.hooks.after_signal is not None:
-        details = _details(draft, record)
-        drive(draft, "after_signal", record.id.slot, record.memory.stopping_since_ns or 0, details)
+        record = _ask(plan, record)
+    elif plan.spec.stop.cmd is not None:  # it has as long as its process, also at a shutdown
+        plan.used.add(plan.id(record.id.slot, STOP_COMMAND))
+    if record.memory.asked and plan.spec.hooks.after_signal is not None:
+        details = _details(plan, record)
+        drive(plan, "after_signal", record.id.slot, record.memory.stopping_since_ns or 0, details)
 
 
-def _begin(draft: Draft, record: ProcessRecord, reason: str) -> ProcessRecord:
+def _begin(plan: Plan, record: ProcessRecord, reason: str) -> ProcessRecord:
     """Remember that a process is being stopped, before anything is done to it.
 
     The clock starts with what asks it to end, and so anew where a controller died before it sent that: nobody is
     killed for a signal that was never sent.
     """
-    memory, now_ns = record.memory, draft.now_ns
-    clock_runs = memory.asked or memory.killed or draft.spec.hooks.before_signal is not None
+    memory, now_ns = record.memory, plan.now_ns
+    clock_runs = memory.asked or memory.killed or plan.spec.hooks.before_signal is not None
     if memory.stopping_since_ns is None:
         memory = replace(memory, stop_reason=reason)
     elif clock_runs or memory.stopping_since_ns == now_ns:
         return record
-    return _remember(draft, record, replace(memory, stopping_since_ns=now_ns))
+    return _remember(plan, record, replace(memory, stopping_since_ns=now_ns))
 
 
-def deadline_ns(draft: Draft, record: ProcessRecord) -> int:
+def deadline_ns(plan: Plan, record: ProcessRecord) -> int:
     """Return when a stopping process is killed."""
     assert record.memory.stopping_since_ns is not None
-    return record.memory.stopping_since_ns + draft.spec.stop.timeout
+    return record.memory.stopping_since_ns + plan.spec.stop.timeout
 
 
-def _ask(draft: Draft, record: ProcessRecord) -> ProcessRecord:
+def _ask(plan: Plan, record: ProcessRecord) -> ProcessRecord:
     """Send the stop signal or run the stop command, unless a hook is still thinking or says no."""
     slot, since = record.id.slot, record.memory.stopping_since_ns or 0
-    verdict = drive(draft, "before_signal", slot, since, _details(draft, record))
+    verdict = drive(plan, "before_signal", slot, since, _details(plan, record))
     if verdict.state == "pending":
         return record
-    settings = draft.spec.stop
+    settings = plan.spec.stop
     if verdict.state == "passed" and settings.cmd is not None:
-        run_command(draft, STOP_COMMAND, slot, since, settings.cmd)
+        run_command(plan, STOP_COMMAND, slot, since, settings.cmd)
     elif verdict.state == "passed":  # KILL at the deadline is never withheld
         reach = "process" if settings.ask == "main" else settings.scope
-        draft.act(Signal(record.id, record.incarnation, settings.signal, reach))
+        plan.act(Signal(record.id, record.incarnation, settings.signal, reach))
     # Remembered last: a controller that dies in between asks twice, never not at all.
-    return _remember(draft, record, replace(record.memory, asked=True))
+    return _remember(plan, record, replace(record.memory, asked=True))
 
 
-def _end_rest(draft: Draft, record: ProcessRecord, reason: str) -> None:
+def _end_rest(plan: Plan, record: ProcessRecord, reason: str) -> None:
     """Take the next step with what a dead process has left behind."""
-    if is_in_background(draft.spec, record):
-        memory = replace(record.memory, stopping_since_ns=draft.now_ns, stop_reason=reason)
+    if is_in_background(plan.spec, record):
+        memory = replace(record.memory, stopping_since_ns=plan.now_ns, stop_reason=reason)
         record = replace(record, memory=memory)
     stopping = record.memory.stopping_since_ns is not None
-    if not stopping or draft.world.stop_now or draft.is_due(deadline_ns(draft, record)):
-        _kill(draft, record)
+    if not stopping or plan.world.stop_now or plan.is_due(deadline_ns(plan, record)):
+        _kill(plan, record)
     elif not record.memory.asked_rest:
-        _ask_rest(draft, record)
+        _ask_rest(plan, record)
 
 
-def _ask_rest(draft: Draft, record: ProcessRecord) -> None:
+def _ask_rest(plan: Plan, record: ProcessRecord) -> None:
     """Ask what is left of a scope whose main process has ended, unless it was asked with it."""
-    settings = draft.spec.stop
+    settings = plan.spec.stop
     if settings.ask == "main" or settings.cmd is not None or not record.memory.asked:
-        draft.act(Signal(record.id, record.incarnation, settings.signal, settings.scope))
-    _remember(draft, record, replace(record.memory, asked_rest=True))
+        plan.act(Signal(record.id, record.incarnation, settings.signal, settings.scope))
+    _remember(plan, record, replace(record.memory, asked_rest=True))
 
 
 def is_in_background(spec: WatcherSpec, record: ProcessRecord) -> bool:
@@ -128,34 +128,34 @@ def in_background(record: ProcessRecord) -> SlotCondition:
     return SlotCondition("Failed", f"{how}: does it go into the background?", phase.at_ns)
 
 
-def reap(draft: Draft, record: ProcessRecord, reason: str = "replaced") -> bool:
+def reap(plan: Plan, record: ProcessRecord, reason: str = "replaced") -> bool:
     """Take the next step with a dead process; True when nothing of it is left and its hooks have run."""
     assert isinstance(record.phase, Exited)
-    keep_veto(draft, record)
-    left = _reap(draft, record, reason)
+    keep_veto(plan, record)
+    left = _reap(plan, record, reason)
     if left:
         note = f"{record.phase.exit}; {left}"
-        draft.conditions[record.id.slot] = SlotCondition("Stopping", note, record.phase.at_ns)
+        plan.conditions[record.id.slot] = SlotCondition("Stopping", note, record.phase.at_ns)
     return not left
 
 
-def _reap(draft: Draft, record: ProcessRecord, reason: str) -> str:
+def _reap(plan: Plan, record: ProcessRecord, reason: str) -> str:
     """Return what is still to be waited for, empty when nothing is."""
     assert isinstance(record.phase, Exited)
     if not is_gone(record):
-        _end_rest(draft, record, reason)
+        _end_rest(plan, record, reason)
         return f"still running: {several(record.phase.survivors)}"
-    if (command := stop_command(draft, record)) is not None:
+    if (command := stop_command(plan, record)) is not None:
         # It may go by a name or a pid file: the next one must not meet it.
-        draft.used.add(command.id)
-        kill_when_due(draft, command, 0 if draft.world.stop_now else draft.spec.stop.timeout)
+        plan.used.add(command.id)
+        kill_when_due(plan, command, 0 if plan.world.stop_now else plan.spec.stop.timeout)
         return "its stop command still runs"
-    hooks = draft.spec.hooks
+    hooks = plan.spec.hooks
     if record.memory.reaped or (hooks.before_reap is None and hooks.after_reap is None):
         return ""
     slot, about, phase = record.id.slot, record.incarnation, record.phase
     details: dict[str, object] = {"process_pid": phase.pid, "time": phase.at_ns / 1e9}
-    if drive(draft, "before_reap", slot, about, details).state == "pending":
+    if drive(plan, "before_reap", slot, about, details).state == "pending":
         return "a hook sees to its end"
     signal = phase.exit.signal
     details |= {
@@ -163,46 +163,46 @@ def _reap(draft: Draft, record: ProcessRecord, reason: str) -> str:
         "exit_signal": signal,
         "process_status": str(phase.exit),
     }
-    if drive(draft, "after_reap", slot, about, details).state == "pending":
+    if drive(plan, "after_reap", slot, about, details).state == "pending":
         return "a hook sees to its end"
-    _remember(draft, record, replace(record.memory, reaped=True))
+    _remember(plan, record, replace(record.memory, reaped=True))
     return ""
 
 
-def is_reaped(draft: Draft, record: ProcessRecord) -> bool:
+def is_reaped(plan: Plan, record: ProcessRecord) -> bool:
     """Tell whether nothing is left of a dead process and its reap hooks have run."""
     hooks_done = record.memory.reaped or (
-        draft.spec.hooks.before_reap is None and draft.spec.hooks.after_reap is None
+        plan.spec.hooks.before_reap is None and plan.spec.hooks.after_reap is None
     )
-    return is_gone(record) and hooks_done and stop_command(draft, record) is None
+    return is_gone(record) and hooks_done and stop_command(plan, record) is None
 
 
-def stop_command(draft: Draft, record: ProcessRecord) -> ProcessRecord | None:
+def stop_command(plan: Plan, record: ProcessRecord) -> ProcessRecord | None:
     """Return the stop command of a slot, if it runs."""
-    command = draft.observed.records.get(draft.id(record.id.slot, STOP_COMMAND))
+    command = plan.observed.records.get(plan.id(record.id.slot, STOP_COMMAND))
     return None if command is None or isinstance(command.phase, Exited) else command
 
 
-def keep_veto(draft: Draft, record: ProcessRecord) -> None:
+def keep_veto(plan: Plan, record: ProcessRecord) -> None:
     """Let what after_spawn said stand as long as status speaks of the process that it refused."""
     if record.memory.stop_reason == "vetoed":
-        keep(draft, "after_spawn", record.id.slot, record.incarnation)
+        keep(plan, "after_spawn", record.id.slot, record.incarnation)
 
 
-def _kill(draft: Draft, record: ProcessRecord) -> None:
+def _kill(plan: Plan, record: ProcessRecord) -> None:
     """Send KILL, and again after a while: a fork may have raced with it."""
     last = record.memory.killed_at_ns
-    if last is not None and not draft.is_due(last + KILL_AGAIN_NS):
+    if last is not None and not plan.is_due(last + KILL_AGAIN_NS):
         return
-    draft.wake(draft.now_ns + KILL_AGAIN_NS)
-    draft.act(Signal(record.id, record.incarnation, "KILL", draft.spec.stop.scope))
-    _remember(draft, record, replace(record.memory, killed_at_ns=draft.now_ns))
+    plan.wake(plan.now_ns + KILL_AGAIN_NS)
+    plan.act(Signal(record.id, record.incarnation, "KILL", plan.spec.stop.scope))
+    _remember(plan, record, replace(record.memory, killed_at_ns=plan.now_ns))
 
 
-def _remember(draft: Draft, record: ProcessRecord, memory: Memory) -> ProcessRecord:
-    draft.act(Remember(record.id, record.incarnation, memory))
+def _remember(plan: Plan, record: ProcessRecord, memory: Memory) -> ProcessRecord:
+    plan.act(Remember(record.id, record.incarnation, memory))
     return replace(record, memory=memory)
 
 
-def _details(draft: Draft, record: ProcessRecord) -> dict[str, object]:
-    return {"pid": pid_of(record.phase), "signum": draft.spec.stop.signal}
+def _details(plan: Plan, record: ProcessRecord) -> dict[str, object]:
+    return {"pid": pid_of(record.phase), "signum": plan.spec.stop.signal}

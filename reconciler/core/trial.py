@@ -14,7 +14,7 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.observed import WatcherObserved
     from reconciler.model.revision import Trial
     from reconciler.model.spec import WatcherSpec
@@ -55,16 +55,16 @@ class Proof:
         name = next(name for name, found in lasts.items() if found is last)
         return Outlook(last.due_ns, last.reason or ("" if last.due_ns else why(name, last.slot)))
 
-    def judge(self, draft: Draft, base_hash: str) -> RecordVerdict | None:
+    def judge(self, plan: Plan, base_hash: str) -> RecordVerdict | None:
         """See whether a watcher lets the revision fail, or has proven it.
 
         Comes before its plan: what died is replaced there, and a roll must not go on.
         """
-        trial, name = self.trial, draft.name
-        if trial is None or not self.is_pending or name not in trial.changed or draft.retired:
+        trial, name = self.trial, plan.name
+        if trial is None or not self.is_pending or name not in trial.changed or plan.retired:
             return None
-        found = verdict.find(draft, trial, base_hash)
-        self._note(draft, {slot: each for slot, each in found.items() if each.state == "open"})
+        found = verdict.find(plan, trial, base_hash)
+        self._note(plan, {slot: each for slot, each in found.items() if each.state == "open"})
         failed = next((each for each in found.values() if each.state == "failed"), None)
         if failed is None:
             return None
@@ -72,17 +72,17 @@ class Proof:
         self.trial = replace(trial, outcome=outcome, reason=failed.reason, watcher=name)
         return RecordVerdict(self.revision, self.trial, name, failed.slot, failed.output)
 
-    def _note(self, draft: Draft, opened: dict[int, Finding]) -> None:
+    def _note(self, plan: Plan, opened: dict[int, Finding]) -> None:
         """Take down what of a watcher is still to be proven; slots that are not looked at stay as they were."""
-        if draft.slots.looked_at is not None:
-            known = self._unproven.get(draft.name, {})
-            for slot in (WHOLE, *draft.slots.looked_at):
+        if plan.slots.looked_at is not None:
+            known = self._unproven.get(plan.name, {})
+            for slot in (WHOLE, *plan.slots.looked_at):
                 known.pop(slot, None)
             known.update(opened)
             opened = known
-        self._unproven.pop(draft.name, None)
+        self._unproven.pop(plan.name, None)
         if opened:
-            self._unproven[draft.name] = opened
+            self._unproven[plan.name] = opened
 
     @property
     def is_proven(self) -> bool:

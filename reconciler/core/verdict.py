@@ -28,7 +28,7 @@ from reconciler.model.value import Struct, replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from reconciler.core.plan import Draft
+    from reconciler.core.plan import Plan
     from reconciler.model.intent import Intent
     from reconciler.model.observed import Facts, WatcherObserved
     from reconciler.model.process import ProcessRecord
@@ -119,19 +119,19 @@ def _runs_the_same(before: WatcherSpec, after: WatcherSpec, old: Spec, new: Spec
     return run_hash(before, old.sockets) == run_hash(after, new.sockets)
 
 
-def find(draft: Draft, trial: Trial, base_hash: str) -> dict[int, Finding]:
-    """Return what can be said of the slots that the draft looks at; it is woken when that may change by itself."""
-    intent, name, want = draft.observed.intent, draft.name, draft.want
-    first, of_slot = trial.changed[name], _of_run if draft.spec.is_job else _of_process
-    if want < first and desired.wanted(draft.spec, _without_stop(replace(intent, scale=None))):
-        why = desired.why_idle(name, draft.spec, intent) or _too_few(draft)
+def find(plan: Plan, trial: Trial, base_hash: str) -> dict[int, Finding]:
+    """Return what can be said of the slots that the plan looks at; it is woken when that may change by itself."""
+    intent, name, want = plan.observed.intent, plan.name, plan.want
+    first, of_slot = trial.changed[name], _of_run if plan.spec.is_job else _of_process
+    if want < first and desired.wanted(plan.spec, _without_stop(replace(intent, scale=None))):
+        why = desired.why_idle(name, plan.spec, intent) or _too_few(plan)
         return {WHOLE: Finding("open", why)}
-    changed = (slot for slot in draft.slots.desired(want) if slot >= first)
-    return {slot: of_slot(draft, trial, slot, base_hash) for slot in draft.look(changed)}
+    changed = (slot for slot in plan.slots.desired(want) if slot >= first)
+    return {slot: of_slot(plan, trial, slot, base_hash) for slot in plan.look(changed)}
 
 
-def _too_few(draft: Draft) -> str:
-    return f"{draft.name} is scaled to {draft.observed.intent.scale}: what is new does not run"
+def _too_few(plan: Plan) -> str:
+    return f"{plan.name} is scaled to {plan.observed.intent.scale}: what is new does not run"
 
 
 def last(findings: Iterable[Finding]) -> Finding | None:
@@ -166,47 +166,47 @@ def why_good(known: Mapping[str, tuple[WatcherSpec, WatcherObserved]], now_ns: i
     return ", ".join(parts)
 
 
-def _of_process(draft: Draft, trial: Trial, slot: int, base_hash: str) -> Finding:
-    vetoed = _vetoed(draft, trial, slot)
+def _of_process(plan: Plan, trial: Trial, slot: int, base_hash: str) -> Finding:
+    vetoed = _vetoed(plan, trial, slot)
     if vetoed is not None:
         return vetoed
-    record, id = draft.slots.main(slot), draft.id(slot)
+    record, id = plan.slots.main(slot), plan.id(slot)
     if record is None:
         return Finding("open", slot=slot)
     if not same_template(record.template_hash, base_hash):
         return Finding("open", f"{id} is still to be replaced", slot)
-    reason = rollout.why_failed(draft, record)
+    reason = rollout.why_failed(plan, record)
     if reason:
-        return Finding("failed", f"{id} {reason}", slot, output=_hook_output(draft, record))
-    if is_completed(draft.spec, record):
+        return Finding("failed", f"{id} {reason}", slot, output=_hook_output(plan, record))
+    if is_completed(plan.spec, record):
         return PROVEN
     if not isinstance(record.phase, Running) or record.memory.stopping_since_ns is not None:
         return Finding("open", slot=slot)
-    if _is_awaited_by_hook(draft, record):
+    if _is_awaited_by_hook(plan, record):
         return Finding("open", f"a hook has not passed {id} yet", slot)
     # Where processes are replaced at an age that is less, all of them are seldom older than half of it.
-    age = draft.spec.max_age
+    age = plan.spec.max_age
     due_ns = record.phase.started_at_ns + (
         trial.confirm_after if age is None else min(trial.confirm_after, age // 2)
     )
-    if draft.is_due(due_ns):
+    if plan.is_due(due_ns):
         return PROVEN
     renewed = record.memory.renewed
     return Finding("open", f"{id} {renewed}" if renewed else "", slot, due_ns)
 
 
-def _is_awaited_by_hook(draft: Draft, record: ProcessRecord) -> bool:
+def _is_awaited_by_hook(plan: Plan, record: ProcessRecord) -> bool:
     """Tell whether a hook may still say no to a process that runs."""
-    of, memory = draft.spec.hooks, record.memory
+    of, memory = plan.spec.hooks, record.memory
     return (of.after_spawn is not None and not memory.after_spawn_passed) or (
         of.after_start is not None and memory.fresh
     )
 
 
-def _vetoed(draft: Draft, trial: Trial, slot: int) -> Finding | None:
+def _vetoed(plan: Plan, trial: Trial, slot: int) -> Finding | None:
     """Return what a hook said that keeps the slot from being started, None when none did."""
     for role, place in (("before_start", 0), ("before_spawn", slot)):
-        hook, record = hooks.hook_of(draft, role), draft.observed.records.get(draft.id(place, role))
+        hook, record = hooks.hook_of(plan, role), plan.observed.records.get(plan.id(place, role))
         if hook is not None and record is not None:
             verdict = hooks.judge(hook, record)
             if verdict.state == "vetoed" and verdict.since_ns >= trial.begun_ns:
@@ -214,14 +214,12 @@ def _vetoed(draft: Draft, trial: Trial, slot: int) -> Finding | None:
     return None
 
 
-def _hook_output(draft: Draft, record: ProcessRecord) -> bytes | None:
+def _hook_output(plan: Plan, record: ProcessRecord) -> bytes | None:
     """Return what the hook wrote for whose sake a process is being stopped; None when there is none."""
     role = {"vetoed": "after_spawn", "refused": "after_start"}.get(record.memory.stop_reason)
     if role is None or record.memory.stopping_since_ns is None:
         return None
-    hook = draft.observed.records.get(
-        draft.id(0 if role == "after_start" else record.id.slot, role)
-    )
+    hook = plan.observed.records.get(plan.id(0 if role == "after_start" else record.id.slot, role))
     return None if hook is None else _output(hook)
 
 
@@ -229,20 +227,20 @@ def _output(record: ProcessRecord) -> bytes:
     return record.phase.output if isinstance(record.phase, Exited) else b""
 
 
-def _of_run(draft: Draft, _trial: Trial, slot: int, base_hash: str) -> Finding:
-    job = draft.observed.job
+def _of_run(plan: Plan, _trial: Trial, slot: int, base_hash: str) -> Finding:
+    job = plan.observed.job
     if not job.known:
         return PROVEN  # nothing is fired until somebody reruns it
     run = job.runs.get(slot)
     stale = job.generation is None or not same_template(job.generation.run_hash, base_hash)
-    id = draft.id(slot)
-    if stale or run is None or generations.to_fire(draft.spec, job, slot, (slot,)):
+    id = plan.id(slot)
+    if stale or run is None or generations.to_fire(plan.spec, job, slot, (slot,)):
         return Finding("open", slot=slot)
     if run.outcome == "succeeded":
         return PROVEN
     if run.outcome is None:
         return Finding("open", f"{id} has not ended yet", slot)
     if run.outcome == "stopped":  # that says nothing, neither for nor against it
-        return Finding("open", f"{id} was stopped: use `reconcile rerun {draft.name}`", slot)
+        return Finding("open", f"{id} was stopped: use `reconcile rerun {plan.name}`", slot)
     how = f": {run.exit}" if run.exit is not None else f": {run.note}" if run.note else ""
-    return Finding("failed", f"{draft.name}.{slot} {run.outcome}{how}", slot)
+    return Finding("failed", f"{plan.name}.{slot} {run.outcome}{how}", slot)

@@ -6,6 +6,8 @@ values, too: whatever a manager of another version leaves out has a default.
 
 from __future__ import annotations
 
+from typing import Final
+
 from reconciler.model.errors import SpecError
 from reconciler.model.process import Exit
 from reconciler.model.value import Struct, Word
@@ -23,6 +25,8 @@ SlotState = Word[
 WatcherKind = Word["service", "job"]
 SocketState = Word["Bound", "Failed", "Pending", "Unserved"]
 """`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""
+CALM: Final = frozenset({"Running", "Completed"})
+"""The states in which nothing is left to do."""
 OverrideKind = Word["stopped", "started", "scaled"]
 
 
@@ -68,6 +72,11 @@ class SlotStatus(Struct, frozen=True):
     cpu_percent: float | None = None
     """Of the process and all that it started, where it was asked for; and its memory."""
     memory_bytes: int | None = None
+
+    @property
+    def as_desired(self) -> bool:
+        """Tell whether it runs as the spec now says, or has done what it had to do."""
+        return self.state in CALM and not self.outdated
 
 
 class Override(Struct, frozen=True):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.generations import rerun
 from reconciler.core.intents import reloaded, restarted, scaled, stopped
-from reconciler.core.plan import Draft
+from reconciler.core.plan import Plan
 from reconciler.core.slots import Slots
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Spawn
@@ -31,7 +31,6 @@ from tests.core.stage import FACTS, HOOK, S, Stage, job, listener, spec, watcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from reconciler.core.plan import Plan
     from reconciler.model.spec import Spec, WatcherSpec
 
 ALICE = RequestedBy("alice", "", 0)
@@ -80,20 +79,20 @@ def whole(kind: str, n: int, cmd: str) -> Spec:
 def _both_plans() -> Iterator[None]:
     """Have each plan made twice, and compare."""
 
-    def both(draft: Draft, base_hash: str) -> Plan:
-        every = Draft(
-            draft.name,
-            draft.spec,
-            draft.observed,
-            draft.world,
-            Slots(draft.name, draft.observed),
-            draft.want,
-            draft.retired,
-            draft.room,
+    def both(plan: Plan, base_hash: str) -> None:
+        every = Plan(
+            plan.name,
+            plan.spec,
+            plan.observed,
+            plan.world,
+            Slots(plan.name, plan.observed),
+            plan.want,
+            plan.retired,
+            plan.room,
         )
-        found, expected = plan_watcher(draft, base_hash), plan_watcher(every, base_hash)
-        assert (found.actions, found.answered) == (expected.actions, expected.answered)
-        return found
+        plan_watcher(plan, base_hash)
+        plan_watcher(every, base_hash)
+        assert (plan.actions, plan.answered) == (every.actions, every.answered)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reconciler.core.reconciler.plan_watcher", both)
@@ -106,8 +105,9 @@ def assert_nothing_was_left_out(stage: Stage) -> None:
     core: Any = stage.reconciler
     for name in core.names():
         slots = Slots(name, core.observed(name))
-        plan = plan_watcher(core.draft(name, slots, stage.now), core.base_hash(name))
-        assert plan.actions == ()
+        plan = core.new_plan(name, slots, stage.now)
+        plan_watcher(plan, core.base_hash(name))
+        assert plan.actions == []
         if plan.wakes:
             assert core.agenda._wakes._at[name] <= min(plan.wakes.values())
         found = core.agenda.attention.found(name)

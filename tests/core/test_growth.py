@@ -322,11 +322,11 @@ def test_an_edit_plans_the_watcher_that_was_edited_and_no_other(
     stages: dict[int, Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned: list[str] = []
-    plan = watchers.plan_watcher
+    plan_watcher = watchers.plan_watcher
 
-    def noted(draft: Any, base: str) -> Any:
-        planned.append(draft.name)
-        return plan(draft, base)
+    def noted(plan: Any, base: str) -> Any:
+        planned.append(plan.name)
+        return plan_watcher(plan, base)
 
     monkeypatch.setattr("reconciler.core.reconciler.plan_watcher", noted)
     stage = stages[MANY].wait(60)  # what died before is steady again

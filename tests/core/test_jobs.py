@@ -460,7 +460,8 @@ def test_a_job_without_autostart_is_fired_by_operators_only() -> None:
     stage.apply(spec(job=replace(task, cmd=("other",), numprocesses=3))).wait(60)
     stage.tell(KeeperIntroduced("keeper-2", "boot-2", 1, 0, "session")).wait(60)
     assert len(stage.spawned()) == 3
-    assert stage.status("job").note == "ran with an older spec: autostart is false"
+    why = "autostart is false; `reconcile rerun job` runs it"
+    assert stage.status("job").note == f"ran with an older spec: {why}"
 
 
 def test_the_process_of_a_service_that_becomes_a_job_is_its_first_run() -> None:

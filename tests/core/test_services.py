@@ -795,3 +795,11 @@ def test_a_new_controller_keeps_the_order() -> None:
     assert "db.1" not in [name for _, name in asked(stage)]
     stage.exit("app.1", 0).wait(1)
     assert stage.quit == 0
+
+
+def test_what_rests_says_what_starts_it() -> None:
+    resting = spec(manual=watcher(autostart=False), none=watcher(numprocesses=0))
+    stage = Stage().apply(resting).wait(60)
+    assert stage.status("manual").note == "autostart is false; `reconcile start manual` starts it"
+    assert stage.status("none").note == "numprocesses is 0; `reconcile scale none=N` starts N"
+    assert {stage.status(name).state for name in ("manual", "none")} == {"Stopped"}

@@ -60,10 +60,10 @@ def _always(value: object) -> Callable[[Any], Any]:
 def _no_gate(original: Any) -> Any:
     """before_spawn and before_start are taken as passed."""
 
-    def drive(draft: Any, role: str, slot: int, about: int, details: Any = None) -> Any:
+    def drive(plan: Any, role: str, slot: int, about: int, details: Any = None) -> Any:
         if role in {"before_spawn", "before_start"}:
             return hooks.PASSED
-        return original(draft, role, slot, about, details)
+        return original(plan, role, slot, about, details)
 
     return drive
 
@@ -71,22 +71,22 @@ def _no_gate(original: Any) -> Any:
 def _without_record_first(original: Any) -> Any:
     """A run counts as written while it is on its way to the disk."""
 
-    def close(draft: Any, slot: int) -> None:
-        draft.observed = replace(draft.observed, writing={})
-        original(draft, slot)
+    def close(plan: Any, slot: int) -> None:
+        plan.observed = replace(plan.observed, writing={})
+        original(plan, slot)
 
     return close
 
 
 def _kill_at_once(original: Any) -> Any:
-    return lambda draft, record: record.memory.stopping_since_ns
+    return lambda plan, record: record.memory.stopping_since_ns
 
 
 def _forgets_stopping(original: Any) -> Any:
     """What was asked of a process is not remembered."""
 
-    def remember(draft: Any, record: Any, memory: Any) -> Any:
-        return original(draft, record, replace(memory, asked=False))
+    def remember(plan: Any, record: Any, memory: Any) -> Any:
+        return original(plan, record, replace(memory, asked=False))
 
     return remember
 
@@ -150,17 +150,17 @@ def _no_survivors(original: Any) -> Any:
 def _trusts_late_news(original: Any) -> Any:
     """Survivors do not hold up a respawn."""
 
-    def bury(draft: Any, record: Any, *reason: str) -> bool:
-        original(draft, record, *reason)
+    def bury(plan: Any, record: Any, *reason: str) -> bool:
+        original(plan, record, *reason)
         return True
 
     return bury
 
 
 def _kills_instead(original: Any) -> Any:
-    def ask(draft: Any, record: Any) -> Any:
-        draft.act(Signal(record.id, record.incarnation, "KILL", "tree"))
-        return original(draft, record)
+    def ask(plan: Any, record: Any) -> Any:
+        plan.act(Signal(record.id, record.incarnation, "KILL", "tree"))
+        return original(plan, record)
 
     return ask
 
@@ -168,9 +168,9 @@ def _kills_instead(original: Any) -> Any:
 def _binds_early(original: Any) -> Any:
     """The sockets of a slot are bound with those that it shares, and stay while something else is waited for."""
 
-    def gate(draft: Any, slot: int) -> Any:
-        found = original(draft, slot) or own_sockets.own_sockets(draft, slot)
-        draft.binding.add(slot)
+    def gate(plan: Any, slot: int) -> Any:
+        found = original(plan, slot) or own_sockets.own_sockets(plan, slot)
+        plan.binding.add(slot)
         return found
 
     return gate
@@ -178,12 +178,12 @@ def _binds_early(original: Any) -> Any:
 
 def _rolls_when_one_is_missing(original: Any) -> Any:
     """A slot counts as serving whatever becomes of it."""
-    return lambda draft, record: record is not None
+    return lambda plan, record: record is not None
 
 
 def _asks_hook_again(original: Any) -> Any:
     """A verdict is thrown away while something else keeps its step from being taken."""
-    return lambda draft, role, slot: None
+    return lambda plan, role, slot: None
 
 
 def _unbinds_first(original: Any) -> Any:
@@ -261,8 +261,8 @@ def _restarts_one(original: Any) -> Any:
 def _stops_before_hook(original: Any) -> Any:
     """before_stop is not waited for and not run."""
 
-    def drive(draft: Any, role: str, *rest: Any, **options: Any) -> Any:
-        return hooks.PASSED if role == "before_stop" else original(draft, role, *rest, **options)
+    def drive(plan: Any, role: str, *rest: Any, **options: Any) -> Any:
+        return hooks.PASSED if role == "before_stop" else original(plan, role, *rest, **options)
 
     return drive
 
@@ -270,11 +270,11 @@ def _stops_before_hook(original: Any) -> Any:
 def _after_stop_early(original: Any) -> Any:
     """after_stop runs as soon as everybody was asked to end."""
 
-    def stop_whole(draft: Any, reason: str) -> bool:
-        if draft.slots.mains and not draft.world.stop_now:
-            start = draft.slots.any_main().memory.start
-            services.drive(draft, "after_stop", 0, start, {"reason": reason})
-        return bool(original(draft, reason))
+    def stop_whole(plan: Any, reason: str) -> bool:
+        if plan.slots.mains and not plan.world.stop_now:
+            start = plan.slots.any_main().memory.start
+            services.drive(plan, "after_stop", 0, start, {"reason": reason})
+        return bool(original(plan, reason))
 
     return stop_whole
 
@@ -286,20 +286,20 @@ def _outcome_by_hope(original: Any) -> Any:
 def _repeats_lost_runs(original: Any) -> Any:
     """A run whose process nobody knows of is started again, under whatever keeper."""
 
-    def close(draft: Any, slot: int) -> None:
-        world = draft.world
+    def close(plan: Any, slot: int) -> None:
+        world = plan.world
         runs = {
             slot: replace(run, keeper_id=world.facts.keeper_id)
-            for slot, run in draft.observed.job.runs.items()
+            for slot, run in plan.observed.job.runs.items()
         }
-        draft.observed = replace(draft.observed, job=replace(draft.observed.job, runs=runs))
-        original(draft, slot)
+        plan.observed = replace(plan.observed, job=replace(plan.observed.job, runs=runs))
+        original(plan, slot)
 
     return close
 
 
 def _kill_is_withheld(original: Any) -> Any:
-    return lambda draft, record: original(draft, record) + 10**12
+    return lambda plan, record: original(plan, record) + 10**12
 
 
 def _old_spec(original: Any) -> Any:
