@@ -93,7 +93,7 @@ def test_a_start_under_the_former_spec_has_its_value_however_long_the_queue(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new spec, which has no secret, waits behind a death that the core has not heard of."""
-    monkeypatch.setattr(controller, "EVENTS_PER_ROUND", 1)
+    monkeypatch.setattr(controller, "OBSERVATIONS_PER_ROUND", 1)
     instance.store(by_hand(file_secret(instance.folder)))
     instance.start()
     until(lambda: spawned(instance) == [VALUE])
