@@ -8,6 +8,7 @@ an entry whose name is not known (yet) lets nobody in.
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import socket
@@ -15,11 +16,10 @@ import stat
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from reconciler.controller.api.denials import Denials
 from reconciler.controller.runtime import clock
-from reconciler.controller.runtime.accounts import Kind, number_of
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
@@ -28,6 +28,7 @@ from reconciler.model.spec import OVERFLOW_ID, AccessSpec, DaemonSpec, Role
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Part, Struct, field
 
+Kind: TypeAlias = Literal["user", "group"]
 Name: TypeAlias = tuple[Kind, str]
 """`user` or `group`, and what it is called."""
 
@@ -292,10 +293,9 @@ def _look_up(uid: int | None, names: frozenset[Name]) -> _Found:
 
 
 def _number_of(kind: Kind, name: str) -> int | None:
-    try:
-        return number_of(kind, name)
-    except OSError:
-        return None
+    with suppress(KeyError, ValueError, OSError):
+        return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
+    return None
 
 
 # ---- doors ----------------------------------------------------------------------------------------

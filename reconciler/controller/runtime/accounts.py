@@ -6,22 +6,16 @@ other sockets, and all else that the core wants, pass by meanwhile.
 
 from __future__ import annotations
 
-import errno
-import grp
-import os
-import pwd
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal, TypeAlias
 
+from reconciler.controller.runtime.borders import said
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import Bind, Unbind
 from reconciler.model.socket import FileOwner
 from reconciler.model.value import replace
-
-Kind: TypeAlias = Literal["user", "group"]
-MAX_ID: Final = 2**32 - 2
-"""The highest number of a user or group; the one above it means none to the kernel."""
+from reconciler.spawn.accounts import find_group, find_uid
+from reconciler.spawn.launch_errors import LaunchFailed
 
 
 class SocketOwners:
@@ -45,9 +39,7 @@ class SocketOwners:
             "names",
             partial(_file_owner, owner, group),
             partial(self._go_on, action),
-            lambda said: self._go_on(
-                action, FileOwner(problem=f"cannot look up its owner or group: {said}")
-            ),
+            lambda why: self._go_on(action, _nobody(why)),
         )
         return None
 
@@ -57,53 +49,21 @@ class SocketOwners:
             self._send(replace(action, owner=owner))
 
 
-def number_of(kind: Kind, name: str) -> int | None:
-    """Ask for the number of a user or group, None: there is none of that name. May wait. Raises `OSError`."""
-    try:
-        return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
-    except (KeyError, ValueError):
-        _rule_out_shortage()
-        return None
-
-
 def _file_owner(user: str | int | None, group: str | int | None) -> FileOwner:
     """Return whose a file becomes. With a name it may wait."""
     try:
-        uid = -1 if user is None else _number("user", user)
-        gid = -1 if group is None else _number("group", group)
-    except LookupError as error:
-        return FileOwner(problem=error.args[0])
+        return FileOwner(
+            -1 if user is None else find_uid(user), -1 if group is None else find_group(group)
+        )
+    except LaunchFailed as error:
+        return FileOwner(problem=str(error))
     except OSError as error:
-        cause = os.strerror(error.errno or errno.EIO).lower()
-        return FileOwner(problem=f"cannot look up its owner or group: {cause}")
-    return FileOwner(uid, gid)
+        return _nobody(said(error))
 
 
-def _number(kind: Kind, account: str | int) -> int:
-    """Return the number of an account. Raises `LookupError` that says there is none, and `OSError`."""
-    if _is_name(account):
-        found = number_of(kind, str(account))
-        if found is None:
-            msg = f"unknown {kind} {account!r}"
-            raise LookupError(msg)
-        return found
-    if not 0 <= int(account) <= MAX_ID:
-        msg = f"there can be no {kind} {account}"
-        raise LookupError(msg)
-    return int(account)
+def _nobody(why: str) -> FileOwner:
+    return FileOwner(problem=f"cannot look up its owner or group: {why}")
 
 
 def _is_name(account: str | int | None) -> bool:
     return isinstance(account, str) and not account.isdecimal()
-
-
-def _rule_out_shortage() -> None:
-    """Tell an account that is nowhere from one that cannot be looked up: without descriptors none is found.
-
-    Raises `OSError`.
-    """
-    try:
-        os.close(os.open("/etc/passwd", os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
-            raise

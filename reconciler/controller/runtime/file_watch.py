@@ -21,15 +21,15 @@ import re
 import threading
 from contextlib import suppress
 from functools import cache, partial
-from importlib.machinery import ExtensionFileLoader
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from watchfiles._rust_notify import RustNotify
 
@@ -47,30 +47,37 @@ WITHOUT_INOTIFY: Final = frozenset(
 )
 """File systems on which other machines' changes are not announced."""
 
-_Identity = tuple[int, int]
-
-
-class _Module(Protocol):
-    RustNotify: type[RustNotify]
+Signature: TypeAlias = tuple[int, ...] | None
+"""How a file looks from outside, what it is first; None: there is nothing at its path."""
 
 
 @cache
-def _compiled() -> _Module:
-    """Return watchfiles' compiled module without its Python half, which imports anyio and asyncio (6 MiB)."""
-    found = find_spec("watchfiles")
-    folders = found.submodule_search_locations if found is not None else None
-    for path in (
-        path for folder in folders or () for path in Path(folder).glob("_rust_notify.*.so")
-    ):
-        name = "watchfiles._rust_notify"
-        spec = spec_from_file_location(name, path, loader=ExtensionFileLoader(name, str(path)))
-        if spec is not None and spec.loader is not None:
-            module = module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return cast("_Module", module)
-    from watchfiles import _rust_notify
+def _compiled() -> type[RustNotify]:
+    """Return watchfiles' compiled half without the one in Python, which imports anyio and asyncio (6 MiB)."""
+    package = find_spec("watchfiles")
+    folders = None if package is None else package.submodule_search_locations
+    spec = PathFinder.find_spec("watchfiles._rust_notify", folders)
+    if spec is None or spec.loader is None:
+        from watchfiles._rust_notify import RustNotify
 
-    return cast("_Module", _rust_notify)
+        return RustNotify
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: type[RustNotify] = module.RustNotify
+    return found
+
+
+def signature_at(path: str) -> Signature:
+    """Return how a file looks."""
+    try:
+        return signature_of(os.stat(path))
+    except OSError:
+        return None
+
+
+def signature_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return how a file looks; a change of its bytes, its mode or its names is a change of this."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class Wanted(Struct, frozen=True):
@@ -161,9 +168,9 @@ class Watch:
             self._publish({""})
             self._turn.wait(SHORTAGE_S)
             return
-        before = _identities(wanted.folders)
-        mounted = _mounted(wanted.files)
-        notify, announces = self._armed(wanted.folders, mounted, before)
+        before, mounts = _identities(wanted.folders), _mounts()
+        mounted = frozenset(path for path in wanted.files if os.path.realpath(path) in mounts)
+        notify, announces = self._armed(before, mounted, mounts)
         seen, seen_mounted, looks = _signatures(wanted.files), _signatures(mounted), 0
         # Between arming and the last look something may have changed.
         self._publish({""})
@@ -198,21 +205,18 @@ class Watch:
             notify.close()
 
     def _armed(
-        self,
-        folders: frozenset[str],
-        mounted: frozenset[str],
-        identities: dict[str, _Identity | None],
+        self, folders: Mapping[str, Signature], mounted: frozenset[str], mounts: Mapping[str, str]
     ) -> tuple[RustNotify, bool]:
         """Return what watches, and whether changes are announced to it, or else it has to look for them."""
-        polling = [folder for folder in folders if _file_system(folder) in WITHOUT_INOTIFY]
-        if polling:
-            self._say(
-                f"looks once a second for changes: {polling[0]} lies on a network file system"
-            )
+        there = sorted(folder for folder, identity in folders.items() if identity is not None)
+        remote = next(
+            (each for each in folders if _file_system(each, mounts) in WITHOUT_INOTIFY), None
+        )
+        if remote is not None:
+            self._say(f"looks once a second for changes: {remote} lies on a network file system")
         else:
-            paths = sorted({folder for folder in folders if Path(folder).is_dir()} | mounted)
             try:
-                notify = _announced(paths)
+                notify = _announced([*filter(os.path.isdir, there), *mounted])
             except (OSError, RuntimeError) as error:
                 self._say(
                     f"cannot watch files by inotify, looks once a second instead: {_why(error)}"
@@ -220,8 +224,7 @@ class Watch:
             else:
                 self._say("")
                 return notify, True
-        paths = sorted(folder for folder, identity in identities.items() if identity is not None)
-        return _compiled().RustNotify(paths, False, True, POLL_MS, False, True), False
+        return _compiled()(there, False, True, POLL_MS, False, True), False
 
     def _say(self, sentence: str) -> None:
         """Tell in which way files are watched, when that has changed; empty is as usual."""
@@ -242,9 +245,9 @@ def _announced(paths: list[str]) -> RustNotify:
     What we may not read is passed over; but a limit that is reached must not be (the last argument does both).
     """
     try:
-        return _compiled().RustNotify(paths, False, False, POLL_MS, False, False)
+        return _compiled()(paths, False, False, POLL_MS, False, False)
     except PermissionError:
-        return _compiled().RustNotify(paths, False, False, POLL_MS, False, True)
+        return _compiled()(paths, False, False, POLL_MS, False, True)
 
 
 def _why(error: Exception) -> str:
@@ -257,14 +260,14 @@ def _why(error: Exception) -> str:
     return text
 
 
-def _mounted(files: Iterable[str]) -> frozenset[str]:
-    """Return the files that are mount points: proc_pid_mountinfo(5)."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    points = {_unescaped(fields[4]) for line in lines if len(fields := line.split(" ", 5)) > 4}
-    return frozenset(path for path in files if os.path.realpath(path) in points)
+def _mounts() -> dict[str, str]:
+    """Return where something is mounted, and the type of its file system: proc_pid_mountinfo(5)."""
+    found = {}
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+            place, _, kind = line.partition(" - ")
+            found[_unescaped(place.split(" ")[4])] = kind.partition(" ")[0]
+    return found
 
 
 def _unescaped(point: str) -> str:
@@ -280,43 +283,16 @@ def _has_room() -> bool:
     return True
 
 
-def _identities(folders: Iterable[str]) -> dict[str, _Identity | None]:
+def _identities(folders: Iterable[str]) -> dict[str, Signature]:
     """Return what each path leads to now, None for nothing."""
-    found: dict[str, _Identity | None] = {}
-    for folder in folders:
-        try:
-            stat = os.stat(folder)
-        except OSError:
-            found[folder] = None
-        else:
-            found[folder] = (stat.st_dev, stat.st_ino)
-    return found
+    return {path: None if look is None else look[:2] for path, look in _signatures(folders).items()}
 
 
-def _signatures(files: Iterable[str]) -> dict[str, tuple[int, ...] | None]:
-    found: dict[str, tuple[int, ...] | None] = {}
-    for path in files:
-        try:
-            stat = os.stat(path)
-        except OSError:
-            found[path] = None
-        else:
-            identity = (stat.st_dev, stat.st_ino)
-            found[path] = (*identity, stat.st_size, stat.st_mtime_ns, stat.st_nlink)
-    return found
+def _signatures(files: Iterable[str]) -> dict[str, Signature]:
+    return {path: signature_at(path) for path in files}
 
 
-def _file_system(folder: str) -> str:
-    """Return the type of the file system that holds a folder, by the longest mount point (proc_mounts(5))."""
-    best, kind = "", ""
-    real = os.path.realpath(folder)
-    try:
-        lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        _, point, type_, *_ = line.split(" ")
-        point = _unescaped(point)
-        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
-            best, kind = point, type_
-    return kind
+def _file_system(folder: str, mounts: Mapping[str, str]) -> str:
+    """Return the type of the file system that holds a folder."""
+    real = Path(os.path.realpath(folder))
+    return next((mounts[str(each)] for each in (real, *real.parents) if str(each) in mounts), "")

@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from reconciler.controller.runtime import accounts
 from reconciler.controller.runtime.accounts import SocketOwners
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
@@ -86,7 +85,7 @@ def test_a_look_up_that_fails_is_told_as_that(desk: Desk, monkeypatch: pytest.Mo
     def refuse(name: str) -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(accounts.pwd, "getpwnam", refuse)
+    monkeypatch.setattr(pwd, "getpwnam", refuse)
     desk.act(bind(owner="root"))
     desk.until(1)
     (sent,) = desk.sent
@@ -103,7 +102,7 @@ def test_a_name_that_is_waited_for_holds_up_no_other_socket_and_the_last_wish_co
         assert goes_on.wait(20)
         return pwd.getpwuid(0)
 
-    monkeypatch.setattr(accounts.pwd, "getpwnam", wait)
+    monkeypatch.setattr(pwd, "getpwnam", wait)
     first, second = (
         replace(bind(owner="root"), template=bind(owner=name).template) for name in "ab"
     )
