@@ -94,14 +94,6 @@ def content(connection: sqlite3.Connection, number: int) -> Content:
         msg = "it is not in the store (any more)"
         raise Unreadable(msg)
     try:
-        plain = json.loads(zlib.decompress(cast("bytes", found[0][1])))
-        files = tuple(_file(each) for each in plain["files"])
-        return Content(from_plain(Spec, plain["spec"]), files)
-    except (PlainError, ValueError, KeyError, TypeError, zlib.error) as error:
+        return from_plain(Content, json.loads(zlib.decompress(cast("bytes", found[0][1]))))
+    except (PlainError, ValueError, zlib.error) as error:
         raise Unreadable(str(error)) from error
-
-
-def _file(plain: dict[str, object]) -> SourceFile:
-    text = plain["text"]
-    data = base64.b64decode(text) if isinstance(text, str) else None
-    return SourceFile(str(plain["path"]), str(plain["digest"]), cast("int", plain["size"]), 0, data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from typing import cast
+from typing import TypeVar, cast
 
 from reconciler.controller.state import history, seals
 from reconciler.controller.state.records import KEPT_EVENTS, Answered, Applied, SourceFile, Stored
@@ -19,6 +19,8 @@ from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.value import Part, PlainError, field, from_plain, replace
+
+T = TypeVar("T")
 
 
 class Reading(Part):
@@ -35,6 +37,14 @@ class Reading(Part):
     def rows(self, table: str) -> list[tuple[Value, ...]]:
         """Return the rows of a table that can be believed."""
         return seals.read(self.connection, table, self.broken)
+
+    def parsed(self, kind: type[T], text: str, what: str) -> T | None:
+        """Return the value that a row holds; None when it cannot be read, which is noted."""
+        try:
+            return from_plain(kind, json.loads(text))
+        except (PlainError, ValueError) as error:
+            self.notes.append(f"cannot read {what}: {error}")
+            return None
 
     def in_doubt(self, *tables: str) -> list[str | None]:
         """Return whose rows of these tables are damaged; None stands for one that says not whose it is."""
@@ -138,24 +148,21 @@ def _read_jobs(reading: Reading) -> dict[str, Job]:
     jobs: dict[str, Job] = {}
     for row in reading.rows("generations"):
         watcher, text, known = cast("tuple[str, str | None, int]", row)
-        try:
-            generation = None if text is None else from_plain(Generation, json.loads(text))
-            jobs[watcher] = Job(generation, {}, bool(known))
-        except (PlainError, ValueError) as error:
-            reading.notes.append(f"cannot read the ledger of job {watcher}: {error}")
-            jobs[watcher] = Job(known=False)
+        what = f"the ledger of job {watcher}"
+        generation = None if text is None else reading.parsed(Generation, text, what)
+        is_read = text is None or generation is not None
+        jobs[watcher] = Job(generation, {}, bool(known) and is_read)
     newest: dict[tuple[str, int], tuple[int, str]] = {}
     for row in reading.rows("runs"):
         watcher, slot, number, text = cast("tuple[str, int, int, str]", row)
         newest[watcher, slot] = number, text  # they come in the order of their generations
     for (watcher, slot), (_, text) in newest.items():
         job = jobs.get(watcher, Job())
-        try:
-            run: Run = from_plain(Run, json.loads(text))
-            jobs[watcher] = replace(job, runs={**job.runs, slot: run})
-        except (PlainError, ValueError) as error:
-            reading.notes.append(f"cannot read the ledger of job {watcher}, slot {slot}: {error}")
+        run = reading.parsed(Run, text, f"the ledger of job {watcher}, slot {slot}")
+        if run is None:
             jobs[watcher] = replace(job, known=False)
+        else:
+            jobs[watcher] = replace(job, runs={**job.runs, slot: run})
     for name in _jobs_in_doubt(reading, {key: number for key, (number, _) in newest.items()}):
         jobs[name] = replace(jobs.get(name, Job()), known=False)
     return jobs
@@ -190,9 +197,7 @@ def _read_intents(reading: Reading) -> dict[str, Intent]:
     for table in ("intents_twin", "intents"):
         for row in reading.rows(table):
             watcher, text = cast("tuple[str, str]", row)
-            try:
-                intents[watcher] = from_plain(Intent, json.loads(text))
-            except (PlainError, ValueError) as error:
-                note = f"cannot read what an operator asked of {watcher}: {error}"
-                reading.notes.append(note)
+            intent = reading.parsed(Intent, text, f"what an operator asked of {watcher}")
+            if intent is not None:
+                intents[watcher] = intent
     return intents

@@ -25,76 +25,55 @@ from reconciler.controller.state.commit_counter import CommitCounter
 from reconciler.controller.state.reads import Reading
 from reconciler.controller.state.schema import COMMITS, SCHEMA_WORD, open_database, set_meta
 from reconciler.controller.state.seals import Value
-from reconciler.model.value import Struct
 
 KEPT_ASIDE: Final = 5
 """Damaged files that are kept; a disk that breaks again and again shall not be filled as well."""
 _COMPANIONS: Final = ("-wal", "-shm")
 
 
-class Opened(Struct, frozen=True):
-    """The state and what it says. `connection` None: it can be read, but not be written just now."""
-
-    connection: sqlite3.Connection | None
-    counter: CommitCounter
-    reading: Reading
-
-
-def open_state(path: Path) -> Opened:
-    """Open the state, however damaged.
+def open_state(path: Path, counter: CommitCounter) -> tuple[sqlite3.Connection | None, Reading]:
+    """Open the state, however damaged, and read it; None when it can be read, but not be written just now.
 
     Raises `NewerState`, and `sqlite3.OperationalError` or `OSError` when it cannot even be read just now.
     """
-    counter = CommitCounter(path.with_suffix(".commits"))
     try:
         return _open(path, counter)
     except (sqlite3.OperationalError, OSError) as error:
         for look in (seals.alone, seals.frozen):
             with suppress(sqlite3.Error, UnicodeDecodeError), closing(look(path)) as connection:
                 # Without its log the database may be an older one: the counter knows.
-                return Opened(None, counter, _read_newest(connection, path, counter))
+                return None, _read(connection, path, counter)
         raise error from None
 
 
-def _open(path: Path, counter: CommitCounter) -> Opened:
-    was_there = path.exists()
+def _open(path: Path, counter: CommitCounter) -> tuple[sqlite3.Connection, Reading]:
+    damage = f"{path} was deleted" if counter.commits and not path.exists() else ""
     try:
         connection = open_database(path)
-        missing = _missing(path, counter, was_there=was_there)
-        reading = _read_newest(connection, path, counter, missing)
+        reading = _read(connection, path, counter, damage)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not _is_damage(error):
             raise
         connection, damage = _renew(path, counter, error)
-        reading = _read(connection, damage)
+        reading = _read(connection, path, counter, damage)
     if reading.damage or reading.broken:
         _settle(connection, counter, reading)
-    return Opened(connection, counter, reading)
+    return connection, reading
 
 
-def _read_newest(
+def _read(
     connection: sqlite3.Connection, path: Path, counter: CommitCounter, damage: str = ""
 ) -> Reading:
-    """Read the state; when its newest changes are missing, it is in doubt."""
-    reading = _read(connection, damage)
-    if reading.commits >= counter.commits or reading.damage:
-        return reading
-    lost = f"{path} lacks its newest {counter.commits - reading.commits} changes"
-    return _read(connection, lost)
-
-
-def _read(connection: sqlite3.Connection, damage: str) -> Reading:
+    """Read the state; when its newest changes are missing, it is in doubt. Closes what cannot be read."""
     try:
-        return reads.read(connection, damage)
+        reading = reads.read(connection, damage)
+        lacking = counter.commits - reading.commits
+        if lacking > 0 and not damage:
+            return reads.read(connection, f"{path} lacks its newest {lacking} changes")
     except BaseException:
         connection.close()
         raise
-
-
-def _missing(path: Path, counter: CommitCounter, *, was_there: bool) -> str:
-    if was_there or not counter.commits:
-        return ""
-    return f"{path} was deleted"
+    return reading
 
 
 def _settle(connection: sqlite3.Connection, counter: CommitCounter, reading: Reading) -> None:

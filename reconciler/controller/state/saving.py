@@ -73,7 +73,7 @@ class Saving(Part):
 
     @property
     def is_awaited(self) -> bool:
-        """Tell whether something goes on when an record lies on the disk."""
+        """Tell whether something goes on when a record lies on the disk."""
         return bool(self._waiting)
 
     def observed(self, name: str) -> WatcherObserved:

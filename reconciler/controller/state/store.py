@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 from reconciler.controller.runtime.borders import said
 from reconciler.controller.state import writes
+from reconciler.controller.state.commit_counter import CommitCounter
 from reconciler.controller.state.records import EventsWritten, Record, Stored
 from reconciler.controller.state.recovery import is_in_place, open_state, put_back
 from reconciler.controller.state.schema import COMMITS, open_database, set_meta
@@ -30,7 +31,7 @@ _OF_THE_ENTRY: Final = (sqlite3.DataError, sqlite3.ProgrammingError)
 
 
 class Written(Struct, frozen=True):
-    """An record lies on the disk."""
+    """A record lies on the disk."""
 
     record: Record
 
@@ -79,12 +80,8 @@ class Store:
     def __init__(self, state_dir: str) -> None:
         """Open `<state_dir>/state.db`. Raises `NewerState`, `sqlite3.OperationalError` or `OSError`."""
         self.path = Path(state_dir, "state.db")
-        opened = open_state(self.path)
-        self._connection, self._counter, self._reading = (
-            opened.connection,
-            opened.counter,
-            opened.reading,
-        )
+        self._counter = CommitCounter(self.path.with_suffix(".commits"))
+        self._connection, self._reading = open_state(self.path, self._counter)
         self._file = self.path.stat()
         self._commits = self._reading.commits
         self._unmoved = False
@@ -108,7 +105,7 @@ class Store:
         return self._reading.stored
 
     def write(self, record: Record) -> None:
-        """Queue an record; a `Written` with the same record answers it."""
+        """Queue a record; a `Written` with the same record answers it."""
         with self._wanted:
             self._queue.append(record)
             self._wanted.notify()
@@ -201,18 +198,20 @@ class Store:
 
     def _write(self, batch: list[Record]) -> None:
         connection = self._file_in_place()
-        if all(isinstance(record, EventsWritten) for record in batch):
-            _write_unsynced(connection, batch)
-            return
-        commits = self._commits + 1
+        # A power loss may take events: the log that they lie in is synced by the next commit that matters.
+        matters = not all(isinstance(record, EventsWritten) for record in batch)
+        connection.execute(f"pragma synchronous = {'full' if matters else 'normal'}")
+        commits = self._commits + matters
         with connection:
             for record in batch:
                 _write_one(connection, record)
-            set_meta(connection, COMMITS, str(commits))
-        self._commits, self._unmoved = commits, True
-        # Without it the loss of this commit would not be noticed: no reason to stop.
-        with suppress(OSError):
-            self._counter.write(commits)
+            if matters:
+                set_meta(connection, COMMITS, str(commits))
+        if matters:
+            self._commits, self._unmoved = commits, True
+            # Without it the loss of this commit would not be noticed: no reason to stop.
+            with suppress(OSError):
+                self._counter.write(commits)
 
     def _empty_log(self) -> None:
         """Move what matters from the write-ahead log into the database, where damage to it is noticed.
@@ -261,14 +260,3 @@ def _write_one(connection: sqlite3.Connection, record: Record) -> None:
             raise
         message = f"cannot write {type(record).__name__}: {said(error)}"
         raise _Refused(Unwritable(record, message)) from error
-
-
-def _write_unsynced(connection: sqlite3.Connection, batch: list[Record]) -> None:
-    """Write what a power loss may take: the log is synced by the next commit that matters."""
-    connection.execute("pragma synchronous = normal")
-    try:
-        with connection:
-            for record in batch:
-                _write_one(connection, record)
-    finally:
-        connection.execute("pragma synchronous = full")

@@ -137,13 +137,9 @@ def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
     _write_files(connection, applied.files)
     if applied.made is not None:
         history.add(connection, applied.made, spec, applied.files)
-    have = (
-        {row[0] for row in seals.read(connection, "generations", [])}
-        if applied.unknown_jobs
-        else ()
-    )
-    for name in applied.unknown_jobs:
-        if name not in have:
+    if applied.unknown_jobs:
+        have = {row[0] for row in seals.read(connection, "generations", [])}
+        for name in {*applied.unknown_jobs} - have:
             seals.put(connection, "generations", name, None, 0)
     connection.execute("delete from meta where key = ?", (LEDGER_LOST,))
     _forget_former(connection, {*applied.spec.watchers, *applied.retiring})
