@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import errors
+from reconciler.cli import errors, options
 from reconciler.cli.commands_table import COMMANDS, GROUPS, module_of, suggestion
-from reconciler.cli.options import CONTEXT_SETTINGS, instance_options
 from reconciler.cli.session import Session
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Block, Cell, Wrapped
@@ -72,14 +71,14 @@ class Commands(click.Group):
 @click.group(
     "reconcile",
     cls=Commands,
-    context_settings=CONTEXT_SETTINGS,
+    context_settings=options.CONTEXT_SETTINGS,
     invoke_without_command=True,
     epilog=(
         "Exit codes: 0 done; 1 refused or failed; 2 changes pending (plan); 3 not as desired; "
         "4 no manager running; 5 timed out; 64 wrong usage."
     ),
 )
-@instance_options
+@options.instance
 @click.option(
     "-V", "-v", "--version", "shows_version", is_flag=True, help="Print the version and exit."
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 
 from reconciler.cli.session import Session
-from reconciler.model.units import SECOND_NS, parse_duration_ns
+from reconciler.model.units import parse_duration_ns
 from reconciler.specfile.trust import ALLOW
 
 if TYPE_CHECKING:
@@ -24,130 +24,7 @@ Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-def instance_options(function: Decorated) -> Decorated:
-    """Add --name, --runtime-dir and --state-dir."""
-    for option, metavar, help_ in (
-        ("--state-dir", "DIR", "Folder of logs and state [env RECONCILE_STATE_DIR]."),
-        ("--runtime-dir", "DIR", "Folder of the control socket [env RECONCILE_RUNTIME_DIR]."),
-        ("--name", "NAME", "Name of the instance [env RECONCILE_NAME]."),
-    ):
-        function = click.option(option, metavar=metavar, help=help_)(function)
-    return function
-
-
-def with_instance() -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a command the options of the instance, all of them, and its session as first argument."""
-
-    def decorate(function: Callable[..., int]) -> Callable[..., int]:
-        @click.pass_context
-        @wraps(function)
-        def command(context: click.Context, /, **given: object) -> int:
-            own = {key: _text(given.pop(key, None)) for key in ("name", "runtime_dir", "state_dir")}
-            # What a command says of its instance is for this command only, also in the shell.
-            session = copy(context.ensure_object(Session))
-            session.choose(own["name"], own["runtime_dir"], own["state_dir"])
-            return function(session, **given)
-
-        return instance_options(command)
-
-    return decorate
-
-
-def replace_source_option(function: Decorated) -> Decorated:
-    """Add --replace-source."""
-    return click.option(
-        "--replace-source",
-        is_flag=True,
-        help="Make the instance, with its state and processes, follow SPEC from now on instead of its present spec.",
-    )(function)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def output_option(*formats: str) -> Callable[[Decorated], Decorated]:
-    """Add -o with the formats of a command, the first of them the default."""
-    return click.option(
-        "-o",
-        "--output",
-        "output",
-        type=click.Choice(formats),
-        default=formats[0],
-        show_default=True,
-        help="Output format.",
-    )
-
-
-def labels_option(function: Decorated) -> Decorated:
-    """Add -l, which selects watchers by labels."""
-    return click.option(
-        "-l",
-        "--label",
-        "--selector",
-        "labels",
-        metavar="KEY=VALUE",
-        multiple=True,
-        callback=_read_labels,
-        help="Only watchers with these labels; repeatable, or a=1,b=2.",
-    )(function)
-
-
-def timeout_option(default: str) -> Callable[[Decorated], Decorated]:
-    """Add --timeout with a duration such as 30s; the value is in nanoseconds."""
-    return click.option(
-        "--timeout",
-        "timeout_ns",
-        metavar="DURATION",
-        default=default,
-        show_default=True,
-        callback=read_duration,
-        help="How long to wait at most.",
-    )
-
-
-def reason_option(function: Decorated) -> Decorated:
-    """Add --reason."""
-    return click.option("--reason", metavar="TEXT", help="Why; shown in status and events.")(
-        function
-    )
-
-
-def wait_option(until: str, *, default: bool = True) -> Callable[[Decorated], Decorated]:
-    """Add --wait and --timeout; `until` is what the help says it waits for."""
-
-    def decorate(function: Decorated) -> Decorated:
-        function = timeout_option("60s")(function)
-        return click.option(
-            "--wait/--no-wait", default=default, show_default=True, help=f"Wait until {until}."
-        )(function)
-
-    return decorate
-
-
-def wait_jobs_option(function: Decorated) -> Decorated:
-    """Add --wait-jobs."""
-    return click.option(
-        "--wait-jobs",
-        is_flag=True,
-        help="Also wait for running jobs to end; exit code 3 when one fails.",
-    )(function)
-
-
-def writable_option(function: Decorated) -> Decorated:
-    """Add --allow-writable-specs, which everything that is started from here inherits."""
-    return click.option(
-        "--allow-writable-specs",
-        is_flag=True,
-        expose_value=False,
-        callback=_allow_writable,
-        help=f"As root: accept spec files that other users may write [env {ALLOW}=1].",
-    )(function)
-
-
-def _allow_writable(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:
-        os.environ[ALLOW] = "1"
+# ---- how values are read -------------------------------------------------------------------------
 
 
 def _read_labels(
@@ -200,6 +77,105 @@ def earliest(text: str) -> int:
     raise click.UsageError(msg)
 
 
-def seconds(nanoseconds: int) -> float:
-    """Return a duration in seconds, for the standard library."""
-    return nanoseconds / SECOND_NS
+def _allow_writable(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[ALLOW] = "1"
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+spec = click.argument("spec", metavar="[SPEC]...", nargs=-1)
+labels = click.option(
+    "-l",
+    "--label",
+    "--selector",
+    "labels",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=_read_labels,
+    help="Only watchers with these labels; repeatable, or a=1,b=2.",
+)
+reason = click.option("--reason", metavar="TEXT", help="Why; shown in status and events.")
+timeout = click.option(
+    "--timeout",
+    "timeout_ns",
+    metavar="DURATION",
+    default="60s",
+    show_default=True,
+    callback=read_duration,
+    help="How long to wait at most.",
+)
+dry_run = click.option("--dry-run", is_flag=True, help="Only show the plan.")
+yes = click.option("-y", "--yes", is_flag=True, help="Do not ask before something is removed.")
+allow_removal = click.option(
+    "--allow-removal", is_flag=True, help="Allow more removals than apply.max_removal."
+)
+replace_source = click.option(
+    "--replace-source",
+    is_flag=True,
+    help="Make the instance, with its state and processes, follow SPEC from now on instead of its present spec.",
+)
+wait_jobs = click.option(
+    "--wait-jobs",
+    is_flag=True,
+    help="Also wait for running jobs to end; exit code 3 when one fails.",
+)
+writable = click.option(
+    "--allow-writable-specs",
+    is_flag=True,
+    expose_value=False,
+    callback=_allow_writable,
+    help=f"As root: accept spec files that other users may write [env {ALLOW}=1].",
+)
+"""Everything that is started from here inherits it."""
+
+
+def output(*formats: str) -> Callable[[Decorated], Decorated]:
+    """Return -o with the formats of a command, the first of them the default."""
+    return click.option(
+        "-o",
+        "--output",
+        "output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="Output format.",
+    )
+
+
+def wait(help_: str, *, default: bool = True) -> Callable[[Decorated], Decorated]:
+    """Return --wait and --timeout."""
+    flag = click.option("--wait/--no-wait", default=default, show_default=True, help=help_)
+    return lambda function: flag(timeout(function))
+
+
+def instance(function: Decorated) -> Decorated:
+    """Add --name, --runtime-dir and --state-dir."""
+    for option, metavar, help_ in (
+        ("--state-dir", "DIR", "Folder of logs and state [env RECONCILE_STATE_DIR]."),
+        ("--runtime-dir", "DIR", "Folder of the control socket [env RECONCILE_RUNTIME_DIR]."),
+        ("--name", "NAME", "Name of the instance [env RECONCILE_NAME]."),
+    ):
+        function = click.option(option, metavar=metavar, help=help_)(function)
+    return function
+
+
+def with_instance(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of the instance, all of them, and its session as first argument."""
+
+    @click.pass_context
+    @wraps(function)
+    def command(
+        context: click.Context,
+        /,
+        name: str | None,
+        runtime_dir: str | None,
+        state_dir: str | None,
+        **given: object,
+    ) -> int:
+        # What a command says of its instance is for this command only, also in the shell.
+        session = copy(context.ensure_object(Session))
+        session.choose(name, runtime_dir, state_dir)
+        return function(session, **given)
+
+    return instance(command)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import completion
+from reconciler.cli import completion, options
 from reconciler.cli.connection.client import LEFT_OUT
 from reconciler.cli.errors import DONE
-from reconciler.cli.options import earliest, output_option, with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 from reconciler.cli.views.events import event_line
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
     metavar="SEQ|TIME",
     help="After this number, in the last 10m, or since 2026-01-02T03:04.",
 )
-@output_option("text", "json")
-@with_instance()
+@options.output("text", "json")
+@options.with_instance
 def events_command(
     session: Session,
     names: tuple[str, ...],
@@ -74,4 +73,4 @@ def _since(text: str | None) -> tuple[int, int]:
     """Return the number after which, and the wall time from which, events are asked for."""
     if text is None:
         return 0, 0
-    return (int(text), 0) if text.isdigit() else (0, earliest(text))
+    return (int(text), 0) if text.isdigit() else (0, options.earliest(text))

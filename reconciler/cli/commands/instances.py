@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from reconciler.cli import options
 from reconciler.cli.commands.status import status_code
 from reconciler.cli.connection.client import Client
 from reconciler.cli.errors import DONE, CommandError
-from reconciler.cli.options import output_option, with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document
 from reconciler.cli.views.layout import Block, Cell, Table
@@ -27,8 +27,8 @@ _ANSWER_S: Final = 2.0
 
 
 @click.command("ls")
-@output_option("table", "json", "yaml", "name")
-@with_instance()
+@options.output("table", "json", "yaml", "name")
+@options.with_instance
 def ls_command(session: Session, output: str) -> int:
     """List the instances on this machine, including those of other users and those without a manager.
 

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import options
 from reconciler.cli.connection import instances, loading, places
 from reconciler.cli.connection.launch import Start, become, has_past, prepare, start_detached
 from reconciler.cli.errors import DONE, FAILED
-from reconciler.cli.options import (
-    replace_source_option,
-    timeout_option,
-    wait_jobs_option,
-    with_instance,
-    writable_option,
-)
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Cell
 from reconciler.cli.views.mistakes import show_mistakes, show_warnings
@@ -29,10 +23,10 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("spec", metavar="[SPEC]...", nargs=-1)
-@replace_source_option
-@writable_option
-@with_instance()
+@options.spec
+@options.replace_source
+@options.writable
+@options.with_instance
 def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -> int:
     """Run the manager in the foreground, with no output but its own log.
 
@@ -54,7 +48,7 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
 
 
 @click.command("up")
-@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@options.spec
 @click.option(
     "-d",
     "--detach",
@@ -67,11 +61,11 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
     show_default=True,
     help="With -d: wait until everything is as desired.",
 )
-@timeout_option("60s")
-@replace_source_option
-@wait_jobs_option
-@writable_option
-@with_instance()
+@options.timeout
+@options.replace_source
+@options.wait_jobs
+@options.writable
+@options.with_instance
 def up_command(
     session: Session,
     spec: tuple[str, ...],

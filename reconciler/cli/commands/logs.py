@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from reconciler.cli import completion
+from reconciler.cli import completion, options
 from reconciler.cli.errors import DONE
-from reconciler.cli.options import earliest, labels_option, output_option, with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 from reconciler.cli.views.logs import in_order, log_name, show_log, show_logs, split_lines
@@ -27,7 +26,7 @@ MAX_LINES: Final = 10_000
 
 @click.command("logs")
 @click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
-@labels_option
+@options.labels
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
 @click.option(
     "-n",
@@ -45,8 +44,8 @@ MAX_LINES: Final = 10_000
 @click.option("--stderr", is_flag=True, help="Only standard error, where it has a file of its own.")
 @click.option("--hooks", is_flag=True, help="What hooks, stop and reload commands wrote instead.")
 @click.option("--no-prefix", is_flag=True, help="Without the name of the slot before each line.")
-@output_option("text", "json")
-@with_instance()
+@options.output("text", "json")
+@options.with_instance
 def logs_command(
     session: Session,
     names: tuple[str, ...],
@@ -65,7 +64,7 @@ def logs_command(
     slot. A file that several slots write to is shown once. On a terminal control characters are escaped; through a
     pipe the bytes come as they were written.
     """
-    since_ns = None if since is None else earliest(since)
+    since_ns = None if since is None else options.earliest(since)
     if follow and since_ns is not None:
         msg = "--since shows what was written, --follow what is being written: give one of them"
         raise click.UsageError(msg)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli import completion
+from reconciler.cli import completion, options
 from reconciler.cli.commands.waiting import Outcome, own_hook, show_outcome, wait_until_done
 from reconciler.cli.connection.client import Client, selection
 from reconciler.cli.errors import DONE, FAILED, NOT_AS_DESIRED
-from reconciler.cli.options import (
-    labels_option,
-    output_option,
-    read_duration,
-    reason_option,
-    timeout_option,
-    wait_option,
-    with_instance,
-)
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 from reconciler.cli.views.layout import Cell
@@ -34,120 +24,95 @@ if TYPE_CHECKING:
     from reconciler.cli.session import Session
     from reconciler.model.answer import OrderResults
 
-Decorated = TypeVar("Decorated", bound="Callable[..., object]")
-
-_REACHED: Final = "the watchers have reached that state"
-
-
-def _selecting(function: Decorated) -> Decorated:
-    """Add the patterns and labels that select watchers, and --reason."""
-    function = click.argument(
-        "names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names
-    )(function)
-    return labels_option(reason_option(function))
+_waits = options.wait("Wait until the watchers have reached that state.")
+_ends = click.option(
+    "--for",
+    "for_ns",
+    metavar="DURATION",
+    callback=options.read_duration,
+    help="How long this stays in force, such as 2h; then the watcher follows the spec again.",
+)
 
 
-def _ending(function: Decorated) -> Decorated:
-    """Add --for."""
-    return click.option(
-        "--for",
-        "for_ns",
-        metavar="DURATION",
-        callback=read_duration,
-        help="How long this stays in force, such as 2h; then the watcher follows the spec again.",
-    )(function)
+def _order(
+    method: str,
+    text: str,
+    *own: Callable[[Any], Any],
+    waits: Callable[[Any], Any] = _waits,
+) -> click.Command:
+    """Return the command of an order for watchers or slots; what its `own` options say goes to the manager."""
+
+    def order(
+        session: Session,
+        names: tuple[str, ...],
+        labels: dict[str, str],
+        output: str,
+        wait: bool,
+        timeout_ns: int,
+        **said: object,
+    ) -> int:
+        if not names and not labels:  # a forgotten name must not stop everything
+            msg = f"{method} what? Name watchers, or say '*' for all"
+            raise click.UsageError(msg)
+        client = session.client()
+        params = {key: value or None for key, value in said.items()}
+        answer = client.order(method, selection(names, labels) | params)
+        code = _finish(client, answer, output, timeout_ns if wait else None)
+        if said.get("require_all") and any(result.running for result in answer.value.results):
+            return NOT_AS_DESIRED
+        return code
+
+    command = options.output("text", "json")(options.with_instance(order))
+    for option in (waits, *reversed(own), options.reason, options.labels):
+        command = option(command)
+    names = click.argument("names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names)
+    return click.command(method, help=text)(names(command))
 
 
-class Selected(NamedTuple):
-    """The watchers that an order selects, and how its outcome is shown; `timeout_ns` None: do not wait."""
-
-    names: tuple[str, ...]
-    labels: dict[str, str]
-    output: str
-    timeout_ns: int | None
-
-
-def _operation(
-    method: str, *options: Callable[[Any], Any], waits: Callable[[Any], Any] | None = None
-) -> Callable[[Callable[..., int]], click.Command]:
-    """Make the command of an order for watchers or slots, with these options and the common ones."""
-
-    def decorate(function: Callable[..., int]) -> click.Command:
-        @functools.wraps(function)
-        def command(
-            session: Session,
-            names: tuple[str, ...],
-            labels: dict[str, str],
-            output: str,
-            wait: bool,
-            timeout_ns: int,
-            **said: object,
-        ) -> int:
-            if not names and not labels:  # a forgotten name must not stop everything
-                msg = f"{method} what? Name watchers, or say '*' for all"
-                raise click.UsageError(msg)
-            selected = Selected(names, labels, output, timeout_ns if wait else None)
-            return function(session, selected, **said)
-
-        shown = output_option("text", "json")(with_instance()(command))
-        for option in (waits or wait_option(_REACHED), *reversed(options), _selecting):
-            shown = option(shown)
-        return click.command(method)(shown)
-
-    return decorate
-
-
-@_operation("start", _ending)
-def start_command(session: Session, selected: Selected, **said: object) -> int:
+start_command = _order(
+    "start",
     """Start watchers, even with `autostart: false` or after a stop.
 
     Slots that wait for their next try, or have failed permanently, are tried at once; a single one
     as well: web.2. A job that you name runs again.
-    """
-    return _operate(session, "start", selected, **said)
-
-
-@_operation("stop", _ending)
-def stop_command(session: Session, selected: Selected, **said: object) -> int:
+    """,
+    _ends,
+)
+stop_command = _order(
+    "stop",
     """Stop watchers and keep them stopped, across edits and reboots, until start or resume.
 
     Example: reconcile stop web --for 2h --reason disk
-    """
-    return _operate(session, "stop", selected, **said)
-
-
-@_operation("resume")
-def resume_command(session: Session, selected: Selected, **said: object) -> int:
-    """Drop manual overrides (stop, start, scale) and follow the spec again."""
-    return _operate(session, "resume", selected, **said)
-
-
-@_operation(
-    "restart",
-    click.option(
-        "--all", "at_once", is_flag=True, help="Replace all slots at once instead of one by one."
-    ),
+    """,
+    _ends,
 )
-def restart_command(session: Session, selected: Selected, at_once: bool, **said: object) -> int:
+resume_command = _order(
+    "resume", "Drop manual overrides (stop, start, scale) and follow the spec again."
+)
+restart_command = _order(
+    "restart",
     """Replace the processes of watchers or slots, one by one.
 
     A job that you name is stopped and run again. Watchers that are stopped or have no processes
     are not started: exit code 1.
-    """
-    return _operate(session, "restart", selected, at_once=at_once or None, **said)
-
-
-@_operation("reload")
-def reload_command(session: Session, selected: Selected, **said: object) -> int:
+    """,
+    click.option(
+        "--all", "at_once", is_flag=True, help="Replace all slots at once instead of one by one."
+    ),
+)
+reload_command = _order(
+    "reload",
     """Reload watchers as their field `reload` says: by a signal, a command, or replacement.
 
     Waits until the signal is sent or the command has ended; exit code 3 when that fails.
-    """
-    return _operate(session, "reload", selected, **said)
-
-
-@_operation(
+    """,
+)
+rerun_command = _order(
     "rerun",
+    """Run a job again, as a new generation. Slots that still run are skipped and listed.
+
+    With --wait, exit code 3 means that a run failed.
+    """,
     click.option("--failed", is_flag=True, help="Only the slots whose last run failed."),
     click.option(
         "--overlap",
@@ -159,34 +124,8 @@ def reload_command(session: Session, selected: Selected, **said: object) -> int:
         is_flag=True,
         help="Exit code 3 when a slot is skipped because it still runs.",
     ),
-    waits=wait_option("the runs have ended", default=False),
+    waits=options.wait("Wait until the runs have ended.", default=False),
 )
-def rerun_command(
-    session: Session,
-    selected: Selected,
-    failed: bool,
-    overlap: str | None,
-    require_all: bool,
-    **said: object,
-) -> int:
-    """Run a job again, as a new generation. Slots that still run are skipped and listed.
-
-    With --wait, exit code 3 means that a run failed.
-    """
-    said |= {"failed": failed or None, "overlap": overlap, "require_all": require_all or None}
-    client = session.client()
-    answer = client.order("rerun", selection(selected.names, selected.labels) | said)
-    code = _finish(client, answer, selected.output, selected.timeout_ns)
-    if require_all and any(result.running for result in answer.value.results):
-        return NOT_AS_DESIRED
-    return code
-
-
-def _operate(session: Session, method: str, selected: Selected, **options: object) -> int:
-    """Give one order to the watchers that patterns and labels select."""
-    client = session.client()
-    answer = client.order(method, selection(selected.names, selected.labels) | options)
-    return _finish(client, answer, selected.output, selected.timeout_ns)
 
 
 def _finish(
@@ -237,10 +176,10 @@ def _finish(
     flag_value="tree",
     help="Signal each process and everything that it has started.",
 )
-@reason_option
-@timeout_option("60s")
-@output_option("text", "json")
-@with_instance()
+@options.reason
+@options.timeout
+@options.output("text", "json")
+@options.with_instance
 def signal_command(
     session: Session,
     signal: str,
@@ -275,11 +214,11 @@ def signal_command(
     required=True,
     shell_complete=completion.watchers_to_scale,
 )
-@reason_option
-@_ending
-@wait_option(_REACHED)
-@output_option("text", "json")
-@with_instance()
+@options.reason
+@_ends
+@_waits
+@options.output("text", "json")
+@options.with_instance
 def scale_command(
     session: Session,
     numbers: tuple[str, ...],

@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from reconciler.cli import options
 from reconciler.cli.commands.launch import prepared, without_home
 from reconciler.cli.commands.waiting import Outcome, show_outcome, wait_until_as_desired
 from reconciler.cli.connection import instances, loading, places
 from reconciler.cli.connection.launch import has_past, place, start_detached
 from reconciler.cli.errors import DONE, FAILED, PENDING, Refused
-from reconciler.cli.options import (
-    output_option,
-    replace_source_option,
-    timeout_option,
-    wait_jobs_option,
-    with_instance,
-)
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document, print_json
 from reconciler.cli.views.layout import Cell
@@ -37,9 +31,9 @@ if TYPE_CHECKING:
 
 
 @click.command("plan")
-@click.argument("spec", metavar="[SPEC]...", nargs=-1)
-@output_option("text", "json", "yaml")
-@with_instance()
+@options.spec
+@options.output("text", "json", "yaml")
+@options.with_instance
 def plan_command(session: Session, spec: tuple[str, ...], output: str) -> int:
     """Show what apply would do, why, and how. Exit code 0: no changes; 2: changes.
 
@@ -100,30 +94,27 @@ class _Request(NamedTuple):
 
 
 @click.command("apply")
-@click.argument("spec", metavar="[SPEC]...", nargs=-1)
-@click.option("--dry-run", is_flag=True, help="Only show the plan.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask before something is removed.")
-@click.option(
-    "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as desired."
-)
-@timeout_option("60s")
+@options.spec
+@options.dry_run
+@options.yes
+@options.wait("Wait until everything is as desired.")
 @click.option(
     "--only",
     metavar="NAME",
     multiple=True,
     help="Apply the changes of this watcher or socket only; repeatable.",
 )
-@click.option("--allow-removal", is_flag=True, help="Allow more removals than apply.max_removal.")
-@replace_source_option
+@options.allow_removal
+@options.replace_source
 @click.option(
     "--continue",
     "goes_on",
     is_flag=True,
     help="Continue a paused revision, or retry one that was rolled back.",
 )
-@wait_jobs_option
-@output_option("text", "json")
-@with_instance()
+@options.wait_jobs
+@options.output("text", "json")
+@options.with_instance
 def apply_command(
     session: Session,
     spec: tuple[str, ...],

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import completion
+from reconciler.cli import completion, options
 from reconciler.cli.commands.plan import consents
 from reconciler.cli.commands.waiting import show_outcome, wait_until_as_desired
 from reconciler.cli.errors import DONE, FAILED
-from reconciler.cli.options import output_option, reason_option, timeout_option, with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document, print_json
 from reconciler.cli.views.layout import Block, Cell
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @click.command("history")
-@output_option("table", "json", "yaml")
-@with_instance()
+@options.output("table", "json", "yaml")
+@options.with_instance
 def history_command(session: Session, output: str) -> int:
     """List the applied revisions, newest first: when, by whom, commit, and outcome."""
     answer = session.client().ask(History, "history", {})
@@ -55,8 +54,8 @@ def history_command(session: Session, output: str) -> int:
     required=False,
     shell_complete=completion.revisions,
 )
-@output_option("text", "json", "yaml")
-@with_instance()
+@options.output("text", "json", "yaml")
+@options.with_instance
 def diff_command(session: Session, old: int | None, new: int | None, output: str) -> int:
     """Show what changed from revision A to revision B, field by field.
 
@@ -83,16 +82,13 @@ def diff_command(session: Session, old: int | None, new: int | None, output: str
     required=False,
     shell_complete=completion.revisions,
 )
-@click.option("--dry-run", is_flag=True, help="Only show the plan.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask before something is removed.")
-@click.option(
-    "--wait/--no-wait", default=True, show_default=True, help="Wait until everything is as desired."
-)
-@timeout_option("60s")
-@click.option("--allow-removal", is_flag=True, help="Allow more removals than apply.max_removal.")
-@reason_option
-@output_option("text", "json")
-@with_instance()
+@options.dry_run
+@options.yes
+@options.wait("Wait until everything is as desired.")
+@options.allow_removal
+@options.reason
+@options.output("text", "json")
+@options.with_instance
 def rollback_command(
     session: Session,
     revision: int | None,

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import completion
+from reconciler.cli import completion, options
 from reconciler.cli.connection.client import selection
 from reconciler.cli.errors import DONE
-from reconciler.cli.options import labels_option, output_option, with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document
 from reconciler.cli.views.layout import Block, Cell
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("runs")
 @click.argument("names", metavar="PATTERN...", nargs=-1, shell_complete=completion.names)
-@labels_option
+@options.labels
 @click.option(
     "-n",
     "--limit",
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Show at most this many.",
 )
-@output_option("table", "wide", "json", "yaml")
-@with_instance()
+@options.output("table", "wide", "json", "yaml")
+@options.with_instance
 def runs_command(
     session: Session, names: tuple[str, ...], labels: dict[str, str], limit: int, output: str
 ) -> int:

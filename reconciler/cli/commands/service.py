@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from reconciler.cli import options
 from reconciler.cli.commands import programs
 from reconciler.cli.connection import loading
 from reconciler.cli.connection.launch import place
 from reconciler.cli.errors import DONE, FAILED, Refused
-from reconciler.cli.options import with_instance, writable_option
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Cell
 from reconciler.cli.views.mistakes import show_mistakes
@@ -69,13 +69,13 @@ class Unit:
 
 
 @click.command("install-service")
-@click.argument("spec", metavar="[SPEC]...", nargs=-1)
+@options.spec
 @click.option("--user", is_flag=True, help="Install a user service, which needs no root.")
 @click.option("--force", is_flag=True, help="Replace an existing unit that differs.")
 @click.option("--print", "shows", is_flag=True, help="Write the unit to standard output instead.")
 @click.option("--keep-path", is_flag=True, help="Give the service the PATH of this terminal.")
-@writable_option
-@with_instance()
+@options.writable
+@options.with_instance
 def install_service_command(
     session: Session, spec: tuple[str, ...], user: bool, force: bool, shows: bool, keep_path: bool
 ) -> int:

@@ -11,11 +11,10 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from reconciler.cli import completion, errors
+from reconciler.cli import completion, errors, options
 from reconciler.cli.commands_table import COMMANDS
 from reconciler.cli.connection import places
 from reconciler.cli.main import guarded, invoke
-from reconciler.cli.options import with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Cell, Wrapped
 
@@ -32,7 +31,7 @@ NOT_HERE: Final = frozenset({"shell", "run", "up"})
 
 
 @click.command("shell")
-@with_instance()
+@options.with_instance
 def shell_command(session: Session) -> int:
     """Run commands interactively. quit or Ctrl-D leaves the shell and stops nothing."""
     if session.in_shell:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from reconciler.cli import options
 from reconciler.cli.commands.ending import ENDED, Ending
 from reconciler.cli.commands.waiting import own_hook
 from reconciler.cli.connection import instances
@@ -14,7 +15,6 @@ from reconciler.cli.connection.absence import still_run
 from reconciler.cli.connection.client import Client
 from reconciler.cli.connection.survivors import named
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError, TimedOut
-from reconciler.cli.options import output_option, reason_option, seconds, wait_option, with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 from reconciler.model.answer import EventEntry
@@ -38,10 +38,10 @@ _POLL_S: Final = 0.05
     default=0,
     help="Exit code that the manager ends with.",
 )
-@reason_option
-@wait_option("the manager has ended")
-@output_option("text", "json")
-@with_instance()
+@options.reason
+@options.wait("Wait until the manager has ended.")
+@options.output("text", "json")
+@options.with_instance
 def shutdown_command(
     session: Session,
     now: bool,
@@ -80,13 +80,13 @@ def shutdown_command(
 def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int, *, now: bool) -> Ending:
     """Wait until nobody listens and the keeper has ended, and show what that waits for."""
     screen = terminal.stdout()
-    begun = time.monotonic()
+    begun_ns = time.monotonic_ns()
     with terminal.Live(screen) as live, Client(instance=client.instance) as second:
         ending = Ending(screen, live, now=now)
         for _ in _moments(second, ending):
             if not instances.is_running(client.instance) and not _is_alive(keeper_pid):
                 break
-            if time.monotonic() - begun > seconds(timeout_ns):
+            if time.monotonic_ns() - begun_ns > timeout_ns:
                 longest = format_duration(timeout_ns)
                 msg = f"cannot stop {client.instance.name} within {longest}: it still runs"
                 raise TimedOut(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import options
 from reconciler.cli.errors import DONE, FAILED
-from reconciler.cli.options import output_option, writable_option
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 from reconciler.cli.views.layout import Cell
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 @click.command("validate")
-@click.argument("spec", metavar="[SPEC]...", nargs=-1)
-@output_option("text", "json", "github")
-@writable_option
+@options.spec
+@options.output("text", "json", "github")
+@options.writable
 def validate_command(spec: tuple[str, ...], output: str) -> int:
     """Report every mistake of the spec with its place, the source line and what to try.
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
-from reconciler.cli import completion
+from reconciler.cli import completion, options
 from reconciler.cli.connection.client import Client, selection
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED
-from reconciler.cli.options import labels_option, output_option, with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document
 from reconciler.cli.views.layout import Cell
@@ -30,7 +29,7 @@ WIDE_ENOUGH_FOR_USAGE: Final = 96
 
 @click.command("status")
 @click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
-@labels_option
+@options.labels
 @click.option(
     "-w",
     "--watch",
@@ -38,8 +37,8 @@ WIDE_ENOUGH_FOR_USAGE: Final = 96
     help="Show it on the whole terminal, problems first, until q or Ctrl-C.",
 )
 @click.option("--failed", is_flag=True, help="Only watchers that are not as desired.")
-@output_option("table", "wide", "json", "yaml", "name")
-@with_instance()
+@options.output("table", "wide", "json", "yaml", "name")
+@options.with_instance
 def status_command(
     session: Session,
     names: tuple[str, ...],

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import options
 from reconciler.cli.errors import DONE
-from reconciler.cli.options import output_option, timeout_option, with_instance
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 from reconciler.cli.views.layout import Cell, clean
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     help="Interpreter of the new version; default: the one of this command.",
 )
 @click.option("--reason", metavar="TEXT", help="Why; shown in the events.")
-@timeout_option("60s")
-@output_option("text", "json")
-@with_instance()
+@options.timeout
+@options.output("text", "json")
+@options.with_instance
 def upgrade_command(
     session: Session, python: str | None, reason: str | None, timeout_ns: int, output: str
 ) -> int:

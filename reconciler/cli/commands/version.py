@@ -7,8 +7,8 @@ import platform
 import click
 
 from reconciler import __version__
+from reconciler.cli import options
 from reconciler.cli.errors import DONE
-from reconciler.cli.options import output_option
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 
@@ -19,7 +19,7 @@ def show_version() -> None:
 
 
 @click.command("version")
-@output_option("text", "json")
+@options.output("text", "json")
 def version_command(output: str) -> int:
     """Print the version of reconcile and of the Python that runs it."""
     if output == "json":
