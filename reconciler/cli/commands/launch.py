@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from reconciler.cli.connection.instances import Instance
     from reconciler.cli.connection.loading import Loaded
     from reconciler.cli.session import Session
+    from reconciler.cli.views.terminal import Terminal
+    from reconciler.specfile.source import Source
 
 
 @click.command("run")
@@ -36,12 +38,10 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
     session.replaces_source = replace_source
     loaded = loading.load(loading.find(spec))
     show_warnings(loaded.warnings)
-    start = prepared(session, loaded, "run")
-    if places.is_temporary(start.state_dir):
-        terminal.stderr().write(f"reconcile: {without_home(start.state_dir)}\n")
+    start = prepared(session, loaded, "run", terminal.stderr(), "reconcile: ")
     if loaded.spec is None:
         show_mistakes(loaded.errors)
-        if not has_past(start.state_dir):
+        if not has_past(start.instance.state_dir):
             return FAILED
         terminal.stderr().write("reconcile: continuing with the spec that was applied last\n")
     return become(start, start.keeper_argv(hup="reload", until_done=False))
@@ -55,13 +55,7 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
     is_flag=True,
     help="Run in the background; return when everything is as desired.",
 )
-@click.option(
-    "--wait/--no-wait",
-    default=True,
-    show_default=True,
-    help="With -d: wait until everything is as desired.",
-)
-@options.timeout
+@options.wait("With -d: wait until everything is as desired.")
 @options.replace_source
 @options.wait_jobs
 @options.writable
@@ -84,47 +78,57 @@ def up_command(
         msg = f"{'--wait-jobs' if wait_jobs else '--no-wait'} has an effect only with --detach"
         raise click.UsageError(msg)
     session.replaces_source = replace_source
-    loaded = loading.load(loading.find(spec))
-    if loaded.spec is None:
-        show_mistakes(loaded.errors)
-        return FAILED
+    loaded = valid(loading.find(spec))
     show_warnings(loaded.warnings)
-    start = prepared(session, loaded, "up")
     screen = terminal.stdout()
-    if places.is_temporary(start.state_dir):
-        screen.show((Cell(without_home(start.state_dir)),))
+    start = prepared(session, loaded, "up", screen)
     if not detach:
         _fork_viewer(start.instance, timeout_ns)
         become(start, start.keeper_argv(hup="stop", until_done=True, viewed=True))
-    start_detached(start)
-    screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
+    start_in_background(session, start, screen)
     if not wait:
         return DONE
     from reconciler.cli.commands.waiting import show_outcome, wait_until_as_desired
 
-    session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
     client = session.client()
     outcome = wait_until_as_desired(client, screen, timeout_ns, runs=wait_jobs)
     show_outcome(screen, client, outcome, timeout_ns)
     return outcome.exit_code
 
 
-def prepared(session: Session, loaded: Loaded, command: str) -> Start:
-    """Return what `command` is to start, and warn of a manager of somebody else with the same name."""
+def valid(source: Source) -> Loaded:
+    """Return a spec that was read; where it has mistakes, shows them and ends the command."""
+    loaded = loading.load(source)
+    if loaded.spec is None:
+        show_mistakes(loaded.errors)
+        raise click.exceptions.Exit(FAILED)
+    return loaded
+
+
+def prepared(
+    session: Session, loaded: Loaded, command: str, screen: Terminal, prefix: str = ""
+) -> Start:
+    """Return what `command` is to start.
+
+    Warns of a manager of somebody else with the same name, and tells a user without a home where the state lies.
+    """
     start = prepare(session.choice(), loaded, command, replaces_source=session.replaces_source)
     for other, user in instances.of_others():
         if other.name == start.instance.name:
             warning = f"{user} runs a manager named {other.name}, too ({other.runtime_dir})"
             terminal.stderr().show((Cell("warning: ", "busy"), Cell(warning)))
+    state_dir = start.instance.state_dir
+    if places.is_temporary(state_dir):
+        where = f"{prefix}logs and state are in {state_dir}: uid {os.geteuid()} has no writable home folder"
+        screen.show((Cell(f"{where}; choose another place with --state-dir"),))
     return start
 
 
-def without_home(state_dir: str) -> str:
-    """Return what to tell a user whose state lies where it does not stay for long."""
-    return (
-        f"logs and state are in {state_dir}: uid {os.geteuid()} has no writable home folder; "
-        "choose another place with --state-dir"
-    )
+def start_in_background(session: Session, start: Start, screen: Terminal) -> None:
+    """Start a manager in the background, which the session then means."""
+    start_detached(start)
+    screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
+    session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
 
 
 def _fork_viewer(instance: Instance, timeout_ns: int) -> None:

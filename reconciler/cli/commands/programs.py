@@ -22,11 +22,10 @@ class Program(NamedTuple):
     there: str | None
 
 
-def programs(spec: dict[str, object], path: str) -> list[Program]:
-    """Return the programs that a spec leaves to the manager's PATH, which under systemd is `path`."""
+def programs(watchers: dict[str, object], path: str) -> list[Program]:
+    """Return the programs that a spec's watchers leave to the manager's PATH, which under systemd is `path`."""
     users: dict[str, list[str]] = {}
-    watchers = spec.get("watchers")
-    for watcher, fields in (watchers if isinstance(watchers, dict) else {}).items():
+    for watcher, fields in watchers.items():
         if isinstance(fields, dict):
             for name in dict.fromkeys(_called(fields)):
                 users.setdefault(name, []).append(watcher)

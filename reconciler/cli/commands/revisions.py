@@ -118,7 +118,6 @@ def rollback_command(
             print_json(document | {"applied": False})
         return DONE
     if not yes and not consents(plan.changes):
-        terminal.stderr().write("nothing was changed\n")
         return FAILED
     done = client.rollback(
         revision, base=plan.revision, allow_removal=allow_removal or None, reason=reason

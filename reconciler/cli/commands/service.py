@@ -14,12 +14,12 @@ import click
 
 from reconciler.cli import options
 from reconciler.cli.commands import programs
+from reconciler.cli.commands.launch import valid
 from reconciler.cli.connection import loading
 from reconciler.cli.connection.launch import place
-from reconciler.cli.errors import DONE, FAILED, Refused
+from reconciler.cli.errors import DONE, Refused
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Cell
-from reconciler.cli.views.mistakes import show_mistakes
 from reconciler.specfile.trust import ALLOW
 
 if TYPE_CHECKING:
@@ -85,15 +85,12 @@ def install_service_command(
     a different PATH from a terminal: the command lists where the programs of the spec are found,
     and warns about those that the service would not find.
     """
-    loaded = loading.load(loading.find(spec))
-    if loaded.spec is None:
-        show_mistakes(loaded.errors)
-        return FAILED
+    loaded = valid(loading.find(spec))
     name = place(session.choice(), loaded).name
     argv = command_of(session, name, loaded.source.paths)
     path = programs.own_path() if keep_path else None
     unit = unit_of(name, argv, user=user, path=path)
-    found = programs.programs(loaded.spec, path or programs.SYSTEMD_PATH)
+    found = programs.programs(loaded.block("watchers"), path or programs.SYSTEMD_PATH)
     alike, otherwise = programs.remarks(found)
     for remark in otherwise:
         hint = "write the full path in the spec, or use --keep-path"

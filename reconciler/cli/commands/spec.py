@@ -63,10 +63,5 @@ def _show_verdict(screen: Terminal, loaded: Loaded) -> None:
         screen.show(*spec_error_blocks(loaded.errors, folder=os.getcwd()))
         screen.show((Cell(f"{mistakes(len(loaded.errors))} found", "bad"),))
         return
-    watchers, sockets = (len(_entries(loaded.spec.get(key))) for key in ("watchers", "sockets"))
-    counts = f"{format_count(watchers, 'watcher')}, {format_count(sockets, 'socket')}"
-    screen.show((Cell("valid: ", "good"), Cell(counts)))
-
-
-def _entries(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
+    counts = (format_count(len(loaded.block(f"{noun}s")), noun) for noun in ("watcher", "socket"))
+    screen.show((Cell("valid: ", "good"), Cell(", ".join(counts))))

@@ -32,7 +32,6 @@ class Start:
     """Everything that a manager is started with."""
 
     instance: Instance
-    state_dir: str
     source: Source
     daemon: Mapping[str, object]
     """The `daemon` block of the spec, without what is at its default; empty when the spec is
@@ -57,10 +56,12 @@ class Start:
         """
         log = _map(self.daemon.get("log"))
         level = str(log.get("level", "info"))
-        file = log.get("file") or (os.path.join(self.state_dir, LOG_FILE) if viewed else None)
+        file = log.get("file") or (
+            os.path.join(self.instance.state_dir, LOG_FILE) if viewed else None
+        )
         controller = {
             "name": self.instance.name,
-            "state_dir": self.state_dir,
+            "state_dir": self.instance.state_dir,
             "runtime_dir": self.instance.runtime_dir,
             "source": list(self.source.paths),
             "until_done": until_done,
@@ -73,7 +74,7 @@ class Start:
         control = _map(self.daemon.get("control"))
         keeper = {
             "name": self.instance.name,
-            "state_dir": self.state_dir,
+            "state_dir": self.instance.state_dir,
             "runtime_dir": self.instance.runtime_dir,
             "control_mode": control.get("mode", DEFAULT_CONTROL_MODE),
             "control_owner": control.get("owner"),
@@ -112,12 +113,14 @@ def prepare(
         places.make_root_of(folder)
     reading = _in_memory(loaded.answer) if loaded.spec is not None and loaded.answer else None
     who = f"{started_by} by {instances.user_name(os.geteuid())}"
-    return Start(instance, instance.state_dir, loaded.source, loaded.daemon(), reading, who)
+    return Start(instance, loaded.source, loaded.block("daemon"), reading, who)
 
 
 def place(chosen: Choice, loaded: Loaded) -> Instance:
     """Return where the instance of a spec that was read is to be, by the rule of all commands."""
-    head = loaded_head(loaded.daemon()) if loaded.spec is not None else read_head(loaded.source)
+    head = (
+        loaded_head(loaded.block("daemon")) if loaded.spec is not None else read_head(loaded.source)
+    )
     return instances.place(chosen, head, loaded.source)
 
 
@@ -197,9 +200,9 @@ def start_detached(start: Start) -> None:
     """
     import subprocess
 
-    log_path = os.path.join(start.state_dir, LOG_FILE)
+    log_path = os.path.join(start.instance.state_dir, LOG_FILE)
     try:
-        os.makedirs(start.state_dir, mode=0o700, exist_ok=True)
+        os.makedirs(start.instance.state_dir, mode=0o700, exist_ok=True)
         log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     except OSError as error:
         msg = f"cannot write {log_path}: {error.strerror}"

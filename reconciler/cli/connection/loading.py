@@ -29,10 +29,10 @@ class Loaded(NamedTuple):
     warnings: Sequence[SpecError] = ()
     """What is doubtful and does not keep the spec from being used."""
 
-    def daemon(self) -> dict[str, object]:
-        """Return the `daemon` block, without what is at its default."""
-        daemon = (self.spec or {}).get("daemon")
-        return cast("dict[str, object]", daemon) if isinstance(daemon, dict) else {}
+    def block(self, name: str) -> dict[str, object]:
+        """Return one of the maps of the spec, such as `daemon`, without what is at its default."""
+        block = (self.spec or {}).get(name)
+        return cast("dict[str, object]", block) if isinstance(block, dict) else {}
 
 
 def find(given: Sequence[str]) -> Source:

@@ -118,7 +118,7 @@ def _expected(chosen: Choice, source: Source) -> Iterator[Instance]:
 
         loaded = loading.load(source)
         if loaded.spec is not None:
-            yield place(chosen, loaded_head(loaded.daemon()), source)
+            yield place(chosen, loaded_head(loaded.block("daemon")), source)
 
 
 def _elsewhere(expected: Instance) -> Iterator[Instance]:

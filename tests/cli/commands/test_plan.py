@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,10 @@ def test_plan_without_a_manager_shows_what_would_be_started(
     planned = capsys.readouterr().out
     assert main(["apply", "--dry-run"]) == 0
     assert planned == capsys.readouterr().out == "+ web  new\n1 to create\n"
+    assert main(["apply", "--dry-run", "-o", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [change["name"] for change in document.pop("changes")] == ["web"]
+    assert document == {"revision": 0, "drift": [], "applied": False}
 
 
 def test_apply_shows_the_plan_then_waits(

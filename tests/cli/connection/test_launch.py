@@ -34,7 +34,7 @@ def test_the_instance_is_named_after_the_folder_and_lives_where_the_platform_say
     start = prepared()
 
     assert start.instance == instances.Instance("shop", os.path.join(places.runtime_root(), "shop"))
-    assert start.state_dir == os.path.join(places.state_root(), "shop")
+    assert start.instance.state_dir == os.path.join(places.state_root(), "shop")
 
 
 def test_options_go_before_the_environment_and_that_before_the_spec(
@@ -44,7 +44,7 @@ def test_options_go_before_the_environment_and_that_before_the_spec(
 
     def places(**options: str) -> tuple[str, str, str]:
         start = prepared(daemon, **options)
-        return start.instance.name, start.instance.runtime_dir, start.state_dir
+        return start.instance.name, start.instance.runtime_dir, start.instance.state_dir
 
     assert places() == ("spec", "/r/spec", "/s/spec")
     for name in ("NAME", "RUNTIME_DIR", "STATE_DIR"):
@@ -68,7 +68,7 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
     assert program[1:] == ["-I", "-m", "reconciler.keeper"]
     assert keeper == KeeperConfig(
         name="shop",
-        state_dir=start.state_dir,
+        state_dir=start.instance.state_dir,
         runtime_dir=start.instance.runtime_dir,
         controller_argv=keeper.controller_argv,
         control_mode=0o660,
@@ -80,7 +80,7 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
     )
     assert controller == Config(
         name="shop",
-        state_dir=start.state_dir,
+        state_dir=start.instance.state_dir,
         runtime_dir=start.instance.runtime_dir,
         source=("/srv/shop/specs",),
         until_done=True,
@@ -140,10 +140,10 @@ def test_the_state_of_another_spec_is_not_taken_over_unasked(tmp_path: Path) -> 
         prepared(state_dir=str(state_dir))
     chosen = instances.choice(state_dir=str(state_dir))
     start = launch.prepare(chosen, loaded(), "up", replaces_source=True)
-    assert start.state_dir == str(state_dir)
+    assert start.instance.state_dir == str(state_dir)
     # A spec that is nowhere any more has moved.
     other.unlink()
-    assert prepared(state_dir=str(state_dir)).state_dir == str(state_dir)
+    assert prepared(state_dir=str(state_dir)).instance.state_dir == str(state_dir)
 
 
 def test_a_second_one_of_another_spec_is_refused_with_both(tmp_path: Path) -> None:
