@@ -21,7 +21,7 @@ from reconciler.keeper.kernel import (
 from reconciler.keeper.listeners import Listeners
 from reconciler.keeper.processes import RETRY_NS, Processes
 from reconciler.keeper.shutdown import Asked, Shutdown
-from reconciler.keeper.succession.adoption import take_over
+from reconciler.keeper.succession.adoption import Inheritance
 from reconciler.keeper.succession.notes import Notes
 from reconciler.keeper.supervisor import MAX_LOG_NEWS, Supervisor
 from reconciler.keeper.upkeep import Upkeep
@@ -86,7 +86,7 @@ class Keeper:
             kernel, records, listeners, self._upkeep, notes, self._supervisor
         )
         self._shutdown = Shutdown(kernel, self.processes, self._supervisor)
-        inherited = take_over(kernel)
+        inherited = Inheritance(kernel)
         for listener in inherited.sockets:
             listeners.by_name[listener.record.name] = listener
             notes.changed(listener.record.name)

@@ -10,13 +10,12 @@ that a former keeper started are adopted, and the kernel layer sees to it that t
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.keeper.borders import as_errno
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.records import Process
-from reconciler.keeper.succession.adoption import Intruders, costing_one
+from reconciler.keeper.succession.adoption import Intruders
 from reconciler.keeper.succession.notes import INCARNATIONS
 from reconciler.model.action import Adjust, Forget, Remember, Signal
 from reconciler.model.observation import OrphansChanged
@@ -110,8 +109,8 @@ class Processes:
                 self.draining.append(process)
             self._notes.changed(process.record.id)
         for pid, stranger in inherited.strangers.items():
-            doing = f"taking over process {pid}"
-            costing_one(self._kernel, doing, partial(self.orphans.take, pid, stranger))
+            with self._kernel.border(f"taking over process {pid}", OSError):
+                self.orphans.take(pid, stranger)
         self._scan(*self.draining)
         for process in inherited.processes:
             if process.died is not None:
@@ -309,17 +308,15 @@ class Processes:
         return self._kernel.now_ns() + wait if self.draining else None
 
     def _announce_end(self, process: Process) -> None:
-        died, phase = process.died, process.record.phase
+        died = process.died
         assert died is not None
-        assert isinstance(phase, Starting | Running)
         # Without a pid it was about to be when the former keeper died, and cannot be found.
         ran = process.pid and died.exit.error is None
-        started = phase.started_at_ns if isinstance(phase, Running) else phase.at_ns
         exited = Exited(
             process.died_at_ns,
             died.exit,
             died.pid if ran else None,
-            started if ran else None,
+            process.since_ns if ran else None,
             self.orphans.named(process.survivors),
             self._tail(process),
             died.cpu_ns,

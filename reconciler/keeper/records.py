@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.keeper.kernel import Output
-from reconciler.model.process import ProcessId, ProcessRecord
+from reconciler.model.process import (
+    Exited,
+    ProcessId,
+    ProcessRecord,
+    Requested,
+    Running,
+    Starting,
+)
 from reconciler.model.socket import SocketTemplate
 from reconciler.model.value import Struct, replace
 from reconciler.system.facts import Died
@@ -46,6 +53,15 @@ class Process:
     def is_live(self) -> bool:
         """Tell whether something of it runs."""
         return bool(self.survivors) or (self.pid != 0 and self.died is None)
+
+    @property
+    def since_ns(self) -> int:
+        """Return since when it runs or has run, or else was about to."""
+        match self.record.phase:
+            case Running(started_at_ns=since_ns) | Exited(started_at_ns=int(since_ns)):
+                return since_ns
+            case Starting() | Exited() | Requested() as phase:
+                return phase.at_ns
 
     def adjust(self, settings: Settings) -> Exception | None:
         """Take other settings; its output stays as it is when it cannot go on as they say: returns why."""

@@ -439,16 +439,16 @@ BUGS: dict[str, Bug] = {
     ),
     "users of a socket are not asked for it": Bug(adoption, "_may_hold", _always(False), 4),
     "strays of a killed keeper stay": Bug(
-        adoption._Adoption, "_find_intruders", lambda find: lambda self, last: None, 2
+        adoption.Inheritance, "_find_intruders", lambda find: lambda self: None, 2
     ),
     "nobody waits until strays are gone": Bug(
         adoption.Intruders, "are_here", lambda are_here: property(lambda self: False), 2
     ),
-    "a new keeper counts anew": Bug(keeper_module, "take_over", _counts_anew, 2),
+    "a new keeper counts anew": Bug(keeper_module, "Inheritance", _counts_anew, 2),
     "what ended unwatched ended well": Bug(adoption, "Died", _ended_well, 2),
-    "memory dies with the keeper": Bug(adoption._Adoption, "_restore", _without_memory, 14),
+    "memory dies with the keeper": Bug(adoption.Inheritance, "_restored", _without_memory, 14),
     "what was about to be is not looked for": Bug(
-        adoption._Adoption, "_about_to_be", _always((0, 0)), 43
+        adoption.Inheritance, "_about_to_be", _always((0, 0)), 43
     ),
     # new code
     "new code counts anew": Bug(Notes, "whole", _hands_over_no_count, 76),

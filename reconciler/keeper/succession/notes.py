@@ -42,6 +42,11 @@ class WrittenProcess(Struct, frozen=True):
     """How it ended, while that waits for its last output and its record does not say so."""
     died_at_ns: int = 0
 
+    @property
+    def pid(self) -> int:
+        """Return its pid, also of one that has ended; 0: it had none."""
+        return getattr(self.record.phase, "pid", None) or 0
+
 
 class WrittenStranger(Struct, frozen=True):
     """A stranger as the next keeper is told of it."""
