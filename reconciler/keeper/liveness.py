@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,18 +23,6 @@ ANSWER_NS: Final = 20 * SECOND_NS
 """How long an answer may take; a start with 10,000 watchers on a busy machine takes a part of it."""
 
 
-class Looking(Struct, frozen=True):
-    """Something should be read by `due_ns`."""
-
-    due_ns: int
-
-
-class Asked(Struct, frozen=True):
-    """It was asked, and is silent when it has not answered by `due_ns`."""
-
-    due_ns: int
-
-
 Verdict: TypeAlias = Literal["ask", "silent"]
 
 
@@ -43,48 +30,44 @@ class Liveness:
     """What is known of one controller after another. `watchdog_ns` None: nobody wants to be told regularly."""
 
     def __init__(self, watchdog_ns: int | None = None) -> None:
-        self._state: Looking | Asked | None = None
+        self.due_ns: int | None = None
+        """When to look again, None: not before something is said to it."""
+        self._is_asked = False
         self._regular = watchdog_ns is not None
         # Asked at half of the watchdog's time and silent a quarter later: another one can be there in time.
         self._doubt_ns = DOUBT_NS if watchdog_ns is None else watchdog_ns // 2
         self._answer_ns = ANSWER_NS if watchdog_ns is None else min(ANSWER_NS, watchdog_ns // 4)
 
-    @property
-    def due_ns(self) -> int | None:
-        """Return when to look again, None: not before something is said to it."""
-        return self._state.due_ns if self._state is not None else None
-
     def begins(self, now_ns: int) -> None:
         """Forget the controller before this one; the new one is asked at once, its start is its answer."""
-        self._state = Asked(now_ns + self._answer_ns)
+        self.due_ns, self._is_asked = now_ns + self._answer_ns, True
 
     def ends(self) -> None:
         """There is nobody to be asked."""
-        self._state = None
+        self.due_ns, self._is_asked = None, False
 
     def told(self, now_ns: int) -> None:
         """It was told something, or a client calls: that should be read soon."""
-        if self._state is None:
-            self._state = Looking(now_ns + self._doubt_ns)
+        if self.due_ns is None:
+            self.due_ns = now_ns + self._doubt_ns
 
     def answers(self, now_ns: int) -> None:
         """It has answered."""
-        self._state = Looking(now_ns + self._doubt_ns) if self._regular else None
+        self.ends()
+        if self._regular:
+            self.told(now_ns)
 
     def look(self, now_ns: int, is_behind: Callable[[], bool]) -> Verdict | None:
         """Return what is to be done by now. `is_behind` tells whether something lies unread."""
-        match self._state:
-            case Looking(due) if now_ns >= due:
-                if self._regular or is_behind():
-                    self._state = Asked(now_ns + self._answer_ns)
-                    return "ask"
-                self._state = None
-            case Asked(due) if now_ns >= due + self._answer_ns:
-                # So late ourselves: whoever stopped us may have stopped it too.
-                self._state = Asked(now_ns + self._answer_ns)
-            case Asked(due) if now_ns >= due:
-                self._state = None
-                return "silent"
-            case _:
-                pass
-        return None
+        if self.due_ns is None or now_ns < self.due_ns:
+            return None
+        was_asked = self._is_asked
+        if was_asked and now_ns < self.due_ns + self._answer_ns:
+            self.ends()
+            return "silent"
+        if not (was_asked or self._regular or is_behind()):
+            self.ends()
+            return None
+        # Asked so long ago that we are late ourselves: whoever stopped us may have stopped it too.
+        self.begins(now_ns)
+        return None if was_asked else "ask"

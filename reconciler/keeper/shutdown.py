@@ -1,6 +1,6 @@
 """The end of the keeper: with the controller, which stops everything in order, or without one that gets nowhere.
 
-Asked --it does not answer, or nobody ends--> Terminating --grace is over--> Killing --all are gone--> Leaving
+Asked --it does not answer, or nobody ends--> Ending --all are gone--> Leaving
 """
 
 from __future__ import annotations
@@ -40,28 +40,22 @@ class Asked(Struct, frozen=True):
     live: frozenset[tuple[ProcessId, int]]
 
 
-class Terminating(Struct, frozen=True):
-    """The controller does not answer: everything was sent TERM, and is sent KILL then."""
-
-    due_ns: int
-
-
-class Killing(Struct, frozen=True):
-    """Everything was sent KILL, and is again until it is gone or nothing helps."""
+class Ending(Struct, frozen=True):
+    """Everything was sent TERM, or KILL so many times, and is sent KILL then: until it is gone or nothing helps."""
 
     due_ns: int
     code: int
-    times: int = 1
+    kills: int
 
 
 class Leaving(Struct, frozen=True):
     """Nothing is left but the controller, which was hung up on and may end by itself until then."""
 
-    code: int
     due_ns: int
+    code: int
 
 
-Stage: TypeAlias = Asked | Terminating | Killing | Leaving
+Stage: TypeAlias = Asked | Ending | Leaving
 
 
 class Shutdown:
@@ -84,7 +78,9 @@ class Shutdown:
             self._told = self._supervisor.starts
             self._supervisor.tell(SignalReceived("stop"))
             self._ask()
-        elif not isinstance(self.stage, Killing | Leaving):
+        elif isinstance(self.stage, Asked | None) or (
+            isinstance(self.stage, Ending) and not self.stage.kills
+        ):
             self._supervisor.tell(SignalReceived("stop_now"))
             self._kill_all(1)
 
@@ -110,24 +106,18 @@ class Shutdown:
                 return None
             case Asked() as asked:
                 self._look_at_controller(asked)
-            case Terminating(due_ns):
-                if self._is_over(due_ns):
-                    self._kill_all(1)
-            case Killing(due_ns, code, times):
-                if self._is_over(due_ns):
-                    self._kill_again(code, times)
-            case Leaving(code, due_ns):
+            case Ending(due_ns, code, kills):
+                if self._kernel.now_ns() >= due_ns or self._processes.is_empty():
+                    self._go_on_alone(code, kills)
+            case Leaving(due_ns, code):
                 if self._supervisor.pid is None:
                     self._exit(code)
                 elif self._kernel.now_ns() >= due_ns:
                     self._kernel.signal(self._supervisor.pid, "KILL")
-                    self.stage = Leaving(code, self._kernel.now_ns() + LEAVE_NS)
+                    self.stage = Leaving(self._kernel.now_ns() + LEAVE_NS, code)
             case _:
                 assert_never(self.stage)
         return self.stage.due_ns
-
-    def _is_over(self, due_ns: int) -> bool:
-        return self._kernel.now_ns() >= due_ns or self._processes.is_empty()
 
     # ---- with the controller -----------------------------------------------------------------------
 
@@ -147,7 +137,7 @@ class Shutdown:
             self._kernel.log("error", f"the controller {fault}; stopping all")
             self._processes.signal_all("TERM")
             grace_ns = self._processes.longest_grace_ns()
-            self._end_alone(Terminating(now_ns + grace_ns + TERM_NS))
+            self._end_alone(Ending(now_ns + grace_ns + TERM_NS, 1, kills=0))
 
     def _ask(self) -> None:
         """Let the controller go on with the end for a while, and ask whether it lives: silence extends nothing."""
@@ -168,15 +158,15 @@ class Shutdown:
         self._supervisor.is_needed = False
         self.stage = stage
 
-    def _kill_all(self, code: int) -> None:
-        self._end_alone(Killing(self._kernel.now_ns() + KILL_AGAIN_NS, code))
+    def _kill_all(self, code: int, kills: int = 1) -> None:
+        self._end_alone(Ending(self._kernel.now_ns() + KILL_AGAIN_NS, code, kills))
         self._processes.signal_all("KILL")
 
-    def _kill_again(self, code: int, times: int) -> None:
+    def _go_on_alone(self, code: int, kills: int) -> None:
         live = self._processes.live()
-        if live and times < KILL_TIMES:
-            self._processes.signal_all("KILL")
-            self.stage = Killing(self._kernel.now_ns() + KILL_AGAIN_NS, code, times + 1)
+        # The first KILL also looks for those that nobody knows of yet.
+        if kills < KILL_TIMES and (live or not kills):
+            self._kill_all(code, kills + 1)
             return
         if live:
             pids = ", ".join(map(str, live))
@@ -186,7 +176,7 @@ class Shutdown:
 
     def _leave(self, code: int) -> None:
         """Hang up on the controller, which ends by that, and end."""
-        self._end_alone(Leaving(code, self._kernel.now_ns() + LEAVE_NS))
+        self._end_alone(Leaving(self._kernel.now_ns() + LEAVE_NS, code))
         with self._kernel.border("closing the control socket"):
             self._supervisor.flush()
             self._kernel.close_control()
