@@ -16,7 +16,7 @@ from reconciler.keeper.borders import as_errno
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.records import Process
 from reconciler.keeper.succession.adoption import Intruders
-from reconciler.keeper.succession.notes import INCARNATIONS
+from reconciler.keeper.succession.notes import INCARNATIONS, STRANGERS
 from reconciler.model.action import Adjust, Forget, Remember, Signal
 from reconciler.model.observation import OrphansChanged
 from reconciler.model.process import (
@@ -84,10 +84,8 @@ class Processes:
         self._listeners, self._upkeep = listeners, upkeep
         self._notes = notes
         self._supervisor = supervisor
-        self._survived: set[ProcessId] = set()
-        """Dead ones of which something still lives."""
-        self._adopted_survived: set[ProcessId] = set()
-        """Those of them whose remnants become the children of somebody else."""
+        self._abroad: set[ProcessId] = set()
+        """Dead ones whose remnants become the children of somebody else."""
         self._is_blind = True
         self._reap_due_ns: int | None = None
 
@@ -202,7 +200,7 @@ class Processes:
         id_ = process.record.id
         self._close_output(process)
         del self.by_id[id_]
-        self._set_survived(process, survives=False)
+        self._abroad.discard(id_)
         self.orphans.forget(process)
         self._report_orphans()
 
@@ -257,30 +255,24 @@ class Processes:
         is_stranger_dead = False
         controller: Exit | None = None
         dead: list[Process] = []
-        while (died := self._next_dead()) is not None:
-            process = self._by_pid.pop(died.pid, None)
-            # The controller comes last: it may have the number of an adopted one whose death was still to be told.
-            if process is not None:
-                self._died(process, died)
-                dead.append(process)
-            elif self.orphans.died(died.pid):
-                is_stranger_dead = True
-            elif died.pid == self._supervisor.pid:
-                controller = died.exit
-            self.intruders.died(died.pid)
+        with self._kernel.border("learning who has ended") as border:
+            while (died := self._kernel.reap()) is not None:
+                process = self._by_pid.pop(died.pid, None)
+                # The controller comes last: it may have the number of an adopted one whose death is told only now.
+                if process is not None:
+                    dead.append(process)
+                    self._died(process, died)
+                elif self.orphans.died(died.pid):
+                    is_stranger_dead = True
+                elif died.pid == self._supervisor.pid:
+                    controller = died.exit
+                self.intruders.died(died.pid)
+        self._reap_due_ns = self._kernel.now_ns() + RETRY_NS if border.fault is not None else None
         self.orphans.begin_step()
         if dead or is_stranger_dead:
             self._scan(*dead)
         if controller is not None:
             self._supervisor.died(controller)
-
-    def _next_dead(self) -> Died | None:
-        """Return one that has died; None when there is none, or none can be told just now."""
-        self._reap_due_ns = None
-        with self._kernel.border("learning who has ended"):
-            return self._kernel.reap()
-        self._reap_due_ns = self._kernel.now_ns() + RETRY_NS
-        return None
 
     def _died(self, process: Process, died: Died) -> None:
         process.died, process.died_at_ns = died, self._kernel.now_ns()
@@ -334,8 +326,7 @@ class Processes:
     def _scan(self, *dead: Process) -> None:
         """Find out what those that have died left behind, and whose all others are that we did not start."""
         with self._kernel.border("looking for what processes have left behind") as border:
-            adopted = self._is_blind or bool(self._adopted_survived)
-            adopted = adopted or any(process.adopted for process in dead)
+            adopted = self._is_blind or bool(self._abroad) or any(each.adopted for each in dead)
             changed = self.orphans.scan(dead, self._supervisor.pid, adopted=adopted)
             for process in dead:
                 self._update_survivors(process)
@@ -367,7 +358,7 @@ class Processes:
         if not self.orphans.has_changed:
             return
         self.orphans.has_changed = False
-        self._notes.strangers(self.orphans.written())
+        self._kernel.note(STRANGERS, self.orphans.written() or None)
         if (reported := self.orphans.reported()) != self.reported:
             self.reported = reported
             self._notes.tell(OrphansChanged())
@@ -376,7 +367,9 @@ class Processes:
         remains, left = self.orphans.survivors(process)
         new = remains - process.survivors
         process.survivors = remains
-        self._set_survived(process, survives=bool(remains))
+        self._abroad.discard(process.record.id)
+        if remains and process.adopted:
+            self._abroad.add(process.record.id)
         if new and process.killed:
             self._kernel.signal_tree(process.pid, sorted(new), "KILL")
         phase, survivors = process.record.phase, self.orphans.named(remains)
@@ -387,12 +380,6 @@ class Processes:
                 self.orphans.forget_session(process)
                 self._close_output(process)
             self._notes.tell(process.record.id)
-
-    def _set_survived(self, process: Process, *, survives: bool) -> None:
-        for ids, is_in in ((self._survived, True), (self._adopted_survived, process.adopted)):
-            ids.discard(process.record.id)
-            if survives and is_in:
-                ids.add(process.record.id)
 
     # ---- their output ----------------------------------------------------------------------------
 
@@ -418,7 +405,9 @@ class Processes:
 
     def is_empty(self) -> bool:
         """Tell whether nothing lives that must be gone before the keeper ends."""
-        return not (self._by_pid or self._survived or self.orphans.unclaimed())
+        if self._by_pid or self.orphans.unclaimed():
+            return False
+        return not any(each.survivors for each in self.by_id.values())
 
     def live(self) -> list[int]:
         """Return what must be gone before the keeper ends: processes, what they left, and what is nobody's."""

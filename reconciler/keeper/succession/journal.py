@@ -63,7 +63,7 @@ class Journal:
     def note(self, name: str, value: object | None) -> None:
         """Remember how something is now, None: it is gone; `flush` writes it down."""
         line = line_of(name, value)
-        if self._lines.get(name) == line:
+        if self._lines.get(name, line_of(name, None)) == line:
             return
         self._live_bytes -= len(self._lines.pop(name, b""))
         self._unwritten[name] = line

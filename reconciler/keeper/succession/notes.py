@@ -78,7 +78,6 @@ class Notes:
         self._processes, self._listeners = processes, listeners
         self._report = report
         self._unwritten: dict[ProcessId | str, None] = {}
-        self._strangers: list[WrittenStranger] = []
 
     def changed(self, what: ProcessId | str) -> None:
         """Remember that a process or (by its name) a socket is no longer as it was written down."""
@@ -89,12 +88,6 @@ class Notes:
         if isinstance(change, ProcessId | str):
             self.changed(change)
         self._report(change)
-
-    def strangers(self, known: list[WrittenStranger]) -> None:
-        """Write down the processes that the keeper did not start, when they are others than before."""
-        if known != self._strangers:
-            self._strangers = known
-            self._kernel.note(STRANGERS, known or None)
 
     def forget(self, id: ProcessId) -> None:
         """Let the next keeper not know of a process, though its record is still here."""
