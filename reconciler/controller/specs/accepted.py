@@ -12,44 +12,30 @@ from reconciler.controller.state.records import SourceFile
 
 
 class Accepted:
-    """What was taken note of last; `files` have their bytes as far as they are known."""
+    """What was taken note of last."""
 
     def __init__(self, files: tuple[SourceFile, ...]) -> None:
-        self._files = {each.path: each for each in files}
-        self._digests = {path: file.digest for path, file in self._files.items()}
+        self.files = {each.path: each for each in files}
+        """By path, with their bytes as far as they are known."""
+        self.digests = {path: file.digest for path, file in self.files.items()}
         """How all files looked then, also those that the spec does not include."""
-
-    @property
-    def files(self) -> tuple[SourceFile, ...]:
-        """Return the files."""
-        return tuple(self._files.values())
-
-    @property
-    def paths(self) -> frozenset[str]:
-        """Return where they lie."""
-        return frozenset(self._files)
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Return how all files looked, also those that the spec does not include."""
-        return self._digests
 
     def recognise(self, seen: Snapshot) -> None:
         """Give the files the bytes that were seen, where they are the same."""
-        for path, file in self._files.items():
+        for path, file in self.files.items():
             now = seen.files.get(path)
             if now is not None and now.digest == file.digest and now.text is not None:
-                self._files[path] = SourceFile(path, file.digest, now.size, now.inode, now.text)
+                self.files[path] = SourceFile(path, file.digest, now.size, now.inode, now.text)
 
     def take(self, files: tuple[SourceFile, ...], seen: Snapshot) -> None:
         """Take note that what these files say is in force. `seen` is how they looked before the reading."""
-        self._files = {each.path: each for each in files}
+        self.files = {each.path: each for each in files}
         # The loader's digests win: they are of the bytes that were read.
-        self._digests = seen.digests | {each.path: each.digest for each in files}
+        self.digests = seen.digests | {each.path: each.digest for each in files}
 
     def are(self, seen: Snapshot) -> bool:
         """Tell whether these are the files, byte for byte."""
-        return bool(self._files) and seen.digests == self._digests
+        return bool(self.files) and seen.digests == self.digests
 
     def half_written(
         self, seen: Snapshot, *, is_stable: bool = False
@@ -57,7 +43,7 @@ class Accepted:
         """Return the worst that can be said about a file, which one, and how long it has rested (ns)."""
         found: tuple[half_written.Verdict, str, int] = ("complete", "", 0)
         order = ("complete", "maybe", "wait", "cut")
-        for path, before in self._files.items():
+        for path, before in self.files.items():
             now = seen.files.get(path)
             if now is None or now.text is None or now.digest == before.digest:
                 continue

@@ -29,13 +29,6 @@ MAX_NAMED: Final = 3
 """Changes that stand in the sentence; the details of the event have more."""
 
 
-class Origin(Struct, frozen=True):
-    """Where a spec comes from: the files and folders that were given, and the files that were read."""
-
-    given: tuple[str, ...]
-    files: tuple[SourceFile, ...]
-
-
 class Author(Struct, frozen=True):
     """Whose word a spec is, and why; `uid` None: nobody's who called."""
 
@@ -59,20 +52,40 @@ class Applier(Part):
     ledger_lost: bool
     """There may have been jobs that nobody can name any more."""
 
-    def commit(self, spec: Spec, origin: Origin, author: Author, then: Then | None = None) -> int:
-        """Number and store a spec, then put it before the core."""
-        made = self.revisions.make(spec, origin.files, author.who, author.uid)
-        self._put_in_force(spec, made, origin, then)
-        self.revisions.took_over(made)
-        return made.number
+    def put_in_force(
+        self,
+        spec: Spec,
+        source: tuple[str, ...],
+        files: tuple[SourceFile, ...],
+        author: Author,
+        then: Then | None = None,
+        restores: int = 0,
+    ) -> int:
+        """Number and store a spec, then put it before the core; return its number.
 
-    def restore(
-        self, number: int, spec: Spec, origin: Origin, author: Author, then: Then | None = None
-    ) -> None:
-        """Put the content of an older revision in force, as a new one."""
-        made = self.revisions.make(spec, origin.files, author.who, author.uid, restores=number)
-        self._put_in_force(spec, made, origin, then)
+        `source` are the files and folders that were given, `files` those that were read. `restores` is the older
+        revision whose content this is, 0: of none.
+        """
+        made = self.revisions.make(spec, files, author.who, author.uid, restores)
+        planned = self.in_force.changes(spec)
+        applied = Applied(
+            spec,
+            made.number,
+            _retiring_with(self.in_force.spec or Spec(), spec, self.core.retiring()),
+            _storable(files),
+            source,
+            environment_digest(),
+            made.wall_ns,
+            made.uid,
+            _unknown_jobs(spec) if self.ledger_lost else (),
+            made,
+        )
+        self.in_force.applied = applied
+        self.ledger_lost = False
+        self.saving.write_then(applied, lambda: self._stored(applied, made, planned, then))
+        self.border.guard("taking up the daemon's settings", lambda: self.follow(spec))
         self.revisions.took_over(made, author.reason)
+        return made.number
 
     def go_on(self, then: Callable[[], None]) -> None:
         """Put a paused revision on trial once more, so that its roll goes on."""
@@ -90,25 +103,6 @@ class Applier(Part):
         """Store the bytes of files that changed and still say what is in force."""
         self.saving.write(FilesChanged(_storable(files), environment_digest()))
         self.revisions.files_agree()
-
-    def _put_in_force(self, spec: Spec, made: Revision, origin: Origin, then: Then | None) -> None:
-        planned = self.in_force.changes(spec)
-        applied = Applied(
-            spec,
-            made.number,
-            _retiring_with(self.in_force.spec or Spec(), spec, self.core.retiring()),
-            _storable(origin.files),
-            origin.given,
-            environment_digest(),
-            made.wall_ns,
-            made.uid,
-            _unknown_jobs(spec) if self.ledger_lost else (),
-            made,
-        )
-        self.in_force.applied = applied
-        self.ledger_lost = False
-        self.saving.write_then(applied, lambda: self._stored(applied, made, planned, then))
-        self.border.guard("taking up the daemon's settings", lambda: self.follow(spec))
 
     def _stored(
         self, applied: Applied, made: Revision, planned: tuple[Change, ...], then: Then | None

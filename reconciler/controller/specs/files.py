@@ -20,7 +20,7 @@ from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs import half_written
 from reconciler.controller.specs.accepted import Accepted, are_as_read, with_bytes
-from reconciler.controller.specs.apply import Applier, Author, Origin, Then, waiting
+from reconciler.controller.specs.apply import Applier, Author, Then, waiting
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.loader import Loaded, Loader, Mistaken, Reading, environment_digest
 from reconciler.controller.specs.revisions import SAVED, Revisions
@@ -57,7 +57,6 @@ class SpecFiles(Part):
 
     _considered: dict[str, str] | None = None
     """Digests of what was judged last; the same bytes are not judged again."""
-    _changed_wall_ns: int = 0
     _loader: Loader | None = None
     _reading: bool = False
     """The loader was asked; before that it only imports."""
@@ -126,7 +125,7 @@ class SpecFiles(Part):
     ) -> None:
         """Put in force what these files say; `seen` is how they looked before they were read."""
         given = self.source.source
-        number = self.applier.commit(spec, Origin(given, files), author, then)
+        number = self.applier.put_in_force(spec, given, files, author, then)
         # The files are taken note of at once: what comes next is compared with them.
         self._accept(files, seen)
         self.revisions.find_commit(number, files, given)
@@ -138,8 +137,8 @@ class SpecFiles(Part):
 
     def restore(self, number: int, spec: Spec, author: Author, then: Then | None = None) -> None:
         """Put the content of an older revision in force; the files are left aside until they change."""
-        origin = Origin(self.source.source, self.accepted.files)
-        self.applier.restore(number, spec, origin, author, then)
+        files = tuple(self.accepted.files.values())
+        self.applier.put_in_force(spec, self.source.source, files, author, then, restores=number)
         if self.standing.state == "applied":
             self.standing.accept()
 
@@ -208,9 +207,7 @@ class SpecFiles(Part):
 
     def _noticed(self, seen: Snapshot, gone: bool) -> None:
         """When the bytes differ from what was judged, let them come to rest."""
-        changed = self.source.take(seen)
-        if changed is not None:
-            self._changed_wall_ns = changed
+        self.source.take(seen)
         if self._is_judged(seen, gone=gone):
             if not self._reading:
                 self._drop_loader()
@@ -220,19 +217,20 @@ class SpecFiles(Part):
             self._drop_loader()  # what it reads is of yesterday
         if self._loader is None and not gone:
             self._loader = self._new_loader()
-        rest = self.in_force.settings.quiet_period - (clock.wall_ns() - self._changed_wall_ns)
-        self.reactor.at(self, clock.now_ns() + max(rest, 0), self._settled)
+        self.reactor.at(self, clock.now_ns() + self._unrested_ns(), self._settled)
+
+    def _unrested_ns(self) -> int:
+        """Return how much longer the files must rest."""
+        rested_ns = clock.wall_ns() - self.source.changed_wall_ns
+        return max(self.in_force.settings.quiet_period - rested_ns, 0)
 
     def _settled(self) -> None:
         self.source.look_then(self._rested)
 
     def _rested(self, seen: Snapshot, _gone: bool) -> None:
-        changed = self.source.take(seen)
-        if changed is not None:
-            self._changed_wall_ns = changed
-            if clock.wall_ns() - changed < self.in_force.settings.quiet_period:
-                self._notice()
-                return
+        if self.source.take(seen) and self._unrested_ns():
+            self._notice()
+            return
         self._judge(seen)
 
     # ---- judging ----
@@ -243,34 +241,28 @@ class SpecFiles(Part):
             self._judged()
             return
         gone = missing(self.source.source)
-        if gone:
-            self._considered = seen.digests
-            self._drop_loader()
-            if self.standing.state != "missing":
-                message = f"{gone[0]} is missing; what runs stays as it is until it is back"
-                self.standing.refuse("missing", message)
-            self._judged()
-            return
         is_known = self._considered is not None and self.accepted.are(seen)
-        if is_known or self.is_set_aside(seen):
-            self._considered = seen.digests
-            self._drop_loader()
-            self.standing.restored()
-            self._judged()
-            return
+        is_known = is_known or self.is_set_aside(seen)
         verdict, path, rest_ns = self.accepted.half_written(seen)
-        if verdict == "wait":
+        if verdict == "wait" and not gone and not is_known:
             self._drop_loader()
             due = clock.now_ns() + half_written.STABLE_NS - rest_ns
             self.reactor.at(self, due, self._settled)
             return
         self._considered = seen.digests
-        if verdict == "cut":
-            self._drop_loader()
+        if gone:
+            if self.standing.state != "missing":
+                message = f"{gone[0]} is missing; what runs stays as it is until it is back"
+                self.standing.refuse("missing", message)
+        elif is_known:
+            self.standing.restored()
+        elif verdict == "cut":
             self.standing.refuse("held", cut_message(path))
-            self._judged()
+        else:
+            self._load(seen, path if verdict == "maybe" else "")
             return
-        self._load(seen, path if verdict == "maybe" else "")
+        self._drop_loader()
+        self._judged()
 
     def _load(self, seen: Snapshot, maybe_cut: str) -> None:
         """Have the files read, unless that was done a moment ago."""

@@ -43,7 +43,7 @@ class Specs:
     ) -> None:
         reactor, lanes, border, log = runtime.reactor, runtime.lanes, runtime.border, runtime.log
         self.in_force = InForce(stored.applied, core, saving.observed)
-        self.revisions = Revisions(stored.revisions, core, self.in_force, saving, lanes)
+        self.revisions = Revisions(dict(stored.revisions), core, self.in_force, saving, lanes)
         lost = stored.ledger_lost
         self.applier = Applier(
             core, self.in_force, self.revisions, saving, border, feed, tell, follow, lost

@@ -14,7 +14,7 @@ last one was:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from reconciler.controller.runtime import clock
@@ -30,7 +30,7 @@ from reconciler.core.reconciler import Reconciler
 from reconciler.model.revision import OnFailure, Revision, RevisionOutcome, Trial
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_few
-from reconciler.model.value import replace
+from reconciler.model.value import Part, replace
 
 SAVED: Final = "saved files"
 """Who applies when nobody gave an order."""
@@ -38,32 +38,23 @@ MAX_NAMED: Final = 5
 """So many watchers are named where there may be thousands."""
 
 
-class Revisions:
+class Revisions(Part):
     """The entries by number; the newest is that of the spec in force."""
 
-    def __init__(
-        self,
-        known: Mapping[int, Revision],
-        core: Reconciler,
-        in_force: InForce,
-        saving: Saving,
-        lanes: Lanes,
-    ) -> None:
-        """`known` are those that were stored."""
-        self._known = dict(known)
-        self._core = core
-        self._in_force = in_force
-        self._saving = saving
-        self._lanes = lanes
-        self._removed: tuple[int, list[str]] = (0, [])
-        """Which watchers the newest revision took out of the spec, as far as this controller knows."""
+    known: dict[int, Revision]
+    core: Reconciler
+    in_force: InForce
+    saving: Saving
+    lanes: Lanes
+    _removed: tuple[int, tuple[str, ...]] = (0, ())
+    """Which watchers the newest revision took out of the spec, as far as this controller knows."""
 
     def begin(self, *, new_keeper: bool) -> None:
         """Close what was left open. Under a new keeper all processes are new, and so is the time of the trial."""
-        current, known = self.current, tuple(self._known.items())
-        for number, each in known:
+        current = self.current
+        for number, each in tuple(self.known.items()):
             if each.outcome == "pending" and each is not current:
-                self._known[number] = _closed(each, "superseded")
+                self.known[number] = _closed(each, "superseded")
         if current is not None and new_keeper:
             trial = replace(current.trial, begun_ns=clock.now_ns())
             self._change(replace(current, trial=trial))
@@ -73,19 +64,15 @@ class Revisions:
     @property
     def current(self) -> Revision | None:
         """Return the entry of the spec in force; None when there is none, or it was damaged."""
-        return self._known.get(self._in_force.revision)
+        return self.known.get(self.in_force.revision)
 
     def newest_first(self) -> list[Revision]:
         """Return all entries."""
-        return [self._known[number] for number in sorted(self._known, reverse=True)]
-
-    def get(self, number: int) -> Revision | None:
-        """Return one entry."""
-        return self._known.get(number)
+        return [self.known[number] for number in sorted(self.known, reverse=True)]
 
     def outlook(self) -> tuple[int | None, str]:
         """Return when the revision in force is judged (since the epoch) and why not sooner, while it is on trial."""
-        found, current = self._core.outlook(), self.current
+        found, current = self.core.outlook(), self.current
         if found is None or current is None or current.outcome != "pending":
             return None, ""
         due_ns = None if found.due_ns is None else found.due_ns + clock.wall_offset_ns()
@@ -101,13 +88,13 @@ class Revisions:
         current = self.current
         if current is None or not current.files_differ or current.uid is not None:
             return None
-        return self._known.get(current.number - 1)
+        return self.known.get(current.number - 1)
 
     def why_aside(self) -> str:
         """Return why the spec in force is not what the files say."""
         current = self.current
         assert current is not None
-        former = self._known.get(current.number - 1)
+        former = self.known.get(current.number - 1)
         reason = f": {former.trial.reason}" if former is not None and former.trial.reason else ""
         return (
             f"revision {current.number - 1} was rolled back to the content of {current.restores}{reason}; "
@@ -125,14 +112,13 @@ class Revisions:
         restores: int = 0,
     ) -> Revision:
         """Return the entry of a spec that is about to be in force, and close that of the former one."""
-        old, number = self._in_force.spec or Spec(), self._in_force.revision + 1
-        observed, facts = self._saving.observed, self._core.facts
-        current = self.current
-        former = current.trial if current is not None else None
+        old, number = self.in_force.spec or Spec(), self.in_force.revision + 1
+        observed, facts, current = self.saving.observed, self.core.facts, self.current
+        former = None if current is None else current.trial
         changed = verdict.changed(old, spec, observed, facts, former)
         made = Revision(number, clock.wall_ns(), who, uid, _digest(files))
         if restores:
-            older = self._known.get(restores, Revision(restores))
+            older = self.known.get(restores, Revision(restores))
             made = replace(
                 made,
                 digest=older.digest,
@@ -144,7 +130,7 @@ class Revisions:
         trial = Trial(
             changed, clock.now_ns(), spec.apply.confirm_after, self._on_failure(spec, made)
         )
-        self._removed = (number, sorted(old.watchers.keys() - spec.watchers.keys()))
+        self._removed = (number, tuple(sorted(old.watchers.keys() - spec.watchers.keys())))
         starts_nothing = not verdict.changed(old, spec, observed, facts)
         if current is not None and starts_nothing and not restores and not self._removed[1]:
             if not verdict.mends(old, spec, current.trial):
@@ -154,7 +140,7 @@ class Revisions:
     def _on_failure(self, spec: Spec, made: Revision) -> OnFailure:
         """Return what to do when it is not good: what the spec says, where there is something to go back to."""
         wanted = spec.apply.on_failure
-        if made.restores or not self._known:
+        if made.restores or not self.known:
             return "keep"  # one that goes back stays: there would be no end to it
         return "keep" if wanted == "rollback" and self.fallback(made.number) is None else wanted
 
@@ -169,7 +155,7 @@ class Revisions:
 
         `reason` is why somebody has told to restore an older one.
         """
-        former = self._known.get(made.number - 1)
+        former = self.known.get(made.number - 1)
         if former is not None and made.restores and made.uid is not None:
             why = f' ("{reason}")' if reason else ""
             found_bad = former.outcome not in {"good", "pending"} and former.trial.reason
@@ -178,9 +164,9 @@ class Revisions:
             self._change(_closed(former, "superseded"))
         elif former is not None and former.trial.changed:
             self._change(_closed(former, former.outcome, former.trial.reason))
-        self._known[made.number] = made
-        for number in dropped(self._known):
-            del self._known[number]
+        self.known[made.number] = made
+        for number in dropped(self.known):
+            del self.known[number]
 
     def find_commit(
         self, number: int, files: tuple[SourceFile, ...], source: tuple[str, ...]
@@ -193,11 +179,11 @@ class Revisions:
             return commit_of(files, source) if is_current else None
 
         def found(commit: Commit | None) -> None:
-            known = self._known.get(number)
+            known = self.known.get(number)
             if known is not None and commit is not None:
                 self._change(replace(known, commit=commit.id, dirty=commit.dirty))
 
-        self._lanes.run("commands", ask, found, lambda _: None)
+        self.lanes.run("commands", ask, found, lambda _: None)
 
     def confirm(self, who: str) -> None:
         """Take note that somebody has told to apply what had been applied by itself already: it is his, too."""
@@ -212,8 +198,8 @@ class Revisions:
             self._change(replace(current, files_differ=False))
 
     def _change(self, revision: Revision) -> None:
-        self._known[revision.number] = revision
-        self._saving.write(RevisionChanged(revision))
+        self.known[revision.number] = revision
+        self.saving.write(RevisionChanged(revision))
 
     # ---- verdicts ----
 
@@ -226,7 +212,7 @@ class Revisions:
 
     def note_log(self, number: int, log: tuple[str, ...]) -> None:
         """Keep with a revision that is not good what the process in question wrote last."""
-        revision = self._known.get(number)
+        revision = self.known.get(number)
         if revision is not None and log:
             self._change(replace(revision, log=log))
 
@@ -238,7 +224,7 @@ class Revisions:
             current.trial, begun_ns=clock.now_ns(), outcome="pending", reason="", watcher=""
         )
         again = replace(current, trial=trial, judged_wall_ns=None, log=())
-        self._known[again.number] = again
+        self.known[again.number] = again
         return again
 
     def why_idle(self, number: int) -> str:
@@ -259,7 +245,7 @@ class Revisions:
 
         `uid` is the user who has asked.
         """
-        applied, path = self._in_force.applied, self._saving.store.path
+        applied, path = self.in_force.applied, self.saving.store.path
         if applied is not None and applied.revision == number:
             found(Content(applied.spec, applied.files))
             return
@@ -270,7 +256,7 @@ class Revisions:
             except Unreadable as error:
                 return str(error)
 
-        self._lanes.run(
+        self.lanes.run(
             "records",
             ask,
             lambda answer: unreadable(answer) if isinstance(answer, str) else found(answer),

@@ -22,10 +22,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.capture import Capture, Captured
+from reconciler.controller.runtime.file_watch import Signature, signature_at, signature_of
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.loader import environment
@@ -42,8 +43,6 @@ MAX_COMMANDS: Final = 8
 """Commands that run at the same time; the others wait for their turn."""
 KEY_FILE: Final = "secrets.key"
 KEY_BYTES: Final = 32
-
-Signature: TypeAlias = tuple[int, ...] | None
 
 
 class Value(Struct, frozen=True):
@@ -152,7 +151,7 @@ class Secrets(Part):
     def _has_changed(self, source: SecretSpec) -> bool:
         assert source.file is not None
         found = self._found.get(source)
-        return found is not None and found.signature != _signature_at(source.file)
+        return found is not None and found.signature != signature_at(source.file)
 
     def _read_changed(self, sources: list[SecretSpec]) -> None:
         for source in sources:
@@ -240,24 +239,24 @@ class Secrets(Part):
 def read_file(path: str) -> Value | Unreadable:
     """Return the value that a file holds; only a regular file is read, and never waited for."""
     if (doubt := refusal(path)) is not None:
-        return Unreadable(f"cannot trust {path}: {doubt}", _signature_at(path))
+        return Unreadable(f"cannot trust {path}: {doubt}", signature_at(path))
+    descriptor = -1
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError as error:
-        return Unreadable(f"{path}: {(error.strerror or '').lower()}", _signature_at(path))
-    try:
         status = os.fstat(descriptor)
-        signature = _signature(status)
-        if not stat.S_ISREG(status.st_mode):
-            return Unreadable(f"{path}: it is not a regular file", signature)
-        found = value_of(os.read(descriptor, MAX_SECRET_BYTES + 3))
+        found = (
+            value_of(os.read(descriptor, MAX_SECRET_BYTES + 3))
+            if stat.S_ISREG(status.st_mode)
+            else Unreadable("it is not a regular file")
+        )
     except OSError as error:
-        return Unreadable(f"{path}: {(error.strerror or '').lower()}", _signature_at(path))
+        return Unreadable(f"{path}: {(error.strerror or '').lower()}", signature_at(path))
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
     if isinstance(found, Unreadable):
-        return Unreadable(f"{path}: {found.cause}", signature)
-    return Value(found.text, signature)
+        return Unreadable(f"{path}: {found.cause}", signature_of(status))
+    return Value(found.text, signature_of(status))
 
 
 def value_of(data: bytes) -> Value | Unreadable:
@@ -273,17 +272,6 @@ def value_of(data: bytes) -> Value | Unreadable:
         return Value(data.decode())
     except UnicodeDecodeError:
         return Unreadable("it is not UTF-8 text")
-
-
-def _signature_at(path: str) -> Signature:
-    try:
-        return _signature(os.stat(path))
-    except OSError:
-        return None
-
-
-def _signature(status: os.stat_result) -> Signature:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 # ---- the key --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from reconciler.controller.runtime.file_watch import signature_of
 from reconciler.model.value import Struct
 from reconciler.specfile.source import SPEC_SUFFIXES, is_spec_name
 
@@ -101,13 +102,7 @@ def _see(path: str, before: Seen | None) -> Seen | None:
     except OSError as error:
         # A dangling or looping link is something to tell about, not something missing.
         return _unreadable(error) if os.path.lexists(path) else None
-    signature = (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
+    signature = signature_of(status)
     if before is not None and before.signature == signature:
         return before
     text, digest = None, f"irregular:{stat.S_IFMT(status.st_mode):o}"

@@ -40,6 +40,8 @@ class SourceWatch(Part):
     lanes: Lanes
     border: Border
     tell: Callable[[Event], None]
+    changed_wall_ns: int = 0
+    """When the youngest change came about that a look has shown."""
     newest: Snapshot = field(default_factory=lambda: Snapshot({}))
     _watch: Watch | None = None
     _polls: str = ""
@@ -55,7 +57,7 @@ class SourceWatch(Part):
         if self._watch is None:
             self._watch = Watch(STEP_MS, self.lanes.hand_over, self._is_polling, self.border.report)
             self.reactor.watch(self._watch, READ, lambda _: self._woken(changed))
-        known = self.accepted.paths | frozenset(self.newest.files) | others
+        known = frozenset({*self.accepted.files, *self.newest.files, *others})
         folders = Wanted(folders_of(self.source, known), known) if wanted else Wanted()
         self._watch.want(folders)
 
@@ -64,7 +66,13 @@ class SourceWatch(Part):
         """Return what keeps saved files from being noticed as usual, empty when nothing does."""
         files = self.newest.files.items()
         lost = next((path for path, seen in files if seen.is_unlinked), None)
-        return self._polls if lost is None else lost_message(lost)
+        if lost is None:
+            return self._polls
+        # It is mounted, and where it comes from its name stands for another file by now.
+        return (
+            f"{lost} was replaced outside of this mount, and the former file is seen here: no edit arrives any "
+            "more; mount the folder that holds it, or mount it once more"
+        )
 
     def _is_polling(self, message: str) -> None:
         self._polls = message
@@ -98,18 +106,20 @@ class SourceWatch(Part):
         if not self._is_looking:
             self._start_looking()
 
-    def take(self, seen: Snapshot) -> int | None:
-        """Take a look as the newest and return when its youngest change came about (wall time), None: there is none."""
+    def take(self, seen: Snapshot) -> bool:
+        """Take a look as the newest; tell whether anything has changed since the one before."""
         changed = changed_wall_ns(self.newest, seen, clock.wall_ns())
         before, self.newest = self.trouble, seen
         if self.trouble not in {before, self._polls}:
             self.tell(Event("files.watching", self.trouble))
-        return changed
+        if changed is not None:
+            self.changed_wall_ns = changed
+        return changed is not None
 
     def _known(self) -> frozenset[str]:
         """Return the files that matter besides those of the source."""
         included = (path for path in self.newest.files if not is_spec_name(path))
-        return self.accepted.paths.union(included)
+        return frozenset(self.accepted.files).union(included)
 
     def _start_looking(self) -> None:
         wanted, self._wanted_looks = self._wanted_looks, []
@@ -145,11 +155,3 @@ class SourceWatch(Part):
             self.reactor.ignore(self._watch)
             self._watch.close()
             self._watch = None
-
-
-def lost_message(path: str) -> str:
-    """Return what is told of a mounted file whose name stands for another file by now, where it comes from."""
-    return (
-        f"{path} was replaced outside of this mount, and the former file is seen here: no edit arrives any more; "
-        "mount the folder that holds it, or mount it once more"
-    )

@@ -17,9 +17,6 @@ MAX_MISTAKES_TOLD: Final = 20
 SpecState: TypeAlias = Literal[
     "applied", "pending", "invalid", "missing", "held", "loading", "rolled_back"
 ]
-_EVENTS: Final[dict[SpecState, str]] = {"invalid": "spec.rejected"}
-"""Of a state that is not told as `spec.` and its name."""
-_LEVELS: Final[dict[SpecState, str]] = {"invalid": "error", "pending": "info"}
 
 
 class Standing(Part):
@@ -49,13 +46,14 @@ class Standing(Part):
     def refuse(self, state: SpecState, message: str, errors: tuple[SpecError, ...] = ()) -> None:
         """Say why the files are not applied."""
         self.state, self.message, self.errors = state, message, errors
-        level = _LEVELS.get(state, "warning")
+        level = {"invalid": "error", "pending": "info"}.get(state, "warning")
         self.log.write(level, "the spec is not applied", state=state, cause=message)
         shown = [str(error) for error in errors[:MAX_MISTAKES_TOLD]]
         for error in shown:
             self.log.write(level, "mistake in the spec", place=error)
         details = {"errors": shown} if shown else {}
-        self.tell(Event(_EVENTS.get(state, f"spec.{state}"), message, details=details))
+        type_ = "spec.rejected" if state == "invalid" else f"spec.{state}"
+        self.tell(Event(type_, message, details=details))
 
     def warn(self, warnings: tuple[SpecError, ...]) -> None:
         """Tell what is doubtful about the files, each doubt once."""

@@ -185,7 +185,7 @@ def test_a_comment_changes_nothing_and_makes_no_revision(
 ) -> None:
     files = instance.controller.specs.files
     instance.spec_file.write_text("# hello\n" + FOUR)
-    until(lambda: files.accepted._files[str(instance.spec_file)].text.startswith(b"# hello"))
+    until(lambda: files.accepted.files[str(instance.spec_file)].text.startswith(b"# hello"))
     assert state(client) == ("applied", 1)
     assert len(instance.keeper.spawned()) == 4
 

@@ -135,7 +135,7 @@ class ProgressStream(PacedStream):
         number, selection = self.asked.revision, self.selection
         if not number and (selection.names or selection.labels):
             return "", ""
-        followed = self.revisions.get(number) if number else self.revisions.current
+        followed = self.revisions.known.get(number) if number else self.revisions.current
         return ("", "") if followed is None else (followed.outcome, followed.trial.reason)
 
     def _has_come_about(self, name: str) -> bool:

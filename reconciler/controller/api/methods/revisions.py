@@ -127,7 +127,7 @@ class RevisionMethods(Part):
         return current
 
     def _known(self, number: int) -> Revision:
-        found = self.specs.revisions.get(number)
+        found = self.specs.revisions.known.get(number)
         if found is None:
             numbers = [each.number for each in self.specs.revisions.newest_first()]
             kept = f"{numbers[-1]} to {numbers[0]} are kept" if numbers else "none is kept"

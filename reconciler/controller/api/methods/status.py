@@ -110,7 +110,11 @@ class StatusMethods(Part):
         """Return what is known of the revision in force."""
         known = self.specs.revisions.current
         # Files that are left aside are so because of the one before: its reason is the one to tell.
-        told = self.specs.revisions.get(known.number - 1) if known and known.files_differ else known
+        told = (
+            self.specs.revisions.known.get(known.number - 1)
+            if known and known.files_differ
+            else known
+        )
         due_ns, waits_for = self.specs.revisions.outlook()
         return {
             "outcome": rpc.pack(known.outcome if known is not None else ""),
