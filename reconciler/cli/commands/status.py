@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, cast
 import click
 
 from reconciler.cli import completion, options
-from reconciler.cli.connection.client import Client, selection
+from reconciler.cli.connection.client import selection
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document
 from reconciler.cli.views.layout import Cell
-from reconciler.cli.views.status import failing, status_page
+from reconciler.cli.views.status import View, failing, status_page
 from reconciler.cli.views.summary import problem_count, summary
 from reconciler.model.status import Status
 from reconciler.model.value import replace
@@ -21,7 +21,6 @@ from reconciler.model.value import replace
 if TYPE_CHECKING:
     from reconciler.cli.connection.transport import Map
     from reconciler.cli.session import Session
-    from reconciler.cli.views.terminal import Terminal
 
 WIDE_ENOUGH_FOR_USAGE: Final = 96
 """Columns from which on a terminal has room for processor time and memory."""
@@ -71,15 +70,24 @@ def status_command(
     """
     client = session.client()
     screen = terminal.stdout()
+    wide = output == "wide"
+    usage = wide or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
+    view = View(usage, wide, bool(names or labels), failed)
     if watch:
         if output not in {"table", "wide"} or not screen.is_terminal:
             msg = "--watch needs a terminal and -o table or wide; see also: events -f -o json"
             raise click.UsageError(msg)
-        return _watch(client, screen, names, labels, wide=output == "wide", failed=failed)
-    usage = output == "wide" or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
+        from reconciler.cli.commands.watching import watch as show_on
+
+        def ask() -> Status:
+            status = client.status(*names, labels=labels, usage=usage)
+            return _narrowed(status) if view.selected else status
+
+        show_on(client, screen, ask, view)
+        return DONE
     usage_param = (usage and output in {"table", "wide"}) or None
     answer = client.ask(Status, "status", selection(names, labels) | {"usage": usage_param})
-    whole, selected = answer.value, bool(names or labels)
+    whole = answer.value
     shown = replace(whole, watchers=failing(whole)) if failed else whole
     if output in DOCUMENTS:
         document = answer.document()
@@ -87,39 +95,15 @@ def status_command(
     elif output == "name":
         screen.show(*((Cell(watcher.name),) for watcher in shown.watchers))
     else:
-        page = _narrowed(shown) if selected or failed else shown
-        wide = output == "wide"
-        blocks = status_page(page, time.time_ns(), usage=usage, slots=wide, selected=selected)
-        screen.show(*blocks[:-1], summary(whole, selected=selected))
-    return status_code(whole, selected=selected)
+        page = _narrowed(shown) if view.selected or failed else shown
+        blocks = status_page(page, time.time_ns(), view)
+        screen.show(*blocks[:-1], summary(whole, selected=view.selected))
+    return status_code(whole, selected=view.selected)
 
 
 def _only_failing(document: Map) -> Map:
     watchers = cast("list[Map]", document["watchers"])
     return document | {"watchers": [each for each in watchers if not each["as_desired"]]}
-
-
-def _watch(
-    client: Client,
-    screen: Terminal,
-    names: tuple[str, ...],
-    labels: dict[str, str],
-    *,
-    wide: bool,
-    failed: bool,
-) -> int:
-    """Show the status of these watchers until the user has seen enough."""
-    from reconciler.cli.commands.watching import watch
-    from reconciler.cli.views.scrolling import View
-
-    usage, selected = wide or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE, bool(names or labels)
-
-    def ask() -> Status:
-        status = client.status(*names, labels=labels, usage=usage)
-        return _narrowed(status) if selected else status
-
-    watch(client, screen, ask, View(usage, wide, selected, failed))
-    return DONE
 
 
 def _narrowed(status: Status) -> Status:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from reconciler.cli.connection.client import Client
 from reconciler.cli.connection.transport import TICK
 from reconciler.cli.views import terminal
-from reconciler.cli.views.scrolling import View, page, scrolled
+from reconciler.cli.views.scrolling import page, scrolled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from reconciler.cli.views.status import View
     from reconciler.cli.views.terminal import Terminal
     from reconciler.model.status import Status
 

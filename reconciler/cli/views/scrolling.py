@@ -6,7 +6,7 @@ Only the rows that are seen are drawn: the cost does not grow with the number of
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.views.layout import Cell, Table, widths_of
 from reconciler.cli.views.painting import paint
@@ -14,6 +14,7 @@ from reconciler.cli.views.status import watch_page
 
 if TYPE_CHECKING:
     from reconciler.cli.views.layout import Block
+    from reconciler.cli.views.status import View
     from reconciler.model.status import Status
 
 _HINT: Final = "j k: scroll · space b: page · g G: top, end · q: quit"
@@ -22,15 +23,6 @@ _ARROWS: Final = {
     "\x1bOA": "k", "\x1bOB": "j", "\x1bOH": "g", "\x1bOF": "G",
 }  # fmt: skip
 _END: Final = 1 << 30
-
-
-class View(NamedTuple):
-    """How a status is looked at."""
-
-    usage: bool = False
-    slots: bool = False
-    selected: bool = False
-    failed: bool = False
 
 
 def scrolled(offset: int, pressed: str, height: int) -> int:
@@ -51,15 +43,7 @@ def page(
     def drawn(*blocks: Block) -> list[str]:
         return paint(blocks, width=width, colour=colour)
 
-    now_ns = time.time_ns()
-    top, tables = watch_page(
-        status,
-        now_ns,
-        usage=view.usage,
-        slots=view.slots,
-        selected=view.selected,
-        failed=view.failed,
-    )
+    top, tables = watch_page(status, time.time_ns(), view)
     head = drawn(*top)
     most = max(height // 2, 1)
     if len(head) > most:

@@ -6,7 +6,7 @@ cleaned when the blocks are painted, so that no text can control the terminal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reconciler.cli.views.layout import Block, Cell, Line, Table, Wrapped
 from reconciler.cli.views.mistakes import mistakes, spec_error_blocks
@@ -37,55 +37,62 @@ _DUE: Final = {
 """What is due at a slot's `next_ns`, by its state."""
 
 
-def status_page(
-    status: Status,
-    now_ns: int,
-    *,
-    usage: bool = False,
-    slots: bool = False,
-    selected: bool = False,
-) -> list[Block]:
-    """Return the status page: watchers, optionally slots, sockets, mistakes of the spec, a summary.
+class View(NamedTuple):
+    """How a status is looked at."""
 
-    With `selected` watchers the summary is about them, and counts the others.
-    """
+    usage: bool = False
+    slots: bool = False
+    selected: bool = False
+    """Of some watchers only: the summary is about them, and counts the others."""
+    failed: bool = False
+
+
+_SHORT: Final = View()
+
+
+def status_page(status: Status, now_ns: int, view: View = _SHORT) -> list[Block]:
+    """Return the status page: watchers, optionally slots, sockets, what is wrong with the whole, a summary."""
     page: list[Block] = []
-    if status.watchers:
-        page.append(_watcher_table(status.watchers, now_ns, usage))
-    if slots and any(watcher.slots for watcher in status.watchers):
-        page += [(), _slot_table(status.watchers, now_ns, usage)]
-    if status.sockets:
-        table = _socket_table(status.sockets, wide=slots)
-        page += [(), table] if page else [table]
-    if page:
-        page.append(())
-    page += _spec_lines(status) + _watching_lines(status)
-    page += revision_lines(status, now_ns, selected=selected) + _store_lines(status)
-    page += _orphan_lines(status, wide=slots)
-    return [*page, summary(status, selected=selected)]
+    for table in _tables(status, status.watchers, now_ns, view):
+        if table.rows:
+            page += [table, ()]
+    remarks = _remarks(status, now_ns, view)
+    return [*page, *remarks, summary(status, selected=view.selected)]
 
 
-def watch_page(
-    status: Status,
-    now_ns: int,
-    *,
-    usage: bool = False,
-    slots: bool = False,
-    selected: bool = False,
-    failed: bool = False,
-) -> tuple[list[Block], list[Table]]:
+def watch_page(status: Status, now_ns: int, view: View) -> tuple[list[Block], list[Table]]:
     """Return the status for a screen of few lines: what comes first, then tables of one row each, problems first."""
-    head: list[Block] = [summary(status, selected=selected)]
-    head += _spec_lines(status) + _watching_lines(status)
-    head += revision_lines(status, now_ns, selected=selected) + _store_lines(status)
-    head += _orphan_lines(status, wide=slots)
-    watchers = sorted(failing(status) if failed else status.watchers, key=_urgency)
-    tables = [_watcher_table(watchers, now_ns, usage)]
-    if slots and any(watcher.slots for watcher in watchers):
-        tables.append(_slot_table(watchers, now_ns, usage))
-    if status.sockets:
-        tables.append(_socket_table(status.sockets, wide=slots))
+    head = [summary(status, selected=view.selected), *_remarks(status, now_ns, view)]
+    watchers = sorted(failing(status) if view.failed else status.watchers, key=_urgency)
+    tables = _tables(status, watchers, now_ns, view)
     return head, [table._replace(cut=True) for table in tables]
+
+
+def _tables(
+    status: Status, watchers: Sequence[WatcherStatus], now_ns: int, view: View
+) -> list[Table]:
+    tables = [_watcher_table(watchers, now_ns, view.usage)]
+    if view.slots and any(watcher.slots for watcher in watchers):
+        tables.append(_slot_table(watchers, now_ns, view.usage))
+    if status.sockets:
+        tables.append(_socket_table(status.sockets, wide=view.slots))
+    return tables
+
+
+def _remarks(status: Status, now_ns: int, view: View) -> list[Block]:
+    """Return what is wrong with the whole; processes that were left on purpose only where slots are shown."""
+    lines = _spec_lines(status)
+    if status.watching:
+        lines.append(Wrapped((Cell("files: ", "busy"), Cell(status.watching))))
+    lines += revision_lines(status, now_ns, selected=view.selected)
+    if status.store_state != "good":
+        head = Cell(f"store {status.store_state}: ", "bad")
+        lines.append(Wrapped((head, Cell(status.store_message))))
+    return lines + [
+        Wrapped((Cell("left: ", "" if each.on_purpose else "bad"), Cell(each.message)))
+        for each in status.orphans
+        if view.slots or not each.on_purpose
+    ]
 
 
 def failing(status: Status) -> tuple[WatcherStatus, ...]:
@@ -212,16 +219,8 @@ def _socket_table(sockets: Sequence[SocketStatus], *, wide: bool) -> Table:
             Cell(", ".join(socket.used_by) or NOTHING),
         )
         rows.append((*row, Cell(socket.note, "bad")) if noted else row)
-    queue = ("BACKLOG",) if wide else ()
-    columns = (
-        "SOCKET",
-        "LISTEN",
-        "TYPE",
-        "STATE",
-        *queue,
-        "USED BY",
-        *(("NOTE",) if noted else ()),
-    )
+    queue, note = ("BACKLOG",) if wide else (), ("NOTE",) if noted else ()
+    columns = ("SOCKET", "LISTEN", "TYPE", "STATE", *queue, "USED BY", *note)
     return Table(columns, rows, ("TYPE", "USED BY"))
 
 
@@ -246,27 +245,3 @@ def _spec_lines(status: Status) -> list[Block]:
     said = state.replace("_", " ")
     lines: list[Block] = [Wrapped((Cell(f"spec {said}: ", "bad"), Cell(message)))]
     return [*lines, *spec_error_blocks(status.spec_errors, excerpts=False)]
-
-
-def _watching_lines(status: Status) -> list[Block]:
-    """Return what keeps saved files from being noticed as usual, if anything does."""
-    if not status.watching:
-        return []
-    return [Wrapped((Cell("files: ", "busy"), Cell(status.watching)))]
-
-
-def _store_lines(status: Status) -> list[Block]:
-    """Return what is wrong with the state folder, if anything is."""
-    state = status.store_state
-    if state == "good":
-        return []
-    return [Wrapped((Cell(f"store {state}: ", "bad"), Cell(status.store_message)))]
-
-
-def _orphan_lines(status: Status, *, wide: bool) -> list[Block]:
-    """Return the processes that belong to no watcher; those left on purpose only on a `wide` page."""
-    shown = [each for each in status.orphans if wide or not each.on_purpose]
-    return [
-        Wrapped((Cell("left: ", "" if each.on_purpose else "bad"), Cell(each.message)))
-        for each in shown
-    ]

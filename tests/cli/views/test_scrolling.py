@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reconciler.cli.views.layout import width_of
-from reconciler.cli.views.scrolling import View, page, scrolled
+from reconciler.cli.views.scrolling import page, scrolled
+from reconciler.cli.views.status import View
 from reconciler.model.status import Status
 from reconciler.model.value import from_plain
 from tests.cli.answers import HTTP, MAILER, RUNNING_WEB, status

@@ -4,14 +4,14 @@ import pytest
 
 from reconciler.cli.views.layout import width_of
 from reconciler.cli.views.painting import paint
-from reconciler.cli.views.status import status_page
+from reconciler.cli.views.status import View, status_page
 from reconciler.model.status import Status
 from reconciler.model.value import from_plain
 from tests.cli.answers import FAILED_JOB, HTTP, MAILER, NOW_NS, RUNNING_WEB, SECOND_NS, WORD, status
 
 
 def page(answer: dict[str, object], width: int | None = None, **options: bool) -> list[str]:
-    return paint(status_page(from_plain(Status, answer), NOW_NS, **options), width=width)
+    return paint(status_page(from_plain(Status, answer), NOW_NS, View(**options)), width=width)
 
 
 SHOP = status(RUNNING_WEB, FAILED_JOB, MAILER, sockets=[HTTP])
