@@ -13,12 +13,14 @@ from reconciler.cli.connection.client import Client
 from reconciler.cli.errors import DONE, CommandError
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document
-from reconciler.cli.views.layout import Block, Cell, Table
+from reconciler.cli.views.layout import Cell, Table, table_or
+from reconciler.cli.views.phrases import NOTHING
 from reconciler.model.errors import RequestError
 from reconciler.model.units import format_count
+from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container
 
     from reconciler.cli.connection.instances import Instance
     from reconciler.cli.session import Session
@@ -41,28 +43,37 @@ def ls_command(session: Session, output: str) -> int:
     if session.runtime_dir or session.name:
         given = session.instance()
         own += [given] if given not in own and instances.is_running(given) else []
-    found = [_instance_fields(instance) for instance in own]
+    found = [_entry(instance) for instance in own]
     seen = {instance.runtime_dir for instance in own}
     found += [
-        _instance_fields(instance, user)
+        _entry(instance, user)
         for instance, user in instances.of_others()
         if instance.runtime_dir not in seen
     ]
     found += _without_manager(seen)
-    screen = terminal.stdout()
     if output in DOCUMENTS:
         print_document(found, output)
     elif output == "name":
-        screen.show(*((Cell(str(one["name"])),) for one in found))
+        terminal.stdout().show(*((Cell(one.name),) for one in found))
     else:
-        page: list[Block] = (
-            [_instance_table(found)] if found else [(Cell("no manager is running", "quiet"),)]
-        )
-        screen.show(*page)
+        terminal.stdout().show(table_or("no manager is running", _instance_table(found)))
     return DONE
 
 
-def _without_manager(seen: Container[str]) -> list[dict[str, object]]:
+class _Entry(Struct, frozen=True):
+    """What is known of one instance; `user` is who else runs it."""
+
+    name: str
+    runtime_dir: str
+    user: str | None = None
+    state: str = "running"
+    pid: int | None = None
+    revision: int | None = None
+    watchers: int | None = None
+    source: tuple[str, ...] = ()
+
+
+def _without_manager(seen: Container[str]) -> list[_Entry]:
     """Return the instances of this user whose manager has ended while processes go on."""
     from reconciler.cli.connection import places
     from reconciler.cli.connection.survivors import survivors
@@ -75,80 +86,48 @@ def _without_manager(seen: Container[str]) -> list[dict[str, object]]:
         return []
     # A manager that runs with this state folder has its processes itself.
     gone = {path: last for path, last in folders.items() if last and last.runtime_dir not in seen}
-    return [
-        {
-            **_NOTHING_KNOWN,
-            "name": gone[path].name,
-            "runtime_dir": gone[path].runtime_dir,
-            "state": f"ended, {format_count(len(slots), 'process')} left",
-            "source": list(gone[path].source),
-        }
-        for path, slots in sorted(survivors(gone).items())
-    ]
+    found = []
+    for path, slots in sorted(survivors(gone).items()):
+        last, state = gone[path], f"ended, {format_count(len(slots), 'process')} left"
+        found.append(_Entry(last.name, last.runtime_dir, state=state, source=last.source))
+    return found
 
 
-_NOTHING_KNOWN: Final[Mapping[str, object]] = {
-    "name": "",
-    "runtime_dir": "",
-    "user": None,
-    "state": "running",
-    "pid": None,
-    "revision": None,
-    "watchers": None,
-    "source": [],
-}
-
-
-def _instance_fields(instance: Instance, user: str | None = None) -> dict[str, object]:
-    """Ask one instance how it is, but not for long: a busy one must not hide the others.
-
-    `user` is who else runs it.
-    """
-    fields = {
-        **_NOTHING_KNOWN,
-        "name": instance.name,
-        "runtime_dir": instance.runtime_dir,
-        "user": user,
-    }
+def _entry(instance: Instance, user: str | None = None) -> _Entry:
+    """Ask one instance how it is, but not for long: a busy one must not hide the others."""
     try:
         with Client(instance=instance, timeout=_ANSWER_S) as client:
             status = client.status()
-    except (CommandError, RequestError) as error:
-        return fields | {"state": _why_silent(error)}
-    return fields | {
-        "name": status.name or instance.name,
-        "state": "as desired" if status_code(status) == DONE else "not as desired",
-        "pid": status.keeper_pid,
-        "revision": status.revision,
-        "watchers": len(status.watchers),
-        "source": list(status.source),
-    }
-
-
-def _why_silent(error: CommandError | RequestError) -> str:
-    if isinstance(error, RequestError):
-        return error.code
-    return "denied" if "denied" in error.message else "no answer"
-
-
-def _instance_table(found: list[dict[str, object]]) -> Table:
-    rows = []
-    for one in found:
-        source = one["source"] if isinstance(one["source"], list) else []
-        state = str(one["state"])
-        rows.append(
-            (
-                Cell(f"{one['name']} ({one['user']})" if one["user"] else str(one["name"])),
-                Cell(state, "good" if state == "as desired" else "busy"),
-                *(
-                    Cell("-" if one[key] is None else str(one[key]))
-                    for key in ("watchers", "pid", "revision")
-                ),
-                Cell(", ".join(map(str, source))),
-            )
+    except CommandError as error:
+        state = "denied" if "denied" in error.message else "no answer"
+    except RequestError as error:
+        state = error.code
+    else:
+        return _Entry(
+            status.name or instance.name,
+            instance.runtime_dir,
+            user,
+            "as desired" if status_code(status) == DONE else "not as desired",
+            status.keeper_pid,
+            status.revision,
+            len(status.watchers),
+            status.source,
         )
-    return Table(
-        ("NAME", "STATE", "WATCHERS", "PID", "REVISION", "SOURCE"),
-        rows,
-        ("REVISION", "PID", "WATCHERS"),
-    )
+    return _Entry(instance.name, instance.runtime_dir, user, state)
+
+
+def _instance_table(found: list[_Entry]) -> Table:
+    rows = [
+        (
+            Cell(f"{one.name} ({one.user})" if one.user else one.name),
+            Cell(one.state, "good" if one.state == "as desired" else "busy"),
+            *(
+                Cell(NOTHING if number is None else str(number))
+                for number in (one.watchers, one.pid, one.revision)
+            ),
+            Cell(", ".join(one.source)),
+        )
+        for one in found
+    ]
+    columns = ("NAME", "STATE", "WATCHERS", "PID", "REVISION", "SOURCE")
+    return Table(columns, rows, ("REVISION", "PID", "WATCHERS"))

@@ -14,7 +14,7 @@ from reconciler.cli.commands.waiting import show_outcome, wait_until_as_desired
 from reconciler.cli.errors import DONE, FAILED
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document, print_json
-from reconciler.cli.views.layout import Block, Cell
+from reconciler.cli.views.layout import Cell, table_or
 from reconciler.cli.views.plan import plan_page
 from reconciler.cli.views.revisions import history_table
 from reconciler.model.answer import History
@@ -30,16 +30,11 @@ if TYPE_CHECKING:
 def history_command(session: Session, output: str) -> int:
     """List the applied revisions, newest first: when, by whom, commit, and outcome."""
     answer = session.client().ask(History, "history", {})
-    found = answer.value.revisions
     if output in DOCUMENTS:
         print_document(answer.document("revision", "revisions"), output)
     else:
-        page: list[Block] = (
-            [history_table(found, time.time_ns())]
-            if found
-            else [(Cell("no revision has been applied yet", "quiet"),)]
-        )
-        terminal.stdout().show(*page)
+        table = history_table(answer.value.revisions, time.time_ns())
+        terminal.stdout().show(table_or("no revision has been applied yet", table))
     return DONE
 
 

@@ -11,7 +11,7 @@ from reconciler.cli.connection.client import selection
 from reconciler.cli.errors import DONE
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document
-from reconciler.cli.views.layout import Block, Cell
+from reconciler.cli.views.layout import table_or
 from reconciler.cli.views.runs import runs_table
 from reconciler.model.answer import Runs
 
@@ -44,12 +44,9 @@ def runs_command(
         raise click.UsageError(msg)
     params = selection(names, labels) | {"limit": limit}
     answer = session.client().ask(Runs, "runs", params)
-    runs = answer.value.runs
     if output in DOCUMENTS:
         print_document(answer.document("runs"), output)
     else:
-        page: list[Block] = (
-            [runs_table(runs, wide=output == "wide")] if runs else [(Cell("no run yet", "quiet"),)]
-        )
-        terminal.stdout().show(*page)
+        table = runs_table(answer.value.runs, wide=output == "wide")
+        terminal.stdout().show(table_or("no run yet", table))
     return DONE

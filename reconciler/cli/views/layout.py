@@ -51,6 +51,11 @@ class Wrapped(NamedTuple):
 Block: TypeAlias = Table | Wrapped | Line
 
 
+def table_or(nothing: str, table: Table) -> Block:
+    """Return a table, or what is said in place of one without rows."""
+    return table if table.rows else (Cell(nothing, "quiet"),)
+
+
 # ---- text that others wrote ----------------------------------------------------------------------
 #
 # Names, messages, notes, errors: all come from specs, workers or other programs at some time. So whatever is

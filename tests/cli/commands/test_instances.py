@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -21,9 +22,16 @@ def test_ls_asks_each_instance(capsys: pytest.CaptureFixture[str]) -> None:
         ),
     ):
         assert main(["ls"]) == 0
+        shown = capsys.readouterr().out
+        assert main(["ls", "-o", "json"]) == 0
+        shop, sick = json.loads(capsys.readouterr().out)
 
-    assert capsys.readouterr().out.splitlines() == [
+    assert shown.splitlines() == [
         "NAME  STATE       WATCHERS  PID  REVISION  SOURCE",
         "shop  as desired  1         811  42        /srv/shop/specs",
         "sick  overloaded  -         -    -",
     ]
+    assert (shop["state"], shop["source"]) == ("as desired", ["/srv/shop/specs"])
+    unknown = {"user": None, "pid": None, "revision": None, "watchers": None, "source": []}
+    place = os.path.join(runtime_root(), "sick")
+    assert sick == {"name": "sick", "runtime_dir": place, "state": "overloaded", **unknown}
