@@ -12,13 +12,13 @@ the compiled unpacker find the ends.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import msgpack
 import msgspec
+
+from reconciler.model.value import Struct, field
 
 MAX_REQUEST_BYTES: Final = 2**20
 MAX_CONTAINER_ITEMS: Final = 1024
@@ -45,8 +45,7 @@ class ProtocolError(Exception):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A well-formed request; whether method and parameters make sense is not known yet."""
 
     msgid: int
@@ -54,8 +53,7 @@ class Call:
     params: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class BadCall:
+class BadCall(Struct, frozen=True):
     """Bytes that are no request. `fatal`: the stream cannot be followed any further."""
 
     msgid: int
@@ -63,8 +61,7 @@ class BadCall:
     fatal: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """The answer to a request: `error` is None or (code, message, details)."""
 
     msgid: int
@@ -72,8 +69,7 @@ class Response:
     result: Value
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(Struct, frozen=True):
     """One element of a stream."""
 
     method: str
@@ -159,8 +155,7 @@ def _call_of(message: object) -> Call | BadCall | None:
             return BadCall(0, "expected a request: [0, msgid, method, [params]]")
 
 
-@dataclass(frozen=True, slots=True)
-class _Ambiguous:
+class _Ambiguous(Struct, frozen=True):
     """A map in which a key stands twice: it is not guessed which of the two is meant."""
 
     key: str
@@ -258,30 +253,24 @@ def _check_scalar(kind: int, count: int) -> None:
         raise ProtocolError(msg)
 
 
-def _head(byte: int) -> tuple[int, int, int]:
-    """Return kind, bytes of length that follow, and the length where none follow (MessagePack's formats)."""
-    if byte <= 0x7F or byte >= 0xE0 or byte in {0xC0, 0xC2, 0xC3}:
-        return _SCALAR, 0, 0
-    if byte <= 0x8F:
-        return _MAP, 0, byte & 0x0F
-    if byte <= 0x9F:
-        return _CONTAINER, 0, byte & 0x0F
-    if byte <= 0xBF:
-        return _STRING, 0, byte & 0x1F
-    if 0xC4 <= byte <= 0xC6:
-        return _STRING, 1 << (byte - 0xC4), 0
-    if 0xCA <= byte <= 0xD3:
-        return _SCALAR, 0, {0xCA: 4, 0xCB: 8}.get(byte) or 1 << ((byte - 0xCC) & 3)
-    if 0xD9 <= byte <= 0xDB:
-        return _STRING, 1 << (byte - 0xD9), 0
-    if 0xDC <= byte <= 0xDD:
-        return _CONTAINER, 2 << (byte - 0xDC), 0
-    if 0xDE <= byte <= 0xDF:
-        return _MAP, 2 << (byte - 0xDE), 0
-    return _REFUSED, 0, 0
-
-
-_HEADS: Final = tuple(_head(byte) for byte in range(256))
+_VALUE: Final = (_SCALAR, 0, 0)
+_NOT_TAKEN: Final = (_REFUSED, 0, 0)
+_HEADS: Final = (
+    *[_VALUE] * 0x80,  # a small number
+    *[(_MAP, 0, count) for count in range(16)],
+    *[(_CONTAINER, 0, count) for count in range(16)],
+    *[(_STRING, 0, count) for count in range(32)],
+    *(_VALUE, _NOT_TAKEN, _VALUE, _VALUE),  # nil, never used, false, true
+    *[(_STRING, size, 0) for size in (1, 2, 4)],  # bytes
+    *[_NOT_TAKEN] * 3,  # extensions
+    *[(_SCALAR, 0, size) for size in (4, 8, 1, 2, 4, 8, 1, 2, 4, 8)],  # floats and numbers
+    *[_NOT_TAKEN] * 5,  # extensions
+    *[(_STRING, size, 0) for size in (1, 2, 4)],
+    *[(_CONTAINER, size, 0) for size in (2, 4)],
+    *[(_MAP, size, 0) for size in (2, 4)],
+    *[_VALUE] * 0x20,  # a small number below 0
+)
+"""MessagePack's formats by their first byte: kind, bytes of length that follow, and the length where none follow."""
 
 
 # ---- writing --------------------------------------------------------------------------------------
@@ -297,22 +286,14 @@ def pack(value: object) -> bytes:
 
 
 def _fields_of(value: object) -> object:
-    if names := _names(cast("Hashable", type(value))):
-        return {name: getattr(value, name) for name in names}
+    if isinstance(value, Struct):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, frozenset):
         return sorted(value)
     msg = f"cannot pack a {type(value).__name__}"
     raise TypeError(msg)
-
-
-@cache
-def _names(kind: Hashable) -> tuple[str, ...]:
-    """Return the fields of a dataclass or of one of msgspec's structs, which a command line need not import."""
-    if is_dataclass(kind):
-        return tuple(each.name for each in fields(kind))
-    return getattr(kind, "__struct_fields__", ())
 
 
 def pack_array(items: Sequence[bytes]) -> bytes:
