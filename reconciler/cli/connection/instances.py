@@ -184,39 +184,34 @@ def is_running(instance: Instance) -> bool:
     A file left over from a crash does not count, nor a controller that has not ended yet though its
     keeper is dead.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(instance.control_socket)
-        except BlockingIOError:
-            return True  # The backlog is full, so there is one.
-        except PermissionError:
-            return True
-        except OSError:
-            return False
-        return not _is_dead(_listener(probe)[0])
+    try:
+        return _listener(instance) is not None
+    except (BlockingIOError, PermissionError):
+        return True  # The backlog is full, or it is not for us: so there is one.
+    except OSError:
+        return False
 
 
 def listener(instance: Instance) -> tuple[int, int] | None:
-    """Return pid and uid of the process that listens there, or None when nobody does.
+    """Return pid and uid of the process that listens there, or None when nobody does."""
+    try:
+        return _listener(instance)
+    except OSError:
+        return None
+
+
+def _listener(instance: Instance) -> tuple[int, int] | None:
+    """Return the same, None for one that has ended. Raises `OSError` when it cannot be reached.
 
     The kernel notes them at listen(2) and translates the pid for us (unix(7), SO_PEERCRED); 0 is a
     process that this pid namespace does not see.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        try:
-            probe.connect(instance.control_socket)
-        except OSError:
-            return None
-        pid, uid = _listener(probe)
-    return None if _is_dead(pid) else (pid, uid)
-
-
-def _listener(probe: socket.socket) -> tuple[int, int]:
-    credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        probe.connect(instance.control_socket)
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(credentials)
-    return pid, uid
+    return None if _is_dead(pid) else (pid, uid)
 
 
 def _is_dead(pid: int) -> bool:

@@ -59,10 +59,12 @@ class Start:
         file = log.get("file") or (
             os.path.join(self.instance.state_dir, LOG_FILE) if viewed else None
         )
-        controller = {
+        where = {
             "name": self.instance.name,
             "state_dir": self.instance.state_dir,
             "runtime_dir": self.instance.runtime_dir,
+        }
+        controller = where | {
             "source": list(self.source.paths),
             "until_done": until_done,
             "started_by": self.started_by,
@@ -72,10 +74,7 @@ class Start:
             "reading_fd": self.reading,
         }
         control = _map(self.daemon.get("control"))
-        keeper = {
-            "name": self.instance.name,
-            "state_dir": self.instance.state_dir,
-            "runtime_dir": self.instance.runtime_dir,
+        keeper = where | {
             "control_mode": control.get("mode", DEFAULT_CONTROL_MODE),
             "control_owner": control.get("owner"),
             "control_group": control.get("group"),
@@ -153,7 +152,7 @@ def _refuse_second(chosen: Choice, instance: Instance, source: Source) -> None:
     pid, uid = listener
     answer = locate.asked(instance)
     if answer is not None and answer.source and not is_same_source(answer.source, source.paths):
-        raise locate.other_spec(answer.name, answer.source, source.paths)
+        raise locate.other_spec(answer.name or instance.name, answer.source, source.paths)
     user = instances.user_name(uid)
     msg = f"cannot start {instance.name}: already running, started by {user}, pid {pid}"
     raise Refused(

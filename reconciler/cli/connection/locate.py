@@ -8,8 +8,9 @@ elsewhere (`up --name box`) is found by its spec or state folder.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.connection import places
 from reconciler.cli.connection.instances import Choice, Instance, choice, is_running, place, running
@@ -19,31 +20,24 @@ from reconciler.model.errors import RequestError
 from reconciler.wire.manager_file import is_same_source, read_manager_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from reconciler.model.answer import Hello
     from reconciler.specfile.source import Source
 
 _ANSWER_S: Final = 2.0
 """How long a manager is asked who it is; one that does not answer is taken for the one that is meant."""
 
 
-class Answer(NamedTuple):
-    """What a manager says of itself."""
-
-    name: str
-    source: tuple[str, ...]
-
-
-def asked(instance: Instance) -> Answer | None:
+def asked(instance: Instance) -> Hello | None:
     """Ask a manager who it is; None when it does not say, for whatever reason."""
     from reconciler.cli.connection.transport import Transport
 
     try:
         with Transport(instance, _ANSWER_S) as transport:
-            answer = transport.hello()
+            return transport.hello()
     except (CommandError, RequestError):
         return None
-    return Answer(answer.name or instance.name, answer.source)
 
 
 # ---- which one is meant --------------------------------------------------------------------------
@@ -84,7 +78,7 @@ def _by_name(chosen: Choice, source: Source | None) -> Instance:
     for expected in (plain,) if source is None else _expected(chosen, source):
         if expected != plain and is_running(expected):
             answer = asked(expected)
-            if answer is None or answer.name == chosen.name:
+            if answer is None or (answer.name or expected.name) == chosen.name:
                 return expected
         for instance in chain((plain,), _elsewhere(plain), _elsewhere(expected)):
             if is_running(instance):
@@ -141,15 +135,10 @@ def started_otherwise(source: Source) -> Instance | None:
         and answer.source
         and is_same_source(answer.source, source.paths)
     ]
-    if len(found) > 1:
-        names = ", ".join(one.name for one in found)
-        msg = f"{len(found)} managers run {', '.join(source.paths)}: {names}"
-        raise NoManager(msg, "choose one with --name NAME")
     if not found:
         return None
-    (one,) = found
-    remark = f"using {one.name}, the manager that runs {', '.join(source.paths)}"
-    return Instance(one.name, one.runtime_dir, one.state_dir, remark)
+    one = _single(found, f"run {', '.join(source.paths)}")
+    return replace(one, remark=f"using {one.name}, the manager that runs {', '.join(source.paths)}")
 
 
 def other_spec(name: str, runs: tuple[str, ...], meant: tuple[str, ...]) -> Refused:
@@ -167,14 +156,18 @@ def _the_only_one() -> Instance:
     if not found:
         msg = "no manager is running, and there is no spec in this folder or above it"
         raise NoManager(msg, "start one with: reconcile up SPEC")
-    if len(found) > 1:
-        msg = f"{len(found)} managers are running: {', '.join(one.name for one in found)}"
-        raise NoManager(msg, "choose one with --name NAME")
-    (one,) = found
+    one = _single(found, "are running")
     answer = asked(one)
     runs = f" ({', '.join(answer.source)})" if answer is not None and answer.source else ""
-    remark = f"using {one.name}{runs}, the only running manager"
-    return Instance(one.name, one.runtime_dir, one.state_dir, remark)
+    return replace(one, remark=f"using {one.name}{runs}, the only running manager")
+
+
+def _single(found: Sequence[Instance], what: str) -> Instance:
+    """Return the only one. Raises `NoManager` for several, with `what` they do."""
+    if len(found) > 1:
+        msg = f"{len(found)} managers {what}: {', '.join(one.name for one in found)}"
+        raise NoManager(msg, "choose one with --name NAME")
+    return found[0]
 
 
 def _source_here() -> Source | None:
