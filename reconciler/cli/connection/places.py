@@ -130,22 +130,23 @@ def _can_be_written(folder: str) -> bool:
 
 def _certainly_ours(root: str) -> str:
     """Return a folder that is missing or that nobody else can write to. Raises `Refused`."""
-    try:
-        found = os.stat(root, follow_symlinks=False)
-    except OSError:
-        return root  # missing, or whoever uses it reports the error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        msg = f"cannot use {root}: it is not a folder that only this user can write to"
-        raise Refused(msg, "remove it, or choose another place with --runtime-dir")
+    with contextlib.suppress(OSError):  # missing, or whoever uses it reports the error
+        if not _is_ours(root, 0o022):
+            msg = f"cannot use {root}: it is not a folder that only this user can write to"
+            raise Refused(msg, "remove it, or choose another place with --runtime-dir")
     return root
 
 
 def _is_private(folder: str) -> bool:
     """Tell whether the folder is ours alone, as the XDG specification wants of a runtime folder."""
-    try:
-        found = os.stat(folder, follow_symlinks=False)
-    except OSError:
-        return False
+    with contextlib.suppress(OSError):
+        return _is_ours(folder, 0o077)
+    return False
+
+
+def _is_ours(path: str, others: int) -> bool:
+    """Tell whether it is a folder of this user that gives none of these rights to `others`. Raises `OSError`."""
+    found = os.stat(path, follow_symlinks=False)
     return (
-        stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+        stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & others
     )

@@ -14,38 +14,28 @@ from typing import Final
 TIMEOUT_S: Final = 60.0
 
 
-class Reader:
-    """One process, for one request. Without a request it ends when this process does."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "reconciler.specfile"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def ask(self, request: bytes) -> subprocess.CompletedProcess[bytes] | None:
-        """Return how it ended and what it said, None when it took too long."""
-        try:
-            answer, complaint = self._process.communicate(request, TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            return None
-        code = self._process.returncode
-        return subprocess.CompletedProcess(self._process.args, code, answer, complaint)
-
-
-_begun: list[Reader] = []
+_begun: list[subprocess.Popen[bytes]] = []
 
 
 def begin() -> None:
-    """Start a reader for the request that is to come."""
-    _begun.append(Reader())
+    """Start a reader for the request that is to come. Without one it ends when this process does."""
+    argv = [sys.executable, "-I", "-m", "reconciler.specfile"]
+    pipe = subprocess.PIPE
+    _begun.append(subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe))
 
 
 def ask(request: bytes) -> subprocess.CompletedProcess[bytes] | None:
-    """Ask the reader that was begun, or else a new one; None when it took too long."""
-    reader = _begun.pop() if _begun else Reader()
-    return reader.ask(request)
+    """Ask the reader that was begun, or else a new one.
+
+    Returns how it ended and what it said, None when it took too long.
+    """
+    if not _begun:
+        begin()
+    reader = _begun.pop()
+    try:
+        answer, complaint = reader.communicate(request, TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        reader.kill()
+        reader.communicate()
+        return None
+    return subprocess.CompletedProcess(reader.args, reader.returncode, answer, complaint)

@@ -47,29 +47,28 @@ def _marked() -> Iterator[tuple[str, str, str]]:
 
 
 def _command(pid: str) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "a process"
+    return _read(f"/proc/{pid}/comm").decode("utf-8", "replace").strip() or "a process"
 
 
 def _token(state_dir: str) -> str:
-    try:
-        with open(os.path.join(state_dir, TOKEN_FILE), encoding="utf-8") as file:
-            return file.read().partition(" ")[0].strip()
-    except (OSError, ValueError):
-        return ""
+    token = _read(os.path.join(state_dir, TOKEN_FILE)).partition(b" ")[0]
+    return token.decode("ascii", "replace").strip()
 
 
 def _mark(pid: str) -> str:
     """Return the mark of a process, empty when it has none."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environ = file.read()  # of a process that has ended and is not collected yet: nothing
-    except OSError:
-        return ""
+    environ = _read(
+        f"/proc/{pid}/environ"
+    )  # of one that has ended and is not collected yet: nothing
     for entry in environ.split(b"\0"):
         if entry.startswith(_MARK):
             return entry.removeprefix(_MARK).decode("ascii", "replace")
     return ""
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

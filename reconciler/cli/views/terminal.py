@@ -16,7 +16,6 @@ from reconciler.cli.views.painting import paint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
     from typing import Self
 
 DEFAULT_WIDTH: Final = 80
@@ -118,12 +117,7 @@ class Live:
             self._terminal.put(_HIDE_CURSOR)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._terminal.is_terminal:
             self._terminal.put(_SHOW_CURSOR)
 
