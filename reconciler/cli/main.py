@@ -139,7 +139,7 @@ def guarded(run: Callable[[], int]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        return _fail(error.format_message(), "", error.exit_code)
+        return _fail(error.format_message(), code=error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         # click has put the shell's next prompt on a line of its own already.
         return errors.INTERRUPTED
@@ -153,11 +153,9 @@ def guarded(run: Callable[[], int]) -> int:
         return errors.FAILED
     except OSError as error:
         _drop_output()
-        return _fail(
-            f"cannot {_doing(error)}: {(error.strerror or str(error)).lower()}", "", errors.FAILED
-        )
+        return _fail(f"cannot {_doing(error)}: {(error.strerror or str(error)).lower()}")
     except UnicodeError:
-        return _fail("cannot read an argument: not valid UTF-8", "", errors.FAILED)
+        return _fail("cannot read an argument: not valid UTF-8")
     return code
 
 
@@ -183,7 +181,7 @@ def _doing(error: OSError) -> str:
 def _usage(error: click.UsageError) -> int:
     usage = error.ctx.get_usage() + "\n" if error.ctx is not None else ""
     terminal.stderr().write(usage)
-    return _fail(error.format_message(), "", errors.USAGE)
+    return _fail(error.format_message(), code=errors.USAGE)
 
 
 def _request_failed(error: RequestError) -> int:
@@ -191,9 +189,7 @@ def _request_failed(error: RequestError) -> int:
         from reconciler.cli.views import mistakes
 
         terminal.stderr().show(*mistakes.spec_error_blocks(found, folder=os.getcwd()))
-        return _fail(
-            f"{mistakes.mistakes(len(found))} in the spec; nothing was changed", "", errors.FAILED
-        )
+        return _fail(f"{mistakes.mistakes(len(found))} in the spec; nothing was changed")
     code = errors.TIMED_OUT if error.code == "timeout" else errors.FAILED
     return _fail(error.message, str(error.details.get("hint", "")), code)
 
@@ -206,7 +202,7 @@ def _mistakes(error: RequestError) -> Sequence[SpecError]:
     return found
 
 
-def _fail(message: str, hint: str, code: int) -> int:
+def _fail(message: str, hint: str = "", code: int = errors.FAILED) -> int:
     page: list[Block] = [Wrapped((Cell("reconcile: ", "bad"), Cell(message)))]
     if hint:
         page.append(Wrapped((Cell("  hint: ", "cyan"), Cell(hint))))

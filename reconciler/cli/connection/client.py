@@ -13,7 +13,7 @@ belongs to one thread, and imports fast.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from reconciler.cli.connection import locate
 from reconciler.cli.connection.transport import DROPPED, Answer, Map, Transport
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from reconciler.cli.connection.instances import Instance
     from reconciler.model.answer import OrderResult, RevisionEntry, RunEntry
     from reconciler.model.change import Change
+
+    Labels: TypeAlias = Mapping[str, str] | None
+    Results: TypeAlias = Sequence[OrderResult]
 
 __all__ = ["Client", "NoManager", "RequestError", "TimedOut"]
 
@@ -67,9 +70,7 @@ class Client(Transport):
     ) -> None:
         super().__init__(instance or locate.find(name, runtime_dir), timeout)
 
-    def status(
-        self, *names: str, labels: Mapping[str, str] | None = None, usage: bool = False
-    ) -> Status:
+    def status(self, *names: str, labels: Labels = None, usage: bool = False) -> Status:
         """Return the status, of all watchers or of those that the patterns and labels select."""
         return self.ask(Status, "status", selection(names, labels) | {"usage": usage or None}).value
 
@@ -101,52 +102,40 @@ class Client(Transport):
             if method == "progress":
                 yield self.read(Progress, method, item).value
 
-    def start(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
+    def start(self, *names: str, labels: Labels = None, **options: object) -> Results:
         """Start watchers, whatever `autostart` says; of one that runs, try slots that wait."""
         return self._order("start", names, labels, options)
 
-    def stop(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
+    def stop(self, *names: str, labels: Labels = None, **options: object) -> Results:
         """Stop watchers and keep them stopped, for good or for as long as `for_ns` says."""
         return self._order("stop", names, labels, options)
 
-    def resume(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
+    def resume(self, *names: str, labels: Labels = None, **options: object) -> Results:
         """Drop the manual overrides of watchers: the spec counts again."""
         return self._order("resume", names, labels, options)
 
-    def restart(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
+    def restart(self, *names: str, labels: Labels = None, **options: object) -> Results:
         """Replace processes one by one, or all `at_once`."""
         return self._order("restart", names, labels, options)
 
-    def reload(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
+    def reload(self, *names: str, labels: Labels = None, **options: object) -> Results:
         """Do what the field `reload` of each watcher says."""
         return self._order("reload", names, labels, options)
 
-    def signal(self, signal: str, *names: str, **options: object) -> Sequence[OrderResult]:
+    def signal(self, signal: str, *names: str, **options: object) -> Results:
         """Send a signal to the processes of watchers or slots."""
         return self._order("signal", names, None, {"signal": signal, **options})
 
-    def scale(self, scale: Mapping[str, int | None], **options: object) -> Sequence[OrderResult]:
+    def scale(self, scale: Mapping[str, int | None], **options: object) -> Results:
         """Set numbers of processes by watcher; None goes back to the spec's."""
         return self._order("scale", (), None, {"scale": dict(scale), **options})
 
-    def rerun(
-        self, *names: str, labels: Mapping[str, str] | None = None, **options: object
-    ) -> Sequence[OrderResult]:
+    def rerun(self, *names: str, labels: Labels = None, **options: object) -> Results:
         """Fire jobs again: `failed`, `overlap`, `require_all` as in the protocol."""
         return self._order("rerun", names, labels, options)
 
     def runs(
-        self, *names: str, labels: Mapping[str, str] | None = None, limit: int | None = None
+        self, *names: str, labels: Labels = None, limit: int | None = None
     ) -> Sequence[RunEntry]:
         """Return the newest runs of jobs."""
         return self.ask(Runs, "runs", selection(names, labels) | {"limit": limit}).value.runs
@@ -172,9 +161,9 @@ class Client(Transport):
         self,
         method: str,
         names: Sequence[str],
-        labels: Mapping[str, str] | None,
+        labels: Labels,
         options: Mapping[str, object],
-    ) -> Sequence[OrderResult]:
+    ) -> Results:
         return self.order(method, {**selection(names, labels), **options}).value.results
 
     def events(
@@ -215,7 +204,7 @@ class Client(Transport):
     def logs(
         self,
         *names: str,
-        labels: Mapping[str, str] | None = None,
+        labels: Labels = None,
         lines: int | None = None,
         follow: bool = False,
         stderr: bool = False,
@@ -254,7 +243,7 @@ def _dropped_event(item: Map) -> Map:
     return {"time_ns": time.time_ns(), "type": "stream.dropped", "message": message}
 
 
-def selection(names: Sequence[str], labels: Mapping[str, str] | None) -> Map:
+def selection(names: Sequence[str], labels: Labels) -> Map:
     """Return the parameters that say which watchers are meant."""
     return {"names": list(names) or None, "labels": dict(labels) if labels else None}
 
