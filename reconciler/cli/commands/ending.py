@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from reconciler.cli.connection.client import Client
     from reconciler.cli.views.terminal import Live, Terminal
     from reconciler.model.answer import EventEntry
-    from reconciler.model.status import Status
 
 ENDED: Final = frozenset({"manager.ended", "manager.left"})
 """Types of the last event of a manager."""
@@ -63,42 +62,23 @@ class Ending:
             status = client.status()
         except (CommandError, RequestError):
             return  # it has ended, or nearly so
-        names = _left(status)
+        slots = [(each.name, slot) for each in status.watchers for slot in each.slots]
+        names = [slot_name(name, slot.slot) for name, slot in slots if slot.pid]
         if not names:
             return
-        line = self._line(names, status)
+        ends = [slot.next_ns for _, slot in slots if slot.state == "Stopping"]
+        due = [next_ns for next_ns in ends if next_ns is not None]
+        kill = f" (SIGKILL {due_in(min(due), time.time_ns())})" if due else ""
+        waiting = f"stopping, waiting for {format_few(names, _MOST_NAMES)}{kill}{self._hint}"
+        line: Line = (Cell(self._prefix, "title"), Cell(waiting, "busy"))
         if self._screen.is_terminal:
             self._live.show([Wrapped(line)])
         elif names != self._told:
             self._told = names
             self._screen.show(line)
 
-    def _line(self, names: list[str], status: Status) -> Line:
-        due = [
-            slot.next_ns
-            for watcher in status.watchers
-            for slot in watcher.slots
-            if slot.next_ns is not None and slot.state == "Stopping"
-        ]
-        kill = f" (SIGKILL {due_in(min(due), time.time_ns())})" if due else ""
-        return (
-            Cell(self._prefix, "title"),
-            Cell(
-                f"stopping, waiting for {format_few(names, _MOST_NAMES)}{kill}{self._hint}", "busy"
-            ),
-        )
-
     def outcome(self, name: str) -> str:
         """Return how it ended, in a sentence."""
         if not self.killed:
             return f"{name}: stopped"
         return f"{name}: stopped; had to be killed: {format_few(self.killed, _MOST_NAMES)}"
-
-
-def _left(status: Status) -> list[str]:
-    return [
-        slot_name(watcher.name, slot.slot)
-        for watcher in status.watchers
-        for slot in watcher.slots
-        if slot.pid
-    ]

@@ -50,9 +50,9 @@ def view(instance: Instance, keeper_pid: int, timeout_ns: int) -> int:
     try:
         _Viewer(Client(instance=instance), keeper_pid, timeout_ns).run()
     except (BrokenPipeError, KeyboardInterrupt):
-        return DONE
+        pass
     except NoManager:
-        return DONE  # It ended before there was anything to show, with a message of its own.
+        pass  # It ended before there was anything to show, with a message of its own.
     except (CommandError, RequestError) as error:
         terminal.stderr().write(f"reconcile: cannot show the logs: {error}\n")
         return FAILED
@@ -68,7 +68,7 @@ class _Viewer:
         self._begun_ns = time.monotonic_ns()
         self._painted_ns = 0
         self._timeout_ns = timeout_ns
-        self._progress: Progress | None = None
+        self._progress = Progress()
         self._told: dict[str, str] = {}
         self._shown = False
         self._ending: Ending | None = None
@@ -117,11 +117,10 @@ class _Viewer:
         now_ns = time.monotonic_ns()
         elapsed_ns = now_ns - self._begun_ns
         progress = self._progress
-        if elapsed_ns >= self._timeout_ns or (progress is not None and is_final(progress)):
+        if elapsed_ns >= self._timeout_ns or is_final(progress):
             self._show_status()
         elif now_ns - self._painted_ns >= _TICK_S * SECOND_NS:
-            progress = progress or Progress()
-            self._live.show(waiting_blocks(progress.waiting, elapsed_ns, progress.remaining))
+            self._live.show(waiting_blocks(progress, elapsed_ns))
             self._painted_ns = now_ns
 
     def _show_status(self) -> None:

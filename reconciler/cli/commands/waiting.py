@@ -79,31 +79,28 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
     On a terminal a live page says what is waited for; on a pipe each change of it is a line.
     """
     begun = time.monotonic_ns()
-    waiting: Sequence[Waiting] = ()
-    failed: Sequence[Failed] = ()
-    remaining = 0
+    code, progress = NOT_AS_DESIRED, Progress()
     shown: dict[str, str] = {}
     with Live(screen) as live:
         for kind, item in client.follow(request, tick=_TICK_S):
             elapsed_ns = time.monotonic_ns() - begun
             if kind != TICK:
                 progress = client.read(Progress, request[0], item).value
-                waiting, failed = progress.waiting, progress.failed
-                remaining = progress.remaining
                 if progress.converged:
-                    live.clear()
-                    return Outcome(DONE)
-                if progress.done or _is_hopeless(request[0], progress):
-                    live.clear()
-                    return Outcome(NOT_AS_DESIRED, waiting, failed, _verdict(progress))
+                    code = DONE
+                if progress.converged or progress.done or _is_hopeless(request[0], progress):
+                    break
                 if not screen.is_terminal:
                     show_changes(screen, progress, shown)
             if elapsed_ns > timeout_ns:
-                live.clear()
-                return Outcome(TIMED_OUT, waiting, failed)
-            live.show(waiting_blocks(waiting, elapsed_ns, remaining))
+                code = TIMED_OUT
+                break
+            live.show(waiting_blocks(progress, elapsed_ns))
         live.clear()
-    return Outcome(NOT_AS_DESIRED, waiting, failed)
+    if code == DONE:
+        return Outcome(DONE)
+    verdict = _verdict(progress) if code == NOT_AS_DESIRED else ""
+    return Outcome(code, progress.waiting, progress.failed, verdict)
 
 
 def _is_hopeless(method: str, progress: Progress) -> bool:

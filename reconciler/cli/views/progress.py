@@ -9,26 +9,24 @@ from reconciler.cli.views.phrases import STATE_STYLES, TROUBLE, whole_duration
 from reconciler.model.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from reconciler.cli.views.terminal import Terminal
-    from reconciler.model.answer import Progress, Waiting
+    from reconciler.model.answer import Progress
 
 _MORE: Final = "\0"
 """Beside the names of watchers, that of those that are not named."""
 
 
-def waiting_blocks(waiting: Sequence[Waiting], elapsed_ns: int, remaining: int = 0) -> list[Block]:
-    """Return what is still being waited for, as a live page; of `remaining` watchers only some are named."""
+def waiting_blocks(progress: Progress, elapsed_ns: int) -> list[Block]:
+    """Return what is still being waited for, as a live page."""
     rows = [
         (
             Cell(one.name),
             Cell(one.state, STATE_STYLES.get(one.state, "")),
             Cell(one.note, "bad" if one.state in TROUBLE else ""),
         )
-        for one in waiting
+        for one in progress.waiting
     ]
-    number = max(remaining, len(waiting))
+    number = max(progress.remaining, len(rows))
     waited = f"waiting for {format_count(number, 'watcher')}, {whole_duration(elapsed_ns)}"
     head: Line = (Cell(waited, "busy"),)
     if not rows:
@@ -37,12 +35,6 @@ def waiting_blocks(waiting: Sequence[Waiting], elapsed_ns: int, remaining: int =
     if number > len(rows):
         page.append((Cell(f"(and {number - len(rows)} more)", "quiet"),))
     return page
-
-
-def waiting_text(waiting: Waiting) -> str:
-    """Return one line about a watcher that is waited for."""
-    note = f": {waiting.note}" if waiting.note else ""
-    return f"{waiting.name}: {waiting.state}{note}"
 
 
 def show_changes(
@@ -58,7 +50,7 @@ def show_changes(
     """
     head = Cell(prefix, "title"), Cell("waiting for ")
     for one in progress.waiting:
-        text = waiting_text(one)
+        text = f"{one.name}: {one.state}" + (f": {one.note}" if one.note else "")
         if one.state not in silent and shown.get(one.name) != text:
             shown[one.name] = text
             screen.show((*head, Cell(text)))

@@ -9,11 +9,11 @@ from tests.cli.answers import SECOND_NS
 
 def test_many_that_are_waited_for_are_counted_though_some_are_named() -> None:
     waiting = (Waiting("w1", "BackOff"),)
-    page = paint(waiting_blocks(waiting, 2 * SECOND_NS, 60))
-    assert (page[0], page[-1]) == ("waiting for 60 watchers, 2s", "(and 59 more)")
-    assert paint(waiting_blocks(waiting, 0))[0] == "waiting for 1 watcher, 0s"
-    screen, told = terminal.nowhere(), dict[str, str]()
     progress = Progress(waiting=waiting, remaining=60)
+    page = paint(waiting_blocks(progress, 2 * SECOND_NS))
+    assert (page[0], page[-1]) == ("waiting for 60 watchers, 2s", "(and 59 more)")
+    assert paint(waiting_blocks(Progress(waiting=waiting), 0))[0] == "waiting for 1 watcher, 0s"
+    screen, told = terminal.nowhere(), dict[str, str]()
     for _ in range(2):
         show_changes(screen, progress, told)
     assert screen.stream.getvalue() == "waiting for w1: BackOff\nwaiting for 59 more watchers\n"  # type: ignore[attr-defined]  # a StringIO
