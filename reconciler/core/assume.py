@@ -51,7 +51,9 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
         case Unbind(name):
             it.sockets.pop(name, None)
         case ReadSecrets(watcher):
-            it.known[watcher] = secrets.asked(it.observed(watcher))
+            observed, spec = it.observed(watcher), it.spec.watchers[watcher]
+            asked = replace(secrets.known(observed.secrets, spec.secrets), asked=True)
+            it.known[watcher] = replace(observed, secrets=asked)
         case RecordGeneration() | RecordRun() | RecordIntent():
             _write(it, action)
         case Signal() | EndOrphans() | RecordVerdict() | Quit() | Notify() | Upgrade():

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core import desired, generations, status
+from reconciler.core import desired, generations, secrets, status
 from reconciler.core.template import run_hash, same_template, sockets_of, with_secrets
 from reconciler.model.change import Change, Drift, FieldChange
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
@@ -131,7 +131,8 @@ def _created(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> C
 
 
 def _job_hash(spec: WatcherSpec, new: Spec, observed: WatcherObserved) -> str:
-    return with_secrets(run_hash(spec, new.sockets), observed.secrets.digest)
+    read = secrets.known(observed.secrets, spec.secrets)
+    return with_secrets(run_hash(spec, new.sockets), read.digest)
 
 
 def _fired(

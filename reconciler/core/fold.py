@@ -40,7 +40,6 @@ from reconciler.model.observation import (
     SpecApplied,
     UpgradeFailed,
 )
-from reconciler.model.observed import SecretsObserved
 from reconciler.model.process import MAIN, Exited, ProcessId, Requested, Running, pid_of
 from reconciler.model.socket import BindRefused
 from reconciler.model.value import replace
@@ -236,8 +235,6 @@ def _spec(it: Picture, applied: SpecApplied) -> None:
     }
     for name in edited:
         it.forget_hash(name)
-        if not _same_secrets(name, old, new):
-            it.known[name] = replace(it.observed(name), secrets=SecretsObserved())
     unknown = {
         name
         for name, observed in it.known.items()
@@ -254,20 +251,12 @@ def _is_same(name: str, old: Spec, new: Spec) -> bool:
     return all(old.sockets.get(s) == new.sockets.get(s) for s in sockets_of(before))
 
 
-def _same_secrets(name: str, old: Spec, new: Spec) -> bool:
-    """Tell whether what was read for a watcher is what it says now."""
-    before, after = old.watchers.get(name), new.watchers.get(name)
-    return after is None or (before.secrets if before else {}) == after.secrets
-
-
 def _secrets(it: Picture, found: SecretsRead | SecretsUnreadable, now_ns: int) -> None:
     observed = it.observed(found.watcher)
-    it.events.extend(secrets.events_of(observed.secrets, found))
-    it.known[found.watcher] = (
-        secrets.read(observed, found)
-        if isinstance(found, SecretsRead)
-        else secrets.unreadable(observed, found, now_ns)
-    )
+    before = secrets.known(observed.secrets, found.sources)
+    it.events.extend(secrets.events_of(before, found))
+    after = secrets.after(before, found, now_ns)
+    it.known[found.watcher] = replace(observed, secrets=after)
     it.agenda.touch(found.watcher)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from reconciler.core import desired
+from reconciler.core import desired, secrets
 from reconciler.core.agenda import Agenda
 from reconciler.core.plan import Plan, World
 from reconciler.core.shutdown import Shutdown
@@ -106,7 +106,8 @@ class Picture:
             return ""
         if name not in self._hashes:
             self._hashes[name] = run_hash(self.spec.watchers[name], self.spec.sockets)
-        return with_secrets(self._hashes[name], self.observed(name).secrets.digest)
+        read = secrets.known(self.observed(name).secrets, self.spec.watchers[name].secrets)
+        return with_secrets(self._hashes[name], read.digest)
 
     def world(self, now_ns: int) -> World:
         """Return what every plan may know besides its own watcher."""

@@ -13,25 +13,29 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core.backoff import doubled_ns
 from reconciler.model.action import ReadSecrets
 from reconciler.model.event import Event
+from reconciler.model.observation import SecretsRead, SecretsUnreadable
 from reconciler.model.observed import SecretsObserved
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from reconciler.core.plan import Plan
-    from reconciler.model.observation import SecretsRead, SecretsUnreadable
-    from reconciler.model.observed import WatcherObserved
+    from reconciler.model.spec import SecretSpec
 
 FIRST_RETRY_NS: Final = SECOND_NS
 LAST_RETRY_NS: Final = 30 * SECOND_NS
 """A secret that cannot be read is tried again: a vault comes back, a file is mounted."""
 
 
+def known(secrets: SecretsObserved, sources: Mapping[str, SecretSpec]) -> SecretsObserved:
+    """Return what is known of the secrets from some sources: nothing, when others were read."""
+    return secrets if secrets.sources == sources else SecretsObserved(sources)
+
+
 def ready(plan: Plan) -> bool:
     """Tell whether the values that a process needs are at hand; asks for them when they are not."""
-    secrets = plan.observed.secrets
+    secrets = known(plan.observed.secrets, plan.spec.secrets)
     if not plan.spec.secrets or secrets.digest:
         return True
     asked = secrets.asked or ReadSecrets(plan.name) in plan.actions
@@ -46,49 +50,32 @@ def retry_due_ns(secrets: SecretsObserved) -> int:
 
 
 def waiting_note(plan: Plan) -> str:
-    """Return why a start waits for secrets; empty when it does not."""
-    secrets = plan.observed.secrets
-    if not plan.spec.secrets or secrets.digest:
-        return ""
+    """Return why a start waits for secrets that are not at hand."""
+    secrets = known(plan.observed.secrets, plan.spec.secrets)
     return secrets.trouble or "its secrets are being read"
 
 
 # ---- folding --------------------------------------------------------------------------------------
 
 
-def asked(observed: WatcherObserved) -> WatcherObserved:
-    """Return the picture of a watcher whose secrets are being read."""
-    return replace(observed, secrets=replace(observed.secrets, asked=True))
+def after(
+    before: SecretsObserved, found: SecretsRead | SecretsUnreadable, now_ns: int
+) -> SecretsObserved:
+    """Return what is known after a reading; when it was in vain, values that were read before stay good."""
+    if isinstance(found, SecretsRead):
+        return SecretsObserved(found.sources, found.digest)
+    tries = before.attempt + 1
+    return SecretsObserved(found.sources, before.digest, False, found.message, tries, now_ns)
 
 
-def read(observed: WatcherObserved, observation: SecretsRead) -> WatcherObserved:
-    """Return the picture of a watcher whose secrets were read."""
-    return replace(observed, secrets=SecretsObserved(digest=observation.digest))
-
-
-def unreadable(
-    observed: WatcherObserved, observation: SecretsUnreadable, now_ns: int
-) -> WatcherObserved:
-    """Return the picture of a watcher whose secrets cannot be read; values that were read before stay good."""
-    before = observed.secrets
-    after = SecretsObserved(before.digest, False, observation.message, before.attempt + 1, now_ns)
-    return replace(observed, secrets=after)
-
-
-def events_of(
-    before: SecretsObserved, observation: SecretsRead | SecretsUnreadable
-) -> Iterator[Event]:
+def events_of(before: SecretsObserved, found: SecretsRead | SecretsUnreadable) -> Iterator[Event]:
     """Yield what people are told: a change, a trouble when it is new, and its end."""
-    message = getattr(observation, "message", "")
-    if message:
-        if message != before.trouble:
-            yield Event("secrets.failed", f"{observation.watcher}: {message}", observation.watcher)
+    name = found.watcher
+    if isinstance(found, SecretsUnreadable):
+        if found.message != before.trouble:
+            yield Event("secrets.failed", f"{name}: {found.message}", name)
         return
     if before.trouble:
-        yield Event(
-            "secrets.recovered", f"{observation.watcher}: its secrets are read", observation.watcher
-        )
-    if before.digest and before.digest != getattr(observation, "digest", ""):
-        yield Event(
-            "secrets.changed", f"{observation.watcher}: a secret has changed", observation.watcher
-        )
+        yield Event("secrets.recovered", f"{name}: its secrets can be read again", name)
+    if before.digest not in {"", found.digest}:
+        yield Event("secrets.changed", f"{name}: a secret has changed", name)

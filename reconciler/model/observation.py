@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.model.intent import Intent
     from reconciler.model.job import Job, Run
     from reconciler.model.revision import Trial
-    from reconciler.model.spec import Spec, WatcherSpec
+    from reconciler.model.spec import SecretSpec, Spec, WatcherSpec
 
 
 class KeeperIntroduced(Tagged, frozen=True):
@@ -197,17 +197,19 @@ class RunRecorded(Struct, frozen=True):
 
 
 class SecretsRead(Struct, frozen=True):
-    """All secrets of a watcher are at hand; `digest` is a keyed hash of their values."""
+    """All secrets of a watcher are at hand; `digest` is a keyed hash of what `sources` hold."""
 
     watcher: str
     digest: str
+    sources: Mapping[str, SecretSpec]
 
 
 class SecretsUnreadable(Struct, frozen=True):
-    """A secret of a watcher cannot be read; `message` says which and why."""
+    """A secret of a watcher cannot be read from one of `sources`; `message` says which and why."""
 
     watcher: str
     message: str
+    sources: Mapping[str, SecretSpec]
 
 
 class SignalAsked(Struct, frozen=True):

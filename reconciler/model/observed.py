@@ -9,12 +9,15 @@ from reconciler.model.job import Job, Run
 from reconciler.model.observation import LogChanged, Request
 from reconciler.model.process import ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
+from reconciler.model.spec import SecretSpec
 from reconciler.model.value import Struct, field
 
 
 class SecretsObserved(Struct, frozen=True):
     """What is known about the secrets of a watcher; their values are not."""
 
+    sources: Mapping[str, SecretSpec] = field(default_factory=dict)
+    """Where they come from: what was found there says nothing of a spec that names other sources."""
     digest: str = ""
     """Keyed hash of all values at hand; empty: they were not read by this controller."""
     asked: bool = False

@@ -302,9 +302,11 @@ class Stage:
                 self.runs.append(action)
                 return [] if self.hold_runs else [RunRecorded(owner, run)]
             case ReadSecrets(owner):
+                sources = self.reconciler.spec.watchers[owner].secrets
                 if owner in self.vault:
-                    return [SecretsRead(owner, self.vault[owner])]
-                return [SecretsUnreadable(owner, "cannot read the secret KEY: it is missing")]
+                    return [SecretsRead(owner, self.vault[owner], sources)]
+                message = "cannot read the secret KEY: it is missing"
+                return [SecretsUnreadable(owner, message, sources)]
             case RecordGeneration(owner, generation):
                 self.generations.setdefault(owner, []).append(generation.number)
             case RecordVerdict(revision, trial):

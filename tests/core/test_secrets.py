@@ -44,9 +44,9 @@ def test_another_value_replaces_the_processes_one_by_one() -> None:
     stage.vault = {"web": "1"}
     stage.apply(spec(web=watcher(numprocesses=2, secrets=KEY))).wait(10)
     before = stage.pid("web.1"), stage.pid("web.2")
-    stage.tell(SecretsRead("web", "1")).wait(10)
+    stage.tell(SecretsRead("web", "1", KEY)).wait(10)
     assert before == (stage.pid("web.1"), stage.pid("web.2"))
-    stage.tell(SecretsRead("web", "2"))
+    stage.tell(SecretsRead("web", "2", KEY))
     assert stage.pid("web.1") != before[0] and stage.pid("web.2") == before[1]
     stage.wait(10)
     assert stage.pid("web.2") != before[1]
@@ -58,7 +58,7 @@ def test_a_secret_that_is_lost_touches_nothing_and_its_last_value_stays_good() -
     stage.vault = {"web": "1"}
     stage.apply(spec(web=watcher(secrets=KEY))).wait(60)
     before = stage.pid("web.1")
-    stage.tell(SecretsUnreadable("web", "gone")).wait(3600)
+    stage.tell(SecretsUnreadable("web", "gone", KEY)).wait(3600)
     assert stage.pid("web.1") == before
     stage.exit("web.1", 1)
     assert stage.alive() == ["web.1"]
@@ -96,6 +96,20 @@ def test_nothing_is_stopped_that_could_not_be_started_again(change: str) -> None
     assert stage.pid("web.1") != before
 
 
+def test_what_was_read_for_a_former_spec_starts_nothing() -> None:
+    stage = Stage()
+    stage.vault = {"web": "1"}
+    stage.apply(spec(web=watcher(secrets=KEY))).wait(60)
+    stage.vault, before = {}, stage.pid("web.1")
+    stage.apply(spec(web=watcher(secrets=OTHER)))
+    # It was on its way when the spec changed.
+    stage.tell(SecretsRead("web", "1", KEY)).wait(60)
+    assert stage.pid("web.1") == before
+    stage.vault = {"web": "1"}
+    stage.wait(40)
+    assert stage.pid("web.1") != before
+
+
 def test_a_job_fires_once_for_each_value_and_not_for_a_new_controller() -> None:
     wanted = spec(fill=job(secrets=KEY))
     stage = Stage()
@@ -105,9 +119,9 @@ def test_a_job_fires_once_for_each_value_and_not_for_a_new_controller() -> None:
     runs = stage.reconciler.observed("fill").job
     stage.new_controller(wanted, [JobChanged("fill", runs)]).wait(60)
     assert (stage.generations["fill"], readings(stage)) == ([1], 1)
-    stage.tell(SecretsRead("fill", "1")).wait(60)
+    stage.tell(SecretsRead("fill", "1", KEY)).wait(60)
     assert stage.generations["fill"] == [1]
-    stage.tell(SecretsRead("fill", "2"))
+    stage.tell(SecretsRead("fill", "2", KEY))
     assert stage.generations["fill"] == [1, 2]
 
 
@@ -132,7 +146,7 @@ def test_a_secret_that_changes_all_the_time_does_not_replace_without_end() -> No
     stage.apply(spec(web=watcher(secrets=KEY))).wait(100)
     for number in range(1, 60):
         stage.vault["web"] = str(number)
-        stage.tell(SecretsRead("web", str(number))).wait(3)
+        stage.tell(SecretsRead("web", str(number), KEY)).wait(3)
     assert 4 <= len(stage.signals()) <= 7
     assert "held back" in stage.status("web").note
     assert "its secrets changed each time" in stage.status("web").note

@@ -29,11 +29,14 @@ from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.wire.link import LinkDecoder, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from reconciler.core.reconciler import Reconciler
     from reconciler.model.action import Action, KeeperAction, StoreAction
     from reconciler.model.intent import Intent
     from reconciler.model.observation import Observation
     from reconciler.model.revision import Trial
+    from reconciler.model.spec import SecretSpec
     from tests.sim.world import World
 
 
@@ -81,14 +84,14 @@ class Controller:
     wake_ns: int | None = None
     back_ns: int | None = None
     """When it will have read what it puts in force again, in place of a revision that is not good."""
-    secrets: set[str] = field(default_factory=set)
-    """Watchers whose secrets it has."""
-    readings: list[tuple[int, str]] = field(default_factory=list)
+    secrets: dict[str, Mapping[str, SecretSpec]] = field(default_factory=dict)
+    """From where it has read the secrets of which watchers."""
+    readings: list[tuple[int, str, Mapping[str, SecretSpec]]] = field(default_factory=list)
     """Of which watchers it reads the secrets, and when it will have."""
 
     def due_ns(self) -> int | None:
         world = self.world
-        dues = [due for due, _ in self.writes[:1]] + [due for due, _ in self.readings]
+        dues = [due for due, _ in self.writes[:1]] + [due for due, *_ in self.readings]
         dues += [due for due in (self.wake_ns, self.back_ns) if due is not None]
         if self.inbox or world.kernel.to_controller:
             dues.append(max(world.kernel.now, self.ready_ns))
@@ -150,25 +153,27 @@ class Controller:
         """Say something to the keeper. What holds secrets gets them here."""
         if isinstance(action, Spawn) and action.id.role == "main":
             spec = self.core.watcher_spec(action.id.owner)
-            needs = spec is not None and spec.secrets
-            assert not needs or action.id.owner in self.secrets, f"{action.id} gets no secrets"
+            needed = {} if spec is None else spec.secrets
+            found = self.secrets.get(action.id.owner, {})
+            assert not needed or found == needed, f"{action.id} gets no secrets"
         self.world.said(action)
         self.world.kernel.feed(encode(action))
 
     def read_secrets(self, name: str) -> None:
         """Begin to read the secrets of a watcher."""
         world = self.world
-        self.readings.append((world.kernel.now + world.rng.randrange(100 * MS), name))
+        due = world.kernel.now + world.rng.randrange(100 * MS)
+        self.readings.append((due, name, self.core.spec.watchers[name].secrets))
 
     def _finish_readings(self, now: int) -> None:
-        done = [name for due, name in self.readings if due <= now]
+        done = [each[1:] for each in self.readings if each[0] <= now]
         self.readings = [each for each in self.readings if each[0] > now]
-        for name in done:
+        for name, sources in done:
             if self.world.hits("unreadable secrets"):
-                self.inbox.append(SecretsUnreadable(name, "it is not there"))
+                self.inbox.append(SecretsUnreadable(name, "it is not there", sources))
                 continue
-            self.secrets.add(name)
-            self.inbox.append(SecretsRead(name, f"value{self.world.people.secret}"))
+            self.secrets[name] = sources
+            self.inbox.append(SecretsRead(name, f"value{self.world.people.secret}", sources))
 
     def commit(self, action: StoreAction) -> None:
         """Write and sync one entry, and say so."""

@@ -275,18 +275,11 @@ class People:
 
     def edit(self, spec: Spec, *, restores: bool = False) -> None:
         """Apply a spec as the controller does: on the disk first, then before the core."""
-        disk, controller = self.world.disk, self.world.controller
+        disk = self.world.disk
         removed = {n: s for n, s in disk.spec.watchers.items() if n not in spec.watchers}
         retiring = {**disk.retiring, **removed}
         trial = self._trial_of(spec, restores=restores)
         disk.retiring = {n: s for n, s in retiring.items() if n not in spec.watchers}
-        if controller is not None:
-            kept = {
-                name
-                for name, each in spec.watchers.items()
-                if name in disk.spec.watchers and disk.spec.watchers[name].secrets == each.secrets
-            }
-            controller.secrets &= kept
         for name, each in spec.watchers.items():
             if name in disk.spec.watchers and disk.spec.watchers[name].reload != each.reload:
                 self.reload_edited_ns[name] = self.world.kernel.now
@@ -294,7 +287,7 @@ class People:
         if trial is None:
             disk.good = spec
         self.world.trace(f"revision {disk.revision}: {sorted(spec.watchers)}")
-        if controller is not None:
+        if (controller := self.world.controller) is not None:
             retired = dict(disk.retiring)
             controller.inbox.append(SpecApplied(spec, disk.revision, retired, trial))
 
@@ -395,7 +388,8 @@ class People:
         self.world.trace(f"somebody gives {order} for {name}")
         if order == "new secrets":
             self.secret += 1
-            for each in sorted(controller.secrets):
+            needed = {name for name, each in core.spec.watchers.items() if each.secrets}
+            for each in sorted(controller.secrets.keys() & needed):
                 self._touch(each)
                 controller.read_secrets(each)
             return

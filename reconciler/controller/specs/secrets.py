@@ -220,11 +220,11 @@ class Secrets(Part):
             found = self._found.get(source, Unreadable("it was not read"))
             if isinstance(found, Unreadable):
                 message = f"cannot read the secret {key}: {found.cause}"
-                self.feed(SecretsUnreadable(name, message))
+                self.feed(SecretsUnreadable(name, message, sources))
                 return
             values[key] = found.text
         self._values[name] = values
-        self.feed(SecretsRead(name, self._digest(name, values)))
+        self.feed(SecretsRead(name, self._digest(name, values), sources))
 
     def _digest(self, name: str, values: Mapping[str, str]) -> str:
         if not self._key:
