@@ -47,7 +47,7 @@ def in_status(instance: Instance) -> int:
     controller = instance.controller
     assert controller is not None
     board, status, works = controller.output.board, controller.api.status, []
-    board.settled()
+    board.unwanted()
 
     def ask() -> None:
         board.touched([ONE.owner])
