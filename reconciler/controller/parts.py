@@ -68,7 +68,7 @@ class Parts:
         config, runtime, core, stored = self.config, self.runtime, self.core, self.stored
         store, feed, say, border = self.store, self.feed, self.link.say, self.runtime.border
         is_ending, newest = self._is_ending, stored.next_event
-        output = Output(runtime, core, store, newest, lambda e: self.api.streams.told(e), feed)
+        output = Output(runtime, core, store, newest, lambda: self.api.streams.told(), feed)
         tell, lines, written = output.tell, output.last_lines.read, output.event_log.written
         saving = Saving(store, core, border, tell, feed, written, stored.notes)
         specs = Specs(

@@ -159,7 +159,6 @@ BORDERS: dict[str, tuple[Any, str, Callable[[Instance, Client], None]]] = {
     "serving a client": (Connection, "_serve", _ask),
     "a request that waits": (Waiters, "_look", _wait),
     "a stream of events": (events.EventStream, "pump", _follow("events.follow")),
-    "an event for a stream": (events.EventStream, "told", _follow("events.follow")),
     "a stream of progress": (progress.ProgressStream, "pump", _follow("apply.follow")),
     "a stream of lines": (log_stream.LogStream, "pump", _follow("logs.follow")),
     "a rotated log": (Compressor, "add", _hear(LogRotated("/x"))),
@@ -244,7 +243,7 @@ def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: An
     follower = log_files.Follower(places[0])
     assert (follower.begin(5), follower.trouble) == (b"", told["error"])
     assert follower.more() == b""
-    assert not follower.is_open
+    assert follower._file is None
 
 
 def test_one_event_tells_of_the_same_failure_again_and_again(running: Instance) -> None:

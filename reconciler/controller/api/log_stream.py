@@ -76,10 +76,10 @@ class LogStream(Stream):
         """Return the files that are followed."""
         return self._followers.keys()
 
-    def touched(self, names: frozenset[str]) -> bool:
+    def touched(self, names: frozenset[str]) -> None:
         """Take note that these watchers may have other files now."""
         self._unlooked |= dict.fromkeys(sorted(names))
-        return True
+        self.streams.pump(self)
 
     def appended(self, paths: set[str]) -> None:
         """Take note that these files have changed; an empty path stands for any."""
@@ -169,13 +169,12 @@ class LogStream(Stream):
 
     def _places(self, name: str) -> list[LogPlace]:
         places, asked = self.followed.places, self.asked
-        if asked.hooks:
-            return places.hooks(name)
-        found = places.of(name, self.selection.slots(name))
-        if asked.stderr:
-            found = [place for place in found if place.source == "stderr"]
+        found = places.of(name, self.selection.slots(name), stderr=asked.stderr, hooks=asked.hooks)
         if not found and not self._has_begun and self.selection.names and self.after is None:
-            self._say(LogPlace("", 0, "stdout", ""), places.why_empty(name, stderr=asked.stderr))
+            self._say(
+                LogPlace("", 0, "stdout", ""),
+                places.why_empty(name, stderr=asked.stderr, hooks=False),
+            )
         return found
 
     def _follow(self, path: str, place: LogPlace) -> bool:

@@ -35,6 +35,11 @@ class Wanted(Struct, frozen=True):
     names: tuple[str, ...] = ()
     labels: Mapping[str, str] | None = None
 
+    @property
+    def is_all(self) -> bool:
+        """Tell whether all watchers are meant."""
+        return not self.names and not self.labels
+
     def matches(self, name: str, labels: Mapping[str, str]) -> bool:
         """Tell whether a watcher is meant, as a whole or one of its slots."""
         if self.labels and any(labels.get(key) != value for key, value in self.labels.items()):
@@ -131,7 +136,7 @@ def select(core: Reconciler, selection: Wanted, *, needed: bool = False) -> Sele
 
     Raises `RequestError`: `not_found`, with near names, for each written name that matches nothing.
     """
-    if needed and not selection.names and not selection.labels:
+    if needed and selection.is_all:
         hint = "give names, globs such as 'web*', slots such as web.2, or labels"
         raise RequestError(
             code="invalid_request", message="say which watchers are meant", hint=hint
@@ -208,37 +213,29 @@ def _not_found(written: str, known: list[str]) -> RequestError:
 # ---- events ---------------------------------------------------------------------------------------
 
 
-class EventFilter(Struct, frozen=True):
-    """Which events a request means."""
+def event_test(asked: AskEvents) -> Callable[[EventEntry], bool]:
+    """Return what tells whether an event is meant: many are asked about, however much is written.
 
-    names: tuple[str, ...] = ()
-    """Of watchers and slots, with globs; none: all."""
-    types: tuple[str, ...] = ()
-    """Such as process.exited, process or *.failed; none: all."""
-    since_ns: int = 0
+    Names are those of watchers and slots, types such as process.exited, process or *.failed; none: all. Raises
+    `RequestError` when it is too costly.
+    """
+    _check_cost("names", asked.names, "write names out")
+    _check_cost("types", asked.types, "write types out")
+    names, types = compiled(asked.names), compiled(asked.types)
 
-    @property
-    def is_all(self) -> bool:
-        """Tell whether nothing is left out."""
-        return self == EventFilter()
+    def means(told: EventEntry) -> bool:
+        if told.time_ns < asked.since_ns:
+            return False
+        if asked.types and not any(map(types.matches, _forms(told.type))):
+            return False
+        if not asked.names:
+            return True
+        if not told.watcher or not names.matches(told.watcher):
+            return False
+        slots = names.slots(told.watcher)
+        return slots is None or told.slot in {0, *slots}
 
-    def test(self) -> Callable[[EventEntry], bool]:
-        """Return what tells whether an event is meant: many are asked about, however much is written."""
-        names, types = compiled(self.names), compiled(self.types)
-
-        def means(told: EventEntry) -> bool:
-            if told.time_ns < self.since_ns:
-                return False
-            if self.types and not any(map(types.matches, _forms(told.type))):
-                return False
-            if not self.names:
-                return True
-            if not told.watcher or not names.matches(told.watcher):
-                return False
-            slots = names.slots(told.watcher)
-            return slots is None or told.slot in {0, *slots}
-
-        return means
+    return means
 
 
 def _forms(type: str) -> Iterator[str]:
@@ -246,10 +243,3 @@ def _forms(type: str) -> Iterator[str]:
     while type:
         yield type
         type = type.rpartition(".")[0]
-
-
-def event_filter(asked: AskEvents) -> EventFilter:
-    """Return which events a request means. Raises `RequestError` when that is too costly."""
-    _check_cost("names", asked.names, "write names out")
-    _check_cost("types", asked.types, "write types out")
-    return EventFilter(asked.names, asked.types, asked.since_ns)

@@ -16,7 +16,6 @@ from reconciler.controller.api.request import Request
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Border
 from reconciler.controller.runtime.reactor import Reactor
-from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS
 from reconciler.wire import rpc
@@ -58,12 +57,8 @@ class Stream(ABC):
     def pump(self) -> bool:
         """Send what there is while the client reads; True when more is waiting for the next turn."""
 
-    def touched(self, names: frozenset[str]) -> bool:
-        """Take note that these watchers may have changed; True when there may be something to send at once."""
-        return False
-
-    def told(self, entry: EventEntry) -> None:  # noqa: B027  (most streams do not care)
-        """Take note of an event."""
+    def touched(self, names: frozenset[str]) -> None:  # noqa: B027  (events do not care)
+        """Take note that these watchers may have changed."""
 
     def finish(self) -> None:  # noqa: B027  (most streams do not care)
         """Take note that nothing more comes."""
@@ -143,19 +138,15 @@ class Streams:
         for stream in [each for each in self._streams.values() if each.connection is connection]:
             self._end(stream)
 
-    def told(self, entry: EventEntry) -> None:
-        """Send an event to those who follow events."""
+    def told(self) -> None:
+        """Let those who follow events send one that was just told."""
         for stream in self.of("event"):
-            self.guard(stream, partial(stream.told, entry))
+            self.pump(stream)
 
     def touched(self, names: frozenset[str]) -> None:
         """Let streams look at watchers that may have changed."""
         for stream in tuple(self._streams.values()):
-            self.guard(stream, partial(self._touched, stream, names))
-
-    def _touched(self, stream: Stream, names: frozenset[str]) -> None:
-        if stream.touched(names):
-            self.pump(stream)
+            self.guard(stream, partial(stream.touched, names))
 
     def drained(self, connection: Connection) -> None:
         """Go on with the streams of a client that has read."""

@@ -60,8 +60,8 @@ class EventLog(Part):
     lanes: Lanes
     border: Border
     log: Log
-    follow: Callable[[EventEntry], None]
-    """Sends an event to those who follow them."""
+    follow: Callable[[], None]
+    """Sends an event that was just told to those who follow them."""
     _unwritten: deque[EventEntry] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
     _replaced: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
     _is_under_way: bool = False
@@ -86,7 +86,7 @@ class EventLog(Part):
         self.log.write(
             level, event.type, repeats=repeats, watcher=watcher, slot=slot, text=event.message
         )
-        self.follow(entry)
+        self.follow()
 
     def _write_later(self, told: EventEntry) -> None:
         self._unwritten.append(told)

@@ -32,8 +32,15 @@ class LogPlaces:
         self._writers: dict[str, set[str]] = {}
         """Of files that a spec names, the watchers that write there; all others belong to one slot."""
 
-    def of(self, name: str, slots: tuple[int, ...] | None) -> list[LogPlace]:
-        """Return where the output of a watcher's slots lies, also of slots that have ended, each place once."""
+    def of(
+        self, name: str, slots: tuple[int, ...] | None, *, stderr: bool, hooks: bool
+    ) -> list[LogPlace]:
+        """Return where the output of a watcher's slots lies, also of slots that have ended, each place once.
+
+        `stderr`: of standard error alone. `hooks`: of its hooks, stop and reload commands instead.
+        """
+        if hooks:
+            return [LogPlace(name, 0, "hooks", hooks_log(name, self._core.facts))]
         spec = self._core.watcher_spec(name)
         if spec is None:
             return []
@@ -46,13 +53,9 @@ class LogPlaces:
                     found[path] = self._place(name, spec, slot, source, path, all_slots)
                 elif place.source != source and place.slot in {0, slot}:
                     found[path] = replace(place, source="stdout")
-        return list(found.values())
+        return [place for place in found.values() if place.source == "stderr" or not stderr]
 
-    def hooks(self, name: str) -> list[LogPlace]:
-        """Return where the output of a watcher's hooks, stop and reload commands lies."""
-        return [LogPlace(name, 0, "hooks", hooks_log(name, self._core.facts))]
-
-    def why_empty(self, name: str, *, stderr: bool = False, hooks: bool = False) -> str:
+    def why_empty(self, name: str, *, stderr: bool, hooks: bool) -> str:
         """Return why a watcher has no output to be shown."""
         spec = self._core.watcher_spec(name)
         if spec is None:

@@ -14,7 +14,6 @@ from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.runtime.parts import Runtime
 from reconciler.controller.state.store import Store
 from reconciler.core.reconciler import Reconciler
-from reconciler.model.answer import EventEntry
 from reconciler.model.observation import Observation
 
 
@@ -27,7 +26,7 @@ class Output:
         core: Reconciler,
         store: Store,
         next_event: int,
-        follow: Callable[[EventEntry], None],
+        follow: Callable[[], None],
         feed: Callable[[Observation], None],
     ) -> None:
         reactor, lanes, border, log = runtime.reactor, runtime.lanes, runtime.border, runtime.log

@@ -7,22 +7,22 @@ import pytest
 from reconciler.controller.api.selectors import (
     MAX_GLOB,
     MAX_GLOBS,
-    EventFilter,
     Wanted,
     compiled,
+    event_test,
     wanted,
 )
 from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
-from reconciler.wire.methods import Selecting
+from reconciler.wire.methods import AskEvents, Selecting
 
 
 def test_types_are_names_first_words_and_globs() -> None:
     told = EventEntry(1, 0, "process.exited", "web", 1, "", {})
     for types in ("process.exited", "process", "*.exited", "proc*"):
-        assert EventFilter(types=(types,)).test()(told), types
+        assert event_test(AskEvents(types=(types,)))(told), types
     for types in ("exited", "process.", "proc", "process.exited.ok"):
-        assert not EventFilter(types=(types,)).test()(told), types
+        assert not event_test(AskEvents(types=(types,)))(told), types
 
 
 @pytest.mark.parametrize(

@@ -289,4 +289,6 @@ def test_an_empty_answer_says_why_it_is_empty(instance: Instance) -> None:
     assert len(client.call("logs")["empty"]) == 4
     (instance.folder / "logs").mkdir(exist_ok=True)
     (instance.folder / "logs" / "held-hooks.log").write_bytes(b"not today\n")
-    assert client.call("logs", names=["held"], hooks=True)["entries"][0]["data"] == b"not today\n"
+    for stderr in (False, True):  # hooks have but one log
+        answer = client.call("logs", names=["held"], hooks=True, stderr=stderr)
+        assert answer["entries"][0]["data"] == b"not today\n"

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.controller.api.request import Request
-from reconciler.controller.api.selectors import event_filter
+from reconciler.controller.api.selectors import event_test
 from reconciler.controller.api.streams import Stream, Streams
 from reconciler.controller.output.event_log import EventLog
 from reconciler.controller.output.events import Means
-from reconciler.model.answer import EventEntry
 from reconciler.model.value import Part, asdict
 from reconciler.wire.methods import MAX_EVENTS, FollowEvents, NewestEvents
 
@@ -25,29 +24,24 @@ class EventMethods(Part):
 
     def events(self, request: Request, asked: NewestEvents) -> None:
         """Answer with the newest events of those that are meant."""
-        since, wished, count = asked.since or 0, event_filter(asked), asked.limit
-        recent, means = self.event_log.recent, wished.test()
+        since, count, means = asked.since or 0, asked.limit, event_test(asked)
+        recent, is_all = self.event_log.recent, not (asked.names or asked.types or asked.since_ns)
 
         def answer() -> None:
             found = recent.since(since, count, means)
             left_out = recent.count_since(since, means) - len(found)
             # Whoever asks for a time, or a number, from which something was dropped is told so.
-            oldest_ns = recent.oldest_ns
-            asked = bool(wished.since_ns or since)
-            forgot = (
-                asked
-                and oldest_ns is not None
-                and (oldest_ns > wished.since_ns if wished.since_ns else recent.missed(since) > 0)
-            )
-            kept_since = {"kept_since_ns": oldest_ns} if forgot else {}
+            kept_ns, since_ns = recent.oldest_ns or 0, asked.since_ns
+            forgot = kept_ns > since_ns if since_ns else since and kept_ns and recent.missed(since)
+            kept_since = {"kept_since_ns": kept_ns} if forgot else {}
             request.reply({"events": found, "left_out": left_out, **kept_since})
 
-        if not self.event_log.recall(since, count if wished.is_all else MAX_EVENTS, answer):
+        if not self.event_log.recall(since, count if is_all else MAX_EVENTS, answer):
             answer()
 
     def events_follow(self, request: Request, asked: FollowEvents) -> None:
         """Send events as they come."""
-        means = event_filter(asked).test()
+        means = event_test(asked)
         cursor = self.event_log.recent.newest if asked.since is None else asked.since
         self.streams.add(request, EventStream(self.event_log, cursor, means, asked.until_end))
 
@@ -68,11 +62,6 @@ class EventStream(Stream):
         self._is_recalling = False
         self.streams.pump(self)
 
-    def told(self, entry: EventEntry) -> None:
-        """Send an event that has just come, unless older ones still wait."""
-        if self.cursor == entry.seq - 1 and self.connection.has_room and self._send(entry):
-            self.cursor = entry.seq
-
     def pump(self) -> bool:
         """Send the next events; those that are no longer kept are counted."""
         recent = self.event_log.recent
@@ -87,10 +76,7 @@ class EventStream(Stream):
         if dropped > 0:
             self.send(dropped=dropped)
         for entry in entries[:EVENTS_PER_TURN]:
-            if not self._send(entry):
+            if self.means(entry) and not self.send(**asdict(entry)):
                 return False
             self.cursor = entry.seq
         return len(entries) > EVENTS_PER_TURN
-
-    def _send(self, entry: EventEntry) -> bool:
-        return not self.means(entry) or self.send(**asdict(entry))

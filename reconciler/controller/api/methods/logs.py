@@ -35,8 +35,7 @@ class LogMethods(Part):
         places: dict[str, LogPlace] = {}
         by_watcher: dict[str, list[str]] = {}
         for name, slots in select(self.core, selection).slots.items():
-            found = self.places.hooks(name) if hooks else self.places.of(name, slots)
-            found = [place for place in found if place.source == "stderr" or not stderr]
+            found = self.places.of(name, slots, stderr=stderr, hooks=hooks)
             places |= {place.path: place for place in found}
             by_watcher[name] = [place.path for place in found]
 

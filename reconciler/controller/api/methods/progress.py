@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from reconciler.controller.api.request import Request
@@ -33,9 +34,9 @@ class ProgressMethods(Part):
 
     def apply_follow(self, request: Request, asked: methods.FollowApply) -> None:
         """Send what is still to be done until what is meant is as desired."""
-        revision, selection = asked.revision, wanted(asked)
+        selection = wanted(asked)
         # With a revision, what it removes and its sockets may be named: they are nothing to wait for.
-        if (selection.names or selection.labels) and revision is None:
+        if asked.revision is None:
             select(self.core, selection)
         stream = ProgressStream(self.core, self.board, self.revisions, selection, asked)
         self.streams.add(request, stream)
@@ -61,12 +62,11 @@ class PacedStream(Stream):
     _is_due = True
     _sent_ns = 0
 
-    def touched(self, names: frozenset[str]) -> bool:
+    def touched(self, names: frozenset[str]) -> None:
         """Look again soon, when that concerns this stream."""
         if self.concerns(names) and not self._is_due:
             self._is_due = True
             self.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._tell)
-        return False
 
     def concerns(self, names: frozenset[str]) -> bool:
         """Tell whether what is followed depends on one of these watchers."""
@@ -114,7 +114,8 @@ class ProgressStream(PacedStream):
         core, board = self.core, self.board
         # Who follows runs looks at all watchers, the others at those that are not as desired.
         maybe = core.names() if self.asked.runs else sorted(board.unwanted())
-        missing = [n for n in maybe if self._is_meant(n) and not self._has_come_about(n)]
+        is_meant, labels = self.selection.matches, partial(labels_of, core)
+        missing = [n for n in maybe if is_meant(n, labels(n)) and not self._has_come_about(n)]
         outcome, reason = self._verdict()
         # A revision that is not good comes to no other end by itself.
         over = outcome in {"paused", "rolled_back"}
@@ -132,8 +133,8 @@ class ProgressStream(PacedStream):
 
     def _verdict(self) -> tuple[str, str]:
         """Return what came of the revision that is followed, and why; nobody asked when watchers were named."""
-        number, selection = self.asked.revision, self.selection
-        if not number and (selection.names or selection.labels):
+        number = self.asked.revision
+        if not number and not self.selection.is_all:
             return "", ""
         followed = self.revisions.known.get(number) if number else self.revisions.current
         return ("", "") if followed is None else (followed.outcome, followed.trial.reason)
@@ -145,12 +146,6 @@ class ProgressStream(PacedStream):
             return True
         status = self.board.of(name)
         return status.kind != "job" or all(slot.state != "Running" for slot in status.slots)
-
-    def _is_meant(self, name: str) -> bool:
-        selection = self.selection
-        if not selection.names and not selection.labels:
-            return True
-        return selection.matches(name, labels_of(self.core, name))
 
 
 @dataclass(eq=False)

@@ -38,7 +38,7 @@ class StatusMethods(Part):
     def status(self, request: Request, asked: AskStatus) -> None:
         """Answer how everything is, or the watchers that are meant."""
         selection, usage = wanted(asked), asked.usage
-        is_whole = not usage and not selection.names and not selection.labels
+        is_whole = not usage and selection.is_all
         slots = {} if is_whole else select(self.core, selection).slots
 
         def looked() -> None:
