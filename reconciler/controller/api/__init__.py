@@ -16,6 +16,5 @@ Connections know requests only as what is not answered yet, requests know no met
 | `server` | who is let in, and how many |
 | `streams` | what goes on being sent after its answer |
 | `turns` | users take turns |
-| `upgrade` | keeper and controller become another version |
 | `waiters` | requests that are answered when what they asked for is done |
 """

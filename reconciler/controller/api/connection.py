@@ -36,13 +36,6 @@ CALLS_PER_TURN: Final = 16
 READ_BYTES: Final = 64 * 1024
 
 
-class Unanswered(Protocol):
-    """A request that has no answer yet."""
-
-    def abandoned(self) -> None:
-        """Take note that the client has left."""
-
-
 class Owner(Protocol):
     """What a connection asks of the server that has accepted it."""
 
@@ -83,7 +76,8 @@ class Connection:
         self._socket = connection
         self._decoder = rpc.RequestDecoder()
         self._output = bytearray()
-        self._unanswered: set[Unanswered] = set()
+        self._unanswered: set[Callable[[], None]] = set()
+        """What tells requests without an answer that the client has left."""
         self._has_begun = False
         """It is known who this is, and what it says is read."""
         self._has_spoken = False
@@ -239,13 +233,13 @@ class Connection:
 
     # ---- output ----
 
-    def asked(self, request: Unanswered) -> None:
-        """Note that a request waits for its answer."""
-        self._unanswered.add(request)
+    def asked(self, abandoned: Callable[[], None]) -> None:
+        """Note that a request waits for its answer; `abandoned` is called when the client leaves before."""
+        self._unanswered.add(abandoned)
 
-    def answered(self, request: Unanswered) -> None:
+    def answered(self, abandoned: Callable[[], None]) -> None:
         """Note that a request has got its answer."""
-        self._unanswered.discard(request)
+        self._unanswered.discard(abandoned)
 
     def dismiss(self, data: bytes) -> None:
         """Send a last answer and close once it is sent."""
@@ -347,5 +341,5 @@ class Connection:
         self._reactor.at(self, None, self.close)
         self._socket.close()
         self._owner.closed(self)
-        for request in tuple(self._unanswered):
-            request.abandoned()
+        for abandoned in tuple(self._unanswered):
+            abandoned()

@@ -16,6 +16,7 @@ from reconciler.controller.api.methods.revisions import RevisionMethods
 from reconciler.controller.api.methods.runs import RunMethods
 from reconciler.controller.api.methods.spec import SpecMethods
 from reconciler.controller.api.methods.status import StatusMethods
+from reconciler.controller.api.methods.upgrade import Upgrades
 from reconciler.controller.api.methods.watchers import WatcherMethods
 from reconciler.controller.api.orders import Orders
 from reconciler.controller.api.readings import Readings
@@ -23,7 +24,6 @@ from reconciler.controller.api.request import Dispatcher, Handler, RememberedAns
 from reconciler.controller.api.server import Server
 from reconciler.controller.api.streams import Streams
 from reconciler.controller.api.turns import Turns
-from reconciler.controller.api.upgrade import Upgrades
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.output.parts import Output
 from reconciler.controller.runtime.config import Config
@@ -84,7 +84,8 @@ class Api:
             RevisionMethods(core, specs, tell),
             RunMethods(core, saving),
             WatcherMethods(core, orders, self.waiters),
-            ManagerMethods(config, core, source, self.upgrades, self.waiters, shut_down, tell),
+            self.upgrades,
+            ManagerMethods(config, core, source, keeper, self.waiters, shut_down, tell),
         )
         self.dispatcher = Dispatcher(
             handlers, lanes, border, self.access, is_ending, RememberedAnswers(orders.answer_again)

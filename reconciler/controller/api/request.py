@@ -116,7 +116,7 @@ class Dispatcher(Part):
     def serve(self, connection: Connection, call: rpc.Call, permit: Permit) -> None:
         """Find the method of a request and let it answer; what is wrong with the request is its answer."""
         request = Request(self, connection, call, permit)
-        connection.asked(request)
+        connection.asked(request.abandoned)
         request.guard(request.serve)
 
 
@@ -229,7 +229,7 @@ class Request:
         if self.answer is not None:
             return
         self.answer = answer
-        self.connection.answered(self)
+        self.connection.answered(self.abandoned)
         self.connection.send(answer.encoded(self._msgid))
         if self.request_id is not None:
             self._dispatcher.remembered.remember(self, self.request_id, answer)

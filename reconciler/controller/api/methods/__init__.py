@@ -4,11 +4,12 @@
 |---|---|
 | `events` | `events`, `events.follow` |
 | `logs` | `logs`, `logs.follow` |
-| `manager` | `hello`, `shutdown`, `upgrade` |
+| `manager` | `hello`, `shutdown` |
 | `progress` | `apply.follow`, `orders.follow`, `stream.cancel` |
 | `revisions` | `history`, `diff`, `rollback` |
 | `runs` | `runs` |
 | `spec` | `plan`, `apply` |
 | `status` | `status` |
+| `upgrade` | `upgrade` |
 | `watchers` | `start`, `stop`, `restart`, `reload`, `signal`, `scale`, `resume`, `rerun` |
 """

@@ -1,4 +1,4 @@
-"""Methods about the manager itself: who it is, its end, and another version of it."""
+"""Methods about the manager itself: who it is, and its end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 import reconciler
 from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.request import Request
-from reconciler.controller.api.upgrade import Upgrades
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.specs.source import SourceWatch
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.event import Event
+from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import pid_of
 from reconciler.model.value import Part
 from reconciler.wire import methods
@@ -23,12 +23,12 @@ PROTOCOL: Final = 1
 
 
 class ManagerMethods(Part):
-    """`hello`, `shutdown` and `upgrade`."""
+    """`hello` and `shutdown`."""
 
     config: Config
     core: Reconciler
     source: SourceWatch
-    upgrades: Upgrades
+    keeper: KeeperIntroduced
     waiters: Waiters
     shut_down: Callable[[bool, int], bool]
     """Ends everything, now or in order, with an exit code; tells whether all that runs is left to the next manager."""
@@ -36,7 +36,6 @@ class ManagerMethods(Part):
 
     def hello(self, request: Request, _asked: methods.Hello) -> None:
         """Say who answers and what the caller may do."""
-        keeper = self.upgrades.keeper
         request.reply(
             {
                 "version": reconciler.__version__,
@@ -46,15 +45,11 @@ class ManagerMethods(Part):
                 "state_dir": self.config.state_dir,
                 "role": request.permit.role,
                 "labels": request.permit.labels,
-                "keeper_pid": keeper.pid,
+                "keeper_pid": self.keeper.pid,
                 "controller_pid": os.getpid(),
-                "upgrades": keeper.upgrades,
+                "upgrades": self.keeper.upgrades,
             }
         )
-
-    def upgrade(self, request: Request, asked: methods.Upgrade) -> None:
-        """Have the keeper replace its code."""
-        self.upgrades.upgrade(request, asked)
 
     def shutdown(self, request: Request, asked: methods.ShutDown) -> None:
         """End everything."""
