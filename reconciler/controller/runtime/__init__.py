@@ -4,7 +4,7 @@
 |---|---|
 | `accounts` | what users and groups are called, as numbers |
 | `borders` | what nobody expected costs one request, not the controller |
-| `capture` | a command whose output is wanted, within bounds |
+| `child` | a child that is asked something, within bounds |
 | `clock` | the two clocks |
 | `config` | what the controller is started with |
 | `file_watch` | the thread that notices changes of files (watchfiles) |
@@ -12,5 +12,4 @@
 | `lanes` | background tasks, by speed and kind |
 | `parts` | puts the room together |
 | `reactor` | what the loop waits for |
-| `reaping` | children are reaped without waiting for them |
 """

@@ -101,3 +101,8 @@ def said(error: BaseException) -> str:
         return f"{error.strerror.lower()}{place}"
     text = str(error)
     return f"{type(error).__name__}: {text:.200}" if text else type(error).__name__
+
+
+def cause_of(error: Exception) -> str:
+    """Return what the system said of something that is named beside it."""
+    return (getattr(error, "strerror", None) or str(error)).lower()

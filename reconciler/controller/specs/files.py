@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from reconciler.controller.runtime import clock
-from reconciler.controller.runtime.borders import Log
+from reconciler.controller.runtime.borders import Log, cause_of
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
@@ -287,7 +287,7 @@ class SpecFiles(Part):
         try:
             return Loader(self.reactor, self.lanes)
         except OSError as error:
-            cause = (error.strerror or str(error)).lower()
+            cause = cause_of(error)
             message = f"cannot start the reader of the spec: {cause}; tried again until it works"
             self.standing.put_off(message)
             return None
@@ -360,8 +360,7 @@ def note_source(config: Config, log: Log, source: tuple[str, ...]) -> None:
     try:
         ManagerFile(config.name, config.runtime_dir, source).write(config.state_dir)
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
-        log.write("warning", "cannot note whose state folder this is", cause=cause)
+        log.write("warning", "cannot note whose state folder this is", cause=cause_of(error))
 
 
 def cut_message(path: str) -> str:

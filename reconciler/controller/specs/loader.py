@@ -10,17 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, TypeAlias
 
-from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.child import Answer, Child
 from reconciler.controller.runtime.lanes import Lanes
-from reconciler.controller.runtime.reactor import READ, WRITE, Reactor
-from reconciler.controller.runtime.reaping import reap
+from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
@@ -30,8 +28,6 @@ WALL_LIMIT_NS: Final = 30 * SECOND_NS
 NICE: Final = 10
 """Of a child that reads for somebody who may only look."""
 ANSWER_LIMIT_BYTES: Final = 128 * 2**20
-END_LIMIT_NS: Final = SECOND_NS
-"""From the end of its answer to the child's own end."""
 _NOT_FOR_SPECS: Final = ("RECONCILE_LINK_FD", "RECONCILE_CONTROL_FD")
 
 
@@ -79,26 +75,13 @@ class Loader:
 
         Raises `OSError` when there is no room for another process just now.
         """
-        self._reactor = reactor
         self._lanes = lanes
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "reconciler.specfile"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-I", "-m", "reconciler.specfile"]
+        self._child = Child(reactor, command, stderr=subprocess.PIPE)
+        self._done: Callable[[Reading], None] | None = None
         if not is_urgent:
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
-        self._paths: tuple[str, ...] = ()
-        self._known: Spec | None = None
-        self._done: Callable[[Reading], None] | None = None
-        self._request = b""
-        self._answer = bytearray()
-        self._complaint = bytearray()
-        self._open = 2
-        self._killed_because = ""
+                os.setpriority(os.PRIO_PROCESS, self._child.pid, NICE)
 
     def ask(
         self, paths: tuple[str, ...], done: Callable[[Reading], None], known: Spec | None = None
@@ -107,122 +90,48 @@ class Loader:
 
         `known` is the spec in force: its watchers stand in the new one wherever they are equal.
         """
-        self._paths, self._done, self._known = paths, done, known
-        self._request = json.dumps({"paths": paths, "environ": environment()}).encode()
-        self._reactor.at(self, clock.now_ns() + WALL_LIMIT_NS, self._too_long)
-        stdin, stdout, stderr = self._pipes()
-        for pipe in (stdin, stdout, stderr):
-            os.set_blocking(pipe, False)
-        self._reactor.watch(stdin, WRITE, self._send)
-        self._reactor.watch(stdout, READ, lambda _: self._receive(stdout, self._answer))
-        self._reactor.watch(stderr, READ, lambda _: self._receive(stderr, self._complaint))
+        self._done = done
+        request = json.dumps({"paths": paths, "environ": environment()}).encode()
+
+        def ended(answer: Answer) -> None:
+            # A large answer takes a while to become values: not the loop's while.
+            self._lanes.run(
+                "loader",
+                lambda: self._reading(answer, paths, known),
+                self._answered,
+                lambda said: self._answered(
+                    _failed(paths, f"cannot take the loader's answer: {said}")
+                ),
+            )
+
+        self._child.ask(request, ANSWER_LIMIT_BYTES, WALL_LIMIT_NS, ended)
 
     def cancel(self) -> None:
         """Kill the child and forget the question."""
         self._done = None
-        self._finish()
-
-    def _pipes(self) -> tuple[int, int, int]:
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        return process.stdin.fileno(), process.stdout.fileno(), process.stderr.fileno()
-
-    def _send(self, _events: int) -> None:
-        assert self._process.stdin is not None
-        descriptor = self._process.stdin.fileno()
-        try:
-            sent = os.write(descriptor, self._request)
-        except BlockingIOError:
-            return
-        except OSError:
-            sent = len(self._request)  # it died early; its end of output tells
-        self._request = self._request[sent:]
-        if not self._request:
-            self._reactor.ignore(descriptor)
-            with suppress(OSError):
-                self._process.stdin.close()
-
-    def _receive(self, descriptor: int, into: bytearray) -> None:
-        try:
-            data = os.read(descriptor, 2**20)
-        except BlockingIOError:
-            return
-        into += data
-        if into is self._complaint:
-            del into[:-8192]
-        elif len(into) > ANSWER_LIMIT_BYTES:
-            self._stop(f"the answer is larger than {ANSWER_LIMIT_BYTES} bytes")
-        if not data:
-            self._reactor.ignore(descriptor)
-            self._open -= 1
-            if self._open == 0:
-                self._finish()
-
-    def _too_long(self) -> None:
-        self._stop(f"reading took longer than {WALL_LIMIT_NS // SECOND_NS} s")
-
-    def _stop(self, because: str) -> None:
-        """End the reading, and answer: nobody waits for the child to die, on a disk that hangs it cannot."""
-        self._killed_because = because
-        self._finish()
-
-    def _finish(self) -> None:
-        """Clean up, and answer once the child is dead: it has closed its output, or was killed."""
-        self._reactor.at(self, None, self._too_long)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None and not pipe.closed:
-                self._reactor.ignore(pipe.fileno())
-                with suppress(OSError):
-                    pipe.close()
-        if self._done is None or self._killed_because:
-            self._process.kill()
-            reap(self._reactor, self._process)
-            self._ended(-signal.SIGKILL)
-            return
-        self._reactor.at(self, clock.now_ns() + END_LIMIT_NS, lambda: self._stop("it does not end"))
-        reap(self._reactor, self._process, self._ended)
-
-    def _ended(self, code: int) -> None:
-        self._reactor.at(self, None, self._too_long)
-        if self._done is not None:
-            # A large answer takes a while to become values: not the loop's while.
-            self._lanes.run(
-                "loader",
-                lambda: self._reading(code),
-                self._answered,
-                lambda said: self._answered(
-                    self._failed(f"cannot take the loader's answer: {said}")
-                ),
-            )
+        self._child.cancel()
 
     def _answered(self, reading: Reading) -> None:
         done, self._done = self._done, None
         if done is not None:
             done(reading)
 
-    def _reading(self, code: int) -> Reading:
-        if self._killed_because:
-            return self._failed(self._killed_because)
-        if code < 0:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-            return self._failed(f"the loader was killed by {name} while reading this")
+    def _reading(self, answer: Answer, paths: tuple[str, ...], known: Spec | None) -> Reading:
         try:
-            reading = reading_of(json.loads(bytes(self._answer)))
+            if answer.trouble:
+                raise ValueError(answer.trouble)
+            reading = reading_of(json.loads(answer.output))
         except (PlainError, ValueError, RecursionError) as error:
-            complaint = self._complaint.decode(errors="replace").strip().splitlines()
-            return self._failed(
-                f"the loader failed (exit {code}): {complaint[-1] if complaint else error}"
-            )
-        if isinstance(reading, Loaded) and self._known is not None:
-            return replace(reading, spec=_with_the_same(reading.spec, self._known))
+            more = f" ({answer.complaint})" if answer.complaint else ""
+            return _failed(paths, f"the loader failed: {error}{more}")
+        if isinstance(reading, Loaded) and known is not None:
+            return replace(reading, spec=_with_the_same(reading.spec, known))
         return reading
 
-    def _failed(self, message: str) -> Mistaken:
-        hint = "is it nested very deeply, or very large? `reconcile validate` reads it the same way"
-        paths = self._paths or ("",)
-        return Mistaken(tuple(SpecError(path, 0, 0, "", message, hint) for path in paths), {})
+
+def _failed(paths: tuple[str, ...], message: str) -> Mistaken:
+    hint = "is it nested very deeply, or very large? `reconcile validate` reads it the same way"
+    return Mistaken(tuple(SpecError(path, 0, 0, "", message, hint) for path in paths), {})
 
 
 def _with_the_same(spec: Spec, known: Spec) -> Spec:

@@ -25,7 +25,8 @@ from functools import partial
 from typing import Final
 
 from reconciler.controller.runtime import clock
-from reconciler.controller.runtime.capture import Capture, Captured
+from reconciler.controller.runtime.borders import cause_of
+from reconciler.controller.runtime.child import Answer, Child
 from reconciler.controller.runtime.file_watch import Signature, signature_at, signature_of
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
@@ -86,7 +87,7 @@ class Secrets(Part):
     _values: dict[str, dict[str, str]] = field(default_factory=dict)
     """What the processes of a watcher get."""
     _queue: deque[SecretSpec] = field(default_factory=deque)
-    _commands: dict[SecretSpec, Capture] = field(default_factory=dict)
+    _commands: dict[SecretSpec, Child] = field(default_factory=dict)
 
     # ---- what others ask for ----
 
@@ -180,20 +181,20 @@ class Secrets(Part):
         while self._queue and len(self._commands) < MAX_COMMANDS:
             source = self._queue.popleft()
             assert source.cmd is not None
-            self._commands[source] = Capture(
-                self.reactor,
-                source.cmd,
-                cwd=source.working_dir,
-                env=environment(),
-                limit_bytes=MAX_SECRET_BYTES + 2,
-                timeout_ns=source.timeout,
-                done=partial(self._captured, source),
-            )
+            try:
+                child = Child(self.reactor, source.cmd, cwd=source.working_dir, env=environment())
+            except (OSError, ValueError) as error:
+                answer = Answer(b"", f"cannot be run: {cause_of(error)}")
+                self.reactor.soon(partial(self._answered, source, answer))
+                continue
+            self._commands[source] = child
+            limit = MAX_SECRET_BYTES + 2
+            child.ask(b"", limit, source.timeout, partial(self._answered, source))
 
-    def _captured(self, source: SecretSpec, captured: Captured) -> None:
+    def _answered(self, source: SecretSpec, answer: Answer) -> None:
         self._commands.pop(source, None)
         self._run_commands()
-        found = Unreadable(captured.trouble) if captured.trouble else value_of(captured.output)
+        found = Unreadable(answer.trouble) if answer.trouble else value_of(answer.output)
         if isinstance(found, Unreadable):
             program = source.cmd[0] if source.cmd else ""
             hint = "it runs as the manager does; its output is not shown"
@@ -259,7 +260,7 @@ def read_file(path: str) -> Value | Unreadable:
     return Value(found.text, signature_of(status))
 
 
-def value_of(data: bytes) -> Value | Unreadable:
+def value_of(data: bytes | bytearray) -> Value | Unreadable:
     """Return the value that bytes mean: text without NUL; one line break at the end is left out."""
     data = data.removesuffix(b"\n").removesuffix(b"\r")
     if not data:

@@ -125,10 +125,11 @@ def test_an_edit_while_the_loader_answers_drops_the_answer(tmp_path: Path) -> No
 
     reactor.watch(wake, READ, woken)  # before the pipes of the loader, as it really is
     loaders[0].ask((str(spec),), readings.append)
-    loaders[0]._send(2)
-    assert loaders[0]._process.stdout is not None
+    child = loaders[0]._child
+    child._send()
+    assert child._process.stdout is not None
     poll = select.poll()
-    poll.register(loaders[0]._process.stdout.fileno(), select.POLLIN)
+    poll.register(child._process.stdout.fileno(), select.POLLIN)
     assert poll.poll(20_000)  # the loader has answered
     os.eventfd_write(wake, 1)
     reactor.wait(clock.now_ns() + 10**9)

@@ -71,7 +71,7 @@ def test_mistakes_come_back_with_their_places(desk: Desk, tmp_path: Path) -> Non
 
 def test_a_loader_that_is_killed_is_a_mistake_that_names_the_file(desk: Desk) -> None:
     child = desk.loader()
-    os.kill(child._process.pid, signal.SIGSEGV)
+    os.kill(child._child._process.pid, signal.SIGSEGV)
     child.ask(("/specs/a.yaml",), desk.answers.append)
     reading = desk.wait()
     assert isinstance(reading, Mistaken)
@@ -87,7 +87,7 @@ def test_a_loader_that_takes_too_long_is_stopped(
     path = tmp_path / "a.yaml"
     path.write_text(GOOD)
     child = desk.loader()
-    os.kill(child._process.pid, signal.SIGSTOP)
+    os.kill(child._child._process.pid, signal.SIGSTOP)
     child.ask((str(path),), desk.answers.append)
     reading = desk.wait()
     assert isinstance(reading, Mistaken)
@@ -100,7 +100,7 @@ def test_a_cancelled_loader_answers_nobody_and_leaves_no_process(
     child = desk.loader()
     child.ask((str(tmp_path),), desk.answers.append)
     child.cancel()
-    until(lambda: child._process.poll() is not None)
+    until(lambda: child._child._process.poll() is not None)
     desk.reactor.at("end", 0, lambda: None)
     desk.reactor.wait(0)
     assert desk.answers == []
@@ -128,12 +128,12 @@ def test_an_answer_of_another_shape_is_an_error(answer: object) -> None:
 def test_nobody_waits_for_a_child_that_cannot_die(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     loader = desk.loader()
-    process, alive = loader._process, [True]
+    process, alive = loader._child._process, [True]
     real = process.poll
     process.poll = lambda: None if alive else real()  # type: ignore[method-assign]  # as in state D
     loader.ask((str(tmp_path / "a.yaml"),), desk.answers.append)
     begun = time.monotonic()
-    loader._too_long()
+    loader._child._finish("took longer than 30s")
     reading = desk.wait()
     assert isinstance(reading, Mistaken)
     assert "took longer than" in reading.errors[0].message

@@ -144,6 +144,14 @@ def test_a_secret_that_cannot_be_read_is_told_and_waited_for(instance: Instance)
     assert spawned(instance) == []
 
 
+def test_a_command_that_there_is_not_is_told(instance: Instance) -> None:
+    instance.store(by_hand({"DB": SecretSpec(cmd=("/nowhere/at/all",))}))
+    instance.start()
+    client = instance.client()
+    told = "/nowhere/at/all: cannot be run: no such file or directory"
+    until(lambda: told in client.call("status")["watchers"][0]["note"])
+
+
 def test_a_command_ends_at_its_time_and_with_all_that_it_started(instance: Instance) -> None:
     mark = str(instance.folder)
     script = 'sleep 1000 & echo $! >"$0/child"; sleep 1000'

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.controller.runtime.capture import Capture, Captured
+from reconciler.controller.runtime.child import Answer, Child
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 
@@ -20,17 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def captured(*command: str, timeout_ns: int = 20 * SECOND_NS, limit: int = 1000) -> Captured:
-    reactor, found = Reactor(), list[Captured]()
-    Capture(
-        reactor,
-        command,
-        cwd=None,
-        env=os.environ,
-        limit_bytes=limit,
-        timeout_ns=timeout_ns,
-        done=found.append,
-    )
+def captured(*command: str, timeout_ns: int = 20 * SECOND_NS, limit: int = 1000) -> Answer:
+    reactor, found = Reactor(), list[Answer]()
+    child = Child(reactor, command)
+    child.ask(b"", limit, timeout_ns, found.append)
     while not found:
         reactor.wait(None)
     return found[0]
@@ -43,7 +36,6 @@ def captured(*command: str, timeout_ns: int = 20 * SECOND_NS, limit: int = 1000)
         (["sh", "-c", "echo out; echo not kept >&2"], b"out\n", ""),
         (["sh", "-c", "exit 7"], b"", "exit 7"),
         (["sh", "-c", "kill -9 $$"], b"", "killed by SIGKILL"),
-        (["/nowhere/at/all"], b"", "cannot be run: no such file or directory"),
         (["sh", "-c", "yes | head -c 5000; sleep 1000"], None, "wrote more than 1000 bytes"),
     ],
 )
@@ -53,6 +45,16 @@ def test_what_became_of_it_is_told(
     found = captured(*command)
     assert found.trouble == trouble
     assert output is None or found.output == output
+
+
+def test_it_is_asked_more_than_a_pipe_holds_and_says_what_is_wrong() -> None:
+    reactor, found = Reactor(), list[Answer]()
+    command = ["sh", "-c", "cat; echo first >&2; echo last >&2; exit 3"]
+    child = Child(reactor, command, stderr=subprocess.PIPE)
+    child.ask(b"x" * 300_000, 300_000, 20 * SECOND_NS, found.append)
+    while not found:
+        reactor.wait(None)
+    assert found == [Answer(b"x" * 300_000, "exit 3", "last")]
 
 
 def test_it_ends_at_its_time(tmp_path: Path) -> None:
@@ -68,28 +70,27 @@ def test_nobody_waits_for_a_descendant_that_holds_the_output_open() -> None:
 def test_an_end_that_is_seen_before_the_end_of_output_is_no_harm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    reactor, found = Reactor(), list[Captured]()
+    reactor, found = Reactor(), list[Answer]()
     select = reactor._selector.select
 
     def end_first(timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        while len(ready := select(timeout)) < 2:
+        while len(ready := select(timeout)) < 3:
             pass
         return sorted(
             ready, key=lambda each: "pidfd" not in os.readlink(f"/proc/self/fd/{each[0].fd}")
         )
 
     monkeypatch.setattr(reactor._selector, "select", end_first)
-    limits = {"limit_bytes": 10, "timeout_ns": 20 * SECOND_NS}
-    Capture(reactor, ["echo", "x"], cwd=None, env=os.environ, done=found.append, **limits)  # type: ignore[arg-type]
+    Child(reactor, ["echo", "x"]).ask(b"", 10, 20 * SECOND_NS, found.append)
     reactor.wait(None)
-    assert found == [Captured(b"x\n")]
+    assert found == [Answer(b"x\n")]
 
 
 @pytest.mark.parametrize("step", ["pidfd_open", "set_blocking", "first watch", "second watch"])
 def test_a_step_of_starting_a_command_that_fails_gives_back_the_others(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reactor, found, started = Reactor(), list[Captured](), list[subprocess.Popen[bytes]]()
+    reactor, found, started = Reactor(), list[Answer](), list[subprocess.Popen[bytes]]()
     real, calls = reactor.watch, []
 
     class Popen(subprocess.Popen[bytes]):
@@ -112,11 +113,10 @@ def test_a_step_of_starting_a_command_that_fails_gives_back_the_others(
     else:
         monkeypatch.setattr(os, step, full)
     before = set(os.listdir("/proc/self/fd"))
-    limits = {"limit_bytes": 10, "timeout_ns": 20 * SECOND_NS}
-    Capture(reactor, ["sleep", "99"], cwd=None, env=os.environ, done=found.append, **limits)  # type: ignore[arg-type]
-    while not found:
+    Child(reactor, ["sleep", "99"]).ask(b"", 10, 20 * SECOND_NS, found.append)
+    while not found or reactor._deadlines:
         reactor.wait(None)
-    assert found == [Captured(b"", "cannot be run: too many open files")]
+    assert found == [Answer(b"", "cannot be run: too many open files")]
     assert started[0].returncode == -signal.SIGKILL
     assert set(os.listdir("/proc/self/fd")) == before
     assert (reactor._deadlines, dict(reactor._selector.get_map())) == ({}, {})
