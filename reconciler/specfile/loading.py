@@ -251,7 +251,7 @@ class _Work:
             return None
         data = resolver.block(block(cast("type", cls)), node, name)
         if cls is DaemonSpec:
-            rules.check_daemon(data, node, self.mistakes)
+            rules.check_daemon(rules.Given(data, node, name, self.mistakes))
             _make_daemon_paths_absolute(data, node)
         key = Scalar(node.file, node.line, node.column, 0, 0, name, plain=True)
         return validated(cls, data, Entry(key, node), name, self.mistakes)
@@ -264,7 +264,7 @@ class _Work:
             self.mistakes.at(at, where, message, "write: {listen: 127.0.0.1:8000}")
             return None
         data = resolver.block(block(SocketSpec), entry.value, where)
-        rules.check_socket(data, entry.value, where, self.mistakes)
+        rules.check_socket(rules.Given(data, entry.value, where, self.mistakes))
         return validated(SocketSpec, data, entry, where, self.mistakes)
 
     def _is_too_much(self, merged: Merged) -> bool:

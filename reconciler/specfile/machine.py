@@ -14,10 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.specfile.mistakes import Mistakes
-    from reconciler.specfile.yaml_text import Map
+    from reconciler.specfile.rules import Given
 
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
@@ -29,26 +26,23 @@ _KINDS: Final = {
 }
 
 
-def check_watcher(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
+def check_watcher(watcher: Given) -> None:
     """Warn of what cannot work, or has no effect, on this machine."""
-    user, group = data.get("user"), data.get("group")
-    user_at, group_at = node.get("user"), node.get("group")
+    user, group = watcher.data.get("user"), watcher.data.get("group")
     uid: int | None = os.geteuid()
-    if isinstance(user, int | str) and user_at is not None:
+    if isinstance(user, int | str) and watcher.says("user"):
         uid, has_account = _user(user)
         if uid is None:
-            message = f"there is no user '{user}' on this machine"
-            mistakes.warn(user_at, f"{where}.user", message)
+            watcher.warn("user", f"there is no user '{user}' on this machine")
         elif not has_account and group is None and uid != os.geteuid():
             message = f"user {uid} has no account; give group, too"
-            mistakes.warn(user_at, f"{where}.user", message, "write: group: NAME or number")
-    if isinstance(group, str) and group_at is not None and not _has_group(group):
-        mistakes.warn(group_at, f"{where}.group", f"there is no group '{group}' on this machine")
-    limits = node.get("limits")
-    at = getattr(limits, "get", lambda _: None)("nproc")
-    if uid == 0 and at is not None:
+            watcher.warn("user", message, "write: group: NAME or number")
+    if isinstance(group, str) and watcher.says("group") and not _has_group(group):
+        watcher.warn("group", f"there is no group '{group}' on this machine")
+    limits = watcher.block("limits")
+    if uid == 0 and limits is not None and "nproc" in limits.node.entries:
         message = "root is not limited by nproc (setrlimit(2))"
-        mistakes.warn(at, f"{where}.limits.nproc", message, "run it as another user")
+        limits.warn("nproc", message, "run it as another user")
 
 
 def what_else(path: str) -> str:

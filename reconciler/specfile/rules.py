@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TypeGuard
 
 from reconciler.model.address import InternetAddress, UnixAddress, parse_address
@@ -20,6 +21,7 @@ from reconciler.model.spec import (
     declared_fields,
 )
 from reconciler.model.units import NAME_PATTERN, parse_bytes
+from reconciler.model.value import Struct
 from reconciler.specfile import machine
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
@@ -27,9 +29,9 @@ from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
 JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap", "on_lost", "keep_runs")
 SERVICE_FIELDS: Final = ("max_age", "max_age_variance")
-_UNIX_FIELDS: Final = ("mode", "owner", "group")
-_INTERNET_FIELDS: Final = ("interface", "reuseport", "ipv6_only", "nodelay", "keepalive")
-_STREAM_FIELDS: Final = ("nodelay", "keepalive", "backlog")
+_UNIX_FIELDS: Final = frozenset(("mode", "owner", "group"))
+_INTERNET_FIELDS: Final = frozenset(("interface", "reuseport", "ipv6_only", "nodelay", "keepalive"))
+_STREAM_FIELDS: Final = frozenset(("nodelay", "keepalive", "backlog"))
 _GIVEN_TO_ALL: Final = frozenset(
     ("RECONCILE_INSTANCE", "RECONCILE_WATCHER", "RECONCILE_SLOT", "RECONCILE_ID")
 )
@@ -145,148 +147,150 @@ def check_own_sockets(
                 mistakes.at(entries[watcher].key, f"watchers.{watcher}", message, hint)
 
 
-def check_socket(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
+class Given(Struct, frozen=True):
+    """A block of a spec: what it says, by attribute, and how that is written, for the places of mistakes."""
+
+    data: Mapping[str, object]
+    node: Map
+    where: str
+    mistakes: Mistakes
+
+    def value(self, name: str) -> object:
+        """Return what a field says; the attribute of `as` is `as_`."""
+        return self.data.get(name, self.data.get(f"{name}_"))
+
+    def block(self, name: str) -> Given | None:
+        """Return a block in it, when there is one that can be looked at."""
+        data, node = self.value(name), self.node.get(name)
+        if not isinstance(data, Mapping) or not isinstance(node, Map):
+            return None
+        return Given(data, node, f"{self.where}.{name}", self.mistakes)
+
+    def text(self, name: str) -> str | None:
+        """Return the text of a field, None where there is none."""
+        text = self.data.get(name)
+        return text if isinstance(text, str) and name in self.node.entries else None
+
+    def says(self, *names: str) -> list[str]:
+        """Return those of the fields that are written and not null, also where they were a mistake."""
+        written = [name for name in names if name in self.node.entries]
+        return [name for name in written if self.data.get(name, "") is not None]
+
+    def wrong(self, name: str, message: str, hint: str = "") -> None:
+        """Report a mistake at the value of a field."""
+        self.mistakes.at(self.node.entries[name].value, f"{self.where}.{name}", message, hint)
+
+    def out_of_place(self, name: str, message: str, hint: str) -> None:
+        """Report a mistake at the name of a field."""
+        self.mistakes.at(self.node.entries[name].key, f"{self.where}.{name}", message, hint)
+
+    def warn(self, name: str, message: str, hint: str = "") -> None:
+        """Warn at the value of a field."""
+        self.mistakes.warn(self.node.entries[name].value, f"{self.where}.{name}", message, hint)
+
+
+def check_socket(socket: Given) -> None:
     """Check a socket: which fields go with its address and its type."""
+    data, written = socket.data, socket.node.entries
     try:
         address = parse_address(data.get("listen"))
     except ValueError:
         return
-    own = node.entries
-    _check_accounts(data, node, ("owner", "group"), where, mistakes)
+    _check_accounts(socket, "owner", "group")
+    own = [name for name in written if data.get(name) not in (None, False)]
     kind = data.get("type", "stream")
     if isinstance(address, UnixAddress):
-        for name in _INTERNET_FIELDS:
-            if name in own and data.get(name) not in (None, False):
-                mistakes.at(
-                    own[name].key,
-                    f"{where}.{name}",
-                    f"'{name}' has no meaning for a Unix socket",
-                    "remove it",
-                )
+        for name in _INTERNET_FIELDS.intersection(own):
+            message = f"'{name}' has no meaning for a Unix socket"
+            socket.out_of_place(name, message, "remove it")
     else:
-        for name in _UNIX_FIELDS:
-            if name in own and data.get(name) is not None:
-                message = f"'{name}' is for Unix sockets: {address} has no file"
-                mistakes.at(
-                    own[name].key, f"{where}.{name}", message, "remove it, or listen: unix:/PATH"
-                )
+        for name in _UNIX_FIELDS.intersection(own):
+            message = f"'{name}' is for Unix sockets: {address} has no file"
+            socket.out_of_place(name, message, "remove it, or listen: unix:/PATH")
         if kind == "seqpacket":
-            message = "seqpacket is for Unix sockets"
-            mistakes.at(
-                own["type"].value,
-                f"{where}.type",
-                message,
-                "write: type: stream, or listen: unix:/PATH",
-            )
+            hint = "write: type: stream, or listen: unix:/PATH"
+            socket.wrong("type", "seqpacket is for Unix sockets", hint)
         if data.get("reuseport") is True and not address.port:
             message = "with reuseport, port 0 would give each process a port of its own"
-            mistakes.at(own["reuseport"].key, f"{where}.reuseport", message, "write a port")
+            socket.out_of_place("reuseport", message, "write a port")
         if data.get("ipv6_only") is True and not address.is_v6:
             message = f"'ipv6_only' is for IPv6 addresses, not for {address}"
-            mistakes.at(
-                own["ipv6_only"].key, f"{where}.ipv6_only", message, "write: listen: '[::]:PORT'"
-            )
+            socket.out_of_place("ipv6_only", message, "write: listen: '[::]:PORT'")
     if kind == "dgram":
-        for name in _STREAM_FIELDS:
-            if name in own and data.get(name) not in (None, False):
-                mistakes.at(
-                    own[name].key,
-                    f"{where}.{name}",
-                    f"'{name}' has no meaning for type: dgram",
-                    "remove it",
-                )
+        for name in _STREAM_FIELDS.intersection(own):
+            socket.out_of_place(name, f"'{name}' has no meaning for type: dgram", "remove it")
 
 
-def check_watcher(
-    data: Mapping[str, object],
-    node: Map,
-    own: Map,
-    sockets: Mapping[str, object],
-    where: str,
-    mistakes: Mistakes,
-) -> None:
-    """Check a watcher. `node` is the watcher with its defaults, `own` what it says itself."""
-    _check_kind(data, own, where, mistakes)
-    for path, command, at in _commands(data, node):
-        _check_command(command, at, f"{where}.{path}", mistakes)
-    _check_shell(data, node, where, mistakes)
-    _check_sockets(data, node, sockets, where, mistakes)
-    _warn_of_starters(data, node, sockets, where, mistakes)
-    backoff = node.get("backoff")
-    if isinstance(backoff, Map):
-        _check_backoff(data.get("backoff"), backoff, f"{where}.backoff", mistakes)
-    _check_streams(data, node, where, mistakes)
-    hooks = node.get("hooks")
-    if isinstance(hooks, Map):
-        _check_hooks(data.get("hooks"), hooks, f"{where}.hooks", mistakes)
-    limits = node.get("limits")
-    if isinstance(limits, Map):
-        _check_limits(data.get("limits"), limits, f"{where}.limits", mistakes)
-    secrets = node.get("secrets")
-    if isinstance(secrets, Map):
-        check_secrets(data.get("secrets"), secrets, f"{where}.secrets", mistakes)
-    for name in ("working_dir", "virtualenv", "description"):
-        text, at_node = data.get(name), node.get(name)
-        if isinstance(text, str) and at_node is not None:
-            check = _check_text if name == "description" else _check_path
-            check(text, at_node, f"{where}.{name}", mistakes)
-    _check_accounts(data, node, ("user", "group"), where, mistakes)
-    machine.check_watcher(data, node, where, mistakes)
-    priority = node.get("priority")
-    if data.get("priority") == _SUPERVISOR_PRIORITY and priority is not None:
+def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> None:
+    """Check a watcher, which is given with its defaults; `own` is what it says itself."""
+    data = watcher.data
+    _check_kind(watcher, own)
+    hooks, limits = watcher.block("hooks"), watcher.block("limits")
+    commands = [watcher, watcher.block("stop"), watcher.block("reload")]
+    if hooks is not None:
+        commands += map(hooks.block, hooks.data)
+        _check_hooks(hooks)
+    for each in commands:
+        if each is not None:
+            _check_command(each)
+    _check_shell(watcher)
+    _check_sockets(watcher, sockets)
+    _warn_of_starters(watcher, sockets)
+    _check_backoff(watcher.block("backoff"))
+    _check_streams(watcher.block("logs"))
+    if limits is not None:
+        _check_limits(limits)
+    _check_secrets(watcher)
+    _check_path(watcher, "working_dir")
+    _check_path(watcher, "virtualenv")
+    _check_text(watcher, "description")
+    _check_accounts(watcher, "user", "group")
+    machine.check_watcher(watcher)
+    if data.get("priority") == _SUPERVISOR_PRIORITY and watcher.says("priority"):
         message = "999 is the default of supervisor, where a lower priority starts first"
-        mistakes.warn(priority, f"{where}.priority", message, "here a higher one starts first")
-    codes = node.get("success_exit_codes")
-    if data.get("success_exit_codes") == [] and codes is not None:
+        watcher.warn("priority", message, "here a higher one starts first")
+    if data.get("success_exit_codes") == [] and watcher.says("success_exit_codes"):
         message = "expected at least one exit code, found none"
-        mistakes.at(codes, f"{where}.success_exit_codes", message, "write: [0]")
+        watcher.wrong("success_exit_codes", message, "write: [0]")
 
 
-def _check_kind(data: Mapping[str, object], own: Map, where: str, mistakes: Mistakes) -> None:
-    is_job = data.get("restart") == "never"
+def _check_kind(watcher: Given, own: Map) -> None:
+    is_job = watcher.data.get("restart") == "never"
     for name in SERVICE_FIELDS if is_job else JOB_FIELDS:
-        entry = own.entries.get(name)
-        if entry is None or data.get(name) is None:
+        if name not in own.entries or watcher.data.get(name) is None:
             continue
         if is_job:
-            message, hint = (
-                f"'{name}' is for services: a one-shot job ends by itself",
-                "remove it, or write timeout",
-            )
+            message = f"'{name}' is for services: a one-shot job ends by itself"
+            watcher.out_of_place(name, message, "remove it, or write timeout")
         else:
-            message, hint = f"'{name}' is for one-shot jobs", "write restart: never, or remove it"
-        mistakes.at(entry.key, f"{where}.{name}", message, hint)
+            message = f"'{name}' is for one-shot jobs"
+            watcher.out_of_place(name, message, "write restart: never, or remove it")
 
 
-def _commands(data: Mapping[str, object], node: Map) -> Iterator[tuple[str, list[str], Node]]:
-    """Yield each command of a watcher with its path and its node."""
-    blocks: list[tuple[str, object, Node | None]] = [("", data, node)]
-    blocks += [(f"{name}.", data.get(name), node.get(name)) for name in ("stop", "reload")]
-    hooks, hooks_node = data.get("hooks"), node.get("hooks")
-    if isinstance(hooks, Mapping) and isinstance(hooks_node, Map):
-        blocks += [(f"hooks.{name}.", each, hooks_node.get(name)) for name, each in hooks.items()]
-    for path, block, at in blocks:
-        if not isinstance(block, Mapping) or not isinstance(at, Map):
-            continue
-        words, place = block.get("cmd"), at.get("cmd")
-        if (
-            isinstance(words, list)
-            and place is not None
-            and all(isinstance(word, str) for word in words)
-        ):
-            yield f"{path}cmd", words, place
-
-
-def _check_command(words: list[str], at: Node, where: str, mistakes: Mistakes) -> None:
+def _check_command(block: Given) -> None:
+    words, at = block.data.get("cmd"), block.node.get("cmd")
+    if at is None or not _is_words(words):
+        return
     if not words or not words[0].strip():
-        mistakes.at(at, where, "the command is empty", "write: cmd: program argument ...")
+        block.wrong("cmd", "the command is empty", "write: cmd: program argument ...")
         return
     for index, word in enumerate(words):
         place = at.items[index] if isinstance(at, List) and index < len(at.items) else at
-        _check_text(word, place, where, mistakes)
+        _check_characters(word, place, f"{block.where}.cmd", block.mistakes)
 
 
-def _check_text(text: str, at: Node, where: str, mistakes: Mistakes) -> None:
+def _is_words(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _check_text(block: Given, name: str) -> None:
+    text = block.text(name)
+    if text:
+        where = f"{block.where}.{name}"
+        _check_characters(text, block.node.entries[name].value, where, block.mistakes)
+
+
+def _check_characters(text: str, at: Node, where: str, mistakes: Mistakes) -> None:
     match = _CONTROL.search(text)
     if match is not None:
         what = (
@@ -297,152 +301,129 @@ def _check_text(text: str, at: Node, where: str, mistakes: Mistakes) -> None:
         mistakes.at(at, where, f"found {what}, which cannot be used here")
 
 
-def _check_path(text: str, at: Node, where: str, mistakes: Mistakes) -> None:
-    if text.startswith("~"):
-        mistakes.at(at, where, "'~' is for shells, not for paths", "write: ${env.HOME}/...")
-    _check_text(text, at, where, mistakes)
+def _check_path(block: Given, name: str, wanted: str = "") -> None:
+    """Check a path, if there is one; `wanted` says what it is of that must not be empty."""
+    text = block.text(name)
+    if text == "" and wanted:
+        block.wrong(name, f"expected {wanted}, found nothing")
+    if text is not None and text.startswith("~"):
+        block.wrong(name, "'~' is for shells, not for paths", "write: ${env.HOME}/...")
+    _check_text(block, name)
 
 
-def _check_accounts(
-    data: Mapping[str, object], node: Map, names: Sequence[str], where: str, mistakes: Mistakes
-) -> None:
+def _check_one_of(block: Given, first: str, second: str) -> list[str]:
+    """Check that not both of two fields are given, and return which are."""
+    given = block.says(first, second)
+    if len(given) == 2:
+        message = f"'{first}' and '{second}' are given both"
+        block.out_of_place(second, message, "keep one of them")
+    return given
+
+
+def _check_accounts(block: Given, *names: str) -> None:
     """Check users and groups, which are names or numbers."""
-    for name in names:
-        account, at = data.get(name), node.get(name)
-        if at is None or isinstance(account, bool):
-            continue
+    for name in block.says(*names):
+        account = block.data.get(name)
         if isinstance(account, int) and not 0 <= account <= _MAX_ACCOUNT:
             message = f"expected a name, or a number from 0 to {_MAX_ACCOUNT}, found '{account}'"
-            mistakes.at(at, f"{where}.{name}", message)
-        elif isinstance(account, str) and not account:
-            mistakes.at(at, f"{where}.{name}", "expected a name or a number, found nothing")
+            block.wrong(name, message)
+        elif account == "":
+            block.wrong(name, "expected a name or a number, found nothing")
         elif isinstance(account, str):
-            _check_text(account, at, f"{where}.{name}", mistakes)
-            _check_account_name(account, at, f"{where}.{name}", mistakes)
+            _check_text(block, name)
+            _check_account_name(account, block, name)
 
 
-def _check_account_name(account: str, at: Node, where: str, mistakes: Mistakes) -> None:
+def _check_account_name(account: str, block: Given, name: str) -> None:
     """Refuse what no name can hold: /etc/passwd is a list of fields with colons (passwd(5))."""
     user, colon, group = account.partition(":")
     if colon:
         message = f"{quoted(account)} is no name: a user and its group are two fields"
-        mistakes.at(at, where, message, f"write: user: {user}, group: {group}")
+        block.wrong(name, message, f"write: user: {user}, group: {group}")
     elif re.search(r"[\s/]", account) or account.startswith("-"):
         message = f"expected the name of an account or a number, found {quoted(account)}"
-        mistakes.at(at, where, message)
+        block.wrong(name, message)
 
 
-def _check_limits(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
-    if not isinstance(data, Mapping):
-        return
-    for name, entry in node.entries.items():
-        limit = data.get(name, data.get(f"{name}_"))
-        if name == "cpu_affinity" and limit == []:
-            message = "expected at least one processor, found none"
-            mistakes.at(entry.value, f"{where}.{name}", message)
-        if name not in _RLIMITS:
+def _check_limits(limits: Given) -> None:
+    if limits.data.get("cpu_affinity") == [] and limits.says("cpu_affinity"):
+        limits.wrong("cpu_affinity", "expected at least one processor, found none")
+    for name in _RLIMITS.intersection(limits.node.entries):
+        pair = limits.block(name)
+        if pair is None:
+            _amount(limits, name, limits.value(name))
             continue
-        pair = isinstance(limit, Mapping) and isinstance(entry.value, Map)
-        values = dict(limit) if isinstance(limit, Mapping) and pair else {"": limit}
-        for part, value in list(values.items()):
-            at = entry.value.get(part) if isinstance(entry.value, Map) else entry.value
-            path = f"{where}.{name}" + (f".{part}" if part else "")
-            values[part] = value = _amount(value)
-            if at is not None and _is_whole(value) and not 0 <= value <= _MAX_LIMIT:
-                message = f"expected a whole number from 0 up, or unlimited, found '{value}'"
-                mistakes.at(at, path, message)
-        soft, hard = values.get("soft"), values.get("hard")
+        soft, hard = (_amount(pair, part, pair.data.get(part)) for part in ("soft", "hard"))
         if _is_whole(hard) and (soft == "unlimited" or (_is_whole(soft) and soft > hard)):
             message = f"the soft limit ({soft}) is above the hard limit ({hard})"
-            mistakes.at(entry.value, f"{where}.{name}", message, "soft is at most hard")
+            limits.wrong(name, message, "soft is at most hard")
 
 
-def _amount(value: object) -> object:
-    """Return a limit as a number where it is a size with its unit."""
-    try:
-        return parse_bytes(value)
-    except ValueError:
-        return value
+def _amount(block: Given, name: str, limit: object) -> object:
+    """Return a limit as a number where it is a size with its unit, and check how much it is."""
+    with suppress(ValueError):
+        limit = parse_bytes(limit)
+    if name in block.node.entries and _is_whole(limit) and not 0 <= limit <= _MAX_LIMIT:
+        message = f"expected a whole number from 0 up, or unlimited, found '{limit}'"
+        block.wrong(name, message)
+    return limit
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_shell(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
-    shell, command = data.get("shell"), node.get("cmd")
-    if shell not in (None, False) and isinstance(command, List):
+def _check_shell(watcher: Given) -> None:
+    shell = watcher.data.get("shell")
+    if shell not in (None, False) and isinstance(watcher.node.get("cmd"), List):
         message = "with shell: the command must be one text, found a list"
-        mistakes.at(
-            command, f"{where}.cmd", message, "write the list as one line, or leave shell out"
-        )
+        watcher.wrong("cmd", message, "write the list as one line, or leave shell out")
     if isinstance(shell, str) and len(shell.split()) > 1:
         message = f"expected the name or path of a shell, found {quoted(shell)}"
-        hint = f"write: shell: {shell.split()[0]}; -c is added"
-        mistakes.at(node.entries["shell"].value, f"{where}.shell", message, hint)
+        watcher.wrong("shell", message, f"write: shell: {shell.split()[0]}; -c is added")
     if shell == "":
-        mistakes.at(
-            node.entries["shell"].value,
-            f"{where}.shell",
-            "the shell is empty",
-            "write: shell: true",
-        )
+        watcher.wrong("shell", "the shell is empty", "write: shell: true")
 
 
-def _check_sockets(
-    data: Mapping[str, object],
-    node: Map,
-    sockets: Mapping[str, object],
-    where: str,
-    mistakes: Mistakes,
-) -> None:
-    wanted, at = data.get("use_sockets"), node.get("use_sockets")
-    seen: set[str] = set()
+def _check_sockets(watcher: Given, sockets: Mapping[str, object]) -> None:
+    wanted, at = watcher.data.get("use_sockets"), watcher.node.get("use_sockets")
+    named: list[tuple[str, Node, str]] = []
     if isinstance(at, List) and isinstance(wanted, list):
         for index, (name, place) in enumerate(zip(wanted, at.items, strict=False)):
+            where = f"{watcher.where}.use_sockets[{index}]"
+            if isinstance(name, str) and any(name == other for other, _, _ in named):
+                message = f"the socket '{name}' is named twice"
+                watcher.mistakes.at(place, where, message)
             if isinstance(name, str):
-                _check_socket_exists(
-                    name, place, sockets, f"{where}.use_sockets[{index}]", mistakes
-                )
-                if name in seen:
-                    mistakes.at(
-                        place,
-                        f"{where}.use_sockets[{index}]",
-                        f"the socket '{name}' is named twice",
-                    )
-                seen.add(name)
-    stdin, place_of_stdin = data.get("stdin_socket"), node.get("stdin_socket")
-    if isinstance(stdin, str) and place_of_stdin is not None:
-        _check_socket_exists(stdin, place_of_stdin, sockets, f"{where}.stdin_socket", mistakes)
+                named.append((name, place, where))
+    stdin, place_of_stdin = watcher.text("stdin_socket"), watcher.node.get("stdin_socket")
+    if stdin is not None and place_of_stdin is not None:
+        named.append((stdin, place_of_stdin, f"{watcher.where}.stdin_socket"))
+    for name, place, where in named:
+        if name not in sockets:
+            message = f"there is no socket {quoted(name)}"
+            hint = did_you_mean(name, sockets, what="sockets")
+            watcher.mistakes.at(place, where, message, hint)
 
 
-def _warn_of_starters(
-    data: Mapping[str, object],
-    node: Map,
-    sockets: Mapping[str, object],
-    where: str,
-    mistakes: Mistakes,
-) -> None:
+def _warn_of_starters(watcher: Given, sockets: Mapping[str, object]) -> None:
     """Warn where LISTEN_PID will be that of a shell or another starter, and the server takes no socket by it."""
-    words, at, wanted = data.get("cmd"), node.get("cmd"), data.get("use_sockets")
-    if not isinstance(words, list) or at is None or not all(isinstance(w, str) for w in words):
+    words, wanted = watcher.data.get("cmd"), watcher.data.get("use_sockets")
+    if not _is_words(words) or "cmd" not in watcher.node.entries:
         return
     names = [*sockets] if wanted is True else wanted if isinstance(wanted, list) else []
-    env = data.get("env")
+    env = watcher.data.get("env")
     texts = [*words, *(map(str, env.values()) if isinstance(env, Mapping) else ())]
     untold = [n for n in names if not any(f"${{sockets.{n}}}" in text for text in texts)]
-    starter = _starter(words, data.get("shell"))
+    starter = _starter(words, watcher.data.get("shell"))
     if untold and starter:
         message = (
             f"LISTEN_PID, by which a server takes {' and '.join(map(str, untold))}, is the process of {starter}, "
             "not of what it runs"
         )
-        begin = (
-            "begin the command with exec, or "
-            if starter in _SHELLS or starter == "the shell"
-            else ""
-        )
-        mistakes.warn(at, f"{where}.cmd", message, f"{begin}pass ${{sockets.{untold[0]}}}")
+        may_exec = starter in _SHELLS or starter == "the shell"
+        begin = "begin the command with exec, or " if may_exec else ""
+        watcher.warn("cmd", message, f"{begin}pass ${{sockets.{untold[0]}}}")
 
 
 def _starter(words: Sequence[str], shell: object) -> str:
@@ -455,167 +436,116 @@ def _starter(words: Sequence[str], shell: object) -> str:
     return name if name in _STARTERS else ""
 
 
-def _check_socket_exists(
-    name: str, at: Node, sockets: Mapping[str, object], where: str, mistakes: Mistakes
-) -> None:
-    if name not in sockets:
-        mistakes.at(
-            at,
-            where,
-            f"there is no socket {quoted(name)}",
-            did_you_mean(name, sockets, what="sockets"),
-        )
-
-
-def _check_backoff(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
-    factor = data.get("factor") if isinstance(data, Mapping) else None
-    at = node.get("factor")
-    if at is None or not isinstance(factor, int | float) or isinstance(factor, bool):
+def _check_backoff(backoff: Given | None) -> None:
+    factor = backoff.data.get("factor") if backoff is not None and backoff.says("factor") else None
+    if backoff is None or not isinstance(factor, int | float) or isinstance(factor, bool):
         return
     if not 1 <= factor <= 1000:
         message = f"expected a number from 1 to 1000, found {quoted(str(factor))}"
-        mistakes.at(at, f"{where}.factor", message)
+        backoff.wrong("factor", message)
 
 
-def _check_streams(data: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
-    logs, at = data.get("logs"), node.get("logs")
-    if not isinstance(logs, Mapping) or not isinstance(at, Map):
-        return
-    for name in ("stdout", "stderr"):
-        stream, place = logs.get(name), at.get(name)
-        if not isinstance(stream, Mapping) or not isinstance(place, Map):
+def _check_streams(logs: Given | None) -> None:
+    for stream in (logs.block("stdout"), logs.block("stderr")) if logs is not None else ():
+        if stream is None:
             continue
-        path = f"{where}.logs.{name}"
-        if stream.get("file") is not None and stream.get("to") is not None:
-            mistakes.at(
-                place.entries["to"].key,
-                f"{path}.to",
-                "'file' and 'to' are given both",
-                "keep one of them",
-            )
-        file, file_at = stream.get("file"), place.get("file")
-        if isinstance(file, str) and file_at is not None:
-            if not file:
-                mistakes.at(file_at, f"{path}.file", "expected the path of a file, found nothing")
-            _check_path(file, file_at, f"{path}.file", mistakes)
-            _check_log_file(file, file_at, f"{path}.file", mistakes)
+        _check_one_of(stream, "file", "to")
+        _check_path(stream, "file", "the path of a file")
+        if stream.text("file") is not None:
+            _check_log_file(stream)
 
 
-def _check_log_file(file: str, at: Node, where: str, mistakes: Mistakes) -> None:
+def _check_log_file(stream: Given) -> None:
     """Check that a log can be a file: devices, and what other tools take for the manager's own output, are none."""
-    path = os.path.normpath(file)
+    path = os.path.normpath(stream.text("file") or "")
     if path == os.devnull:
-        mistakes.at(at, where, "a log is a file, not a device", "write: to: devnull")
+        stream.wrong("file", "a log is a file, not a device", "write: to: devnull")
     elif _OWN_OUTPUT.fullmatch(path):
         message = f"a log is a file: {path} would be the output of the manager"
-        mistakes.at(at, where, message, "write: to: manager")
+        stream.wrong("file", message, "write: to: manager")
     elif path.startswith(("/dev/", "/proc/", "/sys/")) and not path.startswith("/dev/shm/"):
-        mistakes.at(at, where, f"a log is a file, and there can be none in {path[:5].rstrip('/')}")
-    elif "$" not in path and (kind := machine.what_else(os.path.join(at.file.folder, path))):
-        mistakes.warn(at, where, f"a log is a file, and {path} is {kind} on this machine")
+        message = f"a log is a file, and there can be none in {path[:5].rstrip('/')}"
+        stream.wrong("file", message)
+    elif "$" not in path:
+        folder = stream.node.entries["file"].value.file.folder
+        kind = machine.what_else(os.path.join(folder, path))
+        if kind:
+            stream.warn("file", f"a log is a file, and {path} is {kind} on this machine")
 
 
-def _check_hooks(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
-    if not isinstance(data, Mapping):
-        return
-    for name, entry in node.entries.items():
-        hook = data.get(name)
-        if not isinstance(hook, Mapping) or not isinstance(entry.value, Map):
+def _check_hooks(hooks: Given) -> None:
+    for name, entry in hooks.node.entries.items():
+        hook = hooks.block(name)
+        if hook is None:
             continue
-        given = [
-            each
-            for each in ("python", "cmd")
-            if entry.value.get(each) is not None and hook.get(each, "") is not None
-        ]
-        path = f"{where}.{name}"
-        if not given:
+        if not _check_one_of(hook, "python", "cmd"):
             hint = "write python: package.module.function, or cmd: program"
-            mistakes.at(entry.key, path, "a hook needs python or cmd, found neither", hint)
-        elif len(given) == 2:
-            mistakes.at(
-                entry.value.entries["cmd"].key,
-                f"{path}.cmd",
-                "'python' and 'cmd' are given both",
-                "keep one of them",
-            )
-        dotted, at = hook.get("python"), entry.value.get("python")
-        if isinstance(dotted, str) and at is not None and not _DOTTED.fullmatch(dotted):
+            message = "a hook needs python or cmd, found neither"
+            hooks.mistakes.at(entry.key, hook.where, message, hint)
+        dotted = hook.text("python")
+        if dotted is not None and not _DOTTED.fullmatch(dotted):
+            colon = ", with a dot for the colon" if ":" in dotted else ""
             message = f"expected a dotted path, found {quoted(dotted)}"
-            hint = "write: package.module.function" + (
-                ", with a dot for the colon" if ":" in dotted else ""
-            )
-            mistakes.at(at, f"{path}.python", message, hint)
+            hook.wrong("python", message, f"write: package.module.function{colon}")
 
 
-def check_secrets(data: object, node: Map, where: str, mistakes: Mistakes) -> None:
+def _check_secrets(watcher: Given) -> None:
     """Check secrets: variables that can be, each with one place to come from."""
-    check_env_names(node.entries, where, mistakes)
-    if len(node.entries) > MAX_SECRETS:
-        message = f"a watcher can have {MAX_SECRETS} secrets, found {len(node.entries)}"
-        mistakes.at(node, where, message)
-    for name, entry in node.entries.items():
-        secret, path = data.get(name) if isinstance(data, Mapping) else None, f"{where}.{name}"
-        if not isinstance(entry.value, Map) or not isinstance(secret, Mapping):
+    secrets = watcher.block("secrets")
+    if secrets is None:
+        return
+    entries = secrets.node.entries
+    check_env_names(entries, secrets.where, watcher.mistakes)
+    if len(entries) > MAX_SECRETS:
+        message = f"a watcher can have {MAX_SECRETS} secrets, found {len(entries)}"
+        watcher.wrong("secrets", message)
+    for name, entry in entries.items():
+        secret = secrets.block(name)
+        if secret is None:
             continue
-        given = [each for each in ("file", "cmd") if secret.get(each) is not None]
-        if not given and not {"file", "cmd"} & entry.value.entries.keys():
+        if not _check_one_of(secret, "file", "cmd"):
             hint = "write file: PATH, or cmd: program; never the value itself"
-            mistakes.at(entry.key, path, "a secret needs file or cmd, found neither", hint)
-        elif len(given) == 2:
-            at = entry.value.entries["cmd"].key
-            mistakes.at(at, f"{path}.cmd", "'file' and 'cmd' are given both", "keep one of them")
-        for field in ("file", "working_dir"):
-            text, place = secret.get(field), entry.value.get(field)
-            if isinstance(text, str) and place is not None:
-                if not text:
-                    mistakes.at(place, f"{path}.{field}", "expected a path, found nothing")
-                _check_path(text, place, f"{path}.{field}", mistakes)
-        words, place = secret.get("cmd"), entry.value.get("cmd")
-        if isinstance(words, list) and place is not None:
-            _check_command([str(word) for word in words], place, f"{path}.cmd", mistakes)
+            message = "a secret needs file or cmd, found neither"
+            secret.mistakes.at(entry.key, secret.where, message, hint)
+        _check_path(secret, "file", "a path")
+        _check_path(secret, "working_dir", "a path")
+        _check_command(secret)
 
 
-def check_daemon(data: Mapping[str, object], node: Map, mistakes: Mistakes) -> None:
+def check_daemon(daemon: Given) -> None:
     """Check the manager's block: a name that can be the name of a folder, paths that are paths."""
-    name, at = data.get("name"), node.get("name")
-    if isinstance(name, str) and at is not None and not re.fullmatch(NAME_PATTERN, name):
+    name = daemon.text("name")
+    if name is not None and not re.fullmatch(NAME_PATTERN, name):
         hint = "at most 64 of A-Z a-z 0-9 _ -, a letter or digit first"
-        mistakes.at(at, "daemon.name", f"{quoted(name)} cannot be the name of an instance", hint)
+        daemon.wrong("name", f"{quoted(name)} cannot be the name of an instance", hint)
     for field in ("state_dir", "runtime_dir", "cgroup"):
-        text, place = data.get(field), node.get(field)
-        if isinstance(text, str) and place is not None:
-            if not text:
-                mistakes.at(
-                    place, f"daemon.{field}", "expected the path of a folder, found nothing"
-                )
-            _check_path(text, place, f"daemon.{field}", mistakes)
-    control, control_at = data.get("control"), node.get("control")
-    if isinstance(control, Mapping) and isinstance(control_at, Map):
-        _check_accounts(control, control_at, ("owner", "group"), "daemon.control", mistakes)
-    entries, access_at = data.get("access"), node.get("access")
-    if isinstance(entries, list) and isinstance(access_at, List):
+        _check_path(daemon, field, "the path of a folder")
+    control = daemon.block("control")
+    if control is not None:
+        _check_accounts(control, "owner", "group")
+    entries, at = daemon.data.get("access"), daemon.node.get("access")
+    if isinstance(entries, list) and isinstance(at, List):
         if len(entries) > MAX_ACCESS:
             message = f"expected at most {MAX_ACCESS} entries, found {len(entries)}"
-            mistakes.at(access_at, "daemon.access", message, "name groups instead of users")
-        for index, (entry, place) in enumerate(zip(entries, access_at.items, strict=True)):
+            daemon.wrong("access", message, "name groups instead of users")
+        for index, (entry, place) in enumerate(zip(entries, at.items, strict=True)):
             if isinstance(entry, Mapping) and isinstance(place, Map):
-                _check_access(entry, place, f"daemon.access[{index}]", mistakes)
+                where = f"daemon.access[{index}]"
+                _check_access(Given(entry, place, where, daemon.mistakes))
 
 
-def _check_access(entry: Mapping[str, object], node: Map, where: str, mistakes: Mistakes) -> None:
+def _check_access(entry: Given) -> None:
     """Check one entry: whom it means, and whether what it limits can be limited."""
-    _check_accounts(entry, node, ("user", "group"), where, mistakes)
-    given = [name for name in ("user", "group") if entry.get(name) is not None]
+    _check_accounts(entry, "user", "group")
+    given = entry.says("user", "group")
     if len(given) != 1:
         message = f"expected user or group, found {'both' if given else 'none of them'}"
         hint = "write one entry for each" if given else "write: {user: alice, role: view}"
-        mistakes.at(node, where, message, hint)
+        entry.mistakes.at(entry.node, entry.where, message, hint)
     for name in given:
-        at = node.get(name)
-        if entry[name] == OVERFLOW_ID and at is not None:
+        if entry.data.get(name) == OVERFLOW_ID:
             message = f"{OVERFLOW_ID} may be anybody whom this user namespace does not know"
-            mistakes.at(at, f"{where}.{name}", message, "name a user or group of its own")
-    labels = node.get("labels")
-    if entry.get("labels") and entry.get("role") != "operate" and labels is not None:
+            entry.wrong(name, message, "name a user or group of its own")
+    if entry.data.get("labels") and entry.data.get("role") != "operate":
         message = "'labels' limit what is operated, not who looks or who applies"
-        mistakes.at(labels, f"{where}.labels", message, "write role: operate, or remove labels")
+        entry.wrong("labels", message, "write role: operate, or remove labels")

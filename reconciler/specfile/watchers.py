@@ -72,7 +72,7 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     data["env"] = env
     _as_one_text(data, whole, resolver, where)
     _drop_what_defaults_mean_for_others(data, own)
-    rules.check_watcher(data, whole, own, around.scope.sockets, where, mistakes)
+    rules.check_watcher(rules.Given(data, whole, where, mistakes), own, around.scope.sockets)
     _make_paths_absolute(data, whole, own.file.folder)
     spec = validated(WatcherSpec, data, Entry(entry.key, whole), where, mistakes)
     if spec is None or len(mistakes) > before:

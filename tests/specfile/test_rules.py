@@ -28,6 +28,8 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "respawn: true, restart: always}}", "web.respawn", "given both"),
         (WEB + "umask: 9}}", "web.umask", "octal mode"),
         (WEB + "backoff: {factor: 0.5}}}", "web.backoff.factor", "from 1 to 1000"),
+        (WEB + "secrets: {A: {file: null}}}}", "web.secrets.A", "needs file or cmd, found neither"),
+        (WEB + "limits: {as: {soft: 2GiB, hard: 1GiB}}}}", "web.limits.as", "is above the hard limit"),
         (WEB + "backoff: {factor: .inf}}}", "web.backoff.factor", "expected a number"),
         (WEB + "logs: {stdout: {file: a, to: devnull}}}}", "web.logs.stdout.to", "given both"),
         (WEB + "logs: {stderr: {to: nowhere}}}}", "web.logs.stderr.to", "expected stdout, manager"),
