@@ -10,7 +10,7 @@ import glob
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
@@ -45,7 +45,7 @@ from reconciler.specfile.yaml_text import (
     value_of,
 )
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 
 MAX_WATCHERS: Final = 10_000
 MAX_FILES: Final = 10_000
@@ -249,7 +249,7 @@ class _Work:
         node = merged.maps.get(name)
         if node is None:
             return None
-        data = resolver.block(block(cast("type", cls)), node, name)
+        data = resolver.block(block(cls), node, name)
         if cls is DaemonSpec:
             rules.check_daemon(rules.Given(data, node, name, self.mistakes))
             _make_daemon_paths_absolute(data, node)

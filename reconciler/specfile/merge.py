@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.specfile import hints
 from reconciler.specfile.mistakes import Mistakes, found
-from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, ListOf, MapOf, Shape
+from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, MapOf, Shape, item_of
 from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def is_null(node: Node) -> bool:
 def says_nothing(node: Node, declared: tuple[Field, Shape]) -> bool:
     """Tell whether a block, a map or a list is left empty, as when all that is in it is commented out."""
     field, shape = declared
-    empty = is_null(node) and isinstance(shape, Block | MapOf | ListOf)
+    empty = is_null(node) and (isinstance(shape, Block | MapOf) or item_of(shape) is not None)
     return empty and not field.required and field.default is not None
 
 

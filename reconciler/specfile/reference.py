@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from reconciler.model.spec import Document, declared_fields
+from reconciler.model.spec import Document
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.resolve import SLOT_PLACES, SOCKET_PLACES
 from reconciler.specfile.words import (
@@ -17,6 +17,7 @@ from reconciler.specfile.words import (
     Placed,
     all_fields,
     default_text,
+    fields_of,
     type_text,
 )
 
@@ -76,12 +77,12 @@ A variable that is not set is a mistake.
 
 def reference_markdown() -> str:
     """Return the reference page."""
-    top = [Placed((each.name,), each, ()) for each in declared_fields(Document) if each.name != "x"]
-    parts = [_HEAD, _section("The file", "", top)]
-    for each in all_fields():
-        for cls in each.blocks:
-            inner = [one for one in all_fields(cls) if len(one.path) == 1]
-            parts.append(_section(_title(each), (cls.__doc__ or "").strip(), inner))
+    parts = [_HEAD, _section("The file", "", fields_of(Document))]
+    parts += [
+        _section(_title(each), (cls.__doc__ or "").strip(), fields_of(cls))
+        for each in all_fields()
+        for cls in each.blocks
+    ]
     return "\n".join(_unique(parts))
 
 
@@ -107,7 +108,7 @@ def _unique(parts: list[str]) -> list[str]:
 
 def _section(title: str, doc: str, fields: Iterable[Placed]) -> str:
     rows = [
-        f"| `{each.name}` | {_cell(type_text(each.field))} | {_code(default_text(each.field))} "
+        f"| `{each.name}` | {_cell(type_text(each.shape))} | {_code(default_text(each.field, each.shape))} "
         f"| {each.field.about.effect} | {_cell(each.field.about.doc)} |"
         for each in fields
     ]
@@ -161,10 +162,10 @@ def _ends_with(path: Sequence[str], wanted: list[str]) -> bool:
 
 def _page(placed: Placed) -> str:
     field = placed.field
-    default = default_text(field)
-    facts = type_text(field) if not default else f"{type_text(field)}; "
+    default = default_text(field, placed.shape)
+    facts = type_text(placed.shape)
     if default:
-        facts += default if field.required else f"default {default}"
+        facts += f"; {default}" if field.required else f"; default {default}"
     effect = field.about.effect
     lines = [
         placed.name,
@@ -173,13 +174,18 @@ def _page(placed: Placed) -> str:
         f"  an edit: {EFFECTS[effect]} ({effect})",
     ]
     page = "\n".join(lines) + "\n"
-    inner = [one for cls in placed.blocks for one in all_fields(cls) if len(one.path) == 1]
+    inner = [one for cls in placed.blocks for one in fields_of(cls)]
     return f"{page}\n{_listing(inner)}" if inner else page
 
 
 def _listing(fields: list[Placed]) -> str:
     rows = [
-        (each.name, type_text(each.field), default_text(each.field), each.field.about.doc)
+        (
+            each.name,
+            type_text(each.shape),
+            default_text(each.field, each.shape),
+            each.field.about.doc,
+        )
         for each in fields
     ]
     widths = [min(max(len(row[column]) for row in rows), 28) for column in range(3)]

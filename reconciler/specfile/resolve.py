@@ -22,6 +22,7 @@ from reconciler.specfile.commands import (
 from reconciler.specfile.merge import is_null, says_nothing
 from reconciler.specfile.mistakes import Mistakes
 from reconciler.specfile.shapes import (
+    ANY_SCALAR,
     EXTENSION,
     WATCHER,
     Block,
@@ -32,7 +33,6 @@ from reconciler.specfile.shapes import (
     Shape,
     Value,
     Words,
-    chosen,
 )
 from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value, value_of
@@ -56,8 +56,8 @@ def _slot_fields(shape: Shape, path: str) -> list[str]:
                 for name, (_, inner) in fields.items()
                 for each in _slot_fields(inner, f"{path}.{name}")
             ]
-        case OneOf(blocks, _):
-            return [each for one in blocks for each in _slot_fields(one, path)]
+        case OneOf(choices):
+            return [each for one in choices for each in _slot_fields(one, path)]
         case MapOf(value):
             return _slot_fields(value, path)
         case Words(per_slot=True) | Value(per_slot=True):
@@ -128,10 +128,10 @@ class Resolver:
             case ListOf(item):
                 if isinstance(node, List):
                     return self._list(item, node, where, inner)
-                return self._scalar(Value(text=False), node, where, inner)
-            case OneOf(_, other):
-                if isinstance(node, Map):
-                    return self.block(chosen(shape, set(node.entries)), node, where, inner)
+                return self._scalar(ANY_SCALAR, node, where, inner)
+            case OneOf(_, blocks, other):
+                if blocks and isinstance(node, Map):
+                    return self.block(shape.chosen(node.entries), node, where, inner)
                 return self.value(other, node, where, inner)
             case _:
                 return value_of(node)
@@ -150,8 +150,8 @@ class Resolver:
             text = self.text(node, node.text, where, inner, per_slot=shape.per_slot)
             if text is None:
                 return SKIP
-            return text if shape.text or shape.octal else core_value(text)
-        as_written = shape.verbatim or not node.plain or (shape.octal and not is_null(node))
+            return text if shape.is_text or shape.is_octal else core_value(text)
+        as_written = shape.verbatim or not node.plain or (shape.is_octal and not is_null(node))
         return node.text if as_written else core_value(node.text)
 
     def _words(self, node: Node, where: str, inner: str, *, per_slot: bool) -> object:

@@ -7,19 +7,37 @@ What only the whole of a spec can tell (does the socket exist?) it leaves to the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, get_args, get_origin
+from typing import Final, TypeAlias
 
-from reconciler.model.spec import Document, Field, WatcherSpec, declared_fields
+from reconciler.model.spec import Document, Field, WatcherSpec
 from reconciler.model.units import NAME_PATTERN, Between, Reads
 from reconciler.model.value import Struct
-from reconciler.specfile.shapes import EXTENSION, bare, is_word, members
+from reconciler.specfile.shapes import (
+    EXTENSION,
+    Block,
+    Free,
+    ListOf,
+    MapOf,
+    OneOf,
+    Shape,
+    Value,
+    Words,
+    block,
+)
 from reconciler.specfile.words import EFFECTS, written
 
 Json: TypeAlias = dict[str, object]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _SCALARS: Final = ["string", "number", "boolean"]
+_TYPES: Final[dict[object, str]] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+}
 _DEFAULTS: Final = "WatcherDefaults"
+_NULL: Final[Json] = {"type": "null"}
 _VARIABLE: Final[Json] = {"$ref": "#/$defs/Variable"}
 _RESPAWN: Final[Json] = {
     "type": "boolean",
@@ -44,11 +62,9 @@ def json_schema() -> dict[str, object]:
 
 
 def _block(cls: type, definitions: dict[str, Json]) -> Json:
-    properties = {
-        each.name: _field(each, definitions)
-        for each in declared_fields(cls)
-        if each.attribute != "x"
-    }
+    shape = block(cls)
+    properties = {name: _field(*each, definitions) for name, each in shape.fields.items()}
+    required = [name for name, (declared, _) in shape.fields.items() if declared.required]
     if cls is WatcherSpec:
         properties["respawn"] = _RESPAWN
     if cls is Document:
@@ -57,19 +73,18 @@ def _block(cls: type, definitions: dict[str, Json]) -> Json:
     if cls is not Document and cls.__doc__:
         schema["description"] = cls.__doc__
     schema |= {"properties": properties, "additionalProperties": False}
-    if len(properties) < len(declared_fields(cls)) + (cls is WatcherSpec):
+    if shape.extensible:
         schema["patternProperties"] = {f"^{EXTENSION}": {}}
-    required = [each.name for each in declared_fields(cls) if each.required]
     return schema | ({"required": required} if required else {})
 
 
-def _field(declared: Field, definitions: dict[str, Json]) -> Json:
-    schema = _type(declared.type, declared.markers, definitions)
+def _field(declared: Field, shape: Shape, definitions: dict[str, Json]) -> Json:
+    schema = _any(shape, definitions)
     about = declared.about
     described: Json = {
         "description": f"{about.doc} An edit: {EFFECTS[about.effect]} ({about.effect})."
     }
-    value = written(declared)
+    value = written(declared, shape)
     if not declared.required and not isinstance(value, Struct):
         described["default"] = dict(value) if isinstance(value, Mapping) else value
     if declared.name in {"watchers", "sockets"}:
@@ -79,62 +94,38 @@ def _field(declared: Field, definitions: dict[str, Json]) -> Json:
     return described | schema
 
 
-def _type(hint: object, outer: tuple[object, ...], definitions: dict[str, Json]) -> Json:
-    hint, inner = bare(hint)
-    marker = next((each for each in outer + inner if isinstance(each, Reads | Between)), None)
-    choices = members(hint)
-    if marker is not None:
-        schemas = [_marked(marker), _VARIABLE]
-        return _any([*schemas, {"type": "null"}] if type(None) in choices else schemas)
-    schemas = [each for choice in choices for each in _plain(choice, definitions)]
-    return _any(schemas)
-
-
-def _marked(marker: Reads | Between) -> Json:
-    if isinstance(marker, Between):
-        return {"type": "integer", "minimum": marker.low, "maximum": marker.high}
-    return marker.json_schema()
-
-
-def _any(schemas: list[Json]) -> Json:
+def _any(shape: Shape, definitions: dict[str, Json]) -> Json:
+    schemas = _ways(shape, definitions) + ([_NULL] if shape.nullable else [])
     kept = [each for index, each in enumerate(schemas) if each not in schemas[:index]]
     return dict(kept[0]) if len(kept) == 1 else {"anyOf": kept}
 
 
-def _plain(choice: object, definitions: dict[str, Json]) -> list[Json]:
-    """Return the ways to write one member of a type."""
-    hint, markers = bare(choice)
-    marker = next((each for each in markers if isinstance(each, Reads | Between)), None)
-    if marker is not None:
-        return [_marked(marker), _VARIABLE]
-    if len(members(hint)) > 1:
-        return [_type(hint, markers, definitions)]
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is type(None):
-        return [{"type": "null"}]
-    if origin is Literal:
-        return [{"enum": list(arguments)}, _VARIABLE]
-    if origin is tuple:
-        return _list(arguments[0], definitions)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        value = bare(arguments[1])[0]
-        item: Json = _type(arguments[1], (), definitions)
-        if {bare(each)[0] for each in members(value)} - {type(None)} == {str}:
-            item = {"type": [*_SCALARS, "null"]}
-        return [{"type": "object", "additionalProperties": {} if value is object else item}]
-    if isinstance(hint, type) and issubclass(hint, Struct):
-        if hint.__name__ not in definitions:
-            definitions[hint.__name__] = {}
-            definitions[hint.__name__] = _block(hint, definitions)
-        return [{"$ref": f"#/$defs/{hint.__name__}"}]
-    if hint is str:
-        return [{"type": "string"}]
-    names = {int: "integer", float: "number", bool: "boolean"}
-    return [{"type": names[hint]}, _VARIABLE] if isinstance(hint, type) and hint in names else [{}]
-
-
-def _list(item: object, definitions: dict[str, Json]) -> list[Json]:
-    if is_word(item):
-        words: Json = {"type": "array", "items": {"type": [*_SCALARS, "null"]}, "minItems": 1}
-        return [{"type": "string", "minLength": 1}, words]
-    return [{"type": "array", "items": _type(item, (), definitions)}]
+def _ways(shape: Shape, definitions: dict[str, Json]) -> list[Json]:
+    """Return the ways to write what has a shape."""
+    match shape:
+        case OneOf(choices):
+            return [way for each in choices for way in _ways(each, definitions)]
+        case Value(Between(low, high)):
+            return [{"type": "integer", "minimum": low, "maximum": high}, _VARIABLE]
+        case Value(Reads() as marker):
+            return [marker.json_schema(), _VARIABLE]
+        case Value() if shape.words:
+            return [{"enum": list(shape.words)}, _VARIABLE]
+        case Value(kind):
+            return [{"type": _TYPES[kind]}, *([] if kind is str else [_VARIABLE])]
+        case Words():
+            words: Json = {"type": "array", "items": {"type": [*_SCALARS, "null"]}, "minItems": 1}
+            return [{"type": "string", "minLength": 1}, words]
+        case ListOf(item):
+            return [{"type": "array", "items": _any(item, definitions)}]
+        case MapOf(Value(kind)) if kind is str:
+            return [{"type": "object", "additionalProperties": {"type": [*_SCALARS, "null"]}}]
+        case MapOf(value):
+            return [{"type": "object", "additionalProperties": _any(value, definitions)}]
+        case Block(cls):
+            if cls.__name__ not in definitions:
+                definitions[cls.__name__] = {}
+                definitions[cls.__name__] = _block(cls, definitions)
+            return [{"$ref": f"#/$defs/{cls.__name__}"}]
+        case Free():
+            return [{}]

@@ -1,11 +1,15 @@
-"""The shape of every field, from its declared type: what the resolver walks along with the nodes."""
+"""The shape of every field, from its declared type: what all who walk the language walk along.
+
+A declared type is taken apart here only. Reading data, the JSON Schema, the reference and what a mistake says was
+expected are all made from these.
+"""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Final, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Final, Literal, TypeAlias, Union, get_args, get_origin
 
 from reconciler.model.spec import (
     PER_SLOT,
@@ -16,10 +20,16 @@ from reconciler.model.spec import (
     declared_fields,
 )
 from reconciler.model.units import MODE, Between, Reads
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, replace
 
 
-class Block(Struct, frozen=True):
+class _Shape(Struct, frozen=True, kw_only=True):
+    """What may stand in a place. `nullable`: null, too."""
+
+    nullable: bool = False
+
+
+class Block(_Shape, frozen=True):
     """A map of declared fields."""
 
     cls: type
@@ -27,66 +37,114 @@ class Block(Struct, frozen=True):
     extensible: bool
 
 
-class MapOf(Struct, frozen=True):
+class MapOf(_Shape, frozen=True):
     """A map from names to values of one shape."""
 
     value: Shape
 
 
-class ListOf(Struct, frozen=True):
+class ListOf(_Shape, frozen=True):
     """A list."""
 
     item: Shape
 
 
-class Words(Struct, frozen=True):
+class Words(_Shape, frozen=True):
     """A command: one text to split, or a list. `per_slot`: it stays a template."""
 
     per_slot: bool = True
 
 
-class Value(Struct, frozen=True):
-    """A scalar. `text`: it may be text; `per_slot`: it stays a template; `verbatim`: as it is written;
-    `octal`: as it is written too, unless it is null, since YAML would read 660 as a decimal number."""
+class Value(_Shape, frozen=True):
+    """A scalar of some kind: read by a marker, or one of the words of a `Literal`, or of a plain type.
 
-    text: bool
+    `per_slot`: it stays a template; `verbatim`: it is text as it is written.
+    """
+
+    kind: object
     per_slot: bool = False
     verbatim: bool = False
-    octal: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Tell whether it is text whatever YAML makes of it."""
+        return self.verbatim or self.kind is str
+
+    @property
+    def is_octal(self) -> bool:
+        """Tell whether it is as it is written, unless it is null: YAML would read 660 as a decimal number."""
+        return self.kind is MODE
+
+    @property
+    def words(self) -> tuple[object, ...]:
+        """Return the words of which it is one, none when it may be something else."""
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
 
-class OneOf(Struct, frozen=True):
-    """A scalar (or a list), or one of several blocks."""
+class OneOf(_Shape, frozen=True):
+    """One of several: of the blocks, or (where no map is written) what `other` is."""
 
+    choices: tuple[Shape, ...]
     blocks: tuple[Block, ...]
     other: Shape
 
+    def chosen(self, keys: Mapping[str, object]) -> Block:
+        """Return the block that a map with these keys means."""
+        return max(self.blocks, key=lambda each: len(keys.keys() & each.fields.keys()))
 
-class Free(Struct, frozen=True):
+
+class Free(_Shape, frozen=True):
     """Whatever the user likes, untouched."""
 
 
 Shape: TypeAlias = Block | MapOf | ListOf | Words | Value | OneOf | Free
 
+ANY_SCALAR: Final = Value(object)
 EXTENSION: Final = "x-"
 
 
 @cache
 def block(cls: type) -> Block:
     """Return the shape of a class of the language."""
-    fields = {
-        each.name: (each, shape_of(each)) for each in declared_fields(cls) if each.attribute != "x"
-    }
-    extensible = len(fields) < len(declared_fields(cls))
-    return Block(cls, fields, extensible)
+    declared = [each for each in declared_fields(cls) if each.attribute != "x"]
+    fields = {each.name: (each, _shape(each.type, each.markers)) for each in declared}
+    return Block(cls, fields, len(fields) < len(declared_fields(cls)))
 
 
-def shape_of(declared: Field) -> Shape:
-    """Return the shape of a declared field."""
-    return _shape(declared.type, declared.markers)
+def blocks_in(shape: Shape) -> tuple[Block, ...]:
+    """Return the blocks that may stand in a place."""
+    if isinstance(shape, Block):
+        return (shape,)
+    return shape.blocks if isinstance(shape, OneOf) else ()
 
 
-def bare(hint: object) -> tuple[object, tuple[object, ...]]:
+def item_of(shape: Shape) -> Shape | None:
+    """Return the shape of the items when a list may stand in a place."""
+    if isinstance(shape, Words):
+        return Value(str)
+    shape = shape.other if isinstance(shape, OneOf) else shape
+    return shape.item if isinstance(shape, ListOf) else None
+
+
+def _shape(hint: object, outer: tuple[object, ...] = ()) -> Shape:
+    hint, inner = _bare(hint)
+    markers = outer + inner
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    choices = [each for each in members if each is not type(None)]
+    marker = next((each for each in markers if isinstance(each, Reads | Between)), None)
+    shape: Shape
+    if marker is not None:
+        shape = Value(marker)
+    elif len(choices) > 1:
+        shape = _one_of(tuple(_shape(each) for each in choices))
+    elif choices[0] is hint:
+        shape = _of_one_type(hint, markers)
+    else:
+        shape = _shape(choices[0], markers)
+    return replace(shape, nullable=True) if len(choices) < len(members) else shape
+
+
+def _bare(hint: object) -> tuple[object, tuple[object, ...]]:
     """Return a type without its markers, and those."""
     markers: tuple[object, ...] = ()
     while get_origin(hint) is Annotated:
@@ -95,86 +153,28 @@ def bare(hint: object) -> tuple[object, tuple[object, ...]]:
     return hint, markers
 
 
-def members(hint: object) -> tuple[object, ...]:
-    """Return the members of a union, or the type itself."""
-    hint = bare(hint)[0]
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+def _one_of(choices: tuple[Shape, ...]) -> OneOf:
+    blocks = tuple(each for each in choices if isinstance(each, Block))
+    lists = [each for each in choices if isinstance(each, ListOf)]
+    return OneOf(choices, blocks, lists[0] if lists else ANY_SCALAR)
 
 
-def block_classes(hint: object) -> tuple[type, ...]:
-    """Return the classes of the language among the members of a type (an address is text to users)."""
-    found = []
-    for member in members(hint):
-        plain, markers = bare(member)
-        if (
-            isinstance(plain, type)
-            and issubclass(plain, Struct)
-            and not any(isinstance(m, Reads) for m in markers)
-        ):
-            found.append(plain)
-    return tuple(found)
-
-
-def is_word(item: object) -> bool:
-    """Tell whether a list of such items is a command, which may be written as one text."""
-    return not {PER_SLOT, WORDS}.isdisjoint(bare(item)[1])
-
-
-def _shape(hint: object, outer: tuple[object, ...]) -> Shape:
-    hint, inner = bare(hint)
-    markers = outer + inner
-    reads = _read_by(markers)
-    if reads is not None:
-        return reads
+def _of_one_type(hint: object, markers: tuple[object, ...]) -> Shape:
+    origin, arguments = get_origin(hint), get_args(hint)
     if hint is object:
         return Free()
-    choices = [each for each in members(hint) if each is not type(None)]
-    if len(choices) > 1:
-        blocks = block_classes(hint)
-        others = [each for each in choices if bare(each)[0] not in blocks]
-        other = _merged([_shape(each, ()) for each in others])
-        return OneOf(tuple(block(each) for each in blocks), other) if blocks else other
-    only, more = bare(choices[0])
-    markers += more
-    origin = get_origin(only)
     if origin is tuple:
-        item = get_args(only)[0]
-        if is_word(item):
-            return Words(per_slot=PER_SLOT in bare(item)[1])
-        return ListOf(_shape(item, ()))
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return _map_shape(get_args(only)[1])
-    if isinstance(only, type) and issubclass(only, Struct):
-        return block(only)
-    return _read_by(markers) or Value(text=only is str, per_slot=PER_SLOT in markers)
-
-
-def _read_by(markers: tuple[object, ...]) -> Value | None:
-    """Return the shape of a value that a marker reads, None when there is no such marker."""
-    if MODE in markers:
-        return Value(text=False, octal=True)
-    return Value(text=False) if any(isinstance(each, Reads | Between) for each in markers) else None
-
-
-def _map_shape(value: object) -> Shape:
-    """Maps of plain text (env, labels, vars) keep what is written, whatever YAML makes of it."""
-    item = _shape(value, ())
-    if isinstance(item, Value):
-        return MapOf(Value(text=True, per_slot=item.per_slot, verbatim=True))
-    return item if isinstance(item, Free) else MapOf(item)
-
-
-def _merged(shapes: list[Shape]) -> Shape:
-    """Return the shape of a value that may be a scalar of several types, or a list."""
-    lists = [each for each in shapes if isinstance(each, ListOf)]
-    if lists:
-        return lists[0]
-    return Value(text=False)
-
-
-def chosen(shape: OneOf, keys: set[str]) -> Block:
-    """Return the block that a map with these keys means."""
-    return max(shape.blocks, key=lambda each: len(keys & set(each.fields)))
+        written = _bare(arguments[0])[1]
+        if PER_SLOT in written or WORDS in written:
+            return Words(PER_SLOT in written)
+        return ListOf(_shape(arguments[0]))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        value = _shape(arguments[1])
+        # Plain text (env, labels, vars) stays what is written, whatever YAML makes of it.
+        return MapOf(replace(value, verbatim=True) if isinstance(value, Value) else value)
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return block(hint)
+    return Value(hint, PER_SLOT in markers)
 
 
 DOCUMENT: Final = block(Document)

@@ -6,16 +6,15 @@ each with its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Annotated, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_origin
+from typing import Annotated, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, WatcherSpec, declared_fields
+from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, WatcherSpec
 from reconciler.model.units import Between, Reads
-from reconciler.model.value import Struct
-from reconciler.specfile.shapes import Free, OneOf, bare, block, block_classes, chosen, members
+from reconciler.specfile.shapes import Block, Free, ListOf, MapOf, OneOf, Shape, Value, Words, block
 
 K = TypeVar("K", bound=int | str)
 
@@ -48,12 +47,14 @@ def prepare() -> None:
 
 
 @cache
-def reader_of(of: Hashable) -> Reader:
+def reader_of(cls: type) -> Reader:
     """Return how a class of the language is read, from data by attribute."""
-    cls = cast("type", of)
-    declared = declared_fields(cls)
-    readers = {each.attribute: _reader(each.type, each.markers) for each in declared}
-    required = [each.attribute for each in declared if each.required]
+    shape = block(cls)
+    fields = shape.fields.values()
+    readers = {field.attribute: _reader(inner) for field, inner in fields}
+    required = [field.attribute for field, _ in fields if field.required]
+    if shape.extensible:
+        readers["x"] = _map_reader(_as_it_is(object))
 
     def read(data: object) -> object:
         if not isinstance(data, dict):
@@ -79,25 +80,32 @@ def _all(parts: Iterable[tuple[K, Reader, object]], known: Sequence[Wrong] = ())
     return values
 
 
-def _reader(hint: object, markers: tuple[object, ...] = ()) -> Reader:
-    """Return how a type is read; the first marker that says more about it counts."""
-    hint, more = bare(hint)
-    for marker in (*markers, *more):
-        if isinstance(marker, Reads):
+def _reader(shape: Shape) -> Reader:
+    """Return how what has a shape is read."""
+    read = _reader_of_some(shape)
+    return (lambda data: None if data is None else read(data)) if shape.nullable else read
+
+
+def _reader_of_some(shape: Shape) -> Reader:
+    match shape:
+        case Block(cls):
+            return reader_of(cls)
+        case MapOf(value):
+            return _map_reader(_reader(value))
+        case ListOf(item):
+            return _list_reader(_reader(item))
+        case Words():
+            return _list_reader(_as_it_is(str))
+        case OneOf():
+            return _union_reader(shape)
+        case Value(Reads() as marker):
             return _parser(marker)
-        if isinstance(marker, Between):
-            return _as_it_is(Annotated[int, msgspec.Meta(ge=marker.low, le=marker.high)])
-    choices = members(hint)
-    if len(choices) > 1:
-        return _union_reader(choices, block_classes(hint))
-    origin = get_origin(hint)
-    if origin is tuple:
-        return _list_reader(_reader(get_args(hint)[0]))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _map_reader(_reader(get_args(hint)[1]))
-    if isinstance(hint, type) and issubclass(hint, Struct):
-        return reader_of(hint)
-    return _as_it_is(hint)
+        case Value(Between(low, high)):
+            return _as_it_is(Annotated[int, msgspec.Meta(ge=low, le=high)])
+        case Value(kind):
+            return _as_it_is(kind)
+        case Free():
+            return _as_it_is(object)
 
 
 def _as_it_is(hint: object) -> Reader:
@@ -140,14 +148,13 @@ def _map_reader(value: Reader) -> Reader:
     return read
 
 
-def _union_reader(choices: tuple[object, ...], blocks: tuple[type, ...]) -> Reader:
-    """Return how one of several types is read: a map as the block it looks most like, all else as what it fits."""
-    readers = [_reader(each) for each in choices if bare(each)[0] not in blocks]
-    either = OneOf(tuple(block(each) for each in blocks), Free())
+def _union_reader(shape: OneOf) -> Reader:
+    """Return how one of several is read: a map as the block it looks most like, all else as what it fits."""
+    readers = [_reader(each) for each in shape.choices if not isinstance(each, Block)]
 
     def read(data: object) -> object:
-        if blocks and isinstance(data, dict):
-            return reader_of(chosen(either, set(data)).cls)(data)
+        if shape.blocks and isinstance(data, dict):
+            return reader_of(shape.chosen(data).cls)(data)
         found = Misfit()
         for reader in readers:
             try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reconciler.specfile.reading import SourceText
 
 _SOCKET: Final = re.compile(r"\$(?:\$|\{sockets\.([^}]*)\})")
-_ENV_VALUE: Final = Value(text=True, per_slot=True, verbatim=True)
+_ENV_VALUE: Final = Value(str, per_slot=True, verbatim=True)
 
 
 class Surroundings(Struct, frozen=True):

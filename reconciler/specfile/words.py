@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Final
 
-from reconciler.model.spec import Document, Field, declared_fields
+from reconciler.model.spec import Document, Field
 from reconciler.model.units import (
     DURATION,
     MODE,
@@ -18,7 +18,19 @@ from reconciler.model.units import (
     format_size,
 )
 from reconciler.model.value import Struct
-from reconciler.specfile.shapes import bare, block_classes, is_word, members
+from reconciler.specfile.shapes import (
+    Block,
+    Free,
+    ListOf,
+    MapOf,
+    OneOf,
+    Shape,
+    Value,
+    Words,
+    block,
+    blocks_in,
+    item_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +43,11 @@ EFFECTS: Final = {
 }
 ANY_NAME: Final = "NAME"
 """Stands in a path for the name that the user gives."""
-_WORDS: Final = {
+_WORDS: Final[dict[object, str]] = {
     str: "text",
     int: "whole number",
     float: "number",
     bool: "true or false",
-    object: "anything",
 }
 
 
@@ -45,6 +56,7 @@ class Placed(Struct, frozen=True):
 
     path: tuple[str, ...]
     field: Field
+    shape: Shape
     blocks: tuple[type, ...]
 
     @property
@@ -55,89 +67,65 @@ class Placed(Struct, frozen=True):
 
 def all_fields(cls: type = Document, above: tuple[str, ...] = ()) -> Iterator[Placed]:
     """Yield every field of the language with its path, a block before what is in it."""
-    for declared in declared_fields(cls):
-        if declared.attribute == "x":
-            continue
-        path = (*above, declared.name)
-        inner, many = _below(declared)
-        yield Placed(path, declared, inner)
-        for each in inner:
-            yield from all_fields(each, (*path, ANY_NAME) if many else path)
+    for placed in fields_of(cls, above):
+        yield placed
+        path = (*placed.path, ANY_NAME) if isinstance(placed.shape, MapOf) else placed.path
+        for each in placed.blocks:
+            yield from all_fields(each, path)
 
 
-def _below(declared: Field) -> tuple[tuple[type, ...], bool]:
-    """Return the classes below a field, and whether there are many of them by name."""
-    if any(isinstance(marker, Reads) for marker in declared.markers):
-        return (), False
-    hint = bare(declared.type)[0]
-    if _is_map(hint):
-        return block_classes(get_args(hint)[1]), True
-    if get_origin(hint) is tuple:
-        return block_classes(get_args(hint)[0]), False
-    return block_classes(hint), False
+def fields_of(cls: type, above: tuple[str, ...] = ()) -> Iterator[Placed]:
+    """Yield the fields of one class."""
+    for name, (declared, shape) in block(cls).fields.items():
+        inner = blocks_in(shape.value if isinstance(shape, MapOf) else item_of(shape) or shape)
+        yield Placed((*above, name), declared, shape, tuple(each.cls for each in inner))
 
 
-def _is_map(hint: object) -> bool:
-    origin = get_origin(hint)
-    return isinstance(origin, type) and issubclass(origin, Mapping)
+def type_text(shape: Shape) -> str:
+    """Return a type as users write it: `duration`, `one of a, b`, `list of text`."""
+    return ", or ".join(dict.fromkeys([*_types(shape), *(["null"] if shape.nullable else [])]))
 
 
-def type_text(declared: Field) -> str:
-    """Return the type of a field as users write it: `duration`, `one of a, b`, `list of text`."""
-    return _type(declared.type, declared.markers)
+def _types(shape: Shape) -> list[str]:
+    match shape:
+        case OneOf(choices):
+            return [text for each in choices for text in _types(each)]
+        case Value(Reads(kind)):
+            return [kind]
+        case Value(Between(low, high)):
+            return [f"{low} to {high}"]
+        case Value(kind):
+            return [" / ".join(str(each).lower() for each in shape.words) or _WORDS[kind]]
+        case Words():
+            return ["text, or list of text"]
+        case ListOf(item):
+            return [f"list of {type_text(item)}"]
+        case MapOf(value):
+            return [f"map of names to {type_text(value)}"]
+        case Block(_, fields):
+            return ["{" + ", ".join(fields) + "}" if len(fields) <= 2 else "block"]
+        case Free():
+            return ["anything"]
 
 
-def _type(hint: object, outer: tuple[object, ...] = ()) -> str:
-    hint, inner = bare(hint)
-    for marker in outer + inner:
-        if isinstance(marker, Reads):
-            return f"{marker.kind}, or null" if type(None) in members(hint) else marker.kind
-        if isinstance(marker, Between):
-            return f"{marker.low} to {marker.high}"
-    choices = members(hint)
-    if len(choices) > 1:
-        texts = [_type(each) for each in choices if each is not type(None)]
-        null = ["null"] if type(None) in choices else []
-        return ", or ".join(dict.fromkeys([*texts, *null]))
-    origin = get_origin(hint)
-    if origin is Literal:
-        return " / ".join(str(each).lower() for each in get_args(hint))
-    if origin is tuple:
-        item = get_args(hint)[0]
-        return "text, or list of text" if is_word(item) else f"list of {_type(item)}"
-    if _is_map(hint):
-        return f"map of names to {_type(get_args(hint)[1])}"
-    if isinstance(hint, type) and issubclass(hint, Struct):
-        names = [each.name for each in declared_fields(hint)]
-        return "{" + ", ".join(names) + "}" if len(names) <= 2 else "block"
-    return _WORDS.get(hint, "text") if isinstance(hint, type) else "text"
-
-
-def written(declared: Field) -> object:
+def written(declared: Field, shape: Shape) -> object:
     """Return a default as the spec has it: text for durations and sizes, lists, null."""
     value = declared.default
-    reads = _reads(declared)
-    if isinstance(value, bool) or value is None or reads is None or not isinstance(value, int):
+    kind = shape.kind if isinstance(shape, Value) else None
+    if not isinstance(kind, Reads) or not isinstance(value, int):
         return list(value) if isinstance(value, tuple) else value
-    if reads.kind == DURATION.kind:
+    if kind.kind == DURATION.kind:
         return format_duration(value) if value else "0s"
-    if reads.kind == SIZE.kind:
+    if kind.kind == SIZE.kind:
         return format_size(value)
-    if reads is MODE:
+    if kind is MODE:
         return format_mode(value)
-    return f"{value}%" if reads is PERCENT else value
+    return f"{value}%" if kind is PERCENT else value
 
 
-def _reads(declared: Field) -> Reads | None:
-    found = [*declared.markers]
-    for member in members(declared.type):
-        found += bare(member)[1]
-    return next((each for each in found if isinstance(each, Reads)), None)
-
-
-def default_text(declared: Field) -> str:
+def default_text(declared: Field, shape: Shape) -> str:
     """Return a default in the words of YAML; empty for a block, whose fields have theirs."""
-    value = written(declared)
+    value = written(declared, shape)
     if declared.required:
         return "required"
     if value is None:
@@ -152,6 +140,6 @@ def default_text(declared: Field) -> str:
         return ""
     if isinstance(value, str) and not value:
         return '""'
-    if _reads(declared) is MODE:
+    if isinstance(shape, Value) and shape.kind is MODE:
         return f'"{value}"'
     return f"{value:g}" if isinstance(value, float) else str(value)
