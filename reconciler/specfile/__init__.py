@@ -17,6 +17,7 @@
 | `watchers` | one watcher |
 | `values` | data to values, by the declarations |
 | `validate` | what does not fit, to mistakes with places |
+| `given` | a block as rules look at it |
 | `rules` | what concerns more than one field |
 | `machine` | what this machine says to it |
 | `hints` | near names, and the words of other tools |

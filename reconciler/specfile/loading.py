@@ -17,6 +17,7 @@ from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, Watch
 from reconciler.model.value import Struct
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
+from reconciler.specfile.given import Given
 from reconciler.specfile.later import read_later
 from reconciler.specfile.merge import (
     OF_ONE_FILE,
@@ -251,7 +252,7 @@ class _Work:
             return None
         data = resolver.block(block(cls), node, name)
         if cls is DaemonSpec:
-            rules.check_daemon(rules.Given(data, node, name, self.mistakes))
+            rules.check_daemon(Given(data, node, name, self.mistakes))
             _make_daemon_paths_absolute(data, node)
         key = Scalar(node.file, node.line, node.column, 0, 0, name, plain=True)
         return validated(cls, data, Entry(key, node), name, self.mistakes)
@@ -264,7 +265,7 @@ class _Work:
             self.mistakes.at(at, where, message, "write: {listen: 127.0.0.1:8000}")
             return None
         data = resolver.block(block(SocketSpec), entry.value, where)
-        rules.check_socket(rules.Given(data, entry.value, where, self.mistakes))
+        rules.check_socket(Given(data, entry.value, where, self.mistakes))
         return validated(SocketSpec, data, entry, where, self.mistakes)
 
     def _is_too_much(self, merged: Merged) -> bool:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from reconciler.specfile.rules import Given
+    from reconciler.specfile.given import Given
 
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",

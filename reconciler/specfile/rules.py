@@ -21,8 +21,8 @@ from reconciler.model.spec import (
     declared_fields,
 )
 from reconciler.model.units import NAME_PATTERN, parse_bytes
-from reconciler.model.value import Struct
 from reconciler.specfile import machine
+from reconciler.specfile.given import Given
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
@@ -145,48 +145,6 @@ def check_own_sockets(
                 )
                 hint = f"give {watcher} a socket of its own, with reuseport and the same address"
                 mistakes.at(entries[watcher].key, f"watchers.{watcher}", message, hint)
-
-
-class Given(Struct, frozen=True):
-    """A block of a spec: what it says, by attribute, and how that is written, for the places of mistakes."""
-
-    data: Mapping[str, object]
-    node: Map
-    where: str
-    mistakes: Mistakes
-
-    def value(self, name: str) -> object:
-        """Return what a field says; the attribute of `as` is `as_`."""
-        return self.data.get(name, self.data.get(f"{name}_"))
-
-    def block(self, name: str) -> Given | None:
-        """Return a block in it, when there is one that can be looked at."""
-        data, node = self.value(name), self.node.get(name)
-        if not isinstance(data, Mapping) or not isinstance(node, Map):
-            return None
-        return Given(data, node, f"{self.where}.{name}", self.mistakes)
-
-    def text(self, name: str) -> str | None:
-        """Return the text of a field, None where there is none."""
-        text = self.data.get(name)
-        return text if isinstance(text, str) and name in self.node.entries else None
-
-    def says(self, *names: str) -> list[str]:
-        """Return those of the fields that are written and not null, also where they were a mistake."""
-        written = [name for name in names if name in self.node.entries]
-        return [name for name in written if self.data.get(name, "") is not None]
-
-    def wrong(self, name: str, message: str, hint: str = "") -> None:
-        """Report a mistake at the value of a field."""
-        self.mistakes.at(self.node.entries[name].value, f"{self.where}.{name}", message, hint)
-
-    def out_of_place(self, name: str, message: str, hint: str) -> None:
-        """Report a mistake at the name of a field."""
-        self.mistakes.at(self.node.entries[name].key, f"{self.where}.{name}", message, hint)
-
-    def warn(self, name: str, message: str, hint: str = "") -> None:
-        """Warn at the value of a field."""
-        self.mistakes.warn(self.node.entries[name].value, f"{self.where}.{name}", message, hint)
 
 
 def check_socket(socket: Given) -> None:

@@ -11,6 +11,7 @@ from reconciler.model.spec import ReloadByCommand, WatcherSpec
 from reconciler.model.value import Struct, replace
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
+from reconciler.specfile.given import Given
 from reconciler.specfile.merge import Merged, is_null, with_defaults, with_restart
 from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.resolve import SKIP, Resolver
@@ -72,7 +73,7 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     data["env"] = env
     _as_one_text(data, whole, resolver, where)
     _drop_what_defaults_mean_for_others(data, own)
-    rules.check_watcher(rules.Given(data, whole, where, mistakes), own, around.scope.sockets)
+    rules.check_watcher(Given(data, whole, where, mistakes), own, around.scope.sockets)
     _make_paths_absolute(data, whole, own.file.folder)
     spec = validated(WatcherSpec, data, Entry(entry.key, whole), where, mistakes)
     if spec is None or len(mistakes) > before:
