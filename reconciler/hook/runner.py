@@ -58,13 +58,20 @@ def main() -> int:
 
 
 def call(hook: Any, arguments: "dict[str, Any]") -> Any:  # noqa: ANN401  (whatever it returns)
-    """Call a hook with those arguments that it takes; those before a `/` by their place."""
-    given = taken(hook, arguments)
+    """Call a hook with those arguments that it takes; those before a `/` by their place.
+
+    All of them when it ends in `**details`. Hooks of Circus are often written with the three arguments that it
+    gives to most, and no more.
+    """
+    given = dict(arguments)
     try:
-        parameters = inspect.signature(hook).parameters.values()
-    except (TypeError, ValueError):
+        parameters = inspect.signature(hook).parameters
+    except (TypeError, ValueError):  # some callables made in C do not say
         return hook(**given)
-    placed = [each.name for each in parameters if each.kind is inspect.Parameter.POSITIONAL_ONLY]
+    kinds = {name: each.kind for name, each in parameters.items()}
+    if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+        given = {name: value for name, value in given.items() if name in kinds}
+    placed = [name for name in kinds if kinds[name] is inspect.Parameter.POSITIONAL_ONLY]
     return hook(*[given.pop(name) for name in placed if name in given], **given)
 
 
@@ -91,20 +98,6 @@ def outcome(result: Any, arguments: "dict[str, Any]") -> Any:  # noqa: ANN401
     if callable(result):
         return outcome(call(result, arguments), arguments)
     return result
-
-
-def taken(hook: Any, arguments: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ANN401  (a callable)
-    """Return those arguments that a hook takes: all of them when it ends in `**details`.
-
-    Hooks of Circus are often written with the three arguments that it gives to most, and no more.
-    """
-    try:
-        parameters = inspect.signature(hook).parameters
-    except (TypeError, ValueError):  # some callables made in C do not say
-        return arguments
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        return arguments
-    return {name: value for name, value in arguments.items() if name in parameters}
 
 
 def resolve(dotted: str) -> Any:  # noqa: ANN401  (a callable of the user's)
