@@ -44,7 +44,7 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
         if not has_past(start.instance.state_dir):
             return FAILED
         terminal.stderr().write("reconcile: continuing with the spec that was applied last\n")
-    return become(start, start.keeper_argv(hup="reload", until_done=False))
+    return become(start)
 
 
 @click.command("up")
@@ -84,7 +84,7 @@ def up_command(
     start = prepared(session, loaded, "up", screen)
     if not detach:
         _fork_viewer(start.instance, timeout_ns)
-        become(start, start.keeper_argv(hup="stop", until_done=True, viewed=True))
+        become(start, viewed=True)
     start_in_background(session, start, screen)
     if not wait:
         return DONE

@@ -8,7 +8,7 @@ import select
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler.cli.connection import instances, locate, places
 from reconciler.cli.connection.instances import Choice, Instance
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from reconciler.cli.connection.loading import Loaded
 
 READY_TIMEOUT_S: Final = 30.0
-DEFAULT_CONTROL_MODE: Final = 0o600
-DEFAULT_UMASK: Final = 0o022
 STATE_FILE: Final = "state.db"
 LOG_FILE: Final = "reconcile.log"
 
@@ -42,23 +40,15 @@ class Start:
     started_by: str = ""
     """How and by whom, such as `up by root`: the history says so."""
 
-    def keeper_argv(
-        self,
-        *,
-        hup: Literal["reload", "stop"],
-        until_done: bool,
-        ready_fd: int | None = None,
-        viewed: bool = False,
-    ) -> list[str]:
-        """Return the command line of the keeper.
+    def keeper_argv(self, *, viewed: bool = False, ready_fd: int | None = None) -> list[str]:
+        """Return the command line of the keeper; what is left out is at its default there.
 
-        `viewed` says that a viewer shows the events: the manager's own log then goes to a file.
+        `viewed` is what `up` shows in a terminal: its end stops everything, and so does the end of all jobs. A
+        viewer tells the events, so the manager's own log goes to a file.
         """
-        log = _map(self.daemon.get("log"))
+        log, control = _map(self.daemon.get("log")), _map(self.daemon.get("control"))
         level = str(log.get("level", "info"))
-        file = log.get("file") or (
-            os.path.join(self.instance.state_dir, LOG_FILE) if viewed else None
-        )
+        log_file = os.path.join(self.instance.state_dir, LOG_FILE) if viewed else None
         where = {
             "name": self.instance.name,
             "state_dir": self.instance.state_dir,
@@ -66,32 +56,23 @@ class Start:
         }
         controller = where | {
             "source": list(self.source.paths),
-            "until_done": until_done,
+            "until_done": viewed,
             "started_by": self.started_by,
             "log_level": level,
             "log_format": log.get("format", "text"),
-            "log_file": file,
+            "log_file": log.get("file") or log_file,
             "reading_fd": self.reading,
         }
-        control = _map(self.daemon.get("control"))
+        program = [sys.executable, "-I", "-m"]
         keeper = where | {
-            "control_mode": control.get("mode", DEFAULT_CONTROL_MODE),
-            "control_owner": control.get("owner"),
-            "control_group": control.get("group"),
-            "cgroup": self.daemon.get("cgroup"),
-            "umask": self.daemon.get("umask", DEFAULT_UMASK),
-            "controller_argv": [
-                sys.executable,
-                "-I",
-                "-m",
-                "reconciler.controller",
-                json.dumps(controller),
-            ],
-            "hup": hup,
+            **{f"control_{key}": value for key, value in control.items()},
+            **{key: self.daemon[key] for key in ("cgroup", "umask") if key in self.daemon},
+            "controller_argv": [*program, "reconciler.controller", json.dumps(controller)],
+            "hup": "stop" if viewed else "reload",
             "ready_fd": ready_fd,
             "log_level": "warning" if viewed else level,
         }
-        return [sys.executable, "-I", "-m", "reconciler.keeper", json.dumps(keeper)]
+        return [*program, "reconciler.keeper", json.dumps(keeper)]
 
 
 # ---- getting ready -------------------------------------------------------------------------------
@@ -179,8 +160,9 @@ def _refuse_state_of_another(instance: Instance, source: Source) -> None:
     raise Refused(msg, hint)
 
 
-def become(start: Start, argv: list[str]) -> NoReturn:
+def become(start: Start, *, viewed: bool = False) -> NoReturn:
     """Become the keeper, in the same process: whoever watches this pid watches the manager."""
+    argv = start.keeper_argv(viewed=viewed)
     if start.reading is not None:
         os.set_inheritable(start.reading, True)
     sys.stdout.flush()
@@ -208,7 +190,7 @@ def start_detached(start: Start) -> None:
         raise Refused(msg, "choose another folder with --state-dir") from None
     begun_at = os.lseek(log, 0, os.SEEK_END)
     ready, ready_end = os.pipe()
-    argv = start.keeper_argv(hup="reload", until_done=False, ready_fd=ready_end)
+    argv = start.keeper_argv(ready_fd=ready_end)
     with open(ready, "rb", buffering=0) as pipe:
         try:
             subprocess.Popen(

@@ -61,7 +61,7 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
     )
     start = prepared(daemon)
 
-    *program, argument = start.keeper_argv(hup="stop", until_done=True, ready_fd=7)
+    *program, argument = start.keeper_argv(viewed=True, ready_fd=7)
     keeper = KeeperConfig.from_json(argument)
     controller = parse_config(json.loads(keeper.controller_argv[-1]))
 
@@ -76,7 +76,7 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
         umask=0o077,
         hup="stop",
         ready_fd=7,
-        log_level="debug",
+        log_level="warning",
     )
     assert controller == Config(
         name="shop",
@@ -88,6 +88,18 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
         log_level="debug",
         log_file="/var/log/shop",
     )
+
+
+def test_what_a_spec_does_not_say_is_at_its_default_in_keeper_and_controller() -> None:
+    start, daemon = prepared(), DaemonSpec()
+
+    keeper = KeeperConfig.from_json(start.keeper_argv()[-1])
+    controller = parse_config(json.loads(keeper.controller_argv[-1]))
+
+    assert (keeper.control_mode, keeper.umask) == (0o600, daemon.umask)
+    assert (keeper.hup, keeper.cgroup, keeper.log_level) == ("reload", None, daemon.log.level)
+    assert (controller.until_done, controller.log_file) == (False, None)
+    assert controller.log_format == daemon.log.format
 
 
 def test_a_second_one_is_refused_with_who_and_which(tmp_path: Path) -> None:
