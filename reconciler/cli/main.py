@@ -186,10 +186,10 @@ def _usage(error: click.UsageError) -> int:
 
 def _request_failed(error: RequestError) -> int:
     if found := _mistakes(error):
-        from reconciler.cli.views import mistakes
+        from reconciler.cli.views.mistakes import show_mistakes
 
-        terminal.stderr().show(*mistakes.spec_error_blocks(found, folder=os.getcwd()))
-        return _fail(f"{mistakes.mistakes(len(found))} in the spec; nothing was changed")
+        show_mistakes(found, "; nothing was changed")
+        return errors.FAILED
     code = errors.TIMED_OUT if error.code == "timeout" else errors.FAILED
     return _fail(error.message, str(error.details.get("hint", "")), code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -62,17 +63,13 @@ def read_duration(
 
 def earliest(text: str) -> int:
     """Return the wall time that --since means: 10m ago, or 2026-01-02T03:04."""
-    try:
+    with contextlib.suppress(ValueError):
         return time.time_ns() - parse_duration_ns(text)
-    except ValueError:
-        pass
     if re.match(r"\d{4}-\d\d-\d\d", text):
         from datetime import datetime
 
-        try:
+        with contextlib.suppress(ValueError):
             return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
-        except ValueError:
-            pass
     msg = f"--since: expected 10m or a time such as 2026-01-02T03:04, found {text!r}"
     raise click.UsageError(msg)
 

@@ -110,14 +110,8 @@ def _show_what_is_missing(entries: Iterable[LogEntry], *, chosen: bool) -> None:
 def _print_json_lines(entry: LogEntry) -> None:
     if entry.error:
         show_log(terminal.stderr(), replace(entry, data=b""), None)
+    head = {"watcher": entry.watcher, "slot": entry.slot, "stream": entry.source}
+    path = {} if entry.watcher else {"path": entry.path}
     for line in split_lines(entry.data):
         text = line.decode("utf-8", "backslashreplace")
-        fields = {
-            "watcher": entry.watcher,
-            "slot": entry.slot,
-            "stream": entry.source,
-            "line": text,
-        }
-        if not entry.watcher:
-            fields["path"] = entry.path
-        print_json(fields, indent=None)
+        print_json(head | {"line": text} | path, indent=None)

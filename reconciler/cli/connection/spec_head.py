@@ -51,9 +51,7 @@ def read_head(source: Source) -> Head:
                 if key != "name"
             }
             found |= block | folders
-    return Head(
-        found.get("name"), found.get("runtime_dir"), found.get("state_dir"), is_sure=is_sure
-    )
+    return Head(**found, is_sure=is_sure)
 
 
 def loaded_head(daemon: Mapping[str, object]) -> Head:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from reconciler.model.errors import SpecError
 
 
-def show_mistakes(errors: Sequence[SpecError]) -> None:
-    """Write the mistakes of a spec with excerpts."""
-    screen = terminal.stderr()
-    screen.show(*spec_error_blocks(errors, folder=os.getcwd()))
-    screen.write(f"reconcile: {mistakes(len(errors))} in the spec\n")
+def show_mistakes(errors: Sequence[SpecError], outcome: str = "") -> None:
+    """Write the mistakes of a spec with excerpts, how many there are, and what came of it."""
+    last = Cell(f"{mistakes(len(errors))} in the spec{outcome}")
+    blocks = spec_error_blocks(errors, folder=os.getcwd())
+    terminal.stderr().show(*blocks, (Cell("reconcile: ", "bad"), last))
 
 
 def show_warnings(warnings: Sequence[SpecError]) -> None:
@@ -55,10 +55,13 @@ def spec_error_blocks(
 
 
 def _place(error: SpecError, folder: str) -> str:
-    path = error.path
-    if folder and path.startswith(folder + "/"):
-        path = os.path.relpath(path, folder)
+    path = _near_path(error, folder)
     return f"{path}:{error.line}:{error.column}" if error.line else path
+
+
+def _near_path(error: SpecError, folder: str) -> str:
+    below = folder and error.path.startswith(folder + "/")
+    return os.path.relpath(error.path, folder) if below else error.path
 
 
 def mistakes(number: int) -> str:
@@ -68,9 +71,7 @@ def mistakes(number: int) -> str:
 
 def github_annotation(error: SpecError, folder: str, level: str = "error") -> str:
     """Return a mistake, or a warning, as a workflow command of GitHub Actions."""
-    path = (
-        os.path.relpath(error.path, folder) if error.path.startswith(folder + "/") else error.path
-    )
+    path = _near_path(error, folder)
     place = f",line={error.line},col={error.column}" if error.line else ""
     field = f"{error.field}: " if error.field else ""
     hint = f" ({error.hint})" if error.hint else ""

@@ -74,18 +74,16 @@ def slot_name(watcher: str, slot: int) -> str:
 
 def slots_text(slots: Sequence[int]) -> str:
     """Return slots for people, runs of numbers drawn together: `slots 1-3, 5`."""
+    if not slots:
+        return ""
     runs: list[list[int]] = []
     for slot in sorted(slots):
         if runs and slot == runs[-1][-1] + 1:
             runs[-1][1:] = [slot]
         else:
             runs.append([slot])
-    texts = "-".join
-    return (
-        ("slot " if len(slots) == 1 else "slots ") + ", ".join(texts(map(str, run)) for run in runs)
-        if runs
-        else ""
-    )
+    texts = ("-".join(map(str, run)) for run in runs)
+    return ("slot " if len(slots) == 1 else "slots ") + ", ".join(texts)
 
 
 def exit_text(end: Exit | None) -> str:
