@@ -171,13 +171,12 @@ class Keeper:
                     self.processes.spawn(action)
             case Bind(name):
                 self._listeners.bind(action, self.processes.by_id.values())
-                self._upkeep.rebound(name)
+                self._upkeep.look_soon(name)
                 self._notes.tell(name)
             case EndOrphans(signal):
                 self.processes.signal_orphans(signal)
             case Unbind(name):
                 self._listeners.unbind(name)
-                self._upkeep.rebound(name)
                 self._notes.tell(name)
             case Quit(code, leaves):
                 self._shutdown.quit(code, leaves=leaves)

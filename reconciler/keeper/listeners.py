@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.keeper.borders import as_errno
-from reconciler.model.process import LaunchError
+from reconciler.model.observation import SocketRestored
+from reconciler.model.process import LaunchError, ProcessId
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 from reconciler.sockets.bound import BindFailed, BoundSocket
 from reconciler.spawn.launch_errors import LaunchFailed, failed
@@ -17,7 +18,27 @@ if TYPE_CHECKING:
     from reconciler.keeper.kernel import Kernel
     from reconciler.keeper.records import Process
     from reconciler.model.action import Bind
-    from reconciler.model.process import ProcessId
+
+
+@dataclass(slots=True)
+class Care:
+    """What is known of a socket beyond its record since it was bound or tuned."""
+
+    due_ns: int | None = None
+    """When it is looked at again because of what was seen."""
+    awaits: bool = False
+    """The kernel tells when the next client waits."""
+    waits_since_ns: int | None = None
+    """Since when clients wait of whom none is known to have been accepted."""
+    waiting: int = 0
+    clients: frozenset[int] = frozenset()
+    """Those of them who were there at `waits_since_ns` and are still."""
+    removed: list[int] = field(default_factory=list)
+    """When its file was put back of which nobody was told yet."""
+    returns: list[int] = field(default_factory=list)
+    ended: tuple[int, ProcessId] | None = None
+    """Which user ended last, and when."""
+    told: set[SocketRestored] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -31,6 +52,7 @@ class Listener:
     socket: BoundSocket | None = None
     template: SocketTemplate | None = None
     bound_at_ns: int = 0
+    care: Care = field(default_factory=Care)
 
 
 class Listeners:
@@ -91,43 +113,39 @@ class Listeners:
 
         `processes` are those that may be in the way themselves: they have sockets that the keeper has closed.
         """
-        name, template = asked.name, asked.template
-        held = self.by_name.get(name)
         refusal: tuple[str, str] | None = None
-        with self._kernel.border(f"binding socket {name}") as border:
+        with self._kernel.border(f"binding socket {asked.name}") as border:
             try:
-                self._bind(held, asked)
+                self._bind(asked)
             except BindFailed as failure:
                 # It is not kept: with it its frames, and what they have open, would be.
                 refusal = failure.errno, failure.message
         if border.fault is not None:
             code, words = as_errno(border.fault)
-            refusal = code, f"cannot bind {template.address}: {words}"
+            refusal = code, f"cannot bind {asked.template.address}: {words}"
         if refusal is not None:
-            holders = () if self._is_ours(name, template) else _holders(template, processes)
-            self._refuse(name, template, refusal, holders)
+            self._refuse(asked, *refusal, processes)
 
-    def _bind(self, held: Listener | None, asked: Bind) -> None:
+    def _bind(self, asked: Bind) -> None:
         """Bind or change a socket. Raises `BindFailed`."""
         name, template, owner = asked.name, asked.template, asked.owner
         if owner.problem:
             raise BindFailed("EINVAL", f"cannot bind {template.address}: {owner.problem}")
-        if held is not None and _can_be_tuned(held, template):
-            assert held.socket is not None
-            held.socket.tune(template, owner)
-            phase = Bound(held.socket.listen, held.bound_at_ns)
-            record = SocketRecord(name, template, phase, backlog=self._backlog(held.socket))
-            held.record, held.template = record, template
-            return
-        now_ns = self._kernel.now_ns()
-        socket = self._kernel.bind(template, owner)
-        phase = Bound(socket.listen, now_ns)
+        held = self.by_name.get(name)
+        former = held.socket if held is not None else None
+        if held is not None and former is not None and _can_be_tuned(held, former, template):
+            former.tune(template, owner)
+            socket, bound_at_ns = former, held.bound_at_ns
+        else:
+            bound_at_ns = self._kernel.now_ns()
+            socket = self._kernel.bind(template, owner)
+        phase = Bound(socket.listen, bound_at_ns)
         record = SocketRecord(name, template, phase, backlog=self._backlog(socket))
-        self.by_name[name] = Listener(record, socket, template, now_ns)
+        self.by_name[name] = Listener(record, socket, template, bound_at_ns)
         # Only now that the new one answers: somebody can connect at every instant.
-        if held is not None and held.socket is not None:
+        if former is not None and former is not socket:
             with self._kernel.border(f"closing the former socket {name}"):
-                held.socket.close()
+                former.close()
 
     def _backlog(self, socket: BoundSocket) -> int | None:
         with self._kernel.border("asking for a backlog"):
@@ -137,26 +155,20 @@ class Listeners:
                 pass
         return None
 
-    def _refuse(
-        self,
-        name: str,
-        template: SocketTemplate,
-        refusal: tuple[str, str],
-        holders: tuple[ProcessId, ...],
-    ) -> None:
+    def _refuse(self, asked: Bind, code: str, message: str, processes: Iterable[Process]) -> None:
         """Write down that a socket is refused; what is open for it stays."""
+        name, template = asked.name, asked.template
         held, attempts = self.by_name.get(name), 1
         if held is not None and held.record.template == template:
             before = held.record.phase
             attempts += before.attempts if isinstance(before, BindRefused) else 0
-        code, message = refusal
-        holders = holders if code == "EADDRINUSE" else ()
-        now_ns = self._kernel.now_ns()
+        is_in_use = code == "EADDRINUSE" and not self._is_ours(name, template)
+        holders = _holders(template, processes) if is_in_use else ()
         serves = "" if held is None or held.socket is None else held.socket.listen
-        refused = BindRefused(code, message, now_ns, attempts, holders, serves)
+        phase = BindRefused(code, message, self._kernel.now_ns(), attempts, holders, serves)
         if held is None:
-            held = self.by_name[name] = Listener(SocketRecord(name, template, refused))
-        held.record = SocketRecord(name, template, refused, held.template)
+            held = self.by_name[name] = Listener(SocketRecord(name, template, phase))
+        held.record = SocketRecord(name, template, phase, held.template)
 
     def _is_ours(self, name: str, template: SocketTemplate) -> bool:
         """Tell whether another of our sockets is in the way: no process has to end for that one."""
@@ -170,17 +182,15 @@ class Listeners:
             held.socket.close()
 
 
-def _can_be_tuned(held: Listener, template: SocketTemplate) -> bool:
+def _can_be_tuned(held: Listener, socket: BoundSocket, template: SocketTemplate) -> bool:
     """Tell whether what is open becomes what is asked for; its file is put back where that can be."""
-    if held.socket is None or held.template is None:
-        return False
-    if held.template.identity != template.identity:
+    if held.template is None or held.template.identity != template.identity:
         return False
     try:
-        is_found = held.socket.is_intact() or held.socket.put_back()
-        return is_found and held.socket.queue().listens
+        is_found = socket.is_intact() or socket.put_back()
+        return is_found and socket.queue().listens
     except OSError:
-        return held.socket.is_intact()  # nobody can say just now
+        return socket.is_intact()  # nobody can say just now
 
 
 def _holders(template: SocketTemplate, processes: Iterable[Process]) -> tuple[ProcessId, ...]:

@@ -9,11 +9,9 @@ that client must have been accepted some seconds later. A socket at which nothin
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.observation import SocketRestored
-from reconciler.model.process import ProcessId
 from reconciler.model.socket import BindRefused, Bound, Lost, Unaccepted
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
@@ -25,7 +23,8 @@ if TYPE_CHECKING:
     from reconciler.keeper.kernel import Kernel
     from reconciler.keeper.listeners import Listener, Listeners
     from reconciler.keeper.records import Process
-    from reconciler.sockets.bound import Queue
+    from reconciler.model.process import ProcessId, ProcessRecord
+    from reconciler.sockets.bound import BoundSocket, Queue
 
 AFTER_START_NS: Final = (0, 2 * SECOND_NS, 10 * SECOND_NS, 60 * SECOND_NS)
 """When a socket is looked at after a user was started: programs set themselves up at their own pace."""
@@ -44,27 +43,6 @@ MOST_TOLD: Final = 100
 """So many different repairs of one socket are told, each once."""
 
 
-@dataclass(slots=True)
-class _Care:
-    """What is known of a socket beyond its record."""
-
-    due_ns: int | None = None
-    """When it is looked at again because of what was seen."""
-    awaits: bool = False
-    """The kernel tells when the next client waits."""
-    waits_since_ns: int | None = None
-    """Since when clients wait of whom none is known to have been accepted."""
-    waiting: int = 0
-    clients: frozenset[int] = frozenset()
-    """Those of them who were there at `waits_since_ns` and are still."""
-    removed: list[int] = field(default_factory=list)
-    """When its file was put back of which nobody was told yet."""
-    returns: list[int] = field(default_factory=list)
-    ended: tuple[int, ProcessId] | None = None
-    """Which user ended last, and when."""
-    told: set[SocketRestored] = field(default_factory=set)
-
-
 class Upkeep:
     """Looks after all sockets. `tell` is given the names of those that changed, and what was undone."""
 
@@ -74,7 +52,6 @@ class Upkeep:
         self._kernel = kernel
         self._listeners = listeners
         self._tell = tell
-        self._care: dict[str, _Care] = {}
         self._dues: list[tuple[int, str]] = []
 
     # ---- what happens ----------------------------------------------------------------------------
@@ -89,216 +66,182 @@ class Upkeep:
 
     def ended(self, process: Process) -> None:
         """A process is dead; what it did to its sockets on its way shows now."""
-        now_ns = self._kernel.now_ns()
         for name in process.sockets:
-            care = self._care_of(name)
-            care.ended = (now_ns, process.record.id)
-            heapq.heappush(self._dues, (now_ns, name))
+            if (held := self._listeners.by_name.get(name)) is not None:
+                held.care.ended = (self._kernel.now_ns(), process.record.id)
+                self.look_soon(name)
 
     def client_waits(self, name: str) -> None:
         """A client waits at a socket, or it was shut down."""
-        self._care_of(name).awaits = False
-        self._look(name)
+        if (held := self._listeners.by_name.get(name)) is not None:
+            held.care.awaits = False
+            self._look(name)
 
     def touched(self) -> None:
         """Something happened to the file of some socket."""
         for name, held in self._listeners.by_name.items():
-            if held.socket is None or isinstance(held.record.phase, Lost):
-                continue
             with self._kernel.border(f"looking at the file of socket {name}"):
-                if held.socket.is_intact():
+                if held.socket is None or held.socket.is_intact():
                     continue
             self._look(name)
 
-    def rebound(self, name: str) -> None:
-        """A socket was bound again, tuned or closed: what was known of it no longer counts."""
-        care = self._care.pop(name, None)
-        if care is not None and name in self._listeners.by_name:
-            heapq.heappush(self._dues, (self._kernel.now_ns(), name))
+    def look_soon(self, name: str) -> None:
+        """A user of a socket has ended, or it was bound again or tuned."""
+        heapq.heappush(self._dues, (self._kernel.now_ns(), name))
 
     def attend(self) -> int | None:
         """Look at the sockets whose time has come; return when the next one's comes."""
         now_ns = self._kernel.now_ns()
         due = set()
         while self._dues and self._dues[0][0] <= now_ns:
-            at_ns, name = heapq.heappop(self._dues)
-            due.add(name)
-            if (care := self._care.get(name)) is not None and care.due_ns == at_ns:
-                care.due_ns = None
+            due.add(heapq.heappop(self._dues)[1])
         for name in sorted(due):
             self._look(name)
         return self._dues[0][0] if self._dues else None
 
     # ---- looking ---------------------------------------------------------------------------------
 
-    def _care_of(self, name: str) -> _Care:
-        return self._care.setdefault(name, _Care())
-
-    def _again(self, name: str, wait_ns: int) -> None:
-        care, due_ns = self._care_of(name), self._kernel.now_ns() + wait_ns
-        if care.due_ns is None or due_ns < care.due_ns:
-            care.due_ns = due_ns
-            heapq.heappush(self._dues, (due_ns, name))
+    def _again(self, held: Listener, wait_ns: int) -> None:
+        now_ns = self._kernel.now_ns()
+        known_ns, due_ns = held.care.due_ns, now_ns + wait_ns
+        if known_ns is None or known_ns <= now_ns or due_ns < known_ns:
+            held.care.due_ns = due_ns
+            heapq.heappush(self._dues, (due_ns, held.record.name))
 
     def _look(self, name: str) -> None:
-        with self._kernel.border(f"looking at socket {name}") as border:
-            self._look_at(name)
-        if border.fault is not None:
-            self._again(name, LOOK_NS)
-
-    def _look_at(self, name: str) -> None:
         held = self._listeners.by_name.get(name)
         if held is None or held.socket is None or isinstance(held.record.phase, Lost):
             return
-        try:
-            self._see_to_file(name, held)
-            queue = held.socket.queue()
-            if self._see_to_options(name, held, queue):
+        with self._kernel.border(f"looking at socket {name}"):
+            try:
+                self._see_to_file(held, held.socket)
                 queue = held.socket.queue()
-            self._see_to_clients(name, held, queue)
-        except OSError as error:
-            self._kernel.log("error", "cannot look at a socket", socket=name, cause=error)
-            self._again(name, LOOK_NS)
+                if self._see_to_options(held, held.socket, queue):
+                    queue = held.socket.queue()
+                self._see_to_clients(held, held.socket, queue)
+            except OSError as error:
+                self._kernel.log("error", "cannot look at a socket", socket=name, cause=error)
+            else:
+                return
+        self._again(held, LOOK_NS)
 
-    def _see_to_file(self, name: str, held: Listener) -> None:
+    def _see_to_file(self, held: Listener, socket: BoundSocket) -> None:
         """Put a file back that was removed, and tell who did it once that is known."""
-        assert held.socket is not None
-        care, now_ns = self._care_of(name), self._kernel.now_ns()
-        if not held.socket.is_intact():
+        care, now_ns = held.care, self._kernel.now_ns()
+        if not socket.is_intact():
             care.returns = [at for at in care.returns if now_ns - at < RETURNS_NS]
             if len(care.returns) >= MOST_RETURNS and now_ns - care.returns[-1] < LOOK_NS:
-                self._again(name, LOOK_NS)
+                self._again(held, LOOK_NS)
                 return
-            if not held.socket.put_back():
-                self._lose(name, held)
+            if not socket.put_back():
+                self._lose(held)
                 return
             care.returns.append(now_ns)
             care.removed.append(now_ns)
-            self._again(name, CULPRIT_NS)
+            self._again(held, CULPRIT_NS)
+        by: tuple[ProcessId, ...]
         for at_ns in list(care.removed):
-            ended = care.ended
-            by: tuple[ProcessId, ...] = ()
-            if ended is not None and abs(ended[0] - at_ns) <= CULPRIT_NS:
-                by, care.ended = (ended[1],), None
+            if care.ended is not None and abs(care.ended[0] - at_ns) <= CULPRIT_NS:
+                by, care.ended = (care.ended[1],), None
             elif now_ns - at_ns >= CULPRIT_NS:
-                by = self._ending(name)
+                by = self._ending(held)
             else:
                 continue
             care.removed.remove(at_ns)
-            self._tell(SocketRestored(name, "file", by))
+            self._tell(SocketRestored(held.record.name, "file", by))
 
-    def _lose(self, name: str, held: Listener, by: tuple[ProcessId, ...] = ()) -> None:
+    def _lose(self, held: Listener, by: tuple[ProcessId, ...] = ()) -> None:
         """Have a socket bound again that no client reaches, unless another one takes its place anyway."""
         if isinstance(held.record.phase, Bound):
-            held.record = replace(
-                held.record, phase=Lost(self._kernel.now_ns(), by), unaccepted=None
-            )
-            self._tell(name)
+            phase = Lost(self._kernel.now_ns(), by)
+            held.record = replace(held.record, phase=phase, unaccepted=None)
+            self._tell(held.record.name)
 
-    def _ending(self, name: str) -> tuple[ProcessId, ...]:
+    def _users(self, held: Listener) -> list[ProcessRecord]:
+        return [each.record for each in self._listeners.users(held.record.name)]
+
+    def _ending(self, held: Listener) -> tuple[ProcessId, ...]:
         """Return the users that were asked to end."""
-        records = [each.record for each in self._listeners.users(name)]
-        return tuple(r.id for r in records if r.memory.stopping_since_ns is not None)
+        return tuple(r.id for r in self._users(held) if r.memory.stopping_since_ns is not None)
 
-    def _suspects(self, name: str) -> tuple[ProcessId, ...]:
+    def _suspects(self, held: Listener) -> tuple[ProcessId, ...]:
         """Return who had a hand on a socket: its users, and one that has just ended."""
-        found = [each.record.id for each in self._listeners.users(name)]
-        ended = self._care_of(name).ended
+        found, ended = {each.id for each in self._users(held)}, held.care.ended
         if ended is not None and self._kernel.now_ns() - ended[0] <= CULPRIT_NS:
-            found.append(ended[1])
-        return tuple(sorted(dict.fromkeys(found), key=str))
+            found.add(ended[1])
+        return tuple(sorted(found, key=str))
 
-    def _see_to_options(self, name: str, held: Listener, queue: Queue) -> bool:
+    def _see_to_options(self, held: Listener, socket: BoundSocket, queue: Queue) -> bool:
         """Listen again where somebody has shut it down or changed its backlog; True when that was so."""
-        assert held.socket is not None
-        assert held.template is not None
-        record = held.record
-        if isinstance(record.phase, Lost):
+        record, phase = held.record, held.record.phase
+        if isinstance(phase, Lost):
             return False  # it is bound again in a moment
         is_other = None not in (queue.backlog, record.backlog) and queue.backlog != record.backlog
         if queue.listens and not is_other:
             if record.backlog is None and queue.backlog is not None:
                 held.record = replace(record, backlog=queue.backlog)
             return False
-        by = self._suspects(name)
+        by = self._suspects(held)
+        assert held.template is not None
         try:
-            held.socket.tune(held.template)
+            socket.tune(held.template)
         except BindFailed as failure:
-            self._kernel.log("error", "cannot restore a socket", socket=name, cause=failure)
-            self._again(name, LOOK_NS)
+            self._kernel.log("error", "cannot restore a socket", socket=record.name, cause=failure)
+            self._again(held, LOOK_NS)
             return False
-        found = held.socket.queue()
+        found = socket.queue()
         if not found.listens:  # a Unix socket that was shut down stays so
-            self._lose(name, held, by)
+            self._lose(held, by)
             return False
-        listen, phase = held.socket.listen, record.phase  # one whose port was chosen gets another
-        if isinstance(phase, Bound):
-            phase = replace(phase, listen=listen)
+        if isinstance(phase, Bound):  # one whose port was chosen gets another
+            phase = replace(phase, listen=socket.listen)
         elif isinstance(phase, BindRefused):
-            phase = replace(phase, serves=listen)
+            phase = replace(phase, serves=socket.listen)
         held.record = replace(record, phase=phase, backlog=found.backlog)
-        self._tell(name)
-        restored = (
-            SocketRestored(name, "backlog", by, queue.backlog)
-            if queue.listens
-            else SocketRestored(name, "listening", by)
-        )
-        told = self._care_of(name).told
+        self._tell(record.name)
+        restored = SocketRestored(record.name, "listening", by)
+        if queue.listens:
+            restored = SocketRestored(record.name, "backlog", by, queue.backlog)
+        told = held.care.told
         if restored not in told and len(told) < MOST_TOLD:  # servers do so at each of their starts
             told.add(restored)
             self._tell(restored)
         return True
 
-    def _see_to_clients(self, name: str, held: Listener, queue: Queue) -> None:
-        """Notice when a client is not accepted, and when that is over.
+    def _see_to_clients(self, held: Listener, socket: BoundSocket, queue: Queue) -> None:
+        """Notice when a client is not accepted, and when that is over: then the next one tells of itself.
 
         That some wait says nothing: others may. So once their number has not fallen for a while, it is seen who they
         are, and whether one of the same is still there later.
         """
-        if held.socket is None or not queue.waiting or not self._listeners.users(name):
-            self._served(name, held, is_empty=True, may_wait=queue.waiting is not None)
-            return
-        care, now_ns = self._care_of(name), self._kernel.now_ns()
-        if care.waits_since_ns is None:
-            care.waits_since_ns, care.waiting = now_ns, queue.waiting
-            self._again(name, LOOK_NS)
-        elif not care.clients:
-            if now_ns - care.waits_since_ns < LOOK_NS:
-                self._again(name, LOOK_NS)
-            elif queue.waiting < care.waiting:
-                self._served(name, held)
-            else:
-                care.clients, care.waits_since_ns = held.socket.clients(), now_ns
-                self._again(name, UNACCEPTED_NS)
-        else:
-            care.clients &= held.socket.clients()
-            if not care.clients:
-                self._served(name, held)
+        care, now_ns, users = held.care, self._kernel.now_ns(), self._users(held)
+        since_ns, again_ns = care.waits_since_ns, None
+        if users and queue.waiting:
+            if since_ns is None:
+                care.waits_since_ns, care.waiting, again_ns = now_ns, queue.waiting, LOOK_NS
+            elif care.clients:
+                care.clients &= socket.clients()
+                if care.clients and now_ns - since_ns >= UNACCEPTED_NS:
+                    self._note(held, Unaccepted(queue.waiting, since_ns))
+                again_ns = UNACCEPTED_NS if care.clients else None
+            elif now_ns - since_ns < LOOK_NS:
+                again_ns = LOOK_NS
+            elif queue.waiting >= care.waiting:
+                care.clients, care.waits_since_ns = socket.clients(), now_ns
+                again_ns = UNACCEPTED_NS
+        if again_ns is None:  # nobody is known to wait in vain
+            care.waits_since_ns, care.clients = None, frozenset()
+            self._note(held, None)
+            if not users or queue.waiting is None:
                 return
-            if now_ns - care.waits_since_ns >= UNACCEPTED_NS:
-                self._note(name, held, Unaccepted(queue.waiting, care.waits_since_ns))
-            self._again(name, UNACCEPTED_NS)
+            if since_ns is None and not care.awaits:
+                self._kernel.await_client(held.record.name, socket)
+                care.awaits = True
+            again_ns = REST_NS if since_ns is not None else None
+        if again_ns is not None:
+            self._again(held, again_ns)
 
-    def _served(
-        self, name: str, held: Listener, *, is_empty: bool = False, may_wait: bool = True
-    ) -> None:
-        """Nobody is known to wait in vain: the next client tells of itself, after a while if one has just come."""
-        care = self._care_of(name)
-        was_waiting, care.waits_since_ns, care.clients = (
-            care.waits_since_ns is not None,
-            None,
-            frozenset(),
-        )
-        self._note(name, held, None)
-        if held.socket is None or not may_wait or not self._listeners.users(name):
-            return
-        if was_waiting or not is_empty:
-            self._again(name, REST_NS)
-        elif not care.awaits:
-            self._kernel.await_client(name, held.socket)
-            care.awaits = True
-
-    def _note(self, name: str, held: Listener, unaccepted: Unaccepted | None) -> None:
+    def _note(self, held: Listener, unaccepted: Unaccepted | None) -> None:
         if held.record.unaccepted != unaccepted:
             held.record = replace(held.record, unaccepted=unaccepted)
-            self._tell(name)
+            self._tell(held.record.name)
