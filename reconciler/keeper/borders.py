@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import time
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from reconciler.model.observation import FaultCaught
 from reconciler.model.units import SECOND_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from reconciler.model.action import KeeperAction
@@ -29,19 +30,14 @@ MAX_KNOWN: Final = 100
 """So many faults are remembered at a time."""
 
 
+@dataclass(slots=True)
 class Border:
     """A context manager that lets nothing out but assertions and what is `passing`; `fault` is what was caught."""
 
-    def __init__(
-        self,
-        doing: str,
-        caught: Callable[[str, Exception], None],
-        passing: tuple[type[Exception], ...] = (),
-    ) -> None:
-        self.fault: Exception | None = None
-        self._doing = doing
-        self._caught = caught
-        self._passing: tuple[type[Exception], ...] = (AssertionError, *passing)
+    doing: str
+    caught: Callable[[str, Exception], None]
+    passing: tuple[type[Exception], ...] = ()
+    fault: Exception | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -49,9 +45,9 @@ class Border:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception) or isinstance(error, self._passing):
+        if not isinstance(error, Exception) or isinstance(error, (AssertionError, *self.passing)):
             return False
-        self._caught(self._doing, error)
+        self.caught(self.doing, error)
         # Its frames refer to this border: a circle that would keep what they hold open.
         self.fault = error.with_traceback(None)
         self.fault.__context__ = self.fault.__cause__ = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
 from reconciler.model.socket import AS_MADE
 from reconciler.model.value import Struct
 from reconciler.system.facts import Died
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
     from reconciler.keeper.borders import Border
-    from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
     from reconciler.model.process import Launch, ProcessId, Reach, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
     from reconciler.sockets.bound import BoundSocket, Trace
@@ -62,6 +62,8 @@ Happening: TypeAlias = (
     ChildrenDied | Executed | LinkReadable | Called | FileTouched | ClientWaits | Told
 )
 
+
+News: TypeAlias = LogRotated | LogChanged | FaultCaught | ControlRenewed
 
 Adopted: TypeAlias = Literal["gone", "child", "other"]
 """What a process is to a keeper that looks for it: an own child it is after an upgrade."""
@@ -147,7 +149,7 @@ class Kernel(Protocol):
     def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> BoundSocket:
         """Bind a socket and give its file to this owner. Raises `BindFailed`."""
 
-    def await_client(self, name: str, socket: BoundSocket) -> None:
+    def await_client(self, name: str, held: BoundSocket) -> None:
         """Tell with `ClientWaits`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
 
     # What a keeper needs that comes after another.
@@ -212,8 +214,8 @@ class Kernel(Protocol):
     def notify(self, text: str) -> None:
         """Tell this to whoever started the manager, if they listen; never waits, and may be lost."""
 
-    def take_log_changes(self) -> list[LogRotated | LogChanged]:
-        """Return which log files were rotated and are to be compressed, or changed, since asked last."""
+    def take_news(self) -> list[News]:
+        """Return what has become of log files and of the control socket, and what was caught, since asked last."""
 
     def troubled_logs(self) -> list[LogChanged]:
         """Return the log files that cannot be written just now."""
@@ -227,10 +229,7 @@ class Kernel(Protocol):
         """
 
     def border(self, doing: str, *passing: type[Exception]) -> Border:
-        """Return what lets no unexpected exception pass; it is logged, and told by `take_reports`."""
-
-    def take_reports(self) -> list[FaultCaught | ControlRenewed]:
-        """Return what was caught at the borders, and what became of the control socket, since asked last."""
+        """Return what lets no unexpected exception pass; it is logged, and told by `take_news`."""
 
     def log(
         self, level: Literal["debug", "info", "warning", "error"], message: str, **pairs: object

@@ -212,7 +212,7 @@ class Supervisor:
 
     def tell_of_logs(self, most: int) -> None:
         """Tell what has become of log files, and what was caught, while not more than so much is to be told."""
-        for observation in (*self._kernel.take_log_changes(), *self._kernel.take_reports()):
+        for observation in self._kernel.take_news():
             if len(self._untold) < most:
                 self._untold.pop(observation, None)  # what is told last is what holds
                 self.tell(observation)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class SocketFile:
     """The file at `path`, known by device and inode."""
 
-    def __init__(self, path: str, inode: tuple[int, int]) -> None:
+    def __init__(self, path: str, inode: tuple[int, ...]) -> None:
         self.path = path
         self.inode = inode
         self._spare = ""

@@ -13,19 +13,24 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.socket import AS_MADE
 from reconciler.sockets.bound import BindFailed, Queue, Trace
+from reconciler.sockets.clients import Clients
+from reconciler.sockets.file_watch import FileWatch
 from reconciler.sockets.queues import queue_of, waiting_at
 from reconciler.sockets.socket_file import SocketFile
 from reconciler.system.procfs import unless_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from reconciler.model.socket import FileOwner, SocketTemplate
+    from reconciler.sockets.bound import BoundSocket
 
 CLOSED_UMASK: Final = 0o177
 
@@ -38,15 +43,15 @@ _SO_COOKIE: Final = 57
 _PIDFD_GETFD: Final = 438
 
 
+@dataclass(eq=False, slots=True)
 class LinuxSocket:
     """One bound socket, listening where its type listens; `file` is None for one that has none."""
 
-    def __init__(self, sock: socket.socket, file: SocketFile | None, umask: int) -> None:
-        self._socket = sock
-        self.file = file
-        self._umask = umask
-        self.closing: Callable[[int], None] = lambda fd: None
-        """Told the descriptor before it is closed."""
+    _socket: socket.socket
+    file: SocketFile | None
+    _umask: int
+    _closing: Callable[[int], None]
+    """Told the descriptor before it is closed."""
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -110,67 +115,89 @@ class LinuxSocket:
         """Close it, and remove its file while that is still ours."""
         if self.file is not None:
             self.file.remove()
-        self.closing(self.fileno())
+        self._closing(self.fileno())
         self._socket.close()
 
 
-def bind(
-    template: SocketTemplate, umask: int, spares: str = "", owner: FileOwner = AS_MADE
-) -> LinuxSocket:
-    """Bind a socket; a file of it gets a second name, in the folder `spares` if one is given. Raises `BindFailed`."""
-    address, file = template.address, None
-    try:
-        if isinstance(address, UnixAddress):
-            sock, inode = _unix_socket(template, address.path)
-            file = SocketFile(address.path, inode)
-        else:
-            sock = _internet_socket(template, address)
-    except (OSError, ValueError, OverflowError) as error:
-        raise _refused(template, error) from None
-    listener = LinuxSocket(sock, file, umask)
-    try:
-        if file is not None and spares:
-            # As long as it is ours: nobody may link what belongs to another (proc(5)).
-            file.keep(spares)
-        listener.tune(template, owner)
-    except BindFailed:
-        listener.close()
-        raise
-    return listener
+@dataclass(frozen=True)
+class Sockets:
+    """What makes sockets ours: they are bound or taken back, and their files watched."""
+
+    umask: int
+    spares: str
+    """The folder of the second names of their files, empty: they get none."""
+    clients: Clients
+    files: FileWatch
+    log: Callable[..., None]
+    """Hears of a file that cannot be watched."""
+    own: Mapping[int, int]
+    """Descriptors of those that are open here already, by cookie."""
+
+    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> LinuxSocket:
+        """Bind a socket and give its file to this owner. Raises `BindFailed`."""
+        address, inode = template.address, (0, 0)
+        try:
+            if isinstance(address, UnixAddress):
+                sock, inode = _unix_socket(template, address.path)
+            else:
+                sock = _internet_socket(template, address)
+        except (OSError, ValueError, OverflowError) as error:
+            raise _refused(template, error) from None
+        # Its second name comes as long as it is ours: nobody may link what belongs to another (proc(5)).
+        listener = self._held(sock, template, inode)
+        try:
+            listener.tune(template, owner)
+        except BindFailed:
+            listener.close()
+            raise
+        return self._watched(listener)
+
+    def take_back(
+        self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
+    ) -> LinuxSocket | None:
+        """Return a socket that one of these processes holds; None when it is in none or not to be had.
+
+        It takes the right to trace the process (pidfd_getfd(2), Linux 5.6): the same user and not made
+        undumpable, or CAP_SYS_PTRACE; under Yama (ptrace_scope 1) CAP_SYS_PTRACE in any case.
+        Raises `OSError` when nobody can say just now: who uses it would be stopped for nothing.
+        """
+        own = self.own.get(trace.cookie)
+        found = None if own is None else socket.socket(fileno=own)
+        target = f"socket:[{trace.inode}]"
+        places = ((pid, fd) for pid in holders for fd in _descriptors_of(pid, target))
+        while found is None and (place := next(places, None)) is not None:
+            found = _copied(*place)
+            if found is not None and _cookie(found) != trace.cookie:
+                found.close()
+                found = None
+        if found is None:
+            return None
+        return self._watched(self._held(found, template, trace.file or (0, 0)))
+
+    def await_client(self, name: str, held: BoundSocket) -> None:
+        """Tell when the next client waits at a socket. Raises `OSError`."""
+        self.clients.await_next(fd_of(held), name)
+
+    def _held(
+        self, sock: socket.socket, template: SocketTemplate, inode: tuple[int, ...]
+    ) -> LinuxSocket:
+        file = None
+        if isinstance(template.address, UnixAddress):
+            file = SocketFile(template.address.path, inode)
+            if self.spares:
+                file.keep(self.spares)
+        return LinuxSocket(sock, file, self.umask, self.clients.forget)
+
+    def _watched(self, found: LinuxSocket) -> LinuxSocket:
+        if found.file is not None and (cause := self.files.watch(found.file.path)):
+            self.log("warning", "cannot watch a socket file", path=found.file.path, cause=cause)
+        return found
 
 
-def take_back(
-    template: SocketTemplate,
-    umask: int,
-    trace: Trace,
-    holders: Iterable[int],
-    own: int | None,
-    spares: str = "",
-) -> LinuxSocket | None:
-    """Return a socket that one of these processes holds; None when it is in none or not to be had.
-
-    `own` is a descriptor of it that is ours already.
-
-    It takes the right to trace the process (pidfd_getfd(2), Linux 5.6): the same user and not made
-    undumpable, or CAP_SYS_PTRACE; under Yama (ptrace_scope 1) CAP_SYS_PTRACE in any case.
-    Raises `OSError` when nobody can say just now: who uses it would be stopped for nothing.
-    """
-    found = None if own is None else socket.socket(fileno=own)
-    target = f"socket:[{trace.inode}]"
-    places = ((pid, fd) for pid in holders for fd in _descriptors_of(pid, target))
-    while found is None and (place := next(places, None)) is not None:
-        found = _copied(*place)
-        if found is not None and _cookie(found) != trace.cookie:
-            found.close()
-            found = None
-    if found is None:
-        return None
-    device, inode = trace.file or (0, 0)
-    path = template.address.path if isinstance(template.address, UnixAddress) else ""
-    file = SocketFile(path, (device, inode)) if path else None
-    if file is not None and spares:
-        file.keep(spares)
-    return LinuxSocket(found, file, umask)
+def fd_of(held: BoundSocket) -> int:
+    """Return the descriptor of a socket that was made here."""
+    assert isinstance(held, LinuxSocket)
+    return held.fileno()
 
 
 def _descriptors_of(pid: int, target: str) -> Iterator[int]:
@@ -286,10 +313,7 @@ def _unix_socket(template: SocketTemplate, path: str) -> tuple[socket.socket, tu
 
 def _is_stale(path: str, kind: str) -> bool:
     """Tell whether a socket file is there that nobody answers on."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return False
-    except OSError:
+    if not _is_socket(path):
         return False
     with socket.socket(socket.AF_UNIX, _TYPES[kind]) as probe:
         probe.setblocking(False)

@@ -24,9 +24,7 @@ class Signals:
     """Knows who is adopted, and so is signalled by a pidfd. `log` hears of signals that there are not."""
 
     def __init__(self, pidfds: Pidfds, groups: Groups | None, log: Callable[..., None]) -> None:
-        self._pidfds = pidfds
-        self._groups = groups
-        self._log = log
+        self._pidfds, self._groups, self._log = pidfds, groups, log
 
     def send(self, pid: int, signal: str, reach: Reach = "process") -> None:
         """Signal an unreaped child or an adopted process, its children, or the group that it leads."""

@@ -25,10 +25,11 @@ from reconciler.keeper.kernel import (
     FileTouched,
     Happening,
     LinkReadable,
+    News,
     Told,
 )
 from reconciler.model.address import Address, InternetAddress
-from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
+from reconciler.model.observation import FaultCaught, LogChanged, LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Reach, Sink
 from reconciler.model.socket import AS_MADE, FileOwner, SocketTemplate
 from reconciler.model.value import Plain, replace
@@ -654,10 +655,10 @@ class FakeKernel:
         there.append(socket)
         return socket
 
-    def await_client(self, name: str, socket: BoundSocket) -> None:
-        assert isinstance(socket, Socket)
-        assert not socket.closed
-        self.awaited[name] = socket
+    def await_client(self, name: str, held: BoundSocket) -> None:
+        assert isinstance(held, Socket)
+        assert not held.closed
+        self.awaited[name] = held
 
     # ---- the controller --------------------------------------------------------------------------
 
@@ -705,12 +706,13 @@ class FakeKernel:
         assert self.control_open, "closed twice"
         self.control_open = False
 
-    def take_log_changes(self) -> list[LogRotated | LogChanged]:
+    def take_news(self) -> list[News]:
         changes, self.log_changes = self.log_changes, []
         for each in changes:
             if isinstance(each, LogChanged):
                 self.troubles[each.path] = each
-        return changes
+        faults, self.faults = self.faults, []
+        return [*changes, *faults]
 
     def troubled_logs(self) -> list[LogChanged]:
         return [each for each in self.troubles.values() if each.trouble]
@@ -723,10 +725,6 @@ class FakeKernel:
             raise error
         self.faults.append(FaultCaught(doing, str(error)))
         self.caught.append(doing)
-
-    def take_reports(self) -> list[FaultCaught | ControlRenewed]:
-        faults, self.faults = self.faults, []
-        return [*faults]
 
     def log(
         self,

@@ -75,7 +75,6 @@ SURE: Final = {
     "happenings": "gives away a list",
     "marker": "puts a text together",
     "border": "is the border",
-    "take_reports": "gives away a list",
     "log": "never fails by itself: test_own_log",
     "replace_code": "in test_an_upgrade_that_fails_in_an_unexpected_way_changes_nothing",
 }

@@ -21,10 +21,20 @@ from reconciler.model.value import replace
 from reconciler.output.stream import LIFELINE_FD
 from reconciler.sockets import sockets
 from reconciler.sockets.bound import BindFailed, Queue, Trace
+from reconciler.sockets.clients import Clients
+from reconciler.sockets.file_watch import FileWatch
+from reconciler.sockets.sockets import Sockets
 from tests.keeper.rig import ROOT, Link, Rig, until
 
 WEB = ProcessId("web", 1)
 LOCAL = InternetAddress("127.0.0.1", 0)
+
+
+def ours(spares: str = "") -> Sockets:
+    """Return what binds sockets without a keeper."""
+    clients = Clients(lambda *_: None, lambda _: None)
+    files = FileWatch(lambda *_: None, lambda: None)
+    return Sockets(0o022, spares, clients, files, lambda *_, **__: None, {})
 
 
 def bind(link: Link, template: SocketTemplate, name: str = "http") -> Bound:
@@ -278,7 +288,7 @@ def test_a_server_that_does_not_wait_is_not_made_to_by_the_start_of_its_sibling(
 def test_a_file_put_in_the_place_of_a_socket_keeps_its_mode(tmp_path: Path) -> None:
     path, precious = tmp_path / "app.sock", tmp_path / "precious"
     template = SocketTemplate(UnixAddress(str(path)), mode=0o600)
-    listener = sockets.bind(template, 0o022)
+    listener = ours().bind(template)
     precious.write_text("x")
     precious.chmod(0o604)
     for put in (path.symlink_to, path.hardlink_to):
@@ -384,7 +394,7 @@ def test_both_names_of_a_file_are_removed_in_the_end(link: Link, rig: Rig, tmp_p
 
 def test_a_second_name_is_beside_the_file_where_ours_is_another_file_system(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
-    listener = sockets.bind(SocketTemplate(UnixAddress(str(path))), 0o022, "/proc/nowhere")
+    listener = ours("/proc/nowhere").bind(SocketTemplate(UnixAddress(str(path))))
     spare = tmp_path / ".app.sock.kept"
     path.unlink()
     assert listener.put_back()
@@ -399,7 +409,7 @@ SHUTS = "import socket, time; socket.socket(fileno=3).shutdown(2); time.sleep(99
 
 
 def test_a_socket_that_a_user_shuts_down_listens_again_and_the_user_is_named(link: Link) -> None:
-    port = sockets.bind(SocketTemplate(LOCAL), 0o022)
+    port = ours().bind(SocketTemplate(LOCAL))
     address = InternetAddress("127.0.0.1", int(port.listen.rpartition(":")[2]))
     port.close()
     bound = bind(link, SocketTemplate(address))
@@ -424,7 +434,7 @@ def test_a_unix_socket_that_is_shut_down_can_only_be_bound_anew(link: Link, tmp_
 def test_the_kernel_tells_who_waits_and_how_many_may(tmp_path: Path, place: str) -> None:
     path = str(tmp_path / "app.sock")
     address = UnixAddress(path) if place == "unix" else InternetAddress(place, 0)
-    listener = sockets.bind(SocketTemplate(address, backlog=7), 0o022)
+    listener = ours().bind(SocketTemplate(address, backlog=7))
     assert (listener.queue(), listener.clients()) == (Queue(0, 7), frozenset())
     with connect(Bound(listener.listen, 0)), connect(Bound(listener.listen, 0)):
         assert listener.queue() == Queue(2, 7)
@@ -463,7 +473,7 @@ def test_a_socket_is_taken_back_from_a_holder_that_closes_descriptors_all_the_ti
             holder.stdout.read(1)
             address = InternetAddress("127.0.0.1", listener.getsockname()[1])
             for _ in range(40):
-                found = sockets.take_back(SocketTemplate(address), 0o22, trace, [holder.pid], None)
+                found = ours().take_back(SocketTemplate(address), trace, [holder.pid])
                 assert found is not None
                 found.close()
         finally:
@@ -472,14 +482,14 @@ def test_a_socket_is_taken_back_from_a_holder_that_closes_descriptors_all_the_ti
 
 MIGRATES = """
 import socket, subprocess, sys
-from reconciler.sockets import sockets
+from tests.keeper.test_sockets import ours
 from reconciler.model.address import InternetAddress
 from reconciler.model.socket import SocketTemplate
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 for wanted in "01":
     open("/proc/sys/net/ipv4/tcp_migrate_req", "w").write(wanted)
     template = SocketTemplate(InternetAddress("127.0.0.1", 8000 + int(wanted)), reuseport=True)
-    stays, goes = (sockets.bind(template, 0o22) for _ in range(2))
+    stays, goes = (ours().bind(template) for _ in range(2))
     clients = [socket.create_connection(("127.0.0.1", template.address.port)) for _ in range(60)]
     goes.close()
     reset = 0

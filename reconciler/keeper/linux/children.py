@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import Child, Executed
 from reconciler.model.process import Exit, Launch, LaunchError
+from reconciler.sockets.sockets import fd_of
 from reconciler.spawn.launch_errors import LaunchFailed, failed
 from reconciler.spawn.roads import (
     Order,
@@ -22,9 +23,12 @@ from reconciler.system.mounts import Mounts
 from reconciler.system.procfs import Births, exit_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from reconciler.keeper.linux.loop import Loop
     from reconciler.model.process import ProcessId
-    from reconciler.output.capture import Streams
+    from reconciler.output.capture import Capture
+    from reconciler.sockets.bound import BoundSocket
     from reconciler.spawn.accounts import User
     from reconciler.spawn.environment import Place
     from reconciler.spawn.roads import Forked
@@ -38,12 +42,21 @@ class Children:
     """Our own children, and the deaths of those who were adopted."""
 
     def __init__(
-        self, loop: Loop, pidfds: Pidfds, groups: Groups | None, place: Place, user: User
+        self,
+        loop: Loop,
+        pidfds: Pidfds,
+        groups: Groups | None,
+        place: Place,
+        user: User,
+        output: Capture,
+        marker: Callable[[ProcessId, int], str],
     ) -> None:
         self._loop = loop
         self._pidfds = pidfds
         self._groups = groups
         self._place, self._user = place, user
+        self._output, self._marker = output, marker
+        self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         # Kept open: a keeper that runs out of descriptors still sees whom it cares for.
         pid = os.getpid()
         self._list = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
@@ -61,12 +74,23 @@ class Children:
         return {*map(int, data.split())}
 
     def spawn(
-        self, id: ProcessId, marker: str, launch: Launch, streams: Streams, fds: tuple[int, ...]
+        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, BoundSocket]
     ) -> Child:
-        """Make a process with these descriptors, and with its own session. Raises `LaunchFailed`."""
-        order = Order(id, marker, launch, fds, self._user)
+        """Make a process, with its own session. Raises `LaunchFailed`."""
+        try:
+            streams = self._output.open(id, launch.stdout, launch.stderr)
+        except OSError as error:
+            raise failed("output", error, str(error.filename or "")) from None
+        except ValueError as error:
+            raise failed("output", str(error)) from None
         pid = 0
         try:
+            stdin = (
+                self.null if launch.stdin_socket is None else fd_of(sockets[launch.stdin_socket])
+            )
+            given = (fd_of(sockets[name]) for name in launch.sockets)
+            fds = (stdin, streams.stdout_fd, streams.stderr_fd, *given)
+            order = Order(id, self._marker(id, incarnation), launch, fds, self._user)
             is_grouped = self._groups is not None and launch.scope == "tree"
             self._births.expect()
             # On the plain road the keeper waits until the program runs; a fork of it waits for itself.
@@ -78,9 +102,12 @@ class Children:
             executed = pid not in self._launching
             return Child(pid, executed, streams, self._births.of(pid), former)
         except Exception:
+            streams.close()
             if pid:  # nobody would know of it
                 os.kill(pid, signal.SIGKILL)
             raise
+        finally:
+            streams.close_worker_ends()
 
     def _fork(self, order: Order, *, is_grouped: bool) -> int:
         """Start a child by fork, in a control group of its own if there are any."""

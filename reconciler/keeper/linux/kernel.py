@@ -20,17 +20,15 @@ from reconciler.keeper.succession.handover import Handover, replace_code
 from reconciler.keeper.succession.journal import Journal
 from reconciler.model.observation import LogRotated
 from reconciler.model.process import Launch
-from reconciler.model.socket import AS_MADE
 from reconciler.output.capture import Capture
 from reconciler.output.coalescing import Coalescing
 from reconciler.output.own_log import OwnLog
 from reconciler.output.spool import Spool
 from reconciler.sockets.clients import Clients
 from reconciler.sockets.file_watch import FileWatch
-from reconciler.sockets.sockets import LinuxSocket, bind, take_back
+from reconciler.sockets.sockets import Sockets, fd_of
 from reconciler.spawn.accounts import own_user
 from reconciler.spawn.environment import Place
-from reconciler.spawn.launch_errors import failed
 from reconciler.spawn.roads import Prepared, spawn_plainly
 from reconciler.system import procfs
 from reconciler.system.notify import NOT_FOR_CHILDREN, Notifier
@@ -40,14 +38,12 @@ from reconciler.system.signals import Signals
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-    from reconciler.keeper.kernel import Adopted, Child, Happening
+    from reconciler.keeper.kernel import Adopted, Happening, News
     from reconciler.keeper.startup.config import KeeperConfig
     from reconciler.keeper.startup.instance import Legacy
-    from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged
     from reconciler.model.process import ProcessId, Sink
-    from reconciler.model.socket import FileOwner, SocketTemplate
     from reconciler.output.capture import Streams
-    from reconciler.sockets.bound import BoundSocket, Trace
+    from reconciler.sockets.bound import BoundSocket
     from reconciler.system.facts import Identity
     from reconciler.wire.journal import Recalled
 
@@ -63,11 +59,10 @@ class LinuxKernel:
         self._faults = Faults(self.log)
         self.border = self._faults.border
         self._loop = loop = Loop(self.border)
-        self.wait = loop.wait
+        self.wait, self.now_ns = loop.wait, time.monotonic_ns
         journal = Journal(config.journal, legacy.owner, self._journal_told)
         self.note, self.write_down = journal.note, journal.flush
         loop.at("writing the journal", lambda: journal.due_ns, journal.flush)
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.notifier = Notifier(os.environ)
         self.notify = self.notifier.send
         become_subreaper()
@@ -78,11 +73,17 @@ class LinuxKernel:
         loop.watch(pidfds.fileno(), self._look_at_adopted)
         loop.at("looking at adopted processes", lambda: pidfds.due_ns, self._look_at_adopted)
         self._open_output()
+        self.is_init = os.getpid() == 1
         self._groups = find_groups(config.cgroup, self.log)
+        self.containment: Literal["cgroup", "session"]
+        self.containment = "session" if self._groups is None else "cgroup"
         if self._groups is not None:
             loop.watch(self._groups.fileno(), self._groups.clean_up)
-        self._children = Children(loop, pidfds, self._groups, self._place, self._user)
-        self.children, self.reap = self._children.all, self._children.reap
+        self._children = children = Children(
+            loop, pidfds, self._groups, self._place, self._user, self._output, legacy.marker
+        )
+        self.marker, self.spawn = legacy.marker, children.spawn
+        self.children, self.reap = children.all, children.reap
         signals = Signals(pidfds, self._groups, self.log)
         self.signal, self.signal_tree = signals.send, signals.to_tree
         self.has_forked = procfs.has_forked
@@ -92,6 +93,10 @@ class LinuxKernel:
         self.close_link = self._link.close
         self._clients = Clients(loop.watch, self._client_waits)
         self._files = FileWatch(loop.watch, self._file_touched)
+        own = {} if handed is None else handed.sockets
+        sockets = Sockets(config.umask, config.spares, self._clients, self._files, self.log, own)
+        self.bind, self.take_back = sockets.bind, sockets.take_back
+        self.await_client = sockets.await_client
         self._control = control = ControlSocket(
             config, legacy.control, legacy.locks, self._clients, self._files
         )
@@ -121,20 +126,6 @@ class LinuxKernel:
         loop.at("reading output", lambda: coalescing.due_ns, coalescing.look)
         loop.at("giving pipes their usual size", lambda: output.due_ns, output.shrink)
 
-    @property
-    def containment(self) -> Literal["cgroup", "session"]:
-        """How a process's tree is held together."""
-        return "session" if self._groups is None else "cgroup"
-
-    @property
-    def is_init(self) -> bool:
-        """Tell whether the keeper is PID 1, to which the orphans of strangers come, too."""
-        return os.getpid() == 1
-
-    def now_ns(self) -> int:
-        """Return the monotonic time."""
-        return time.monotonic_ns()
-
     def happenings(self) -> Iterable[Happening]:
         """Return what has happened since asked last, children's deaths last."""
         happened = self._loop.take()
@@ -147,31 +138,6 @@ class LinuxKernel:
         return happened
 
     # ---- processes -------------------------------------------------------------------------------
-
-    def marker(self, id: ProcessId, incarnation: int) -> str:
-        """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""
-        return f"{self._legacy.beginning}{id}/{incarnation}"
-
-    def spawn(
-        self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, BoundSocket]
-    ) -> Child:
-        """Make a process, with its own session. Raises `LaunchFailed`."""
-        try:
-            streams = self._output.open(id, launch.stdout, launch.stderr)
-        except OSError as error:
-            raise failed("output", error, str(error.filename or "")) from None
-        except ValueError as error:
-            raise failed("output", str(error)) from None
-        stdin = self._null if launch.stdin_socket is None else _fd(sockets[launch.stdin_socket])
-        given = (_fd(sockets[name]) for name in launch.sockets)
-        fds = (stdin, streams.stdout_fd, streams.stderr_fd, *given)
-        try:
-            return self._children.spawn(id, self.marker(id, incarnation), launch, streams, fds)
-        except Exception:
-            streams.close()
-            raise
-        finally:
-            streams.close_worker_ends()
 
     def below(self, roots: Iterable[int]) -> Mapping[int, int]:
         """Return all that is below these processes, with when each was started."""
@@ -226,10 +192,9 @@ class LinuxKernel:
         Raises `OSError` when it cannot be opened just now: its process would wait for a reader.
         """
 
-        def failed(cause: OSError) -> None:
-            self.log("error", "cannot write output", cause=cause)
-
-        return self._output.reopen(id, stdout, stderr, failed)
+        return self._output.reopen(
+            id, stdout, stderr, lambda cause: self.log("error", "cannot write output", cause=cause)
+        )
 
     def replace_code(
         self, python: str, entries: Mapping[str, object], sockets: Iterable[BoundSocket]
@@ -241,7 +206,7 @@ class LinuxKernel:
             self._place.oom_score_adj,
             self._control.locks,
             self._pidfds.handles(),
-            {each.trace.cookie: _fd(each) for each in sockets},
+            {each.trace.cookie: fd_of(each) for each in sockets},
             self._output.outgoing(),
             self._output.sinks.unsent(),
         )
@@ -249,32 +214,6 @@ class LinuxKernel:
         replace_code(argv_with, entries, handover, self._loop.unheard)
 
     # ---- sockets ---------------------------------------------------------------------------------
-
-    def bind(self, template: SocketTemplate, owner: FileOwner = AS_MADE) -> BoundSocket:
-        """Bind a socket and give its file to this owner. Raises `BindFailed`."""
-        return self._watched(bind(template, self._config.umask, self._config.spares, owner))
-
-    def take_back(
-        self, template: SocketTemplate, trace: Trace, holders: Iterable[int]
-    ) -> BoundSocket | None:
-        """Return a socket that one of these processes still holds, None when none gives it away.
-
-        Raises `OSError` when that cannot be told just now.
-        """
-        own = handed.sockets.get(trace.cookie) if (handed := self._legacy.handover) else None
-        config = self._config
-        found = take_back(template, config.umask, trace, holders, own, config.spares)
-        return found and self._watched(found)
-
-    def _watched(self, found: LinuxSocket) -> LinuxSocket:
-        found.closing = self._clients.forget
-        if found.file is not None and (cause := self._files.watch(found.file.path)):
-            self.log("warning", "cannot watch a socket file", path=found.file.path, cause=cause)
-        return found
-
-    def await_client(self, name: str, socket: BoundSocket) -> None:
-        """Tell with `ClientWaits`, once, when a client waits at a socket; at once when one does. Raises `OSError`."""
-        self._clients.await_next(_fd(socket), name)
 
     def _client_waits(self, name: str) -> None:
         self._loop.tell(Called() if name == CONTROL else ClientWaits(name))
@@ -296,14 +235,13 @@ class LinuxKernel:
 
     # ---- what is told ----------------------------------------------------------------------------
 
-    def take_log_changes(self) -> list[LogRotated | LogChanged]:
-        """Return which log files were rotated and are to be compressed, or changed, since asked last."""
+    def take_news(self) -> list[News]:
+        """Return what has become of log files and of the control socket, and what was caught, since asked last."""
+        if self._link.is_cut:
+            return []  # nobody hears it just now
         sinks = self._output.sinks
-        return [*map(LogRotated, sinks.take_rotated()), *sinks.take_changes()]
-
-    def take_reports(self) -> list[FaultCaught | ControlRenewed]:
-        """Return what was caught at the borders, and what became of the control socket, since asked last."""
-        return [] if self._link.is_cut else self._faults.take()  # nobody hears it just now
+        rotated = map(LogRotated, sinks.take_rotated())
+        return [*rotated, *sinks.take_changes(), *self._faults.take()]
 
     # ---- the controller --------------------------------------------------------------------------
 
@@ -316,7 +254,9 @@ class LinuxKernel:
         launch = Launch(argv, oom_score_adj=self._place.controllers_oom_score_adj)
 
         def spawn(fds: tuple[int, ...]) -> int:
-            prepared = Prepared(launch, (argv[0],), env, self._user, (self._null, 1, 2, *fds))
+            prepared = Prepared(
+                launch, (argv[0],), env, self._user, (self._children.null, 1, 2, *fds)
+            )
             return spawn_plainly(prepared, self._place)
 
         return self._link.start(self._control.socket, spawn)
@@ -324,8 +264,3 @@ class LinuxKernel:
     def is_behind(self) -> bool:
         """Tell whether the controller has not read all it was sent, or not let a client in."""
         return self._link.is_unread() or self._control.is_waiting()
-
-
-def _fd(held: BoundSocket) -> int:
-    assert isinstance(held, LinuxSocket)
-    return held.fileno()

@@ -9,7 +9,7 @@ import pwd
 import socket
 import stat
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.startup.config import LOCK_FILE, KeeperConfig, Refused
 from reconciler.keeper.succession.handover import Handover, take
@@ -19,6 +19,9 @@ from reconciler.model.value import Struct
 from reconciler.sockets.sockets import CLOSED_UMASK
 from reconciler.system.procfs import boot_id
 from reconciler.wire.journal import NewerFormat, Recalled
+
+if TYPE_CHECKING:
+    from reconciler.model.process import ProcessId
 
 TOKEN_FILE: Final = "instance"
 CONTROL_BACKLOG: Final = 128
@@ -48,6 +51,10 @@ class Legacy(Struct, frozen=True):
     def beginning(self) -> str:
         """Return what all markers of this instance begin with."""
         return f"{self.token}/"
+
+    def marker(self, id: ProcessId, incarnation: int) -> str:
+        """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""
+        return f"{self.beginning}{id}/{incarnation}"
 
 
 def legacy(config: KeeperConfig) -> Legacy:
