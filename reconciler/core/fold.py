@@ -115,7 +115,6 @@ def _record(it: Picture, record: ProcessRecord) -> None:
     if isinstance(record.phase, Exited):
         if before is None or not isinstance(before.phase, Exited):
             it.shutdown.note_end(record)
-        _drop_requests(it, record)
         _touch_awaiting_sockets(it, record)
 
 
@@ -129,13 +128,6 @@ def _repeats(it: Picture, record: ProcessRecord) -> bool:
         return False
     it.wanting[record.id] = error
     return error == before
-
-
-def _drop_requests(it: Picture, dead: ProcessRecord) -> None:
-    """Give up the requests that concerned a process that is dead."""
-    waiting = it.observed(dead.id.owner).requests.get(dead.id, ())
-    void = [request for request in waiting if request.incarnation == dead.incarnation]
-    it.answer(dead.id.owner, [Delivery(each, "it ended before") for each in void])
 
 
 def _touch_awaiting_sockets(it: Picture, dead: ProcessRecord) -> None:
@@ -179,7 +171,7 @@ def _keeper(it: Picture, keeper: KeeperIntroduced | SnapshotEnded) -> None:
     it.sockets, it.holders = {}, {}
     it.last_incarnation = {}
     for name, observed in it.known.items():
-        it.known[name] = replace(observed, records={}, helpers={}, live=set())
+        it.known[name] = replace(observed, records={}, helpers={}, live=set(), unwritten={})
         it.agenda.attention.wake_all(name)
 
 

@@ -8,7 +8,7 @@ from reconciler.core import events, hooks, stopping
 from reconciler.core.hooks import drive
 from reconciler.model.action import Remember, Signal
 from reconciler.model.observation import Delivery
-from reconciler.model.process import Requested, Running, Starting, pid_of
+from reconciler.model.process import Exited, Requested, Running, Starting, pid_of
 from reconciler.model.spec import ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
 
@@ -90,23 +90,19 @@ def carry_out_reload(plan: Plan, record: ProcessRecord) -> None:
 
 def send_signals(plan: Plan) -> None:
     """Send the oldest signal that an operator asked for to each process, also to one that is being stopped."""
-    if not plan.observed.requests:
-        return
+    requests, looked_at = plan.observed.requests, plan.slots.looked_at
+    slots = [id.slot for id in requests] if looked_at is None else looked_at
     told = {each.id: each.memory for each in plan.actions if isinstance(each, Remember)}
-    requests = plan.observed.requests
-    asked = {plan.id(slot) for slot in plan.slots.mains} & requests.keys()
-    for slot in plan.look(sorted(id.slot for id in asked)):
+    for slot in plan.look(sorted(slot for slot in slots if plan.id(slot) in requests)):
         id = plan.id(slot)
-        request, *_ = requests[id]
         record = plan.observed.records.get(id)
-        if record is None or record.incarnation != request.incarnation:
+        alive = 0 if record is None or isinstance(record.phase, Exited) else record.incarnation
+        void = [each for each in requests[id] if each.incarnation != alive]
+        plan.answered.extend(Delivery(each, "it ended before") for each in void)
+        request = next((each for each in requests[id] if each.incarnation == alive), None)
+        if record is None or request is None or not isinstance(record.phase, Running):
             continue
-        awaits_hook = (
-            plan.spec.hooks.after_spawn is not None and not record.memory.after_spawn_passed
-        )
-        if not isinstance(record.phase, Running) or (
-            awaits_hook and record.memory.stopping_since_ns is None
-        ):
+        if record.memory.stopping_since_ns is None and not after_spawn_passed(plan, record):
             continue
         verdict = _before_signal(plan, record, request.at_ns, request.signal)
         if verdict.state == "pending":

@@ -7,7 +7,7 @@ import pytest
 from reconciler.core.intents import restarted, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, Intent, RequestedBy
-from reconciler.model.observation import IntentChanged, SignalAsked
+from reconciler.model.observation import IntentChanged, KeeperIntroduced, SignalAsked, SnapshotEnded
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, Spec, StopSpec
 from reconciler.model.value import replace
@@ -268,6 +268,14 @@ def test_before_signal_may_withhold_all_but_kill() -> None:
     )
     stage.wait(5).tell(STOP).exit("web.1:before_signal", 1).wait(10)
     assert stage.signals() == [(10.0, "web.1", "KILL")]
+
+
+def test_a_signal_is_answered_when_the_keeper_and_its_processes_are_others() -> None:
+    stage = Stage().apply(spec(web=watcher(hooks=HooksSpec(before_signal=HOOK)))).wait(5)
+    stage.tell(SignalAsked("web", 1, "USR1"))
+    other = KeeperIntroduced("keeper-2", "boot-1", 1, 0, "session")
+    step = stage.reconciler.step([other, SnapshotEnded()], stage.now)
+    assert [each.trouble for each in step.answered] == ["it ended before"]
 
 
 def test_before_signal_counts_inside_the_grace_period() -> None:
