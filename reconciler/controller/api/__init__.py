@@ -4,9 +4,8 @@ Connections know requests only as what is not answered yet, requests know no met
 
 | file | subject |
 |---|---|
-| `auth` | who may ask for what |
+| `auth` | who may ask for what; denied calls are told, without a flood |
 | `connection` | one client's connection, with limits |
-| `denials` | denied calls are told, without a flood |
 | `log_stream` | log lines as they come |
 | `orders` | what an operator asks is stored, then it counts |
 | `parts` | puts the room together |

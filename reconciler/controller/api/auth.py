@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Final, Literal, TypeAlias
 
-from reconciler.controller.api.denials import Denials
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.event import Event
 from reconciler.model.spec import OVERFLOW_ID, AccessSpec, DaemonSpec, Role
-from reconciler.model.units import SECOND_NS
+from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Part, Struct, field
 
 Kind: TypeAlias = Literal["user", "group"]
@@ -42,6 +41,9 @@ ALL_IDS: Final = 2**32 - 1
 """What a user namespace maps that knows every user: 4,294,967,295 is no one's number."""
 MAX_NAMES: Final = 1000
 """Callers' names that are remembered."""
+WINDOW_NS: Final = 60 * SECOND_NS
+TOLD_PER_WINDOW: Final = 20
+"""Denials told one by one, the first of each user; the others of a window are counted and told together."""
 CLOSED_MODE: Final = 0o600
 OPEN_MODE: Final = 0o666
 CLOSED_FOLDER: Final = 0o700
@@ -164,7 +166,6 @@ class Access(Part):
     reactor: Reactor
     lanes: Lanes
     tell: Callable[[Event], None]
-    denials: Denials
     changed: Callable[[], None]
     _owner: int = field(default_factory=os.geteuid)
     _strangers: Strangers = field(default_factory=strangers)
@@ -176,6 +177,10 @@ class Access(Part):
     _asked: set[int] = field(default_factory=set)
     """Callers that the thread has not answered for, so that one that hangs gathers no queue."""
     _waiting: dict[int | None, list[Callable[[], None]]] = field(default_factory=dict)
+    _window_ends_ns: int = 0
+    _told: set[int] = field(default_factory=set)
+    """Who was told of in this window for a call that was denied."""
+    _untold: int = 0
 
     def permit(self, peer: Peer) -> Permit | None:
         """Return what a caller may do just now, None: nothing at all."""
@@ -192,8 +197,28 @@ class Access(Part):
         return name if name == f"uid {uid}" else f"{name} (uid {uid})"
 
     def deny(self, peer: Peer, method: str, message: str) -> None:
-        """Take note of a call that its caller may not make."""
-        self.denials.note(peer.uid, peer.pid, self.name(peer.uid), method, message)
+        """Tell of a call that its caller may not make, or count it: who is denied in a loop shall fill no log."""
+        now_ns = clock.now_ns()
+        if now_ns >= self._window_ends_ns:
+            self._tell_the_rest()
+            self._window_ends_ns = now_ns + WINDOW_NS
+            self._told = set()
+        if peer.uid in self._told or len(self._told) >= TOLD_PER_WINDOW:
+            self._untold += 1
+            self.reactor.at(self, self._window_ends_ns, self._tell_the_rest)
+            return
+        self._told.add(peer.uid)
+        who = self.name(peer.uid)
+        details = {"who": who, "uid": peer.uid, "pid": peer.pid, "method": method[:64]}
+        self.tell(Event("access.denied", message, details=details))
+
+    def _tell_the_rest(self) -> None:
+        count, self._untold = self._untold, 0
+        self.reactor.at(self, None, self._tell_the_rest)
+        if count:
+            calls = "1 more call was" if count == 1 else f"{count} more calls were"
+            message = f"{calls} refused within {format_duration(WINDOW_NS)}"
+            self.tell(Event("access.denied", message, details={"count": count}))
 
     def meet(self, peer: Peer, then: Callable[[], None]) -> None:
         """Call `then` once it is known who a caller is, or when that takes too long."""
@@ -225,21 +250,18 @@ class Access(Part):
         return () if self._daemon is None else self._daemon.access
 
     def _names(self) -> frozenset[Name]:
-        users = {each.user for each in self._entries() if isinstance(each.user, str)}
-        groups = {each.group for each in self._entries() if isinstance(each.group, str)}
-        named: set[Name] = {("user", name) for name in users}
-        return frozenset(named | {("group", name) for name in groups})
+        found = map(_account, self._entries())
+        return frozenset((kind, name) for kind, name in found if isinstance(name, str))
 
     def _number(self, entry: AccessSpec) -> int | None:
-        account = entry.group if entry.user is None else entry.user
-        kind: Kind = "group" if entry.user is None else "user"
+        kind, account = _account(entry)
         return self._numbers.get((kind, account)) if isinstance(account, str) else account
 
     def _find_out(self, uid: int | None, then: Callable[[], None]) -> None:
         self._waiting.setdefault(uid, []).append(then)
         due_ns = clock.now_ns() + PATIENCE_NS
         self.reactor.at((self, uid), due_ns, lambda: self._go_on(uid))
-        if uid is not None and uid in self._asked:
+        if uid in self._asked:
             return
         if uid is not None:
             self._asked.add(uid)
@@ -247,21 +269,23 @@ class Access(Part):
         self.lanes.run(
             "names",
             lambda: _look_up(uid, names),
-            lambda found: self._learnt(uid, found),
-            lambda _: self._learnt(uid, _Found(None, {})),
+            lambda found: self._learnt(uid, *found),
+            lambda _: self._learnt(uid, None, {}),
         )
 
-    def _learnt(self, uid: int | None, found: _Found) -> None:
+    def _learnt(
+        self, uid: int | None, caller: str | None, numbers: Mapping[Name, int | None]
+    ) -> None:
         names = self._names()
         if uid is not None:
             self._asked.discard(uid)
-            self._callers[uid] = found.caller or f"uid {uid}"
+            self._callers[uid] = caller or f"uid {uid}"
             while len(self._callers) > MAX_NAMES:
                 del self._callers[next(iter(self._callers))]
-        self._numbers |= {name: id for name, id in found.numbers.items() if name in names}
-        if names <= found.numbers.keys():
+        self._numbers |= {name: id for name, id in numbers.items() if name in names}
+        if names <= numbers.keys():
             self._fresh_until_ns = clock.now_ns() + NAMES_STAY_FRESH_NS
-            self._tell_unknown(frozenset(n for n in names if found.numbers[n] is None))
+            self._tell_unknown(frozenset(n for n in names if numbers[n] is None))
         self._go_on(uid)
 
     def _tell_unknown(self, unknown: frozenset[Name]) -> None:
@@ -276,20 +300,20 @@ class Access(Part):
             then()
 
 
-class _Found(Struct, frozen=True):
-    """What a caller is called, and the numbers of users and groups; None: there are none of that name."""
-
-    caller: str | None
-    numbers: Mapping[Name, int | None]
+def _account(entry: AccessSpec) -> tuple[Kind, str | int | None]:
+    return ("group", entry.group) if entry.user is None else ("user", entry.user)
 
 
-def _look_up(uid: int | None, names: frozenset[Name]) -> _Found:
-    """Ask the name service; it may take its time. Runs in a thread."""
+def _look_up(uid: int | None, names: frozenset[Name]) -> tuple[str | None, dict[Name, int | None]]:
+    """Ask what a caller is called, and for numbers of users and groups; None: there are none of that name.
+
+    The name service may take its time. Runs in a thread.
+    """
     caller = None
     if uid is not None:
         with suppress(KeyError, OSError):
             caller = pwd.getpwuid(uid).pw_name
-    return _Found(caller, {(kind, name): _number_of(kind, name) for kind, name in names})
+    return caller, {(kind, name): _number_of(kind, name) for kind, name in names}
 
 
 def _number_of(kind: Kind, name: str) -> int | None:

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 
 from reconciler.controller.api.auth import Access
-from reconciler.controller.api.denials import Denials
 from reconciler.controller.api.log_stream import LOG_STEP_MS, FollowedLogs
 from reconciler.controller.api.methods.events import EventMethods
 from reconciler.controller.api.methods.logs import LogMethods
@@ -64,8 +63,7 @@ class Api:
                 tell(Event("files.watching", message))
 
         watch = Watch(LOG_STEP_MS, lanes.hand_over, polls, border.report)
-        denials = Denials(reactor, tell)
-        self.access = Access(config, reactor, lanes, tell, denials, lambda: self.server.recheck())
+        self.access = Access(config, reactor, lanes, tell, lambda: self.server.recheck())
         self.streams = Streams(reactor, border)
         self.waiters = Waiters(core, board, reactor)
         self.upgrades = Upgrades(keeper, lanes, send, tell)

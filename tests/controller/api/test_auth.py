@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import service, until
 
-from reconciler.controller.api import auth, denials, server
+from reconciler.controller.api import auth, server
 from reconciler.controller.api.auth import (
     Peer,
     Permit,
@@ -302,7 +302,7 @@ def test_a_name_service_that_hangs_keeps_nobody_else_waiting(
     assert client.call("hello")
     answer = threading.Event()
     monkeypatch.setattr(auth, "PATIENCE_NS", 300 * MILLISECOND_NS)
-    found = auth._Found(None, {("user", "alice"): ALICE})
+    found = (None, {("user", "alice"): ALICE})
     monkeypatch.setattr(auth, "_look_up", lambda uid, names: answer.wait(20) and found)
     monkeypatch.setattr(instance.controller.api.access, "_fresh_until_ns", 0)
     alice, bob = caller(instance, faces, peer(ALICE)), caller(instance, faces, peer(BOB))
@@ -338,7 +338,7 @@ def test_names_are_looked_up(instance: Instance, faces: list[Peer]) -> None:
 def test_a_flood_of_refusals_is_counted_not_told(
     instance: Instance, faces: list[Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(denials, "WINDOW_NS", SECOND_NS)
+    monkeypatch.setattr(auth, "WINDOW_NS", SECOND_NS)
     instance.store(spec(user(ALICE, "view"), user(BOB, "view")))
     instance.start()
     alice, bob = caller(instance, faces, peer(ALICE)), caller(instance, faces, peer(BOB))
