@@ -17,7 +17,7 @@ from reconciler.core import goals as core_goals
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
 from reconciler.model.observation import Delivery
-from reconciler.model.order import Goal, Judged
+from reconciler.model.order import Goal
 from reconciler.model.units import format_duration
 from reconciler.model.value import Part, field
 
@@ -67,8 +67,11 @@ class Pursuit:
 
     def _judge(self, name: str) -> None:
         left = []
+        is_known = self._core.watcher_spec(name) is not None
+        now_ns, offset = clock.now_ns(), clock.wall_offset_ns()
+        it = self._core.subject(name, now_ns, offset) if is_known else None
         for goal in self._open.pop(name):
-            found = judged(self._core, goal)
+            found = core_goals.judge(goal, it) if it is not None else core_goals.gone(goal)
             if found.state == "open":
                 left.append(goal)
             elif found.state == "failed":
@@ -76,8 +79,7 @@ class Pursuit:
         self._changing.pop(name, None)
         if left:
             self._open[name] = left
-            known = self._core.watcher_spec(name) is not None
-            changes_ns = self._board.changes_at_ns([name]) if known else None
+            changes_ns = self._board.changes_at_ns([name])
             if changes_ns is not None:
                 self._changing[name] = changes_ns
 
@@ -86,22 +88,24 @@ class Pursuit:
         return min(self._changing.values(), default=None)
 
 
-def judged(core: Reconciler, goal: Goal) -> Judged:
-    """Return whether a goal has come about."""
-    if core.watcher_spec(goal.name) is None:
-        return core_goals.gone(goal)
-    it = core.subject(goal.name, clock.now_ns(), clock.wall_offset_ns())
-    return core_goals.judge(goal, it)
-
-
-class Waiter(Part):
-    """One request that waits: for what, until when, and what it is answered then."""
+class GoalWaiter(Part):
+    """One request that waits for goals: until when, and what it is answered then."""
 
     request: Request
     results: Sequence[Mapping[str, object]]
-    pursuit: Pursuit
     timeout_ns: int | None
-    since_ns: int = field(default_factory=clock.now_ns)
+    pursuit: Pursuit
+
+    def late(self, board: StatusBoard) -> RequestError:
+        """Return what is answered when it takes too long."""
+        waiting = board.waiting(self.pursuit.names[:MAX_NAMED])
+        shown = "; ".join(f"{each['name']} is {each['state']}" for each in waiting)
+        return RequestError(
+            "timeout",
+            f"not done after {format_duration(self.timeout_ns or 0)}: {shown}",
+            hint="what was asked for stays asked for; `reconcile status` shows how it goes on",
+            details={"waiting": waiting, "failed": self.pursuit.failed},
+        )
 
 
 class SignalWaiter(Part):
@@ -109,9 +113,29 @@ class SignalWaiter(Part):
 
     request: Request
     results: list[dict[str, object]]
+    timeout_ns: int | None
     at_ns: int
     unsent: set[tuple[str, int]]
-    timeout_ns: int
+
+    def late(self, _board: StatusBoard) -> RequestError:
+        """Return what is answered when it takes too long."""
+        places = ", ".join(f"{name}.{slot}" for name, slot in sorted(self.unsent)[:MAX_NAMED])
+        waited = format_duration(self.timeout_ns or 0)
+        message = f"not sent after {waited} to {places}: a hook has not answered yet"
+        hint = "it is sent when the hook passes; wait longer with --timeout"
+        return RequestError("timeout", message, hint=hint)
+
+    def take(self, delivery: Delivery) -> None:
+        """Take note of a signal that was sent; when it was not, the result of its watcher says why."""
+        id = delivery.request.id
+        place = id.owner, id.slot
+        if delivery.request.at_ns != self.at_ns or place not in self.unsent:
+            return
+        self.unsent.discard(place)
+        if delivery.trouble:
+            result = next(each for each in self.results if each["name"] == id.owner)
+            result["message"] = f"{result['message']}; not to slot {id.slot}: {delivery.trouble}"
+            result["taken"] = "refused"
 
 
 class Waiters(Part):
@@ -120,8 +144,7 @@ class Waiters(Part):
     core: Reconciler
     board: StatusBoard
     reactor: Reactor
-    _waiting: set[Waiter] = field(default_factory=set)
-    _signals: set[SignalWaiter] = field(default_factory=set)
+    _waiting: set[GoalWaiter | SignalWaiter] = field(default_factory=set)
     _until_end: list[Request] = field(default_factory=list)
 
     def add(
@@ -135,12 +158,8 @@ class Waiters(Part):
 
         Call it when what was asked for has been put before the core: the first look is after its round.
         """
-        waiter = Waiter(request, results, Pursuit(self.core, self.board, goals), timeout_ns)
-        self._waiting.add(waiter)
-        request.when_abandoned(lambda: self._drop(waiter))
-        if timeout_ns is not None:
-            due = waiter.since_ns + timeout_ns
-            self.reactor.at(waiter, due, lambda: request.guard(partial(self._timed_out, waiter)))
+        waiter = GoalWaiter(request, results, timeout_ns, Pursuit(self.core, self.board, goals))
+        self._begin(waiter)
         self.reactor.soon(lambda: request.guard(partial(self._look, waiter)))
 
     def until_sent(
@@ -152,11 +171,7 @@ class Waiters(Part):
         timeout_ns: int,
     ) -> None:
         """Answer a request when the signals that it asked for at `at_ns` were sent, or why not."""
-        waiter = SignalWaiter(request, results, at_ns, unsent, timeout_ns)
-        self._signals.add(waiter)
-        request.when_abandoned(lambda: self._drop_signal(waiter))
-        due = clock.now_ns() + timeout_ns
-        self.reactor.at(waiter, due, lambda: request.guard(partial(self._signal_timed_out, waiter)))
+        self._begin(SignalWaiter(request, results, timeout_ns, at_ns, unsent))
 
     def until_end(self, request: Request) -> None:
         """Answer a request when everything has ended."""
@@ -165,37 +180,41 @@ class Waiters(Part):
     def touched(self, names: frozenset[str]) -> None:
         """Look again at those that wait for one of these watchers."""
         for waiter in tuple(self._waiting):
-            if waiter.pursuit.touched(names):
+            if isinstance(waiter, GoalWaiter) and waiter.pursuit.touched(names):
                 waiter.request.guard(partial(self._look, waiter))
 
     def answered(self, deliveries: Sequence[Delivery]) -> None:
         """Take note of signals that were sent, or why they were not."""
-        for waiter in tuple(self._signals):
-            waiter.request.guard(partial(self._take_deliveries, waiter, deliveries))
-
-    def _take_deliveries(self, waiter: SignalWaiter, deliveries: Sequence[Delivery]) -> None:
-        for each in deliveries:
-            place = each.request.id.owner, each.request.id.slot
-            if each.request.at_ns == waiter.at_ns and place in waiter.unsent:
-                waiter.unsent.discard(place)
-                _note_trouble(waiter, each)
-        if not waiter.unsent:
-            self._drop_signal(waiter)
-            waiter.request.reply({"results": waiter.results})
+        for waiter in tuple(self._waiting):
+            if isinstance(waiter, SignalWaiter):
+                waiter.request.guard(partial(self._take_deliveries, waiter, deliveries))
 
     def finish(self) -> None:
         """Answer those who wait for the end."""
         for request in self._until_end:
             request.reply({})
-        ending = RequestError("shutting_down", "everything is being stopped")
         for waiter in tuple(self._waiting):
             self._drop(waiter)
-            waiter.request.fail(ending)
-        for signal in tuple(self._signals):
-            self._drop_signal(signal)
-            signal.request.fail(ending)
+            waiter.request.fail(RequestError("shutting_down", "everything is being stopped"))
 
-    def _look(self, waiter: Waiter) -> None:
+    def _begin(self, waiter: GoalWaiter | SignalWaiter) -> None:
+        request = waiter.request
+        self._waiting.add(waiter)
+        request.when_abandoned(lambda: self._drop(waiter))
+        if waiter.timeout_ns is not None:
+            due_ns = clock.now_ns() + waiter.timeout_ns
+            self.reactor.at(waiter, due_ns, lambda: request.guard(partial(self._late, waiter)))
+
+    def _drop(self, waiter: GoalWaiter | SignalWaiter) -> None:
+        self._waiting.discard(waiter)
+        for key in (waiter, (waiter, "again")):
+            self.reactor.at(key, None, lambda: None)
+
+    def _late(self, waiter: GoalWaiter | SignalWaiter) -> None:
+        self._drop(waiter)
+        waiter.request.fail(waiter.late(self.board))
+
+    def _look(self, waiter: GoalWaiter) -> None:
         if waiter not in self._waiting:
             return
         waiter.pursuit.look()
@@ -207,42 +226,9 @@ class Waiters(Part):
         look = partial(self._look, waiter)
         self.reactor.at((waiter, "again"), again, lambda: waiter.request.guard(look))
 
-    def _drop(self, waiter: Waiter) -> None:
-        self._waiting.discard(waiter)
-        for key in (waiter, (waiter, "again")):
-            self.reactor.at(key, None, lambda: None)
-
-    def _drop_signal(self, waiter: SignalWaiter) -> None:
-        self._signals.discard(waiter)
-        self.reactor.at(waiter, None, lambda: None)
-
-    def _timed_out(self, waiter: Waiter) -> None:
-        self._drop(waiter)
-        waiting = self.board.waiting(waiter.pursuit.names[:MAX_NAMED])
-        shown = "; ".join(f"{each['name']} is {each['state']}" for each in waiting)
-        waited = format_duration(waiter.timeout_ns or 0)
-        error = RequestError(
-            "timeout",
-            f"not done after {waited}: {shown}",
-            hint="what was asked for stays asked for; `reconcile status` shows how it goes on",
-            details={"waiting": waiting, "failed": waiter.pursuit.failed},
-        )
-        waiter.request.fail(error)
-
-    def _signal_timed_out(self, waiter: SignalWaiter) -> None:
-        self._drop_signal(waiter)
-        places = ", ".join(f"{name}.{slot}" for name, slot in sorted(waiter.unsent)[:MAX_NAMED])
-        message = f"not sent after {format_duration(waiter.timeout_ns)} to {places}: a hook has not answered yet"
-        hint = "it is sent when the hook passes; wait longer with --timeout"
-        waiter.request.fail(RequestError("timeout", message, hint=hint))
-
-
-def _note_trouble(waiter: SignalWaiter, delivery: Delivery) -> None:
-    """Let the result of a watcher say which of its processes a signal was not sent to, and why."""
-    if not delivery.trouble:
-        return
-    id = delivery.request.id
-    for result in waiter.results:
-        if result["name"] == id.owner:
-            result["message"] = f"{result['message']}; not to slot {id.slot}: {delivery.trouble}"
-            result["taken"] = "refused"
+    def _take_deliveries(self, waiter: SignalWaiter, deliveries: Sequence[Delivery]) -> None:
+        for each in deliveries:
+            waiter.take(each)
+        if not waiter.unsent:
+            self._drop(waiter)
+            waiter.request.reply({"results": waiter.results})
