@@ -19,10 +19,11 @@ from typing import Final
 from reconciler.controller.controller import Controller
 from reconciler.controller.output.manager_log import ManagerLog
 from reconciler.controller.runtime.borders import said
-from reconciler.controller.runtime.config import parse_config
+from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.keeper_link import LinkClosed
 from reconciler.controller.state.schema import NewerState
 from reconciler.controller.state.store import Store
+from reconciler.model.value import from_plain
 
 SWITCH_S: Final = 0.0005
 LAST_WORDS_S: Final = 1.0
@@ -47,7 +48,7 @@ def main(arguments: list[str]) -> int:
     try:
         text, *options = arguments
         last_good = takes_last_good(options)
-        config = parse_config(json.loads(text))
+        config: Config = from_plain(Config, json.loads(text))
         link = _inherited("RECONCILE_LINK_FD")
         control = _inherited("RECONCILE_CONTROL_FD")
     except (ValueError, KeyError, OSError) as error:

@@ -75,7 +75,7 @@ class Actions(Part):
                     self.border.guard("looking at a log", partial(self.last_lines.begin, action))
                     to_keeper.append(self.specs.secrets.filled(action))
                 case Quit():
-                    self.shutdown.take(action)
+                    self.shutdown.due = action
                 case Bind() | Unbind():
                     # Without one it is sent as soon as it is known who gets the file.
                     if (ready := self.socket_owners.ready(action)) is not None:
@@ -86,7 +86,7 @@ class Actions(Part):
                 case _:
                     to_keeper.append(action)
         if to_keeper:
-            self.link.send(to_keeper)
+            self.link.send(*to_keeper)
 
     def remember_retiring(self) -> None:
         """Store which watchers of former specs are still being stopped, when they are others."""

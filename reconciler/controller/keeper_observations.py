@@ -54,7 +54,8 @@ class KeeperObservations(Part):
         """Take what the keeper says."""
         for observation in observations:
             if isinstance(observation, SignalReceived):
-                self._signalled(observation)
+                act = partial(self._act_on, observation)
+                self.border.guard("acting on a signal", act)
             elif isinstance(observation, HeartbeatAsked):
                 self.notifier.heartbeat()
             elif self.held_back is not None:
@@ -67,9 +68,6 @@ class KeeperObservations(Part):
         held, self.held_back = self.held_back, None
         for observation in held or ():
             self._take(observation)
-
-    def _signalled(self, observation: SignalReceived) -> None:
-        self.border.guard("acting on a signal", partial(self._act_on, observation))
 
     def _act_on(self, observation: SignalReceived) -> None:
         match observation.meaning:
@@ -86,8 +84,6 @@ class KeeperObservations(Part):
 
     def _take(self, observation: KeeperObservation) -> None:
         match observation:
-            case SignalReceived():
-                self._signalled(observation)
             case LogRotated(path):
                 self.border.guard(
                     "compressing a log file", lambda: self.output.compressor.add(path)

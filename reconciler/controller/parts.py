@@ -25,7 +25,7 @@ from reconciler.controller.state.saving import Saving
 from reconciler.controller.state.store import Store
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import Notify
-from reconciler.model.observation import KeeperIntroduced, KeeperObservation, Observation
+from reconciler.model.observation import KeeperObservation, Observation
 from reconciler.model.observed import Facts
 from reconciler.model.spec import Spec
 
@@ -59,14 +59,24 @@ class Parts:
         self.link = Link(link, self.runtime.reactor)
         self.keeper, heard = self.link.meet(log)
         self.is_new_keeper = stored.keeper_id != self.keeper.keeper_id
-        self.core = Reconciler(_facts(config, self.keeper))
+        self.core = Reconciler(
+            Facts(
+                instance=config.name,
+                keeper_id=self.keeper.keeper_id,
+                boot_id=self.keeper.boot_id,
+                logs_dir=config.logs_dir,
+                control_socket=config.control_socket,
+                python=sys.executable,
+                hook_runner=HOOK_RUNNER,
+            )
+        )
         self._compose(control)
         self._compose_ends(heard)
 
     def _compose(self, control: socket.socket) -> None:
         """Put the rooms together."""
         config, runtime, core, stored = self.config, self.runtime, self.core, self.stored
-        store, feed, say, border = self.store, self.feed, self.link.say, self.runtime.border
+        store, feed, say, border = self.store, self.feed, self.link.send, self.runtime.border
         is_ending, newest = self._is_ending, stored.next_event
         output = Output(runtime, core, store, newest, lambda: self.api.streams.told(), feed)
         tell, lines, written = output.tell, output.last_lines.read, output.event_log.written
@@ -83,7 +93,7 @@ class Parts:
     def _compose_ends(self, heard: list[KeeperObservation]) -> None:
         """Put together what stands between the rooms, the keeper and the core."""
         border, reactor, tell = self.runtime.border, self.runtime.reactor, self.output.tell
-        core, feed, say = self.core, self.feed, self.link.say
+        core, feed, say = self.core, self.feed, self.link.send
         specs, output, api, new = self.specs, self.output, self.api, self.is_new_keeper
         self.notifier = Notifier(
             core, output.board, reactor, lambda text: say(Notify(text)), self.keeper.notifies,
@@ -128,15 +138,3 @@ class Parts:
         """Write what was told, and end the store's writer."""
         self.output.event_log.close()
         self.store.close_writer()
-
-
-def _facts(config: Config, keeper: KeeperIntroduced) -> Facts:
-    return Facts(
-        instance=config.name,
-        keeper_id=keeper.keeper_id,
-        boot_id=keeper.boot_id,
-        logs_dir=config.logs_dir,
-        control_socket=config.control_socket,
-        python=sys.executable,
-        hook_runner=HOOK_RUNNER,
-    )

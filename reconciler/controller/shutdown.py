@@ -64,10 +64,6 @@ class Shutdown(Part):
         self.feed(ShutdownAsked(now, code))
         return False
 
-    def take(self, quit: Quit) -> None:
-        """Take note that the keeper is to end the manager."""
-        self.due = quit
-
     def leave_if_due(self) -> bool:
         """Write what is left to be written, then let the keeper end the manager; False when it is not due."""
         quit, self.due = self.due, None

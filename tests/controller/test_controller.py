@@ -102,7 +102,7 @@ def test_a_full_link_keeps_order_and_loses_nothing() -> None:
     from reconciler.wire.link import LinkDecoder
 
     actions = [Spawn(ProcessId("w", slot), Launch(("x" * 500,))) for slot in range(1, 5000)]
-    link.send(actions)
+    link.send(*actions)
     assert link.has_unsent
     decoder, found = LinkDecoder(), []
     while len(found) < len(actions):

@@ -13,18 +13,17 @@ from reconciler.controller.runtime.borders import said
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import Bind, Unbind
 from reconciler.model.socket import FileOwner
-from reconciler.model.value import replace
+from reconciler.model.value import Part, field, replace
 from reconciler.spawn.accounts import find_group, find_uid
 from reconciler.spawn.launch_errors import LaunchFailed
 
 
-class SocketOwners:
+class SocketOwners(Part):
     """Sockets on their way to the keeper, until it is known whose files they become."""
 
-    def __init__(self, lanes: Lanes, send: Callable[[Bind], None]) -> None:
-        self._lanes = lanes
-        self._send = send
-        self._asked: dict[str, Bind] = {}
+    lanes: Lanes
+    send: Callable[[Bind], None]
+    _asked: dict[str, Bind] = field(default_factory=dict)
 
     def ready(self, action: Bind | Unbind) -> Bind | Unbind | None:
         """Return what may go to the keeper now; None: it is sent later, unless another action replaces it."""
@@ -35,7 +34,7 @@ class SocketOwners:
         if not (_is_name(owner) or _is_name(group)):
             return replace(action, owner=_file_owner(owner, group))
         self._asked[action.name] = action
-        self._lanes.run(
+        self.lanes.run(
             "names",
             partial(_file_owner, owner, group),
             partial(self._go_on, action),
@@ -46,7 +45,7 @@ class SocketOwners:
     def _go_on(self, action: Bind, owner: FileOwner) -> None:
         if self._asked.get(action.name) is action:
             del self._asked[action.name]
-            self._send(replace(action, owner=owner))
+            self.send(replace(action, owner=owner))
 
 
 def _file_owner(user: str | int | None, group: str | int | None) -> FileOwner:

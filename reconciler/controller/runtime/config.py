@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.model.value import Struct, from_plain
+from reconciler.model.value import Struct
 
 
 class Config(Struct, frozen=True):
@@ -34,8 +34,3 @@ class Config(Struct, frozen=True):
     def control_socket(self) -> str:
         """Return the path of the control socket."""
         return str(Path(self.runtime_dir, "control.sock"))
-
-
-def parse_config(plain: object) -> Config:
-    """Return the configuration that a JSON value describes. Raises `PlainError`, a `ValueError`."""
-    return from_plain(Config, plain)

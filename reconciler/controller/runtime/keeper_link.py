@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from reconciler.controller.runtime.borders import Contradiction, Fatal, Log
@@ -78,11 +78,7 @@ class Link:
         except ProtocolError as error:
             raise Contradiction from error
 
-    def say(self, action: KeeperAction) -> None:
-        """Send one action."""
-        self.send((action,))
-
-    def send(self, actions: Iterable[KeeperAction]) -> None:
+    def send(self, *actions: KeeperAction) -> None:
         """Send actions in order; what the socket does not take now is kept."""
         for action in actions:
             self._unsent += encode(action)

@@ -62,7 +62,7 @@ class Lanes:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._finished: deque[tuple[str, Callable[[], object]]] = deque()
         self._under_way: deque[_Task] = deque()
-        self._lanes = {name: _Lane(name, self._hand_over) for name in get_args(LaneName)}
+        self._lanes = {name: _Lane(name, self.hand_over) for name in get_args(LaneName)}
         reactor.watch(self._wake, READ, lambda _: self._collect())
 
     def run(
@@ -101,9 +101,12 @@ class Lanes:
         if len(self._under_way) == 1:
             self._reactor.at(self, task.due_ns, self._look_at_limits)
 
-    def hand_over(self, call: Callable[[], object]) -> None:
+    def hand_over(
+        self, call: Callable[[], object], where: str = "taking word from a thread"
+    ) -> None:
         """Have something called in the loop; may be called in any thread."""
-        self._hand_over("taking word from a thread", call)
+        self._finished.append((where, call))
+        os.eventfd_write(self._wake, 1)
 
     # ---- in the loop ----
 
@@ -153,17 +156,11 @@ class Lanes:
             except Exception as error:
                 self._report(f"doing without the lane {task.lane}", error)
 
-    # ---- from threads ----
-
-    def _hand_over(self, where: str, call: Callable[[], object]) -> None:
-        self._finished.append((where, call))
-        os.eventfd_write(self._wake, 1)
-
 
 class _Lane:
     """One thread, and what waits for it: by user, so that they take turns."""
 
-    def __init__(self, name: str, hand_over: Callable[[str, Callable[[], None]], None]) -> None:
+    def __init__(self, name: str, hand_over: Callable[[Callable[[], None], str], None]) -> None:
         self._name = name
         self._hand_over = hand_over
         self._wanted = threading.Condition()
@@ -183,15 +180,10 @@ class _Lane:
 
     def _work(self) -> None:
         while True:
-            task = self._next()
-            self._hand_over(f"going on after the lane {self._name}", task.ask())
-
-    def _next(self) -> _Task:
-        with self._wanted:
-            while not self._waiting:
-                self._wanted.wait()
-            uid, tasks = self._waiting.popitem(last=False)
-            task = tasks.popleft()
-            if tasks:
-                self._waiting[uid] = tasks  # behind all others
-            return task
+            with self._wanted:
+                self._wanted.wait_for(lambda: self._waiting)
+                uid, tasks = self._waiting.popitem(last=False)
+                task = tasks.popleft()
+                if tasks:
+                    self._waiting[uid] = tasks  # behind all others
+            self._hand_over(task.ask(), f"going on after the lane {self._name}")

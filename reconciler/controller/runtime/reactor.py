@@ -137,17 +137,16 @@ class Reactor:
         if now is None or now.data is not key.data or not events & now.events:
             return
         watched: _Watched = key.data
-        try:
-            watched.ready(events & now.events)
-        except Exception as error:
-            self._report(f"calling {_name(watched.ready)}", error)
+        if not self._call(watched.ready, events & now.events):
             self._rest(key.fd, watched)
 
-    def _call(self, call: Callable[[], None]) -> None:
+    def _call(self, call: Callable[..., None], *events: int) -> bool:
         try:
-            call()
+            call(*events)
         except Exception as error:
             self._report(f"calling {_name(call)}", error)
+            return False
+        return True
 
     def _rest(self, descriptor: int, watched: _Watched) -> None:
         """Look away from a descriptor for a while, so that a failing call does not fail without end."""

@@ -68,6 +68,8 @@ class Applier(Part):
         """
         made = self.revisions.make(spec, files, author.who, author.uid, restores)
         planned = self.in_force.changes(spec)
+        # After the loss of the ledger no job may be fired unasked.
+        unknown = [n for n, each in spec.watchers.items() if each.is_job and self.ledger_lost]
         applied = Applied(
             spec,
             made.number,
@@ -77,7 +79,7 @@ class Applier(Part):
             environment_digest(),
             made.wall_ns,
             made.uid,
-            _unknown_jobs(spec) if self.ledger_lost else (),
+            tuple(unknown),
             made,
         )
         self.in_force.applied = applied
@@ -153,11 +155,6 @@ def _retiring_with(
         for name, spec in {**retiring, **old.watchers}.items()
         if name not in new.watchers
     }
-
-
-def _unknown_jobs(spec: Spec) -> tuple[str, ...]:
-    """Return the jobs of a spec: after the loss of the ledger none of them may be fired unasked."""
-    return tuple(name for name, watcher in spec.watchers.items() if watcher.is_job)
 
 
 def _storable(files: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:

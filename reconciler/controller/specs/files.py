@@ -151,7 +151,9 @@ class SpecFiles(Part):
         self.accepted.take(files, seen)
         self._considered = self.accepted.digests
         self.source.newest = seen
-        self.standing.in_force(self.in_force.revision)
+        self.standing.accept()
+        revision = self.in_force.revision
+        self.standing.log.write("info", "the spec is in force", revision=revision)
         self._drop_loader()
         self.reactor.at(self, None, self._settled)
         self.watch_again()

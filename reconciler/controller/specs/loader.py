@@ -50,7 +50,6 @@ class Mistaken(Struct, frozen=True):
     """Every mistake that was found."""
 
     errors: tuple[SpecError, ...]
-    files: Mapping[str, ReadFile]
 
 
 Reading: TypeAlias = Loaded | Mistaken
@@ -131,7 +130,7 @@ class Loader:
 
 def _failed(paths: tuple[str, ...], message: str) -> Mistaken:
     hint = "is it nested very deeply, or very large? `reconcile validate` reads it the same way"
-    return Mistaken(tuple(SpecError(path, 0, 0, "", message, hint) for path in paths), {})
+    return Mistaken(tuple(SpecError(path, 0, 0, "", message, hint) for path in paths))
 
 
 def _with_the_same(spec: Spec, known: Spec) -> Spec:
@@ -168,8 +167,8 @@ def reading_of(answer: object) -> Reading:
     if not isinstance(answer, dict):
         msg = "expected a map"
         raise PlainError(msg)
-    files: Mapping[str, ReadFile] = from_plain(Mapping[str, ReadFile], answer.get("files", {}))
     if "errors" in answer:
-        return Mistaken(from_plain(tuple[SpecError, ...], answer["errors"]), files)
+        return Mistaken(from_plain(tuple[SpecError, ...], answer["errors"]))
+    files: Mapping[str, ReadFile] = from_plain(Mapping[str, ReadFile], answer.get("files", {}))
     warnings: tuple[SpecError, ...] = from_plain(tuple[SpecError, ...], answer.get("warnings", []))
     return Loaded(from_plain(Spec, answer["spec"]), files, warnings)

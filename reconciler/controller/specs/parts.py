@@ -72,6 +72,4 @@ class Specs:
             partial(note_source, config, log),
             is_ending,
         )
-        self.verdicts = Verdicts(
-            self.in_force, self.revisions, self.files, last_lines, tell, is_ending
-        )
+        self.verdicts = Verdicts(self.in_force, self.revisions, self.files, last_lines, tell)

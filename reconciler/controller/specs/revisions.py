@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.repository import Commit, commit_of
-from reconciler.controller.state.history import Content, Unreadable, dropped
+from reconciler.controller.state.history import Content, dropped
 from reconciler.controller.state.queries import read_content
 from reconciler.controller.state.records import RevisionChanged, SourceFile
 from reconciler.controller.state.saving import Saving
@@ -250,15 +251,9 @@ class Revisions(Part):
             found(Content(applied.spec, applied.files))
             return
 
-        def ask() -> Content | str:
-            try:
-                return read_content(path, number)
-            except Unreadable as error:
-                return str(error)
-
         self.lanes.run(
             "records",
-            ask,
+            partial(read_content, path, number),
             lambda answer: unreadable(answer) if isinstance(answer, str) else found(answer),
             unreadable,
             uid=uid,

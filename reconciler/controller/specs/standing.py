@@ -38,11 +38,6 @@ class Standing(Part):
         self.message = self.revisions.why_aside() if aside else ""
         self.errors = ()
 
-    def in_force(self, revision: int) -> None:
-        """Say that a revision is what the files say."""
-        self.accept()
-        self.log.write("info", "the spec is in force", revision=revision)
-
     def refuse(self, state: SpecState, message: str, errors: tuple[SpecError, ...] = ()) -> None:
         """Say why the files are not applied."""
         self.state, self.message, self.errors = state, message, errors

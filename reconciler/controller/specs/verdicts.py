@@ -31,7 +31,6 @@ class Verdicts(Part):
     last_lines: Callable[[ProcessId, int, Callable[[list[str]], None]], None]
     """Hands over so many last lines that a process wrote, none when nobody knows."""
     tell: Callable[[Event], None]
-    is_ending: Callable[[], bool]
 
     def resume(self) -> None:
         """Finish what a former controller began: a verdict lies in the store, what follows from it does not."""
@@ -88,7 +87,7 @@ class Verdicts(Part):
 
         def found(content: Content) -> None:
             # Else somebody was faster.
-            if self.in_force.revision == number and not self.is_ending():
+            if self.in_force.revision == number and not self.files.is_ending():
                 self.files.restore(chosen.place, content.spec, Author(BY_ITSELF))
 
         def unreadable(reason: str) -> None:

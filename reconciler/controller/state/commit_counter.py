@@ -19,37 +19,33 @@ _DIGITS: Final = 20
 _LENGTH: Final = _DIGITS + 10
 
 
-class CommitCounter:
-    """The file. `commits` is what it says: 0 when there is none, 1 when it cannot be understood."""
+def read(database: Path) -> int:
+    """Return what it says: 0 when there is none, 1 when it cannot be understood. Raises `OSError`."""
+    try:
+        descriptor = os.open(_beside(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    with open(descriptor, "rb") as file:
+        found = file.read(_LENGTH + 1)
+    number = found[:_DIGITS]
+    if number.isdigit() and found == _text(int(number)):
+        return int(number)
+    return 1 if found else 0
 
-    def __init__(self, path: Path) -> None:
-        """Read the file. Raises `OSError` when it is there and cannot be read."""
-        self._path = path
-        self.commits = 0
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return
-        with open(descriptor, "rb") as file:
-            self.commits = _parsed(file.read(_LENGTH + 1))
 
-    def write(self, commits: int) -> None:
-        """Say that there were so many commits. Raises `OSError`."""
-        # Opened each time: whoever deleted the state folder deleted this file with it.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        with open(os.open(self._path, flags, 0o600), "wb", buffering=0) as file:
-            file.write(_text(commits))
-            os.fdatasync(file.fileno())
-        self.commits = commits
+def write(database: Path, commits: int) -> None:
+    """Say that there were so many commits. Raises `OSError`."""
+    # Opened each time: whoever deleted the state folder deleted this file with it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    with open(os.open(_beside(database), flags, 0o600), "wb", buffering=0) as file:
+        file.write(_text(commits))
+        os.fdatasync(file.fileno())
+
+
+def _beside(database: Path) -> Path:
+    return database.with_suffix(".commits")
 
 
 def _text(commits: int) -> bytes:
     number = f"{commits:0{_DIGITS}d}".encode()
     return b"%s %08x\n" % (number, zlib.crc32(number))
-
-
-def _parsed(found: bytes) -> int:
-    number = found[:_DIGITS]
-    if number.isdigit() and found == _text(int(number)):
-        return int(number)
-    return 1 if found else 0

@@ -24,10 +24,6 @@ KEPT_REVISIONS: Final = 50
 """So many of the newest are kept, and the newest good one however old it is."""
 
 
-class Unreadable(Exception):
-    """The content of a revision cannot be had; says why."""
-
-
 class Content(Struct, frozen=True):
     """What a revision says: the spec, and the files that it was read from, as they were written."""
 
@@ -84,16 +80,13 @@ def read(found: Iterable[tuple[Value, ...]]) -> tuple[dict[int, Revision], list[
     return revisions, notes
 
 
-def content(connection: sqlite3.Connection, number: int) -> Content:
-    """Return the content of a revision. Raises `Unreadable` and errors of SQLite."""
+def content(connection: sqlite3.Connection, number: int) -> Content | str:
+    """Return the content of a revision, or why it cannot be had. Raises errors of SQLite."""
     broken: list[Broken] = []
     found = seals.read(connection, "contents", broken, "where number = ?", (number,))
-    if broken:
-        raise Unreadable(str(broken[0]))
     if not found:
-        msg = "it is not in the store (any more)"
-        raise Unreadable(msg)
+        return str(broken[0]) if broken else "it is not in the store (any more)"
     try:
         return from_plain(Content, json.loads(zlib.decompress(cast("bytes", found[0][1]))))
     except (PlainError, ValueError, zlib.error) as error:
-        raise Unreadable(str(error)) from error
+        return str(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from reconciler.controller.state import history, seals
-from reconciler.controller.state.history import Content, Unreadable
+from reconciler.controller.state.history import Content
 from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS
 from reconciler.model.answer import EventEntry
 from reconciler.model.job import Run
@@ -49,13 +49,13 @@ def _runs_of(
             yield (str(watcher), int(str(slot)), int(str(generation))), run
 
 
-def read_content(path: Path, number: int) -> Content:
-    """Return the content of a revision; for a thread that may wait. Raises `Unreadable`."""
+def read_content(path: Path, number: int) -> Content | str:
+    """Return the content of a revision, or why it cannot be had."""
     try:
         with closing(seals.beside(path)) as connection:
             return history.content(connection, number)
     except sqlite3.Error as error:
-        raise Unreadable(str(error)) from error
+        return str(error)
 
 
 def stored_events(path: Path, before: int) -> list[EventEntry]:

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.controller.runtime import clock
-from reconciler.controller.state import reads, seals, writes
-from reconciler.controller.state.commit_counter import CommitCounter
+from reconciler.controller.state import commit_counter, reads, seals, writes
 from reconciler.controller.state.reads import Reading
 from reconciler.controller.state.schema import COMMITS, SCHEMA_WORD, open_database, set_meta
 from reconciler.controller.state.seals import Value
@@ -31,57 +30,52 @@ KEPT_ASIDE: Final = 5
 _COMPANIONS: Final = ("-wal", "-shm")
 
 
-def open_state(path: Path, counter: CommitCounter) -> tuple[sqlite3.Connection | None, Reading]:
+def open_state(path: Path) -> tuple[sqlite3.Connection | None, Reading]:
     """Open the state, however damaged, and read it; None when it can be read, but not be written just now.
 
     Raises `NewerState`, and `sqlite3.OperationalError` or `OSError` when it cannot even be read just now.
     """
+    counted = commit_counter.read(path)
     try:
-        return _open(path, counter)
+        return _open(path, counted)
     except (sqlite3.OperationalError, OSError) as error:
         for look in (seals.alone, seals.frozen):
             with suppress(sqlite3.Error, UnicodeDecodeError), closing(look(path)) as connection:
                 # Without its log the database may be an older one: the counter knows.
-                return None, _read(connection, path, counter)
+                return None, _read(connection, path, counted)
         raise error from None
 
 
-def _open(path: Path, counter: CommitCounter) -> tuple[sqlite3.Connection, Reading]:
-    damage = f"{path} was deleted" if counter.commits and not path.exists() else ""
+def _open(path: Path, counted: int) -> tuple[sqlite3.Connection, Reading]:
+    damage = f"{path} was deleted" if counted and not path.exists() else ""
     try:
         connection = open_database(path)
-        reading = _read(connection, path, counter, damage)
+        reading = _read(connection, path, counted, damage)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not _is_damage(error):
             raise
-        connection, damage = _renew(path, counter, error)
-        reading = _read(connection, path, counter, damage)
+        connection, damage = _renew(path, counted, error)
+        reading = _read(connection, path, counted, damage)
     if reading.damage or reading.broken:
-        _settle(connection, counter, reading)
+        # While nothing can be written, the next controller finds it again.
+        reading.commits = max(reading.commits, counted)
+        with suppress(sqlite3.OperationalError), connection:
+            writes.set_aside(connection, reading)
+            set_meta(connection, COMMITS, str(reading.commits))
     return connection, reading
 
 
-def _read(
-    connection: sqlite3.Connection, path: Path, counter: CommitCounter, damage: str = ""
-) -> Reading:
+def _read(connection: sqlite3.Connection, path: Path, counted: int, damage: str = "") -> Reading:
     """Read the state; when its newest changes are missing, it is in doubt. Closes what cannot be read."""
     try:
         reading = reads.read(connection, damage)
-        lacking = counter.commits - reading.commits
+        lacking = counted - reading.commits
         if lacking > 0 and not damage:
             return reads.read(connection, f"{path} lacks its newest {lacking} changes")
     except BaseException:
         connection.close()
         raise
     return reading
-
-
-def _settle(connection: sqlite3.Connection, counter: CommitCounter, reading: Reading) -> None:
-    """Write down what is in doubt. While nothing can be written, the next controller finds it again."""
-    reading.commits = max(reading.commits, counter.commits)
-    with suppress(sqlite3.OperationalError), connection:
-        writes.set_aside(connection, reading)
-        set_meta(connection, COMMITS, str(reading.commits))
 
 
 def _is_damage(error: Exception) -> bool:
@@ -99,11 +93,11 @@ def _is_damage(error: Exception) -> bool:
 # ---- a broken file --------------------------------------------------------------------------------
 
 
-def _renew(path: Path, counter: CommitCounter, error: Exception) -> tuple[sqlite3.Connection, str]:
+def _renew(path: Path, counted: int, error: Exception) -> tuple[sqlite3.Connection, str]:
     """Move a broken database aside and begin a new one with what could be read; say so in a sentence."""
-    if not counter.commits:
+    if not counted:
         # From here on a file that is not there is one that was lost, whenever we are killed.
-        counter.write(1)
+        commit_counter.write(path, 1)
     saved = _salvage(path)
     aside = _move_aside(path)
     connection = open_database(path)

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from reconciler.controller.runtime.borders import said
-from reconciler.controller.state import writes
-from reconciler.controller.state.commit_counter import CommitCounter
+from reconciler.controller.state import commit_counter, writes
 from reconciler.controller.state.records import EventsWritten, Record, Stored
 from reconciler.controller.state.recovery import is_in_place, open_state, put_back
 from reconciler.controller.state.schema import COMMITS, open_database, set_meta
@@ -80,8 +79,7 @@ class Store:
     def __init__(self, state_dir: str) -> None:
         """Open `<state_dir>/state.db`. Raises `NewerState`, `sqlite3.OperationalError` or `OSError`."""
         self.path = Path(state_dir, "state.db")
-        self._counter = CommitCounter(self.path.with_suffix(".commits"))
-        self._connection, self._reading = open_state(self.path, self._counter)
+        self._connection, self._reading = open_state(self.path)
         self._file = self.path.stat()
         self._commits = self._reading.commits
         self._unmoved = False
@@ -211,7 +209,7 @@ class Store:
             self._commits, self._unmoved = commits, True
             # Without it the loss of this commit would not be noticed: no reason to stop.
             with suppress(OSError):
-                self._counter.write(commits)
+                commit_counter.write(self.path, commits)
 
     def _empty_log(self) -> None:
         """Move what matters from the write-ahead log into the database, where damage to it is noticed.

@@ -9,10 +9,10 @@ import pytest
 from reconciler.cli.connection import instances, launch, places
 from reconciler.cli.connection.loading import Loaded
 from reconciler.cli.errors import Refused
-from reconciler.controller.runtime.config import Config, parse_config
+from reconciler.controller.runtime.config import Config
 from reconciler.keeper.startup.config import KeeperConfig
 from reconciler.model.spec import ControlSpec, DaemonLogSpec, DaemonSpec, Spec
-from reconciler.model.value import to_plain
+from reconciler.model.value import from_plain, to_plain
 from reconciler.specfile.source import Source
 from reconciler.wire.manager_file import ManagerFile
 from tests.cli.manager import Manager
@@ -63,7 +63,7 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
 
     *program, argument = start.keeper_argv(viewed=True, ready_fd=7)
     keeper = KeeperConfig.from_json(argument)
-    controller = parse_config(json.loads(keeper.controller_argv[-1]))
+    controller: Config = from_plain(Config, json.loads(keeper.controller_argv[-1]))
 
     assert program[1:] == ["-I", "-m", "reconciler.keeper"]
     assert keeper == KeeperConfig(
