@@ -94,7 +94,7 @@ def test_what_a_spec_does_not_say_is_at_its_default_in_keeper_and_controller() -
     start, daemon = prepared(), DaemonSpec()
 
     keeper = KeeperConfig.from_json(start.keeper_argv()[-1])
-    controller = parse_config(json.loads(keeper.controller_argv[-1]))
+    controller: Config = from_plain(Config, json.loads(keeper.controller_argv[-1]))
 
     assert (keeper.control_mode, keeper.umask) == (0o600, daemon.umask)
     assert (keeper.hup, keeper.cgroup, keeper.log_level) == ("reload", None, daemon.log.level)
