@@ -48,12 +48,12 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "rerun": Command("orders", "Run a job again."),
     },
     "Set up": {
-        "explain": Command("language", "Explain a field of the spec."),
-        "schema": Command("language", "Print the JSON Schema of the spec, for editors."),
+        "explain": Command("about", "Explain a field of the spec."),
+        "schema": Command("about", "Print the JSON Schema of the spec, for editors."),
         "install-service": Command("service", "Write a systemd unit that runs the manager."),
-        "completion": Command("completion", "Print the completion script for bash, zsh or fish."),
+        "completion": Command("about", "Print the completion script for bash, zsh or fish."),
         "shell": Command("shell", "Run these commands interactively."),
-        "version": Command("version", "Print the version of reconcile."),
+        "version": Command("about", "Print the version of reconcile."),
     },
 }  # fmt: skip
 COMMANDS: Final = {name: each for group in GROUPS.values() for name, each in group.items()}

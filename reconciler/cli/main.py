@@ -95,7 +95,7 @@ def reconcile(
     Without a command: the interactive shell on a terminal, otherwise this help.
     """
     if shows_version:
-        import_module("reconciler.cli.commands.version").show_version()
+        import_module("reconciler.cli.commands.about").show_version()
         context.exit()
     session = context.ensure_object(Session)
     session.choose(name, runtime_dir, state_dir)

@@ -16,11 +16,9 @@
 | `events` | events |
 | `runs` | runs: the ledger of a job |
 | `orders` | start, stop, restart, reload, signal, scale, resume, rerun |
-| `language` | explain, schema |
 | `service` | install-service: a unit for systemd |
-| `completion` | completion: the script of a shell |
 | `shell` | shell: the same commands, interactively |
-| `version` | version |
+| `about` | explain, schema, completion, version: what needs no manager |
 
 What some of them have in common:
 
