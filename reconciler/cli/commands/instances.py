@@ -76,7 +76,7 @@ class _Entry(Struct, frozen=True):
 def _without_manager(seen: Container[str]) -> list[_Entry]:
     """Return the instances of this user whose manager has ended while processes go on."""
     from reconciler.cli.connection import places
-    from reconciler.cli.connection.survivors import survivors
+    from reconciler.cli.connection.absence import survivors
     from reconciler.wire.manager_file import read_manager_file
 
     try:

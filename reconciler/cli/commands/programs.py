@@ -6,6 +6,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from reconciler.model.units import format_few
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -55,7 +57,7 @@ def remarks(found: list[Program]) -> tuple[list[str], list[str]]:
     """Return sentences about programs that a service finds, too, and about those that it finds elsewhere or not."""
     alike, otherwise = [], []
     for name, watchers, here, there in found:
-        whose = ", ".join(watchers[:3]) + (", ..." if len(watchers) > 3 else "")
+        whose = format_few(watchers, 3)
         if here == there and here is not None:
             alike.append(f"{name} is {here} ({whose})")
         elif there is None:

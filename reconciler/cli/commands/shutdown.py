@@ -11,9 +11,8 @@ from reconciler.cli import options
 from reconciler.cli.commands.ending import ENDED, Ending
 from reconciler.cli.commands.waiting import own_hook
 from reconciler.cli.connection import instances
-from reconciler.cli.connection.absence import still_run
+from reconciler.cli.connection.absence import named, still_run
 from reconciler.cli.connection.client import Client
-from reconciler.cli.connection.survivors import named
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED, CommandError, TimedOut
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json

@@ -8,8 +8,7 @@
 | `instances` | where instances are, which ones run, and whose they are |
 | `places` | the folders of the platform in which instances live |
 | `spec_head` | what a spec says of the place of its instance, without a YAML parser |
-| `absence` | why no manager runs where one is meant |
-| `survivors` | processes that go on without their manager |
+| `absence` | why no manager runs where one is meant, and which processes go on without it |
 | `loading` | reading a spec without a manager |
 | `reader` | the process that reads it |
 | `launch` | starting a manager |

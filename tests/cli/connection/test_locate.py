@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.cli.connection import instances, launch, loading, locate, places
+from reconciler.cli.connection.absence import survivors
 from reconciler.cli.connection.spec_head import Head, daemon_block
-from reconciler.cli.connection.survivors import survivors
 from reconciler.cli.errors import NoManager, Refused
 from reconciler.cli.main import main
 from reconciler.cli.session import Session
