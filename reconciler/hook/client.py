@@ -85,15 +85,14 @@ class Arbiter:
         connection.settimeout(TIMEOUT_S)
         try:
             connection.connect(self._path)
-        except PermissionError:
+        except OSError as error:
             connection.close()
+            if not isinstance(error, PermissionError):
+                raise
             raise PermissionError(
                 f"this hook runs as {_user()}, who may not use {self._path}; let the spec have"
                 f" daemon: {{access: [{{user: {_user()}, role: view}}]}}"
             ) from None
-        except OSError:
-            connection.close()
-            raise
         return connection
 
 

@@ -141,14 +141,11 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
         screen.show((Cell(f"{one.name}: ", "title"), Cell(one.message, "bad")))
     if outcome.failed and not outcome.waiting:
         return
-    if outcome.verdict:
-        screen.show((Cell(outcome.verdict, "bad"),))
-    elif outcome.exit_code == TIMED_OUT:
+    text = outcome.verdict or "failed permanently; edit the spec or restart it by hand"
+    if outcome.exit_code == TIMED_OUT:
         waited = format_duration(timeout_ns)
         text = f"not as desired after {waited}; the manager goes on trying"
-        screen.show((Cell(text, "bad"),))
-    else:
-        screen.show((Cell("failed permanently; edit the spec or restart it by hand", "bad"),))
+    screen.show((Cell(text, "bad"),))
 
 
 def own_hook() -> str:

@@ -58,11 +58,7 @@ class Answer(NamedTuple, Generic[T]):
 
 
 class Transport:
-    """A connection to the manager of one instance; connects when first used.
-
-    `timeout` is the longest wait for an answer, in seconds. Every call raises `NoManager` when nobody listens,
-    `RequestError` when the manager refuses, and `TimedOut` when no answer comes.
-    """
+    """A connection to the manager of one instance; connects when first used. `Client` says what calls raise."""
 
     def __init__(self, instance: Instance, timeout: float) -> None:
         self.instance = instance

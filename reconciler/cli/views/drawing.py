@@ -20,18 +20,13 @@ if TYPE_CHECKING:
     from reconciler.cli.views.layout import Block, Line, Style
 
 STYLES: Final[dict[Style, str]] = {
-    "": "",
     "title": "bold",
     "good": "green",
     "busy": "yellow",
     "bad": "bold red",
     "quiet": "dim",
-    "cyan": "cyan",
-    "green": "green",
-    "yellow": "yellow",
-    "blue": "blue",
-    "magenta": "magenta",
 }
+"""Of styles that are no colours."""
 WITHOUT_EDGE: Final = 100_000
 
 
@@ -62,7 +57,7 @@ def draw(blocks: Iterable[Block], *, width: int | None, colour: bool) -> list[st
 
 
 def _text(cells: Line) -> Text:
-    return Text.assemble(*((cell.text, STYLES[cell.style]) for cell in cells))
+    return Text.assemble(*((cell.text, STYLES.get(cell.style, cell.style)) for cell in cells))
 
 
 def _table(table: Table) -> RichTable:

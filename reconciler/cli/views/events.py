@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -14,19 +15,8 @@ if TYPE_CHECKING:
     from reconciler.model.answer import EventEntry
 
 _EXPECTED_WORDS: Final = frozenset({"started", "passed", "bound", "fired", "good"})
-_BAD_WORDS: Final = (
-    "failed",
-    "refused",
-    "denied",
-    "invalid",
-    "backoff",
-    "lost",
-    "killed",
-    "error",
-    "missing",
-    "held",
-    "paused",
-    "rolled_back",
+_BAD = re.compile(
+    "failed|refused|denied|invalid|backoff|lost|killed|error|missing|held|paused|rolled_back"
 )
 
 
@@ -37,7 +27,7 @@ def is_important(event: EventEntry) -> bool:
 
 def event_line(event: EventEntry) -> Line:
     """Return one event: when, its type, whom it concerns, the sentence."""
-    style: Style = "bad" if any(word in event.type for word in _BAD_WORDS) else "cyan"
+    style: Style = "bad" if _BAD.search(event.type) else "cyan"
     return (
         Cell(f"{event.seq:>5}  {clock(event.time_ns)}  ", "quiet"),
         Cell(f"{event.type:<20}  ", style),

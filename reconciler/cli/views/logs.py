@@ -69,21 +69,18 @@ def show_log(screen: Terminal, entry: LogEntry, width: int | None) -> None:
     if not entry.data:
         return
     if screen.is_pipe:
-        lines = b"".join(line + b"\n" for line in split_lines(entry.data))
-        screen.write_bytes(lines if width is None else log_bytes(entry, name, width))
-        return
-    cut = 0 if width is not None else 2
-    screen.show(*(line[cut:] for line in log_lines(entry, name, width or 0)))
+        screen.write_bytes(log_bytes(entry, name, width))
+    else:
+        screen.show(*log_lines(entry, name, width))
 
 
-def log_lines(entry: LogEntry, name: str, width: int) -> list[Line]:
+def log_lines(entry: LogEntry, name: str, width: int | None) -> list[Line]:
     """Return the lines of a piece of output for a terminal, after the name of the slot."""
-    prefix = Cell(f"{name:<{width}} ", slot_style(name)), _bar(entry)
+    prefix: Line = ()
+    if width is not None:
+        bar = Cell("| ", "bad" if entry.source == "stderr" else "quiet")
+        prefix = (Cell(f"{name:<{width}} ", slot_style(name)), bar)
     return [(*prefix, Cell(clean_output(line))) for line in split_lines(entry.data)]
-
-
-def _bar(entry: LogEntry) -> Cell:
-    return Cell("| ", "bad" if entry.source == "stderr" else "quiet")
 
 
 def slot_style(name: str) -> Style:
@@ -91,10 +88,11 @@ def slot_style(name: str) -> Style:
     return _PALETTE[zlib.crc32(name.encode("utf-8", "backslashreplace")) % len(_PALETTE)]
 
 
-def log_bytes(entry: LogEntry, name: str, width: int) -> bytes:
+def log_bytes(entry: LogEntry, name: str, width: int | None) -> bytes:
     """Return the lines of a piece of output for a pipe: as the program wrote them, after the name
     of the slot."""
-    prefix = f"{name:<{width}} | ".encode("utf-8", "backslashreplace")
+    head = "" if width is None else f"{name:<{width}} | "
+    prefix = head.encode("utf-8", "backslashreplace")
     return b"".join(prefix + line + b"\n" for line in split_lines(entry.data))
 
 

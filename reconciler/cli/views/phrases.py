@@ -15,21 +15,10 @@ if TYPE_CHECKING:
     from reconciler.model.status import Override
 
 STATE_STYLES: Final[dict[str, Style]] = {
-    "Running": "good",
-    "Completed": "good",
-    "Bound": "good",
-    "Rolling": "busy",
-    "Starting": "busy",
-    "Stopping": "busy",
-    "Waiting": "busy",
-    "Pending": "busy",
-    "BackOff": "bad",
-    "Failing": "bad",
-    "Failed": "bad",
-    "Unserved": "bad",
-    "Unknown": "bad",
-    "Held": "quiet",
-    "Stopped": "quiet",
+    **dict.fromkeys(("Running", "Completed", "Bound"), "good"),
+    **dict.fromkeys(("Rolling", "Starting", "Stopping", "Waiting", "Pending"), "busy"),
+    **dict.fromkeys(("BackOff", "Failing", "Failed", "Unserved", "Unknown"), "bad"),
+    **dict.fromkeys(("Held", "Stopped"), "quiet"),
 }
 TROUBLE: Final = frozenset({"BackOff", "Failed", "Failing", "Unknown"})
 OUTCOME_STYLES: Final[dict[str, Style]] = {

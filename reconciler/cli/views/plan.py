@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.views.layout import Block, Cell, Wrapped
@@ -14,15 +15,9 @@ if TYPE_CHECKING:
     from reconciler.model.change import Change, Drift
 
 _SIGNS: Final[dict[str, tuple[str, Style]]] = {
-    "create": ("+", "good"),
-    "bind": ("+", "good"),
-    "fire": ("+", "good"),
-    "remove": ("-", "bad"),
-    "unbind": ("-", "bad"),
-    "replace": ("~", "busy"),
-    "rebind": ("~", "busy"),
-    "scale": ("~", "busy"),
-    "live": ("~", "busy"),
+    **dict.fromkeys(("create", "bind", "fire"), ("+", "good")),
+    **dict.fromkeys(("remove", "unbind"), ("-", "bad")),
+    **dict.fromkeys(("replace", "rebind", "scale", "live"), ("~", "busy")),
     "none": (" ", "quiet"),
 }
 REMOVALS: Final = frozenset({"remove", "unbind"})
@@ -68,10 +63,7 @@ def _change_blocks(change: Change) -> list[Block]:
 
 def plan_summary(changes: Sequence[Change]) -> str:
     """Return one line that counts what happens."""
-    counts: dict[str, int] = {}
-    for change in changes:
-        counts[change.how] = counts.get(change.how, 0) + 1
-    counts.pop("none", None)
+    counts = Counter(change.how for change in changes if change.how != "none")
     if not counts:
         return "nothing to do" if not changes else "no running process is affected"
     return ", ".join(f"{number} to {_TO_DO.get(how, how)}" for how, number in counts.items())
