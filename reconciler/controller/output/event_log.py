@@ -62,8 +62,10 @@ class EventLog(Part):
     log: Log
     follow: Callable[[], None]
     """Sends an event that was just told to those who follow them."""
-    _unwritten: deque[EventEntry] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
-    _replaced: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
+    _unwritten: deque[tuple[EventEntry, int | None]] = field(
+        default_factory=lambda: deque(maxlen=KEPT_EVENTS)
+    )
+    """With the number of the event whose place each has taken."""
     _is_under_way: bool = False
     _reserved: int = 0
     _recalling: list[Callable[[], None]] = field(default_factory=list)
@@ -89,8 +91,7 @@ class EventLog(Part):
         self.follow()
 
     def _write_later(self, told: EventEntry) -> None:
-        self._unwritten.append(told)
-        self._replaced.extend(self.recent.take_replaced())
+        self._unwritten.append((told, self.recent.replaced))
         if told.seq + NUMBERS_PER_RESERVATION // 2 > self._reserved:
             self._reserve()
         if not self._is_under_way and len(self._unwritten) == 1:
@@ -130,25 +131,21 @@ class EventLog(Part):
 
     def close(self) -> None:
         """Write what is left; the numbers that were set aside are given back."""
-        below = self.recent.newest + 1
-        self.store.write(EventsWritten(tuple(self._unwritten), below, tuple(self._replaced)))
-        self._unwritten.clear()
-        self._replaced.clear()
+        self._write_some(len(self._unwritten), self.recent.newest + 1)
 
     def _write_soon(self) -> None:
         self.reactor.at(self, clock.now_ns() + WRITE_PAUSE_NS, self._write)
 
     def _write(self) -> None:
-        count = min(len(self._unwritten), MAX_BATCH)
-        batch = tuple(self._unwritten.popleft() for _ in range(count))
-        if batch:
+        if self._unwritten:
             self._is_under_way = True
             below = self.recent.newest + 1 + NUMBERS_PER_RESERVATION
-            newest = batch[-1].seq
-            replaced = [self._replaced.popleft() for _ in range(len(self._replaced))]
-            self._replaced.extend(number for number in replaced if number > newest)
-            gone = tuple(number for number in replaced if number <= newest)
-            self.store.write(EventsWritten(batch, max(self._reserved, below), gone))
+            self._write_some(min(len(self._unwritten), MAX_BATCH), max(self._reserved, below))
+
+    def _write_some(self, count: int, below: int) -> None:
+        batch = [self._unwritten.popleft() for _ in range(count)]
+        replaced = tuple(number for _, number in batch if number is not None)
+        self.store.write(EventsWritten(tuple(entry for entry, _ in batch), below, replaced))
 
     def _reserve(self) -> None:
         self._reserved = self.recent.newest + 1 + NUMBERS_PER_RESERVATION

@@ -43,7 +43,8 @@ class RecentEvents:
     """Numbers events and keeps the newest. Numbers grow over controllers' lives, not always by one."""
 
     def __init__(self, first: int) -> None:
-        self._first = first
+        self.first = first
+        """The first number that is given here."""
         self._next = first
         self._entries: dict[int, EventEntry] = {}
         self._rooms: dict[bool, deque[int]] = {True: deque(), False: deque()}
@@ -52,7 +53,8 @@ class RecentEvents:
         self._is_whole = first <= 1
         """What earlier controllers told is among them."""
         self._repeats: dict[tuple[str, str, int, str], _Repeat] = {}
-        self._replaced: list[int] = []
+        self.replaced: int | None = None
+        """The number of the event whose place the newest one has taken."""
 
     def add(self, event: Event, wall_ns: int) -> EventEntry:
         """Number an event and keep it."""
@@ -65,16 +67,6 @@ class RecentEvents:
         self._next += 1
         self._keep(told)
         return told
-
-    def take_replaced(self) -> list[int]:
-        """Return the numbers of events whose place others have taken since the last call."""
-        replaced, self._replaced = self._replaced, []
-        return replaced
-
-    @property
-    def first(self) -> int:
-        """Return the first number that is given here."""
-        return self._first
 
     @property
     def newest(self) -> int:
@@ -113,7 +105,7 @@ class RecentEvents:
 
     def lacks(self, seq: int, limit: int) -> bool:
         """Tell whether `since` would need what earlier controllers told and is not known here."""
-        return not self._is_whole and seq + 1 < self._first and len(self._entries) < limit
+        return not self._is_whole and seq + 1 < self.first and len(self._entries) < limit
 
     def recall(self, earlier: Sequence[EventEntry]) -> None:
         """Take what earlier controllers told, oldest first."""
@@ -158,6 +150,7 @@ class RecentEvents:
 
     def _counted(self, event: Event, wall_ns: int) -> Mapping[str, object]:
         """Return the details of an event; one that came often takes the place of the one before it."""
+        self.replaced = None
         if not event.watcher or is_order(event.type):
             return event.details
         made = {key: event.details[key] for key in event.details if key not in _OF_ONE_PROCESS}
@@ -174,5 +167,5 @@ class RecentEvents:
             return event.details
         if repeat.count > BURST + 1 and self._entries.pop(before, None) is not None:
             self._kept[False] -= 1
-            self._replaced.append(before)
+            self.replaced = before
         return {**event.details, "count": repeat.count, "since_ns": repeat.first_ns}
