@@ -241,7 +241,7 @@ def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: An
     assert shown["data"] == b"a line\n"
     assert (told["watcher"], told["error"]) == ("b", f"cannot read {bad}: invalid argument")
     follower = log_files.Follower(places[0])
-    assert (follower.begin(5), follower.trouble) == (b"", told["error"])
+    assert (follower.begin(5), follower.notes) == (b"", [told["error"]])
     assert follower.more() == b""
     assert follower._file is None
 

@@ -112,7 +112,7 @@ class LogStream(Stream):
             del self._changed[path]
             return
         data = follower.more(clock.now_ns())
-        self._tell_trouble(follower)
+        self._tell_notes(follower)
         if data:
             self._send(follower, data)
             self.followed.hold(follower)
@@ -210,10 +210,11 @@ class LogStream(Stream):
         data = follower.begin(asked.lines if is_room else 0)
         self._first_bytes += len(data)
         if asked.lines and not is_room:
-            follower.gap = f"no room for its last lines: reconcile logs {follower.place.watcher}"
+            watcher = follower.place.watcher
+            follower.notes.append(f"no room for its last lines: reconcile logs {watcher}")
         if follower.has_rest:
             self._changed[path] = None
-        if data or follower.trouble or follower.gap or asked.resumable:
+        if data or follower.notes or asked.resumable:
             self._first.append((follower, data))
 
     def _forget(self, path: str) -> None:
@@ -226,7 +227,7 @@ class LogStream(Stream):
 
     def _send(self, follower: Follower, data: bytes) -> bool:
         place = follower.place
-        self._tell_trouble(follower)
+        self._tell_notes(follower)
         if not data and not self.asked.resumable:
             return True
         behind = {"path": place.path, "at": follower.position} if self.asked.resumable else {}
@@ -234,14 +235,10 @@ class LogStream(Stream):
             watcher=place.watcher, slot=place.slot, source=place.source, data=data, **behind
         )
 
-    def _tell_trouble(self, follower: Follower) -> None:
-        trouble, follower.trouble = follower.trouble, ""
-        if trouble and trouble != follower.told:
-            follower.told = trouble
-            self._say(follower.place, trouble)
-        gap, follower.gap = follower.gap, ""
-        if gap:
-            self._say(follower.place, gap)
+    def _tell_notes(self, follower: Follower) -> None:
+        for note in follower.notes:
+            self._say(follower.place, note)
+        follower.notes.clear()
 
     def _say(self, place: LogPlace, error: str) -> None:
         self.send(

@@ -207,12 +207,10 @@ class Follower:
 
     def __init__(self, place: LogPlace) -> None:
         self.place = place
-        self.trouble = ""
-        """Why the file cannot be read, empty when it can."""
-        self.told = ""
-        """What the reader was told of that."""
-        self.gap = ""
-        """What the reader has missed and was not told yet."""
+        self.notes: list[str] = []
+        """What the reader was not told yet: why the file cannot be read, and what was missed."""
+        self._trouble = ""
+        """Why it could not be read last."""
         self.quiet_at_ns: int | None = None
         """When the beginning of a line is passed on if nothing follows it; None: there is none."""
         self._file: OpenPart | None = None
@@ -369,7 +367,7 @@ class Follower:
         known = self._size - self._offset
         if known > 0 or sure:
             count = f"at least {known} bytes were" if known > 0 else "output was"
-            self.gap = f"{count} missed here: {why} before it was read"
+            self.notes.append(f"{count} missed here: {why} before it was read")
 
     def _open_at(self, path: str) -> bool:
         try:
@@ -390,5 +388,7 @@ class Follower:
         return True
 
     def _note(self, error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            self.trouble = _cannot_read(self.place.path, error)
+        trouble = _cannot_read(self.place.path, error)
+        if not isinstance(error, FileNotFoundError) and trouble != self._trouble:
+            self._trouble = trouble
+            self.notes.append(trouble)

@@ -181,7 +181,7 @@ def test_a_folder_that_became_a_link_is_not_read_and_its_readers_are_told(tmp_pa
     with (app / "moved" / "web.log").open("ab") as writer:
         writer.write(b"two\n")
     assert everything(follower) == b""
-    assert follower.trouble.endswith("app/logs/web.log: a symbolic link that others may change")
+    assert follower.notes[0].endswith("app/logs/web.log: a symbolic link that others may change")
     assert Follower(at).begin(10) == b""
     (entry,) = last_lines([at], 10)
     assert entry["data"] == b""
@@ -296,7 +296,7 @@ def test_a_follower_goes_on_where_another_has_ended(tmp_path: Path) -> None:
         second.resume(first.position)
         read = int(first.position.split(":")[2]) // len(numbered(0, 1)) + 10
         assert everything(second) == numbered(read, 3_030)
-        assert second.gap == ""
+        assert second.notes == []
 
 
 def test_what_was_removed_before_it_was_read_is_told(tmp_path: Path) -> None:
@@ -312,10 +312,10 @@ def test_what_was_removed_before_it_was_read_is_told(tmp_path: Path) -> None:
     second = Follower(place(path))
     second.resume(first.position)
     assert everything(second) == b"two\nthree\n"
-    assert second.gap == "output was missed here: the file was removed before it was read"
+    assert second.notes == ["output was missed here: the file was removed before it was read"]
     path.write_bytes(b"four\n" * BLOCK_BYTES)
     assert second.more()
     path.write_bytes(b"")
     assert everything(second) == b""
     missed = 4 * BLOCK_BYTES - 4  # a block ends with its last whole line
-    assert second.gap.startswith(f"at least {missed} bytes were missed here: the file was cut")
+    assert second.notes[-1].startswith(f"at least {missed} bytes were missed here: the file was cut")
