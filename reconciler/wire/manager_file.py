@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import Final
 
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, from_plain, to_plain
 
 MANAGER_FILE: Final = "manager.json"
 
@@ -28,10 +28,9 @@ class ManagerFile(Struct, frozen=True):
         import json  # a command that finds its manager where it expects it reads no such note
 
         path = os.path.join(state_dir, MANAGER_FILE)
-        plain = {"name": self.name, "runtime_dir": self.runtime_dir, "source": list(self.source)}
         beside = f"{path}.new"
         with open(beside, "w", encoding="utf-8", opener=_privately) as file:
-            file.write(json.dumps(plain) + "\n")
+            file.write(json.dumps(to_plain(self)) + "\n")
         os.replace(beside, path)
 
 
@@ -39,12 +38,10 @@ def read_manager_file(state_dir: str) -> ManagerFile | None:
     """Return what the last manager wrote; None: nobody has, or we may not read it."""
     import json
 
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError):
         with open(os.path.join(state_dir, MANAGER_FILE), encoding="utf-8") as file:
-            plain = json.load(file)
-        return ManagerFile(
-            str(plain["name"]), str(plain["runtime_dir"]), tuple(map(str, plain["source"]))
-        )
+            found: ManagerFile = from_plain(ManagerFile, json.load(file))
+        return found
     return None
 
 
