@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -36,16 +36,14 @@ STDERR_FILE: Final = "reconcile.log"
 _STREAMS: Final = {"/dev/stdout": 1, "/dev/stderr": 2}
 """What the manager was started with. The names are links, and no link is followed."""
 
-Pairs = tuple[tuple[str, object], ...]
-
 
 class _Line(Struct, frozen=True):
     wall_ns: int
     level: str
     message: str
-    pairs: Pairs
-    trace: str
-    key: Key
+    pairs: Mapping[str, object]
+    trace: str = ""
+    key: Key = ()
 
 
 class ManagerLog:
@@ -85,8 +83,8 @@ class ManagerLog:
         """
         if LEVELS[level] < LEVELS.get(self.level, 20):
             return
-        said = tuple(each for each in pairs.items() if each[1] is not None)
-        key = (message, *(repeats if repeats is not None else (str(each) for _, each in said)))
+        said = {key: each for key, each in pairs.items() if each is not None}
+        key = (message, *(repeats if repeats is not None else map(str, said.values())))
         line = _Line(time.time_ns(), level, message, said, trace, key)
         with self._wanted:
             if len(self._queue) >= MAX_WAITING_LINES:
@@ -136,34 +134,23 @@ class ManagerLog:
         found = [self._line(each) for each in lines if self._repeats.passes(each.key, now_ns)]
         for key, count, length_ns in self._repeats.ended(now_ns):
             what = " ".join(str(each) for each in key if each != "")
-            pairs: Pairs = (
-                ("what", what),
-                ("times", count),
-                ("within", format_duration(length_ns)),
-            )
-            found.append(self._line(_Line(wall_ns, "info", "again and again", pairs, "", ())))
-        lost = dropped + self._file.take_lost()
-        if lost:
-            pairs = (("lines", lost),)
-            message = "log lines were dropped"
-            found.append(self._line(_Line(wall_ns, "warning", message, pairs, "", ())))
+            pairs = {"what": what, "times": count, "within": format_duration(length_ns)}
+            found.append(self._line(_Line(wall_ns, "info", "again and again", pairs)))
+        if lost := dropped + self._file.take_lost():
+            line = _Line(wall_ns, "warning", "log lines were dropped", {"lines": lost})
+            found.append(self._line(line))
         return [each.encode(errors="backslashreplace") for each in found]
 
     def _line(self, line: _Line) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(line.wall_ns // 10**9))
         stamp = f"{seconds}.{line.wall_ns % 10**9 // 1000:06d}Z"
         if self.format == "json":
-            entry = {
-                "time": stamp,
-                "level": line.level,
-                "message": line.message,
-                **dict(line.pairs),
-            }
+            entry = {"time": stamp, "level": line.level, "message": line.message, **line.pairs}
             if line.trace:
                 entry["trace"] = line.trace
             # JSON escapes but a part of what a terminal obeys
             return json.dumps(entry, default=str, ensure_ascii=self._file.is_terminal) + "\n"
-        shown = "".join(f" {key}={_word(value)}" for key, value in line.pairs)
+        shown = "".join(f" {key}={_word(value)}" for key, value in line.pairs.items())
         trace = "".join(f"    {_plain(each)}\n" for each in line.trace.splitlines())
         return f"{stamp} {line.level} controller: {line.message}{shown}\n{trace}"
 
