@@ -318,4 +318,6 @@ def test_what_was_removed_before_it_was_read_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"")
     assert everything(second) == b""
     missed = 4 * BLOCK_BYTES - 4  # a block ends with its last whole line
-    assert second.notes[-1].startswith(f"at least {missed} bytes were missed here: the file was cut")
+    assert second.notes[-1].startswith(
+        f"at least {missed} bytes were missed here: the file was cut"
+    )
