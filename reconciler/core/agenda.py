@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from reconciler.core.attention import Attention
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from reconciler.core.plan import Plan
-    from reconciler.model.process import ProcessId
+from reconciler.core.plan import Plan
+from reconciler.model.process import ProcessId
 
 BACKLOG_PER_STEP: Final = 100
 """Of many watchers that are to be planned at once, so many are in each step."""

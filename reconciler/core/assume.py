@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from reconciler.core import events, secrets
+from reconciler.core.picture import Picture
 from reconciler.model.action import (
+    Action,
     Adjust,
     Bind,
     EndOrphans,
@@ -26,10 +28,6 @@ from reconciler.model.action import (
 from reconciler.model.process import ProcessId, ProcessRecord, Requested
 from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.core.picture import Picture
-    from reconciler.model.action import Action
 
 
 def act(it: Picture, action: Action, now_ns: int) -> None:

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reconciler.core.plan import WHOLE, Line
-from reconciler.core.slots import Slots
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.core.slots import SlotCondition
-    from reconciler.model.observed import WatcherObserved
+from reconciler.core.plan import WHOLE, Line, Plan
+from reconciler.core.slots import SlotCondition, Slots
+from reconciler.model.observed import WatcherObserved
 
 LOOK_AHEAD: Final = 4
 """Of the slots that wait for others, so many are looked at in each plan."""

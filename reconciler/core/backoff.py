@@ -6,14 +6,11 @@ Jitter comes from a hash of who died, not from chance: the core answers the same
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reconciler.model.process import Exited
+from reconciler.model.process import Exited, Memory, ProcessRecord
+from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, WatcherSpec
 from reconciler.model.units import SECOND_NS
-
-if TYPE_CHECKING:
-    from reconciler.model.process import Memory, ProcessRecord
-    from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, WatcherSpec
 
 SIGNAL_EFFECT_NS: Final = 10 * SECOND_NS
 """A process that ends within this time after an operator's signal or reload was ended by that."""

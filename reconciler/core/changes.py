@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from reconciler.core import desired, generations, secrets, status
 from reconciler.core.template import run_hash, same_template, sockets_of, with_secrets
-from reconciler.model.change import Change, Drift, FieldChange
+from reconciler.model.change import Change, Drift, FieldChange, How
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
 from reconciler.model.job import Generation, Job, Run
-from reconciler.model.observed import WatcherObserved
+from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, pid_of
-from reconciler.model.spec import declared_fields
+from reconciler.model.spec import Effect, Environment, Field, Spec, WatcherSpec, declared_fields
 from reconciler.model.units import (
     DURATION,
     MODE,
@@ -27,13 +27,6 @@ from reconciler.model.units import (
     format_size,
 )
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from reconciler.model.change import How
-    from reconciler.model.observed import Facts
-    from reconciler.model.spec import Effect, Environment, Field, Spec, WatcherSpec
 
 MAX_SHOWN: Final = 80
 _PLAIN: Final = re.compile(r"[A-Za-z/.~$_][^:#{}\[\],&*!|>'\"%@`]*(?<! )")

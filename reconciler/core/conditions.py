@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from reconciler.core import events, hooks, readiness, rollout, stopping
+from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
-from reconciler.model.process import Exited, Requested, Running, Starting
+from reconciler.model.process import Exited, ProcessRecord, Requested, Running, Starting
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.process import ProcessRecord
 
 
 def of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from reconciler.model.intent import Intent
-    from reconciler.model.spec import WatcherSpec
+from reconciler.model.intent import Intent
+from reconciler.model.spec import WatcherSpec
 
 
 def count(spec: WatcherSpec, intent: Intent) -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from reconciler.model.spec import Spec
+from reconciler.model.spec import Spec
 
 Outcome: TypeAlias = Literal["open", "passed", "failed"]
 """What came of a job: `open` until it has ended and nothing of it is left."""

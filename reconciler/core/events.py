@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from collections.abc import Iterator, Mapping
+from typing import Final, assert_never
 
 from reconciler.core.hooks import failure, judge
 from reconciler.model.event import Event
-from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Running, several
+from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.job import Generation, Run
+from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, SocketRestored
+from reconciler.model.process import (
+    MAIN,
+    Exited,
+    Memory,
+    Orphan,
+    ProcessId,
+    ProcessRecord,
+    Running,
+    several,
+)
 from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketRecord
+from reconciler.model.spec import HookSpec, WatcherSpec
 from reconciler.model.units import format_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from reconciler.model.intent import Intent, RequestedBy
-    from reconciler.model.job import Generation, Run
-    from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, SocketRestored
-    from reconciler.model.process import Memory, Orphan
-    from reconciler.model.spec import HookSpec, WatcherSpec
 
 _STOP_REASONS: Final = {
     "surplus": "scaled down",

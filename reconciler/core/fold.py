@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, assert_never
 
 from reconciler.core import events, secrets
 from reconciler.core.assume import act
 from reconciler.core.changes import is_alike
+from reconciler.core.picture import Picture
 from reconciler.core.plan import WHOLE
 from reconciler.core.slots import is_gone
 from reconciler.core.template import sockets_of
 from reconciler.model.action import Remember
+from reconciler.model.job import Job, Run
 from reconciler.model.observation import (
     ControlRenewed,
     Delivery,
@@ -22,6 +24,7 @@ from reconciler.model.observation import (
     KeeperIntroduced,
     LogChanged,
     LogRotated,
+    Observation,
     OrphansChanged,
     RecordChanged,
     RecordForgotten,
@@ -40,16 +43,18 @@ from reconciler.model.observation import (
     SpecApplied,
     UpgradeFailed,
 )
-from reconciler.model.process import MAIN, Exited, ProcessId, Requested, Running, pid_of
+from reconciler.model.process import (
+    MAIN,
+    Exited,
+    ProcessId,
+    ProcessRecord,
+    Requested,
+    Running,
+    pid_of,
+)
 from reconciler.model.socket import BindRefused
+from reconciler.model.spec import Spec
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.core.picture import Picture
-    from reconciler.model.job import Job, Run
-    from reconciler.model.observation import Observation
-    from reconciler.model.process import ProcessRecord
-    from reconciler.model.spec import Spec
 
 MAX_REQUESTS: Final = 16
 """Signals to one process that wait for its hooks; more are refused."""

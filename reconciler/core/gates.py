@@ -5,21 +5,16 @@ Here alone it is worked out why a slot does not run; whoever tells it reads what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconciler.core import hooks, secrets
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.hooks import drive_with_retry
 from reconciler.core.own_sockets import own_sockets
+from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
 from reconciler.core.sockets import waiting_for
 from reconciler.core.template import same_slot, sockets_of
-from reconciler.model.process import Exited
+from reconciler.model.process import Exited, ProcessRecord
 from reconciler.model.units import format_duration
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.process import ProcessRecord
 
 
 def before_start(plan: Plan, slot: int, about: int) -> SlotCondition | None:

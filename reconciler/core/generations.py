@@ -5,20 +5,16 @@ One rule: the slots to fire are those without a run in the current generation.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 from reconciler.core import desired
 from reconciler.core.template import same_template
-from reconciler.model.job import Generation
+from reconciler.model.job import Generation, Job, Outcome, Trigger
+from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import Exited
+from reconciler.model.spec import WatcherSpec
 from reconciler.model.value import Struct, replace
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from reconciler.model.job import Job, Outcome, Trigger
-    from reconciler.model.observed import Facts, WatcherObserved
-    from reconciler.model.spec import WatcherSpec
 
 Overlap: TypeAlias = Literal["skip", "replace"]
 

@@ -10,15 +10,12 @@ Only what was named counts. What makes a goal impossible fails it, so that nobod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, assert_never
 
 from reconciler.core import generations
-from reconciler.model.order import Judged
+from reconciler.core.orders import Subject
+from reconciler.model.order import Goal, Judged
 from reconciler.model.process import MAIN, ProcessId, pid_of
-
-if TYPE_CHECKING:
-    from reconciler.core.orders import Subject
-    from reconciler.model.order import Goal
 
 OPEN: Final = Judged("open")
 DONE: Final = Judged("done")

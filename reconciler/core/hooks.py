@@ -7,23 +7,27 @@ memory says which step it was run for, so a verdict is never taken for another s
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, assert_never
+from collections.abc import Mapping
+from typing import Final, assert_never
 
 from reconciler.core.backoff import SHORTAGE_RETRY_NS, veto_wait_ns
-from reconciler.core.plan import Verdict
+from reconciler.core.plan import Plan, Verdict
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import helper_argv, helper_hash, helper_launch
 from reconciler.model.action import Forget, Remember, Signal, Spawn
-from reconciler.model.process import Exited, Memory, Requested, Running, Starting, pid_of
+from reconciler.model.process import (
+    Exited,
+    Memory,
+    ProcessId,
+    ProcessRecord,
+    Requested,
+    Running,
+    Starting,
+    pid_of,
+)
+from reconciler.model.spec import HookSpec
 from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.core.plan import Plan
-    from reconciler.model.process import ProcessId, ProcessRecord
-    from reconciler.model.spec import HookSpec
 
 VETO_EXIT_CODE: Final = 100
 """Exit code with which the runner of Python hooks says that the hook returned False."""

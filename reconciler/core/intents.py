@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from reconciler.model.intent import NOBODY, Until
+from reconciler.model.intent import NOBODY, Intent, RequestedBy, Until
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.model.intent import Intent, RequestedBy
-
 
 # ---- what is said ---------------------------------------------------------------------------------
 

@@ -7,8 +7,6 @@ under another keeper it is lost.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconciler.core import (
     conditions,
     desired,
@@ -20,18 +18,15 @@ from reconciler.core import (
 )
 from reconciler.core.backoff import ended_by_operator, failures_after
 from reconciler.core.hooks import drive, held_by, hook_of, keep, said
+from reconciler.core.plan import Plan
 from reconciler.core.slots import BEING_STARTED, SlotCondition, is_gone
 from reconciler.core.template import same_template
 from reconciler.model.action import RecordGeneration, RecordRun, Remember
-from reconciler.model.job import Run
+from reconciler.model.job import Outcome, Run
 from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
+from reconciler.model.spec import WatcherSpec
 from reconciler.model.units import format_duration
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.job import Outcome
-    from reconciler.model.spec import WatcherSpec
 
 
 def plan_job(plan: Plan, base_hash: str) -> None:

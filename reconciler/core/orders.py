@@ -7,25 +7,19 @@ selected by a glob is `skipped` where naming it is the consent. When an order is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.core import desired, generations, intents
+from reconciler.core.generations import Overlap
 from reconciler.model.intent import NOBODY, RequestedBy
 from reconciler.model.observation import RetryAsked, SignalAsked
 from reconciler.model.observed import Facts, WatcherObserved
-from reconciler.model.order import Decision, Goal
-from reconciler.model.process import MAIN, Exited, pid_of, several
+from reconciler.model.order import Decision, Goal, GoalKind, Taken
+from reconciler.model.process import MAIN, Exited, Reach, pid_of, several
 from reconciler.model.spec import WatcherSpec
-from reconciler.model.status import WatcherStatus
+from reconciler.model.status import SlotStatus, WatcherStatus
 from reconciler.model.units import format_count, format_duration
 from reconciler.model.value import Struct, replace
-
-if TYPE_CHECKING:
-    from reconciler.core.generations import Overlap
-    from reconciler.model.order import GoalKind, Taken
-    from reconciler.model.process import Reach
-    from reconciler.model.status import SlotStatus
-
 
 MAX_SLOTS_NAMED: Final = 500
 """A goal that is about more slots of a watcher is about all of them: it has to fit into a request."""

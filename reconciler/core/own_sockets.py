@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from reconciler.core.plan import Plan
 from reconciler.core.slots import BEING_STARTED, SlotCondition, is_gone
 from reconciler.core.sockets import template_of, waiting_for
 from reconciler.core.template import held_name, sockets_of
 from reconciler.model.action import Bind, Spawn, Unbind
-from reconciler.model.socket import BindRefused, Bound
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.socket import SocketRecord
+from reconciler.model.socket import BindRefused, Bound, SocketRecord
 
 
 def own_sockets(plan: Plan, slot: int) -> SlotCondition | None:

@@ -8,7 +8,7 @@ what it may concern on the agenda, so that one observation among 5,000 watchers 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.core import desired, secrets
 from reconciler.core.agenda import Agenda
@@ -18,22 +18,15 @@ from reconciler.core.slots import Slots, is_gone
 from reconciler.core.stop_order import StopOrder, priority_of_going
 from reconciler.core.template import run_hash, with_secrets
 from reconciler.core.trial import Proof
+from reconciler.model.action import Action
+from reconciler.model.event import Event
 from reconciler.model.intent import NO_INTENT
-from reconciler.model.job import Job
-from reconciler.model.observed import WatcherObserved
-from reconciler.model.process import MAIN, Exited, ProcessId
+from reconciler.model.job import Job, Run
+from reconciler.model.observation import Delivery
+from reconciler.model.observed import Facts, WatcherObserved
+from reconciler.model.process import MAIN, Exited, LaunchError, Orphan, ProcessId, ProcessRecord
+from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from reconciler.model.action import Action
-    from reconciler.model.event import Event
-    from reconciler.model.job import Run
-    from reconciler.model.observation import Delivery
-    from reconciler.model.observed import Facts
-    from reconciler.model.process import LaunchError, Orphan, ProcessRecord
-    from reconciler.model.socket import SocketRecord
 
 
 class Picture:

@@ -6,14 +6,11 @@ proof: its slot stays a problem until it has lived so long that the next death w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reconciler.model.process import Running
+from reconciler.core.plan import Plan
+from reconciler.model.process import ProcessRecord, Running
 from reconciler.model.units import SECOND_NS
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.process import ProcessRecord
 
 READY_AFTER_NS: Final = SECOND_NS
 DEATHS_IN_A_ROW: Final = 2

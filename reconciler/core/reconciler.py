@@ -6,34 +6,29 @@ planned: an exit among 5,000 watchers costs what it costs among ten.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.core import status
 from reconciler.core.assume import act
-from reconciler.core.done import Done
+from reconciler.core.done import Done, Outcome
 from reconciler.core.fold import fold
 from reconciler.core.orders import Subject
 from reconciler.core.picture import Picture
+from reconciler.core.plan import Plan
 from reconciler.core.slots import Slots
 from reconciler.core.sockets import plan_socket
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Action
 from reconciler.model.event import Event
-from reconciler.model.observation import Delivery
+from reconciler.model.observation import Delivery, Observation
+from reconciler.model.observed import Facts
 from reconciler.model.process import ProcessId, Running
+from reconciler.model.revision import Outlook
 from reconciler.model.spec import WatcherSpec
+from reconciler.model.status import SocketStatus, WatcherStatus
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from reconciler.core.done import Outcome
-    from reconciler.core.plan import Plan
-    from reconciler.model.observation import Observation
-    from reconciler.model.observed import Facts
-    from reconciler.model.revision import Outlook
-    from reconciler.model.status import SocketStatus, WatcherStatus
 
 NOTHING_SAID: Final[Mapping[int, str]] = MappingProxyType({})
 MAX_ROUNDS: Final = 200

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.core import readiness, secrets
 from reconciler.core.backoff import ended_by_operator, is_completed, share
+from reconciler.core.plan import Plan
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for
 from reconciler.core.template import same_but_secrets, same_slot, same_template, sockets_of
-from reconciler.model.process import Exited, Running
+from reconciler.model.process import Exited, ProcessRecord, Running
+from reconciler.model.spec import WatcherSpec
 from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Struct, field
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.process import ProcessRecord
-    from reconciler.model.spec import WatcherSpec
 
 MAX_UNAVAILABLE: Final = 1
 MOST_IN_A_ROW: Final = 3

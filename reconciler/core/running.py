@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconciler.core import events, hooks, stopping
 from reconciler.core.hooks import drive
+from reconciler.core.plan import Plan, Verdict
 from reconciler.model.action import Remember, Signal
 from reconciler.model.observation import Delivery
-from reconciler.model.process import Exited, Requested, Running, Starting, pid_of
+from reconciler.model.process import Exited, ProcessRecord, Requested, Running, Starting, pid_of
 from reconciler.model.spec import ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan, Verdict
-    from reconciler.model.process import ProcessRecord
 
 
 def attend(plan: Plan, record: ProcessRecord) -> None:

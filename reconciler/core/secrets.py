@@ -8,20 +8,17 @@ keeps starts waiting and touches nothing that runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from reconciler.core.backoff import doubled_ns
+from reconciler.core.plan import Plan
 from reconciler.model.action import ReadSecrets
 from reconciler.model.event import Event
 from reconciler.model.observation import SecretsRead, SecretsUnreadable
 from reconciler.model.observed import SecretsObserved
+from reconciler.model.spec import SecretSpec
 from reconciler.model.units import SECOND_NS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from reconciler.core.plan import Plan
-    from reconciler.model.spec import SecretSpec
 
 FIRST_RETRY_NS: Final = SECOND_NS
 LAST_RETRY_NS: Final = 30 * SECOND_NS

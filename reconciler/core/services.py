@@ -7,7 +7,7 @@ run: what is still to be done is always to be read from the records.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from reconciler.core import (
     conditions,
@@ -20,16 +20,11 @@ from reconciler.core import (
 )
 from reconciler.core.backoff import is_completed
 from reconciler.core.hooks import drive
+from reconciler.core.plan import Plan, Verdict
+from reconciler.core.rollout import Roll
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_slot, slot_hash
-from reconciler.model.process import Exited, Running
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.core.plan import Plan, Verdict
-    from reconciler.core.rollout import Roll
-    from reconciler.model.process import ProcessRecord
+from reconciler.model.process import Exited, ProcessRecord, Running
 
 
 def plan_service(plan: Plan, base_hash: str) -> None:

@@ -6,19 +6,16 @@ goes changes only with the process; how it is written there changes in place.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from reconciler.core.plan import Plan
 from reconciler.core.template import sinks
 from reconciler.model.action import Adjust, Remember
-from reconciler.model.process import FileSink, Requested, Settings
+from reconciler.model.observed import Facts
+from reconciler.model.process import FileSink, ProcessRecord, Requested, Settings, Sink
+from reconciler.model.spec import WatcherSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.observed import Facts
-    from reconciler.model.process import ProcessRecord, Sink
-    from reconciler.model.spec import WatcherSpec
 
 ADJUST_AGAIN_NS: Final = 5 * SECOND_NS
 """When a process that could not take its settings, such as a log on a full disk, is told them again."""

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from reconciler.core.stopping import KILL_AGAIN_NS
-from reconciler.model.action import EndOrphans, Quit
-from reconciler.model.process import MAIN
+from reconciler.model.action import Action, EndOrphans, Quit
+from reconciler.model.observation import ShutdownAsked
+from reconciler.model.observed import WatcherObserved
+from reconciler.model.process import MAIN, Orphan, ProcessRecord
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from reconciler.model.action import Action
-    from reconciler.model.observation import ShutdownAsked
-    from reconciler.model.observed import WatcherObserved
-    from reconciler.model.process import Orphan, ProcessRecord
 
 ORPHANS_TIMEOUT_NS: Final = 10 * SECOND_NS
 """How long processes that belong to nobody may take to end."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
 
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Requested, Starting
 from reconciler.model.status import SlotState
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
 
 
 class SlotCondition(Struct, frozen=True):

@@ -7,21 +7,18 @@ address at which processes of ours still listen, by another name or from before 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from reconciler.core.backoff import doubled_ns
+from reconciler.core.plan import World
 from reconciler.core.template import held_name
 from reconciler.model.action import Action, Bind, Unbind
+from reconciler.model.process import ProcessId
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
+from reconciler.model.spec import SocketSpec
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from reconciler.core.plan import World
-    from reconciler.model.process import ProcessId
-    from reconciler.model.spec import SocketSpec
 
 FIRST_RETRY_NS: Final = 250 * MILLISECOND_NS
 LAST_RETRY_NS: Final = 5 * SECOND_NS

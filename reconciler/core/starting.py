@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconciler.core import rollout
 from reconciler.core.backoff import ended_by_operator, failures_after, gave_up, recent_deaths
+from reconciler.core.plan import Plan
 from reconciler.core.slots import BEING_STARTED
 from reconciler.core.template import launch, same_slot, same_template
 from reconciler.model.action import Spawn
-from reconciler.model.process import Exited, Memory
+from reconciler.model.process import Exited, Memory, ProcessRecord
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.process import ProcessRecord
 
 
 def start(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:

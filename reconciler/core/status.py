@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 from reconciler.core import desired, generations
-from reconciler.core.plan import Plan
+from reconciler.core.plan import Plan, World
+from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_template, told_sockets
-from reconciler.model.intent import NO_INTENT
-from reconciler.model.process import Exited, pid_of
+from reconciler.model.intent import NO_INTENT, Intent, RequestedBy
+from reconciler.model.process import Exited, ProcessRecord, pid_of
 from reconciler.model.socket import BindRefused, Bound
+from reconciler.model.spec import WatcherSpec
 from reconciler.model.status import (
     CALM,
     Condition,
     Fired,
     Override,
+    SlotState,
     SlotStatus,
     SocketStatus,
+    WatcherState,
     WatcherStatus,
 )
 from reconciler.model.value import Struct, replace
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from reconciler.core.plan import World
-    from reconciler.core.slots import SlotCondition
-    from reconciler.model.intent import Intent, RequestedBy
-    from reconciler.model.process import ProcessRecord
-    from reconciler.model.spec import WatcherSpec
-    from reconciler.model.status import SlotState, WatcherState
 
 Wall = Callable[[int], int]
 """From monotonic nanoseconds to nanoseconds since the epoch."""

@@ -6,14 +6,10 @@ killed is waited for no longer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconciler.core import desired
+from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import ProcessId
-
-if TYPE_CHECKING:
-    from reconciler.model.observed import WatcherObserved
-    from reconciler.model.spec import WatcherSpec
+from reconciler.model.spec import WatcherSpec
 
 
 class StopOrder:

@@ -12,19 +12,16 @@ A process that died by itself leaves survivors to KILL at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.core.hooks import STOP_COMMAND, drive, keep, kill_when_due, run_command
+from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition, is_gone
 from reconciler.model.action import Remember, Signal
-from reconciler.model.process import MAIN, Exited, Requested, pid_of, several
+from reconciler.model.process import MAIN, Exited, Memory, ProcessRecord, Requested, pid_of, several
+from reconciler.model.spec import WatcherSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
-    from reconciler.model.process import Memory, ProcessRecord
-    from reconciler.model.spec import WatcherSpec
 
 KILL_AGAIN_NS: Final = 5 * SECOND_NS
 

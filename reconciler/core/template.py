@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
-from reconciler.model.process import CaptureSink, FileSink, Launch, ManagerSink, NullSink
-from reconciler.model.spec import LimitsSpec, SoftHard, WatcherSpec, declared_fields
+from reconciler.model.observed import Facts
+from reconciler.model.process import CaptureSink, FileSink, Launch, ManagerSink, NullSink, Sink
+from reconciler.model.spec import (
+    HookSpec,
+    LimitsSpec,
+    Rlimit,
+    SocketSpec,
+    SoftHard,
+    StderrSpec,
+    StdoutSpec,
+    WatcherSpec,
+    declared_fields,
+)
 from reconciler.model.value import Struct, to_plain
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
-
-    from reconciler.model.observed import Facts
-    from reconciler.model.process import Sink
-    from reconciler.model.spec import HookSpec, Rlimit, SocketSpec, StderrSpec, StdoutSpec
 
 FIRST_SOCKET_FD: Final = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""

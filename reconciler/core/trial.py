@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from reconciler.core import verdict
-from reconciler.core.plan import WHOLE
+from reconciler.core.plan import WHOLE, Plan
 from reconciler.core.verdict import Finding
 from reconciler.model.action import RecordVerdict
-from reconciler.model.revision import Outlook
+from reconciler.model.observed import WatcherObserved
+from reconciler.model.revision import Outlook, Trial
+from reconciler.model.spec import WatcherSpec
 from reconciler.model.value import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from reconciler.core.plan import Plan
-    from reconciler.model.observed import WatcherObserved
-    from reconciler.model.revision import Trial
-    from reconciler.model.spec import WatcherSpec
 
 
 class Proof:

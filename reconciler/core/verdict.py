@@ -15,25 +15,20 @@ the same verdict.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Literal
 
 from reconciler.core import desired, generations, hooks, rollout
 from reconciler.core.backoff import is_completed
-from reconciler.core.plan import WHOLE
+from reconciler.core.plan import WHOLE, Plan
 from reconciler.core.template import run_hash, same_template, sockets_of
-from reconciler.model.process import MAIN, Exited, Running
+from reconciler.model.intent import Intent
+from reconciler.model.observed import Facts, WatcherObserved
+from reconciler.model.process import MAIN, Exited, ProcessRecord, Running
+from reconciler.model.revision import RevisionOutcome, Trial
+from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Struct, replace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from reconciler.core.plan import Plan
-    from reconciler.model.intent import Intent
-    from reconciler.model.observed import Facts, WatcherObserved
-    from reconciler.model.process import ProcessRecord
-    from reconciler.model.revision import RevisionOutcome, Trial
-    from reconciler.model.spec import Spec, WatcherSpec
 
 OUTCOME_OF_FAILURE: Final[dict[str, RevisionOutcome]] = {
     "pause": "paused",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconciler.core import events, intents, jobs, own_sockets, services, settings
 from reconciler.core.hooks import clean_up
+from reconciler.core.plan import Plan
 from reconciler.core.running import send_signals
 from reconciler.model.action import RecordIntent
-
-if TYPE_CHECKING:
-    from reconciler.core.plan import Plan
 
 
 def plan_watcher(plan: Plan, base_hash: str) -> None:
