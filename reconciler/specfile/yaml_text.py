@@ -170,149 +170,137 @@ def _unquoted_reference(file: SourceText, error: yaml.MarkedYAMLError) -> SpecEr
 
 
 class _Composer:
-    """Composes one file; a stack of open collections instead of recursion."""
+    """Composes one file; what its depth is limited to bounds the recursion."""
 
     def __init__(self, file: SourceText, report: Report) -> None:
         self._file = file
         self._report = report
         self._loader = _Loader(file.text)
         self._anchors: dict[str, Node] = {}
-        self._stack: list[_Open] = []
+        self._open: list[Map | List] = []
+        """Collections whose end has not come yet."""
+        self._above: list[str] = []
+        """The keys that lead to what is composed."""
         self._aliases_size = 0
-        self._root: Node | None = None
 
     def document(self) -> Node | None:
         """Return the root of the only document."""
-        documents = 0
+        documents, root = 0, None
         try:
-            while True:
-                event = self._loader.get_event()
-                if isinstance(event, yaml.StreamEndEvent):
-                    return self._root
-                if isinstance(event, yaml.DocumentStartEvent):
+            while not isinstance(event := self._loader.get_event(), yaml.StreamEndEvent):
+                if isinstance(event, yaml.NodeEvent):
+                    root = self._node(event)
+                elif isinstance(event, yaml.DocumentStartEvent):
                     documents += 1
                     if documents > 1:
-                        self._refuse(event, "a spec file holds one document, found a second '---'",
-                                     "put it into a file of its own and include it")  # fmt: skip
-                elif isinstance(event, yaml.NodeEvent):
-                    self._node(event)
-                elif isinstance(event, yaml.CollectionEndEvent):
-                    self._close(event)
+                        message = "a spec file holds one document, found a second '---'"
+                        self._refuse(event, message, "put it into a file of its own and include it")
         finally:
             self._loader.dispose()
+        return root
 
-    def _node(self, event: yaml.NodeEvent) -> None:
+    def _node(self, event: yaml.Event) -> Node:
         if isinstance(event, yaml.AliasEvent):
-            self._put(self._aliased(event), event)
-            return
+            return self._aliased(event)
         tag = getattr(event, "tag", None)
         if tag is not None:
             tag = re.sub("^tag:yaml.org,2002:", "!!", tag)
             self._refuse(event, f"tags are not used in a spec, found {tag}", "leave it out")
-        start = _mark(event.start_mark)
+        start = _place(event.start_mark)
         node: Node
         if isinstance(event, yaml.ScalarEvent):
-            end = _mark(event.end_mark)
-            plain = event.style is None or event.style == ""
-            node = Scalar(self._file, start.line + 1, start.column + 1, end.line + 1, end.column + 1,
-                          event.value, plain)  # fmt: skip
+            end = _place(event.end_mark)
+            node = Scalar(self._file, *start, *end, event.value, plain=not event.style)
         elif isinstance(event, yaml.MappingStartEvent):
-            node = Map(self._file, start.line + 1, start.column + 1, {})
+            node = Map(self._file, *start, {})
         else:
-            node = List(self._file, start.line + 1, start.column + 1)
-        if event.anchor:
-            self._anchors[event.anchor] = node
-        if isinstance(node, Scalar):
-            self._put(node, event)
-            return
-        if len(self._stack) >= MAX_NESTING:
-            self._refuse(event, _TOO_DEEP, "")
-        self._stack.append(_Open(node))
+            node = List(self._file, *start)
+        anchor = getattr(event, "anchor", None)
+        if anchor:
+            self._anchors[anchor] = node
+        if not isinstance(node, Scalar):
+            if len(self._open) >= MAX_NESTING:
+                self._refuse(event, _TOO_DEEP, "")
+            self._open.append(node)
+            last = self._items(node) if isinstance(node, List) else self._entries(node)
+            node.end_line, node.end_column = _place(last.end_mark)
+            self._open.pop()
+        return node
 
     def _aliased(self, event: yaml.AliasEvent) -> Node:
         node = self._anchors.get(event.anchor or "")
         if node is None:
-            self._refuse(
-                event, f"*{event.anchor} stands for nothing: there is no &{event.anchor} above", ""
-            )
-        if any(each.node is node for each in self._stack):
+            message = f"*{event.anchor} stands for nothing: there is no &{event.anchor} above"
+            self._refuse(event, message, "")
+        if any(each is node for each in self._open):
             self._refuse(event, f"*{event.anchor} stands inside of what it stands for", "")
         self._aliases_size += size_of(node)
         if self._aliases_size > MAX_SIZE:
             self._refuse(event, "the aliases of this file expand to more than 32 MiB", "")
-        if not isinstance(node, Scalar) and len(self._stack) + node.height > MAX_NESTING:
+        if not isinstance(node, Scalar) and len(self._open) + node.height > MAX_NESTING:
             self._refuse(event, _TOO_DEEP, "")
         return node
 
-    def _put(self, node: Node, event: yaml.Event) -> None:
-        """Put a finished node where it belongs."""
-        if not self._stack:
-            self._root = node
-            return
-        top = self._stack[-1]
-        if isinstance(top.node, List):
-            top.node.items.append(node)
-        elif top.key is None:
-            if not isinstance(node, Scalar):
+    def _items(self, into: List) -> yaml.Event:
+        """Fill a list, and return the event that ends it."""
+        while not isinstance(event := self._loader.get_event(), yaml.SequenceEndEvent):
+            item = self._node(event)
+            into.items.append(item)
+            _grow(into, item)
+        return event
+
+    def _entries(self, into: Map) -> yaml.Event:
+        """Fill a map, and return the event that ends it."""
+        merges: list[Entry] = []
+        while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
+            key = self._node(event)
+            if not isinstance(key, Scalar):
                 self._refuse(event, "a key must be text", "")
-            top.key = node
-            return
-        else:
-            self._entry(top, top.key, node)
-            top.key = None
-        top.node.size += size_of(node)
-        if not isinstance(node, Scalar):
-            top.node.height = max(top.node.height, node.height + 1)
-
-    def _entry(self, top: _Open, key: Scalar, value: Node) -> None:
-        entries = top.node.entries if isinstance(top.node, Map) else {}
-        if key.text == "<<" and key.plain:
-            if top.merges:
-                line = top.merges[0].key.line
-                message = f"'<<' is given twice, the first time in line {line}"
-                hint = "write one list, in which the first wins: <<: [*a, *b]"
-                self._report(SpecError(self._file.path, key.line, key.column, "", message, hint))
-            top.merges.append(Entry(key, value))
-        elif key.text in entries:
-            first = entries[key.text].key
-            message = f"'{key.text}' is given twice, the first time in line {first.line}, column {first.column}"
-            above = [each.key.text for each in self._stack[:-1] if each.key is not None]
-            where = ".".join([*above, key.text])
-            if isinstance(top.node, Map):
-                top.node.repeated.append(Map(self._file, 0, 0, {key.text: Entry(key, value)}))
-            self._report(
-                SpecError(self._file.path, key.line, key.column, where, message, "keep one of them")
-            )
-        else:
-            entries[key.text] = Entry(key, value)
-
-    def _close(self, event: yaml.Event) -> None:
-        top = self._stack.pop()
-        end = _mark(event.end_mark)
-        top.node.end_line, top.node.end_column = end.line + 1, end.column + 1
-        if isinstance(top.node, Map):
-            for merge in top.merges:
-                self._merge(top.node, merge)
-        self._put(top.node, event)
+            self._above.append(key.text)
+            value = self._node(self._loader.get_event())
+            _grow(into, value)
+            if key.text == "<<" and key.plain:
+                merges.append(Entry(key, value))
+                if len(merges) > 1:
+                    message = f"'<<' is given twice, the first time in line {merges[0].key.line}"
+                    hint = "write one list, in which the first wins: <<: [*a, *b]"
+                    self._mistake(key, "", message, hint)
+            elif key.text in into.entries:
+                first = into.entries[key.text].key
+                message = f"'{key.text}' is given twice, the first time in line {first.line}, column {first.column}"
+                into.repeated.append(Map(self._file, 0, 0, {key.text: Entry(key, value)}))
+                self._mistake(key, ".".join(self._above), message, "keep one of them")
+            else:
+                into.entries[key.text] = Entry(key, value)
+            self._above.pop()
+        for merge in merges:
+            self._merge(into, merge)
+        return event
 
     def _merge(self, into: Map, merge: Entry) -> None:
         """Work in what `<<` names: keys that are there win, then the earlier of several maps."""
         sources = merge.value.items if isinstance(merge.value, List) else [merge.value]
         for source in sources:
             if not isinstance(source, Map):
-                key = merge.key
                 message = "expected a map, or a list of maps, after <<"
                 hint = "<<: *name takes over the entries of what is marked &name"
-                self._report(SpecError(self._file.path, key.line, key.column, "", message, hint))
+                self._mistake(merge.key, "", message, hint)
                 return
             for name, entry in source.entries.items():
                 into.entries.setdefault(name, entry)
 
+    def _mistake(self, at: Scalar, where: str, message: str, hint: str) -> None:
+        self._report(SpecError(self._file.path, at.line, at.column, where, message, hint))
+
     def _refuse(self, event: yaml.Event, message: str, hint: str) -> NoReturn:
-        mark = _mark(event.start_mark)
-        raise _Refused(
-            SpecError(self._file.path, mark.line + 1, mark.column + 1, "", message, hint)
-        )
+        place = _place(event.start_mark)
+        raise _Refused(SpecError(self._file.path, *place, "", message, hint))
+
+
+def _grow(collection: Map | List, by: Node) -> None:
+    collection.size += size_of(by)
+    if not isinstance(by, Scalar):
+        collection.height = max(collection.height, by.height + 1)
 
 
 class _Mark(Protocol):
@@ -322,20 +310,10 @@ class _Mark(Protocol):
     column: int
 
 
-def _mark(mark: _Mark | None) -> _Mark:
+def _place(mark: _Mark | None) -> tuple[int, int]:
+    """Return line and column, from 1."""
     assert mark is not None, "events of a parser have marks"
-    return mark
-
-
-class _Open:
-    """A collection whose end has not come yet, and the key that waits for its value."""
-
-    __slots__ = ("key", "merges", "node")
-
-    def __init__(self, node: Map | List) -> None:
-        self.node = node
-        self.key: Scalar | None = None
-        self.merges: list[Entry] = []
+    return mark.line + 1, mark.column + 1
 
 
 _NULL: Final = frozenset(("", "~", "null", "Null", "NULL"))

@@ -114,7 +114,7 @@ def test_hostile_nesting_is_refused_at_64(text: str) -> None:
         ("a: !mine x", 1, 4, "!mine"),
         ("a: !!str 5", 1, 4, "!!str"),
         ("a: 1\n---\nb: 2", 2, 1, "one document"),
-        ("{[1]: 2}", 1, 4, "key must be text"),
+        ("{[1]: 2}", 1, 2, "key must be text"),
         ("%YAML 3.0\n---\na: 1", 1, 1, "incompatible"),
     ],
 )
