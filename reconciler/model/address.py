@@ -66,16 +66,14 @@ def parse_address(value: object) -> Address:
     """
     if isinstance(value, InternetAddress | UnixAddress):
         return value
+    text = value if isinstance(value, str) else ""
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        msg = "expected an address such as 127.0.0.1:8000, [::1]:8000, unix:/run/app.sock or 8000"
-        raise ValueError(msg)  # noqa: TRY004  (the border turns only ValueError into a mistake)
-    if value.startswith("unix:"):
-        return _unix(value.removeprefix("unix:"))
-    if value.isdigit():
-        return InternetAddress("0.0.0.0", _port(value))
-    match = _V6.fullmatch(value) or _HOST.fullmatch(value)
+        text = str(value)
+    if text.startswith("unix:"):
+        return _unix(text.removeprefix("unix:"))
+    if text.isdigit():
+        return InternetAddress("0.0.0.0", _port(text))
+    match = _V6.fullmatch(text) or _HOST.fullmatch(text)
     if match is None:
         msg = "expected an address such as 127.0.0.1:8000, [::1]:8000, unix:/run/app.sock or 8000"
         raise ValueError(msg)

@@ -69,12 +69,8 @@ def shown_lines(output: bytes) -> list[str]:
     return [hide(line[:MAX_SHOWN_LINE]) for line in lines if line]
 
 
-def hide_in_command(words: Iterable[str]) -> tuple[str, ...]:
-    """Return the words of a command, those hidden that a secret name announces."""
-    return tuple(_hidden_words(words))
-
-
-def _hidden_words(words: Iterable[str]) -> Iterator[str]:
+def hide_in_command(words: Iterable[str]) -> Iterator[str]:
+    """Yield the words of a command, those hidden that a secret name announces."""
     announced = False
     for word in words:
         if announced and not word.startswith("-"):

@@ -14,7 +14,7 @@ template, with `$$` for a dollar sign, until `core.template` expands it for one 
 
 # Annotations are not postponed here: msgspec and `declared_fields` would each evaluate all of them once more.
 from collections.abc import Hashable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Final, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -58,21 +58,10 @@ class SplitWords(Struct, frozen=True):
 WORDS: Final = SplitWords()
 
 
-def _none(doc: str) -> About:
-    return About("none", doc)
-
-
-def _live(doc: str) -> About:
-    return About("live", doc)
-
-
-def _restart(doc: str) -> About:
-    return About("restart", doc)
-
-
-def _rebind(doc: str) -> About:
-    return About("rebind", doc)
-
+_none = partial(About, "none")
+_live = partial(About, "live")
+_restart = partial(About, "restart")
+_rebind = partial(About, "rebind")
 
 Text: TypeAlias = Annotated[str, PER_SLOT]
 DurationNs: TypeAlias = Annotated[int, DURATION]
