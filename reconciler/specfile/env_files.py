@@ -70,48 +70,42 @@ def parse(file: SourceText, mistakes: Mistakes) -> dict[str, str]:
             position = end + 1
         elif match is None:
             if makes_sense:
-                mistakes.report(_no_value(file, _line_at(text, position), line))
+                at = _at(file, text, position + len(line) - len(line.lstrip()))
+                hint = "a comment begins with #; a value of several lines stands in quotes"
+                if _NAME_ALONE.fullmatch(line):
+                    hint = f"{hint}; inherit_env: passes on the manager's variables"
+                mistakes.at(at, "", "expected NAME=value", hint)
             position, makes_sense = end + 1, False
         else:
-            begin, makes_sense = position + match.end(), True
+            begin, name, makes_sense = position + match.end(), match["name"], True
             value, position = _value(text, begin, end)
             if value is None:
-                mistakes.report(_unclosed(file, text, begin, match))
+                message = f"the quotes of {name} are not closed, or something follows them"
+                hint = f"for a key or a certificate use secrets: {{{name}: {{file: ...}}}}"
+                mistakes.at(_at(file, text, begin), name, message, hint)
             else:
-                values[match["name"]] = value
+                values[name] = value
             if value and "$" in value and text[begin] != "'":
                 references += [(begin, each) for each in _VARIABLE.finditer(text, begin, position)]
-    _warn_of_references(file, text, references, values, mistakes)
+    for begin, match in references:
+        # `$NAME` alone may belong to a password, unless the file has such a name.
+        if match["braced"] or match["name"] in values:
+            _warn_of_reference(match["braced"] or match["name"], _at(file, text, begin), mistakes)
     return values
 
 
-def _no_value(file: SourceText, line_number: int, line: str) -> SpecError:
-    column = len(line) - len(line.lstrip()) + 1
-    hint = "a comment begins with #; a value of several lines stands in quotes"
-    if _NAME_ALONE.fullmatch(line):
-        hint = f"{hint}; inherit_env: passes on the manager's variables"
-    return SpecError(file.path, line_number, column, "", "expected NAME=value", hint)
+def _warn_of_reference(name: str, at: Scalar, mistakes: Mistakes) -> None:
+    message = f"a reference to {name} is taken as it is written: nothing is replaced in this file"
+    hint = (
+        f"write the value, or put it into single quotes when that is meant; in env: ${{env.{name}}}"
+    )
+    mistakes.warn(at, "", message, f"{hint} is the manager's variable")
 
 
-def _warn_of_references(
-    file: SourceText,
-    text: str,
-    references: list[tuple[int, re.Match[str]]],
-    values: dict[str, str],
-    mistakes: Mistakes,
-) -> None:
-    """Warn of `${NAME}`, and of `$NAME` when the file has such a name: else it may belong to a password."""
-    for begin, match in references:
-        name = match["braced"] or match["name"]
-        if match["braced"] is None and name not in values:
-            continue
-        line, column = _line_at(text, begin), begin - text.rfind("\n", 0, begin)
-        at = Scalar(file, line, column, line, column, "", plain=True)
-        message = (
-            f"a reference to {name} is taken as it is written: nothing is replaced in this file"
-        )
-        hint = f"write the value, or put it into single quotes when that is meant; in env: ${{env.{name}}}"
-        mistakes.warn(at, "", message, f"{hint} is the manager's variable")
+def _at(file: SourceText, text: str, position: int) -> Scalar:
+    """Return a place in the text of a file, which has other line breaks."""
+    line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+    return Scalar(file, line, column, line, column, "", plain=True)
 
 
 def _value(text: str, begin: int, end: int) -> tuple[str | None, int]:
@@ -132,16 +126,3 @@ def _value(text: str, begin: int, end: int) -> tuple[str | None, int]:
         return None, len(text) if line_end < 0 else line_end + 1
     value = _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]), match[1]) if double else match[1]
     return value, max(after.end(), match.end())
-
-
-def _unclosed(file: SourceText, text: str, begin: int, match: re.Match[str]) -> SpecError:
-    line = _line_at(text, begin)
-    column = begin - (text.rfind("\n", 0, begin) + 1) + 1
-    name = match["name"]
-    message = f"the quotes of {name} are not closed, or something follows them"
-    hint = f"for a key or a certificate use secrets: {{{name}: {{file: ...}}}}"
-    return SpecError(file.path, line, column, name, message, hint)
-
-
-def _line_at(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, replace
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
 from reconciler.specfile.given import Given
@@ -28,13 +28,19 @@ from reconciler.specfile.merge import (
 )
 from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.reading import FileRead, Reader
-from reconciler.specfile.resolve import SLOT_PLACES, SOCKET_PLACES, Resolver
+from reconciler.specfile.resolve import Resolver
 from reconciler.specfile.shapes import block
 from reconciler.specfile.source import is_temporary, spec_files
-from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
+from reconciler.specfile.substitute import Scope, SubstitutionError, expand
 from reconciler.specfile.trust import ALLOW
 from reconciler.specfile.validate import validated
-from reconciler.specfile.watchers import Surroundings, check_defaults, extensions, watcher
+from reconciler.specfile.watchers import (
+    Surroundings,
+    check_defaults,
+    extensions,
+    make_absolute,
+    watcher,
+)
 from reconciler.specfile.yaml_text import (
     MAX_SIZE,
     Entry,
@@ -67,7 +73,7 @@ def read_spec(paths: Sequence[str], environ: Mapping[str, str]) -> Outcome:
     given, included = work.documents([os.path.abspath(path) for path in paths])
     spec = work.spec(merge_documents(given, included, work.mistakes))
     work.check_what_is_read_later(spec)
-    errors = work.mistakes.all()
+    errors = tuple(work.mistakes.all())
     files = dict(sorted(work.reader.files.items()))
     return Outcome(
         None if errors else spec, errors, files, (*work.reader.warnings, *work.mistakes.warnings())
@@ -224,15 +230,7 @@ class _Work:
         """Report what is wrong with a variable even when nobody uses it."""
         entries = merged.entries("vars")
         rules.check_variables(entries, self.mistakes)
-        anywhere = Place(
-            per_slot=True,
-            sockets=True,
-            slot_places=SLOT_PLACES,
-            socket_places=SOCKET_PLACES,
-        )
-        within = Scope(
-            scope.variables, scope.environ, scope.extensions, scope.sockets, watcher="watcher"
-        )
+        within = replace(scope, watcher="watcher")
         for name, entry in entries.items():
             if not isinstance(entry.value, Scalar):
                 self.mistakes.at(
@@ -242,7 +240,7 @@ class _Work:
                 )
                 continue
             try:
-                expand(entry.value.text, within, anywhere)
+                expand(entry.value.text, within, per_slot=True, sockets=True)
             except SubstitutionError as error:
                 self.mistakes.at(entry.value, f"vars.{name}", error.message, error.hint)
 
@@ -313,13 +311,8 @@ def _map_at(root: Map, name: str) -> Map:
 
 def _make_daemon_paths_absolute(data: dict[str, object], node: Map) -> None:
     """Paths of the manager are relative to the folder of the file that gives them."""
-    folders = ("state_dir", "runtime_dir", "cgroup")
-    pairs: list[tuple[object, str, Map]] = [(data, name, node) for name in folders]
-    log = node.get("log")
-    if isinstance(log, Map):
-        pairs.append((data.get("log"), "file", log))
-    for values, name, at in pairs:
-        text = values.get(name) if isinstance(values, dict) else None
-        place = at.get(name)
-        if isinstance(values, dict) and isinstance(text, str) and text and place is not None:
-            values[name] = os.path.normpath(os.path.join(place.file.folder, text))
+    own, log = ("state_dir", "runtime_dir", "cgroup"), node.get("log")
+    for block_, at, names in ((data, node, own), (data.get("log"), log, ("file",))):
+        for name, entry in at.entries.items() if isinstance(at, Map) else ():
+            if name in names:
+                make_absolute(block_, entry.value.file.folder, name)

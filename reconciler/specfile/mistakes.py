@@ -16,7 +16,7 @@ from reconciler.specfile.reading import SourceText, excerpt
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MAX_MISTAKES: Final = 1_000
 MAX_WARNINGS: Final = 100
@@ -52,9 +52,8 @@ class Mistakes:
 
     def report(self, error: SpecError) -> None:
         """Take a mistake, unless the same was found at the same place (by another user of an anchor)."""
-        key = (error.path, error.line, error.column, error.message)
-        if key not in self._found and len(self._found) < MAX_MISTAKES:
-            self._found[key] = error
+        if len(self._found) < MAX_MISTAKES:
+            self._found.setdefault((error.path, error.line, error.column, error.message), error)
 
     def at(self, node: Node, where: str, message: str, hint: str = "") -> None:
         """Take a mistake at a node; `where` is the field's path."""
@@ -62,24 +61,25 @@ class Mistakes:
 
     def warn(self, node: Node, where: str, message: str, hint: str = "") -> None:
         """Take something at a node that may be meant as it stands, and seldom is."""
-        error = SpecError(node.file.path, node.line, node.column, where, message, hint)
-        key = (error.path, error.line, error.column, error.message)
+        place = (node.file.path, node.line, node.column)
         if len(self._warned) < MAX_WARNINGS:
-            self._warned.setdefault(key, error)
+            self._warned.setdefault((*place, message), SpecError(*place, where, message, hint))
 
-    def warnings(self) -> tuple[SpecError, ...]:
+    def warnings(self) -> list[SpecError]:
         """Return all warnings in the order of their places, with their source lines."""
-        found = sorted(self._warned.values(), key=lambda e: (e.path, e.line, e.column))
-        return tuple(self._with_excerpt(error) for error in found)
+        return self._shown(self._warned.values())
 
-    def all(self) -> tuple[SpecError, ...]:
+    def all(self) -> list[SpecError]:
         """Return all mistakes in the order of their places, with their source lines."""
-        errors = sorted(self._found.values(), key=lambda e: (e.path, e.line, e.column))
-        shown = [self._with_excerpt(error) for error in errors]
+        shown = self._shown(self._found.values())
         if len(shown) == MAX_MISTAKES:
             message = f"there are more than {MAX_MISTAKES} mistakes, the rest is not shown"
             shown.append(SpecError(shown[-1].path, 0, 0, "", message))
-        return tuple(shown)
+        return shown
+
+    def _shown(self, errors: Iterable[SpecError]) -> list[SpecError]:
+        in_order = sorted(errors, key=lambda each: (each.path, each.line, each.column))
+        return [self._with_excerpt(each) for each in in_order]
 
     def _with_excerpt(self, error: SpecError) -> SpecError:
         file = self._texts.get(error.path)

@@ -129,27 +129,23 @@ def text_of(path: str, data: bytes) -> SourceText | SpecError:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = SourceText(path, data[: error.start].decode("utf-8-sig", "replace"))
-        found = f"expected UTF-8 text, found the byte 0x{data[error.start]:02x}"
-        hint = "save the file as UTF-8"
-        return SpecError(path, len(before.lines), len(before.lines[-1]) + 1, "", found, hint)
+        message = f"expected UTF-8 text, found the byte 0x{data[error.start]:02x}"
+        before = data[: error.start].decode("utf-8-sig", "replace")
+        return _mistake_after(path, before, message, "save the file as UTF-8")
     match = _CONTROL.search(text)
-    if match is not None:
-        before = SourceText(path, text[: match.start()])
-        character = ord(match[0])
-        name = "a NUL byte" if character == 0 else f"the control character U+{character:04X}"
-        hint = (
-            f'inside double quotes it can be written as "\\x{character:02x}"' if character else ""
-        )
-        return SpecError(
-            path,
-            len(before.lines),
-            len(before.lines[-1]) + 1,
-            "",
-            f"expected text, found {name}",
-            hint,
-        )
-    return SourceText(path, text)
+    if match is None:
+        return SourceText(path, text)
+    character, before = ord(match[0]), text[: match.start()]
+    if character == 0:
+        return _mistake_after(path, before, "expected text, found a NUL byte", "")
+    message = f"expected text, found the control character U+{character:04X}"
+    hint = f'inside double quotes it can be written as "\\x{character:02x}"'
+    return _mistake_after(path, before, message, hint)
+
+
+def _mistake_after(path: str, before: str, message: str, hint: str) -> SpecError:
+    lines = SourceText(path, before).lines
+    return SpecError(path, len(lines), len(lines[-1]) + 1, "", message, hint)
 
 
 def excerpt(line: str, column: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.model.spec import Document
 from reconciler.specfile.hints import did_you_mean
-from reconciler.specfile.resolve import SLOT_PLACES, SOCKET_PLACES
+from reconciler.specfile.substitute import SLOT_PLACES, SOCKET_PLACES
 from reconciler.specfile.words import (
     ANY_NAME,
     EFFECTS,

@@ -24,7 +24,6 @@ from reconciler.specfile.mistakes import Mistakes
 from reconciler.specfile.shapes import (
     ANY_SCALAR,
     EXTENSION,
-    WATCHER,
     Block,
     Free,
     ListOf,
@@ -34,7 +33,7 @@ from reconciler.specfile.shapes import (
     Value,
     Words,
 )
-from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
+from reconciler.specfile.substitute import SOCKET_FIELDS, Scope, SubstitutionError, expand
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value, value_of
 
 _REFERENCE: Final = re.compile(r"(?<!\$)(?:\$\$)*\$\{([A-Za-z_][A-Za-z0-9_]*)(:-)?")
@@ -43,37 +42,6 @@ _MAY_REFER: Final = re.compile(r"\$|%\(|\(\(|\{\{")
 
 SKIP: Final = object()
 """Stands for a value that was reported already."""
-
-SOCKET_FIELDS: Final = ("cmd", "env", "stop.cmd", "reload.cmd")
-"""Fields of a watcher in which `${sockets.NAME}` may stand: only the process itself inherits sockets."""
-
-
-def _slot_fields(shape: Shape, path: str) -> list[str]:
-    match shape:
-        case Block(_, fields):
-            return [
-                each
-                for name, (_, inner) in fields.items()
-                for each in _slot_fields(inner, f"{path}.{name}")
-            ]
-        case OneOf(choices):
-            return [each for one in choices for each in _slot_fields(one, path)]
-        case MapOf(value):
-            return _slot_fields(value, path)
-        case Words(per_slot=True) | Value(per_slot=True):
-            return [path.lstrip(".")]
-        case _:
-            return []
-
-
-def _summary(fields: list[str]) -> str:
-    short = dict.fromkeys("hooks.*.cmd" if each.startswith("hooks.") else each for each in fields)
-    *most, last = short
-    return f"{', '.join(most)} and {last}"
-
-
-SLOT_PLACES: Final = _summary(_slot_fields(WATCHER, ""))
-SOCKET_PLACES: Final = _summary(list(SOCKET_FIELDS))
 
 
 @dataclass(slots=True)
@@ -231,7 +199,7 @@ class Resolver:
             return None
         self._check_for_own(node, text, where)
         try:
-            return expand(text, self.scope, Place(per_slot, sockets, SLOT_PLACES, SOCKET_PLACES))
+            return expand(text, self.scope, per_slot=per_slot, sockets=sockets)
         except SubstitutionError as error:
             self.mistakes.at(node, where, error.message, error.hint)
             return None

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from reconciler.model.value import Struct
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.reading import is_unicode
+from reconciler.specfile.shapes import WATCHER, Block, MapOf, OneOf, Shape, Value, Words
 from reconciler.specfile.yaml_text import Scalar
 
 SLOT_WORDS: Final = frozenset(("slot", "watcher"))
@@ -32,6 +34,38 @@ _REFERENCE: Final = re.compile(r"\$(\$|\{)")
 _OTHER_DEFAULT: Final = re.compile(r"([A-Z_][A-Z0-9_]*)-")
 """`${PORT-3000}`, which other tools read as a default; here a dash belongs to the name."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+SOCKET_FIELDS: Final = ("cmd", "env", "stop.cmd", "reload.cmd")
+"""Fields of a watcher in which `${sockets.NAME}` may stand: only the process itself inherits sockets."""
+
+
+def _slot_fields(shape: Shape, path: str) -> list[str]:
+    match shape:
+        case Block(_, fields):
+            return [
+                each
+                for name, (_, inner) in fields.items()
+                for each in _slot_fields(inner, f"{path}.{name}")
+            ]
+        case OneOf(choices):
+            return [each for one in choices for each in _slot_fields(one, path)]
+        case MapOf(value):
+            return _slot_fields(value, path)
+        case Words(per_slot=True) | Value(per_slot=True):
+            return [path.lstrip(".")]
+        case _:
+            return []
+
+
+def _summary(fields: list[str]) -> str:
+    short = dict.fromkeys("hooks.*.cmd" if each.startswith("hooks.") else each for each in fields)
+    *most, last = short
+    return f"{', '.join(most)} and {last}"
+
+
+SLOT_PLACES: Final = _summary(_slot_fields(WATCHER, ""))
+SOCKET_PLACES: Final = _summary(list(SOCKET_FIELDS))
 
 
 class SubstitutionError(ValueError):
@@ -54,28 +88,22 @@ class Scope(Struct, frozen=True):
     own: frozenset[str] = frozenset()
 
 
-class Place(Struct, frozen=True):
-    """Where a text stands. `per_slot`: a template; `sockets`: it may name sockets;
-    `allowed` tells where ${slot} or ${sockets.NAME} may be used."""
+def expand(text: str, scope: Scope, *, per_slot: bool, sockets: bool) -> str:
+    """Return the text with its references resolved. Raises `SubstitutionError`.
 
-    per_slot: bool = False
-    sockets: bool = False
-    slot_places: str = ""
-    socket_places: str = ""
-
-
-def expand(text: str, scope: Scope, place: Place) -> str:
-    """Return the text with its references resolved. Raises `SubstitutionError`."""
+    `per_slot`: it stays a template; `sockets`: it may name sockets.
+    """
     if "$" not in text:
         return text
-    return _Expansion(scope, place).text(text, ())
+    return _Expansion(scope, per_slot, sockets).text(text, ())
 
 
+@dataclass(slots=True)
 class _Expansion:
-    def __init__(self, scope: Scope, place: Place) -> None:
-        self._scope = scope
-        self._place = place
-        self._length = 0
+    scope: Scope
+    per_slot: bool
+    sockets: bool
+    length: int = 0
 
     def text(self, text: str, inside: tuple[str, ...]) -> str:
         if len(inside) > _MAX_DEPTH:
@@ -86,7 +114,7 @@ class _Expansion:
         while (match := _REFERENCE.search(text, position)) is not None:
             parts.append(self._literal(text[position : match.start()]))
             if match[1] == "$":
-                parts.append("$$" if self._place.per_slot else "$")
+                parts.append("$$" if self.per_slot else "$")
                 position = match.end()
                 continue
             end = _closing(text, match.end())
@@ -97,15 +125,15 @@ class _Expansion:
 
     def _literal(self, text: str) -> str:
         """A single dollar sign at the end could meet a brace that comes from a variable."""
-        self._length += len(text)
-        if self._length > MAX_TEXT:
+        self.length += len(text)
+        if self.length > MAX_TEXT:
             msg = f"the text is longer than {MAX_TEXT} characters when its variables are put in"
             raise SubstitutionError(msg)
-        return text + "$" if self._place.per_slot and text.endswith("$") else text
+        return text + "$" if self.per_slot and text.endswith("$") else text
 
     def _final(self, value: str) -> str:
-        self._length += len(value)
-        return value.replace("$", "$$") if self._place.per_slot else value
+        self.length += len(value)
+        return value.replace("$", "$$") if self.per_slot else value
 
     def _reference(self, body: str, inside: tuple[str, ...]) -> str:
         name, separator, default = body.partition(":-")
@@ -125,12 +153,12 @@ class _Expansion:
     def _value(self, name: str, inside: tuple[str, ...]) -> str | None:
         """Return the expanded value of a name, None when it is not set."""
         if name.startswith("env."):
-            value = self._scope.environ.get(name.removeprefix("env."))
+            value = self.scope.environ.get(name.removeprefix("env."))
             if value is not None and not is_unicode(value):
                 msg = f"the environment variable '{name.removeprefix('env.')}' is not UTF-8 text"
                 raise SubstitutionError(msg)
             return None if value is None else self._final(value)
-        known = self._scope.extensions if name.startswith("x-") else self._scope.variables
+        known = self.scope.extensions if name.startswith("x-") else self.scope.variables
         if not _NAME.fullmatch(name):
             msg = f"cannot read '${{{name[:40]}}}': expected a name"
             raise SubstitutionError(
@@ -148,48 +176,48 @@ class _Expansion:
         if body != "slot":
             msg = "${slot} has no default"
             raise SubstitutionError(msg, "it is always set: write ${slot}")
-        if not self._place.per_slot:
+        if not self.per_slot:
             msg = "'${slot}' cannot be used here"
-            raise SubstitutionError(msg, f"it may be used in {self._place.slot_places}")
+            raise SubstitutionError(msg, f"it may be used in {SLOT_PLACES}")
         return "${slot}"
 
     def _watcher(self) -> str:
-        if self._scope.watcher is None:
+        if self.scope.watcher is None:
             msg = "'${watcher}' cannot be used outside of a watcher"
             raise SubstitutionError(msg)
-        return self._final(self._scope.watcher)
+        return self._final(self.scope.watcher)
 
     def _socket(self, body: str) -> str:
         name = body.removeprefix("sockets.")
-        if not self._place.sockets:
+        if not self.sockets:
             msg = f"'${{{body}}}' cannot be used here"
-            raise SubstitutionError(msg, f"it may be used in {self._place.socket_places}")
-        if name not in self._scope.sockets:
+            raise SubstitutionError(msg, f"it may be used in {SOCKET_PLACES}")
+        if name not in self.scope.sockets:
             msg = f"there is no socket '{name}'"
-            raise SubstitutionError(msg, did_you_mean(name, self._scope.sockets, what="sockets"))
+            raise SubstitutionError(msg, did_you_mean(name, self.scope.sockets, what="sockets"))
         return f"${{{body}}}"
 
     def _unset(self, name: str) -> SubstitutionError:
         default = f"give a default: ${{{name}:-...}}"
         if name.startswith("env."):
             short = name.removeprefix("env.")
-            near = did_you_mean(short, self._scope.environ)
+            near = did_you_mean(short, self.scope.environ)
             message = f"the environment variable '{short}' is not set"
             return SubstitutionError(message, near or default)
         if name.startswith("x-"):
-            near = did_you_mean(name, self._scope.extensions)
+            near = did_you_mean(name, self.scope.extensions)
             return SubstitutionError(f"'{name}' is not set, or is not text", near or default)
         message = f"the variable '{name}' is not set"
-        if name in self._scope.own:
+        if name in self.scope.own:
             hint = f"for the process's own {name} write $${{{name}}}, which a shell or the program reads"
             return SubstitutionError(message, hint)
         other = _OTHER_DEFAULT.match(name)
         if other is not None:
             return SubstitutionError(message, f"a default is written ${{{other[1]}:-...}}")
-        if name in self._scope.environ:
+        if name in self.scope.environ:
             hint = f"write ${{env.{name}}} for the environment's, or $${{{name}}} to leave it to a shell"
             return SubstitutionError(message, hint)
-        near = did_you_mean(name, [*self._scope.variables, *SLOT_WORDS])
+        near = did_you_mean(name, [*self.scope.variables, *SLOT_WORDS])
         hint = (
             f"set it in vars:, or {default}; for a shell or the program to read write $${{{name}}}"
         )

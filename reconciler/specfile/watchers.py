@@ -262,14 +262,13 @@ def _make_paths_absolute(data: dict[str, object], whole: Map, folder: str) -> No
     directory = data.get("working_dir")
     if directory is None:
         data["working_dir"] = escaped
-    for block, name in _paths(data):
-        text = block.get(name)
-        if isinstance(text, str) and text:
-            block[name] = os.path.normpath(os.path.join(escaped, text))
+    make_absolute(data, escaped, "working_dir", "virtualenv")
+    logs = data.get("logs")
+    for stream in (logs.get("stdout"), logs.get("stderr")) if isinstance(logs, dict) else ():
+        make_absolute(stream, escaped, "file")
     _make_secret_paths_absolute(data.get("secrets"), whole.get("secrets"))
-    shell = data.get("shell")
-    if isinstance(shell, str) and "/" in shell:
-        data["shell"] = os.path.normpath(os.path.join(folder, shell))
+    if "/" in str(data.get("shell")):
+        make_absolute(data, folder, "shell")
     files, node = data.get("env_file"), whole.get("env_file")
     if isinstance(files, list) and isinstance(node, List):
         data["env_file"] = [
@@ -289,21 +288,16 @@ def _make_secret_paths_absolute(secrets: object, node: Node | None) -> None:
         folder = at.file.folder
         if secret.get("cmd") is not None:
             secret["working_dir"] = secret.get("working_dir") or folder
-        for field in ("file", "working_dir"):
-            if isinstance(secret.get(field), str):
-                secret[field] = os.path.normpath(os.path.join(folder, secret[field]))
+        make_absolute(secret, folder, "file", "working_dir")
 
 
-def _paths(data: dict[str, object]) -> list[tuple[dict[str, object], str]]:
-    found: list[tuple[dict[str, object], str]] = [(data, "working_dir"), (data, "virtualenv")]
-    logs = data.get("logs")
-    if isinstance(logs, dict):
-        found += [
-            (stream, "file")
-            for stream in (logs.get("stdout"), logs.get("stderr"))
-            if isinstance(stream, dict)
-        ]
-    return found
+def make_absolute(block: object, folder: str, *names: str) -> None:
+    """Make paths of a block absolute that are relative to a folder."""
+    if isinstance(block, dict):
+        for name in names:
+            text = block.get(name)
+            if isinstance(text, str) and text:
+                block[name] = os.path.normpath(os.path.join(folder, text))
 
 
 def extensions(entries: Mapping[str, Entry]) -> dict[str, Scalar]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.template import expand as expand_for_slot
 from reconciler.specfile.reading import SourceText
-from reconciler.specfile.substitute import Place, Scope, SubstitutionError, expand
+from reconciler.specfile.substitute import Scope, SubstitutionError, expand
 from reconciler.specfile.yaml_text import Scalar
 
 _FILE = SourceText("f", "")
@@ -29,8 +29,8 @@ SCOPE = Scope(
     sockets={"http": None, "admin": None},
     watcher="web",
 )  # fmt: skip
-FINAL = Place(slot_places="cmd", socket_places="cmd")
-SLOT = Place(per_slot=True, sockets=True)
+FINAL = {"per_slot": False, "sockets": False}
+SLOT = {"per_slot": True, "sockets": True}
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ SLOT = Place(per_slot=True, sockets=True)
     ],
 )
 def test_references_become_text(text: str, final: str, template: str) -> None:
-    assert (expand(text, SCOPE, FINAL), expand(text, SCOPE, SLOT)) == (final, template)
+    assert (expand(text, SCOPE, **FINAL), expand(text, SCOPE, **SLOT)) == (final, template)
 
 
 def test_what_only_a_slot_knows_stays_as_it_is() -> None:
-    text = expand("${worker} fd://${sockets.http}", SCOPE, SLOT)
+    text = expand("${worker} fd://${sockets.http}", SCOPE, **SLOT)
     assert text == "w${slot} fd://${sockets.http}"
 
 
@@ -74,14 +74,14 @@ def test_a_reference_to_nothing_is_a_mistake_with_what_to_try(
     text: str, message: str, hint: str
 ) -> None:
     with pytest.raises(SubstitutionError) as caught:
-        expand(text, SCOPE, FINAL)
+        expand(text, SCOPE, **FINAL)
     assert message in caught.value.message
     assert hint in caught.value.hint
 
 
 def test_an_unknown_socket_is_a_mistake() -> None:
     with pytest.raises(SubstitutionError) as caught:
-        expand("${sockets.htp}", SCOPE, SLOT)
+        expand("${sockets.htp}", SCOPE, **SLOT)
     assert (caught.value.message, caught.value.hint) == (
         "there is no socket 'htp'",
         "did you mean 'http'?",
@@ -92,14 +92,14 @@ def test_variables_that_double_each_other_are_refused() -> None:
     variables = {"v0": _scalar("x" * 100)}
     variables |= {f"v{i}": _scalar(f"${{v{i - 1}}}" * 10) for i in range(1, 12)}
     with pytest.raises(SubstitutionError, match="longer than"):
-        expand("${v11}", Scope(variables, {}, {}, {}), FINAL)
+        expand("${v11}", Scope(variables, {}, {}, {}), **FINAL)
 
 
 @given(st.text(alphabet="$${}slotbrace.:-root ax", max_size=40))
 def test_a_template_expands_to_what_final_text_would_have_been(text: str) -> None:
     """For text without ${slot}: the core's expansion of our template is our final text."""
     try:
-        final = expand(text, SCOPE, FINAL)
+        final = expand(text, SCOPE, **FINAL)
     except SubstitutionError:
         return
-    assert expand_for_slot(expand(text, SCOPE, SLOT), 7, {}) == final
+    assert expand_for_slot(expand(text, SCOPE, **SLOT), 7, {}) == final
