@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from reconciler.cli.session import Session
 
 
+_revision = partial(click.argument, required=False, shell_complete=completion.revisions)
+
+
 @click.command("history")
 @options.output("table", "json", "yaml")
 @options.with_instance
@@ -39,16 +42,8 @@ def history_command(session: Session, output: str) -> int:
 
 
 @click.command("diff")
-@click.argument(
-    "old", metavar="[A", type=click.IntRange(0), required=False, shell_complete=completion.revisions
-)
-@click.argument(
-    "new",
-    metavar="[B]]",
-    type=click.IntRange(0),
-    required=False,
-    shell_complete=completion.revisions,
-)
+@_revision("old", metavar="[A", type=click.IntRange(0))
+@_revision("new", metavar="[B]]", type=click.IntRange(0))
 @options.output("text", "json", "yaml")
 @options.with_instance
 def diff_command(session: Session, old: int | None, new: int | None, output: str) -> int:
@@ -70,13 +65,7 @@ def diff_command(session: Session, old: int | None, new: int | None, output: str
 
 
 @click.command("rollback")
-@click.argument(
-    "revision",
-    metavar="[REVISION]",
-    type=click.IntRange(1),
-    required=False,
-    shell_complete=completion.revisions,
-)
+@_revision("revision", metavar="[REVISION]", type=click.IntRange(1))
 @options.dry_run
 @options.yes
 @options.wait("Wait until everything is as desired.")
@@ -126,5 +115,4 @@ def rollback_command(
     if output == "json":
         made = {"revision": done.revision, "restores": done.restores}
         print_json(document | made | {"applied": True})
-    sys.stdout.flush()
     return code
