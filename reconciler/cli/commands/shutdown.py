@@ -83,7 +83,8 @@ def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int, *, now: b
     with terminal.Live(screen) as live, Client(instance=client.instance) as second:
         ending = Ending(screen, live, now=now)
         for _ in _moments(second, ending):
-            if not instances.is_running(client.instance) and not _is_alive(keeper_pid):
+            gone = instances.is_dead(keeper_pid, unseen=True)
+            if gone and not instances.is_running(client.instance):
                 break
             if time.monotonic_ns() - begun_ns > timeout_ns:
                 longest = format_duration(timeout_ns)
@@ -113,14 +114,3 @@ def _moments(client: Client, ending: Ending) -> Iterator[None]:
     while True:
         yield
         time.sleep(_POLL_S)
-
-
-def _is_alive(pid: int) -> bool:
-    """Tell whether the process lives; a zombie has ended, whoever is slow to collect it."""
-    if not pid:
-        return False
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
-    except OSError:
-        return False

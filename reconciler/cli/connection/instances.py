@@ -211,17 +211,18 @@ def _listener(instance: Instance) -> tuple[int, int] | None:
         probe.connect(instance.control_socket)
         credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(credentials)
-    return None if _is_dead(pid) else (pid, uid)
+    return None if is_dead(pid) else (pid, uid)
 
 
-def _is_dead(pid: int) -> bool:
-    """Tell whether a process has ended; 0, which is not seen from here, has not."""
-    if not pid:
-        return False
+def is_dead(pid: int, *, unseen: bool = False) -> bool:
+    """Tell whether a process has ended; a zombie has, whoever is slow to collect it.
+
+    `unseen` is the answer for one that we may not look at, and for 0, which is not seen from here.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] in {b"Z", b"X"}
-    except FileNotFoundError:
-        return True
+    except (FileNotFoundError, ProcessLookupError):
+        return bool(pid) or unseen
     except OSError:
-        return False
+        return unseen

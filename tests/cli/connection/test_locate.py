@@ -100,6 +100,11 @@ def test_a_socket_whose_keeper_is_dead_does_not_run(tmp_path: Path) -> None:
         assert (instances.is_running(instance), instances.listener(instance)) == (False, None)
 
 
+def test_a_process_that_is_not_seen_counts_as_its_asker_says() -> None:
+    assert [instances.is_dead(0, unseen=unseen) for unseen in (False, True)] == [False, True]
+    assert not instances.is_dead(os.getpid(), unseen=True)
+
+
 def test_the_kernel_says_who_listens(tmp_path: Path) -> None:
     with Manager(str(tmp_path / "shop")):
         listener = instances.listener(instances.Instance("shop", str(tmp_path / "shop")))
