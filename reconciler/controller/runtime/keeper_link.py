@@ -29,8 +29,7 @@ class Link:
         self._reactor = reactor
         self._decoder = LinkDecoder()
         self._unsent = bytearray()
-        self._hear: Callable[[list[KeeperObservation]], None] | None = None
-        self._sent: Callable[[], None] | None = None
+        self._ready: Callable[[int], None] | None = None
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
@@ -56,7 +55,16 @@ class Link:
         self, hear: Callable[[list[KeeperObservation]], None], sent: Callable[[], None]
     ) -> None:
         """Call with what the keeper says from now on, and whenever it has taken what waited to be sent."""
-        self._hear, self._sent = hear, sent
+
+        def ready(events: int) -> None:
+            if events & WRITE:
+                self.flush()
+                sent()
+            if events & READ:
+                hear(self.receive())
+            self._watch()
+
+        self._ready = ready
         self._watch()
 
     def receive(self) -> list[KeeperObservation]:
@@ -97,15 +105,5 @@ class Link:
             del self._unsent[:sent]
 
     def _watch(self) -> None:
-        if self._hear is not None:
+        if self._ready is not None:
             self._reactor.watch(self, READ | WRITE if self._unsent else READ, self._ready)
-
-    def _ready(self, events: int) -> None:
-        assert self._hear is not None
-        assert self._sent is not None
-        if events & WRITE:
-            self.flush()
-            self._sent()
-        if events & READ:
-            self._hear(self.receive())
-        self._watch()

@@ -2,10 +2,9 @@
 
 | file | subject |
 |---|---|
-| `accepted` | the files of the spec in force, and what differs from them now |
+| `accepted` | the files of the spec in force, and whether to believe what they say now |
 | `apply` | a spec that was read becomes the one in force |
 | `files` | saved files are applied by themselves, or held |
-| `half_written` | when a file that became shorter may be believed |
 | `in_force` | the newest spec that was accepted, and what another would change |
 | `loader` | the child process that reads a spec |
 | `parts` | puts the room together |

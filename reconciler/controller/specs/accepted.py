@@ -1,14 +1,29 @@
-"""The files that the spec in force was read from, as they were then, and what differs from them now."""
+"""The files that the spec in force was read from, as they were then, and whether to believe what they say now.
+
+A writer that crashed, or a disk that filled up, leaves the beginning of a file. Read as a spec it says
+"delete the rest". So a file that in place (same inode) became a proper prefix of what was applied is
+suspicious. It must rest for a while; then it counts as a deletion when it ends with a whole line and
+nothing but whole entries are gone from the spec. Everything else is held until the file changes again
+or an operator consents. A file replaced by rename was complete before it got its name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
 
 from reconciler.controller.runtime import clock
-from reconciler.controller.specs import half_written
 from reconciler.controller.specs.loader import ReadFile
 from reconciler.controller.specs.snapshot import Snapshot, look
 from reconciler.controller.state.records import SourceFile
+from reconciler.model.spec import Spec
+from reconciler.model.units import SECOND_NS
+
+STABLE_NS: Final = 2 * SECOND_NS
+
+Completeness: TypeAlias = Literal["complete", "wait", "cut", "maybe"]
+"""`wait` for it to rest; `cut` in the middle; `maybe` a deletion, `only_whole_entries_gone` decides."""
+_FROM_BEST: Final = ("complete", "maybe", "wait", "cut")
 
 
 class Accepted:
@@ -39,19 +54,17 @@ class Accepted:
 
     def half_written(
         self, seen: Snapshot, *, is_stable: bool = False
-    ) -> tuple[half_written.Verdict, str, int]:
+    ) -> tuple[Completeness, str, int]:
         """Return the worst that can be said about a file, which one, and how long it has rested (ns)."""
-        found: tuple[half_written.Verdict, str, int] = ("complete", "", 0)
-        order = ("complete", "maybe", "wait", "cut")
+        found: list[tuple[Completeness, str, int]] = [("complete", "", 0)]
         for path, before in self.files.items():
             now = seen.files.get(path)
             if now is None or now.text is None or now.digest == before.digest:
                 continue
-            rest = half_written.STABLE_NS if is_stable else clock.wall_ns() - now.changed_wall_ns
-            verdict = half_written.judge(before.text, before.inode, now.text, now.inode, rest)
-            if order.index(verdict) > order.index(found[0]):
-                found = (verdict, path, max(rest, 0))
-        return found
+            rest = STABLE_NS if is_stable else clock.wall_ns() - now.changed_wall_ns
+            verdict = judge(before.text, before.inode, now.text, now.inode, rest)
+            found.append((verdict, path, max(rest, 0)))
+        return max(found, key=lambda each: _FROM_BEST.index(each[0]))
 
 
 def with_bytes(read: Mapping[str, ReadFile], before: Snapshot) -> tuple[SourceFile, ...]:
@@ -71,3 +84,32 @@ def are_as_read(read: Mapping[str, ReadFile], seen: Snapshot) -> bool:
     now = look((), read, seen).files
     same = all(path in now and now[path].digest == each.digest for path, each in read.items())
     return same and seen.files.keys() <= read.keys()
+
+
+def judge(
+    before: bytes | None, before_inode: int, after: bytes, after_inode: int, rest_ns: int
+) -> Completeness:
+    """Return what to think of a file's bytes now, given those that were applied.
+
+    `before` None: nobody knows what was applied. `rest_ns`: for how long the file has not changed.
+    """
+    if before is None or before_inode != after_inode:
+        return "complete"
+    if len(after) >= len(before) or not before.startswith(after):
+        return "complete"
+    if rest_ns < STABLE_NS:
+        return "wait"
+    return "maybe" if after.endswith(b"\n") else "cut"
+
+
+def only_whole_entries_gone(old: Spec, new: Spec) -> bool:
+    """Tell whether the new spec is the old one without some of its watchers and sockets."""
+    return (
+        _is_part_of(new.watchers, old.watchers)
+        and _is_part_of(new.sockets, old.sockets)
+        and (new.daemon, new.apply) == (old.daemon, old.apply)
+    )
+
+
+def _is_part_of(part: Mapping[str, object], whole: Mapping[str, object]) -> bool:
+    return all(name in whole and whole[name] == value for name, value in part.items())

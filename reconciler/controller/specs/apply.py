@@ -140,12 +140,6 @@ class Applier(Part):
 Then: TypeAlias = Callable[[int], None]
 
 
-def waiting(count: int) -> str:
-    """Return what is said of saved files that wait for an order (`apply.auto: false`)."""
-    what = "1 change waits" if count == 1 else f"{count} changes wait"
-    return f"{what} for reconcile apply (see: reconcile plan)"
-
-
 def _retiring_with(
     old: Spec, new: Spec, retiring: Mapping[str, WatcherSpec]
 ) -> dict[str, WatcherSpec]:

@@ -10,7 +10,7 @@ file or folder that is missing means hold and never "empty", and what is refused
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from reconciler.controller.runtime import clock
@@ -18,11 +18,23 @@ from reconciler.controller.runtime.borders import Log, cause_of
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
-from reconciler.controller.specs import half_written
-from reconciler.controller.specs.accepted import Accepted, are_as_read, with_bytes
-from reconciler.controller.specs.apply import Applier, Author, Then, waiting
+from reconciler.controller.specs.accepted import (
+    STABLE_NS,
+    Accepted,
+    are_as_read,
+    only_whole_entries_gone,
+    with_bytes,
+)
+from reconciler.controller.specs.apply import Applier, Author, Then
 from reconciler.controller.specs.in_force import InForce
-from reconciler.controller.specs.loader import Loaded, Loader, Mistaken, Reading, environment_digest
+from reconciler.controller.specs.loader import (
+    Loaded,
+    Loader,
+    Mistaken,
+    ReadFile,
+    Reading,
+    environment_digest,
+)
 from reconciler.controller.specs.revisions import SAVED, Revisions
 from reconciler.controller.specs.secrets import Secrets
 from reconciler.controller.specs.snapshot import Snapshot, missing
@@ -30,7 +42,7 @@ from reconciler.controller.specs.source import SHORTAGE_RETRY_NS, SourceWatch
 from reconciler.controller.specs.standing import Standing
 from reconciler.controller.state.records import SourceFile
 from reconciler.model.spec import Spec
-from reconciler.model.units import SECOND_NS
+from reconciler.model.units import SECOND_NS, format_count
 from reconciler.model.value import Part, field
 from reconciler.wire.manager_file import ManagerFile
 
@@ -60,8 +72,6 @@ class SpecFiles(Part):
     _loader: Loader | None = None
     _reading: bool = False
     """The loader was asked; before that it only imports."""
-    _handed: Reading | None = None
-    """What was read when the manager was started; good for the first judgement only."""
     _ordered_by: str = ""
     """Who has told to read the files and apply them, whatever `apply.auto` says; empty: nobody."""
     _awaited: list[Callable[[], None]] = field(default_factory=list)
@@ -93,9 +103,7 @@ class SpecFiles(Part):
             ready()
         else:
             self._awaited.append(ready)
-            self._handed = handed
-            self._judge(seen)
-            self._handed = None
+            self._judge(seen, handed)
 
     def read_again(self, then: Callable[[], None]) -> None:
         """Judge and read the files now, also when their bytes are the same (HUP); call when they are judged."""
@@ -118,20 +126,21 @@ class SpecFiles(Part):
     def commit(
         self,
         spec: Spec,
-        files: tuple[SourceFile, ...],
+        read: Mapping[str, ReadFile],
         seen: Snapshot,
         author: Author,
         then: Then | None = None,
     ) -> None:
         """Put in force what these files say; `seen` is how they looked before they were read."""
-        given = self.source.source
+        given, files = self.source.source, with_bytes(read, self.source.newest)
         number = self.applier.put_in_force(spec, given, files, author, then)
         # The files are taken note of at once: what comes next is compared with them.
         self._accept(files, seen)
         self.revisions.find_commit(number, files, given)
 
-    def unchanged(self, files: tuple[SourceFile, ...], seen: Snapshot) -> None:
+    def unchanged(self, read: Mapping[str, ReadFile], seen: Snapshot) -> None:
         """The bytes differ, their meaning does not: a comment, a space."""
+        files = with_bytes(read, self.source.newest)
         self.applier.note_files(files)
         self._accept(files, seen)
 
@@ -237,7 +246,7 @@ class SpecFiles(Part):
 
     # ---- judging ----
 
-    def _judge(self, seen: Snapshot) -> None:
+    def _judge(self, seen: Snapshot, handed: Reading | None = None) -> None:
         if self.is_ending():
             # Nothing new takes effect: the next start reads the files.
             self._judged()
@@ -248,7 +257,7 @@ class SpecFiles(Part):
         verdict, path, rest_ns = self.accepted.half_written(seen)
         if verdict == "wait" and not gone and not is_known:
             self._drop_loader()
-            due = clock.now_ns() + half_written.STABLE_NS - rest_ns
+            due = clock.now_ns() + STABLE_NS - rest_ns
             self.reactor.at(self, due, self._settled)
             return
         self._considered = seen.digests
@@ -261,14 +270,13 @@ class SpecFiles(Part):
         elif verdict == "cut":
             self.standing.refuse("held", cut_message(path))
         else:
-            self._load(seen, path if verdict == "maybe" else "")
+            self._load(seen, path if verdict == "maybe" else "", handed)
             return
         self._drop_loader()
         self._judged()
 
-    def _load(self, seen: Snapshot, maybe_cut: str) -> None:
+    def _load(self, seen: Snapshot, maybe_cut: str, handed: Reading | None) -> None:
         """Have the files read, unless that was done a moment ago."""
-        handed = self._handed
         if isinstance(handed, Loaded) and are_as_read(handed.files, seen):
             self._read(handed, seen, maybe_cut)
             return
@@ -303,7 +311,7 @@ class SpecFiles(Part):
     def _lacks_more(self, spec: Spec) -> bool:
         """Tell whether more is gone from a spec than whole entries."""
         old = self.in_force.spec
-        return old is not None and not half_written.only_whole_entries_gone(old, spec)
+        return old is not None and not only_whole_entries_gone(old, spec)
 
     def _read(self, reading: Reading, seen: Snapshot, maybe_cut: str) -> None:
         self._loader, self._reading = None, False
@@ -323,22 +331,20 @@ class SpecFiles(Part):
         if maybe_cut and self._lacks_more(spec):
             self.standing.refuse("held", cut_message(maybe_cut))
         elif spec == self.in_force.spec:
-            self.unchanged(self.with_bytes(loaded), seen)
+            self.unchanged(loaded.files, seen)
         elif self.is_ending():
             pass
         elif not (self._ordered_by or self.in_force.settings.auto):
-            self.standing.refuse("pending", waiting(len(self.in_force.changes(spec))))
+            count = len(self.in_force.changes(spec))
+            wait = f"{format_count(count, 'change')} wait{'s' if count == 1 else ''}"
+            text = f"{wait} for reconcile apply (see: reconcile plan)"
+            self.standing.refuse("pending", text)
         elif (refusal := self.in_force.refusal(spec)) is not None:
             self.standing.refuse("held", f"{refusal}; {CONSENT}")
         else:
-            author = Author(self._ordered_by or SAVED)
-            self.commit(spec, self.with_bytes(loaded), seen, author)
+            self.commit(spec, loaded.files, seen, Author(self._ordered_by or SAVED))
             return
         self._judged()
-
-    def with_bytes(self, loaded: Loaded) -> tuple[SourceFile, ...]:
-        """Return the files that were read, with their bytes as far as they are known."""
-        return with_bytes(loaded.files, self.source.newest)
 
     def _judged(self) -> None:
         self._ordered_by = ""

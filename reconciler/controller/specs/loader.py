@@ -164,11 +164,6 @@ def handed_over(keeper_pid: int, descriptor: int | None) -> Reading | None:
 
 def reading_of(answer: object) -> Reading:
     """Return what the loader's answer says. Raises `PlainError` when it is none."""
-    if not isinstance(answer, dict):
-        msg = "expected a map"
-        raise PlainError(msg)
-    if "errors" in answer:
-        return Mistaken(from_plain(tuple[SpecError, ...], answer["errors"]))
-    files: Mapping[str, ReadFile] = from_plain(Mapping[str, ReadFile], answer.get("files", {}))
-    warnings: tuple[SpecError, ...] = from_plain(tuple[SpecError, ...], answer.get("warnings", []))
-    return Loaded(from_plain(Spec, answer["spec"]), files, warnings)
+    is_mistaken = isinstance(answer, dict) and "errors" in answer
+    reading: Reading = from_plain(Mistaken if is_mistaken else Loaded, answer)
+    return reading

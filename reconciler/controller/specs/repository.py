@@ -48,17 +48,14 @@ def commit_of(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit 
     `source` are the files and folders that were given: what a folder has lost counts as a difference.
     None: no repository, no git, or one that cannot be asked.
     """
-    if not files or not _may_be_checkout(files[0].path):
+    # Most specs lie in no repository: then git need not be asked.
+    above = Path(os.path.realpath(files[0].path)).parents if files else ()
+    if not any((folder / ".git").exists() for folder in above):
         return None
     try:
         return _ask(files, source)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-
-
-def _may_be_checkout(path: str) -> bool:
-    """Tell whether git needs to be asked at all: most specs lie in no repository."""
-    return any((folder / ".git").exists() for folder in Path(os.path.realpath(path)).parents)
 
 
 def _ask(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit | None:
@@ -100,16 +97,16 @@ def _has_lost(top: str, source: tuple[str, ...], inside: dict[str, SourceFile]) 
             continue
         folder = os.path.relpath(real, top)
         place = "HEAD" if folder == "." else f"HEAD:{folder}"
-        listed = _run(["-C", top, "ls-tree", "-z", "--name-only", place], or_else=b"")
+        listed = _run(["-C", top, "ls-tree", "-z", "--name-only", place], check=False)
         for name in filter(None, os.fsdecode(listed).split("\0")):
             if is_spec_name(name) and os.path.normpath(os.path.join(folder, name)) not in inside:
                 return True
     return False
 
 
-def _run(arguments: list[str], questions: bytes = b"", or_else: bytes | None = None) -> bytes:
-    """Return what git answers. Raises `SubprocessError` when it fails, unless there is an answer for that."""
-    done = subprocess.run(
+def _run(arguments: list[str], questions: bytes = b"", *, check: bool = True) -> bytes:
+    """Return what git answers, nothing when it fails. Raises `SubprocessError` then, unless it is not to `check`."""
+    return subprocess.run(
         ["git", *arguments],
         input=questions,
         stdout=subprocess.PIPE,
@@ -117,6 +114,5 @@ def _run(arguments: list[str], questions: bytes = b"", or_else: bytes | None = N
         env={"PATH": os.environ.get("PATH", os.defpath), **_ENVIRONMENT},
         timeout=PATIENCE_S,
         start_new_session=True,
-        check=or_else is None,
-    )
-    return done.stdout if done.returncode == 0 or or_else is None else or_else
+        check=check,
+    ).stdout

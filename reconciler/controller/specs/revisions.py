@@ -180,11 +180,16 @@ class Revisions(Part):
             return commit_of(files, source) if is_current else None
 
         def found(commit: Commit | None) -> None:
-            known = self.known.get(number)
-            if known is not None and commit is not None:
-                self._change(replace(known, commit=commit.id, dirty=commit.dirty))
+            if commit is not None:
+                self.amend(number, commit=commit.id, dirty=commit.dirty)
 
         self.lanes.run("commands", ask, found, lambda _: None)
+
+    def amend(self, number: int, **known: object) -> None:
+        """Take note of what is known by now of a revision that is still kept."""
+        revision = self.known.get(number)
+        if revision is not None:
+            self._change(replace(revision, **known))
 
     def confirm(self, who: str) -> None:
         """Take note that somebody has told to apply what had been applied by itself already: it is his, too."""
@@ -194,9 +199,8 @@ class Revisions(Part):
 
     def files_agree(self) -> None:
         """Take note that the files say what is in force."""
-        current = self.current
-        if current is not None and current.files_differ:
-            self._change(replace(current, files_differ=False))
+        if self.current is not None and self.current.files_differ:
+            self.amend(self.current.number, files_differ=False)
 
     def _change(self, revision: Revision) -> None:
         self.known[revision.number] = revision
@@ -210,12 +214,6 @@ class Revisions(Part):
             self._change(replace(revision, trial=trial, judged_wall_ns=clock.wall_ns()))
         else:
             self._change(_closed(replace(revision, trial=trial), trial.outcome, trial.reason))
-
-    def note_log(self, number: int, log: tuple[str, ...]) -> None:
-        """Keep with a revision that is not good what the process in question wrote last."""
-        revision = self.known.get(number)
-        if revision is not None and log:
-            self._change(replace(revision, log=log))
 
     def try_again(self) -> Revision:
         """Put a paused revision on trial once more and return it; who asks stores it."""

@@ -80,6 +80,8 @@ class Secrets(Part):
     _key: bytes = b""
     _wanted: dict[str, Mapping[str, SecretSpec]] = field(default_factory=dict)
     """What the watchers of the spec in force need; only those that need something."""
+    _used: frozenset[SecretSpec] = frozenset()
+    """All sources of these."""
     _found: dict[SecretSpec, Value | Unreadable] = field(default_factory=dict)
     _reading: set[SecretSpec] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
@@ -94,8 +96,8 @@ class Secrets(Part):
     def follow(self, spec: Spec) -> None:
         """Know what is needed from now on. Files are read at once, commands when a process needs them."""
         self._wanted = {name: each.secrets for name, each in spec.watchers.items() if each.secrets}
-        used = {source for each in self._wanted.values() for source in each.values()}
-        self._found = {source: what for source, what in self._found.items() if source in used}
+        self._used = frozenset(s for each in self._wanted.values() for s in each.values())
+        self._found = {s: found for s, found in self._found.items() if s in self._used}
         self._values = {n: v for n, v in self._values.items() if n in self._wanted}
         self._asked &= self._wanted.keys()
         for name, sources in self._wanted.items():
@@ -127,16 +129,11 @@ class Secrets(Part):
 
     def files(self) -> frozenset[str]:
         """Return the files that values come from, to be watched."""
-        return frozenset(
-            source.file
-            for sources in self._wanted.values()
-            for source in sources.values()
-            if source.file is not None
-        )
+        return frozenset(each.file for each in self._used if each.file is not None)
 
     def look_again(self) -> None:
         """Read those files again that do not look as they did, once they have rested."""
-        changed = [s for s in self._found if s.file is not None and self._has_changed(s)]
+        changed = [source for source in self._found if self._has_changed(source)]
         if changed:
             due_ns = clock.now_ns() + self.quiet_ns()
             self.reactor.at(self, due_ns, partial(self._read_changed, changed))
@@ -150,13 +147,12 @@ class Secrets(Part):
     # ---- reading ----
 
     def _has_changed(self, source: SecretSpec) -> bool:
-        assert source.file is not None
-        found = self._found.get(source)
-        return found is not None and found.signature != signature_at(source.file)
+        path, found = source.file, self._found.get(source)
+        return found is not None and path is not None and found.signature != signature_at(path)
 
     def _read_changed(self, sources: list[SecretSpec]) -> None:
         for source in sources:
-            if source in self._found and self._has_changed(source):
+            if self._has_changed(source):
                 names = (n for n, wanted in self._wanted.items() if source in wanted.values())
                 self._asked.update(names)
                 self._read(source)
@@ -203,7 +199,7 @@ class Secrets(Part):
 
     def _finished(self, source: SecretSpec, found: Value | Unreadable) -> None:
         self._reading.discard(source)
-        if any(source in sources.values() for sources in self._wanted.values()):
+        if source in self._used:
             self._found[source] = found
         self._answer()
 

@@ -59,7 +59,8 @@ class Verdicts(Part):
         """Tell why a revision is not good, with what the process wrote last."""
         number, trial = action.revision, action.trial
         log = tuple(written[-LOG_LINES:])
-        self.revisions.note_log(number, log)
+        if log:
+            self.revisions.amend(number, log=log)
         follows = {
             "paused": "what still runs as before stays so; `reconcile apply --continue` goes on",
             "rolled_back": "it is rolled back",

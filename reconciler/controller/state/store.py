@@ -173,8 +173,9 @@ class Store:
             try:
                 self._write(batch)
             except _Refused as error:
-                self._answer(error.answer)
-                batch.remove(error.answer.record)
+                record, message = error.args
+                self._answer(Unwritable(record, message))
+                batch.remove(record)
                 continue
             except (sqlite3.OperationalError, OSError, MemoryError) as error:
                 if not troubled:
@@ -240,11 +241,7 @@ class Store:
 
 
 class _Refused(Exception):
-    """One record is the reason why a batch cannot be written."""
-
-    def __init__(self, answer: Unwritable) -> None:
-        super().__init__(answer.message)
-        self.answer = answer
+    """A record, and why it cannot be written: it is the reason why a batch cannot be."""
 
 
 def _write_one(connection: sqlite3.Connection, record: Record) -> None:
@@ -257,4 +254,4 @@ def _write_one(connection: sqlite3.Connection, record: Record) -> None:
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OF_THE_ENTRY):
             raise
         message = f"cannot write {type(record).__name__}: {said(error)}"
-        raise _Refused(Unwritable(record, message)) from error
+        raise _Refused(record, message) from error

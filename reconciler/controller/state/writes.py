@@ -7,27 +7,8 @@ import sqlite3
 from typing import Final
 
 from reconciler.controller.runtime import clock
-from reconciler.controller.state import history, seals
+from reconciler.controller.state import history, records, seals
 from reconciler.controller.state.reads import Reading
-from reconciler.controller.state.records import (
-    KEPT_EVENTS,
-    KEPT_ORDERS,
-    ORDERS,
-    Answered,
-    Applied,
-    EventsWritten,
-    FilesChanged,
-    GenerationWritten,
-    IntentWritten,
-    NumbersReserved,
-    OrderWritten,
-    Record,
-    RetiringChanged,
-    RevisionChanged,
-    RunWritten,
-    ServedBy,
-    SourceFile,
-)
 from reconciler.controller.state.schema import (
     EVENTS_BELOW,
     KEPT_ANSWERS,
@@ -47,38 +28,38 @@ MAX_SHOWN: Final = 10_000
 """Characters of a value that is set aside."""
 
 
-def write(connection: sqlite3.Connection, record: Record) -> None:
+def write(connection: sqlite3.Connection, record: records.Record) -> None:
     """Write one record, within the caller's transaction."""
     match record:
-        case Applied():
+        case records.Applied():
             _write_applied(connection, record)
-        case RetiringChanged(retiring):
+        case records.RetiringChanged(retiring):
             _change_applied(connection, retiring=_text(retiring))
-        case FilesChanged(files, environment):
+        case records.FilesChanged(files, environment):
             _write_files(connection, files)
             _change_applied(connection, environment=environment)
-        case RevisionChanged(revision):
+        case records.RevisionChanged(revision):
             history.write(connection, revision)
-        case IntentWritten(watcher, intent):
+        case records.IntentWritten(watcher, intent):
             _write_intent(connection, watcher, intent)
-        case GenerationWritten(watcher, generation):
+        case records.GenerationWritten(watcher, generation):
             seals.put(connection, "generations", watcher, _text(generation), 1)
-        case OrderWritten(records, answered):
-            for each in records:
+        case records.OrderWritten(parts, answered):
+            for each in parts:
                 write(connection, each)
             if answered is not None:
                 _write_answer(connection, answered)
-        case RunWritten(watcher, run, keep):
+        case records.RunWritten(watcher, run, keep):
             _write_run(connection, watcher, run, keep)
-        case EventsWritten(events, below, replaced):
+        case records.EventsWritten(events, below, replaced):
             _write_events(connection, events)
             connection.executemany(
                 "delete from events where seq = ?", [(number,) for number in replaced]
             )
             set_meta(connection, EVENTS_BELOW, str(below))
-        case NumbersReserved(below):
+        case records.NumbersReserved(below):
             set_meta(connection, EVENTS_BELOW, str(below))
-        case ServedBy(keeper_id):
+        case records.ServedBy(keeper_id):
             set_meta(connection, "keeper_id", keeper_id)
 
 
@@ -114,7 +95,7 @@ def _write_intent(connection: sqlite3.Connection, watcher: str, intent: Intent) 
         seals.put(connection, table, watcher, _text(intent))
 
 
-def _put_applied(connection: sqlite3.Connection, applied: Applied) -> str:
+def _put_applied(connection: sqlite3.Connection, applied: records.Applied) -> str:
     """Write the spec in force; return it as text."""
     spec = _text(applied.spec)
     seals.put(
@@ -132,7 +113,7 @@ def _put_applied(connection: sqlite3.Connection, applied: Applied) -> str:
     return spec
 
 
-def _write_applied(connection: sqlite3.Connection, applied: Applied) -> None:
+def _write_applied(connection: sqlite3.Connection, applied: records.Applied) -> None:
     spec = _put_applied(connection, applied)
     _write_files(connection, applied.files)
     if applied.made is not None:
@@ -162,7 +143,7 @@ def _change_applied(connection: sqlite3.Connection, **changed: str) -> None:
         seals.put(connection, "applied", *values.values())
 
 
-def _write_files(connection: sqlite3.Connection, files: tuple[SourceFile, ...]) -> None:
+def _write_files(connection: sqlite3.Connection, files: tuple[records.SourceFile, ...]) -> None:
     connection.execute("delete from files")
     for each in files:
         seals.put(connection, "files", each.path, each.digest, each.size, each.inode, each.text)
@@ -179,7 +160,7 @@ def _write_run(connection: sqlite3.Connection, watcher: str, run: Run, keep: int
     )
 
 
-_ORDERS: Final = "(" + " or ".join(f"type glob '{each}*'" for each in ORDERS) + ")"
+_ORDERS: Final = "(" + " or ".join(f"type glob '{each}*'" for each in records.ORDERS) + ")"
 
 
 def _write_events(connection: sqlite3.Connection, events: tuple[EventEntry, ...]) -> None:
@@ -188,13 +169,16 @@ def _write_events(connection: sqlite3.Connection, events: tuple[EventEntry, ...]
         seals.put(connection, "events", *place, each.message, _text(each.details))
     # The oldest that may stay is found by counting, so not at every batch.
     if events and (events[0].seq - 1) // PRUNED_EVERY != events[-1].seq // PRUNED_EVERY:
-        for which, kept in ((_ORDERS, KEPT_ORDERS), (f"not {_ORDERS}", KEPT_EVENTS)):
+        for which, kept in (
+            (_ORDERS, records.KEPT_ORDERS),
+            (f"not {_ORDERS}", records.KEPT_EVENTS),
+        ):
             oldest = f"select seq from events where {which} order by seq desc limit 1 offset ?"
             statement = f"delete from events where {which} and seq < ({oldest})"
             connection.execute(statement, (kept - 1,))
 
 
-def _write_answer(connection: sqlite3.Connection, answered: Answered) -> None:
+def _write_answer(connection: sqlite3.Connection, answered: records.Answered) -> None:
     (newest,) = connection.execute("select coalesce(max(number), 0) from answers").fetchone()
     key = answered.uid, answered.request_id
     seals.put(

@@ -102,9 +102,8 @@ class SpecMethods(Part):
         self.specs.secrets.read_again()
         if is_other:
             self.specs.files.replace_source(asked.source)
-        read = self.specs.files.with_bytes(loaded)
         if is_same:
-            self.specs.files.unchanged(read, seen)
+            self.specs.files.unchanged(loaded.files, seen)
             self.specs.revisions.confirm(request.who)
             unchanged = planned | {"changes": ()}
             request.reply({"revision": self.specs.in_force.revision, **unchanged, "applied": True})
@@ -114,7 +113,8 @@ class SpecMethods(Part):
             request.guard(lambda: request.reply({"revision": revision, **planned, "applied": True}))
 
         self.tell(event_of(request, asked.reason, format_count(len(changes), "change")))
-        self.specs.files.commit(spec, read, seen, Author(request.who, request.uid), then=stored)
+        author = Author(request.who, request.uid)
+        self.specs.files.commit(spec, loaded.files, seen, author, then=stored)
 
     def _check(self, asked: Apply, spec: Spec, seen: Snapshot, *, is_other: bool) -> None:
         """Refuse what was rolled back as it is, removes too much, or looks half written. Raises `RequestError`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.controller.specs.half_written import (
+from reconciler.controller.specs.accepted import (
     STABLE_NS,
-    Verdict,
+    Completeness,
     judge,
     only_whole_entries_gone,
 )
@@ -36,7 +36,7 @@ LINE = TEXT[: TEXT.index(b"  b:")]
     ],
 )
 def test_only_a_proper_prefix_in_place_is_suspicious(
-    after: bytes, inode: int, rest_ns: int, expected: Verdict
+    after: bytes, inode: int, rest_ns: int, expected: Completeness
 ) -> None:
     assert judge(TEXT, 1, after, inode, rest_ns) == expected
 
