@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from reconciler.model.units import format_few
 
@@ -15,26 +15,29 @@ SYSTEMD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 """systemd.exec(5), "Environment variables in spawned processes": the PATH of a service that sets none."""
 
 
-class Program(NamedTuple):
-    """A program that is called by its name alone, by which watchers, and where it is found; None: nowhere."""
+def remarks(watchers: dict[str, object], path: str) -> tuple[list[str], list[str]]:
+    """Return sentences about programs that a service finds, too, and about those that it finds elsewhere or not.
 
-    name: str
-    watchers: tuple[str, ...]
-    here: str | None
-    there: str | None
-
-
-def programs(watchers: dict[str, object], path: str) -> list[Program]:
-    """Return the programs that a spec's watchers leave to the manager's PATH, which under systemd is `path`."""
+    They are those that watchers call by name alone, for the manager's PATH, which under systemd is `path`.
+    """
     users: dict[str, list[str]] = {}
     for watcher, fields in watchers.items():
         if isinstance(fields, dict):
             for name in dict.fromkeys(_called(fields)):
                 users.setdefault(name, []).append(watcher)
-    return [
-        Program(name, tuple(users[name]), shutil.which(name), shutil.which(name, path=path))
-        for name in sorted(users)
-    ]
+    alike, otherwise = [], []
+    for name in sorted(users):
+        whose = format_few(users[name], 3)
+        here, there = shutil.which(name), shutil.which(name, path=path)
+        if here == there and here is not None:
+            alike.append(f"{name} is {here} ({whose})")
+        elif there is None:
+            seen = f"here it is {here}" if here else "it is not found here either"
+            otherwise.append(f"{name} of {whose} is not in the PATH of the service; {seen}")
+        else:
+            seen = here or "not found"
+            otherwise.append(f"{name} of {whose} is {there} for the service; here it is {seen}")
+    return alike, otherwise
 
 
 def _called(watcher: dict[str, object]) -> Iterator[str]:
@@ -51,22 +54,6 @@ def _called(watcher: dict[str, object]) -> Iterator[str]:
             if "/" not in name and "$" not in name:
                 yield name
         waiting += [each for each in block.values() if isinstance(each, dict)]
-
-
-def remarks(found: list[Program]) -> tuple[list[str], list[str]]:
-    """Return sentences about programs that a service finds, too, and about those that it finds elsewhere or not."""
-    alike, otherwise = [], []
-    for name, watchers, here, there in found:
-        whose = format_few(watchers, 3)
-        if here == there and here is not None:
-            alike.append(f"{name} is {here} ({whose})")
-        elif there is None:
-            seen = f"here it is {here}" if here else "it is not found here either"
-            otherwise.append(f"{name} of {whose} is not in the PATH of the service; {seen}")
-        else:
-            seen = here or "not found"
-            otherwise.append(f"{name} of {whose} is {there} for the service; here it is {seen}")
-    return alike, otherwise
 
 
 def own_path() -> str:

@@ -90,8 +90,8 @@ def install_service_command(
     argv = command_of(session, name, loaded.source.paths)
     path = programs.own_path() if keep_path else None
     unit = unit_of(name, argv, user=user, path=path)
-    found = programs.programs(loaded.block("watchers"), path or programs.SYSTEMD_PATH)
-    alike, otherwise = programs.remarks(found)
+    watchers = loaded.block("watchers")
+    alike, otherwise = programs.remarks(watchers, path or programs.SYSTEMD_PATH)
     for remark in otherwise:
         hint = "write the full path in the spec, or use --keep-path"
         screen = terminal.stderr()
@@ -118,11 +118,8 @@ def command_of(session: Session, name: str, paths: Sequence[str]) -> list[str]:
     script = Path(sys.executable).with_name("reconcile")
     argv = [str(script)] if script.exists() else [sys.executable, "-m", "reconciler.cli"]
     argv += ["--name", name]
-    for option, given, variable in (
-        ("--runtime-dir", session.runtime_dir, "RECONCILE_RUNTIME_DIR"),
-        ("--state-dir", session.state_dir, "RECONCILE_STATE_DIR"),
-    ):
-        folder = given or os.environ.get(variable)
+    _, runtime_dir, state_dir = session.choice()
+    for option, folder in (("--runtime-dir", runtime_dir), ("--state-dir", state_dir)):
         argv += [option, os.path.abspath(folder)] if folder else []
     allowed = ["--allow-writable-specs"] if os.environ.get(ALLOW) else []
     return [*argv, "run", *allowed, *map(os.path.abspath, paths)]
@@ -135,9 +132,13 @@ def unit_of(name: str, argv: Sequence[str], *, user: bool, path: str | None = No
     """
     # That of a user knows neither the network nor the target that the system starts with.
     network = "After=network-online.target\nWants=network-online.target\n"
+    environment = ""
+    if path is not None:
+        # In `Environment=` a $ means nothing: systemd.exec(5).
+        environment = f"Environment={quoted(f'PATH={path}').replace('$$', '$')}\n"
     text = UNIT.format(
         name=name,
-        path="" if path is None else f"Environment={_assignment('PATH', path)}\n",
+        path=environment,
         command=" ".join(map(quoted, argv)),
         after="" if user else network,
         wanted_by="default.target" if user else "multi-user.target",
@@ -158,11 +159,6 @@ def quoted(word: str) -> str:
     if _PLAIN.fullmatch(word):
         return doubled
     return '"' + doubled.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _assignment(name: str, value: str) -> str:
-    """Return an assignment for `Environment=`, where $ means nothing: systemd.exec(5)."""
-    return quoted(f"{name}={value}").replace("$$", "$")
 
 
 def _write(unit: Unit, *, force: bool) -> bool:
