@@ -135,7 +135,9 @@ def guarded(run: Callable[[], int]) -> int:
         code = run()
         sys.stdout.flush()
     except click.UsageError as error:
-        return _usage(error)
+        usage = error.ctx.get_usage() + "\n" if error.ctx is not None else ""
+        terminal.stderr().write(usage)
+        return _fail(error.format_message(), code=errors.USAGE)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -176,12 +178,6 @@ def _doing(error: OSError) -> str:
         if error.errno in {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT}
         else "go on"
     )
-
-
-def _usage(error: click.UsageError) -> int:
-    usage = error.ctx.get_usage() + "\n" if error.ctx is not None else ""
-    terminal.stderr().write(usage)
-    return _fail(error.format_message(), code=errors.USAGE)
 
 
 def _request_failed(error: RequestError) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from reconciler.cli.views.layout import Cell, Table, widths_of
+from reconciler.cli.views.layout import Cell, widths_of
 from reconciler.cli.views.painting import paint
 from reconciler.cli.views.status import watch_page
 
@@ -57,13 +57,8 @@ def page(
             skip -= len(table.rows) + 2
         elif left > 0:
             # Its titles stay in sight: they stand in place of the first row that is.
-            seen = drawn(*_cut(table, max(skip, 0), left))[:left]
+            rows_left = table.rows[skip : skip + left - 1]
+            seen = drawn(table._replace(rows=rows_left, least=widths_of(table)), ())[:left]
             lines, left, skip = lines + seen, left - len(seen), 0
     where = f"{offset + 1}-{min(offset + room, rows)} of {rows} lines · " if rows > room else ""
     return [*lines, *drawn((Cell(where + _HINT, "quiet"),))], offset
-
-
-def _cut(table: Table, first: int, room: int) -> list[Block]:
-    """Return the rows of a table that are seen, under its titles and as wide as all of it; and an empty line."""
-    some = table._replace(rows=table.rows[first : first + max(room - 1, 0)], least=widths_of(table))
-    return [some, ()]
