@@ -43,17 +43,11 @@ class LogStream(Stream):
     """Places by path where an earlier stream has ended; logs that are not among them are new."""
     _followers: dict[str, Follower] = field(default_factory=dict)
     _of_watcher: dict[str, set[str]] = field(default_factory=dict)
-    _users: dict[str, set[str]] = field(default_factory=dict)
-    """Watchers by the files that they write to."""
     _unlooked: dict[str, None] = field(init=False)
     """Watchers whose files have not been looked for since they were touched."""
     _first: deque[tuple[Follower, bytes]] = field(default_factory=deque)
     _first_bytes: int = 0
     _changed: dict[str, None] = field(default_factory=dict)
-    _unfinished: set[str] = field(default_factory=set)
-    """Files that end amid a line, which is passed on when nothing follows it for a while."""
-    _leaving: set[str] = field(default_factory=set)
-    """Files that no slot writes to any more: they make room once they are read to their end."""
     _has_begun: bool = False
     _is_full: bool = False
 
@@ -118,22 +112,13 @@ class LogStream(Stream):
             self.followed.hold(follower)
             return
         del self._changed[path]
-        self._wait_for_rest(follower, path)
-        if path in self._leaving:
-            self._leaving.discard(path)
+        # What it ends amid a line is passed on when nothing follows it for a while.
+        self.reactor.at((self, path), follower.quiet_at_ns, lambda: self._look_at_rest(path))
+        if not follower.users:  # read to its end, it makes room
             self._forget(path)
 
-    def _wait_for_rest(self, follower: Follower, path: str) -> None:
-        if follower.quiet_at_ns is None:
-            self._unfinished.discard(path)
-            return
-        if not self._unfinished:
-            self.reactor.at(self, follower.quiet_at_ns, self._look_at_rests)
-        self._unfinished.add(path)
-
-    def _look_at_rests(self) -> None:
-        self._changed |= dict.fromkeys(self._unfinished)
-        self._unfinished.clear()
+    def _look_at_rest(self, path: str) -> None:
+        self._changed[path] = None
         self.streams.pump(self)
 
     def _look(self) -> bool:
@@ -152,49 +137,42 @@ class LogStream(Stream):
         is_known = core.watcher_spec(name) is not None
         is_meant = is_known and selection.matches(name, labels_of(core, name))
         wanted = {place.path: place for place in self._places(name)} if is_meant else {}
-        left = known - wanted.keys()
-        for path in left:
-            self._users[path].discard(name)
-        gone = {path for path in left if not self._users[path]}
-        self._leaving = (self._leaving - wanted.keys()) | gone
-        self._changed |= dict.fromkeys(gone)
+        for path in known - wanted.keys():
+            self._followers[path].users.discard(name)
+            self._changed[path] = None
         for path, place in wanted.items():
             follower = self._followers.get(path)
             if follower is not None:
                 follower.place = place  # others may write there by now
-            elif not self._follow(path, place):
+            elif (follower := self._follow(path, place)) is None:
                 continue
-            self._users.setdefault(path, set()).add(name)
+            follower.users.add(name)
             self._of_watcher.setdefault(name, set()).add(path)
 
     def _places(self, name: str) -> list[LogPlace]:
         places, asked = self.followed.places, self.asked
         found = places.of(name, self.selection.slots(name), stderr=asked.stderr, hooks=asked.hooks)
         if not found and not self._has_begun and self.selection.names and self.after is None:
-            self._say(
-                LogPlace("", 0, "stdout", ""),
-                places.why_empty(name, stderr=asked.stderr, hooks=False),
-            )
+            why = places.why_empty(name, stderr=asked.stderr, hooks=False)
+            self._send_of(LogPlace("", 0, "stdout", ""), error=why)
         return found
 
-    def _follow(self, path: str, place: LogPlace) -> bool:
-        """Follow one more file; False when there are too many."""
+    def _follow(self, path: str, place: LogPlace) -> Follower | None:
+        """Follow one more file; None when there are too many."""
         if len(self._followers) >= MAX_FOLLOWED_FILES:
             if self._has_begun and not self._is_full:
-                text = (
-                    f"one stream follows at most {MAX_FOLLOWED_FILES} log files: more are left out"
-                )
-                self._say(place, text)
+                limit = f"one stream follows at most {MAX_FOLLOWED_FILES} log files"
+                self._send_of(place, error=f"{limit}: more are left out")
             self._is_full = True
-            return False
+            return None
         follower = self._followers[path] = Follower(place)
         self.followed.watch_again()
         if self._has_begun:
             # Of a slot that comes later everything: it was not there before.
             self._changed[path] = None
-            return True
-        self._begin(follower, path)
-        return True
+        else:
+            self._begin(follower, path)
+        return follower
 
     def _begin(self, follower: Follower, path: str) -> None:
         asked = self.asked
@@ -221,7 +199,6 @@ class LogStream(Stream):
         follower = self._followers.pop(path, None)
         if follower is not None:
             follower.close()
-            del self._users[path]
             self._is_full = False
             self.followed.watch_again()
 
@@ -231,24 +208,22 @@ class LogStream(Stream):
         if not data and not self.asked.resumable:
             return True
         behind = {"path": place.path, "at": follower.position} if self.asked.resumable else {}
-        return self.send(
-            watcher=place.watcher, slot=place.slot, source=place.source, data=data, **behind
-        )
+        return self._send_of(place, data=data, **behind)
 
     def _tell_notes(self, follower: Follower) -> None:
         for note in follower.notes:
-            self._say(follower.place, note)
+            self._send_of(follower.place, error=note)
         follower.notes.clear()
 
-    def _say(self, place: LogPlace, error: str) -> None:
-        self.send(
-            watcher=place.watcher, slot=place.slot, source=place.source, data=b"", error=error
+    def _send_of(self, place: LogPlace, data: bytes = b"", **more: object) -> bool:
+        return self.send(
+            watcher=place.watcher, slot=place.slot, source=place.source, data=data, **more
         )
 
     def close(self) -> None:
         """Close the files."""
-        self.reactor.at(self, None, self._look_at_rests)
-        for follower in self._followers.values():
+        for path, follower in self._followers.items():
+            self.reactor.at((self, path), None, self.close)
             follower.close()
         self._followers.clear()
         self.followed.watch_again()

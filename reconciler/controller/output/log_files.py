@@ -207,6 +207,8 @@ class Follower:
 
     def __init__(self, place: LogPlace) -> None:
         self.place = place
+        self.users: set[str] = set()
+        """Watchers that write there, for whoever follows several."""
         self.notes: list[str] = []
         """What the reader was not told yet: why the file cannot be read, and what was missed."""
         self._trouble = ""
