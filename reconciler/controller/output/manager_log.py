@@ -23,6 +23,7 @@ from reconciler.controller.runtime import clock
 from reconciler.model.units import format_duration
 from reconciler.model.value import Struct
 from reconciler.output.places import folder_of, is_in, open_in
+from reconciler.output.stamps import stamp
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_WAITING_LINES: Final = 4096
@@ -142,17 +143,16 @@ class ManagerLog:
         return [each.encode(errors="backslashreplace") for each in found]
 
     def _line(self, line: _Line) -> str:
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(line.wall_ns // 10**9))
-        stamp = f"{seconds}.{line.wall_ns % 10**9 // 1000:06d}Z"
+        when = stamp(line.wall_ns).decode()
         if self.format == "json":
-            entry = {"time": stamp, "level": line.level, "message": line.message, **line.pairs}
+            entry = {"time": when, "level": line.level, "message": line.message, **line.pairs}
             if line.trace:
                 entry["trace"] = line.trace
             # JSON escapes but a part of what a terminal obeys
             return json.dumps(entry, default=str, ensure_ascii=self._file.is_terminal) + "\n"
         shown = "".join(f" {key}={_word(value)}" for key, value in line.pairs.items())
         trace = "".join(f"    {_plain(each)}\n" for each in line.trace.splitlines())
-        return f"{stamp} {line.level} controller: {line.message}{shown}\n{trace}"
+        return f"{when} {line.level} controller: {line.message}{shown}\n{trace}"
 
 
 class _File:
