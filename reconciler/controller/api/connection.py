@@ -98,14 +98,10 @@ class Connection:
 
     def begin(self) -> None:
         """Read what is there already, so that a client that asks at once is not taken for an idle one."""
-        self._guard(self._begin)
-
-    def _begin(self) -> None:
-        if self.is_closed:
-            return
-        self._has_begun = True
-        self._reactor.at(self, self.active_ns + FIRST_BYTE_DEADLINE_NS, self.close)
-        self._ready(READ)
+        if not self.is_closed:
+            self._has_begun = True
+            self._reactor.at(self, self.active_ns + FIRST_BYTE_DEADLINE_NS, self.close)
+            self._ready(READ)
 
     @property
     def is_idle(self) -> bool:
@@ -171,13 +167,13 @@ class Connection:
         """Let others have their turn before the next call of this client."""
         if self.is_closed:
             return
-        if not self._is_pumping:
-            self._is_pumping = True
-            self._have_turn()
+        self._have_turn()
         self._set_watch(READ if not self._decoder.is_partial else 0)
 
     def _have_turn(self) -> None:
-        self._turns.add(self.peer.uid, self._pump_again, may_operate=self._may_operate)
+        if not self._is_pumping:
+            self._is_pumping = True
+            self._turns.add(self.peer.uid, self._pump_again, may_operate=self._may_operate)
 
     @property
     def _may_operate(self) -> bool:
@@ -191,12 +187,7 @@ class Connection:
     def _settle(self) -> None:
         """Decide what to wait for, and until when."""
         now = clock.now_ns()
-        if (
-            self._has_ended
-            and not self._output
-            and not self._unanswered
-            and not self._decoder_has_calls()
-        ):
+        if self._has_ended and not self._output and not self._unanswered:
             self.close()
             return
         deadline = None
@@ -212,9 +203,6 @@ class Connection:
             deadline = self._frame_since_ns + FRAME_DEADLINE_NS
         self._reactor.at(self, deadline, self.close)
         self._set_watch(0 if paused or (self._has_ended and not self._is_leaving) else READ)
-
-    def _decoder_has_calls(self) -> bool:
-        return self._decoder.is_partial and len(self._output) > PAUSE_OUTPUT_BYTES
 
     def _set_watch(self, reading: int) -> None:
         events = reading | (WRITE if self._output else 0)
@@ -274,9 +262,8 @@ class Connection:
             return
         if self._output:
             self._settle()
-        elif self._has_ended and not self._is_pumping:
+        elif self._has_ended:
             # The answer may have come late, as the last thing that kept the connection open.
-            self._is_pumping = True
             self._have_turn()
 
     def flush(self) -> None:
