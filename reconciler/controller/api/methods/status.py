@@ -18,7 +18,7 @@ from reconciler.core.reconciler import Reconciler
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import Orphan
 from reconciler.model.status import OrphanStatus, SlotStatus, WatcherStatus
-from reconciler.model.value import Part, replace
+from reconciler.model.value import Part, asdict, replace
 from reconciler.wire import rpc
 from reconciler.wire.methods import AskStatus
 
@@ -45,7 +45,8 @@ class StatusMethods(Part):
             if usage:
                 self._answer_with_usage(request, slots)
             elif any(each is not None for each in slots.values()):
-                request.finish(Answer(self._of_slots(slots)))
+                some = rpc.pack([self._status(*each) for each in slots.items()])
+                request.finish(Answer(self._around(some, slots)))
             else:
                 request.finish(Answer(self.answer(None if is_whole else slots)))
 
@@ -55,10 +56,6 @@ class StatusMethods(Part):
         """Return the packed answer about these watchers, None is all."""
         shown = None if names is None else tuple(names)
         return self._around(self.board.packed(shown), shown)
-
-    def _of_slots(self, chosen: Mapping[str, Slots]) -> bytes:
-        """Return the packed answer about some slots of watchers."""
-        return self._around(rpc.pack([self._status(*each) for each in chosen.items()]), chosen)
 
     def _answer_with_usage(self, request: Request, chosen: Mapping[str, Slots]) -> None:
         """Ask the kernel for processor time and memory, off the loop, and answer then."""
@@ -147,11 +144,8 @@ def _shown(orphan: Orphan) -> OrphanStatus:
 
 
 def _with_usage(status: WatcherStatus, usage: dict[int, Usage]) -> WatcherStatus:
-    return replace(status, slots=tuple(_used(slot, usage) for slot in status.slots))
+    def used(slot: SlotStatus) -> SlotStatus:
+        found = usage.get(slot.pid or 0)
+        return slot if found is None else replace(slot, **asdict(found))
 
-
-def _used(slot: SlotStatus, usage: dict[int, Usage]) -> SlotStatus:
-    used = usage.get(slot.pid) if slot.pid is not None else None
-    if used is None:
-        return slot
-    return replace(slot, cpu_percent=used.cpu_percent, memory_bytes=used.memory_bytes)
+    return replace(status, slots=tuple(map(used, status.slots)))
