@@ -15,9 +15,10 @@ died: the last one that is left was it.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.keeper.records import Stranger
+from reconciler.keeper.records import Stranger, as_stranger
 from reconciler.keeper.succession.notes import OTHERS, STRANGERS, WrittenStranger
 from reconciler.model.process import MAIN, Orphan, ProcessId, Survivor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 NAME_AGAIN_NS: Final = 100 * MILLISECOND_NS
 LOOK_NS: Final = 2 * SECOND_NS
 """After the last start of a process, by when its own have mostly gone into the background."""
+
+_MARKER: Final = re.compile(r"(?:.*/)?([^/]+?)(?:\.(\d+))?(?::([^/]+))?/(\d+)")
+"""Of which process an incarnation is, as `ProcessId` says it: owner, slot, role; and the incarnation."""
 
 Key: TypeAlias = tuple[ProcessId, int]
 """An incarnation of a process."""
@@ -123,14 +127,13 @@ class Orphans:
 
     def survivors(self, process: Process) -> tuple[set[int], tuple[Survivor, ...]]:
         """Return what is left of a dead process: whom its scope asks to be gone, and all others."""
-        scope = process.record.settings.scope
-        left = self.of(process)
-        if scope == "process":
-            within: set[int] = set()
-        elif scope == "group":
-            within = {pid for pid in left if self._strangers[pid].group == process.pid}
-        else:
-            within = set(left)
+        scope, left = process.record.settings.scope, self.of(process)
+        groups = {pid: self._strangers[pid].group for pid in left}
+        within = {
+            pid
+            for pid, group in groups.items()
+            if scope == "tree" or (scope == "group" and group == process.pid)
+        }
         return within, self.named(pid for pid in left if pid not in within)
 
     def named(self, pids: Iterable[int]) -> tuple[Survivor, ...]:
@@ -167,9 +170,10 @@ class Orphans:
         return {STRANGERS: self.written(), OTHERS: sorted({*self._others, *own})}
 
     def _is_held(self, stranger: Stranger) -> bool:
-        return stranger.is_certain and any(map(self._record_of, stranger.owners))
+        return stranger.is_certain and any(map(self.held, stranger.owners))
 
-    def _record_of(self, key: Key) -> Process | None:
+    def held(self, key: Key) -> Process | None:
+        """Return the process of this incarnation while it is held."""
         process = self._processes.get(key[0])
         return process if process is not None and process.key == key else None
 
@@ -181,10 +185,10 @@ class Orphans:
 
     def take(self, pid: int, stranger: Stranger) -> None:
         """Know a stranger that a former keeper knew, or that was found by its sign."""
-        kind = self._kernel.adopt(pid, stranger.born)
+        is_there = self._kernel.adopt(pid, stranger.born) != "gone"
         self._others.discard(pid)
-        if kind != "gone" and pid not in self._by_pid:
-            self._know(pid, replace(stranger, adopted=kind == "other"))
+        if is_there and pid not in self._by_pid:
+            self._know(pid, stranger)
 
     def _know(self, pid: int, stranger: Stranger | None) -> None:
         """Take note of who a stranger is, None: it is there no more."""
@@ -216,8 +220,8 @@ class Orphans:
         """Look again when that is asked for: once in a step is enough, but for who has died meanwhile."""
         self._scanned = self._searched = False
 
-    def scan(self, dead: Iterable[Process], spared: int | None, *, adopted: bool) -> list[Key]:
-        """Find new strangers, and return the incarnations of which some were found or no longer are there.
+    def scan(self, dead: Iterable[Process], spared: int | None, *, adopted: bool) -> None:
+        """Find new strangers.
 
         `dead` have died since the last look; the pid that is `spared` is the controller's. `adopted` tells
         that some of the dead were no children of ours.
@@ -228,7 +232,7 @@ class Orphans:
             self._search()
             self._searched = True  # unless it failed: then another look in this step is no waste
         elif self._scanned and not suspects and not self._unreadable:
-            return self._take_changed()
+            return
         self._take_from_below()
         ours = self._kernel.children()
         for pid in sorted(ours.difference(self._by_pid, self._strangers, self._others, (spared,))):
@@ -238,11 +242,11 @@ class Orphans:
         if suspects:
             self._judge_again(suspects)
         self._scanned = True
-        return self._take_changed()
 
-    def _take_changed(self) -> list[Key]:
+    def take_changed(self) -> list[Process]:
+        """Return those of whose remnants some were found, renamed or no longer are there, since asked last."""
         changed, self._changed = self._changed, {}
-        return list(changed)
+        return [process for key in changed if (process := self.held(key))]
 
     def look_due(self) -> bool:
         """Tell whether to look for what went into the background below something that lives."""
@@ -251,8 +255,8 @@ class Orphans:
         self._look_at_ns = None
         return True
 
-    def name_again(self) -> tuple[list[Key], int | None]:
-        """Ask those that were met a moment ago for their name; return the owners of renamed ones, and when to go on."""
+    def name_again(self) -> int | None:
+        """Ask those that were met a moment ago for their name; return when to go on."""
         now_ns = self._kernel.now_ns()
         for pid in [pid for pid, due_ns in self._young.items() if due_ns <= now_ns]:
             del self._young[pid]
@@ -260,7 +264,7 @@ class Orphans:
             if stranger is not None and identity is not None and identity.name != stranger.name:
                 self._know(pid, replace(stranger, name=identity.name))
         look_ns = () if self._look_at_ns is None else (self._look_at_ns,)
-        return self._take_changed(), min((*self._young.values(), *look_ns), default=None)
+        return min((*self._young.values(), *look_ns), default=None)
 
     def _search(self) -> None:
         """Adopt what belongs to adopted processes: their orphans became the children of somebody else."""
@@ -270,12 +274,12 @@ class Orphans:
             if pid in self._by_pid or pid in self._strangers:
                 continue
             owner = self._owner(identity)
-            process = None if owner is None else self._record_of(owner)
-            if owner is None or process is None or not process.adopted:
+            process = None if owner is None else self.held(owner)
+            if process is None or not process.adopted:
                 continue
             # Not the dead one itself, which its parent has not reaped yet.
             if pid != process.pid and self._is_orphan(identity, process):
-                self.take(pid, Stranger(identity.name, identity.born, identity.group, (owner,)))
+                self.take(pid, as_stranger(identity, process.key))
         self._untaken = {}
 
     def _take_from_below(self) -> None:
@@ -292,7 +296,7 @@ class Orphans:
             for pid, who in there.items():
                 is_signless = who.marker == "" and self._owner(who) is None
                 if is_signless and who.parent not in there and who.parent not in self._strangers:
-                    self.take(pid, Stranger(who.name, who.born, who.group, (key,)))
+                    self.take(pid, as_stranger(who, key))
             if not there:
                 del self._below[key]
                 self._parentless.pop(key, None)
@@ -312,7 +316,7 @@ class Orphans:
         if identity is None:
             self._know(pid, None)
             return
-        stranger = Stranger(identity.name, identity.born, identity.group)
+        stranger = as_stranger(identity)
         owner = self._owner(identity)
         if owner is not None:
             stranger = replace(stranger, owners=(owner,))
@@ -330,15 +334,12 @@ class Orphans:
 
     def _of_forgotten(self, marker: str) -> dict[str, object]:
         """Return what a marker says whose incarnation is held no more, or is none."""
-        name, _, number = marker.rpartition("/")
-        place, _, role = name.rpartition("/")[2].partition(":")
-        owner, _, slot = (
-            place.rpartition(".") if place.rpartition(".")[2].isdigit() else (place, "", "0")
-        )
-        id = ProcessId(owner, int(slot), role or MAIN)
-        if not number.isdigit() or self._kernel.marker(id, int(number)) != marker:
-            return {"is_hidden": True}  # of another instance that we run, or a controller's helper
-        return {"owners": ((id, int(number)),)}
+        if (found := _MARKER.fullmatch(marker)) is not None:
+            owner, slot, role, number = found.groups()
+            key = ProcessId(owner, int(slot or 0), role or MAIN), int(number)
+            if self._kernel.marker(*key) == marker:
+                return {"owners": (key,)}
+        return {"is_hidden": True}  # of another instance that we run, or a controller's helper
 
     # ---- parentage ---------------------------------------------------------------------------------
 
@@ -349,13 +350,10 @@ class Orphans:
         if len(before) == 1 and _ended_well(before[0]) and not self._kernel.is_init:
             return replace(stranger, owners=died, is_certain=True)
         live = self._may_have_left(stranger.born)
+        is_certain = not live if died else len(live) == 1
         if self._kernel.is_init:  # it may come from anybody who was let into the container
-            return replace(stranger, owners=(*died, *live), is_certain=False)
-        if not live:
-            return replace(stranger, owners=died, is_certain=bool(died))
-        if not died and len(live) == 1:
-            return replace(stranger, owners=tuple(live), is_certain=True)
-        return replace(stranger, owners=(*died, *live), is_certain=False)
+            is_certain = False
+        return replace(stranger, owners=(*died, *live), is_certain=is_certain)
 
     def _may_have_left(self, born: int) -> list[Key]:
         """Return who was there before such a process and could be its ancestor.
@@ -378,7 +376,7 @@ class Orphans:
             stranger = self._strangers[pid]
             if stranger.is_certain or not stranger.is_readable:
                 continue
-            held = [process for key in stranger.owners if (process := self._record_of(key))]
+            held = [process for key in stranger.owners if (process := self.held(key))]
             if all(process.died is not None for process in held):
                 owners = tuple(process.key for process in held)
                 self._know(pid, replace(stranger, owners=owners, is_certain=True))

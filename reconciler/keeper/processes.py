@@ -33,8 +33,6 @@ from reconciler.model.value import replace
 from reconciler.spawn.launch_errors import LaunchFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from reconciler.keeper.kernel import Child, Kernel
     from reconciler.keeper.listeners import Listeners
     from reconciler.keeper.orphans import Key
@@ -71,7 +69,7 @@ class Processes:
         supervisor: Supervisor,
     ) -> None:
         self.by_id = by_id
-        self.draining: list[Process] = []
+        self.draining: deque[Process] = deque()
         """Those that are dead and not announced yet."""
         self.incarnations = 0
         self.intruders = Intruders(kernel, set())
@@ -214,25 +212,22 @@ class Processes:
 
     def _signal(self, process: Process, signal: str, reach: Reach) -> None:
         """Send a signal; one that asks to end wakes who is stopped, or it could not notice (signal(7))."""
-        self._send(process, signal, reach)
-        if signal == process.record.settings.stop_signal and signal not in WAKING:
-            self._send(process, "CONT", reach)
-
-    def _send(self, process: Process, signal: str, reach: Reach) -> None:
         if reach == "tree" or process.died is not None:
             self._scan()
         with self._kernel.border(f"looking at what is below {process.record.id}"):
             self.orphans.see_below(process)
         if process.died is None and not process.pid:
             return
-        if process.died is None and reach != "tree":
-            self._kernel.signal(process.pid, signal, reach)
-            return
-        process.killed = process.killed or signal == "KILL"
+        wakes = signal == process.record.settings.stop_signal and signal not in WAKING
         roots = [process.pid, *self.orphans.of(process)]
         if process.died is not None:
             roots = sorted(process.survivors)
-        self._kernel.signal_tree(process.pid, roots, signal)
+        for each in (signal, "CONT") if wakes else (signal,):
+            if process.died is None and reach != "tree":
+                self._kernel.signal(process.pid, each, reach)
+            else:
+                process.killed = process.killed or each == "KILL"
+                self._kernel.signal_tree(process.pid, roots, each)
 
     # ---- lives and deaths ------------------------------------------------------------------------
 
@@ -286,16 +281,15 @@ class Processes:
         if self._is_unsure() and self.draining:
             self._scan(*self.draining)
         until_ns = self._kernel.now_ns() + DRAIN_TURN_NS
-        untried, self.draining = deque(self.draining), []
-        waiting = []
+        untried = len(self.draining)
         while untried and self._kernel.now_ns() <= until_ns:
-            process = untried.popleft()
+            untried -= 1
+            process = self.draining.popleft()
             in_time = self._kernel.now_ns() < process.died_at_ns + DRAIN_LIMIT_NS
             if in_time and (self._is_unsure() or not self._is_drained(process)):
-                waiting.append(process)
+                self.draining.append(process)  # who has had no turn is before it
             else:
                 self._announce_end(process)
-        self.draining = [*untried, *waiting]  # who had no turn has the next one
         wait = UNSURE_NS if self._is_unsure() and not untried else 0
         return self._kernel.now_ns() + wait if self.draining else None
 
@@ -327,10 +321,10 @@ class Processes:
         """Find out what those that have died left behind, and whose all others are that we did not start."""
         with self._kernel.border("looking for what processes have left behind") as border:
             adopted = self._is_blind or bool(self._abroad) or any(each.adopted for each in dead)
-            changed = self.orphans.scan(dead, self._supervisor.pid, adopted=adopted)
+            self.orphans.scan(dead, self._supervisor.pid, adopted=adopted)
             for process in dead:
                 self._update_survivors(process)
-            self._update_survivors_of(changed)
+            self._update_owners()
         # What was not found now may be there: whoever has ended is announced after another look.
         self._is_blind = border.fault is not None
 
@@ -341,15 +335,13 @@ class Processes:
         """Learn by what names new orphans go; return when to ask again."""
         if self.orphans.look_due():
             self._scan()
-        owners, due_ns = self.orphans.name_again()
-        if owners:
-            self._update_survivors_of(owners)
+        due_ns = self.orphans.name_again()
+        self._update_owners()
         return due_ns
 
-    def _update_survivors_of(self, owners: Iterable[Key]) -> None:
-        for id_, incarnation in owners:
-            owner = self.by_id.get(id_)
-            if owner is not None and owner.record.incarnation == incarnation and owner.died:
+    def _update_owners(self) -> None:
+        for owner in self.orphans.take_changed():
+            if owner.died is not None:
                 self._update_survivors(owner)
         self._report_orphans()
 

@@ -20,6 +20,7 @@ from reconciler.system.facts import Died
 
 if TYPE_CHECKING:
     from reconciler.model.process import Settings
+    from reconciler.system.facts import Identity
 
 
 @dataclass(slots=True)
@@ -88,9 +89,12 @@ class Stranger(Struct, frozen=True):
     group: int
     owners: tuple[tuple[ProcessId, int], ...] = ()
     is_certain: bool = True
-    adopted: bool = False
-    """It is no child of ours."""
     is_readable: bool = True
     """False while it is between two programs, and its marker cannot be read."""
     is_hidden: bool = False
     """It belongs to the manager itself, and is nobody's news."""
+
+
+def as_stranger(identity: Identity, *owners: tuple[ProcessId, int]) -> Stranger:
+    """Return a process that was looked at as one that these incarnations may have left."""
+    return Stranger(identity.name, identity.born, identity.group, owners)

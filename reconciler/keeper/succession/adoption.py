@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 import msgspec
 
 from reconciler.keeper.listeners import Listener
-from reconciler.keeper.records import Process, Stranger
+from reconciler.keeper.records import Process, as_stranger
 from reconciler.keeper.succession.notes import (
     INCARNATIONS,
     OTHERS,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reconciler.keeper.kernel import Kernel, Output
+    from reconciler.keeper.records import Stranger
     from reconciler.model.process import ProcessId, ProcessRecord
     from reconciler.system.facts import Identity
 
@@ -251,9 +252,7 @@ class Inheritance:
                 if process.died is not None and identity.session == process.pid:
                     self.sessions.add(process.pid)
                 if process.died is not None or identity.parent not in found:
-                    self.strangers[pid] = Stranger(
-                        identity.name, identity.born, identity.group, (process.key,)
-                    )
+                    self.strangers[pid] = as_stranger(identity, process.key)
 
     def _find_intruders(self) -> None:
         known = {self._kernel.marker(*process.key) for process in self.processes}

@@ -53,12 +53,8 @@ class Journal:
         self._size = 0
         self._limit = 0
         self._trouble = ""
-        self._retry_ns: int | None = None
-
-    @property
-    def due_ns(self) -> int | None:
-        """Return when a disk that has failed is tried again (monotonic), None while it works."""
-        return self._retry_ns
+        self.due_ns: int | None = None
+        """When a disk that has failed is tried again (monotonic), None while it works."""
 
     def note(self, name: str, value: object | None) -> None:
         """Remember how something is now, None: it is gone; `flush` writes it down."""
@@ -73,7 +69,7 @@ class Journal:
 
     def flush(self) -> None:
         """Write down what was noted; what the disk does not take is tried again later."""
-        if self._retry_ns is not None and self._now_ns() < self._retry_ns:
+        if self.due_ns is not None and self._now_ns() < self.due_ns:
             return
         if not self._unwritten and self._fd >= 0:
             return
@@ -91,7 +87,7 @@ class Journal:
         if self._trouble:
             self._trouble = ""
             self._told(None)
-        self._retry_ns = None
+        self.due_ns = None
 
     def _write_anew(self) -> None:
         """Write all that holds into a new file and let it take the place of the old one."""
@@ -115,7 +111,7 @@ class Journal:
     def _fail(self, trouble: str) -> None:
         """Give the file up: what a torn write left at its end must not be followed by anything."""
         self._close()
-        self._retry_ns = self._now_ns() + RETRY_NS
+        self.due_ns = self._now_ns() + RETRY_NS
         if trouble != self._trouble:
             self._trouble = trouble
             self._told(trouble)
