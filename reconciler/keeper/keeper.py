@@ -224,16 +224,19 @@ class Keeper:
         """Become the new code once no process is half-way; return when that is waited for no longer."""
         if self._upgrade is None:
             return None
-        by_id = self.processes.by_id
-        starting = any(isinstance(each.record.phase, Starting) for each in by_id.values())
-        cause = "everything is being stopped"
-        if self._shutdown.stage is None:
-            if starting or self.processes.draining or self._supervisor.actions:
-                if self._kernel.now_ns() < self._upgrade_due_ns:
-                    return self._upgrade_due_ns
-                cause = "a process is still starting or ending"
-            else:
-                cause = self._become(self._upgrade.python)
+        records = [each.record for each in self.processes.by_id.values()]
+        if self._shutdown.stage is not None:
+            cause = "everything is being stopped"
+        elif not (
+            self.processes.draining
+            or self._supervisor.actions
+            or any(isinstance(each.phase, Starting) for each in records)
+        ):
+            cause = self._become(self._upgrade.python)
+        elif self._kernel.now_ns() < self._upgrade_due_ns:
+            return self._upgrade_due_ns
+        else:
+            cause = "a process is still starting or ending"
         self._upgrade = None
         self._supervisor.tell(UpgradeFailed(cause))
         self._supervisor.flush()

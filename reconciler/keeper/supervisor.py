@@ -107,7 +107,15 @@ class Supervisor:
             except LaunchFailed as failure:
                 error = failure.error
         if self.pid is None:
-            return self._not_started(error)
+            is_short = error is None or error.is_shortage
+            self.delay.is_at_fault = not is_short
+            if error is not None and error != self._wanting:  # tried often, told once
+                cause = Exit(error=error)
+                self._kernel.log("error", "cannot start the controller", cause=cause)
+            self._wanting = error
+            delay_ns = self.delay.wait_ns(now_ns)
+            self._due_ns = now_ns + (SHORTAGE_WAIT_NS if is_short else delay_ns)
+            return self._due_ns
         self._linked, self._wanting = True, None
         self.starts += 1
         kept = [each for each in self._untold if isinstance(each, _FOR_ANY)]
@@ -115,20 +123,6 @@ class Supervisor:
         self._untold = dict.fromkeys((*known, SnapshotEnded(), HeartbeatAsked(), *kept))
         self.liveness.begins(now_ns)
         return None
-
-    def _not_started(self, error: LaunchError | None) -> int | None:
-        is_short = error is None or error.is_shortage
-        self.delay.is_at_fault = not is_short
-        if error is not None and error != self._wanting:  # tried often, told once
-            self._kernel.log("error", "cannot start the controller", cause=Exit(error=error))
-        self._wanting = error
-        self._wait(SHORTAGE_WAIT_NS if is_short else None)
-        return self._due_ns
-
-    def _wait(self, wait_ns: int | None = None) -> None:
-        now_ns = self._kernel.now_ns()
-        delay_ns = self.delay.wait_ns(now_ns)
-        self._due_ns = now_ns + (delay_ns if wait_ns is None else wait_ns)
 
     def check(self) -> None:
         """Ask it whether it lives when that is due, and kill one that does not say so."""
@@ -165,7 +159,8 @@ class Supervisor:
         if self.is_needed:
             quick_deaths = self.delay.quick_deaths
             self._kernel.log("warning", "the controller ended", quick_deaths=quick_deaths)
-        self._wait()
+        now_ns = self._kernel.now_ns()
+        self._due_ns = now_ns + self.delay.wait_ns(now_ns)
 
     # ---- its link ----------------------------------------------------------------------------------
 

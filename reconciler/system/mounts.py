@@ -11,8 +11,9 @@ import os
 import select
 from typing import Final
 
+from reconciler.system.procfs import read_all
+
 MOUNTS: Final = "/proc/self/mountinfo"
-_READ_BYTES: Final = 64 * 1024
 _LOCAL: Final = frozenset(
     b"bcachefs binfmt_misc bpf btrfs cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl "
     b"hugetlbfs mqueue nsfs overlay proc pstore ramfs rootfs rpc_pipefs securityfs selinuxfs sysfs tmpfs "
@@ -37,16 +38,10 @@ class Mounts:
         try:
             if self._changes.poll(0) or self._may_hang is None:
                 self._may_hang = None
-                self._may_hang = may_hang(self._read())
+                self._may_hang = may_hang(read_all(self._fd))
         except (OSError, LookupError, ValueError):
             return True
         return self._may_hang
-
-    def _read(self) -> bytes:
-        data = b""
-        while part := os.pread(self._fd, _READ_BYTES, len(data)):
-            data += part
-        return data
 
 
 def may_hang(mountinfo: bytes) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
 _MARKER: Final = b"RECONCILE_ID="
 _KERNEL_THREAD: Final = 0x200000
+_READ_BYTES: Final = 256 * 1024
 _LOOKS: Final = 50
 """How often, a millisecond apart, a process is looked at that is between two programs."""
 
@@ -114,6 +115,11 @@ def descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
+def below(roots: Iterable[int]) -> dict[int, int]:
+    """Return all below these processes, with when each was started."""
+    return {pid: born(pid) for pid, _ in descendants(roots)}
+
+
 def children_of(pid: int) -> list[int]:
     """Return the children of a process; none when it is gone or that cannot be told."""
     with contextlib.suppress(OSError):
@@ -160,6 +166,14 @@ def identify(pid: int, marker_of: Callable[[int], str | None]) -> Identity | Non
     return Identity(*numbers, is_dead=fields[0] in {b"Z", b"X"})
 
 
+def read_all(fd: int) -> bytes:
+    """Return what a file of /proc says now, however long it is."""
+    data = b""
+    while part := os.pread(fd, _READ_BYTES, len(data)):
+        data += part
+    return data
+
+
 def everyone() -> list[int]:
     """Return the processes of this machine."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -173,46 +187,20 @@ def session(pid: int) -> int:
         return -1
 
 
-def search(
-    beginning: str,
-    marker_of: Callable[[int], str | None],
-    sessions: Container[int],
-    among: list[int],
-    border: Callable[[str], AbstractContextManager[object]],
-) -> dict[int, Identity]:
-    """Return those of some processes, but us, whose marker begins so or that are in one of these sessions."""
-    found: dict[int, Identity] = {}
-    unsure = among
-    for _ in range(_LOOKS):
-        looked, unsure = unsure, []
-        for pid in looked:
-            with border(f"looking at process {pid}"):
-                mark = marker_of(pid)
-                if mark is None:
-                    unsure.append(pid)
-                elif pid != os.getpid() and (
-                    mark.startswith(beginning) or session(pid) in sessions
-                ):
-                    identity = identify(pid, marker_of)
-                    # Asked once more: it was the same process all the while.
-                    is_sure = identity is not None and identity.marker == mark == marker_of(pid)
-                    if identity is not None and identity.born and is_sure:
-                        found[pid] = identity
-                    else:
-                        unsure.append(pid)  # one that is gone has no marker at the next look
-        if not unsure:
-            break
-        time.sleep(0.001)
-    return found
-
-
 class Heirs:
     """Those who become parents of what adopted processes leave behind: whoever stands above these already.
 
     New children come last in the list of a thread (proc_tid_children(5)), so only they need to be looked at.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        beginning: str,
+        marker_of: Callable[[int], str | None],
+        border: Callable[[str], AbstractContextManager[object]],
+    ) -> None:
+        """`beginning` is that of the markers of all that is ours."""
+        self._beginning, self._marker_of, self._border = beginning, marker_of, border
         self._known: dict[int, dict[int, list[int]]] = {}
         """By heir and its thread, the children that were there last time."""
         self._is_begun = False
@@ -227,7 +215,36 @@ class Heirs:
                 tid: [pid for pid in pids if pid in seen] for tid, pids in there.items()
             }
 
-    def newcomers(self) -> list[int] | None:
+    def search(self, sessions: Container[int]) -> dict[int, Identity]:
+        """Return those who are new, but us, that have a marker of ours or are in one of these sessions."""
+        newcomers = self._newcomers()
+        unsure = among = everyone() if newcomers is None else newcomers
+        found: dict[int, Identity] = {}
+        for _ in range(_LOOKS):
+            looked, unsure = unsure, []
+            for pid in looked:
+                with self._border(f"looking at process {pid}"):
+                    mark = self._marker_of(pid)
+                    if mark is None:
+                        unsure.append(pid)
+                    elif pid != os.getpid() and (
+                        mark.startswith(self._beginning) or session(pid) in sessions
+                    ):
+                        who = identify(pid, self._marker_of)
+                        # Asked once more: it was the same process all the while.
+                        is_sure = who is not None and who.marker == mark == self._marker_of(pid)
+                        if who is not None and who.born and is_sure:
+                            found[pid] = who
+                        else:
+                            unsure.append(pid)  # one that is gone has no marker at the next look
+            if not unsure:
+                break
+            time.sleep(0.001)
+        if newcomers is None:
+            self.look_at({each.parent for each in found.values()} - found.keys(), {*among})
+        return found
+
+    def _newcomers(self) -> list[int] | None:
         """Return the children that have come since asked last; None: look at all processes instead.
 
         Raises `OSError` for want of something: nobody may be taken for dead without heirs by that.

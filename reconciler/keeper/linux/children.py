@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from reconciler.keeper.kernel import Child, Executed
 from reconciler.model.process import Exit, Launch, LaunchError
@@ -20,7 +20,7 @@ from reconciler.spawn.roads import (
 )
 from reconciler.system.facts import Died
 from reconciler.system.mounts import Mounts
-from reconciler.system.procfs import Births, exit_of
+from reconciler.system.procfs import Births, exit_of, read_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from reconciler.spawn.roads import Forked
     from reconciler.system.cgroups import Groups
     from reconciler.system.pidfds import Pidfds
-
-_READ_BYTES: Final = 256 * 1024
 
 
 class Children:
@@ -68,10 +66,7 @@ class Children:
 
     def all(self) -> set[int]:
         """Return the pids of all children; they stay theirs until `reap` tells them."""
-        data = b""
-        while part := os.pread(self._list, _READ_BYTES, len(data)):
-            data += part
-        return {*map(int, data.split())}
+        return {*map(int, read_all(self._list).split())}
 
     def spawn(
         self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, BoundSocket]

@@ -36,7 +36,7 @@ from reconciler.system.pidfds import Pidfds
 from reconciler.system.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from reconciler.keeper.kernel import Adopted, Happening, News
     from reconciler.keeper.startup.config import KeeperConfig
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from reconciler.model.process import ProcessId, Sink
     from reconciler.output.capture import Streams
     from reconciler.sockets.bound import BoundSocket
-    from reconciler.system.facts import Identity
     from reconciler.wire.journal import Recalled
 
 RENEWING: Final = "opening the control socket again"
@@ -86,8 +85,10 @@ class LinuxKernel:
         self.children, self.reap = children.all, children.reap
         signals = Signals(pidfds, self._groups, self.log)
         self.signal, self.signal_tree = signals.send, signals.to_tree
-        self.has_forked = procfs.has_forked
-        self._heirs = procfs.Heirs()
+        self.has_forked, self.below = procfs.has_forked, procfs.below
+        self.identify = partial(procfs.identify, marker_of=self._marker_of)
+        self._heirs = procfs.Heirs(legacy.beginning, self._marker_of, self.border)
+        self.search = self._heirs.search
         self._link = Link(loop)
         self.receive, self.send = self._link.receive, self._link.send
         self.close_link = self._link.close
@@ -139,14 +140,6 @@ class LinuxKernel:
 
     # ---- processes -------------------------------------------------------------------------------
 
-    def below(self, roots: Iterable[int]) -> Mapping[int, int]:
-        """Return all that is below these processes, with when each was started."""
-        return {pid: procfs.born(pid) for pid, _ in procfs.descendants(roots)}
-
-    def identify(self, pid: int) -> Identity | None:
-        """Return whose a process is, None when it is gone."""
-        return procfs.identify(pid, self._marker_of)
-
     def _marker_of(self, pid: int) -> str | None:
         held = self._groups.marker_of(pid) if self._groups is not None else ""
         return held or procfs.marker(pid)
@@ -160,16 +153,6 @@ class LinuxKernel:
     def recall(self) -> Recalled:
         """Return what the former keeper wrote down."""
         return self._legacy.recalled
-
-    def search(self, sessions: Container[int]) -> Mapping[int, Identity]:
-        """Return living processes that have a marker of this instance or are in one of these sessions, by pid."""
-        newcomers = self._heirs.newcomers()
-        among = procfs.everyone() if newcomers is None else newcomers
-        beginning = self._legacy.beginning
-        found = procfs.search(beginning, self._marker_of, sessions, among, self.border)
-        if newcomers is None:
-            self._heirs.look_at({p.parent for p in found.values()} - found.keys(), {*among})
-        return found
 
     def adopt(self, pid: int, born: int) -> Adopted:
         """Care for a process as for a child; whoever has the pid of one that is gone is left alone."""

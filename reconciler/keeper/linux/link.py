@@ -30,7 +30,7 @@ NUMBERS: Final[Mapping[str, str]] = {
 """By which variables the controller knows its ends."""
 _FREE_FD: Final = 10
 _SIOCOUTQ: Final = 0x5411
-_SHORT: Final = NOT_NOW | {errno.ENOBUFS}
+_SHORT: Final = NOT_NOW | {errno.EAGAIN, errno.ENOBUFS}
 """What says nothing of the other end of the link: the same is tried again."""
 
 
@@ -77,8 +77,6 @@ class Link:
         assert self._socket is not None
         try:
             return self._socket.recv(READ_BYTES)
-        except BlockingIOError:
-            return None
         except OSError as error:
             return None if error.errno in _SHORT else b""
 
@@ -88,8 +86,6 @@ class Link:
         both = selectors.EVENT_READ | selectors.EVENT_WRITE
         try:
             sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
         except OSError as error:
             if error.errno not in _SHORT:
                 return len(data)  # hung up: its death follows

@@ -21,6 +21,8 @@ from reconciler.system.procfs import boot_id
 from reconciler.wire.journal import NewerFormat, Recalled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reconciler.model.process import ProcessId
 
 TOKEN_FILE: Final = "instance"
@@ -64,12 +66,10 @@ def legacy(config: KeeperConfig) -> Legacy:
     locks = claim(config)
     token, boot = _token(config.state_dir), boot_id()
     try:
-        recalled = recall(config.journal, {"token": token, "boot": boot})
+        with _refusing(f"cannot read {config.journal}"):
+            recalled = recall(config.journal, {"token": token, "boot": boot})
     except NewerFormat as error:
         msg = f"{config.journal} {error}; start that version again, its processes go on meanwhile"
-        raise Refused(msg) from None
-    except OSError as error:
-        msg = f"cannot read {config.journal}: {os.strerror(error.errno or 0).lower()}"
         raise Refused(msg) from None
     if not recalled.is_whole:
         with contextlib.suppress(OSError):
@@ -113,19 +113,25 @@ def _privately(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
+@contextlib.contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Refuse to start, and say what cannot be done, where the system does not let us."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"{what}: {os.strerror(error.errno or 0).lower()}"
+        raise Refused(msg) from None
+
+
 def make_folder(path: str, mode: int) -> None:
     """Make a folder and what is above it; one that is there keeps its mode, it may not be ours alone."""
-    try:
-        parent = os.path.dirname(path)
-        os.makedirs(parent, 0o755, exist_ok=True)
+    with _refusing(f"cannot create {path}"):
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, mode)
             os.chmod(path, mode)
         if not os.path.isdir(path):
             raise NotADirectoryError(20, "")
-    except OSError as error:
-        msg = f"cannot create {path}: {os.strerror(error.errno or 0).lower()}"
-        raise Refused(msg) from None
 
 
 def lock(path: str, wait_s: float = LOCK_WAIT_S) -> int:
@@ -133,11 +139,8 @@ def lock(path: str, wait_s: float = LOCK_WAIT_S) -> int:
 
     Raises `Refused` when another one has it, also after `wait_s` for one that is dead.
     """
-    try:
+    with _refusing(f"cannot lock {path}"):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    except OSError as error:
-        msg = f"cannot lock {path}: {os.strerror(error.errno or 0).lower()}"
-        raise Refused(msg) from None
     try:
         _take_lock(fd, wait_s)
     except (Refused, OSError):
@@ -229,19 +232,17 @@ def open_control(config: KeeperConfig) -> socket.socket:
     sock.setblocking(False)
     umask = os.umask(CLOSED_UMASK)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.lstat(path).st_mode):
-                os.unlink(path)  # nobody's: whoever had it would hold the lock
-        sock.bind(path)
-        owner, group = config.control_owner, config.control_group
-        if (owner, group) != (None, None):
-            numbers = (-1 if owner is None else int(owner), -1 if group is None else int(group))
-            os.chown(path, *numbers, follow_symlinks=False)
-        os.chmod(path, config.control_mode)
-        sock.listen(CONTROL_BACKLOG)
-    except OSError as error:
-        msg = f"cannot open the control socket {path}: {os.strerror(error.errno or 0).lower()}"
-        raise Refused(msg) from None
+        with _refusing(f"cannot open the control socket {path}"):
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISSOCK(os.lstat(path).st_mode):
+                    os.unlink(path)  # nobody's: whoever had it would hold the lock
+            sock.bind(path)
+            owner, group = config.control_owner, config.control_group
+            if (owner, group) != (None, None):
+                numbers = (-1 if each is None else int(each) for each in (owner, group))
+                os.chown(path, *numbers, follow_symlinks=False)
+            os.chmod(path, config.control_mode)
+            sock.listen(CONTROL_BACKLOG)
     finally:
         os.umask(umask)
     return sock

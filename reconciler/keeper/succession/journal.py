@@ -52,7 +52,7 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._limit = 0
-        self._trouble = ""
+        self._trouble: str | None = None
         self.due_ns: int | None = None
         """When a disk that has failed is tried again (monotonic), None while it works."""
 
@@ -81,13 +81,14 @@ class Journal:
                 write(self._fd, data)
                 self._size += len(data)
         except OSError as error:
-            self._fail(f"cannot write {self._path}: {os.strerror(error.errno or 0).lower()}")
+            # What a torn write left at its end must not be followed by anything.
+            self._close()
+            self.due_ns = self._now_ns() + RETRY_NS
+            self._tell(f"cannot write {self._path}: {os.strerror(error.errno or 0).lower()}")
             return
         self._unwritten.clear()
-        if self._trouble:
-            self._trouble = ""
-            self._told(None)
         self.due_ns = None
+        self._tell(None)
 
     def _write_anew(self) -> None:
         """Write all that holds into a new file and let it take the place of the old one."""
@@ -108,10 +109,7 @@ class Journal:
         self._fd, self._size = fd, len(data)
         self._limit = 2 * self._live_bytes + SLACK_BYTES
 
-    def _fail(self, trouble: str) -> None:
-        """Give the file up: what a torn write left at its end must not be followed by anything."""
-        self._close()
-        self.due_ns = self._now_ns() + RETRY_NS
+    def _tell(self, trouble: str | None) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             self._told(trouble)
