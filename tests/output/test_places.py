@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def descriptors() -> int:
+    gc.collect()  # else what earlier tests have left may be closed between two counts
     return len(os.listdir("/proc/self/fd"))
 
 
