@@ -48,8 +48,8 @@ class Capture:
         try:
             for name, sink in (("stdout", stdout), ("stderr", stderr)):
                 if sink is not None:
-                    streams.append(Stream(self.pipes, process, sink))
-                    streams[-1].start(name)
+                    streams.append(Stream(self.pipes, process, name, sink))
+                    streams[-1].start()
         except Exception:
             for stream in streams:
                 stream.close()
@@ -82,13 +82,13 @@ class Capture:
             if sink is None:
                 continue
             try:
-                stream = Stream(self.pipes, process, sink, runs=True)
+                stream = Stream(self.pipes, process, name, sink, runs=True)
             except OSError as error:
                 failed(error)
-                stream = Stream(self.pipes, process, NullSink())
+                stream = Stream(self.pipes, process, name, NullSink())
             streams.append(stream)
             if not isinstance(sink, NullSink):
-                stream.go_on(name, self._handed.pop(fifo_name(process, name), None))
+                stream.go_on(self._handed.pop(fifo_name(process, name), None))
         return Streams(streams)
 
     @property

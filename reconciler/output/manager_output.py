@@ -41,7 +41,8 @@ class ManagerOutput:
         self._told = told
         self._fd, self._write = never_waiting(fd)
         self._is_terminal = os.isatty(fd)
-        self._pending = b""
+        self.pending = b""
+        """Lines that wait for room."""
         self._room: select.epoll | None = None
         self.path: Final = "the manager's own output"
         self.astray: Final = ""
@@ -51,18 +52,13 @@ class ManagerOutput:
         self.writer: ProcessId | None = None
         """Whose lines came last."""
 
-    @property
-    def pending(self) -> bytes:
-        """Return the lines that wait for room."""
-        return self._pending
-
     def put(self, lines: bytes) -> int:
         """Write whole lines now or later; return the bytes dropped. A terminal gets nothing that it would obey."""
         if self._is_terminal:
             lines = without_orders(lines)
-        room = PENDING_BYTES - len(self._pending)
+        room = PENDING_BYTES - len(self.pending)
         fitting = len(lines) if len(lines) <= room else lines.rfind(b"\n", 0, room) + 1
-        self._pending += lines[:fitting]
+        self.pending += lines[:fitting]
         if self._room is None:
             self._flush()
         if fitting < len(lines):
@@ -71,10 +67,10 @@ class ManagerOutput:
 
     def _flush(self) -> int:
         """Write what is pending as far as it is taken; return how much was."""
-        before = len(self._pending)
+        before = len(self.pending)
         try:
-            while self._pending:
-                self._pending = self._pending[self._write(self._pending) :]
+            while self.pending:
+                self.pending = self.pending[self._write(self.pending) :]
         except BlockingIOError:
             if self._room is None:
                 self._wait_for_room()
@@ -82,11 +78,11 @@ class ManagerOutput:
             self._drop(os.strerror(error.errno or 0).lower())
         else:
             self._recover()
-        if not self._pending and self._room is not None:
+        if not self.pending and self._room is not None:
             self._ignore(self._room.fileno())
             self._room.close()
             self._room = None
-        return before - len(self._pending)
+        return before - len(self.pending)
 
     def _wait_for_room(self) -> None:
         room = select.epoll()
@@ -100,8 +96,8 @@ class ManagerOutput:
         self._room = room
 
     def _drop(self, trouble: str) -> None:
-        self.lost_bytes += len(self._pending)
-        self._pending, self.trouble = b"", trouble
+        self.lost_bytes += len(self.pending)
+        self.pending, self.trouble = b"", trouble
 
     def _recover(self) -> None:
         """All that was pending is written: tell so where it was told that some is lost."""

@@ -8,7 +8,7 @@ has another inode, and the time of the last change of the plain one.
 from __future__ import annotations
 
 import os
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.model.value import Struct
 from reconciler.output.places import folder_of, open_log
@@ -70,18 +70,16 @@ class OpenPart:
 
     def __init__(self, path: str) -> None:
         """Open it, through no link."""
-        self._descriptor = open_log(path, os.O_RDONLY)
+        self._file = os.fdopen(open_log(path, os.O_RDONLY), "rb")
         self._packed: GzipFile | None = None
-        self._raw: IO[bytes] | None = None
         if path.endswith(".gz"):
             import gzip  # few logs are compressed
 
-            self._raw = os.fdopen(self._descriptor, "rb")
-            self._packed = gzip.GzipFile(fileobj=self._raw)
+            self._packed = gzip.GzipFile(fileobj=self._file)
 
     def status(self) -> os.stat_result:
         """Return what the kernel knows of the file; its size is that of what was written where it is not packed."""
-        return os.fstat(self._descriptor)
+        return os.fstat(self._file.fileno())
 
     @property
     def is_compressed(self) -> bool:
@@ -91,7 +89,7 @@ class OpenPart:
     def read(self, size: int, offset: int) -> bytes:
         """Return what was written from `offset` on, `size` bytes at most, fewer only at the end."""
         if self._packed is None:
-            return os.pread(self._descriptor, size, offset)
+            return os.pread(self._file.fileno(), size, offset)
         import zlib
 
         try:
@@ -102,7 +100,4 @@ class OpenPart:
 
     def close(self) -> None:
         """Close the file."""
-        if self._raw is None:
-            os.close(self._descriptor)
-        else:
-            self._raw.close()
+        self._file.close()

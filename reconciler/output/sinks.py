@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.model.observation import LogChanged
 from reconciler.model.process import FileSink, ManagerSink, NullSink
-from reconciler.model.value import replace
 from reconciler.output.log_file import NOT_YET, LogFile
 from reconciler.output.manager_output import ManagerOutput
 from reconciler.system.shortages import NO_PLACE
@@ -101,14 +100,12 @@ class Sinks:
         """Remember whether a file or our own output is in trouble, when that is news; and what was lost, in the end."""
         known = self._troubles.get(target.path)
         found = target.trouble or target.astray
-        change = LogChanged(process, target.path, found, lost=bool(target.trouble or not found))
-        if not target.trouble:
-            change = replace(change, lost_bytes=target.lost_bytes)
-            target.lost_bytes = 0
-        if known is None and not found:
+        lost = bool(target.trouble or not found)
+        lost_bytes = 0 if target.trouble else target.lost_bytes
+        target.lost_bytes -= lost_bytes
+        if (found, lost) == (("", True) if known is None else (known.trouble, known.lost)):
             return
-        if known is not None and (known.trouble, known.lost) == (change.trouble, change.lost):
-            return
+        change = LogChanged(process, target.path, found, lost, lost_bytes)
         self._changed[target.path] = change
         if found and len(self._troubles) < MAX_TROUBLES:
             self._troubles[target.path] = change

@@ -83,7 +83,10 @@ class Pipes:
 class Stream:
     """One FIFO and where its bytes go."""
 
-    def __init__(self, all_: Pipes, process: ProcessId, sink: Sink, *, runs: bool = False) -> None:
+    def __init__(
+        self, all_: Pipes, process: ProcessId, name: str, sink: Sink, *, runs: bool = False
+    ) -> None:
+        """Open the sink; `name` is stdout or stderr. Raises `OSError`."""
         self.worker_fd = -1
         self._lifeline = -1
         self.tail = b""
@@ -93,8 +96,8 @@ class Stream:
         self._sink = sink
         self._target = self._sinks.open(sink, runs=runs)
         self._fd = -1
-        self._name = ""
-        self._fifo = ""
+        self._name = fifo_name(process, name)
+        self._fifo = f"{all_.fifo_dir}/{self._name}"
         self._held = b""
         """The beginning of a line whose end has not come yet, where whole lines are needed."""
         self._skips = False
@@ -103,21 +106,20 @@ class Stream:
         self._owed: int | None = None
         self._busy_rounds = 0
 
-    def start(self, name: str) -> None:
+    def start(self) -> None:
         """Make the FIFO and open both its ends; raises `OSError` with its name."""
         if isinstance(self._sink, NullSink):
             self.worker_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             return
-        self._name = fifo_name(self._process, name)
-        fifo = self._fifo = f"{self._all.fifo_dir}/{self._name}"
         try:
-            self._open_fifo(fifo)
+            self._open_fifo()
             self._register()
         except OSError as error:
-            error.filename = error.filename or fifo
+            error.filename = error.filename or self._fifo
             raise
 
-    def _open_fifo(self, fifo: str) -> None:
+    def _open_fifo(self) -> None:
+        fifo = self._fifo
         try:
             with suppress(FileNotFoundError):  # Of a former keeper, or a survivor writes to it.
                 os.unlink(fifo)
@@ -148,10 +150,8 @@ class Stream:
         """Return what the new code of this process goes on with."""
         return Outgoing(self._fd, self._held, self.tail, self._skips)
 
-    def go_on(self, name: str, handed: Outgoing | None) -> None:
+    def go_on(self, handed: Outgoing | None) -> None:
         """Read on from the FIFO that was handed to us, or open that of a former keeper. It may be gone."""
-        self._name = fifo_name(self._process, name)
-        fifo = self._fifo = f"{self._all.fifo_dir}/{self._name}"
         if left := self._all.spool.give_left(self._name):
             self._deliver(left)
             self._all.spool.done()
@@ -161,9 +161,9 @@ class Stream:
                 self._fd, self._held = handed.fd, handed.held
                 self.tail, self._skips = handed.tail, handed.skips
             else:
-                self._fd = os.open(fifo, flags)
+                self._fd = os.open(self._fifo, flags)
             if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
-                raise FileNotFoundError(fifo)
+                raise FileNotFoundError(self._fifo)
             self._register()
             with suppress(OSError):
                 if fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ) > USUAL_PIPE_BYTES:
@@ -296,18 +296,14 @@ class Stream:
             else:
                 file.size += size
                 return size
-        if isinstance(file, LogFile):
-            return self._take(file, min(limit, LINE_BYTES))
-        chunk = os.read(self._fd, min(limit, LINE_BYTES))
+        limit = min(limit, LINE_BYTES)
+        if isinstance(file, LogFile):  # no death loses or doubles it
+            chunk = self._all.spool.take(self._fd, self._name, file, limit)
+        else:
+            chunk = os.read(self._fd, limit)
         if chunk:
             self._deliver(chunk)
-        return len(chunk)
-
-    def _take(self, file: LogFile, limit: int) -> int:
-        """Write what is in the FIFO, a part at most, and return how much; no death loses or doubles it."""
-        chunk = self._all.spool.take(self._fd, self._name, file, limit)
-        if chunk:
-            self._deliver(chunk)
+        if chunk and isinstance(file, LogFile):
             self._all.spool.done()
         return len(chunk)
 
@@ -330,7 +326,7 @@ class Stream:
         if self._skips:
             skipped = chunk.find(b"\n") + 1 or len(chunk)
             self._skips = chunk[skipped - 1] != ord("\n")
-            self._count_lost(skipped)
+            self._target.lost_bytes += skipped
             chunk = chunk[skipped:]
         if self._needs_lines(self._target):
             self._put(self._whole_lines(chunk))
@@ -367,7 +363,7 @@ class Stream:
             return
         sink = self._sink
         stamped = isinstance(sink, FileSink | ManagerSink) and sink.timestamps
-        head = self._stamp() if stamped else b""
+        head = stamp(int(self._all.now_wall() * 1e6) * 1000) + b" " if stamped else b""
         if isinstance(sink, ManagerSink):
             head += sink.prefix.encode()
         if head:
@@ -378,19 +374,12 @@ class Stream:
             self._target.writer = self._process
         dropped = self._target.put(data)
         if dropped:
-            self._count_lost(dropped)
+            self._target.lost_bytes += dropped
             self._skips = not data.endswith(b"\n")
         if dropped or self._target.trouble:
             self._sinks.note_trouble(self._process, self._target)
         if isinstance(self._target, LogFile) and self._target.rotated:
             self._sinks.note_rotation(self._target)
-
-    def _stamp(self) -> bytes:
-        return stamp(int(self._all.now_wall() * 1e6) * 1000) + b" "
-
-    def _count_lost(self, size: int) -> None:
-        if self._target is not None:
-            self._target.lost_bytes += size
 
 
 def _inheritable(fd: int) -> int:
@@ -401,8 +390,10 @@ def _inheritable(fd: int) -> int:
 
 
 def fifo_name(process: ProcessId, stream: str) -> str:
-    """Return the file name of a FIFO, which no other stream has."""
-    return f"{_file_name(process)}.{stream}"
+    """Return the file name of a FIFO, which no other stream has: parts joined by @, which is escaped in them."""
+    parts = (process.owner, str(process.slot), process.role)
+    escaped = (p.replace("%", "%25").replace("@", "%40").replace("/", "%2f") for p in parts)
+    return f"{'@'.join(escaped)}.{stream}"
 
 
 def _unread_bytes(fd: int) -> int:
@@ -411,9 +402,3 @@ def _unread_bytes(fd: int) -> int:
         (size,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))
         return int(size)
     return BUSY_PIPE_BYTES
-
-
-def _file_name(process: ProcessId) -> str:
-    """Return a file name that no other process has: parts joined by @, which is escaped in them."""
-    parts = (process.owner, str(process.slot), process.role)
-    return "@".join(p.replace("%", "%25").replace("@", "%40").replace("/", "%2f") for p in parts)
