@@ -175,16 +175,15 @@ def _breaks(bare: str) -> Iterator[ShellSyntax]:
 
 
 def _operators(bare: str) -> Iterator[ShellSyntax]:
-    for match in _OPERATOR.finditer(bare):
-        before, after = bare[: match.start()], bare[match.end() :]
-        stands_apart = not before or before[-1].isspace() or not after or after[0].isspace()
-        quotes = f"or put {'it' if stands_apart else 'the word'} into quotes"
-        if stands_apart:
-            hint = f"{_WITH_A_SHELL}, {quotes}"
-            yield ShellSyntax(match.start(), f"'{match[0]}' needs a shell", hint, True)
-            return
-        yield _as_written(match.start(), match[0], quotes)
+    match = _OPERATOR.search(bare)
+    if match is None:
         return
+    before, after = bare[: match.start()], bare[match.end() :]
+    if not before or before[-1].isspace() or not after or after[0].isspace():
+        hint = f"{_WITH_A_SHELL}, or put it into quotes"
+        yield ShellSyntax(match.start(), f"'{match[0]}' needs a shell", hint, True)
+    else:
+        yield _as_written(match.start(), match[0], "or put the word into quotes")
 
 
 def _patterns(bare: str) -> Iterator[ShellSyntax]:

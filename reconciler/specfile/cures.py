@@ -101,28 +101,20 @@ def _stream(text: str) -> str:
     return f"{{to: {text}}}" if text in {"manager", "devnull"} else f"{{file: {text}}}"
 
 
-def _is_signal(text: str) -> bool:
+def _is_read_by(parse: Callable[[object], object], text: str) -> bool:
     try:
-        parse_signal(text)
+        parse(text)
     except ValueError:
         return False
     return True
 
 
-def _is_duration(text: str) -> bool:
-    try:
-        parse_duration_ns(text)
-    except ValueError:
-        return text.isdigit()
-    return True
-
-
 def _reload(text: str) -> str:
-    return f"{{signal: {text}}}" if _is_signal(text) else f"{{cmd: {text}}}"
+    return f"{{signal: {text}}}" if _is_read_by(parse_signal, text) else f"{{cmd: {text}}}"
 
 
 def _stop(text: str) -> str:
-    if _is_duration(text):
+    if text.isdigit() or _is_read_by(parse_duration_ns, text):
         return f"{{timeout: {text}}}"
     return _reload(text)
 

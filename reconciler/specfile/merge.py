@@ -79,10 +79,7 @@ def _take(
         mistakes.at(value, name, f"expected a map, found {found(value, name)}", hint)
     else:
         into = maps.setdefault(name, Map(value.file, value.line, value.column, {}))
-        if name in _NAMED:
-            _join_named(into.entries, value.entries, name, mistakes)
-        else:
-            _join(into.entries, value.entries, name, mistakes)
+        _join(into.entries, value.entries, name, mistakes)
 
 
 def _check_version(value: Node, mistakes: Mistakes) -> None:
@@ -113,31 +110,24 @@ def place_of(node: Node) -> str:
     return f"{node.file.path}:{node.line}:{node.column}"
 
 
-def _join_named(
-    into: dict[str, Entry], entries: dict[str, Entry], where: str, mistakes: Mistakes
-) -> None:
-    for name, entry in entries.items():
-        first = into.setdefault(name, entry)
-        if first is not entry:
-            message = (
-                f"the {_NAMED[where]} '{name}' is defined twice, also at {place_of(first.key)}"
-            )
-            mistakes.at(entry.key, f"{where}.{name}", message, "rename or remove one of them")
-
-
 def _join(
     into: dict[str, Entry], entries: dict[str, Entry], where: str, mistakes: Mistakes
 ) -> None:
+    """Take entries into a map: watchers and sockets are defined once, what else is given twice must agree."""
     for name, entry in entries.items():
         first = into.setdefault(name, entry)
         if first is entry:
             continue
         path = f"{where}.{name}" if where else name
         one, other = first.value, entry.value
-        if isinstance(one, Map) and isinstance(other, Map):
-            both = Map(
-                one.file, one.line, one.column, dict(one.entries), size=one.size + other.size
+        if where in _NAMED:
+            message = (
+                f"the {_NAMED[where]} '{name}' is defined twice, also at {place_of(first.key)}"
             )
+            mistakes.at(entry.key, path, message, "rename or remove one of them")
+        elif isinstance(one, Map) and isinstance(other, Map):
+            size = one.size + other.size
+            both = Map(one.file, one.line, one.column, dict(one.entries), size=size)
             _join(both.entries, other.entries, path, mistakes)
             into[name] = Entry(first.key, both)
         elif not (isinstance(one, Scalar) and isinstance(other, Scalar) and one.text == other.text):
