@@ -7,6 +7,7 @@
 | `fold` | what each observation changes in it |
 | `assume` | what an action changes in it as soon as it is on its way |
 | `agenda` | who is to be planned, and when |
+| `wakes` | when to look at what again |
 | `plan` | what is to be done for one watcher, why, and when to look again |
 | `slots` | the slots of one watcher as one plan sees them |
 | `conditions` | what a slot does that has a process |

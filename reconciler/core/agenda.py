@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from reconciler.core.attention import Attention
 from reconciler.core.plan import Plan
+from reconciler.core.wakes import Wakes
 from reconciler.model.process import ProcessId
 
 BACKLOG_PER_STEP: Final = 100
 """Of many watchers that are to be planned at once, so many are in each step."""
-
-
-class Wakes:
-    """By name the next instant at which to look again."""
-
-    def __init__(self) -> None:
-        self._at: dict[str, int] = {}
-        self._heap: list[tuple[int, str]] = []
-
-    def put(self, name: str, at_ns: int | None) -> None:
-        """Look at `name` again at an instant and at no other one; None: only when something changes."""
-        if at_ns is None:
-            self._at.pop(name, None)
-        elif self._at.get(name) != at_ns:
-            self._at[name] = at_ns
-            heapq.heappush(self._heap, (at_ns, name))
-            if len(self._heap) > 2 * len(self._at) + 64:  # most of them are over
-                self._heap = [(at_ns, name) for name, at_ns in self._at.items()]
-                heapq.heapify(self._heap)
-
-    def next_ns(self) -> int | None:
-        """Return the first of these instants."""
-        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def due(self, now_ns: int) -> Iterator[str]:
-        """Yield those whose instant has come, and look at them no more."""
-        while (at_ns := self.next_ns()) is not None and at_ns <= now_ns:
-            name = heapq.heappop(self._heap)[1]
-            del self._at[name]
-            yield name
 
 
 class Agenda:
@@ -56,9 +24,9 @@ class Agenda:
         self._dirty: set[str] = set()
         self._backlog: list[str] = []
         """Watchers to be planned when there is time, the first of them last."""
-        self._wakes = Wakes()
+        self._wakes: Wakes[str] = Wakes()
         self._sockets: set[str] = set()
-        self._socket_wakes = Wakes()
+        self._socket_wakes: Wakes[str] = Wakes()
 
     @property
     def has_backlog(self) -> bool:

@@ -52,8 +52,16 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             observed, spec = it.observed(watcher), it.spec.watchers[watcher]
             asked = replace(secrets.known(observed.secrets, spec.secrets), asked=True)
             it.known[watcher] = replace(observed, secrets=asked)
-        case RecordGeneration() | RecordRun() | RecordIntent():
-            _write(it, action)
+        case RecordGeneration(watcher, generation):
+            it.events.append(events.of_generation(watcher, generation))
+            it.note(watcher, job=replace(it.observed(watcher).job, generation=generation))
+        case RecordRun(watcher, run):
+            it.events.extend(events.of_run(watcher, run))
+            it.note_run(watcher, run)
+            it.observed(watcher).writing[run.slot] = run
+            it.agenda.touch_slot(ProcessId(watcher, run.slot))
+        case RecordIntent(watcher, intent):
+            it.note(watcher, intent=intent)
         case Signal() | EndOrphans() | RecordVerdict() | Quit() | Notify() | Upgrade():
             pass
         case _:
@@ -65,23 +73,3 @@ def _bound(known: SocketRecord | None, action: Bind, now_ns: int) -> SocketRecor
     is_same = known is not None and known.template == action.template
     requested = BindRequested(now_ns, again=True) if again and is_same else BindRequested(now_ns)
     return SocketRecord(action.name, action.template, requested, known.held if known else None)
-
-
-def _write(it: Picture, action: RecordGeneration | RecordRun | RecordIntent) -> None:
-    observed, name = it.observed(action.watcher), action.watcher
-    match action:
-        case RecordGeneration(_, generation):
-            it.events.append(events.of_generation(name, generation))
-            job = replace(observed.job, generation=generation)
-            it.known[name] = replace(observed, job=job)
-            it.agenda.touch(name)
-        case RecordRun(_, run):
-            it.events.extend(events.of_run(name, run))
-            it.note_run(name, run)
-            observed.writing[run.slot] = run
-            it.agenda.touch_slot(ProcessId(name, run.slot))
-        case RecordIntent(_, intent):
-            it.known[name] = replace(observed, intent=intent)
-            it.agenda.touch(name)
-        case _:
-            assert_never(action)

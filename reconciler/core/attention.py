@@ -7,12 +7,12 @@ a hook of the watcher as a whole.
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left
 from typing import Final
 
 from reconciler.core.plan import WHOLE, Line, Plan
 from reconciler.core.slots import SlotCondition, Slots
+from reconciler.core.wakes import Wakes
 from reconciler.model.observed import WatcherObserved
 
 LOOK_AHEAD: Final = 4
@@ -23,7 +23,7 @@ class Found:
     """What was found of the slots of one watcher."""
 
     __slots__ = (
-        *("_lines", "_sleepers", "_until", "_whole_ns"),
+        *("_lines", "_wakes", "_whole_ns"),
         *("awaited", "conditions", "only_ends", "restless", "to_look_at", "whole"),
     )
 
@@ -36,10 +36,7 @@ class Found:
         self.only_ends = False
         self._lines: dict[Line, list[int]] = {}
         """Those that wait for others, in order."""
-        self._sleepers: list[tuple[int, int]] = []
-        """A heap of instants, and of the slots that are to be looked at then."""
-        self._until: dict[int, int] = {}
-        """Which of these instants still count, by slot."""
+        self._wakes: Wakes[int] = Wakes()
         self._whole_ns: int | None = None
 
     def next_look(self) -> frozenset[int]:
@@ -51,10 +48,7 @@ class Found:
         """Have the slots looked at whose time has come; False when that of the whole has."""
         if self._whole_ns is not None and self._whole_ns <= now_ns:
             return False
-        while self._sleepers and self._sleepers[0][0] <= now_ns:
-            at_ns, slot = heapq.heappop(self._sleepers)
-            if self._until.get(slot) == at_ns:
-                self.to_look_at.add(slot)
+        self.to_look_at.update(self._wakes.due(now_ns))
         return True
 
     def follow(self, plan: Plan) -> int | None:
@@ -67,25 +61,17 @@ class Found:
         self.restless, self.whole = frozenset(plan.restless), plan.whole
         self.to_look_at = {*plan.unreached}
         self._whole_ns = plan.wakes.get(WHOLE)
-        if len(self._sleepers) > 2 * len(self._until) + 64:  # most of them are over
-            self._sleepers = sorted((at_ns, slot) for slot, at_ns in self._until.items())
-        while self._sleepers and self._until.get(self._sleepers[0][1]) != self._sleepers[0][0]:
-            heapq.heappop(self._sleepers)
-        first = self._sleepers[0][0] if self._sleepers else None
-        return min((at for at in (first, self._whole_ns) if at is not None), default=None)
+        wakes = (self._wakes.next_ns(), self._whole_ns)
+        return min((at_ns for at_ns in wakes if at_ns is not None), default=None)
 
     def _take(self, slot: int, plan: Plan) -> None:
-        condition, at_ns = plan.conditions.get(slot), plan.wakes.get(slot)
+        condition = plan.conditions.get(slot)
         if condition is not None:
             self.conditions[slot] = condition
         elif slot not in plan.unreached:
             self.conditions.pop(slot, None)
         (self.awaited.add if slot in plan.awaited else self.awaited.discard)(slot)
-        if at_ns is None:
-            self._until.pop(slot, None)
-        elif self._until.get(slot) != at_ns:
-            self._until[slot] = at_ns
-            heapq.heappush(self._sleepers, (at_ns, slot))
+        self._wakes.put(slot, plan.wakes.get(slot))
 
     def _line_up(self, plan: Plan) -> None:
         """Have those stand in line that the plan has found to wait, and no other ones of those that it looked at."""

@@ -67,8 +67,7 @@ def failures_after(spec: BackoffSpec, memory: Memory, phase: Exited) -> int:
         return memory.attempt
     if phase.exit.error is not None:
         return memory.attempt if phase.exit.error.is_shortage else memory.attempt + 1
-    lived = 0 if phase.started_at_ns is None else phase.at_ns - phase.started_at_ns
-    return memory.attempt + 1 if lived < spec.reset_after else 0
+    return memory.attempt + 1 if phase.lived_ns < spec.reset_after else 0
 
 
 def due_ns(spec: BackoffSpec, record: ProcessRecord) -> int:

@@ -89,8 +89,6 @@ def _of_exit(
             f"{id} was being started when the keeper was killed; it is not known whether it ran"
         )
         return Event("process.exited", message, id.owner, id.slot, details, at_ns)
-    since = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
-    lived = format_duration(phase.at_ns - since)
     was_stopped = memory.stopping_since_ns is not None and not record.ended_before_stop
     why = f" ({stop_reason(memory)})" if was_stopped else ""
     how = str(phase.exit)
@@ -104,7 +102,7 @@ def _of_exit(
     left = f"; leaves {several(phase.survivors)} running" if stays else ""
     details["killed"] = record.had_to_be_killed
     details["survivors"] = [each.pid for each in phase.survivors]
-    message = f"{id} ended{when}{why}: {how} after {lived}{left}"
+    message = f"{id} ended{when}{why}: {how} after {format_duration(phase.lived_ns)}{left}"
     return Event("process.exited", message, id.owner, id.slot, details, at_ns)
 
 

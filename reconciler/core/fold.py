@@ -52,7 +52,7 @@ from reconciler.model.process import (
     Running,
     pid_of,
 )
-from reconciler.model.socket import BindRefused
+from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.spec import Spec
 from reconciler.model.value import replace
 
@@ -69,13 +69,17 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
             it.last_incarnation.pop(id, None)  # no older news of it can follow
             if it.record(id) is not None:  # else we have asked for it, and know
                 it.drop(id)
-        case SocketChanged() | SocketClosed() | SocketRestored():
-            _socket(it, observation)
+        case SocketChanged(socket):
+            _socket(it, socket)
+        case SocketClosed(name):
+            it.sockets.pop(name, None)
+            _touch_socket(it, name)
+        case SocketRestored(name):
+            it.events.append(events.of_restored(observation, it.sockets.get(name)))
         case SpecApplied():
             _spec(it, observation)
         case IntentChanged(watcher, intent):
-            it.known[watcher] = replace(it.observed(watcher), intent=intent)
-            it.agenda.touch(watcher)
+            it.note(watcher, intent=intent)
         case JobChanged(watcher, job):
             _job(it, watcher, job)
         case RunRecorded(watcher, run):
@@ -91,12 +95,25 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
         case SignalReceived(meaning):
             if meaning != "reload":
                 _shutdown(it, ShutdownAsked(now=meaning == "stop_now"))
-        case KeeperIntroduced() | SnapshotEnded():
+        case KeeperIntroduced():
             _keeper(it, observation)
+        case SnapshotEnded():
+            it.knows_keeper = True
+            it.agenda.touch_sockets((*it.spec.sockets, *it.sockets))
+            it.put_off(set(it.known) | set(it.names()))
         case LogChanged():
             _log(it, observation)
-        case EndsTold() | OrphansChanged() | FaultCaught() | ControlRenewed():
-            _told(it, observation)
+        case EndsTold(pids):
+            known = {id: found for id in pids if (found := it.record(id)) is not None}
+            it.events.extend(events.of_missed_ends(known, pids))
+        case OrphansChanged(orphans):
+            if it.knows_keeper:
+                it.events.extend(events.of_orphans(it.orphans, orphans))
+            it.orphans = orphans
+        case FaultCaught():
+            it.events.append(events.of_fault(observation))
+        case ControlRenewed():
+            it.events.append(events.of_control(observation))
         case LogRotated() | HeartbeatAsked() | UpgradeFailed():
             pass
         case _:
@@ -144,34 +161,23 @@ def _touch_awaiting_sockets(it: Picture, dead: ProcessRecord) -> None:
     it.agenda.touch_sockets(name for name in used if name in it.sockets and it.sockets[name].held)
 
 
-def _socket(it: Picture, observation: SocketChanged | SocketClosed | SocketRestored) -> None:
-    match observation:
-        case SocketRestored(name):
-            it.events.append(events.of_restored(observation, it.sockets.get(name)))
-            return
-        case SocketChanged(record):
-            name = record.name
-            if it.knows_keeper:
-                it.events.extend(events.of_socket(it.sockets.get(name), record))
-            it.sockets[name] = record
-            for id in record.phase.held_by if isinstance(record.phase, BindRefused) else ():
-                it.holders.setdefault(id, set()).add(name)
-        case SocketClosed(name):
-            it.sockets.pop(name, None)
-        case _:
-            assert_never(observation)
+def _socket(it: Picture, record: SocketRecord) -> None:
+    if it.knows_keeper:
+        it.events.extend(events.of_socket(it.sockets.get(record.name), record))
+    it.sockets[record.name] = record
+    for id in record.phase.held_by if isinstance(record.phase, BindRefused) else ():
+        it.holders.setdefault(id, set()).add(record.name)
+    _touch_socket(it, record.name)
+
+
+def _touch_socket(it: Picture, name: str) -> None:
     it.agenda.touch_sockets((name,))
     owner, _, slot = name.partition(".")
     for user in it.users.get(owner, ()):
         it.agenda.touch_slot(ProcessId(user, int(slot or WHOLE)))
 
 
-def _keeper(it: Picture, keeper: KeeperIntroduced | SnapshotEnded) -> None:
-    if isinstance(keeper, SnapshotEnded):
-        it.knows_keeper = True
-        it.agenda.touch_sockets((*it.spec.sockets, *it.sockets))
-        it.put_off(set(it.known) | set(it.names()))
-        return
+def _keeper(it: Picture, keeper: KeeperIntroduced) -> None:
     it.facts = replace(it.facts, keeper_id=keeper.keeper_id, boot_id=keeper.boot_id)
     it.sockets, it.holders = {}, {}
     it.last_incarnation = {}
@@ -192,25 +198,6 @@ def _log(it: Picture, log: LogChanged) -> None:
         it.events.append(events.of_log(log))
     it.known[name] = replace(observed, unwritten=rest)
     it.agenda.touch_slot(log.id)
-
-
-def _told(
-    it: Picture, observation: EndsTold | OrphansChanged | FaultCaught | ControlRenewed
-) -> None:
-    match observation:
-        case EndsTold(pids):
-            known = {id: found for id in pids if (found := it.record(id)) is not None}
-            it.events.extend(events.of_missed_ends(known, pids))
-        case OrphansChanged(orphans):
-            if it.knows_keeper:
-                it.events.extend(events.of_orphans(it.orphans, orphans))
-            it.orphans = orphans
-        case FaultCaught():
-            it.events.append(events.of_fault(observation))
-        case ControlRenewed():
-            it.events.append(events.of_control(observation))
-        case _:
-            assert_never(observation)
 
 
 # ---- of the store ---------------------------------------------------------------------------------
@@ -249,19 +236,15 @@ def _is_same(name: str, old: Spec, new: Spec) -> bool:
 
 
 def _secrets(it: Picture, found: SecretsRead | SecretsUnreadable, now_ns: int) -> None:
-    observed = it.observed(found.watcher)
-    before = secrets.known(observed.secrets, found.sources)
+    before = secrets.known(it.observed(found.watcher).secrets, found.sources)
     it.events.extend(secrets.events_of(before, found))
-    after = secrets.after(before, found, now_ns)
-    it.known[found.watcher] = replace(observed, secrets=after)
-    it.agenda.touch(found.watcher)
+    it.note(found.watcher, secrets=secrets.after(before, found, now_ns))
 
 
 def _job(it: Picture, watcher: str, job: Job) -> None:
     own = replace(job, runs=dict(job.runs))  # it changes here, and nowhere else
     open_runs = {slot for slot, run in own.runs.items() if run.outcome is None}
-    it.known[watcher] = replace(it.observed(watcher), job=own, open_runs=open_runs)
-    it.agenda.touch(watcher)
+    it.note(watcher, job=own, open_runs=open_runs)
 
 
 def _run(it: Picture, watcher: str, run: Run) -> None:

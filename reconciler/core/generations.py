@@ -195,23 +195,12 @@ def _after_damage(
 # ---- what came of it ------------------------------------------------------------------------------
 
 
-def exit_code(job: Job, want: int) -> int:
-    """Return the exit code that stands for a whole job: 0, or that of the first slot that did not succeed.
+def result(job: Job, want: int) -> tuple[Outcome, int]:
+    """Return what a whole job came to, and its exit code: succeeded and 0, or as the first slot that did not.
 
-    1 where that has none: it was killed by a signal, stopped, lost, or never started.
+    1 where that has no exit code: it was killed by a signal, stopped, lost, or never started.
     """
-    for slot in range(1, want + 1):
-        run = job.runs.get(slot)
-        if run is not None and run.outcome not in {None, "succeeded"}:
-            return (run.exit.code if run.exit is not None else None) or 1
-    return 0
-
-
-def overall_outcome(job: Job, want: int) -> Outcome:
-    """Return the outcome of a whole job: succeeded, or that of the first slot that did not."""
-    for slot in range(1, want + 1):
-        run = job.runs.get(slot)
-        if run is not None and run.outcome not in {None, "succeeded"}:
-            assert run.outcome is not None
-            return run.outcome
-    return "succeeded"
+    for run in (job.runs.get(slot) for slot in range(1, want + 1)):
+        if run is not None and run.outcome is not None and run.outcome != "succeeded":
+            return run.outcome, (run.exit.code if run.exit is not None else None) or 1
+    return "succeeded", 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final, assert_never
+from typing import Final
 
 from reconciler.core.backoff import SHORTAGE_RETRY_NS, veto_wait_ns
 from reconciler.core.plan import Plan, Verdict
@@ -21,8 +21,7 @@ from reconciler.model.process import (
     ProcessId,
     ProcessRecord,
     Requested,
-    Running,
-    Starting,
+    began_ns,
     pid_of,
 )
 from reconciler.model.spec import HookSpec
@@ -77,9 +76,7 @@ def failure(hook: HookSpec, record: ProcessRecord) -> str:
     what = f"{record.id.role} hook ({subject})"
     said = record.phase.output.decode(errors="replace").strip().rpartition("\n")[2].strip()
     if record.had_to_be_killed:
-        phase = record.phase
-        started_ns = phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
-        if phase.at_ns - started_ns < hook.timeout:
+        if record.phase.lived_ns < hook.timeout:
             return f"{what} was killed: everything is being stopped"
         return f"{what} timed out after {format_duration(hook.timeout)}"
     if hook.python is not None and record.phase.exit.code == VETO_EXIT_CODE:
@@ -201,7 +198,7 @@ def held_by(plan: Plan, role: str, place: int, verdict: Verdict) -> SlotConditio
     if found.state == "vetoed":
         due_ns = retry_due_ns(plan, found)
         return SlotCondition("BackOff", found.message, found.since_ns, due_ns)
-    since: int = getattr(record.phase, "started_at_ns", 0) or getattr(record.phase, "at_ns", 0)
+    since = began_ns(record.phase)
     refusals = record.memory.attempt
     if refusals:  # no better than between two tries: what it says this time is not known yet
         times = "once" if refusals == 1 else f"{refusals} times"
@@ -278,17 +275,9 @@ def clear(plan: Plan, record: ProcessRecord, timeout_ns: int) -> bool:
 
 def kill_when_due(plan: Plan, record: ProcessRecord, timeout_ns: int) -> None:
     """Kill a hook and what it started once its time is over."""
-    phase = record.phase
-    match phase:
-        case Requested(at_ns) | Starting(_, at_ns):
-            since = at_ns
-        case Running(_, started_at_ns):
-            since = started_at_ns
-        case Exited():
-            since = phase.started_at_ns or phase.at_ns
-        case _:
-            assert_never(phase)
-    if record.memory.killed or isinstance(phase, Requested) or not plan.is_due(since + timeout_ns):
+    if record.memory.killed or isinstance(record.phase, Requested):
+        return
+    if not plan.is_due(began_ns(record.phase) + timeout_ns):
         return
     plan.act(Signal(record.id, record.incarnation, "KILL", "tree"))
     memory = replace(record.memory, killed_at_ns=plan.now_ns)

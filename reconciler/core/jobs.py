@@ -341,11 +341,9 @@ def _complete(plan: Plan) -> None:
     if not is_over or observed.open_runs or observed.writing or plan.slots.any_main() is None:
         return
     number = job.generation.number if job.generation else 0
-    details: dict[str, object] = {
-        "reason": "completed" if want else plan.why_not_wanted,
-        "outcome": generations.overall_outcome(job, want),
-        "exit_code": generations.exit_code(job, want),
-    }
+    outcome, exit_code = generations.result(job, want)
+    reason = "completed" if want else plan.why_not_wanted
+    details: dict[str, object] = {"reason": reason, "outcome": outcome, "exit_code": exit_code}
     if not plan.world.stop_now:
         for role in ("before_stop", "after_complete", "after_stop"):
             if drive(plan, role, 0, number, details).state == "pending":

@@ -27,6 +27,7 @@ from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, Exited, LaunchError, Orphan, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.value import replace
 
 
 class Picture:
@@ -126,6 +127,11 @@ class Picture:
         return Plan(name, spec, observed, world, slots, want, is_retired, room)
 
     # ---- changes ------------------------------------------------------------------------------
+
+    def note(self, name: str, **known: object) -> None:
+        """Take down what else is known of a watcher, and have it planned as a whole."""
+        self.known[name] = replace(self.observed(name), **known)
+        self.agenda.touch(name)
 
     def put(self, record: ProcessRecord) -> None:
         """Take down how a process is."""

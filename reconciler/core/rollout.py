@@ -236,8 +236,9 @@ def why_failed(plan: Plan, record: ProcessRecord) -> str:
         return ""
     if phase.exit.error is not None:
         return "" if phase.exit.error.is_shortage else f"did not start: {phase.exit}"
-    lived = phase.at_ns - (phase.started_at_ns or phase.at_ns)
-    return "" if lived >= trial.confirm_after else f"{_ended(phase)} after {format_duration(lived)}"
+    if phase.lived_ns >= trial.confirm_after:
+        return ""
+    return f"{_ended(phase)} after {format_duration(phase.lived_ns)}"
 
 
 def _ended(phase: Exited) -> str:

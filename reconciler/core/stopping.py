@@ -112,9 +112,8 @@ def is_in_background(spec: WatcherSpec, record: ProcessRecord) -> bool:
     phase = record.phase
     if spec.is_job or not isinstance(phase, Exited) or not phase.survivors:
         return False
-    lived = phase.at_ns - (phase.at_ns if phase.started_at_ns is None else phase.started_at_ns)
     is_good = phase.exit.code == 0 and record.memory.stopping_since_ns is None
-    return is_good and record.id.role == MAIN and lived < spec.backoff.reset_after
+    return is_good and record.id.role == MAIN and phase.lived_ns < spec.backoff.reset_after
 
 
 def in_background(record: ProcessRecord) -> SlotCondition:

@@ -323,6 +323,11 @@ class Exited(Tagged, frozen=True):
     left: tuple[Survivor, ...] = ()
 
     @property
+    def lived_ns(self) -> int:
+        """Return how long it ran; 0 where nobody knows, or it never did."""
+        return 0 if self.started_at_ns is None else self.at_ns - self.started_at_ns
+
+    @property
     def is_unseen(self) -> bool:
         """Tell whether the keeper was killed around its start, so that nobody knows if it ever ran."""
         return self.pid is None and self.exit.error is None
@@ -359,6 +364,15 @@ class ProcessRecord(Struct, frozen=True):
         if not self.memory.killed or not isinstance(self.phase, Exited):
             return False
         return self.phase.exit.signal == "KILL" or self.phase.exit == Exit()
+
+
+def began_ns(phase: Phase) -> int:
+    """Return when a process was started; as long as it does not run, when it was asked for."""
+    if isinstance(phase, Requested | Starting):
+        return phase.at_ns
+    if isinstance(phase, Running):
+        return phase.started_at_ns
+    return phase.started_at_ns or phase.at_ns
 
 
 def pid_of(phase: Phase) -> int | None:

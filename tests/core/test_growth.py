@@ -282,7 +282,7 @@ def test_a_wake_up_that_is_over_makes_room() -> None:
         stage.wait(20).exit("w.1", 1).wait(1)
     core: Any = stage.reconciler
     assert len(core.agenda._wakes._heap) < 100
-    assert sum(len(each._sleepers) for each in core.agenda.attention._found.values()) < 100
+    assert sum(len(each._wakes._heap) for each in core.agenda.attention._found.values()) < 100
 
 
 @pytest.mark.parametrize("slot", [None, 1])

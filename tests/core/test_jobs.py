@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.generations import exit_code
+from reconciler.core.generations import result
 from reconciler.core.intents import stopped
 from reconciler.model.action import RecordRun, Spawn
 from reconciler.model.intent import Intent, RequestedBy
@@ -511,7 +511,7 @@ def test_after_complete_is_told_the_exit_code_of_the_job() -> None:
         a for _, a in stage.history if isinstance(a, Spawn) and a.id.role == "after_complete"
     ]
     assert told.launch.env["RECONCILE_HOOK_EXIT_CODE"] == "7"
-    assert exit_code(stage.reconciler.observed("job").job, 1) == 0
+    assert result(stage.reconciler.observed("job").job, 1)[1] == 0
     # A hook that the end of everything kills has not timed out.
     stage.tell(ShutdownAsked(now=True))
     record = stage.events[-1]
