@@ -44,7 +44,7 @@ def _fields(kind: type[Struct]) -> dict[str, FieldInfo]:
 
 def _value(name: str, kind: object, value: object) -> object:
     """Return a parameter as what is expected. Raises `RequestError`."""
-    if isinstance(value, str | bytes) and get_origin(_bare(kind)) is tuple:
+    if isinstance(value, str | bytes) and get_origin(_unwrapped(kind)[0]) is tuple:
         value = [value]  # a single text is a list of one
     try:
         return from_plain(kind, _decoded(value))
@@ -85,35 +85,28 @@ def _expected(name: str, what: str, value: object) -> RequestError:
 
 def _words(kind: object) -> str:
     """Return in words what a type accepts."""
-    bare = _bare(kind)
+    bare, bounds = _unwrapped(kind)
     if bare is int:
-        return f"a whole number from {_meta(kind).ge} to {_meta(kind).le}"
+        return f"a whole number from {bounds.ge} to {bounds.le}"
     if bare is str:
-        return f"a text of at most {_meta(kind).max_length} characters"
+        return f"a text of at most {bounds.max_length} characters"
     if get_origin(bare) is tuple:
         return "a list of texts"
     if get_origin(bare) is Literal:
         return f"one of {', '.join(get_args(bare))}"
     if get_origin(bare) is Mapping:
-        numbers = get_args(bare)[1]
-        if _bare(numbers) is str:
+        item, bounds = _unwrapped(get_args(bare)[1])
+        if item is str:
             return "a map of texts"
-        return (
-            f"a map from names to numbers from {_meta(numbers).ge} to {_meta(numbers).le}, or nil"
-        )
+        return f"a map from names to numbers from {bounds.ge} to {bounds.le}, or nil"
     return "true or false"
 
 
-def _bare(kind: object) -> object:
-    """Return a type without its bounds, and without None."""
+def _unwrapped(kind: object) -> tuple[object, Meta]:
+    """Return a type without its bounds and without None, and its bounds."""
+    bounds = Meta()
     while get_origin(kind) is Annotated or NoneType in get_args(kind):
+        if get_origin(kind) is Annotated:
+            bounds = get_args(kind)[1]
         kind = next(each for each in get_args(kind) if each is not NoneType)
-    return kind
-
-
-def _meta(kind: object) -> Meta:
-    """Return the bounds of a type."""
-    while get_origin(kind) is not Annotated:
-        kind = next(each for each in get_args(kind) if each is not NoneType)
-    found: Meta = get_args(kind)[1]
-    return found
+    return kind, bounds

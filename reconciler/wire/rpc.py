@@ -30,10 +30,6 @@ MAX_STRING_BYTES: Final = 256 * 1024
 MAX_REPLY_BYTES: Final = 256 * 2**20
 """What a client takes in one message."""
 
-REQUEST: Final = 0
-RESPONSE: Final = 1
-NOTIFICATION: Final = 2
-
 Value: TypeAlias = Any
 """Whatever MessagePack can carry."""
 
@@ -197,61 +193,50 @@ class _Walk:
         while still_open:
             if position >= size:
                 break
-            head = buffer[position]
-            kind, length_bytes, fixed = _HEADS[head]
-            start = position + 1 + length_bytes
-            if start > size:
+            kind, length_bytes, fixed = _HEADS[buffer[position]]
+            end = position + 1 + length_bytes
+            if end > size:
                 break
-            count = int.from_bytes(buffer[position + 1 : start], "big") if length_bytes else fixed
-            if kind in _HOLDING:
-                end = start
-                children = self._children(kind, count)
-            else:
-                _check_scalar(kind, count)
-                end, children = start + count, 0
-                if end > MAX_REQUEST_BYTES:
-                    msg = f"a message is larger than {MAX_REQUEST_BYTES} bytes"
-                    raise ProtocolError(msg)
-                if end > size:
-                    break
-            self._count_item()
+            count = int.from_bytes(buffer[position + 1 : end], "big") if length_bytes else fixed
+            children = count * _CHILDREN[kind]
+            if kind not in _HOLDING:
+                end += count
+            if trouble := self._trouble(kind, count, end):
+                raise ProtocolError(trouble)
+            if end > size:
+                break
+            self._items += 1
             position = end
             still_open[-1] -= 1
             if children:
                 still_open.append(children)
-                if len(still_open) > MAX_NESTING + 1:
-                    msg = f"a message is nested deeper than {MAX_NESTING} levels"
-                    raise ProtocolError(msg)
             while still_open and still_open[-1] == 0:
                 still_open.pop()
         self._position = position
         return None if still_open else position
 
-    def _children(self, kind: int, count: int) -> int:
-        if count > MAX_CONTAINER_ITEMS:
-            msg = f"a container claims {count} items, the limit is {MAX_CONTAINER_ITEMS}"
-            raise ProtocolError(msg)
-        return count * 2 if kind == _MAP else count
-
-    def _count_item(self) -> None:
-        self._items += 1
-        if self._items > MAX_MESSAGE_ITEMS:
-            msg = f"a message holds more than {MAX_MESSAGE_ITEMS} values"
-            raise ProtocolError(msg)
+    def _trouble(self, kind: int, count: int, end: int) -> str:
+        """Return which limit a value breaks, empty when it keeps them all."""
+        if kind in _HOLDING:
+            if count > MAX_CONTAINER_ITEMS:
+                return f"a container claims {count} items, the limit is {MAX_CONTAINER_ITEMS}"
+            if count and len(self._open) > MAX_NESTING:
+                return f"a message is nested deeper than {MAX_NESTING} levels"
+        elif kind == _REFUSED:
+            return "extension types are not understood here"
+        elif kind == _STRING and count > MAX_STRING_BYTES:
+            return f"a string claims {count} bytes, the limit is {MAX_STRING_BYTES}"
+        if end > MAX_REQUEST_BYTES:
+            return f"a message is larger than {MAX_REQUEST_BYTES} bytes"
+        if self._items == MAX_MESSAGE_ITEMS:
+            return f"a message holds more than {MAX_MESSAGE_ITEMS} values"
+        return ""
 
 
 _SCALAR, _STRING, _CONTAINER, _MAP, _REFUSED = range(5)
 _HOLDING: Final = frozenset({_CONTAINER, _MAP})
-
-
-def _check_scalar(kind: int, count: int) -> None:
-    if kind == _REFUSED:
-        msg = "extension types are not understood here"
-        raise ProtocolError(msg)
-    if kind == _STRING and count > MAX_STRING_BYTES:
-        msg = f"a string claims {count} bytes, the limit is {MAX_STRING_BYTES}"
-        raise ProtocolError(msg)
-
+_CHILDREN: Final = (0, 0, 1, 2, 0)
+"""Values in one item of each kind."""
 
 _VALUE: Final = (_SCALAR, 0, 0)
 _NOT_TAKEN: Final = (_REFUSED, 0, 0)
@@ -310,7 +295,7 @@ def pack_map(items: Mapping[str, bytes]) -> bytes:
 
 def encode_request(msgid: int, method: str, params: Mapping[str, object]) -> bytes:
     """Return a request's bytes."""
-    return pack([REQUEST, msgid, method, [params] if params else []])
+    return pack([0, msgid, method, [params] if params else []])
 
 
 def encode_result(msgid: int, packed: bytes) -> bytes:
@@ -320,12 +305,12 @@ def encode_result(msgid: int, packed: bytes) -> bytes:
 
 def encode_error(msgid: int, code: str, message: str, details: Mapping[str, object]) -> bytes:
     """Return a response that says why there is no result."""
-    return pack([RESPONSE, msgid, [code, message, details], None])
+    return pack([1, msgid, [code, message, details], None])
 
 
 def encode_notification(method: str, params: Mapping[str, object]) -> bytes:
     """Return a notification's bytes."""
-    return pack([NOTIFICATION, method, [params]])
+    return pack([2, method, [params]])
 
 
 # ---- reading answers ------------------------------------------------------------------------------
