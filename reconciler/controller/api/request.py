@@ -136,10 +136,11 @@ class Request:
         self._msgid = call.msgid
         self._params: Mapping[str, object] = call.params
         self.request_id: str | None = None
-        self._on_abandon: Callable[[], None] | None = None
         self.answer: Answer | None = None
         """What was answered, None as long as nothing was."""
         self.when_answered: Callable[[], None] | None = None
+        self.when_abandoned: Callable[[], None] | None = None
+        """Called when the client leaves before its answer."""
 
     @property
     def is_wanted(self) -> bool:
@@ -236,14 +237,10 @@ class Request:
         if self.when_answered is not None:
             self.when_answered()
 
-    def when_abandoned(self, call: Callable[[], None]) -> None:
-        """Have something called when the client leaves before its answer."""
-        self._on_abandon = call
-
     def abandoned(self) -> None:
         """Take note that the client has left. A request with an id is finished: it may ask again."""
-        if self._on_abandon is not None and self.request_id is None:
-            self._on_abandon()
+        if self.when_abandoned is not None and self.request_id is None:
+            self.when_abandoned()
 
 
 def _used_otherwise(request_id: str, method: str) -> RequestError:

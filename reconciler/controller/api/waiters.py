@@ -200,7 +200,7 @@ class Waiters(Part):
     def _begin(self, waiter: GoalWaiter | SignalWaiter) -> None:
         request = waiter.request
         self._waiting.add(waiter)
-        request.when_abandoned(lambda: self._drop(waiter))
+        request.when_abandoned = partial(self._drop, waiter)
         if waiter.timeout_ns is not None:
             due_ns = clock.now_ns() + waiter.timeout_ns
             self.reactor.at(waiter, due_ns, lambda: request.guard(partial(self._late, waiter)))
