@@ -16,7 +16,7 @@ from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import Spawn
 from reconciler.model.hiding import shown_lines
 from reconciler.model.process import MAIN, Exited, FileSink, ProcessId, ProcessRecord
-from reconciler.model.value import Part, Struct, field
+from reconciler.model.value import Part, Struct, field, replace
 from reconciler.output.places import open_log
 
 MAX_READ_BYTES: Final = 16 * 1024
@@ -68,10 +68,11 @@ class LastLines(Part):
         if phase.exit.error is not None or phase.exit.code == 0:
             self._tell(id, "")
             return
-        ends = [_end_of(span.path) for span in spans]
         bounded = [
-            Span(span.path, span.inode, span.begin, end.begin) if end.inode == span.inode else span
-            for span, end in zip(spans, ends, strict=True)
+            replace(span, end=now.begin)
+            if (now := _end_of(span.path)).inode == span.inode
+            else span
+            for span in spans
         ]
         self.lanes.run(
             "logs",

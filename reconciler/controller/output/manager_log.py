@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -181,21 +181,24 @@ class _File:
         """Open the file when its name leads elsewhere, and rotate it when it is too large."""
         if self._path is None:
             if self._stderr_path is not None:
-                self._rotate(self._stderr_path, _rotate_in_place)
+                self._rotate(self._stderr_path, in_place=True)
             return
         if reopens or not _is_at(self._descriptor, self._path):
             self._open(self._path)
-        if self._rotate(self._path, _rotate_by_name):
+        if self._rotate(self._path, in_place=False):
             self._open(self._path)
 
-    def _rotate(self, path: str, rotate: Callable[[int, int, str], None]) -> bool:
+    def _rotate(self, path: str, *, in_place: bool) -> bool:
         """Rotate the file when it is too large and the path still leads to it; tell whether it was tried."""
         if os.fstat(self._descriptor).st_size <= MAX_LOG_BYTES:
             return False
         with suppress(OSError), folder_of(path) as (folder, name):
             if is_in(folder, name, os.fstat(self._descriptor)):
                 _shift(folder, name)
-                rotate(self._descriptor, folder, name)
+                if in_place:
+                    _copy_and_empty(self._descriptor, folder, name)
+                else:
+                    _rename(folder, name, f"{name}.1")
                 return True
         return False
 
@@ -248,11 +251,7 @@ def _rename(folder: int, name: str, new: str) -> None:
     os.replace(name, new, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _rotate_by_name(_descriptor: int, folder: int, name: str) -> None:
-    _rename(folder, name, f"{name}.1")
-
-
-def _rotate_in_place(descriptor: int, folder: int, name: str) -> None:
+def _copy_and_empty(descriptor: int, folder: int, name: str) -> None:
     """Copy a file that is too large and empty it: the keeper has it open as well and appends to it.
 
     What the keeper writes in this instant may be lost.
