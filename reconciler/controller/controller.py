@@ -17,7 +17,6 @@ from reconciler.controller.parts import Parts
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Contradiction, Fatal
 from reconciler.controller.runtime.keeper_link import LinkClosed
-from reconciler.controller.runtime.reactor import READ
 from reconciler.controller.specs.loader import handed_over
 from reconciler.controller.specs.revisions import SAVED
 from reconciler.controller.state.records import IntentWritten, ServedBy
@@ -134,7 +133,6 @@ class Controller(Parts):
             self._recall(watcher, intent)
         self.api.dispatcher.remembered.recall(stored.answered)
         self.link.open(self.keeper_observations.hear, self._answer_signals)
-        self.runtime.reactor.watch(self.store, READ, lambda _: self.saving.take_answers())
         specs.revisions.begin(new_keeper=new_keeper)
         if stored.applied is not None:
             self.follow(stored.applied.spec)

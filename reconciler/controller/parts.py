@@ -54,8 +54,9 @@ class Parts:
         self.inbox: list[Observation] = []
         """What the core is told in the next rounds."""
         self.feed = self.inbox.append
-        self.stored = stored = store.read()
         self.runtime = Runtime(log, lambda event: self.output.tell(event))
+        hand_over = self.runtime.lanes.hand_over
+        self.stored = stored = store.read(lambda found: hand_over(lambda: self.saving.take(found)))
         self.link = Link(link, self.runtime.reactor)
         self.keeper, heard = self.link.meet(log)
         self.is_new_keeper = stored.keeper_id != self.keeper.keeper_id

@@ -115,7 +115,7 @@ class Instance:
     def store(self, spec: Spec, revision: int = 1, **more: Any) -> None:
         """Let a former controller have stored a spec."""
         store = Store(str(self.folder))
-        store.read()
+        store.read(lambda _: None)
         more = {"source": (str(self.spec_file),), "environment": environment_digest()} | more
         store.write(Applied(spec, revision, **more))
         store.close()

@@ -184,7 +184,7 @@ def test_a_newer_state_is_told_in_one_sentence(tmp_path: Path) -> None:
     from reconciler.controller.state.store import Store
 
     store = Store(str(tmp_path))
-    store.read()
+    store.read(lambda _: None)
     store.close()
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.execute("update meta set value = '99' where key = 'schema'")

@@ -6,12 +6,13 @@ keeps the record. Only runs of jobs wait, see `RunRecorded`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from reconciler.controller.runtime.borders import Border, Fatal
 from reconciler.controller.state.records import EventsWritten, Record, RunWritten
 from reconciler.controller.state.store import (
+    Answer,
     Damaged,
     PutBack,
     Recovered,
@@ -96,9 +97,9 @@ class Saving(Part):
             case _:
                 pass
 
-    def take_answers(self) -> None:
+    def take(self, answers: Sequence[Answer]) -> None:
         """Take what the store has to say. Raises `StoreDamaged`."""
-        for answer in self.store.answers():
+        for answer in answers:
             match answer:
                 case Written(RunWritten(watcher, run, _)):
                     self.feed(RunRecorded(watcher, run))

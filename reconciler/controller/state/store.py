@@ -7,10 +7,10 @@ while the disk is full: the thread keeps its batch and tries again, the controll
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -85,20 +85,15 @@ class Store:
         self._unmoved = False
         """Something that matters lies in the write-ahead log alone."""
         self._queue: deque[Record] = deque()
-        self._answers: deque[Answer] = deque()
         self._wanted = threading.Condition()
         self._closing = False
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._in_hand: list[Record] = []
         """What the thread has taken from the queue and not written yet."""
         self._thread = self._writer()
 
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when answers wait."""
-        return self._wake
-
-    def read(self) -> Stored:
-        """Return what was stored, and start the writer; call it once, first."""
+    def read(self, answer: Callable[[Sequence[Answer]], object]) -> Stored:
+        """Return what was stored, and start the writer, which answers in its thread; call it once, first."""
+        self._answer = answer
         self._thread.start()
         return self._reading.stored
 
@@ -120,15 +115,6 @@ class Store:
     def _writer(self) -> threading.Thread:
         return threading.Thread(target=self._run, name="store", daemon=True)
 
-    def answers(self) -> list[Answer]:
-        """Return the answers that wait."""
-        try:
-            os.eventfd_read(self._wake)
-        except BlockingIOError:
-            return []
-        # The counter is read first: an answer that comes now raises it again.
-        return [self._answers.popleft() for _ in range(len(self._answers))]
-
     def close_writer(self) -> None:
         """Write what is queued, once, and end the writer; what comes later is not written."""
         with self._wanted:
@@ -142,7 +128,6 @@ class Store:
         self.close_writer()
         if self._connection is not None:
             self._connection.close()
-        os.close(self._wake)
 
     # ---- in the thread ----
 
@@ -151,7 +136,7 @@ class Store:
         try:
             self._write_for_ever()
         except BaseException as error:
-            self._answer(WriterDied(f"the thread that writes the state has ended: {said(error)}"))
+            self._answer([WriterDied(f"the thread that writes the state has ended: {said(error)}")])
 
     def _write_for_ever(self) -> None:
         while True:
@@ -174,20 +159,20 @@ class Store:
                 self._write(batch)
             except _Refused as error:
                 record, message = error.args
-                self._answer(Unwritable(record, message))
+                self._answer([Unwritable(record, message)])
                 batch.remove(record)
                 continue
             except (sqlite3.OperationalError, OSError, MemoryError) as error:
                 if not troubled:
-                    self._answer(Trouble(f"cannot write {self.path}: {error}"))
+                    self._answer([Trouble(f"cannot write {self.path}: {error}")])
                 troubled = True
             except sqlite3.DatabaseError as error:
-                self._answer(Damaged(f"cannot write {self.path}: {error}"))
+                self._answer([Damaged(f"cannot write {self.path}: {error}")])
                 return False
             else:
                 if troubled:
-                    self._answer(Recovered())
-                self._answer(*(Written(record) for record in batch))
+                    self._answer([Recovered()])
+                self._answer([Written(record) for record in batch])
                 self._empty_log()
                 return True
             with self._wanted:
@@ -232,12 +217,8 @@ class Store:
             self._connection = put_back(self._connection, self.path)
             self._file = self.path.stat()
             told = f"{self.path} was removed; it was written again, nothing is lost"
-            self._answer(PutBack(told))
+            self._answer([PutBack(told)])
         return self._connection
-
-    def _answer(self, *answers: Answer) -> None:
-        self._answers.extend(answers)
-        os.eventfd_write(self._wake, 1)
 
 
 class _Refused(Exception):

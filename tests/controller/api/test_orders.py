@@ -76,7 +76,7 @@ def test_an_operators_word_outlives_the_controller(instance: Instance) -> None:
     client.call("scale", scale={"web": 3})
     instance.stop()
     store = Store(str(instance.folder))
-    intent = store.read().intents["web"]
+    intent = store.read(lambda _: None).intents["web"]
     store.close()
     assert (intent.hold, intent.scale) == ("stopped", 3)
     instance.clients.clear()
@@ -103,7 +103,7 @@ def test_a_stop_with_an_end_is_kept_told_and_ends_by_itself(instance: Instance) 
     assert (web["overrides"], web["drift"]) == ([], False)
     instance.stop()
     store = Store(str(instance.folder))
-    assert store.read().intents["web"] == NO_INTENT
+    assert store.read(lambda _: None).intents["web"] == NO_INTENT
     store.close()
     instance.clients.clear()
     instance.start(PaperKeeper())
@@ -112,7 +112,7 @@ def test_a_stop_with_an_end_is_kept_told_and_ends_by_itself(instance: Instance) 
 def test_a_word_that_ended_while_the_machine_was_off_does_not_count(instance: Instance) -> None:
     instance.store(by_hand(web=service(), db=service()))
     store = Store(str(instance.folder))
-    store.read()
+    store.read(lambda _: None)
     hour, now = 3600 * 10**9, time.time_ns()
     for name, wall_ns in (("web", now - hour), ("db", now + hour)):
         # By the clock of the boot before, whose hours mean nothing any more, neither is over.
@@ -143,7 +143,7 @@ def test_an_end_that_comes_while_a_newer_word_is_written_takes_nothing_of_it_bac
     until(lambda: running(instance) == ["web.1"])
     instance.stop()
     store = Store(str(instance.folder))
-    assert store.read().intents["web"] == NO_INTENT
+    assert store.read(lambda _: None).intents["web"] == NO_INTENT
     store.close()
     instance.clients.clear()
     instance.start(PaperKeeper())
@@ -287,7 +287,7 @@ def test_what_a_controller_did_not_live_to_answer_is_answered_by_the_next(
 ) -> None:
     instance.store(by_hand(web=service()))
     store = Store(str(instance.folder))
-    store.read()
+    store.read(lambda _: None)
     word = IntentWritten("web", stopped(NO_INTENT, RequestedBy("alice")))
     results = ({"name": "web", "message": "stops 1 process"},)
     store.write(OrderWritten((word,), Answered(os.getuid(), "lost", "stop", results)))

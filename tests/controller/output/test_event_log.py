@@ -13,7 +13,7 @@ from paper_keeper import PaperKeeper
 
 from reconciler.controller.output.event_log import NUMBERS_PER_RESERVATION
 from reconciler.controller.state.records import KEPT_EVENTS, EventsWritten, NumbersReserved
-from reconciler.controller.state.store import Store, Written
+from reconciler.controller.state.store import Answer, Store, Written
 from reconciler.model.answer import EventEntry
 from reconciler.model.event import Event
 from reconciler.model.process import Exit, Exited, Running
@@ -39,7 +39,7 @@ def stored(folder: Path, type: str = "%") -> list[int]:
 
 def write(folder: Path, *entries: EventsWritten) -> None:
     store = Store(str(folder))
-    store.read()
+    store.read(lambda _: None)
     for entry in entries:
         store.write(entry)
     store.close()
@@ -146,16 +146,17 @@ def test_events_alone_are_not_synced_and_an_idle_controller_writes_nothing(
     tmp_path: Path,
 ) -> None:
     store = Store(str(tmp_path))
-    store.read()
+    answers: list[Answer] = []
+    store.read(answers.extend)
     store.write(NumbersReserved(4))
-    until(lambda: Written(NumbersReserved(4)) in store.answers())
+    until(lambda: Written(NumbersReserved(4)) in answers)
     commits = (tmp_path / "state.commits").read_bytes()
     told = EventsWritten((event(1),), 2)
     store.write(told)
-    until(lambda: Written(told) in store.answers())
+    until(lambda: Written(told) in answers)
     assert (tmp_path / "state.commits").read_bytes() == commits
     store.write(NumbersReserved(5))
-    until(lambda: Written(NumbersReserved(5)) in store.answers())
+    until(lambda: Written(NumbersReserved(5)) in answers)
     assert (tmp_path / "state.commits").read_bytes() != commits
     # Not the time of access: what is moved into the database is read from the log.
     written = os.stat(tmp_path / "state.db-wal")

@@ -179,7 +179,7 @@ def test_a_verdict_whose_consequence_was_lost_is_carried_out_by_the_next_control
     assert current["outcome"] == "pending"
     instance.stop()
     store = Store(str(instance.folder))
-    revision = store.read().revisions[2]
+    revision = store.read(lambda _: None).revisions[2]
     trial = replace(revision.trial, outcome="rolled_back", reason="it was bad")
     store.write(RevisionChanged(replace(revision, trial=trial)))
     store.close()
@@ -345,13 +345,13 @@ def applied(number: int, outcome: str = "superseded") -> Applied:
 
 def written(folder: Path, *entries: Applied) -> dict[int, Revision]:
     store = Store(str(folder))
-    store.read()
+    store.read(lambda _: None)
     for entry in entries:
         store.write(entry)
     store.close()
     store = Store(str(folder))
     try:
-        return dict(store.read().revisions)
+        return dict(store.read(lambda _: None).revisions)
     finally:
         store.close()
 

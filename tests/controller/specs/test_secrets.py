@@ -199,7 +199,7 @@ def test_a_value_is_not_in_its_own_description(tmp_path: Path) -> None:
 def test_the_store_keeps_sources_not_values(instance: Instance) -> None:
     instance.store(by_hand(file_secret(instance.folder)))
     store = Store(str(instance.folder))
-    applied = store.read().applied
+    applied = store.read(lambda _: None).applied
     store.close()
     assert applied is not None
     assert applied.spec.watchers["web"].secrets == {

@@ -64,7 +64,7 @@ def state(folder: Path, version: int) -> Path:
 
 def read(folder: Path) -> Stored:
     store = Store(str(folder))
-    stored = store.read()
+    stored = store.read(lambda _: None)
     store.close()
     return stored
 
@@ -141,7 +141,7 @@ def test_a_version_that_only_one_of_its_places_says_is_damage_and_no_former_one(
 ) -> None:
     path = tmp_path / "state.db"
     store = Store(str(tmp_path))
-    store.read()
+    store.read(lambda _: None)
     store.write(RunWritten("mig", Run(1, 1, "k", "b", 1, 2)))
     store.close()
     for statement in (

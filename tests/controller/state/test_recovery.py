@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import re
-import select
 import shutil
 import sqlite3
 import subprocess
@@ -27,12 +26,13 @@ from reconciler.controller.state.records import (
     Stored,
 )
 from reconciler.controller.state.recovery import KEPT_ASIDE
-from reconciler.controller.state.store import Answer, PutBack, Recovered, Store, Trouble, Written
+from reconciler.controller.state.store import PutBack, Recovered, Trouble, Written
 from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.job import Generation, Run
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.value import replace
+from tests.controller.state.test_store import AnsweredStore, answers
 
 SEED = 20_260_301
 JOBS = [f"job-{number}" for number in range(1, 9)]
@@ -63,7 +63,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(folder: Path, *entries: Record) -> None:
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     store.read()
     for entry in entries:
         store.write(entry)
@@ -71,20 +71,11 @@ def write(folder: Path, *entries: Record) -> None:
 
 
 def read(folder: Path) -> Stored:
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     try:
         return store.read()
     finally:
         store.close()
-
-
-def answers(store: Store, count: int) -> list[Answer]:
-    """Wait until as many answers have come."""
-    found: list[Answer] = []
-    while len(found) < count:
-        assert select.select([store], [], [], 20)[0], f"only {found}"
-        found += store.answers()
-    return found
 
 
 def check(stored: Stored, whole: Stored) -> None:
@@ -108,7 +99,7 @@ def damaged_copy(good: Path, folder: Path, data: bytes, name: str = "state.db") 
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what a killed controller leaves: the newest changes lie in the write-ahead log alone."""
     folder = tmp_path_factory.mktemp("live")
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     # A reader keeps the log from being emptied, and a kill comes before that at any time.
     reader = sqlite3.connect(folder / "state.db", isolation_level=None)
     reader.execute("begin")
@@ -278,7 +269,7 @@ def test_a_broken_commit_counter_is_no_evidence_against_a_whole_state(
 
 
 def test_a_state_that_is_deleted_while_it_is_used_is_written_anew(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
+    store = AnsweredStore(tmp_path)
     store.read()
     for entry in history():
         store.write(entry)
@@ -304,7 +295,7 @@ def test_a_state_that_is_deleted_with_its_folder_is_told_and_written_when_there_
     folder = tmp_path / "state"
     folder.mkdir()
     write(folder, *history())
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     store.read()
     shutil.rmtree(folder)
     store.write(NumbersReserved(20_001))
@@ -358,26 +349,25 @@ def test_a_damaged_spec_in_force_is_taken_from_the_history(tmp_path: Path) -> No
 
 
 FULL_DISK = """
-import resource, select, sys
+import resource, sys, time
 from reconciler.controller.state.records import NumbersReserved
 from reconciler.controller.state.store import Recovered, Store, Trouble, Written
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
 store = Store(sys.argv[1])
-stored = store.read()
+answers = []
+stored = store.read(answers.extend)
 print(sorted(name for name, job in stored.jobs.items() if job.known), *stored.notes, sep="|")
 entry = NumbersReserved(77_777)
 store.write(entry)
-def answer():
-    assert select.select([store], [], [], 20)[0]
-    return store.answers()
-(trouble,) = answer()
+while not answers:
+    time.sleep(0.01)
+(trouble,) = answers
 assert isinstance(trouble, Trouble), trouble
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-found = answer()
-while len(found) < 2:
-    found += answer()
-assert found == [Recovered(), Written(entry)], found
+while len(answers) < 3:
+    time.sleep(0.01)
+assert answers[1:] == [Recovered(), Written(entry)], answers
 store.close()
 """
 """A size limit of zero lets no file grow, as a full disk does, also for root."""
@@ -399,7 +389,7 @@ def test_x05_a_controller_comes_back_while_nothing_can_be_written(
 
 def test_what_matters_does_not_stay_in_the_log_alone(tmp_path: Path) -> None:
     (tmp_path / "live").mkdir()
-    store = Store(str(tmp_path / "live"))
+    store = AnsweredStore(tmp_path / "live")
     store.read()
     for entry in history():
         store.write(entry)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import select
 import sqlite3
 import stat
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import until
 
 from reconciler.controller.output.events import RecentEvents
 from reconciler.controller.specs.snapshot import look
@@ -69,17 +70,28 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     os.chmod(tmp_path, 0o700)
 
 
-def answers(store: Store, count: int) -> list[Answer]:
+class AnsweredStore(Store):
+    """A store that keeps its answers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.answers: deque[Answer] = deque()
+
+    def read(self) -> Stored:  # type: ignore[override]
+        return super().read(self.answers.extend)
+
+
+def answers(store: AnsweredStore, count: int) -> list[Answer]:
     """Wait until as many answers have come."""
     found: list[Answer] = []
-    while len(found) < count:
-        assert select.select([store], [], [], 20)[0], f"only {found}"
-        found += store.answers()
+    until(lambda: len(store.answers) >= count)
+    while store.answers:
+        found.append(store.answers.popleft())
     return found
 
 
 def write(folder: Path, *entries: Record) -> list[Answer]:
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     store.read()
     for entry in entries:
         store.write(entry)
@@ -89,7 +101,7 @@ def write(folder: Path, *entries: Record) -> list[Answer]:
 
 
 def read(folder: Path) -> Stored:
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     try:
         return store.read()
     finally:
@@ -186,7 +198,7 @@ def test_retiring_and_files_change_without_a_new_revision(folder: Path) -> None:
 def test_the_database_belongs_to_nobody_else(folder: Path) -> None:
     umask = os.umask(0)
     try:
-        store = Store(str(folder))
+        store = AnsweredStore(folder)
         store.read()
         store.write(NumbersReserved(5))
         answers(store, 1)
@@ -238,7 +250,7 @@ def test_a_newer_state_is_refused_and_left_alone(folder: Path) -> None:
         connection.execute("pragma user_version = 99")
     before = (folder / "state.db").read_bytes()
     with pytest.raises(NewerState, match="state version 99"):
-        Store(str(folder))
+        AnsweredStore(folder)
     assert (folder / "state.db").read_bytes() == before
 
 
@@ -252,7 +264,7 @@ def test_rows_that_cannot_be_read_make_one_job_unknown_and_are_told(folder: Path
 
 
 def test_what_cannot_be_written_is_told_kept_in_order_and_written_later(folder: Path) -> None:
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     store.read()
     # Another writer holds the lock: what a full disk does too, an OperationalError.
     other = sqlite3.connect(folder / "state.db", isolation_level=None)
@@ -270,7 +282,7 @@ def test_what_cannot_be_written_is_told_kept_in_order_and_written_later(folder: 
 
 
 def test_damage_while_running_is_told_and_ends_the_writer(folder: Path) -> None:
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     store.read()
     with sqlite3.connect(folder / "state.db") as connection:
         connection.execute("drop table runs")
@@ -286,7 +298,7 @@ def test_damage_while_running_is_told_and_ends_the_writer(folder: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_an_error_not_a_loss(folder: Path) -> None:
     (folder / "state.db").mkdir()
     with pytest.raises((OSError, sqlite3.OperationalError)):
-        Store(str(folder))
+        AnsweredStore(folder)
     assert not list(folder.glob("*damaged*"))
 
 
@@ -334,7 +346,7 @@ def test_a_batch_is_written_without_the_entries_that_cannot_be(folder: Path, cou
     bad = [FilesChanged((SourceFile("/a", "d", 1, 2**63 + n),), "") for n in range(count)]
     good = GenerationWritten("job", GENERATION)
     told = EventsWritten((EventEntry(1, 1, "x", "w", 0, "no UTF-8: \udcff", {}),), 2)
-    store = Store(str(folder))
+    store = AnsweredStore(folder)
     for entry in (*bad, good, told):
         store.write(entry)
     store.read()
