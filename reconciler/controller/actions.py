@@ -60,7 +60,10 @@ class Actions(Part):
             match action:
                 case RecordRun(watcher, run):
                     self.has_fired = True
-                    self.saving.write(RunWritten(watcher, run, self._keep_runs(watcher)))
+                    spec = self.core.watcher_spec(watcher)
+                    # The newest of each slot stay in the ledger, also of a job that is going.
+                    keep = KEEP_RUNS if spec is None else spec.keep_runs
+                    self.saving.write(RunWritten(watcher, run, keep))
                 case RecordGeneration(watcher, generation):
                     self.saving.write(GenerationWritten(watcher, generation))
                 case RecordVerdict():
@@ -94,8 +97,3 @@ class Actions(Part):
         if retiring.keys() != self.retiring.keys():
             self.retiring = dict(retiring)
             self.saving.write(RetiringChanged(self.retiring))
-
-    def _keep_runs(self, watcher: str) -> int:
-        """Return how many runs of each slot stay in the ledger, also of a job that is going."""
-        spec = self.core.watcher_spec(watcher)
-        return KEEP_RUNS if spec is None else spec.keep_runs

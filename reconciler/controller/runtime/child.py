@@ -75,11 +75,11 @@ class Child:
         text = f"took longer than {format_duration(timeout_ns)}"
         self._reactor.at(self, clock.now_ns() + timeout_ns, partial(self._finish, text))
         try:
-            for pipe in self._pipes():
-                os.set_blocking(pipe.fileno(), False)
             assert self._process.stdin is not None
+            os.set_blocking(self._process.stdin.fileno(), False)
             self._reactor.watch(self._process.stdin, WRITE, lambda _: self._send())
             for pipe, into in self._outputs():
+                os.set_blocking(pipe.fileno(), False)
                 self._reactor.watch(pipe, READ, partial(self._readable, pipe, into))
             self._ended = os.pidfd_open(self.pid)
             self._reactor.watch(self._ended, READ, lambda _: self._finish())
@@ -90,10 +90,6 @@ class Child:
         """Kill it and forget the question."""
         self._done = None
         self._finish()
-
-    def _pipes(self) -> list[IO[bytes]]:
-        every = (self._process.stdin, self._process.stdout, self._process.stderr)
-        return [pipe for pipe in every if pipe is not None and not pipe.closed]
 
     def _outputs(self) -> list[tuple[IO[bytes], bytearray]]:
         both = (self._process.stdout, self._output), (self._process.stderr, self._complaint)
@@ -141,8 +137,9 @@ class Child:
         for pipe, into in self._outputs():
             while self._done is not None and not self._trouble and self._take(pipe, into):
                 pass
-        for pipe in self._pipes():
             self._close(pipe)
+        assert self._process.stdin is not None
+        self._close(self._process.stdin)
         if self._ended >= 0:
             self._reactor.ignore(self._ended)
             os.close(self._ended)

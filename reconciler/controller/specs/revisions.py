@@ -22,8 +22,8 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.repository import Commit, commit_of
-from reconciler.controller.state.history import Content, dropped
-from reconciler.controller.state.queries import read_content
+from reconciler.controller.state.history import dropped
+from reconciler.controller.state.queries import read_spec
 from reconciler.controller.state.records import RevisionChanged, SourceFile
 from reconciler.controller.state.saving import Saving
 from reconciler.core import verdict
@@ -236,22 +236,22 @@ class Revisions(Part):
     def read(
         self,
         number: int,
-        found: Callable[[Content], None],
+        found: Callable[[Spec], None],
         unreadable: Callable[[str], None],
         uid: int | None = None,
     ) -> None:
-        """Hand over the content of a revision, off the loop, or say why it cannot be read.
+        """Hand over the spec of a revision, off the loop, or say why it cannot be read.
 
         `uid` is the user who has asked.
         """
         applied, path = self.in_force.applied, self.saving.store.path
         if applied is not None and applied.revision == number:
-            found(Content(applied.spec, applied.files))
+            found(applied.spec)
             return
 
         self.lanes.run(
             "records",
-            partial(read_content, path, number),
+            partial(read_spec, path, number),
             lambda answer: unreadable(answer) if isinstance(answer, str) else found(answer),
             unreadable,
             uid=uid,

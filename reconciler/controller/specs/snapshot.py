@@ -106,15 +106,14 @@ def _see(path: str, before: Seen | None) -> Seen | None:
     if before is not None and before.signature == signature:
         return before
     text, digest = None, f"irregular:{stat.S_IFMT(status.st_mode):o}"
-    if stat.S_ISREG(status.st_mode):
-        if status.st_size > MAX_BYTES:
-            digest = f"large:{status.st_size}:{status.st_mtime_ns}"
-        else:
-            try:
-                text = _read(path)
-            except OSError as error:
-                return _unreadable(error)
-            digest = hashlib.sha256(text).hexdigest()
+    if stat.S_ISREG(status.st_mode) and status.st_size > MAX_BYTES:
+        digest = f"large:{status.st_size}:{status.st_mtime_ns}"
+    elif stat.S_ISREG(status.st_mode):
+        try:
+            text = _read(path)
+        except OSError as error:
+            return _unreadable(error)
+        digest = hashlib.sha256(text).hexdigest()
     # SQLite's integers have a sign; some file systems (FUSE, CIFS) use all 64 bits of an inode's number.
     inode = status.st_ino - 2**64 if status.st_ino >= 2**63 else status.st_ino
     gone = status.st_nlink == 0

@@ -9,12 +9,12 @@ from reconciler.controller.specs.apply import Author
 from reconciler.controller.specs.files import SpecFiles
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.revisions import Revisions
-from reconciler.controller.state.history import Content
 from reconciler.model.action import RecordVerdict
 from reconciler.model.event import Event
 from reconciler.model.hiding import shown_lines
 from reconciler.model.process import ProcessId
 from reconciler.model.revision import Revision
+from reconciler.model.spec import Spec
 from reconciler.model.value import Part
 
 LOG_LINES: Final = 5
@@ -86,10 +86,10 @@ class Verdicts(Part):
             return
         chosen: Revision = older
 
-        def found(content: Content) -> None:
+        def found(spec: Spec) -> None:
             # Else somebody was faster.
             if self.in_force.revision == number and not self.files.is_ending():
-                self.files.restore(chosen.place, content.spec, Author(BY_ITSELF))
+                self.files.restore(chosen.place, spec, Author(BY_ITSELF))
 
         def unreadable(reason: str) -> None:
             text = f"the content of revision {chosen.number} cannot be read: {reason}"

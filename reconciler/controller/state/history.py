@@ -18,17 +18,10 @@ from reconciler.controller.state.records import SourceFile
 from reconciler.controller.state.seals import Broken, Value
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec
-from reconciler.model.value import PlainError, Struct, from_plain, to_plain
+from reconciler.model.value import PlainError, from_plain, to_plain
 
 KEPT_REVISIONS: Final = 50
 """So many of the newest are kept, and the newest good one however old it is."""
-
-
-class Content(Struct, frozen=True):
-    """What a revision says: the spec, and the files that it was read from, as they were written."""
-
-    spec: Spec
-    files: tuple[SourceFile, ...]
 
 
 # ---- writing --------------------------------------------------------------------------------------
@@ -80,13 +73,15 @@ def read(found: Iterable[tuple[Value, ...]]) -> tuple[dict[int, Revision], list[
     return revisions, notes
 
 
-def content(connection: sqlite3.Connection, number: int) -> Content | str:
-    """Return the content of a revision, or why it cannot be had. Raises errors of SQLite."""
+def read_spec(connection: sqlite3.Connection, number: int) -> Spec | str:
+    """Return the spec of a revision, or why it cannot be had. Raises errors of SQLite."""
     broken: list[Broken] = []
     found = seals.read(connection, "contents", broken, "where number = ?", (number,))
     if not found:
         return str(broken[0]) if broken else "it is not in the store (any more)"
     try:
-        return from_plain(Content, json.loads(zlib.decompress(cast("bytes", found[0][1]))))
-    except (PlainError, ValueError, zlib.error) as error:
+        data = zlib.decompress(cast("bytes", found[0][1]))
+        found_spec: Spec = from_plain(Spec, json.loads(data)["spec"])
+    except (PlainError, ValueError, KeyError, TypeError, zlib.error) as error:
         return str(error)
+    return found_spec

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Collection, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from reconciler.controller.state import history, seals
-from reconciler.controller.state.history import Content
 from reconciler.controller.state.records import KEPT_EVENTS, KEPT_ORDERS
 from reconciler.model.answer import EventEntry
 from reconciler.model.job import Run
 from reconciler.model.process import ProcessId
+from reconciler.model.spec import Spec
 from reconciler.model.value import PlainError, from_plain
 
 Key: TypeAlias = tuple[str, int, int]
@@ -27,33 +27,25 @@ _EventRow = tuple[int, int, str, str, int, str]
 def stored_runs(path: Path, jobs: Mapping[str, Slots], limit: int) -> dict[Key, Run] | None:
     """Return the newest runs on the disk, None when it cannot be read; damaged rows are left out."""
     found: dict[Key, Run] = {}
+    tail = "where watcher = ? order by generation desc, slot limit ?"
     try:
         with closing(seals.beside(path)) as connection:
             for name, slots in jobs.items():
-                found |= _runs_of(connection, name, slots, limit)
+                rows = seals.read(connection, "runs", [], tail, (name, limit))
+                for _, slot, generation, text in cast("list[tuple[str, int, int, str]]", rows):
+                    if slots is None or slot in slots:
+                        with suppress(PlainError, ValueError):  # of a newer version
+                            found[name, slot, generation] = from_plain(Run, json.loads(text))
     except sqlite3.Error:
         return None
     return found
 
 
-def _runs_of(
-    connection: sqlite3.Connection, name: str, slots: Slots, limit: int
-) -> Iterable[tuple[Key, Run]]:
-    tail = "where watcher = ? order by generation desc, slot limit ?"
-    for watcher, slot, generation, text in seals.read(connection, "runs", [], tail, (name, limit)):
-        if slots is None or slot in slots:
-            try:
-                run: Run = from_plain(Run, json.loads(str(text)))
-            except (PlainError, ValueError):
-                continue  # of a newer version
-            yield (str(watcher), int(str(slot)), int(str(generation))), run
-
-
-def read_content(path: Path, number: int) -> Content | str:
-    """Return the content of a revision, or why it cannot be had."""
+def read_spec(path: Path, number: int) -> Spec | str:
+    """Return the spec of a revision, or why it cannot be had."""
     try:
         with closing(seals.beside(path)) as connection:
-            return history.content(connection, number)
+            return history.read_spec(connection, number)
     except sqlite3.Error as error:
         return str(error)
 

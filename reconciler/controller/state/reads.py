@@ -131,12 +131,12 @@ def _from_history(reading: Reading, files: tuple[SourceFile, ...]) -> Applied | 
     if not numbers:
         return None
     newest = max(numbers)
-    found = history.content(reading.connection, newest)
+    found = history.read_spec(reading.connection, newest)
     if isinstance(found, str):
         reading.notes.append(f"cannot read revision {newest} of the history: {found}")
         return None
     reading.notes.append(f"the spec in force cannot be read; revision {newest} is in its history")
-    return Applied(found.spec, newest, files=files)
+    return Applied(found, newest, files=files)
 
 
 _AppliedRow = tuple[int, int, str, str, str, str, int, int | None]

@@ -116,9 +116,8 @@ def _renew(path: Path, counted: int, error: Exception) -> tuple[sqlite3.Connecti
 def _salvage(path: Path) -> dict[str, list[tuple[Value, ...]]]:
     """Return all rows of a broken file that can be believed, leaving the file as it is."""
     saved: dict[str, list[tuple[Value, ...]]] = {}
-    with suppress(sqlite3.Error, UnicodeDecodeError):
-        with closing(seals.beside(path)) as connection:
-            saved = {table: seals.salvage(connection, table) for table in seals.KEYS}
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(seals.beside(path)) as connection:
+        saved = {table: seals.salvage(connection, table) for table in seals.KEYS}
         saved["meta"] = [row for row in saved["meta"] if row[0] not in {COMMITS, SCHEMA_WORD}]
     return saved
 

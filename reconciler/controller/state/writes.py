@@ -7,16 +7,8 @@ import sqlite3
 from typing import Final
 
 from reconciler.controller.runtime import clock
-from reconciler.controller.state import history, records, seals
+from reconciler.controller.state import history, records, schema, seals
 from reconciler.controller.state.reads import Reading
-from reconciler.controller.state.schema import (
-    EVENTS_BELOW,
-    KEPT_ANSWERS,
-    KEPT_DAMAGED,
-    LEDGER_LOST,
-    PRUNED_EVERY,
-    set_meta,
-)
 from reconciler.model.answer import EventEntry
 from reconciler.model.intent import Intent
 from reconciler.model.job import Run
@@ -56,11 +48,11 @@ def write(connection: sqlite3.Connection, record: records.Record) -> None:
             connection.executemany(
                 "delete from events where seq = ?", [(number,) for number in replaced]
             )
-            set_meta(connection, EVENTS_BELOW, str(below))
+            schema.set_meta(connection, schema.EVENTS_BELOW, str(below))
         case records.NumbersReserved(below):
-            set_meta(connection, EVENTS_BELOW, str(below))
+            schema.set_meta(connection, schema.EVENTS_BELOW, str(below))
         case records.ServedBy(keeper_id):
-            set_meta(connection, "keeper_id", keeper_id)
+            schema.set_meta(connection, "keeper_id", keeper_id)
 
 
 def set_aside(connection: sqlite3.Connection, read: Reading) -> None:
@@ -72,7 +64,8 @@ def set_aside(connection: sqlite3.Connection, read: Reading) -> None:
             "insert into damaged values (?, ?, ?)", (clock.wall_ns(), each.table, named)
         )
     connection.execute(
-        "delete from damaged where rowid <= (select max(rowid) from damaged) - ?", (KEPT_DAMAGED,)
+        "delete from damaged where rowid <= (select max(rowid) from damaged) - ?",
+        (schema.KEPT_DAMAGED,),
     )
     for watcher, job in read.stored.jobs.items():
         if not job.known:
@@ -83,7 +76,7 @@ def set_aside(connection: sqlite3.Connection, read: Reading) -> None:
     if read.stored.applied is not None:
         _put_applied(connection, read.stored.applied)
     if read.stored.ledger_lost:
-        set_meta(connection, LEDGER_LOST, "1")
+        schema.set_meta(connection, schema.LEDGER_LOST, "1")
 
 
 def _text(value: object) -> str:
@@ -122,7 +115,7 @@ def _write_applied(connection: sqlite3.Connection, applied: records.Applied) -> 
         have = {row[0] for row in seals.read(connection, "generations", [])}
         for name in {*applied.unknown_jobs} - have:
             seals.put(connection, "generations", name, None, 0)
-    connection.execute("delete from meta where key = ?", (LEDGER_LOST,))
+    connection.execute("delete from meta where key = ?", (schema.LEDGER_LOST,))
     _forget_former(connection, {*applied.spec.watchers, *applied.retiring})
 
 
@@ -168,7 +161,10 @@ def _write_events(connection: sqlite3.Connection, events: tuple[EventEntry, ...]
         place = (each.seq, each.time_ns, each.type, each.watcher, each.slot)
         seals.put(connection, "events", *place, each.message, _text(each.details))
     # The oldest that may stay is found by counting, so not at every batch.
-    if events and (events[0].seq - 1) // PRUNED_EVERY != events[-1].seq // PRUNED_EVERY:
+    if (
+        events
+        and (events[0].seq - 1) // schema.PRUNED_EVERY != events[-1].seq // schema.PRUNED_EVERY
+    ):
         for which, kept in (
             (_ORDERS, records.KEPT_ORDERS),
             (f"not {_ORDERS}", records.KEPT_EVENTS),
@@ -184,7 +180,7 @@ def _write_answer(connection: sqlite3.Connection, answered: records.Answered) ->
     seals.put(
         connection, "answers", *key, newest + 1, answered.method, json.dumps(answered.results)
     )
-    connection.execute("delete from answers where number <= ?", (newest + 1 - KEPT_ANSWERS,))
+    connection.execute("delete from answers where number <= ?", (newest + 1 - schema.KEPT_ANSWERS,))
 
 
 def _with_wall_times(run: Run) -> Run:

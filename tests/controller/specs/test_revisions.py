@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sqlite3
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +13,8 @@ from conftest import by_hand, job, service, until
 from paper_keeper import PaperKeeper
 
 from reconciler.controller.state import history, seals
-from reconciler.controller.state.history import KEPT_REVISIONS, Content
-from reconciler.controller.state.queries import read_content
+from reconciler.controller.state.history import KEPT_REVISIONS
+from reconciler.controller.state.queries import read_spec
 from reconciler.controller.state.records import Applied, RevisionChanged, SourceFile
 from reconciler.controller.state.store import Store
 from reconciler.core import readiness
@@ -359,14 +362,16 @@ def written(folder: Path, *entries: Applied) -> dict[int, Revision]:
 def test_a_content_is_read_as_it_was_written(tmp_path: Path) -> None:
     one = applied(1)
     assert written(tmp_path, one, applied(2))[1] == one.made
-    content = read_content(tmp_path / "state.db", 1)
-    assert isinstance(content, Content)
-    assert content.spec == one.spec
-    assert [(f.path, f.digest, f.text) for f in content.files] == [
-        ("/s/a.yaml", "aa", b"a: \xff"),
+    assert read_spec(tmp_path / "state.db", 1) == one.spec
+    assert read_spec(tmp_path / "state.db", 3) == "it is not in the store (any more)"
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        ((data,),) = connection.execute("select content from contents where number = 1").fetchall()
+    assert [
+        (f["path"], f["digest"], f["text"]) for f in json.loads(zlib.decompress(data))["files"]
+    ] == [
+        ("/s/a.yaml", "aa", base64.b64encode(b"a: \xff").decode()),
         ("/s/env", "bb", None),
     ]
-    assert read_content(tmp_path / "state.db", 3) == "it is not in the store (any more)"
 
 
 def test_the_newest_are_kept_and_the_newest_good_one_always(tmp_path: Path) -> None:

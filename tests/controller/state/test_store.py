@@ -143,7 +143,7 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
 
 
 def test_the_newest_answers_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writes, "KEPT_ANSWERS", 3)
+    monkeypatch.setattr(writes.schema, "KEPT_ANSWERS", 3)
     answers = [Answered(1, f"id {number}", "stop", ({"name": "web"},)) for number in range(6)]
     write(folder, *(OrderWritten((), each) for each in answers[:5]))
     write(folder, OrderWritten((IntentWritten("web", Intent("stopped")),), answers[5]))

@@ -9,7 +9,6 @@ from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.request import Request
 from reconciler.controller.specs.apply import Author
 from reconciler.controller.specs.parts import Specs
-from reconciler.controller.state.history import Content
 from reconciler.core.changes import changes, come_about
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.answer import History, RevisionEntry
@@ -17,6 +16,7 @@ from reconciler.model.change import Difference
 from reconciler.model.errors import RequestError
 from reconciler.model.event import Event
 from reconciler.model.revision import Revision
+from reconciler.model.spec import Spec
 from reconciler.model.value import Part, replace
 from reconciler.wire import methods
 
@@ -50,12 +50,12 @@ class RevisionMethods(Part):
         later = self._current() if new is None else self._known(new)
         earlier = self._before(later) if old is None else self._known(old)
 
-        def both(before: Content, after: Content) -> None:
+        def both(before: Spec, after: Spec) -> None:
             facts = self.core.facts
-            found = changes(before.spec, after.spec, come_about(before.spec, facts), facts)
+            found = changes(before, after, come_about(before, facts), facts)
             request.reply(Difference(earlier.number, later.number, found))
 
-        def read_later(before: Content) -> None:
+        def read_later(before: Spec) -> None:
             self._read(request, later, lambda after: both(before, after))
 
         self._read(request, earlier, read_later)
@@ -72,7 +72,7 @@ class RevisionMethods(Part):
     def rollback(self, request: Request, asked: methods.Rollback) -> None:
         """Put an older content in force."""
         older = self._wanted(asked.revision)
-        self._read(request, older, lambda content: self._take_again(request, asked, older, content))
+        self._read(request, older, lambda spec: self._take_again(request, asked, older, spec))
 
     def _wanted(self, number: int | None) -> Revision:
         """Return the revision to go back to: the one asked for, or the newest good one before the present."""
@@ -89,11 +89,10 @@ class RevisionMethods(Part):
         return self._known(number)
 
     def _take_again(
-        self, request: Request, asked: methods.Rollback, older: Revision, content: Content
+        self, request: Request, asked: methods.Rollback, older: Revision, spec: Spec
     ) -> None:
         """Answer what going back does, and do it unless it is a dry run. Raises `RequestError` when refused."""
         request.refuse_at_the_end()
-        spec = content.spec
         answer: dict[str, object] = {
             "revision": self.specs.in_force.revision,
             "restores": older.place,
@@ -136,8 +135,8 @@ class RevisionMethods(Part):
             )
         return found
 
-    def _read(self, request: Request, revision: Revision, then: Callable[[Content], None]) -> None:
-        """Hand over a content; that it is unreadable, or refused, is the request's answer."""
+    def _read(self, request: Request, revision: Revision, then: Callable[[Spec], None]) -> None:
+        """Hand over its spec; that it is unreadable, or refused, is the request's answer."""
 
         def unreadable(reason: str) -> None:
             message = f"cannot read the content of revision {revision.number}: {reason}"
@@ -145,7 +144,7 @@ class RevisionMethods(Part):
 
         self.specs.revisions.read(
             revision.number,
-            lambda content: request.guard(lambda: then(content)),
+            lambda spec: request.guard(lambda: then(spec)),
             unreadable,
             uid=request.uid,
         )
