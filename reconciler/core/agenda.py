@@ -52,9 +52,9 @@ class Agenda:
         """Have sockets planned, by the names under which they are held."""
         self._sockets.update(names)
 
-    def plan_again(self, names: Iterable[str]) -> None:
-        """Have watchers planned, with the slots that were to be looked at anyway."""
-        self._dirty.update(names)
+    def plan_again(self, name: str) -> None:
+        """Have a watcher planned, with the slots that were to be looked at anyway."""
+        self._dirty.add(name)
 
     def put_off(self, names: Iterable[str]) -> None:
         """Have many watchers planned as a whole, some in each step.

@@ -13,7 +13,7 @@ from reconciler.model.change import Change, Drift, FieldChange, How
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.observed import Facts, WatcherObserved
-from reconciler.model.process import MAIN, pid_of
+from reconciler.model.process import ProcessId
 from reconciler.model.spec import Effect, Environment, Field, Spec, WatcherSpec, declared_fields
 from reconciler.model.units import (
     DURATION,
@@ -46,8 +46,9 @@ def changes(
             found.extend(_edited(name, old, new, observed(name), facts))
     for name in old.watchers:
         if name not in new.watchers:
-            slots = live_slots(observed(name))
-            found.append(Change("watcher", name, "remove", _stops(slots), slots))
+            slots = observed(name).running
+            what = f"stops {format_count(len(slots), 'process')}" if slots else "nothing runs"
+            found.append(Change("watcher", name, "remove", f"removed: {what}", slots))
     for kind in ("daemon", "apply"):
         fields = tuple(_differences(getattr(old, kind), getattr(new, kind), ""))
         if fields:
@@ -81,10 +82,8 @@ def _when(fields: tuple[FieldChange, ...]) -> str:
     """Return which fields of the manager itself count when."""
     now = tuple(f for f in fields if f.effect == "live")
     later = tuple(f for f in fields if f.effect != "live")
-    told = [f"{_names(now)} changed: in place"] if now else []
-    if later:
-        told.append(f"{_names(later)} changed: takes effect at the manager's next start")
-    return "; ".join(told)
+    said = ((now, "in place"), (later, "takes effect at the manager's next start"))
+    return "; ".join(f"{_names(which)} changed: {when}" for which, when in said if which)
 
 
 def drift(
@@ -99,18 +98,11 @@ def drift(
     return tuple(found)
 
 
-def live_slots(observed: WatcherObserved) -> tuple[int, ...]:
-    """Return the slots that have a live process."""
-    return tuple(
-        sorted(id.slot for id, r in observed.records.items() if id.role == MAIN and pid_of(r.phase))
-    )
-
-
 def _created(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> Change:
     spec = new.watchers[name]
     want = desired.wanted(spec, observed.intent)
     if spec.is_job:
-        slots = _fired(spec, new, observed, facts)
+        slots = _fired(name, new, observed, facts)
         if slots:
             message = f"new job: fires {format_count(len(slots), 'process')}"
             return Change("watcher", name, "fire", message, slots)
@@ -128,28 +120,35 @@ def _job_hash(spec: WatcherSpec, new: Spec, observed: WatcherObserved) -> str:
     return with_secrets(run_hash(spec, new.sockets), read.digest)
 
 
-def _fired(
-    spec: WatcherSpec, new: Spec, observed: WatcherObserved, facts: Facts
-) -> tuple[int, ...]:
+def _fired(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> tuple[int, ...]:
     """Return the slots of a job that applying a spec fires, at once or when their present run has ended."""
+    spec = new.watchers[name]
     base_hash = _job_hash(spec, new, observed)
     due = generations.due_slots(spec, observed, base_hash, facts)
+    running = ((slot, observed.records[ProcessId(name, slot)]) for slot in observed.running)
     # What was started while it was a service counts as the run.
     counted = {
-        id.slot
-        for id, record in observed.records.items()
-        if id.role == MAIN and pid_of(record.phase) and not record.memory.generation
-        if same_template(record.template_hash, base_hash)
+        slot
+        for slot, record in running
+        if not record.memory.generation and same_template(record.template_hash, base_hash)
     }
     return tuple(slot for slot in due if slot not in counted)
 
 
-def _stops(slots: tuple[int, ...]) -> str:
-    return (
-        f"removed: stops {format_count(len(slots), 'process')}"
-        if slots
-        else "removed: nothing runs"
-    )
+class _Edit(Struct, frozen=True):
+    """A watcher that stands in both specs, and differs."""
+
+    name: str
+    before: WatcherSpec
+    after: WatcherSpec
+    observed: WatcherObserved
+    reason: str
+    replaced: bool
+    """Its processes are not what the new spec makes any more."""
+
+    def kept(self) -> tuple[How, str, tuple[int, ...]]:
+        """Return that its processes go on as they are."""
+        return "live", f"{self.reason} changed: in place", ()
 
 
 def _edited(
@@ -164,75 +163,49 @@ def _edited(
     if replaced and not fields:
         rebound = [s for s in sockets_of(after) if old.sockets.get(s) != new.sockets[s]]
         reason = f"socket {', '.join(rebound)}"
-    if after.is_job:
-        fired = _fired(after, new, observed, facts)
-        how, message, slots = _effect_on_job(
-            name, before, new, reason, observed, fired, replaced=replaced
-        )
-    else:
-        how, message, slots = _effect(name, before, after, reason, observed, replaced=replaced)
+    edit = _Edit(name, before, after, observed, reason, replaced)
+    how, message, slots = _effect_on_job(edit, new, facts) if after.is_job else _effect(edit)
     if how == "live" and all(f.effect == "none" for f in fields):
         how, message = "none", f"{reason} changed: nothing runs differently"
     yield Change("watcher", name, how, message, slots, fields)
 
 
-def _effect(
-    name: str,
-    before: WatcherSpec,
-    after: WatcherSpec,
-    reason: str,
-    observed: WatcherObserved,
-    *,
-    replaced: bool,
-) -> tuple[How, str, tuple[int, ...]]:
+def _effect(it: _Edit) -> tuple[How, str, tuple[int, ...]]:
     """Return how an edit of a service is carried out, that in words with its reason, and the slots it replaces."""
-    live = live_slots(observed)
+    live, intent = it.observed.running, it.observed.intent
     # What a job has still running goes on as it is; what it does not, is started.
-    runs = len(live) if before.is_job else desired.wanted(before, observed.intent)
-    want = desired.wanted(after, observed.intent)
+    runs = len(live) if it.before.is_job else desired.wanted(it.before, intent)
+    want = desired.wanted(it.after, intent)
     scaled = f"{runs} -> {want} processes"
     if not want and not live:
-        idle = desired.why_idle(name, after, observed.intent)
-        return "none", f"{reason} changed: nothing runs, {idle}", ()
-    if not replaced or not want:
-        if runs != want:
-            return "scale", scaled, ()
-        return "live", f"{reason} changed: in place", ()
+        idle = desired.why_idle(it.name, it.after, intent)
+        return "none", f"{it.reason} changed: nothing runs, {idle}", ()
+    if not it.replaced or not want:
+        return ("scale", scaled, ()) if runs != want else it.kept()
     slots = tuple(slot for slot in live if slot <= want)
     how = "one by one" if len(slots) > 1 else "now"
     more = f"; {scaled}" if runs != want else ""
-    return "replace", f"replaced {how}: {reason} changed{more}", slots
+    return "replace", f"replaced {how}: {it.reason} changed{more}", slots
 
 
-def _effect_on_job(
-    name: str,
-    before: WatcherSpec,
-    new: Spec,
-    reason: str,
-    observed: WatcherObserved,
-    fired: tuple[int, ...],
-    *,
-    replaced: bool,
-) -> tuple[How, str, tuple[int, ...]]:
+def _effect_on_job(it: _Edit, new: Spec, facts: Facts) -> tuple[How, str, tuple[int, ...]]:
     """Return how an edit of a job is carried out, that in words with its reason, and the slots it fires."""
-    after, live = new.watchers[name], live_slots(observed)
-    want = desired.wanted(after, observed.intent)
+    live, fired = it.observed.running, _fired(it.name, new, it.observed, facts)
+    want = desired.wanted(it.after, it.observed.intent)
     surplus = [slot for slot in live if slot > want]
     if fired:
-        verb = "fires again" if observed.job.generation is not None else "fires"
+        verb = "fires again" if it.observed.job.generation is not None else "fires"
         busy = sorted({*fired} & {*live})
         waits = f"; slot {', '.join(map(str, busy))} when its run has ended" if busy else ""
-        return (
-            "fire",
-            f"{verb} {format_count(len(fired), 'process')}: {reason} changed{waits}",
-            fired,
-        )
+        count = format_count(len(fired), "process")
+        return "fire", f"{verb} {count}: {it.reason} changed{waits}", fired
     if surplus:
-        return "scale", f"stops slot {', '.join(map(str, surplus))}: {reason} changed", ()
-    if replaced and before.is_job:
-        why = generations.why_not_fired(name, after, observed, _job_hash(after, new, observed))
-        return "none", f"{reason} changed: not fired, {why}", ()
-    return "live", f"{reason} changed: in place", ()
+        return "scale", f"stops slot {', '.join(map(str, surplus))}: {it.reason} changed", ()
+    if it.replaced and it.before.is_job:
+        base_hash = _job_hash(it.after, new, it.observed)
+        why = generations.why_not_fired(it.name, it.after, it.observed, base_hash)
+        return "none", f"{it.reason} changed: not fired, {why}", ()
+    return it.kept()
 
 
 def _names(fields: tuple[FieldChange, ...]) -> str:
@@ -245,15 +218,16 @@ def _socket_changes(old: Spec, new: Spec) -> Iterator[Change]:
             yield Change("socket", name, "bind", f"new: binds {spec.listen}")
             continue
         fields = tuple(_differences(old.sockets[name], spec, ""))
-        if any(f.effect == "rebind" for f in fields):
-            yield Change(
-                "socket", name, "rebind", f"bind again: {_names(fields)} changed", (), fields
-            )
-        elif any(f.effect == "restart" for f in fields):
-            message = f"{_names(fields)} changed: counts for processes that are started from now on"
-            yield Change("socket", name, "live", message, (), fields)
-        elif fields:
-            yield Change("socket", name, "live", f"{_names(fields)} changed: in place", (), fields)
+        effects, message = {f.effect for f in fields}, f"{_names(fields)} changed"
+        how: How = "live"
+        if "rebind" in effects:
+            how, message = "rebind", f"bind again: {message}"
+        elif "restart" in effects:
+            message += ": counts for processes that are started from now on"
+        else:
+            message += ": in place"
+        if fields:
+            yield Change("socket", name, how, message, (), fields)
     for name in old.sockets:
         if name not in new.sockets:
             yield Change("socket", name, "unbind", "removed: closed")
@@ -266,7 +240,8 @@ def _differences(old: object, new: object, prefix: str) -> Iterator[FieldChange]
         path = f"{prefix}{declared.name}"
         if before == after:
             continue
-        if isinstance(after, Struct) and type(before) is type(after) and not _is_whole(declared):
+        is_one = declared.name == "listen"  # for people, though it has parts
+        if isinstance(after, Struct) and type(before) is type(after) and not is_one:
             yield from _differences(before, after, f"{path}.")
         elif declared.name == "env":
             yield from _env_differences(path, declared.about.effect, before, after)
@@ -274,11 +249,6 @@ def _differences(old: object, new: object, prefix: str) -> Iterator[FieldChange]
             yield FieldChange(
                 path, declared.about.effect, _shown(declared, before), _shown(declared, after)
             )
-
-
-def _is_whole(declared: Field) -> bool:
-    """Addresses are one value for people, though they have parts."""
-    return declared.name == "listen"
 
 
 def _env_differences(
@@ -335,9 +305,9 @@ def _amount(markers: tuple[object, ...], value: int) -> str:
         return format_duration(value)
     if SIZE in markers:
         return format_size(value)
-    return (
-        format_mode(value) if MODE in markers else f"{value}%" if PERCENT in markers else str(value)
-    )
+    if MODE in markers:
+        return format_mode(value)
+    return f"{value}%" if PERCENT in markers else str(value)
 
 
 def _block(value: Struct) -> str:
@@ -372,7 +342,7 @@ def removal_refused(old: Spec, new: Spec, observed: Callable[[str], WatcherObser
     """
     if old.watchers and not new.watchers:
         return "the files hold no watchers at all any more"
-    running = [name for name in old.watchers if live_slots(observed(name))]
+    running = [name for name in old.watchers if observed(name).running]
     removed = [name for name in running if name not in new.watchers]
     if len(removed) < 2 or len(removed) * 100 <= len(running) * new.apply.max_removal:
         return None

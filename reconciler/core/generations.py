@@ -12,7 +12,6 @@ from reconciler.core import desired
 from reconciler.core.template import same_template
 from reconciler.model.job import Generation, Job, Outcome, Trigger
 from reconciler.model.observed import Facts, WatcherObserved
-from reconciler.model.process import Exited
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.value import Struct, replace
 
@@ -149,15 +148,8 @@ def rerun(
     runs = observed.job.runs
     if failed:
         chosen = [s for s in chosen if s in runs and runs[s].outcome not in {None, "succeeded"}]
-    alive = {
-        id.slot
-        for id, record in observed.records.items()
-        if id.role == "main" and not isinstance(record.phase, Exited)
-    } | {
-        slot
-        for slot, run in runs.items()
-        if run.outcome is None and run.keeper_id == facts.keeper_id
-    }
+    opened = (slot for slot in observed.open_runs if runs[slot].keeper_id == facts.keeper_id)
+    alive = {*observed.running, *opened}
     running = tuple(slot for slot in chosen if slot in alive)
     replaces = (overlap or spec.overlap) == "replace"
     fired = tuple(slot for slot in chosen if replaces or slot not in alive)

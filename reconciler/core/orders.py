@@ -11,11 +11,11 @@ from typing import Final
 
 from reconciler.core import desired, generations, intents
 from reconciler.core.generations import Overlap
-from reconciler.model.intent import NOBODY, RequestedBy
+from reconciler.model.intent import NOBODY, Intent, RequestedBy
 from reconciler.model.observation import RetryAsked, SignalAsked
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.order import Decision, Goal, GoalKind, Taken
-from reconciler.model.process import MAIN, Exited, Reach, pid_of, several
+from reconciler.model.process import Exited, Reach, several
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.status import SlotStatus, WatcherStatus
 from reconciler.model.units import format_count, format_duration
@@ -62,12 +62,13 @@ class Subject(Struct, frozen=True):
     @property
     def running(self) -> tuple[int, ...]:
         """Return the slots with a live process, of those that are meant."""
-        alive = sorted(
-            id.slot
-            for id, r in self.observed.records.items()
-            if id.role == MAIN and pid_of(r.phase)
-        )
+        alive = self.observed.running
         return tuple(slot for slot in alive if self.slots is None or slot in self.slots)
+
+    def due_slots(self, intent: Intent) -> tuple[int, ...]:
+        """Return the slots of a job that are fired by themselves under an intent."""
+        observed = replace(self.observed, intent=intent)
+        return generations.due_slots(self.named, observed, self.base_hash, self.facts)
 
     def in_state(self, *states: str) -> tuple[SlotStatus, ...]:
         """Return the slots in one of some states, of those that are meant."""
@@ -183,17 +184,15 @@ def _tried_again(it: Subject) -> tuple[tuple[int, ...], str]:
 
 def _start_job(it: Subject) -> Decision:
     """Fire the slots of a job that do not run. Naming it is the consent; a glob only lifts a stop."""
-    spec, observed = it.named, it.observed
     if it.by.until is not None:
         return _not_for(
             it, "is a job and runs until it ends: --for has no effect; use its field `timeout`"
         )
     if it.by_name:
         return rerun(it, overlap="skip", lacks="runs already")
-    lifted = replace(observed, intent=intents.started(observed.intent, it.by, autostart=True))
-    is_held = observed.intent.hold == "stopped"
-    due = generations.due_slots(spec, lifted, it.base_hash, it.facts)
-    intent = lifted.intent if is_held else None
+    lifted = intents.started(it.observed.intent, it.by, autostart=True)
+    is_held, due = it.observed.intent.hold == "stopped", it.due_slots(lifted)
+    intent = lifted if is_held else None
     if due:
         number = _next_number(it)
         return Decision(f"fires {_numbers(due)}", goal=it.goal("ended", number, due), intent=intent)
@@ -257,9 +256,7 @@ def resume(it: Subject) -> Decision:
     before, after = desired.wanted(spec, intent), desired.wanted(spec, resumed)
     message = f"follows its spec again: {before} -> {format_count(after, 'process')}"
     if spec.is_job:
-        due = generations.due_slots(
-            spec, replace(it.observed, intent=resumed), it.base_hash, it.facts
-        )
+        due = it.due_slots(resumed)
         goal = it.goal("ended", _next_number(it), due) if due else None
         what = f"fires {_numbers(due)}" if due else "no run is started"
         return Decision(f"follows its spec again: {what}", goal=goal, intent=resumed)
@@ -366,20 +363,14 @@ def scale(it: Subject, number: int | None) -> Decision:
         )
     before, intent = it.count, intents.scaled(it.observed.intent, it.by, number)
     after = desired.count(it.spec, intent)
-    message = (
-        f"{before} -> {format_count(after, 'process')}"
-        if before != after
-        else f"has {format_count(after, 'process')} already"
-    )
+    count = format_count(after, "process")
+    message = f"{before} -> {count}" if before != after else f"has {count} already"
     message += ", as in the spec" if number is None else _length(it.by)
     idle = desired.why_idle(it.name, it.spec, intent)
     if idle and after:
         return Decision(f"{message}; none runs now: {idle}", intent=intent)
     if it.spec.is_job:
-        scaled = replace(it.observed, intent=intent)
-        due = tuple(
-            s for s in generations.due_slots(it.spec, scaled, it.base_hash, it.facts) if s > before
-        )
+        due = tuple(slot for slot in it.due_slots(intent) if slot > before)
         surplus = tuple(slot for slot in it.running if slot > after)[:MAX_SLOTS_NAMED]
         if due:
             ended = it.goal("ended", _next_number(it), due)
@@ -422,19 +413,16 @@ def rerun(
         overlap=overlap,
         who=it.by.who,
     )
+    still = f"{_numbers(asked.running)} still run{'s' if len(asked.running) == 1 else ''}"
     if not asked.fired:
-        if asked.running and lacks:
+        if not asked.running:
+            return Decision("no slot has failed" if failed else "nothing to run")
+        if lacks:
             return Decision(lacks, goal=_of_present_run(it, asked.running), running=asked.running)
-        if asked.running:
-            still = f"{_numbers(asked.running)} still run{'s' if len(asked.running) == 1 else ''}"
-            message = f"no run is started: {still}; use --overlap replace to stop what runs"
-            return replace(_refused(message), running=asked.running)
-        return Decision("no slot has failed" if failed else "nothing to run")
-    words = [f"fires {_numbers(asked.fired)}"]
-    if asked.running:
-        words.append(f"{_numbers(asked.running)} still run{'s' if len(asked.running) == 1 else ''}")
+        message = f"no run is started: {still}; use --overlap replace to stop what runs"
+        return Decision(message, "refused", running=asked.running)
     return Decision(
-        "; ".join(words),
+        f"fires {_numbers(asked.fired)}" + (f"; {still}" if asked.running else ""),
         goal=it.goal("ended", asked.generation.number, asked.fired),
         intent=lifted.intent if lifted is not it.observed else None,
         generation=asked.generation,

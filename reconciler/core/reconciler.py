@@ -119,7 +119,7 @@ class Reconciler(Picture):
         if plan.is_unfinished:
             self.agenda.go_on_later((name,))
         elif plan.actions:
-            self.agenda.plan_again((name,))
+            self.agenda.plan_again(name)
         elif name in self.retired and not self.observed(name).records:
             self.forget_watcher(name)
 

@@ -20,12 +20,17 @@ def attend(plan: Plan, record: ProcessRecord) -> None:
 
 def counts_for_others(plan: Plan, record: ProcessRecord) -> bool:
     """Tell whether the next steps of other slots depend on this one: the pause after its start, or after_start."""
-    if plan.spec.hooks.after_start is not None and record.memory.fresh:
+    if awaits_after_start(plan, record):
         return True
     interval = plan.spec.spawn_interval
     if not interval or isinstance(record.phase, Requested | Starting):
         return bool(interval)
     return not plan.is_due((record.phase.started_at_ns or 0) + interval)
+
+
+def awaits_after_start(plan: Plan, record: ProcessRecord) -> bool:
+    """Tell whether a process belongs to a start for which the hook after_start is still to come."""
+    return record.memory.fresh and plan.spec.hooks.after_start is not None
 
 
 def run_after_spawn(plan: Plan, record: ProcessRecord) -> bool:

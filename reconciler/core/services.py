@@ -160,7 +160,7 @@ def _undo_start(plan: Plan, refused: Verdict) -> None:
 def _finish_start(plan: Plan) -> None:
     """Run after_start once all slots of a start run, or have succeeded, and remember that it has passed."""
     mains = plan.slots.mains
-    if plan.spec.hooks.after_start is None or not any(r.memory.fresh for r in mains.values()):
+    if not any(running.awaits_after_start(plan, record) for record in mains.values()):
         return
     wanted = [r for slot, r in plan.slots.all_mains().items() if slot <= plan.want]
     started = [record for record in wanted if isinstance(record.phase, Running)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from typing import Final, Literal
 
-from reconciler.core import desired, generations
+from reconciler.core import desired, generations, running
 from reconciler.core.plan import Plan, World
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_template, told_sockets
 from reconciler.model.intent import NO_INTENT, Intent, RequestedBy
-from reconciler.model.process import Exited, ProcessRecord, pid_of
+from reconciler.model.process import Exited, Memory, ProcessRecord, pid_of
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.status import (
@@ -25,6 +25,12 @@ from reconciler.model.status import (
     WatcherStatus,
 )
 from reconciler.model.value import Struct, replace
+
+_URGENCY: Final = (
+    *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
+    *("Completed", "Running", "Held", "Stopped"),
+)
+"""States of slots, the one first that people have to know of."""
 
 Wall = Callable[[int], int]
 """From monotonic nanoseconds to nanoseconds since the epoch."""
@@ -112,19 +118,14 @@ def drifts(spec: WatcherSpec, intent: Intent) -> bool:
 
 
 def _shown_want(view: _View) -> int:
-    return (
-        desired.count(view.plan.spec, view.plan.observed.intent)
-        if view.plan.spec.is_job and not view.plan.retired
-        else view.plan.want
-    )
+    plan = view.plan
+    shows_all = plan.spec.is_job and not plan.retired
+    return desired.count(plan.spec, plan.observed.intent) if shows_all else plan.want
 
 
 def _is_ready(view: _View, slot: SlotStatus) -> bool:
-    if slot.slot > _shown_want(view):
-        return False
-    if view.plan.spec.is_job:
-        return slot.state == "Completed"
-    return slot.state == "Running"
+    serves = "Completed" if view.plan.spec.is_job else "Running"
+    return slot.slot <= _shown_want(view) and slot.state == serves
 
 
 # ---- one slot -------------------------------------------------------------------------------------
@@ -132,27 +133,26 @@ def _is_ready(view: _View, slot: SlotStatus) -> bool:
 
 def _slot(view: _View, slot: int, condition: SlotCondition) -> SlotStatus:
     record, run = view.plan.slots.main(slot), view.plan.observed.job.runs.get(slot)
-    state, note, next_ns = condition.state, condition.note, condition.next_ns
-    due_ns = None if next_ns is None else view.wall(next_ns)
-    since_ns, fired = _since_of(view, slot, condition), _fired(view, slot)
+    exit = run.exit if run is not None else None
     has_run = view.plan.spec.is_job and run is not None and run.outcome is not None
-    if record is None or (has_run and isinstance(record.phase, Exited)):
-        exit = run.exit if run is not None else None
-        return SlotStatus(slot, state, since_ns, next_ns=due_ns, exit=exit, fired=fired, note=note)
-    memory = record.memory
+    if record is not None and has_run and isinstance(record.phase, Exited):
+        record = None  # the run says all of it
+    elif record is not None:
+        exit = record.phase.exit if isinstance(record.phase, Exited) else None
+    memory = Memory() if record is None else record.memory
     return SlotStatus(
-        slot=slot,
-        state=state,
-        since_ns=since_ns,
-        pid=pid_of(record.phase),
-        attempt=memory.attempt,
-        restarts=memory.restarts,
-        replacements=memory.replacements,
-        next_ns=due_ns,
-        outdated=condition.outdated,
-        exit=record.phase.exit if isinstance(record.phase, Exited) else None,
-        fired=fired,
-        note=note,
+        slot,
+        condition.state,
+        _since_of(view, slot, condition),
+        None if record is None else pid_of(record.phase),
+        memory.attempt,
+        memory.restarts,
+        memory.replacements,
+        None if condition.next_ns is None else view.wall(condition.next_ns),
+        record is not None and condition.outdated,
+        exit,
+        _fired(view, slot),
+        condition.note,
     )
 
 
@@ -268,23 +268,10 @@ def _job_state(
 
 def _note(slots: tuple[SlotStatus, ...]) -> str:
     """Return the note of the slot that needs most attention; names it where there are several."""
-    order = [
-        "Failed",
-        "Unknown",
-        "BackOff",
-        "Failing",
-        "Waiting",
-        "Stopping",
-        "Starting",
-        "Completed",
-        "Running",
-        "Held",
-        "Stopped",
-    ]
     noted = [slot for slot in slots if slot.note]
     if not noted:
         return ""
-    first = min(noted, key=lambda slot: (order.index(slot.state), slot.slot))
+    first = min(noted, key=lambda slot: (_URGENCY.index(slot.state), slot.slot))
     return first.note if len(slots) == 1 else f"slot {first.slot}: {first.note}"
 
 
@@ -305,41 +292,26 @@ def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState)
 
 
 def _awaits_after_start(view: _View) -> bool:
-    hook = view.plan.spec.hooks.after_start
-    return hook is not None and any(record.memory.fresh for record in view.records())
+    return any(running.awaits_after_start(view.plan, record) for record in view.records())
 
 
 def _conditions(
     view: _View, slots: tuple[SlotStatus, ...], ready: int, note: str, *, as_desired: bool
 ) -> tuple[Condition, ...]:
     want = _shown_want(view)
-    since = max((s.since_ns for s in slots), default=0)
-    outdated = [slot for slot in slots if slot.outdated]
+    outdated = sum(slot.outdated for slot in slots)
     failing = [slot for slot in slots if slot.state in {"BackOff", "Failed", "Failing"}]
-    return (
-        Condition("AsDesired", as_desired, "AsDesired" if as_desired else "Differs", note, since),
-        Condition(
-            "Available",
-            ready >= want,
-            "Ready" if ready >= want else "NotReady",
-            f"{ready} of {want} ready",
-            since,
-        ),
-        Condition(
-            "UpToDate",
-            not outdated,
-            "UpToDate" if not outdated else "Outdated",
-            f"{len(outdated)} of {len(slots)} slots run an older spec" if outdated else "",
-            since,
-        ),
-        Condition(
-            "Failing",
-            bool(failing),
-            failing[0].state if failing else "Healthy",
-            failing[0].note if failing else "",
-            since,
-        ),
+    state, trouble = (failing[0].state, failing[0].note) if failing else ("Healthy", "")
+    is_ready = ready >= want
+    old = f"{outdated} of {len(slots)} slots run an older spec" if outdated else ""
+    found = (
+        ("AsDesired", as_desired, "AsDesired" if as_desired else "Differs", note),
+        ("Available", is_ready, "Ready" if is_ready else "NotReady", f"{ready} of {want} ready"),
+        ("UpToDate", not outdated, "Outdated" if outdated else "UpToDate", old),
+        ("Failing", bool(failing), state, trouble),
     )
+    since = max((slot.since_ns for slot in slots), default=0)
+    return tuple(Condition(*each, since) for each in found)
 
 
 def socket_status(
@@ -351,19 +323,17 @@ def socket_status(
     """
     spec, used_by = world.socket_specs[name], tuple(sorted(users))
     records = [r for held, r in world.sockets.items() if held.partition(".")[0] == name]
-    refused = [r.phase for r in records if isinstance(r.phase, BindRefused)]
-    bound = [r.phase for r in records if isinstance(r.phase, Bound)]
+    first = next((r.phase for r in records if isinstance(r.phase, BindRefused)), None)
+    bound = next((r.phase for r in records if isinstance(r.phase, Bound)), None)
     backlog = min((r.backlog for r in records if r.backlog is not None), default=None)
-    if refused:
-        first = refused[0]
+    if first is not None:
         note = f"serves {first.serves}; {first.message}" if first.serves else first.message
         listen = first.serves or str(spec.listen)
         return SocketStatus(name, listen, spec.type, "Failed", used_by, note, backlog)
-    listen = bound[0].listen if bound else str(spec.listen)
+    listen = bound.listen if bound else str(spec.listen)
     waiting = sum(r.unaccepted.count for r in records if r.unaccepted is not None)
     if waiting:
-        running = {user: spec for user, spec in users.items() if runs(user)}
-        note = _unserved(name, running, waiting)
+        note = _unserved(name, {user: it for user, it in users.items() if runs(user)}, waiting)
         return SocketStatus(name, listen, spec.type, "Unserved", used_by, note, backlog, waiting)
     state: Literal["Bound", "Pending"] = "Bound" if bound or spec.reuseport else "Pending"
     return SocketStatus(name, listen, spec.type, state, used_by, "", backlog)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
-from reconciler.core import desired, generations, hooks, rollout
+from reconciler.core import desired, generations, hooks, rollout, running
 from reconciler.core.backoff import is_completed
 from reconciler.core.plan import WHOLE, Plan
 from reconciler.core.template import run_hash, same_template, sockets_of
@@ -177,7 +177,7 @@ def _of_process(plan: Plan, trial: Trial, slot: int, base_hash: str) -> Finding:
         return PROVEN
     if not isinstance(record.phase, Running) or record.memory.stopping_since_ns is not None:
         return Finding("open", slot=slot)
-    if _is_awaited_by_hook(plan, record):
+    if running.awaits_after_start(plan, record) or not running.after_spawn_passed(plan, record):
         return Finding("open", f"a hook has not passed {id} yet", slot)
     # Where processes are replaced at an age that is less, all of them are seldom older than half of it.
     age = plan.spec.max_age
@@ -188,14 +188,6 @@ def _of_process(plan: Plan, trial: Trial, slot: int, base_hash: str) -> Finding:
         return PROVEN
     renewed = record.memory.renewed
     return Finding("open", f"{id} {renewed}" if renewed else "", slot, due_ns)
-
-
-def _is_awaited_by_hook(plan: Plan, record: ProcessRecord) -> bool:
-    """Tell whether a hook may still say no to a process that runs."""
-    of, memory = plan.spec.hooks, record.memory
-    return (of.after_spawn is not None and not memory.after_spawn_passed) or (
-        of.after_start is not None and memory.fresh
-    )
 
 
 def _vetoed(plan: Plan, trial: Trial, slot: int) -> Finding | None:

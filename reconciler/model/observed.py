@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from reconciler.model.intent import NO_INTENT, Intent
 from reconciler.model.job import Job, Run
 from reconciler.model.observation import LogChanged, Request
-from reconciler.model.process import ProcessId, ProcessRecord
+from reconciler.model.process import MAIN, ProcessId, ProcessRecord, pid_of
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import SecretSpec
 from reconciler.model.value import Struct, field
@@ -49,6 +49,13 @@ class WatcherObserved(Struct, frozen=True):
     unwritten: Mapping[str, LogChanged] = field(default_factory=dict)
     """Log files by path whose file system takes nothing just now."""
     secrets: SecretsObserved = SecretsObserved()
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """Return the slots whose own process lives, in order."""
+        return tuple(
+            sorted(id.slot for id, r in self.records.items() if id.role == MAIN and pid_of(r.phase))
+        )
 
 
 class Facts(Struct, frozen=True):
