@@ -49,7 +49,6 @@ class RecentEvents:
         self._entries: dict[int, EventEntry] = {}
         self._rooms: dict[bool, deque[int]] = {True: deque(), False: deque()}
         """Numbers of what is kept, and of what was replaced since; by whether it is an order."""
-        self._kept = {True: 0, False: 0}
         self._is_whole = first <= 1
         """What earlier controllers told is among them."""
         self._repeats: dict[tuple[str, str, int, str], _Repeat] = {}
@@ -77,7 +76,7 @@ class RecentEvents:
     def oldest_ns(self) -> int | None:
         """Return from when on all is kept, also of what no order is; None: from the beginning on."""
         oldest = self._oldest(False)
-        full = self._is_whole and self._kept[False] >= KEPT_EVENTS
+        full = self._is_whole and self._count(False) >= KEPT_EVENTS
         return self._entries[oldest].time_ns if oldest is not None and full else None
 
     def since(self, seq: int, limit: int, means: Means | None = None) -> list[EventEntry]:
@@ -113,7 +112,6 @@ class RecentEvents:
         self._entries = {each.seq: each for each in earlier} | self._entries
         for each in reversed(earlier):
             self._rooms[is_order(each.type)].appendleft(each.seq)
-            self._kept[is_order(each.type)] += 1
         for kind in (True, False):
             self._evict(kind)
 
@@ -127,19 +125,21 @@ class RecentEvents:
         kind = is_order(told.type)
         self._entries[told.seq] = told
         self._rooms[kind].append(told.seq)
-        self._kept[kind] += 1
         self._evict(kind)
         if len(self._rooms[kind]) > 2 * KEPT_EVENTS:
             # Behind an old event that stays, what was replaced would never come to its turn.
             self._rooms[kind] = deque(each for each in self._rooms[kind] if each in self._entries)
 
     def _evict(self, kind: bool) -> None:
-        while self._kept[kind] > (KEPT_ORDERS if kind else KEPT_EVENTS):
+        while self._count(kind) > (KEPT_ORDERS if kind else KEPT_EVENTS):
             oldest = self._oldest(kind)
             assert oldest is not None
             self._rooms[kind].popleft()
-            self._kept[kind] -= 1
             del self._entries[oldest]
+
+    def _count(self, kind: bool) -> int:
+        orders = len(self._rooms[True])  # none of them is ever replaced
+        return orders if kind else len(self._entries) - orders
 
     def _oldest(self, kind: bool) -> int | None:
         """Return the number of the oldest entry of a room; those that were replaced are dropped on the way."""
@@ -166,6 +166,5 @@ class RecentEvents:
         if repeat.count <= BURST:
             return event.details
         if repeat.count > BURST + 1 and self._entries.pop(before, None) is not None:
-            self._kept[False] -= 1
             self.replaced = before
         return {**event.details, "count": repeat.count, "since_ns": repeat.first_ns}
