@@ -63,13 +63,9 @@ def _told(found: Mapping[Key, Run], limit: int) -> list[RunEntry]:
 
 
 def _entry(key: Key, run: Run, fired_ns: int) -> RunEntry:
+    ended_ns = run.ended_wall_ns
+    if ended_ns is None and run.duration_ns is not None:
+        ended_ns = fired_ns + run.duration_ns
     return RunEntry(
-        *key, run.trigger, run.who, fired_ns, _ended_ns(run, fired_ns), run.duration_ns, run.outcome, run.pid,
-        run.exit, run.note,
+        *key, run.trigger, run.who, fired_ns, ended_ns, run.duration_ns, run.outcome, run.pid, run.exit, run.note
     )  # fmt: skip
-
-
-def _ended_ns(run: Run, fired_ns: int) -> int | None:
-    if run.ended_wall_ns is not None or run.duration_ns is None:
-        return run.ended_wall_ns
-    return fired_ns + run.duration_ns
