@@ -187,6 +187,11 @@ class Access(Part):
         entries = ((each, self._number(each)) for each in self._entries())
         return permit_of(peer, self._owner, entries, self._strangers)
 
+    def may_operate(self, peer: Peer) -> bool:
+        """Tell whether somebody may do more than look: such ones are served first."""
+        permit = self.permit(peer)
+        return permit is not None and permit.includes("operate")
+
     def name(self, uid: int) -> str:
         """Return what a caller is called, or its number when that is not known."""
         return self._callers.get(uid, f"uid {uid}")

@@ -6,17 +6,19 @@ A client that does not read is not read from.
 from __future__ import annotations
 
 import select
-import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from socket import SHUT_WR
+from socket import socket as Socket
+from typing import Final
 
-from reconciler.controller.api.auth import Peer
+from reconciler.controller.api.auth import Access, Peer
 from reconciler.controller.api.turns import Turns
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Border
 from reconciler.controller.runtime.reactor import READ, WRITE, Reactor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.value import Part, field
 from reconciler.wire import rpc
 
 MAX_REQUESTS_IN_FLIGHT: Final = 64
@@ -36,55 +38,35 @@ CALLS_PER_TURN: Final = 16
 READ_BYTES: Final = 64 * 1024
 
 
-class Owner(Protocol):
-    """What a connection asks of the server that has accepted it."""
+class Connection(Part):
+    """One client. `serve` has its requests answered, `drained` and `closed` tell that it has read and is gone."""
 
-    def may_operate(self, peer: Peer) -> bool:
-        """Tell whether somebody may do more than look: such ones are served first."""
+    socket: Socket
+    peer: Peer
+    reactor: Reactor
+    border: Border
+    turns: Turns
+    access: Access
+    serve: Callable[[Connection, rpc.Call], None]
+    drained: Callable[[Connection], None]
+    closed: Callable[[Connection], None]
+    active_ns: int = field(default_factory=clock.now_ns)
+    stream_count: int = 0
+    is_closed: bool = False
+    _decoder: rpc.RequestDecoder = field(default_factory=rpc.RequestDecoder)
+    _output: bytearray = field(default_factory=bytearray)
+    _unanswered: set[Callable[[], None]] = field(default_factory=set)
+    """What tells requests without an answer that the client has left."""
+    _has_begun: bool = False
+    """It is known who this is, and what it says is read."""
+    _has_spoken: bool = False
+    _frame_since_ns: int | None = None
+    _is_leaving: bool = False
+    _has_ended: bool = False
+    _is_pumping: bool = False
 
-    def serve(self, connection: Connection, call: rpc.Call) -> None:
-        """Have a request answered, or dismiss who may ask nothing."""
-
-    def drained(self, connection: Connection) -> None:
-        """Take note that the client has read what was sent."""
-
-    def closed(self, connection: Connection) -> None:
-        """Take note that the connection is closed."""
-
-
-class Connection:
-    """One client."""
-
-    def __init__(
-        self,
-        owner: Owner,
-        connection: socket.socket,
-        peer: Peer,
-        reactor: Reactor,
-        border: Border,
-        turns: Turns,
-    ) -> None:
-        connection.setblocking(False)
-        self.peer = peer
-        self.active_ns = clock.now_ns()
-        self.stream_count = 0
-        self.is_closed = False
-        self._owner = owner
-        self._reactor = reactor
-        self._border = border
-        self._turns = turns
-        self._socket = connection
-        self._decoder = rpc.RequestDecoder()
-        self._output = bytearray()
-        self._unanswered: set[Callable[[], None]] = set()
-        """What tells requests without an answer that the client has left."""
-        self._has_begun = False
-        """It is known who this is, and what it says is read."""
-        self._has_spoken = False
-        self._frame_since_ns: int | None = None
-        self._is_leaving = False
-        self._has_ended = False
-        self._is_pumping = False
+    def __post_init__(self) -> None:
+        self.socket.setblocking(False)
 
     # ---- input ----
 
@@ -93,14 +75,14 @@ class Connection:
         try:
             call()
         except Exception as error:
-            self._border.report("serving a client", error)
+            self.border.report("serving a client", error)
             self.close()
 
     def begin(self) -> None:
         """Read what is there already, so that a client that asks at once is not taken for an idle one."""
         if not self.is_closed:
             self._has_begun = True
-            self._reactor.at(self, self.active_ns + FIRST_BYTE_DEADLINE_NS, self.close)
+            self.reactor.at(self, self.active_ns + FIRST_BYTE_DEADLINE_NS, self.close)
             self._ready(READ)
 
     @property
@@ -117,7 +99,7 @@ class Connection:
             self.flush()
         if events & READ and not self.is_closed:
             self._read()
-            if self._turns.are_taken or self._reactor.turn_is_over or not self._may_operate:
+            if self.turns.are_taken or self.reactor.turn_is_over or not self._may_operate:
                 self._go_on_soon()
             elif not self.is_closed:
                 self._pump(CALLS_PER_TURN)
@@ -126,7 +108,7 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(READ_BYTES)
+            data = self.socket.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -154,7 +136,7 @@ class Connection:
                 break
             self._frame_since_ns = None
             self._serve(call)
-            if self._reactor.turn_is_over:
+            if self.reactor.turn_is_over:
                 self._go_on_soon()
                 return
         else:
@@ -173,11 +155,11 @@ class Connection:
     def _have_turn(self) -> None:
         if not self._is_pumping:
             self._is_pumping = True
-            self._turns.add(self.peer.uid, self._pump_again, may_operate=self._may_operate)
+            self.turns.add(self.peer.uid, self._pump_again, may_operate=self._may_operate)
 
     @property
     def _may_operate(self) -> bool:
-        return self._owner.may_operate(self.peer)
+        return self.access.may_operate(self.peer)
 
     def _pump_again(self) -> None:
         self._is_pumping = False
@@ -201,12 +183,12 @@ class Connection:
         elif self._decoder.is_partial and not paused:
             self._frame_since_ns = self._frame_since_ns or now
             deadline = self._frame_since_ns + FRAME_DEADLINE_NS
-        self._reactor.at(self, deadline, self.close)
+        self.reactor.at(self, deadline, self.close)
         self._set_watch(0 if paused or (self._has_ended and not self._is_leaving) else READ)
 
     def _set_watch(self, reading: int) -> None:
         events = reading | (WRITE if self._output else 0)
-        self._reactor.watch(self._socket, events, self._ready)
+        self.reactor.watch(self.socket, events, self._ready)
 
     def _serve(self, call: rpc.Call | rpc.BadCall) -> None:
         if isinstance(call, rpc.BadCall):
@@ -217,7 +199,7 @@ class Connection:
             message = f"more than {MAX_REQUESTS_IN_FLIGHT} requests wait for their answers"
             self.send(rpc.encode_error(call.msgid, "overloaded", message, {}))
             return
-        self._owner.serve(self, call)
+        self.serve(self, call)
 
     # ---- output ----
 
@@ -271,7 +253,7 @@ class Connection:
         had_output = bool(self._output)
         while self._output and not self.is_closed:
             try:
-                sent = self._socket.send(memoryview(self._output)[:READ_BYTES])
+                sent = self.socket.send(memoryview(self._output)[:READ_BYTES])
             except BlockingIOError:
                 break
             except OSError:
@@ -285,13 +267,13 @@ class Connection:
             if self._is_leaving:
                 self._shut_writing()
             if self.stream_count:
-                self._owner.drained(self)
+                self.drained(self)
 
     def drain(self, until_ns: int) -> None:
         """Wait until the client has taken everything, at most until an instant; only at the very end."""
         poll = select.poll()
         while self._output and not self.is_closed and clock.now_ns() < until_ns:
-            poll.register(self._socket, select.POLLOUT)
+            poll.register(self.socket, select.POLLOUT)
             poll.poll((until_ns - clock.now_ns()) / MILLISECOND_NS)
             self.flush()
 
@@ -299,7 +281,7 @@ class Connection:
         """Wait until the client hangs up, at most until an instant; only at the very end."""
         poll = select.poll()
         while not self.is_closed and not self._has_ended and clock.now_ns() < until_ns:
-            poll.register(self._socket, select.POLLIN)
+            poll.register(self.socket, select.POLLIN)
             if poll.poll((until_ns - clock.now_ns()) / MILLISECOND_NS):
                 self._read()
 
@@ -315,7 +297,7 @@ class Connection:
     def _shut_writing(self) -> None:
         # Closing with unread bytes would reset the connection and take our answer with it.
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(SHUT_WR)
         except OSError:
             self.close()
 
@@ -324,9 +306,9 @@ class Connection:
         if self.is_closed:
             return
         self.is_closed = True
-        self._reactor.ignore(self._socket)
-        self._reactor.at(self, None, self.close)
-        self._socket.close()
-        self._owner.closed(self)
+        self.reactor.ignore(self.socket)
+        self.reactor.at(self, None, self.close)
+        self.socket.close()
+        self.closed(self)
         for abandoned in tuple(self._unanswered):
             abandoned()

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from reconciler.controller.api.auth import Access, Peer, peer_of
+from reconciler.controller.api.auth import Access, peer_of
 from reconciler.controller.api.connection import CALLS_PER_TURN, Connection
 from reconciler.controller.api.request import Dispatcher
 from reconciler.controller.api.streams import Streams
@@ -96,7 +96,7 @@ class Server(Part):
         except OSError:
             connection.close()
             return
-        if _is_scarce(connection) and not self.may_operate(peer):
+        if _is_scarce(connection) and not self.access.may_operate(peer):
             self._turn_away(connection, "too many open files", "the last places are for operators")
             return
         same = [each for each in self._connections if each.peer.uid == peer.uid]
@@ -106,7 +106,10 @@ class Server(Part):
         if full or (crowded and not self._evict(None)):
             self._turn_away(connection, "too many connections", "close some")
             return
-        admitted = Connection(self, connection, peer, self.reactor, self.border, self.turns)
+        admitted = Connection(
+            connection, peer, self.reactor, self.border, self.turns, self.access,
+            self._serve, self.streams.drained, self._closed,
+        )  # fmt: skip
         self._connections.add(admitted)
         self.access.meet(peer, admitted.begin)
 
@@ -130,14 +133,7 @@ class Server(Part):
         min(idle, key=lambda each: each.active_ns).close()
         return True
 
-    # ---- what connections ask for ----
-
-    def may_operate(self, peer: Peer) -> bool:
-        """Tell whether somebody may do more than look: such ones are served first."""
-        permit = self.access.permit(peer)
-        return permit is not None and permit.includes("operate")
-
-    def serve(self, connection: Connection, call: rpc.Call) -> None:
+    def _serve(self, connection: Connection, call: rpc.Call) -> None:
         """Have a request answered, or dismiss who may ask nothing."""
         peer = connection.peer
         permit = self.access.permit(peer)
@@ -149,12 +145,7 @@ class Server(Part):
         self.access.deny(peer, call.method, message)
         connection.dismiss(rpc.encode_error(call.msgid, "denied", message, {"hint": hint}))
 
-    def drained(self, connection: Connection) -> None:
-        """Go on with the streams of a client that has read."""
-        self.streams.drained(connection)
-
-    def closed(self, connection: Connection) -> None:
-        """Forget a connection, and end its streams."""
+    def _closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self.streams.closed(connection)
 

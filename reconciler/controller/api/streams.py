@@ -18,6 +18,7 @@ from reconciler.controller.runtime.borders import Border
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Part, field
 from reconciler.wire import rpc
 
 MAX_STREAMS_PER_CONNECTION: Final = 16
@@ -40,14 +41,10 @@ class Stream(ABC):
 
     is_over = False
     streams: Streams
+    reactor: Reactor
     connection: Connection
     id: int
-    """These three are known once it is added to the others."""
-
-    @property
-    def reactor(self) -> Reactor:
-        """Return what calls it again."""
-        return self.streams.reactor
+    """These four are known once it is added to the others."""
 
     def prepare(self) -> bool:
         """Do some of what comes before the answer; True when that is all. Raises `RequestError`."""
@@ -73,14 +70,13 @@ class Stream(ABC):
         )
 
 
-class Streams:
+class Streams(Part):
     """All streams of all connections."""
 
-    def __init__(self, reactor: Reactor, border: Border) -> None:
-        self.reactor = reactor
-        self._border = border
-        self._streams: dict[int, Stream] = {}
-        self._last = 0
+    reactor: Reactor
+    border: Border
+    _streams: dict[int, Stream] = field(default_factory=dict)
+    _last: int = 0
 
     def add(self, request: Request, stream: Stream) -> None:
         """Answer with a new stream's number, then begin it. Raises `RequestError` when there are too many."""
@@ -96,7 +92,8 @@ class Streams:
             message = f"more than {MAX_STREAMS_PER_UID} streams of {request.who}"
             raise RequestError(code="overloaded", message=message, hint="stream.cancel ends one")
         self._last += 1
-        stream.streams, stream.connection, stream.id = self, request.connection, self._last
+        stream.streams, stream.reactor = self, self.reactor
+        stream.connection, stream.id = request.connection, self._last
         self._streams[stream.id] = stream
         request.connection.stream_count += 1
         self._prepare(stream, request)
@@ -161,7 +158,7 @@ class Streams:
 
     def guard(self, stream: Stream, call: Callable[[], object]) -> None:
         """Do something for a stream: what goes wrong ends the client's connection, so that it knows."""
-        if not self._border.guard(f"serving a stream of {stream.method}s", call):
+        if not self.border.guard(f"serving a stream of {stream.method}s", call):
             stream.connection.close()
 
     def _pump(self, stream: Stream) -> None:
