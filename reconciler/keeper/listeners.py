@@ -10,7 +10,7 @@ from reconciler.model.observation import SocketRestored
 from reconciler.model.process import LaunchError, ProcessId
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
 from reconciler.sockets.bound import BindFailed, BoundSocket
-from reconciler.spawn.launch_errors import LaunchFailed, failed
+from reconciler.spawn.launch_errors import LaunchFailed, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,10 +73,8 @@ class Listeners:
                 raise LaunchFailed(error)
             found[name] = held.socket
             if held.template is not None and not self._is_set_by_a_sibling(name, process):
-                try:
+                with step("sockets", name):
                     held.socket.set_blocking(held.template.blocking)
-                except OSError as error:
-                    raise failed("sockets", error, name) from None
         return found
 
     def _is_set_by_a_sibling(self, name: str, process: Process) -> bool:

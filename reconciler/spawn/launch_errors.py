@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.model.process import LaunchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NO_NUMBER: Final = errno.EINVAL
 """Of an error that the kernel was not asked for."""
@@ -29,6 +33,17 @@ def failed(step: str, error: OSError | str, path: str = "", message: str = "") -
     if isinstance(error, OSError) and error.strerror not in {None, os.strerror(number), ""}:
         said = error.strerror  # ours says more than the kernel's
     return LaunchFailed(LaunchError(step, name, path, message or said))
+
+
+@contextlib.contextmanager
+def step(name: str, path: str = "", message: str = "") -> Iterator[None]:
+    """Take a step of a launch: an error in it is why the process could not be launched. Raises `LaunchFailed`."""
+    try:
+        yield
+    except OSError as error:
+        raise failed(name, error, path, message) from None
+    except (ValueError, OverflowError) as error:
+        raise failed(name, str(error), path, message) from None
 
 
 def words_of(number: int) -> str:

@@ -23,7 +23,14 @@ from reconciler.model.process import Launch, LaunchError, ProcessId
 from reconciler.model.value import Struct, replace
 from reconciler.spawn.accounts import User, find_user, own_name
 from reconciler.spawn.environment import Place, environment, programs_of, search_path
-from reconciler.spawn.launch_errors import LaunchFailed, exec_failed, failed, fork_failed, words_of
+from reconciler.spawn.launch_errors import (
+    LaunchFailed,
+    exec_failed,
+    failed,
+    fork_failed,
+    step,
+    words_of,
+)
 from reconciler.system.cgroups import fork_into
 
 if TYPE_CHECKING:
@@ -144,12 +151,10 @@ def spawn_plainly(prepared: Prepared, place: Place) -> int:
             raise
 
     try:
-        with _put_on(launch, place):
+        with step("exec", launch.argv[0]), _put_on(launch, place):
             return _first(prepared, spawn)
     except LaunchFailed as refused:
         raise LaunchFailed(_told(refused.error, prepared)) from None
-    except (ValueError, OverflowError) as error:
-        raise failed("exec", str(error), launch.argv[0]) from None
 
 
 @contextlib.contextmanager
@@ -159,24 +164,19 @@ def _put_on(launch: Launch, place: Place) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         undo.callback(os.umask, os.umask(place.umask if launch.umask is None else launch.umask))
         if launch.working_dir is not None:
-            try:
+            with step("chdir", launch.working_dir):
                 back = os.open(".", os.O_PATH | os.O_DIRECTORY)
                 undo.callback(os.close, back)
                 undo.callback(os.fchdir, back)
                 os.chdir(launch.working_dir)
-            except (OSError, ValueError) as error:
-                fault = error if isinstance(error, OSError) else str(error)
-                raise failed("chdir", fault, launch.working_dir) from None
         # Somebody may have lowered our own limit meanwhile.
         _wear(undo, resource.RLIMIT_NOFILE, place.files[0])
         _wear(undo, resource.RLIMIT_CORE, place.core)
         if place.oom_score_adj is not None:
             given = place.oom_score_adj if launch.oom_score_adj is None else launch.oom_score_adj
             undo.callback(_take_back_oom_score, place.oom_fd)
-            try:
+            with step("oom_score_adj"):
                 os.pwrite(place.oom_fd, b"%d" % given, 0)
-            except OSError as error:
-                raise failed("oom_score_adj", error) from None
         yield
 
 
@@ -205,10 +205,8 @@ def fork(order: Order, place: Place, group: int | None = None) -> Forked:
 
     Raises `LaunchFailed`.
     """
-    try:
+    with step("fork"):
         report, report_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise failed("fork", error) from None
     # A signal in the child before its handlers are gone would wake the keeper by their shared pipe.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -285,10 +283,8 @@ def _prepare_child(prepared: Prepared, place: Place) -> None:
         _take_user(user)
     if launch.working_dir is not None:
         # As the user who will work there: never in a folder that it could not enter itself.
-        try:
+        with step("chdir", launch.working_dir):
             os.chdir(launch.working_dir)
-        except OSError as error:
-            raise failed("chdir", error, launch.working_dir) from None
     signal.set_wakeup_fd(-1)
     for number in _SETTABLE:
         if signal.getsignal(number) is not signal.SIG_DFL:
@@ -298,33 +294,25 @@ def _prepare_child(prepared: Prepared, place: Place) -> None:
 
 def _take_descriptors(fds: Sequence[int]) -> None:
     """Bring descriptors to 0, 1, 2 and on; moved up first, so that no target hits a source."""
-    try:
+    with step("sockets"):
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(fds)) for fd in fds]
         for target, fd in enumerate(moved):
             os.dup2(fd, target)
-    except OSError as error:
-        raise failed("sockets", error) from None
 
 
 def _take_priorities(launch: Launch, place: Place) -> None:
-    try:
-        given = place.oom_score_adj if launch.oom_score_adj is None else launch.oom_score_adj
-        if given is not None:
+    given = place.oom_score_adj if launch.oom_score_adj is None else launch.oom_score_adj
+    if given is not None:
+        with step("oom_score_adj"):
             fd = os.open(OOM_FILE, os.O_WRONLY | os.O_CLOEXEC)
             os.write(fd, b"%d" % given)
-    except OSError as error:
-        raise failed("oom_score_adj", error) from None
-    try:
-        if launch.nice is not None:
+    if launch.nice is not None:
+        with step("nice", str(launch.nice)):
             os.setpriority(os.PRIO_PROCESS, 0, launch.nice)
-    except OSError as error:
-        raise failed("nice", error, str(launch.nice)) from None
-    try:
-        if launch.cpu_affinity is not None:
+    if launch.cpu_affinity is not None:
+        text = ",".join(map(str, launch.cpu_affinity))
+        with step("affinity", text, "none of these processors is usable here"):
             os.sched_setaffinity(0, launch.cpu_affinity)
-    except OSError as error:
-        text = ",".join(map(str, launch.cpu_affinity or ()))
-        raise failed("affinity", error, text, "none of these processors is usable here") from None
 
 
 def _take_limits(launch: Launch, place: Place) -> None:

@@ -584,7 +584,7 @@ def test_launches_leak_nothing(rig: Rig, link: Link) -> None:
     ("launch", "step"),
     [
         ({"working_dir": "/a\0b"}, "chdir"),
-        ({"working_dir": "/a\0b", "nice": OWN_NICE}, "launch"),
+        ({"working_dir": "/a\0b", "nice": OWN_NICE}, "chdir"),
         ({"nice": OWN_NICE, "umask": 2**60}, "launch"),
         ({"umask": 2**60}, "exec"),
         ({"stdout": CaptureSink("/tmp/a\0b")}, "output"),

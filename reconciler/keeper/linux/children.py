@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reconciler.keeper.kernel import Child, Executed
 from reconciler.model.process import Exit, Launch, LaunchError
 from reconciler.sockets.sockets import fd_of
-from reconciler.spawn.launch_errors import LaunchFailed, failed
+from reconciler.spawn.launch_errors import LaunchFailed, failed, step
 from reconciler.spawn.roads import (
     Order,
     fork,
@@ -118,10 +118,8 @@ class Children:
 
     def _fork_grouped(self, order: Order) -> Forked:
         assert self._groups is not None
-        try:
+        with step("cgroup", self._groups.folder):
             group = self._groups.open(order.marker)
-        except OSError as error:
-            raise failed("cgroup", error, self._groups.folder) from None
         try:
             forked = fork(order, self._place, group)
         except LaunchFailed:

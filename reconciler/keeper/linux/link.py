@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import LinkReadable
-from reconciler.spawn.launch_errors import failed
+from reconciler.spawn.launch_errors import step
 from reconciler.system.shortages import NOT_NOW
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Link:
     def start(self, control: socket.socket, spawn: Callable[[tuple[int, ...]], int]) -> int:
         """Open the link, and spawn the controller with its descriptors from 3 on. Raises `LaunchFailed`."""
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as undo:
-            try:
+            with step("fork"):
                 ours, theirs = socket.socketpair()
                 stack.enter_context(theirs)
                 undo.enter_context(ours)
@@ -57,8 +57,6 @@ class Link:
                 for source in (theirs, control):
                     fds.append(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _FREE_FD))
                     stack.callback(os.close, fds[-1])
-            except OSError as error:
-                raise failed("fork", error) from None
             pid = spawn(tuple(fds))
             undo.pop_all()
         self._socket, self.is_cut = ours, False
