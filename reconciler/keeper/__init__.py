@@ -8,8 +8,7 @@
 | `records` | what it knows of a process, and of a stranger |
 | `orphans` | whose the processes are that the keeper did not start |
 | `supervisor` | the one controller: started, heard, told, replaced |
-| `liveness` | whether the controller still answers |
-| `restart_delay` | how soon the next controller is started |
+| `liveness` | whether the controller still answers, and how soon the next one is started |
 | `shutdown` | the end, with the controller or without |
 | `borders` | an unexpected exception costs what was just done, and is told |
 | `listeners` | the sockets that are held by name, and what becomes of an order to bind |

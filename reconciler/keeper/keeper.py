@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.keeper.borders import carrying_out, subject_of
 from reconciler.keeper.kernel import (
-    Called,
+    CONTROL,
     ChildrenDied,
     ClientWaits,
     Executed,
@@ -139,10 +139,10 @@ class Keeper:
                 self.processes.reap()
             case Told(meaning):
                 self._shutdown.told(meaning)
-            case Called():
-                self._supervisor.called()
             case FileTouched():
                 self._upkeep.touched()
+            case ClientWaits(name) if name == CONTROL:
+                self._supervisor.called()
             case ClientWaits(name):
                 self._upkeep.client_waits(name)
             case _:

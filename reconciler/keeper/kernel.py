@@ -6,7 +6,7 @@ No call waits: what takes longer is told later, as a happening.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
 from reconciler.model.socket import AS_MADE
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from reconciler.wire.journal import Recalled
 
 
+CONTROL: Final = ""
+"""By this name clients of the control socket are told: no other socket has it."""
+
+
 class ChildrenDied(Struct, frozen=True):
     """Children may be waited for, with `Kernel.reap`."""
 
@@ -38,10 +42,6 @@ class LinkReadable(Struct, frozen=True):
     """The controller sent something or hung up; it is asked for with `Kernel.receive`."""
 
 
-class Called(Struct, frozen=True):
-    """A client has called the control socket; told once after `Kernel.await_call`."""
-
-
 class FileTouched(Struct, frozen=True):
     """Something happened to the file of a socket; `BoundSocket.is_intact` tells whether it is still there."""
 
@@ -53,14 +53,15 @@ class Told(Struct, frozen=True):
 
 
 class ClientWaits(Struct, frozen=True):
-    """A client waits at this socket, or somebody has shut it down; told once after `Kernel.await_client`."""
+    """A client waits at this socket, or somebody has shut it down; told once after `Kernel.await_client`.
+
+    By the name `CONTROL` it is the control socket, after `Kernel.await_call`.
+    """
 
     name: str
 
 
-Happening: TypeAlias = (
-    ChildrenDied | Executed | LinkReadable | Called | FileTouched | ClientWaits | Told
-)
+Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | FileTouched | ClientWaits | Told
 
 
 News: TypeAlias = LogRotated | LogChanged | FaultCaught | ControlRenewed
@@ -200,7 +201,7 @@ class Kernel(Protocol):
         """Send on the link and return how many bytes it took; `happenings` wakes when it takes more."""
 
     def await_call(self) -> None:
-        """Tell with `Called`, once, when the next client calls."""
+        """Tell with `ClientWaits`, once, when the next client calls."""
 
     def is_behind(self) -> bool:
         """Tell whether the controller has not read all it was sent, or not let a client in."""

@@ -1,4 +1,6 @@
-"""Whether the controller still answers: asked by the watchdog's clock, or when there is reason to doubt.
+"""Whether the controller still answers, and how soon the next one is started.
+
+It is asked by the watchdog's clock, or when there is reason to doubt:
 
     at ease --it was told something, or a client calls--> looking --that lies unread--> asked --> silent
        ^                                                     |                            |
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from reconciler.model.units import SECOND_NS
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,9 @@ DOUBT_NS: Final = 10 * SECOND_NS
 """How long something may lie unread before it is asked whether it lives."""
 ANSWER_NS: Final = 20 * SECOND_NS
 """How long an answer may take; a start with 10,000 watchers on a busy machine takes a part of it."""
-
+QUICK_DEATH_NS: Final = 10 * SECOND_NS
+FIRST_WAIT_NS: Final = 100 * MILLISECOND_NS
+LAST_WAIT_NS: Final = 5 * SECOND_NS
 
 Verdict: TypeAlias = Literal["ask", "silent"]
 
@@ -71,3 +75,31 @@ class Liveness:
         # Asked so long ago that we are late ourselves: whoever stopped us may have stopped it too.
         self.begins(now_ns)
         return None if was_asked else "ask"
+
+
+class RestartDelay:
+    """What is remembered of controllers: `quick_deaths` in a row, and whether the last one was at fault."""
+
+    def __init__(self) -> None:
+        self.quick_deaths = 0
+        self.is_at_fault = False
+        self._since_ns = 0
+
+    def begins(self, now_ns: int) -> None:
+        """One is started."""
+        self._since_ns, self.is_at_fault = now_ns, False
+
+    def blames(self, now_ns: int) -> None:
+        """It was of no use, however long it took to see that."""
+        self._since_ns, self.is_at_fault = now_ns, True
+
+    def wait_ns(self, now_ns: int) -> int:
+        """Return how long the next one waits: not at all after a good while, longer and longer otherwise."""
+        if now_ns - self._since_ns >= QUICK_DEATH_NS:
+            self.quick_deaths = 0
+        elif self.is_at_fault or self.quick_deaths < 2:
+            # Killed by others, it comes back after the first wait each time: that says nothing of itself.
+            self.quick_deaths += 1
+        if self.quick_deaths <= 1:
+            return 0
+        return min(LAST_WAIT_NS, FIRST_WAIT_NS << min(self.quick_deaths - 2, 10))

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from reconciler.keeper.liveness import Liveness
-from reconciler.keeper.restart_delay import RestartDelay
+from reconciler.keeper.liveness import Liveness, RestartDelay
 from reconciler.model.observation import (
     ControlRenewed,
     FaultCaught,

@@ -5,7 +5,6 @@
 | `bound` | what a bound socket is to those who hold it |
 | `sockets` | binding, tuning and closing, and taking back from who uses them |
 | `socket_file` | the file of a Unix socket, and the second name by which it comes back |
-| `file_watch` | when the file of a socket may have vanished |
-| `clients` | when the next client waits at a socket |
+| `watching` | when the next client waits at a socket, or its file may have vanished |
 | `queues` | how many clients wait at a socket, and how many may |
 """

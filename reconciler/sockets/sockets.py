@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Final
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.socket import AS_MADE
 from reconciler.sockets.bound import BindFailed, Queue, Trace
-from reconciler.sockets.clients import Clients
-from reconciler.sockets.file_watch import FileWatch
 from reconciler.sockets.queues import queue_of, waiting_at
 from reconciler.sockets.socket_file import SocketFile
+from reconciler.sockets.watching import Clients, FileWatch
 from reconciler.system.procfs import unless_gone
 
 if TYPE_CHECKING:

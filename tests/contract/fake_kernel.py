@@ -16,8 +16,8 @@ import msgspec
 
 from reconciler.keeper.borders import Border
 from reconciler.keeper.kernel import (
+    CONTROL,
     Adopted,
-    Called,
     Child,
     ChildrenDied,
     ClientWaits,
@@ -385,7 +385,7 @@ class FakeKernel:
             happened.append(FileTouched())
         if self._awaits_call and self.calling:
             self._awaits_call = False
-            happened.append(Called())
+            happened.append(ClientWaits(CONTROL))
         if self._died:
             self._died = False
             happened.append(ChildrenDied())

@@ -46,8 +46,8 @@ PATIENCE: Final = {
     "keeper.shutdown.STOP_CHECK_NS": 100_000_000,
     "keeper.shutdown.LEAVE_NS": 100_000_000,
     "keeper.linux.control_socket.RENEW_NS": 20_000_000,
-    "keeper.restart_delay.FIRST_WAIT_NS": 20_000_000,
-    "keeper.restart_delay.LAST_WAIT_NS": 20_000_000,
+    "keeper.liveness.FIRST_WAIT_NS": 20_000_000,
+    "keeper.liveness.LAST_WAIT_NS": 20_000_000,
 }
 """How long the keeper waits until it tries again, so that a test need not wait long."""
 CALLS: Final = {

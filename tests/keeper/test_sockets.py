@@ -21,9 +21,8 @@ from reconciler.model.value import replace
 from reconciler.output.stream import LIFELINE_FD
 from reconciler.sockets import sockets
 from reconciler.sockets.bound import BindFailed, Queue, Trace
-from reconciler.sockets.clients import Clients
-from reconciler.sockets.file_watch import FileWatch
 from reconciler.sockets.sockets import Sockets
+from reconciler.sockets.watching import Clients, FileWatch
 from tests.keeper.rig import ROOT, Link, Rig, until
 
 WEB = ProcessId("web", 1)

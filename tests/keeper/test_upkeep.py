@@ -18,7 +18,7 @@ from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
 from reconciler.model.socket import Lost, SocketTemplate, Unaccepted
 from reconciler.model.units import SECOND_NS as S
 from reconciler.model.value import replace
-from reconciler.sockets.clients import Clients
+from reconciler.sockets.watching import Clients
 from tests.contract.fake_kernel import FakeKernel, Socket
 
 PORT = SocketTemplate(InternetAddress("127.0.0.1", 8000), backlog=64)

@@ -9,6 +9,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
+from reconciler.keeper.kernel import CONTROL
 from reconciler.keeper.startup.config import Refused
 from reconciler.keeper.startup.instance import file_at, lock, make_folder, open_control
 from reconciler.model.observation import ControlRenewed
@@ -18,13 +19,10 @@ if TYPE_CHECKING:
     import socket
 
     from reconciler.keeper.startup.config import KeeperConfig
-    from reconciler.sockets.clients import Clients
-    from reconciler.sockets.file_watch import FileWatch
+    from reconciler.sockets.watching import Clients, FileWatch
 
 RENEW_NS: Final = 5 * SECOND_NS
 """How often a socket is tried again that cannot be opened where it was."""
-CONTROL: Final = ""
-"""By this name its clients are told: no other socket has it."""
 
 
 class ControlSocket:

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper.borders import Faults
-from reconciler.keeper.kernel import Called, ChildrenDied, ClientWaits, FileTouched, Told
+from reconciler.keeper.kernel import ChildrenDied, ClientWaits, FileTouched, Told
 from reconciler.keeper.linux.children import Children
-from reconciler.keeper.linux.control_socket import CONTROL, ControlSocket
+from reconciler.keeper.linux.control_socket import ControlSocket
 from reconciler.keeper.linux.link import NUMBERS, Link
 from reconciler.keeper.linux.loop import Loop
 from reconciler.keeper.startup.delegation import find_groups
@@ -24,9 +24,8 @@ from reconciler.output.capture import Capture
 from reconciler.output.coalescing import Coalescing
 from reconciler.output.own_log import OwnLog
 from reconciler.output.spool import Spool
-from reconciler.sockets.clients import Clients
-from reconciler.sockets.file_watch import FileWatch
 from reconciler.sockets.sockets import Sockets, fd_of
+from reconciler.sockets.watching import Clients, FileWatch
 from reconciler.spawn.accounts import own_user
 from reconciler.spawn.environment import Place
 from reconciler.spawn.roads import Prepared, spawn_plainly
@@ -68,7 +67,7 @@ class LinuxKernel:
         limits = (*take_limits(handed), *take_oom_score(handed))
         self._place = Place(config.name, dict(os.environ), config.umask, *limits)
         self._user = own_user()
-        self._pidfds = pidfds = Pidfds({} if handed is None else handed.pidfds)
+        self._pidfds = pidfds = Pidfds(handed.pidfds)
         loop.watch(pidfds.fileno(), self._look_at_adopted)
         loop.at("looking at adopted processes", lambda: pidfds.due_ns, self._look_at_adopted)
         self._open_output()
@@ -92,10 +91,11 @@ class LinuxKernel:
         self._link = Link(loop)
         self.receive, self.send = self._link.receive, self._link.send
         self.close_link = self._link.close
-        self._clients = Clients(loop.watch, self._client_waits)
+        self._clients = Clients(loop.watch, lambda name: loop.tell(ClientWaits(name)))
         self._files = FileWatch(loop.watch, self._file_touched)
-        own = {} if handed is None else handed.sockets
-        sockets = Sockets(config.umask, config.spares, self._clients, self._files, self.log, own)
+        sockets = Sockets(
+            config.umask, config.spares, self._clients, self._files, self.log, handed.sockets
+        )
         self.bind, self.take_back = sockets.bind, sockets.take_back
         self.await_client = sockets.await_client
         self._control = control = ControlSocket(
@@ -111,8 +111,8 @@ class LinuxKernel:
                 signal.SIGQUIT: Told("stop_now"),
             }
         )
-        if handed is not None:  # what came while the code was replaced is heard now
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # What came while the code was replaced is heard now.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _open_output(self) -> None:
         loop, config, handed = self._loop, self._config, self._legacy.handover
@@ -122,8 +122,7 @@ class LinuxKernel:
         watch, ignore = coalescing.watch, coalescing.ignore
         self._output = output = Capture(config.fifo_dir, spool, watch, ignore, wall)
         self.troubled_logs = output.sinks.troubles
-        if handed is not None:
-            output.go_on(handed.outputs, handed.unsent)
+        output.go_on(handed.outputs, handed.unsent)
         loop.at("reading output", lambda: coalescing.due_ns, coalescing.look)
         loop.at("giving pipes their usual size", lambda: output.due_ns, output.shrink)
 
@@ -197,9 +196,6 @@ class LinuxKernel:
         replace_code(argv_with, entries, handover, self._loop.unheard)
 
     # ---- sockets ---------------------------------------------------------------------------------
-
-    def _client_waits(self, name: str) -> None:
-        self._loop.tell(Called() if name == CONTROL else ClientWaits(name))
 
     def _file_touched(self) -> None:
         self._loop.tell(FileTouched())

@@ -42,7 +42,8 @@ class Legacy(Struct, frozen=True):
     recalled: Recalled
     locks: tuple[int, ...]
     control: socket.socket
-    handover: Handover | None = None
+    handover: Handover = Handover((), -1)
+    """Without files for a keeper that is started."""
 
     @property
     def owner(self) -> dict[str, str]:

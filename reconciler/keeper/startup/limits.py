@@ -23,7 +23,7 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "cannot become a subreaper")
 
 
-def take_limits(handed: Handover | None) -> tuple[tuple[int, int], int]:
+def take_limits(handed: Handover) -> tuple[tuple[int, int], int]:
     """Raise the limit of open files and leave no core dump; return the limits that children get instead.
 
     Those are what was found, or what a former keeper had found: its own limits are none to go by.
@@ -38,13 +38,13 @@ def take_limits(handed: Handover | None) -> tuple[tuple[int, int], int]:
     core, most = resource.getrlimit(resource.RLIMIT_CORE)
     least = 1 if most == resource.RLIM_INFINITY else min(1, most)
     resource.setrlimit(resource.RLIMIT_CORE, (least, most))
-    if handed is not None:
+    if handed.files:
         files = (handed.files[0], handed.files[1])
         core = next(iter(handed.files[2:]), core)
     return files, core
 
 
-def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
+def take_oom_score(handed: Handover) -> tuple[int | None, int]:
     """Be the last that the kernel kills when memory is short, where we may say so (CAP_SYS_RESOURCE).
 
     Returns what children get instead, None when nothing was changed, and our own score's descriptor. Raises
@@ -59,4 +59,4 @@ def take_oom_score(handed: Handover | None) -> tuple[int | None, int]:
     except OSError as error:
         if error.errno in NOT_NOW:
             raise
-    return (before if handed is None else handed.oom_score_adj), fd
+    return (handed.oom_score_adj if handed.files else before), fd

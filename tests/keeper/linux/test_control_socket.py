@@ -21,8 +21,7 @@ from reconciler.keeper.startup.config import KeeperConfig, Refused
 from reconciler.keeper.startup.instance import claim, open_control
 from reconciler.model.observation import ControlRenewed
 from reconciler.model.process import ProcessId
-from reconciler.sockets.clients import Clients
-from reconciler.sockets.file_watch import FileWatch
+from reconciler.sockets.watching import Clients, FileWatch
 from tests.keeper.rig import Link, Rig, command, keeper
 
 WEB = ProcessId("web", 1)

@@ -1,6 +1,9 @@
-"""Tells when one of our socket files is removed, renamed or changed, and costs nothing until then (inotify(7)).
+"""Tells when something happens at sockets, and costs nothing until then: a client waits, or a file may have vanished.
 
-The files themselves are watched, not their folders: what others do beside them wakes nobody. Where no
+A listening socket is shared with those who accept. So it is taken off before it is closed: what epoll(7) watches is
+the open file that they have too, and it would go on telling of a number that is another's by then.
+
+The files themselves are watched (inotify(7)), not their folders: what others do beside them wakes nobody. Where no
 watch can be had, a file that vanishes is noticed when its socket is bound the next time.
 """
 
@@ -9,16 +12,49 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_ONCE: Final = select.EPOLLIN | select.EPOLLONESHOT
 _IN_MOVE_SELF: Final = 0x800
 _IN_ATTRIB: Final = 0x4
 """Told when a file loses its last name, too: the bound socket keeps it from being deleted."""
 _IN_DONT_FOLLOW: Final = 0x2000000
 _READ_BYTES: Final = 64 * 1024
+
+
+class Clients:
+    """The sockets at which clients are awaited. `told` is called with the name of one at which somebody waits."""
+
+    def __init__(
+        self, register: Callable[[int, Callable[[], None]], None], told: Callable[[str], None]
+    ) -> None:
+        self._told = told
+        self._epoll = select.epoll()
+        self._names: dict[int, str] = {}
+        register(self._epoll.fileno(), self._ready)
+
+    def await_next(self, fd: int, name: str) -> None:
+        """Tell when the next client waits, or when the socket is shut down. Raises `OSError`."""
+        if fd in self._names:
+            self._epoll.modify(fd, _ONCE)
+        else:
+            self._epoll.register(fd, _ONCE)
+        self._names[fd] = name
+
+    def forget(self, fd: int) -> None:
+        """Tell of a socket no more, which is about to be closed."""
+        if self._names.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
+
+    def _ready(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            if fd in self._names:
+                self._told(self._names[fd])
 
 
 class FileWatch:
