@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import by_hand, job, service, until
 
-from reconciler.controller.api import log_stream, request
+from reconciler.controller.api import request
 from reconciler.controller.api.auth import Access
 from reconciler.controller.api.connection import Connection
 from reconciler.controller.api.methods import events, logs, progress, status
@@ -160,7 +160,7 @@ BORDERS: dict[str, tuple[Any, str, Callable[[Instance, Client], None]]] = {
     "a request that waits": (Waiters, "_look", _wait),
     "a stream of events": (events.EventStream, "pump", _follow("events.follow")),
     "a stream of progress": (progress.ProgressStream, "pump", _follow("apply.follow")),
-    "a stream of lines": (log_stream.LogStream, "pump", _follow("logs.follow")),
+    "a stream of lines": (logs.LogStream, "pump", _follow("logs.follow")),
     "a rotated log": (Compressor, "add", _hear(LogRotated("/x"))),
     "a signal": (SpecFiles, "read_again", _hear(SignalReceived("reload"))),
     "systemd": (Notifier, "acted", _wait),

@@ -6,9 +6,8 @@ import socket
 from collections.abc import Callable
 
 from reconciler.controller.api.auth import Access
-from reconciler.controller.api.log_stream import LOG_STEP_MS, FollowedLogs
 from reconciler.controller.api.methods.events import EventMethods
-from reconciler.controller.api.methods.logs import LogMethods
+from reconciler.controller.api.methods.logs import LOG_STEP_MS, LogMethods
 from reconciler.controller.api.methods.manager import ManagerMethods
 from reconciler.controller.api.methods.progress import ProgressMethods
 from reconciler.controller.api.methods.revisions import RevisionMethods
@@ -68,7 +67,7 @@ class Api:
         self.waiters = Waiters(core, board, reactor)
         self.upgrades = Upgrades(keeper, lanes, send, tell)
         self.readings = Readings(reactor, lanes, source.look_at)
-        self.followed = FollowedLogs(
+        self.logs = LogMethods(
             core, self.streams, output.log_places, output.last_lines.birth, watch
         )
         orders = Orders(core, saving, self.waiters, feed, tell)
@@ -76,7 +75,7 @@ class Api:
         handlers = handlers_of(
             self.status,
             EventMethods(output.event_log, self.streams),
-            LogMethods(core, output.log_places, self.followed),
+            self.logs,
             ProgressMethods(core, board, specs.revisions, self.streams),
             SpecMethods(specs, self.readings, lanes, tell),
             RevisionMethods(core, specs, tell),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import Client, service, until
 
-from reconciler.controller.api import connection, log_stream, readings, server, streams
+from reconciler.controller.api import connection, readings, server, streams
 from reconciler.controller.api.auth import Peer
+from reconciler.controller.api.methods import logs as log_methods
 from reconciler.controller.api.turns import Turns
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.loader import Loader
@@ -237,7 +238,7 @@ def test_followers_hold_no_descriptors_and_streams_of_a_user_are_bounded(
 def test_files_that_are_gone_make_room_in_a_stream(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_stream, "MAX_FOLLOWED_FILES", 51)
+    monkeypatch.setattr(log_methods, "MAX_FOLLOWED_FILES", 51)
     viewer, admin = crowd.client(VIEWER), crowd.admin
     stream = viewer.call("logs.follow", lines=0)["stream"]
     (found,) = crowd.instance.controller.api.streams._streams.values()

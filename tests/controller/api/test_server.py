@@ -12,8 +12,9 @@ import msgpack
 import pytest
 from conftest import by_hand, service, until
 
-from reconciler.controller.api import auth, connection, log_stream, server, streams
+from reconciler.controller.api import auth, connection, server, streams
 from reconciler.controller.api.auth import Permit
+from reconciler.controller.api.methods import logs as log_methods
 from reconciler.controller.runtime import reactor
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.model.value import replace
@@ -301,7 +302,7 @@ def test_streams_of_all_clients_are_bounded(
         assert client.call("events.follow")["stream"]
     assert instance.client().error("events.follow")[0] == "overloaded"
     monkeypatch.setattr(streams, "MAX_STREAMS", 10)
-    monkeypatch.setattr(log_stream, "MAX_FOLLOWED_FILES", 2)
+    monkeypatch.setattr(log_methods, "MAX_FOLLOWED_FILES", 2)
     assert client.error("logs.follow")[1] == "one stream follows at most 2 log files"
     assert client.call("logs.follow", names=["web"])["stream"]
 

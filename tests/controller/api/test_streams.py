@@ -154,7 +154,7 @@ def test_followed_lines_come_whole_and_survive_rotation(instance: Instance, clie
 
 def test_with_nobody_following_nothing_is_watched(instance: Instance, client: Client) -> None:
     stream = client.call("logs.follow")["stream"]
-    watch = instance.controller.api.followed.watch
+    watch = instance.controller.api.logs.watch
     until(lambda: watch._wanted.folders)
     client.call("stream.cancel", stream=stream)
     until(lambda: not watch._wanted.folders)
