@@ -7,7 +7,7 @@ from typing import Final, assert_never
 
 from reconciler.core.hooks import failure, judge
 from reconciler.model.event import Event
-from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Run
 from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, SocketRestored
 from reconciler.model.process import (
@@ -23,6 +23,7 @@ from reconciler.model.process import (
 from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketRecord
 from reconciler.model.spec import HookSpec, WatcherSpec
 from reconciler.model.units import format_duration
+from reconciler.model.value import replace
 
 _STOP_REASONS: Final = {
     "surplus": "scaled down",
@@ -37,24 +38,24 @@ def of_record(
     before: ProcessRecord | None, now: ProcessRecord, spec: WatcherSpec | None
 ) -> Iterator[Event]:
     """Yield what a changed process record means to people."""
-    known = before is not None and before.incarnation == now.incarnation
-    was = before.phase if known and before is not None else None
-    if type(was) is type(now.phase):
+    is_known = before is not None and before.incarnation == now.incarnation
+    if before is not None and is_known and type(before.phase) is type(now.phase):
         return
     id, phase = now.id, now.phase
     if id.role != MAIN:
         hook = getattr(spec.hooks, id.role, None) if spec is not None else None
         yield from _of_hook(now, hook)
     elif isinstance(phase, Running):
-        yield Event(
-            "process.started",
-            f"{id} started, pid {phase.pid}",
-            id.owner,
-            id.slot,
-            {"pid": phase.pid},
-        )
+        yield _of(id, "process.started", f"{id} started, pid {phase.pid}", {"pid": phase.pid})
     elif isinstance(phase, Exited):
         yield _of_exit(now, phase)
+
+
+def _of(
+    id: ProcessId, kind: str, message: str, details: Mapping[str, object], at_ns: int | None = None
+) -> Event:
+    """Return an event of a slot, or of its watcher as a whole."""
+    return Event(kind, message, id.owner, id.slot, details, at_ns)
 
 
 def of_missed_ends(
@@ -82,28 +83,23 @@ def _of_exit(
         "signal": phase.exit.signal,
     }
     if phase.exit.error is not None:
-        message = f"{id} did not start: {phase.exit}"
-        return Event("process.failed", message, id.owner, id.slot, details, at_ns)
+        return _of(id, "process.failed", f"{id} did not start: {phase.exit}", details, at_ns)
     if phase.is_unseen:
-        message = (
-            f"{id} was being started when the keeper was killed; it is not known whether it ran"
-        )
-        return Event("process.exited", message, id.owner, id.slot, details, at_ns)
+        message = f"{id} was being started when the keeper was killed; nobody knows whether it ran"
+        return _of(id, "process.exited", message, details, at_ns)
     was_stopped = memory.stopping_since_ns is not None and not record.ended_before_stop
     why = f" ({stop_reason(memory)})" if was_stopped else ""
     how = str(phase.exit)
-    if memory.killed:
-        how = (
-            "had to be killed with SIGKILL"
-            if phase.exit.signal == "KILL"
-            else f"{how}, SIGKILL was sent"
-        )
+    if memory.killed and phase.exit.signal == "KILL":
+        how = "had to be killed with SIGKILL"
+    elif memory.killed:
+        how += ", SIGKILL was sent"
     stays = phase.survivors and memory.stopping_since_ns is None  # else its stop goes on with them
     left = f"; leaves {several(phase.survivors)} running" if stays else ""
     details["killed"] = record.had_to_be_killed
     details["survivors"] = [each.pid for each in phase.survivors]
     message = f"{id} ended{when}{why}: {how} after {format_duration(phase.lived_ns)}{left}"
-    return Event("process.exited", message, id.owner, id.slot, details, at_ns)
+    return _of(id, "process.exited", message, details, at_ns)
 
 
 def stop_reason(memory: Memory) -> str:
@@ -117,12 +113,12 @@ def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[Event]:
         return
     details: dict[str, object] = {"hook": id.role, "exit_code": record.phase.exit.code}
     if record.phase.exit.code == 0:
-        message = f"{id.role} hook of {_place(id.owner, id.slot)} passed"
-        yield Event("hook.passed", message, id.owner, id.slot, details)
+        message = f"{id.role} hook of {replace(id, role=MAIN)} passed"
+        yield _of(id, "hook.passed", message, details)
         return
     vetoed = judge(hook, record).state == "vetoed"
     message = failure(hook, record) + ("" if vetoed else " (ignored)")
-    yield Event("hook.failed", message, id.owner, id.slot, details)
+    yield _of(id, "hook.failed", message, details)
 
 
 def of_reload(id: ProcessId, number: int, trouble: str) -> Event:
@@ -130,48 +126,32 @@ def of_reload(id: ProcessId, number: int, trouble: str) -> Event:
     kind, message = "process.reloaded", f"{id} was reloaded"
     if trouble:
         kind, message = "process.reload_failed", f"{id} was not reloaded: {trouble}"
-    return Event(kind, message, id.owner, id.slot, {"number": number})
-
-
-def _place(owner: str, slot: int) -> str:
-    return f"{owner}.{slot}" if slot else owner
+    return _of(id, kind, message, {"number": number})
 
 
 def of_socket(before: SocketRecord | None, now: SocketRecord) -> Iterator[Event]:
     """Yield what a changed socket means to people; a refusal that repeats is told once."""
-    if before is not None and before.phase == now.phase:
-        return
+    was, details = None if before is None else before.phase, {"socket": now.name}
     match now.phase:
-        case Bound(listen):
-            if (
-                before is None
-                or not isinstance(before.phase, Bound)
-                or before.phase.listen != listen
-            ):
-                yield Event(
-                    "socket.bound",
-                    f"socket {now.name} listens on {listen}",
-                    details={"socket": now.name},
-                )
+        case phase if phase == was:
+            return
+        case Bound(listen) if not isinstance(was, Bound) or was.listen != listen:
+            message = f"socket {now.name} listens on {listen}"
+            yield Event("socket.bound", message, details=details)
         case Lost(_, shut_down_by):
             message = f"the file of socket {now.name} is gone; binding it again"
             if shut_down_by:
                 message = f"{_names(shut_down_by)} shut down socket {now.name}; binding it again"
-            yield Event("socket.lost", message, details={"socket": now.name})
-        case BindRefused(errno, message):
-            if not _was_refused(before, now):
-                details = {"socket": now.name, "errno": errno}
-                yield Event("socket.refused", f"socket {now.name}: {message}", details=details)
-        case _:
-            return
+            yield Event("socket.lost", message, details=details)
+        case BindRefused(errno, message) if not _was_refused(before, now):
+            details["errno"] = errno
+            yield Event("socket.refused", f"socket {now.name}: {message}", details=details)
 
 
 def of_restored(restored: SocketRestored, socket: SocketRecord | None) -> Event:
     """Return the event of something that was done to a socket, and undone."""
-    name, details = (
-        restored.name,
-        {"socket": restored.name, "by": [str(each) for each in restored.by]},
-    )
+    name = restored.name
+    details = {"socket": name, "by": [str(each) for each in restored.by]}
     who = _names(restored.by)
     match restored.what:
         case "file":
@@ -180,11 +160,8 @@ def of_restored(restored: SocketRestored, socket: SocketRecord | None) -> Event:
         case "listening":
             message = f"{who} shut down socket {name}: its clients were refused; it listens again"
         case "backlog":
-            now = (
-                "restored"
-                if socket is None
-                else f"{socket.backlog or socket.template.backlog} again"
-            )
+            backlog = None if socket is None else socket.backlog or socket.template.backlog
+            now = "restored" if backlog is None else f"{backlog} again"
             message = f"{who} set the backlog of socket {name} to {restored.found}; it is {now}"
         case _:
             assert_never(restored.what)
@@ -199,12 +176,11 @@ def _names(ids: tuple[ProcessId, ...]) -> str:
 
 def of_words_end(watcher: str, before: Intent, after: Intent) -> Iterator[Event]:
     """Yield the events of an operator's words whose time is over."""
-    ended: list[tuple[str | None, RequestedBy]] = []
-    if before.hold != after.hold:
-        ended.append((before.hold, before.hold_by))
-    if before.scale != after.scale:
-        ended.append((f"scaled to {before.scale}", before.scale_by))
-    for what, by in ended:
+    overrides = (
+        (before.hold != after.hold, before.hold, before.hold_by),
+        (before.scale != after.scale, f"scaled to {before.scale}", before.scale_by),
+    )
+    for what, by in ((what, by) for is_over, what, by in overrides if is_over):
         length = "" if by.until is None else f" for {format_duration(by.until.length_ns)}"
         message = f"override ended ({what} by {by.who}{length}): follows the spec again"
         yield Event("operator.expired", message, watcher, details={"who": by.who})
@@ -227,11 +203,11 @@ def of_log(log: LogChanged) -> Event:
         if log.lost_bytes:
             message += f"; {log.lost_bytes} bytes were lost"
             details["lost_bytes"] = log.lost_bytes
-        return Event("log.recovered", message, log.id.owner, log.id.slot, details)
+        return _of(log.id, "log.recovered", message, details)
     message = log_trouble(log)
     if log.lost:
         message += "; output is lost until it can be written"
-    return Event("log.failed", message, log.id.owner, log.id.slot, details)
+    return _of(log.id, "log.failed", message, details)
 
 
 def log_trouble(log: LogChanged) -> str:
@@ -250,15 +226,14 @@ def of_fault(fault: FaultCaught) -> Event:
 
 def of_control(control: ControlRenewed) -> Event:
     """Return the event of a control socket that somebody removed, perhaps with its folder."""
-    if control.trouble:
-        message = f"the control socket {control.path} is gone and cannot be opened again: {control.trouble}"
-    else:
-        message = f"the control socket {control.path} was gone; it is open again"
-    return Event(
-        "control.failed" if control.trouble else "control.renewed",
-        message,
-        details={"path": control.path},
+    kind, message = (
+        "control.renewed",
+        f"the control socket {control.path} was gone; it is open again",
     )
+    if control.trouble:
+        kind = "control.failed"
+        message = f"the control socket {control.path} is gone and cannot be opened again: {control.trouble}"
+    return Event(kind, message, details={"path": control.path})
 
 
 def of_orphans(before: tuple[Orphan, ...], now: tuple[Orphan, ...]) -> Iterator[Event]:

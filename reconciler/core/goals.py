@@ -84,8 +84,7 @@ def _ended(goal: Goal, it: Subject) -> Judged:
                 return Judged("failed", f"{which}was not fired: {it.idle}")
             return OPEN
         if goal.number and run.generation > goal.number:
-            after = f"run {run.generation} came after it"
-            bad.append(f"{which}{after}; `reconcile runs {it.name}` tells")
+            bad.append(f"{which}run {run.generation} came after it: see `reconcile runs {it.name}`")
         elif run.outcome != "succeeded":
             how = run.note or (str(run.exit) if run.exit is not None else "")
             bad.append(f"{which}{run.outcome}" + (f": {how}" if how else ""))

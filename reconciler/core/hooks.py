@@ -139,41 +139,35 @@ def _drive(
 ) -> Verdict:
     plan.used.add(id)
     record = plan.observed.records.get(id)
-    if record is None:
-        plan.act(_spawn(plan, hook, id, memory, details))
-        return PENDING
-    if not isinstance(record.phase, Exited):
+    verdict, again = PENDING, memory if record is None else None
+    if record is not None and isinstance(record.phase, Exited):
+        if record.memory.about != memory.about:
+            again = memory
+        elif said_nothing(record):
+            due_ns = record.phase.at_ns + (SHORTAGE_RETRY_NS if record.phase.exit.error else 0)
+            again = record.memory if plan.is_due(due_ns) else None
+        else:
+            verdict = judge(hook, record)
+            is_edited = record.template_hash != helper_hash(plan.spec, hook)
+            again = memory if verdict.state == "vetoed" and is_edited else None
+    elif record is not None:
         kill_when_due(plan, record, hook.timeout)
-        return PENDING
-    if record.memory.about != memory.about:
-        if clear(plan, record, hook.timeout):
-            plan.act(_spawn(plan, hook, id, memory, details))
-        return PENDING
-    if said_nothing(record):
-        due_ns = record.phase.at_ns + (SHORTAGE_RETRY_NS if record.phase.exit.error else 0)
-        if plan.is_due(due_ns) and clear(plan, record, hook.timeout):
-            plan.act(_spawn(plan, hook, id, record.memory, details))
-        return PENDING
-    verdict = judge(hook, record)
-    is_edited = record.template_hash != helper_hash(plan.spec, hook)
-    if verdict.state == "vetoed" and is_edited and clear(plan, record, hook.timeout):
-        plan.act(_spawn(plan, hook, id, memory, details))
-        return PENDING
-    return verdict
+    if again is None or (record is not None and not clear(plan, record, hook.timeout)):
+        return verdict
+    plan.act(_spawn(plan, hook, id, again, details))
+    return PENDING
 
 
-def drive_with_retry(
-    plan: Plan, role: str, slot: int, about: int, details: Mapping[str, object] | None = None
-) -> Verdict:
+def drive_with_retry(plan: Plan, role: str, slot: int, about: int) -> Verdict:
     """Like `drive`, but a veto is asked again after a backoff."""
-    verdict = drive(plan, role, slot, about, details)
+    verdict = drive(plan, role, slot, about)
     if verdict.state != "vetoed" or not plan.is_due(retry_due_ns(plan, verdict)):
         return verdict
     hook, id = hook_of(plan, role), plan.id(slot, role)
     assert hook is not None
     if clear(plan, plan.observed.records[id], hook.timeout):
         memory = Memory(about=about, attempt=verdict.attempt + 1)
-        plan.act(_spawn(plan, hook, id, memory, details))
+        plan.act(_spawn(plan, hook, id, memory, None))
     plan.verdicts[id] = PENDING
     return PENDING
 
@@ -181,9 +175,7 @@ def drive_with_retry(
 def keep(plan: Plan, role: str, slot: int, about: int) -> None:
     """Let a verdict stand while something else keeps its step from being taken: it is not asked for twice."""
     record = plan.observed.records.get(plan.id(slot, role))
-    if record is None or record.memory.about != about:
-        return
-    if isinstance(record.phase, Exited):
+    if record is not None and record.memory.about == about and isinstance(record.phase, Exited):
         plan.used.add(record.id)
 
 
@@ -251,10 +243,8 @@ def run_command(plan: Plan, role: str, slot: int, about: int, command: tuple[str
         is_over = isinstance(record.phase, Exited) and record.memory.about != about
         if not is_over or not clear(plan, record, LEFTOVER_TIMEOUT_NS):
             return
-    argv = helper_argv(plan.spec, command, slot)
-    main = plan.slots.main(slot)
-    pid = pid_of(main.phase) if main else None
-    env = {"RECONCILE_PID": str(pid or "")}
+    argv, main = helper_argv(plan.spec, command, slot), plan.slots.main(slot)
+    env = {"RECONCILE_PID": str((main and pid_of(main.phase)) or "")}
     facts, longest_ns = plan.world.facts, LEFTOVER_TIMEOUT_NS
     helper = helper_launch(plan.name, plan.spec, slot, argv, env, facts, longest_ns)
     plan.act(Spawn(id, helper, memory=Memory(about=about)))
@@ -315,31 +305,22 @@ def _spawn(
 ) -> Spawn:
     role, slot = id.role, id.slot
     facts, spec = plan.world.facts, plan.spec
-    arguments = {
-        "hook_name": role,
-        "watcher": _snapshot(plan),
-        "slot": slot or None,
-        **(details or {}),
-    }
+    about = {"hook_name": role, "watcher": _snapshot(plan), "slot": slot or None}
+    arguments = about | dict(details or {})
     env = {
         "RECONCILE_HOOK": role,
         "RECONCILE_HOOK_ARGUMENTS": json.dumps(arguments, separators=(",", ":")),
         "RECONCILE_CONTROL_SOCKET": facts.control_socket,
     }
     if hook.python is not None:
-        python = (
-            f"{spec.virtualenv}/bin/python" if spec.virtualenv else facts.python.replace("$", "$$")
-        )
-        argv: tuple[str, ...] = (
-            *helper_argv(spec, (python,), slot),
-            facts.hook_runner,
-            hook.python,
-        )
+        python = facts.python.replace("$", "$$")
+        if spec.virtualenv:
+            python = f"{spec.virtualenv}/bin/python"
+        argv = (*helper_argv(spec, (python,), slot), facts.hook_runner, hook.python)
     else:
         argv = helper_argv(spec, hook.cmd or (), slot)
-        env |= {
-            f"RECONCILE_HOOK_{key.upper()}": str(value) for key, value in (details or {}).items()
-        }
+        for key, value in (details or {}).items():
+            env[f"RECONCILE_HOOK_{key.upper()}"] = str(value)
     helper = helper_launch(plan.name, spec, slot, argv, env, facts, hook.timeout)
     return Spawn(id, helper, helper_hash(spec, hook), memory)
 

@@ -177,8 +177,8 @@ def _see_to(plan: Plan, slot: int, record: ProcessRecord) -> None:
         stopping.stop(plan, record, record.memory.stop_reason)
     elif reason is not None and (want or not plan.waits_to_stop):
         stopping.stop(plan, record, reason)
-    elif isinstance(record.phase, Running) and running.run_after_spawn(plan, record):
-        running.carry_out_reload(plan, record)
+    elif isinstance(record.phase, Running):
+        running.attend(plan, record)
 
 
 def _why_stop(plan: Plan, slot: int, record: ProcessRecord) -> str | None:
@@ -264,11 +264,7 @@ def _fire(plan: Plan, slot: int) -> None:
             continue
         verdict = drive(plan, role, place, generation.number)
         if verdict.state == "vetoed":
-            plan.act(
-                RecordRun(
-                    plan.name, replace(_row(plan, slot), outcome="vetoed", note=verdict.message)
-                )
-            )
+            _close(plan, _row(plan, slot), "vetoed", verdict.message)
         if (held := held_by(plan, role, place, verdict)) is not None:
             plan.conditions[slot] = held
             _keep_verdicts(plan, slot)  # before_start may be asked anew while before_spawn runs
@@ -348,10 +344,7 @@ def _complete(plan: Plan) -> None:
         for role in ("before_stop", "after_complete", "after_stop"):
             if drive(plan, role, 0, number, details).state == "pending":
                 return
-    for record in plan.slots.all_mains().values():
-        if plan.is_full:
-            return
-        plan.forget(record)
+    plan.forget_all()
 
 
 def _after_start(plan: Plan) -> None:

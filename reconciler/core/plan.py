@@ -157,6 +157,13 @@ class Plan:
         self.slots.forgotten.add(record.id.slot)
         self.slots.mains.pop(record.id.slot, None)
 
+    def forget_all(self) -> None:
+        """Let go of the records of all slots' own processes, as many as this turn has room for."""
+        for record in self.slots.all_mains().values():
+            if self.is_full:
+                return
+            self.forget(record)
+
     def stand_in(self, line: Line, *slots: int) -> None:
         """Have slots wait for others."""
         self.lines.setdefault(line, set()).update(slots)

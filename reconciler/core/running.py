@@ -14,7 +14,7 @@ from reconciler.model.value import replace
 
 def attend(plan: Plan, record: ProcessRecord) -> None:
     """See to a slot that runs and goes on."""
-    if run_after_spawn(plan, record):
+    if _run_after_spawn(plan, record):
         carry_out_reload(plan, record)
 
 
@@ -33,7 +33,7 @@ def awaits_after_start(plan: Plan, record: ProcessRecord) -> bool:
     return record.memory.fresh and plan.spec.hooks.after_start is not None
 
 
-def run_after_spawn(plan: Plan, record: ProcessRecord) -> bool:
+def _run_after_spawn(plan: Plan, record: ProcessRecord) -> bool:
     """Run after_spawn once; a veto stops the process. True when it has passed."""
     if after_spawn_passed(plan, record):
         return True

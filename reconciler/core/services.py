@@ -154,7 +154,7 @@ def _undo_start(plan: Plan, refused: Verdict) -> None:
     for slot in plan.slots.desired(plan.want):
         plan.conditions.setdefault(slot, plan.whole)
     if not plan.observed.live and plan.is_due(due_ns):
-        _forget_mains(plan)
+        plan.forget_all()
 
 
 def _finish_start(plan: Plan) -> None:
@@ -205,7 +205,7 @@ def _stop_whole(plan: Plan, reason: str) -> None:
             return
         if drive(plan, "after_stop", 0, start, details).state == "pending":
             return
-    _forget_mains(plan)
+    plan.forget_all()
 
 
 def _may_stop_whole(plan: Plan, start: int, details: Mapping[str, object]) -> bool:
@@ -221,10 +221,3 @@ def _may_stop_whole(plan: Plan, start: int, details: Mapping[str, object]) -> bo
     if not plan.only_ends:
         plan.whole = hooks.held_by(plan, "before_stop", 0, verdict)
     return plan.only_ends
-
-
-def _forget_mains(plan: Plan) -> None:
-    for record in plan.slots.all_mains().values():
-        if plan.is_full:
-            return
-        plan.forget(record)

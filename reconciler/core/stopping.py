@@ -146,31 +146,29 @@ def _reap(plan: Plan, record: ProcessRecord, reason: str) -> str:
         plan.used.add(command.id)
         kill_when_due(plan, command, 0 if plan.world.stop_now else plan.spec.stop.timeout)
         return "its stop command still runs"
-    hooks = plan.spec.hooks
-    if record.memory.reaped or (hooks.before_reap is None and hooks.after_reap is None):
+    if _reap_hooks_passed(plan, record):
         return ""
     slot, about, phase = record.id.slot, record.incarnation, record.phase
     details: dict[str, object] = {"process_pid": phase.pid, "time": phase.at_ns / 1e9}
     if drive(plan, "before_reap", slot, about, details).state == "pending":
-        return "a hook sees to its end"
-    signal = phase.exit.signal
-    details |= {
-        "exit_code": phase.exit.code,
-        "exit_signal": signal,
-        "process_status": str(phase.exit),
-    }
+        return "its before_reap hook runs"
+    exit = phase.exit
+    details |= {"exit_code": exit.code, "exit_signal": exit.signal, "process_status": str(exit)}
     if drive(plan, "after_reap", slot, about, details).state == "pending":
-        return "a hook sees to its end"
+        return "its after_reap hook runs"
     _remember(plan, record, replace(record.memory, reaped=True))
     return ""
 
 
 def is_reaped(plan: Plan, record: ProcessRecord) -> bool:
     """Tell whether nothing is left of a dead process and its reap hooks have run."""
-    hooks_done = record.memory.reaped or (
-        plan.spec.hooks.before_reap is None and plan.spec.hooks.after_reap is None
-    )
-    return is_gone(record) and hooks_done and stop_command(plan, record) is None
+    is_done = _reap_hooks_passed(plan, record) and stop_command(plan, record) is None
+    return is_gone(record) and is_done
+
+
+def _reap_hooks_passed(plan: Plan, record: ProcessRecord) -> bool:
+    hooks = plan.spec.hooks
+    return record.memory.reaped or (hooks.before_reap is None and hooks.after_reap is None)
 
 
 def stop_command(plan: Plan, record: ProcessRecord) -> ProcessRecord | None:
