@@ -16,7 +16,6 @@ from reconciler.controller.api.methods.spec import SpecMethods
 from reconciler.controller.api.methods.status import StatusMethods
 from reconciler.controller.api.methods.upgrade import Upgrades
 from reconciler.controller.api.methods.watchers import WatcherMethods
-from reconciler.controller.api.orders import Orders
 from reconciler.controller.api.readings import Readings
 from reconciler.controller.api.request import Dispatcher, Handler, RememberedAnswers
 from reconciler.controller.api.server import Server
@@ -65,27 +64,33 @@ class Api:
         self.access = Access(config, reactor, lanes, tell, lambda: self.server.recheck())
         self.streams = Streams(reactor, border)
         self.waiters = Waiters(core, board, reactor)
-        self.upgrades = Upgrades(keeper, lanes, send, tell)
+        self.upgrades = Upgrades(keeper, lanes, send)
         self.readings = Readings(reactor, lanes, source.look_at)
         self.logs = LogMethods(
             core, self.streams, output.log_places, output.last_lines.birth, watch
         )
-        orders = Orders(core, saving, self.waiters, feed, tell)
+        watchers = WatcherMethods(core, saving, self.waiters, feed)
         self.status = StatusMethods(config, keeper, core, board, specs, saving)
         handlers = handlers_of(
             self.status,
             EventMethods(output.event_log, self.streams),
             self.logs,
             ProgressMethods(core, board, specs.revisions, self.streams),
-            SpecMethods(specs, self.readings, lanes, tell),
-            RevisionMethods(core, specs, tell),
+            SpecMethods(specs, self.readings, lanes),
+            RevisionMethods(core, specs),
             RunMethods(core, saving),
-            WatcherMethods(core, orders, self.waiters),
+            watchers,
             self.upgrades,
-            ManagerMethods(config, core, source, keeper, self.waiters, shut_down, tell),
+            ManagerMethods(config, core, source, keeper, self.waiters, shut_down),
         )
         self.dispatcher = Dispatcher(
-            handlers, lanes, border, self.access, is_ending, RememberedAnswers(orders.answer_again)
+            handlers,
+            lanes,
+            border,
+            self.access,
+            is_ending,
+            tell,
+            RememberedAnswers(watchers.answer_again),
         )
         self.server = Server(
             control,

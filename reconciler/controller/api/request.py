@@ -12,9 +12,10 @@ from reconciler.controller.runtime.borders import Border
 from reconciler.controller.runtime.lanes import LaneName, Lanes
 from reconciler.controller.state.records import Answered
 from reconciler.model.errors import RequestError
+from reconciler.model.event import Event
 from reconciler.model.value import Part, Struct
 from reconciler.wire import rpc
-from reconciler.wire.methods import METHODS, Parameters
+from reconciler.wire.methods import METHODS, Ordering, Parameters
 from reconciler.wire.parameters import read
 
 T = TypeVar("T")
@@ -111,6 +112,7 @@ class Dispatcher(Part):
     border: Border
     access: Access
     is_ending: Callable[[], bool]
+    tell: Callable[[Event], None]
     remembered: RememberedAnswers
 
     def serve(self, connection: Connection, call: rpc.Call, permit: Permit) -> None:
@@ -136,6 +138,8 @@ class Request:
         self._msgid = call.msgid
         self._params: Mapping[str, object] = call.params
         self.request_id: str | None = None
+        self.reason = ""
+        """Why its caller wants it, as he says."""
         self.answer: Answer | None = None
         """What was answered, None as long as nothing was."""
         self.when_answered: Callable[[], None] | None = None
@@ -185,6 +189,8 @@ class Request:
         if not self.permit.includes(method.role):
             raise self.denied(self.method, f"{self.method} needs the role {method.role}")
         asked = read(method.parameters, self._params)
+        if isinstance(asked, Ordering):
+            self.reason = asked.reason
         if method.mutates:
             if self.method not in {"shutdown", "signal"}:
                 self.refuse_at_the_end()
@@ -216,6 +222,13 @@ class Request:
             f"{who} may not {_IN_WORDS.get(what, what)}: its role is {self.permit.role}{limit}"
         )
         return RequestError("denied", message, hint=hint)
+
+    def tell(self, message: str, watcher: str = "", **details: object) -> None:
+        """Tell of an order: who did what, why, and what comes of it."""
+        who, why = self.who, f' ("{self.reason}")' if self.reason else ""
+        text = f"{self.method} by {who}{why}: {message}"
+        details |= {"who": who, "uid": self.uid, "pid": self.pid, "reason": self.reason}
+        self._dispatcher.tell(Event(f"operator.{self.method}", text, watcher, details=details))
 
     def reply(self, result: object) -> None:
         """Answer with a result."""

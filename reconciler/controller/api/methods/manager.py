@@ -7,13 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 import reconciler
-from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.request import Request
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.specs.source import SourceWatch
 from reconciler.core.reconciler import Reconciler
-from reconciler.model.event import Event
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import pid_of
 from reconciler.model.value import Part
@@ -32,7 +30,6 @@ class ManagerMethods(Part):
     waiters: Waiters
     shut_down: Callable[[bool, int], bool]
     """Ends everything, now or in order, with an exit code; tells whether all that runs is left to the next manager."""
-    tell: Callable[[Event], None]
 
     def hello(self, request: Request, _asked: methods.Hello) -> None:
         """Say who answers and what the caller may do."""
@@ -55,7 +52,7 @@ class ManagerMethods(Part):
         """End everything."""
         code = f", with exit code {asked.code}" if asked.code else ""
         how = f"ends everything{' at once' if asked.now else ''}{code}"
-        self.tell(event_of(request, asked.reason, how, now=asked.now))
+        request.tell(how, now=asked.now)
         leaves = self.shut_down(asked.now, asked.code)
         if asked.wait and not self._is_hook(request):
             self.waiters.until_end(request)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.request import Request
 from reconciler.controller.specs.apply import Author
 from reconciler.controller.specs.parts import Specs
@@ -14,7 +13,6 @@ from reconciler.core.reconciler import Reconciler
 from reconciler.model.answer import History, RevisionEntry
 from reconciler.model.change import Difference
 from reconciler.model.errors import RequestError
-from reconciler.model.event import Event
 from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec
 from reconciler.model.value import Part, replace
@@ -28,7 +26,6 @@ class RevisionMethods(Part):
 
     core: Reconciler
     specs: Specs
-    tell: Callable[[Event], None]
 
     def history(self, request: Request, _asked: methods.Parameters) -> None:
         """Answer with the revisions that are kept, newest first."""
@@ -111,7 +108,7 @@ class RevisionMethods(Part):
             request.guard(lambda: request.reply({**answer, "revision": revision, "applied": True}))
 
         message = f"to the content of revision {older.place}"
-        self.tell(event_of(request, asked.reason, message, restores=older.place))
+        request.tell(message, restores=older.place)
         author = Author(request.who, request.uid, asked.reason)
         self.specs.files.restore(older.place, spec, author, then=stored)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.readings import Readings
 from reconciler.controller.api.request import Answer, Request
 from reconciler.controller.api.selectors import near_names
@@ -15,7 +12,6 @@ from reconciler.controller.specs.loader import Loaded
 from reconciler.controller.specs.parts import Specs
 from reconciler.controller.specs.snapshot import Snapshot
 from reconciler.model.errors import RequestError
-from reconciler.model.event import Event
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_count
 from reconciler.model.value import Part
@@ -29,7 +25,6 @@ class SpecMethods(Part):
     specs: Specs
     readings: Readings
     lanes: Lanes
-    tell: Callable[[Event], None]
 
     # ---- plan ----
 
@@ -90,7 +85,7 @@ class SpecMethods(Part):
             request.reply({"revision": self.specs.in_force.revision, **planned, "applied": False})
             return
         request.refuse_at_the_end()
-        if asked.goes_on and self._goes_on(request, asked, spec, seen):
+        if asked.goes_on and self._goes_on(request, spec, seen):
             return
         is_other = bool(asked.source) and asked.source != self.specs.source.source
         self._check(asked, spec, seen, is_other=is_other)
@@ -112,7 +107,7 @@ class SpecMethods(Part):
         def stored(revision: int) -> None:
             request.guard(lambda: request.reply({"revision": revision, **planned, "applied": True}))
 
-        self.tell(event_of(request, asked.reason, format_count(len(changes), "change")))
+        request.tell(format_count(len(changes), "change"))
         author = Author(request.who, request.uid)
         self.specs.files.commit(spec, loaded.files, seen, author, then=stored)
 
@@ -135,7 +130,7 @@ class SpecMethods(Part):
         if cut is not None:
             raise RequestError(code="conflict", message=cut_message(cut), hint=CONSENT)
 
-    def _goes_on(self, request: Request, asked: Apply, spec: Spec, seen: Snapshot) -> bool:
+    def _goes_on(self, request: Request, spec: Spec, seen: Snapshot) -> bool:
         """Go on with a paused revision; False when files that were left aside are to be tried again.
 
         Raises `RequestError` when there is nothing to go on with.
@@ -153,8 +148,7 @@ class SpecMethods(Part):
             hint = "`reconcile apply` without --continue applies"
             raise RequestError(code="conflict", message=message, hint=hint)
         self.specs.secrets.read_again()
-        what = f"goes on with revision {number}"
-        self.tell(event_of(request, asked.reason, what, revision=number))
+        request.tell(f"goes on with revision {number}", revision=number)
         answer = {"revision": number, "changes": (), "applied": True}
         self.specs.applier.go_on(lambda: request.reply(answer))
         return True

@@ -14,12 +14,10 @@ from collections.abc import Callable
 from typing import Final
 
 import reconciler
-from reconciler.controller.api.orders import event_of
 from reconciler.controller.api.request import Request
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import KeeperAction, Upgrade
 from reconciler.model.errors import RequestError
-from reconciler.model.event import Event
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.value import Part
 from reconciler.wire import methods
@@ -38,7 +36,6 @@ class Upgrades(Part):
     """Who the keeper is, as it says itself."""
     lanes: Lanes
     send: Callable[[KeeperAction], None]
-    tell: Callable[[Event], None]
     _request: Request | None = None
     """It waits for the keeper to replace its code, which ends this process."""
 
@@ -61,7 +58,7 @@ class Upgrades(Part):
             if trouble:
                 self.failed(trouble)
                 return
-            self.tell(event_of(request, asked.reason, f"becomes what {python} runs", python=python))
+            request.tell(f"becomes what {python} runs", python=python)
             self.send(Upgrade(python))
 
         format = self.keeper.format

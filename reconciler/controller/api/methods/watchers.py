@@ -1,63 +1,92 @@
-"""Methods by which an operator says what shall be of watchers."""
+"""Methods by which an operator says what shall be of watchers: each word is stored before it counts, and told.
+
+What an order does in which state is decided in `core.orders`, and when it is done in `core.goals`. Nothing is
+refused because something else is under way: the core works off what is wanted in the end.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from reconciler.controller.api.orders import Order, Orders
 from reconciler.controller.api.request import Request
-from reconciler.controller.api.selectors import Selected, Wanted, select
+from reconciler.controller.api.selectors import Selected, Wanted, labels_of, select, wanted
 from reconciler.controller.api.waiters import Waiters
 from reconciler.controller.runtime import clock
-from reconciler.core import orders
+from reconciler.controller.state.records import (
+    Answered,
+    GenerationWritten,
+    IntentWritten,
+    OrderWritten,
+)
+from reconciler.controller.state.saving import Saving
+from reconciler.core import intents, orders
+from reconciler.core.orders import Subject
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
-from reconciler.model.units import SECOND_NS, parse_signal
-from reconciler.model.value import Part
+from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.job import Generation
+from reconciler.model.observation import IntentChanged, JobChanged, Observation
+from reconciler.model.order import Decision, Goal
+from reconciler.model.process import ProcessId, Running, pid_of
+from reconciler.model.units import SECOND_NS, format_few, parse_signal
+from reconciler.model.value import Part, field, from_plain, replace, to_plain
 from reconciler.wire import methods
 
 SENT_WITHIN_NS: Final = 25 * SECOND_NS
 """How long a signal may wait for its hook unless the request says otherwise; clients wait 30 s for an answer."""
 
 
+class Order(Part):
+    """What one request changes: entries to store with the events that follow, and what is answered."""
+
+    request: Request
+    length_ns: int | None = None
+    """How long it shall count; None: until it is taken back."""
+    results: list[dict[str, object]] = field(default_factory=list)
+    entries: list[IntentWritten | GenerationWritten] = field(default_factory=list)
+    when_written: list[Callable[[], None]] = field(default_factory=list)
+
+
 class WatcherMethods(Part):
     """`start`, `stop` and the like."""
 
     core: Reconciler
-    orders: Orders
+    saving: Saving
     waiters: Waiters
+    feed: Callable[[Observation], None]
 
     def start(self, request: Request, asked: methods.ForSomeTime) -> None:
         """Start watchers, slots or jobs."""
-        selected = self.orders.chosen(request, asked, needed=True)
-        self.orders.each(request, asked, selected, orders.start, asked.for_ns)
+        selected = self._chosen(request, asked, needed=True)
+        self._each(request, asked, selected, orders.start, asked.for_ns)
 
     def stop(self, request: Request, asked: methods.ForSomeTime) -> None:
         """Stop them."""
-        selected = self.orders.chosen(request, asked, needed=True)
-        self.orders.each(request, asked, selected, orders.stop, asked.for_ns)
+        selected = self._chosen(request, asked, needed=True)
+        self._each(request, asked, selected, orders.stop, asked.for_ns)
 
     def resume(self, request: Request, asked: methods.OrderOfSelected) -> None:
         """Drop overrides: the spec alone counts again."""
-        selected = self.orders.chosen(request, asked, needed=True)
-        self.orders.each(request, asked, selected, orders.resume)
+        selected = self._chosen(request, asked, needed=True)
+        self._each(request, asked, selected, orders.resume)
 
     def restart(self, request: Request, asked: methods.Restart) -> None:
         """Replace processes."""
         decide = partial(orders.restart, at_once=asked.at_once)
-        self.orders.each(request, asked, self.orders.chosen(request, asked), decide)
+        self._each(request, asked, self._chosen(request, asked), decide)
 
     def reload(self, request: Request, asked: methods.OrderOfSelected) -> None:
         """Have processes read their configuration again."""
-        selected = self.orders.chosen(request, asked)
-        self.orders.each(request, asked, selected, orders.reload)
+        selected = self._chosen(request, asked)
+        self._each(request, asked, selected, orders.reload)
 
     def rerun(self, request: Request, asked: methods.Rerun) -> None:
         """Fire jobs once more."""
-        selected = self.orders.chosen(request, asked, needed=True)
+        selected = self._chosen(request, asked, needed=True)
         decide = partial(orders.rerun, failed=asked.failed, overlap=asked.overlap)
-        self.orders.each(request, asked, selected, decide)
+        self._each(request, asked, selected, decide)
 
     def scale(self, request: Request, asked: methods.Scale) -> None:
         """Set numbers of processes."""
@@ -73,28 +102,170 @@ class WatcherMethods(Part):
                     message = f"scale: {name} is to have {found[name]} and {number} processes"
                     raise RequestError(code="invalid_request", message=message)
             slots |= selected.slots
-        self.orders.check(request, slots)
+        self._check(request, slots)
         # A number is for each watcher that is meant, named or not: there is nothing to consent to.
         selected = Selected(slots, frozenset(slots))
-        self.orders.each(
+        self._each(
             request, asked, selected, lambda it: orders.scale(it, found[it.name]), asked.for_ns
         )
 
     def signal(self, request: Request, asked: methods.SendSignal) -> None:
         """Send a signal, and answer when it was sent: before that nothing is certain, and nothing is stored."""
-        selected = self.orders.chosen(request, asked, needed=True)
+        selected = self._chosen(request, asked, needed=True)
         try:
             word = parse_signal(asked.signal)
         except ValueError as error:
             message = f"signal: {error}, found {asked.signal!r}"
             raise RequestError(code="invalid_request", message=message) from None
-        order, at_ns, sent = Order(request, asked.reason), clock.now_ns(), set[tuple[str, int]]()
+        order, at_ns, sent = Order(request), clock.now_ns(), set[tuple[str, int]]()
         for name, slots in selected.slots.items():
-            it = self.orders.subject(order, name, slots, by_name=name in selected.by_name)
-            self.orders.carry_out(order, it, orders.signal(it, word, at_ns, asked.reach))
+            it = self._subject(order, name, slots, by_name=name in selected.by_name)
+            self._carry_out(order, it, orders.signal(it, word, at_ns, asked.reach))
             sent |= {(name, slot) for slot in it.running}
         if not sent:
             request.reply({"results": order.results})
             return
         within_ns = SENT_WITHIN_NS if asked.timeout_ns is None else asked.timeout_ns
         self.waiters.until_sent(request, order.results, at_ns, sent, within_ns)
+
+    # ---- carrying out ----
+
+    def _chosen(
+        self, request: Request, asked: methods.Selects, *, needed: bool = False
+    ) -> Selected:
+        """Return what a request means; all of it must be the caller's to operate."""
+        selected = select(self.core, wanted(asked), needed=needed)
+        self._check(request, selected.slots)
+        return selected
+
+    def _check(self, request: Request, names: Iterable[str]) -> None:
+        """Refuse the whole request when one of its watchers is not the caller's: nothing is done by halves."""
+        shut = [name for name in names if not request.permit.covers(labels_of(self.core, name))]
+        if shut:
+            what = f"{request.method} {format_few(shut, 3)}"
+            hint = "name only watchers with these labels, or select them with -l"
+            raise request.denied(what, hint)
+
+    def _each(
+        self,
+        request: Request,
+        asked: methods.Waiting,
+        selected: Selected,
+        decide: Callable[[Subject], Decision],
+        length_ns: int | None = None,
+    ) -> None:
+        """Decide for each watcher of a selection, carry that out, and answer.
+
+        `length_ns` is for how long it counts; None: until it is taken back.
+        """
+        order, goals = Order(request, length_ns), list[Goal]()
+        for name, slots in selected.slots.items():
+            it = self._subject(order, name, slots, by_name=name in selected.by_name)
+            decision = decide(it)
+            self._carry_out(order, it, decision)
+            if decision.goal is not None:
+                goals.append(decision.goal)
+        self._answer(order, asked, goals)
+
+    def answer_again(
+        self, request: Request, asked: methods.Waiting, results: Sequence[Mapping[str, object]]
+    ) -> None:
+        """Answer an order that a former controller wrote down; nobody may have heard of that."""
+        order = Order(request, results=[dict(each) for each in results])
+        goals: list[Goal] = [from_plain(Goal, r["goal"]) for r in order.results if "goal" in r]
+        self._answer(order, asked, goals)
+
+    def _subject(
+        self, order: Order, name: str, slots: tuple[int, ...] | None, *, by_name: bool
+    ) -> Subject:
+        """Return all that is known of a watcher, with what is still being stored of it."""
+        it = self.core.subject(name, clock.now_ns(), clock.wall_offset_ns())
+        observed, by = self.saving.observed(name), self._requested_by(order)
+        return replace(it, observed=observed, slots=slots, by_name=by_name, by=by)
+
+    def _carry_out(self, order: Order, it: Subject, decision: Decision) -> None:
+        """Write down what a decision changes, tell the core of it, and say it."""
+        if decision.intent is not None:
+            self._intend(order, it.name, decision.intent)
+        if decision.generation is not None:
+            self._generate(order, it.name, decision.generation)
+        for observation in decision.observations:
+            self.feed(observation)
+        more: dict[str, object] = {"taken": decision.taken}
+        if decision.goal is not None:
+            more["goal"] = to_plain(decision.goal)
+        if decision.fired or decision.running:
+            known = it.observed.job.generation
+            newest = decision.generation or known
+            more |= {
+                "generation": newest.number if newest is not None else 0,
+                "fired": decision.fired,
+                "running": [_running(it, slot) for slot in decision.running],
+            }
+        order.results.append({"name": it.name, "message": decision.message, **more})
+        order.request.tell(decision.message, it.name)
+
+    # ---- writing down ----
+
+    def _requested_by(self, order: Order) -> RequestedBy:
+        """Return whose word an order is, as it is stored with it."""
+        now_ns, wall_ns = clock.now_ns(), clock.wall_ns()
+        until = (
+            None
+            if order.length_ns is None
+            else intents.until(order.length_ns, self.core.facts.boot_id, now_ns, wall_ns)
+        )
+        return RequestedBy(order.request.who, order.request.reason, wall_ns, until)
+
+    def _intend(self, order: Order, name: str, intent: Intent) -> None:
+        """Store an operator's word about a watcher, then put it before the core."""
+        self.saving.intents[name] = intent
+        order.entries.append(IntentWritten(name, intent))
+        order.when_written.append(lambda: self.feed(IntentChanged(name, intent)))
+
+    def _generate(self, order: Order, name: str, generation: Generation) -> None:
+        """Store a new generation of a job, then put it before the core."""
+        self.saving.generations[name] = generation
+
+        def written() -> None:
+            # Its runs are taken as they are by now: one may have ended while this was written.
+            job = replace(self.core.observed(name).job, generation=generation, known=True)
+            self.feed(JobChanged(name, job))
+
+        order.entries.append(GenerationWritten(name, generation))
+        order.when_written.append(written)
+
+    def _answer(self, order: Order, asked: methods.Waiting, goals: Sequence[Goal]) -> None:
+        """Write an order down together with its answer, and answer when that lies on the disk, or when it is done.
+
+        A controller that dies in between leaves no half of an order, and the next one knows the order
+        again when its caller repeats it for want of an answer.
+        """
+        request = order.request
+
+        def stored() -> None:
+            for each in order.when_written:
+                each()
+            if asked.wait:
+                self.waiters.add(request, order.results, goals, asked.timeout_ns)
+            else:
+                request.reply({"results": order.results})
+
+        if not (order.entries or self.saving.intents or self.saving.generations):
+            stored()
+            return
+        answered = None
+        if request.request_id is not None:
+            key = request.uid, request.request_id
+            answered = Answered(*key, request.method, tuple(order.results))
+        # What changes nothing waits too for what was said before: it counts for whom it answers.
+        entry = OrderWritten(tuple(order.entries), answered)
+        self.saving.write_then(entry, stored, request.guard)
+
+
+def _running(it: Subject, slot: int) -> dict[str, object]:
+    """Return what is told of a slot that an order leaves alone because it still runs."""
+    record = it.observed.records.get(ProcessId(it.name, slot))
+    phase = record.phase if record is not None else None
+    since = phase.started_at_ns + clock.wall_offset_ns() if isinstance(phase, Running) else None
+    return {"slot": slot, "pid": pid_of(phase) if phase is not None else None, "since_ns": since}
