@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -39,6 +39,11 @@ def until(condition: Callable[[], Any], what: str = "") -> Any:
             return found
         assert time.monotonic() < end, f"it did not come about: {what or condition}"
         threading.Event().wait(0.01)
+
+
+def raised(_where: str, error: Exception) -> NoReturn:
+    """Let a call of the reactor fail the test."""
+    raise error
 
 
 class Client:

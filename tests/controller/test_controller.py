@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import by_hand, job, service, until
+from conftest import by_hand, job, raised, service, until
 from paper_keeper import PaperKeeper
 
 from reconciler.controller.__main__ import takes_last_good
@@ -97,7 +97,7 @@ def test_a_job_is_fired_only_when_its_row_lies_on_the_disk(instance: Instance) -
 
 def test_a_full_link_keeps_order_and_loses_nothing() -> None:
     near, far = socket.socketpair()
-    link = Link(near, Reactor())
+    link = Link(near, Reactor(raised))
     from reconciler.model.process import Launch
     from reconciler.wire.link import LinkDecoder
 

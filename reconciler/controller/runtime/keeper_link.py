@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -31,10 +30,6 @@ class Link:
         self._unsent = bytearray()
         self._ready: Callable[[int], None] | None = None
 
-    def fileno(self) -> int:
-        """Return the descriptor to wait on."""
-        return self._socket.fileno()
-
     @property
     def has_unsent(self) -> bool:
         """Tell whether bytes wait until the keeper reads again."""
@@ -43,9 +38,9 @@ class Link:
     def meet(self, log: Log) -> tuple[KeeperIntroduced, list[KeeperObservation]]:
         """Wait for the keeper's first word; return who it is, and all that it has said."""
         while True:
-            os.set_blocking(self.fileno(), True)
+            self._socket.setblocking(True)
             observations = self.receive()
-            os.set_blocking(self.fileno(), False)
+            self._socket.setblocking(False)
             for index, observation in enumerate(observations):
                 if isinstance(observation, KeeperIntroduced):
                     return observation, observations
@@ -106,4 +101,4 @@ class Link:
 
     def _watch(self) -> None:
         if self._ready is not None:
-            self._reactor.watch(self, READ | WRITE if self._unsent else READ, self._ready)
+            self._reactor.watch(self._socket, READ | WRITE if self._unsent else READ, self._ready)

@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 from reconciler.controller.runtime import clock
@@ -83,6 +84,10 @@ class Lanes:
         `RequestError` when a user has too many.
         """
 
+        def fail(error: BaseException) -> None:
+            text = self._report(f"working in the lane {lane}", error)
+            self._finish(task, lambda: failed(text))
+
         def work() -> Callable[[], None]:
             if task.is_over or not is_wanted():
                 return lambda: self._finish(task)
@@ -90,9 +95,7 @@ class Lanes:
                 answer = ask()
             except BaseException as error:  # a thread that ends would take its lane along
                 failure = error
-                return lambda: self._fail(
-                    task, self._report(f"working in the lane {lane}", failure)
-                )
+                return lambda: fail(failure)
             return lambda: self._go_on(task, lambda: then(answer))
 
         task = _Task(lane, work, failed, clock.now_ns() + TASK_LIMIT_NS)
@@ -126,25 +129,21 @@ class Lanes:
             os.eventfd_write(self._wake, 1)
 
     def _go_on(self, task: _Task, then: Callable[[], None]) -> None:
-        if task.is_over:
-            return
-        self._finish(task)
         try:
-            then()
+            self._finish(task, then)
         except Exception as error:
             task.failed(self._report(f"going on after the lane {task.lane}", error))
 
-    def _fail(self, task: _Task, said: str) -> None:
-        if not task.is_over:
-            self._finish(task)
-            task.failed(said)
-
-    def _finish(self, task: _Task) -> None:
+    def _finish(self, task: _Task, then: Callable[[], None] = lambda: None) -> None:
+        """Call what comes after a task, unless it was done without."""
+        if task.is_over:
+            return
         task.is_over = True
         while self._under_way and self._under_way[0].is_over:
             self._under_way.popleft()
         due_ns = self._under_way[0].due_ns if self._under_way else None
         self._reactor.at(self, due_ns, self._look_at_limits)
+        then()
 
     def _look_at_limits(self) -> None:
         """Do without tasks that take too long. All have the same limit, so the first is due first."""
@@ -152,7 +151,8 @@ class Lanes:
         while self._under_way and self._under_way[0].due_ns <= now:
             task = self._under_way[0]
             try:
-                self._fail(task, f"no answer within {format_duration(TASK_LIMIT_NS)}")
+                text = f"no answer within {format_duration(TASK_LIMIT_NS)}"
+                self._finish(task, partial(task.failed, text))
             except Exception as error:
                 self._report(f"doing without the lane {task.lane}", error)
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
-from typing import Final, NoReturn, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from reconciler.controller.runtime import clock
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
@@ -36,10 +36,6 @@ REST_NS: Final = SECOND_NS
 """How long a descriptor is not looked at after its call has failed."""
 
 
-def _raise(_where: str, error: Exception) -> NoReturn:
-    raise error
-
-
 class _Watched:
     """One registration: a descriptor that was closed and came back by the same number has another one."""
 
@@ -52,8 +48,8 @@ class _Watched:
 class Reactor:
     """Waits in epoll; without a deadline it waits for ever, so an idle controller never wakes."""
 
-    def __init__(self, report: Callable[[str, Exception], object] = _raise) -> None:
-        """`report` takes what calls raise, with their names; by default it is raised."""
+    def __init__(self, report: Callable[[str, Exception], object]) -> None:
+        """`report` takes what calls raise, with their names."""
         self._report = report
         self._selector = selectors.DefaultSelector()
         self._deadlines: dict[Hashable, tuple[int, Callable[[], None]]] = {}

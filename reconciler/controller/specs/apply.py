@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from reconciler.controller.runtime.borders import Border
@@ -19,7 +19,7 @@ from reconciler.model.event import Event
 from reconciler.model.job import Job
 from reconciler.model.observation import JobChanged, Observation, SpecApplied
 from reconciler.model.revision import Revision
-from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.spec import Spec
 from reconciler.model.units import format_count
 from reconciler.model.value import Part, Struct, replace
 from reconciler.specfile.source import SPEC_SUFFIXES
@@ -68,12 +68,15 @@ class Applier(Part):
         """
         made = self.revisions.make(spec, files, author.who, author.uid, restores)
         planned = self.in_force.changes(spec)
+        # What has to be stopped: what this one drops, and what still was.
+        before = {**self.core.retiring(), **(self.in_force.spec or Spec()).watchers}
+        retiring = {name: each for name, each in before.items() if name not in spec.watchers}
         # After the loss of the ledger no job may be fired unasked.
         unknown = [n for n, each in spec.watchers.items() if each.is_job and self.ledger_lost]
         applied = Applied(
             spec,
             made.number,
-            _retiring_with(self.in_force.spec or Spec(), spec, self.core.retiring()),
+            retiring,
             _storable(files),
             source,
             environment_digest(),
@@ -138,17 +141,6 @@ class Applier(Part):
 
 
 Then: TypeAlias = Callable[[int], None]
-
-
-def _retiring_with(
-    old: Spec, new: Spec, retiring: Mapping[str, WatcherSpec]
-) -> dict[str, WatcherSpec]:
-    """Return what has to be stopped when `new` follows `old`: what it drops, and what still was."""
-    return {
-        name: spec
-        for name, spec in {**retiring, **old.watchers}.items()
-        if name not in new.watchers
-    }
 
 
 def _storable(files: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:

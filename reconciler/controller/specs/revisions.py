@@ -105,12 +105,7 @@ class Revisions(Part):
     # ---- new ones ----
 
     def make(
-        self,
-        spec: Spec,
-        files: tuple[SourceFile, ...],
-        who: str,
-        uid: int | None,
-        restores: int = 0,
+        self, spec: Spec, files: tuple[SourceFile, ...], who: str, uid: int | None, restores: int
     ) -> Revision:
         """Return the entry of a spec that is about to be in force, and close that of the former one."""
         old, number = self.in_force.spec or Spec(), self.in_force.revision + 1

@@ -6,7 +6,8 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from reconciler.controller.runtime.file_watch import signature_of
@@ -41,40 +42,27 @@ class Snapshot(Struct, frozen=True):
         return {path: seen.digest for path, seen in self.files.items()}
 
 
-def folders_of(source: Iterable[str], known: Iterable[str]) -> frozenset[str]:
+def folders_of(source: Collection[str], known: Collection[str]) -> frozenset[str]:
     """Return the folders whose changes may matter: those of all files, also where links lead."""
-    folders = set()
-    for path in source:
-        # Of what is missing it is not known whether it will be a file or a folder.
-        folders |= {path} if os.path.isdir(path) else {path, os.path.dirname(path)}
+    # Of what is missing it is not known whether it will be a file or a folder.
+    folders = {*source, *(os.path.dirname(path) for path in source if not os.path.isdir(path))}
     # Many files mostly lie in few folders: where those lead is asked once.
-    around = set()
-    for path in known:
-        around.add(os.path.dirname(path))
-        if os.path.islink(path):
-            around.add(os.path.dirname(os.path.realpath(path)))
+    around = {os.path.dirname(path) for path in known}
+    around |= {os.path.dirname(os.path.realpath(path)) for path in known if os.path.islink(path)}
     return frozenset(folders | around | {os.path.realpath(folder) for folder in around})
 
 
-def look(source: Iterable[str], known: Iterable[str], before: Snapshot | None) -> Snapshot:
+def look(source: Collection[str], known: Collection[str], before: Snapshot) -> Snapshot:
     """Return the files as they are; what has not changed since `before` is not read again."""
-    source, known = tuple(source), tuple(known)
     folders = {path for path in source if os.path.isdir(path)}
     # Included files mostly come from folders of their own: a new neighbour may be included, too.
     folders |= {os.path.dirname(path) for path in known if path.endswith(SPEC_SUFFIXES)}
     paths = {path for path in source if path not in folders} | set(known)
     for folder in folders:
-        try:
-            with os.scandir(folder) as entries:
-                paths |= {entry.path for entry in entries if is_spec_name(entry.name)}
-        except OSError:
-            continue
-    found = {}
-    for path in sorted(paths):
-        seen = _see(path, before.files.get(path) if before is not None else None)
-        if seen is not None:
-            found[path] = seen
-    return Snapshot(found)
+        with suppress(OSError), os.scandir(folder) as entries:
+            paths |= {entry.path for entry in entries if is_spec_name(entry.name)}
+    found = {path: _see(path, before.files.get(path)) for path in sorted(paths)}
+    return Snapshot({path: seen for path, seen in found.items() if seen is not None})
 
 
 def changed_wall_ns(before: Snapshot, after: Snapshot, wall_ns: int) -> int | None:

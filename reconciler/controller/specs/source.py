@@ -95,7 +95,7 @@ class SourceWatch(Part):
         """Return how some source's files look now."""
         if source == self.source:
             return look(source, self._known(), self.newest)
-        return look(source, (), None)
+        return look(source, (), Snapshot({}))
 
     def look_then(self, then: Then) -> None:
         """Look off the loop, and go on with what is seen and whether something is missing.

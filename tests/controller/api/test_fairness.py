@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Client, service, until
+from conftest import Client, raised, service, until
 
 from reconciler.controller.api import connection, readings, server, streams
 from reconciler.controller.api.auth import Peer
@@ -142,7 +142,7 @@ def test_a_user_with_too_many_plans_is_told_who_uses_the_place(
 
 
 def test_users_take_turns() -> None:
-    reactor, order = Reactor(), list[str]()
+    reactor, order = Reactor(raised), list[str]()
     turns = Turns(reactor)
 
     def serve(name: str, left: int) -> None:
@@ -164,7 +164,7 @@ def test_users_take_turns() -> None:
 def test_who_may_operate_comes_before_all_who_may_only_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    reactor, order = Reactor(), list[str]()
+    reactor, order = Reactor(raised), list[str]()
     turns = Turns(reactor)
     # Whoever is served uses up the turn of all: one of each kind has its turn all the same.
     monkeypatch.setattr(Reactor, "turn_is_over", property(lambda _: bool(order)))

@@ -6,6 +6,7 @@ import pwd
 import threading
 
 import pytest
+from conftest import raised
 
 from reconciler.controller.runtime.accounts import SocketOwners
 from reconciler.controller.runtime.lanes import Lanes
@@ -21,7 +22,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.sent: list[Bind | Unbind] = []
-        self.reactor = Reactor()
+        self.reactor = Reactor(raised)
         lanes = Lanes(self.reactor, lambda _, error: str(error))
         self.owners = SocketOwners(lanes, self.sent.append)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import raised
 
 from reconciler.controller.runtime.child import Answer, Child
 from reconciler.controller.runtime.reactor import Reactor
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def captured(*command: str, timeout_ns: int = 20 * SECOND_NS, limit: int = 1000) -> Answer:
-    reactor, found = Reactor(), list[Answer]()
+    reactor, found = Reactor(raised), list[Answer]()
     child = Child(reactor, command)
     child.ask(b"", limit, timeout_ns, found.append)
     while not found:
@@ -48,7 +49,7 @@ def test_what_became_of_it_is_told(
 
 
 def test_it_is_asked_more_than_a_pipe_holds_and_says_what_is_wrong() -> None:
-    reactor, found = Reactor(), list[Answer]()
+    reactor, found = Reactor(raised), list[Answer]()
     command = ["sh", "-c", "cat; echo first >&2; echo last >&2; exit 3"]
     child = Child(reactor, command, stderr=subprocess.PIPE)
     child.ask(b"x" * 300_000, 300_000, 20 * SECOND_NS, found.append)
@@ -70,7 +71,7 @@ def test_nobody_waits_for_a_descendant_that_holds_the_output_open() -> None:
 def test_an_end_that_is_seen_before_the_end_of_output_is_no_harm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    reactor, found = Reactor(), list[Answer]()
+    reactor, found = Reactor(raised), list[Answer]()
     select = reactor._selector.select
 
     def end_first(timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -90,7 +91,7 @@ def test_an_end_that_is_seen_before_the_end_of_output_is_no_harm(
 def test_a_step_of_starting_a_command_that_fails_gives_back_the_others(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reactor, found, started = Reactor(), list[Answer](), list[subprocess.Popen[bytes]]()
+    reactor, found, started = Reactor(raised), list[Answer](), list[subprocess.Popen[bytes]]()
     real, calls = reactor.watch, []
 
     class Popen(subprocess.Popen[bytes]):

@@ -6,6 +6,7 @@ import threading
 from typing import get_args
 
 import pytest
+from conftest import raised
 
 from reconciler.controller.runtime import clock, lanes
 from reconciler.controller.runtime.lanes import MAX_WAITING_TASKS, TASK_LIMIT_NS, LaneName, Lanes
@@ -20,7 +21,7 @@ class Desk:
         self.reported: list[str] = []
         self.found: list[object] = []
         self.failed: list[str] = []
-        self.reactor = Reactor()
+        self.reactor = Reactor(raised)
         self.lanes = Lanes(self.reactor, self._report)
 
     def _report(self, where: str, error: BaseException) -> str:

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+from conftest import raised
 
 
 def test_the_reactor_calls_what_is_ready_and_what_is_due() -> None:
-    reactor, called = Reactor(), []
+    reactor, called = Reactor(raised), []
     reader, writer = os.pipe()
     reactor.watch(reader, READ, lambda _: called.append(os.read(reader, 9)))
     os.write(writer, b"x")
@@ -34,7 +35,7 @@ def test_the_reactor_calls_what_is_ready_and_what_is_due() -> None:
 
 
 def test_what_is_put_off_comes_with_the_next_wait() -> None:
-    reactor, called = Reactor(), []
+    reactor, called = Reactor(raised), []
     reactor.soon(lambda: reactor.soon(lambda: called.append(2)))
     reactor.wait(None)
     assert called == []
@@ -47,7 +48,7 @@ def test_work_that_takes_long_lets_others_have_their_turn(
 ) -> None:
     now_ns = [clock.now_ns()]
     monkeypatch.setattr(clock, "now_ns", lambda: now_ns[0])
-    reactor, called = Reactor(), []
+    reactor, called = Reactor(raised), []
     reader, writer = os.pipe()
 
     def work(number: int) -> None:
@@ -66,7 +67,7 @@ def test_work_that_takes_long_lets_others_have_their_turn(
 
 
 def test_a_descriptor_that_was_closed_in_the_same_round_is_not_called() -> None:
-    reactor, called = Reactor(), list[str]()
+    reactor, called = Reactor(raised), list[str]()
     (first, first_end), (second, second_end) = os.pipe(), os.pipe()
 
     def close(of: int) -> None:
@@ -84,7 +85,7 @@ def test_a_descriptor_that_was_closed_in_the_same_round_is_not_called() -> None:
 
 
 def test_a_number_that_came_back_in_the_same_round_is_another_descriptor() -> None:
-    reactor, called = Reactor(), list[str]()
+    reactor, called = Reactor(raised), list[str]()
     wake = os.eventfd(1, os.EFD_NONBLOCK)
     old, old_end = os.pipe()
     os.write(old_end, b"x")
@@ -113,7 +114,7 @@ def test_a_number_that_came_back_in_the_same_round_is_another_descriptor() -> No
 def test_an_edit_while_the_loader_answers_drops_the_answer(tmp_path: Path) -> None:
     spec = tmp_path / "a.yaml"
     spec.write_text("watchers: {a: {cmd: 'true'}}\n")
-    reactor, readings = Reactor(), list[object]()
+    reactor, readings = Reactor(raised), list[object]()
     lanes = Lanes(reactor, lambda _, error: str(error))
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     loaders = [Loader(reactor, lanes)]

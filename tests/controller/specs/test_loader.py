@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import until
+from conftest import raised, until
 
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
@@ -29,7 +29,7 @@ class Desk:
     """A reactor with lanes, and a place for the answer."""
 
     def __init__(self) -> None:
-        self.reactor = Reactor()
+        self.reactor = Reactor(raised)
         self.lanes = Lanes(self.reactor, lambda _, error: str(error))
         self.answers: list[Reading] = []
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import until
 
 from reconciler.controller.output.events import RecentEvents
-from reconciler.controller.specs.snapshot import look
+from reconciler.controller.specs.snapshot import Snapshot, look
 from reconciler.controller.state import writes
 from reconciler.controller.state.records import (
     Answered,
@@ -331,7 +331,7 @@ def test_an_inode_with_all_its_bits_and_a_name_that_is_no_utf8_are_stored(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", stat_of)
-        seen = look([str(path)], (), None).files[str(path)]
+        seen = look([str(path)], (), Snapshot({})).files[str(path)]
     told = RecentEvents(1).add(Event("a", "a path \udcff"), 1)
     entries = (
         FilesChanged((SourceFile(seen_path := str(path), seen.digest, 1, seen.inode),), ""),
