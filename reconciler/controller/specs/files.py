@@ -11,10 +11,11 @@ file or folder that is missing means hold and never "empty", and what is refused
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from reconciler.controller.runtime import clock
-from reconciler.controller.runtime.borders import Log, cause_of
+from reconciler.controller.runtime.borders import cause_of
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
@@ -37,7 +38,7 @@ from reconciler.controller.specs.loader import (
 )
 from reconciler.controller.specs.revisions import SAVED, Revisions
 from reconciler.controller.specs.secrets import Secrets
-from reconciler.controller.specs.snapshot import Snapshot, missing
+from reconciler.controller.specs.snapshot import Snapshot
 from reconciler.controller.specs.source import SHORTAGE_RETRY_NS, SourceWatch
 from reconciler.controller.specs.standing import Standing
 from reconciler.controller.state.records import SourceFile
@@ -63,8 +64,7 @@ class SpecFiles(Part):
     secrets: Secrets
     reactor: Reactor
     lanes: Lanes
-    note_source: Callable[[tuple[str, ...]], None]
-    """Writes down where the spec comes from."""
+    config: Config
     is_ending: Callable[[], bool]
 
     _considered: dict[str, str] | None = None
@@ -88,7 +88,7 @@ class SpecFiles(Part):
         empty for a controller that goes on where the last one ended: that is nobody's word to apply anything.
         """
         self._ordered_by = ordered_by
-        self.note_source(self.source.source)
+        self._note_source()
         seen, applied = self.source.look_now(), self.in_force.applied
         if applied is not None:
             self.accepted.recognise(seen)
@@ -117,9 +117,18 @@ class SpecFiles(Part):
     def replace_source(self, source: tuple[str, ...]) -> None:
         """Take the spec from other files from now on."""
         self.source.source = source
-        self.note_source(source)
+        self._note_source()
         self._considered = self.source.look_now().digests
         self.watch_again()
+
+    def _note_source(self) -> None:
+        """Write down whose state folder this is, for whoever wants to start a manager here or find this one."""
+        config, source = self.config, self.source.source
+        try:
+            ManagerFile(config.name, config.runtime_dir, source).write(config.state_dir)
+        except OSError as error:
+            cause, text = cause_of(error), "cannot note whose state folder this is"
+            self.standing.log.write("warning", text, cause=cause)
 
     # ---- putting in force ----
 
@@ -192,10 +201,10 @@ class SpecFiles(Part):
                 waiting.pop()()
 
         self.reactor.at(tell, clock.now_ns() + LONGEST_LOOK_NS, tell)
-        self.source.look_then(lambda seen, gone: self._looked_for(tell, seen, gone=gone))
+        self.source.look_then(partial(self._looked_for, tell))
 
-    def _looked_for(self, tell: Callable[[], None], seen: Snapshot, *, gone: bool) -> None:
-        if self._is_judged(seen, gone=gone) and not self._reading:
+    def _looked_for(self, tell: Callable[[], None], seen: Snapshot) -> None:
+        if self._is_judged(seen) and not self._reading:
             tell()
             return
         self._awaited.append(tell)
@@ -203,9 +212,10 @@ class SpecFiles(Part):
             self.source.newest = seen
             self._judge(seen)
 
-    def _is_judged(self, seen: Snapshot, *, gone: bool) -> bool:
+    def _is_judged(self, seen: Snapshot) -> bool:
         """Tell whether this is what was judged last."""
-        return seen.digests == self._considered and gone == (self.standing.state == "missing")
+        was_missing = self.standing.state == "missing"
+        return seen.digests == self._considered and bool(seen.missing) == was_missing
 
     def _woken(self) -> None:
         if self.in_force.settings.auto:
@@ -216,17 +226,17 @@ class SpecFiles(Part):
         """Look at the files, and compare what they hold with what was judged."""
         self.source.look_then(self._noticed)
 
-    def _noticed(self, seen: Snapshot, gone: bool) -> None:
+    def _noticed(self, seen: Snapshot) -> None:
         """When the bytes differ from what was judged, let them come to rest."""
         self.source.take(seen)
-        if self._is_judged(seen, gone=gone):
+        if self._is_judged(seen):
             if not self._reading:
                 self._drop_loader()
                 self.reactor.at(self, None, self._settled)
             return
         if self._reading:
             self._drop_loader()  # what it reads is of yesterday
-        if self._loader is None and not gone:
+        if self._loader is None and not seen.missing:
             self._loader = self._new_loader()
         self.reactor.at(self, clock.now_ns() + self._unrested_ns(), self._settled)
 
@@ -238,7 +248,7 @@ class SpecFiles(Part):
     def _settled(self) -> None:
         self.source.look_then(self._rested)
 
-    def _rested(self, seen: Snapshot, _gone: bool) -> None:
+    def _rested(self, seen: Snapshot) -> None:
         if self.source.take(seen) and self._unrested_ns():
             self._notice()
             return
@@ -251,7 +261,7 @@ class SpecFiles(Part):
             # Nothing new takes effect: the next start reads the files.
             self._judged()
             return
-        gone = missing(self.source.source)
+        gone = seen.missing
         is_known = self._considered is not None and self.accepted.are(seen)
         is_known = is_known or self.is_set_aside(seen)
         verdict, path, rest_ns = self.accepted.half_written(seen)
@@ -361,14 +371,6 @@ class SpecFiles(Part):
         """End the thread and the child."""
         self._drop_loader()
         self.source.close()
-
-
-def note_source(config: Config, log: Log, source: tuple[str, ...]) -> None:
-    """Write down whose state folder this is, for whoever wants to start a manager here or find this one."""
-    try:
-        ManagerFile(config.name, config.runtime_dir, source).write(config.state_dir)
-    except OSError as error:
-        log.write("warning", "cannot note whose state folder this is", cause=cause_of(error))
 
 
 def cut_message(path: str) -> str:

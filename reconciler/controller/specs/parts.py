@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.parts import Runtime
 from reconciler.controller.specs.accepted import Accepted
 from reconciler.controller.specs.apply import Applier
-from reconciler.controller.specs.files import SpecFiles, note_source
+from reconciler.controller.specs.files import SpecFiles
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.revisions import Revisions
 from reconciler.controller.specs.secrets import Secrets
@@ -69,7 +68,7 @@ class Specs:
             self.secrets,
             reactor,
             lanes,
-            partial(note_source, config, log),
+            config,
             is_ending,
         )
         self.verdicts = Verdicts(self.in_force, self.revisions, self.files, last_lines, tell)

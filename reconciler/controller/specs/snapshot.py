@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -35,6 +35,8 @@ class Snapshot(Struct, frozen=True):
     """All files that matter, as they are; a path is missing from `files` when there is nothing at it."""
 
     files: Mapping[str, Seen]
+    missing: tuple[str, ...] = ()
+    """The given paths at which there is nothing."""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -62,7 +64,8 @@ def look(source: Collection[str], known: Collection[str], before: Snapshot) -> S
         with suppress(OSError), os.scandir(folder) as entries:
             paths |= {entry.path for entry in entries if is_spec_name(entry.name)}
     found = {path: _see(path, before.files.get(path)) for path in sorted(paths)}
-    return Snapshot({path: seen for path, seen in found.items() if seen is not None})
+    missing = tuple(path for path in source if not os.path.exists(path))
+    return Snapshot({path: seen for path, seen in found.items() if seen is not None}, missing)
 
 
 def changed_wall_ns(before: Snapshot, after: Snapshot, wall_ns: int) -> int | None:
@@ -77,11 +80,6 @@ def changed_wall_ns(before: Snapshot, after: Snapshot, wall_ns: int) -> int | No
         if old.get(path) != new.get(path)
     ]
     return max(times, default=None)
-
-
-def missing(source: Iterable[str]) -> list[str]:
-    """Return the given paths at which there is nothing."""
-    return [path for path in source if not os.path.exists(path)]
 
 
 def _see(path: str, before: Seen | None) -> Seen | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from reconciler.controller.runtime import clock
@@ -16,15 +17,13 @@ from reconciler.controller.specs.snapshot import (
     changed_wall_ns,
     folders_of,
     look,
-    missing,
 )
 from reconciler.model.event import Event
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Part, field
 from reconciler.specfile.source import is_spec_name
 
-Then = Callable[[Snapshot, bool], None]
-"""Gets how the files look, and whether something that was given is missing."""
+Then = Callable[[Snapshot], None]
 
 STEP_MS: Final = 250
 """How often the watching thread looks at its list: a change is noticed in two steps, while the file comes to rest."""
@@ -98,7 +97,7 @@ class SourceWatch(Part):
         return look(source, (), Snapshot({}))
 
     def look_then(self, then: Then) -> None:
-        """Look off the loop, and go on with what is seen and whether something is missing.
+        """Look off the loop, and go on with what is seen.
 
         Of several that wait for a look, all get one that began after they asked.
         """
@@ -128,12 +127,12 @@ class SourceWatch(Part):
             return
         source, known, before = self.source, self._known(), self.newest
 
-        def looked(found: tuple[Snapshot, bool]) -> None:
+        def looked(seen: Snapshot) -> None:
             if self._watch is None:
                 return  # everything ends
             if self.newest is before and self.source == source:
                 for then in wanted:
-                    then(*found)
+                    then(seen)
             else:
                 self._wanted_looks = wanted + self._wanted_looks  # others have looked meanwhile
             self._start_looking()
@@ -145,9 +144,7 @@ class SourceWatch(Part):
             due = clock.now_ns() + SHORTAGE_RETRY_NS
             self.reactor.at((self, "look"), due, self._start_looking)
 
-        self.lanes.run(
-            "files", lambda: (look(source, known, before), bool(missing(source))), looked, failed
-        )
+        self.lanes.run("files", partial(look, source, known, before), looked, failed)
 
     def close(self) -> None:
         """End the thread."""

@@ -127,10 +127,10 @@ def _read_applied(reading: Reading) -> Applied | None:
 
 def _from_history(reading: Reading, files: tuple[SourceFile, ...]) -> Applied | None:
     """Return the newest revision of the history, in place of a spec in force that cannot be read."""
-    numbers = [cast("int", row[0]) for row in seals.read(reading.connection, "contents", [])]
-    if not numbers:
+    rows = seals.read(reading.connection, "contents", [])
+    newest = max((cast("int", row[0]) for row in rows), default=0)
+    if not newest:
         return None
-    newest = max(numbers)
     found = history.read_spec(reading.connection, newest)
     if isinstance(found, str):
         reading.notes.append(f"cannot read revision {newest} of the history: {found}")
