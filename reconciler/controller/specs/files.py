@@ -324,6 +324,7 @@ class SpecFiles(Part):
         return old is not None and not only_whole_entries_gone(old, spec)
 
     def _read(self, reading: Reading, seen: Snapshot, maybe_cut: str) -> None:
+        """Apply what was read, unless something is against it."""
         self._loader, self._reading = None, False
         if isinstance(reading, Mistaken):
             errors = reading.errors
@@ -331,17 +332,13 @@ class SpecFiles(Part):
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
             self.standing.refuse("invalid", f"{first}{more}", errors)
             self._judged()
-        else:
-            self.standing.warn(reading.warnings)
-            self._loaded(reading, seen, maybe_cut)
-
-    def _loaded(self, loaded: Loaded, seen: Snapshot, maybe_cut: str) -> None:
-        """Apply what was read, unless something is against it."""
-        spec = loaded.spec
+            return
+        self.standing.warn(reading.warnings)
+        spec = reading.spec
         if maybe_cut and self._lacks_more(spec):
             self.standing.refuse("held", cut_message(maybe_cut))
         elif spec == self.in_force.spec:
-            self.unchanged(loaded.files, seen)
+            self.unchanged(reading.files, seen)
         elif self.is_ending():
             pass
         elif not (self._ordered_by or self.in_force.settings.auto):
@@ -352,8 +349,7 @@ class SpecFiles(Part):
         elif (refusal := self.in_force.refusal(spec)) is not None:
             self.standing.refuse("held", f"{refusal}; {CONSENT}")
         else:
-            self.commit(spec, loaded.files, seen, Author(self._ordered_by or SAVED))
-            return
+            self.commit(spec, reading.files, seen, Author(self._ordered_by or SAVED))
         self._judged()
 
     def _judged(self) -> None:

@@ -115,14 +115,8 @@ class Revisions(Part):
         made = Revision(number, clock.wall_ns(), who, uid, _digest(files))
         if restores:
             older = self.known.get(restores, Revision(restores))
-            made = replace(
-                made,
-                digest=older.digest,
-                commit=older.commit,
-                dirty=older.dirty,
-                restores=restores,
-                files_differ=True,
-            )
+            same = {"digest": older.digest, "commit": older.commit, "dirty": older.dirty}
+            made = replace(made, **same, restores=restores, files_differ=True)
         trial = Trial(
             changed, clock.now_ns(), spec.apply.confirm_after, self._on_failure(spec, made)
         )

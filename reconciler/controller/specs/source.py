@@ -12,12 +12,7 @@ from reconciler.controller.runtime.file_watch import Wanted, Watch
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import READ, Reactor
 from reconciler.controller.specs.accepted import Accepted
-from reconciler.controller.specs.snapshot import (
-    Snapshot,
-    changed_wall_ns,
-    folders_of,
-    look,
-)
+from reconciler.controller.specs.snapshot import Snapshot, changed_wall_ns, folders_of, look
 from reconciler.model.event import Event
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Part, field

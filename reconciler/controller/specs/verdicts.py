@@ -13,7 +13,6 @@ from reconciler.model.action import RecordVerdict
 from reconciler.model.event import Event
 from reconciler.model.hiding import shown_lines
 from reconciler.model.process import ProcessId
-from reconciler.model.revision import Revision
 from reconciler.model.spec import Spec
 from reconciler.model.value import Part
 
@@ -84,16 +83,15 @@ class Verdicts(Part):
             text = f"revision {number} cannot be rolled back: nothing to go back to can be read"
             self.tell(Event("rollback.failed", text, details={"revision": number}))
             return
-        chosen: Revision = older
 
         def found(spec: Spec) -> None:
             # Else somebody was faster.
             if self.in_force.revision == number and not self.files.is_ending():
-                self.files.restore(chosen.place, spec, Author(BY_ITSELF))
+                self.files.restore(older.place, spec, Author(BY_ITSELF))
 
         def unreadable(reason: str) -> None:
-            text = f"the content of revision {chosen.number} cannot be read: {reason}"
+            text = f"the content of revision {older.number} cannot be read: {reason}"
             self.tell(Event("revision.damaged", text))
-            self._roll_back(number, chosen.number)
+            self._roll_back(number, older.number)
 
         self.revisions.read(older.number, found, unreadable)
