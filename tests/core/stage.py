@@ -103,6 +103,8 @@ class Stage:
         """What was written down of words that are over."""
         self.runs: list[RecordRun] = []
         self.history: list[tuple[float, Action]] = []
+        self.all_shared = True
+        """No socket was asked for yet that shares its address with none."""
         self.refused_ports: set[int] = set()
         self.listens: dict[ProcessId, tuple[SocketTemplate, ...]] = {}
         """The sockets that the newest process of each name was given."""
@@ -372,15 +374,10 @@ class Stage:
     def _bind(self, name: str, action: Bind) -> Observation:
         template, former = action.template, self.sockets.get(name)
         port = getattr(template.address, "port", 0)
-        holders = tuple(
-            id
-            for id, listens in self.listens.items()
-            if id in self.records and isinstance(self.records[id].phase, Running)
-            if any(each.may_exclude(template) for each in listens)
-        )
         held = _open(former)
-        others = [_open(each) for other, each in self.sockets.items() if other != name]
-        is_ours = any(each is not None and each.may_exclude(template) for each in others)
+        self.all_shared = self.all_shared and template.reuseport
+        # Of many that share an address none is in another's way: they need not be gone through each time.
+        holders, is_ours = ((), False) if self.all_shared else self._in_the_way(name, template)
         if is_ours or (held is not None and held.identity == template.identity):
             holders = ()  # it is open in our own hands
         if port in self.refused_ports or holders or is_ours:
@@ -395,6 +392,19 @@ class Stage:
             phase = kept or Bound(str(template.address), self.now)
             self.sockets[name] = SocketRecord(name, template, phase)
         return SocketChanged(self.sockets[name])
+
+    def _in_the_way(
+        self, name: str, template: SocketTemplate
+    ) -> tuple[tuple[ProcessId, ...], bool]:
+        """Return the processes that hold such an address, and whether another socket of ours does."""
+        holders = tuple(
+            id
+            for id, listens in self.listens.items()
+            if id in self.records and isinstance(self.records[id].phase, Running)
+            if any(each.may_exclude(template) for each in listens)
+        )
+        others = [_open(each) for other, each in self.sockets.items() if other != name]
+        return holders, any(each is not None and each.may_exclude(template) for each in others)
 
     def _put(self, record: ProcessRecord) -> Observation:
         self.records[record.id] = record
