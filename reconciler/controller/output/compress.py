@@ -13,7 +13,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Log
@@ -110,12 +110,9 @@ def compress(folder: int, name: str) -> None:
     one is left alone, and what was compressed stays uncompressed under its next name.
     """
     unfinished, claimed = f"{name}.gz.unfinished", f"{name}.compressed"
-    source = open_in(folder, name, os.O_RDONLY)
-    try:
-        status = os.fstat(source)
+    with open(open_in(folder, name, os.O_RDONLY), "rb") as source:
+        status = os.fstat(source.fileno())
         _pack(folder, unfinished, source, status, name)
-    finally:
-        os.close(source)
     try:
         # From here on the keeper cannot put another file under this name of ours.
         os.rename(name, claimed, src_dir_fd=folder, dst_dir_fd=folder)
@@ -133,7 +130,7 @@ def compress(folder: int, name: str) -> None:
     os.unlink(claimed, dir_fd=folder)
 
 
-def _pack(folder: int, target: str, source: int, status: os.stat_result, name: str) -> None:
+def _pack(folder: int, target: str, source: IO[bytes], status: os.stat_result, name: str) -> None:
     """Write a new compressed file, with the owner, mode and time of its source."""
     # Imported by the helper only: the controller that holds the queue needs neither.
     import gzip
@@ -144,11 +141,10 @@ def _pack(folder: int, target: str, source: int, status: os.stat_result, name: s
     descriptor = os.open(target, flags, status.st_mode & 0o777, dir_fd=folder)
     try:
         with (
-            os.fdopen(source, "rb", closefd=False) as plain,
-            os.fdopen(descriptor, "wb", closefd=False) as file,
+            open(descriptor, "wb", closefd=False) as file,
             gzip.GzipFile(name, "wb", 6, file, int(status.st_mtime)) as packed,
         ):
-            shutil.copyfileobj(plain, packed, 2**18)
+            shutil.copyfileobj(source, packed, 2**18)
         with suppress(OSError):
             os.fchown(descriptor, status.st_uid, status.st_gid)
         os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -17,20 +17,19 @@ from reconciler.core.template import hooks_log, log_paths
 from reconciler.model.process import MAIN
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.status import WatcherStatus
-from reconciler.model.value import replace
+from reconciler.model.value import Part, field, replace
 
 _UNBUFFERED: Final = frozenset({"-u", "-uB", "-Bu"})
 
 
-class LogPlaces:
+class LogPlaces(Part):
     """The places of all watchers, as the spec in force has them."""
 
-    def __init__(self, core: Reconciler, status_of: Callable[[str], WatcherStatus]) -> None:
-        self._core = core
-        self._status_of = status_of
-        self._revision = -1
-        self._writers: dict[str, set[str]] = {}
-        """Of files that a spec names, the watchers that write there; all others belong to one slot."""
+    core: Reconciler
+    status_of: Callable[[str], WatcherStatus]
+    _revision: int = -1
+    _writers: dict[str, set[str]] = field(default_factory=dict)
+    """Of files that a spec names, the watchers that write there; all others belong to one slot."""
 
     def of(
         self, name: str, slots: tuple[int, ...] | None, *, stderr: bool, hooks: bool
@@ -40,8 +39,8 @@ class LogPlaces:
         `stderr`: of standard error alone. `hooks`: of its hooks, stop and reload commands instead.
         """
         if hooks:
-            return [LogPlace(name, 0, "hooks", hooks_log(name, self._core.facts))]
-        spec = self._core.watcher_spec(name)
+            return [LogPlace(name, 0, "hooks", hooks_log(name, self.core.facts))]
+        spec = self.core.watcher_spec(name)
         if spec is None:
             return []
         all_slots = self._slots(name, spec)
@@ -57,7 +56,7 @@ class LogPlaces:
 
     def why_empty(self, name: str, *, stderr: bool, hooks: bool) -> str:
         """Return why a watcher has no output to be shown."""
-        spec = self._core.watcher_spec(name)
+        spec = self.core.watcher_spec(name)
         if spec is None:
             return f"{name} is in no spec any more"
         if hooks:
@@ -65,7 +64,7 @@ class LogPlaces:
         elsewhere = _elsewhere(name, spec, stderr=stderr)
         if elsewhere:
             return elsewhere
-        status = self._status_of(name)
+        status = self.status_of(name)
         has_run = any(slot.pid is not None or slot.exit is not None for slot in status.slots)
         failed = next((s.exit.error for s in status.slots if s.exit and s.exit.error), None)
         if failed is not None or not has_run:
@@ -77,12 +76,12 @@ class LogPlaces:
         return what + (_BUFFERS if _buffers(spec) and not stderr else "")
 
     def _slots(self, name: str, spec: WatcherSpec) -> list[int]:
-        observed = self._core.observed(name)
+        observed = self.core.observed(name)
         slots = set(range(1, desired.count(spec, observed.intent) + 1))
         return sorted(slots.union(id.slot for id in observed.records if id.role == MAIN))
 
     def _paths(self, name: str, spec: WatcherSpec, slot: int) -> list[tuple[str, str]]:
-        paths = log_paths(name, spec, slot, self._core.facts)
+        paths = log_paths(name, spec, slot, self.core.facts)
         return [
             (source, os.path.abspath(path))
             for source, path in zip(("stdout", "stderr"), paths, strict=True)
@@ -104,11 +103,10 @@ class LogPlaces:
         return place
 
     def _look(self) -> None:
-        core = self._core
-        if self._revision == core.revision:
+        if self._revision == self.core.revision:
             return
-        self._revision, self._writers = core.revision, {}
-        for name, spec in core.spec.watchers.items():
+        self._revision, self._writers = self.core.revision, {}
+        for name, spec in self.core.spec.watchers.items():
             if _names_files(spec):
                 for slot in self._slots(name, spec):
                     for _, path in self._paths(name, spec, slot):

@@ -122,7 +122,7 @@ class ManagerLog:
 
     def _next(self) -> tuple[list[_Line], int, bool]:
         with self._wanted:
-            due = self._repeats.next_ns()
+            due = self._repeats.next_ns
             seconds = None if due is None else max(due - clock.now_ns(), 0) / 1e9
             self._wanted.wait_for(lambda: self._queue or self._reopens, seconds)
             found = (list(self._queue), self._dropped, self._reopens)

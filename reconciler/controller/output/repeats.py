@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from reconciler.model.units import MINUTE_NS, SECOND_NS
-from reconciler.model.value import Part
+from reconciler.model.value import Part, field
 
 Key: TypeAlias = tuple[object, ...]
 """Lines with the same key are repeats."""
@@ -30,12 +30,12 @@ class _Window(Part):
     counted: int = 0
 
 
-class Repeats:
+class Repeats(Part):
     """Tells which lines are written, and what became of the others."""
 
-    def __init__(self) -> None:
-        self._windows: dict[Key, _Window] = {}
-        self._next_ns: int | None = None
+    next_ns: int | None = None
+    """When counted lines are to be told next, None while there are none."""
+    _windows: dict[Key, _Window] = field(default_factory=dict)
 
     def passes(self, key: Key, now_ns: int) -> bool:
         """Tell whether a line is to be written; otherwise it is counted."""
@@ -48,17 +48,13 @@ class Repeats:
             return True
         window.counted += 1
         if window.counted == 1:
-            self._next_ns = min(self._next_ns or window.ends_ns, window.ends_ns)
+            self.next_ns = min(self.next_ns or window.ends_ns, window.ends_ns)
         return False
-
-    def next_ns(self) -> int | None:
-        """Return when counted lines are to be told next, None while there are none."""
-        return self._next_ns
 
     def ended(self, now_ns: int) -> list[tuple[Key, int, int]]:
         """Return what was counted in windows that are over: key, number of lines, and length (ns)."""
         is_full = len(self._windows) > MAX_KEYS
-        if not is_full and (self._next_ns is None or now_ns < self._next_ns):
+        if not is_full and (self.next_ns is None or now_ns < self.next_ns):
             return []
         found = []
         for key, window in tuple(self._windows.items()):
@@ -73,5 +69,5 @@ class Repeats:
         if is_full:
             self._windows.clear()
         ends = (each.ends_ns for each in self._windows.values() if each.counted)
-        self._next_ns = min(ends, default=None)
+        self.next_ns = min(ends, default=None)
         return found

@@ -238,7 +238,7 @@ def test_windows_grow_while_it_goes_on_and_end_when_it_is_over() -> None:
     assert written < BURST + 30
     assert repeats.ended(now_ns + LAST_WINDOW_NS)
     assert repeats.ended(now_ns + 3 * LAST_WINDOW_NS) == []
-    assert (repeats.next_ns(), repeats.passes(("key",), now_ns + 3 * LAST_WINDOW_NS)) == (
+    assert (repeats.next_ns, repeats.passes(("key",), now_ns + 3 * LAST_WINDOW_NS)) == (
         None,
         True,
     )
