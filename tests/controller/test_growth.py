@@ -51,7 +51,7 @@ def in_status(instance: Instance) -> int:
 
     def ask() -> None:
         board.touched([ONE.owner])
-        works.append(work_of(lambda: status.answer([ONE.owner])))
+        works.append(work_of(lambda: status.around(board.packed([ONE.owner]), [ONE.owner])))
 
     for time in range(1, TIMES + 1):
         controller.runtime.lanes.hand_over(ask)

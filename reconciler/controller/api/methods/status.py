@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import partial
 from typing import Literal, TypeAlias
 
 from reconciler.controller.api.request import Answer, Request
@@ -42,31 +43,22 @@ class StatusMethods(Part):
         slots = {} if is_whole else select(self.core, selection).slots
 
         def looked() -> None:
-            if usage:
-                self._answer_with_usage(request, slots)
-            elif any(each is not None for each in slots.values()):
-                some = rpc.pack([self._status(*each) for each in slots.items()])
-                request.finish(Answer(self._around(some, slots)))
-            else:
-                request.finish(Answer(self.answer(None if is_whole else slots)))
+            if not usage and all(each is None for each in slots.values()):
+                names = None if is_whole else tuple(slots)
+                request.finish(Answer(self.around(self.board.packed(names), names)))
+                return
+            statuses = [self._status(*each) for each in slots.items()]
+            if not usage:
+                request.finish(Answer(self.around(rpc.pack(statuses), slots)))
+                return
+            pids = [slot.pid for one in statuses for slot in one.slots if slot.pid is not None]
+            request.in_lane("processes", lambda: usage_of(pids), partial(used, statuses))
+
+        def used(statuses: list[WatcherStatus], found: dict[int, Usage]) -> None:
+            watchers = rpc.pack([_with_usage(status, found) for status in statuses])
+            request.finish(Answer(self.around(watchers, slots)))
 
         self.specs.files.when_looked(lambda: request.guard(looked))
-
-    def answer(self, names: Iterable[str] | None) -> bytes:
-        """Return the packed answer about these watchers, None is all."""
-        shown = None if names is None else tuple(names)
-        return self._around(self.board.packed(shown), shown)
-
-    def _answer_with_usage(self, request: Request, chosen: Mapping[str, Slots]) -> None:
-        """Ask the kernel for processor time and memory, off the loop, and answer then."""
-        statuses = [self._status(*each) for each in chosen.items()]
-        pids = [slot.pid for status in statuses for slot in status.slots if slot.pid is not None]
-
-        def used(usage: dict[int, Usage]) -> None:
-            watchers = rpc.pack([_with_usage(status, usage) for status in statuses])
-            request.finish(Answer(self._around(watchers, chosen)))
-
-        request.in_lane("processes", lambda: usage_of(pids), used)
 
     def _status(self, name: str, chosen: Slots) -> WatcherStatus:
         """Return how some slots of a watcher are; None: all of them."""
@@ -75,7 +67,8 @@ class StatusMethods(Part):
             return status
         return replace(status, slots=tuple(slot for slot in status.slots if slot.slot in chosen))
 
-    def _around(self, watchers: bytes, shown: Iterable[str] | None = None) -> bytes:
+    def around(self, watchers: bytes, shown: Iterable[str] | None) -> bytes:
+        """Return the packed answer about watchers that are packed already; None: about all of them."""
         store_state, store_message = self._store()
         unwanted = self.board.unwanted()
         return rpc.pack_map(
