@@ -98,7 +98,7 @@ class Api:
             border,
             log,
             self.access,
-            self.dispatcher,
+            self.dispatcher.serve,
             self.streams,
             Turns(reactor),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -13,7 +12,7 @@ from reconciler.controller.runtime.lanes import LaneName, Lanes
 from reconciler.controller.state.records import Answered
 from reconciler.model.errors import RequestError
 from reconciler.model.event import Event
-from reconciler.model.value import Part, Struct
+from reconciler.model.value import Part, Struct, field
 from reconciler.wire import rpc
 from reconciler.wire.methods import METHODS, Ordering, Parameters
 from reconciler.wire.parameters import read
@@ -48,18 +47,17 @@ class Answer(Struct, frozen=True, gc=True):
 AnswerAgain: TypeAlias = "Callable[[Request, Any, Sequence[Mapping[str, object]]], None]"
 
 
-class RememberedAnswers:
+class RememberedAnswers(Part):
     """The newest answers to mutations by their request id, so that a retried one is not done twice.
 
     Those that change what is stored are stored with it: `recall` has what former controllers did.
     """
 
-    def __init__(self, again: AnswerAgain) -> None:
-        self._again = again
-        self._recalled: dict[tuple[int, str], Answered] = {}
-        self._answers: OrderedDict[tuple[int, str], tuple[str, Answer | None]] = OrderedDict()
-        self._waiting: dict[tuple[int, str], list[Request]] = {}
-        self._bytes = 0
+    again: AnswerAgain
+    _recalled: dict[tuple[int, str], Answered] = field(default_factory=dict)
+    _answers: dict[tuple[int, str], tuple[str, Answer | None]] = field(default_factory=dict)
+    _waiting: dict[tuple[int, str], list[Request]] = field(default_factory=dict)
+    _bytes: int = 0
 
     def recall(self, answered: tuple[Answered, ...]) -> None:
         """Take note of what former controllers have answered, or would have."""
@@ -75,7 +73,7 @@ class RememberedAnswers:
         if recalled is not None:
             if recalled.method != request.method:
                 raise _used_otherwise(request_id, recalled.method)
-            self._again(request, asked, recalled.results)
+            self.again(request, asked, recalled.results)
             return True
         if key not in self._answers:
             self._answers[key] = (request.method, None)
@@ -94,8 +92,6 @@ class RememberedAnswers:
         key = (request.uid, request_id)
         for again in self._waiting.pop(key, ()):
             again.finish(answer)
-        if key not in self._answers:
-            return
         self._answers[key] = (request.method, answer)
         self._bytes += len(answer.result)
         done = [key for key, (_, kept) in self._answers.items() if kept is not None]
@@ -115,8 +111,19 @@ class Dispatcher(Part):
     tell: Callable[[Event], None]
     remembered: RememberedAnswers
 
-    def serve(self, connection: Connection, call: rpc.Call, permit: Permit) -> None:
-        """Find the method of a request and let it answer; what is wrong with the request is its answer."""
+    def serve(self, connection: Connection, call: rpc.Call) -> None:
+        """Find the method of a request and let it answer; what is wrong with the request is its answer.
+
+        Who may ask nothing is dismissed.
+        """
+        permit = self.access.permit(connection.peer)
+        if permit is None:
+            hint = "allowed are root, the user who started the manager, and users in daemon.access"
+            who = self.access.named(connection.peer.uid)
+            message = f"{who} may not use this manager: it has no role here"
+            self.access.deny(connection.peer, call.method, message)
+            connection.dismiss(rpc.encode_error(call.msgid, "denied", message, {"hint": hint}))
+            return
         request = Request(self, connection, call, permit)
         connection.asked(request.abandoned)
         request.guard(request.serve)

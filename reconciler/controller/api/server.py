@@ -10,13 +10,13 @@ import errno
 import os
 import resource
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from reconciler.controller.api.auth import Access, peer_of
 from reconciler.controller.api.connection import CALLS_PER_TURN, Connection
-from reconciler.controller.api.request import Dispatcher
 from reconciler.controller.api.streams import Streams
 from reconciler.controller.api.turns import Turns
 from reconciler.controller.runtime import clock
@@ -45,7 +45,7 @@ class Server(Part):
     border: Border
     log: Log
     access: Access
-    dispatcher: Dispatcher
+    serve: Callable[[Connection, rpc.Call], None]
     streams: Streams
     turns: Turns
     _connections: set[Connection] = field(default_factory=set)
@@ -108,7 +108,7 @@ class Server(Part):
             return
         admitted = Connection(
             connection, peer, self.reactor, self.border, self.turns, self.access,
-            self._serve, self.streams.drained, self._closed,
+            self.serve, self.streams.drained, self._closed,
         )  # fmt: skip
         self._connections.add(admitted)
         self.access.meet(peer, admitted.begin)
@@ -132,18 +132,6 @@ class Server(Part):
             return False
         min(idle, key=lambda each: each.active_ns).close()
         return True
-
-    def _serve(self, connection: Connection, call: rpc.Call) -> None:
-        """Have a request answered, or dismiss who may ask nothing."""
-        peer = connection.peer
-        permit = self.access.permit(peer)
-        if permit is not None:
-            self.dispatcher.serve(connection, call, permit)
-            return
-        hint = "allowed are root, the user who started the manager, and users in daemon.access"
-        message = f"{self.access.named(peer.uid)} may not use this manager: it has no role here"
-        self.access.deny(peer, call.method, message)
-        connection.dismiss(rpc.encode_error(call.msgid, "denied", message, {"hint": hint}))
 
     def _closed(self, connection: Connection) -> None:
         self._connections.discard(connection)

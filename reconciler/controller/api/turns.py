@@ -10,18 +10,18 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from reconciler.controller.runtime.reactor import Reactor
+from reconciler.model.value import Part, field
 
 _ByUser: TypeAlias = "OrderedDict[int, deque[Callable[[], None]]]"
 
 
-class Turns:
+class Turns(Part):
     """Connections that have more to be served, by user."""
 
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        self._operators: _ByUser = OrderedDict()
-        self._viewers: _ByUser = OrderedDict()
-        self._is_due = False
+    reactor: Reactor
+    _operators: _ByUser = field(default_factory=OrderedDict)
+    _viewers: _ByUser = field(default_factory=OrderedDict)
+    _is_due: bool = False
 
     @property
     def are_taken(self) -> bool:
@@ -37,7 +37,7 @@ class Turns:
     def _go_on_soon(self) -> None:
         if not self._is_due:
             self._is_due = True
-            self._reactor.soon(self._go_on)
+            self.reactor.soon(self._go_on)
 
     def _go_on(self) -> None:
         """Serve one connection of each user; who has asked meanwhile takes part in the next round."""
@@ -45,7 +45,7 @@ class Turns:
         for waiting in (self._operators, self._viewers):  # of each kind one at least
             for _ in range(len(waiting)):
                 _serve_next(waiting)
-                if self._reactor.turn_is_over:
+                if self.reactor.turn_is_over:
                     break
         if self._operators or self._viewers:
             self._go_on_soon()

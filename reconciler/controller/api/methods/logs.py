@@ -173,7 +173,6 @@ class LogStream(Stream):
         if not self._look():
             return False
         if self._is_full:
-            self.close()
             message = f"one stream follows at most {MAX_FOLLOWED_FILES} log files"
             raise RequestError(code="overloaded", message=message, hint="name fewer watchers")
         self._has_begun = True
