@@ -17,7 +17,6 @@
 | `jobs` | slots that run once: firing, outcomes |
 | `generations` | what calls for a new generation of a job, and which slots it fires |
 | `gates` | what holds a slot back before it is started |
-| `own_sockets` | sockets that a slot has for itself |
 | `starting` | the start of a process, and what it takes over from the one before |
 | `running` | what is to be done for a process that runs on |
 | `rollout` | which running slots are replaced next |

@@ -277,7 +277,6 @@ def of_run(watcher: str, run: Run) -> Iterator[Event]:
     """Yield the events of a run that has got its outcome."""
     if run.outcome is None:
         return
-    how = f": {run.exit}" if run.exit is not None else f": {run.note}" if run.note else ""
     details: dict[str, object] = {"generation": run.generation, "outcome": run.outcome}
-    message = f"{watcher}.{run.slot} run {run.generation} {run.outcome}{how}"
+    message = f"{watcher}.{run.slot} run {run.generation} {run.result}"
     yield Event("job.ended", message, watcher, run.slot, details)

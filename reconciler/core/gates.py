@@ -8,11 +8,10 @@ from __future__ import annotations
 from reconciler.core import hooks, secrets
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.hooks import drive_with_retry
-from reconciler.core.own_sockets import own_sockets
 from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
-from reconciler.core.sockets import waiting_for
-from reconciler.core.template import same_slot, sockets_of
+from reconciler.core.sockets import own_sockets, waiting_for_shared
+from reconciler.core.template import same_slot
 from reconciler.model.process import Exited, ProcessRecord
 from reconciler.model.units import format_duration
 
@@ -22,9 +21,8 @@ def before_start(plan: Plan, slot: int, about: int) -> SlotCondition | None:
     hooks.keep(plan, "before_spawn", slot, about)
     is_first = plan.slots.any_main() is None
     if plan.spec.hooks.before_start is not None and not is_first:
-        plan.stand_in(
-            "to be first", slot
-        )  # when the others have gone before it has started, it is the first
+        # When the others have gone before it has started, it is the first.
+        plan.stand_in("to be first", slot)
     return (
         secrets_missing(plan)
         or (_hook(plan, "before_start", 0, 0) if is_first else None)
@@ -90,12 +88,8 @@ def secrets_missing(plan: Plan) -> SlotCondition | None:
 
 def _shared_sockets(plan: Plan, slot: int) -> SlotCondition | None:
     """Every socket that a slot shares with others has to be bound as its spec says."""
-    specs = plan.world.socket_specs
-    for name in sockets_of(plan.spec):
-        waiting = None if specs[name].reuseport else waiting_for(plan.world, name, slot)
-        if waiting is not None:
-            return SlotCondition("Waiting", waiting.reason)
-    return None
+    waiting = waiting_for_shared(plan)
+    return None if waiting is None else SlotCondition("Waiting", waiting.reason)
 
 
 def _interval(plan: Plan, slot: int) -> SlotCondition | None:

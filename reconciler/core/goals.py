@@ -86,8 +86,7 @@ def _ended(goal: Goal, it: Subject) -> Judged:
         if goal.number and run.generation > goal.number:
             bad.append(f"{which}run {run.generation} came after it: see `reconcile runs {it.name}`")
         elif run.outcome != "succeeded":
-            how = run.note or (str(run.exit) if run.exit is not None else "")
-            bad.append(f"{which}{run.outcome}" + (f": {how}" if how else ""))
+            bad.append(f"{which}{run.result}")
     return _failed(bad)
 
 

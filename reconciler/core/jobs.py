@@ -122,8 +122,7 @@ def _of_run(run: Run) -> SlotCondition:
     if run.outcome == "succeeded":
         took = f" after {format_duration(run.duration_ns)}" if run.duration_ns is not None else ""
         return SlotCondition("Completed", f"{run.exit}{took}")
-    note = run.note or (str(run.exit) if run.exit else "")
-    return SlotCondition("Failed", f"{run.outcome}: {note}" if note else run.outcome)
+    return SlotCondition("Failed", run.result)
 
 
 # ---- a service that has become a job --------------------------------------------------------------

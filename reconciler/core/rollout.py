@@ -8,7 +8,7 @@ from typing import Final
 from reconciler.core import readiness, secrets
 from reconciler.core.backoff import ended_by_operator, is_completed, share
 from reconciler.core.plan import Plan
-from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for
+from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for_shared
 from reconciler.core.template import same_but_secrets, same_slot, same_template, sockets_of
 from reconciler.model.process import Exited, ProcessRecord, Running
 from reconciler.model.spec import WatcherSpec
@@ -78,7 +78,7 @@ def _chosen(
         if mains[slot].memory.stopping_since_ns is not None
         or (at_once and _by_restart_only(mains[slot], hashes[slot]))
     }
-    if not _sockets_bound(plan, hashes):
+    if waiting_for_shared(plan) is not None:  # old processes are worth more than none
         return chosen | {
             slot: reason for slot, reason in moving.items() if _is_in_the_way(plan, mains[slot])
         }
@@ -194,13 +194,6 @@ def _is_missing(plan: Plan, slot: int, wanted_hash: str) -> bool:
         return record is None
     is_anew = record.memory.retry or not same_slot(record.template_hash, wanted_hash)
     return is_anew or not is_completed(plan.spec, record)
-
-
-def _sockets_bound(plan: Plan, hashes: Mapping[int, str]) -> bool:
-    """Tell whether new processes would find their sockets; old ones are worth more than none."""
-    specs = plan.world.socket_specs
-    shared = [name for name in sockets_of(plan.spec) if not specs[name].reuseport]
-    return all(waiting_for(plan.world, name, slot=0) is None for name in shared)
 
 
 def _is_in_the_way(plan: Plan, record: ProcessRecord | None) -> bool:

@@ -3,6 +3,7 @@
 Another address is bound beside the old one, whose users are rolled over. Another kind of socket at the
 same address cannot be: its users are stopped first, then it is closed and bound anew (a handover). Nor can an
 address at which processes of ours still listen, by another name or from before an earlier edit: they end first.
+A socket that a slot has for itself (reuseport) is bound last before its start, and closed after its end.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from reconciler.core.backoff import doubled_ns
-from reconciler.core.plan import World
-from reconciler.core.template import held_name
-from reconciler.model.action import Action, Bind, Unbind
+from reconciler.core.plan import WHOLE, Plan, World
+from reconciler.core.slots import BEING_STARTED, SlotCondition, is_gone
+from reconciler.core.template import held_name, sockets_of
+from reconciler.model.action import Action, Bind, Spawn, Unbind
 from reconciler.model.process import ProcessId
-from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
+from reconciler.model.socket import BindRefused, Bound, Lost, SocketRecord, SocketTemplate
 from reconciler.model.spec import SocketSpec
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import Struct
@@ -72,6 +74,14 @@ def waiting_for(world: World, name: str, slot: int) -> Waiting | None:
             return Waiting(f"socket {name} is being bound")
 
 
+def waiting_for_shared(plan: Plan) -> Waiting | None:
+    """Return what keeps the slots of a watcher from having a socket that they share with others."""
+    specs = plan.world.socket_specs
+    shared = (name for name in sockets_of(plan.spec) if not specs[name].reuseport)
+    found = (waiting_for(plan.world, name, WHOLE) for name in shared)
+    return next(filter(None, found), None)
+
+
 def retry_due_ns(refused: BindRefused) -> int:
     """Return when a refused address is tried again: soon at first, then every 5 s, for ever."""
     return refused.at_ns + doubled_ns(FIRST_RETRY_NS, LAST_RETRY_NS, refused.attempts)
@@ -96,12 +106,8 @@ def is_in_the_way(world: World, names: Iterable[str], id: ProcessId) -> bool:
 
 def holds_former(world: World, names: Iterable[str], started_at_ns: int) -> bool:
     """Tell whether a process is older than the binding of a socket of its: it holds the one before."""
-    for name in names:
-        record = world.sockets.get(name)
-        if record is not None and isinstance(record.phase, Bound):
-            if started_at_ns < record.phase.at_ns:
-                return True
-    return False
+    phases = [record.phase for name in names if (record := world.sockets.get(name))]
+    return any(isinstance(phase, Bound) and started_at_ns < phase.at_ns for phase in phases)
 
 
 def plan_socket(
@@ -137,3 +143,62 @@ def plan_socket(
     due_ns = retry_due_ns(record.phase)
     is_due = bool(record.phase.held_by) or world.now_ns >= due_ns
     return ([bind], None) if is_due else ([], due_ns)
+
+
+# ---- sockets that a slot has for itself (reuseport) -----------------------------------------------
+
+
+def own_sockets(plan: Plan, slot: int) -> SlotCondition | None:
+    """Bind the sockets that a slot has for itself; return what holds it back as long as one is not bound.
+
+    The last gate before a start: one that listens gets its share of the clients, whoever accepts. Hence, too, one
+    after the other, and first the one that was refused: none listens while its slot waits for another.
+    """
+    world = plan.world
+    held = {name: held_name(name, slot, world.socket_specs) for name in _own_sockets(plan)}
+    records = {name: world.sockets.get(held[name]) for name in held}
+    for name in sorted(held, key=lambda name: not _is_refused(records[name])):
+        waiting = waiting_for(world, name, slot)
+        if waiting is None:
+            continue
+        if waiting.bind is not None and not plan.is_due(waiting.due_ns):
+            return SlotCondition("Waiting", waiting.reason)
+        plan.binding.add(slot)
+        if waiting.bind is not None:  # else it is asked for
+            plan.act(waiting.bind)
+        return BEING_STARTED
+    return None
+
+
+def tend(plan: Plan) -> None:
+    """Close the sockets of slots (reuseport) that neither live nor are just about to; tune those of the others."""
+    own = _own_sockets(plan)
+    if not own:
+        return
+    coming = {action.id.slot for action in plan.actions if isinstance(action, Spawn)}
+    alive = {slot for slot, record in plan.slots.mains.items() if not is_gone(record)}
+    living, sockets, specs = alive | coming, plan.world.sockets, plan.world.socket_specs
+    looked_at = plan.slots.looked_at
+    if looked_at is None:
+        tended = [held for held in sockets if held.partition(".")[0] in own]
+    else:
+        tended = [held_name(name, slot, specs) for slot in sorted(looked_at) for name in own]
+    for held in tended:
+        known, (name, _, slot) = sockets.get(held), held.partition(".")
+        if known is None or not isinstance(known.phase, Bound):
+            continue
+        template = template_of(plan.world.socket_specs[name])
+        if int(slot) not in living | plan.binding:
+            plan.act(Unbind(held))
+        elif known.template != template and known.template.identity == template.identity:
+            if int(slot) not in plan.binding:
+                plan.act(Bind(held, template))
+
+
+def _own_sockets(plan: Plan) -> list[str]:
+    specs, used = plan.world.socket_specs, dict.fromkeys(sockets_of(plan.spec))
+    return [name for name in used if name in specs and specs[name].reuseport]
+
+
+def _is_refused(record: SocketRecord | None) -> bool:
+    return record is not None and isinstance(record.phase, BindRefused)

@@ -73,9 +73,7 @@ def _why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
     if not same_template(dead.template_hash, wanted_hash):
         return ""
     if memory.stopping_since_ns is not None:
-        return {"replaced": "was restarted", "expired": "was replaced at its max_age"}.get(
-            memory.stop_reason, "was restarted"
-        )
+        return "was replaced at its max_age" if memory.stop_reason == "expired" else "was restarted"
     if isinstance(phase, Exited) and ended_by_operator(memory, phase):
         sent = "reload" if memory.signalled.startswith("reload") else f"SIG{memory.signalled}"
         return f"was ended by an operator's {sent}"

@@ -74,26 +74,25 @@ def same_template(one: str, other: str) -> bool:
     """
     if one == other:
         return True
-    base, _, secrets = one.partition(".")[0].partition("+")
-    other_base, _, other_secrets = other.partition(".")[0].partition("+")
+    (base, secrets, _), (other_base, other_secrets, _) = _parts_of(one), _parts_of(other)
     return base == other_base and (not secrets or not other_secrets or secrets == other_secrets)
 
 
 def same_but_secrets(one: str, other: str) -> bool:
     """Tell whether two hashes of a slot are of the same spec and of the same restart, whatever the secrets are."""
-    return _without_secrets(one) == _without_secrets(other)
-
-
-def _without_secrets(slot: str) -> tuple[str, str]:
-    base, _, token = slot.partition(".")
-    return base.partition("+")[0], token
+    return _parts_of(one)[::2] == _parts_of(other)[::2]
 
 
 def same_slot(one: str, other: str) -> bool:
     """Tell whether two hashes of a slot are of the same template and of the same restart."""
-    return one == other or (
-        one.partition(".")[2] == other.partition(".")[2] and same_template(one, other)
-    )
+    return one == other or (_parts_of(one)[2] == _parts_of(other)[2] and same_template(one, other))
+
+
+def _parts_of(hash: str) -> tuple[str, str, str]:
+    """Return what `with_secrets` and `slot_hash` have put together: the spec's, the secrets' and the restarts' part."""
+    template, _, token = hash.partition(".")
+    base, _, secrets = template.partition("+")
+    return base, secrets, token
 
 
 def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:

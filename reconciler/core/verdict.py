@@ -229,5 +229,4 @@ def _of_run(plan: Plan, _trial: Trial, slot: int, base_hash: str) -> Finding:
         return Finding("open", f"{id} has not ended yet", slot)
     if run.outcome == "stopped":  # that says nothing, neither for nor against it
         return Finding("open", f"{id} was stopped: use `reconcile rerun {plan.name}`", slot)
-    how = f": {run.exit}" if run.exit is not None else f": {run.note}" if run.note else ""
-    return Finding("failed", f"{plan.name}.{slot} {run.outcome}{how}", slot)
+    return Finding("failed", f"{id} {run.result}", slot)

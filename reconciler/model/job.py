@@ -48,6 +48,12 @@ class Run(Struct, frozen=True):
     who: str = ""
     pid: int | None = None
 
+    @property
+    def result(self) -> str:
+        """Return in words what came of it, and why: `failed: exit 3`."""
+        how = self.note or (str(self.exit) if self.exit is not None else "")
+        return f"{self.outcome}: {how}" if how else f"{self.outcome}"
+
 
 class Job(Struct, frozen=True):
     """What the ledger knows of one job: the newest generation and the newest run of each slot.

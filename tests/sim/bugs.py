@@ -14,7 +14,6 @@ from reconciler.core import (
     generations,
     hooks,
     jobs,
-    own_sockets,
     picture,
     reconciler,
     rollout,
@@ -169,7 +168,7 @@ def _binds_early(original: Any) -> Any:
     """The sockets of a slot are bound with those that it shares, and stay while something else is waited for."""
 
     def gate(plan: Any, slot: int) -> Any:
-        found = original(plan, slot) or own_sockets.own_sockets(plan, slot)
+        found = original(plan, slot) or core_sockets.own_sockets(plan, slot)
         plan.binding.add(slot)
         return found
 
@@ -492,7 +491,7 @@ BUGS: dict[str, Bug] = {
         jobs, "_keep_verdicts", _always(None), 923
     ),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
-    "the socket of a slot that is gone listens on": Bug(own_sockets, "tend", _always(None), 31),
+    "the socket of a slot that is gone listens on": Bug(core_sockets, "tend", _always(None), 31),
     "a slot's own socket is bound before its hook is asked": Bug(
         gates, "_shared_sockets", _binds_early, 196
     ),
