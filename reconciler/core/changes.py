@@ -233,7 +233,7 @@ def _socket_changes(old: Spec, new: Spec) -> Iterator[Change]:
             yield Change("socket", name, "unbind", "removed: closed")
 
 
-def _differences(old: object, new: object, prefix: str) -> Iterator[FieldChange]:
+def _differences(old: Struct, new: Struct, prefix: str) -> Iterator[FieldChange]:
     """Yield the fields that differ, down to the innermost blocks of the same kind."""
     for declared in declared_fields(type(new)):
         before, after = getattr(old, declared.attribute), getattr(new, declared.attribute)

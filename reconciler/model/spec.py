@@ -13,9 +13,9 @@ template, with `$$` for a dollar sign, until `core.template` expands it for one 
 """
 
 # Annotations are not postponed here: msgspec and `declared_fields` would each evaluate all of them once more.
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
-from typing import Annotated, Final, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -669,22 +669,22 @@ class Field(Struct, frozen=True):
     required: bool
 
 
-def declared_fields(cls: type) -> tuple[Field, ...]:
-    """Return the declared fields of one of the classes above, in the order of declaration."""
-    return _declared(cast("Hashable", cls))
+def bare(hint: object) -> tuple[object, tuple[object, ...]]:
+    """Return a type without its markers, and those."""
+    markers: tuple[object, ...] = ()
+    while get_origin(hint) is Annotated:
+        hint, *more = get_args(hint)
+        markers += tuple(more)
+    return hint, markers
 
 
 @cache
-def _declared(kind: Hashable) -> tuple[Field, ...]:
-    cls = cast("type", kind)
+def declared_fields(cls: type) -> tuple[Field, ...]:
+    """Return the declared fields of one of the classes above, in the order of declaration."""
     hints = get_type_hints(cls, include_extras=True)
     found = []
     for declared in msgspec.structs.fields(cls):
-        hint = hints[declared.name]
-        markers: tuple[object, ...] = ()
-        while get_origin(hint) is Annotated:
-            hint, *more = get_args(hint)
-            markers += tuple(more)
+        hint, markers = bare(hints[declared.name])
         about = next((m for m in markers if isinstance(m, About)), About("none", ""))
         default: object = None if declared.default is msgspec.NODEFAULT else declared.default
         if declared.default_factory is not msgspec.NODEFAULT:

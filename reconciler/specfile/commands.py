@@ -11,6 +11,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from reconciler.specfile.substitute import closing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -264,17 +266,8 @@ def _kinds(text: str) -> str:
         elif text.startswith("$$", position):
             length, kind = 2, _LITERAL
         elif text.startswith("${", position):
-            length, kind = _reference_length(text, position), _LITERAL
+            end = closing(text, position + 2)
+            length, kind = (len(text) if end is None else end + 1) - position, _LITERAL
         kinds += kind * min(length, len(text) - position)
         position += length
     return "".join(kinds)
-
-
-def _reference_length(text: str, start: int) -> int:
-    """Return the length of `${...}`, with those that stand in its default."""
-    depth = 0
-    for match in re.finditer(r"\$\{|\}", text[start:]):
-        depth += 1 if match[0] == "${" else -1
-        if depth == 0:
-            return match.end()
-    return len(text) - start

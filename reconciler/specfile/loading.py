@@ -26,7 +26,7 @@ from reconciler.specfile.merge import (
     merge_documents,
     with_restart,
 )
-from reconciler.specfile.mistakes import Mistakes, found
+from reconciler.specfile.mistakes import Mistakes
 from reconciler.specfile.reading import FileRead, Reader
 from reconciler.specfile.resolve import Resolver
 from reconciler.specfile.shapes import block
@@ -36,9 +36,10 @@ from reconciler.specfile.trust import ALLOW
 from reconciler.specfile.validate import validated
 from reconciler.specfile.watchers import (
     Surroundings,
+    block_at,
     check_defaults,
-    extensions,
     make_absolute,
+    scalars,
     watcher,
 )
 from reconciler.specfile.yaml_text import (
@@ -139,12 +140,7 @@ class _Work:
             return None
         self.mistakes.knows(text, root)
         if not isinstance(root, Map):
-            self.mistakes.at(
-                root,
-                "",
-                f"expected a map, found {found(root, '')}",
-                "a spec begins with: watchers:",
-            )
+            self.mistakes.unexpected(root, "", "a map", "a spec begins with: watchers:")
             return None
         return root
 
@@ -154,16 +150,14 @@ class _Work:
             return []
         if not isinstance(node, List):
             hint = f"write: [{node.text}]" if isinstance(node, Scalar) else ""
-            self.mistakes.at(
-                node, "include", f"expected a list, found {found(node, 'include')}", hint
-            )
+            self.mistakes.unexpected(node, "include", "a list", hint)
             return []
         resolver = Resolver(self._scope(Merged({"vars": _map_at(root, "vars")}), {}), self.mistakes)
         files: list[str] = []
         for index, item in enumerate(node.items):
             where = f"include[{index}]"
             if not isinstance(item, Scalar) or not isinstance(value_of(item), str):
-                self.mistakes.at(item, where, f"expected text, found {found(item, where)}")
+                self.mistakes.unexpected(item, where, "text")
                 continue
             pattern = resolver.text(item, item.text, where, "include", per_slot=False)
             if pattern is not None:
@@ -198,10 +192,8 @@ class _Work:
     # ---- meaning ----
 
     def _scope(self, merged: Merged, sockets: Mapping[str, object]) -> Scope:
-        variables = {
-            k: e.value for k, e in merged.entries("vars").items() if isinstance(e.value, Scalar)
-        }
-        return Scope(variables, self.environ, extensions(merged.extensions), sockets)
+        variables, extensions = scalars(merged.entries("vars")), scalars(merged.extensions)
+        return Scope(variables, self.environ, extensions, sockets)
 
     def spec(self, merged: Merged) -> Spec:
         """Return the spec of the merged document; what has mistakes is missing from it."""
@@ -233,11 +225,7 @@ class _Work:
         within = replace(scope, watcher="watcher")
         for name, entry in entries.items():
             if not isinstance(entry.value, Scalar):
-                self.mistakes.at(
-                    entry.value,
-                    f"vars.{name}",
-                    f"expected text, found {found(entry.value, 'vars')}",
-                )
+                self.mistakes.unexpected(entry.value, f"vars.{name}", "text")
                 continue
             try:
                 expand(entry.value.text, within, per_slot=True, sockets=True)
@@ -257,13 +245,11 @@ class _Work:
 
     def _socket(self, name: str, entry: Entry, resolver: Resolver) -> SocketSpec | None:
         where = f"sockets.{name}"
-        if not isinstance(entry.value, Map):
-            message = f"expected a map of fields, found {found(entry.value, where)}"
-            at = entry.key if is_null(entry.value) else entry.value
-            self.mistakes.at(at, where, message, "write: {listen: 127.0.0.1:8000}")
+        node = block_at(entry, where, "write: {listen: 127.0.0.1:8000}", self.mistakes)
+        if node is None:
             return None
-        data = resolver.block(block(SocketSpec), entry.value, where)
-        rules.check_socket(Given(data, entry.value, where, self.mistakes))
+        data = resolver.block(block(SocketSpec), node, where)
+        rules.check_socket(Given(data, node, where, self.mistakes))
         return validated(SocketSpec, data, entry, where, self.mistakes)
 
     def _is_too_much(self, merged: Merged) -> bool:

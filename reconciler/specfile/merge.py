@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from reconciler.specfile import hints
-from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, MapOf, Shape, item_of
-from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value
+from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value, value_of
 
 if TYPE_CHECKING:
     from reconciler.model.spec import Field
+    from reconciler.specfile.mistakes import Mistakes
 
 VERSION: Final = 1
 OF_ONE_FILE: Final = ("defaults", "env")
@@ -76,7 +76,7 @@ def _take(
             if name in _NAMED and isinstance(value, List)
             else ""
         )
-        mistakes.at(value, name, f"expected a map, found {found(value, name)}", hint)
+        mistakes.unexpected(value, name, "a map", hint)
     else:
         into = maps.setdefault(name, Map(value.file, value.line, value.column, {}))
         _join(into.entries, value.entries, name, mistakes)
@@ -90,7 +90,7 @@ def _check_version(value: Node, mistakes: Mistakes) -> None:
         message = f"this spec is written in version {number} of the language, this program knows {VERSION}"
         mistakes.at(value, "version", message, "use a newer reconcile")
         return
-    mistakes.at(value, "version", f"expected {VERSION}, found {found(value, 'version')}")
+    mistakes.unexpected(value, "version", str(VERSION))
 
 
 def is_null(node: Node) -> bool:
@@ -178,19 +178,16 @@ def with_restart(own: Map, where: str, mistakes: Mistakes) -> Map:
     if alias is None:
         return own
     entries = {name: entry for name, entry in own.entries.items() if name != "respawn"}
-    value = (
-        core_value(alias.value.text)
-        if isinstance(alias.value, Scalar) and alias.value.plain
-        else None
+    value, path, hint = (
+        value_of(alias.value),
+        f"{where}.respawn",
+        "respawn: false is restart: never",
     )
     if not isinstance(value, bool):
-        message = f"expected true or false, found {found(alias.value, 'respawn')}"
-        mistakes.at(alias.value, f"{where}.respawn", message, "respawn: false is restart: never")
+        mistakes.unexpected(alias.value, path, "true or false", hint)
     elif "restart" in entries:
         message = "'respawn' and 'restart' are given both"
-        mistakes.at(
-            alias.key, f"{where}.respawn", message, "keep restart; respawn: false is restart: never"
-        )
+        mistakes.at(alias.key, path, message, f"keep restart; {hint}")
     else:
         node = alias.value
         text = "always" if value else "never"

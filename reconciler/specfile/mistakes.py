@@ -59,6 +59,10 @@ class Mistakes:
         """Take a mistake at a node; `where` is the field's path."""
         self.report(SpecError(node.file.path, node.line, node.column, where, message, hint))
 
+    def unexpected(self, node: Node, where: str, expected: str, hint: str = "") -> None:
+        """Take a mistake: something else stands at a node than was expected."""
+        self.at(node, where, f"expected {expected}, found {found(node, where)}", hint)
+
     def warn(self, node: Node, where: str, message: str, hint: str = "") -> None:
         """Take something at a node that may be meant as it stands, and seldom is."""
         place = (node.file.path, node.line, node.column)

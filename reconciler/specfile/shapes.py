@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Final, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Final, Literal, TypeAlias, Union, get_args, get_origin
 
 from reconciler.model.spec import (
     PER_SLOT,
@@ -17,6 +17,7 @@ from reconciler.model.spec import (
     Document,
     Field,
     WatcherSpec,
+    bare,
     declared_fields,
 )
 from reconciler.model.units import MODE, Between, Reads
@@ -127,7 +128,7 @@ def item_of(shape: Shape) -> Shape | None:
 
 
 def _shape(hint: object, outer: tuple[object, ...] = ()) -> Shape:
-    hint, inner = _bare(hint)
+    hint, inner = bare(hint)
     markers = outer + inner
     members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     choices = [each for each in members if each is not type(None)]
@@ -144,15 +145,6 @@ def _shape(hint: object, outer: tuple[object, ...] = ()) -> Shape:
     return replace(shape, nullable=True) if len(choices) < len(members) else shape
 
 
-def _bare(hint: object) -> tuple[object, tuple[object, ...]]:
-    """Return a type without its markers, and those."""
-    markers: tuple[object, ...] = ()
-    while get_origin(hint) is Annotated:
-        hint, *more = get_args(hint)
-        markers += tuple(more)
-    return hint, markers
-
-
 def _one_of(choices: tuple[Shape, ...]) -> OneOf:
     blocks = tuple(each for each in choices if isinstance(each, Block))
     lists = [each for each in choices if isinstance(each, ListOf)]
@@ -164,7 +156,7 @@ def _of_one_type(hint: object, markers: tuple[object, ...]) -> Shape:
     if hint is object:
         return Free()
     if origin is tuple:
-        written = _bare(arguments[0])[1]
+        written = bare(arguments[0])[1]
         if PER_SLOT in written or WORDS in written:
             return Words(PER_SLOT in written)
         return ListOf(_shape(arguments[0]))

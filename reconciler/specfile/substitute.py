@@ -117,7 +117,11 @@ class _Expansion:
                 parts.append("$$" if self.per_slot else "$")
                 position = match.end()
                 continue
-            end = _closing(text, match.end())
+            end = closing(text, match.end())
+            if end is None:
+                msg = "'${' is not closed by a '}'"
+                hint = "in a command, quote a default with spaces; a dollar sign is written $$"
+                raise SubstitutionError(msg, hint)
             parts.append(self._reference(text[match.end() : end], inside))
             position = end + 1
         parts.append(self._literal(text[position:]))
@@ -224,17 +228,11 @@ class _Expansion:
         return SubstitutionError(message, near or hint)
 
 
-def _closing(text: str, start: int) -> int:
+def closing(text: str, start: int) -> int | None:
     """Return the index of the brace that closes the reference whose body starts there."""
     depth = 1
     for match in re.finditer(r"\$\$|\$\{|\}", text[start:]):
-        if match[0] == "${":
-            depth += 1
-        elif match[0] == "}":
-            depth -= 1
+        depth += {"${": 1, "}": -1}.get(match[0], 0)
         if depth == 0:
             return start + match.start()
-    msg = "'${' is not closed by a '}'"
-    raise SubstitutionError(
-        msg, "in a command, quote a default with spaces; a dollar sign is written $$"
-    )
+    return None

@@ -53,17 +53,11 @@ class Surroundings(Struct, frozen=True):
 def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None:
     """Return a watcher, or None when it has mistakes, all of them reported."""
     mistakes, where = around.mistakes, f"watchers.{name}"
-    if not isinstance(entry.value, Map):
-        at = entry.key if is_null(entry.value) else entry.value
-        mistakes.at(
-            at,
-            where,
-            f"expected a map of fields, found {found(entry.value, where)}",
-            "write: {cmd: ...}",
-        )
+    node = block_at(entry, where, "write: {cmd: ...}", mistakes)
+    if node is None:
         return None
     before = len(mistakes)
-    own = with_restart(entry.value, where, mistakes)
+    own = with_restart(node, where, mistakes)
     whole = with_defaults(own, around.defaults(own.file), WATCHER)
     scope = _scope_of(name, whole, around)
     files = _env_files(whole, Resolver(scope, mistakes), around, where)
@@ -83,6 +77,16 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     given = dict.fromkeys([*first, *_named_sockets(spec)])
     # LISTEN_FDS counts from the first descriptor, and is silent about sockets told by name: they come last.
     return replace(spec, use_sockets=tuple(sorted(given, key=told.__contains__)))
+
+
+def block_at(entry: Entry, where: str, hint: str, mistakes: Mistakes) -> Map | None:
+    """Return the fields of a watcher or a socket; None, which is reported, where there are none."""
+    if isinstance(entry.value, Map):
+        return entry.value
+    at = entry.key if is_null(entry.value) else entry.value
+    message = f"expected a map of fields, found {found(entry.value, where)}"
+    mistakes.at(at, where, message, hint)
+    return None
 
 
 def check_defaults(around: Surroundings) -> None:
@@ -113,14 +117,8 @@ def _sockets_in(texts: Iterable[str]) -> list[str]:
 
 
 def _scope_of(name: str, whole: Map, around: Surroundings) -> Scope:
-    own = {key: e.value for key, e in whole.entries.items() if key.startswith(EXTENSION)}
-    scalars = {key: value for key, value in own.items() if isinstance(value, Scalar)}
-    scope = around.scope
-    return replace(
-        scope,
-        watcher=name,
-        extensions={**scope.extensions, **scalars} if scalars else scope.extensions,
-    )
+    own = scalars({key: e for key, e in whole.entries.items() if key.startswith(EXTENSION)})
+    return replace(around.scope, watcher=name, extensions={**around.scope.extensions, **own})
 
 
 def _without(node: Map, *names: str) -> Map:
@@ -182,15 +180,14 @@ def _env_map(node: Node | None, where: str, resolver: Resolver) -> dict[str, obj
         return {}
     if not isinstance(node, Map):
         hint = "write NAME: value, each in a line" if isinstance(node, List) else ""
-        resolver.mistakes.at(node, where, f"expected a map, found {found(node, where)}", hint)
+        resolver.mistakes.unexpected(node, where, "a map", hint)
         return {}
     rules.check_env_names(node.entries, where, resolver.mistakes)
     values: dict[str, object] = {}
     for name, entry in node.entries.items():
         if not isinstance(entry.value, Scalar):
-            message = f"expected text, found {found(entry.value, where)}"
             hint = f"a variable holds one text; for JSON put it into quotes: {name}: '...'"
-            resolver.mistakes.at(entry.value, f"{where}.{name}", message, hint)
+            resolver.mistakes.unexpected(entry.value, f"{where}.{name}", "text", hint)
             continue
         if is_null(entry.value):
             values[name] = None  # the process has no such variable, whoever else gives it one
@@ -300,6 +297,6 @@ def make_absolute(block: object, folder: str, *names: str) -> None:
                 block[name] = os.path.normpath(os.path.join(folder, text))
 
 
-def extensions(entries: Mapping[str, Entry]) -> dict[str, Scalar]:
-    """Return those extension keys that `${x-...}` can name: the scalars."""
+def scalars(entries: Mapping[str, Entry]) -> dict[str, Scalar]:
+    """Return what `${...}` can name of variables or extension keys."""
     return {name: entry.value for name, entry in entries.items() if isinstance(entry.value, Scalar)}
