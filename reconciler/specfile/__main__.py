@@ -19,12 +19,10 @@ import sys
 from reconciler.model.errors import SpecError
 from reconciler.model.value import to_plain
 from reconciler.specfile.answering import answer_to, limit
-from reconciler.specfile.values import prepare
 
 
 def main() -> None:
     """Answer one request."""
-    prepare()
     question = sys.stdin.buffer.read()
     if not question:
         return  # whoever began this has found that there is nothing to read

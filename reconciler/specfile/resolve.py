@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from reconciler.model.units import MODE
 from reconciler.specfile import foreign, hints
 from reconciler.specfile.commands import (
     SplitError,
@@ -113,13 +114,15 @@ class Resolver:
     def _scalar(self, shape: Value, node: Node, where: str, inner: str) -> object:
         if not isinstance(node, Scalar):
             return value_of(node)
+        is_mode = shape.kind is MODE
         if _MAY_REFER.search(node.text) is not None:
             self._check_as_written(node, where)
             text = self.text(node, node.text, where, inner, per_slot=shape.per_slot)
             if text is None:
                 return SKIP
-            return text if shape.is_text or shape.is_octal else core_value(text)
-        as_written = shape.verbatim or not node.plain or (shape.is_octal and not is_null(node))
+            return text if shape.verbatim or is_mode or shape.kind is str else core_value(text)
+        # YAML would read 660 as a decimal number.
+        as_written = shape.verbatim or not node.plain or (is_mode and not is_null(node))
         return node.text if as_written else core_value(node.text)
 
     def _words(self, node: Node, where: str, inner: str, *, per_slot: bool) -> object:

@@ -369,12 +369,14 @@ def _warn_of_starters(watcher: Given, sockets: Mapping[str, object]) -> None:
     words, wanted = watcher.data.get("cmd"), watcher.data.get("use_sockets")
     if not _is_words(words) or "cmd" not in watcher.node.entries:
         return
+    starter = _starter(words, watcher.data.get("shell"))
+    if not starter:
+        return
     names = [*sockets] if wanted is True else wanted if isinstance(wanted, list) else []
     env = watcher.data.get("env")
     texts = [*words, *(map(str, env.values()) if isinstance(env, Mapping) else ())]
     untold = [n for n in names if not any(f"${{sockets.{n}}}" in text for text in texts)]
-    starter = _starter(words, watcher.data.get("shell"))
-    if untold and starter:
+    if untold:
         message = (
             f"LISTEN_PID, by which a server takes {' and '.join(map(str, untold))}, is the process of {starter}, "
             "not of what it runs"

@@ -64,7 +64,6 @@ def json_schema() -> dict[str, object]:
 def _block(cls: type, definitions: dict[str, Json]) -> Json:
     shape = block(cls)
     properties = {name: _field(*each, definitions) for name, each in shape.fields.items()}
-    required = [name for name, (declared, _) in shape.fields.items() if declared.required]
     if cls is WatcherSpec:
         properties["respawn"] = _RESPAWN
     if cls is Document:
@@ -75,7 +74,7 @@ def _block(cls: type, definitions: dict[str, Json]) -> Json:
     schema |= {"properties": properties, "additionalProperties": False}
     if shape.extensible:
         schema["patternProperties"] = {f"^{EXTENSION}": {}}
-    return schema | ({"required": required} if required else {})
+    return schema | ({"required": list(shape.required)} if shape.required else {})
 
 
 def _field(declared: Field, shape: Shape, definitions: dict[str, Json]) -> Json:

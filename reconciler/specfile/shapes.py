@@ -20,7 +20,7 @@ from reconciler.model.spec import (
     bare,
     declared_fields,
 )
-from reconciler.model.units import MODE, Between, Reads
+from reconciler.model.units import Between, Reads
 from reconciler.model.value import Struct, replace
 
 
@@ -35,6 +35,8 @@ class Block(_Shape, frozen=True):
 
     cls: type
     fields: Mapping[str, tuple[Field, Shape]]
+    by_attribute: Mapping[str, Shape]
+    required: tuple[str, ...]
     extensible: bool
 
 
@@ -59,22 +61,12 @@ class Words(_Shape, frozen=True):
 class Value(_Shape, frozen=True):
     """A scalar of some kind: read by a marker, or one of the words of a `Literal`, or of a plain type.
 
-    `per_slot`: it stays a template; `verbatim`: it is text as it is written.
+    `per_slot`: it stays a template; `verbatim`: it is text as it is written, whatever YAML makes of it.
     """
 
     kind: object
     per_slot: bool = False
     verbatim: bool = False
-
-    @property
-    def is_text(self) -> bool:
-        """Tell whether it is text whatever YAML makes of it."""
-        return self.verbatim or self.kind is str
-
-    @property
-    def is_octal(self) -> bool:
-        """Tell whether it is as it is written, unless it is null: YAML would read 660 as a decimal number."""
-        return self.kind is MODE
 
     @property
     def words(self) -> tuple[object, ...]:
@@ -101,6 +93,7 @@ class Free(_Shape, frozen=True):
 Shape: TypeAlias = Block | MapOf | ListOf | Words | Value | OneOf | Free
 
 ANY_SCALAR: Final = Value(object)
+WORD: Final = Value(str)
 EXTENSION: Final = "x-"
 
 
@@ -109,7 +102,12 @@ def block(cls: type) -> Block:
     """Return the shape of a class of the language."""
     declared = [each for each in declared_fields(cls) if each.attribute != "x"]
     fields = {each.name: (each, _shape(each.type, each.markers)) for each in declared}
-    return Block(cls, fields, len(fields) < len(declared_fields(cls)))
+    shapes = {field.attribute: shape for field, shape in fields.values()}
+    extensible = len(fields) < len(declared_fields(cls))
+    if extensible:
+        shapes["x"] = Free()
+    required = tuple(name for name, (field, _) in fields.items() if field.required)
+    return Block(cls, fields, shapes, required, extensible)
 
 
 def blocks_in(shape: Shape) -> tuple[Block, ...]:
@@ -122,7 +120,7 @@ def blocks_in(shape: Shape) -> tuple[Block, ...]:
 def item_of(shape: Shape) -> Shape | None:
     """Return the shape of the items when a list may stand in a place."""
     if isinstance(shape, Words):
-        return Value(str)
+        return WORD
     shape = shape.other if isinstance(shape, OneOf) else shape
     return shape.item if isinstance(shape, ListOf) else None
 

@@ -232,7 +232,8 @@ def closing(text: str, start: int) -> int | None:
     """Return the index of the brace that closes the reference whose body starts there."""
     depth = 1
     for match in re.finditer(r"\$\$|\$\{|\}", text[start:]):
-        depth += {"${": 1, "}": -1}.get(match[0], 0)
+        if match[0] != "$$":
+            depth += 1 if match[0] == "${" else -1
         if depth == 0:
             return start + match.start()
     return None

@@ -21,7 +21,7 @@ from reconciler.specfile.shapes import (
     blocks_in,
     item_of,
 )
-from reconciler.specfile.values import Misfit, Wrong, reader_of
+from reconciler.specfile.values import Misfit, Wrong, read
 from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def validated(
     `entry` is the key and the node that the data was made from.
     """
     try:
-        return cast("T", reader_of(cls)(data))
+        return cast("T", read(block(cls), data))
     except Misfit as misfit:
         for wrong in misfit.wrong:
             _report(cls, wrong, entry, where, mistakes)

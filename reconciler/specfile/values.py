@@ -1,4 +1,4 @@
-"""Data to values, by the declarations of `model.spec`: nothing stands for anything else, no number for text.
+"""Data to values, by their shapes: nothing stands for anything else, no number for text.
 
 msgspec reads what a field holds. The walk down to it is ours, since a user is told all mistakes at once,
 each with its place.
@@ -6,15 +6,25 @@ each with its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from typing import Annotated, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, WatcherSpec
 from reconciler.model.units import Between, Reads
-from reconciler.specfile.shapes import Block, Free, ListOf, MapOf, OneOf, Shape, Value, Words, block
+from reconciler.specfile.shapes import (
+    Block,
+    Free,
+    ListOf,
+    MapOf,
+    OneOf,
+    Shape,
+    Value,
+    Words,
+    item_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
 
 K = TypeVar("K", bound=int | str)
 
@@ -28,7 +38,7 @@ class Wrong(NamedTuple):
 
 
 class Misfit(Exception):
-    """Data does not fit its type."""
+    """Data does not fit its shape."""
 
     wrong: tuple[Wrong, ...]
 
@@ -36,43 +46,28 @@ class Misfit(Exception):
         self.wrong = wrong or (Wrong(),)
 
 
-Reader: TypeAlias = Callable[[object], object]
-"""Returns the value that data describes. Raises `Misfit` with all that is wrong."""
+def read(shape: Shape, data: object) -> object:
+    """Return the value that data describes, blocks by attribute. Raises `Misfit` with all that is wrong."""
+    if data is None and shape.nullable:
+        return None
+    return _READERS[type(shape)](shape, data)
 
 
-def prepare() -> None:
-    """Make the readers, so that the first spec does not wait for them."""
-    for cls in (DaemonSpec, ApplySpec, SocketSpec, WatcherSpec):
-        reader_of(cls)
+def _block(shape: Block, data: object) -> object:
+    if not isinstance(data, dict):
+        raise Misfit
+    shapes = shape.by_attribute
+    missing = [Wrong((each,), is_missing=True) for each in shape.required if each not in data]
+    return shape.cls(**_all(((name, shapes[name], each) for name, each in data.items()), missing))
 
 
-@cache
-def reader_of(cls: type) -> Reader:
-    """Return how a class of the language is read, from data by attribute."""
-    shape = block(cls)
-    fields = shape.fields.values()
-    readers = {field.attribute: _reader(inner) for field, inner in fields}
-    required = [field.attribute for field, _ in fields if field.required]
-    if shape.extensible:
-        readers["x"] = _map_reader(_as_it_is(object))
-
-    def read(data: object) -> object:
-        if not isinstance(data, dict):
-            raise Misfit
-        missing = [Wrong((name,), is_missing=True) for name in required if name not in data]
-        values = _all(((name, readers[name], item) for name, item in data.items()), missing)
-        return cls(**values)
-
-    return read
-
-
-def _all(parts: Iterable[tuple[K, Reader, object]], known: Sequence[Wrong] = ()) -> dict[K, object]:
+def _all(parts: Iterable[tuple[K, Shape, object]], known: Sequence[Wrong] = ()) -> dict[K, object]:
     """Return all parts as they are read. Raises `Misfit` with what is wrong in any, and what already was."""
     values: dict[K, object] = {}
     found = [*known]
-    for key, reader, data in parts:
+    for key, shape, data in parts:
         try:
-            values[key] = reader(data)
+            values[key] = read(shape, data)
         except Misfit as misfit:
             found += [each._replace(location=(key, *each.location)) for each in misfit.wrong]
     if found:
@@ -80,88 +75,53 @@ def _all(parts: Iterable[tuple[K, Reader, object]], known: Sequence[Wrong] = ())
     return values
 
 
-def _reader(shape: Shape) -> Reader:
-    """Return how what has a shape is read."""
-    read = _reader_of_some(shape)
-    return (lambda data: None if data is None else read(data)) if shape.nullable else read
+def _map(shape: MapOf, data: object) -> object:
+    if not isinstance(data, dict):
+        raise Misfit
+    return _all((key, shape.value, each) for key, each in data.items())
 
 
-def _reader_of_some(shape: Shape) -> Reader:
-    match shape:
-        case Block(cls):
-            return reader_of(cls)
-        case MapOf(value):
-            return _map_reader(_reader(value))
-        case ListOf(item):
-            return _list_reader(_reader(item))
-        case Words():
-            return _list_reader(_as_it_is(str))
-        case OneOf():
-            return _union_reader(shape)
-        case Value(Reads() as marker):
-            return _parser(marker)
-        case Value(Between(low, high)):
-            return _as_it_is(Annotated[int, msgspec.Meta(ge=low, le=high)])
-        case Value(kind):
-            return _as_it_is(kind)
-        case Free():
-            return _as_it_is(object)
+def _list(shape: ListOf | Words, data: object) -> object:
+    item = item_of(shape)
+    if not isinstance(data, list) or item is None:
+        raise Misfit
+    return tuple(_all((index, item, each) for index, each in enumerate(data)).values())
 
 
-def _as_it_is(hint: object) -> Reader:
-    """Return how a word, a number or a text is read: nothing stands for anything else."""
-
-    def read(data: object) -> object:
+def _one_of(shape: OneOf, data: object) -> object:
+    """Read a map as the block that it looks most like, all else as what it fits."""
+    if shape.blocks and isinstance(data, dict):
+        return _block(shape.chosen(data), data)
+    found = Misfit()
+    for choice in shape.choices:
         try:
-            return msgspec.convert(data, hint)
-        except msgspec.ValidationError:
-            raise Misfit from None
-
-    return read
-
-
-def _parser(marker: Reads) -> Reader:
-    def read(data: object) -> object:
-        try:
-            return marker.parse(data)
-        except ValueError as error:
-            raise Misfit(Wrong(cause=str(error))) from None
-
-    return read
+            return read(choice, data)
+        except Misfit as misfit:
+            if misfit.wrong != (Wrong(),):
+                found = misfit  # it says more than that nothing fits
+    raise found
 
 
-def _list_reader(item: Reader) -> Reader:
-    def read(data: object) -> object:
-        if not isinstance(data, list):
+def _value(shape: Value, data: object) -> object:
+    kind = shape.kind
+    if isinstance(kind, Between):
+        if type(data) is not int or not kind.low <= data <= kind.high:
             raise Misfit
-        return tuple(_all((index, item, each) for index, each in enumerate(data)).values())
-
-    return read
-
-
-def _map_reader(value: Reader) -> Reader:
-    def read(data: object) -> object:
-        if not isinstance(data, dict):
-            raise Misfit
-        return _all((key, value, each) for key, each in data.items())
-
-    return read
+        return data
+    try:
+        return kind.parse(data) if isinstance(kind, Reads) else msgspec.convert(data, kind)
+    except msgspec.ValidationError:
+        raise Misfit from None
+    except ValueError as error:
+        raise Misfit(Wrong(cause=str(error))) from None
 
 
-def _union_reader(shape: OneOf) -> Reader:
-    """Return how one of several is read: a map as the block it looks most like, all else as what it fits."""
-    readers = [_reader(each) for each in shape.choices if not isinstance(each, Block)]
-
-    def read(data: object) -> object:
-        if shape.blocks and isinstance(data, dict):
-            return reader_of(shape.chosen(data).cls)(data)
-        found = Misfit()
-        for reader in readers:
-            try:
-                return reader(data)
-            except Misfit as misfit:
-                if misfit.wrong != (Wrong(),):
-                    found = misfit  # it says more than that nothing fits
-        raise found
-
-    return read
+_READERS: Final[dict[type, Callable[[Any, object], object]]] = {
+    Block: _block,
+    MapOf: _map,
+    ListOf: _list,
+    Words: _list,
+    OneOf: _one_of,
+    Value: _value,
+    Free: lambda _, data: data,
+}

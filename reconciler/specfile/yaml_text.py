@@ -246,19 +246,25 @@ class _Composer:
         while not isinstance(event := self._loader.get_event(), yaml.SequenceEndEvent):
             item = self._node(event)
             into.items.append(item)
-            _grow(into, item)
+            into.size += size_of(item)
+            if not isinstance(item, Scalar):
+                into.height = max(into.height, item.height + 1)
         return event
 
     def _entries(self, into: Map) -> yaml.Event:
         """Fill a map, and return the event that ends it."""
         merges: list[Entry] = []
+        above = self._above
+        above.append("")
         while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
             key = self._node(event)
             if not isinstance(key, Scalar):
                 self._refuse(event, "a key must be text", "")
-            self._above.append(key.text)
+            above[-1] = key.text
             value = self._node(self._loader.get_event())
-            _grow(into, value)
+            into.size += size_of(value)
+            if not isinstance(value, Scalar):
+                into.height = max(into.height, value.height + 1)
             if key.text == "<<" and key.plain:
                 merges.append(Entry(key, value))
                 if len(merges) > 1:
@@ -269,10 +275,10 @@ class _Composer:
                 first = into.entries[key.text].key
                 message = f"'{key.text}' is given twice, the first time in line {first.line}, column {first.column}"
                 into.repeated.append(Map(self._file, 0, 0, {key.text: Entry(key, value)}))
-                self._mistake(key, ".".join(self._above), message, "keep one of them")
+                self._mistake(key, ".".join(above), message, "keep one of them")
             else:
                 into.entries[key.text] = Entry(key, value)
-            self._above.pop()
+        above.pop()
         for merge in merges:
             self._merge(into, merge)
         return event
@@ -295,12 +301,6 @@ class _Composer:
     def _refuse(self, event: yaml.Event, message: str, hint: str) -> NoReturn:
         place = _place(event.start_mark)
         raise _Refused(SpecError(self._file.path, *place, "", message, hint))
-
-
-def _grow(collection: Map | List, by: Node) -> None:
-    collection.size += size_of(by)
-    if not isinstance(by, Scalar):
-        collection.height = max(collection.height, by.height + 1)
 
 
 class _Mark(Protocol):

@@ -18,7 +18,6 @@ from reconciler.cli.views.painting import paint
 from reconciler.model.errors import SpecError
 from reconciler.model.value import from_plain
 from reconciler.specfile.answering import CPU_LIMIT_S, MEMORY_LIMIT_BYTES, answer_to
-from reconciler.specfile.values import prepare
 from tests.fuzz.specs import CANARY, Specs
 
 SLOW_S = 2.0
@@ -26,7 +25,6 @@ SLOW_S = 2.0
 
 def main(seed: int, count: int) -> None:
     """Read files and tell."""
-    prepare()
     specs, slowest, accepted, mistakes = Specs(seed), 0.0, 0, 0
     first_bytes = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
