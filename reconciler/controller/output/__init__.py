@@ -8,10 +8,9 @@
 | `last_lines` | what each process wrote in its own life |
 | `log_files` | the end of log files, and what is appended to them |
 | `log_places` | where the output of watchers lies, and why there may be none |
-| `manager_log` | the manager's own log lines |
+| `manager_log` | the manager's own log lines; what comes again and again is counted |
 | `parts` | puts the room together |
 | `port_holders` | a refused address is explained by who holds it (psutil) |
-| `repeats` | lines of the own log that come again and again are counted |
 | `status_board` | how every watcher is, one packed fragment each |
 | `systemd` | what is said to systemd, if it listens |
 | `usage` | processor time and memory |

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.controller.output import manager_log
-from reconciler.controller.output.manager_log import KEPT_LOGS, MAX_WAITING_LINES, ManagerLog
-from reconciler.controller.output.repeats import (
+from reconciler.controller.output.manager_log import (
     BURST,
     FIRST_WINDOW_NS,
+    KEPT_LOGS,
     LAST_WINDOW_NS,
     MAX_KEYS,
+    MAX_WAITING_LINES,
+    ManagerLog,
     Repeats,
 )
 from reconciler.controller.runtime import clock
