@@ -169,7 +169,9 @@ class Access(Part):
     changed: Callable[[], None]
     _owner: int = field(default_factory=os.geteuid)
     _strangers: Strangers = field(default_factory=strangers)
-    _daemon: DaemonSpec | None = None
+    _entries: tuple[AccessSpec, ...] = ()
+    _mode: int | None = -1
+    """Of the control socket, as the spec has it; no spec has this one."""
     _callers: dict[int, str] = field(default_factory=dict)
     _numbers: dict[Name, int | None] = field(default_factory=dict)
     _fresh_until_ns: int = 0
@@ -184,7 +186,7 @@ class Access(Part):
 
     def permit(self, peer: Peer) -> Permit | None:
         """Return what a caller may do just now, None: nothing at all."""
-        entries = ((each, self._number(each)) for each in self._entries())
+        entries = ((each, self._number(each)) for each in self._entries)
         return permit_of(peer, self._owner, entries, self._strangers)
 
     def may_operate(self, peer: Peer) -> bool:
@@ -236,12 +238,9 @@ class Access(Part):
 
     def follow(self, daemon: DaemonSpec) -> None:
         """Let the entries of a spec count from now on, for connections that stand too."""
-        former, self._daemon = self._daemon, daemon
-        if former is not None and (former.access, former.control.mode) == (
-            daemon.access,
-            daemon.control.mode,
-        ):
+        if (self._entries, self._mode) == (daemon.access, daemon.control.mode):
             return
+        self._entries, self._mode = daemon.access, daemon.control.mode
         self._fresh_until_ns = 0
         self._numbers = {name: self._numbers.get(name) for name in self._names()}
         for trouble in set_doors(self.config, daemon):
@@ -251,11 +250,8 @@ class Access(Part):
         else:
             self.changed()
 
-    def _entries(self) -> tuple[AccessSpec, ...]:
-        return () if self._daemon is None else self._daemon.access
-
     def _names(self) -> frozenset[Name]:
-        found = map(_account, self._entries())
+        found = map(_account, self._entries)
         return frozenset((kind, name) for kind, name in found if isinstance(name, str))
 
     def _number(self, entry: AccessSpec) -> int | None:

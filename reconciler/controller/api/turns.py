@@ -44,16 +44,12 @@ class Turns(Part):
         self._is_due = False
         for waiting in (self._operators, self._viewers):  # of each kind one at least
             for _ in range(len(waiting)):
-                _serve_next(waiting)
+                uid, connections = waiting.popitem(last=False)
+                serve = connections.popleft()
+                if connections:
+                    waiting[uid] = connections  # behind all others
+                serve()
                 if self.reactor.turn_is_over:
                     break
         if self._operators or self._viewers:
             self._go_on_soon()
-
-
-def _serve_next(waiting: _ByUser) -> None:
-    uid, connections = waiting.popitem(last=False)
-    serve = connections.popleft()
-    if connections:
-        waiting[uid] = connections  # behind all others
-    serve()
