@@ -113,9 +113,9 @@ def apply_command(
         "replace_source": replace_source or None,
         "continue": goes_on or None,
     }
-    loaded = None
-    if instances.is_running(session.instance()):
-        planned = session.client().ask(Plan, "apply", asked | {"dry_run": True})
+    client, loaded, revision = session.client(), None, None
+    if instances.is_running(client.instance):
+        planned = client.ask(Plan, "apply", asked | {"dry_run": True})
     else:
         _refuse_part(only, goes_on=goes_on)
         loaded = valid(session.spec or loading.find(()))
@@ -127,15 +127,15 @@ def apply_command(
         if output == "json":
             print_json(document | {"applied": False})
         return DONE
-    revision = None
     if loaded is not None:
         start_in_background(session, prepared(session, loaded, "apply", screen), screen)
+        client = session.client()
     elif yes or consents(plan.changes):
-        applied = session.client().ask(Plan, "apply", asked | {"base": plan.revision})
+        applied = client.ask(Plan, "apply", asked | {"base": plan.revision})
         revision = applied.value.revision
     else:
         return FAILED
-    client, outcome = session.client(), Outcome(DONE)
+    outcome = Outcome(DONE)
     if wait:
         outcome = wait_until_as_desired(
             client, screen, timeout_ns, revision=revision, names=only, runs=wait_jobs

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from reconciler.cli.connection import places
 from reconciler.cli.main import main
 from reconciler.model.errors import RequestError
 from tests.cli.answers import REMOVE_OLD, REPLACE_WEB, RUNNING_WEB, applying, refusing, status
@@ -74,6 +78,27 @@ def test_apply_shows_the_plan_then_waits(
         "waiting for web: Rolling: slot 2: starting",
         "shop · revision 42 · 1 watcher, 2 processes · all as desired",
     ]
+
+
+def test_apply_stays_with_the_manager_whose_plan_it_showed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with contextlib.ExitStack() as managers:
+        runtime_dir = os.path.join(places.runtime_root(), "shop")
+        shop = managers.enter_context(Manager(runtime_dir, hello={"name": "shop"}))
+        applying(shop, {"converged": True, "done": True}, changes=[REPLACE_WEB])
+        planned = shop.answers["apply"]
+
+        def plan(params: Mapping[str, object]) -> object:
+            other = os.path.join(places.runtime_root(), "other")
+            if not os.path.exists(other):
+                managers.enter_context(Manager(other, hello={"name": "other"}))
+            return planned(params) if callable(planned) else planned
+
+        shop.answers["apply"] = plan
+        assert main(["apply"]) == 0
+        assert shop.asked("apply") == [{"dry_run": True}, {"base": 43}]
+    assert "all as desired" in capsys.readouterr().out
 
 
 def test_apply_ends_when_all_that_is_left_has_failed_for_good(manager: Manager) -> None:
