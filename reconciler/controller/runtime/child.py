@@ -144,9 +144,9 @@ class Child:
             self._reactor.ignore(self._ended)
             os.close(self._ended)
             self._ended = -1
+        self._reap(FIRST_PAUSE_NS)
         if self._trouble:
             self._answer(0)
-        self._reap(FIRST_PAUSE_NS)
 
     def _close(self, pipe: IO[bytes]) -> None:
         self._reactor.ignore(pipe)

@@ -2,7 +2,7 @@
 
 | found | what becomes of it |
 |---|---|
-| a row whose seal is broken | set aside; what it was about is in doubt (`tables`) |
+| a row whose seal is broken | set aside; what it was about is in doubt (`reads`) |
 | a broken file | moved aside; all rows that can still be read go into a new one; every job is in doubt |
 | fewer commits than the counter saw | kept; every job is in doubt |
 | no file, but a counter | a new one; every job is in doubt, also those that nobody can name any more |

@@ -1,6 +1,6 @@
 """The tables of `<state_dir>/state.db`, and how it is opened.
 
-All but `damaged` are sealed: see `rows`, where new tables are listed too.
+All but `damaged` are sealed: see `seals`, where new tables are listed too.
 
 | table | a row is |
 |---|---|
