@@ -321,16 +321,17 @@ class Follower:
 
     def _reopen(self) -> bool:
         """Open the file that was read last, whatever it is called by now; at first the one at its path."""
-        if self._identity is None:
-            return self._open_at(self.place.path)
-        now = part_at(self.place.path)
-        if now is None or now.identity != self._identity:
+        if self._identity is not None and not self._is_current():
             parts = parts_of(self.place.path)
             index = self._index(parts)
             if index is not None:
                 return self._open_at(parts[index].path)
         # Is it nowhere, then what is in the way to its place is told.
         return self._open_at(self.place.path)
+
+    def _is_current(self) -> bool:
+        now = part_at(self.place.path)
+        return now is not None and now.identity == self._identity
 
     def _index(self, parts: Sequence[LogPart]) -> int | None:
         """Return which of the files was read last; None: it is not there any more."""
@@ -345,8 +346,7 @@ class Follower:
 
     def _go_to_next(self) -> bool:
         """After the end of a file that was renamed, or is gone, go on with the next younger one."""
-        now = part_at(self.place.path)
-        if now is not None and now.identity == self._identity:
+        if self._is_current():
             return False
         parts = parts_of(self.place.path)
         index = self._index(parts)
