@@ -109,7 +109,7 @@ class GoalWaiter(Part):
 
 
 class SignalWaiter(Part):
-    """One request that waits until its signals were sent."""
+    """One request that waits until the signals that it asked for at `at_ns` were sent, or it is known why not."""
 
     request: Request
     results: list[dict[str, object]]
@@ -159,19 +159,17 @@ class Waiters(Part):
         Call it when what was asked for has been put before the core: the first look is after its round.
         """
         waiter = GoalWaiter(request, results, timeout_ns, Pursuit(self.core, self.board, goals))
-        self._begin(waiter)
+        self.begin(waiter)
         self.reactor.soon(lambda: request.guard(partial(self._look, waiter)))
 
-    def until_sent(
-        self,
-        request: Request,
-        results: list[dict[str, object]],
-        at_ns: int,
-        unsent: set[tuple[str, int]],
-        timeout_ns: int,
-    ) -> None:
-        """Answer a request when the signals that it asked for at `at_ns` were sent, or why not."""
-        self._begin(SignalWaiter(request, results, timeout_ns, at_ns, unsent))
+    def begin(self, waiter: GoalWaiter | SignalWaiter) -> None:
+        """Let a request wait until it is answered, its time is over, or its client leaves."""
+        request = waiter.request
+        self._waiting.add(waiter)
+        request.when_abandoned = partial(self._drop, waiter)
+        if waiter.timeout_ns is not None:
+            due_ns = clock.now_ns() + waiter.timeout_ns
+            self.reactor.at(waiter, due_ns, lambda: request.guard(partial(self._late, waiter)))
 
     def until_end(self, request: Request) -> None:
         """Answer a request when everything has ended."""
@@ -196,14 +194,6 @@ class Waiters(Part):
         for waiter in tuple(self._waiting):
             self._drop(waiter)
             waiter.request.fail(RequestError("shutting_down", "everything is being stopped"))
-
-    def _begin(self, waiter: GoalWaiter | SignalWaiter) -> None:
-        request = waiter.request
-        self._waiting.add(waiter)
-        request.when_abandoned = partial(self._drop, waiter)
-        if waiter.timeout_ns is not None:
-            due_ns = clock.now_ns() + waiter.timeout_ns
-            self.reactor.at(waiter, due_ns, lambda: request.guard(partial(self._late, waiter)))
 
     def _drop(self, waiter: GoalWaiter | SignalWaiter) -> None:
         self._waiting.discard(waiter)

@@ -63,14 +63,10 @@ class PacedStream(Stream):
     _sent_ns = 0
 
     def touched(self, names: frozenset[str]) -> None:
-        """Look again soon, when that concerns this stream."""
-        if self.concerns(names) and not self._is_due:
+        """Look again soon."""
+        if not self._is_due:
             self._is_due = True
             self.reactor.at(self, self._sent_ns + PROGRESS_PAUSE_NS, self._tell)
-
-    def concerns(self, names: frozenset[str]) -> bool:
-        """Tell whether what is followed depends on one of these watchers."""
-        return True
 
     @abstractmethod
     def look(self) -> tuple[dict[str, object], int | None]:
@@ -155,9 +151,10 @@ class GoalStream(PacedStream):
     board: StatusBoard
     pursuit: Pursuit
 
-    def concerns(self, names: frozenset[str]) -> bool:
-        """Tell whether one of these watchers is waited for."""
-        return self.pursuit.touched(names)
+    def touched(self, names: frozenset[str]) -> None:
+        """Look again soon, when one of these watchers is waited for."""
+        if self.pursuit.touched(names):
+            super().touched(names)
 
     def look(self) -> tuple[dict[str, object], int | None]:
         """Return who is waited for, and what cannot come about any more."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import Selected, Wanted, labels_of, select, wanted
-from reconciler.controller.api.waiters import Waiters
+from reconciler.controller.api.waiters import SignalWaiter, Waiters
 from reconciler.controller.runtime import clock
 from reconciler.controller.state.records import (
     Answered,
@@ -126,7 +126,7 @@ class WatcherMethods(Part):
             request.reply({"results": order.results})
             return
         within_ns = SENT_WITHIN_NS if asked.timeout_ns is None else asked.timeout_ns
-        self.waiters.until_sent(request, order.results, at_ns, sent, within_ns)
+        self.waiters.begin(SignalWaiter(request, order.results, within_ns, at_ns, sent))
 
     # ---- carrying out ----
 
