@@ -44,19 +44,10 @@ class About(Struct, frozen=True):
     doc: str
 
 
-class PerSlot(Struct, frozen=True):
-    """Marks text that stays a template until a slot is known."""
-
-
-PER_SLOT: Final = PerSlot()
-
-
-class SplitWords(Struct, frozen=True):
-    """Marks the words of a list that may be written as one text, split as a shell would."""
-
-
-WORDS: Final = SplitWords()
-
+PER_SLOT: Final = object()
+"""Marks text that stays a template until a slot is known."""
+WORDS: Final = object()
+"""Marks the words of a list that may be written as one text, split as a shell would."""
 
 _none = partial(About, "none")
 _live = partial(About, "live")

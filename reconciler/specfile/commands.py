@@ -63,10 +63,7 @@ _FIRST_WORDS: Final = {
     **dict.fromkeys(
         (".", "source"), f"{_WITH_A_SHELL}, or virtualenv: for an environment of Python"
     ),
-    **dict.fromkeys(
-        _OF_THE_SHELL,
-        _WITH_A_SHELL,
-    ),
+    **dict.fromkeys(_OF_THE_SHELL, _WITH_A_SHELL),
 }
 """Words that begin a command of a shell and are no programs, and what is written instead."""
 
@@ -213,13 +210,13 @@ def _dollars(bare: str, double: str, *, runs_shell: bool) -> Iterator[ShellSynta
     match = _COMMAND_SUBSTITUTION.search(bare)
     if match is not None:
         yield ShellSyntax(match.start(), f"'{match[0]}' needs a shell", _WITH_A_SHELL, True)
-    views = [bare] if runs_shell else [bare, double]
-    for match in (found for view in views if (found := _VARIABLE.search(view)) is not None):
-        name = match[1]
-        hint = f"or $${match[0][1:]} when that is meant"
-        if name is not None:
-            hint = f"or write ${{env.{name}}} for the manager's variable, {hint}"
-        yield _as_written(match.start(), match[0], hint)
+    for view in [bare] if runs_shell else [bare, double]:
+        match = _VARIABLE.search(view)
+        if match is not None:
+            hint = f"or $${match[0][1:]} when that is meant"
+            if match[1] is not None:
+                hint = f"or write ${{env.{match[1]}}} for the manager's variable, {hint}"
+            yield _as_written(match.start(), match[0], hint)
 
 
 def _as_written(offset: int, what: str, hint: str, mend: str = _WITH_A_SHELL) -> ShellSyntax:

@@ -122,12 +122,15 @@ class _Work:
             return ()
         if not files:
             self.mistakes.report(SpecError(path, 0, 0, "", "the folder holds no *.yaml or *.yml"))
-        elif files != (path,):
-            distrusted = self.reader.distrusted(path, lists_it=True)
-            if distrusted is not None:
-                self.mistakes.report(distrusted)
-                return ()
-        return files
+            return ()
+        return files if files == (path,) or self._trusts(path, lists_it=True) else ()
+
+    def _trusts(self, path: str, *, lists_it: bool = False) -> bool:
+        """Tell, and report, whether nobody else could have written a file or folder."""
+        distrusted = self.reader.distrusted(path, lists_it=lists_it)
+        if distrusted is not None:
+            self.mistakes.report(distrusted)
+        return distrusted is None
 
     def _document(self, path: str) -> Map | None:
         text = self.reader.read(path)
@@ -185,9 +188,7 @@ class _Work:
     def check_what_is_read_later(self, spec: Spec) -> None:
         """Report files of secrets and hooks that somebody else could have written."""
         for path in dict.fromkeys(read_later(spec)):
-            distrusted = self.reader.distrusted(path)
-            if distrusted is not None:
-                self.mistakes.report(distrusted)
+            self._trusts(path)
 
     # ---- meaning ----
 

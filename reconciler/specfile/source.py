@@ -55,7 +55,8 @@ def find_source(arguments: Sequence[str] | None, cwd: str) -> Source | SpecError
                 "name a file, or put *.yaml files there (files deeper down are reached by include:)"
             )
             return _problem(path, "the folder holds no *.yaml or *.yml", hint)
-    return Source(paths, _folder(paths[0]))
+    first = paths[0]
+    return Source(paths, first if os.path.isdir(first) else os.path.dirname(first))
 
 
 def spec_files(path: str) -> tuple[str, ...]:
@@ -133,10 +134,6 @@ def _found_above_name(cwd: str) -> Source | SpecError:
         folder = above
     message = f"cannot find a spec: no {SPEC_FILE} and no {SPEC_FOLDER}/ in {cwd} or above it"
     return SpecError(cwd, 0, 0, "", message, "name one: reconcile up path/to/spec.yaml")
-
-
-def _folder(path: str) -> str:
-    return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def _problem(path: str, cause: str, hint: str) -> SpecError:
