@@ -7,7 +7,7 @@ from typing import Final
 
 from reconciler.core.attention import Attention
 from reconciler.core.plan import Plan
-from reconciler.core.wakes import Wakes
+from reconciler.core.wakes import Wakes, earliest
 from reconciler.model.process import ProcessId
 
 BACKLOG_PER_STEP: Final = 100
@@ -114,5 +114,4 @@ class Agenda:
 
     def next_wake_ns(self) -> int | None:
         """Return when the next watcher or socket is to be looked at."""
-        wakes = (self._wakes.next_ns(), self._socket_wakes.next_ns())
-        return min((each for each in wakes if each is not None), default=None)
+        return earliest(self._wakes.next_ns(), self._socket_wakes.next_ns())

@@ -12,7 +12,7 @@ from typing import Final
 
 from reconciler.core.plan import WHOLE, Line, Plan
 from reconciler.core.slots import SlotCondition, Slots
-from reconciler.core.wakes import Wakes
+from reconciler.core.wakes import Wakes, earliest
 from reconciler.model.observed import WatcherObserved
 
 LOOK_AHEAD: Final = 4
@@ -61,8 +61,7 @@ class Found:
         self.restless, self.whole = frozenset(plan.restless), plan.whole
         self.to_look_at = {*plan.unreached}
         self._whole_ns = plan.wakes.get(WHOLE)
-        wakes = (self._wakes.next_ns(), self._whole_ns)
-        return min((at_ns for at_ns in wakes if at_ns is not None), default=None)
+        return earliest(self._wakes.next_ns(), self._whole_ns)
 
     def _take(self, slot: int, plan: Plan) -> None:
         condition = plan.conditions.get(slot)

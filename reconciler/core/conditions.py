@@ -13,13 +13,13 @@ from reconciler.model.value import replace
 
 def of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition:
     """Return what a slot does by its process alone. `wanted_hash` is what its process should be, empty of a job."""
-    memory, attempt = record.memory, record.memory.attempt
+    memory, in_a_row = record.memory, f"{record.memory.attempt} deaths in a row"
     match record.phase:
         case Exited(at_ns) as phase:
             return SlotCondition("Stopped", str(phase.exit), at_ns)
         case Requested(at_ns) | Starting(_, at_ns):
             if readiness.is_shaky(plan, record):
-                found = SlotCondition("Failing", _in_a_row(attempt), at_ns)
+                found = SlotCondition("Failing", in_a_row, at_ns)
             else:
                 found = SlotCondition("Starting", "is being started", at_ns)
         case Running(_, at_ns) as phase:
@@ -30,7 +30,7 @@ def of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondi
                 found = SlotCondition("Stopping", note, memory.stopping_since_ns, deadline_ns)
             elif readiness.is_shaky(plan, record):
                 steady_ns = readiness.steady_at_ns(plan, phase)
-                found = SlotCondition("Failing", _in_a_row(attempt), at_ns, steady_ns)
+                found = SlotCondition("Failing", in_a_row, at_ns, steady_ns)
             elif not plan.spec.is_job and not readiness.is_ready(plan, record):
                 ready_ns = readiness.ready_at_ns(phase)
                 found = SlotCondition("Starting", "ready after 1s of uptime", at_ns, ready_ns)
@@ -61,10 +61,6 @@ def _is_outdated(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
     if not wanted_hash or isinstance(record.phase, Requested):
         return False
     return rollout.is_outdated(plan, record, wanted_hash)
-
-
-def _in_a_row(deaths: int) -> str:
-    return f"{deaths} deaths in a row"
 
 
 def _log_note(plan: Plan, slot: int) -> str:

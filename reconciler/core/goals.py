@@ -20,6 +20,7 @@ from reconciler.model.process import MAIN, ProcessId, pid_of
 OPEN: Final = Judged("open")
 DONE: Final = Judged("done")
 MAX_TOLD: Final = 3
+REMOVED: Final = "is being removed"
 
 
 def gone(goal: Goal) -> Judged:
@@ -36,8 +37,6 @@ def judge(goal: Goal, it: Subject) -> Judged:
             return _down(goal, it)
         case "reloaded":
             return _reloaded(goal, it)
-        case "up" if it.spec is None:
-            return Judged("failed", "is being removed")
         case "up":
             return _up(goal, it)
         case "ended":
@@ -55,8 +54,8 @@ def _down(goal: Goal, it: Subject) -> Judged:
 
 
 def _up(goal: Goal, it: Subject) -> Judged:
-    if it.idle:
-        return Judged("failed", f"does not run: {it.idle}")
+    if it.spec is None or it.idle:
+        return Judged("failed", f"does not run: {it.idle}" if it.spec else REMOVED)
     slots = {slot.slot: slot for slot in it.status.slots}
     asked = goal.slots or tuple(range(1, it.count + 1))
     if max(asked) > it.count:
@@ -79,7 +78,7 @@ def _ended(goal: Goal, it: Subject) -> Judged:
         which = f"slot {slot}: " if it.status.want > 1 else ""
         if run is None or run.generation < goal.number or run.outcome is None:
             if it.spec is None:
-                return Judged("failed", "is being removed")
+                return Judged("failed", REMOVED)
             if it.idle and ProcessId(it.name, slot) not in it.observed.records:
                 return Judged("failed", f"{which}was not fired: {it.idle}")
             return OPEN

@@ -104,6 +104,10 @@ def _going(it: Subject) -> Decision:
     return _not_for(it, "is being removed: it is no longer in the spec")
 
 
+def _completed(it: Subject) -> Decision:
+    return _not_for(it, f"has completed and is not run again; use `reconcile start {it.name}`")
+
+
 def _beyond(it: Subject) -> str:
     """Return that slots are meant which the watcher does not have (any more), empty when it has them."""
     beyond = tuple(slot for slot in it.slots or () if slot > it.count)
@@ -145,7 +149,7 @@ def start(it: Subject) -> Decision:
         return Decision(f"started{_length(it.by)}", goal=it.goal("up"), intent=said)
     tried, message = _tried_again(it)
     if not tried and it.in_state("Completed") and not it.by_name:
-        return _not_for(it, f"has completed and is not run again; use `reconcile start {it.name}`")
+        return _completed(it)
     observations = (RetryAsked(it.name, tried),) if tried else ()
     return Decision(
         message + _length(it.by),
@@ -270,14 +274,14 @@ def restart(it: Subject, *, at_once: bool = False) -> Decision:
     """Replace processes one by one, or all at once; what waits for its next try starts now."""
     if it.spec is None:
         return _going(it)
-    if it.spec.is_job and it.by_name:
-        return _restart_job(it)
-    if it.spec.is_job:
+    if it.spec.is_job and not it.by_name:
         return _not_for(it, f"is a job and is not run again; use `reconcile rerun {it.name}`")
+    if it.spec.is_job and not it.idle:
+        return rerun(it, overlap="replace")
     if it.idle or _beyond(it):
         return _not_for(it, f"cannot be restarted: {it.idle}" if it.idle else _beyond(it))
     if it.in_state("Completed") and not it.by_name:
-        return _not_for(it, f"has completed and is not run again; use `reconcile start {it.name}`")
+        return _completed(it)
     kept = tuple(slot.slot for slot in it.in_state("Running", "Starting") if slot.outdated)
     wanted = it.slots or tuple(range(1, it.count + 1))
     free = tuple(slot for slot in wanted if slot not in kept)
@@ -301,13 +305,6 @@ def _restarts(it: Subject, *, at_once: bool) -> str:
     what = _numbers(it.slots) if it.slots else "its processes"
     how = "" if len(it.slots or ()) == 1 else " all at once" if at_once else " one by one"
     return f"replacing {what}{how}" + (f"; {message}" if tried else "")
-
-
-def _restart_job(it: Subject) -> Decision:
-    """Stop the runs of a job and fire it anew; one that an operator stopped stays so."""
-    if it.idle:
-        return _refused(f"cannot be restarted: {it.idle}")
-    return rerun(it, overlap="replace")
 
 
 def reload(it: Subject) -> Decision:

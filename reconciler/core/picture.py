@@ -214,15 +214,11 @@ class Picture:
         del self.retired[name]
         self.agenda.forget(name)
         self.forget_hash(name)
-        observed = self.observed(name)
-        if observed.intent == NO_INTENT and observed.job == Job() and not observed.writing:
-            self.known.pop(name, None)
-        else:
-            self.known[name] = WatcherObserved(
-                job=observed.job,
-                intent=observed.intent,
-                writing=observed.writing,
-                open_runs=observed.open_runs,
+        observed = self.known.pop(name, WatcherObserved())
+        if observed.intent != NO_INTENT or observed.job != Job() or observed.writing:
+            stored = WatcherObserved(job=observed.job, intent=observed.intent)
+            self.known[name] = replace(
+                stored, writing=observed.writing, open_runs=observed.open_runs
             )
 
     def _start_order(self, name: str) -> tuple[int, str]:

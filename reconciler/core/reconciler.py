@@ -7,7 +7,6 @@ planned: an exit among 5,000 watchers costs what it costs among ten.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Final
 
 from reconciler.core import status
@@ -19,6 +18,7 @@ from reconciler.core.picture import Picture
 from reconciler.core.plan import Plan
 from reconciler.core.slots import Slots
 from reconciler.core.sockets import plan_socket
+from reconciler.core.wakes import earliest
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Action
 from reconciler.model.event import Event
@@ -30,7 +30,6 @@ from reconciler.model.spec import WatcherSpec
 from reconciler.model.status import SocketStatus, WatcherStatus
 from reconciler.model.value import Struct
 
-NOTHING_SAID: Final[Mapping[int, str]] = MappingProxyType({})
 MAX_ROUNDS: Final = 200
 """Plans of one watcher within one step; more means that two rules undo each other."""
 ACTIONS_PER_STEP: Final = 500
@@ -71,19 +70,16 @@ class Reconciler(Picture):
             touched, orphans = self.agenda.touched, self.orphans
             self.actions += self.shutdown.go_on(self.known, touched, orphans, now_ns)
         is_busy = self.knows_keeper and self.agenda.has_backlog
+        wake_at_ns = earliest(self.agenda.next_wake_ns(), self.shutdown.wake_at_ns)
         result = Step(
             tuple(self.actions),
-            now_ns if is_busy else self._next_wake_ns(),
+            now_ns if is_busy else wake_at_ns,
             frozenset(self.agenda.touched),
             tuple(self.events),
             tuple(self.answered),
         )
         self.actions, self.events, self.answered, self.agenda.touched = [], [], [], set()
         return result
-
-    def _next_wake_ns(self) -> int | None:
-        wakes = (self.agenda.next_wake_ns(), self.shutdown.wake_at_ns)
-        return min((each for each in wakes if each is not None), default=None)
 
     def _plan(self, now_ns: int) -> None:
         """Plan until nothing more is to be done: an action may open the way for the next."""
@@ -186,7 +182,7 @@ class Reconciler(Picture):
         name: str,
         now_ns: int,
         wall_offset_ns: int,
-        said: Mapping[int, str] = NOTHING_SAID,
+        said: Mapping[int, str] | None = None,
     ) -> WatcherStatus:
         """Return the status of a watcher. `wall_offset_ns` plus monotonic time is time since the epoch."""
         base_hash, found = self.base_hash(name), self.agenda.attention.found(name)
@@ -195,7 +191,7 @@ class Reconciler(Picture):
             plan.conditions, plan.whole = found.conditions, found.whole
         else:  # what it does has changed, and it is still to be planned
             plan_watcher(plan, base_hash)
-        return status.watcher_status(plan, said, base_hash, wall_offset_ns)
+        return status.watcher_status(plan, said or {}, base_hash, wall_offset_ns)
 
     def outlook(self) -> Outlook | None:
         """Return when the revision on trial is judged if nothing happens; None when none is on trial."""

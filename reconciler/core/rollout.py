@@ -70,7 +70,7 @@ def _chosen(
 ) -> dict[int, str]:
     """Return which of the slots that move are stopped now."""
     mains, at_once = plan.slots.mains, plan.observed.intent.at_once
-    if _handover(plan):
+    if any(needs_handover(plan.world, name) for name in sockets_of(plan.spec)):
         return moving
     chosen = {
         slot: reason
@@ -107,11 +107,10 @@ def why_stale(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str | None
     if not isinstance(record.phase, Running):
         return None
     if is_outdated(plan, record, wanted_hash):
-        held_ns = held_back_until_ns(record, wanted_hash)
-        is_held = held_ns is not None and not _is_in_the_way(plan, record)
-        return None if is_held and not plan.is_due(held_ns or 0) else "replaced"
+        held_ns = _held_back_until_ns(plan, record, wanted_hash)
+        return None if held_ns is not None and not plan.is_due(held_ns) else "replaced"
     if plan.spec.max_age is not None:
-        if plan.is_due(end_ns(plan.spec, record)):
+        if plan.is_due(record.phase.started_at_ns + lifetime_ns(plan.spec, record)):
             return "expired"
     return None
 
@@ -142,20 +141,19 @@ def in_a_row(dead: ProcessRecord, wanted_hash: str) -> int:
     return 1 + (memory.in_a_row if lived < 2 * HOLD_NS else 0)
 
 
-def held_back_until_ns(record: ProcessRecord, wanted_hash: str) -> int | None:
-    """Return until when a running process is not replaced, as that went on and on; None: it is not held back."""
+def _held_back_until_ns(plan: Plan, record: ProcessRecord, wanted_hash: str) -> int | None:
+    """Return until when an outdated process is not replaced, as that went on and on; None: it is not held back."""
     if record.memory.in_a_row < MOST_IN_A_ROW or not isinstance(record.phase, Running):
         return None
-    if not same_but_secrets(record.template_hash, wanted_hash):
+    if not same_but_secrets(record.template_hash, wanted_hash) or _is_in_the_way(plan, record):
         return None
     return record.phase.started_at_ns + HOLD_NS
 
 
 def held_back_note(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str:
     """Return in words that a process would be replaced but for that, and why; empty when it would not."""
-    if held_back_until_ns(record, wanted_hash) is None:
-        return ""
-    if not is_outdated(plan, record, wanted_hash) or _is_in_the_way(plan, record):
+    held_ns = _held_back_until_ns(plan, record, wanted_hash)
+    if held_ns is None or not is_outdated(plan, record, wanted_hash):
         return ""
     assert isinstance(record.phase, Running)
     names = [
@@ -166,12 +164,6 @@ def held_back_note(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str:
     why = f"socket {' and '.join(names)} was bound again" if names else "its secrets changed"
     count, pace = record.memory.in_a_row, format_duration(HOLD_NS)
     return f"held back: replaced {count} times in a row because {why} each time; now at most every {pace}"
-
-
-def end_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
-    """Return when a running process has reached its `max_age`."""
-    assert isinstance(record.phase, Running)
-    return record.phase.started_at_ns + lifetime_ns(spec, record)
 
 
 def lifetime_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
@@ -199,10 +191,6 @@ def _is_missing(plan: Plan, slot: int, wanted_hash: str) -> bool:
 def _is_in_the_way(plan: Plan, record: ProcessRecord | None) -> bool:
     names = sockets_of(plan.spec)
     return record is not None and is_in_the_way(plan.world, names, record.id)
-
-
-def _handover(plan: Plan) -> bool:
-    return any(needs_handover(plan.world, name) for name in sockets_of(plan.spec))
 
 
 # ---- what does not stay up --------------------------------------------------------------------------

@@ -119,14 +119,10 @@ def find(plan: Plan, trial: Trial, base_hash: str) -> dict[int, Finding]:
     intent, name, want = plan.observed.intent, plan.name, plan.want
     first, of_slot = trial.changed[name], _of_run if plan.spec.is_job else _of_process
     if want < first and desired.wanted(plan.spec, _without_stop(replace(intent, scale=None))):
-        why = desired.why_idle(name, plan.spec, intent) or _too_few(plan)
-        return {WHOLE: Finding("open", why)}
+        few = f"{name} is scaled to {intent.scale}: what is new does not run"
+        return {WHOLE: Finding("open", desired.why_idle(name, plan.spec, intent) or few)}
     changed = (slot for slot in plan.slots.desired(want) if slot >= first)
     return {slot: of_slot(plan, trial, slot, base_hash) for slot in plan.look(changed)}
-
-
-def _too_few(plan: Plan) -> str:
-    return f"{plan.name} is scaled to {plan.observed.intent.scale}: what is new does not run"
 
 
 def last(findings: Iterable[Finding]) -> Finding | None:

@@ -41,3 +41,8 @@ class Wakes(Generic[K]):
             key = heapq.heappop(self._heap)[1]
             del self._at[key]
             yield key
+
+
+def earliest(*instants: int | None) -> int | None:
+    """Return the first of those instants that there are."""
+    return min((at_ns for at_ns in instants if at_ns is not None), default=None)
