@@ -559,7 +559,8 @@ class FakeKernel:
     ) -> None:
         if self.no_such_code:
             raise FileNotFoundError(2, "no such file or directory")
-        self.handed = msgspec.msgpack.decode(msgspec.msgpack.encode(entries))
+        handed = {name: each for name, each in entries.items() if each is not None}
+        self.handed = msgspec.msgpack.decode(msgspec.msgpack.encode(handed))
         self.link = "closed by controller" if self.link == "open" else self.link
         if self.controller_pid is not None:
             self._die(self.processes[self.controller_pid], Exit(0))
