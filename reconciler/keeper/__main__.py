@@ -27,22 +27,18 @@ def main(argv: list[str]) -> int:
         stand_on_own_descriptors()
         config = KeeperConfig.from_json(argv[1])
     except OSError as error:
-        _say(f"cannot start a keeper: {_cause(error)}")
-        return 1
+        return _refuse(f"cannot start a keeper: {_cause(error)}")
     except (IndexError, ValueError) as error:
-        _say(f"cannot read the configuration of the keeper: {error}")
-        return 1
+        return _refuse(f"cannot read the configuration of the keeper: {error}")
     os.umask(config.umask)
     try:
         config = with_numbers(config)
         left = legacy(config)
         kernel = LinuxKernel(config, left)
     except Refused as refused:
-        _say(f"cannot start {config.name}: {refused}")
-        return 1
+        return _refuse(f"cannot start {config.name}: {refused}")
     except OSError as error:
-        _say(f"cannot start {config.name}: {_cause(error)}")
-        return 1
+        return _refuse(f"cannot start {config.name}: {_cause(error)}")
     own = left.recalled.entries.get(KEEPER, {"id": os.urandom(8).hex(), "upgrades": 0})
     notifier = kernel.notifier
     introduced = KeeperIntroduced(
@@ -58,8 +54,7 @@ def main(argv: list[str]) -> int:
     try:
         keeper = Keeper(kernel, introduced, watchdog_ns=notifier.watchdog_ns)
     except OSError as error:
-        _say(f"cannot start {config.name}: cannot take over what runs: {_cause(error)}")
-        return 1
+        return _refuse(f"cannot start {config.name}: cannot take over what runs: {_cause(error)}")
     if config.ready_fd is not None:
         with contextlib.suppress(OSError):  # whoever waited may have given up
             os.write(config.ready_fd, b"ready\n")
@@ -77,8 +72,9 @@ def main(argv: list[str]) -> int:
 def _reads(format: int) -> int:
     """Say whether this version can go on with what another one hands over in this format."""
     if format > FORMAT:
-        _say(f"it goes on with format {FORMAT} at most, the running keeper hands over {format}")
-        return 1
+        return _refuse(
+            f"it goes on with format {FORMAT} at most, the running keeper hands over {format}"
+        )
     os.write(1, b"reads %d\n" % format)
     return 0
 
@@ -88,8 +84,9 @@ def _cause(error: OSError) -> str:
     return place + (error.strerror or str(error)).lower()
 
 
-def _say(text: str) -> None:
+def _refuse(text: str) -> int:
     os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+    return 1
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -146,11 +147,8 @@ class Listeners:
                 former.close()
 
     def _backlog(self, socket: BoundSocket) -> int | None:
-        with self._kernel.border("asking for a backlog"):
-            try:
-                return socket.queue().backlog
-            except OSError:
-                pass
+        with self._kernel.border("asking for a backlog"), suppress(OSError):
+            return socket.queue().backlog
         return None
 
     def _refuse(self, asked: Bind, code: str, message: str, processes: Iterable[Process]) -> None:

@@ -68,7 +68,8 @@ class Orphans:
         """When to look for those that were left by what lives, which no signal tells."""
         self._others: set[int] = set()
         """Children that are nobody's remnant."""
-        self._unreadable: set[int] = set()
+        self.unreadable: set[int] = set()
+        """Those that are between two programs, so that nobody can say whose they are."""
         self._young: dict[int, int] = {}
         """When to ask those for their name again that were met as they may have been between fork and exec."""
         self._untaken: Mapping[int, Identity] = {}
@@ -114,11 +115,6 @@ class Orphans:
             del self._by_session[process.pid]
 
     # ---- what others ask ---------------------------------------------------------------------------
-
-    @property
-    def is_unsure(self) -> bool:
-        """Tell whether somebody is between two programs, so that nobody can say whose it is."""
-        return bool(self._unreadable)
 
     def of(self, process: Process) -> list[int]:
         """Return what a process has left behind, dead or alive as it may be itself."""
@@ -210,7 +206,7 @@ class Orphans:
     def died(self, pid: int) -> bool:
         """Forget a stranger that is dead; False when it was none."""
         self._young.pop(pid, None)
-        self._unreadable.discard(pid)
+        self.unreadable.discard(pid)
         self._others.discard(pid)  # the number may be that of a remnant soon
         was_known = pid in self._strangers
         self._know(pid, None)
@@ -231,13 +227,13 @@ class Orphans:
         if adopted and not self._searched:
             self._search()
             self._searched = True  # unless it failed: then another look in this step is no waste
-        elif self._scanned and not suspects and not self._unreadable:
+        elif self._scanned and not suspects and not self.unreadable:
             return
         self._take_from_below()
         ours = self._kernel.children()
         for pid in sorted(ours.difference(self._by_pid, self._strangers, self._others, (spared,))):
             self._meet(pid, suspects)
-        for pid in sorted(self._unreadable):
+        for pid in sorted(self.unreadable):
             self._meet(pid, suspects)
         if suspects:
             self._judge_again(suspects)
@@ -311,7 +307,7 @@ class Orphans:
 
     def _meet(self, pid: int, dead: list[Process]) -> None:
         """Find out whose a child of ours is that we did not start."""
-        self._unreadable.discard(pid)
+        self.unreadable.discard(pid)
         identity = self._kernel.identify(pid)
         if identity is None:
             self._know(pid, None)
@@ -321,7 +317,7 @@ class Orphans:
         if owner is not None:
             stranger = replace(stranger, owners=(owner,))
         elif identity.marker is None:
-            self._unreadable.add(pid)
+            self.unreadable.add(pid)
             stranger = replace(stranger, is_certain=False, is_readable=False)
         elif identity.marker:
             stranger = replace(stranger, **self._of_forgotten(identity.marker))

@@ -329,7 +329,7 @@ class Processes:
         self._is_blind = border.fault is not None
 
     def _is_unsure(self) -> bool:
-        return self._is_blind or self.orphans.is_unsure
+        return self._is_blind or bool(self.orphans.unreadable)
 
     def name_orphans(self) -> int | None:
         """Learn by what names new orphans go; return when to ask again."""

@@ -41,11 +41,10 @@ class Asked(Struct, frozen=True):
 
 
 class Ending(Struct, frozen=True):
-    """Everything was sent TERM, or KILL so many times, and is sent KILL then: until it is gone or nothing helps."""
+    """Everything was sent TERM or KILL, and is sent KILL then: until it is gone or nothing helps."""
 
     due_ns: int
     code: int
-    kills: int
 
 
 class Leaving(Struct, frozen=True):
@@ -69,6 +68,7 @@ class Shutdown:
         self._supervisor = supervisor
         self._told = 0
         """Up to which start controllers have been told to stop."""
+        self._kills = 0
 
     def told(self, meaning: str) -> None:
         """Somebody has signalled the keeper."""
@@ -78,9 +78,7 @@ class Shutdown:
             self._told = self._supervisor.starts
             self._supervisor.tell(SignalReceived("stop"))
             self._ask()
-        elif isinstance(self.stage, Asked | None) or (
-            isinstance(self.stage, Ending) and not self.stage.kills
-        ):
+        elif not self._kills and not isinstance(self.stage, Leaving):
             self._supervisor.tell(SignalReceived("stop_now"))
             self._kill_all(1)
 
@@ -106,9 +104,9 @@ class Shutdown:
                 return None
             case Asked() as asked:
                 self._look_at_controller(asked)
-            case Ending(due_ns, code, kills):
+            case Ending(due_ns, code):
                 if self._kernel.now_ns() >= due_ns or self._processes.is_empty():
-                    self._go_on_alone(code, kills)
+                    self._go_on_alone(code)
             case Leaving(due_ns, code):
                 if self._supervisor.pid is None:
                     self._exit(code)
@@ -137,7 +135,7 @@ class Shutdown:
             self._kernel.log("error", f"the controller {fault}; stopping all")
             self._processes.signal_all("TERM")
             grace_ns = self._processes.longest_grace_ns()
-            self._end_alone(Ending(now_ns + grace_ns + TERM_NS, 1, kills=0))
+            self._end_alone(Ending(now_ns + grace_ns + TERM_NS, 1))
 
     def _ask(self) -> None:
         """Let the controller go on with the end for a while, and ask whether it lives: silence extends nothing."""
@@ -158,15 +156,16 @@ class Shutdown:
         self._supervisor.is_needed = False
         self.stage = stage
 
-    def _kill_all(self, code: int, kills: int = 1) -> None:
-        self._end_alone(Ending(self._kernel.now_ns() + KILL_AGAIN_NS, code, kills))
+    def _kill_all(self, code: int) -> None:
+        self._kills += 1
+        self._end_alone(Ending(self._kernel.now_ns() + KILL_AGAIN_NS, code))
         self._processes.signal_all("KILL")
 
-    def _go_on_alone(self, code: int, kills: int) -> None:
+    def _go_on_alone(self, code: int) -> None:
         live = self._processes.live()
         # The first KILL also looks for those that nobody knows of yet.
-        if kills < KILL_TIMES and (live or not kills):
-            self._kill_all(code, kills + 1)
+        if self._kills < KILL_TIMES and (live or not self._kills):
+            self._kill_all(code)
             return
         if live:
             pids = ", ".join(map(str, live))

@@ -81,9 +81,11 @@ class Forked(Struct, frozen=True):
 # ---- before the process exists -------------------------------------------------------------------
 
 
-def prepare(order: Order, place: Place, user: User) -> Prepared:
-    """Return an order for this user. Raises `LaunchFailed`."""
+def prepare(order: Order, place: Place) -> Prepared:
+    """Return an order with all that has to be looked up for it. Raises `LaunchFailed`."""
     launch = order.launch
+    is_own = launch.user is None and launch.group is None
+    user = order.own if is_own else find_user(launch)
     env = environment(place, order.id, order.marker, launch, user)
     return Prepared(launch, programs_of(launch, env), env, user, order.fds)
 
@@ -240,9 +242,7 @@ def _become(order: Order, place: Place, report: int) -> NoReturn:
         try:
             report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, len(order.fds))
             # Accounts are looked up here: one that asks the network makes nobody wait but its own process.
-            named = order.launch.user is not None or order.launch.group is not None
-            prepared = prepare(order, place, find_user(order.launch) if named else order.own)
-            error = _run(prepared, place)
+            error = _run(prepare(order, place), place)
         except LaunchFailed as refused:
             error = refused.error
         except Exception as fault:

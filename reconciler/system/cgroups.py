@@ -65,8 +65,9 @@ class Groups:
     def kill(self, pid: int) -> None:
         """Kill all that is in the group of a process, whatever it forks meanwhile (Linux 5.14)."""
         if marker := self.marker_of(pid):
-            with contextlib.suppress(OSError):
-                write(f"{self._folder_of(marker)}/cgroup.kill", b"1")
+            path = f"{self._folder_of(marker)}/cgroup.kill"
+            with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
+                file.write(b"1")
 
     def leave(self, marker: str) -> None:
         """Remove the group of an incarnation whose process has died, as soon as nobody is left in it."""
@@ -159,12 +160,3 @@ def _groups_below(folder: str) -> Iterator[str]:
     """Yield the groups below one, the innermost first; files of a group cannot be removed and need not be."""
     for path, folders, _ in os.walk(folder, topdown=False):
         yield from (f"{path}/{name}" for name in folders)
-
-
-def write(path: str, data: bytes) -> None:
-    """Write to a file of a group. Raises `OSError`."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, data)  # not by a file object: it would hide the error until it is closed
-    finally:
-        os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from reconciler.system import procfs
@@ -37,18 +38,14 @@ class Signals:
             self._to_process(pid, signal)
 
     def _to_process(self, pid: int, signal: str) -> None:
-        if pid in self._pidfds:
-            self._send(signal, lambda number: self._pidfds.send(pid, number))
-        else:
-            self._send(signal, lambda number: os.kill(pid, number))
+        self._send(signal, partial(self._pidfds.send if pid in self._pidfds else os.kill, pid))
 
     def _to_group(self, pid: int, signal: str) -> None:
         if pid in self._pidfds:
-            self._send(signal, lambda number: self._pidfds.send_to_group(pid, number))
+            self._send(signal, partial(self._pidfds.send_to_group, pid))
             return
         # One that was forked just now may not have its own session yet.
-        send = os.killpg if os.getpgid(pid) == pid else os.kill
-        self._send(signal, lambda number: send(pid, number))
+        self._send(signal, partial(os.killpg if os.getpgid(pid) == pid else os.kill, pid))
 
     def to_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them; those in `group` as a group."""
@@ -62,7 +59,7 @@ class Signals:
         if group in members:
             self._to_group(group, signal)
         elif members:  # the group keeps its number while one of them is in it
-            self._send(signal, lambda number: os.killpg(group, number))
+            self._send(signal, partial(os.killpg, group))
         for pid in roots:
             # One that left the group between the look and the signal has got none.
             if pid not in members or procfs.group(pid) != group:
@@ -79,7 +76,7 @@ class Signals:
             return
         try:
             if procfs.parent(pid) == parent:
-                self._send(signal_name, lambda n: signal.pidfd_send_signal(handle, n))
+                self._send(signal_name, partial(signal.pidfd_send_signal, handle))
         finally:
             os.close(handle)
 

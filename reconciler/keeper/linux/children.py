@@ -90,7 +90,7 @@ class Children:
             self._births.expect()
             # On the plain road the keeper waits until the program runs; a fork of it waits for itself.
             if not (is_grouped or needs_fork(launch) or self._mounts.may_hang()):
-                pid = spawn_plainly(prepare(order, self._place, self._user), self._place)
+                pid = spawn_plainly(prepare(order, self._place), self._place)
             else:
                 pid = self._fork(order, is_grouped=is_grouped)
             former = self._pidfds.replaced(pid)

@@ -231,14 +231,9 @@ class LinuxKernel:
         # The next keeper ends it, should it not end by itself when this one dies.
         env |= {**NUMBERS, "RECONCILE_ID": f"{self._legacy.beginning}controller"}
         launch = Launch(argv, oom_score_adj=self._place.controllers_oom_score_adj)
-
-        def spawn(fds: tuple[int, ...]) -> int:
-            prepared = Prepared(
-                launch, (argv[0],), env, self._user, (self._children.null, 1, 2, *fds)
-            )
-            return spawn_plainly(prepared, self._place)
-
-        return self._link.start(self._control.socket, spawn)
+        with self._link.opened(self._control.socket) as fds:
+            fds = (self._children.null, 1, 2, *fds)
+            return spawn_plainly(Prepared(launch, (argv[0],), env, self._user, fds), self._place)
 
     def is_behind(self) -> bool:
         """Tell whether the controller has not read all it was sent, or not let a client in."""

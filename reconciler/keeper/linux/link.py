@@ -16,7 +16,7 @@ from reconciler.spawn.launch_errors import step
 from reconciler.system.shortages import NOT_NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from reconciler.keeper.linux.loop import Loop
 
@@ -43,8 +43,9 @@ class Link:
         self.is_cut = False
         """It was shut down, so that its controller ends."""
 
-    def start(self, control: socket.socket, spawn: Callable[[tuple[int, ...]], int]) -> int:
-        """Open the link, and spawn the controller with its descriptors from 3 on. Raises `LaunchFailed`."""
+    @contextlib.contextmanager
+    def opened(self, control: socket.socket) -> Iterator[tuple[int, ...]]:
+        """Open the link, for a controller with these descriptors from 3 on. Raises `LaunchFailed`."""
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as undo:
             with step("fork"):
                 ours, theirs = socket.socketpair()
@@ -57,10 +58,9 @@ class Link:
                 for source in (theirs, control):
                     fds.append(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _FREE_FD))
                     stack.callback(os.close, fds[-1])
-            pid = spawn(tuple(fds))
+            yield tuple(fds)
             undo.pop_all()
         self._socket, self.is_cut = ours, False
-        return pid
 
     def _readable(self) -> None:
         self._loop.tell(LinkReadable())
