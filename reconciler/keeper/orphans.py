@@ -124,11 +124,10 @@ class Orphans:
     def survivors(self, process: Process) -> tuple[set[int], tuple[Survivor, ...]]:
         """Return what is left of a dead process: whom its scope asks to be gone, and all others."""
         scope, left = process.record.settings.scope, self.of(process)
-        groups = {pid: self._strangers[pid].group for pid in left}
         within = {
             pid
-            for pid, group in groups.items()
-            if scope == "tree" or (scope == "group" and group == process.pid)
+            for pid in left
+            if scope == "tree" or (scope == "group" and self._strangers[pid].group == process.pid)
         }
         return within, self.named(pid for pid in left if pid not in within)
 

@@ -5,7 +5,6 @@ A host is a number or a name of /etc/hosts: asking the network for a name could 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import ipaddress
@@ -14,6 +13,7 @@ import socket
 import stat
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -270,7 +270,7 @@ def _resolve(host: str) -> tuple[str, int]:
     """Return the number of a host and its family. Raises `ValueError` with the cause."""
     for candidate in (host, _name_in_hosts(host)):
         if candidate is not None:
-            with contextlib.suppress(ValueError):
+            with suppress(ValueError):
                 version = ipaddress.ip_address(candidate).version
                 return candidate, socket.AF_INET if version == 4 else socket.AF_INET6
     msg = f"{host} is neither an address nor a name of /etc/hosts"
@@ -278,12 +278,10 @@ def _resolve(host: str) -> tuple[str, int]:
 
 
 def _name_in_hosts(host: str) -> str | None:
-    try:
-        with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
-            lines = [line.partition("#")[0].split() for line in file]
-    except OSError:
-        lines = []
-    found = [line[0] for line in lines if host.lower() in map(str.lower, line[1:])]
+    found: list[str] = []
+    with suppress(OSError), open("/etc/hosts", encoding="utf-8", errors="replace") as file:
+        lines = [line.partition("#")[0].split() for line in file]
+        found = [line[0] for line in lines if host.lower() in map(str.lower, line[1:])]
     # Both families of one name: the older one, as most programs that are given a name expect.
     found.sort(key=lambda number: ":" in number)
     return found[0] if found else "127.0.0.1" if host.lower() == "localhost" else None

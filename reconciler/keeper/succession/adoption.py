@@ -232,12 +232,10 @@ class Inheritance:
         for pid in holders:
             if pid in live or self._kernel.adopt(pid, found[pid].born) != "gone":
                 self.intruders.add(pid)
-                self._kernel.log(
-                    "error",
-                    "cannot take a socket back; stopping a process that uses it, to bind it again",
-                    socket=name,
-                    pid=pid,
+                said = (
+                    "cannot take a socket back; stopping a process that uses it, to bind it again"
                 )
+                self._kernel.log("error", said, socket=name, pid=pid)
 
     def _find_strangers(self, written: list[WrittenStranger]) -> None:
         """Know again what the processes had left behind: by what was written down, and by its marker or session."""

@@ -99,12 +99,7 @@ class Notes:
         unwritten, self._unwritten = self._unwritten, {}
         for what in unwritten:
             with self._kernel.border(f"noting {what} for the next keeper") as border:
-                if isinstance(what, ProcessId):
-                    process = self._processes.get(what)
-                    self._kernel.note(f"process {what}", process and write_process(process))
-                else:
-                    held = self._listeners.get(what)
-                    self._kernel.note(f"socket {what}", held and write_socket(held))
+                self._kernel.note(*self._entry(what))
             if border.fault is not None:
                 self._unwritten[what] = None
         with self._kernel.border("writing the journal"):
@@ -112,15 +107,21 @@ class Notes:
 
     def whole(self, incarnations: int, keeper: KeeperIntroduced) -> dict[str, object]:
         """Return all that is held beside strangers, for our own new code: with the output of the dead."""
-        processes = {
-            f"process {i}": write_process(p, whole=True) for i, p in self._processes.items()
-        }
-        listeners = {f"socket {name}": write_socket(each) for name, each in self._listeners.items()}
+        held: list[ProcessId | str] = [*self._processes, *self._listeners]
         own = {"id": keeper.keeper_id, "upgrades": keeper.upgrades + 1}
-        return {**processes, **listeners, INCARNATIONS: incarnations, KEEPER: own}
+        entries = dict(self._entry(each, whole=True) for each in held)
+        return {**entries, INCARNATIONS: incarnations, KEEPER: own}
+
+    def _entry(self, what: ProcessId | str, *, whole: bool = False) -> tuple[str, object | None]:
+        """Return by what name a process or socket is written down, and how it is; None: it is gone."""
+        if isinstance(what, ProcessId):
+            process = self._processes.get(what)
+            return f"process {what}", process and _written_process(process, whole=whole)
+        held = self._listeners.get(what)
+        return f"socket {what}", held and _written_socket(held)
 
 
-def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:
+def _written_process(process: Process, *, whole: bool) -> WrittenProcess:
     """Return a process as it is written down: without its output, unless `whole`, as that may say anything."""
     record = process.record
     if isinstance(record.phase, Exited) and not whole:
@@ -136,7 +137,7 @@ def write_process(process: Process, *, whole: bool = False) -> WrittenProcess:
     )
 
 
-def write_socket(held: Listener) -> WrittenSocket | None:
+def _written_socket(held: Listener) -> WrittenSocket | None:
     """Return a socket as it is written down, None when nothing is open for it."""
     if held.socket is None or held.template is None:
         return None
