@@ -171,7 +171,8 @@ class Keeper:
                     self.processes.spawn(action)
             case Bind(name):
                 self._listeners.bind(action, self.processes.by_id.values())
-                self._upkeep.look_soon(name)
+                if self._listeners.users(name):
+                    self._upkeep.look_soon(name)
                 self._notes.tell(name)
             case EndOrphans(signal):
                 self.processes.signal_orphans(signal)
@@ -186,11 +187,7 @@ class Keeper:
             case Notify(text):
                 self._supervisor.notify(text)
             case Signal() | Remember() | Forget() | Adjust():
-                process = self.processes.by_id.get(action.id)
-                if process is None or process.record.incarnation != action.incarnation:
-                    self._notes.tell(action.id)
-                else:
-                    self.processes.act_on(process, action)
+                self.processes.act_on(action)
             case _:
                 assert_never(action)
 

@@ -173,8 +173,12 @@ class Processes:
             # It may have been the last of what a dead one had left.
             self._scan(*(() if adopted is None else (adopted,)))
 
-    def act_on(self, process: Process, action: Signal | Remember | Forget | Adjust) -> None:
-        """Carry out what is asked for this incarnation."""
+    def act_on(self, action: Signal | Remember | Forget | Adjust) -> None:
+        """Carry out what is asked for an incarnation; the answer to one for another is what is there."""
+        process = self.orphans.held((action.id, action.incarnation))
+        if process is None:
+            self._notes.tell(action.id)
+            return
         match action:
             case Signal():
                 self._signal(process, action.signal, action.scope)

@@ -86,7 +86,7 @@ class Upkeep:
             self._look(name)
 
     def look_soon(self, name: str) -> None:
-        """A user of a socket has ended, or it was bound again or tuned."""
+        """A user of a socket has ended, or it was bound again or tuned under its users."""
         heapq.heappush(self._dues, (self._kernel.now_ns(), name))
 
     def attend(self) -> int | None:

@@ -225,9 +225,9 @@ def _keeps_output(original: Any) -> Any:
 def _forgets_memory(original: Any) -> Any:
     """What the controller wants remembered is not."""
 
-    def act_on(self: Processes, process: Any, action: Any) -> None:
+    def act_on(self: Processes, action: Any) -> None:
         if not isinstance(action, Remember):
-            original(self, process, action)
+            original(self, action)
 
     return act_on
 
