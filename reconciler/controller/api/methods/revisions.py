@@ -31,14 +31,10 @@ class RevisionMethods(Part):
         """Answer with the revisions that are kept, newest first."""
         revisions, current = self.specs.revisions, self.specs.revisions.current
         listed = [_shown(each) for each in revisions.newest_first()]
-        if current is not None and current.outcome == "pending":
-            due_ns, reason = revisions.outlook()
-            listed = [
-                replace(each, due_ns=due_ns, reason=reason)
-                if each.number == current.number
-                else each
-                for each in listed
-            ]
+        due_ns, reason = revisions.outlook()
+        for place, each in enumerate(listed):
+            if each.outcome == "pending":  # none but the one in force
+                listed[place] = replace(each, due_ns=due_ns, reason=reason)
         request.reply(History(0 if current is None else current.number, tuple(listed)))
 
     def diff(self, request: Request, asked: methods.AskDiff) -> None:
