@@ -132,7 +132,7 @@ class Streams(Part):
 
     def closed(self, connection: Connection) -> None:
         """End the streams of a connection that is gone."""
-        for stream in [each for each in self._streams.values() if each.connection is connection]:
+        for stream in self._on(connection):
             self._end(stream)
 
     def told(self) -> None:
@@ -147,9 +147,11 @@ class Streams(Part):
 
     def drained(self, connection: Connection) -> None:
         """Go on with the streams of a client that has read."""
-        for stream in tuple(self._streams.values()):
-            if stream.connection is connection:
-                self.reactor.soon(lambda stream=stream: self.pump(stream))  # type: ignore[misc]  # bound now, not later
+        for stream in self._on(connection):
+            self.reactor.soon(partial(self.pump, stream))
+
+    def _on(self, connection: Connection) -> list[Stream]:
+        return [each for each in self._streams.values() if each.connection is connection]
 
     def pump(self, stream: Stream) -> None:
         """Let a stream send; the rest comes in the next round."""
