@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from reconciler.cli.session import Session
+    from reconciler.cli.views.terminal import Terminal
 
 _POLL_S: Final = 0.05
 
@@ -56,29 +57,31 @@ def shutdown_command(
     """
     wait = wait and not own_hook()
     client = session.client()
+    screen = terminal.stdout() if output == "text" else terminal.nowhere()
     hello = client.hello()
     name = hello.name or client.instance.name
     state_dir = hello.state_dir or client.instance.state_dir
     listener = instances.listener(client.instance)
     leaves = client.shutdown(now=now, code=code, reason=reason)
     keeper_pid = listener[0] if listener else 0
-    ending = _wait_until_gone(client, keeper_pid, timeout_ns, now=now) if wait else None
+    ending = _wait_until_gone(client, keeper_pid, timeout_ns, screen, now=now) if wait else None
     client.close()
     left = named(state_dir) if wait else []
     if output == "json":
         killed = ending.killed if ending is not None else []
         print_json({"name": name, "stopped": wait, "left": left, "killed": killed})
     elif left:
-        terminal.stdout().write(f"{name}: the manager has ended; {still_run(left)}\n")
+        screen.write(f"{name}: the manager has ended; {still_run(left)}\n")
     else:
         said = f"{name}: stopping" if ending is None else ending.outcome(name)
-        terminal.stdout().write(f"{said}\n")
+        screen.write(f"{said}\n")
     return NOT_AS_DESIRED if left and not leaves else DONE
 
 
-def _wait_until_gone(client: Client, keeper_pid: int, timeout_ns: int, *, now: bool) -> Ending:
+def _wait_until_gone(
+    client: Client, keeper_pid: int, timeout_ns: int, screen: Terminal, *, now: bool
+) -> Ending:
     """Wait until nobody listens and the keeper has ended, and show what that waits for."""
-    screen = terminal.stdout()
     begun_ns = time.monotonic_ns()
     with terminal.Live(screen) as live, Client(instance=client.instance) as second:
         ending = Ending(screen, live, now=now)

@@ -42,3 +42,14 @@ def test_shutdown_gives_up_after_its_timeout(manager: Manager) -> None:
     manager.answers |= {"hello": {}, "shutdown": {}, "status": status(RUNNING_WEB)}
 
     assert main(["shutdown", "--timeout", "0.2"]) == 5
+
+
+def test_for_programs_nothing_but_the_document_is_written(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.answers |= {"hello": {}, "shutdown": {}, "status": status(RUNNING_WEB)}
+
+    assert main(["shutdown", "--timeout", "0.8", "-o", "json"]) == 5
+    assert capsys.readouterr().out == ""
+    assert main(["shutdown", "--timeout", "0.8"]) == 5
+    assert capsys.readouterr().out == "stopping, waiting for web.1, web.2\n"
