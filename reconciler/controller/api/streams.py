@@ -20,6 +20,7 @@ from reconciler.model.errors import RequestError
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import Part, field
 from reconciler.wire import rpc
+from reconciler.wire.methods import METHODS
 
 MAX_STREAMS_PER_CONNECTION: Final = 16
 MAX_STREAMS: Final = 256
@@ -34,8 +35,6 @@ FINISH_NS: Final = SECOND_NS
 class Stream(ABC):
     """One stream of one connection."""
 
-    method = ""
-    """Of its notifications."""
     until_end = False
     """The end waits, but not for long, until this reader has read everything and hung up."""
 
@@ -44,7 +43,8 @@ class Stream(ABC):
     reactor: Reactor
     connection: Connection
     id: int
-    """These four are known once it is added to the others."""
+    method: str
+    """Of its notifications. These five are known once it is added to the others."""
 
     def prepare(self) -> bool:
         """Do some of what comes before the answer; True when that is all. Raises `RequestError`."""
@@ -94,6 +94,7 @@ class Streams(Part):
         self._last += 1
         stream.streams, stream.reactor = self, self.reactor
         stream.connection, stream.id = request.connection, self._last
+        stream.method = METHODS[request.method].follows
         self._streams[stream.id] = stream
         request.connection.stream_count += 1
         self._prepare(stream, request)

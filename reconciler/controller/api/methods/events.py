@@ -50,8 +50,6 @@ class EventMethods(Part):
 class EventStream(Stream):
     """Events by their number; `cursor` is the last that was sent."""
 
-    method = "event"
-
     event_log: EventLog
     cursor: int
     means: Means

@@ -119,8 +119,7 @@ class LogMethods:
             self.streams.pump(stream)
 
     def _all(self) -> list[LogStream]:
-        followed = self.streams.of(LogStream.method)
-        return [each for each in followed if isinstance(each, LogStream)]
+        return [each for each in self.streams.of("log") if isinstance(each, LogStream)]
 
 
 def _positions(texts: tuple[str, ...]) -> dict[str, str] | None:
@@ -147,8 +146,6 @@ def _positions(texts: tuple[str, ...]) -> dict[str, str] | None:
 @dataclass(eq=False)
 class LogStream(Stream):
     """Lines of log files, of all slots that a selection means, also of those that come later."""
-
-    method = "log"
 
     logs: LogMethods
     asked: FollowLogs

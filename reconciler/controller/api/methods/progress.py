@@ -58,7 +58,6 @@ class ProgressMethods(Part):
 class PacedStream(Stream):
     """Says how far something is: when it was touched, but not more often than anybody reads."""
 
-    method = "progress"
     _is_due = True
     _sent_ns = 0
 
