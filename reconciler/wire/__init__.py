@@ -2,7 +2,7 @@
 
 | file | subject |
 |---|---|
-| `journal` | one keeper and the next: lines with checksums |
+| `journal` | one keeper and the next: a file of lines with checksums |
 | `link` | controller and keeper: framed values of `model`, over a socketpair |
 | `manager_file` | the note in a state folder whose it is, and where its manager listens |
 | `methods` | the table of methods: roles, parameters, results |

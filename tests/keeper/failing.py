@@ -30,15 +30,18 @@ from reconciler.output import places
 
 PACKAGE: Final = Path(reconciler.__file__).parent
 ROOMS: Final = ("keeper", "output", "sockets", "spawn", "system")
-"""Where what the keeper does to the system lies."""
-MODULES: Final = sorted(
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    for room in ROOMS
-    for path in (PACKAGE / room).rglob("*.py")
-    if path.stem not in {"__init__", "__main__"}
-)
+"""Where what the keeper does to the system lies, beside its journal."""
+MODULES: Final = [
+    "wire.journal",
+    *sorted(
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for room in ROOMS
+        for path in (PACKAGE / room).rglob("*.py")
+        if path.stem not in {"__init__", "__main__"}
+    ),
+]
 PATIENCE: Final = {
-    "keeper.succession.journal.RETRY_NS": 20_000_000,
+    "wire.journal.RETRY_NS": 20_000_000,
     "output.log_file.CHECK_AFTER_S": 0.02,
     "keeper.supervisor.SHORTAGE_WAIT_NS": 20_000_000,
     "keeper.processes.RETRY_NS": 20_000_000,

@@ -17,7 +17,6 @@ from reconciler.keeper.linux.loop import Loop
 from reconciler.keeper.startup.delegation import find_groups
 from reconciler.keeper.startup.limits import become_subreaper, take_limits, take_oom_score
 from reconciler.keeper.succession.handover import Handover, replace_code
-from reconciler.keeper.succession.journal import Journal
 from reconciler.model.observation import LogRotated
 from reconciler.model.process import Launch
 from reconciler.output.capture import Capture
@@ -33,6 +32,7 @@ from reconciler.system import procfs
 from reconciler.system.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.system.pidfds import Pidfds
 from reconciler.system.signals import Signals
+from reconciler.wire.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

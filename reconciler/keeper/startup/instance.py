@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.startup.config import LOCK_FILE, KeeperConfig, Refused
 from reconciler.keeper.succession.handover import Handover, take
-from reconciler.keeper.succession.journal import recall
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
 from reconciler.model.value import Struct
 from reconciler.sockets.sockets import CLOSED_UMASK
 from reconciler.system.procfs import boot_id
-from reconciler.wire.journal import NewerFormat, Recalled
+from reconciler.wire.journal import NewerFormat, Recalled, recall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

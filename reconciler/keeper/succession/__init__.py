@@ -2,7 +2,6 @@
 
 | file | subject |
 |---|---|
-| `journal` | the file that tells the next keeper, and its format |
 | `notes` | what is written of processes and sockets |
 | `adoption` | what a keeper takes over from the one before |
 | `handover` | what a keeper hands to its own new code |

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from reconciler.keeper.succession.journal import write
 from reconciler.model.value import Struct, field, from_plain, replace
 from reconciler.output.stream import Outgoing
-from reconciler.wire.journal import read, written
+from reconciler.wire.journal import read, write, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.keeper.succession.journal import RETRY_NS, SLACK_BYTES, Journal, recall
-from reconciler.wire.journal import FORMAT, NewerFormat, Recalled
+from reconciler.wire.journal import (
+    FORMAT,
+    RETRY_NS,
+    SLACK_BYTES,
+    Journal,
+    NewerFormat,
+    Recalled,
+    recall,
+)
 
 OWNER = {"token": "t", "boot": "b"}
 
