@@ -222,7 +222,10 @@ def is_dead(pid: int, *, unseen: bool = False) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] in {b"Z", b"X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return bool(pid) or unseen
     except OSError:
-        return unseen
+        pass  # It has ended, or is hidden as those of others may be (proc(5), hidepid); kill(2) tells which.
+    try:
+        os.kill(pid, 0)  # of 0, which is all that are with us, there is one
+    except OSError as error:
+        return isinstance(error, ProcessLookupError) or unseen
+    return unseen

@@ -105,6 +105,19 @@ def test_a_process_that_is_not_seen_counts_as_its_asker_says() -> None:
     assert not instances.is_dead(os.getpid(), unseen=True)
 
 
+def test_a_process_that_proc_hides_from_other_users_is_not_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hidden(*_: object) -> None:
+        raise FileNotFoundError
+
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    monkeypatch.setattr(instances, "open", hidden, raising=False)
+    assert [instances.is_dead(pid) for pid in (os.getpid(), ended.pid, 0)] == [False, True, False]
+    assert instances.is_dead(os.getpid(), unseen=True)
+
+
 def test_the_kernel_says_who_listens(tmp_path: Path) -> None:
     with Manager(str(tmp_path / "shop")):
         listener = instances.listener(instances.Instance("shop", str(tmp_path / "shop")))
