@@ -171,13 +171,8 @@ def _see_to(plan: Plan, slot: int, record: ProcessRecord) -> None:
         if stopping.reap(plan, record):
             _settle(plan, slot, record)
         return
-    want, reason = plan.want, _why_stop(plan, slot, record)
-    if record.memory.stopping_since_ns is not None:
-        stopping.stop(plan, record, record.memory.stop_reason)
-    elif reason is not None and (want or not plan.waits_to_stop):
-        stopping.stop(plan, record, reason)
-    elif isinstance(record.phase, Running):
-        running.attend(plan, record)
+    reason = _why_stop(plan, slot, record)
+    running.go_on(plan, record, reason if plan.want or not plan.waits_to_stop else None)
 
 
 def _why_stop(plan: Plan, slot: int, record: ProcessRecord) -> str | None:

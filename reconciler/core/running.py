@@ -12,9 +12,11 @@ from reconciler.model.spec import ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
 
 
-def attend(plan: Plan, record: ProcessRecord) -> None:
-    """See to a slot that runs and goes on."""
-    if _run_after_spawn(plan, record):
+def go_on(plan: Plan, record: ProcessRecord, reason: str | None) -> None:
+    """Take the next step with a live process: towards its end, for a `reason` or once begun, else onwards."""
+    if reason is not None or record.memory.stopping_since_ns is not None:
+        stopping.stop(plan, record, reason or record.memory.stop_reason)
+    elif isinstance(record.phase, Running) and _run_after_spawn(plan, record):
         carry_out_reload(plan, record)
 
 

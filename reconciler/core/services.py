@@ -64,12 +64,8 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll) -> None:
     if record is None or isinstance(record.phase, Exited):
         _bring_back(plan, slot, wanted_hash, record)
         return
-    if slot in roll.now and _may_be_replaced(plan, record):
-        stopping.stop(plan, record, roll.now[slot])
-    elif record.memory.stopping_since_ns is not None:
-        stopping.stop(plan, record, record.memory.stop_reason)
-    elif isinstance(record.phase, Running):
-        running.attend(plan, record)
+    is_replaced = slot in roll.now and _may_be_replaced(plan, record)
+    running.go_on(plan, record, roll.now[slot] if is_replaced else None)
     if slot in roll.put_off:
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
     if not rollout.is_available(plan, record):

@@ -6,6 +6,8 @@ killed is waited for no longer.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from reconciler.core import desired
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import ProcessId
@@ -17,7 +19,7 @@ class StopOrder:
 
     def __init__(self) -> None:
         self._going: dict[str, int] = {}
-        self._counts: dict[int, int] = {}
+        self._counts: Counter[int] = Counter()
         """How many go, by priority: there are few of these."""
 
     @property
@@ -27,16 +29,15 @@ class StopOrder:
 
     def note(self, name: str, priority: int | None) -> set[str]:
         """Take down that a watcher goes, None: it does not, or is gone; return those whose turn it may be now."""
-        before, lowest = self._going.get(name), self.lowest
-        if before == priority:
+        if self._going.get(name) == priority:
             return set()
+        lowest, before = self.lowest, self._going.pop(name, None)
         if before is not None:
             self._counts[before] -= 1
             if not self._counts[before]:
                 del self._counts[before]
-            del self._going[name]
         if priority is not None:
-            self._counts[priority] = self._counts.get(priority, 0) + 1
+            self._counts[priority] += 1
             self._going[name] = priority
         now = self.lowest
         if now == lowest or now is None:

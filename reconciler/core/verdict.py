@@ -147,13 +147,13 @@ def why_good(known: Mapping[str, tuple[WatcherSpec, WatcherObserved]], now_ns: i
                 starts.append(record.phase.started_at_ns)
             else:
                 succeeded |= record.id.role == MAIN and is_completed(spec, record)
-    parts = ["what it fired succeeded"] if succeeded else []
+    parts = []
     if starts:
         lived = (now_ns - max(starts)) // SECOND_NS * SECOND_NS
-        parts.insert(
-            0,
-            f"what it changed stayed up for {format_duration(lived) if lived else 'less than 1s'}",
-        )
+        how_long = format_duration(lived) if lived else "less than 1s"
+        parts.append(f"what it changed stayed up for {how_long}")
+    if succeeded:
+        parts.append("what it fired succeeded")
     return ", ".join(parts)
 
 
