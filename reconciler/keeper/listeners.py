@@ -10,6 +10,7 @@ from reconciler.keeper.borders import as_errno
 from reconciler.model.observation import SocketRestored
 from reconciler.model.process import LaunchError, ProcessId
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
+from reconciler.sockets.acceptance import Acceptance
 from reconciler.sockets.bound import BindFailed, BoundSocket
 from reconciler.spawn.launch_errors import LaunchFailed, step
 
@@ -29,11 +30,7 @@ class Care:
     """When it is looked at again because of what was seen."""
     awaits: bool = False
     """The kernel tells when the next client waits."""
-    waits_since_ns: int | None = None
-    """Since when clients wait of whom none is known to have been accepted."""
-    waiting: int = 0
-    clients: frozenset[int] = frozenset()
-    """Those of them who were there at `waits_since_ns` and are still."""
+    acceptance: Acceptance = field(default_factory=Acceptance)
     removed: list[int] = field(default_factory=list)
     """When its file was put back of which nobody was told yet."""
     returns: list[int] = field(default_factory=list)

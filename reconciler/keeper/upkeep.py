@@ -12,7 +12,7 @@ import heapq
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.observation import SocketRestored
-from reconciler.model.socket import BindRefused, Bound, Lost, Unaccepted
+from reconciler.model.socket import BindRefused, Bound, Lost
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 from reconciler.sockets.bound import BindFailed
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 AFTER_START_NS: Final = (0, 2 * SECOND_NS, 10 * SECOND_NS, 60 * SECOND_NS)
 """When a socket is looked at after a user was started: programs set themselves up at their own pace."""
-UNACCEPTED_NS: Final = 5 * SECOND_NS
-"""How long clients wait before that is told."""
 LOOK_NS: Final = SECOND_NS
 """When to look again at what has just been seen, or could not be."""
 REST_NS: Final = 5 * SECOND_NS
@@ -209,39 +207,20 @@ class Upkeep:
         return True
 
     def _see_to_clients(self, held: Listener, socket: BoundSocket, queue: Queue) -> None:
-        """Notice when a client is not accepted, and when that is over: then the next one tells of itself.
-
-        That some wait says nothing: others may. So once their number has not fallen for a while, it is seen who they
-        are, and whether one of the same is still there later.
-        """
-        care, now_ns, users = held.care, self._kernel.now_ns(), self._users(held)
-        since_ns, again_ns = care.waits_since_ns, None
-        if users and queue.waiting:
-            if since_ns is None:
-                care.waits_since_ns, care.waiting, again_ns = now_ns, queue.waiting, LOOK_NS
-            elif care.clients:
-                care.clients &= socket.clients()
-                if care.clients and now_ns - since_ns >= UNACCEPTED_NS:
-                    self._note(held, Unaccepted(queue.waiting, since_ns))
-                again_ns = UNACCEPTED_NS if care.clients else None
-            elif now_ns - since_ns < LOOK_NS:
-                again_ns = LOOK_NS
-            elif queue.waiting >= care.waiting:
-                care.clients, care.waits_since_ns = socket.clients(), now_ns
-                again_ns = UNACCEPTED_NS
-        if again_ns is None:  # nobody is known to wait in vain
-            care.waits_since_ns, care.clients = None, frozenset()
-            self._note(held, None)
-            if not users or queue.waiting is None:
-                return
-            if since_ns is None and not care.awaits:
-                self._kernel.await_client(held.record.name, socket)
-                care.awaits = True
-            again_ns = REST_NS if since_ns is not None else None
-        if again_ns is not None:
-            self._again(held, again_ns)
-
-    def _note(self, held: Listener, unaccepted: Unaccepted | None) -> None:
+        """Notice when a client is not accepted, and when that is over: then the next one tells of itself."""
+        care, users = held.care, self._users(held)
+        had_waited = care.acceptance.since_ns is not None
+        waiting = queue.waiting if users else None
+        again_ns = care.acceptance.look(self._kernel.now_ns(), waiting, socket.clients)
+        unaccepted = care.acceptance.unaccepted
         if held.record.unaccepted != unaccepted:
             held.record = replace(held.record, unaccepted=unaccepted)
             self._tell(held.record.name)
+        if again_ns is None and waiting is not None:
+            if had_waited:
+                again_ns = REST_NS
+            elif not care.awaits:
+                self._kernel.await_client(held.record.name, socket)
+                care.awaits = True
+        if again_ns is not None:
+            self._again(held, again_ns)

@@ -37,11 +37,14 @@ def failed(step: str, error: OSError | str, path: str = "", message: str = "") -
 
 @contextlib.contextmanager
 def step(name: str, path: str = "", message: str = "") -> Iterator[None]:
-    """Take a step of a launch: an error in it is why the process could not be launched. Raises `LaunchFailed`."""
+    """Take a step of a launch: an error in it is why the process could not be launched. Raises `LaunchFailed`.
+
+    Without a `path` it is that of the error.
+    """
     try:
         yield
     except OSError as error:
-        raise failed(name, error, path, message) from None
+        raise failed(name, error, path or str(error.filename or ""), message) from None
     except (ValueError, OverflowError) as error:
         raise failed(name, str(error), path, message) from None
 

@@ -9,5 +9,6 @@
 | `cgroups` | control groups, where the manager was given some |
 | `mounts` | whether a look at a path may take for ever |
 | `notify` | sd_notify(3) to whoever started the manager |
+| `reexec` | becoming another program with all that is open |
 | `shortages` | which errors say only that something is short just now |
 """

@@ -39,6 +39,8 @@ class Groups:
         """`path` is how processes in the folder see it, in /proc/PID/cgroup."""
         self.folder = folder
         self._path = path.rstrip("/")
+        self._members: dict[int, str] = {}
+        """Of whose death is told by `died`, in whose group they are."""
         self._closing: set[str] = set()
         """Groups that are tried at each clean-up, as nobody would tell that they are empty."""
         self._lingering: dict[int, str] = {}
@@ -69,8 +71,19 @@ class Groups:
             with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
                 file.write(b"1")
 
+    def look_after(self, pid: int, marker: str = "") -> None:
+        """Remove the group of this process once it has died; `marker` where that is known."""
+        if marker := marker or self.marker_of(pid):
+            self._members[pid] = marker
+
+    def died(self, pid: int) -> None:
+        """Remove the group of a process that has died, as soon as nobody is left in it."""
+        if marker := self._members.pop(pid, ""):
+            self.leave(marker)
+        self.clean_up()
+
     def leave(self, marker: str) -> None:
-        """Remove the group of an incarnation whose process has died, as soon as nobody is left in it."""
+        """Remove the group of an incarnation as soon as nobody is left in it."""
         self._try(self._folder_of(marker), None)
 
     def clean_up(self) -> None:

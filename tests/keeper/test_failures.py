@@ -37,7 +37,7 @@ BY_PLACE: Final[dict[str, frozenset[str]]] = {
     "an adopted process is stopped with its tree": frozenset(),
     "a keeper ends with a controller that hangs": frozenset(),
     "an upgrade succeeds": frozenset(
-        {"handover.py", "keeper.py", "pidfds.py", "capture.py", "stream.py"}
+        {"reexec.py", "keeper.py", "pidfds.py", "capture.py", "stream.py"}
     ),
 }
 """A keeper is started for each call of these, so each place that calls (in these files) has one turn.

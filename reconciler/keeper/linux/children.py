@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from reconciler.keeper.kernel import Child, Executed
 from reconciler.model.process import Exit, Launch, LaunchError
 from reconciler.sockets.sockets import fd_of
-from reconciler.spawn.launch_errors import LaunchFailed, failed, step
+from reconciler.spawn.launch_errors import failed, step
 from reconciler.spawn.roads import (
     Order,
     fork,
+    fork_in,
     needs_fork,
     prepare,
     read_report,
@@ -60,7 +61,6 @@ class Children:
         self._list = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
         self._launching: dict[int, Forked] = {}
         self._failed: dict[int, LaunchError] = {}
-        self._grouped: dict[int, str] = {}
         self._births = Births()
         self._mounts = Mounts()
 
@@ -72,12 +72,8 @@ class Children:
         self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, BoundSocket]
     ) -> Child:
         """Make a process, with its own session. Raises `LaunchFailed`."""
-        try:
+        with step("output"):
             streams = self._output.open(id, launch.stdout, launch.stderr)
-        except OSError as error:
-            raise failed("output", error, str(error.filename or "")) from None
-        except ValueError as error:
-            raise failed("output", str(error)) from None
         pid = 0
         try:
             stdin = (
@@ -106,7 +102,8 @@ class Children:
 
     def _fork(self, order: Order, *, is_grouped: bool) -> int:
         """Start a child by fork, in a control group of its own if there are any."""
-        forked = self._fork_grouped(order) if is_grouped else fork(order, self._place)
+        groups = self._groups if is_grouped else None
+        forked = fork(order, self._place) if groups is None else fork_in(groups, order, self._place)
         try:
             self._loop.watch(forked.report, lambda: self._hear_report(forked))
         except OSError as error:  # no memory for epoll: nobody would hear whether it runs
@@ -115,21 +112,6 @@ class Children:
             raise failed("fork", error) from None
         self._launching[forked.pid] = forked
         return forked.pid
-
-    def _fork_grouped(self, order: Order) -> Forked:
-        assert self._groups is not None
-        with step("cgroup", self._groups.folder):
-            group = self._groups.open(order.marker)
-        try:
-            forked = fork(order, self._place, group)
-        except LaunchFailed:
-            self._groups.leave(order.marker)
-            self._groups.clean_up()
-            raise
-        finally:
-            os.close(group)
-        self._grouped[forked.pid] = order.marker
-        return forked
 
     def _hear_report(self, forked: Forked) -> None:
         error = read_report(forked)
@@ -143,8 +125,8 @@ class Children:
 
     def adopted(self, pid: int) -> None:
         """Look after the control group of a process that a former keeper started."""
-        if self._groups is not None and (marker := self._groups.marker_of(pid)):
-            self._grouped[pid] = marker
+        if self._groups is not None:
+            self._groups.look_after(pid)
 
     def reap(self) -> Died | None:
         """Return one child or adopted process that has died, and forget it; None when none is left."""
@@ -169,6 +151,4 @@ class Children:
 
     def _leave_group(self, pid: int) -> None:
         if self._groups is not None:
-            if marker := self._grouped.pop(pid, ""):
-                self._groups.leave(marker)
-            self._groups.clean_up()
+            self._groups.died(pid)

@@ -16,7 +16,7 @@ from reconciler.keeper.linux.link import NUMBERS, Link
 from reconciler.keeper.linux.loop import Loop
 from reconciler.keeper.startup.delegation import find_groups
 from reconciler.keeper.startup.limits import become_subreaper, take_limits, take_oom_score
-from reconciler.keeper.succession.handover import Handover, replace_code
+from reconciler.keeper.succession.handover import HANDOVER, Handover
 from reconciler.model.observation import LogRotated
 from reconciler.model.process import Launch
 from reconciler.output.capture import Capture
@@ -31,8 +31,9 @@ from reconciler.spawn.roads import Prepared, spawn_plainly
 from reconciler.system import procfs
 from reconciler.system.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.system.pidfds import Pidfds
+from reconciler.system.reexec import become
 from reconciler.system.signals import Signals
-from reconciler.wire.journal import Journal
+from reconciler.wire.journal import Journal, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -193,7 +194,8 @@ class LinuxKernel:
             self._output.sinks.unsent(),
         )
         argv_with = partial(self._config.for_new_code, python)
-        replace_code(argv_with, entries, handover, self._loop.unheard)
+        data = written({**entries, HANDOVER: handover})
+        become(argv_with, data, handover.descriptors, self._loop.unheard)
 
     # ---- sockets ---------------------------------------------------------------------------------
 
