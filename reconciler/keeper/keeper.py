@@ -175,7 +175,7 @@ class Keeper:
                     self._upkeep.look_soon(name)
                 self._notes.tell(name)
             case EndOrphans(signal):
-                self.processes.signal_orphans(signal)
+                self.processes.signal_orphans(self.processes.orphans.unclaimed(), signal)
             case Unbind(name):
                 self._listeners.unbind(name)
                 self._notes.tell(name)

@@ -12,7 +12,7 @@ and the answer is what the watchdog is told: it has come through both programs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 
@@ -26,8 +26,6 @@ ANSWER_NS: Final = 20 * SECOND_NS
 QUICK_DEATH_NS: Final = 10 * SECOND_NS
 FIRST_WAIT_NS: Final = 100 * MILLISECOND_NS
 LAST_WAIT_NS: Final = 5 * SECOND_NS
-
-Verdict: TypeAlias = Literal["ask", "silent"]
 
 
 class Liveness:
@@ -61,7 +59,7 @@ class Liveness:
         if self._regular:
             self.told(now_ns)
 
-    def look(self, now_ns: int, is_behind: Callable[[], bool]) -> Verdict | None:
+    def look(self, now_ns: int, is_behind: Callable[[], bool]) -> Literal["ask", "silent"] | None:
         """Return what is to be done by now. `is_behind` tells whether something lies unread."""
         if self.due_ns is None or now_ns < self.due_ns:
             return None

@@ -19,7 +19,7 @@ import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.keeper.records import Stranger, as_stranger
-from reconciler.keeper.succession.notes import OTHERS, STRANGERS, WrittenStranger
+from reconciler.keeper.succession.notes import OTHERS, STRANGERS
 from reconciler.model.process import MAIN, Orphan, ProcessId, Survivor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import replace
@@ -155,9 +155,9 @@ class Orphans:
         """Return those that belong to the manager itself, such as a helper that has outlived its controller."""
         return [pid for pid, each in self._strangers.items() if each.is_hidden]
 
-    def written(self) -> list[WrittenStranger]:
-        """Return all strangers as the next keeper is told of them."""
-        return [WrittenStranger(*each) for each in sorted(self._strangers.items())]
+    def written(self) -> dict[int, Stranger]:
+        """Return all strangers, by pid, as the next keeper is told of them."""
+        return dict(sorted(self._strangers.items()))
 
     def handed_on(self, controller: int | None) -> dict[str, object]:
         """Return what our own new code has to know: all strangers, and who is nobody's remnant."""

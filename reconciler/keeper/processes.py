@@ -206,11 +206,8 @@ class Processes:
         self.orphans.forget(process)
         self._report_orphans()
 
-    def signal_orphans(self, signal: str) -> None:
-        """Signal all that belong to nobody for certain."""
-        self._signal_each(self.orphans.unclaimed(), signal)
-
-    def _signal_each(self, pids: list[int], signal: str) -> None:
+    def signal_orphans(self, pids: list[int], signal: str) -> None:
+        """Signal these strangers, each with all that is below it."""
         for pid in pids:
             self._kernel.signal_tree(pid, [pid], signal)
 
@@ -399,12 +396,6 @@ class Processes:
 
     # ---- the end ---------------------------------------------------------------------------------
 
-    def is_empty(self) -> bool:
-        """Tell whether nothing lives that must be gone before the keeper ends."""
-        if self._by_pid or self.orphans.unclaimed():
-            return False
-        return not any(each.survivors for each in self.by_id.values())
-
     def live(self) -> list[int]:
         """Return what must be gone before the keeper ends: processes, what they left, and what is nobody's."""
         found = self.orphans.unclaimed()
@@ -429,7 +420,7 @@ class Processes:
         self.orphans.begin_step()
         self._scan()
         with self._kernel.border(f"sending {signal} to processes without a watcher"):
-            self.signal_orphans(signal)
+            self.signal_orphans(self.orphans.unclaimed(), signal)
         for process in list(self.by_id.values()):
             if process.is_live:
                 with self._kernel.border(f"sending {signal} to {process.record.id}"):
@@ -444,7 +435,7 @@ class Processes:
 
     def close_all(self) -> None:
         """Let go of everything, so that the next keeper finds nothing."""
-        self._signal_each(self.orphans.hidden(), "KILL")
+        self.signal_orphans(self.orphans.hidden(), "KILL")
         for id_ in [id_ for id_, process in self.by_id.items() if not process.is_live]:
             self._notes.forget(id_)
         for name in list(self._listeners.by_name):

@@ -105,7 +105,7 @@ class Shutdown:
             case Asked() as asked:
                 self._look_at_controller(asked)
             case Ending(due_ns, code):
-                if self._kernel.now_ns() >= due_ns or self._processes.is_empty():
+                if self._kernel.now_ns() >= due_ns or not self._processes.live():
                     self._go_on_alone(code)
             case Leaving(due_ns, code):
                 if self._supervisor.pid is None:

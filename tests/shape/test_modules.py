@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FUNCTION_LINES = 70
-KEEPER_LINES = 2673
+KEEPER_LINES = 2600
 """Of code, all files of the room but those of its start: a comment that explains a line does not make it longer."""
 
 ROOMS = [

@@ -8,7 +8,6 @@ import fcntl
 import os
 import selectors
 import socket
-import struct
 from typing import TYPE_CHECKING, Final
 
 from reconciler.keeper.kernel import LinkReadable
@@ -99,8 +98,7 @@ class Link:
         """Tell whether something that was sent has not been read (SIOCOUTQ, unix(7))."""
         if self._socket is None:
             return False
-        answer = fcntl.ioctl(self._socket, _SIOCOUTQ, struct.pack("i", 0))
-        return bool(struct.unpack("i", answer)[0])
+        return any(fcntl.ioctl(self._socket, _SIOCOUTQ, bytes(4)))  # an int
 
     def cut(self) -> None:
         """Shut it down: a controller without a link ends."""

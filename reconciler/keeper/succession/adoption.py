@@ -16,28 +16,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
-import msgspec
-
 from reconciler.keeper.listeners import Listener
-from reconciler.keeper.records import Process, as_stranger
+from reconciler.keeper.records import Process, Stranger, as_stranger
 from reconciler.keeper.succession.notes import (
     INCARNATIONS,
     OTHERS,
     STRANGERS,
     WrittenProcess,
     WrittenSocket,
-    WrittenStranger,
 )
 from reconciler.model.process import Exit, Exited, Requested, Running, Starting
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import replace
+from reconciler.model.value import from_plain, replace
 from reconciler.system.facts import Died
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reconciler.keeper.kernel import Kernel, Output
-    from reconciler.keeper.records import Stranger
     from reconciler.model.process import ProcessId, ProcessRecord
     from reconciler.system.facts import Identity
 
@@ -93,7 +89,7 @@ class Inheritance:
         self._is_whole = self._recalled.is_whole
         written = self._read("process", WrittenProcess)
         sockets = self._read("socket", WrittenSocket)
-        strangers = next(iter(self._read(STRANGERS, list[WrittenStranger])), [])
+        strangers = next(iter(self._read(STRANGERS, dict[int, Stranger])), {})
         others = next(iter(self._read(OTHERS, list[int])), None)
         self.noted = next(iter(self._read(INCARNATIONS, int)), 0)
         """Up to this number all incarnations have been written down; a living one beyond it is an intruder."""
@@ -126,7 +122,7 @@ class Inheritance:
             if name.partition(" ")[0] == subject:
                 doing = f"reading what was written down of {name}"
                 with self._kernel.border(doing, OSError) as border:
-                    found.append(msgspec.convert(plain, kind))
+                    found.append(from_plain(kind, plain))
                 self._is_whole = self._is_whole and border.fault is None
         return found
 
@@ -210,7 +206,7 @@ class Inheritance:
         born, pid = min(leaders, default=(0, 0))
         return pid, born
 
-    def _take_back(self, written: WrittenSocket, strangers: list[WrittenStranger]) -> None:
+    def _take_back(self, written: WrittenSocket, strangers: Mapping[int, Stranger]) -> None:
         """Take a socket back from who uses it or was left behind, or make sure that it can be bound again."""
         name = written.record.name
         users = [
@@ -220,7 +216,7 @@ class Inheritance:
         found = {pid: who for each in users for pid, who in self._found(*each.key).items()}
         holders = dict.fromkeys((*live, *found))
         # Nobody else has a socket of this number, so a pid that has become another's does no harm.
-        places = dict.fromkeys((*holders, *(each.pid for each in strangers)))
+        places = dict.fromkeys((*holders, *strangers))
         with self._kernel.border(f"taking socket {name} back", OSError):
             socket = self._kernel.take_back(written.template, written.trace, places)
             if socket is not None:
@@ -237,10 +233,9 @@ class Inheritance:
                 )
                 self._kernel.log("error", said, socket=name, pid=pid)
 
-    def _find_strangers(self, written: list[WrittenStranger]) -> None:
+    def _find_strangers(self, known: Mapping[int, Stranger]) -> None:
         """Know again what the processes had left behind: by what was written down, and by its marker or session."""
         held = {process.pid for process in self.processes if process.died is None}
-        known = {each.pid: each.stranger for each in written}
         self.strangers = {pid: known[pid] for pid in known.keys() - held - self.intruders}
         for process in self.processes:
             found = self._found(*process.key)

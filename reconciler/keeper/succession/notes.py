@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.keeper.records import Stranger
 from reconciler.model.process import Exited, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord, SocketTemplate
 from reconciler.model.value import Struct, replace
@@ -46,13 +45,6 @@ class WrittenProcess(Struct, frozen=True):
     def pid(self) -> int:
         """Return its pid, also of one that has ended; 0: it had none."""
         return getattr(self.record.phase, "pid", None) or 0
-
-
-class WrittenStranger(Struct, frozen=True):
-    """A stranger as the next keeper is told of it."""
-
-    pid: int
-    stranger: Stranger
 
 
 class WrittenSocket(Struct, frozen=True):
