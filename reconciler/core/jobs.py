@@ -245,6 +245,9 @@ def _fire(plan: Plan, slot: int) -> None:
     busy = record is not None and not is_gone(record)
     if busy or slot in plan.observed.writing or (last is not None and last.outcome is None):
         return  # the older run ends first, never two generations in one slot
+    if slot > plan.want:  # nothing of it is asked any more, neither hooks nor secrets
+        _close(plan, _row(plan, slot), "stopped", "stopped before its process was started")
+        return
     held = gates.before_spawn(plan, slot)
     if held is not None:
         _keep_verdicts(plan, slot)

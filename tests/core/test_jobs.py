@@ -4,7 +4,7 @@ import pytest
 
 from reconciler.core.generations import result
 from reconciler.core.intents import stopped
-from reconciler.model.action import RecordRun, Spawn
+from reconciler.model.action import ReadSecrets, RecordRun, Spawn
 from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.observation import (
@@ -12,10 +12,11 @@ from reconciler.model.observation import (
     JobChanged,
     KeeperIntroduced,
     RunRecorded,
+    SecretsRead,
     ShutdownAsked,
 )
 from reconciler.model.process import LaunchError
-from reconciler.model.spec import HookSpec, HooksSpec
+from reconciler.model.spec import HookSpec, HooksSpec, SecretSpec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, job, spec, watcher
 
@@ -516,3 +517,26 @@ def test_after_complete_is_told_the_exit_code_of_the_job() -> None:
     stage.tell(ShutdownAsked(now=True))
     record = stage.events[-1]
     assert "timed out" not in record.message
+
+
+@pytest.mark.parametrize("end", ["removed", "stopped"])
+def test_a_run_that_is_due_when_its_job_ends_is_stopped_without_hooks_and_secrets(end: str) -> None:
+    stage = Stage()
+    stage.vault, stage.stubborn = {"job": "1"}, frozenset({"job.2"})
+    hooks = HooksSpec(before_spawn=HookSpec(cmd=("hook",)))
+    key = {"KEY": SecretSpec(file="/run/key")}
+    stage.apply(spec(job=job(numprocesses=2, hooks=hooks, secrets=key)))
+    stage.exit("job.1:before_spawn").exit("job.2:before_spawn").wait(5).exit("job.1", 0)
+    rerun(stage, overlap="replace")  # slot 2 is fired once its run of before has ended
+    stage.tell(SecretsRead("job", "", {})).wait(1)  # as after another controller
+    before = len(stage.history)
+    if end == "removed":
+        stage.apply(spec())
+    else:
+        stage.tell(IntentChanged("job", Intent(hold="stopped")))
+    stage.wait(60)
+    asked = [action for _, action in stage.history[before:]]
+    assert not any(isinstance(each, ReadSecrets | Spawn) for each in asked)
+    last = stage.runs[-1].run
+    assert (last.slot, last.generation, last.outcome) == (2, 2, "stopped")
+    assert stage.alive() == []
