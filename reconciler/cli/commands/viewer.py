@@ -65,7 +65,7 @@ class _Viewer:
         self._keeper_pid = keeper_pid
         self._screen: Terminal = terminal.stdout()
         self._live = terminal.Live(self._screen)
-        self._begun_ns = time.monotonic_ns()
+        self._begun_ns, self._begun_wall_ns = time.monotonic_ns(), time.time_ns()
         self._painted_ns = 0
         self._timeout_ns = timeout_ns
         self._progress = Progress()
@@ -82,8 +82,8 @@ class _Viewer:
             # All of what this manager starts, however late we are; output of a former one is not shown again.
             ("logs.follow", {"lines": 0, "whole": True}),
             ("apply.follow", {}),
-            # The last, since the end waits for who has this one.
-            ("events.follow", {"until_end": True}),
+            # The last, since the end waits for who has this one. A quick job may have ended by now.
+            ("events.follow", {"until_end": True, "since": 0, "since_ns": self._begun_wall_ns}),
         )
         with self._live:
             for kind, item in self._client.follow(*streams, tick=_TICK_S):
@@ -164,6 +164,8 @@ class _Viewer:
         self._is_done = self._is_done or event.type == "manager.done"
         if self._is_done and event.type == "manager.stopping":
             return  # there is nothing left to be stopped
+        if str(event.details.get("who", "")).startswith("up "):
+            return  # that is what whoever looks on has asked for
         self._live.clear()
         place = slot_name(event.watcher, event.slot)
         said = event.message

@@ -90,6 +90,16 @@ def test_what_came_before_the_end_is_shown_though_the_status_finds_no_manager(
     assert capfd.readouterr().out == "web.1 | bye\n"
 
 
+def test_up_tells_of_every_revision_but_of_the_one_that_it_has_asked_for(
+    manager: Manager, capfd: pytest.CaptureFixture[str]
+) -> None:
+    viewer = _Viewer(Client(runtime_dir=manager.runtime_dir), 1, 3600 * 10**9)
+    for who in ("up by root", "saved files"):
+        event = {"type": "spec.applied", "message": f"applied by {who}", "details": {"who": who}}
+        viewer._take("event", event)
+    assert capfd.readouterr().out == "reconcile: applied by saved files\n"
+
+
 def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
     text = (
         "import os, sys, reconciler.cli.commands.launch as launch, reconciler.cli.commands.viewer as viewer\n"
