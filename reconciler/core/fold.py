@@ -208,7 +208,7 @@ def _spec(it: Picture, applied: SpecApplied) -> None:
     retired = {**it.retired, **applied.retiring}
     retired |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
     it.spec, it.revision = new, applied.revision
-    on_trial = it.proof.begin(applied.revision, applied.trial)
+    judged = it.proof.begin(applied.revision, applied.trial)
     it.retired = {n: s for n, s in retired.items() if n not in new.watchers}
     it.users = {}
     for name, spec in new.watchers.items():
@@ -224,7 +224,7 @@ def _spec(it: Picture, applied: SpecApplied) -> None:
         for name, observed in it.known.items()
         if observed.records and not it.watcher_spec(name)
     }
-    it.put_off(edited | unknown | on_trial)
+    it.put_off(edited | unknown | judged)
     it.agenda.touch_sockets((*new.sockets, *it.sockets))
 
 

@@ -524,3 +524,12 @@ def test_the_verdict_is_what_births_and_deaths_say(
         assert stage.outcome == expected
         if expected in {"paused", "rolled_back"}:
             return
+
+
+def test_what_a_verdict_has_stopped_goes_on_when_a_later_revision_says_the_same() -> None:
+    stage = rolled(3).wait(0.5)
+    new = f"web.{commands(stage).index('new') + 1}"
+    assert stage.exit(new, 1).wait(60).outcome == "paused"
+    assert sorted(commands(stage)) == ["new", "old", "old"]
+    stage.apply(spec(web=web(NEW, 3), db=watcher())).wait(60)
+    assert commands(stage) == ["new"] * 3
