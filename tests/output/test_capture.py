@@ -28,6 +28,7 @@ from reconciler.output.log_file import LINE_BYTES
 from reconciler.output.manager_output import PENDING_BYTES, ManagerOutput
 from reconciler.output.spool import Spool
 from reconciler.output.stream import CUT_MARK, GOES_ON_MARK, ROUND_BYTES
+from tests.descriptors import own_descriptors
 
 WEB = ProcessId("web", 1)
 API = ProcessId("api", 1)
@@ -131,7 +132,7 @@ def in_order(path: str) -> list[str]:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(own_descriptors())
 
 
 WRITE_LINES = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from reconciler.output import places
 from reconciler.output.places import folder_of, open_log
+from tests.descriptors import own_descriptors
 
 CREATE = os.O_RDWR | os.O_CREAT
 NO_SUCH_CALL = 9999
@@ -25,8 +25,7 @@ def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def descriptors() -> int:
-    gc.collect()  # else what earlier tests have left may be closed between two counts
-    return len(os.listdir("/proc/self/fd"))
+    return len(own_descriptors())
 
 
 def refused(path: Path, flags: int = CREATE, *, make: bool = False) -> OSError:

@@ -27,8 +27,8 @@ from tests.sim.language import (
 )
 from tests.sim.world import World
 
-SEEDS = 600
-PARTS_OF_THEM = 3
+SEEDS = 300
+PARTS_OF_THEM = 2
 LEAST_USED = 0.9
 """Of all fields and orders, so much occurs in the histories of one part."""
 ROOT = Path(__file__).parents[2]

@@ -19,6 +19,7 @@ from reconciler.controller.output.log_files import (
     last_lines,
 )
 from reconciler.output.stamps import stamp
+from tests.descriptors import own_descriptors
 
 if TYPE_CHECKING:
     import pytest
@@ -113,14 +114,14 @@ def test_a_follower_holds_no_descriptor_while_nothing_is_to_be_read(tmp_path: Pa
     path.write_bytes(b"one\n" * BLOCK_BYTES)
     follower = Follower(place(path))
     follower.begin(1)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(own_descriptors())
     with path.open("ab") as file:
         file.write(b"two\n" * BLOCK_BYTES)
     assert follower.more()
-    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert len(own_descriptors()) == before + 1
     follower.close()
     assert len(everything(follower)) == 3 * BLOCK_BYTES
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(own_descriptors()) == before
 
 
 def test_a_truncated_file_begins_anew(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from conftest import raised
 from reconciler.controller.runtime.child import Answer, Child
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from tests.descriptors import own_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,11 +114,11 @@ def test_a_step_of_starting_a_command_that_fails_gives_back_the_others(
         monkeypatch.setattr(reactor, "watch", watch)
     else:
         monkeypatch.setattr(os, step, full)
-    before = set(os.listdir("/proc/self/fd"))
+    before = own_descriptors()
     Child(reactor, ["sleep", "99"]).ask(b"", 10, 20 * SECOND_NS, found.append)
     while not found or reactor._deadlines:
         reactor.wait(None)
     assert found == [Answer(b"", "cannot be run: too many open files")]
     assert started[0].returncode == -signal.SIGKILL
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert own_descriptors() == before
     assert (reactor._deadlines, dict(reactor._selector.get_map())) == ({}, {})

@@ -22,6 +22,7 @@ from reconciler.keeper.startup.instance import claim, open_control
 from reconciler.model.observation import ControlRenewed
 from reconciler.model.process import ProcessId
 from reconciler.sockets.watching import Clients, FileWatch
+from tests.descriptors import own_descriptors
 from tests.keeper.rig import Link, Rig, command, keeper
 
 WEB = ProcessId("web", 1)
@@ -116,12 +117,12 @@ def test_the_place_of_another_keeper_is_left_to_it(desk: Desk) -> None:
     shutil.rmtree(desk.folder)
     desk.folder.mkdir()
     other = instance.lock(desk.config.runtime_lock)
-    before = os.listdir("/proc/self/fd")
+    before = own_descriptors()
     renewed = calls.renew()
     assert renewed is not None
     assert "already running" in renewed.trouble
     assert not os.path.exists(desk.config.control_socket)
-    assert os.listdir("/proc/self/fd") == before
+    assert own_descriptors() == before
     os.close(other)
 
 
