@@ -43,6 +43,7 @@ from reconciler.model.observation import (
     SpecApplied,
     UpgradeFailed,
 )
+from reconciler.model.observed import SecretsObserved
 from reconciler.model.process import (
     MAIN,
     Exited,
@@ -219,6 +220,7 @@ def _spec(it: Picture, applied: SpecApplied) -> None:
     }
     for name in edited:
         it.forget_hash(name)
+        _forget_secrets(it, name)
     unknown = {
         name
         for name, observed in it.known.items()
@@ -235,7 +237,17 @@ def _is_same(name: str, old: Spec, new: Spec) -> bool:
     return all(old.sockets.get(s) == new.sockets.get(s) for s in sockets_of(before))
 
 
+def _forget_secrets(it: Picture, name: str) -> None:
+    """Forget what was read of sources that a watcher names no more: whoever holds the values lets go of them, too."""
+    observed, spec = it.observed(name), it.spec.watchers.get(name)
+    if observed.secrets.sources not in ({}, spec.secrets if spec is not None else {}):
+        it.known[name] = replace(observed, secrets=SecretsObserved())
+
+
 def _secrets(it: Picture, found: SecretsRead | SecretsUnreadable, now_ns: int) -> None:
+    spec = it.spec.watchers.get(found.watcher)
+    if spec is None or spec.secrets != found.sources:
+        return  # it was on its way when the spec changed
     before = secrets.known(it.observed(found.watcher).secrets, found.sources)
     it.events.extend(secrets.events_of(before, found))
     it.note(found.watcher, secrets=secrets.after(before, found, now_ns))

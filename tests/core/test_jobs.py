@@ -12,9 +12,9 @@ from reconciler.model.observation import (
     JobChanged,
     KeeperIntroduced,
     RunRecorded,
-    SecretsRead,
     ShutdownAsked,
 )
+from reconciler.model.observed import SecretsObserved
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import HookSpec, HooksSpec, SecretSpec
 from reconciler.model.value import replace
@@ -528,7 +528,7 @@ def test_a_run_that_is_due_when_its_job_ends_is_stopped_without_hooks_and_secret
     stage.apply(spec(job=job(numprocesses=2, hooks=hooks, secrets=key)))
     stage.exit("job.1:before_spawn").exit("job.2:before_spawn").wait(5).exit("job.1", 0)
     rerun(stage, overlap="replace")  # slot 2 is fired once its run of before has ended
-    stage.tell(SecretsRead("job", "", {})).wait(1)  # as after another controller
+    stage.reconciler.note("job", secrets=SecretsObserved())  # as after another controller
     before = len(stage.history)
     if end == "removed":
         stage.apply(spec())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from reconciler.model.action import ReadSecrets
@@ -10,6 +12,9 @@ from reconciler.model.job import Job
 from reconciler.model.observation import IntentChanged, JobChanged, SecretsRead, SecretsUnreadable
 from reconciler.model.spec import SecretSpec
 from tests.core.stage import Stage, job, spec, watcher
+
+if TYPE_CHECKING:
+    from reconciler.model.spec import Spec
 
 KEY = {"KEY": SecretSpec(file="/run/key")}
 OTHER = {"KEY": SecretSpec(file="/run/other")}
@@ -108,6 +113,25 @@ def test_what_was_read_for_a_former_spec_starts_nothing() -> None:
     stage.vault = {"web": "1"}
     stage.wait(40)
     assert stage.pid("web.1") != before
+
+
+@pytest.mark.parametrize(
+    "between", [spec(db=watcher()), spec(web=watcher()), spec(web=watcher(secrets=OTHER))]
+)
+def test_sources_that_come_back_are_read_anew(between: Spec) -> None:
+    stage = Stage()
+    stage.vault, stage.stubborn = {"web": "1"}, frozenset({"web.1"})
+    wanted = spec(web=watcher(secrets=KEY))
+    stage.apply(wanted).wait(60)
+    stage.vault = {}
+    # A value that was on its way when the spec changed: whoever read it lets go of it, too.
+    stage.apply(between).tell(SecretsRead("web", "1", KEY)).wait(0.1)
+    stage.apply(wanted).wait(60)
+    if stage.alive() == ["web.1"]:
+        stage.exit("web.1", 1).wait(60)
+    assert stage.spawned("web") == ["web.1"]
+    stage.vault = {"web": "1"}
+    assert stage.wait(60).alive() == ["web.1"]
 
 
 def test_a_job_fires_once_for_each_value_and_not_for_a_new_controller() -> None:
