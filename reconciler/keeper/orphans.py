@@ -35,8 +35,11 @@ NAME_AGAIN_NS: Final = 100 * MILLISECOND_NS
 LOOK_NS: Final = 2 * SECOND_NS
 """After the last start of a process, by when its own have mostly gone into the background."""
 
-_MARKER: Final = re.compile(r"(?:.*/)?([^/]+?)(?:\.(\d+))?(?::([^/]+))?/(\d+)")
-"""Of which process an incarnation is, as `ProcessId` says it: owner, slot, role; and the incarnation."""
+_MARKER: Final = re.compile(r"(?:.*/)?([^/:]+?)(?:\.(\d{1,18}))?(?::([^/]+))?/(\d{1,18})")
+"""Of which process an incarnation is, as `ProcessId` says it: owner, slot, role; and the incarnation.
+
+A program can make up any marker: one of any length is read in one go, and numbers are no larger than ours.
+"""
 
 Key: TypeAlias = tuple[ProcessId, int]
 """An incarnation of a process."""

@@ -253,7 +253,8 @@ class Inheritance:
             if marker in known:
                 continue
             number = marker.rpartition("/")[2]
-            incarnation = int(number) if number.isdigit() else 0
+            # A program can make up any marker: no number of ours has so many digits.
+            incarnation = int(number) if number.isdecimal() and len(number) <= 18 else 0
             self.incarnations = max(self.incarnations, incarnation)
             if self._is_whole and 0 < incarnation <= self.noted:
                 continue

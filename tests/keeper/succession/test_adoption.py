@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from reconciler.model.process import (
     Launch,
     LaunchError,
     ProcessId,
+    Running,
     Settings,
     pid_of,
 )
@@ -280,6 +282,39 @@ def test_a_controller_with_the_number_of_an_adopted_orphan_is_not_taken_for_dead
     (told,) = [e.record.phase for e in observations if isinstance(e, RecordChanged)][-1:]
     assert isinstance(told, Exited)
     assert not told.survivors
+
+
+@pytest.mark.parametrize("end", ["web.1/²", "web.1/" + "9" * 5000, f"web.{'9' * 5000}/1"])
+def test_a_marker_that_a_program_made_up_ends_no_keeper(end: str) -> None:
+    kernel = FakeKernel(script=lambda *_: Program(children=(Program(escapes=True),)))
+    introduced = KeeperIntroduced("keeper", "boot", 1, 0, "session")
+    first = Keeper(kernel, introduced)
+    first.step()
+    kernel.feed(encode(Spawn(WEB, Launch(("x",)))))
+    first.step()
+    (child,) = (each for each in kernel.alive() if not each.leads)
+    child.marker = f"{kernel.name}/{end}"
+    kernel.end_keeper()
+    second = Keeper(kernel, introduced)
+    second.step()
+    assert isinstance(second.processes.by_id[WEB].record.phase, Running)
+
+
+@pytest.mark.parametrize("marker", ["a" + ":" * 100_000, "a/" + "9" * 5000, f"a.{'9' * 5000}/1"])
+def test_a_marker_that_a_program_made_up_makes_nobody_wait(marker: str) -> None:
+    kernel = FakeKernel(script=lambda *_: Program(1, children=(Program(escapes=True),)))
+    first = Keeper(kernel, KeeperIntroduced("keeper", "boot", 1, 0, "session"))
+    first.step()
+    kernel.feed(encode(Spawn(WEB, Launch(("x",)))))
+    first.step()
+    (child,) = (each for each in kernel.alive() if not each.leads)
+    child.marker = marker
+    kernel.advance(1)
+    began = time.process_time()
+    first.step()
+    assert time.process_time() - began < 2
+    assert isinstance(first.processes.by_id[WEB].record.phase, Exited)
+    assert not kernel.caught
 
 
 # ---- the journal ---------------------------------------------------------------------------------
