@@ -16,6 +16,7 @@ from reconciler.keeper import borders
 from reconciler.keeper.borders import Border, Faults
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.kernel import Kernel, Output
+from reconciler.keeper.succession.notes import STRANGERS
 from reconciler.model.action import (
     Adjust,
     Bind,
@@ -401,10 +402,10 @@ def test_who_was_left_behind_is_found_though_the_first_search_fails(
     "nonsense",
     ["a text", -1, [1], {}, {"record": {}}, {"record": {"phase": {"type": "Requested"}}}],
 )
-@pytest.mark.parametrize("entry", ["process web.1", "socket http", "incarnations", "strangers"])
+@pytest.mark.parametrize("entry", ["process web.1", "socket http", "incarnations", STRANGERS])
 def test_an_entry_that_cannot_be_read_costs_what_it_was_about(entry: str, nonsense: object) -> None:
     kernel = left_behind()
-    assert entry in kernel.journal or entry == "strangers"
+    assert entry in kernel.journal or entry == STRANGERS
     kernel.journal[entry] = nonsense
     assert BYSTANDER in take_over(kernel)
 

@@ -320,6 +320,13 @@ def test_a_marker_that_a_program_made_up_makes_nobody_wait(marker: str) -> None:
 # ---- the journal ---------------------------------------------------------------------------------
 
 
+def test_strangers_as_former_versions_wrote_them_cost_no_other_entry() -> None:
+    kernel = FakeKernel()
+    kernel.journal["strangers"] = [{"pid": 4711, "stranger": {"name": "x", "born": 1, "group": 1}}]
+    Keeper(kernel, KeeperIntroduced("keeper", "boot", 1, 0, "session")).step()
+    assert not kernel.caught
+
+
 def test_the_journal_tells_no_secret_and_only_us(rig: Rig, link: Link) -> None:
     link.spawn(WEB, "sh", "-c", "sleep 1000; : hush", env={"PASSWORD": "hush"})
     link.running(WEB)
