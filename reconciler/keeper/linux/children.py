@@ -93,9 +93,9 @@ class Children:
             executed = pid not in self._launching
             return Child(pid, executed, streams, self._births.of(pid), former)
         except Exception:
-            streams.close()
             if pid:  # nobody would know of it
                 os.kill(pid, signal.SIGKILL)
+            streams.close()
             raise
         finally:
             streams.close_worker_ends()
