@@ -209,7 +209,9 @@ def _spec(it: Picture, applied: SpecApplied) -> None:
     retired = {**it.retired, **applied.retiring}
     retired |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
     it.spec, it.revision = new, applied.revision
-    judged = it.proof.begin(applied.revision, applied.trial)
+    # A verdict stops all rolls, also those of watchers that its revision did not change.
+    stopped = new.watchers if it.proof.trial is not None and it.proof.trial.stops_roll else ()
+    on_trial = it.proof.begin(applied.revision, applied.trial)
     it.retired = {n: s for n, s in retired.items() if n not in new.watchers}
     it.users = {}
     for name, spec in new.watchers.items():
@@ -226,7 +228,7 @@ def _spec(it: Picture, applied: SpecApplied) -> None:
         for name, observed in it.known.items()
         if observed.records and not it.watcher_spec(name)
     }
-    it.put_off(edited | unknown | judged)
+    it.put_off(edited | unknown | on_trial | {*stopped})
     it.agenda.touch_sockets((*new.sockets, *it.sockets))
 
 

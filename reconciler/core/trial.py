@@ -24,12 +24,11 @@ class Proof:
         """Watchers of the trial, and their slots, that have not stayed up long enough yet."""
 
     def begin(self, revision: int, trial: Trial | None) -> set[str]:
-        """Put a revision on trial, or none; return the watchers that have something to prove, or may roll again."""
-        former, self.trial, self.revision = self.trial, trial, revision
+        """Put a revision on trial, or none; return the watchers that have something to prove."""
+        self.trial, self.revision = trial, revision
         changed = trial.changed if trial is not None else {}
-        stopped = former.changed if former is not None and former.stops_roll else {}
         self._unproven = {n: {WHOLE: Finding("open", f"{n} does not run yet")} for n in changed}
-        return {*changed, *stopped}
+        return set(changed)
 
     @property
     def is_pending(self) -> bool:

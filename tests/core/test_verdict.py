@@ -533,3 +533,12 @@ def test_what_a_verdict_has_stopped_goes_on_when_a_later_revision_says_the_same(
     assert sorted(commands(stage)) == ["new", "old", "old"]
     stage.apply(spec(web=web(NEW, 3), db=watcher())).wait(60)
     assert commands(stage) == ["new"] * 3
+
+
+def test_so_does_what_the_verdict_has_stopped_of_an_earlier_revision() -> None:
+    stage = Stage().apply(spec(web=web(n=3), db=watcher())).wait(100)
+    stage.apply(spec(web=web(NEW, 3), db=watcher())).wait(0.5)
+    stage.try_out(spec(web=web(NEW, 3), db=watcher(cmd=NEW))).exit("db.1", 1).wait(60)
+    assert (stage.outcome, commands(stage)) == ("paused", ["new", "old", "old"])
+    stage.apply(spec(web=web(NEW, 3), db=watcher())).wait(60)
+    assert commands(stage) == ["new"] * 3
