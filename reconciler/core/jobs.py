@@ -86,6 +86,7 @@ def _keep_slot(plan: Plan, slot: int) -> bool:
     if slot in plan.observed.open_runs:
         _close_orphaned_run(plan, slot)
     is_due = bool(generations.to_fire(plan.spec, job, want, (slot,)))
+    is_due = is_due and not plan.world.shutting_down  # the next manager fires it
     if is_due:
         _fire(plan, slot)
         plan.awaited.add(slot)

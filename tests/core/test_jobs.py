@@ -18,7 +18,7 @@ from reconciler.model.observed import SecretsObserved
 from reconciler.model.process import LaunchError
 from reconciler.model.spec import HookSpec, HooksSpec, SecretSpec
 from reconciler.model.value import replace
-from tests.core.stage import HOOK, S, Stage, job, spec, watcher
+from tests.core.stage import HOOK, S, Stage, job, listener, spec, watcher
 
 ALICE = RequestedBy("alice", "", 0)
 
@@ -540,3 +540,26 @@ def test_a_run_that_is_due_when_its_job_ends_is_stopped_without_hooks_and_secret
     last = stage.runs[-1].run
     assert (last.slot, last.generation, last.outcome) == (2, 2, "stopped")
     assert stage.alive() == []
+
+
+@pytest.mark.parametrize("waits_for", ["its socket", "its older run"])
+def test_a_run_that_is_due_at_a_shutdown_is_fired_by_the_next_manager(waits_for: str) -> None:
+    stage = Stage()
+    stage.stubborn, stage.refused_ports = frozenset({"job.1"}), {82}
+    stage.apply(spec({"http": listener(81)}, job=job(use_sockets=("http",)))).wait(5)
+    wanted = stage.reconciler.spec
+    if waits_for == "its socket":
+        wanted = spec({"http": listener(82)}, job=job(use_sockets=("http",)))
+        stage.exit("job.1", 0).apply(wanted).wait(5)
+    else:
+        rerun(stage, overlap="replace")
+    stage.tell(ShutdownAsked()).wait(60)
+    assert stage.quit is not None
+    outcome = "succeeded" if waits_for == "its socket" else "stopped"
+    runs = stage.reconciler.observed("job").job
+    assert {slot: (run.generation, run.outcome) for slot, run in runs.runs.items()} == {
+        1: (1, outcome)
+    }
+    stage.refused_ports = set()
+    stage.new_controller(wanted, [JobChanged("job", runs)]).wait(60)
+    assert (stage.runs[-1].run.generation, stage.alive()) == (2, ["job.1"])
