@@ -47,7 +47,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         stderr: int = subprocess.DEVNULL,
     ) -> None:
-        """Start it. Raises `OSError`, and `ValueError` for a command that no program can get."""
+        """Start it, with all that asking takes. Raises `OSError`, and `ValueError` for what no program can get."""
         self._reactor = reactor
         self._process = subprocess.Popen(
             command,
@@ -66,6 +66,11 @@ class Child:
         self._trouble = ""
         self._ended = -1
         """Readable when it has ended."""
+        try:
+            self._ended = os.pidfd_open(self.pid)
+        except OSError:
+            self._finish()
+            raise
 
     def ask(
         self, question: bytes, limit_bytes: int, timeout_ns: int, done: Callable[[Answer], None]
@@ -81,7 +86,6 @@ class Child:
             for pipe, into in self._outputs():
                 os.set_blocking(pipe.fileno(), False)
                 self._reactor.watch(pipe, READ, partial(self._readable, pipe, into))
-            self._ended = os.pidfd_open(self.pid)
             self._reactor.watch(self._ended, READ, lambda _: self._finish())
         except OSError as error:  # whichever step: what was acquired is given back
             self._reactor.soon(partial(self._finish, f"cannot be run: {cause_of(error)}"))

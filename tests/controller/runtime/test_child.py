@@ -88,6 +88,23 @@ def test_an_end_that_is_seen_before_the_end_of_output_is_no_harm(
     assert found == [Answer(b"x\n")]
 
 
+def full(*_: object) -> Any:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_who_was_started_while_there_was_room_is_asked_when_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reactor, found = Reactor(raised), list[Answer]()
+    child, started_with = Child(reactor, ["cat"]), own_descriptors()
+    monkeypatch.setattr(os, "pidfd_open", full)
+    child.ask(b"question", 10, 20 * SECOND_NS, found.append)
+    assert own_descriptors() == started_with
+    while not found:
+        reactor.wait(None)
+    assert found == [Answer(b"question")]
+
+
 @pytest.mark.parametrize("step", ["pidfd_open", "set_blocking", "first watch", "second watch"])
 def test_a_step_of_starting_a_command_that_fails_gives_back_the_others(
     step: str, monkeypatch: pytest.MonkeyPatch
@@ -99,9 +116,6 @@ def test_a_step_of_starting_a_command_that_fails_gives_back_the_others(
         def __init__(self, *args: Any, **more: Any) -> None:
             super().__init__(*args, **more)
             started.append(self)
-
-    def full(*_: object) -> Any:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def watch(*of: Any) -> None:
         calls.append(of)
@@ -115,10 +129,14 @@ def test_a_step_of_starting_a_command_that_fails_gives_back_the_others(
     else:
         monkeypatch.setattr(os, step, full)
     before = own_descriptors()
-    Child(reactor, ["sleep", "99"]).ask(b"", 10, 20 * SECOND_NS, found.append)
-    while not found or reactor._deadlines:
+    if step == "pidfd_open":
+        with pytest.raises(OSError, match="Too many open files"):
+            Child(reactor, ["sleep", "99"])
+    else:
+        Child(reactor, ["sleep", "99"]).ask(b"", 10, 20 * SECOND_NS, found.append)
+    while reactor._soon or reactor._deadlines:
         reactor.wait(None)
-    assert found == [Answer(b"", "cannot be run: too many open files")]
+    assert found == [Answer(b"", "cannot be run: too many open files")] * (step != "pidfd_open")
     assert started[0].returncode == -signal.SIGKILL
     assert own_descriptors() == before
     assert (reactor._deadlines, dict(reactor._selector.get_map())) == ({}, {})
