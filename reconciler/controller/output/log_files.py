@@ -272,6 +272,8 @@ class Follower:
                 if data:
                     return data
                 self.close()
+            else:
+                self.quiet_at_ns = None  # what does not lie there any more is not waited for
             if self._identity is None or not self._go_to_next():
                 return b""
         return b""
@@ -295,6 +297,7 @@ class Follower:
             data = self._file.read(BLOCK_BYTES + before, self._offset - before)
         except OSError as error:
             self._note(error)
+            self.quiet_at_ns = None
             return b""
         is_amid = before and data[:1] != b"\n"
         data = data[before:]

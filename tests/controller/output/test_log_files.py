@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -16,6 +17,7 @@ from reconciler.controller.output.log_files import (
     QUIET_NS,
     Follower,
     LogPlace,
+    OpenPart,
     last_lines,
 )
 from reconciler.output.stamps import stamp
@@ -298,6 +300,23 @@ def test_a_follower_goes_on_where_another_has_ended(tmp_path: Path) -> None:
         read = int(first.position.split(":")[2]) // len(numbered(0, 1)) + 10
         assert everything(second) == numbered(read, 3_030)
         assert second.notes == []
+
+
+def test_the_rest_of_a_line_is_not_waited_for_where_its_file_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "web.log"
+    follower = Follower(place(path))
+    for leave in (path.unlink, lambda: monkeypatch.setattr(OpenPart, "read", fail)):
+        path.write_bytes(b"amid a line")
+        assert follower.more(1) == b""
+        assert (due_ns := follower.quiet_at_ns)
+        leave()
+        assert (follower.more(due_ns), follower.quiet_at_ns) == (b"", None)
+
+
+def fail(*_: object) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_what_was_removed_before_it_was_read_is_told(tmp_path: Path) -> None:
