@@ -7,7 +7,16 @@ from reconciler.core.hooks import drive
 from reconciler.core.plan import Plan, Verdict
 from reconciler.model.action import Remember, Signal
 from reconciler.model.observation import Delivery
-from reconciler.model.process import Exited, ProcessRecord, Requested, Running, Starting, pid_of
+from reconciler.model.process import (
+    Exited,
+    Memory,
+    ProcessId,
+    ProcessRecord,
+    Requested,
+    Running,
+    Starting,
+    pid_of,
+)
 from reconciler.model.spec import ReloadByCommand, ReloadBySignal
 from reconciler.model.value import replace
 
@@ -57,9 +66,15 @@ def after_spawn_passed(plan: Plan, record: ProcessRecord) -> bool:
 
 def mark_started(plan: Plan, fresh: list[ProcessRecord]) -> None:
     """Remember that after_start has passed for these processes."""
+    told = _told(plan)
     for record in fresh:
-        memory = replace(record.memory, fresh=False)
+        memory = replace(told.get(record.id, record.memory), fresh=False)
         plan.act(Remember(record.id, record.incarnation, memory))
+
+
+def _told(plan: Plan) -> dict[ProcessId, Memory]:
+    """Return what this plan has already decided to remember."""
+    return {each.id: each.memory for each in plan.actions if isinstance(each, Remember)}
 
 
 def carry_out_reload(plan: Plan, record: ProcessRecord) -> None:
@@ -94,7 +109,7 @@ def send_signals(plan: Plan) -> None:
     """Send the oldest signal that an operator asked for to each process, also to one that is being stopped."""
     requests, looked_at = plan.observed.requests, plan.slots.looked_at
     slots = [id.slot for id in requests] if looked_at is None else looked_at
-    told = {each.id: each.memory for each in plan.actions if isinstance(each, Remember)}
+    told = _told(plan)
     for slot in plan.look(sorted(slot for slot in slots if plan.id(slot) in requests)):
         id = plan.id(slot)
         record = plan.observed.records.get(id)

@@ -14,6 +14,7 @@ from reconciler.model.observation import (
     JobChanged,
     KeeperIntroduced,
     LogChanged,
+    RecordChanged,
     RetryAsked,
     ShutdownAsked,
     SignalAsked,
@@ -471,6 +472,16 @@ def test_signals_and_reloads_reach_running_processes_once() -> None:
 def reloading(stage: Stage, *slots: int) -> Stage:
     intent = stage.reconciler.observed("web").intent
     return stage.tell(IntentChanged("web", reloaded(intent, slots or None)))
+
+
+def test_a_reload_with_the_end_of_after_start_is_carried_out_once() -> None:
+    hooks = HooksSpec(after_start=HOOK)
+    stage = Stage().apply(spec(web=watcher(reload=ReloadBySignal(signal="HUP"), hooks=hooks)))
+    stage.wait(5).exit_untold("web:after_start", 0)
+    passed = RecordChanged(stage.records[process("web:after_start")])
+    stage.tell(passed, IntentChanged("web", reloaded(NOTHING, None))).wait(10)
+    assert stage.signals() == [(5.0, "web.1", "HUP")]
+    assert [event.type for event in stage.events].count("process.reloaded") == 1
 
 
 def test_a_reload_command_runs_once_per_slot() -> None:
