@@ -12,17 +12,21 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.borders import Log
-from reconciler.controller.runtime.reactor import READ, Reactor
-from reconciler.model.units import SECOND_NS
+from reconciler.controller.runtime.child import Answer, Child
+from reconciler.controller.runtime.reactor import Reactor
+from reconciler.model.units import DAY_NS, SECOND_NS
 from reconciler.model.value import Part, field
 from reconciler.output.places import folder_of, is_in, open_in
 
 SHORTAGE_RETRY_NS: Final = 5 * SECOND_NS
+LIMIT_NS: Final = DAY_NS
+"""Of a helper, which may get little of a processor: what is not done by then hangs."""
 
 
 class Compressor(Part):
@@ -31,7 +35,7 @@ class Compressor(Part):
     reactor: Reactor
     log: Log
     _queue: dict[str, None] = field(default_factory=dict)
-    _helper: subprocess.Popen[bytes] | None = None
+    _helper: Child | None = None
 
     def add(self, path: str) -> None:
         """Compress what the rotations of a log left, when its turn comes."""
@@ -43,37 +47,21 @@ class Compressor(Part):
             return
         path = next(iter(self._queue))
         del self._queue[path]
+        command = [sys.executable, "-I", "-m", "reconciler.controller.output.compress", path]
         try:
-            helper = subprocess.Popen(
-                [sys.executable, "-I", "-m", "reconciler.controller.output.compress", path],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
+            self._helper = Child(self.reactor, command, stderr=subprocess.PIPE)
         except OSError:
             # No room for a process just now; a log that is compressed later is no news.
             self._queue[path] = None
             self.reactor.at(self, clock.now_ns() + SHORTAGE_RETRY_NS, self._next)
             return
-        self._helper = helper
-        complaint = helper.stderr
-        assert complaint is not None
+        self._helper.ask(b"", 0, LIMIT_NS, partial(self._ended, path))
 
-        def ended(_events: int) -> None:
-            # It closes standard error by ending only, so the wait is none.
-            text = os.read(complaint.fileno(), 4096)
-            self.reactor.ignore(complaint)
-            complaint.close()
-            if text:
-                cause = text.decode(errors="replace").strip().splitlines()[-1]
-                self.log.write("warning", "cannot compress a log file", path=path, cause=cause)
-                helper.kill()
-            helper.wait()
-            self._helper = None
-            self._next()
-
-        self.reactor.watch(complaint, READ, ended)
+    def _ended(self, path: str, answer: Answer) -> None:
+        self._helper = None
+        if cause := answer.complaint or answer.trouble:
+            self.log.write("warning", "cannot compress a log file", path=path, cause=cause)
+        self._next()
 
 
 def compress_rotated(log: Path) -> None:

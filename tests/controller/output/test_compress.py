@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import raised
 
-from reconciler.controller.output.compress import compress, compress_rotated
+from reconciler.controller.output.compress import Compressor, compress, compress_rotated
+from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.reactor import Reactor
+from reconciler.model.units import MILLISECOND_NS
 from reconciler.output.places import folder_of
 
 
@@ -84,6 +88,43 @@ def test_a_file_that_the_keeper_rotated_meanwhile_is_left_alone(
         compress_at(path)
     found = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
     assert found == {"web-1.log.1": b"newer\n", "web-1.log.2": b"older\n"}
+
+
+def test_nobody_waits_for_a_helper_that_takes_long_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that hangs it closes its standard error, and then for long nothing else."""
+    reactor, log, real = Reactor(raised), Lines(), subprocess.Popen
+    script = "echo first >&2; echo last >&2; exec 2>&-; read until_it_may_end"
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    def helper(_command: list[str], **more: Any) -> subprocess.Popen[bytes]:
+        return real(["sh", "-c", f"{script} <{gate}; exit 1"], **more)
+
+    monkeypatch.setattr(subprocess, "Popen", helper)
+    compressor = Compressor(reactor, log)
+    compressor.add("/a.log")
+    helper_holds = gate.open("w")
+    ended: list[bool] = []
+    reactor.at("a while", clock.now_ns() + 200 * MILLISECOND_NS, lambda: ended.append(True))
+    while not ended:
+        reactor.wait(None)
+    assert log.causes == []
+    helper_holds.close()
+    while not log.causes:
+        reactor.wait(None)
+    assert log.causes == ["last"]
+
+
+class Lines:
+    """A log of which only causes are kept."""
+
+    def __init__(self) -> None:
+        self.causes: list[object] = []
+
+    def write(self, level: str, message: str, **pairs: Any) -> None:
+        self.causes.append(pairs["cause"])
 
 
 def test_a_failed_compression_leaves_the_original(tmp_path: Path) -> None:
