@@ -250,7 +250,8 @@ class Heirs:
         Raises `OSError` for want of something: nobody may be taken for dead without heirs by that.
         """
         is_first, self._is_begun = not self._is_begun, True
-        gone = [heir for heir in self._known if not os.path.exists(f"/proc/{heir}")]
+        # A dying keeper is still named as the parent of what it started, and one that nobody waits for stays in /proc.
+        gone = [heir for heir in self._known if (stat(heir) or [b"X"])[0] in {b"Z", b"X"}]
         for heir in gone:
             del self._known[heir]
         if is_first or gone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.system import procfs
-from reconciler.system.procfs import Births
+from reconciler.system.procfs import Births, Heirs
 
 
 def start_time(pid: int) -> int:
@@ -64,3 +65,19 @@ def test_one_that_is_gone_says_nothing_about_the_system() -> None:
     assert births.of(pid) == 0
     births.expect()
     assert births.of(os.getpid()) == start_time(os.getpid())
+
+
+def test_all_are_looked_at_when_an_heir_is_dead_though_nobody_has_waited_for_it() -> None:
+    heirs = Heirs("ours/", lambda _: "", lambda _: contextlib.nullcontext())
+    heir, orphan = start(), 0
+    try:
+        heirs.search(())  # the first look is at all
+        heirs.look_at({heir})
+        os.kill(heir, 9)
+        os.waitid(os.P_PID, heir, os.WEXITED | os.WNOWAIT)
+        orphan = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setsid=True)
+        assert orphan in heirs.search({orphan})
+    finally:
+        for pid in filter(None, (heir, orphan)):
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
