@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_ID: Final = 2**32 - 2
 """The highest number of a user or group; the one above it means none to the kernel."""
+MAX_DIGITS: Final = 64
+"""Of a number that is looked at; many may be zeros."""
 _own_account: Final = cache(pwd.getpwuid)  # each look-up reads /etc/passwd, or asks the network
 
 
@@ -124,6 +126,9 @@ def _rule_out_shortage(step: str) -> None:
 
 
 def _number(account: str | int, step: str) -> int:
-    if not 0 <= int(account) <= MAX_ID:
-        raise failed(step, f"there can be no {step} {account}", str(account))
-    return int(account)
+    text = str(account)
+    # Python makes no number of thousands of digits.
+    if len(text) <= MAX_DIGITS and 0 <= int(account) <= MAX_ID:
+        return int(account)
+    shown = text if len(text) <= MAX_DIGITS else f"{text[:MAX_DIGITS]}…"
+    raise failed(step, f"there can be no {step} {shown}", shown)

@@ -58,6 +58,7 @@ def test_names_reach_the_keeper_as_numbers(desk: Desk) -> None:
         (bind(), FileOwner()),
         (bind(owner=7), FileOwner(7, -1)),
         (bind(owner="7", group=8), FileOwner(7, 8)),
+        (bind(owner="9" * 5000), FileOwner(problem=f"there can be no user {'9' * 64}…")),
         (bind(group=2**32 - 1), FileOwner(problem="there can be no group 4294967295")),
     ],
 )
