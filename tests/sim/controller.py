@@ -118,6 +118,9 @@ class Controller:
             return
         observations, self.inbox = self.inbox, []
         step = self.core.step(observations, now)
+        if any(isinstance(each, SpecApplied) for each in observations):
+            needy = {name for name, each in self.core.spec.watchers.items() if each.secrets}
+            self.secrets = {name: each for name, each in self.secrets.items() if name in needy}
         self.wake_ns = step.wake_at_ns
         in_time = self.wake_ns is None or self.wake_ns > now or self.core.agenda.has_backlog
         assert in_time, "asks to be woken in the past"
