@@ -155,7 +155,8 @@ def check_socket(socket: Given) -> None:
     except ValueError:
         return
     _check_accounts(socket, "owner", "group")
-    own = [name for name in written if data.get(name) not in (None, False)]
+    # False, and not the user 0, which is equal to it.
+    own = [each for each in written if data.get(each) is not None and data[each] is not False]
     kind = data.get("type", "stream")
     if isinstance(address, UnixAddress):
         for name in _INTERNET_FIELDS.intersection(own):

@@ -70,6 +70,7 @@ WEB = "watchers: {web: {cmd: x, "
         ('watchers: {"a\\e": {cmd: x}}', "a\\x1b", "cannot be the name"),
         ("watchers: {" + "a" * 900 + ": {cmd: x}}", "aaa", "cannot be the name"),
         ("sockets: {s: {listen: '1.2.3.4:5', mode: '0660'}}", "s.mode", "for Unix sockets"),
+        ("sockets: {s: {listen: 80, owner: 0}}", "s.owner", "for Unix sockets"),
         ("sockets: {s: {listen: unix:/s, reuseport: true}}", "s.reuseport", "no meaning for a Unix"),
         ("sockets: {s: {listen: 80, type: seqpacket}}", "s.type", "seqpacket is for Unix"),
         ("sockets: {s: {listen: 80, type: udp}}", "s.type", "did you mean 'dgram'?"),
