@@ -71,7 +71,7 @@ def parse_address(value: object) -> Address:
         text = str(value)
     if text.startswith("unix:"):
         return _unix(text.removeprefix("unix:"))
-    if text.isdigit():
+    if text.isdecimal():
         return InternetAddress("0.0.0.0", _port(text))
     match = _V6.fullmatch(text) or _HOST.fullmatch(text)
     if match is None:

@@ -60,9 +60,9 @@ def parse_duration_ns(value: object, *, bare_seconds: bool = False) -> int:
     Raises `ValueError` when it is something else, negative or longer than ten years.
     """
     expected = "a duration such as 500ms, 30s or 1h30m"
-    takes_number = bare_seconds and not isinstance(value, bool)
-    if takes_number and isinstance(value, int | float) and abs(value) < MAX_DURATION_NS:
-        nanoseconds = round(value * SECOND_NS)
+    if bare_seconds and isinstance(value, int | float) and not isinstance(value, bool):
+        in_reach = abs(value) < MAX_DURATION_NS  # not so .nan and .inf, which cannot be rounded
+        nanoseconds = round(value * SECOND_NS) if in_reach else -1
     elif value == 0 and not isinstance(value, bool):
         nanoseconds = 0
     elif isinstance(value, str) and value:
@@ -70,7 +70,9 @@ def parse_duration_ns(value: object, *, bare_seconds: bool = False) -> int:
         if "".join(part.group() for part in parts) != value:
             msg = f"expected {expected}"
             raise ValueError(msg)
-        nanoseconds = sum(round(float(p[1]) * DURATION_UNITS_NS[p[2]]) for p in parts)
+        # Digits enough make an infinite number, which cannot be rounded.
+        amounts = [(min(float(p[1]), MAX_DURATION_NS), DURATION_UNITS_NS[p[2]]) for p in parts]
+        nanoseconds = sum(round(amount * unit) for amount, unit in amounts)
     else:
         msg = f"expected {expected}, with its unit"
         raise ValueError(msg)
@@ -106,7 +108,7 @@ def parse_size_bytes(value: object) -> int:
     if match is None or match[2] not in SIZE_UNITS_BYTES:
         msg = f"expected {expected}"
         raise ValueError(msg)
-    size = round(float(match[1]) * SIZE_UNITS_BYTES[match[2]])
+    size = round(min(float(match[1]), 2 * MAX_SIZE_BYTES) * SIZE_UNITS_BYTES[match[2]])
     if size > MAX_SIZE_BYTES:
         msg = "expected a size of at most 1048576GiB"
         raise ValueError(msg)

@@ -6,10 +6,11 @@ Never shows a value where it may be a secret: the caller asks for none there.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.address import parse_address
-from reconciler.model.units import SIZE_UNITS_BYTES, parse_duration_ns, parse_signal
+from reconciler.model.units import parse_duration_ns, parse_signal, parse_size_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,25 +56,23 @@ def _signal(text: str) -> str:
 
 
 def _duration(text: str) -> str:
-    if text.isdigit():
-        return f"write: {text}s, when seconds are meant"
+    if text.isdecimal():
+        return f"write: {text}s, when seconds are meant" if _is_duration(f"{text}s") else ""
     match = _DURATION.fullmatch(text)
-    if match is None:
-        return ""
-    unit = match[2].lower()
-    return f"write: {match[1]}{'ms' if unit.startswith(('ms', 'mil')) else unit[0]}"
+    unit = match[2].lower() if match else ""
+    ours = f"{match[1]}{'ms' if unit.startswith(('ms', 'mil')) else unit[0]}" if match else ""
+    return f"write: {ours}" if _is_duration(ours) else ""
 
 
 def _size(text: str) -> str:
-    if text.isdigit():
-        return f"write: {text}B"
     match = _SIZE.fullmatch(text)
-    unit = f"{match[2].upper()}iB" if match else ""
-    return f"write: {match[1]}{unit}" if match and unit in SIZE_UNITS_BYTES else ""
+    ours = f"{match[1]}{match[2].upper()}iB" if match else f"{text}B"
+    fits = (match or text.isdecimal()) and _is_read_by(parse_size_bytes, ours)
+    return f"write: {ours}" if fits else ""
 
 
 def _percent(text: str) -> str:
-    return f"write: {text}%" if text.isdigit() and int(text) <= 100 else ""
+    return f"write: {text}%" if text.isdecimal() and int(text) <= 100 else ""
 
 
 def _address(text: str) -> str:
@@ -85,7 +84,7 @@ def _address(text: str) -> str:
         return "write the whole path: unix:/run/app.sock, or unix:${env.PWD}/app.sock"
     rest = re.sub(r"^[a-z]+://", "", text).rstrip("/")
     host, colon, port = rest.rpartition(":")
-    if colon and port.isdigit() and host in {"", "*"}:
+    if colon and port.isdecimal() and host in {"", "*"}:
         return f"write: {port}, or 0.0.0.0:{port}; 127.0.0.1:{port} for this machine only"
     if rest != text:
         try:
@@ -109,12 +108,15 @@ def _is_read_by(parse: Callable[[object], object], text: str) -> bool:
     return True
 
 
+_is_duration: Final = partial(_is_read_by, parse_duration_ns)
+
+
 def _reload(text: str) -> str:
     return f"{{signal: {text}}}" if _is_read_by(parse_signal, text) else f"{{cmd: {text}}}"
 
 
 def _stop(text: str) -> str:
-    if text.isdigit() or _is_read_by(parse_duration_ns, text):
+    if text.isdecimal() or _is_duration(text):
         return f"{{timeout: {text}}}"
     return _reload(text)
 

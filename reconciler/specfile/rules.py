@@ -368,7 +368,7 @@ def _check_sockets(watcher: Given, sockets: Mapping[str, object]) -> None:
 def _warn_of_starters(watcher: Given, sockets: Mapping[str, object]) -> None:
     """Warn where LISTEN_PID will be that of a shell or another starter, and the server takes no socket by it."""
     words, wanted = watcher.data.get("cmd"), watcher.data.get("use_sockets")
-    if not _is_words(words) or "cmd" not in watcher.node.entries:
+    if not _is_words(words) or not words or "cmd" not in watcher.node.entries:
         return
     starter = _starter(words, watcher.data.get("shell"))
     if not starter:
@@ -391,7 +391,7 @@ def _starter(words: Sequence[str], shell: object) -> str:
     """Return what runs a command as a child of its own (sh -c of Debian does so even for one), empty: nobody."""
     if shell not in (None, False, ""):
         return "" if _EXEC.search(words[0]) else "the shell"
-    name = words[0].rpartition("/")[2] if words else ""
+    name = words[0].rpartition("/")[2]
     if name in _SHELLS and "-c" in words[1:-1]:
         return "" if _EXEC.search(words[words.index("-c") + 1]) else name
     return name if name in _STARTERS else ""

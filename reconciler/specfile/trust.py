@@ -39,6 +39,8 @@ class Trust:
 
         `lists_it` says that a folder's files are read, whichever there are.
         """
+        if "\0" in path:
+            return None  # no file has such a name
         real = os.path.realpath(path)
         found = self._of_link(path) or self._of(real, forgives_sticky=not lists_it)
         for place in dict.fromkeys((path, real)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.specfile.files import only_error, spec_of, watcher_of
+from tests.specfile.files import errors_of, only_error, spec_of, watcher_of
 
 WEB = "watchers: {web: {cmd: x, "
 
@@ -23,6 +23,12 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "stop: {cmd: {a: 1}}}}", "web.stop.cmd", "a command (text, or a list of words) or null, found a map"),
         (WEB + "max_age: .nan}}", "web.max_age", "duration"),
         (WEB + "max_age: .inf}}", "web.max_age", "duration"),
+        (WEB + "max_age: 1e30}}", "web.max_age", "0s to 3650d"),
+        (WEB + "max_age: " + "9" * 400 + "s}}", "web.max_age", "0s to 3650d"),
+        (WEB + "logs: {max_size: " + "9" * 400 + "GiB}}}", "web.logs.max_size", "at most 1048576GiB"),
+        ("apply: {max_removal: ²}", "apply.max_removal", "expected a percentage"),
+        ("sockets: {s: {listen: ²}}", "s.listen", "expected an address"),
+        (WEB + 'env_file: ["a\\0"]}}', "web.env_file[0]", "embedded null byte"),
         (WEB + "timeout: 5s}}", "web.timeout", "for one-shot jobs"),
         (WEB + "rerun_on: [boot]}}", "web.rerun_on", "for one-shot jobs"),
         (WEB + "overlap: skip}}", "web.overlap", "for one-shot jobs"),
@@ -134,3 +140,22 @@ def test_what_looks_odd_but_is_right() -> None:
     assert watcher_of("watchers: {web: {cmd: [x, 5, 1.10, null, on]}}").cmd == (
         "x", "5", "1.10", "null", "on",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["4000d", "4000 days", "999999999999", "²", "max"])
+def test_a_duration_that_would_not_fit_either_is_not_proposed(value: str) -> None:
+    assert only_error(WEB + f"max_age: {value}}}}}").hint == ""
+
+
+def test_a_shell_with_an_empty_list_is_told_both() -> None:
+    found = errors_of("watchers: {web: {shell: true, cmd: []}}")
+    assert [each.message for each in found] == [
+        "the command is empty",
+        "with shell: the command must be one text, found a list",
+    ]
+
+
+def test_a_path_that_no_file_can_have_is_a_mistake_once_in_defaults() -> None:
+    defaults = 'defaults: {secrets: {KEY: {file: "a\\0b"}}}\n'
+    error = only_error(defaults + "watchers: {one: {cmd: x}, two: {cmd: x}}")
+    assert "NUL" in error.message
