@@ -8,12 +8,15 @@ import os
 import random
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.load import Client
-from tests.e2e.stage import Stage, command_of, free_port, is_alive, until
+from tests.e2e.stage import Stage, free_port, is_alive, until
+
+TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
 
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE_S = 60.0
@@ -135,7 +138,7 @@ class Arena:
     def _kill_a_forker(self) -> None:
         """Kill the process that its children belong to; whether it is there just now is a matter of luck."""
         alive = [each for each in self.truth() if each.watcher == "forker" and each.what == "start"]
-        pids = [each.numbers[0] for each in alive if is_worker(each.numbers[0])]
+        pids = [each.numbers[0] for each in alive if is_there(each)]
         if pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.rng.choice(pids), signal.SIGKILL)
@@ -211,12 +214,15 @@ class Arena:
         )
 
 
-def is_worker(pid: int) -> bool:
-    """Tell whether a process lives and is a worker of a campaign."""
+def is_there(said: Said) -> bool:
+    """Tell whether the process that told of itself lives: its number may be another's by now, who was born later."""
+    pid = said.numbers[0]
     try:
-        return is_alive(pid) and "worker.py" in command_of(pid)
-    except OSError:
+        born = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError):
         return False
+    since_boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return is_alive(pid) and born * TICK_NS <= said.at_ns + since_boot_ns
 
 
 def _pids_of(watcher: dict[str, Any]) -> dict[int, int]:

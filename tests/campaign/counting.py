@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.campaign.arena import is_worker
+from tests.campaign.arena import is_there
 from tests.e2e.stage import born_ticks, environ_of, is_alive, until
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def check_who_lives(arena: Arena, losses: Losses) -> None:
 def check_children(arena: Arena, losses: Losses) -> None:
     """Count, at rest, children that outlived their process, and more than one program in the background."""
     truth = arena.truth()
-    mains = {each.name: each.numbers[0] for each in truth if each.what == "start"}
-    children = [each for each in truth if each.what == "child" and is_worker(each.numbers[0])]
+    mains = {each.name: each for each in truth if each.what == "start"}
+    children = [each for each in truth if each.what == "child" and is_there(each)]
     orphans = [
-        each for each in children if each.watcher == "forker" and not is_worker(mains[each.name])
+        each for each in children if each.watcher == "forker" and not is_there(mains[each.name])
     ]
     losses.note("strays", len(orphans), ("without their parent", orphans))
     daemons = [each for each in children if each.watcher == "background"]
@@ -146,8 +146,8 @@ def check_children(arena: Arena, losses: Losses) -> None:
 
 def check_nothing_is_left(arena: Arena, losses: Losses) -> None:
     """Count what outlived the shutdown, marked or not."""
-    pids = {each.numbers[0] for each in arena.truth() if each.what in {"start", "child"}}
-    left = sorted(pid for pid in pids if is_worker(pid))
+    told = [each for each in arena.truth() if each.what in {"start", "child"}]
+    left = sorted({each.numbers[0] for each in told if is_there(each)})
     losses.note("strays", len(left), ("after the shutdown", left))
     for pid in left:
         os.kill(pid, signal.SIGKILL)
