@@ -1,4 +1,4 @@
-"""Scenario 5: the controller is killed twenty times during edits, and nothing that it watches over suffers."""
+"""Scenario 5: the controller is killed ten times during edits, and nothing that it watches over suffers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.e2e.stage import ROOT, command_of, descendants, free_port, is_alive, 
 pytestmark = pytest.mark.e2e
 
 EXAMPLE = ROOT / "examples/05-controller-killed"
-KILLS = 20
+KILLS = 10
 STATUS_S = 1.0
 
 
