@@ -147,9 +147,10 @@ class Failing:
                 file.write(f"{name} {frame.f_code.co_filename} {frame.f_lineno}\n")
         if left < 0:
             return
-        failed = name.encode() if left == 0 else b""
-        self._memory[:] = STATE.pack(left - 1, errno, failed)
-        if failed:
+        # Each alone: a child that is forked counts at the same time, and a name must not be written over.
+        self._memory[:8] = struct.pack("q", left - 1)
+        if left == 0:
+            self._memory[12:] = struct.pack("32s", name.encode())
             raise OSError(errno, os.strerror(errno))
 
 
