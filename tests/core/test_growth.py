@@ -233,7 +233,7 @@ def start(wanted: Spec, answers: int = 10) -> Stage:
 
 
 def test_many_slots_of_one_watcher_are_started_with_no_more_work_than_many_watchers() -> None:
-    count = 300
+    count = 150
     watchers_work = work_of(lambda: start(many(count)))
     slots_work = work_of(lambda: start(spec(w=watcher(numprocesses=count))))
     assert slots_work <= 1.3 * watchers_work

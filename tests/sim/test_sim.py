@@ -27,7 +27,7 @@ from tests.sim.language import (
 )
 from tests.sim.world import World
 
-SEEDS = 300
+SEEDS = 200
 PARTS_OF_THEM = 2
 LEAST_USED = 0.9
 """Of all fields and orders, so much occurs in the histories of one part."""
