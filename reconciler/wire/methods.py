@@ -119,8 +119,9 @@ class NewestEvents(AskEvents, frozen=True):
 
 
 class FollowEvents(AskEvents, frozen=True):
-    """`until_end`: the manager waits at its end until this reader hangs up."""
+    """`whole`: from this controller's first event on; `until_end`: the manager waits at its end for this reader."""
 
+    whole: bool = False
     until_end: bool = False
 
 

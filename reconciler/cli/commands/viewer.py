@@ -65,7 +65,7 @@ class _Viewer:
         self._keeper_pid = keeper_pid
         self._screen: Terminal = terminal.stdout()
         self._live = terminal.Live(self._screen)
-        self._begun_ns, self._begun_wall_ns = time.monotonic_ns(), time.time_ns()
+        self._begun_ns = time.monotonic_ns()
         self._painted_ns = 0
         self._timeout_ns = timeout_ns
         self._progress = Progress()
@@ -83,7 +83,7 @@ class _Viewer:
             ("logs.follow", {"lines": 0, "whole": True}),
             ("apply.follow", {}),
             # The last, since the end waits for who has this one. A quick job may have ended by now.
-            ("events.follow", {"until_end": True, "since": 0, "since_ns": self._begun_wall_ns}),
+            ("events.follow", {"until_end": True, "whole": True}),
         )
         with self._live:
             for kind, item in self._client.follow(*streams, tick=_TICK_S):

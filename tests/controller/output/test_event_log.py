@@ -71,6 +71,24 @@ def test_events_of_an_earlier_controller_are_told_by_the_next(instance: Instance
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+def test_who_follows_the_whole_gets_what_this_controller_told_and_reads_no_more(
+    instance: Instance,
+) -> None:
+    instance.store(by_hand(web=service()))
+    client = instance.start().client()
+    client.call("stop", names=["web"], wait=True)
+    former = all_events(client)[-1]["seq"]
+    instance.stop()
+
+    client = instance.start(PaperKeeper()).client()
+    client.call("start", names=["web"], wait=True)
+    stream = client.call("events.follow", whole=True)["stream"]
+    first = client.next(stream)
+    assert first["seq"] == former + 1
+    recent = instance.controller.output.event_log.recent
+    assert all(number > former for number in recent._entries)
+
+
 def test_a_follower_that_comes_back_gets_what_it_missed_meanwhile(instance: Instance) -> None:
     instance.store(by_hand(web=service()))
     client = instance.start().client()

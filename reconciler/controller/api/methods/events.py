@@ -41,8 +41,9 @@ class EventMethods(Part):
 
     def events_follow(self, request: Request, asked: FollowEvents) -> None:
         """Send events as they come."""
-        means = event_test(asked)
-        cursor = self.event_log.recent.newest if asked.since is None else asked.since
+        means, recent = event_test(asked), self.event_log.recent
+        cursor = recent.first - 1 if asked.whole else recent.newest
+        cursor = cursor if asked.since is None else asked.since
         self.streams.add(request, EventStream(self.event_log, cursor, means, asked.until_end))
 
 
