@@ -112,7 +112,10 @@ def _created(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> C
         why = desired.why_idle(name, spec, observed.intent)
         return Change("watcher", name, "create", f"new: starts nothing, {why}")
     slots = tuple(range(1, want + 1))
-    return Change("watcher", name, "create", f"new: starts {format_count(want, 'process')}", slots)
+    message = f"new: starts {format_count(want, 'process')}"
+    if spec.numprocesses_formula and want == spec.numprocesses:
+        message += f" ({spec.processes_text})"
+    return Change("watcher", name, "create", message, slots)
 
 
 def _job_hash(spec: WatcherSpec, new: Spec, observed: WatcherObserved) -> str:
@@ -238,6 +241,12 @@ def _differences(old: Struct, new: Struct, prefix: str) -> Iterator[FieldChange]
     for declared in declared_fields(type(new)):
         before, after = getattr(old, declared.attribute), getattr(new, declared.attribute)
         path = f"{prefix}{declared.name}"
+        if declared.name == "numprocesses" and isinstance(old, WatcherSpec):
+            assert isinstance(new, WatcherSpec)
+            if old.processes_text != new.processes_text:
+                effect = declared.about.effect
+                yield FieldChange(path, effect, old.processes_text, new.processes_text)
+            continue
         if before == after:
             continue
         is_one = declared.name == "listen"  # for people, though it has parts

@@ -82,6 +82,7 @@ def watcher_status(
         overrides(spec, observed.intent, wall_offset_ns),
         not plan.retired and drifts(spec, observed.intent),
         sum(slot.replacements for slot in slots),
+        spec.numprocesses_formula if _shown_want(view) == spec.numprocesses else "",
     )
 
 

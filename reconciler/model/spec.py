@@ -23,6 +23,7 @@ from reconciler.model.address import LISTEN, Address
 from reconciler.model.units import (
     BYTES,
     DURATION,
+    FORMULA,
     MILLISECOND_NS,
     MODE,
     PERCENT,
@@ -46,6 +47,8 @@ class About(Struct, frozen=True):
 
 PER_SLOT: Final = object()
 """Marks text that stays a template until a slot is known."""
+WORKED_OUT: Final = object()
+"""Marks what the loader notes of how a value came about: no field of the language."""
 WORDS: Final = object()
 """Marks the words of a list that may be written as one text, split as a shell would."""
 
@@ -53,6 +56,8 @@ _none = partial(About, "none")
 _live = partial(About, "live")
 _restart = partial(About, "restart")
 _rebind = partial(About, "rebind")
+
+MAX_NUMPROCESSES: Final = 10_000
 
 Text: TypeAlias = Annotated[str, PER_SLOT]
 DurationNs: TypeAlias = Annotated[int, DURATION]
@@ -67,10 +72,11 @@ Environment: TypeAlias = Mapping[str, Text | None]
 """Variables by name; None takes one away that would be inherited. Empty text is a value."""
 Words: TypeAlias = tuple[Annotated[str, WORDS], ...]
 """Like a command, but the same for all slots."""
+Processes: TypeAlias = Annotated[int, Between(0, MAX_NUMPROCESSES)] | Annotated[int, FORMULA]
+"""Written as a number or as a formula; the loader makes a number of it."""
 UserOrGroup: TypeAlias = str | int
 Extensions: TypeAlias = Mapping[str, object]
 
-MAX_NUMPROCESSES: Final = 10_000
 KEEP_RUNS: Final = 50
 MAX_ACCESS: Final = 100
 """Entries of `daemon.access`: each is looked at for each request."""
@@ -518,7 +524,17 @@ class WatcherSpec(Struct, frozen=True):
             "Environment variables whose values are never stored or shown; they win over `env`."
         ),
     ] = field(default_factory=dict)
-    numprocesses: Annotated[int, Between(0, MAX_NUMPROCESSES), _live("Number of processes.")] = 1
+    numprocesses: Annotated[
+        Processes,
+        _live(
+            "Number of processes, or a formula: cpus, which is how many processors the manager may use (by its "
+            "affinity and by the quota of its control group), times or divided by a whole number, plus or minus one: "
+            "cpus, cpus*2, cpus/2, cpus-1, cpus*2+1. It is rounded down, at least 1, and worked out when the spec is "
+            "read."
+        ),
+    ] = 1
+    numprocesses_formula: Annotated[str, WORKED_OUT] = ""
+    """What `numprocesses` was worked out from; empty when it was written as a number."""
     autostart: Annotated[
         bool,
         _live(
@@ -595,6 +611,12 @@ class WatcherSpec(Struct, frozen=True):
     def given_texts(self) -> tuple[str, ...]:
         """Return the texts that the process itself is given: its command, and the values of its environment."""
         return (*self.cmd, *(value for value in self.env.values() if value is not None))
+
+    @property
+    def processes_text(self) -> str:
+        """Return the number of processes and, where it was worked out, from what: `cpus*2 = 8`."""
+        number = str(self.numprocesses)
+        return f"{self.numprocesses_formula} = {number}" if self.numprocesses_formula else number
 
     @property
     def is_job(self) -> bool:
@@ -676,6 +698,8 @@ def declared_fields(cls: type) -> tuple[Field, ...]:
     found = []
     for declared in msgspec.structs.fields(cls):
         hint, markers = bare(hints[declared.name])
+        if WORKED_OUT in markers:
+            continue
         about = next((m for m in markers if isinstance(m, About)), About("none", ""))
         default: object = None if declared.default is msgspec.NODEFAULT else declared.default
         if declared.default_factory is not msgspec.NODEFAULT:

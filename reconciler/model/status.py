@@ -114,6 +114,8 @@ class WatcherStatus(Struct, frozen=True):
     drift: bool = False
     """By the spec alone it would be otherwise; applying the spec does not change that, `resume` does."""
     replacements: int = 0
+    want_formula: str = ""
+    """From what the spec works `want` out, such as cpus*2; empty where it is a number, or set by hand."""
 
 
 class SocketStatus(Struct, frozen=True):

@@ -50,6 +50,7 @@ NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_FORMULA = re.compile(r"cpus(?: ?([*/]) ?([1-9]\d{0,3}))?(?: ?([+-]) ?([1-9]\d{0,3}))?")
 _REALTIME = re.compile(r"RTM(IN\+(\d{1,2})|AX-(\d{1,2})|IN|AX)")
 
 
@@ -180,6 +181,33 @@ def parse_percent(value: object) -> int:
     raise ValueError(msg)
 
 
+class Formula(Struct, frozen=True):
+    """A number of processes by that of the processors: `cpus`, `cpus*2`, `cpus/2`, `cpus*2+1`."""
+
+    text: str
+    factor: int = 1
+    divisor: int = 1
+    addend: int = 0
+
+    def of(self, processors: int) -> int:
+        """Return the number on a machine with so many processors: rounded down, and at least 1."""
+        return max(1, processors * self.factor // self.divisor + self.addend)
+
+
+def parse_formula(value: object) -> Formula:
+    """Return the formula that a text is: `cpus`, times or divided by a whole number, plus or minus one.
+
+    Raises `ValueError` when it is something else; what was expected depends on what else may stand there.
+    """
+    match = _FORMULA.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError
+    operator, number, sign, addend = match.groups()
+    text = "".join(match[0].split())
+    factor, divisor = (int(number), 1) if operator == "*" else (1, int(number or 1))
+    return Formula(text, factor, divisor, int(f"{sign}{addend}") if sign else 0)
+
+
 class Reads(Struct, frozen=True):
     """Marks a field whose value is read from text by `parse`; stands in `Annotated`.
 
@@ -221,4 +249,7 @@ SIZE = Reads("size", parse_size_bytes, "10MiB", r"^\d+(\.\d+)?\s*(B|KB|MB|GB|KiB
 BYTES = Reads("size", parse_bytes, "512MiB", SIZE.pattern, ("integer",))
 MODE = Reads("octal mode", parse_mode, "0660", r"^(0o)?[0-7]{1,4}$", ("integer",))
 SIGNAL = Reads("signal", parse_signal, "TERM", r"^(SIG)?[A-Za-z0-9+-]+$")
+FORMULA = Reads(
+    "formula", parse_formula, "cpus*2", r"^cpus( ?[*/] ?[1-9]\d{0,3})?( ?[+-] ?[1-9]\d{0,3})?$"
+)
 PERCENT = Reads("percentage", parse_percent, "50%", r"^\d{1,3}%$")

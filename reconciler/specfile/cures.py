@@ -10,7 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.address import parse_address
-from reconciler.model.units import parse_duration_ns, parse_signal, parse_size_bytes
+from reconciler.model.units import (
+    parse_duration_ns,
+    parse_formula,
+    parse_signal,
+    parse_size_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +34,7 @@ _DURATION: Final = re.compile(
     re.IGNORECASE,
 )
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg])i?b?", re.IGNORECASE)
+_ALL_PROCESSORS: Final = frozenset(("auto", "max", "cpu", "ncpu", "ncpus", "nproc", "cores"))
 _DEVICES: Final = {"/dev/null": "devnull", "/dev/stdout": "manager", "/dev/stderr": "manager"}
 
 
@@ -125,8 +131,19 @@ def _hook(text: str) -> str:
     return f"{{python: {text}}}" if re.fullmatch(r"[\w.]+\.\w+", text) else f"{{cmd: {text}}}"
 
 
+def _formula(text: str) -> str:
+    """Other tools' words for one process a processor, and a formula with the number first."""
+    plain = text.lower().replace(" ", "")
+    if plain in _ALL_PROCESSORS:
+        return "write: cpus"
+    match = re.fullmatch(r"(\d+)\*(?:n?cpus?)((?:[+-]\d+)?)", plain)
+    ours = f"cpus*{match[1]}{match[2]}" if match else ""
+    return f"write: {ours}" if _is_read_by(parse_formula, ours) else ""
+
+
 _KINDS: Final[dict[str, Callable[[str], str]]] = {
     "signal": _signal,
+    "formula": _formula,
     "duration": _duration,
     "size": _size,
     "percentage": _percent,

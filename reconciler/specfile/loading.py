@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.value import Struct, replace
-from reconciler.specfile import rules
+from reconciler.specfile import machine, rules
 from reconciler.specfile.env_files import EnvFiles
 from reconciler.specfile.given import Given
 from reconciler.specfile.later import read_later
@@ -68,9 +68,15 @@ class Outcome(Struct, frozen=True):
     warnings: tuple[SpecError, ...] = ()
 
 
-def read_spec(paths: Sequence[str], environ: Mapping[str, str]) -> Outcome:
-    """Return the spec that files and folders make, or their mistakes; `environ` is what `${env.NAME}` means."""
-    work = _Work(environ, Reader(allow_writable=bool(environ.get(ALLOW))))
+def read_spec(
+    paths: Sequence[str], environ: Mapping[str, str], processors: int | None = None
+) -> Outcome:
+    """Return the spec that files and folders make, or their mistakes; `environ` is what `${env.NAME}` means.
+
+    `processors` is what `cpus` means; None: as many as this process may use.
+    """
+    reader = Reader(allow_writable=bool(environ.get(ALLOW)))
+    work = _Work(environ, reader, processors or machine.processors())
     given, included = work.documents([os.path.abspath(path) for path in paths])
     spec = work.spec(merge_documents(given, included, work.mistakes))
     work.check_what_is_read_later(spec)
@@ -87,6 +93,7 @@ class _Work:
 
     environ: Mapping[str, str]
     reader: Reader
+    processors: int
     mistakes: Mistakes = field(default_factory=Mistakes)
 
     # ---- files ----
@@ -286,7 +293,8 @@ class _Work:
         for maps in (merged.maps, *merged.included.values()):
             if "defaults" in maps:
                 maps["defaults"] = with_restart(maps["defaults"], "defaults", mistakes)
-        around = Surroundings(merged, scope, EnvFiles(self.reader, mistakes), mistakes)
+        files = EnvFiles(self.reader, mistakes)
+        around = Surroundings(merged, scope, files, self.processors, mistakes)
         check_defaults(around)
         return {name: watcher(name, entry, around) for name, entry in entries.items()}
 

@@ -13,6 +13,8 @@ import stat
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from reconciler.system.processors import usable
+
 if TYPE_CHECKING:
     from reconciler.specfile.given import Given
 
@@ -43,6 +45,11 @@ def check_watcher(watcher: Given) -> None:
     if uid == 0 and limits is not None and "nproc" in limits.node.entries:
         message = "root is not limited by nproc (setrlimit(2))"
         limits.warn("nproc", message, "run it as another user")
+
+
+def processors() -> int:
+    """Return how many processors the manager may use: the loader is its child, within the same limits."""
+    return usable()
 
 
 def what_else(path: str) -> str:

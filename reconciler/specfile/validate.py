@@ -132,8 +132,9 @@ def _hint(spot: _Spot) -> str:
 def _cure(shape: Shape, text: str) -> str:
     """Return what other spelling of a text would fit."""
     blocks = blocks_in(shape)
-    if isinstance(shape, Value) and isinstance(shape.kind, Reads):
-        return cures.for_kind(shape.kind.kind, text)
+    for each in shape.choices if isinstance(shape, OneOf) else (shape,):
+        if isinstance(each, Value) and isinstance(each.kind, Reads):
+            return cures.for_kind(each.kind.kind, text)
     if isinstance(shape, Value) and shape.kind is bool:
         return cures.for_bool(text)
     return cures.for_block(blocks[0].cls.__name__, text) if blocks and text else ""

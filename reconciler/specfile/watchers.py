@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.errors import SpecError
-from reconciler.model.spec import ReloadByCommand, WatcherSpec
+from reconciler.model.spec import MAX_NUMPROCESSES, ReloadByCommand, WatcherSpec
+from reconciler.model.units import parse_formula
 from reconciler.model.value import Struct, replace
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
@@ -35,6 +36,7 @@ class Surroundings(Struct, frozen=True):
     merged: Merged
     scope: Scope
     env_files: EnvFiles
+    processors: int
     mistakes: Mistakes
 
     def shared(self, name: str, file: SourceText) -> list[Map]:
@@ -67,6 +69,7 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     data["env"] = env
     _as_one_text(data, whole, resolver, where)
     _drop_what_defaults_mean_for_others(data, own)
+    formula = _work_out_processes(data, around)
     rules.check_watcher(Given(data, whole, where, mistakes), own, around.scope.sockets)
     _make_paths_absolute(data, whole, own.file.folder)
     spec = validated(WatcherSpec, data, Entry(entry.key, whole), where, mistakes)
@@ -76,7 +79,8 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     told = {*_sockets_in(spec.given_texts)}
     given = dict.fromkeys([*first, *_named_sockets(spec)])
     # LISTEN_FDS counts from the first descriptor, and is silent about sockets told by name: they come last.
-    return replace(spec, use_sockets=tuple(sorted(given, key=told.__contains__)))
+    use_sockets = tuple(sorted(given, key=told.__contains__))
+    return replace(spec, use_sockets=use_sockets, numprocesses_formula=formula)
 
 
 def block_at(entry: Entry, where: str, hint: str, mistakes: Mistakes) -> Map | None:
@@ -101,6 +105,7 @@ def _check_defaults(defaults: Map, around: Surroundings) -> None:
     resolver = Resolver(_scope_of("watcher", defaults, around), mistakes)
     data = resolver.block(WATCHER, _without(defaults, "env"), "defaults")
     data.setdefault("cmd", ["true"])
+    _work_out_processes(data, around)
     key = Scalar(defaults.file, defaults.line, defaults.column, 0, 0, "defaults", plain=True)
     validated(WatcherSpec, data, Entry(key, defaults), "defaults", mistakes)
     _env_map(defaults.get("env"), "defaults.env", resolver)
@@ -233,6 +238,16 @@ def _final_path(item: Node, where: str, resolver: Resolver) -> str | None:
 
 
 # ---- the rest -------------------------------------------------------------------------------------
+
+
+def _work_out_processes(data: dict[str, object], around: Surroundings) -> str:
+    """Put the number in the place of a formula, and return that; empty where there is none."""
+    try:
+        formula = parse_formula(data.get("numprocesses"))
+    except ValueError:
+        return ""
+    data["numprocesses"] = min(formula.of(around.processors), MAX_NUMPROCESSES)
+    return formula.text
 
 
 def _as_one_text(data: dict[str, object], whole: Map, resolver: Resolver, where: str) -> None:

@@ -7,6 +7,7 @@
 | `pidfds` | processes that are not our children: their signals and their deaths |
 | `signals` | to a process, its group, its tree |
 | `cgroups` | control groups, where the manager was given some |
+| `processors` | how many processors may be used |
 | `mounts` | whether a look at a path may take for ever |
 | `notify` | sd_notify(3) to whoever started the manager |
 | `reexec` | becoming another program with all that is open |

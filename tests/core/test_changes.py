@@ -80,6 +80,17 @@ def test_a_plan_shows_values_as_a_spec_has_them() -> None:
     }
 
 
+def test_a_number_that_was_worked_out_is_shown_with_its_formula() -> None:
+    plain, worked_out = (
+        watcher(numprocesses=8),
+        watcher(numprocesses=8, numprocesses_formula="cpus*2"),
+    )
+    (edited,) = changes(spec(web=plain), spec(web=worked_out), lambda _: WatcherObserved(), FACTS)
+    (created,) = changes(spec(), spec(web=worked_out), lambda _: WatcherObserved(), FACTS)
+    assert [(each.old, each.new) for each in edited.fields] == [("8", "cpus*2 = 8")]
+    assert created.message == "new: starts 8 processes (cpus*2 = 8)"
+
+
 def done(*slots: int) -> Callable[[Stage], object]:
     """Let these slots of `it` end well."""
     return lambda stage: [stage.exit(f"it.{slot}", 0) for slot in slots]

@@ -157,7 +157,10 @@ socket: {}
         "",
         "did you mean 'never'?",
     ]
-    assert errors[2].message == "expected a whole number from 0 to 10000, found 'two'"
+    assert (
+        errors[2].message
+        == "expected a whole number from 0 to 10000 or a formula such as cpus*2, found 'two'"
+    )
     assert errors[2].excerpt == "    numprocesses: two\n                  ^"
 
 

@@ -12,7 +12,7 @@ WEB = "watchers: {web: {cmd: x, "
 @pytest.mark.parametrize(
     ("text", "field", "words"),
     [
-        (WEB + "numprocesses: 1000000000}}", "web.numprocesses", "from 0 to 10000, found '1000000000'"),
+        (WEB + "numprocesses: 1000000000}}", "web.numprocesses", "formula such as cpus*2, found '1000000000'"),
         (WEB + "numprocesses: -5}}", "web.numprocesses", "found '-5'"),
         (WEB + "numprocesses: 1.5}}", "web.numprocesses", "found '1.5'"),
         (WEB + "numprocesses: '2'}}", "web.numprocesses", "write it without quotes"),

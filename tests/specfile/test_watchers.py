@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from reconciler.specfile.loading import read_spec
 from tests.specfile.files import errors_of, only_error, spec_of, watcher_of
+
+if TYPE_CHECKING:
+    from tests.specfile.files import Folder
 
 WEB = "watchers:\n  web:\n    cmd: run\n"
 
@@ -79,7 +85,10 @@ def test_a_block_that_is_left_empty_says_nothing() -> None:
 
 def test_a_value_that_is_left_empty_is_a_mistake() -> None:
     error = only_error(WEB + "    numprocesses:\n")
-    assert error.message == "expected a whole number from 0 to 10000, found nothing"
+    assert (
+        error.message
+        == "expected a whole number from 0 to 10000 or a formula such as cpus*2, found nothing"
+    )
 
 
 def test_large_defaults_are_not_spread_over_many_watchers() -> None:
@@ -115,3 +124,57 @@ def test_a_socket_of_which_each_slot_has_its_own_belongs_to_one_watcher() -> Non
     ]
     shared = OWN.replace(", reuseport: true}\n  green", "}\n  green")
     assert "already the address" in only_error(shared).message
+
+
+# ---- numbers of processes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "processors", "expected"),
+    [
+        ("cpus", 4, (4, "cpus")),
+        ("cpus*2", 4, (8, "cpus*2")),
+        ("cpus * 2 + 1", 4, (9, "cpus*2+1")),
+        ("cpus/2", 5, (2, "cpus/2")),
+        ("cpus/2", 1, (1, "cpus/2")),
+        ("cpus-1", 1, (1, "cpus-1")),
+        ("cpus*9999", 64, (10_000, "cpus*9999")),
+        ("${many}", 3, (6, "cpus*2")),
+        ("${few}", 3, (7, "")),
+    ],
+)
+def test_a_number_of_processes_may_depend_on_the_processors(
+    folder: Folder, written: str, processors: int, expected: tuple[int, str]
+) -> None:
+    text = f"{{vars: {{many: cpus*2, few: 7}}, watchers: {{web: {{cmd: x, numprocesses: '{written}'}}}}}}"
+    outcome = read_spec(folder.write(spec=text), {}, processors)
+    assert outcome.spec is not None, outcome.errors
+    web = outcome.spec.watchers["web"]
+    assert (web.numprocesses, web.numprocesses_formula) == expected
+
+
+def test_defaults_may_depend_on_the_processors_and_a_number_replaces_them(folder: Folder) -> None:
+    text = "{defaults: {numprocesses: cpus}, watchers: {a: {cmd: x}, b: {cmd: x, numprocesses: 2}}}"
+    spec = read_spec(folder.write(spec=text), {}, 3).spec
+    assert spec is not None
+    assert [each.processes_text for each in spec.watchers.values()] == ["cpus = 3", "2"]
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("cpus*0", ""),
+        ("cpus*1.5", ""),
+        ("cpus+1*2", ""),
+        ("2*cpus+1", "write: cpus*2+1"),
+        ("auto", "write: cpus"),
+        ("banana", ""),
+        ("-1", ""),
+    ],
+)
+def test_another_formula_is_a_mistake(written: str, hint: str) -> None:
+    error = only_error(f"watchers: {{web: {{cmd: x, numprocesses: {written}}}}}")
+    message, _, found = error.message.partition(", found ")
+    assert message == "expected a whole number from 0 to 10000 or a formula such as cpus*2"
+    assert (error.field, error.hint) == ("watchers.web.numprocesses", hint)
+    assert written in found

@@ -71,7 +71,7 @@ def watch_page(status: Status, now_ns: int, view: View) -> tuple[list[Block], li
 def _tables(
     status: Status, watchers: Sequence[WatcherStatus], now_ns: int, view: View
 ) -> list[Table]:
-    tables = [_watcher_table(watchers, now_ns, view.usage)]
+    tables = [_watcher_table(watchers, now_ns, view)]
     if view.slots and any(watcher.slots for watcher in watchers):
         tables.append(_slot_table(watchers, now_ns, view.usage))
     if status.sockets:
@@ -107,20 +107,23 @@ def _urgency(watcher: WatcherStatus) -> int:
     return 0 if watcher.state in TROUBLE else 1
 
 
-def _watcher_table(watchers: Sequence[WatcherStatus], now_ns: int, usage: bool) -> Table:
-    more = ("CPU", "MEM") if usage else ()
+def _watcher_table(watchers: Sequence[WatcherStatus], now_ns: int, view: View) -> Table:
+    more = ("CPU", "MEM") if view.usage else ()
     columns = ("WATCHER", "WANT", "STATE", "READY", "RESTARTS", "AGE", *more, "NOTE")
-    rows = [_watcher_row(watcher, now_ns, usage) for watcher in watchers]
+    rows = [_watcher_row(watcher, now_ns, view.usage, view.slots) for watcher in watchers]
     return Table(columns, rows, ("CPU", "MEM", "RESTARTS", "AGE", "WANT"))
 
 
-def _watcher_row(watcher: WatcherStatus, now_ns: int, usage: bool) -> Line:
+def _watcher_row(watcher: WatcherStatus, now_ns: int, usage: bool, wide: bool) -> Line:
     job = watcher.kind == "job"
+    want = "job" if job else str(watcher.want)
+    if wide and watcher.want_formula:
+        want = f"{watcher.want_formula} = {watcher.want}"
     style = STATE_STYLES.get(watcher.state, "")
     note = watcher_note(watcher, now_ns)
     return (
         Cell(watcher.name),
-        Cell("job" if job else str(watcher.want)),
+        Cell(want),
         Cell(watcher.state, style),
         Cell(f"{watcher.ready}/{watcher.want}"),
         Cell(NOTHING if job else str(watcher.restarts)),

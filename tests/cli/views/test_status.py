@@ -32,6 +32,12 @@ def test_the_status_says_what_is_wanted_what_is_and_why_they_differ() -> None:
     ]
 
 
+def test_the_wide_status_says_from_what_a_number_was_worked_out() -> None:
+    answer = status(RUNNING_WEB | {"want_formula": "cpus/2"})
+    assert page(answer)[1].split()[:3] == ["web", "2", "Running"]
+    assert page(answer, slots=True)[1].split()[:5] == ["web", "cpus/2", "=", "2", "Running"]
+
+
 def test_at_80_columns_the_note_wraps_below_itself() -> None:
     lines = page(SHOP, 80)
 
