@@ -6,16 +6,13 @@ One rule: the slots to fire are those without a run in the current generation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 from reconciler.core import desired
 from reconciler.core.template import same_template
 from reconciler.model.job import Generation, Job, Outcome, Trigger
 from reconciler.model.observed import Facts, WatcherObserved
-from reconciler.model.spec import WatcherSpec
+from reconciler.model.spec import Overlap, WatcherSpec
 from reconciler.model.value import Struct, replace
-
-Overlap: TypeAlias = Literal["skip", "replace"]
 
 
 def due_trigger(
@@ -120,10 +117,11 @@ def due_slots(
 
 
 class Rerun(Struct, frozen=True):
-    """What a rerun fires, and which slots it leaves alone because they still run."""
+    """What a rerun fires, which of that once the present run has ended, and which slots it leaves alone as they run."""
 
     generation: Generation
     fired: tuple[int, ...]
+    queued: tuple[int, ...]
     running: tuple[int, ...]
 
 
@@ -141,7 +139,8 @@ def rerun(
     """Return the generation that an operator's rerun makes.
 
     `slots` None means all that there are; `failed` keeps those whose last run did not succeed. With overlap
-    `skip` a slot that runs is left alone for good; with `replace` it is stopped and fired.
+    `skip` a slot that runs is left alone for good; with `queue` it is fired once it has ended, however often that
+    is asked for meanwhile; with `replace` it is stopped and fired.
     """
     count = desired.count(spec, observed.intent)
     chosen = [slot for slot in slots or range(1, count + 1) if slot <= count]
@@ -151,8 +150,8 @@ def rerun(
     opened = (slot for slot in observed.open_runs if runs[slot].keeper_id == facts.keeper_id)
     alive = {*observed.running, *opened}
     running = tuple(slot for slot in chosen if slot in alive)
-    replaces = (overlap or spec.overlap) == "replace"
-    fired = tuple(slot for slot in chosen if replaces or slot not in alive)
+    overlap = overlap or spec.overlap
+    fired = tuple(slot for slot in chosen if overlap != "skip" or slot not in alive)
     # Slots that wait for their run in the present generation shall not miss it in the next one.
     waiting = {*to_fire(spec, observed.job, count)} - {*chosen}
     generation = next_generation(
@@ -161,12 +160,17 @@ def rerun(
         "operator",
         facts,
         (*fired, *sorted(waiting)),
-        replaces=replaces,
+        replaces=overlap == "replace",
         who=who,
     )
     if not observed.job.known:
         generation = _after_damage(spec, observed, generation, fired)
-    return Rerun(generation, fired, () if replaces else running)
+    return Rerun(
+        generation,
+        fired,
+        running if overlap == "queue" else (),
+        running if overlap == "skip" else (),
+    )
 
 
 def _after_damage(

@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 from reconciler.core import desired, generations, intents
-from reconciler.core.generations import Overlap
 from reconciler.model.intent import NOBODY, Intent, RequestedBy
 from reconciler.model.observation import RetryAsked, SignalAsked
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.order import Decision, Goal, GoalKind, Taken
 from reconciler.model.process import Exited, Reach, several
-from reconciler.model.spec import WatcherSpec
+from reconciler.model.spec import Overlap, WatcherSpec
 from reconciler.model.status import SlotStatus, WatcherStatus
 from reconciler.model.units import format_count, format_duration
 from reconciler.model.value import Struct, replace
@@ -416,13 +415,20 @@ def rerun(
             return Decision("no slot has failed" if failed else "nothing to run")
         if lacks:
             return Decision(lacks, goal=_of_present_run(it, asked.running), running=asked.running)
-        message = f"no run is started: {still}; use --overlap replace to stop what runs"
+        message = (
+            f"no run is started: {still}; use --overlap queue to run it again afterwards, "
+            "--overlap replace to stop what runs"
+        )
         return Decision(message, "refused", running=asked.running)
+    message = f"fires {_numbers(asked.fired)}"
+    if asked.queued:
+        message += f"; {_numbers(asked.queued)} when its present run has ended"
     return Decision(
-        f"fires {_numbers(asked.fired)}" + (f"; {still}" if asked.running else ""),
+        f"{message}; {still}" if asked.running else message,
         goal=it.goal("ended", asked.generation.number, asked.fired),
         intent=lifted.intent if lifted is not it.observed else None,
         generation=asked.generation,
         fired=asked.fired,
+        queued=asked.queued,
         running=asked.running,
     )

@@ -159,11 +159,12 @@ class RunningSlot(Struct, frozen=True):
 
 
 class OrderResult(Struct, frozen=True):
-    """What an order does to one watcher; the middle three are a rerun's."""
+    """What an order does to one watcher; those between are a rerun's. `queued`: fired once its run has ended."""
 
     name: str = ""
     generation: int = 0
     fired: tuple[int, ...] = ()
+    queued: tuple[int, ...] = ()
     running: tuple[RunningSlot, ...] = ()
     message: str = ""
     taken: str = "accepted"

@@ -50,5 +50,7 @@ class Decision(Struct, frozen=True):
     observations: tuple[Observation, ...] = ()
     fired: tuple[int, ...] = ()
     """Slots of a job that it fires."""
+    queued: tuple[int, ...] = ()
+    """Those of them that it fires once their present run has ended."""
     running: tuple[int, ...] = ()
     """Slots of a job that it leaves alone because they still run."""

@@ -75,6 +75,7 @@ Words: TypeAlias = tuple[Annotated[str, WORDS], ...]
 Processes: TypeAlias = Annotated[int, Between(0, MAX_NUMPROCESSES)] | Annotated[int, FORMULA]
 """Written as a number or as a formula; the loader makes a number of it."""
 UserOrGroup: TypeAlias = str | int
+Overlap: TypeAlias = Literal["skip", "queue", "replace"]
 Extensions: TypeAlias = Mapping[str, object]
 
 KEEP_RUNS: Final = 50
@@ -594,7 +595,11 @@ class WatcherSpec(Struct, frozen=True):
     ] = ("spec_change", "boot")
     timeout: Annotated[DurationNs | None, _live("Jobs: stop a run that takes longer.")] = None
     overlap: Annotated[
-        Literal["skip", "replace"], _live("Jobs: what a rerun does to a slot that still runs.")
+        Overlap,
+        _live(
+            "Jobs: what a rerun does with a slot that still runs: skip it, run it again once it has ended (queue), or "
+            "stop it and run it again (replace)."
+        ),
     ] = "skip"
     on_lost: Annotated[
         Literal["fail", "rerun"],

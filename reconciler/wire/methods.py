@@ -7,7 +7,7 @@ when it is not given. docs/protocol.md is compared with this by a test.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
 
@@ -15,7 +15,7 @@ from reconciler.model import answer
 from reconciler.model.change import Difference, Plan
 from reconciler.model.order import Goal
 from reconciler.model.process import Reach
-from reconciler.model.spec import MAX_NUMPROCESSES, Role
+from reconciler.model.spec import MAX_NUMPROCESSES, Overlap, Role
 from reconciler.model.status import Status
 from reconciler.model.units import DAY_NS
 from reconciler.model.value import Struct, field
@@ -207,7 +207,7 @@ class Rerun(OrderOfSelected, frozen=True):
     """Which slots, and what becomes of those that run. Who `require_all` decides by the answer."""
 
     failed: bool = False
-    overlap: Literal["skip", "replace"] | None = None
+    overlap: Overlap | None = None
     require_all: bool = False
 
 

@@ -117,6 +117,18 @@ def test_overlap_replace_stops_the_running_one_first() -> None:
     assert stage.spawned() == ["job.1", "job.1"]
 
 
+def test_overlap_queue_fires_a_running_slot_once_more_when_it_has_ended() -> None:
+    stage = Stage().apply(spec(job=job(numprocesses=2, overlap="queue"))).exit("job.1").wait(1)
+    for _ in range(3):
+        assert rerun(stage) == ((1, 2), ())
+        stage.exit("job.1").wait(1)
+    assert stage.signals() == []
+    assert stage.spawned() == ["job.1", "job.2", "job.1", "job.1", "job.1"]
+    stage.exit("job.2").exit("job.2").wait(3600)
+    assert stage.spawned("job.2") == ["job.2", "job.2"]
+    assert stage.status("job").state == "Completed"
+
+
 def test_a_spec_change_lets_the_running_slot_finish_first() -> None:
     task = job(numprocesses=2)
     stage = Stage().apply(spec(job=task)).exit("job.1").wait(1)

@@ -98,7 +98,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
         "hook.on_error": lambda rng: "ignore",
         "rerun_on": lambda rng: rng.choice(((), ("spec_change",), ("boot", "daemon_start"))),
         "timeout": lambda rng: rng.randrange(1, 5) * S,
-        "overlap": lambda rng: "replace",
+        "overlap": lambda rng: rng.choice(("queue", "replace")),
         "on_lost": lambda rng: "rerun",
         "x": lambda rng: {"n": rng.random()},
         "socket.backlog": lambda rng: rng.choice((16, 128)),

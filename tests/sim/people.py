@@ -411,7 +411,7 @@ class People:
         elif order == "order resume":
             decision = orders.resume(subject)
         elif order == "order rerun":
-            overlap = rng.choice((None, "skip", "replace"))
+            overlap = rng.choice((None, "skip", "queue", "replace"))
             decision = orders.rerun(subject, failed=rng.random() < 0.4, overlap=overlap)
         else:
             word, reach = rng.choice(("USR1", "CONT")), rng.choice(("process", "children", "tree"))

@@ -109,15 +109,16 @@ reload_command = _order(
 )
 rerun_command = _order(
     "rerun",
-    """Run a job again, as a new generation. Slots that still run are skipped and listed.
+    """Run a job again, as a new generation. Slots that still run are skipped and listed,
+    unless the job's field `overlap` or --overlap says otherwise.
 
     With --wait, exit code 3 means that a run failed.
     """,
     click.option("--failed", is_flag=True, help="Only the slots whose last run failed."),
     click.option(
         "--overlap",
-        type=click.Choice(["skip", "replace"]),
-        help="Skip or replace slots that still run.",
+        type=click.Choice(["skip", "queue", "replace"]),
+        help="Skip slots that still run, run them again once they have ended, or replace them.",
     ),
     click.option(
         "--require-all",

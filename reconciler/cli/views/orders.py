@@ -29,6 +29,8 @@ def _result_text(result: OrderResult, now_ns: int) -> str:
     parts = []
     if result.fired:
         parts.append(f"generation {result.generation} fires {slots_text(result.fired)}")
+    if result.queued:
+        parts.append(f"{slots_text(result.queued)} when its present run has ended")
     parts += _left_running(result.running, now_ns)
     return "; ".join(parts) or result.message or "done"
 

@@ -25,6 +25,13 @@ def test_a_rerun_names_what_it_fires_and_what_still_runs() -> None:
     ]
 
 
+def test_a_rerun_names_what_waits_for_the_end_of_a_run() -> None:
+    result = OrderResult("report", 4, fired=(1, 2), queued=(2,))
+    assert paint(result_lines([result], NOW_NS)) == [
+        "report: generation 4 fires slots 1-2; slot 2 when its present run has ended"
+    ]
+
+
 def test_many_slots_that_a_rerun_leaves_alone_are_named_together() -> None:
     def told(pids: dict[int, int | None]) -> list[str]:
         running = [{"slot": s, "pid": pid, "since_ns": None} for s, pid in pids.items()]

@@ -18,6 +18,7 @@ ONLY_WHERE_IT_APPLIES = {
     "goal",
     "generation",
     "fired",
+    "queued",
     "running",
     "applied",
     "restores",

@@ -200,6 +200,7 @@ class WatcherMethods(Part):
             more |= {
                 "generation": newest.number if newest is not None else 0,
                 "fired": decision.fired,
+                "queued": decision.queued,
                 "running": [_running(it, slot) for slot in decision.running],
             }
         order.results.append({"name": it.name, "message": decision.message, **more})
