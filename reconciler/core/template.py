@@ -26,6 +26,7 @@ from reconciler.model.spec import (
     WatcherSpec,
     declared_fields,
 )
+from reconciler.model.units import SLOT_PATTERN
 from reconciler.model.value import Struct, to_plain
 
 FIRST_SOCKET_FD: Final = 3
@@ -33,16 +34,20 @@ FIRST_SOCKET_FD: Final = 3
 NOT_OF_THE_RUN: Final = frozenset({"logs"})
 """Fields that make a service's process outdated, but give a job no new generation (jobs.md)."""
 
-_PLACEHOLDER: Final = re.compile(r"\$(?:\$|\{slot\}|\{sockets\.([^}]*)\})")
+_PLACEHOLDER: Final = re.compile(
+    rf"\$(?:\$|\{{{SLOT_PATTERN}\}}|\{{sockets\.(?P<socket>[^}}]*)\}})"
+)
 
 
 def expand(text: str, slot: int, descriptors: Mapping[str, int]) -> str:
-    """Return template text for one slot: `${slot}`, `${sockets.NAME}` as descriptor number, `$$`."""
+    """Return template text for one slot: `${slot}`, `${slot+7999:02}`, `${sockets.NAME}` as descriptor number, `$$`."""
 
     def put(match: re.Match[str]) -> str:
         if match[0] == "$$":
             return "$"
-        return str(slot) if match[1] is None else str(descriptors[match[1]])
+        if match["socket"] is not None:
+            return str(descriptors[match["socket"]])
+        return f"{slot + int(match['step'] or 0):0{match['width'] or 1}}"
 
     return _PLACEHOLDER.sub(put, text)
 
@@ -161,8 +166,8 @@ def told_sockets(spec: WatcherSpec) -> frozenset[str]:
         name
         for text in spec.given_texts
         if "$" in text
-        for name in _PLACEHOLDER.findall(text)
-        if name
+        for match in _PLACEHOLDER.finditer(text)
+        if (name := match["socket"])
     )
 
 

@@ -46,6 +46,9 @@ SIGNAL_NAMES: Final = frozenset(
 )  # fmt: skip
 """Signal names of signal(7) on Linux, without SIG. Numbers are the keeper's business."""
 
+SLOT_PATTERN: Final = r"slot(?P<step>\+[0-9]{1,9}|-1)?(?::0(?P<width>[1-9]))?"
+"""What `${...}` may hold of a slot's number: a number that is added, or 1 taken away (slots count from 1), and a width
+that is filled up with zeros."""
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")

@@ -19,7 +19,7 @@ class ForeignVariable(NamedTuple):
 
 _CIRCUS: Final = re.compile(r"(?:\$\(|\(\()circus\.([A-Za-z]+)(?:\.([^\s)]+))?\)\)?", re.IGNORECASE)
 _SUPERVISOR: Final = re.compile(
-    r"%\((ENV_(\w+)|process_num|numprocs|program_name|group_name|here|host_node_name)\)[0-9]*[sd]"
+    r"%\((ENV_(\w+)|process_num|numprocs|program_name|group_name|here|host_node_name)\)([0-9]*)[sd]"
 )
 _PROCESS_COMPOSE: Final = re.compile(r"\{\{\s*\.PC_REPLICA_NUM\s*\}\}")
 _WORDS: Final = {
@@ -43,6 +43,8 @@ def find(text: str) -> ForeignVariable | None:
         match = _SUPERVISOR.search(text)
         if match is not None:
             hint = f"write: ${{env.{match[2]}}}" if match[2] else _WORDS.get(match[1])
+            if match[1] == "process_num" and re.fullmatch("0[1-9]", match[3]):
+                hint = f"write: ${{slot:{match[3]}}}"
             return ForeignVariable(match[0], "supervisor", hint or "there is nothing like it here")
     if "{{" in text:
         match = _PROCESS_COMPOSE.search(text)

@@ -114,7 +114,7 @@ _WORDS_BY_ANSWER: Final = {
         "let logs: {stdout: {file: ...}} name one file: leave it out": "merge_logs",
         "write: logs: {timestamps: true}": "log_date_format",
         "write: restart: on-failure, success_exit_codes: [0]": "stop_exit_codes",
-        "write: env: {PORT: ...} with ${slot} in it": "increment_var",
+        'write: env: {PORT: "${slot+7999}"}': "increment_var",
         "a watcher runs a program of this machine: write: cmd": "image build",
         "the name is the key above: leave it out": "container_name",
         "the program listens by itself: leave it out, or write sockets: and use_sockets:": "ports",
@@ -136,7 +136,7 @@ _WORDS_BY_ANSWER: Final = {
         "write: logs: {max_size: 10MiB}": "stdout_logfile_maxbytes stderr_logfile_maxbytes",
         "write: logs: {keep: 5}": "stdout_logfile_backups stderr_logfile_backups",
         "there is nothing like it: leave it out": "stdout_capture_maxbytes",
-        "slots count from 1: leave it out": "numprocs_start",
+        "slots count from 1; ${slot-1} counts from 0: leave it out": "numprocs_start",
     },
     "SocketSpec": {
         "write: listen: HOST:PORT": "host port",

@@ -67,6 +67,8 @@ Every field with its type, its default and what an edit of it does to what runs:
 | `${{x-name}}` | the watcher's or the spec's `x-name` |
 | `${{watcher}}` | the name of the watcher |
 | `${{slot}}` | the number of the process, from 1; in {SLOT_PLACES} |
+| `${{slot+7999}}`, `${{slot-1}}` | a number added to it, 1 taken away from it; in the same fields |
+| `${{slot:02}}`, `${{slot+7999:05}}` | the same with at least so many digits, from 1 to 9 |
 | `${{sockets.NAME}}` | the descriptor of the socket, which becomes one of the watcher's; in {SOCKET_PLACES} |
 | `${{name:-default}}` | the default when the variable is not set or empty; also for `env.` and `x-` |
 | `$$` | a dollar sign |

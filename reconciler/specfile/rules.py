@@ -47,7 +47,7 @@ MAX_SECRETS: Final = 256
 _MAX_LIMIT: Final = 2**63 - 1
 _MAX_ACCOUNT: Final = 2**32 - 2
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_RESERVED: Final = frozenset(("slot", "watcher"))
+_RESERVED: Final = re.compile(r"watcher|slot(-\d.*)?")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters, and those that turn the direction of text: they have no place in names and words."""
 _OWN_OUTPUT: Final = re.compile(
@@ -85,11 +85,12 @@ def _shown(name: str) -> str:
 def check_variables(entries: Mapping[str, Entry], mistakes: Mistakes) -> None:
     """Check the names of variables."""
     for name, entry in entries.items():
-        if not _VARIABLE.fullmatch(name) or name in _RESERVED or name.startswith("x-"):
+        has_meaning = bool(_RESERVED.fullmatch(name))
+        if not _VARIABLE.fullmatch(name) or has_meaning or name.startswith("x-"):
             message = f"{quoted(name)} cannot be the name of a variable"
             hint = (
                 "it has a meaning of its own"
-                if name in _RESERVED
+                if has_meaning
                 else "letters, digits, _ and -, a letter first"
             )
             mistakes.at(entry.key, f"vars.{_shown(name)}", message, hint)

@@ -5,8 +5,10 @@
     ${env.NAME}         the environment of the manager
     ${x-name}           an extension key, the watcher's before the spec's
     ${watcher}          the name of the watcher
-    ${slot}             the number of the slot             } stay as they are, for the core to expand
-    ${sockets.NAME}     the descriptor of a socket         } when a slot is known
+    ${slot}             the number of the slot             }
+    ${slot+7999}        that and a number, also ${slot-1}  } stay as they are, for the core to expand
+    ${slot:02}          with zeros up to a width           } when a slot is known
+    ${sockets.NAME}     the descriptor of a socket         }
     ${name:-default}    the default when it is unset or empty (also for env. and x-)
 
 A dollar sign before anything else is itself. Text for a slot (`PER_SLOT`) stays a template: what is final
@@ -20,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from reconciler.model.units import SLOT_PATTERN
 from reconciler.model.value import Struct
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.reading import is_unicode
@@ -33,6 +36,9 @@ _MAX_DEPTH: Final = 32
 _REFERENCE: Final = re.compile(r"\$(\$|\{)")
 _OTHER_DEFAULT: Final = re.compile(r"([A-Z_][A-Z0-9_]*)-")
 """`${PORT-3000}`, which other tools read as a default; here a dash belongs to the name."""
+_SLOT: Final = re.compile(SLOT_PATTERN)
+_NEAR_SLOT: Final = re.compile(r"slot\s*[^\w.-]|slot\s*-\s*\d|slot\s+-")
+"""What can only be meant as something about a slot; `slot-name` is the name of a variable."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -143,7 +149,7 @@ class _Expansion:
         name, separator, default = body.partition(":-")
         if name.startswith("sockets."):
             return self._socket(body)
-        if name == "slot":
+        if _SLOT.fullmatch(body) or _NEAR_SLOT.match(body):
             return self._slot(body)
         if name == "watcher" and not separator:
             return self._watcher()
@@ -177,13 +183,16 @@ class _Expansion:
         return self.text(node.text, (*inside, name))
 
     def _slot(self, body: str) -> str:
-        if body != "slot":
+        if body.startswith("slot:-"):
             msg = "${slot} has no default"
             raise SubstitutionError(msg, "it is always set: write ${slot}")
+        if not _SLOT.fullmatch(body):
+            msg = f"cannot read '${{{body[:40]}}}'"
+            raise SubstitutionError(msg, _slot_hint(body))
         if not self.per_slot:
-            msg = "'${slot}' cannot be used here"
+            msg = f"'${{{body}}}' cannot be used here"
             raise SubstitutionError(msg, f"it may be used in {SLOT_PLACES}")
-        return "${slot}"
+        return f"${{{body}}}"
 
     def _watcher(self) -> str:
         if self.scope.watcher is None:
@@ -226,6 +235,16 @@ class _Expansion:
             f"set it in vars:, or {default}; for a shell or the program to read write $${{{name}}}"
         )
         return SubstitutionError(message, near or hint)
+
+
+def _slot_hint(body: str) -> str:
+    """Return what is written instead of something about a slot that cannot be read."""
+    closer = "".join(body.split())
+    if _SLOT.fullmatch(closer):
+        return f"write: ${{{closer}}}"
+    if re.match(r"slot-\d", closer):
+        return "slots count from 1: only ${slot-1} is never below 0"
+    return "a number is added, as in ${slot+7999}, or ${slot-1}; a width is written ${slot:02} or ${slot+7999:05}"
 
 
 def closing(text: str, start: int) -> int | None:

@@ -57,8 +57,52 @@ def test_what_only_a_slot_knows_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "of_slot_1", "of_slot_12"),
+    [
+        ("${slot}", "1", "12"),
+        ("${slot+7999}", "8000", "8011"),
+        ("${slot-1}", "0", "11"),
+        ("${slot:03}", "001", "012"),
+        ("${slot-1:02}/${slot+7999:05}$$", "00/08000$", "11/08011$"),
+        ("${base}", "8000", "8011"),
+        ("${slot-name}", "x", "x"),
+    ],
+)
+def test_a_number_is_added_to_that_of_the_slot(text: str, of_slot_1: str, of_slot_12: str) -> None:
+    variables = {"base": _scalar("${slot+7999}"), "slot-name": _scalar("x")}
+    template = expand(text, Scope(variables, {}, {}, {}), **SLOT)
+    assert (expand_for_slot(template, 1, {}), expand_for_slot(template, 12, {})) == (
+        of_slot_1,
+        of_slot_12,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("${slot + 7999}", "write: ${slot+7999}"),
+        ("${slot -1}", "write: ${slot-1}"),
+        ("${slot-2}", "only ${slot-1} is never below 0"),
+        ("${slot*2}", "a number is added, as in ${slot+7999}"),
+        ("${slot+base}", "a number is added"),
+        ("${slot:2}", "a width is written ${slot:02}"),
+        ("${slot+1+1}", "a number is added"),
+        ("${slot+7999:-1}", "a number is added"),
+        ("${slot+12345678901}", "a number is added"),
+    ],
+)
+def test_what_else_is_calculated_with_a_slot_is_a_mistake(text: str, hint: str) -> None:
+    with pytest.raises(SubstitutionError) as caught:
+        expand(text, SCOPE, **SLOT)
+    assert caught.value.message == f"cannot read '{text}'"
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
+        ("${slot+1}", "'${slot+1}' cannot be used here", "cmd"),
+        ("${slot:-1}", "${slot} has no default", "always set"),
         ("${rot}", "the variable 'rot' is not set", "did you mean 'root'?"),
         ("${HOME}", "the variable 'HOME' is not set", "${env.HOME}"),
         ("${env.USR}", "the environment variable 'USR' is not set", "did you mean 'USER'?"),
