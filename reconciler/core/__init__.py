@@ -20,6 +20,8 @@
 | `starting` | the start of a process, and what it takes over from the one before |
 | `running` | what is to be done for a process that runs on |
 | `rollout` | which running slots are replaced next |
+| `probe_commands` | probes that are commands, run again and again |
+| `probing` | what is asked so that it is known whether a process is ready, and what follows |
 | `readiness` | when a process counts as ready, and its slot as steady |
 | `trial` | the revision in force, as long as it has something to prove |
 | `shutdown` | the end of everything |

@@ -67,6 +67,8 @@ def failures_after(spec: BackoffSpec, memory: Memory, phase: Exited) -> int:
         return memory.attempt
     if phase.exit.error is not None:
         return memory.attempt if phase.exit.error.is_shortage else memory.attempt + 1
+    if memory.is_failure and memory.stop_reason == "not_ready":
+        return memory.attempt + 1  # however long it took
     return memory.attempt + 1 if phase.lived_ns < spec.reset_after else 0
 
 

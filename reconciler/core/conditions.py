@@ -13,13 +13,13 @@ from reconciler.model.value import replace
 
 def of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition:
     """Return what a slot does by its process alone. `wanted_hash` is what its process should be, empty of a job."""
-    memory, in_a_row = record.memory, f"{record.memory.attempt} deaths in a row"
+    memory = record.memory
     match record.phase:
         case Exited(at_ns) as phase:
             return SlotCondition("Stopped", str(phase.exit), at_ns)
         case Requested(at_ns) | Starting(_, at_ns):
             if readiness.is_shaky(plan, record):
-                found = SlotCondition("Failing", in_a_row, at_ns)
+                found = SlotCondition("Failing", _in_a_row(record), at_ns)
             else:
                 found = SlotCondition("Starting", "is being started", at_ns)
         case Running(_, at_ns) as phase:
@@ -28,17 +28,31 @@ def of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondi
                 note = f"{reason}: SIGKILL was sent" if memory.killed else reason
                 deadline_ns = stopping.deadline_ns(plan, record)
                 found = SlotCondition("Stopping", note, memory.stopping_since_ns, deadline_ns)
-            elif readiness.is_shaky(plan, record):
-                steady_ns = readiness.steady_at_ns(plan, phase)
-                found = SlotCondition("Failing", in_a_row, at_ns, steady_ns)
-            elif not plan.spec.is_job and not readiness.is_ready(plan, record):
-                ready_ns = readiness.ready_at_ns(phase)
-                found = SlotCondition("Starting", "ready after 1s of uptime", at_ns, ready_ns)
+            elif (starting := _of_starting(plan, record, phase)) is not None:
+                found = starting
             else:
                 return _of_running(plan, record, wanted_hash, at_ns)
         case _:
             assert_never(record.phase)
     return replace(found, outdated=_is_outdated(plan, record, wanted_hash))
+
+
+def _of_starting(plan: Plan, record: ProcessRecord, phase: Running) -> SlotCondition | None:
+    """Return what a process has still to show before it counts: that it is ready, that it stays up."""
+    missing = None if plan.spec.is_job else readiness.missing(plan, record)
+    note = missing.note if missing is not None and record.memory.probed else ""
+    if readiness.is_shaky(plan, record):
+        note = f"{note}; {_in_a_row(record)}" if note else _in_a_row(record)
+        steady_ns = readiness.steady_at_ns(plan, phase)
+        return SlotCondition("Failing", note, phase.started_at_ns, steady_ns)
+    if missing is None:
+        return None
+    next_ns = missing.due_ns or readiness.deadline_ns(plan, record)
+    return SlotCondition("Starting", missing.note, phase.started_at_ns, next_ns)
+
+
+def _in_a_row(record: ProcessRecord) -> str:
+    return f"{record.memory.attempt} deaths in a row"
 
 
 def _of_running(

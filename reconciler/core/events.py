@@ -104,6 +104,8 @@ def _of_exit(
 
 def stop_reason(memory: Memory) -> str:
     """Return in words why a process is being stopped, or was."""
+    if memory.is_failure and memory.trouble:
+        return memory.trouble
     return _STOP_REASONS.get(memory.stop_reason, memory.stop_reason)
 
 
@@ -119,6 +121,12 @@ def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[Event]:
     vetoed = judge(hook, record).state == "vetoed"
     message = failure(hook, record) + ("" if vetoed else " (ignored)")
     yield _of(id, "hook.failed", message, details)
+
+
+def of_ready(id: ProcessId, after_ns: int) -> Event:
+    """Return the event of a process that has become ready, as its spec says."""
+    message = f"{id} is ready after {format_duration(after_ns)}"
+    return _of(id, "process.ready", message, {"after_ns": after_ns})
 
 
 def of_reload(id: ProcessId, number: int, trouble: str) -> Event:

@@ -52,8 +52,10 @@ def after_death(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
     """Return why a dead slot is not started again, or not yet."""
     assert isinstance(record.phase, Exited)
     spec, memory, phase, limit = plan.spec, record.memory, record.phase, plan.spec.max_restarts
-    if memory.stopping_since_ns is not None:
-        return backoff(plan, record) if memory.stop_reason == "vetoed" else None
+    if memory.stopping_since_ns is not None and not memory.is_failure:
+        return None
+    if memory.stop_reason == "vetoed":
+        return backoff(plan, record)
     if memory.retry or not same_slot(record.template_hash, wanted_hash):
         return None
     if is_completed(spec, record):
@@ -64,7 +66,8 @@ def after_death(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
     if again_ns is not None and plan.is_due(again_ns):
         return None
     window = format_duration(limit.window)
-    note = f"gave up after more than {limit.count} restarts in {window}; last: {phase.exit}"
+    last = memory.trouble if memory.is_failure else str(phase.exit)
+    note = f"gave up after more than {limit.count} restarts in {window}; last: {last}"
     return SlotCondition("Failed", note, phase.at_ns, again_ns)
 
 
@@ -76,7 +79,8 @@ def backoff(plan: Plan, record: ProcessRecord) -> SlotCondition | None:
         return None
     failures = failures_after(plan.spec.backoff, record.memory, phase)
     vetoed = record.memory.stop_reason == "vetoed"
-    note = (vetoed and hooks.said(plan, "after_spawn", record.id.slot)) or str(phase.exit)
+    said = hooks.said(plan, "after_spawn", record.id.slot) if vetoed else record.memory.trouble
+    note = said or str(phase.exit)
     note += f", {failures} times in a row" if failures > 1 else ""
     return SlotCondition("BackOff", note, phase.at_ns, again_ns)
 

@@ -1,30 +1,67 @@
 """When a process counts as ready, and when its slot as steady: rollout, plan and status ask here, nobody else knows.
 
-Without a probe a process is ready when it has lived a second. After several quick deaths in a row that is no
+Without `ready` a process is ready when it has lived a second. After several quick deaths in a row that is no
 proof: its slot stays a problem until it has lived so long that the next death would not count as quick.
+
+With `ready` it is ready when all that its spec names has come about once; that it was is remembered on its record.
+Until then each plan asks what is still missing, kind by kind, of what is known: the next controller finds the same.
+What began before its spec said `ready` is ready by its age: nobody is stopped for a probe that came after it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
+from reconciler.core import probe_commands
 from reconciler.core.plan import Plan
 from reconciler.model.process import ProcessRecord, Running
-from reconciler.model.units import SECOND_NS
+from reconciler.model.spec import ReadySpec
+from reconciler.model.units import SECOND_NS, format_duration
+from reconciler.model.value import Struct
 
 READY_AFTER_NS: Final = SECOND_NS
 DEATHS_IN_A_ROW: Final = 2
 """So many quick deaths before the present start make a crash loop."""
 
 
-def ready_at_ns(running: Running) -> int:
-    """Return when a running process is ready if it lives on."""
-    return running.started_at_ns + READY_AFTER_NS
+class Missing(Struct, frozen=True):
+    """What a process has not shown yet of all that makes it ready, for people."""
+
+    note: str
+    due_ns: int | None = None
+    """When it comes about by itself."""
+    is_known: bool = True
+    """It was looked for, and is not there; else nobody has looked yet, which is no reason to stop a process."""
+
+
+Kind: TypeAlias = Callable[[Plan, ProcessRecord, ReadySpec], Missing | None]
+"""Tells of one kind of `ready` what is missing; None: nothing, or the spec does not name it."""
 
 
 def is_ready(plan: Plan, record: ProcessRecord) -> bool:
-    """Tell whether a process runs and is ready; asks for another look when it will be."""
-    return isinstance(record.phase, Running) and plan.is_due(ready_at_ns(record.phase))
+    """Tell whether a process runs and is ready; asks for another look when that comes about by itself."""
+    return isinstance(record.phase, Running) and missing(plan, record) is None
+
+
+def missing(plan: Plan, record: ProcessRecord) -> Missing | None:
+    """Return what a running process has not shown yet of what makes it ready; None: it is ready."""
+    ready, memory = plan.spec.ready, record.memory
+    if ready is None or not memory.probed:
+        return _age(plan, record, READY_AFTER_NS)
+    if memory.ready_at_ns is not None:
+        return None
+    return next((found for kind in _KINDS if (found := kind(plan, record, ready))), None)
+
+
+def deadline_ns(plan: Plan, record: ProcessRecord) -> int | None:
+    """Return when a running process has failed unless it is ready; None: it may take for ever, or is."""
+    ready, memory, phase = plan.spec.ready, record.memory, record.phase
+    if ready is None or ready.deadline is None or not isinstance(phase, Running):
+        return None
+    if ready.delay is not None or not memory.probed or memory.ready_at_ns is not None:
+        return None
+    return phase.started_at_ns + ready.deadline
 
 
 def is_shaky(plan: Plan, record: ProcessRecord) -> bool:
@@ -38,3 +75,38 @@ def is_shaky(plan: Plan, record: ProcessRecord) -> bool:
 def steady_at_ns(plan: Plan, running: Running) -> int:
     """Return when a process has outlived the deaths before it."""
     return running.started_at_ns + plan.spec.backoff.reset_after
+
+
+# ---- the kinds ------------------------------------------------------------------------------------
+
+
+def _age(plan: Plan, record: ProcessRecord, age_ns: int) -> Missing | None:
+    assert isinstance(record.phase, Running)
+    due_ns = record.phase.started_at_ns + age_ns
+    if plan.is_due(due_ns):
+        return None
+    return Missing(f"ready after {format_duration(age_ns)} of uptime", due_ns)
+
+
+def _delay(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | None:
+    return None if ready.delay is None else _age(plan, record, ready.delay)
+
+
+def _exec(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | None:
+    """A command says so."""
+    if ready.exec is None:
+        return None
+    found = probe_commands.answer(plan, record, probe_commands.READY, ready)
+    if found.streak.passed >= ready.successes:
+        return None
+    return _not_ready(f"exec {ready.exec[0]}", found.trouble, is_known=found.is_known)
+
+
+def _not_ready(what: str, trouble: str, *, is_known: bool) -> Missing:
+    """Return that a probe has not passed, and what it said; `is_known`: it has answered."""
+    said = f"{what}: {trouble}" if trouble else f"{what} has not answered yet"
+    return Missing(f"not ready: {said}", is_known=is_known)
+
+
+_KINDS: Final[tuple[Kind, ...]] = (_delay, _exec)
+"""All of those that a spec names have to have come about."""

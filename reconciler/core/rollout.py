@@ -204,6 +204,8 @@ def why_failed(plan: Plan, record: ProcessRecord) -> str:
     if memory.stopping_since_ns is not None and memory.stop_reason in {"vetoed", "refused"}:
         hook = "after_spawn" if memory.stop_reason == "vetoed" else "after_start"
         return f"was stopped because its {hook} hook said no"
+    if memory.is_failure:
+        return f"was {memory.trouble}"
     if memory.failed_at_ns and memory.failed_at_ns >= trial.begun_ns:
         return "did not stay up"
     if not isinstance(phase, Exited) or memory.stopping_since_ns is not None:

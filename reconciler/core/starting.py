@@ -14,7 +14,7 @@ from reconciler.model.value import replace
 
 def start(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
     """Start a service's process, in place of its dead one; no gate holds it back any more."""
-    memory = _inherited(plan, dead, wanted_hash)
+    memory = replace(_inherited(plan, dead, wanted_hash), probed=plan.spec.ready is not None)
     if dead is not None:
         memory = replace(
             memory,
@@ -50,7 +50,7 @@ def _inherited(plan: Plan, dead: ProcessRecord | None, wanted_hash: str) -> Memo
     # A start that nobody saw come to be is done over: the first one and this are the same start. One that never
     # was, because there was no program to execute, is none.
     never_ran = dead.phase.is_unseen or dead.phase.exit.error is not None
-    planned = old.stopping_since_ns is not None and old.stop_reason != "vetoed"
+    planned = old.stopping_since_ns is not None and not old.is_failure
     kept = Memory(
         restarts=old.restarts + (not never_ran and not planned),
         replacements=old.replacements + (not never_ran and planned),

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
-from reconciler.core import desired, generations, hooks, rollout, running
+from reconciler.core import desired, generations, hooks, readiness, rollout, running
 from reconciler.core.backoff import is_completed
 from reconciler.core.plan import WHOLE, Plan
 from reconciler.core.template import run_hash, same_template, sockets_of
@@ -175,9 +175,12 @@ def _of_process(plan: Plan, trial: Trial, slot: int, base_hash: str) -> Finding:
         return Finding("open", slot=slot)
     if running.awaits_after_start(plan, record) or not running.after_spawn_passed(plan, record):
         return Finding("open", f"a hook has not passed {id} yet", slot)
+    missing = readiness.missing(plan, record) if record.memory.probed else None
+    if missing is not None:
+        return Finding("open", f"{id}: {missing.note}", slot, missing.due_ns)
     # Where processes are replaced at an age that is less, all of them are seldom older than half of it.
     age = plan.spec.max_age
-    due_ns = record.phase.started_at_ns + (
+    due_ns = (record.memory.ready_at_ns or record.phase.started_at_ns) + (
         trial.confirm_after if age is None else min(trial.confirm_after, age // 2)
     )
     if plan.is_due(due_ns):

@@ -6,6 +6,7 @@
 | `spec` | what the user wants: every field of the language, declared once |
 | `units` | durations, sizes, modes, signals, names: how their text reads |
 | `address` | where a socket listens |
+| `probe` | what the answers of a probe come to |
 | `process` | process records, launches and exits |
 | `socket` | socket templates and records |
 | `job` | generations and runs of one-shot jobs |

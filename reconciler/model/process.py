@@ -10,6 +10,8 @@ from reconciler.model.value import Struct, Tagged, field
 
 MAIN: Final = "main"
 """Role of a watcher's own process; every other role is a hook or a helper of that slot."""
+FAILURES: Final = frozenset(("vetoed", "not_ready"))
+"""Reasons to stop a process that count against it."""
 MAX_NAMED: Final = 3
 """Of several survivors so many are named in a sentence."""
 
@@ -240,7 +242,15 @@ class Memory(Struct, frozen=True):
     """Why that reload failed; empty when it did not."""
     stopping_since_ns: int | None = None
     stop_reason: str = ""
-    """Why it is being stopped: replaced, surplus, stopped, removed, timeout, expired, vetoed, shutdown."""
+    """Why it is being stopped: replaced, surplus, stopped, removed, timeout, expired, vetoed, not_ready, shutdown."""
+    trouble: str = ""
+    """What stands against it, as a sentence: why it is stopped for a failure, or what its probe said last."""
+    probed: bool = False
+    """It was started under a spec with `ready`: it is ready when it has shown that, and not by its age."""
+    ready_at_ns: int | None = None
+    """When it had shown all that makes it ready, once and for all."""
+    passed: int = 0
+    """Of a probe: how often in a row it had passed before this run; `attempt` is how often it had failed."""
     asked: bool = False
     """The stop signal was sent, or the stop command started."""
     asked_rest: bool = False
@@ -254,6 +264,11 @@ class Memory(Struct, frozen=True):
     def killed(self) -> bool:
         """Tell whether SIGKILL was sent."""
         return self.killed_at_ns is not None
+
+    @property
+    def is_failure(self) -> bool:
+        """Tell whether it is being stopped because it is no good: that counts as if it had ended by itself."""
+        return self.stopping_since_ns is not None and self.stop_reason in FAILURES
 
 
 class Requested(Tagged, frozen=True):
@@ -372,7 +387,7 @@ def began_ns(phase: Phase) -> int:
         return phase.at_ns
     if isinstance(phase, Running):
         return phase.started_at_ns
-    return phase.started_at_ns or phase.at_ns
+    return phase.at_ns if phase.started_at_ns is None else phase.started_at_ns
 
 
 def pid_of(phase: Phase) -> int | None:

@@ -463,6 +463,31 @@ class HooksSpec(Struct, frozen=True):
     ] = None
 
 
+class ReadySpec(Struct, frozen=True):
+    """When a process that runs counts as ready: once its probe, one of the kinds, has passed."""
+
+    exec: Annotated[
+        Command | None,
+        _live("Command that exits with 0 when the process is ready; RECONCILE_PID is its pid."),
+    ] = None
+    delay: Annotated[
+        DurationNs | None, _live("No probe: the process is ready when it has run this long.")
+    ] = None
+    initial_delay: Annotated[DurationNs, _live("Time from the start to the first probe.")] = 0
+    interval: Annotated[DurationNs, _live("Time from one probe to the next.")] = SECOND_NS
+    timeout: Annotated[DurationNs, _live("A probe that takes longer has failed.")] = SECOND_NS
+    successes: Annotated[
+        int, Between(1, 1000), _live("Probes in a row that must pass before it is ready.")
+    ] = 1
+    deadline: Annotated[
+        DurationNs | None,
+        _live(
+            "A process that is not ready so long after its start has failed: it is stopped, and started again after"
+            " the restart delay; null: it may take for ever."
+        ),
+    ] = 60 * SECOND_NS
+
+
 class SecretSpec(Struct, frozen=True):
     """Where the value of a secret comes from: `file` or `cmd`, one of the two."""
 
@@ -578,6 +603,13 @@ class WatcherSpec(Struct, frozen=True):
         ),
     ] = ()
     stdin_socket: Annotated[str | None, _restart("Socket to pass as standard input.")] = None
+    ready: Annotated[
+        ReadySpec | None,
+        _live(
+            "When a process counts as ready, what rolls and `--wait` wait for; null: when it has lived a second."
+            " An edit counts for processes that are not ready yet."
+        ),
+    ] = None
     reload: Annotated[
         Reload, _live("What `reconcile reload` does: replace, {signal: HUP} or {cmd: ...}.")
     ] = "replace"

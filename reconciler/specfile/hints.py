@@ -86,11 +86,9 @@ _WORDS_BY_ANSWER: Final = {
         "write: labels: {name: value}": "tags",
         "write: hooks": "hook",
         NO_ORDER: "after requires depends_on",
-        NOT_BUILT + "; an after_spawn hook can ask the process, and end it": "ready",
-        NOT_BUILT: (
-            "readiness_probe liveness_probe healthcheck health watchdog env_rules on_demand watch "
-            "on-check-failure wait_ready listen_timeout"
-        ),
+        "write: ready": "readiness_probe wait_ready",
+        "write: ready: {deadline: 60s}": "listen_timeout",
+        NOT_BUILT: "liveness_probe healthcheck health watchdog env_rules on_demand watch on-check-failure",
         NOT_BUILT + "; a timer can call `reconcile rerun NAME`": "schedule cron",
         NOT_BUILT + "; processes are replaced one by one": "rollout",
         "write: restart: always, on-failure or never; max_restarts: {count: 5}; backoff: {initial: 1s}": "availability",

@@ -20,7 +20,7 @@ from reconciler.model.spec import (
     WatcherSpec,
     declared_fields,
 )
-from reconciler.model.units import NAME_PATTERN, parse_bytes
+from reconciler.model.units import MILLISECOND_NS, NAME_PATTERN, parse_bytes, parse_duration_ns
 from reconciler.specfile import machine
 from reconciler.specfile.given import Given
 from reconciler.specfile.hints import did_you_mean
@@ -28,7 +28,9 @@ from reconciler.specfile.mistakes import Mistakes, quoted
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
 JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap", "on_lost", "keep_runs")
-SERVICE_FIELDS: Final = ("max_age", "max_age_variance")
+SERVICE_FIELDS: Final = ("max_age", "max_age_variance", "ready")
+READY_KINDS: Final = ("exec", "delay")
+MIN_PROBE_NS: Final = 100 * MILLISECOND_NS
 _UNIX_FIELDS: Final = frozenset(("mode", "owner", "group"))
 _INTERNET_FIELDS: Final = frozenset(("interface", "reuseport", "ipv6_only", "nodelay", "keepalive"))
 _STREAM_FIELDS: Final = frozenset(("nodelay", "keepalive", "backlog"))
@@ -193,6 +195,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     for each in commands:
         if each is not None:
             _check_command(each)
+    _check_ready(watcher.block("ready"))
     _check_shell(watcher)
     _check_sockets(watcher, sockets)
     _warn_of_starters(watcher, sockets)
@@ -227,16 +230,36 @@ def _check_kind(watcher: Given, own: Map) -> None:
             watcher.out_of_place(name, message, "write restart: never, or remove it")
 
 
-def _check_command(block: Given) -> None:
-    words, at = block.data.get("cmd"), block.node.get("cmd")
+def _check_ready(ready: Given | None) -> None:
+    """Check what makes a process ready: one kind, and times that leave room for an answer."""
+    if ready is None:
+        return
+    kinds = ready.says(*READY_KINDS)
+    if not kinds:
+        message = f"expected one of {', '.join(READY_KINDS)}, found none of them"
+        hint = "write: ready: {exec: COMMAND}, or leave it out: ready after 1s of uptime"
+        ready.mistakes.at(ready.node, ready.where, message, hint)
+    for other in kinds[1:]:
+        message = f"'{kinds[0]}' and '{other}' are given both"
+        ready.out_of_place(other, message, "keep one of them; a command can ask for both")
+    _check_command(ready, "exec")
+    for name in ready.says("interval", "timeout"):
+        with suppress(ValueError):
+            if parse_duration_ns(ready.data.get(name)) < MIN_PROBE_NS:
+                message = f"expected at least 100ms, found {quoted(str(ready.data.get(name)))}"
+                ready.wrong(name, message)
+
+
+def _check_command(block: Given, name: str = "cmd") -> None:
+    words, at = block.data.get(name), block.node.get(name)
     if at is None or not _is_words(words):
         return
     if not words or not words[0].strip():
-        block.wrong("cmd", "the command is empty", "write: cmd: program argument ...")
+        block.wrong(name, "the command is empty", f"write: {name}: program argument ...")
         return
     for index, word in enumerate(words):
         place = at.items[index] if isinstance(at, List) and index < len(at.items) else at
-        _check_characters(word, place, f"{block.where}.cmd", block.mistakes)
+        _check_characters(word, place, f"{block.where}.{name}", block.mistakes)
 
 
 def _is_words(value: object) -> TypeGuard[list[str]]:

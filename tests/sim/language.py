@@ -120,6 +120,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
 MEANINGLESS: Final = {
     "env_file": "the loader reads the files and works them into `env`",
     "stdin": "there is only one value",
+    "ready": "the programs of the simulation answer no probe yet",
     "keep_runs": "only the store throws rows away, and that is not simulated",
     "max_restarts.then": "there is only one value",
     **{

@@ -1,0 +1,201 @@
+"""A process with `ready` counts as ready once its probe has passed in its life, and fails when that takes too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconciler.model.action import Spawn
+from reconciler.model.spec import BackoffSpec, HooksSpec, MaxRestartsSpec, ReadySpec
+from tests.core.stage import HOOK, S, Stage, process, spec, watcher
+
+PATIENT = BackoffSpec(burst=0, initial=5 * S, max=60 * S, jitter=0)
+ASKS = ReadySpec(exec=("check", "${slot}"), interval=2 * S, timeout=S, deadline=10 * S)
+
+
+def web(ready: ReadySpec | None = ASKS, **fields: object) -> Stage:
+    return Stage().apply(spec(web=watcher(ready=ready, backoff=PATIENT, **fields)))
+
+
+def asked(stage: Stage) -> list[float]:
+    """Return when the command was run."""
+    return [at for at, each in stage.history if isinstance(each, Spawn) and each.id.role == "ready"]
+
+
+def launch(stage: Stage) -> Any:
+    return next(a.launch for _, a in stage.history if isinstance(a, Spawn) and a.id.role == "ready")
+
+
+def seen(stage: Stage, slot: str = "web.1") -> tuple[str, str]:
+    found = stage.slot(slot)
+    return found.state, found.note
+
+
+def test_a_process_is_ready_when_its_command_has_passed_and_is_asked_no_more() -> None:
+    stage = web()
+    assert launch(stage).argv == ("check", "1")
+    assert launch(stage).env["RECONCILE_PID"] == str(stage.pid("web.1"))
+    assert seen(stage) == ("Starting", "not ready: exec check has not answered yet")
+    stage.wait(0.5).exit("web.1:ready", 1, output=b"starting\nno route\n")
+    assert seen(stage.wait(1)) == ("Starting", "not ready: exec check: exit 1: no route")
+    assert (stage.status("web").state, stage.status("web").as_desired) == ("Starting", False)
+    stage.wait(1).exit("web.1:ready", 0).wait(60)
+    assert asked(stage) == [0, 2]
+    assert seen(stage) == ("Running", "")
+    assert [e.message for e in stage.events if e.type == "process.ready"] == [
+        "web.1 is ready after 2.5s"
+    ]
+    assert [str(id) for id in stage.records] == ["web.1"]
+
+
+def test_the_last_answer_is_shown_while_the_command_runs_again() -> None:
+    stage = web().exit("web.1:ready", 1).wait(2)
+    assert asked(stage) == [0, 2]
+    assert seen(stage) == ("Starting", "not ready: exec check: exit 1")
+
+
+def test_it_may_have_to_pass_several_times_in_a_row() -> None:
+    stage = web(ReadySpec(exec=("check",), successes=2, deadline=None, initial_delay=3 * S)).wait(2)
+    assert asked(stage) == []
+    for code in (0, 1, 0):
+        stage.wait(1).exit("web.1:ready", code)
+    assert seen(stage) == ("Starting", "not ready: exec check: exit 1")
+    stage.wait(1).exit("web.1:ready", 0)
+    assert (asked(stage), seen(stage)) == ([3, 4, 5, 6], ("Running", ""))
+
+
+def test_a_command_that_hangs_is_killed_at_its_timeout_and_counts_as_a_failure() -> None:
+    stage = web().wait(1.5)
+    assert (1, "web.1:ready", "KILL") in stage.signals()
+    assert seen(stage) == ("Starting", "not ready: exec check: no answer within 1s")
+    assert asked(stage.wait(1)) == [0, 2]
+
+
+def test_that_it_is_ready_survives_the_controller_and_so_does_what_was_answered() -> None:
+    ready = ReadySpec(exec=("check",), successes=2)
+    wanted = spec(web=watcher(ready=ready))
+    stage = Stage().apply(wanted).exit("web.1:ready", 0).wait(1)
+    stage.new_controller(wanted).exit("web.1:ready", 0)
+    assert seen(stage) == ("Running", "")
+    count = len(asked(stage))
+    assert seen(stage.new_controller(wanted).wait(60)) == ("Running", "")
+    assert len(asked(stage)) == count
+
+
+def test_the_next_process_of_a_slot_has_to_show_it_anew() -> None:
+    stage = web().exit("web.1:ready", 0).wait(60).exit("web.1", 1).wait(0.5)
+    assert seen(stage) == ("Starting", "not ready: exec check has not answered yet")
+
+
+def test_what_is_not_ready_by_the_deadline_has_failed_and_is_started_again_after_the_delay() -> (
+    None
+):
+    stage = web()
+    for _ in range(5):
+        stage.exit("web.1:ready", 1).wait(2)
+    trouble = "not ready within 10s: exec check: exit 1"
+    assert stage.signals() == [(10, "web.1", "TERM")]
+    assert seen(stage) == ("BackOff", trouble)
+    assert stage.slot("web.1").next_ns == 15 * S
+    ended = next(e.message for e in stage.events if e.type == "process.exited")
+    assert ended == f"web.1 ended ({trouble}): killed by SIGTERM after 10s"
+    stage.wait(5)
+    assert (stage.alive(), stage.slot("web.1").attempt, stage.slot("web.1").restarts) == (
+        ["web.1"], 1, 1,
+    )  # fmt: skip
+    for _ in range(5):
+        stage.exit("web.1:ready", 1).wait(2)
+    assert seen(stage) == ("BackOff", f"{trouble}, 2 times in a row")
+
+
+def test_while_it_is_being_stopped_it_says_for_what() -> None:
+    stage = web()
+    stage.stubborn = frozenset({"web.1"})
+    for _ in range(5):
+        stage.exit("web.1:ready", 1).wait(2)
+    assert seen(stage) == ("Stopping", "not ready within 10s: exec check: exit 1")
+
+
+def test_a_slot_that_never_becomes_ready_gives_up_like_one_that_dies() -> None:
+    stage = web(max_restarts=MaxRestartsSpec(count=1, window=60 * S))
+    for _ in range(2):
+        stage.wait(0.5).exit("web.1:ready", 1).wait(20)
+    state, note = seen(stage)
+    assert state == "Failed"
+    assert note.endswith("last: not ready within 10s: exec check: no answer within 1s")
+
+
+def test_nobody_is_stopped_before_anybody_has_asked() -> None:
+    """A controller that comes late has the probe run first: what was asked before it is not known."""
+    wanted = spec(web=watcher(ready=ASKS))
+    stage = Stage().apply(wanted).exit("web.1:ready", 1)
+    del stage.records[process("web.1:ready")]
+    stage.now += 60 * S
+    stage.new_controller(wanted)
+    assert stage.signals() == []
+    assert seen(stage.exit("web.1:ready", 0)) == ("Running", "")
+
+
+def test_without_a_deadline_it_may_take_for_ever() -> None:
+    stage = web(ReadySpec(exec=("check",), deadline=None))
+    for _ in range(100):
+        stage.exit("web.1:ready", 1).wait(1)
+    assert seen(stage) == ("Starting", "not ready: exec check: exit 1")
+
+
+def test_a_delay_is_ready_by_its_age() -> None:
+    stage = web(ReadySpec(delay=90 * S)).wait(89)
+    assert seen(stage) == ("Starting", "ready after 1m30s of uptime")
+    assert stage.slot("web.1").next_ns == 90 * S
+    assert seen(stage.wait(1)) == ("Running", "")
+
+
+def test_a_probe_that_is_new_concerns_only_what_starts_later() -> None:
+    stage = web(None).wait(60).apply(spec(web=watcher(ready=ASKS))).wait(60)
+    assert (stage.alive(), asked(stage), seen(stage)) == (["web.1"], [], ("Running", ""))
+    assert asked(stage.exit("web.1", 1).wait(0.5)) == [120]
+
+
+def test_what_was_ready_without_a_probe_stays_so_when_there_is_one_again() -> None:
+    stage = web().exit("web.1:ready", 1).apply(spec(web=watcher())).wait(5)
+    assert seen(stage) == ("Running", "")
+    stage.apply(spec(web=watcher(ready=ASKS))).wait(60)
+    assert (seen(stage), stage.signals()) == (("Running", ""), [])
+
+
+def test_a_roll_goes_on_when_the_new_process_is_ready_and_not_before() -> None:
+    def wanted(cmd: str) -> object:
+        return spec(web=watcher(cmd=(cmd,), ready=ASKS, numprocesses=2))
+
+    stage = Stage().apply(wanted("old"))  # type: ignore[arg-type]
+    stage.exit("web.1:ready", 0).exit("web.2:ready", 0).wait(60)
+    stage.apply(wanted("new")).wait(5)  # type: ignore[arg-type]
+    assert stage.spawned("web.")[-1] == "web.1:ready"
+    assert [id for _, id, signal in stage.signals() if signal == "TERM"] == ["web.1"]
+    stage.wait(1.5).exit("web.1:ready", 0)
+    assert [id for _, id, signal in stage.signals() if signal == "TERM"] == ["web.1", "web.2"]
+
+
+def test_a_revision_is_not_good_before_what_it_changed_is_ready() -> None:
+    stage = Stage().try_out(spec(web=watcher(ready=ReadySpec(exec=("check",), deadline=None))))
+    for _ in range(20):
+        stage.exit("web.1:ready", 1).wait(1)
+    assert stage.outcome == "pending"
+    assert stage.outlook == (None, "web.1: not ready: exec check: exit 1")
+    stage.exit("web.1:ready", 0).wait(9)
+    assert stage.outcome == "pending"
+    assert stage.wait(1).outcome == "good"
+
+
+def test_a_revision_fails_when_what_it_changed_is_not_ready_in_time() -> None:
+    stage = Stage().try_out(spec(web=watcher(ready=ASKS)))
+    for _ in range(5):
+        stage.exit("web.1:ready", 1).wait(2)
+    assert stage.outcome == "paused"
+    assert stage.trial is not None
+    assert stage.trial.reason == "web.1 was not ready within 10s: exec check: exit 1"
+
+
+def test_a_hook_after_the_start_comes_before_the_probe() -> None:
+    stage = web(hooks=HooksSpec(after_spawn=HOOK)).wait(20)
+    assert asked(stage) == []
+    assert asked(stage.exit("web.1:after_spawn")) == [20]
