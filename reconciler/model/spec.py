@@ -15,7 +15,8 @@ template, with `$$` for a dollar sign, until `core.template` expands it for one 
 # Annotations are not postponed here: msgspec and `declared_fields` would each evaluate all of them once more.
 from collections.abc import Mapping
 from functools import cache, partial
-from typing import Annotated, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -728,6 +729,13 @@ def bare(hint: object) -> tuple[object, tuple[object, ...]]:
     return hint, markers
 
 
+def _markers_of_nullable(hint: object) -> tuple[object, ...]:
+    """Return the markers of the one type that a value has which is not null; () where there are several."""
+    others = [each for each in get_args(hint) if each is not type(None)]
+    is_nullable = get_origin(hint) in (Union, UnionType) and len(others) < len(get_args(hint))
+    return bare(others[0])[1] if is_nullable and len(others) == 1 else ()
+
+
 @cache
 def declared_fields(cls: type) -> tuple[Field, ...]:
     """Return the declared fields of one of the classes above, in the order of declaration."""
@@ -737,6 +745,7 @@ def declared_fields(cls: type) -> tuple[Field, ...]:
         hint, markers = bare(hints[declared.name])
         if WORKED_OUT in markers:
             continue
+        markers += _markers_of_nullable(hint)
         about = next((m for m in markers if isinstance(m, About)), About("none", ""))
         default: object = None if declared.default is msgspec.NODEFAULT else declared.default
         if declared.default_factory is not msgspec.NODEFAULT:

@@ -57,11 +57,12 @@ def test_a_plan_shows_what_changed_and_no_secret() -> None:
 
 
 def test_a_plan_shows_values_as_a_spec_has_them() -> None:
-    old = spec(a=watcher(), b=watcher())
+    old = spec(a=watcher(), b=watcher(), c=watcher())
     hooks = HooksSpec(before_start=HookSpec(python="h.f", timeout=120 * 10**9))
     new = spec(
         a=watcher(hooks=hooks, max_restarts=MaxRestartsSpec(3), labels={"team": "a b", "n": "1"}),
         b=watcher(env={"A": None}, success_exit_codes=(0, 2), limits=LimitsSpec(as_=2**30)),
+        c=watcher(umask=0o27, max_age=3600 * 10**9),
     )
     new = replace(new, daemon=DaemonSpec(access=(AccessSpec("view", user="www-data"),)))
     shown = {
@@ -76,6 +77,8 @@ def test_a_plan_shows_values_as_a_spec_has_them() -> None:
         "b.env.A": "(unset) -> null",
         "b.success_exit_codes": "[0] -> [0, 2]",
         "b.limits.as": "null -> 1073741824",
+        "c.umask": "null -> 0027",
+        "c.max_age": "null -> 1h",
         "daemon.access": "[] -> [{role: view, user: www-data}]",
     }
 
