@@ -19,11 +19,13 @@ from reconciler.model.units import (
     DURATION,
     MODE,
     PERCENT,
+    PERIOD,
     SECONDS,
     SIZE,
     format_count,
     format_duration,
     format_mode,
+    format_period,
     format_size,
 )
 from reconciler.model.value import Struct
@@ -312,6 +314,8 @@ def _written(name: str, markers: tuple[object, ...], value: object) -> str:
 def _amount(markers: tuple[object, ...], value: int) -> str:
     if DURATION in markers or SECONDS in markers:
         return format_duration(value)
+    if PERIOD in markers:
+        return format_period(value)
     if SIZE in markers:
         return format_size(value)
     if MODE in markers:

@@ -311,7 +311,9 @@ def _sink(
     if stream.to == "manager":
         return ManagerSink(prefix=f"{name}.{slot} ", timestamps=logs.timestamps)
     path = default if stream.file is None else expand(stream.file, slot, _descriptors(spec))
-    return FileSink(path, logs.timestamps, logs.max_size, logs.keep, logs.compress)
+    return FileSink(
+        path, logs.timestamps, logs.max_size, logs.keep, logs.compress, logs.rotate or 0
+    )
 
 
 def log_paths(

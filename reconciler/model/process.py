@@ -36,13 +36,14 @@ class ProcessId(Struct, frozen=True):
 
 
 class FileSink(Tagged, frozen=True):
-    """Output goes to a file that the keeper rotates by size; `max_size` 0 means never."""
+    """Output goes to a file that the keeper rotates by size and time; `max_size` and `rotate_ns` 0 mean never."""
 
     path: str
     timestamps: bool = False
     max_size: int = 10 * 2**20
     keep: int = 5
     compress: bool = False
+    rotate_ns: int = 0
 
 
 class ManagerSink(Tagged, frozen=True):

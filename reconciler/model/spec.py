@@ -28,6 +28,7 @@ from reconciler.model.units import (
     MILLISECOND_NS,
     MODE,
     PERCENT,
+    PERIOD,
     SECOND_NS,
     SECONDS,
     SIGNAL,
@@ -404,6 +405,13 @@ class LogsSpec(Struct, frozen=True):
     stderr: Annotated[StderrSpec, _restart("Where standard error goes.")] = StderrSpec()
     timestamps: Annotated[bool, _live("Put the time (UTC) before each line.")] = False
     max_size: Annotated[SizeBytes, _live("Rotate a file when it is larger; 0: never.")] = 10 * 2**20
+    rotate: Annotated[
+        Annotated[int, PERIOD] | None,
+        _live(
+            "Rotate a file also by the clock (UTC), unless it is empty: hourly, daily, weekly (on Mondays), whole "
+            "days, or a part of a day such as 6h; null: by its size alone."
+        ),
+    ] = None
     keep: Annotated[int, Between(0, 1000), _live("Rotated files to keep.")] = 5
     compress: Annotated[bool, _live("Compress rotated files with gzip.")] = False
 

@@ -19,6 +19,9 @@ MINUTE_NS: Final = 60 * SECOND_NS
 HOUR_NS: Final = 60 * MINUTE_NS
 DAY_NS: Final = 24 * HOUR_NS
 
+PERIODS_NS: Final = {"hourly": HOUR_NS, "daily": DAY_NS, "weekly": 7 * DAY_NS}
+"""Periods that have a name."""
+
 DURATION_UNITS_NS: Final = {
     "us": MICROSECOND_NS,
     "ms": MILLISECOND_NS,
@@ -101,6 +104,31 @@ def format_duration(nanoseconds: int) -> str:
             rest = nanoseconds % size // lesser_size
             return f"{nanoseconds // size}{unit}" + (f"{rest}{lesser}" if rest else "")
     return f"{nanoseconds // SECOND_NS}s"
+
+
+def parse_period_ns(value: object) -> int:
+    """Return a period that begins at the same times of every day: `daily`, `6h`, `2d`.
+
+    Raises `ValueError` for one that is shorter than a minute, or that a day is no multiple of, nor it of a day.
+    """
+    period_ns = PERIODS_NS.get(value) if isinstance(value, str) else None
+    if period_ns is None:
+        expected = (
+            "expected hourly, daily, weekly, whole days, or a part of a day such as 15m or 6h"
+        )
+        try:
+            period_ns = parse_duration_ns(value)
+        except ValueError:
+            raise ValueError(expected) from None
+        if period_ns < MINUTE_NS or (DAY_NS % period_ns and period_ns % DAY_NS):
+            raise ValueError(expected)
+    return period_ns
+
+
+def format_period(period_ns: int) -> str:
+    """Return a period as users write it."""
+    named = (name for name, each_ns in PERIODS_NS.items() if each_ns == period_ns)
+    return next(named, format_duration(period_ns))
 
 
 def parse_size_bytes(value: object) -> int:
@@ -248,6 +276,7 @@ SECONDS = Reads(
     _DURATION_PATTERN,
     ("number",),
 )
+PERIOD = Reads("period", parse_period_ns, "daily")
 SIZE = Reads("size", parse_size_bytes, "10MiB", r"^\d+(\.\d+)?\s*(B|KB|MB|GB|KiB|MiB|GiB)$")
 BYTES = Reads("size", parse_bytes, "512MiB", SIZE.pattern, ("integer",))
 MODE = Reads("octal mode", parse_mode, "0660", r"^(0o)?[0-7]{1,4}$", ("integer",))

@@ -35,7 +35,7 @@ class Capture:
         now_wall: Callable[[], float],
     ) -> None:
         os.makedirs(fifo_dir, 0o700, exist_ok=True)
-        self.sinks = Sinks(watch, ignore)
+        self.sinks = Sinks(watch, ignore, now_wall)
         self.pipes = Pipes(fifo_dir, spool, self.sinks, watch, ignore, now_wall)
         self._handed: dict[str, Outgoing] = {}
 
@@ -93,12 +93,14 @@ class Capture:
 
     @property
     def due_ns(self) -> int | None:
-        """Return when to `shrink` (monotonic), None while no pipe is large."""
-        busy_ns = self.pipes.enlarged.values()
-        return min(busy_ns) + QUIET_NS if busy_ns else None
+        """Return when to `tend` (monotonic), None while no pipe is large and no file is rotated by time."""
+        busy_ns, rotate_ns = self.pipes.enlarged.values(), self.sinks.due_ns
+        dues = [] if rotate_ns is None else [rotate_ns]
+        return min([*dues, *(each + QUIET_NS for each in busy_ns)], default=None)
 
-    def shrink(self) -> None:
-        """Give the pipes of those who are busy no longer their usual size."""
+    def tend(self) -> None:
+        """Rotate files by time, and give the pipes of those who are busy no longer their usual size."""
+        self.sinks.rotate()
         now_ns = time.monotonic_ns()
         for stream, busy_ns in list(self.pipes.enlarged.items()):
             if now_ns >= busy_ns + QUIET_NS:

@@ -1,7 +1,10 @@
-"""A log file: appended to, rotated by size at line ends, found again when others move it.
+"""A log file: appended to, rotated by size and time at line ends, found again when others move it.
 
 The rule: a line is never lost or cut by a rotation. A file grows past `max_size` only to finish a
 line, and a line without end is cut once it is `LINE_BYTES` beyond.
+
+When to rotate by time follows from when the file was written to last, so nothing has to be remembered: a file that
+was written to before an instant of the period, and is not empty, is rotated before anything is written after it.
 
 The file is not opened with O_APPEND, since splice(2) refuses such files; instead its end is looked
 up before each round of writing. So `copytruncate` of logrotate and a second writer do no harm,
@@ -14,11 +17,13 @@ is slow. Only a thread or io_uring would change that.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from reconciler.model.units import DAY_NS, SECOND_NS
 from reconciler.output.places import folder_of, is_in, open_in, open_log
 from reconciler.system.shortages import NO_PLACE, NOT_NOW
 
@@ -33,6 +38,12 @@ _FLAGS: Final = os.O_RDWR | os.O_CREAT
 """For reading too: whether the last line is finished is asked of the file itself."""
 CHECK_AFTER_S: Final = 1.0
 """How often the path is asked whether it still leads to the open file."""
+AGAIN_S: Final = 60.0
+"""When a rotation by time that is impossible just now is tried again."""
+_FIRST_MONDAY_S: Final = 4 * DAY_NS / SECOND_NS
+"""1970-01-05, from which weeks count."""
+_COARSE_S: Final = 0.1
+"""So much before the clock a file may say that it was written to: the kernel looks at its own clock at each tick."""
 
 
 class LogFile:
@@ -40,11 +51,16 @@ class LogFile:
 
     `rotated` tells that it was rotated, and nobody has taken note of that yet. `trouble` says why what is
     written is lost, empty when nothing was lost for `CHECK_AFTER_S`. `astray` says why the path cannot be trusted
-    to lead to the open file any more, which is written on.
+    to lead to the open file any more, which is written on. `rotate_at` is the wall time when `look` rotates it.
     """
 
     def __init__(
-        self, path: str, options: FileSink, full: int, later: frozenset[int] = NO_PLACE
+        self,
+        path: str,
+        options: FileSink,
+        full: int,
+        now: float,
+        later: frozenset[int] = NO_PLACE,
     ) -> None:
         """Open or create the file and the folders above it; raises `OSError` with its name.
 
@@ -76,12 +92,27 @@ class LogFile:
         self._torn = False
         self._lost = False
         """Something was lost since the last look at the path."""
+        self._now = now
+        self._is_overdue = False
+        """Its time has come amid a line: it is rotated behind that."""
+        self._plan_rotation()
+
+    def take(self, options: FileSink, now: float) -> None:
+        """Go on by other options."""
+        is_planned = options.rotate_ns == self.options.rotate_ns
+        self.options, self._now = options, now
+        if not is_planned:
+            self._plan_rotation()
 
     def look(self, now: float) -> None:
-        """Find the end of the file, and once in a while whether the path still leads to it."""
+        """Find the end of the file, rotate it when its time has come, and ask once in a while for its path."""
         status = os.fstat(self.fd)
         if status.st_size != self.size:
             self.size = os.lseek(self.fd, 0, os.SEEK_END)
+        self._now = now
+        if now >= self.rotate_at:
+            self._rotate_by_time()
+            status = os.fstat(self.fd)
         if abs(now - self._checked) < CHECK_AFTER_S and status.st_nlink:
             return
         self._checked = now
@@ -105,7 +136,7 @@ class LogFile:
 
     def splice_room(self) -> int:
         """Return how many bytes may come in unseen: until a line's length before the limit."""
-        if not self.splices or self._torn:
+        if not self.splices or self._torn or self._is_overdue:
             return 0
         if not self.options.max_size or self._refused:
             return 2**30
@@ -142,6 +173,9 @@ class LogFile:
 
     def _fitting(self, data: bytes) -> int:
         """Return how much of the data still belongs into this file: all, or up to a line's end."""
+        if self._is_overdue and not self._refused:
+            at_start = not self.size or self._at_line_start()
+            return 0 if at_start else data.find(b"\n") + 1 or len(data)
         room = self.options.max_size - self.size
         if not self.options.max_size or self._refused or len(data) <= room:
             return len(data)
@@ -166,6 +200,23 @@ class LogFile:
             self.trouble, self._lost = self._unopened or _words(error), True
         self.size += written
         return written
+
+    def _rotate_by_time(self) -> None:
+        if not self.size:
+            self._plan_rotation()
+        elif not self._at_line_start():
+            self._is_overdue, self.rotate_at = True, math.inf
+        elif not self._rotate():
+            self.rotate_at = self._now + AGAIN_S
+
+    def _plan_rotation(self) -> None:
+        """Find out when to rotate by time: after what the file holds, or, of an empty one, after now."""
+        self._is_overdue, self.rotate_at = False, math.inf
+        if self.options.rotate_ns and self.fd != self._full:
+            period_s = self.options.rotate_ns / SECOND_NS
+            last = os.fstat(self.fd).st_mtime + _COARSE_S if self.size else self._now
+            periods = math.floor((last - _FIRST_MONDAY_S) / period_s) + 1
+            self.rotate_at = periods * period_s + _FIRST_MONDAY_S
 
     def _rotate(self) -> bool:
         """Go on in a new file; False when that is impossible just now.
@@ -197,6 +248,7 @@ class LogFile:
         self.close()
         self.fd, self._unopened = fd, ""
         self.size = os.lseek(fd, 0, os.SEEK_END)
+        self._plan_rotation()
         if self.size == 0 and stat.S_ISREG(like.st_mode):
             with suppress(OSError):
                 os.fchmod(fd, stat.S_IMODE(like.st_mode))

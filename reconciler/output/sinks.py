@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.model.observation import LogChanged
 from reconciler.model.process import FileSink, ManagerSink, NullSink
+from reconciler.model.units import MILLISECOND_NS, SECOND_NS
 from reconciler.output.log_file import NOT_YET, LogFile
 from reconciler.output.manager_output import ManagerOutput
 from reconciler.system.shortages import NO_PLACE
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 
 MAX_TROUBLES: Final = 1000
 """So many files in trouble are remembered at a time, for the next controller."""
+TURN_NS: Final = 3 * MILLISECOND_NS
+"""How long files are rotated by time before others have their turn."""
+LONGEST_S: Final = 86_400.0
+"""A wait for the next rotation is no longer: the wall clock may jump meanwhile."""
 
 Target: TypeAlias = LogFile | ManagerOutput
 """What is open for a sink."""
@@ -27,10 +34,16 @@ class Sinks:
     """What is open to write to, and what is to be told of it."""
 
     def __init__(
-        self, watch: Callable[[int, Callable[[], int]], None], ignore: Callable[[int], None]
+        self,
+        watch: Callable[[int, Callable[[], int]], None],
+        ignore: Callable[[int], None],
+        now_wall: Callable[[], float],
     ) -> None:
         self._full = os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC)
         self._watch, self._ignore = watch, ignore
+        self._now_wall = now_wall
+        self._rotate_at = math.inf
+        """When the next file is to be rotated by time, on the wall clock, or earlier."""
         self._files: dict[str, LogFile] = {}
         self._manager: ManagerOutput | None = None
         self._rotated: dict[str, None] = {}
@@ -49,12 +62,13 @@ class Sinks:
             return self._own_output()
         options = sink if isinstance(sink, FileSink) else FileSink(sink.path)
         path = os.path.abspath(sink.path)
-        file = self._files.get(path)
+        file, now = self._files.get(path), self._now_wall()
         if file is None:
             later = NOT_YET if runs else NO_PLACE
-            file = self._files[path] = LogFile(path, options, self._full, later)
+            file = self._files[path] = LogFile(path, options, self._full, now, later)
         file.users += 1
-        file.options = options
+        file.take(options, now)
+        self._rotate_at = min(self._rotate_at, file.rotate_at)
         return file
 
     def give_back(self, target: Target | None) -> None:
@@ -64,6 +78,27 @@ class Sinks:
             if not target.users:
                 del self._files[target.path]
                 target.close()
+
+    @property
+    def due_ns(self) -> int | None:
+        """Return when to `rotate` (monotonic), None while no file is rotated by time."""
+        if self._rotate_at == math.inf:
+            return None
+        wait_s = min(max(self._rotate_at - self._now_wall(), 0.0), LONGEST_S)
+        return time.monotonic_ns() + math.ceil(wait_s * SECOND_NS)
+
+    def rotate(self) -> None:
+        """Rotate the files whose time has come, also those that nobody writes to just now; of many a part."""
+        until_ns, now = time.monotonic_ns() + TURN_NS, self._now_wall()
+        if now < self._rotate_at:
+            return
+        due = [file for file in self._files.values() if file.rotate_at <= now]
+        for file in due:
+            file.look(now)
+            self.note_rotation(file)
+            if time.monotonic_ns() > until_ns:
+                break
+        self._rotate_at = min((f.rotate_at for f in self._files.values()), default=math.inf)
 
     def _own_output(self) -> ManagerOutput:
         if self._manager is None:
@@ -113,7 +148,8 @@ class Sinks:
             self._troubles.pop(target.path, None)
 
     def note_rotation(self, file: LogFile) -> None:
-        """Remember that a file was rotated."""
-        file.rotated = False
-        if file.options.compress and file.options.keep:
+        """Remember it when a file was rotated, and when it is to be rotated by time."""
+        self._rotate_at = min(self._rotate_at, file.rotate_at)
+        if file.rotated and file.options.compress and file.options.keep:
             self._rotated[file.path] = None
+        file.rotated = False

@@ -192,6 +192,7 @@ class Stream:
         if isinstance(self._target, LogFile):
             self._target.look(self._all.now_wall())
             self._sinks.note_trouble(self._process, self._target)
+            self._sinks.note_rotation(self._target)
         taken = 0
         self._empty = False
         try:
@@ -378,7 +379,7 @@ class Stream:
             self._skips = not data.endswith(b"\n")
         if dropped or self._target.trouble:
             self._sinks.note_trouble(self._process, self._target)
-        if isinstance(self._target, LogFile) and self._target.rotated:
+        if isinstance(self._target, LogFile):
             self._sinks.note_rotation(self._target)
 
 

@@ -180,7 +180,10 @@ _WORDS_BY_ANSWER: Final = {
     },
     "LogsSpec": {
         "write: max_size: 10MiB": "max_bytes",
-        "write: keep": "backup_count backups",
+        "write: keep": "backup_count backups retain",
+        "write: rotate: hourly, daily, weekly or a part of a day such as 6h": (
+            "rotate_when rotate_interval rotateInterval rotate_every when interval"
+        ),
         "write: timestamps: true": "time_format",
         "write: stdout: {file: ...}": "file",
     },

@@ -17,10 +17,11 @@ from reconciler.model.spec import (
     HookSpec,
     HooksSpec,
     LimitsSpec,
+    LogsSpec,
     MaxRestartsSpec,
     StopSpec,
 )
-from reconciler.model.units import MINUTE_NS
+from reconciler.model.units import DAY_NS, MINUTE_NS
 from reconciler.model.value import replace
 from tests.core.stage import FACTS, Stage, job, spec, watcher
 
@@ -62,7 +63,7 @@ def test_a_plan_shows_values_as_a_spec_has_them() -> None:
     new = spec(
         a=watcher(hooks=hooks, max_restarts=MaxRestartsSpec(3), labels={"team": "a b", "n": "1"}),
         b=watcher(env={"A": None}, success_exit_codes=(0, 2), limits=LimitsSpec(as_=2**30)),
-        c=watcher(umask=0o27, max_age=3600 * 10**9),
+        c=watcher(umask=0o27, max_age=3600 * 10**9, logs=LogsSpec(rotate=7 * DAY_NS)),
     )
     new = replace(new, daemon=DaemonSpec(access=(AccessSpec("view", user="www-data"),)))
     shown = {
@@ -79,6 +80,7 @@ def test_a_plan_shows_values_as_a_spec_has_them() -> None:
         "b.limits.as": "null -> 1073741824",
         "c.umask": "null -> 0027",
         "c.max_age": "null -> 1h",
+        "c.logs.rotate": "null -> weekly",
         "daemon.access": "[] -> [{role: view, user: www-data}]",
     }
 

@@ -6,6 +6,7 @@ from reconciler.model.action import Adjust
 from reconciler.model.observation import KeeperIntroduced, RecordChanged, SnapshotEnded, SpecApplied
 from reconciler.model.process import FileSink, Settings
 from reconciler.model.spec import LogsSpec, StderrSpec, StdoutSpec, StopSpec
+from reconciler.model.units import DAY_NS
 from tests.core.stage import FACTS, S, Stage, job, process, spec, watcher
 
 LOG = "/logs/web-1.log"
@@ -37,12 +38,12 @@ def test_an_edit_of_the_stop_block_counts_for_what_runs() -> None:
 
 def test_an_edit_that_nobody_was_there_to_see_takes_effect_all_the_same() -> None:
     stage = Stage().apply(spec(web=watcher(), job=job())).wait(5)
-    logs = LogsSpec(timestamps=True, max_size=7)
+    logs = LogsSpec(timestamps=True, max_size=7, rotate=DAY_NS)
     stage.new_controller(spec(web=watcher(logs=logs), job=job(logs=logs))).wait(60)
     found = {name: settings.stdout for _, name, settings in adjusted(stage)}
     assert found == {
-        "web.1": FileSink(LOG, timestamps=True, max_size=7),
-        "job.1": FileSink("/logs/job-1.log", timestamps=True, max_size=7),
+        "web.1": FileSink(LOG, timestamps=True, max_size=7, rotate_ns=DAY_NS),
+        "job.1": FileSink("/logs/job-1.log", timestamps=True, max_size=7, rotate_ns=DAY_NS),
     }
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,10 @@ import pytest
 from reconciler.controller.output.compress import compress_rotated
 from reconciler.model.observation import LogChanged
 from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink, ProcessId, Sink
+from reconciler.model.units import parse_period_ns
 from reconciler.output import capture
 from reconciler.output.capture import Capture, Streams
-from reconciler.output.log_file import LINE_BYTES
+from reconciler.output.log_file import AGAIN_S, LINE_BYTES
 from reconciler.output.manager_output import PENDING_BYTES, ManagerOutput
 from reconciler.output.spool import Spool
 from reconciler.output.stream import CUT_MARK, GOES_ON_MARK, ROUND_BYTES
@@ -405,16 +407,16 @@ def test_a_pipe_that_is_busy_no_longer_has_its_usual_size_again(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams, size = enlarged(room)
-    room.capture.shrink()
+    room.capture.tend()
     assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) > size, "it was busy just now"
     assert room.capture.due_ns is not None
     monkeypatch.setattr(capture, "QUIET_NS", 0)
     os.write(streams.stdout_fd, b"y" * 2 * size)
-    room.capture.shrink()
+    room.capture.tend()
     assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) > size, "it holds more than that"
     assert room.capture.due_ns is not None
     room.settle()
-    room.capture.shrink()
+    room.capture.tend()
     assert fcntl.fcntl(streams.stdout_fd, fcntl.F_GETPIPE_SZ) == size
     assert room.capture.due_ns is None
     assert Path(room.path()).read_bytes().endswith(b"y" * 2 * size)
@@ -639,6 +641,125 @@ def test_a_file_that_took_our_place_is_not_rotated(room: Room) -> None:
     Path(room.path()).write_bytes(b"theirs\n")
     fill(room, streams, b"12345678\n")
     assert contents(room, "web.log.1", "web.log") == [None, b"theirs\n12345678\n"]
+    streams.close()
+
+
+# Rotation by time. It is 2026-01-02T03:04:05Z, a Friday.
+
+MIDNIGHT = 1_767_398_400.0
+DAILY = 86_400 * 10**9
+
+
+def test_a_file_holds_what_was_written_within_one_day(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), rotate_ns=DAILY))
+    for at, line in ((-1, b"1\n"), (0, b"2\n"), (1, b"3\n"), (86_399.9, b"4\n"), (86_400, b"5\n")):
+        room.now = MIDNIGHT + at
+        fill(room, streams, line)
+    assert contents(room, *map(os.path.basename, in_order(room.path()))) == [
+        b"1\n",
+        b"2\n3\n4\n",
+        b"5\n",
+    ]
+    streams.close()
+
+
+def test_a_silent_file_is_rotated_when_its_time_comes_and_an_empty_one_is_not(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), rotate_ns=DAILY), FileSink(room.path("err")))
+    assert room.capture.due_ns is not None
+    assert room.capture.due_ns - time.monotonic_ns() == pytest.approx(
+        (MIDNIGHT - room.now) * 1e9, abs=1e9
+    )
+    fill(room, streams, b"one\n")
+    room.now = MIDNIGHT
+    assert room.capture.due_ns <= time.monotonic_ns()
+    for _ in range(2):
+        room.capture.tend()
+        assert contents(room, "web.log.2", "web.log.1", "web.log") == [None, b"one\n", b""]
+        room.now += 86_400
+    room.now -= 86_400
+    assert room.capture.due_ns is not None
+    assert room.capture.due_ns > time.monotonic_ns()
+    streams.close()
+    room.now += 86_400
+    room.capture.tend()
+    assert room.capture.due_ns is None
+
+
+def test_a_line_that_time_overtakes_is_finished_in_its_file(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), rotate_ns=DAILY))
+    fill(room, streams, b"one\nbegun ")
+    room.now = MIDNIGHT
+    room.capture.tend()
+    assert room.capture.due_ns is None, "nothing but its end is waited for"
+    fill(room, streams, b"on Friday", b"\nnext\n")
+    assert contents(room, "web.log.1", "web.log") == [b"one\nbegun on Friday\n", b"next\n"]
+    assert room.capture.due_ns is not None
+    streams.close()
+
+
+@pytest.mark.parametrize(
+    ("written_at", "is_rotated"), [(MIDNIGHT - 5, True), (MIDNIGHT, False), (MIDNIGHT + 5, False)]
+)
+def test_the_next_keeper_rotates_what_the_former_one_did_not(
+    room: Room, written_at: float, is_rotated: bool
+) -> None:
+    Path(room.path()).write_bytes(b"before\n")
+    os.utime(room.path(), (written_at, written_at))
+    room.now = MIDNIGHT + 10
+    streams = room.open(FileSink(room.path(), rotate_ns=DAILY, compress=True))
+    room.capture.tend()
+    assert contents(room, "web.log.1") == [b"before\n" if is_rotated else None]
+    assert room.sinks.take_rotated() == ([room.path()] if is_rotated else [])
+    streams.close()
+
+
+def test_an_edit_of_the_period_counts_for_the_open_file(room: Room) -> None:
+    streams = room.open(FileSink(room.path()))
+    fill(room, streams, b"one\n")
+    hour = 3600 * 10**9
+    os.utime(room.path(), (room.now, room.now))
+    streams.redirect(FileSink(room.path(), rotate_ns=hour), None)
+    room.now += 3600
+    room.capture.tend()
+    assert contents(room, "web.log.1", "web.log") == [b"one\n", b""]
+    streams.redirect(FileSink(room.path()), None)
+    room.capture.tend()
+    room.now += 3600
+    room.capture.tend()
+    assert room.capture.due_ns is None
+    streams.close()
+
+
+@pytest.mark.parametrize(
+    ("period", "until"),
+    [
+        ("15m", "2026-01-02T03:15:00"),
+        ("hourly", "2026-01-02T04:00:00"),
+        ("6h", "2026-01-02T06:00:00"),
+        ("weekly", "2026-01-05T00:00:00"),
+    ],
+)
+def test_periods_begin_at_round_times_in_utc(room: Room, period: str, until: str) -> None:
+    streams = room.open(FileSink(room.path(), rotate_ns=parse_period_ns(period)))
+    (file,) = room.sinks._files.values()
+    assert datetime.fromtimestamp(file.rotate_at, UTC).isoformat() == f"{until}+00:00"
+    streams.close()
+
+
+def test_a_rotation_by_time_that_cannot_be_is_tried_again(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), rotate_ns=DAILY, keep=1))
+    fill(room, streams, b"one\n")
+    (room.folder / "web.log.1").mkdir()  # which unlink(2) does not take away
+    room.now = MIDNIGHT
+    for _ in range(2):
+        room.capture.tend()
+    assert contents(room, "web.log") == [b"one\n"]
+    assert room.capture.due_ns is not None
+    assert room.capture.due_ns > time.monotonic_ns()
+    (room.folder / "web.log.1").rmdir()
+    room.now += AGAIN_S
+    room.capture.tend()
+    assert contents(room, "web.log.1", "web.log") == [b"one\n", b""]
     streams.close()
 
 

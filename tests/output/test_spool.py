@@ -73,7 +73,7 @@ def test_no_death_loses_or_doubles_a_line(tmp_path: Path, case: str) -> None:
 
 def test_what_is_left_of_one_is_never_mixed_with_another(tmp_path: Path) -> None:
     note, full = str(tmp_path / "spool"), os.open("/dev/full", os.O_RDWR)
-    mine, others = (LogFile(str(tmp_path / name), FileSink(name), full) for name in ("a", "b"))
+    mine, others = (LogFile(str(tmp_path / name), FileSink(name), full, 0.0) for name in ("a", "b"))
     reader, writer = os.pipe2(os.O_NONBLOCK)
     os.write(writer, b"last words\n")
     assert Spool(note, "boot-1").take(reader, "mine", mine, 100) == b"last words\n"
@@ -93,7 +93,7 @@ def test_what_is_left_of_one_is_never_mixed_with_another(tmp_path: Path) -> None
 
 def test_what_is_left_is_given_once(tmp_path: Path) -> None:
     note, full = str(tmp_path / "spool"), os.open("/dev/full", os.O_RDWR)
-    file = LogFile(str(tmp_path / "a"), FileSink("a"), full)
+    file = LogFile(str(tmp_path / "a"), FileSink("a"), full, 0.0)
     reader, writer = os.pipe2(os.O_NONBLOCK)
     os.write(writer, b"last words\n")
     Spool(note, "boot-1").take(reader, "mine", file, 100)

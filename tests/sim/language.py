@@ -89,6 +89,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
         "logs.stderr.to": lambda rng: rng.choice(("manager", "devnull")),
         "logs.timestamps": lambda rng: True,
         "logs.max_size": lambda rng: rng.choice((0, 2**20)),
+        "logs.rotate": lambda rng: rng.choice((3600 * S, 86400 * S)),
         "logs.keep": lambda rng: rng.randrange(5),
         "logs.compress": lambda rng: True,
         "hooks.after_signal": lambda rng: HookSpec(cmd=("hook",), timeout=4 * S),

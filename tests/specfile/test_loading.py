@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.spec import ReloadBySignal, SoftHard, Spec, StopSpec
-from reconciler.model.units import SECOND_NS
+from reconciler.model.units import DAY_NS, SECOND_NS
 from reconciler.model.value import from_plain, to_plain
 from reconciler.specfile.loading import MAX_WATCHERS, read_spec
 from reconciler.specfile.mistakes import MAX_MISTAKES
@@ -60,7 +60,7 @@ watchers:
     reload: {signal: HUP}
     max_age: 3600
     limits: {nofile: {soft: 1024, hard: 4096}, as: unlimited, nice: 5, cpu_affinity: [0, 1]}
-    logs: {stdout: {file: "logs/${slot}.log"}, stderr: {to: manager}, max_size: 64KiB}
+    logs: {stdout: {file: "logs/${slot}.log"}, stderr: {to: manager}, max_size: 64KiB, rotate: weekly}
     hooks: {before_start: {python: shop.hooks.wait, timeout: 5}}
     x-owner: ann
   job:
@@ -107,6 +107,7 @@ def test_everything_at_once(folder: Folder) -> None:
     assert (web.limits.nofile, web.limits.as_) == (SoftHard(1024, 4096), "unlimited")
     assert web.limits.cpu_affinity == (0, 1)
     assert web.logs.stdout.file == f"{folder.path}/logs/${{slot}}.log"
+    assert web.logs.rotate == 7 * DAY_NS
     assert web.x == {"x-owner": "ann"}
     assert spec.x == {"x-team": {"name": "shop", "size": 3, "parts": ["a", 1.5, None, True]}}
     assert (job.cmd, job.restart, job.is_job) == (("redis-cli", "6379", "true"), "never", True)

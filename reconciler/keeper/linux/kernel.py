@@ -125,7 +125,7 @@ class LinuxKernel:
         self.troubled_logs = output.sinks.troubles
         output.go_on(handed.outputs, handed.unsent)
         loop.at("reading output", lambda: coalescing.due_ns, coalescing.look)
-        loop.at("giving pipes their usual size", lambda: output.due_ns, output.shrink)
+        loop.at("tending to output", lambda: output.due_ns, output.tend)
 
     def happenings(self) -> Iterable[Happening]:
         """Return what has happened since asked last, children's deaths last."""

@@ -230,8 +230,14 @@ class Language:
         held_output = self.world.keeper.processes.by_id[process.id].output
         output, logs = getattr(held_output, "stdout", None), spec.logs
         if isinstance(output, FileSink) and logs.stdout.to is None and self._may_be_replaced():
-            options = output.timestamps, output.max_size, output.keep, output.compress
-            wanted = logs.timestamps, logs.max_size, logs.keep, logs.compress
+            options = (
+                output.timestamps,
+                output.max_size,
+                output.keep,
+                output.compress,
+                output.rotate_ns,
+            )
+            wanted = logs.timestamps, logs.max_size, logs.keep, logs.compress, logs.rotate or 0
             assert options == wanted, f"{process.id} writes its log with {options}"
 
     def _is_launched_as_said(self, process: Process, spec: WatcherSpec, launch: Launch) -> None:
