@@ -11,6 +11,7 @@ from reconciler.model.action import (
     Adjust,
     Bind,
     EndOrphans,
+    Follow,
     Forget,
     Notify,
     Quit,
@@ -25,7 +26,7 @@ from reconciler.model.action import (
     Unbind,
     Upgrade,
 )
-from reconciler.model.process import ProcessId, ProcessRecord, Requested
+from reconciler.model.process import Exited, ProcessId, ProcessRecord, Requested
 from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.value import replace
 
@@ -39,6 +40,10 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             it.put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
         case Remember(id, _, memory):
             it.put(replace(it.observed(id.owner).records[id], memory=memory))
+        case Follow(id, _, pid):
+            record = it.observed(id.owner).records[id]
+            assert isinstance(record.phase, Exited)
+            it.put(replace(record, phase=record.phase.goes_on_as(pid)))
         case Adjust(id, _, settings):
             it.put(replace(it.observed(id.owner).records[id], settings=settings))
         case Forget(id, incarnation):

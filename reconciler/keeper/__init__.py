@@ -6,6 +6,8 @@
 | `keeper` | the state machine: actions in, records and events out; touches no world |
 | `processes` | processes: started, signalled, reaped, announced, forgotten |
 | `records` | what it knows of a process, and of a stranger |
+| `notifications` | what processes say of themselves, and who is not heard of in time |
+| `successors` | which process goes on when a main process has ended |
 | `orphans` | whose the processes are that the keeper did not start |
 | `supervisor` | the one controller: started, heard, told, replaced |
 | `liveness` | whether the controller still answers, and how soon the next one is started |
@@ -16,5 +18,5 @@
 | `kernel` | the interface of all that touches the world |
 
 Rooms of it: `linux` (the real kernel layer), `succession` (what one keeper hands to the next), `startup` (what runs
-first). It stands on libraries that know no keeper: `output`, `sockets`, `spawn` and `system`.
+first). It stands on libraries that know no keeper: `output`, `sockets`, `notify`, `spawn` and `system`.
 """

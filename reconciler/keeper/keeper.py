@@ -16,6 +16,7 @@ from reconciler.keeper.kernel import (
     Executed,
     FileTouched,
     LinkReadable,
+    Spoke,
     Told,
 )
 from reconciler.keeper.listeners import Listeners
@@ -29,6 +30,7 @@ from reconciler.model.action import (
     Adjust,
     Bind,
     EndOrphans,
+    Follow,
     Forget,
     KeeperAction,
     Notify,
@@ -109,6 +111,8 @@ class Keeper:
             self._safely("reaping", self.processes.reap_again),
             self._safely("looking after sockets", self._upkeep.attend),
             self._safely("announcing who has ended", self.processes.announce),
+            self._safely("hearing processes", self.processes.notifications.attend),
+            self._safely("looking for who goes on", self.processes.find_successors),
             self._safely("naming orphans", self.processes.name_orphans),
             self._safely("ending intruders", self.processes.intruders.expel),
             self._safely("starting the controller", self._start_controller),
@@ -135,6 +139,8 @@ class Keeper:
                 self._supervisor.hear()
             case Executed(pid):
                 self.processes.executed(pid)
+            case Spoke(id, incarnation):
+                self.processes.notifications.spoke((id, incarnation))
             case ChildrenDied():
                 self.processes.reap()
             case Told(meaning):
@@ -186,7 +192,7 @@ class Keeper:
                 self._upgrade_due_ns = self._kernel.now_ns() + UPGRADE_WAIT_NS
             case Notify(text):
                 self._supervisor.notify(text)
-            case Signal() | Remember() | Forget() | Adjust():
+            case Signal() | Remember() | Forget() | Adjust() | Follow():
                 self.processes.act_on(action)
             case _:
                 assert_never(action)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
+from reconciler.model.process import ProcessId
 from reconciler.model.socket import AS_MADE
 from reconciler.model.value import Struct
 from reconciler.system.facts import Died
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
     from reconciler.keeper.borders import Border
-    from reconciler.model.process import Launch, ProcessId, Reach, Sink
+    from reconciler.model.process import Launch, Reach, Sink
     from reconciler.model.socket import FileOwner, SocketTemplate
+    from reconciler.notify.sockets import Heard
     from reconciler.sockets.bound import BoundSocket, Trace
     from reconciler.system.facts import Identity
     from reconciler.wire.journal import Recalled
@@ -36,6 +38,13 @@ class Executed(Struct, frozen=True):
     """The program of a child that was still starting runs now."""
 
     pid: int
+
+
+class Spoke(Struct, frozen=True):
+    """A process, or another one on its socket, has said something: `NotifySocket.take` tells what."""
+
+    id: ProcessId
+    incarnation: int
 
 
 class LinkReadable(Struct, frozen=True):
@@ -61,8 +70,9 @@ class ClientWaits(Struct, frozen=True):
     name: str
 
 
-Happening: TypeAlias = ChildrenDied | Executed | LinkReadable | FileTouched | ClientWaits | Told
-
+Happening: TypeAlias = (
+    ChildrenDied | Executed | Spoke | LinkReadable | FileTouched | ClientWaits | Told
+)
 
 News: TypeAlias = LogRotated | LogChanged | FaultCaught | ControlRenewed
 
@@ -89,12 +99,27 @@ class Output(Protocol):
         """Write what is left; the next keeper reads on."""
 
 
+class NotifySocket(Protocol):
+    """Where one process, and what it has started, says how it is (sd_notify(3))."""
+
+    def take(self) -> list[Heard]:
+        """Return what was said since, within bounds; empty when there was nothing."""
+
+    def answer(self) -> None:
+        """Let those go on who wait until all is dealt with that was taken."""
+
+    def close(self) -> None:
+        """Hear nobody there any more."""
+
+
 class Child(Struct, frozen=True):
     """A process that was made. `executed` tells that its program runs; else `Executed` or its death follow."""
 
     pid: int
     executed: bool
     output: Output
+    notify_socket: NotifySocket | None = None
+    """There is one if the launch says so."""
     born: int = 0
     """When it was started, in clock ticks since boot: with the pid, what nobody else has."""
     former: Died | None = None
@@ -133,6 +158,15 @@ class Kernel(Protocol):
 
     def below(self, roots: Iterable[int]) -> Mapping[int, int]:
         """Return all that is below these processes, with when each was started."""
+
+    def ancestors(self, pid: int) -> list[int]:
+        """Return a living process and those above it, up to a child of ours at most; empty when it is dead."""
+
+    def user(self, pid: int) -> int | None:
+        """Return whose a process is, by number; None when that cannot be told."""
+
+    def named_in(self, pid_file: str) -> int:
+        """Return which process a file names, 0: none. Who writes there may name anybody."""
 
     def marker(self, id: ProcessId, incarnation: int) -> str:
         """Return what RECONCILE_ID is in the environment of this incarnation; no other instance has it."""
@@ -178,6 +212,12 @@ class Kernel(Protocol):
         """Go on with the output of a process that a former keeper started; some may be lost.
 
         Raises `OSError` when it cannot be opened just now.
+        """
+
+    def listen_again(self, id: ProcessId, incarnation: int) -> NotifySocket | None:
+        """Hear a process again that a former keeper has heard; None when its socket cannot be had any more.
+
+        Raises `OSError` when it cannot be had just now.
         """
 
     def take_back(

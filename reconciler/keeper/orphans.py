@@ -86,14 +86,14 @@ class Orphans:
         self._look_at_ns = self._kernel.now_ns() + LOOK_NS
         self._others.discard(process.pid)
         self._by_marker[self._kernel.marker(*process.key)] = process.key
-        if process.pid and in_session:
-            self._by_session[process.pid] = process.key
+        if process.session and in_session:
+            self._by_session[process.session] = process.key
 
     def forget(self, process: Process) -> None:
         """Expect nothing more of a process: what it left behind on purpose is left alone."""
         self._by_marker.pop(self._kernel.marker(*process.key), None)
-        if self._by_session.get(process.pid) == process.key:
-            del self._by_session[process.pid]
+        if self._by_session.get(process.session) == process.key:
+            del self._by_session[process.session]
         self._below.pop(process.key, None)
         self._parentless.pop(process.key, None)
         self.has_changed |= process.key in self._owned
@@ -112,10 +112,10 @@ class Orphans:
     def forget_session(self, process: Process) -> None:
         """Nobody is left in its session: from here on the number may be that of another's."""
         members = (self._kernel.identify(pid) for pid in self.of(process))
-        if any(each is not None and each.session == process.pid for each in members):
+        if any(each is not None and each.session == process.session for each in members):
             return
-        if self._by_session.get(process.pid) == process.key:
-            del self._by_session[process.pid]
+        if self._by_session.get(process.session) == process.key:
+            del self._by_session[process.session]
 
     # ---- what others ask ---------------------------------------------------------------------------
 
@@ -174,6 +174,27 @@ class Orphans:
         """Return the process of this incarnation while it is held."""
         process = self._processes.get(key[0])
         return process if process is not None and process.key == key else None
+
+    def counts(self, process: Process, pid: int) -> bool | None:
+        """Tell whether a process is one of those that this one has started; None when it is dead."""
+        line = self._kernel.ancestors(pid)
+        if not line:
+            return None
+        identity = self._kernel.identify(pid)
+        if not {process.pid, *self.of(process)}.isdisjoint(line):
+            return True
+        if identity is not None and self._owner(identity) == process.key:
+            return True
+        # It may have lost its parent, whose end nobody has heard of yet.
+        is_new = line[-1] in self._kernel.children().difference(
+            self._by_pid, self._strangers, self._others
+        )
+        return is_new and not self._kernel.ancestors(process.pid)
+
+    def descendants(self, process: Process) -> dict[int, int]:
+        """Return all that is left of a dead process and below that, with when each was started."""
+        born = {pid: self._strangers[pid].born for pid in process.survivors}
+        return {**self._kernel.below(born), **born}
 
     # ---- finding them ------------------------------------------------------------------------------
 

@@ -13,16 +13,19 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.keeper.borders import as_errno
+from reconciler.keeper.notifications import Notifications
 from reconciler.keeper.orphans import Orphans
 from reconciler.keeper.records import Process
 from reconciler.keeper.succession.adoption import Intruders
 from reconciler.keeper.succession.notes import INCARNATIONS, STRANGERS
-from reconciler.model.action import Adjust, Forget, Remember, Signal
+from reconciler.keeper.successors import Successors
+from reconciler.model.action import Adjust, Follow, Forget, Remember, Signal
 from reconciler.model.observation import OrphansChanged
 from reconciler.model.process import (
     Exit,
     Exited,
     LaunchError,
+    Notified,
     ProcessId,
     ProcessRecord,
     Running,
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.supervisor import Supervisor
     from reconciler.keeper.upkeep import Upkeep
     from reconciler.model.action import Spawn
-    from reconciler.model.process import Orphan, Reach
+    from reconciler.model.process import Orphan, Reach, Survivor
     from reconciler.system.facts import Died
 
 DRAIN_LIMIT_NS: Final = SECOND_NS
@@ -81,6 +84,8 @@ class Processes:
         self.orphans = Orphans(kernel, by_id, self._by_pid)
         self._listeners, self._upkeep = listeners, upkeep
         self._notes = notes
+        self.notifications = Notifications(kernel, self.orphans, notes)
+        self._successors = Successors(kernel, self.orphans)
         self._supervisor = supervisor
         self._abroad: set[ProcessId] = set()
         """Dead ones whose remnants become the children of somebody else."""
@@ -96,6 +101,7 @@ class Processes:
         for process in inherited.processes:
             self.by_id[process.record.id] = process
             self._upkeep.started(process)
+            self.notifications.expect(process)
             # The number of one that is dead and left nobody in its session may be anybody's by now.
             in_session = process.died is None or process.pid in inherited.sessions
             self.orphans.expect(process, in_session=in_session)
@@ -132,6 +138,7 @@ class Processes:
             action.memory,
             Starting(0, now_ns),
             launch.settings,
+            Notified(launch.watchdog_ns) if launch.notify else None,
         )
         uses = (*launch.sockets, launch.stdin_socket) if launch.stdin_socket else launch.sockets
         process = Process(record, uses, self._listeners.templates(uses))
@@ -156,8 +163,10 @@ class Processes:
 
     def _started(self, process: Process, child: Child, now_ns: int) -> None:
         adopted = self._by_pid.get(child.pid)
-        process.pid, process.born, process.output = child.pid, child.born, child.output
+        process.pid, process.born, process.session = child.pid, child.born, child.pid
+        process.output, process.notify_socket = child.output, child.notify_socket
         self._upkeep.started(process)
+        self.notifications.expect(process)
         phase = Running(child.pid, now_ns) if child.executed else Starting(child.pid, now_ns)
         process.record = replace(process.record, phase=phase)
         self._by_pid[child.pid] = process
@@ -173,7 +182,7 @@ class Processes:
             # It may have been the last of what a dead one had left.
             self._scan(*(() if adopted is None else (adopted,)))
 
-    def act_on(self, action: Signal | Remember | Forget | Adjust) -> None:
+    def act_on(self, action: Signal | Remember | Forget | Adjust | Follow) -> None:
         """Carry out what is asked for an incarnation; the answer to one for another is what is there."""
         process = self.orphans.held((action.id, action.incarnation))
         if process is None:
@@ -195,8 +204,29 @@ class Processes:
                 if process.died is not None:
                     self._update_survivors(process)  # another scope may count
                 self._notes.tell(action.id)
+            case Follow():
+                self._follow(process, action.pid)
+                self._notes.tell(action.id)
             case _:
                 assert_never(action)
+
+    def _follow(self, process: Process, pid: int) -> None:
+        """Let a record go on with one of those that its process has left behind."""
+        phase, born = process.record.phase, self.orphans.descendants(process).get(pid)
+        if not isinstance(phase, Exited) or born is None:
+            return
+        kind = self._kernel.adopt(pid, born)
+        if kind == "gone" or (identity := self._kernel.identify(pid)) is None:
+            return
+        self.orphans.died(pid)  # it is no stranger any more
+        process.pid, process.born, process.session = pid, born, identity.session
+        process.adopted, process.died, process.survivors = kind != "child", None, set()
+        process.record = replace(process.record, phase=phase.goes_on_as(pid))
+        self._by_pid[pid] = process
+        self.orphans.expect(process)
+        self.notifications.expect(process)
+        self._notes.changed(process.record.id)
+        self._notes.write()
 
     def _forget(self, process: Process) -> None:
         id_ = process.record.id
@@ -299,6 +329,7 @@ class Processes:
         assert died is not None
         # Without a pid it was about to be when the former keeper died, and cannot be found.
         ran = process.pid and died.exit.error is None
+        process.record = replace(process.record, notified=self.notifications.ended(process))
         exited = Exited(
             process.died_at_ns,
             died.exit,
@@ -310,6 +341,7 @@ class Processes:
             died.max_rss_bytes,
             self.orphans.survivors(process)[1],
         )
+        exited = replace(exited, successor=self._successors.of(process))
         process.record = replace(process.record, phase=exited)
         if not process.survivors:
             self._close_output(process)
@@ -346,6 +378,12 @@ class Processes:
                 self._update_survivors(owner)
         self._report_orphans()
 
+    def find_successors(self) -> int | None:
+        """See who goes on for those whose successor is not known yet; return when to look again."""
+        for process in (*self._successors.take_due(), *self.notifications.take_changed()):
+            self._update_exited(process, self.orphans.survivors(process)[1])
+        return self._successors.next_ns()
+
     def _report_orphans(self) -> None:
         """Tell of the orphans that belong to no record when they are others than before."""
         if not self.orphans.has_changed:
@@ -365,10 +403,17 @@ class Processes:
             self._abroad.add(process.record.id)
         if new and process.killed:
             self._kernel.signal_tree(process.pid, sorted(new), "KILL")
-        phase, survivors = process.record.phase, self.orphans.named(remains)
-        if isinstance(phase, Exited) and (phase.survivors, phase.left) != (survivors, left):
-            phase = replace(phase, survivors=survivors, left=left)
-            process.record = replace(process.record, phase=phase)
+        self._update_exited(process, left)
+
+    def _update_exited(self, process: Process, left: tuple[Survivor, ...]) -> None:
+        """Tell what is left of a dead process where that has changed."""
+        phase, remains = process.record.phase, process.survivors
+        if not isinstance(phase, Exited):
+            return
+        survivors, successor = self.orphans.named(remains), self._successors.of(process)
+        new = replace(phase, survivors=survivors, left=left, successor=successor)
+        if phase != new:
+            process.record = replace(process.record, phase=new)
             if not remains:
                 self.orphans.forget_session(process)
                 self._close_output(process)
@@ -388,7 +433,8 @@ class Processes:
         return b""
 
     def _close_output(self, process: Process) -> None:
-        """Let go of the output of a process, whatever comes of it."""
+        """Let go of the output of a process, and of what it says of itself, whatever comes of it."""
+        self.notifications.close(process)
         output, process.output = process.output, None
         if output is not None:
             with self._kernel.border(f"closing the output of {process.record.id}"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reconciler.keeper.kernel import Output
+from reconciler.keeper.kernel import NotifySocket, Output
 from reconciler.model.process import (
     Exited,
     ProcessId,
@@ -36,9 +36,14 @@ class Process:
     """How its sockets were bound when it was given them; it may be the last that has one open."""
     pid: int = 0
     born: int = 0
+    session: int = 0
+    """In which it began; another one's than its own if it goes on for one that has ended."""
     adopted: bool = False
     """It is another keeper's child: its orphans do not become our children."""
     output: Output | None = None
+    notify_socket: NotifySocket | None = None
+    user: int | None = None
+    """Whose it was when it was heard first."""
     died: Died | None = None
     died_at_ns: int = 0
     survivors: set[int] = field(default_factory=set)

@@ -61,6 +61,14 @@ class Adjust(Tagged, frozen=True):
     settings: Settings
 
 
+class Follow(Tagged, frozen=True):
+    """Let the record of a dead incarnation go on with this one of the processes that it has left behind."""
+
+    id: ProcessId
+    incarnation: int
+    pid: int
+
+
 class EndOrphans(Tagged, frozen=True):
     """Send a signal to all processes that the keeper did not start and that belong to nobody for certain."""
 
@@ -110,6 +118,7 @@ KeeperAction: TypeAlias = (
     | Remember
     | Forget
     | Adjust
+    | Follow
     | EndOrphans
     | Bind
     | Unbind

@@ -80,6 +80,8 @@ class Settings(Struct, frozen=True):
     stop_timeout_ns: int = 10 * SECOND_NS
     stdout: Sink = NullSink()
     stderr: Sink | None = None
+    pid_file: str | None = None
+    """When the main process has ended, the process that this file names goes on, if it is one of its descendants."""
 
 
 class Launch(Struct, frozen=True):
@@ -92,6 +94,7 @@ class Launch(Struct, frozen=True):
     `sockets` become descriptors 3, 4, ... in this order; the first `announced` of them (None: all) are told
     as LISTEN_FDS, the others by the command or environment itself.
     `stderr` None joins standard output.
+    `notify` gives it a socket for sd_notify(3), where it is to be heard of every `watchdog_ns` if there are any.
     """
 
     argv: tuple[str, ...]
@@ -115,6 +118,9 @@ class Launch(Struct, frozen=True):
     ask: Ask = "main"
     stop_signal: str = "TERM"
     stop_timeout_ns: int = 10 * SECOND_NS
+    notify: bool = False
+    watchdog_ns: int | None = None
+    pid_file: str | None = None
 
     @property
     def settings(self) -> Settings:
@@ -126,13 +132,14 @@ class Launch(Struct, frozen=True):
             self.stop_timeout_ns,
             self.stdout,
             self.stderr,
+            self.pid_file,
         )
 
 
 class LaunchError(Struct, frozen=True):
     """The step that failed before the program ran: its errno by name, and the path it concerned.
 
-    Steps: exec, chdir, user, group, limits, stdin, output, sockets, affinity, nice, fork ...
+    Steps: exec, chdir, user, group, limits, stdin, output, notify, sockets, affinity, nice, fork ...
     `message` says the cause in words for people, `user` as whom it was tried, where that is not the manager's own,
     `searched` the PATH in which the program is not.
     """
@@ -168,6 +175,7 @@ _TRIED: Final = {
     "exec": "cannot execute",
     "chdir": "cannot chdir to",
     "output": "cannot open the output",
+    "notify": "cannot open the notify socket",
     "fork": "cannot make a process",
     "cgroup": "cannot use the control group",
     "nice": "cannot set nice",
@@ -337,16 +345,42 @@ class Exited(Tagged, frozen=True):
     cpu_ns: int = 0
     max_rss_bytes: int = 0
     left: tuple[Survivor, ...] = ()
+    successor: int = 0
+    """Which of its descendants was named as the main process from here on; 0: none that lives."""
 
     @property
     def lived_ns(self) -> int:
         """Return how long it ran; 0 where nobody knows, or it never did."""
         return 0 if self.started_at_ns is None else self.at_ns - self.started_at_ns
 
+    def goes_on_as(self, pid: int) -> Running:
+        """Return how its record is when another process goes on for it: as if it had been that one all the time."""
+        return Running(pid, self.at_ns if self.started_at_ns is None else self.started_at_ns)
+
     @property
     def is_unseen(self) -> bool:
         """Tell whether the keeper was killed around its start, so that nobody knows if it ever ran."""
         return self.pid is None and self.exit.error is None
+
+
+class Notified(Struct, frozen=True):
+    """What a process has said of itself by sd_notify(3). Times are monotonic, None: it has not."""
+
+    watchdog_ns: int | None = None
+    """How often it is to be heard of at least; None: it need not."""
+    is_heard: bool = False
+    """It has said something."""
+    ready_at_ns: int | None = None
+    status: str = ""
+    stopping_at_ns: int | None = None
+    reloading_at_ns: int | None = None
+    """Since when it takes changes, which began after it was ready."""
+    late_at_ns: int | None = None
+    """When it should have been heard of and was not, or said itself that it fails."""
+    extended_until_ns: int | None = None
+    """How long it has asked not to be given up while it starts or ends."""
+    main_pid: int = 0
+    """Whom it has named as the main process instead of itself: not looked at before it has ended."""
 
 
 Phase: TypeAlias = Requested | Starting | Running | Exited
@@ -362,6 +396,8 @@ class ProcessRecord(Struct, frozen=True):
     phase: Phase
     settings: Settings = Settings()
     """What is in force for it now."""
+    notified: Notified | None = None
+    """What it has said of itself; None: it has no socket for that."""
 
     @property
     def ended_before_stop(self) -> bool:

@@ -20,6 +20,7 @@ import stat
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler.model.process import Launch, LaunchError, ProcessId
+from reconciler.model.units import MICROSECOND_NS
 from reconciler.model.value import Struct, replace
 from reconciler.spawn.accounts import User, find_user, own_name
 from reconciler.spawn.environment import Place, environment, programs_of, search_path
@@ -58,6 +59,8 @@ class Order(Struct, frozen=True):
     launch: Launch
     fds: tuple[int, ...]
     own: User
+    notify_socket: str = ""
+    """Where it may say how it is; empty: nowhere."""
 
 
 class Prepared(Struct, frozen=True):
@@ -89,6 +92,10 @@ def prepare(order: Order, place: Place) -> Prepared:
     is_own = launch.user is None and launch.group is None
     user = order.own if is_own else find_user(launch)
     env = environment(place, order.id, order.marker, launch, user)
+    if order.notify_socket:
+        env["NOTIFY_SOCKET"] = order.notify_socket
+        if launch.watchdog_ns is not None:
+            env["WATCHDOG_USEC"] = str(launch.watchdog_ns // MICROSECOND_NS)
     return Prepared(launch, programs_of(launch, env), env, user, order.fds)
 
 
@@ -127,7 +134,8 @@ def _told(error: LaunchError, prepared: Prepared) -> LaunchError:
 def needs_fork(launch: Launch) -> bool:
     """Tell whether something must be done that only code in the child can do."""
     settings = (launch.nice, launch.cpu_affinity, launch.oom_score_adj, launch.user, launch.group)
-    return bool(launch.sockets or launch.limits) or settings != (None,) * len(settings)
+    is_told_its_pid = launch.sockets or launch.watchdog_ns is not None
+    return bool(is_told_its_pid or launch.limits) or settings != (None,) * len(settings)
 
 
 # ---- road one: posix_spawn -----------------------------------------------------------------------
@@ -293,6 +301,8 @@ def _prepare_child(prepared: Prepared, place: Place) -> None:
     _take_descriptors(prepared.fds)
     if "LISTEN_FDS" in prepared.env:
         prepared.env["LISTEN_PID"] = str(os.getpid())
+    if launch.watchdog_ns is not None:
+        prepared.env["WATCHDOG_PID"] = str(os.getpid())
     os.umask(place.umask if launch.umask is None else launch.umask)
     _take_priorities(launch, place)
     _take_limits(launch, place)

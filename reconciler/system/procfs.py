@@ -22,6 +22,8 @@ TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
 _MARKER: Final = b"RECONCILE_ID="
 _KERNEL_THREAD: Final = 0x200000
 _READ_BYTES: Final = 256 * 1024
+_MOST_ABOVE: Final = 100
+"""Nobody is that deep below another one, but who wants to be looked for."""
 _LOOKS: Final = 50
 """How often, a millisecond apart, a process is looked at that is between two programs."""
 
@@ -99,6 +101,25 @@ def group(pid: int) -> int:
         return os.getpgid(pid)
     except ProcessLookupError:
         return -1
+
+
+def ancestors(pid: int, until: int) -> list[int]:
+    """Return a living process and those above it, below `until`; empty when it is dead."""
+    found: list[int] = []
+    while pid > 0 and pid != until and len(found) < _MOST_ABOVE:
+        fields = stat(pid)
+        if not fields or fields[0] in {b"Z", b"X"}:
+            break
+        found.append(pid)
+        pid = int(fields[1])
+    return found
+
+
+def user(pid: int) -> int | None:
+    """Return whose a process is, by number, None when it is gone; of one that must not be looked into it is root's."""
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}").st_uid
+    return None
 
 
 def descendants(roots: Iterable[int]) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ from reconciler.keeper.kernel import (
     Happening,
     LinkReadable,
     News,
+    Spoke,
     Told,
 )
 from reconciler.model.address import Address, InternetAddress
@@ -33,6 +34,8 @@ from reconciler.model.observation import FaultCaught, LogChanged, LogRotated
 from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Reach, Sink
 from reconciler.model.socket import AS_MADE, FileOwner, SocketTemplate
 from reconciler.model.value import Plain, replace
+from reconciler.notify.messages import parse
+from reconciler.notify.sockets import MOST_AT_ONCE, Heard
 from reconciler.sockets.bound import BindFailed, BoundSocket, Queue, Trace
 from reconciler.spawn.launch_errors import LaunchFailed
 from reconciler.system.facts import Died, Identity
@@ -71,6 +74,7 @@ class Program:
     """It makes itself a session of its own."""
     wipes: bool = False
     """It writes over its environment, as those do that set a process title."""
+    uid: int = 0
     output: bytes = b""
     drains_ns: int = 0
     """How long after its death there still is output to read."""
@@ -199,6 +203,35 @@ class Socket:
         self.kernel.close_unheld()
 
 
+@dataclass(slots=True)
+class NotifySocket:
+    """Where one process says how it is."""
+
+    kernel: FakeKernel
+    place: tuple[ProcessId, int]
+    queue: deque[Heard] = field(default_factory=deque)
+    unanswered: int = 0
+    """Barriers that were taken."""
+    answered: int = 0
+    closed: bool = False
+
+    def take(self) -> list[Heard]:
+        assert not self.closed
+        count = min(len(self.queue), MOST_AT_ONCE)
+        heard = [self.queue.popleft() for _ in range(count)]
+        self.unanswered += sum(each.said.barrier for each in heard)
+        return heard
+
+    def answer(self) -> None:
+        self.answered, self.unanswered = self.answered + self.unanswered, 0
+
+    def close(self) -> None:
+        assert not self.closed, "closed twice"
+        self.closed = True
+        self.answer()
+        del self.kernel.notify_sockets[self.place]
+
+
 Place: TypeAlias = tuple[str, str]
 
 
@@ -233,6 +266,11 @@ class FakeKernel:
     log_changes: list[LogRotated | LogChanged] = field(default_factory=list)
     troubles: dict[str, LogChanged] = field(default_factory=dict)
     outputs: dict[int, Output] = field(default_factory=dict)
+    notify_sockets: dict[tuple[ProcessId, int], NotifySocket] = field(default_factory=dict)
+    """Open ones, by whose they are."""
+    lost_names: set[tuple[ProcessId, int]] = field(default_factory=set)
+    """Of sockets whose name somebody else has taken while no keeper lived."""
+    pid_files: dict[str, int] = field(default_factory=dict)
     controller_pid: int | None = None
     quick_deaths: int = 0
     """What the controller was told of those before it."""
@@ -279,6 +317,13 @@ class FakeKernel:
         del self.bound[(str(address), "")]
         self._touched = True
 
+    def say(self, process: Process, text: str, pid: int | None = None, uid: int = 0) -> None:
+        """Say something on the socket of a process: it itself, or another one; nobody hears it when there is none."""
+        socket = self.notify_sockets.get((process.id, process.incarnation))
+        if socket is not None:
+            sender = process.pid if pid is None else pid
+            socket.queue.append(Heard(parse(text.encode()), sender, uid, uid == 0))
+
     def feed(self, data: bytes) -> None:
         """Say something as the controller."""
         assert self.link == "open"
@@ -312,6 +357,7 @@ class FakeKernel:
         self.controller_pid, self.link, self.control_open = None, "none", True
         self._noted, self._told, self._died = {}, [], True
         self.outputs, self.adopted, self._adopted_dead = {}, {}, deque()
+        self.notify_sockets = {}
         for there in self.bound.values():
             for socket in there:
                 socket.closed = True
@@ -333,7 +379,8 @@ class FakeKernel:
         """Return when the machine changes by itself; now, when something has happened already."""
         knocked = any(each.waiting and not each.closed for each in self.awaited.values())
         called = self._touched or knocked or (self._awaits_call and self.calling)
-        if self._told or self._died or called or (self.to_keeper and self.link != "none"):
+        spoken = any(each.queue for each in self.notify_sockets.values())
+        if self._told or self._died or spoken or called or (self.to_keeper and self.link != "none"):
             return self.now
         return self._process_due_ns()
 
@@ -380,6 +427,7 @@ class FakeKernel:
             if socket.waiting and not socket.closed:
                 del self.awaited[name]
                 happened.append(ClientWaits(name))
+        happened += [Spoke(*key) for key, each in self.notify_sockets.items() if each.queue]
         if self._touched:
             self._touched = False
             happened.append(FileTouched())
@@ -420,7 +468,8 @@ class FakeKernel:
         self.outputs[process.pid] = output
         if program.forks:
             process.executes_ns = self.now + program.exec_ns
-        return Child(process.pid, not program.forks, output, process.born, former)
+        socket = self.listen_again(id, incarnation) if launch.notify else None
+        return Child(process.pid, not program.forks, output, socket, process.born, former)
 
     def _start(
         self,
@@ -506,6 +555,20 @@ class FakeKernel:
             found += [each.pid for each in there if each.parent == parent and each.ended is None]
         return {pid: self.processes[pid].born for pid in found if pid not in roots}
 
+    def ancestors(self, pid: int) -> list[int]:
+        found: list[int] = []
+        process = self.processes.get(pid)
+        while process is not None and process.ended is None:
+            found.append(process.pid)
+            process = self.processes.get(process.parent)
+        return found
+
+    def user(self, pid: int) -> int | None:
+        return self.processes[pid].program.uid if pid in self.processes else None
+
+    def named_in(self, pid_file: str) -> int:
+        return self.pid_files.get(pid_file, 0)
+
     def identify(self, pid: int) -> Identity | None:
         process = self.processes.get(pid)
         if process is None:
@@ -574,6 +637,12 @@ class FakeKernel:
             return Output(self, Program(), stdout, died_ns=self.now)
         output = self.outputs[mains[0].pid] = Output(self, mains[0].program, stdout)
         return output
+
+    def listen_again(self, id: ProcessId, incarnation: int) -> NotifySocket | None:
+        if (id, incarnation) in self.lost_names:
+            return None
+        open_ones = self.notify_sockets
+        return open_ones.setdefault((id, incarnation), NotifySocket(self, (id, incarnation)))
 
     def take_back(
         self, template: SocketTemplate, trace: Trace, holders: Iterable[int]

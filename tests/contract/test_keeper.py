@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from reconciler.model.action import (
     Adjust,
     Bind,
     EndOrphans,
+    Follow,
     Forget,
     Quit,
     Remember,
@@ -25,6 +26,7 @@ from reconciler.model.process import (
     Exited,
     Launch,
     Memory,
+    Notified,
     Orphan,
     ProcessId,
     ProcessRecord,
@@ -35,7 +37,7 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from reconciler.model.value import replace
-from tests.contract.worlds import PROGRAMS, Fake, Real, World, told
+from tests.contract.worlds import MILLISECOND, PROGRAMS, Fake, Real, World, told
 from tests.keeper.rig import OWN_NICE, keeper, until
 
 WEB = ProcessId("web", 1)
@@ -898,3 +900,170 @@ def test_a_stopped_process_is_woken_by_whatever_signal_asks_it_to_end(world: Wor
     running(world)
     world.send(Signal(WEB, 1, "STOP"), Signal(WEB, 1, "USR1"))
     assert exited(world).exit == Exit(signal="USR1")
+
+
+# ---- what processes say of themselves --------------------------------------------------------------
+
+
+def speaking(
+    world: World,
+    what: str = "speaks",
+    id_: ProcessId = WEB,
+    *,
+    watchdog_ns: int | None = None,
+    pid_file: str | None = None,
+) -> int:
+    """Start a process that says what it is told to, and return its pid."""
+    env = {"RELAY": world.path(f"relay-{id_}")}
+    launch = Launch(
+        PROGRAMS[what].argv, env, notify=True, watchdog_ns=watchdog_ns, pid_file=pid_file
+    )
+    world.send(Spawn(id_, launch))
+    pid = running(world, id_).pid
+    world.settle(id_, "speaks")
+    return pid
+
+
+def said(world: World, claim: Callable[[Notified], object], id_: ProcessId = WEB) -> Notified:
+    """Return what a process has said once that is so."""
+
+    def ask() -> Notified | None:
+        found = world.records[id_].notified
+        return found if found is not None and claim(found) else None
+
+    return world.wait(ask)
+
+
+def test_what_a_process_says_stands_on_its_record_and_repeats_are_no_news(world: World) -> None:
+    speaking(world)
+    assert world.records[WEB].notified == Notified()
+    world.say(WEB, "STATUS=loads")
+    assert said(world, lambda it: it.status == "loads").ready_at_ns is None
+    world.say(WEB, "READY=1")
+    ready = said(world, lambda it: it.ready_at_ns)
+    before = len(changes(world))
+    for _ in range(5):
+        world.say(WEB, "READY=1\nSTATUS=loads\nMAINPID=0")
+    world.say(WEB, "STOPPING=1")
+    stopping = said(world, lambda it: it.stopping_at_ns)
+    assert stopping == replace(ready, stopping_at_ns=stopping.stopping_at_ns)
+    assert len(changes(world)) == before + 1
+
+
+def test_who_has_no_socket_is_not_heard(world: World) -> None:
+    world.send(spawn("sleeps"))
+    running(world)
+    assert world.records[WEB].notified is None
+
+
+def test_nobody_speaks_for_a_process_that_is_not_of_it(world: World) -> None:
+    speaking(world)
+    world.forge(WEB, "READY=1")
+    world.say(WEB, "STATUS=starts")
+    said(world, lambda it: it.status == "starts")
+    assert world.records[WEB].notified == Notified(is_heard=True, status="starts")
+
+
+def test_what_was_said_and_who_is_heard_outlives_keepers(world: World) -> None:
+    speaking(world)
+    world.say(WEB, "READY=1\nSTATUS=one")
+    ready = said(world, lambda it: it.ready_at_ns)
+    world.lose_keeper()
+    world.next_keeper()
+    assert world.records[WEB].notified == ready
+    world.say(WEB, "STATUS=two")
+    said(world, lambda it: it.status == "two")
+    world.upgrade()
+    assert world.records[WEB].notified == replace(ready, status="two")
+    world.say(WEB, "STATUS=three")
+    said(world, lambda it: it.status == "three")
+
+
+def test_the_last_words_of_a_process_are_those_of_its_own_record(world: World) -> None:
+    speaking(world)
+    world.say(WEB, "READY=1")
+    said(world, lambda it: it.ready_at_ns)
+    world.say(WEB, "STOPPING=1\nSTATUS=bye")
+    world.end(WEB)
+    assert exited(world).exit == Exit(0)
+    last = world.records[WEB].notified
+    assert last is not None
+    assert (last.status, last.stopping_at_ns is None) == ("bye", False)
+    world.send(replace(spawn("sleeps"), replaces=1))
+    world.wait(lambda: world.records[WEB].incarnation == 2)
+    assert world.records[WEB].notified is None
+
+
+def test_who_is_not_heard_of_in_time_is_late(world: World) -> None:
+    speaking(world, watchdog_ns=50 * MILLISECOND)
+    late = said(world, lambda it: it.late_at_ns)
+    world.say(WEB, "WATCHDOG=1")
+    assert said(world, lambda it: it.is_heard) == replace(late, is_heard=True)
+
+
+def test_a_process_may_say_itself_that_it_fails(world: World) -> None:
+    speaking(world)
+    world.say(WEB, "WATCHDOG=trigger")
+    said(world, lambda it: it.late_at_ns)
+
+
+# ---- main processes that hand over -------------------------------------------------------------------
+
+
+def test_a_record_goes_on_with_the_descendant_that_was_named(world: World) -> None:
+    old = speaking(world, "speaks and has an heir")
+    heir = world.heir(WEB)
+    world.say(WEB, f"READY=1\nMAINPID={heir}")
+    ready = said(world, lambda it: it.main_pid == heir)
+    world.end(WEB)
+    ended = exited(world)
+    assert (ended.pid, ended.successor, [each.pid for each in ended.survivors]) == (
+        old,
+        heir,
+        [heir],
+    )
+    world.send(Follow(WEB, 1, heir))
+    phase = Running(heir, ended.started_at_ns or 0)
+    world.wait(lambda: world.records[WEB].phase == phase)
+    assert world.records[WEB].notified == ready
+    # It is held like the one before, by the next keeper too, and its end is its own.
+    world.lose_keeper()
+    world.next_keeper()
+    assert running(world) == phase
+    world.send(Signal(WEB, 1, "TERM"))
+    last = exited(world)
+    assert (last.pid, last.exit, last.survivors, last.successor) == (
+        heir,
+        Exit(signal="TERM"),
+        (),
+        0,
+    )
+
+
+def test_a_file_names_the_descendant_that_goes_on_also_after_the_end(world: World) -> None:
+    path = world.write_pid_file(1)
+    speaking(world, "speaks and has an heir", pid_file=path)
+    heir = world.heir(WEB)
+    world.end(WEB)
+    assert exited(world).successor == 0  # nobody follows a stranger
+    world.write_pid_file(heir)
+    world.wait(lambda: exited(world).successor == heir)
+    world.send(Follow(WEB, 1, heir))
+    world.wait(lambda: pid_of(world.records[WEB].phase) == heir)
+    world.send(Signal(WEB, 1, "KILL"))
+    assert exited(world).exit == Exit(signal="KILL")
+
+
+def test_nobody_goes_on_who_is_not_left_behind(world: World) -> None:
+    speaking(world, "speaks and has an heir")
+    stranger = speaking(world, id_=DB)
+    heir = world.heir(WEB)
+    world.say(WEB, f"MAINPID={stranger}")
+    said(world, lambda it: it.main_pid == stranger)
+    world.end(WEB)
+    assert exited(world).successor == 0
+    world.send(Follow(WEB, 1, stranger), Signal(WEB, 1, "KILL", "tree"))
+    world.wait(lambda: not exited(world).survivors)
+    world.send(Follow(WEB, 1, heir), Forget(WEB, 1))
+    world.wait(lambda: WEB not in world.records)
+    assert running(world, DB).pid == stranger

@@ -26,10 +26,10 @@ from reconciler.model.observation import (
     SocketChanged,
     SocketClosed,
 )
-from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, ProcessRecord
+from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, ProcessRecord, Running
 from reconciler.model.socket import SocketRecord
 from reconciler.wire.link import LinkDecoder, encode
-from tests.contract.fake_kernel import FakeKernel, Program, Replaced
+from tests.contract.fake_kernel import FakeKernel, Process, Program, Replaced
 from tests.keeper.rig import Link, Rig, is_alive, marked_in, until
 
 T = TypeVar("T")
@@ -62,7 +62,26 @@ def python(text: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", "-c", text)
 
 
+SPEAKS: Final = """
+import os, socket, sys, time
+def say(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.sendto(text.encode(), "\\0" + os.environ["NOTIFY_SOCKET"][1:])
+relay = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+relay.bind(os.environ["RELAY"])
+open('/proc/self/comm', 'w').write('speaks')
+while (text := relay.recv(4096).decode()) != "end":
+    if not text.startswith("heir "): say(text); continue
+    r, w = os.pipe()
+    if os.fork() == 0: exec(text[5:]); os.setsid(); os.write(w, b"x"); time.sleep(100)
+    os.read(r, 1)
+"""
+"""Says whatever it is told to, may have a child, and ends when it is told to."""
 PROGRAMS: Final = {
+    "speaks": Both(python(SPEAKS), Program(), settles="speaks"),
+    "speaks and has an heir": Both(
+        python(SPEAKS), Program(children=(Program(escapes=True),)), settles="speaks"
+    ),
     "goes into the background": Both(
         python(
             "import os; r, w = os.pipe()\nif os.fork(): os.read(r, 1); os._exit(0)\nos.setsid()"
@@ -145,6 +164,21 @@ class World(Protocol):
     def settle(self, id_: ProcessId, what: str) -> None:
         """Wait until a running program has done what it begins with."""
 
+    def say(self, id_: ProcessId, text: str) -> None:
+        """Let a process say something of itself: one that `speaks`."""
+
+    def forge(self, id_: ProcessId, text: str) -> None:
+        """Say something in the name of a process without being one of its."""
+
+    def heir(self, id_: ProcessId) -> int:
+        """Return the pid of a child of one that `speaks and has an heir`, in a session of its own."""
+
+    def end(self, id_: ProcessId) -> None:
+        """Let one that `speaks` end well."""
+
+    def write_pid_file(self, pid: int) -> str:
+        """Write a file that names a process, and return its path."""
+
     def lives(self, pid: int) -> bool:
         """Tell whether a process lives."""
 
@@ -221,6 +255,30 @@ class Real:
                     int(n) for n in children.read_text().split() if os.getsid(int(n)) == int(n)
                 ]
             )
+
+    def say(self, id_: ProcessId, text: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as relay:
+            relay.sendto(text.encode(), self.path(f"relay-{id_}"))
+
+    def forge(self, id_: ProcessId, text: str) -> None:
+        token = (self.rig.folder / "state/instance").read_text().split()[0]
+        address = f"\0reconcile/{token}/{self.records[id_].incarnation}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(text.encode(), address)
+
+    def heir(self, id_: ProcessId) -> int:
+        self.say(id_, f"heir {WIPE.replace('time', 'time, socket')}relay.close()")
+        pid = self.link.running(id_).pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        return until(lambda: next(map(int, children.read_text().split()), None))
+
+    def end(self, id_: ProcessId) -> None:
+        self.say(id_, "end")
+
+    def write_pid_file(self, pid: int) -> str:
+        path = self.rig.folder / "pid"
+        path.write_text(f"{pid}\n")
+        return str(path)
 
     def lives(self, pid: int) -> bool:
         return is_alive(pid)
@@ -347,6 +405,29 @@ class Fake:
 
     def settle(self, id_: ProcessId, what: str) -> None:
         pass
+
+    def _main(self, id_: ProcessId) -> Process:
+        phase = self.records[id_].phase
+        assert isinstance(phase, Running)
+        return self.kernel.processes[phase.pid]
+
+    def say(self, id_: ProcessId, text: str) -> None:
+        self.kernel.say(self._main(id_), text)
+
+    def forge(self, id_: ProcessId, text: str) -> None:
+        assert self.kernel.controller_pid is not None
+        self.kernel.say(self._main(id_), text, self.kernel.controller_pid)
+
+    def heir(self, id_: ProcessId) -> int:
+        pid = self._main(id_).pid
+        return next(each.pid for each in self.kernel.alive() if each.parent == pid)
+
+    def end(self, id_: ProcessId) -> None:
+        self.kernel.end(self._main(id_).pid, Exit(0))
+
+    def write_pid_file(self, pid: int) -> str:
+        self.kernel.pid_files["/fake/pid"] = pid
+        return "/fake/pid"
 
     def lives(self, pid: int) -> bool:
         return pid in self.kernel.processes and self.kernel.processes[pid].ended is None

@@ -29,7 +29,7 @@ import reconciler
 from reconciler.output import places
 
 PACKAGE: Final = Path(reconciler.__file__).parent
-ROOMS: Final = ("keeper", "output", "sockets", "spawn", "system")
+ROOMS: Final = ("keeper", "notify", "output", "sockets", "spawn", "system")
 """Where what the keeper does to the system lies, beside its journal."""
 MODULES: Final = [
     "wire.journal",
@@ -91,6 +91,7 @@ SURE: Final = {
         "pwd.getpwnam", "pwd.getpwuid", "grp.getgrnam", "socket.if_indextoname", "socket.if_nametoindex",
     ),
     "only wrong arguments make it fail": (
+        "socket.CMSG_SPACE",
         "socket.htons", "socket.inet_pton", "ctypes.Structure", "ctypes.c_uint64", "ctypes.byref", "ctypes.sizeof",
         "signal.signal", "signal.pthread_sigmask", "signal.set_wakeup_fd", "resource.setrlimit",
     ),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from reconciler.keeper.linux.loop import Loop
     from reconciler.model.process import ProcessId
+    from reconciler.notify.sockets import NotifySockets
     from reconciler.output.capture import Capture
     from reconciler.sockets.bound import BoundSocket
     from reconciler.spawn.accounts import User
@@ -47,14 +48,15 @@ class Children:
         groups: Groups | None,
         place: Place,
         user: User,
-        output: Capture,
+        streams: tuple[Capture, NotifySockets],
         marker: Callable[[ProcessId, int], str],
     ) -> None:
         self._loop = loop
         self._pidfds = pidfds
         self._groups = groups
         self._place, self._user = place, user
-        self._output, self._marker = output, marker
+        self._output, self._notify = streams
+        self._marker = marker
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         # Kept open: a keeper that runs out of descriptors still sees whom it cares for.
         pid = os.getpid()
@@ -74,14 +76,18 @@ class Children:
         """Make a process, with its own session. Raises `LaunchFailed`."""
         with step("output"):
             streams = self._output.open(id, launch.stdout, launch.stderr)
-        pid = 0
+        pid, notify_socket = 0, None
         try:
+            if launch.notify:
+                with step("notify"):
+                    notify_socket = self._notify.open(id, incarnation)
             stdin = (
                 self.null if launch.stdin_socket is None else fd_of(sockets[launch.stdin_socket])
             )
             given = (fd_of(sockets[name]) for name in launch.sockets)
             fds = (stdin, streams.stdout_fd, streams.stderr_fd, *given)
-            order = Order(id, self._marker(id, incarnation), launch, fds, self._user)
+            notified = "" if notify_socket is None else notify_socket.address
+            order = Order(id, self._marker(id, incarnation), launch, fds, self._user, notified)
             is_grouped = self._groups is not None and launch.scope == "tree"
             self._births.expect()
             # On the plain road the keeper waits until the program runs; a fork of it waits for itself.
@@ -91,11 +97,13 @@ class Children:
                 pid = self._fork(order, is_grouped=is_grouped)
             former = self._pidfds.replaced(pid)
             executed = pid not in self._launching
-            return Child(pid, executed, streams, self._births.of(pid), former)
+            return Child(pid, executed, streams, notify_socket, self._births.of(pid), former)
         except Exception:
             if pid:  # nobody would know of it
                 os.kill(pid, signal.SIGKILL)
             streams.close()
+            if notify_socket is not None:
+                notify_socket.close()
             raise
         finally:
             streams.close_worker_ends()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.keeper.borders import Faults
-from reconciler.keeper.kernel import ChildrenDied, ClientWaits, FileTouched, Told
+from reconciler.keeper.kernel import ChildrenDied, ClientWaits, FileTouched, Spoke, Told
 from reconciler.keeper.linux.children import Children
 from reconciler.keeper.linux.control_socket import ControlSocket
 from reconciler.keeper.linux.link import NUMBERS, Link
@@ -19,6 +19,8 @@ from reconciler.keeper.startup.limits import become_subreaper, take_limits, take
 from reconciler.keeper.succession.handover import HANDOVER, Handover
 from reconciler.model.observation import LogRotated
 from reconciler.model.process import Launch
+from reconciler.notify import pid_files
+from reconciler.notify.sockets import NotifySockets
 from reconciler.output.capture import Capture
 from reconciler.output.coalescing import Coalescing
 from reconciler.output.own_log import OwnLog
@@ -32,6 +34,7 @@ from reconciler.system import procfs
 from reconciler.system.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.system.pidfds import Pidfds
 from reconciler.system.reexec import become
+from reconciler.system.shortages import NOT_NOW
 from reconciler.system.signals import Signals
 from reconciler.wire.journal import Journal, written
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from reconciler.keeper.startup.config import KeeperConfig
     from reconciler.keeper.startup.instance import Legacy
     from reconciler.model.process import ProcessId, Sink
+    from reconciler.notify.sockets import NotifySocket
     from reconciler.output.capture import Streams
     from reconciler.sockets.bound import BoundSocket
     from reconciler.wire.journal import Recalled
@@ -78,14 +82,17 @@ class LinuxKernel:
         self.containment = "session" if self._groups is None else "cgroup"
         if self._groups is not None:
             loop.watch(self._groups.fileno(), self._groups.clean_up)
+        streams = self._output, self._notify
         self._children = children = Children(
-            loop, pidfds, self._groups, self._place, self._user, self._output, legacy.marker
+            loop, pidfds, self._groups, self._place, self._user, streams, legacy.marker
         )
         self.marker, self.spawn = legacy.marker, children.spawn
         self.children, self.reap = children.all, children.reap
         signals = Signals(pidfds, self._groups, self.log)
         self.signal, self.signal_tree = signals.send, signals.to_tree
         self.has_forked, self.below = procfs.has_forked, procfs.below
+        self.ancestors = partial(procfs.ancestors, until=os.getpid())
+        self.user, self.named_in = procfs.user, pid_files.read
         self.identify = partial(procfs.identify, marker_of=self._marker_of)
         self._heirs = procfs.Heirs(legacy.beginning, self._marker_of, self.border)
         self.search = self._heirs.search
@@ -126,6 +133,13 @@ class LinuxKernel:
         output.go_on(handed.outputs, handed.unsent)
         loop.at("reading output", lambda: coalescing.due_ns, coalescing.look)
         loop.at("tending to output", lambda: output.due_ns, output.tend)
+        self._notify = NotifySockets(
+            self._legacy.token,
+            loop.watch,
+            loop.ignore,
+            lambda *key: loop.tell(Spoke(*key)),
+            handed.notify_sockets,
+        )
 
     def happenings(self) -> Iterable[Happening]:
         """Return what has happened since asked last, children's deaths last."""
@@ -179,6 +193,19 @@ class LinuxKernel:
             id, stdout, stderr, lambda cause: self.log("error", "cannot write output", cause=cause)
         )
 
+    def listen_again(self, id: ProcessId, incarnation: int) -> NotifySocket | None:
+        """Hear a process again that a former keeper has heard; None when its socket cannot be had any more.
+
+        Raises `OSError` when it cannot be had just now.
+        """
+        try:
+            return self._notify.open(id, incarnation)
+        except OSError as error:
+            if error.errno in NOT_NOW:
+                raise
+            self.log("error", "a process is not heard any more", id=id, cause=error)
+            return None
+
     def replace_code(
         self, python: str, entries: Mapping[str, object], sockets: Iterable[BoundSocket]
     ) -> None:
@@ -192,6 +219,7 @@ class LinuxKernel:
             {each.trace.cookie: fd_of(each) for each in sockets},
             self._output.outgoing(),
             self._output.sinks.unsent(),
+            self._notify.handles(),
         )
         argv_with = partial(self._config.for_new_code, python)
         data = written({**entries, HANDOVER: handover})

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from reconciler.keeper.borders import Border
     from reconciler.keeper.kernel import Happening
 
+_MAX_SLEEP_S: Final = 24 * 3600.0
+"""An epoll_wait(2) takes milliseconds in 31 bits."""
 _PAUSE_S: Final = 0.01
 """Without it a wait that fails again and again would take a whole processor."""
 
@@ -59,7 +61,9 @@ class Loop:
             (doing, due, act) for doing, ask, act in self._timers if (due := ask()) is not None
         ]
         dues = [due for _, due, _ in timers] + ([] if due_ns is None else [due_ns])
-        timeout = max(min(dues) - time.monotonic_ns(), 0) / 1e9 if dues else None
+        timeout = None
+        if dues:
+            timeout = min(max(min(dues) - time.monotonic_ns(), 0) / 1e9, _MAX_SLEEP_S)
         if self._happened or self.may_reap:
             timeout = 0.0
         heard: list[tuple[selectors.SelectorKey, int]] = []

@@ -33,8 +33,8 @@ from reconciler.system.facts import Died
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.keeper.kernel import Kernel, Output
-    from reconciler.model.process import ProcessId, ProcessRecord
+    from reconciler.keeper.kernel import Kernel
+    from reconciler.model.process import ProcessId
     from reconciler.system.facts import Identity
 
 
@@ -164,16 +164,18 @@ class Inheritance:
     def _restored(self, written: WrittenProcess) -> Process:
         record, phase = written.record, written.record.phase
         process = Process(record, written.sockets, written.listens, written.pid, written.born)
+        process.session = process.pid
         match phase:
             case Exited():
                 process.adopted = written.adopted or not self._recalled.is_own
                 process.died = Died(process.pid, phase.exit)
                 process.died_at_ns = phase.at_ns
                 if phase.survivors:
-                    process.output = self._reopen(record)
+                    self._reopen(process)
             case Starting(at_ns=at_ns) | Running(started_at_ns=at_ns):
                 if not process.born:
                     process.pid, process.born = self._about_to_be(written)
+                    process.session = process.pid
                 pid = process.pid
                 kind = self._kernel.adopt(pid, process.born) if pid else "gone"
                 process.adopted = kind != "child"
@@ -182,7 +184,7 @@ class Inheritance:
                 else:
                     process.died = written.died or Died(pid, Exit())
                     process.died_at_ns = written.died_at_ns or self._kernel.now_ns()
-                process.output = self._reopen(record)
+                self._reopen(process)
             case Requested():
                 msg = "a process that was only requested is never written down"
                 raise ValueError(msg)
@@ -190,8 +192,13 @@ class Inheritance:
                 assert_never(phase)
         return process
 
-    def _reopen(self, record: ProcessRecord) -> Output:
-        return self._kernel.reopen(record.id, record.settings.stdout, record.settings.stderr)
+    def _reopen(self, process: Process) -> None:
+        """Go on with what a process writes and says."""
+        record, sinks = process.record, process.record.settings
+        process.output = self._kernel.reopen(record.id, sinks.stdout, sinks.stderr)
+        if record.notified is not None:
+            socket = self._kernel.listen_again(record.id, record.incarnation)
+            process.notify_socket = socket
 
     def _about_to_be(self, written: WrittenProcess) -> tuple[int, int]:
         """Return pid and birth of a process of which only the intent was written down, 0 if it never was.

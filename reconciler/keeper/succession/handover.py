@@ -32,12 +32,15 @@ class Handover(Struct, frozen=True):
     """By the name of the FIFO."""
     unsent: bytes = b""
     """Whole lines on their way to the manager's own output."""
+    notify_sockets: Mapping[str, int] = field(default_factory=dict)
+    """By address."""
 
     @property
     def descriptors(self) -> list[int]:
         """Return all that must live on."""
         outputs = (each.fd for each in self.outputs.values())
-        return [self.control, *self.locks, *self.pidfds.values(), *self.sockets.values(), *outputs]
+        sockets = (*self.sockets.values(), *self.notify_sockets.values())
+        return [self.control, *self.locks, *self.pidfds.values(), *sockets, *outputs]
 
 
 def take(memory: int) -> tuple[Handover, Recalled]:
