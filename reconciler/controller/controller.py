@@ -106,7 +106,7 @@ class Controller(Parts):
             self.jobs_done.look(step.touched)
 
     def _taken(self, observation: Observation) -> None:
-        """Do what waits until the core has an observation: forget an operator's word, follow a spec's secrets.
+        """Do what waits until the core has an observation: forget an operator's word, follow what the spec says.
 
         Not before: what is started under the former spec until then gets the former spec's values.
         """
@@ -114,6 +114,8 @@ class Controller(Parts):
         if isinstance(observation, SpecApplied):
             follow = partial(self.specs.secrets.follow, observation.spec)
             self.runtime.border.guard("reading secrets", follow)
+            watch = partial(self.output.limits.follow, observation.spec)
+            self.runtime.border.guard("watching limits", watch)
 
     def _answer_signals(self) -> None:
         """Answer who waits for a signal, once it has left us: what lies here would be lost with us."""

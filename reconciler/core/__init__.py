@@ -22,6 +22,7 @@
 | `rollout` | which running slots are replaced next |
 | `probe_commands` | probes that are commands, run again and again |
 | `probing` | what is asked so that it is known whether a process is ready, and what follows |
+| `limits` | which processes are over a limit that the manager watches |
 | `readiness` | when a process counts as ready, and its slot as steady |
 | `trial` | the revision in force, as long as it has something to prove |
 | `shutdown` | the end of everything |

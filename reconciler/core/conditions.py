@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.core import events, hooks, readiness, rollout, stopping
+from reconciler.core import events, hooks, limits, readiness, rollout, stopping
 from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
 from reconciler.model.process import Exited, ProcessRecord, Requested, Running, Starting
@@ -66,7 +66,9 @@ def _of_running(
     if not note and slot in plan.coming:
         note = f"not replaced yet: {plan.coming[slot].note}"
     held_back = rollout.held_back_note(plan, record, wanted_hash) if wanted_hash else ""
-    note = note or held_back or _log_note(plan, slot)
+    over = limits.over(plan.spec, plan.observed.exceeded, record)
+    waiting = f"{over}; waiting for its turn to be replaced" if over else ""
+    note = note or held_back or waiting or _log_note(plan, slot)
     outdated = _is_outdated(plan, record, wanted_hash)
     return SlotCondition("Running", note, since_ns, None, outdated, bool(held_back))
 

@@ -9,7 +9,13 @@ from reconciler.core.hooks import failure, judge
 from reconciler.model.event import Event
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Run
-from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, SocketRestored
+from reconciler.model.observation import (
+    ControlRenewed,
+    FaultCaught,
+    LimitExceeded,
+    LogChanged,
+    SocketRestored,
+)
 from reconciler.model.process import (
     MAIN,
     Exited,
@@ -223,6 +229,12 @@ def log_trouble(log: LogChanged) -> str:
     if log.lost:
         return f"cannot write {log.path}: {log.trouble}"
     return f"{log.path} can no longer be trusted: {log.trouble}; output continues in the open file"
+
+
+def of_limit(found: LimitExceeded, over: str) -> Event:
+    """Return the event of a process that is over a limit, in words `over`."""
+    details = {"limit": found.limit, "used": found.used, "samples": found.samples}
+    return _of(found.id, "process.over_limit", f"{found.id} is {over}; it is replaced", details)
 
 
 def of_fault(fault: FaultCaught) -> Event:

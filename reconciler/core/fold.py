@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from reconciler.core import events, secrets
+from reconciler.core import events, limits, secrets
 from reconciler.core.assume import act
 from reconciler.core.changes import is_alike
 from reconciler.core.picture import Picture
@@ -22,6 +22,7 @@ from reconciler.model.observation import (
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
+    LimitExceeded,
     LogChanged,
     LogRotated,
     Observation,
@@ -91,6 +92,8 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
             _signal(it, observation, now_ns)
         case RetryAsked(watcher, slots):
             _retry(it, watcher, slots, now_ns)
+        case LimitExceeded():
+            _limit(it, observation)
         case ShutdownAsked():
             _shutdown(it, observation)
         case SignalReceived(meaning):
@@ -183,7 +186,9 @@ def _keeper(it: Picture, keeper: KeeperIntroduced) -> None:
     it.sockets, it.holders = {}, {}
     it.last_incarnation = {}
     for name, observed in it.known.items():
-        it.known[name] = replace(observed, records={}, helpers={}, live=set(), unwritten={})
+        it.known[name] = replace(
+            observed, records={}, helpers={}, live=set(), unwritten={}, exceeded={}
+        )
         it.agenda.attention.wake_all(name)
 
 
@@ -199,6 +204,21 @@ def _log(it: Picture, log: LogChanged) -> None:
         it.events.append(events.of_log(log))
     it.known[name] = replace(observed, unwritten=rest)
     it.agenda.touch_slot(log.id)
+
+
+def _limit(it: Picture, found: LimitExceeded) -> None:
+    id, record = found.id, it.record(found.id)
+    if record is None or record.incarnation != found.incarnation:
+        return  # it is gone
+    exceeded = it.observed(id.owner).exceeded
+    before = exceeded.pop(id.slot, None)
+    if found.limit is not None:
+        exceeded[id.slot] = found
+        is_news = before is None or before.incarnation != found.incarnation
+        spec = it.spec.watchers.get(id.owner)
+        if is_news and spec is not None and (over := limits.over(spec, exceeded, record)):
+            it.events.append(events.of_limit(found, over))
+    it.agenda.touch_slot(id)
 
 
 # ---- of the store ---------------------------------------------------------------------------------

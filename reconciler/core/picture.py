@@ -151,6 +151,7 @@ class Picture:
         observed.records.pop(id, None)
         if id.role == MAIN:
             observed.live.discard(id.slot)
+            observed.exceeded.pop(id.slot, None)
         elif id in observed.helpers.get(id.slot, ()):
             observed.helpers[id.slot].discard(id)
             if not observed.helpers[id.slot]:

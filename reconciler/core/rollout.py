@@ -1,11 +1,11 @@
-"""Which running slots are replaced next: outdated or aged ones, never more at once than may be missing."""
+"""Which running slots are replaced next: outdated, aged or too large ones, never more at once than may be missing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from reconciler.core import readiness, secrets
+from reconciler.core import limits, readiness, secrets
 from reconciler.core.backoff import ended_by_operator, is_completed, share
 from reconciler.core.plan import Plan
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for_shared
@@ -112,6 +112,9 @@ def why_stale(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str | None
     if plan.spec.max_age is not None:
         if plan.is_due(record.phase.started_at_ns + lifetime_ns(plan.spec, record)):
             return "expired"
+    if over := limits.over(plan.spec, plan.observed.exceeded, record):
+        held_ns = _held_back_until_ns(plan, record, wanted_hash)
+        return over if held_ns is None or plan.is_due(held_ns) else None
     return None
 
 
@@ -129,11 +132,13 @@ def is_outdated(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
 def in_a_row(dead: ProcessRecord, wanted_hash: str) -> int:
     """Return how often a slot will have been replaced in a row, with this one's end, for what is in no spec.
 
-    Such as a socket that is bound anew, or a secret that changes, again and again.
+    Such as a socket that is bound anew, a secret that changes, or a limit that it is over again and again.
     """
     memory, phase = dead.memory, dead.phase
     since_ns = memory.stopping_since_ns
-    if since_ns is None or memory.stop_reason != "replaced":
+    if since_ns is None:
+        return 0
+    if memory.stop_reason != "replaced" and not limits.was_over(memory.stop_reason):
         return 0
     if not same_but_secrets(dead.template_hash, wanted_hash) or not isinstance(phase, Exited):
         return 0
@@ -142,7 +147,7 @@ def in_a_row(dead: ProcessRecord, wanted_hash: str) -> int:
 
 
 def _held_back_until_ns(plan: Plan, record: ProcessRecord, wanted_hash: str) -> int | None:
-    """Return until when an outdated process is not replaced, as that went on and on; None: it is not held back."""
+    """Return until when a stale process is not replaced, as that went on and on; None: it is not held back."""
     if record.memory.in_a_row < MOST_IN_A_ROW or not isinstance(record.phase, Running):
         return None
     if not same_but_secrets(record.template_hash, wanted_hash) or _is_in_the_way(plan, record):
@@ -153,7 +158,8 @@ def _held_back_until_ns(plan: Plan, record: ProcessRecord, wanted_hash: str) -> 
 def held_back_note(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str:
     """Return in words that a process would be replaced but for that, and why; empty when it would not."""
     held_ns = _held_back_until_ns(plan, record, wanted_hash)
-    if held_ns is None or not is_outdated(plan, record, wanted_hash):
+    over = limits.over(plan.spec, plan.observed.exceeded, record)
+    if held_ns is None or not (over or is_outdated(plan, record, wanted_hash)):
         return ""
     assert isinstance(record.phase, Running)
     names = [
@@ -162,6 +168,8 @@ def held_back_note(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str:
         if holds_former(plan.world, [name], record.phase.started_at_ns)
     ]
     why = f"socket {' and '.join(names)} was bound again" if names else "its secrets changed"
+    if over:
+        why = f"it was {over},"
     count, pace = record.memory.in_a_row, format_duration(HOLD_NS)
     return f"held back: replaced {count} times in a row because {why} each time; now at most every {pace}"
 

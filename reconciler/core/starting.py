@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.core import rollout
+from reconciler.core import limits, rollout
 from reconciler.core.backoff import ended_by_operator, failures_after, gave_up, recent_deaths
 from reconciler.core.plan import Plan
 from reconciler.core.slots import BEING_STARTED
@@ -73,6 +73,8 @@ def _why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
     if not same_template(dead.template_hash, wanted_hash):
         return ""
     if memory.stopping_since_ns is not None:
+        if limits.was_over(memory.stop_reason):
+            return f"was replaced ({memory.stop_reason})"
         return "was replaced at its max_age" if memory.stop_reason == "expired" else "was restarted"
     if isinstance(phase, Exited) and ended_by_operator(memory, phase):
         sent = "reload" if memory.signalled.startswith("reload") else f"SIG{memory.signalled}"

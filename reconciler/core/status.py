@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal
 
 from reconciler.core import desired, generations, running
+from reconciler.core.limits import was_over
 from reconciler.core.plan import Plan, World
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_template, told_sockets
@@ -206,9 +207,9 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
         return "BackOff", plan.whole.note
     if spec.is_job:
         return _job_state(view, slots, states, note)
+    if any(condition.held_back for condition in plan.conditions.values()):
+        return "Failing", note
     if any(slot.outdated for slot in slots) or _is_rolling(view):
-        if any(condition.held_back for condition in plan.conditions.values()):
-            return "Failing", note
         return "Rolling", note or _roll_note(view, slots)
     for state in ("BackOff", "Failed", "Failing", "Waiting", "Stopping", "Starting"):
         if state in states:
@@ -231,7 +232,7 @@ def _roll_note(view: _View, slots: tuple[SlotStatus, ...]) -> str:
 def _is_rolling(view: _View) -> bool:
     memories = (record.memory for record in view.records())
     reasons = (each.stop_reason for each in memories if each.stopping_since_ns is not None)
-    return any(reason in {"replaced", "expired"} for reason in reasons)
+    return any(reason in {"replaced", "expired"} or was_over(reason) for reason in reasons)
 
 
 def _resting(view: _View, note: str) -> tuple[WatcherState, str]:

@@ -25,6 +25,7 @@ from reconciler.model.spec import (
     StdoutSpec,
     WatcherSpec,
     declared_fields,
+    rlimits,
 )
 from reconciler.model.units import SLOT_PATTERN
 from reconciler.model.value import Struct, to_plain
@@ -279,9 +280,9 @@ def _path_prefix(spec: WatcherSpec, slot: int) -> tuple[str, ...]:
 
 def _limits(limits: LimitsSpec) -> dict[str, tuple[int | None, int | None]]:
     found = {}
-    for declared in declared_fields(LimitsSpec):
+    for declared in rlimits():
         value: Rlimit | None = getattr(limits, declared.attribute)
-        if declared.name in {"nice", "cpu_affinity", "oom_score_adj"} or value is None:
+        if value is None:
             continue
         soft, hard = (value.soft, value.hard) if isinstance(value, SoftHard) else (value, value)
         found[declared.name] = (_number(soft), _number(hard))

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from reconciler.model.spec import SecretSpec, Spec, WatcherSpec
 
 
+WatchedLimit: TypeAlias = Literal["max_memory", "max_cpu"]
+"""A limit that the manager watches, by the name of its field."""
+
+
 class KeeperIntroduced(Tagged, frozen=True):
     """The link to the keeper stands; its records follow until `SnapshotEnded`."""
 
@@ -229,6 +233,19 @@ class RetryAsked(Struct, frozen=True):
     slots: tuple[int, ...] | None = None
 
 
+class LimitExceeded(Struct, frozen=True):
+    """A process, with all that it started, was above a `limit` of its watcher in the last `samples`; None: no longer.
+
+    `used` is the least of them: bytes, or a percentage of one processor.
+    """
+
+    id: ProcessId
+    incarnation: int
+    limit: WatchedLimit | None = None
+    used: int = 0
+    samples: int = 0
+
+
 class ShutdownAsked(Struct, frozen=True):
     """Everything shall end, in order; `now` skips all grace."""
 
@@ -248,6 +265,7 @@ Observation: TypeAlias = (
     | SecretsUnreadable
     | SignalAsked
     | RetryAsked
+    | LimitExceeded
     | ShutdownAsked
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from reconciler.model.intent import NO_INTENT, Intent
 from reconciler.model.job import Job, Run
-from reconciler.model.observation import LogChanged, Request
+from reconciler.model.observation import LimitExceeded, LogChanged, Request
 from reconciler.model.process import MAIN, ProcessId, ProcessRecord, pid_of
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import SecretSpec
@@ -49,6 +49,8 @@ class WatcherObserved(Struct, frozen=True):
     unwritten: Mapping[str, LogChanged] = field(default_factory=dict)
     """Log files by path whose file system takes nothing just now."""
     secrets: SecretsObserved = SecretsObserved()
+    exceeded: dict[int, LimitExceeded] = field(default_factory=dict)
+    """By slot, which limit a process of it was seen above; it may be another's by now."""
 
     @property
     def running(self) -> tuple[int, ...]:

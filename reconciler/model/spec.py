@@ -23,6 +23,7 @@ import msgspec
 from reconciler.model.address import LISTEN, Address
 from reconciler.model.units import (
     BYTES,
+    CPU_PERCENT,
     DURATION,
     FORMULA,
     MILLISECOND_NS,
@@ -66,6 +67,8 @@ DurationNs: TypeAlias = Annotated[int, DURATION]
 SecondsNs: TypeAlias = Annotated[int, SECONDS]
 """A duration that also accepts a bare number of seconds, as Circus did."""
 SizeBytes: TypeAlias = Annotated[int, SIZE]
+CpuPercent: TypeAlias = Annotated[int, CPU_PERCENT]
+"""A share of one processor; it may be more than 100."""
 Mode: TypeAlias = Annotated[int, MODE]
 SignalName: TypeAlias = Annotated[str, SIGNAL]
 Command: TypeAlias = tuple[Text, ...]
@@ -349,7 +352,7 @@ ByteLimit: TypeAlias = Annotated[int, BYTES] | Literal["unlimited"] | SoftHardBy
 
 
 class LimitsSpec(Struct, frozen=True):
-    """Kernel limits by their rlimit name (getrlimit(2)): n, a size, unlimited, or {soft, hard}; and scheduling."""
+    """Limits of the kernel by rlimit name (getrlimit(2)), scheduling, and (max_*) limits that the manager watches."""
 
     as_: Annotated[ByteLimit | None, _restart("Address space.")] = None
     core: Annotated[ByteLimit | None, _restart("Size of a core file.")] = None
@@ -374,6 +377,22 @@ class LimitsSpec(Struct, frozen=True):
         Annotated[int, Between(-1000, 1000)] | None,
         _restart("OOM killer score adjustment: -1000 never, 1000 first."),
     ] = None
+    max_memory: Annotated[
+        SizeBytes | None,
+        _live(
+            "Replace a process that uses more memory, with all that it started; what they share counts once. The "
+            "manager looks every 2s."
+        ),
+    ] = None
+    max_cpu: Annotated[
+        CpuPercent | None,
+        _live("The same for processor time, as a share of one processor."),
+    ] = None
+    max_count: Annotated[
+        int,
+        Between(1, 100_000),
+        _live("Samples in a row that must be above max_memory or max_cpu before it is replaced."),
+    ] = 3
 
 
 class StdoutSpec(Struct, frozen=True):
@@ -626,7 +645,9 @@ class WatcherSpec(Struct, frozen=True):
     max_age_variance: Annotated[
         SecondsNs, _live("Random time up to this much, added to max_age per process.")
     ] = 0
-    limits: Annotated[LimitsSpec, _restart("Kernel limits and scheduling.")] = LimitsSpec()
+    limits: Annotated[
+        LimitsSpec, _restart("Kernel limits, scheduling, and limits that the manager watches.")
+    ] = LimitsSpec()
     logs: Annotated[LogsSpec, _live("What happens to the output.")] = LogsSpec()
     stdin: Annotated[Literal["devnull"], _restart("Standard input.")] = "devnull"
     hooks: Annotated[HooksSpec, _live("User code at transitions.")] = HooksSpec()
@@ -742,6 +763,15 @@ def _markers_of_nullable(hint: object) -> tuple[object, ...]:
     others = [each for each in get_args(hint) if each is not type(None)]
     is_nullable = get_origin(hint) in (Union, UnionType) and len(others) < len(get_args(hint))
     return bare(others[0])[1] if is_nullable and len(others) == 1 else ()
+
+
+def rlimits() -> tuple[Field, ...]:
+    """Return the fields of the limits of setrlimit(2): those that can have a soft and a hard one."""
+    return tuple(
+        each
+        for each in declared_fields(LimitsSpec)
+        if any(isinstance(one, type) and issubclass(one, SoftHard) for one in get_args(each.type))
+    )
 
 
 @cache

@@ -239,6 +239,14 @@ def parse_formula(value: object) -> Formula:
     return Formula(text, factor, divisor, int(f"{sign}{addend}") if sign else 0)
 
 
+def parse_cpu_percent(value: object) -> int:
+    """Return a share of one processor, from `1%` on; two processors that are used up are `200%`."""
+    if isinstance(value, str) and re.fullmatch(r"\d{1,6}%", value) and int(value[:-1]) > 0:
+        return int(value[:-1])
+    msg = "expected a percentage of one processor, such as 90% or 150%"
+    raise ValueError(msg)
+
+
 class Reads(Struct, frozen=True):
     """Marks a field whose value is read from text by `parse`; stands in `Annotated`.
 
@@ -285,3 +293,4 @@ FORMULA = Reads(
     "formula", parse_formula, "cpus*2", r"^cpus( ?[*/] ?[1-9]\d{0,3})?( ?[+-] ?[1-9]\d{0,3})?$"
 )
 PERCENT = Reads("percentage", parse_percent, "50%", r"^\d{1,3}%$")
+CPU_PERCENT = Reads("percentage of a processor", parse_cpu_percent, "150%", r"^\d{1,6}%$")

@@ -147,6 +147,7 @@ _KINDS: Final[dict[str, Callable[[str], str]]] = {
     "duration": _duration,
     "size": _size,
     "percentage": _percent,
+    "percentage of a processor": lambda text: f"write: {text}%" if text.isdecimal() else "",
     "address": _address,
 }
 _BLOCKS: Final[dict[str, Callable[[str], str]]] = {

@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NOT_BUILT: Final = "not built yet: leave it out"
-NO_MEMORY_LIMIT: Final = (
-    "there is no limit of memory in use yet; limits: {as: 2GiB} limits the address space, which programs that"
-    " reserve much of it (Go, Java, node) do not survive"
-)
 NO_ORDER: Final = (
     NOT_BUILT + "; a before_spawn hook can wait, before each start and each replacement"
 )
@@ -107,7 +103,8 @@ _WORDS_BY_ANSWER: Final = {
         "write them into cmd": "interpreter_args",
         "write them into cmd: node --max-old-space-size=512 app.js": "node_args",
         "processes share a socket by use_sockets: leave it out": "exec_mode",
-        NO_MEMORY_LIMIT: "max_memory_restart mem_limit memory MemoryMax",
+        "write: limits: {max_memory: 512MiB}": "max_memory_restart mem_limit memory MemoryMax max_mem",
+        "write: limits: {max_cpu: 90%}": "max_cpu",
         NOT_BUILT + "; a timer can call `reconcile restart NAME`": "cron_restart",
         "let logs: {stdout: {file: ...}} name one file: leave it out": "merge_logs",
         "write: logs: {timestamps: true}": "log_date_format",
@@ -174,8 +171,7 @@ _WORDS_BY_ANSWER: Final = {
         "write: ask: all and scope: group": "group",
     },
     "LimitsSpec": {
-        NO_MEMORY_LIMIT: "max_memory memory mem",
-        NOT_BUILT: "max_cpu max_count",
+        "write: max_memory: 512MiB": "memory mem max_mem",
         "write: nofile": "files open_files",
     },
     "LogsSpec": {

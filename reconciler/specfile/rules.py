@@ -15,10 +15,9 @@ from reconciler.model.address import InternetAddress, UnixAddress, parse_address
 from reconciler.model.spec import (
     MAX_ACCESS,
     OVERFLOW_ID,
-    LimitsSpec,
     SocketSpec,
     WatcherSpec,
-    declared_fields,
+    rlimits,
 )
 from reconciler.model.units import MILLISECOND_NS, NAME_PATTERN, parse_bytes, parse_duration_ns
 from reconciler.specfile import machine
@@ -38,11 +37,9 @@ _GIVEN_TO_ALL: Final = frozenset(
     ("RECONCILE_INSTANCE", "RECONCILE_WATCHER", "RECONCILE_SLOT", "RECONCILE_ID")
 )
 """The marks by which a process, and a later manager, knows whose it is."""
-_RLIMITS: Final = frozenset(
-    each.name
-    for each in declared_fields(LimitsSpec)
-    if each.name not in {"nice", "cpu_affinity", "oom_score_adj"}
-)
+_RLIMITS: Final = frozenset(each.name for each in rlimits())
+SERVICE_LIMITS: Final = ("max_memory", "max_cpu")
+"""Limits at which a process is replaced."""
 _SUPERVISOR_PRIORITY: Final = 999
 MAX_SECRETS: Final = 256
 """Secrets of one watcher."""
@@ -202,7 +199,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     _check_backoff(watcher.block("backoff"))
     _check_streams(watcher.block("logs"))
     if limits is not None:
-        _check_limits(limits)
+        _check_limits(limits, is_job=data.get("restart") == "never")
     _check_secrets(watcher)
     _check_path(watcher, "working_dir")
     _check_path(watcher, "virtualenv")
@@ -328,7 +325,12 @@ def _check_account_name(account: str, block: Given, name: str) -> None:
         block.wrong(name, message)
 
 
-def _check_limits(limits: Given) -> None:
+def _check_limits(limits: Given, *, is_job: bool) -> None:
+    for name in limits.says(*SERVICE_LIMITS) if is_job else ():
+        message = (
+            f"'{name}' is for services, whose processes are replaced at it: a one-shot job is not"
+        )
+        limits.out_of_place(name, message, "remove it")
     if limits.data.get("cpu_affinity") == [] and limits.says("cpu_affinity"):
         limits.wrong("cpu_affinity", "expected at least one processor, found none")
     for name in _RLIMITS.intersection(limits.node.entries):

@@ -266,6 +266,11 @@ def _drop_what_defaults_mean_for_others(data: dict[str, object], own: Map) -> No
     for name in others:
         if name not in own.entries:
             data.pop(name, None)
+    limits, said = data.get("limits"), own.get("limits")
+    if data.get("restart") == "never" and isinstance(limits, dict):
+        written = said.entries if isinstance(said, Map) else {}
+        for name in {*rules.SERVICE_LIMITS} - {*written}:
+            limits.pop(name, None)
 
 
 def _make_paths_absolute(data: dict[str, object], whole: Map, folder: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.model.spec import Document, Field
 from reconciler.model.units import (
+    CPU_PERCENT,
     DURATION,
     MODE,
     PERCENT,
@@ -120,7 +121,7 @@ def written(declared: Field, shape: Shape) -> object:
         return format_size(value)
     if kind is MODE:
         return format_mode(value)
-    return f"{value}%" if kind is PERCENT else value
+    return f"{value}%" if kind in (PERCENT, CPU_PERCENT) else value
 
 
 def default_text(declared: Field, shape: Shape) -> str:

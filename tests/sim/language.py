@@ -112,7 +112,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
     | {
         f"limits.{each.name}": lambda rng: rng.randrange(10)
         for each in declared_fields(LimitsSpec)
-        if each.name != "cpu_affinity"
+        if each.name not in {"cpu_affinity", "max_memory", "max_cpu", "max_count"}
     }
     | {"limits.cpu_affinity": lambda rng: (0,)}
 )
@@ -124,6 +124,10 @@ MEANINGLESS: Final = {
     "ready": "the programs of the simulation answer no probe yet",
     "keep_runs": "only the store throws rows away, and that is not simulated",
     "max_restarts.then": "there is only one value",
+    **{
+        f"limits.{each}": "no process of the simulation uses memory or processor time"
+        for each in ("max_memory", "max_cpu", "max_count")
+    },
     **{
         f"secret.{each}": "says where the controller reads; the core sees only that it is another"
         for each in ("cmd", "working_dir", "timeout")

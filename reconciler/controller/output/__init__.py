@@ -6,6 +6,7 @@
 | `event_log` | whatever happens is told, kept and written here |
 | `events` | the newest events, numbered |
 | `last_lines` | what each process wrote in its own life |
+| `limits` | which processes use more than their watchers allow |
 | `log_files` | the end of log files, and what is appended to them |
 | `log_places` | where the output of watchers lies, and why there may be none |
 | `manager_log` | the manager's own log lines; what comes again and again is counted |

@@ -8,6 +8,7 @@ from reconciler.controller.output.compress import Compressor
 from reconciler.controller.output.event_log import EventLog
 from reconciler.controller.output.events import RecentEvents
 from reconciler.controller.output.last_lines import LastLines
+from reconciler.controller.output.limits import LimitWatch
 from reconciler.controller.output.log_places import LogPlaces
 from reconciler.controller.output.port_holders import PortHolders
 from reconciler.controller.output.status_board import StatusBoard
@@ -38,3 +39,4 @@ class Output:
         self.log_places = LogPlaces(core, self.board.of)
         self.compressor = Compressor(reactor, log)
         self.port_holders = PortHolders(lanes, feed)
+        self.limits = LimitWatch(core, reactor, lanes, feed)

@@ -1,4 +1,4 @@
-"""Processor time and memory: asked of the kernel on request, in a background lane.
+"""Processor time and memory: asked of the kernel in a background lane, on request or for limits that are watched.
 
 All is read from /proc in one walk (proc_pid_stat(5)): with psutil it takes twice the time, while requests wait for
 the interpreter.
@@ -54,13 +54,7 @@ def usage_of(pids: Iterable[int]) -> dict[int, Usage]:
     To a tree belong all descendants, and who is left of the session of its first process, whoever is its
     parent by now.
     """
-    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    processes = {
-        pid: stat
-        for name in os.listdir("/proc")
-        if name.isdigit() and (stat := _stat(pid := int(name)))
-    }
-    trees = _trees(processes, [pid for pid in pids if pid in processes])
+    now_s, processes, trees = _look_at(pids)
     found = {}
     for pid, members in trees.items():
         spent_s = sum(processes[each].seconds for each in members)
@@ -74,13 +68,56 @@ def usage_of(pids: Iterable[int]) -> dict[int, Usage]:
     return found
 
 
+class Watch:
+    """Looks at the same trees again and again, as cheaply as that can be: one walk through /proc for all of them."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[int, int], _Sample] = {}
+        """By pid and birth."""
+
+    def sample(self, most: Mapping[int, int | None]) -> dict[int, Usage]:
+        """Return what the trees of these processes use, processor time since the look before (at the first one: none).
+
+        `most` is how much memory each may use. Where the sum of what its processes have resident is less, that is
+        told: what they share must be found out only where the sum is more, and takes a hundred times as long.
+        """
+        now_s, processes, trees = _look_at(most)
+        found, before, self._before = {}, self._before, {}
+        for pid, members in trees.items():
+            key = (pid, processes[pid].born)
+            now = _Sample(now_s, sum(processes[each].seconds for each in members))
+            older = before.get(key, now)
+            self._before[key] = now
+            memory, limit = sum(processes[each].resident_bytes for each in members), most[pid]
+            if limit is not None and memory > limit:
+                memory = sum(_memory_bytes(each, processes[each]) for each in members)
+            found[pid] = Usage(_share(older, now), memory)
+        return found
+
+
+def _look_at(pids: Iterable[int]) -> tuple[float, dict[int, _Stat], dict[int, set[int]]]:
+    """Return the time since boot, all processes, and the members of each of these trees that is there."""
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    processes = {
+        pid: stat
+        for name in os.listdir("/proc")
+        if name.isdigit() and (stat := _stat(pid := int(name)))
+    }
+    return now_s, processes, _trees(processes, [pid for pid in pids if pid in processes])
+
+
+def _share(older: _Sample, now: _Sample) -> float:
+    """Return how much of one processor was used between two looks, in percent."""
+    spent_s = max(now.spent_s - older.spent_s, 0.0)
+    return round(100 * spent_s / max(now.at_s - older.at_s, 0.01), 1)
+
+
 def _percent(key: tuple[int, int], now: _Sample) -> float:
     older, latest = _samples.get(key) or (_Sample(key[1] * _TICK_S, 0.0),) * 2
     if now.at_s - latest.at_s >= INTERVAL_S:
         older = latest
     _samples[key] = (older, now if older is latest else latest)
-    spent_s = max(now.spent_s - older.spent_s, 0.0)
-    return round(100 * spent_s / max(now.at_s - older.at_s, 0.01), 1)
+    return _share(older, now)
 
 
 def _trees(processes: Mapping[int, _Stat], roots: list[int]) -> dict[int, set[int]]:

@@ -1,0 +1,118 @@
+"""Claims about processes that are over a limit that the manager watches."""
+
+from __future__ import annotations
+
+from reconciler.core.intents import stopped
+from reconciler.model.intent import Intent, RequestedBy
+from reconciler.model.observation import IntentChanged, LimitExceeded
+from reconciler.model.spec import HooksSpec, LimitsSpec, WatcherSpec
+from reconciler.model.value import replace
+from tests.core.stage import HOOK, Stage, process, spec, watcher
+
+MIB = 2**20
+OVER = "over max_memory 512MiB: 530MiB in 3 samples"
+
+
+def limited(**fields: object) -> WatcherSpec:
+    return watcher(limits=LimitsSpec(max_memory=512 * MIB, max_cpu=90), **fields)
+
+
+def sees(stage: Stage, name: str, used: int = 530 * MIB) -> Stage:
+    """Let a process of the stage be seen above max_memory, or (0) not be any more."""
+    id = process(name)
+    incarnation = stage.records[id].incarnation
+    found = LimitExceeded(id, incarnation, "max_memory" if used else None, used, 3)
+    return stage.tell(found)
+
+
+def leaky(count: int, **fields: object) -> Stage:
+    stage = Stage().apply(spec(web=limited(numprocesses=count, **fields))).wait(100)
+    for slot in range(1, count + 1):
+        sees(stage, f"web.{slot}")
+    return stage
+
+
+def test_a_process_over_its_limit_is_replaced_and_people_are_told_what_and_how_much() -> None:
+    stage = leaky(1)
+    assert stage.signals() == [(100.0, "web.1", "TERM")]
+    assert [(each.type, each.message) for each in stage.events[1:]] == [
+        ("process.over_limit", f"web.1 is {OVER}; it is replaced"),
+        ("process.exited", f"web.1 ended ({OVER}): killed by SIGTERM after 1m40s"),
+        ("process.started", f"web.1 started, pid {stage.pid('web.1')}"),
+    ]
+    memory = stage.records[process("web.1")].memory
+    assert (memory.replacements, memory.restarts, memory.attempt) == (1, 0, 0)
+
+
+def test_those_over_their_limit_are_replaced_one_at_a_time_and_the_others_say_why_they_wait() -> (
+    None
+):
+    stage = leaky(3)
+    assert stage.slot("web.2").note == f"{OVER}; waiting for its turn to be replaced"
+    stage.wait(10)
+    assert [at for at, *_ in stage.signals()] == [100.0, 101.0, 102.0]
+    assert stage.status("web").as_desired
+
+
+def test_one_that_uses_less_again_keeps_its_process() -> None:
+    stage = leaky(2)
+    sees(stage, "web.2", 0).wait(10)
+    assert stage.signals() == [(100.0, "web.1", "TERM")]
+
+
+def test_an_edit_of_the_limit_counts_at_once() -> None:
+    stage = leaky(2)
+    wider = replace(limited(numprocesses=2), limits=LimitsSpec(max_memory=531 * MIB))
+    stage.apply(spec(web=wider)).wait(10)
+    assert stage.signals() == [(100.0, "web.1", "TERM")]
+    stage.apply(spec(web=limited(numprocesses=2))).wait(10)
+    assert stage.signals()[1:] == [(110.0, "web.2", "TERM")]
+
+
+def test_what_was_seen_of_a_former_process_says_nothing_of_its_successor() -> None:
+    stage = leaky(1)
+    stage.tell(LimitExceeded(process("web.1"), 1, "max_memory", 530 * MIB, 3)).wait(200)
+    assert stage.signals() == [(100.0, "web.1", "TERM")]
+
+
+def test_a_new_controller_hears_of_it_again_and_goes_on() -> None:
+    stage = leaky(2)
+    stage.new_controller(spec(web=limited(numprocesses=2))).wait(10)
+    assert stage.signals() == [(100.0, "web.1", "TERM")]
+    sees(stage, "web.2")
+    assert stage.signals()[1:] == [(110.0, "web.2", "TERM")]
+
+
+def test_processor_time_is_told_as_a_share_of_one_processor() -> None:
+    stage = Stage().apply(spec(web=limited())).wait(100)
+    stage.tell(LimitExceeded(process("web.1"), 1, "max_cpu", 97, 1))
+    (told,) = [each for each in stage.events if each.type == "process.over_limit"]
+    assert told.message == "web.1 is over max_cpu 90%: 97% in 1 sample; it is replaced"
+
+
+def test_a_program_that_does_not_fit_its_limit_is_replaced_a_few_times_then_once_a_minute() -> None:
+    stage = Stage().apply(spec(web=limited()))
+    for _ in range(20):
+        sees(stage.wait(10), "web.1")
+    times = [at for at, *_ in stage.signals()]
+    assert times == [10.0, 20.0, 30.0, 90.0, 150.0]
+    status = stage.status("web")
+    assert status.state == "Failing"
+    assert status.note == (
+        f"held back: replaced 5 times in a row because it was {OVER}, each time; now at most every 1m"
+    )
+
+
+def test_a_hook_that_does_not_let_the_next_one_start_keeps_the_process() -> None:
+    stage = Stage().apply(spec(web=limited(hooks=HooksSpec(before_spawn=HOOK))))
+    stage.exit("web.1:before_spawn").wait(100)
+    sees(stage, "web.1").exit("web.1:before_spawn", 1).wait(1)
+    assert stage.signals() == []
+    assert "before_spawn" in stage.slot("web.1").note
+
+
+def test_a_watcher_that_is_stopped_stays_so() -> None:
+    stage = leaky(1)
+    stage.tell(IntentChanged("web", stopped(Intent(), RequestedBy("root", "", 0)))).wait(10)
+    assert stage.alive() == []
+    assert stage.reconciler.observed("web").exceeded == {}
