@@ -701,6 +701,14 @@ class Document(Struct, frozen=True):
     daemon: Annotated[DaemonSpec, _none("How the manager itself runs.")] = DaemonSpec()
     apply: Annotated[ApplySpec, _live("How edits of the files are applied.")] = ApplySpec()
     include: Annotated[tuple[str, ...], _none("Further files: globs relative to this file.")] = ()
+    overrides: Annotated[
+        tuple[str, ...],
+        _none(
+            "Files that say what is different on some machines: globs relative to this file, merged last in their "
+            "order, the later wins. One that is named by a variable (hosts/${hostname}.yaml) or a wildcard may be "
+            "missing."
+        ),
+    ] = ()
     vars: Annotated[Mapping[str, str], _none("Values for ${name} in this spec.")] = field(
         default_factory=dict
     )
@@ -732,6 +740,8 @@ class Spec(Struct, frozen=True):
     sockets: Mapping[str, SocketSpec] = field(default_factory=dict)
     watchers: Mapping[str, WatcherSpec] = field(default_factory=dict)
     x: Extensions = field(default_factory=dict)
+    looked_for: tuple[str, ...] = ()
+    """Paths and patterns at which further files may appear that would belong to it."""
 
 
 # ---- what the declarations say --------------------------------------------------------------------

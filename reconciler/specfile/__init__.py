@@ -9,6 +9,7 @@
 | `yaml_text` | YAML to nodes with places |
 | `shapes` | what the declarations of `model.spec` mean for nodes |
 | `merge` | several files, `defaults` |
+| `overrides` | what is different on some machines |
 | `substitute` | `${...}` |
 | `foreign` | variables of other tools |
 | `commands` | the words of a command, and what only a shell understands |

@@ -27,7 +27,8 @@ _WORDS_BY_ANSWER: Final = {
         "write: include: [conf.d/*.yaml]": "include_dir",
         "write: defaults": "default",
         "a watcher needs a name: watchers: {NAME: {cmd: ...}}": "cmd",
-        NOT_BUILT: "overrides plugins",
+        "write: overrides": "override hosts",
+        NOT_BUILT: "plugins",
         "write: daemon: {access: [...]}": "access",
     },
     "WatcherSpec": {

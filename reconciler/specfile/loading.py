@@ -1,6 +1,6 @@
 """Paths to a `Spec`, or to every mistake in all of its files.
 
-Read, compose, merge, resolve, validate: each step reports what it finds and goes on with the rest, so
+Read, compose, merge, override, resolve, validate: each step reports what it finds and goes on with the rest, so
 that one run shows everything that is to be mended.
 """
 
@@ -15,10 +15,11 @@ from typing import Final, TypeVar
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.value import Struct, replace
-from reconciler.specfile import machine, rules
+from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
 from reconciler.specfile.given import Given
 from reconciler.specfile.later import read_later
+from reconciler.specfile.machine import Machine, this_machine
 from reconciler.specfile.merge import (
     OF_ONE_FILE,
     Merged,
@@ -27,6 +28,7 @@ from reconciler.specfile.merge import (
     with_restart,
 )
 from reconciler.specfile.mistakes import Mistakes
+from reconciler.specfile.overrides import override
 from reconciler.specfile.reading import FileRead, Reader
 from reconciler.specfile.resolve import Resolver
 from reconciler.specfile.shapes import block
@@ -69,16 +71,20 @@ class Outcome(Struct, frozen=True):
 
 
 def read_spec(
-    paths: Sequence[str], environ: Mapping[str, str], processors: int | None = None
+    paths: Sequence[str], environ: Mapping[str, str], machine: Machine | None = None
 ) -> Outcome:
     """Return the spec that files and folders make, or their mistakes; `environ` is what `${env.NAME}` means.
 
-    `processors` is what `cpus` means; None: as many as this process may use.
+    `machine` is where it shall run; None: here.
     """
     reader = Reader(allow_writable=bool(environ.get(ALLOW)))
-    work = _Work(environ, reader, processors or machine.processors())
+    work = _Work(environ, reader, machine or this_machine())
     given, included = work.documents([os.path.abspath(path) for path in paths])
-    spec = work.spec(merge_documents(given, included, work.mistakes))
+    overriding = work.overriding([*given, *included])
+    merged = merge_documents(given, included, work.mistakes)
+    for root in overriding:
+        override(merged, root, work.mistakes)
+    spec = work.spec(merged)
     work.check_what_is_read_later(spec)
     errors = tuple(work.mistakes.all())
     files = dict(sorted(work.reader.files.items()))
@@ -93,8 +99,12 @@ class _Work:
 
     environ: Mapping[str, str]
     reader: Reader
-    processors: int
+    machine: Machine
     mistakes: Mistakes = field(default_factory=Mistakes)
+    looked_for: list[str] = field(default_factory=list)
+    """Paths and patterns at which files may appear that would belong to the spec."""
+    seen: set[str] = field(default_factory=set)
+    """The files that were read, by what their paths lead to."""
 
     # ---- files ----
 
@@ -103,13 +113,12 @@ class _Work:
         waiting = [file for path in paths for file in self._files_of(path)]
         given = len(waiting)
         roots: tuple[list[Map], list[Map]] = ([], [])
-        seen: set[str] = set()
         for index, path in enumerate(waiting):
             identity = os.path.realpath(path)
-            if identity in seen:
+            if identity in self.seen:
                 continue
-            seen.add(identity)
-            if len(seen) > MAX_FILES:
+            self.seen.add(identity)
+            if len(self.seen) > MAX_FILES:
                 self.mistakes.report(
                     SpecError(path, 0, 0, "", f"the spec has more than {MAX_FILES} files")
                 )
@@ -117,8 +126,23 @@ class _Work:
             root = self._document(path)
             if root is not None:
                 roots[index >= given].append(root)
-                waiting += self._included(root)
+                waiting += [path for path, _ in self._named(root, "include")]
         return roots
+
+    def overriding(self, roots: list[Map]) -> list[Map]:
+        """Return the roots of the files that say what is different, in their order: the later wins."""
+        found: list[Map] = []
+        for path, item in (each for root in roots for each in self._named(root, "overrides")):
+            identity = os.path.realpath(path)
+            if identity in self.seen:
+                message = f"{path} is a file of the spec already"
+                hint = "keep what overrides in a folder of its own, each file named once"
+                self.mistakes.at(item, "overrides", message, hint)
+                continue
+            self.seen.add(identity)
+            root = self._document(path)
+            found += [root] if root is not None else []
+        return found
 
     def _files_of(self, path: str) -> tuple[str, ...]:
         try:
@@ -154,34 +178,44 @@ class _Work:
             return None
         return root
 
-    def _included(self, root: Map) -> list[str]:
-        node = root.get("include")
+    def _named(self, root: Map, field: str) -> list[tuple[str, Scalar]]:
+        """Return the files that a file names in `include` or `overrides`, each with the place where it does."""
+        node = root.get(field)
         if node is None or is_null(node):
             return []
         if not isinstance(node, List):
             hint = f"write: [{node.text}]" if isinstance(node, Scalar) else ""
-            self.mistakes.unexpected(node, "include", "a list", hint)
+            self.mistakes.unexpected(node, field, "a list", hint)
             return []
         resolver = Resolver(self._scope(Merged({"vars": _map_at(root, "vars")}), {}), self.mistakes)
-        files: list[str] = []
+        files: list[tuple[str, Scalar]] = []
         for index, item in enumerate(node.items):
-            where = f"include[{index}]"
+            where = f"{field}[{index}]"
             if not isinstance(item, Scalar) or not isinstance(value_of(item), str):
                 self.mistakes.unexpected(item, where, "text")
                 continue
-            pattern = resolver.text(item, item.text, where, "include", per_slot=False)
+            pattern = resolver.text(item, item.text, where, field, per_slot=False)
             if pattern is not None:
-                files += self._matching(item, os.path.join(root.file.folder, pattern), where)
+                # A file of overrides is for some machines only, when its name says so.
+                may_lack = field == "overrides" and "${" in item.text
+                pattern = os.path.normpath(os.path.join(root.file.folder, pattern))
+                found = self._matching(item, pattern, where, may_lack=may_lack)
+                files += [(each, item) for each in found]
         return files
 
-    def _matching(self, item: Scalar, pattern: str, where: str) -> list[str]:
-        """Return the files of one pattern, by name; a path without wildcards must exist."""
-        if not glob.has_magic(pattern):
+    def _matching(self, item: Scalar, pattern: str, where: str, *, may_lack: bool) -> list[str]:
+        """Return the files of one pattern, by name; a path without wildcards must exist, unless it `may_lack`."""
+        is_pattern = glob.has_magic(pattern)
+        if (is_pattern or may_lack) and not glob.has_magic(os.path.dirname(pattern)):
+            self.looked_for.append(pattern)
+        if not is_pattern:
             if not os.path.exists(pattern):
+                if may_lack:
+                    return []
                 message = f"cannot read {pattern}: no such file or folder"
                 self.mistakes.at(item, where, message, "it is relative to this file")
                 return []
-            return list(self._files_of(os.path.normpath(pattern)))
+            return list(self._files_of(pattern))
         names = sorted(
             each for each in glob.glob(pattern) if not is_temporary(os.path.basename(each))
         )
@@ -201,7 +235,8 @@ class _Work:
 
     def _scope(self, merged: Merged, sockets: Mapping[str, object]) -> Scope:
         variables, extensions = scalars(merged.entries("vars")), scalars(merged.extensions)
-        return Scope(variables, self.environ, extensions, sockets)
+        hostname = self.machine.hostname
+        return Scope(variables, self.environ, extensions, sockets, hostname=hostname)
 
     def spec(self, merged: Merged) -> Spec:
         """Return the spec of the merged document; what has mistakes is missing from it."""
@@ -224,6 +259,7 @@ class _Work:
             {name: each for name, each in sockets.items() if each is not None},
             {name: each for name, each in watchers.items() if each is not None},
             {name: value_of(entry.value) for name, entry in merged.extensions.items()},
+            tuple(dict.fromkeys(self.looked_for)),
         )
 
     def _check_variables(self, merged: Merged, scope: Scope) -> None:
@@ -294,7 +330,7 @@ class _Work:
             if "defaults" in maps:
                 maps["defaults"] = with_restart(maps["defaults"], "defaults", mistakes)
         files = EnvFiles(self.reader, mistakes)
-        around = Surroundings(merged, scope, files, self.processors, mistakes)
+        around = Surroundings(merged, scope, files, self.machine.processors, mistakes)
         check_defaults(around)
         return {name: watcher(name, entry, around) for name, entry in entries.items()}
 

@@ -13,6 +13,7 @@ import stat
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from reconciler.model.value import Struct
 from reconciler.system.processors import usable
 
 if TYPE_CHECKING:
@@ -47,9 +48,17 @@ def check_watcher(watcher: Given) -> None:
         limits.warn("nproc", message, "run it as another user")
 
 
-def processors() -> int:
-    """Return how many processors the manager may use: the loader is its child, within the same limits."""
-    return usable()
+class Machine(Struct, frozen=True):
+    """What a spec may ask of the machine that it is read on."""
+
+    processors: int
+    """How many the manager may use; the loader is its child, and within the same limits."""
+    hostname: str
+
+
+def this_machine() -> Machine:
+    """Return what this machine is."""
+    return Machine(usable(), os.uname().nodename)
 
 
 def what_else(path: str) -> str:

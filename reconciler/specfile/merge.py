@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 OF_ONE_FILE: Final = ("defaults", "env")
 """What an included file says for its own watchers only; what the file that includes it says holds for all."""
-_NAMED: Final = {"watchers": "watcher", "sockets": "socket"}
-_ALTERNATIVES: Final = (("python", "cmd"), ("file", "to"))
+NAMES_FILES: Final = ("include", "overrides")
+NAMED: Final = {"watchers": "watcher", "sockets": "socket"}
+ALTERNATIVES: Final = (("python", "cmd"), ("file", "to"))
 """Fields of which a block has one: a watcher's choice displaces the other one of `defaults`."""
 
 
@@ -64,25 +65,28 @@ def _take(
     if name.startswith(EXTENSION):
         _join(merged.extensions, {name: entry}, "", mistakes)
     elif name == "version":
-        _check_version(value, mistakes)
-    elif name not in DOCUMENT.fields:
-        hint = hints.for_unknown_field(name, DOCUMENT.cls.__name__, DOCUMENT.fields)
-        mistakes.at(entry.key, name, f"unknown field '{name}'", hint)
-    elif name == "include" or is_null(value):
-        pass
-    elif not isinstance(value, Map):
-        hint = (
-            f"write: {name}: {{NAME: {{...}}}}, without the dash"
-            if name in _NAMED and isinstance(value, List)
-            else ""
-        )
-        mistakes.unexpected(value, name, "a map", hint)
-    else:
+        check_version(value, mistakes)
+    elif name in NAMES_FILES:
+        pass  # it was followed already
+    elif is_map_of_document(name, entry, mistakes) and isinstance(value, Map):
         into = maps.setdefault(name, Map(value.file, value.line, value.column, {}))
         _join(into.entries, value.entries, name, mistakes)
 
 
-def _check_version(value: Node, mistakes: Mistakes) -> None:
+def is_map_of_document(name: str, entry: Entry, mistakes: Mistakes) -> bool:
+    """Tell whether a field is one that a spec has, and holds a map; what else it holds is reported."""
+    if name not in DOCUMENT.fields:
+        hint = hints.for_unknown_field(name, DOCUMENT.cls.__name__, DOCUMENT.fields)
+        mistakes.at(entry.key, name, f"unknown field '{name}'", hint)
+    elif not isinstance(entry.value, Map) and not is_null(entry.value):
+        is_list = name in NAMED and isinstance(entry.value, List)
+        hint = f"write: {name}: {{NAME: {{...}}}}, without the dash" if is_list else ""
+        mistakes.unexpected(entry.value, name, "a map", hint)
+    return name in DOCUMENT.fields and isinstance(entry.value, Map)
+
+
+def check_version(value: Node, mistakes: Mistakes) -> None:
+    """Report a version of the language that this program does not know."""
     number = core_value(value.text) if isinstance(value, Scalar) else None
     if number == VERSION and not isinstance(number, bool | float):
         return
@@ -120,10 +124,8 @@ def _join(
             continue
         path = f"{where}.{name}" if where else name
         one, other = first.value, entry.value
-        if where in _NAMED:
-            message = (
-                f"the {_NAMED[where]} '{name}' is defined twice, also at {place_of(first.key)}"
-            )
+        if where in NAMED:
+            message = f"the {NAMED[where]} '{name}' is defined twice, also at {place_of(first.key)}"
             mistakes.at(entry.key, path, message, "rename or remove one of them")
         elif isinstance(one, Map) and isinstance(other, Map):
             size = one.size + other.size
@@ -149,7 +151,7 @@ def with_defaults(own: Map, defaults: Map | None, shape: Block) -> Map:
         mine = entries.get(name)
         declared = shape.fields.get(name)
         if mine is None or (declared is not None and says_nothing(mine.value, declared)):
-            if not any(name in pair and (set(pair) & own.entries.keys()) for pair in _ALTERNATIVES):
+            if not any(name in pair and (set(pair) & own.entries.keys()) for pair in ALTERNATIVES):
                 entries[name] = default
             continue
         if (

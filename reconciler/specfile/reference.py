@@ -49,8 +49,8 @@ Every field with its type, its default and what an edit of it does to what runs:
   `1.10`.
 - **Names** of watchers and sockets: at most 64 of `A-Z a-z 0-9 _ -`, a letter or digit first, and no two that differ by
   case only.
-- **Paths** are relative to the folder of the file that defines the watcher; `env_file` and `include` to the file they
-  are written in.
+- **Paths** are relative to the folder of the file that defines the watcher; `env_file`, `include` and `overrides`
+  to the file they are written in.
 - **Environment**, later wins: what is inherited, `env` of the spec, `defaults.env`, `env_file`, the watcher's `env`.
   `null` removes a variable; empty text (`""`) is a value.
 - **Defaults** are merged block by block; a list or a value is replaced as a whole, and a map written as `{{}}` takes
@@ -65,6 +65,7 @@ Every field with its type, its default and what an edit of it does to what runs:
 | `${{name}}` | the variable of `vars:` |
 | `${{env.NAME}}` | the manager's environment variable |
 | `${{x-name}}` | the watcher's or the spec's `x-name` |
+| `${{hostname}}` | the name of the machine (uname -n) |
 | `${{watcher}}` | the name of the watcher |
 | `${{slot}}` | the number of the process, from 1; in {SLOT_PLACES} |
 | `${{slot+7999}}`, `${{slot-1}}` | a number added to it, 1 taken away from it; in the same fields |

@@ -46,7 +46,7 @@ MAX_SECRETS: Final = 256
 _MAX_LIMIT: Final = 2**63 - 1
 _MAX_ACCOUNT: Final = 2**32 - 2
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_RESERVED: Final = re.compile(r"watcher|slot(-\d.*)?")
+_RESERVED: Final = re.compile(r"hostname|watcher|slot(-\d.*)?")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters, and those that turn the direction of text: they have no place in names and words."""
 _OWN_OUTPUT: Final = re.compile(

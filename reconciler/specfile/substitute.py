@@ -4,6 +4,7 @@
     ${name}             a variable of `vars:`
     ${env.NAME}         the environment of the manager
     ${x-name}           an extension key, the watcher's before the spec's
+    ${hostname}         the name of the machine
     ${watcher}          the name of the watcher
     ${slot}             the number of the slot             }
     ${slot+7999}        that and a number, also ${slot-1}  } stay as they are, for the core to expand
@@ -29,7 +30,8 @@ from reconciler.specfile.reading import is_unicode
 from reconciler.specfile.shapes import WATCHER, Block, MapOf, OneOf, Shape, Value, Words
 from reconciler.specfile.yaml_text import Scalar
 
-SLOT_WORDS: Final = frozenset(("slot", "watcher"))
+OWN_WORDS: Final = frozenset(("slot", "watcher", "hostname"))
+"""Names that mean something by themselves."""
 MAX_TEXT: Final = 2**20
 """Characters that one text may expand to: variables that double each other are refused here."""
 _MAX_DEPTH: Final = 32
@@ -92,6 +94,7 @@ class Scope(Struct, frozen=True):
     sockets: Mapping[str, object]
     watcher: str | None = None
     own: frozenset[str] = frozenset()
+    hostname: str = ""
 
 
 def expand(text: str, scope: Scope, *, per_slot: bool, sockets: bool) -> str:
@@ -168,6 +171,8 @@ class _Expansion:
                 msg = f"the environment variable '{name.removeprefix('env.')}' is not UTF-8 text"
                 raise SubstitutionError(msg)
             return None if value is None else self._final(value)
+        if name == "hostname":
+            return self._final(self.scope.hostname)
         known = self.scope.extensions if name.startswith("x-") else self.scope.variables
         if not _NAME.fullmatch(name):
             msg = f"cannot read '${{{name[:40]}}}': expected a name"
@@ -230,7 +235,7 @@ class _Expansion:
         if name in self.scope.environ:
             hint = f"write ${{env.{name}}} for the environment's, or $${{{name}}} to leave it to a shell"
             return SubstitutionError(message, hint)
-        near = did_you_mean(name, [*self.scope.variables, *SLOT_WORDS])
+        near = did_you_mean(name, [*self.scope.variables, *OWN_WORDS])
         hint = (
             f"set it in vars:, or {default}; for a shell or the program to read write $${{{name}}}"
         )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.specfile.loading import read_spec
+from reconciler.specfile.machine import Machine
 from tests.specfile.files import errors_of, only_error, spec_of, watcher_of
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def test_a_number_of_processes_may_depend_on_the_processors(
     folder: Folder, written: str, processors: int, expected: tuple[int, str]
 ) -> None:
     text = f"{{vars: {{many: cpus*2, few: 7}}, watchers: {{web: {{cmd: x, numprocesses: '{written}'}}}}}}"
-    outcome = read_spec(folder.write(spec=text), {}, processors)
+    outcome = read_spec(folder.write(spec=text), {}, Machine(processors, "here"))
     assert outcome.spec is not None, outcome.errors
     web = outcome.spec.watchers["web"]
     assert (web.numprocesses, web.numprocesses_formula) == expected
@@ -155,7 +156,7 @@ def test_a_number_of_processes_may_depend_on_the_processors(
 
 def test_defaults_may_depend_on_the_processors_and_a_number_replaces_them(folder: Folder) -> None:
     text = "{defaults: {numprocesses: cpus}, watchers: {a: {cmd: x}, b: {cmd: x, numprocesses: 2}}}"
-    spec = read_spec(folder.write(spec=text), {}, 3).spec
+    spec = read_spec(folder.write(spec=text), {}, Machine(3, "here")).spec
     assert spec is not None
     assert [each.processes_text for each in spec.watchers.values()] == ["cpus = 3", "2"]
 

@@ -1,7 +1,7 @@
 """What a spec says of the place of its instance: `name`, `runtime_dir` and `state_dir` of `daemon:`.
 
 A command that only asks must not pay for the YAML parser. So these are read with regular expressions,
-which is enough for the ways people write them. Where it is not (variables, includes, several documents'
+which is enough for the ways people write them. Where it is not (variables, further files, several documents'
 worth of YAML), `Head.is_sure` is False, and whoever finds no manager there has the spec read properly.
 """
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from reconciler.specfile.source import Source
 
 FIELDS: Final = ("name", "runtime_dir", "state_dir")
+ELSEWHERE: Final = ("include", "overrides")
+"""What leads to further files, which may say something of the manager, too."""
 
 
 class Head(Struct, frozen=True):
@@ -44,7 +46,7 @@ def read_head(source: Source) -> Head:
         for file in files:
             text = _text(file)
             block, is_plain = daemon_block(text)
-            is_sure &= is_plain and "\ninclude:" not in f"\n{text}"
+            is_sure &= is_plain and not any(f"\n{each}:" in f"\n{text}" for each in ELSEWHERE)
             folders = {
                 key: os.path.normpath(os.path.join(os.path.dirname(file), value))
                 for key, value in block.items()

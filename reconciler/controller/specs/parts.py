@@ -56,7 +56,9 @@ class Specs:
             files_changed=lambda: self.files.watch_again(),
         )
         accepted = Accepted(stored.applied.files if stored.applied is not None else ())
-        self.source = SourceWatch(config.source, accepted, reactor, lanes, border, tell)
+        self.source = SourceWatch(
+            config.source, accepted, reactor, lanes, border, tell, self._looked_for
+        )
         self.standing = Standing(self.revisions, log, tell)
         self.files = SpecFiles(
             self.source,
@@ -72,3 +74,7 @@ class Specs:
             is_ending,
         )
         self.verdicts = Verdicts(self.in_force, self.revisions, self.files, last_lines, tell)
+
+    def _looked_for(self) -> tuple[str, ...]:
+        spec = self.in_force.spec
+        return () if spec is None else spec.looked_for

@@ -34,6 +34,8 @@ class SourceWatch(Part):
     lanes: Lanes
     border: Border
     tell: Callable[[Event], None]
+    looked_for: Callable[[], tuple[str, ...]]
+    """Says where further files may appear."""
     changed_wall_ns: int = 0
     """When the youngest change came about that a look has shown."""
     newest: Snapshot = field(default_factory=lambda: Snapshot({}))
@@ -51,7 +53,7 @@ class SourceWatch(Part):
         if self._watch is None:
             self._watch = Watch(STEP_MS, self.lanes.hand_over, self._is_polling, self.border.report)
             self.reactor.watch(self._watch, READ, lambda _: self._woken(changed))
-        known = frozenset({*self.accepted.files, *self.newest.files, *others})
+        known = frozenset({*self._known(), *self.newest.files, *others})
         folders = Wanted(folders_of(self.source, known), known) if wanted else Wanted()
         self._watch.want(folders)
 
@@ -113,7 +115,7 @@ class SourceWatch(Part):
     def _known(self) -> frozenset[str]:
         """Return the files that matter besides those of the source."""
         included = (path for path in self.newest.files if not is_spec_name(path))
-        return frozenset(self.accepted.files).union(included)
+        return frozenset(self.accepted.files).union(included, self.looked_for())
 
     def _start_looking(self) -> None:
         wanted, self._wanted_looks = self._wanted_looks, []

@@ -160,6 +160,23 @@ def test_a_saved_file_is_applied_within_a_second(
     assert len(instance.keeper.spawned()) == 5
 
 
+def test_a_file_of_overrides_counts_when_it_appears_and_when_it_goes(
+    instance: Instance, client: Client
+) -> None:
+    hosts = instance.spec_file.with_name("hosts")
+    instance.spec_file.write_text(f"overrides: ['{hosts}/${{hostname}}.yaml']\n{TWO}")
+    until(lambda: state(client)[1] == 2)
+    hosts.mkdir()
+    mine = hosts / f"{os.uname().nodename}.yaml"
+    mine.write_text("watchers: {a: {numprocesses: 2}}")
+    until(lambda: "a.2" in running(instance))
+    mine.write_text("watchers: {a: {numproceses: 2}}")
+    until(lambda: state(client)[0] == "invalid")
+    mine.unlink()
+    until(lambda: "a.2" not in running(instance))
+    assert state(client) == ("applied", 4)
+
+
 def test_only_the_edited_watcher_is_touched(instance: Instance, client: Client) -> None:
     before = {str(id): r.incarnation for id, r in instance.keeper.records.items()}
     instance.spec_file.write_text(FOUR.replace("red", "blue"))
