@@ -116,6 +116,8 @@ class Controller(Parts):
             self.runtime.border.guard("reading secrets", follow)
             watch = partial(self.output.limits.follow, observation.spec)
             self.runtime.border.guard("watching limits", watch)
+            follow = partial(self.log_owners.follow, observation.spec)
+            self.runtime.border.guard("looking up owners of log files", follow)
 
     def _answer_signals(self) -> None:
         """Answer who waits for a signal, once it has left us: what lies here would be lost with us."""

@@ -15,7 +15,7 @@ from reconciler.controller.output.manager_log import ManagerLog
 from reconciler.controller.output.parts import Output
 from reconciler.controller.output.systemd import Notifier
 from reconciler.controller.runtime import clock
-from reconciler.controller.runtime.accounts import SocketOwners
+from reconciler.controller.runtime.accounts import LogOwners, SocketOwners
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.keeper_link import Link
 from reconciler.controller.runtime.parts import Runtime
@@ -114,6 +114,7 @@ class Parts:
             border, output, self.notifier, api, specs.files, ending, self.log, feed, new, heard
         )
         owners, applied = SocketOwners(self.runtime.lanes, say), self.stored.applied
+        self.log_owners = LogOwners(self.runtime.lanes, reactor, feed, tell)
         retiring = applied.retiring if applied is not None else {}
         self.actions = Actions(
             core, self.saving, specs, output.last_lines, owners, self.link, border, ending,

@@ -228,7 +228,7 @@ def log_trouble(log: LogChanged) -> str:
     """Return what is wrong with a log file."""
     if log.lost:
         return f"cannot write {log.path}: {log.trouble}"
-    return f"{log.path} can no longer be trusted: {log.trouble}; output continues in the open file"
+    return f"{log.path}: {log.trouble}; output continues in the open file"
 
 
 def of_limit(found: LimitExceeded, over: str) -> Event:

@@ -10,10 +10,11 @@ from reconciler.core.changes import is_alike
 from reconciler.core.picture import Picture
 from reconciler.core.plan import WHOLE
 from reconciler.core.slots import is_gone
-from reconciler.core.template import sockets_of
+from reconciler.core.template import names_owners, sockets_of
 from reconciler.model.action import Remember
 from reconciler.model.job import Job, Run
 from reconciler.model.observation import (
+    AccountsFound,
     ControlRenewed,
     Delivery,
     EndsTold,
@@ -88,6 +89,8 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
             _run(it, watcher, run)
         case SecretsRead() | SecretsUnreadable():
             _secrets(it, observation, now_ns)
+        case AccountsFound():
+            _accounts(it, observation)
         case SignalAsked():
             _signal(it, observation, now_ns)
         case RetryAsked(watcher, slots):
@@ -273,6 +276,12 @@ def _secrets(it: Picture, found: SecretsRead | SecretsUnreadable, now_ns: int) -
     before = secrets.known(it.observed(found.watcher).secrets, found.sources)
     it.events.extend(secrets.events_of(before, found))
     it.note(found.watcher, secrets=secrets.after(before, found, now_ns))
+
+
+def _accounts(it: Picture, found: AccountsFound) -> None:
+    it.facts = replace(it.facts, uids=found.uids, gids=found.gids)
+    watchers = ((name, it.watcher_spec(name)) for name in it.names())
+    it.put_off({name for name, spec in watchers if spec is not None and names_owners(spec.logs)})
 
 
 def _job(it: Picture, watcher: str, job: Job) -> None:

@@ -12,7 +12,14 @@ from reconciler.core.plan import Plan
 from reconciler.core.template import sinks
 from reconciler.model.action import Adjust, Remember
 from reconciler.model.observed import Facts
-from reconciler.model.process import FileSink, ProcessRecord, Requested, Settings, Sink
+from reconciler.model.process import (
+    NOT_KNOWN,
+    FileSink,
+    ProcessRecord,
+    Requested,
+    Settings,
+    Sink,
+)
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
@@ -52,6 +59,12 @@ def pending(record: ProcessRecord, wanted: Settings) -> Settings | None:
     reachable = wanted
     if not (_same_place(now.stdout, wanted.stdout) and _same_place(now.stderr, wanted.stderr)):
         reachable = replace(wanted, stdout=now.stdout, stderr=now.stderr)
+    stdout, stderr = (
+        _as_known(now.stdout, reachable.stdout),
+        _as_known(now.stderr, reachable.stderr),
+    )
+    assert stdout is not None
+    reachable = replace(reachable, stdout=stdout, stderr=stderr)
     return None if reachable == now else reachable
 
 
@@ -59,3 +72,13 @@ def _same_place(one: Sink | None, other: Sink | None) -> bool:
     if isinstance(one, FileSink) and isinstance(other, FileSink):
         return one.path == other.path
     return type(one) is type(other)
+
+
+def _as_known(now: Sink | None, wanted: Sink | None) -> Sink | None:
+    """Return a sink with the owners that the file has where those that are wanted have no number yet."""
+    if not (isinstance(now, FileSink) and isinstance(wanted, FileSink)):
+        return wanted
+    own, has = wanted.owned, now.owned
+    uid = has.uid if own.uid == NOT_KNOWN else own.uid
+    gid = has.gid if own.gid == NOT_KNOWN else own.gid
+    return replace(wanted, owned=replace(own, uid=uid, gid=gid))

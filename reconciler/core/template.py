@@ -14,10 +14,20 @@ from functools import cache
 from typing import Final, cast
 
 from reconciler.model.observed import Facts
-from reconciler.model.process import CaptureSink, FileSink, Launch, ManagerSink, NullSink, Sink
+from reconciler.model.process import (
+    NOT_KNOWN,
+    CaptureSink,
+    FileSink,
+    Launch,
+    ManagerSink,
+    NullSink,
+    Owned,
+    Sink,
+)
 from reconciler.model.spec import (
     HookSpec,
     LimitsSpec,
+    LogsSpec,
     Rlimit,
     SocketSpec,
     SoftHard,
@@ -235,7 +245,7 @@ def helper_launch(
         umask=spec.umask,
         user=spec.user,
         group=spec.group,
-        stdout=CaptureSink(hooks_log(name, facts)),
+        stdout=CaptureSink(hooks_log(name, facts), owned=owned(spec.logs, facts)),
         stop_timeout_ns=timeout_ns,
     )
 
@@ -297,14 +307,19 @@ def sinks(name: str, spec: WatcherSpec, slot: int, facts: Facts) -> tuple[Sink, 
     """Return where the output of a slot goes; None as second joins standard error to standard output."""
     logs = spec.logs
     default = f"{facts.logs_dir}/{name}-{slot}.log"
-    stdout = _sink(name, spec, slot, logs.stdout, default)
+    stdout = _sink(name, spec, slot, logs.stdout, facts, default)
     if logs.stderr.to == "stdout" or (logs.stderr.to is None and logs.stderr.file is None):
         return stdout, None
-    return stdout, _sink(name, spec, slot, logs.stderr, default)
+    return stdout, _sink(name, spec, slot, logs.stderr, facts, default)
 
 
 def _sink(
-    name: str, spec: WatcherSpec, slot: int, stream: StdoutSpec | StderrSpec, default: str
+    name: str,
+    spec: WatcherSpec,
+    slot: int,
+    stream: StdoutSpec | StderrSpec,
+    facts: Facts,
+    default: str,
 ) -> Sink:
     logs = spec.logs
     if stream.to == "devnull":
@@ -313,8 +328,32 @@ def _sink(
         return ManagerSink(prefix=f"{name}.{slot} ", timestamps=logs.timestamps)
     path = default if stream.file is None else expand(stream.file, slot, _descriptors(spec))
     return FileSink(
-        path, logs.timestamps, logs.max_size, logs.keep, logs.compress, logs.rotate or 0
+        path,
+        logs.timestamps,
+        logs.max_size,
+        logs.keep,
+        logs.compress,
+        logs.rotate or 0,
+        owned(logs, facts),
     )
+
+
+def owned(logs: LogsSpec, facts: Facts) -> Owned:
+    """Return whose log files are, by their numbers."""
+    return Owned(logs.mode, _id(logs.owner, facts.uids), _id(logs.group, facts.gids))
+
+
+def names_owners(logs: LogsSpec) -> bool:
+    """Tell whether somebody has to find out whose log files are."""
+    return any(isinstance(each, str) and not each.isdecimal() for each in (logs.owner, logs.group))
+
+
+def _id(account: str | int | None, known: Mapping[str, int]) -> int | None:
+    if account is None:
+        return None
+    if isinstance(account, int) or account.isdecimal():
+        return int(account)
+    return known.get(account, NOT_KNOWN)
 
 
 def log_paths(

@@ -98,8 +98,8 @@ class LogRotated(Tagged, frozen=True):
 class LogChanged(Tagged, frozen=True):
     """What is written to the log file at `path` is lost just now, and why; or (empty) no longer.
 
-    `id` is one of the processes that write there. Not `lost`: the path leads elsewhere, where the manager must not
-    write, and what is written goes on in the file that was there.
+    `id` is one of the processes that write there. Not `lost`: the file is written on, but its path leads elsewhere,
+    where the manager must not write, or it cannot be given its mode and owner.
     """
 
     id: ProcessId
@@ -216,6 +216,13 @@ class SecretsUnreadable(Struct, frozen=True):
     sources: Mapping[str, SecretSpec]
 
 
+class AccountsFound(Struct, frozen=True):
+    """Users and groups that the spec names as owners of log files have these numbers; others are not known."""
+
+    uids: Mapping[str, int]
+    gids: Mapping[str, int]
+
+
 class SignalAsked(Struct, frozen=True):
     """An operator wants a signal sent, to one slot or (None) to all. `at_ns` tells it from others."""
 
@@ -263,6 +270,7 @@ Observation: TypeAlias = (
     | RunRecorded
     | SecretsRead
     | SecretsUnreadable
+    | AccountsFound
     | SignalAsked
     | RetryAsked
     | LimitExceeded

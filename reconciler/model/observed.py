@@ -74,6 +74,10 @@ class Facts(Struct, frozen=True):
     """Interpreter for Python hooks of watchers without a virtualenv."""
     hook_runner: str
     """Path of the file that runs a Python hook."""
+    uids: Mapping[str, int] = field(default_factory=dict)
+    """Users that the spec names as owners of log files, as far as their numbers are known."""
+    gids: Mapping[str, int] = field(default_factory=dict)
+    """Groups, likewise."""
 
 
 Sockets = Mapping[str, SocketRecord]

@@ -35,6 +35,18 @@ class ProcessId(Struct, frozen=True):
         return place if self.role == MAIN else f"{place}:{self.role}"
 
 
+NOT_KNOWN: Final = -1
+"""In the place of a number: the account has a name whose number is not known."""
+
+
+class Owned(Struct, frozen=True):
+    """Permission bits, owner and group of a file; what is None or not known stays as it is."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
 class FileSink(Tagged, frozen=True):
     """Output goes to a file that the keeper rotates by size and time; `max_size` and `rotate_ns` 0 mean never."""
 
@@ -44,6 +56,7 @@ class FileSink(Tagged, frozen=True):
     keep: int = 5
     compress: bool = False
     rotate_ns: int = 0
+    owned: Owned = Owned()
 
 
 class ManagerSink(Tagged, frozen=True):
@@ -62,6 +75,7 @@ class CaptureSink(Tagged, frozen=True):
 
     path: str
     limit_bytes: int = 8192
+    owned: Owned = Owned()
 
 
 Sink: TypeAlias = FileSink | ManagerSink | NullSink | CaptureSink

@@ -433,6 +433,22 @@ class LogsSpec(Struct, frozen=True):
     ] = None
     keep: Annotated[int, Between(0, 1000), _live("Rotated files to keep.")] = 5
     compress: Annotated[bool, _live("Compress rotated files with gzip.")] = False
+    mode: Annotated[
+        Mode | None,
+        _live(
+            "Permission bits of log files, also of those of hooks; null: as they are, of new ones 0644 less the "
+            "manager's umask. Rotated files keep those that they had."
+        ),
+    ] = None
+    owner: Annotated[
+        UserOrGroup | None,
+        _live(
+            "User who owns log files, name or number; null: as they are. Only root gives files away."
+        ),
+    ] = None
+    group: Annotated[
+        UserOrGroup | None, _live("Group of log files, name or number; null: as they are.")
+    ] = None
 
 
 class HookSpec(Struct, frozen=True):

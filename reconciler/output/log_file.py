@@ -23,6 +23,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from reconciler.model.process import NOT_KNOWN, Owned
 from reconciler.model.units import DAY_NS, SECOND_NS
 from reconciler.output.places import folder_of, is_in, open_in, open_log
 from reconciler.system.shortages import NO_PLACE, NOT_NOW
@@ -51,7 +52,8 @@ class LogFile:
 
     `rotated` tells that it was rotated, and nobody has taken note of that yet. `trouble` says why what is
     written is lost, empty when nothing was lost for `CHECK_AFTER_S`. `astray` says why the path cannot be trusted
-    to lead to the open file any more, which is written on. `rotate_at` is the wall time when `look` rotates it.
+    to lead to the open file any more, which is written on, or why it has not the mode and owner that it should.
+    `rotate_at` is the wall time when `look` rotates it.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class LogFile:
         self._unopened = ""
         """Why the file is not open yet, empty when it is."""
         try:
-            self.fd = open_log(path, _FLAGS, make=True)
+            self.fd = open_log(path, _FLAGS, _mode(options), make=True)
         except OSError as error:
             if error.errno not in later:
                 raise
@@ -95,14 +97,18 @@ class LogFile:
         self._now = now
         self._is_overdue = False
         """Its time has come amid a line: it is rotated behind that."""
-        self._plan_rotation()
+        self._unowned = ""
+        """Why it has not the mode and owner that it should."""
+        self._begin()
 
     def take(self, options: FileSink, now: float) -> None:
         """Go on by other options."""
-        is_planned = options.rotate_ns == self.options.rotate_ns
+        before = self.options
         self.options, self._now = options, now
-        if not is_planned:
+        if options.rotate_ns != before.rotate_ns:
             self._plan_rotation()
+        if options.owned != before.owned:
+            self._own()
 
     def look(self, now: float) -> None:
         """Find the end of the file, rotate it when its time has come, and ask once in a while for its path."""
@@ -123,11 +129,11 @@ class LogFile:
             with folder_of(self.path, make=True) as (folder, name):
                 if not is_in(folder, name, status):
                     self._reopen(folder, name, status)
-                self.astray = ""
+                self.astray = self._unowned
         except OSError as error:  # What we hold is better than nothing; asked again soon.
             self._unopened = self._unopened and _words(error)
             if error.errno == errno.ELOOP and self.fd != self._full:
-                self.astray = _words(error)
+                self.astray = f"its path can no longer be trusted: {_words(error)}"
 
     def close(self) -> None:
         """Let go of it."""
@@ -239,20 +245,61 @@ class LogFile:
         return True
 
     def _reopen(self, folder: int, name: str, like: os.stat_result) -> None:
-        """Open the path again, with the mode and owner that the former file had."""
+        """Open the path again, with the mode and owner that the former file had, unless it should have others."""
         try:
-            fd = open_in(folder, name, _FLAGS)
+            fd = open_in(folder, name, _FLAGS, _mode(self.options))
         except OSError as error:
             error.filename = self.path
             raise
         self.close()
         self.fd, self._unopened = fd, ""
         self.size = os.lseek(fd, 0, os.SEEK_END)
-        self._plan_rotation()
         if self.size == 0 and stat.S_ISREG(like.st_mode):
             with suppress(OSError):
-                os.fchmod(fd, stat.S_IMODE(like.st_mode))
+                if self.options.owned.mode is None:
+                    os.fchmod(fd, stat.S_IMODE(like.st_mode))
                 os.fchown(fd, like.st_uid, like.st_gid)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take note of what a file that was just opened needs."""
+        self._plan_rotation()
+        self._own()
+
+    def _own(self) -> None:
+        """Give the file the mode and owner that it should have, or take note why that cannot be."""
+        before, self._unowned = self._unowned, ""
+        if self.options.owned != Owned() and self.fd != self._full:
+            try:
+                _give(self.fd, self.options.owned)
+            except OSError as error:
+                self._unowned = f"cannot set its owner or mode: {_words(error)}"
+        if self.astray == before:
+            self.astray = self._unowned
+
+
+def _mode(options: FileSink) -> int:
+    """Return the permission bits that a new file has from its first instant."""
+    return 0o644 if options.owned.mode is None else options.owned.mode
+
+
+def _give(fd: int, owned: Owned) -> None:
+    """Give a file its mode and owner, where it has others. Raises `OSError`.
+
+    One that has another name, too, may be anybody's, whose link somebody has put in the place of a log: it stays so.
+    """
+    status = os.fstat(fd)
+    uid = status.st_uid if owned.uid in {None, NOT_KNOWN} else owned.uid
+    gid = status.st_gid if owned.gid in {None, NOT_KNOWN} else owned.gid
+    now = stat.S_IMODE(status.st_mode)
+    mode = now if owned.mode is None else owned.mode
+    if (uid, gid, mode) == (status.st_uid, status.st_gid, now):
+        return
+    if status.st_nlink > 1:
+        raise OSError(errno.EMLINK, "it has another name, too")
+    if (uid, gid) != (status.st_uid, status.st_gid):
+        os.fchown(fd, uid, gid)
+    os.fchmod(fd, mode)
 
 
 def _words(error: OSError) -> str:

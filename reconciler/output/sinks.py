@@ -60,7 +60,7 @@ class Sinks:
             return None
         if isinstance(sink, ManagerSink):
             return self._own_output()
-        options = sink if isinstance(sink, FileSink) else FileSink(sink.path)
+        options = sink if isinstance(sink, FileSink) else FileSink(sink.path, owned=sink.owned)
         path = os.path.abspath(sink.path)
         file, now = self._files.get(path), self._now_wall()
         if file is None:

@@ -94,7 +94,7 @@ class Stream:
         self._sinks = all_.sinks
         self._process = process
         self._sink = sink
-        self._target = self._sinks.open(sink, runs=runs)
+        self._target = self._opened(sink, runs=runs)
         self._fd = -1
         self._name = fifo_name(process, name)
         self._fifo = f"{all_.fifo_dir}/{self._name}"
@@ -239,8 +239,14 @@ class Stream:
 
     def opened(self, sink: Sink, undo: ExitStack) -> Target | None:
         """Open another sink. Raises `OSError`."""
-        target = self._sinks.open(sink, runs=True)
+        target = self._opened(sink, runs=True)
         undo.callback(self._sinks.give_back, target)
+        return target
+
+    def _opened(self, sink: Sink, *, runs: bool) -> Target | None:
+        target = self._sinks.open(sink, runs=runs)
+        if target is not None:
+            self._sinks.note_trouble(self._process, target)
         return target
 
     def redirect(self, sink: Sink, target: Target | None) -> None:

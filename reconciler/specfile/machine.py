@@ -42,6 +42,9 @@ def check_watcher(watcher: Given) -> None:
             watcher.warn("user", message, "write: group: NAME or number")
     if isinstance(group, str) and watcher.says("group") and not _has_group(group):
         watcher.warn("group", f"there is no group '{group}' on this machine")
+    logs = watcher.block("logs")
+    if logs is not None:
+        _check_log_owner(logs)
     limits = watcher.block("limits")
     if uid == 0 and limits is not None and "nproc" in limits.node.entries:
         message = "root is not limited by nproc (setrlimit(2))"
@@ -59,6 +62,19 @@ class Machine(Struct, frozen=True):
 def this_machine() -> Machine:
     """Return what this machine is."""
     return Machine(usable(), os.uname().nodename)
+
+
+def _check_log_owner(logs: Given) -> None:
+    """Warn of owners of log files that are unknown, or to whom nobody but root may give them."""
+    owner, group = logs.data.get("owner"), logs.data.get("group")
+    if isinstance(owner, int | str) and logs.says("owner"):
+        uid, _ = _user(owner)
+        if uid is None:
+            logs.warn("owner", f"there is no user '{owner}' on this machine")
+        elif os.geteuid() not in {0, uid}:
+            logs.warn("owner", "only root can give files to another user", "leave it out")
+    if isinstance(group, str) and logs.says("group") and not _has_group(group):
+        logs.warn("group", f"there is no group '{group}' on this machine")
 
 
 def what_else(path: str) -> str:

@@ -19,7 +19,13 @@ from reconciler.model.spec import (
     WatcherSpec,
     rlimits,
 )
-from reconciler.model.units import MILLISECOND_NS, NAME_PATTERN, parse_bytes, parse_duration_ns
+from reconciler.model.units import (
+    MILLISECOND_NS,
+    NAME_PATTERN,
+    parse_bytes,
+    parse_duration_ns,
+    parse_mode,
+)
 from reconciler.specfile import machine
 from reconciler.specfile.given import Given
 from reconciler.specfile.hints import did_you_mean
@@ -197,7 +203,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     _check_sockets(watcher, sockets)
     _warn_of_starters(watcher, sockets)
     _check_backoff(watcher.block("backoff"))
-    _check_streams(watcher.block("logs"))
+    _check_logs(watcher.block("logs"))
     if limits is not None:
         _check_limits(limits, is_job=data.get("restart") == "never")
     _check_secrets(watcher)
@@ -432,14 +438,30 @@ def _check_backoff(backoff: Given | None) -> None:
         backoff.wrong("factor", message)
 
 
-def _check_streams(logs: Given | None) -> None:
-    for stream in (logs.block("stdout"), logs.block("stderr")) if logs is not None else ():
+def _check_logs(logs: Given | None) -> None:
+    if logs is None:
+        return
+    _check_accounts(logs, "owner", "group")
+    if logs.says("mode"):
+        _check_log_mode(logs)
+    for stream in (logs.block("stdout"), logs.block("stderr")):
         if stream is None:
             continue
         _check_one_of(stream, "file", "to")
         _check_path(stream, "file", "the path of a file")
         if stream.text("file") is not None:
             _check_log_file(stream)
+
+
+def _check_log_mode(logs: Given) -> None:
+    """Check that the manager can open a log again, and that nothing but permissions is set."""
+    try:
+        mode = parse_mode(logs.data.get("mode"))
+    except ValueError:
+        return
+    if mode & 0o600 != 0o600 or mode & ~0o777:
+        message = f"expected permissions with which its owner reads and writes, found {mode:04o}"
+        logs.wrong("mode", message, 'write: "0640"')
 
 
 def _check_log_file(stream: Given) -> None:

@@ -3,8 +3,14 @@ from __future__ import annotations
 from reconciler.core.reconciler import Reconciler
 from reconciler.core.settings import ADJUST_AGAIN_NS
 from reconciler.model.action import Adjust
-from reconciler.model.observation import KeeperIntroduced, RecordChanged, SnapshotEnded, SpecApplied
-from reconciler.model.process import FileSink, Settings
+from reconciler.model.observation import (
+    AccountsFound,
+    KeeperIntroduced,
+    RecordChanged,
+    SnapshotEnded,
+    SpecApplied,
+)
+from reconciler.model.process import NOT_KNOWN, FileSink, Owned, Settings
 from reconciler.model.spec import LogsSpec, StderrSpec, StdoutSpec, StopSpec
 from reconciler.model.units import DAY_NS
 from tests.core.stage import FACTS, S, Stage, job, process, spec, watcher
@@ -34,6 +40,28 @@ def test_an_edit_of_the_stop_block_counts_for_what_runs() -> None:
     assert (at, name) == (5.0, "web.1")
     assert settings == Settings("tree", "all", "INT", 2 * S, FileSink(LOG))
     assert stage.spawned() == ["web.1"]
+
+
+def test_a_log_goes_to_its_owner_as_soon_as_the_number_is_known() -> None:
+    logs = LogsSpec(mode=0o640, owner="www", group=7)
+    stage = Stage().apply(spec(web=watcher(logs=logs), api=watcher())).wait(5)
+    assert stage.records[process("web.1")].settings.stdout == FileSink(
+        LOG, owned=Owned(0o640, NOT_KNOWN, 7)
+    )
+    stage.tell(AccountsFound({"www": 33}, {})).wait(60)
+    known = FileSink(LOG, owned=Owned(0o640, 33, 7))
+    assert [(at, name, s.stdout) for at, name, s in adjusted(stage)] == [(5.0, "web.1", known)]
+
+
+def test_an_owner_that_is_not_known_any_more_or_not_yet_stays_as_it_is() -> None:
+    logs = LogsSpec(owner="www")
+    stage = Stage().apply(spec(web=watcher(logs=logs)))
+    stage.tell(AccountsFound({"www": 33}, {})).wait(5)
+    before = len(adjusted(stage))
+    stage.new_controller(spec(web=watcher(logs=logs))).wait(60)
+    assert len(adjusted(stage)) == before
+    stage.tell(AccountsFound({"www": 34}, {})).wait(60)
+    assert stage.records[process("web.1")].settings.stdout == FileSink(LOG, owned=Owned(uid=34))
 
 
 def test_an_edit_that_nobody_was_there_to_see_takes_effect_all_the_same() -> None:

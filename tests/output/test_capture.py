@@ -22,7 +22,16 @@ import pytest
 
 from reconciler.controller.output.compress import compress_rotated
 from reconciler.model.observation import LogChanged
-from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink, ProcessId, Sink
+from reconciler.model.process import (
+    NOT_KNOWN,
+    CaptureSink,
+    FileSink,
+    ManagerSink,
+    NullSink,
+    Owned,
+    ProcessId,
+    Sink,
+)
 from reconciler.model.units import parse_period_ns
 from reconciler.output import capture
 from reconciler.output.capture import Capture, Streams
@@ -291,7 +300,8 @@ def test_a_folder_that_becomes_a_link_redirects_nothing(room: Room) -> None:
         fill(room, streams, line)
     assert list(secret.iterdir()) == []
     assert (app / "moved" / "web.log").read_bytes() == b"before\n" + b"".join(lines)
-    said = f"{app}/logs is a symbolic link that others may change"
+    said = "its path can no longer be trusted: "
+    said += f"{app}/logs is a symbolic link that others may change"
     change = LogChanged(WEB, path, said, lost=False)
     assert (room.sinks.take_changes(), room.sinks.troubles()) == (
         [change],
@@ -760,6 +770,68 @@ def test_a_rotation_by_time_that_cannot_be_is_tried_again(room: Room) -> None:
     room.now += AGAIN_S
     room.capture.tend()
     assert contents(room, "web.log.1", "web.log") == [b"one\n", b""]
+    streams.close()
+
+
+# Mode and owner.
+
+
+def mode_of(path: str) -> str:
+    return f"{os.stat(path).st_mode & 0o7777:04o}"
+
+
+def owner_of(path: str) -> tuple[int, int]:
+    return os.stat(path).st_uid, os.stat(path).st_gid
+
+
+def test_a_log_has_its_mode_from_the_first_instant_and_through_rotations(room: Room) -> None:
+    before = os.umask(0o077)
+    streams = room.open(FileSink(room.path(), max_size=5, keep=2, owned=Owned(0o640)))
+    os.umask(before)
+    fill(room, streams, b"1234\n", b"5678\n", b"9012\n")
+    os.unlink(room.path())
+    fill(room, streams, b"again\n")
+    assert [mode_of(path) for path in in_order(room.path())] == ["0640"] * 3
+    streams.close()
+
+
+def test_an_edit_of_the_mode_counts_for_the_open_file_and_later_ones(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=5))
+    fill(room, streams, b"1234\n", b"5678\n")
+    streams.redirect(FileSink(room.path(), max_size=5, owned=Owned(0o600)), None)
+    assert [mode_of(path) for path in in_order(room.path())] == ["0644", "0600"]
+    fill(room, streams, b"9012\n")
+    assert [mode_of(path) for path in in_order(room.path())] == ["0644", "0600", "0600"]
+    streams.redirect(FileSink(room.path()), None)
+    assert mode_of(room.path()) == "0600", "null leaves it as it is"
+    streams.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away; try: sudo make test")
+def test_a_log_belongs_to_its_owner_and_what_is_not_known_stays(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), max_size=5, owned=Owned(None, 1234, NOT_KNOWN)))
+    fill(room, streams, b"1234\n", b"5678\n")
+    assert [owner_of(path) for path in in_order(room.path())] == [(1234, 0)] * 2
+    streams.redirect(FileSink(room.path(), owned=Owned(None, NOT_KNOWN, 4321)), None)
+    assert owner_of(room.path()) == (1234, 4321)
+    streams.close()
+
+
+def test_a_file_of_another_name_is_not_given_away_and_that_is_told(room: Room) -> None:
+    """A link to somebody's file, put in the place of a log by who may write in its folder."""
+    precious = room.path("precious")
+    Path(precious).touch(0o600)
+    os.link(precious, room.path())
+    streams = room.open(FileSink(room.path(), owned=Owned(0o666)))
+    said = "cannot set its owner or mode: it has another name, too"
+    assert (mode_of(precious), room.sinks.take_changes()) == (
+        "0600",
+        [LogChanged(WEB, room.path(), said, lost=False)],
+    )
+    os.unlink(precious)
+    streams.redirect(FileSink(room.path(), owned=Owned(0o640)), None)
+    assert mode_of(room.path()) == "0640"
+    assert room.sinks.take_changes() == [LogChanged(WEB, room.path(), "")]
     streams.close()
 
 

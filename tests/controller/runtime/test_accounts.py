@@ -1,19 +1,22 @@
-"""Claims about sockets whose files go to somebody with a name: the keeper gets numbers, and nobody waits for them."""
+"""Claims about files that go to somebody with a name: the keeper gets numbers, and nobody waits for them."""
 
 from __future__ import annotations
 
 import pwd
 import threading
+from collections import deque
 
 import pytest
 from conftest import raised
 
-from reconciler.controller.runtime.accounts import SocketOwners
+from reconciler.controller.runtime.accounts import LogOwners, SocketOwners
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.action import Bind, Unbind
 from reconciler.model.address import UnixAddress
+from reconciler.model.observation import AccountsFound
 from reconciler.model.socket import FileOwner, SocketTemplate
+from reconciler.model.spec import LogsSpec, Spec, WatcherSpec
 from reconciler.model.value import replace
 
 
@@ -33,6 +36,44 @@ class Desk:
     def until(self, count: int) -> None:
         while len(self.sent) < count:
             self.reactor.wait(None)
+
+
+class LogDesk:
+    """Owners of log files in a loop of their own, what the core was told, and what people were."""
+
+    def __init__(self) -> None:
+        self.fed: list[AccountsFound] = []
+        self.told: list[str] = []
+        self.reactor = Reactor(raised)
+        lanes = Lanes(self.reactor, lambda _, error: str(error))
+        tell = lambda event: self.told.append(event.message)  # noqa: E731
+        self.owners = LogOwners(lanes, self.reactor, self.fed.append, tell)
+
+    def follow(self, **logs: LogsSpec) -> None:
+        watchers = {name: WatcherSpec(cmd=("x",), logs=each) for name, each in logs.items()}
+        self.owners.follow(Spec(watchers=watchers))
+
+    def until(self, fed: int = 0, told: int = 0) -> None:
+        while (len(self.fed), len(self.told)) < (fed, told):
+            self.reactor.wait(None)
+
+
+def test_names_of_owners_of_logs_become_facts_and_unknown_ones_are_told_once() -> None:
+    desk = LogDesk()
+    named = LogsSpec(owner="root", group="no-such-group")
+    desk.follow(web=named, api=LogsSpec(owner=7, group="8"))
+    desk.until(fed=1, told=1)
+    desk.follow(web=named)
+    desk.follow()
+    desk.until(fed=2)
+    assert desk.fed == [AccountsFound({"root": 0}, {}), AccountsFound({}, {})]
+    assert desk.told == ["log files keep their owner: unknown group 'no-such-group'"]
+
+
+def test_where_only_numbers_are_named_nobody_is_asked() -> None:
+    desk = LogDesk()
+    desk.follow(web=LogsSpec(), api=LogsSpec(owner=7, group="8"))
+    assert (desk.owners.lanes._under_way, desk.fed) == (deque(), [])
 
 
 @pytest.fixture
