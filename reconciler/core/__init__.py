@@ -16,6 +16,10 @@
 | `services` | slots that are kept running; start and stop of the whole |
 | `jobs` | slots that run once: firing, outcomes |
 | `generations` | what calls for a new generation of a job, and which slots it fires |
+| `graph` | who depends on whom: the order of starts and stops |
+| `dependencies` | what a slot waits for of other watchers |
+| `standing` | how a watcher stands, for those that wait for it |
+| `tally` | how many slots are in which state |
 | `gates` | what holds a slot back before it is started |
 | `starting` | the start of a process, and what it takes over from the one before |
 | `running` | what is to be done for a process that runs on |

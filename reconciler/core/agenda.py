@@ -17,7 +17,7 @@ BACKLOG_PER_STEP: Final = 100
 class Agenda:
     """What is to be planned. `touched` are the watchers that may look different to people since the last step."""
 
-    def __init__(self, order: Callable[[str], tuple[int, str]]) -> None:
+    def __init__(self, order: Callable[[str], tuple[int, int, str]]) -> None:
         self.attention = Attention()
         self.touched: set[str] = set()
         self._order = order

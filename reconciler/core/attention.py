@@ -12,6 +12,7 @@ from typing import Final
 
 from reconciler.core.plan import WHOLE, Line, Plan
 from reconciler.core.slots import SlotCondition, Slots
+from reconciler.core.tally import Tally
 from reconciler.core.wakes import Wakes, earliest
 from reconciler.model.observed import WatcherObserved
 
@@ -24,11 +25,14 @@ class Found:
 
     __slots__ = (
         *("_lines", "_wakes", "_whole_ns"),
+        *("at_gate", "tally"),
         *("awaited", "conditions", "only_ends", "restless", "to_look_at", "whole"),
     )
 
     def __init__(self) -> None:
         self.conditions: dict[int, SlotCondition] = {}
+        self.tally = Tally()
+        self.at_gate: set[int] = set()
         self.whole: SlotCondition | None = None
         self.awaited: set[int] = set()
         self.to_look_at: set[int] = set()
@@ -64,11 +68,14 @@ class Found:
         return earliest(self._wakes.next_ns(), self._whole_ns)
 
     def _take(self, slot: int, plan: Plan) -> None:
-        condition = plan.conditions.get(slot)
+        condition, before = plan.conditions.get(slot), self.conditions.get(slot)
         if condition is not None:
             self.conditions[slot] = condition
+            self.tally.change(slot, before, condition)
         elif slot not in plan.unreached:
             self.conditions.pop(slot, None)
+            self.tally.change(slot, before, None)
+        (self.at_gate.add if slot in plan.at_gate else self.at_gate.discard)(slot)
         (self.awaited.add if slot in plan.awaited else self.awaited.discard)(slot)
         self._wakes.put(slot, plan.wakes.get(slot))
 
@@ -98,6 +105,16 @@ class Attention:
         """Return what was found of a watcher; None when that is not so any more, or not of all its slots."""
         found = self._found.get(name)
         return None if found is None or found.to_look_at else found
+
+    def at_gate(self, name: str) -> set[int]:
+        """Return the slots of a watcher that wait for another watcher; all are looked at if that is not known."""
+        found = self._found.get(name)
+        return set() if found is None else found.at_gate
+
+    def tally(self, name: str) -> Tally | None:
+        """Return what the slots of a watcher add up to; None while not all of them were looked at."""
+        found = self._found.get(name)
+        return None if found is None or found.to_look_at else found.tally
 
     def wake_all(self, name: str) -> None:
         """Have all slots looked at."""

@@ -13,6 +13,12 @@ from reconciler.model.value import replace
 
 def of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition:
     """Return what a slot does by its process alone. `wanted_hash` is what its process should be, empty of a job."""
+    found = _of_process(plan, record, wanted_hash)
+    runs = isinstance(record.phase, Running) and record.memory.stopping_since_ns is None
+    return replace(found, runs=runs, ready=runs and rollout.is_available(plan, record))
+
+
+def _of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition:
     memory = record.memory
     match record.phase:
         case Exited(at_ns) as phase:

@@ -34,6 +34,7 @@ from reconciler.model.value import replace
 _STOP_REASONS: Final = {
     "surplus": "scaled down",
     "expired": "max_age has passed",
+    "dependency": "a dependency was restarted",
     "vetoed": "the after_spawn hook said no",
     "refused": "the after_start hook said no",
 }

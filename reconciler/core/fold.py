@@ -187,7 +187,7 @@ def _touch_socket(it: Picture, name: str) -> None:
 def _keeper(it: Picture, keeper: KeeperIntroduced) -> None:
     it.facts = replace(it.facts, keeper_id=keeper.keeper_id, boot_id=keeper.boot_id)
     it.sockets, it.holders = {}, {}
-    it.last_incarnation = {}
+    it.last_incarnation, it.standings = {}, {}
     for name, observed in it.known.items():
         it.known[name] = replace(
             observed, records={}, helpers={}, live=set(), unwritten={}, exceeded={}
@@ -240,11 +240,13 @@ def _spec(it: Picture, applied: SpecApplied) -> None:
     for name, spec in new.watchers.items():
         for socket in sockets_of(spec):
             it.users.setdefault(socket, set()).add(name)
+    it.follow_graph()
     edited = {
         name for name in {*old.watchers, *new.watchers, *it.retired} if not _is_same(name, old, new)
     }
     for name in edited:
         it.forget_hash(name)
+        it.standings.pop(name, None)
         _forget_secrets(it, name)
     unknown = {
         name

@@ -5,19 +5,22 @@ Here alone it is worked out why a slot does not run; whoever tells it reads what
 
 from __future__ import annotations
 
-from reconciler.core import hooks, secrets
+from reconciler.core import dependencies, hooks, secrets
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.hooks import drive_with_retry
 from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
-from reconciler.core.sockets import own_sockets, waiting_for_shared
+from reconciler.core.sockets import own_sockets, own_sockets_of_successor, waiting_for_shared
 from reconciler.core.template import same_slot
 from reconciler.model.process import Exited, ProcessRecord
 from reconciler.model.units import format_duration
 
 
-def before_start(plan: Plan, slot: int, about: int) -> SlotCondition | None:
-    """Return what holds back the start of a service's slot, in place of the incarnation `about`."""
+def before_start(
+    plan: Plan, slot: int, dead: ProcessRecord | None, wanted_hash: str
+) -> SlotCondition | None:
+    """Return what holds back the start of a service's slot, in place of its dead process."""
+    about = 0 if dead is None else dead.incarnation
     hooks.keep(plan, "before_spawn", slot, about)
     is_first = plan.slots.any_main() is None
     if plan.spec.hooks.before_start is not None and not is_first:
@@ -25,26 +28,39 @@ def before_start(plan: Plan, slot: int, about: int) -> SlotCondition | None:
         plan.stand_in("to be first", slot)
     return (
         secrets_missing(plan)
+        or dependencies.held(plan, slot, dead, wanted_hash)
         or (_hook(plan, "before_start", 0, 0) if is_first else None)
-        or before_spawn(plan, slot)
+        or _shared_sockets(plan)
+        or _interval(plan, slot)
         or _hook(plan, "before_spawn", slot, about)
         or own_sockets(plan, slot)
     )
 
 
-def before_replacement(plan: Plan, slot: int, about: int) -> SlotCondition | None:
+def before_replacement(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition | None:
     """Return what holds back that a running process is replaced: it goes on until its successor could start."""
+    slot, about = record.id.slot, record.incarnation
     hooks.keep(plan, "before_spawn", slot, about)
-    return _interval(plan, slot) or _hook(plan, "before_spawn", slot, about)
+    return (
+        dependencies.held(plan, slot, record, wanted_hash)
+        or _interval(plan, slot)
+        or _hook(plan, "before_spawn", slot, about)
+        or own_sockets_of_successor(plan, slot)
+    )
 
 
 def before_spawn(plan: Plan, slot: int) -> SlotCondition | None:
-    """Return what holds back a slot before its hooks are asked."""
-    return secrets_missing(plan) or _shared_sockets(plan, slot) or _interval(plan, slot)
+    """Return what holds back a job's slot before its hooks are asked."""
+    return (
+        secrets_missing(plan)
+        or dependencies.held(plan, slot, None, "")
+        or _shared_sockets(plan)
+        or _interval(plan, slot)
+    )
 
 
 def after_hooks(plan: Plan, slot: int) -> SlotCondition | None:
-    """Return what holds back a slot whose hooks have passed."""
+    """Return what holds back a job's slot whose hooks have passed."""
     return before_spawn(plan, slot) or own_sockets(plan, slot)
 
 
@@ -90,7 +106,7 @@ def secrets_missing(plan: Plan) -> SlotCondition | None:
     return None if secrets.ready(plan) else SlotCondition("Waiting", secrets.waiting_note(plan))
 
 
-def _shared_sockets(plan: Plan, slot: int) -> SlotCondition | None:
+def _shared_sockets(plan: Plan) -> SlotCondition | None:
     """Every socket that a slot shares with others has to be bound as its spec says."""
     waiting = waiting_for_shared(plan)
     return None if waiting is None else SlotCondition("Waiting", waiting.reason)

@@ -64,6 +64,8 @@ def _up(goal: Goal, it: Subject) -> Judged:
         which = f"slot {slot.slot}: " if it.count > 1 else ""
         if slot.state == "Failed" and slot.next_ns is None:
             return Judged("failed", f"{which}{slot.note}")
+        if slot.stuck and not slot.outdated:
+            return Judged("failed", f"{which}{slot.note}")
         if slot.outdated and it.paused and slot.state == "Running":
             return Judged("failed", f"{which}is not replaced: the revision is not good")
     if not goal.slots:

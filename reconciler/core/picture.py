@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.core import desired, secrets
 from reconciler.core.agenda import Agenda
-from reconciler.core.plan import Plan, World
+from reconciler.core.graph import Graph, graph_of
+from reconciler.core.plan import Plan, Standing, World
 from reconciler.core.shutdown import Shutdown
 from reconciler.core.slots import Slots, is_gone
-from reconciler.core.stop_order import StopOrder, priority_of_going
+from reconciler.core.standing import standing_of
+from reconciler.core.stop_order import StopOrder, is_going
 from reconciler.core.template import run_hash, with_secrets
 from reconciler.core.trial import Proof
 from reconciler.model.action import Action
@@ -60,6 +62,10 @@ class Picture:
         self.events: list[Event] = []
         self.answered: list[Delivery] = []
         self._hashes: dict[str, str] = {}
+        self.graph = Graph()
+        self.standings: dict[str, Standing] = {}
+        """How those stand that others wait for, by their last plans."""
+        self.waiting_since: dict[str, int] = {}
         self._stop_order = StopOrder()
 
     # ---- what others ask ----------------------------------------------------------------------
@@ -114,7 +120,8 @@ class Picture:
             ending is not None,
             ending is not None and ending.now,
             self.proof.trial,
-            self._stop_order.lowest,
+            self.standings,
+            self.waiting_since,
         )
 
     def new_plan(self, name: str, slots: Slots, now_ns: int, room: int = sys.maxsize) -> Plan:
@@ -124,7 +131,8 @@ class Picture:
         is_retired = name not in self.spec.watchers
         is_going = is_retired or world.shutting_down
         want = 0 if is_going else desired.wanted(spec, observed.intent)
-        return Plan(name, spec, observed, world, slots, want, is_retired, room)
+        why_wait = self._stop_order.why_wait(name, spec)
+        return Plan(name, spec, observed, world, slots, want, is_retired, room, why_wait)
 
     # ---- changes ------------------------------------------------------------------------------
 
@@ -203,12 +211,44 @@ class Picture:
         """See which of these watchers are going now, and plan those whose turn has come by that."""
         for name in sorted(names):
             whole = self.shutdown.asked is not None or name not in self.spec.watchers
-            going = priority_of_going(
-                name, self.watcher_spec(name), self.observed(name), whole=whole
-            )
-            for other in self._stop_order.note(name, going):
+            spec = self.watcher_spec(name)
+            going = is_going(spec, self.observed(name), name, whole=whole)
+            for other in self._stop_order.note(name, spec, is_going=going):
                 self.agenda.touch(other)
                 self.agenda.touched.add(other)
+
+    def follow_graph(self) -> None:
+        """Take from the spec who waits for whom, and see anew who is going."""
+        graph = graph_of({**self.retired, **self.spec.watchers})
+        if graph != self.graph:
+            self.graph = graph
+            self._stop_order.follow(graph)
+            self.note_going({*self.known, *self.names()})
+
+    def note_standing(self, plan: Plan) -> None:
+        """See how a watcher stands now, and have those looked at that wait for it when that has changed."""
+        name, tally = plan.name, self.agenda.attention.tally(plan.name)
+        if tally is None or name not in self.graph.dependents:
+            return
+        before = self.standings.get(name)
+        now = self.standings[name] = standing_of(plan, tally, before)
+        if now.is_settled and not (before is not None and before.is_settled):
+            for other in self.graph.followers[name]:
+                self.agenda.touch(other)
+        asked = self.graph.asked[name]
+        if before is not None and now.seen_by(asked) == before.seen_by(asked):
+            return
+        for other in self.graph.dependents[name]:
+            self.agenda.touched.add(other)
+            for slot in self.agenda.attention.at_gate(other):
+                self.agenda.touch_slot(ProcessId(other, slot))
+
+    def note_waiting(self, name: str, now_ns: int) -> None:
+        """Take down since when slots of a watcher wait for others."""
+        if self.agenda.attention.at_gate(name):
+            self.waiting_since.setdefault(name, now_ns)
+        else:
+            self.waiting_since.pop(name, None)
 
     def forget_watcher(self, name: str) -> None:
         """Forget a watcher that stands in no spec and of which nothing is left, but for what the store keeps."""
@@ -222,8 +262,9 @@ class Picture:
                 stored, writing=observed.writing, open_runs=observed.open_runs
             )
 
-    def _start_order(self, name: str) -> tuple[int, str]:
-        """Order watchers by priority: higher first when starting, last when everything stops."""
-        spec = self.watcher_spec(name)
-        priority = 0 if spec is None else spec.priority
-        return (priority if self.shutdown.asked else -priority, name)
+    def _start_order(self, name: str) -> tuple[int, int, str]:
+        """Order watchers by what waits for what, then by priority, higher first; the other way round at a shutdown."""
+        spec, depth = self.watcher_spec(name), self.graph.depth(name)
+        if self.shutdown.asked:
+            return (-depth, 0 if spec is None else self.graph.stop_priority(name, spec), name)
+        return (depth, 0 if spec is None else -spec.priority, name)

@@ -15,8 +15,8 @@ from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, ProcessId, ProcessRecord
 from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
-from reconciler.model.spec import SocketSpec, WatcherSpec
-from reconciler.model.value import Struct
+from reconciler.model.spec import DependencyCondition, SocketSpec, WatcherSpec
+from reconciler.model.value import Struct, field
 
 Line: TypeAlias = Literal["to start", "to be first", "to be replaced"]
 WHOLE: Final = 0
@@ -32,6 +32,29 @@ class Verdict(Struct, frozen=True):
     attempt: int = 0
 
 
+class Standing(Struct, frozen=True):
+    """How a watcher stands by its last plan, for those that wait for it."""
+
+    met: frozenset[DependencyCondition] = frozenset()
+    is_up_to_date: bool = True
+    """What runs is as the spec now says."""
+    is_settled: bool = False
+    """All of it is ready and up to date."""
+    note: str = ""
+    """What it does."""
+    stuck: str = ""
+    """Why it does not come to what is waited for by itself; empty: it may."""
+    renewed_ns: int = 0
+    """When a process of it was last started in place of another one (monotonic)."""
+
+    def seen_by(self, asked: frozenset[DependencyCondition]) -> tuple[object, ...]:
+        """Return what of it those can see who wait for these conditions: nothing more once they are met."""
+        lacks = asked - self.met
+        if not lacks and self.is_up_to_date:
+            return ()
+        return (lacks, self.is_up_to_date, self.note, self.stuck)
+
+
 class World(Struct, frozen=True):
     """What every plan may know besides its own watcher."""
 
@@ -43,8 +66,10 @@ class World(Struct, frozen=True):
     stop_now: bool = False
     trial: Trial | None = None
     """What the revision in force has to prove, or has; None: nobody asks."""
-    lowest_going: int | None = None
-    """The lowest priority of the watchers that are being stopped and are not gone."""
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """How those stand that others wait for; one that is missing was not looked at yet."""
+    waiting_since: Mapping[str, int] = field(default_factory=dict)
+    """By watcher since when slots of it wait for others."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -65,6 +90,8 @@ class Plan:
     """The watcher stands in no spec any more."""
     room: int = sys.maxsize
     """How many actions may still be taken in this turn, at about."""
+    why_wait_to_stop: str = ""
+    """Why it is not this watcher's turn to be stopped; empty: it is."""
     is_unfinished: bool = False
     """There is more to do than one turn allows; the next plan goes on."""
     actions: list[Action] = dataclasses.field(default_factory=list)
@@ -76,6 +103,8 @@ class Plan:
     """Hook records that this pass still needs."""
     verdicts: dict[ProcessId, Verdict] = dataclasses.field(default_factory=dict)
     """What the hooks asked in this pass have said."""
+    at_gate: set[int] = dataclasses.field(default_factory=set)
+    """Slots that wait for another watcher."""
     binding: set[int] = dataclasses.field(default_factory=set)
     """Slots that start as soon as their own sockets are bound, which has been asked for."""
     conditions: dict[int, SlotCondition] = dataclasses.field(default_factory=dict)
@@ -140,9 +169,8 @@ class Plan:
 
     @property
     def waits_to_stop(self) -> bool:
-        """Tell whether a watcher that is to be stopped waits for the end of others, of a lower priority."""
-        lowest = self.world.lowest_going
-        if lowest is None or self.spec.priority <= lowest or self.world.stop_now:
+        """Tell whether a watcher that is to be stopped waits for the end of others."""
+        if not self.why_wait_to_stop or self.world.stop_now:
             return False
         return all(each.memory.stopping_since_ns is None for each in self.slots.mains.values())
 

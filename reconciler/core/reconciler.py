@@ -108,6 +108,8 @@ class Reconciler(Picture):
         self._judge(plan)
         plan_watcher(plan, self.base_hash(name))
         self.agenda.follow(name, plan)
+        self.note_standing(plan)
+        self.note_waiting(name, now_ns)
         for action in plan.actions:
             act(self, action, now_ns)
         self.events += plan.events
@@ -231,6 +233,9 @@ class Reconciler(Picture):
         if self.observed(name).records:
             return "open"
         state = self.watcher_status(name, now_ns, 0).state
+        tally = self.agenda.attention.tally(name)
+        if state == "Waiting" and tally is not None and tally.why_stuck:
+            return "failed"
         if state not in {"Completed", "Failed", "Unknown", "Held", "Stopped"}:
             return "open"
         return "failed" if state in {"Failed", "Unknown"} else "passed"

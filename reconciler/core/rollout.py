@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from reconciler.core import limits, readiness, secrets
+from reconciler.core import dependencies, limits, readiness, secrets
 from reconciler.core.backoff import ended_by_operator, is_completed, share
 from reconciler.core.plan import Plan
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for_shared
@@ -109,6 +109,8 @@ def why_stale(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str | None
     if is_outdated(plan, record, wanted_hash):
         held_ns = _held_back_until_ns(plan, record, wanted_hash)
         return None if held_ns is not None and not plan.is_due(held_ns) else "replaced"
+    if dependencies.is_renewed(plan, record):
+        return "dependency"
     if plan.spec.max_age is not None:
         if plan.is_due(record.phase.started_at_ns + lifetime_ns(plan.spec, record)):
             return "expired"

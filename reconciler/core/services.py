@@ -64,7 +64,7 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll) -> None:
     if record is None or isinstance(record.phase, Exited):
         _bring_back(plan, slot, wanted_hash, record)
         return
-    is_replaced = slot in roll.now and _may_be_replaced(plan, record)
+    is_replaced = slot in roll.now and _may_be_replaced(plan, record, wanted_hash)
     running.go_on(plan, record, roll.now[slot] if is_replaced else None)
     if slot in roll.put_off:
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
@@ -72,13 +72,13 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll) -> None:
         plan.awaited.add(slot)
 
 
-def _may_be_replaced(plan: Plan, record: ProcessRecord) -> bool:
+def _may_be_replaced(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
     """Tell whether a successor could start: what it has to wait for, it waits for while the old one serves."""
-    slot, about = record.id.slot, record.incarnation
+    slot = record.id.slot
     if record.memory.stopping_since_ns is not None:
-        hooks.keep(plan, "before_spawn", slot, about)
+        hooks.keep(plan, "before_spawn", slot, record.incarnation)
         return True
-    held = gates.before_replacement(plan, slot, about)
+    held = gates.before_replacement(plan, record, wanted_hash)
     if held is not None:
         plan.coming[slot] = held
     return held is None
@@ -86,9 +86,8 @@ def _may_be_replaced(plan: Plan, record: ProcessRecord) -> bool:
 
 def _bring_back(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
     """Start a slot that has no process, once everything that must come before it has come."""
-    about = 0 if dead is None else dead.incarnation
     held = None if dead is None else _why_not_again(plan, dead, wanted_hash)
-    held = held or gates.before_start(plan, slot, about)
+    held = held or gates.before_start(plan, slot, dead, wanted_hash)
     if held is None:
         starting.start(plan, slot, wanted_hash, dead)
     else:
@@ -207,8 +206,7 @@ def _stop_whole(plan: Plan, reason: str) -> None:
 def _may_stop_whole(plan: Plan, start: int, details: Mapping[str, object]) -> bool:
     """Tell whether it is this watcher's turn to be stopped, and `before_stop` has run."""
     if plan.waits_to_stop:
-        note = "waiting until watchers of lower priority have stopped"
-        plan.whole = SlotCondition("Stopping", note)
+        plan.whole = SlotCondition("Stopping", plan.why_wait_to_stop)
         return False
     if plan.world.stop_now:
         return True

@@ -24,6 +24,11 @@ class SlotCondition(Struct, frozen=True):
     """Its process runs, but not as the spec now says."""
     held_back: bool = False
     """It would be replaced, but was too often already."""
+    runs: bool = False
+    """Its program runs and is not being stopped; and it is ready."""
+    ready: bool = False
+    stuck: bool = False
+    """It waits for another watcher, which does not come to what is waited for by itself."""
 
 
 BEING_STARTED: Final = SlotCondition("Starting", "is being started")

@@ -170,6 +170,31 @@ def own_sockets(plan: Plan, slot: int) -> SlotCondition | None:
     return None
 
 
+def own_sockets_of_successor(plan: Plan, slot: int) -> SlotCondition | None:
+    """Bind the sockets of a slot that is to be replaced at other addresses, while its process serves at the former.
+
+    One at the same address waits for the end of that process: clients would wait at it for nobody. So does one that
+    processes of ours are in the way of.
+    """
+    specs = plan.world.socket_specs
+    for name in _own_sockets(plan):
+        record = plan.world.sockets.get(held_name(name, slot, specs))
+        waiting = waiting_for(plan.world, name, slot)
+        if waiting is None or record is None or _is_of_former(record, specs[name]):
+            continue
+        if waiting.bind is not None and plan.is_due(waiting.due_ns):
+            plan.act(waiting.bind)
+        return SlotCondition("Waiting", waiting.reason)
+    return None
+
+
+def _is_of_former(record: SocketRecord, spec: SocketSpec) -> bool:
+    """Tell whether a socket has to wait for the end of the process that is replaced."""
+    if isinstance(record.phase, BindRefused) and record.phase.held_by:
+        return True
+    return isinstance(record.phase, Bound) and record.template.address == spec.listen
+
+
 def tend(plan: Plan) -> None:
     """Close the sockets of slots (reuseport) that neither live nor are just about to; tune those of the others."""
     own = _own_sockets(plan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from reconciler.core import limits, rollout
 from reconciler.core.backoff import ended_by_operator, failures_after, gave_up, recent_deaths
 from reconciler.core.plan import Plan
@@ -10,6 +12,12 @@ from reconciler.core.template import launch, same_slot, same_template
 from reconciler.model.action import Spawn
 from reconciler.model.process import Exited, Memory, ProcessRecord
 from reconciler.model.value import replace
+
+_RENEWED: Final = {
+    "expired": "was replaced at its max_age",
+    "dependency": "was replaced after a dependency was",
+}
+"""By the reason of a stop why the next process takes the place of one of the same template."""
 
 
 def start(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
@@ -75,7 +83,7 @@ def _why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
     if memory.stopping_since_ns is not None:
         if limits.was_over(memory.stop_reason):
             return f"was replaced ({memory.stop_reason})"
-        return "was replaced at its max_age" if memory.stop_reason == "expired" else "was restarted"
+        return _RENEWED.get(memory.stop_reason, "was restarted")
     if isinstance(phase, Exited) and ended_by_operator(memory, phase):
         sent = "reload" if memory.signalled.startswith("reload") else f"SIG{memory.signalled}"
         return f"was ended by an operator's {sent}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal
 
-from reconciler.core import desired, generations, running
+from reconciler.core import dependencies, desired, generations, running
 from reconciler.core.limits import was_over
 from reconciler.core.plan import Plan, World
 from reconciler.core.slots import SlotCondition
@@ -155,6 +155,7 @@ def _slot(view: _View, slot: int, condition: SlotCondition) -> SlotStatus:
         exit,
         _fired(view, slot),
         condition.note,
+        stuck=condition.stuck,
     )
 
 
@@ -218,7 +219,8 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
         return "Completed", note
     if _awaits_after_start(view):
         return "Running", note or "after_start hook runs"
-    return "Running", note or (_said(view) if drifts(spec, plan.observed.intent) else "")
+    said = _said(view) if drifts(spec, plan.observed.intent) else ""
+    return "Running", note or said or dependencies.note(plan)
 
 
 def _roll_note(view: _View, slots: tuple[SlotStatus, ...]) -> str:
@@ -232,7 +234,9 @@ def _roll_note(view: _View, slots: tuple[SlotStatus, ...]) -> str:
 def _is_rolling(view: _View) -> bool:
     memories = (record.memory for record in view.records())
     reasons = (each.stop_reason for each in memories if each.stopping_since_ns is not None)
-    return any(reason in {"replaced", "expired"} or was_over(reason) for reason in reasons)
+    return any(
+        reason in {"replaced", "dependency", "expired"} or was_over(reason) for reason in reasons
+    )
 
 
 def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
@@ -311,9 +315,19 @@ def _conditions(
         ("Available", is_ready, "Ready" if is_ready else "NotReady", f"{ready} of {want} ready"),
         ("UpToDate", not outdated, "Outdated" if outdated else "UpToDate", old),
         ("Failing", bool(failing), state, trouble),
+        *_dependencies(view),
     )
     since = max((slot.since_ns for slot in slots), default=0)
     return tuple(Condition(*each, since) for each in found)
+
+
+def _dependencies(view: _View) -> Iterator[tuple[str, bool, str, str]]:
+    """Yield whether all that a watcher depends on stands as it should, if it depends on anything."""
+    plan = view.plan
+    if plan.spec.depends_on:
+        lacks = dependencies.note(plan)
+        over = "; ".join(dependencies.passed_over(plan))
+        yield "DependenciesMet", not lacks, "Unmet" if lacks else "Met", over or lacks
 
 
 def socket_status(

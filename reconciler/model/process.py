@@ -265,7 +265,8 @@ class Memory(Struct, frozen=True):
     """Why that reload failed; empty when it did not."""
     stopping_since_ns: int | None = None
     stop_reason: str = ""
-    """Why it is stopped: replaced, surplus, stopped, removed, timeout, expired, vetoed, not_ready, shutdown, over …"""
+    """Why it is stopped: replaced, surplus, stopped, removed, timeout, expired, dependency, vetoed, not_ready,
+    shutdown, over …"""
     trouble: str = ""
     """What stands against it, as a sentence: why it is stopped for a failure, or what its probe said last."""
     probed: bool = False

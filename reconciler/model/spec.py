@@ -547,6 +547,41 @@ class SecretSpec(Struct, frozen=True):
     timeout: Annotated[SecondsNs, _restart("Longest time that `cmd` may take.")] = 30 * SECOND_NS
 
 
+DependencyCondition: TypeAlias = Literal["started", "ready", "succeeded", "completed"]
+
+
+class DependencySpec(Struct, frozen=True):
+    """What has to be so of another watcher before a process of this one is started."""
+
+    condition: Annotated[
+        DependencyCondition | None,
+        _live(
+            "started: all its processes run; ready: enough of them are ready; succeeded, completed: its newest "
+            "run has ended well, has ended. null: succeeded of a job, ready of a service."
+        ),
+    ] = None
+    required: Annotated[
+        bool,
+        _live(
+            "false: one that is stopped by hand, is not started by itself or has failed for good is passed over."
+        ),
+    ] = True
+    on_restart: Annotated[
+        Literal["ignore", "restart"],
+        _live(
+            "restart: replace the processes of this watcher when a process of the dependency was replaced or "
+            "restarted, and all of it is ready again."
+        ),
+    ] = "ignore"
+    timeout: Annotated[
+        DurationNs | None,
+        _live(
+            "How long to wait until the slots count as failed; they start all the same once the condition is "
+            "true. null: for ever."
+        ),
+    ] = None
+
+
 class WatcherSpec(Struct, frozen=True):
     """One entry with N processes: a service that is kept alive, or (`restart: never`) a one-shot job."""
 
@@ -625,6 +660,13 @@ class WatcherSpec(Struct, frozen=True):
             "When a process that ended is started again; never: a one-shot job. `respawn: false` is never."
         ),
     ] = "always"
+    depends_on: Annotated[
+        Mapping[str, DependencySpec | DependencyCondition] | tuple[str, ...],
+        _live(
+            "Watchers that come first: a list of names, {db: ready} or {db: {condition: ready, ...}}. Each start, "
+            "also of a successor, waits for them; what runs goes on. They stop after this one."
+        ),
+    ] = field(default_factory=dict)
     success_exit_codes: Annotated[
         tuple[Annotated[int, Between(0, 255)], ...], _live("Exit codes that count as success.")
     ] = (0,)
@@ -700,6 +742,16 @@ class WatcherSpec(Struct, frozen=True):
         """Return the number of processes and, where it was worked out, from what: `cpus*2 = 8`."""
         number = str(self.numprocesses)
         return f"{self.numprocesses_formula} = {number}" if self.numprocesses_formula else number
+
+    @property
+    def dependencies(self) -> Mapping[str, DependencySpec]:
+        """Return what is waited for, by name; of a spec that was loaded all conditions are known."""
+        if isinstance(self.depends_on, tuple):
+            return {name: DependencySpec() for name in self.depends_on}
+        return {
+            name: DependencySpec(each) if isinstance(each, str) else each
+            for name, each in self.depends_on.items()
+        }
 
     @property
     def is_job(self) -> bool:

@@ -72,6 +72,8 @@ class SlotStatus(Struct, frozen=True):
     cpu_percent: float | None = None
     """Of the process and all that it started, where it was asked for; and its memory."""
     memory_bytes: int | None = None
+    stuck: bool = False
+    """It waits for another watcher, which does not come to what is waited for by itself."""
 
     @property
     def as_desired(self) -> bool:

@@ -20,6 +20,7 @@
 | `validate` | what does not fit, to mistakes with places |
 | `given` | a block as rules look at it |
 | `rules` | what concerns more than one field |
+| `dependencies` | what watchers wait for |
 | `machine` | what this machine says to it |
 | `hints` | near names, and the words of other tools |
 | `cures` | what to write instead of a value that does not fit |

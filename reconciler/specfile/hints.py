@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NOT_BUILT: Final = "not built yet: leave it out"
-NO_ORDER: Final = (
-    NOT_BUILT + "; a before_spawn hook can wait, before each start and each replacement"
-)
-
 _WORDS_BY_ANSWER: Final = {
     "Document": {
         "write: watchers": "services processes programs apps watcher",
@@ -82,7 +78,7 @@ _WORDS_BY_ANSWER: Final = {
         "the name is the key above: watchers: {NAME: {cmd: ...}}": "name",
         "write: labels: {name: value}": "tags",
         "write: hooks": "hook",
-        NO_ORDER: "after requires depends_on",
+        "write: depends_on: [NAME]": "after requires wants needs",
         "write: ready": "readiness_probe wait_ready",
         "write: ready: {deadline: 60s}": "listen_timeout",
         NOT_BUILT: "liveness_probe healthcheck health watchdog env_rules on_demand watch on-check-failure",

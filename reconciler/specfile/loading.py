@@ -15,7 +15,8 @@ from typing import Final, TypeVar
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.value import Struct, replace
-from reconciler.specfile import rules
+from reconciler.specfile import dependencies, rules
+from reconciler.specfile.dependencies import Written
 from reconciler.specfile.env_files import EnvFiles
 from reconciler.specfile.given import Given
 from reconciler.specfile.later import read_later
@@ -49,6 +50,7 @@ from reconciler.specfile.yaml_text import (
     Entry,
     List,
     Map,
+    Node,
     Scalar,
     compose,
     size_of,
@@ -332,7 +334,21 @@ class _Work:
         files = EnvFiles(self.reader, mistakes)
         around = Surroundings(merged, scope, files, self.machine.processors, mistakes)
         check_defaults(around)
-        return {name: watcher(name, entry, around) for name, entry in entries.items()}
+        specs = {name: watcher(name, entry, around) for name, entry in entries.items()}
+        written = {
+            name: Written(spec, _dependency_nodes(entries[name], around))
+            for name, spec in specs.items()
+            if spec is not None
+        }
+        return {**specs, **dependencies.check(written, entries, mistakes)}
+
+
+def _dependency_nodes(entry: Entry, around: Surroundings) -> tuple[Node, ...]:
+    """Return where a watcher's `depends_on` may be written; the watcher itself last."""
+    own = entry.value
+    maps = (own, around.defaults(own.file))
+    nodes = (each.get("depends_on") for each in maps if isinstance(each, Map))
+    return (*(node for node in nodes if node is not None), own)
 
 
 def _map_at(root: Map, name: str) -> Map:

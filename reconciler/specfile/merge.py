@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from reconciler.specfile import hints
-from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, MapOf, Shape, item_of
+from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, Shape, item_of, map_of
 from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value, value_of
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def is_null(node: Node) -> bool:
 def says_nothing(node: Node, declared: tuple[Field, Shape]) -> bool:
     """Tell whether a block, a map or a list is left empty, as when all that is in it is commented out."""
     field, shape = declared
-    empty = is_null(node) and (isinstance(shape, Block | MapOf) or item_of(shape) is not None)
+    empty = is_null(node) and (
+        isinstance(shape, Block) or map_of(shape) or item_of(shape) is not None
+    )
     return empty and not field.required and field.default is not None
 
 
@@ -169,7 +171,7 @@ def _merged_value(own: Map, default: Map, shape: Shape) -> Map:
         return own
     if isinstance(shape, Block):
         return with_defaults(own, default, shape)
-    if isinstance(shape, MapOf):
+    if map_of(shape) is not None:
         return Map(own.file, own.line, own.column, default.entries | own.entries)
     return own
 

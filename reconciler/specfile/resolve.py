@@ -33,6 +33,7 @@ from reconciler.specfile.shapes import (
     Shape,
     Value,
     Words,
+    map_of,
 )
 from reconciler.specfile.substitute import SOCKET_FIELDS, Scope, SubstitutionError, expand
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value, value_of
@@ -98,6 +99,8 @@ class Resolver:
                 if isinstance(node, List):
                     return self._list(item, node, where, inner)
                 return self._scalar(ANY_SCALAR, node, where, inner)
+            case OneOf(_, (), _) if isinstance(node, Map) and (named := map_of(shape)) is not None:
+                return self.value(named, node, where, inner)
             case OneOf(_, blocks, other):
                 if blocks and isinstance(node, Map):
                     return self.block(shape.chosen(node.entries), node, where, inner)

@@ -125,6 +125,12 @@ def item_of(shape: Shape) -> Shape | None:
     return shape.item if isinstance(shape, ListOf) else None
 
 
+def map_of(shape: Shape) -> MapOf | None:
+    """Return the shape of a map from names to values when one may stand in a place."""
+    choices = shape.choices if isinstance(shape, OneOf) else (shape,)
+    return next((each for each in choices if isinstance(each, MapOf)), None)
+
+
 def _shape(hint: object, outer: tuple[object, ...] = ()) -> Shape:
     hint, inner = bare(hint)
     markers = outer + inner

@@ -20,6 +20,7 @@ from reconciler.specfile.shapes import (
     block,
     blocks_in,
     item_of,
+    map_of,
 )
 from reconciler.specfile.values import Misfit, Wrong, read
 from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value
@@ -69,12 +70,12 @@ class _Spot:
                 self.shape.chosen(self.node.entries) if isinstance(self.shape, OneOf) else blocks[0]
             )
             self._into_field(next(e for e in inner.fields.values() if e[0].attribute == element))
-        elif isinstance(self.node, Map) and isinstance(self.shape, MapOf):
+        elif isinstance(self.node, Map) and (named := map_of(self.shape)) is not None:
             entry = self.node.entries.get(str(element))
             if entry is not None:
                 self.key, self.node = entry.key, entry.value
                 self.where += f".{element}"
-                self.shape = self.shape.value
+                self.shape = named.value
 
     def _into_field(self, declared: tuple[Field, Shape]) -> None:
         assert isinstance(self.node, Map)

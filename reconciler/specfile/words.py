@@ -31,6 +31,7 @@ from reconciler.specfile.shapes import (
     block,
     blocks_in,
     item_of,
+    map_of,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def all_fields(cls: type = Document, above: tuple[str, ...] = ()) -> Iterator[Pl
     """Yield every field of the language with its path, a block before what is in it."""
     for placed in fields_of(cls, above):
         yield placed
-        path = (*placed.path, ANY_NAME) if isinstance(placed.shape, MapOf) else placed.path
+        path = (*placed.path, ANY_NAME) if map_of(placed.shape) else placed.path
         for each in placed.blocks:
             yield from all_fields(each, path)
 
@@ -78,7 +79,8 @@ def all_fields(cls: type = Document, above: tuple[str, ...] = ()) -> Iterator[Pl
 def fields_of(cls: type, above: tuple[str, ...] = ()) -> Iterator[Placed]:
     """Yield the fields of one class."""
     for name, (declared, shape) in block(cls).fields.items():
-        inner = blocks_in(shape.value if isinstance(shape, MapOf) else item_of(shape) or shape)
+        named = map_of(shape)
+        inner = blocks_in(named.value if named is not None else item_of(shape) or shape)
         yield Placed((*above, name), declared, shape, tuple(each.cls for each in inner))
 
 

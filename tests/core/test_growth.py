@@ -30,7 +30,7 @@ from reconciler.model.observation import (
 )
 from reconciler.model.process import Exit, Exited, Running
 from reconciler.model.revision import Trial
-from reconciler.model.spec import HookSpec, HooksSpec, SocketSpec, Spec
+from reconciler.model.spec import DependencySpec, HookSpec, HooksSpec, SocketSpec, Spec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, listener, process, spec, watcher
 from tests.growth import Work, work_of
@@ -109,6 +109,31 @@ def test_one_event_costs_the_same_among_ten_and_among_five_thousand(
     few, much = (work_of(lambda each=each: event(stages[each])) for each in (FEW, MANY))
     assert few > 100, "nothing was counted"
     assert much <= few + PER_DOUBLING * log2(MANY / FEW)
+
+
+def depending(count: int) -> Stage:
+    """Return a stage on which one watcher of so many slots is needed by so many others, which run as all do."""
+    first = watcher(numprocesses=count)
+    needs = {"first": DependencySpec("ready")}
+    rest = {f"w{n}": watcher(depends_on=needs) for n in range(count)}
+    stage = Stage().apply(spec(first=first, **rest)).wait(60)
+    assert len(stage.alive()) == 2 * count
+    core: Any = stage.reconciler
+    for name in ("known", "standings", "waiting_since"):
+        setattr(core, name, Work.counted(getattr(core, name)))
+    seen = core.observed("first")
+    core.known["first"] = replace(seen, records=Work.counted(seen.records))
+    return stage
+
+
+def test_an_exit_of_what_many_need_costs_the_same_while_it_is_ready_and_so_does_one_of_these() -> (
+    None
+):
+    few, much = depending(10), depending(2000)
+    for name in ("first.7", "w7.1"):
+        works = [work_of(lambda each=each, name=name: each.exit(name, 1)) for each in (few, much)]
+        assert works[0] > 100, "nothing was counted"
+        assert works[1] <= works[0] + PER_DOUBLING * log2(2000 / 10)
 
 
 def slots(count: int, sockets: dict[str, SocketSpec] | None = None, **fields: object) -> Stage:

@@ -131,7 +131,7 @@ def test_a_mistake_is_told_in_our_words(text: str, field: str, words: str) -> No
         ("command", "cmd"), ("replicas", "numprocesses"), ("instances", "numprocesses"), ("numprocs", "numprocesses"),
         ("stop_signal", "stop: {signal: TERM}"), ("graceful_timeout", "stop: {timeout: 10s}"),
         ("copy_env", "inherit_env"), ("uid", "user"), ("gid", "group"), ("environment", "env"),
-        ("autorestart", "restart"), ("depends_on", "not built yet"),
+        ("autorestart", "restart"), ("requires", "depends_on"),
         ("health", "not built yet"), ("schedule", "not built yet"),
         ("rollout", "not built yet"), ("on_demand", "not built yet"), ("watch", "not built yet"),
     ],

@@ -428,7 +428,7 @@ def test_two_merges_in_one_map_are_a_mistake() -> None:
         ("watchers: {a: {cmd: x, log_location: x}}", "write: logs"),
         ("watchers: {a: {cmd: x, ports: [80]}}", "listens by itself"),
         ("watchers: {a: {cmd: x, Environment: A=1}}", "write: env"),
-        ("watchers: {a: {cmd: x, depends_on: [b]}}", "before_spawn hook can wait"),
+        ("watchers: {a: {cmd: x, after: [b]}}", "write: depends_on: [NAME]"),
         ("watchers: [{name: web, cmd: x}]", "without the dash"),
     ],
 )  # fmt: skip

@@ -1,0 +1,105 @@
+"""What a watcher waits for of others.
+
+Each plan of a watcher says how it stands (`core.standing`); whoever waits for it is looked at again when that changes.
+It is a level: a dependency that needed three restarts opens the gate when it is ready, and one that closes it stops
+nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from reconciler.core.plan import Plan
+from reconciler.core.slots import SlotCondition
+from reconciler.core.template import same_template
+from reconciler.model.process import ProcessRecord, Running
+from reconciler.model.spec import DependencyCondition
+from reconciler.model.units import format_duration
+
+_TO: Final[Mapping[DependencyCondition, str]] = {
+    "started": "to start",
+    "ready": "to be ready",
+    "succeeded": "to succeed",
+    "completed": "to end",
+}
+
+
+class Unmet(NamedTuple):
+    """A dependency that holds back starts: who, in words what is waited for, and for how long at the most."""
+
+    name: str
+    note: str
+    is_stuck: bool
+    timeout: int | None
+
+
+def held(
+    plan: Plan, slot: int, record: ProcessRecord | None, wanted_hash: str
+) -> SlotCondition | None:
+    """Return what holds back the start of a slot, in place of `record`, by the dependencies of its watcher.
+
+    What differs from that record needs the newest of what it depends on; what is only started again does not.
+    """
+    if not plan.spec.depends_on:
+        return None
+    is_new = record is None or not same_template(record.template_hash, wanted_hash)
+    first = next(unmet(plan, is_new=is_new), None)
+    if first is None:
+        return None
+    plan.at_gate.add(slot)
+    since_ns = plan.world.waiting_since.get(plan.name, plan.now_ns)
+    if first.timeout is not None and plan.is_due(since_ns + first.timeout):
+        note = f"{first.note}; gave up after {format_duration(first.timeout)}"
+        return SlotCondition("Failed", note, since_ns, stuck=first.is_stuck)
+    return SlotCondition("Waiting", first.note, since_ns, stuck=first.is_stuck)
+
+
+def unmet(plan: Plan, *, is_new: bool) -> Iterator[Unmet]:
+    """Yield the dependencies of a watcher that hold back its starts, in the order of the spec."""
+    trial = plan.world.trial
+    is_stopped = trial is not None and trial.stops_roll
+    for name, each in plan.spec.dependencies.items():
+        assert each.condition is not None
+        standing, what = plan.world.standings.get(name), f"waiting for {name} {_TO[each.condition]}"
+        if standing is None:
+            yield Unmet(name, what, False, each.timeout)
+        elif each.condition in standing.met:
+            if is_new and not (standing.is_up_to_date or is_stopped):
+                note = f"waiting for {name} to be replaced: {standing.note}"
+                yield Unmet(name, note, False, each.timeout)
+        elif each.required or not standing.stuck:
+            note = f"{what}: {standing.stuck or standing.note}"
+            yield Unmet(name, note, bool(standing.stuck), each.timeout)
+
+
+def passed_over(plan: Plan) -> Iterator[str]:
+    """Yield in words the dependencies that are not waited for although they do not stand as they should."""
+    for name, each in plan.spec.dependencies.items():
+        standing = plan.world.standings.get(name)
+        if standing is not None and standing.stuck and not each.required:
+            if each.condition not in standing.met:
+                yield f"{name} is passed over: {standing.stuck}"
+
+
+def note(plan: Plan) -> str:
+    """Return which dependencies of what runs do not stand as they should, in words; empty: all do."""
+    found = []
+    for name, each in plan.spec.dependencies.items():
+        standing = plan.world.standings.get(name)
+        if standing is not None and each.condition not in standing.met:
+            found.append(f"depends on {name}: {standing.stuck or standing.note}")
+    return "; ".join(found)
+
+
+def is_renewed(plan: Plan, record: ProcessRecord) -> bool:
+    """Tell whether a process is older than one of a dependency that was started anew and is to take it along."""
+    if not plan.spec.depends_on or not isinstance(record.phase, Running):
+        return False
+    for name, each in plan.spec.dependencies.items():
+        standing = plan.world.standings.get(name)
+        if each.on_restart != "restart" or standing is None or not standing.is_settled:
+            continue
+        if standing.renewed_ns > record.phase.started_at_ns:
+            return True
+    return False

@@ -1,0 +1,82 @@
+"""How a watcher stands by its last plan, for those that wait for it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reconciler.core import desired, rollout
+from reconciler.core.plan import Plan, Standing
+from reconciler.core.tally import Tally
+from reconciler.model.process import Running
+from reconciler.model.spec import DependencyCondition
+from reconciler.model.status import SlotState
+
+_URGENCY: Final[tuple[SlotState, ...]] = (
+    *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
+    *("Stopped", "Held", "Running", "Completed"),
+)
+
+
+def standing_of(plan: Plan, tally: Tally, former: Standing | None) -> Standing:
+    """Return how a watcher stands; `tally` is of all its slots, `former` what was known of it before."""
+    count = _count(plan)
+    is_up_to_date = not tally.outdated
+    return Standing(
+        frozenset(_met(plan, tally, count)),
+        is_up_to_date,
+        is_up_to_date and tally.ready >= count > 0,
+        _note(plan, tally, count),
+        _stuck(plan, tally, count),
+        max(_renewed_ns(plan), former.renewed_ns if former is not None else 0),
+    )
+
+
+def _count(plan: Plan) -> int:
+    """Return how many slots have to come to what is waited for: of a job also those that have run before a stop."""
+    is_job = plan.spec.is_job
+    return desired.count(plan.spec, plan.observed.intent) if is_job else plan.want
+
+
+def _met(plan: Plan, tally: Tally, count: int) -> set[DependencyCondition]:
+    met: set[DependencyCondition] = set()
+    if not count:
+        return met
+    succeeded = tally.states["Completed"]
+    ended = succeeded + tally.states["Failed"]
+    if tally.running + (ended if plan.spec.is_job else succeeded) >= count:
+        met.add("started")
+    if not plan.spec.is_job and tally.ready >= max(1, count - rollout.MAX_UNAVAILABLE):
+        met.add("ready")
+    if succeeded >= count:
+        met.add("succeeded")
+    if ended >= count:
+        met.add("completed")
+    return met
+
+
+def _note(plan: Plan, tally: Tally, count: int) -> str:
+    """Return what a watcher does: what its one slot does, or how many of its slots are ready."""
+    if plan.whole is not None and plan.whole.note:
+        return f"{plan.whole.state}: {plan.whole.note}"
+    state = next((each for each in _URGENCY if tally.states[each]), "Waiting")
+    if count > 1:
+        done = tally.states["Completed"] if plan.spec.is_job else tally.ready
+        return f"{state}, {done} of {count} {'have succeeded' if plan.spec.is_job else 'are ready'}"
+    only = plan.conditions.get(1)
+    return f"{only.state}: {only.note}" if only is not None and only.note else state
+
+
+def _stuck(plan: Plan, tally: Tally, count: int) -> str:
+    """Return why a watcher does not come to what is waited for by itself; empty: it may."""
+    idle = desired.why_idle(plan.name, plan.spec, plan.observed.intent)
+    if idle and not (plan.spec.is_job and tally.states["Completed"] >= count > 0):
+        return idle
+    return tally.why_failed or tally.why_stuck
+
+
+def _renewed_ns(plan: Plan) -> int:
+    """Return when the newest process was started that had another one before it, of those that are looked at."""
+    mains = plan.slots.mains.values()
+    renewed = (r for r in mains if r.memory.restarts or r.memory.replacements)
+    starts = (r.phase.started_at_ns for r in renewed if isinstance(r.phase, Running))
+    return max(starts, default=0)

@@ -1,0 +1,454 @@
+"""Dependencies: what waits for what at a start and before a replacement, and what a stop waits for."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.core.intents import scaled, started, stopped
+from reconciler.model.action import Spawn
+from reconciler.model.intent import NO_INTENT, RequestedBy
+from reconciler.model.observation import IntentChanged, JobChanged, ShutdownAsked
+from reconciler.model.process import Exit
+from reconciler.model.spec import BackoffSpec, DependencySpec, MaxRestartsSpec, StopSpec
+from reconciler.model.units import SECOND_NS as S
+from reconciler.model.value import replace
+from tests.core.stage import Stage, job, listener, spec, watcher
+
+if TYPE_CHECKING:
+    from reconciler.model.spec import WatcherSpec
+
+ALICE = RequestedBy("alice")
+SOON = BackoffSpec(jitter=0)
+
+
+def on(condition: str = "ready", name: str = "db", **more: object) -> dict[str, DependencySpec]:
+    """Return one dependency."""
+    return {name: DependencySpec(condition, **more)}  # type: ignore[arg-type]
+
+
+def note(stage: Stage, name: str = "web") -> str:
+    return stage.status(name).note
+
+
+# ---- what is waited for ------------------------------------------------------------------------------
+
+
+def test_a_dependent_starts_when_its_dependency_is_ready() -> None:
+    stage = Stage().apply(spec(db=watcher(), web=watcher(depends_on=on())))
+    assert stage.alive() == ["db.1"]
+    assert stage.slot("web.1").state == "Waiting"
+    assert note(stage) == "waiting for db to be ready: Starting: ready after 1s of uptime"
+    stage.wait(0.9)
+    assert stage.alive() == ["db.1"]
+    stage.wait(0.1)
+    assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_started_needs_no_readiness_but_every_slot() -> None:
+    wanted = spec(db=watcher(numprocesses=2), web=watcher(depends_on=on("started")))
+    stage = Stage()
+    stage.unstartable = {"db.2": Exit(code=1).error}  # type: ignore[dict-item]
+    stage.apply(wanted)
+    assert stage.spawned() == ["db.1", "db.2", "web.1"]
+
+
+def test_a_service_of_many_is_ready_when_all_but_one_are() -> None:
+    stage = Stage().apply(
+        spec(db=watcher(numprocesses=3, backoff=SOON), web=watcher(depends_on=on()))
+    )
+    stage.exit("db.3", 1)
+    stage.wait(0.5).exit("db.3", 1).wait(0.5)
+    assert stage.alive() == ["db.1", "db.2", "db.3", "web.1"]
+
+
+def test_the_only_process_has_to_be_ready() -> None:
+    stage = Stage().apply(spec(db=watcher(), web=watcher(depends_on=on())))
+    stage.wait(0.5).exit("db.1", 1).wait(0.9)
+    assert stage.alive() == ["db.1"]
+    stage.wait(0.1)
+    assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_a_dependency_that_needed_three_restarts_opens_the_gate() -> None:
+    stage = Stage().apply(spec(db=watcher(backoff=SOON), web=watcher(depends_on=on())))
+    for _ in range(4):
+        stage.exit("db.1", 3)
+        stage.wait(0.5)
+    assert stage.spawned("web") == []
+    stage.wait(2)
+    assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_the_note_follows_what_the_dependency_does() -> None:
+    stage = Stage().apply(spec(db=watcher(backoff=SOON), web=watcher(depends_on=on())))
+    for _ in range(4):
+        stage.exit("db.1", 3)
+    assert note(stage) == "waiting for db to be ready: BackOff: exit 3, 4 times in a row"
+
+
+@pytest.mark.parametrize(
+    ("condition", "code", "starts"),
+    [
+        ("succeeded", 0, True),
+        ("succeeded", 3, False),
+        ("completed", 0, True),
+        ("completed", 3, True),
+    ],
+)
+def test_a_job_is_waited_for_to_its_end(condition: str, code: int, starts: bool) -> None:
+    wanted = spec(migrate=job(), web=watcher(depends_on=on(condition, "migrate")))
+    stage = Stage().apply(wanted)
+    assert stage.alive() == ["migrate.1"]
+    stage.wait(2).exit("migrate.1", code)
+    assert stage.alive() == (["web.1"] if starts else [])
+    if not starts:
+        assert note(stage) == "waiting for migrate to succeed: failed: exit 3"
+
+
+def test_all_slots_of_a_job_have_to_succeed() -> None:
+    wanted = spec(seed=job(numprocesses=3), web=watcher(depends_on=on("succeeded", "seed")))
+    stage = Stage().apply(wanted).exit("seed.1").exit("seed.3")
+    assert note(stage) == "waiting for seed to succeed: Running, 2 of 3 have succeeded"
+    stage.exit("seed.2")
+    assert stage.alive() == ["web.1"]
+
+
+def test_a_rerun_that_succeeds_opens_the_gate() -> None:
+    stage = Stage().apply(spec(migrate=job(), web=watcher(depends_on=on("succeeded", "migrate"))))
+    stage.exit("migrate.1", 1)
+    again = stage.rerun("migrate", None)
+    known = stage.reconciler.observed("migrate").job
+    stage.tell(JobChanged("migrate", replace(known, generation=again.generation)))
+    assert stage.alive() == ["migrate.1"]
+    stage.exit("migrate.1", 0)
+    assert stage.alive() == ["web.1"]
+
+
+def test_a_service_that_rests_after_a_success_has_succeeded() -> None:
+    wanted = spec(
+        prepare=watcher(restart="on-failure"), web=watcher(depends_on=on("succeeded", "prepare"))
+    )
+    stage = Stage().apply(wanted).wait(3)
+    assert stage.alive() == ["prepare.1"]
+    stage.exit("prepare.1", 0)
+    assert stage.alive() == ["web.1"]
+
+
+def test_a_job_waits_for_a_service() -> None:
+    stage = Stage().apply(spec(db=watcher(), migrate=job(depends_on=on())))
+    assert stage.slot("migrate.1").note.startswith("waiting for db to be ready")
+    assert stage.runs == []
+    stage.wait(1)
+    assert stage.alive() == ["db.1", "migrate.1"]
+
+
+def test_a_chain_starts_one_after_the_other_and_branches_side_by_side() -> None:
+    wanted = spec(
+        a=watcher(),
+        b=watcher(depends_on=on(name="a")),
+        c=watcher(depends_on=on(name="a")),
+        d=watcher(depends_on={**on(name="b"), **on(name="c")}),
+    )
+    stage = Stage().apply(wanted).wait(5)
+    starts = [(at, str(a.id)) for at, a in stage.history if isinstance(a, Spawn)]
+    assert starts == [(0, "a.1"), (1, "b.1"), (1, "c.1"), (2, "d.1")]
+
+
+# ---- what does not come by itself ---------------------------------------------------------------------
+
+
+def held(stage: Stage, name: str) -> Stage:
+    return stage.tell(IntentChanged(name, stopped(NO_INTENT, ALICE)))
+
+
+@pytest.mark.parametrize(
+    ("db", "why"),
+    [
+        (watcher(autostart=False), "autostart is false; `reconcile start db` starts it"),
+        (watcher(numprocesses=0), "numprocesses is 0; `reconcile scale db=N` starts N"),
+    ],
+)
+def test_a_dependency_that_is_not_started_is_named(db: WatcherSpec, why: str) -> None:
+    stage = Stage().apply(spec(db=db, web=watcher(depends_on=on()))).wait(60)
+    assert note(stage) == f"waiting for db to be ready: {why}"
+    assert stage.alive() == []
+    stage = Stage().apply(spec(db=db, web=watcher(depends_on=on(required=False))))
+    assert stage.alive() == ["web.1"]
+
+
+def test_a_dependency_that_an_operator_stops_holds_back_the_next_start_only() -> None:
+    stage = Stage().apply(spec(db=watcher(), web=watcher(depends_on=on()))).wait(5)
+    held(stage, "db")
+    assert stage.alive() == ["web.1"]
+    why = "it is stopped by alice; `reconcile start db` starts it"
+    assert note(stage) == f"depends on db: {why}"
+    stage.exit("web.1", 1)
+    assert stage.alive() == []
+    assert note(stage) == f"waiting for db to be ready: {why}"
+    stage.tell(IntentChanged("db", NO_INTENT)).wait(1)
+    assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_a_dependency_that_is_not_required_is_waited_for_while_it_may_come() -> None:
+    stage = Stage().apply(spec(db=watcher(), web=watcher(depends_on=on(required=False))))
+    assert stage.alive() == ["db.1"]
+    stage.wait(1)
+    assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_a_dependency_that_gave_up_is_passed_over_where_it_is_not_required() -> None:
+    limit = MaxRestartsSpec(count=1)
+    for required in (True, False):
+        stage = Stage().apply(
+            spec(db=watcher(max_restarts=limit), web=watcher(depends_on=on(required=required)))
+        )
+        stage.exit("db.1", 1).exit("db.1", 1)
+        assert stage.alive() == ([] if required else ["web.1"])
+        if required:
+            assert note(stage).startswith("waiting for db to be ready: gave up after")
+
+
+def test_who_waits_for_one_that_is_stuck_is_stuck_too() -> None:
+    wanted = spec(
+        db=watcher(autostart=False),
+        api=watcher(depends_on=on()),
+        web=watcher(depends_on=on(name="api", required=False)),
+    )
+    assert Stage().apply(wanted).alive() == ["web.1"]
+
+
+def test_after_its_time_limit_a_slot_has_failed_and_starts_all_the_same_when_it_can() -> None:
+    stage = Stage().apply(
+        spec(db=watcher(autostart=False), web=watcher(depends_on=on(timeout=5 * S)))
+    )
+    assert stage.slot("web.1").state == "Waiting"
+    stage.wait(5)
+    assert stage.slot("web.1").state == "Failed"
+    assert note(stage).endswith("`reconcile start db` starts it; gave up after 5s")
+    stage.tell(IntentChanged("db", started(NO_INTENT, ALICE, autostart=False))).wait(1)
+    assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_the_time_limit_counts_from_the_beginning_of_each_wait() -> None:
+    wanted = spec(db=watcher(), web=watcher(depends_on=on(timeout=5 * S)))
+    stage = Stage().apply(wanted).wait(10)
+    held(stage, "db").exit("web.1", 1).wait(4)
+    assert stage.slot("web.1").state == "Waiting"
+    stage.wait(1)
+    assert stage.slot("web.1").state == "Failed"
+
+
+# ---- gates before the stop of what they replace --------------------------------------------------------
+
+
+def deploy(version: int, **web: object) -> tuple[WatcherSpec, WatcherSpec]:
+    """Return a migration and a service that depends on it, both of a version."""
+    env = {"V": str(version)}
+    return job(env=env), watcher(env=env, depends_on=on("succeeded", "migrate"), **web)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_service_is_replaced_only_after_its_migration_has_succeeded(count: int) -> None:
+    migrate, web = deploy(1, numprocesses=count)
+    stage = Stage().apply(spec(migrate=migrate, web=web)).exit("migrate.1").wait(60)
+    before = stage.alive("web")
+    migrate, web = deploy(2, numprocesses=count)
+    stage.try_out(spec(migrate=migrate, web=web))
+    pids = [stage.pid(each) for each in before]
+    stage.wait(30)
+    assert [stage.pid(each) for each in before] == pids
+    assert "not replaced yet: waiting for migrate to succeed: Running" in note(stage)
+    stage.exit("migrate.1").wait(60)
+    assert not {*pids} & {stage.pid(each) for each in before}
+    assert stage.outcome == "good"
+
+
+def test_a_migration_that_fails_leaves_the_old_processes_alone() -> None:
+    migrate, web = deploy(1)
+    stage = Stage().apply(spec(migrate=migrate, web=web)).exit("migrate.1").wait(60)
+    pid = stage.pid("web.1")
+    migrate, web = deploy(2)
+    stage.try_out(spec(migrate=migrate, web=web)).exit("migrate.1", 7).wait(300)
+    assert (stage.pid("web.1"), stage.outcome) == (pid, "paused")
+    stage.exit("web.1", 1).wait(60)
+    assert stage.alive() == []
+    assert note(stage) == "waiting for migrate to succeed: failed: exit 7"
+
+
+@pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
+def test_a_replacement_waits_for_the_newest_of_its_dependency_whatever_the_names(
+    names: tuple[str, str],
+) -> None:
+    db, web = names
+    old = {db: watcher(), web: watcher(depends_on=on(name=db))}
+    stage = Stage().apply(spec(**old)).wait(60)
+    new = {name: replace(each, env={"V": "2"}) for name, each in old.items()}
+    at = stage.now / S
+    stage.apply(spec(**new)).wait(60)
+    starts = [
+        (time - at, str(a.id)) for time, a in stage.history if isinstance(a, Spawn) and time >= at
+    ]
+    assert starts == [(0, f"{db}.1"), (1, f"{web}.1")]
+
+
+def test_a_process_that_died_comes_back_while_its_dependency_is_being_replaced() -> None:
+    old = watcher(numprocesses=4)
+    stage = Stage().apply(spec(db=old, web=watcher(depends_on=on()))).wait(60)
+    stage.apply(spec(db=replace(old, env={"V": "2"}), web=watcher(depends_on=on())))
+    stage.wait(1.5).exit("web.1", 1)
+    assert "web.1" in stage.alive()
+
+
+def test_a_gate_that_closes_again_stops_nobody() -> None:
+    stage = Stage().apply(spec(db=watcher(backoff=SOON), web=watcher(depends_on=on()))).wait(60)
+    for _ in range(5):
+        stage.exit("db.1", 1)
+    assert stage.alive() == ["web.1"]
+    assert note(stage) == "depends on db: BackOff: exit 1, 4 times in a row"
+    assert stage.status("web").state == "Running"
+
+
+def test_a_socket_that_cannot_be_bound_leaves_the_old_process_serving() -> None:
+    old, new = listener(8000, reuseport=True), listener(9000, reuseport=True)
+    user = watcher(use_sockets=("http",))
+    stage = Stage().apply(spec({"http": old}, web=user)).wait(60)
+    pid = stage.pid("web.1")
+    stage.refused_ports = {9000}
+    stage.apply(spec({"http": new}, web=user)).wait(10)
+    assert stage.pid("web.1") == pid
+    stage.refused_ports = set()
+    stage.wait(10)
+    assert stage.pid("web.1") != pid
+
+
+# ---- a dependency that is started again -----------------------------------------------------------------
+
+
+def test_a_dependent_is_replaced_when_its_dependency_was_started_again_and_is_ready() -> None:
+    wanted = spec(db=watcher(), web=watcher(depends_on=on(on_restart="restart")))
+    stage = Stage().apply(wanted).wait(60)
+    pid = stage.pid("web.1")
+    stage.exit("db.1", 1).wait(0.9)
+    assert stage.pid("web.1") == pid
+    stage.wait(0.1)
+    assert stage.pid("web.1") != pid
+    pid = stage.pid("web.1")
+    stage.wait(600)
+    assert stage.pid("web.1") == pid
+
+
+def test_a_dependent_is_replaced_once_by_a_roll_and_not_by_a_scaling() -> None:
+    db = watcher(numprocesses=3)
+    web = watcher(depends_on=on(on_restart="restart"))
+    stage = Stage().apply(spec(db=db, web=web)).wait(60)
+    assert len(stage.spawned("web")) == 1
+    stage.apply(spec(db=replace(db, env={"V": "2"}), web=web)).wait(60)
+    assert len(stage.spawned("web")) == 2
+    stage.tell(IntentChanged("db", scaled(NO_INTENT, ALICE, 5))).wait(60)
+    assert len(stage.spawned("web")) == 2
+
+
+def test_a_new_controller_finds_that_a_dependency_was_started_again() -> None:
+    wanted = spec(db=watcher(), web=watcher(depends_on=on(on_restart="restart")))
+    stage = Stage().apply(wanted).wait(60).exit("db.1", 1)
+    pid = stage.pid("web.1")
+    stage.new_controller(wanted).wait(2)
+    assert stage.pid("web.1") != pid
+    assert len(stage.new_controller(wanted).wait(60).spawned("web")) == 2
+
+
+# ---- the order of stops --------------------------------------------------------------------------------
+
+
+def test_a_shutdown_stops_dependents_first_and_waits_for_them() -> None:
+    quick = StopSpec(timeout=2 * S)
+    wanted = spec(
+        db=watcher(stop=quick),
+        api=watcher(stop=quick, depends_on=on()),
+        web=watcher(stop=quick, depends_on=on(name="api")),
+        other=watcher(),
+    )
+    stage = Stage().apply(wanted).wait(5)
+    stage.stubborn = frozenset({"api.1"})
+    at = stage.now / S
+    stage.tell(ShutdownAsked())
+    assert note(stage, "db") == "waiting until api has stopped, which depends on it"
+    stage.wait(10)
+    asked = [(time - at, name) for time, name, signal in stage.signals() if signal == "TERM"]
+    assert asked == [(0, "web.1"), (0, "other.1"), (0, "api.1"), (2, "db.1")]
+    assert stage.quit == 1
+
+
+def test_priority_is_an_order_among_those_that_do_not_depend_on_each_other() -> None:
+    wanted = spec(db=watcher(), web=watcher(priority=9, depends_on=on()), low=watcher(priority=-1))
+    stage = Stage().apply(wanted).wait(5)
+    stage.drains = frozenset({"web.1", "low.1"})
+    stage.tell(ShutdownAsked())
+    assert [name for _, name, _ in stage.signals()] == ["low.1"]
+    stage.drains = frozenset({"web.1"})
+    stage.exit("low.1")
+    assert [name for _, name, _ in stage.signals()] == ["low.1", "web.1"]
+    stage.exit("web.1")
+    assert [name for _, name, _ in stage.signals()] == ["low.1", "web.1", "db.1"]
+
+
+def test_what_is_removed_together_goes_in_the_order_of_its_dependencies() -> None:
+    wanted = spec(db=watcher(), web=watcher(depends_on=on()), other=watcher())
+    stage = Stage().apply(wanted).wait(5)
+    stage.drains = frozenset({"web.1"})
+    stage.apply(spec(other=watcher()))
+    assert [name for _, name, _ in stage.signals()] == ["web.1"]
+    stage.exit("web.1")
+    assert [name for _, name, _ in stage.signals()] == ["web.1", "db.1"]
+
+
+def test_a_dependency_that_is_stopped_alone_waits_for_nobody() -> None:
+    stage = Stage().apply(spec(db=watcher(), web=watcher(depends_on=on()))).wait(5)
+    held(stage, "db")
+    assert [name for _, name, _ in stage.signals()] == ["db.1"]
+
+
+# ---- a spec of jobs alone -------------------------------------------------------------------------------
+
+
+def test_jobs_that_wait_for_one_that_failed_are_over_too() -> None:
+    wanted = spec(
+        a=job(), b=job(depends_on=on("succeeded", "a")), c=job(depends_on=on("succeeded", "b"))
+    )
+    stage = Stage().apply(wanted)
+    core = stage.reconciler
+    assert core.jobs_done(stage.now) is None
+    stage.exit("a.1", 1)
+    assert core.jobs_done(stage.now) == 1
+    assert stage.spawned() == ["a.1"]
+
+
+# ---- many ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_graph_starts_in_the_time_of_its_longest_chain_and_stops_the_other_way(seed: int) -> None:
+    luck = random.Random(seed)
+    names = [f"w{number}" for number in range(100)]
+    luck.shuffle(names)
+    needs = {
+        name: luck.sample(names[:place], min(place, luck.choice((0, 1, 1, 2, 5))))
+        for place, name in enumerate(names)
+    }
+    wanted = {
+        name: watcher(depends_on=dict.fromkeys(sorted(needs[name]), DependencySpec("ready")))
+        for name in names
+    }
+    stage = Stage().apply(spec(**dict(sorted(wanted.items())))).wait(200)
+    started = {str(a.id): at for at, a in stage.history if isinstance(a, Spawn)}
+    for name in names:
+        due = max((started[f"{each}.1"] + 1 for each in needs[name]), default=0)
+        assert started[f"{name}.1"] == due
+    stage.tell(ShutdownAsked())
+    order = [name.removesuffix(".1") for _, name, _ in stage.signals()]
+    assert sorted(order) == sorted(names)
+    for name in names:
+        assert all(order.index(name) < order.index(each) for each in needs[name])
