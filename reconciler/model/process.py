@@ -51,7 +51,7 @@ class FileSink(Tagged, frozen=True):
     """Output goes to a file that the keeper rotates by size and time; `max_size` and `rotate_ns` 0 mean never."""
 
     path: str
-    timestamps: bool = False
+    timestamps: bool | str = False
     max_size: int = 10 * 2**20
     keep: int = 5
     compress: bool = False
@@ -63,7 +63,7 @@ class ManagerSink(Tagged, frozen=True):
     """Output goes to the manager's own standard output, whole lines after `prefix`."""
 
     prefix: str = ""
-    timestamps: bool = False
+    timestamps: bool | str = False
 
 
 class NullSink(Tagged, frozen=True):

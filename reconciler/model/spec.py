@@ -34,6 +34,7 @@ from reconciler.model.units import (
     SECONDS,
     SIGNAL,
     SIZE,
+    TIMESTAMPS,
     Between,
 )
 from reconciler.model.value import Struct, Tagged, field
@@ -422,13 +423,20 @@ class LogsSpec(Struct, frozen=True):
 
     stdout: Annotated[StdoutSpec, _restart("Where standard output goes.")] = StdoutSpec()
     stderr: Annotated[StderrSpec, _restart("Where standard error goes.")] = StderrSpec()
-    timestamps: Annotated[bool, _live("Put the time (UTC) before each line.")] = False
+    timestamps: Annotated[
+        bool | str,
+        TIMESTAMPS,
+        _live(
+            "Put the time before each line: true or iso (UTC), local (with the offset from UTC), unix (seconds), or "
+            "a format of strftime(3) in local time, with %f for microseconds."
+        ),
+    ] = False
     max_size: Annotated[SizeBytes, _live("Rotate a file when it is larger; 0: never.")] = 10 * 2**20
     rotate: Annotated[
         Annotated[int, PERIOD] | None,
         _live(
-            "Rotate a file also by the clock (UTC), unless it is empty: hourly, daily, weekly (on Mondays), whole "
-            "days, or a part of a day such as 6h; null: by its size alone."
+            "Rotate a file also by the clock, unless it is empty: hourly, daily, weekly (on Mondays), whole days, or a "
+            "part of a day such as 6h; in UTC, or in local time where timestamps are; null: by its size alone."
         ),
     ] = None
     keep: Annotated[int, Between(0, 1000), _live("Rotated files to keep.")] = 5

@@ -41,6 +41,8 @@ SIZE_UNITS_BYTES: Final = {
 }
 MAX_DURATION_NS: Final = 3650 * DAY_NS
 MAX_SIZE_BYTES: Final = 2**50
+MAX_FORMAT_CHARACTERS: Final = 100
+"""Of the form of a time that stands before each line."""
 
 SIGNAL_NAMES: Final = frozenset(
     ("HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
@@ -57,6 +59,7 @@ NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 _FORMULA = re.compile(r"cpus(?: ?([*/]) ?([1-9]\d{0,3}))?(?: ?([+-]) ?([1-9]\d{0,3}))?")
+_DIRECTIVE = re.compile(r"%[aAbBcdDeFfGHhIjmMpRSTuUVwWxXyYzZ%]")
 _REALTIME = re.compile(r"RTM(IN\+(\d{1,2})|AX-(\d{1,2})|IN|AX)")
 
 
@@ -247,6 +250,28 @@ def parse_cpu_percent(value: object) -> int:
     raise ValueError(msg)
 
 
+def parse_timestamps(value: object) -> bool | str:
+    """Return the form of a time: true (also for `iso`), false, `local`, `unix`, or a format of strftime(3).
+
+    Raises `ValueError`, also for a format that not every C library knows.
+    """
+    if value == "iso":
+        return True
+    if isinstance(value, bool) or value in {"local", "unix"}:
+        return bool(value) if isinstance(value, bool) else str(value)
+    if not isinstance(value, str) or "%" not in value or not value.isprintable():
+        msg = 'expected true, false, iso, local, unix or a format such as "%Y-%m-%d %H:%M:%S"'
+        raise ValueError(msg)
+    if len(value) > MAX_FORMAT_CHARACTERS:
+        msg = f"expected a format of at most {MAX_FORMAT_CHARACTERS} characters"
+        raise ValueError(msg)
+    unknown = re.search(r"%.?", _DIRECTIVE.sub("", value))
+    if unknown is not None:
+        msg = f"'{unknown[0]}' is no part of a time; see strftime(3), and %f for microseconds"
+        raise ValueError(msg)
+    return value
+
+
 class Reads(Struct, frozen=True):
     """Marks a field whose value is read from text by `parse`; stands in `Annotated`.
 
@@ -284,6 +309,7 @@ SECONDS = Reads(
     _DURATION_PATTERN,
     ("number",),
 )
+TIMESTAMPS = Reads("true, false or time format", parse_timestamps, "iso", also=("boolean",))
 PERIOD = Reads("period", parse_period_ns, "daily")
 SIZE = Reads("size", parse_size_bytes, "10MiB", r"^\d+(\.\d+)?\s*(B|KB|MB|GB|KiB|MiB|GiB)$")
 BYTES = Reads("size", parse_bytes, "512MiB", SIZE.pattern, ("integer",))

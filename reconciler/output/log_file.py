@@ -20,12 +20,14 @@ import errno
 import math
 import os
 import stat
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.process import NOT_KNOWN, Owned
-from reconciler.model.units import DAY_NS, SECOND_NS
+from reconciler.model.units import DAY_NS, HOUR_NS, SECOND_NS
 from reconciler.output.places import folder_of, is_in, open_in, open_log
+from reconciler.output.stamps import is_local
 from reconciler.system.shortages import NO_PLACE, NOT_NOW
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ AGAIN_S: Final = 60.0
 """When a rotation by time that is impossible just now is tried again."""
 _FIRST_MONDAY_S: Final = 4 * DAY_NS / SECOND_NS
 """1970-01-05, from which weeks count."""
+_HOUR_S: Final = HOUR_NS / SECOND_NS
 _COARSE_S: Final = 0.1
 """So much before the clock a file may say that it was written to: the kernel looks at its own clock at each tick."""
 
@@ -105,7 +108,8 @@ class LogFile:
         """Go on by other options."""
         before = self.options
         self.options, self._now = options, now
-        if options.rotate_ns != before.rotate_ns:
+        same_zone = is_local(options.timestamps) == is_local(before.timestamps)
+        if options.rotate_ns != before.rotate_ns or not same_zone:
             self._plan_rotation()
         if options.owned != before.owned:
             self._own()
@@ -219,10 +223,9 @@ class LogFile:
         """Find out when to rotate by time: after what the file holds, or, of an empty one, after now."""
         self._is_overdue, self.rotate_at = False, math.inf
         if self.options.rotate_ns and self.fd != self._full:
-            period_s = self.options.rotate_ns / SECOND_NS
             last = os.fstat(self.fd).st_mtime + _COARSE_S if self.size else self._now
-            periods = math.floor((last - _FIRST_MONDAY_S) / period_s) + 1
-            self.rotate_at = periods * period_s + _FIRST_MONDAY_S
+            local = is_local(self.options.timestamps)
+            self.rotate_at = _next_period(last, self.options.rotate_ns / SECOND_NS, local=local)
 
     def _rotate(self) -> bool:
         """Go on in a new file; False when that is impossible just now.
@@ -276,6 +279,16 @@ class LogFile:
                 self._unowned = f"cannot set its owner or mode: {_words(error)}"
         if self.astray == before:
             self.astray = self._unowned
+
+
+def _next_period(last: float, period_s: float, *, local: bool) -> float:
+    """Return when the period after an instant begins (wall clock, seconds), in UTC or in local time."""
+    offset_s = time.localtime(last).tm_gmtoff if local else 0
+    begin = _FIRST_MONDAY_S - offset_s
+    found = begin + (math.floor((last - begin) / period_s) + 1) * period_s
+    if local and period_s > _HOUR_S:  # the clocks may change in between
+        found += offset_s - time.localtime(found).tm_gmtoff
+    return found
 
 
 def _mode(options: FileSink) -> int:

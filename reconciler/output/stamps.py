@@ -1,22 +1,49 @@
-"""The time that stands before a line of output where `logs.timestamps` asks for it: UTC, with microseconds."""
+"""The time that stands before a line of output where `logs.timestamps` asks for it, and how it is found there again.
+
+`True` is UTC, `local` has its offset from UTC, `unix` are seconds since 1970, each with microseconds: these are read
+again. Any other text is a format of strftime(3), in local time, with `%f` for microseconds; whose times are not known.
+"""
 
 from __future__ import annotations
 
+import re
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-SHAPE: Final = b"0000-00-00T00:00:00.000000Z"
-"""A 0 stands for any digit."""
+_FOUND: Final = re.compile(
+    rb"(?:(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(?:Z|[+-]\d\d:\d\d))|(\d{1,11})\.(\d{6})) "
+)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def stamp(wall_ns: int) -> bytes:
-    """Return a time as it stands before a line; two of them compare as the times do."""
+def stamp(wall_ns: int, form: str | bool = True) -> bytes:
+    """Return a time as it stands before a line."""
     second, micros = divmod(wall_ns // 1000, 10**6)
-    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{micros:06d}Z", time.gmtime(second)).encode()
+    if form is True:
+        return time.strftime(f"%Y-%m-%dT%H:%M:%S.{micros:06d}Z", time.gmtime(second)).encode()
+    if form == "unix":
+        return b"%d.%06d" % (second, micros)
+    local = datetime.fromtimestamp(second, UTC).astimezone().replace(microsecond=micros)
+    if form == "local":
+        return local.isoformat(timespec="microseconds").encode()
+    return local.strftime(str(form)).encode(errors="backslashreplace")
 
 
-def stamp_of(line: bytes) -> bytes | None:
-    """Return the time before a line, None where there is none."""
-    found = line[: len(SHAPE)]
-    digits = bytes(ord("0") if 0x30 <= byte <= 0x39 else byte for byte in found)
-    return found if digits == SHAPE else None
+def is_local(form: str | bool) -> bool:
+    """Tell whether times of this form are in the zone of the machine."""
+    return isinstance(form, str) and form != "unix"
+
+
+def time_of(line: bytes) -> int | None:
+    """Return the time before a line (wall clock, nanoseconds), None where there is none that is known."""
+    found = _FOUND.match(line)
+    if found is None:
+        return None
+    if found[1] is None:
+        return int(found[2]) * 10**9 + int(found[3]) * 1000
+    try:
+        return (datetime.fromisoformat(found[1].decode()) - _EPOCH) // _MICROSECOND * 1000
+    except ValueError:  # such as the 30th of February: it looks like one only
+        return None

@@ -321,7 +321,7 @@ class Stream:
     def _needs_lines(self, target: Target) -> bool:
         """Tell whether whole lines must be written: others write there too, or each has a head."""
         headed = isinstance(self._sink, FileSink) and self._sink.timestamps
-        return headed or not isinstance(target, LogFile) or target.users > 1
+        return bool(headed) or not isinstance(target, LogFile) or target.users > 1
 
     def _deliver(self, chunk: bytes) -> None:
         if isinstance(self._sink, CaptureSink):
@@ -369,8 +369,9 @@ class Stream:
         if not data or self._target is None:
             return
         sink = self._sink
-        stamped = isinstance(sink, FileSink | ManagerSink) and sink.timestamps
-        head = stamp(int(self._all.now_wall() * 1e6) * 1000) + b" " if stamped else b""
+        stamped = sink.timestamps if isinstance(sink, FileSink | ManagerSink) else False
+        wall_ns = int(self._all.now_wall() * 1e6) * 1000
+        head = stamp(wall_ns, stamped) + b" " if stamped else b""
         if isinstance(sink, ManagerSink):
             head += sink.prefix.encode()
         if head:

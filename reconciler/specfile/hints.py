@@ -104,7 +104,7 @@ _WORDS_BY_ANSWER: Final = {
         "write: limits: {max_cpu: 90%}": "max_cpu",
         NOT_BUILT + "; a timer can call `reconcile restart NAME`": "cron_restart",
         "let logs: {stdout: {file: ...}} name one file: leave it out": "merge_logs",
-        "write: logs: {timestamps: true}": "log_date_format",
+        'write: logs: {timestamps: true}, or a format such as "%H:%M:%S"': "log_date_format",
         "write: restart: on-failure, success_exit_codes: [0]": "stop_exit_codes",
         'write: env: {PORT: "${slot+7999}"}': "increment_var",
         "a watcher runs a program of this machine: write: cmd": "image build",
@@ -177,7 +177,7 @@ _WORDS_BY_ANSWER: Final = {
         "write: rotate: hourly, daily, weekly or a part of a day such as 6h": (
             "rotate_when rotate_interval rotateInterval rotate_every when interval"
         ),
-        "write: timestamps: true": "time_format",
+        'write: timestamps: "%Y-%m-%d %H:%M:%S", or true for UTC': "time_format",
         "write: stdout: {file: ...}": "file",
     },
     "HooksSpec": {

@@ -852,6 +852,16 @@ def test_each_line_begins_with_the_time(room: Room) -> None:
     ]
 
 
+def test_an_edit_of_the_form_of_times_counts_for_the_next_line(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), timestamps="unix"))
+    fill(room, streams, b"one\ntwo\n")
+    streams.redirect(FileSink(room.path(), timestamps="[%f]"), None)
+    fill(room, streams, b"three\n")
+    head = b"1767323045.123456 "
+    assert lines_of(room.path()) == [head + b"one\n", head + b"two\n", b"[123456] three\n"]
+    streams.close()
+
+
 def test_an_endless_line_is_cut_into_marked_pieces(room: Room) -> None:
     streams = room.open(FileSink(room.path(), timestamps=True))
     for _ in range(40):

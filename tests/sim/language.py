@@ -87,7 +87,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
         "logs.stdout.to": lambda rng: rng.choice(("manager", "devnull")),
         "logs.stderr.file": lambda rng: "/logs/errors",
         "logs.stderr.to": lambda rng: rng.choice(("manager", "devnull")),
-        "logs.timestamps": lambda rng: True,
+        "logs.timestamps": lambda rng: rng.choice((True, "local", "%H:%M")),
         "logs.max_size": lambda rng: rng.choice((0, 2**20)),
         "logs.rotate": lambda rng: rng.choice((3600 * S, 86400 * S)),
         "logs.mode": lambda rng: 0o640,

@@ -100,8 +100,8 @@ def _show_what_is_missing(entries: Iterable[LogEntry], *, chosen: bool) -> None:
             told[name] = f"{name}: older lines are left out; more of them: -n {MAX_LINES}"
         elif entry.undated:
             told[name] = (
-                f"{name}: lines have no times, so these are all of files written to since then; "
-                "logs.timestamps: true puts them there"
+                f"{name}: lines have no times that are known here, so these are all of files written to since "
+                "then; logs.timestamps: true puts them there"
             )
     for text in told.values():
         terminal.stderr().write(f"{text}\n")

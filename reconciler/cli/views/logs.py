@@ -11,7 +11,7 @@ from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Cell, clean_output
 from reconciler.cli.views.phrases import slot_name
 from reconciler.model.value import replace
-from reconciler.output.stamps import stamp_of
+from reconciler.output.stamps import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,14 +27,14 @@ def in_order(entries: list[LogEntry]) -> list[LogEntry]:
     """Return the lines of several logs by their times, where all logs have them."""
     told = [entry for entry in entries if not entry.data]
     logs = [entry for entry in entries if entry.data]
-    if len(logs) < 2 or any(stamp_of(entry.data) is None for entry in logs):
+    if len(logs) < 2 or any(time_of(entry.data) is None for entry in logs):
         return entries
-    lines: list[tuple[bytes, int, bytes]] = []
+    lines: list[tuple[int, int, bytes]] = []
     for number, entry in enumerate(logs):
-        time = b""
+        time_ns = 0
         for line in split_lines(entry.data):
-            time = stamp_of(line) or time  # one without a time belongs to the line before it
-            lines.append((time, number, line))
+            time_ns = time_of(line) or time_ns  # one without a time belongs to the line before it
+            lines.append((time_ns, number, line))
     lines.sort(key=lambda each: each[0])
     runs = groupby(lines, key=lambda each: each[1])
     ordered = [

@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import Final
 
 from reconciler.controller.runtime import clock
-from reconciler.model.units import SECOND_NS
+from reconciler.model.units import MICROSECOND_NS, SECOND_NS
 from reconciler.model.value import Struct
 from reconciler.output.rotations import (
     MAX_ROTATIONS,
@@ -26,7 +26,7 @@ from reconciler.output.rotations import (
     part_at,
     parts_of,
 )
-from reconciler.output.stamps import stamp, stamp_of
+from reconciler.output.stamps import time_of
 
 BLOCK_BYTES: Final = 64 * 1024
 MAX_TAIL_BYTES: Final = 2**20
@@ -87,7 +87,7 @@ def last_lines(
             entries.append(entry | {"data": b"", "error": _cannot_read(place.path, error)})
             continue
         room -= len(found.data)
-        undated = since_ns is not None and stamp_of(found.data) is None
+        undated = since_ns is not None and time_of(found.data) is None
         data = found.data if since_ns is None or undated else _since(found.data, since_ns)
         if data:
             has_more = found.has_more and len(data) == len(found.data)
@@ -177,11 +177,11 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _since(data: bytes, since_ns: int) -> bytes:
     """Return the lines from the first on whose time is not older."""
-    earliest = stamp(since_ns)
+    earliest_ns = since_ns // MICROSECOND_NS * MICROSECOND_NS
     lines = _lines(data)
     for index, line in enumerate(lines):
-        time = stamp_of(line)
-        if time is not None and time >= earliest:
+        time_ns = time_of(line)
+        if time_ns is not None and time_ns >= earliest_ns:
             return b"".join(lines[index:])
     return b""
 

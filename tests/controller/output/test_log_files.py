@@ -241,7 +241,8 @@ def test_what_has_no_room_in_an_answer_is_said(
 def test_lines_since_a_time(tmp_path: Path) -> None:
     dated, undated = tmp_path / "log", tmp_path / "undated"
     second = 10**9
-    lines = [stamp(at * second) + b" at %d\n" % at for at in range(1, 10)]
+    forms = (True, "local", "unix")
+    lines = [stamp(at * second, forms[at % 3]) + b" at %d\n" % at for at in range(1, 10)]
     dated.write_bytes(b"".join(lines[:5]))
     rotate(dated)
     dated.write_bytes(b"".join(lines[5:]) + b"no time\n")
