@@ -22,6 +22,17 @@ class Graph(Struct, frozen=True):
     raised: Mapping[str, int] = field(default_factory=dict)
     """The priority of a watcher at a stop where a dependent has a higher one: it stops no earlier."""
 
+    def all_dependents(self, names: Iterable[str]) -> set[str]:
+        """Return all that wait for some watchers, directly or by way of others; not these themselves."""
+        named = set(names)
+        found, todo = set[str](), [*named]
+        while todo:
+            for each in self.dependents.get(todo.pop(), ()):
+                if each not in found:
+                    found.add(each)
+                    todo.append(each)
+        return found - named
+
     def depth(self, name: str) -> int:
         """Return how many others come before a watcher, one after the other."""
         return self.depths.get(name, 0)

@@ -17,9 +17,10 @@ from reconciler.model.order import Decision, Goal, GoalKind, Taken
 from reconciler.model.process import Exited, Reach, several
 from reconciler.model.spec import Overlap, WatcherSpec
 from reconciler.model.status import SlotStatus, WatcherStatus
-from reconciler.model.units import format_count, format_duration
+from reconciler.model.units import format_count, format_duration, format_few
 from reconciler.model.value import Struct, replace
 
+MAX_DEPENDENTS_NAMED: Final = 3
 MAX_SLOTS_NAMED: Final = 500
 """A goal that is about more slots of a watcher is about all of them: it has to fit into a request."""
 
@@ -41,6 +42,10 @@ class Subject(Struct, frozen=True):
     paused: bool = False
     """The newest revision is not good: what runs as before it is not replaced."""
     by: RequestedBy = NOBODY
+    awaits: str = ""
+    """Of a start: what it requires that does not come by itself, in words."""
+    dependents: tuple[str, ...] = ()
+    """Of a stop: those that run, depend on it, and are not stopped with it."""
 
     @property
     def named(self) -> WatcherSpec:
@@ -127,6 +132,13 @@ def _length(by: RequestedBy) -> str:
 
 def start(it: Subject) -> Decision:
     """Let a watcher run, whatever `autostart` says and whoever stopped it; try at once what waits."""
+    decision = _start(it)
+    if decision.taken != "accepted" or not it.awaits:
+        return decision
+    return replace(decision, message=f"{decision.message}; {it.awaits}")
+
+
+def _start(it: Subject) -> Decision:
     if it.spec is None:
         return _going(it)
     if it.spec.is_job:
@@ -242,8 +254,21 @@ def stop(it: Subject) -> Decision:
     if intent.hold == "stopped" and intent.hold_by.until is None and not says_more:
         return Decision(f"already stopped, by {intent.hold_by.who}", goal=it.goal("down"))
     return Decision(
-        what + _length(it.by), goal=it.goal("down"), intent=intents.stopped(intent, it.by)
+        what + _length(it.by) + _dependents(it),
+        goal=it.goal("down"),
+        intent=intents.stopped(intent, it.by),
     )
+
+
+def _dependents(it: Subject) -> str:
+    """Return in words who depends on what is stopped and goes on; empty: nobody."""
+    if not it.dependents:
+        return ""
+    goes_on = (
+        "which depends on it, goes on" if len(it.dependents) == 1 else "which depend on it, go on"
+    )
+    names = format_few(it.dependents, MAX_DEPENDENTS_NAMED)
+    return f"; {names}, {goes_on}: --with-dependents stops {'it' if len(it.dependents) == 1 else 'them'} too"
 
 
 def resume(it: Subject) -> Decision:

@@ -8,7 +8,7 @@ what it may concern on the agenda, so that one observation among 5,000 watchers 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from reconciler.core import desired, secrets
 from reconciler.core.agenda import Agenda
@@ -28,7 +28,7 @@ from reconciler.model.observation import Delivery
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, Exited, LaunchError, Orphan, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
-from reconciler.model.spec import Spec, WatcherSpec
+from reconciler.model.spec import DependencySpec, Spec, WatcherSpec
 from reconciler.model.value import replace
 
 
@@ -133,6 +133,39 @@ class Picture:
         want = 0 if is_going else desired.wanted(spec, observed.intent)
         why_wait = self._stop_order.why_wait(name, spec)
         return Plan(name, spec, observed, world, slots, want, is_retired, room, why_wait)
+
+    def to_start_first(self, names: Iterable[str]) -> list[str]:
+        """Return what some watchers require and what nobody has started, in the order in which it is needed.
+
+        What an operator has stopped is not among it, nor what that one requires.
+        """
+        watchers, seen, todo = self.spec.watchers, set[str](), [*names]
+        while todo:
+            spec = watchers.get(todo.pop())
+            for other, each in (spec.dependencies if spec is not None else {}).items():
+                if each.required and other not in seen and self._is_missed(other, each):
+                    seen.add(other)
+                    todo.append(other)
+        idle = (name for name in seen if not watchers[name].autostart)
+        return sorted(idle, key=self._start_order)
+
+    def why_stuck(self, name: str, but: Collection[str]) -> str:
+        """Return what a watcher requires that does not come by itself, in words; empty: nothing but these."""
+        spec = self.spec.watchers.get(name)
+        found = []
+        for other, each in (spec.dependencies if spec is not None else {}).items():
+            standing = self.standings.get(other)
+            if other in but or not each.required:
+                continue
+            if standing is not None and each.condition not in standing.met:
+                found += [f"waits for {other}: {standing.stuck}"] if standing.stuck else []
+        return "; ".join(found)
+
+    def _is_missed(self, name: str, dependency: DependencySpec) -> bool:
+        """Tell whether a dependency does not stand as it should, and no operator has stopped it."""
+        standing = self.standings.get(name)
+        is_met = standing is not None and dependency.condition in standing.met
+        return not is_met and self.observed(name).intent.hold is None
 
     # ---- changes ------------------------------------------------------------------------------
 

@@ -197,6 +197,12 @@ class ForSomeTime(OrderOfSelected, frozen=True):
     for_ns: Length | None = None
 
 
+class Stop(ForSomeTime, frozen=True):
+    """`with_dependents`: all that depend on these watchers, too, first."""
+
+    with_dependents: bool = False
+
+
 class Restart(OrderOfSelected, frozen=True):
     """`at_once`: all slots together."""
 
@@ -280,7 +286,7 @@ METHODS: Final[dict[str, Method]] = {
     "orders.follow": Method("view", FollowOrders, answer.Progress, follows="progress"),
     "stream.cancel": Method("view", CancelStream),
     "start": Method("operate", ForSomeTime, answer.OrderResults, mutates=True),
-    "stop": Method("operate", ForSomeTime, answer.OrderResults, mutates=True),
+    "stop": Method("operate", Stop, answer.OrderResults, mutates=True),
     "restart": Method("operate", Restart, answer.OrderResults, mutates=True),
     "reload": Method("operate", OrderOfSelected, answer.OrderResults, mutates=True),
     "signal": Method("operate", SendSignal, answer.OrderResults, mutates=True),

@@ -71,7 +71,7 @@ def _order(
 
 start_command = _order(
     "start",
-    """Start watchers, even with `autostart: false` or after a stop.
+    """Start watchers, even with `autostart: false` or after a stop, and what they require.
 
     Slots that wait for their next try, or have failed permanently, are tried at once; a single one
     as well: web.2. A job that you name runs again.
@@ -82,9 +82,16 @@ stop_command = _order(
     "stop",
     """Stop watchers and keep them stopped, across edits and reboots, until start or resume.
 
+    Each waits until all that depend on it have stopped, where these are stopped with it.
+
     Example: reconcile stop web --for 2h --reason disk
     """,
     _ends,
+    click.option(
+        "--with-dependents",
+        is_flag=True,
+        help="Also stop all watchers that depend on these, first.",
+    ),
 )
 resume_command = _order(
     "resume", "Drop manual overrides (stop, start, scale) and follow the spec again."

@@ -19,7 +19,7 @@ from reconciler.core.intents import stopped
 from reconciler.model.action import Signal
 from reconciler.model.intent import NO_INTENT, RequestedBy, Until
 from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
-from reconciler.model.spec import HookSpec, HooksSpec
+from reconciler.model.spec import DependencySpec, HookSpec, HooksSpec
 from reconciler.wire.methods import METHODS
 
 if TYPE_CHECKING:
@@ -626,3 +626,46 @@ def test_who_follows_an_edit_may_wait_for_the_runs_too(instance: Instance) -> No
     assert [each["name"] for each in client.next(whole)["waiting"]] == ["mig"]
     finish(instance, 1)
     until(lambda: client.next(whole)["converged"])
+
+
+# ---- what depends on what ------------------------------------------------------------------------------
+
+
+def shop(**db: object) -> dict[str, object]:
+    """Return a database, what uses it, and what uses that."""
+    return {
+        "db": service(**db),
+        "api": service(depends_on={"db": DependencySpec("started")}),
+        "web": service(depends_on={"api": DependencySpec("started")}),
+        "other": service(),
+    }
+
+
+def test_a_stop_names_who_depends_on_it_and_stops_them_when_asked_to(instance: Instance) -> None:
+    instance.store(by_hand(**shop()))
+    client = instance.start().client()
+    settled(client)
+    answer = client.call("stop", names=["db"], wait=True)
+    assert messages(answer) == {
+        "db": "stops 1 process; api, which depends on it, goes on: --with-dependents stops it too"
+    }
+    assert running(instance) == ["api.1", "other.1", "web.1"]
+    client.call("start", names=["db"], wait=True)
+    answer = client.call("stop", names=["db"], with_dependents=True, wait=True)
+    assert messages(answer) == dict.fromkeys(("api", "web", "db"), "stops 1 process")
+    assert running(instance) == ["other.1"]
+
+
+def test_a_start_starts_what_it_requires_but_lifts_no_stop(instance: Instance) -> None:
+    instance.store(by_hand(**shop(autostart=False)))
+    client = instance.start().client()
+    until(lambda: state(client, "web") == "Waiting", "web waits")
+    answer = client.call("start", names=["web"], wait=True, timeout_ns=10 * 10**9)
+    assert list(taken(answer).items()) == [("db", "accepted"), ("web", "accepted")]
+    assert running(instance) == ["api.1", "db.1", "other.1", "web.1"]
+    client.call("stop", names=["db"], with_dependents=True, wait=True)
+    answer = client.call("start", names=["api"], wait=True, timeout_ns=10 * 10**9)
+    (only,) = answer["results"]
+    assert only["name"] == "api"
+    assert "it is stopped by" in only["message"]
+    assert running(instance) == ["other.1"]

@@ -58,14 +58,33 @@ class WatcherMethods(Part):
     feed: Callable[[Observation], None]
 
     def start(self, request: Request, asked: methods.ForSomeTime) -> None:
-        """Start watchers, slots or jobs."""
+        """Start watchers, slots or jobs, and first what these require and nobody has started."""
         selected = self._chosen(request, asked, needed=True)
-        self._each(request, asked, selected, orders.start, asked.for_ns)
+        first = dict.fromkeys(self.core.to_start_first(selected.slots))
+        selected = self._with(
+            request, selected, {n: None for n in first if n not in selected.slots}
+        )
+        started = selected.slots.keys()
 
-    def stop(self, request: Request, asked: methods.ForSomeTime) -> None:
-        """Stop them."""
+        def decide(it: Subject) -> Decision:
+            awaits = self.core.why_stuck(it.name, but=started)
+            return orders.start(replace(it, awaits=awaits))
+
+        self._each(request, asked, selected, decide, asked.for_ns)
+
+    def stop(self, request: Request, asked: methods.Stop) -> None:
+        """Stop them, and what depends on them where that is asked for; else name it."""
         selected = self._chosen(request, asked, needed=True)
-        self._each(request, asked, selected, orders.stop, asked.for_ns)
+        graph = self.core.graph
+        if asked.with_dependents:
+            others = self._running(graph.all_dependents(selected.slots))
+            selected = self._with(request, selected, dict.fromkeys(others))
+
+        def decide(it: Subject) -> Decision:
+            left = [n for n in graph.dependents.get(it.name, ()) if n not in selected.slots]
+            return orders.stop(replace(it, dependents=self._running(left)))
+
+        self._each(request, asked, selected, decide, asked.for_ns)
 
     def resume(self, request: Request, asked: methods.OrderOfSelected) -> None:
         """Drop overrides: the spec alone counts again."""
@@ -137,6 +156,20 @@ class WatcherMethods(Part):
         selected = select(self.core, wanted(asked), needed=needed)
         self._check(request, selected.slots)
         return selected
+
+    def _with(self, request: Request, selected: Selected, others: Mapping[str, None]) -> Selected:
+        """Return a selection with other watchers before it, as if they were named; the caller must be allowed them."""
+        self._check(request, others)
+        names = selected.by_name | others.keys()
+        return Selected({**others, **selected.slots}, frozenset(names))
+
+    def _running(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return which of some watchers have a process, in the order of their names."""
+        return tuple(
+            name
+            for name in sorted(names)
+            if name in self.core.spec.watchers and self.core.observed(name).live
+        )
 
     def _check(self, request: Request, names: Iterable[str]) -> None:
         """Refuse the whole request when one of its watchers is not the caller's: nothing is done by halves."""
