@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from reconciler.controller.output.last_lines import LastLines
+from reconciler.controller.probes.prober import Prober
 from reconciler.controller.runtime.accounts import SocketOwners
 from reconciler.controller.runtime.borders import Border
 from reconciler.controller.runtime.keeper_link import Link
@@ -24,6 +25,7 @@ from reconciler.model.action import (
     Bind,
     Forget,
     KeeperAction,
+    Probe,
     Quit,
     ReadSecrets,
     RecordGeneration,
@@ -32,6 +34,7 @@ from reconciler.model.action import (
     RecordVerdict,
     Spawn,
     Unbind,
+    Unprobe,
 )
 from reconciler.model.spec import KEEP_RUNS, WatcherSpec
 from reconciler.model.value import Part, field
@@ -44,6 +47,7 @@ class Actions(Part):
     saving: Saving
     specs: Specs
     last_lines: LastLines
+    prober: Prober
     socket_owners: SocketOwners
     link: Link
     border: Border
@@ -74,6 +78,10 @@ class Actions(Part):
                         self.saving.write(IntentWritten(watcher, intent))
                 case ReadSecrets(watcher):
                     self.specs.secrets.read(watcher)
+                case Probe():
+                    self.prober.ask(action)
+                case Unprobe(id):
+                    self.prober.drop(id)
                 case Spawn():
                     self.border.guard("looking at a log", partial(self.last_lines.begin, action))
                     to_keeper.append(self.specs.secrets.filled(action))

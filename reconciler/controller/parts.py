@@ -14,6 +14,7 @@ from reconciler.controller.keeper_observations import KeeperObservations
 from reconciler.controller.output.manager_log import ManagerLog
 from reconciler.controller.output.parts import Output
 from reconciler.controller.output.systemd import Notifier
+from reconciler.controller.probes.prober import Prober
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.accounts import LogOwners, SocketOwners
 from reconciler.controller.runtime.config import Config
@@ -116,8 +117,9 @@ class Parts:
         owners, applied = SocketOwners(self.runtime.lanes, say), self.stored.applied
         self.log_owners = LogOwners(self.runtime.lanes, reactor, feed, tell)
         retiring = applied.retiring if applied is not None else {}
+        prober = Prober(reactor, self.runtime.lanes, border, feed)
         self.actions = Actions(
-            core, self.saving, specs, output.last_lines, owners, self.link, border, ending,
+            core, self.saving, specs, output.last_lines, prober, owners, self.link, border, ending,
             has_fired=not new, retiring=retiring,
         )  # fmt: skip
         self.jobs_done = JobsDone(

@@ -25,6 +25,7 @@
 | `running` | what is to be done for a process that runs on |
 | `rollout` | which running slots are replaced next |
 | `probe_commands` | probes that are commands, run again and again |
+| `probes` | what is asked of a process, and what has come of it |
 | `probing` | what is asked so that it is known whether a process is ready, and what follows |
 | `limits` | which processes are over a limit that the manager watches |
 | `readiness` | when a process counts as ready, and its slot as steady |

@@ -14,6 +14,7 @@ from reconciler.model.action import (
     Follow,
     Forget,
     Notify,
+    Probe,
     Quit,
     ReadSecrets,
     RecordGeneration,
@@ -24,8 +25,10 @@ from reconciler.model.action import (
     Signal,
     Spawn,
     Unbind,
+    Unprobe,
     Upgrade,
 )
+from reconciler.model.observed import ProbeObserved
 from reconciler.model.process import Exited, ProcessId, ProcessRecord, Requested
 from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.value import replace
@@ -57,6 +60,10 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             observed, spec = it.observed(watcher), it.spec.watchers[watcher]
             asked = replace(secrets.known(observed.secrets, spec.secrets), asked=True)
             it.known[watcher] = replace(observed, secrets=asked)
+        case Probe(id, incarnation, probing):
+            it.observed(id.owner).probes[id] = ProbeObserved(incarnation, probing)
+        case Unprobe(id):
+            it.observed(id.owner).probes.pop(id, None)
         case RecordGeneration(watcher, generation):
             it.events.append(events.of_generation(watcher, generation))
             it.note(watcher, job=replace(it.observed(watcher).job, generation=generation))

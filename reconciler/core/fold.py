@@ -28,6 +28,7 @@ from reconciler.model.observation import (
     LogRotated,
     Observation,
     OrphansChanged,
+    ProbeAnswered,
     RecordChanged,
     RecordForgotten,
     Request,
@@ -91,6 +92,8 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
             _secrets(it, observation, now_ns)
         case AccountsFound():
             _accounts(it, observation)
+        case ProbeAnswered():
+            _probe(it, observation)
         case SignalAsked():
             _signal(it, observation, now_ns)
         case RetryAsked(watcher, slots):
@@ -193,6 +196,15 @@ def _keeper(it: Picture, keeper: KeeperIntroduced) -> None:
             observed, records={}, helpers={}, live=set(), unwritten={}, exceeded={}
         )
         it.agenda.attention.wake_all(name)
+
+
+def _probe(it: Picture, answer: ProbeAnswered) -> None:
+    probes = it.observed(answer.id.owner).probes
+    asked = probes.get(answer.id)
+    if asked is None or (asked.incarnation, asked.probing) != (answer.incarnation, answer.probing):
+        return  # it was on its way when something else was asked
+    probes[answer.id] = replace(asked, answer=answer)
+    it.agenda.touch_slot(answer.id)
 
 
 def _log(it: Picture, log: LogChanged) -> None:

@@ -11,7 +11,7 @@ from reconciler.core.slots import SlotCondition, Slots
 from reconciler.model.action import Action, Forget, Spawn
 from reconciler.model.event import Event
 from reconciler.model.observation import Delivery
-from reconciler.model.observed import Facts, WatcherObserved
+from reconciler.model.observed import Facts, ProbeObserved, WatcherObserved
 from reconciler.model.process import MAIN, ProcessId, ProcessRecord
 from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
@@ -123,6 +123,8 @@ class Plan:
     """Those that this turn had no time for."""
     only_ends: bool = False
     """All slots are being stopped: until none lives, whatever hooks of the whole have said concerns none of them."""
+    asked: dict[ProcessId, ProbeObserved] = dataclasses.field(default_factory=dict)
+    """What the controller shall ask of the processes that are looked at."""
     wakes: dict[int, int] = dataclasses.field(default_factory=dict)
     """When to look at a slot (`WHOLE`: at all) though nothing has changed."""
     _looking_at: int = WHOLE

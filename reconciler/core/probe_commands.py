@@ -15,42 +15,43 @@ from reconciler.core.template import helper_argv, helper_launch
 from reconciler.model.action import Spawn
 from reconciler.model.probe import Streak
 from reconciler.model.process import Exited, Memory, ProcessRecord, began_ns, pid_of
-from reconciler.model.spec import ReadySpec
+from reconciler.model.spec import ProbeSpec
 from reconciler.model.units import format_duration
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, replace
 
-READY: Final = "ready"
-"""Role of the command that tells whether a process is ready."""
 MAX_SHOWN: Final = 200
 
 
 class Answer(Struct, frozen=True):
-    """What the runs of a probe have come to. `trouble` is what the last one that failed has said."""
+    """What a probe has come to; the message says what was asked. `passed` None: that is not known yet."""
 
-    streak: Streak = Streak()
-    trouble: str = ""
-
-    @property
-    def is_known(self) -> bool:
-        """Tell whether it has answered at all."""
-        return self.streak != Streak()
+    passed: bool | None
+    message: str
 
 
-def answer(plan: Plan, main: ProcessRecord, role: str, probe: ReadySpec) -> Answer:
+def answer(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec) -> Answer:
     """Return what the probe of a process has come to, with its newest run where that has ended."""
+    streak, trouble = _known(plan, main, role, probe)
+    passed = streak.verdict(failures=1, successes=probe.successes)
+    what = f"exec {(probe.exec or ('',))[0]}"
+    return Answer(passed, f"{what}: {trouble}" if trouble else f"{what} has not answered yet")
+
+
+def _known(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec) -> tuple[Streak, str]:
+    """Return what the runs of a probe have come to, and what the last one that failed has said."""
     record = plan.observed.records.get(plan.id(main.id.slot, role))
     if record is None or record.memory.about != main.incarnation:
-        return Answer()
+        return Streak(), ""
     memory, phase = record.memory, record.phase
-    known = Answer(Streak(memory.attempt, memory.passed), memory.trouble)
+    streak = Streak(memory.attempt, memory.passed)
     if not isinstance(phase, Exited) or hooks.said_nothing(record):
-        return known
+        return streak, memory.trouble
     ok = phase.exit.code == 0
-    streak = known.streak.after(ok=ok, failures=1, successes=probe.successes)
-    return Answer(streak, known.trouble if ok else _trouble(probe, record, phase))
+    streak = streak.after(ok=ok, failures=1, successes=probe.successes)
+    return streak, memory.trouble if ok else _trouble(probe, record, phase)
 
 
-def ask(plan: Plan, main: ProcessRecord, role: str, probe: ReadySpec, since_ns: int) -> None:
+def ask(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec, since_ns: int) -> None:
     """Run the command of a probe when it is due: `initial_delay` after `since_ns`, then once in each interval."""
     assert probe.exec is not None
     id = plan.id(main.id.slot, role)
@@ -63,20 +64,16 @@ def ask(plan: Plan, main: ProcessRecord, role: str, probe: ReadySpec, since_ns: 
     due_ns = since_ns + probe.initial_delay if is_first else _again_ns(record, probe)
     if not plan.is_due(due_ns) or (record is not None and not hooks.clear(plan, record, 0)):
         return
-    known = answer(plan, main, role, probe)
-    memory = Memory(
-        about=main.incarnation,
-        attempt=known.streak.failed,
-        passed=known.streak.passed,
-        trouble=known.trouble,
-    )
+    streak, trouble = _known(plan, main, role, probe)
+    memory = Memory(about=main.incarnation, attempt=streak.failed, passed=streak.passed)
+    memory = replace(memory, trouble=trouble)
     argv, slot = helper_argv(plan.spec, probe.exec, id.slot), id.slot
     env = {"RECONCILE_PID": str(pid_of(main.phase) or "")}
     launch = helper_launch(plan.name, plan.spec, slot, argv, env, plan.world.facts, probe.timeout)
     plan.act(Spawn(id, launch, memory=memory))
 
 
-def _again_ns(record: ProcessRecord | None, probe: ReadySpec) -> int:
+def _again_ns(record: ProcessRecord | None, probe: ProbeSpec) -> int:
     """Return when a probe is asked again that has ended."""
     assert record is not None
     assert isinstance(record.phase, Exited)
@@ -85,7 +82,7 @@ def _again_ns(record: ProcessRecord | None, probe: ReadySpec) -> int:
     return max(began_ns(record.phase) + probe.interval, record.phase.at_ns)
 
 
-def _trouble(probe: ReadySpec, record: ProcessRecord, phase: Exited) -> str:
+def _trouble(probe: ProbeSpec, record: ProcessRecord, phase: Exited) -> str:
     """Return what a run says that has failed: its last line, or how it ended."""
     if record.had_to_be_killed:
         return f"no answer within {format_duration(probe.timeout)}"

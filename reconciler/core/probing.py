@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.core import events, probe_commands, readiness, stopping
+from reconciler.core import events, probes, readiness, stopping
 from reconciler.core.plan import Plan
 from reconciler.model.action import Remember
 from reconciler.model.process import ProcessRecord, Running
@@ -24,8 +24,8 @@ def go_on(plan: Plan, record: ProcessRecord) -> bool:
     if is_late and missing.is_known:
         _is_too_late(plan, record, missing.note)
         return False
-    if ready is not None and ready.exec is not None:
-        probe_commands.ask(plan, record, probe_commands.READY, ready, phase.started_at_ns)
+    if ready is not None and probes.is_asked(ready):
+        probes.ask(plan, record, probes.READY, ready, phase.started_at_ns)
     return True
 
 

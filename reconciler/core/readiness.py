@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from reconciler.core import probe_commands
+from reconciler.core import probes
 from reconciler.core.plan import Plan
 from reconciler.model.process import ProcessRecord, Running
 from reconciler.model.spec import ReadySpec
@@ -92,21 +92,15 @@ def _delay(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | Non
     return None if ready.delay is None else _age(plan, record, ready.delay)
 
 
-def _exec(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | None:
-    """A command says so."""
-    if ready.exec is None:
+def _probe(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | None:
+    """It has been asked, and has answered as it should."""
+    if not probes.is_asked(ready):
         return None
-    found = probe_commands.answer(plan, record, probe_commands.READY, ready)
-    if found.streak.passed >= ready.successes:
+    found = probes.answer(plan, record, probes.READY, ready)
+    if found.passed:
         return None
-    return _not_ready(f"exec {ready.exec[0]}", found.trouble, is_known=found.is_known)
+    return Missing(f"not ready: {found.message}", is_known=found.passed is not None)
 
 
-def _not_ready(what: str, trouble: str, *, is_known: bool) -> Missing:
-    """Return that a probe has not passed, and what it said; `is_known`: it has answered."""
-    said = f"{what}: {trouble}" if trouble else f"{what} has not answered yet"
-    return Missing(f"not ready: {said}", is_known=is_known)
-
-
-_KINDS: Final[tuple[Kind, ...]] = (_delay, _exec)
+_KINDS: Final[tuple[Kind, ...]] = (_delay, _probe)
 """All of those that a spec names have to have come about."""

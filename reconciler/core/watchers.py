@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.core import events, intents, jobs, services, settings, sockets
+from reconciler.core import events, intents, jobs, probes, services, settings, sockets
 from reconciler.core.hooks import clean_up
 from reconciler.core.plan import Plan
 from reconciler.core.running import send_signals
@@ -19,6 +19,7 @@ def plan_watcher(plan: Plan, base_hash: str) -> None:
     else:
         services.plan_service(plan, base_hash)
     send_signals(plan)
+    probes.follow(plan)
     if not plan.is_unfinished:
         sockets.tend(plan)
         clean_up(plan)

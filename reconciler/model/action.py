@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     # What stands in actions of the store: the keeper, which gets only the others, need not import it.
     from reconciler.model.intent import Intent
     from reconciler.model.job import Generation, Run
+    from reconciler.model.probe import Probing
     from reconciler.model.revision import Trial
 
 
@@ -169,5 +170,22 @@ class ReadSecrets(Struct, frozen=True):
     watcher: str
 
 
+class Probe(Struct, frozen=True):
+    """Ask a process again and again, as `probing` says; in place of what was asked under that name before.
+
+    `id` has the purpose as its role, `incarnation` is the process. `ProbeAnswered` tells what comes of it.
+    """
+
+    id: ProcessId
+    incarnation: int
+    probing: Probing
+
+
+class Unprobe(Struct, frozen=True):
+    """Ask no more."""
+
+    id: ProcessId
+
+
 StoreAction: TypeAlias = RecordGeneration | RecordRun | RecordVerdict | RecordIntent
-Action: TypeAlias = KeeperAction | StoreAction | ReadSecrets
+Action: TypeAlias = KeeperAction | StoreAction | ReadSecrets | Probe | Unprobe

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     # What stands in observations that never travel: the keeper, which sends only the others, need not import it.
     from reconciler.model.intent import Intent
     from reconciler.model.job import Job, Run
+    from reconciler.model.probe import Probing
     from reconciler.model.revision import Trial
     from reconciler.model.spec import SecretSpec, Spec, WatcherSpec
 
@@ -223,6 +224,21 @@ class AccountsFound(Struct, frozen=True):
     gids: Mapping[str, int]
 
 
+class ProbeAnswered(Struct, frozen=True):
+    """What a probe has come to, by all its answers up to now; told again when it is another, or says something else.
+
+    `id` has the purpose as its role, `incarnation` is the process that was asked.
+    """
+
+    id: ProcessId
+    incarnation: int
+    probing: Probing
+    passed: bool | None
+    """None: the process could not be asked, which is no fault of its own."""
+    message: str
+    at_ns: int
+
+
 class SignalAsked(Struct, frozen=True):
     """An operator wants a signal sent, to one slot or (None) to all. `at_ns` tells it from others."""
 
@@ -271,6 +287,7 @@ Observation: TypeAlias = (
     | SecretsRead
     | SecretsUnreadable
     | AccountsFound
+    | ProbeAnswered
     | SignalAsked
     | RetryAsked
     | LimitExceeded

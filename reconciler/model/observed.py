@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from reconciler.model.intent import NO_INTENT, Intent
 from reconciler.model.job import Job, Run
-from reconciler.model.observation import LimitExceeded, LogChanged, Request
+from reconciler.model.observation import LimitExceeded, LogChanged, ProbeAnswered, Request
+from reconciler.model.probe import Probing
 from reconciler.model.process import MAIN, ProcessId, ProcessRecord, pid_of
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import SecretSpec
@@ -27,6 +28,14 @@ class SecretsObserved(Struct, frozen=True):
     attempt: int = 0
     """Readings in vain, in a row, the last of them at `at_ns`."""
     at_ns: int = 0
+
+
+class ProbeObserved(Struct, frozen=True):
+    """What is asked of a process on behalf of this controller, and what has come of it."""
+
+    incarnation: int
+    probing: Probing
+    answer: ProbeAnswered | None = None
 
 
 class WatcherObserved(Struct, frozen=True):
@@ -51,6 +60,8 @@ class WatcherObserved(Struct, frozen=True):
     secrets: SecretsObserved = SecretsObserved()
     exceeded: dict[int, LimitExceeded] = field(default_factory=dict)
     """By slot, which limit a process of it was seen above; it may be another's by now."""
+    probes: dict[ProcessId, ProbeObserved] = field(default_factory=dict)
+    """What is asked of its processes, with the purpose as role."""
 
     @property
     def running(self) -> tuple[int, ...]:

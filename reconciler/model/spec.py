@@ -21,6 +21,7 @@ from typing import Annotated, Final, Literal, TypeAlias, Union, get_args, get_or
 import msgspec
 
 from reconciler.model.address import LISTEN, Address
+from reconciler.model.probe import ENDPOINT, LOCALHOST, PORT, STATUS, UNIX_PATH, URL, URL_PATH
 from reconciler.model.units import (
     BYTES,
     CPU_PERCENT,
@@ -515,22 +516,57 @@ class HooksSpec(Struct, frozen=True):
     ] = None
 
 
-class ReadySpec(Struct, frozen=True):
-    """When a process that runs counts as ready: once its probe, one of the kinds, has passed."""
+class HttpSpec(Struct, frozen=True):
+    """An HTTP request (GET) to a process: `url`, or `port` and what differs from the defaults."""
 
+    url: Annotated[Annotated[str, PER_SLOT, URL] | None, _live("The whole URL.")] = None
+    port: Annotated[
+        Annotated[str, PER_SLOT, PORT] | None,
+        _live("Port; `${slot+7999}` is another for each slot."),
+    ] = None
+    host: Annotated[Text, _live("Name or number of the machine.")] = LOCALHOST
+    path: Annotated[Annotated[str, PER_SLOT, URL_PATH], _live("Path, with its query.")] = "/"
+    status: Annotated[
+        Annotated[str, STATUS], _live("Status codes that pass: 200, 200-399 or 200-299, 401.")
+    ] = "200-399"
+    headers: Annotated[
+        Mapping[str, Text], _live("Further headers; they are shown, and hold no secrets.")
+    ] = field(default_factory=dict)
+
+
+class ProbeSpec(Struct, frozen=True):
+    """What is asked of a process that runs: one of the kinds, and when."""
+
+    http: Annotated[
+        HttpSpec | Annotated[str, PER_SLOT, URL] | None,
+        _live("A URL that answers with a status from 200 to 399, or a block that says more."),
+    ] = None
+    tcp: Annotated[
+        Annotated[str, PER_SLOT, ENDPOINT] | None,
+        _live("A port, or HOST:PORT, that accepts connections."),
+    ] = None
+    unix: Annotated[
+        Annotated[str, PER_SLOT, UNIX_PATH] | None,
+        _live("Path of a Unix socket that accepts connections."),
+    ] = None
     exec: Annotated[
         Command | None,
-        _live("Command that exits with 0 when the process is ready; RECONCILE_PID is its pid."),
+        _live("Command that exits with 0; RECONCILE_PID is the pid of the process."),
     ] = None
-    delay: Annotated[
-        DurationNs | None, _live("No probe: the process is ready when it has run this long.")
-    ] = None
-    initial_delay: Annotated[DurationNs, _live("Time from the start to the first probe.")] = 0
+    initial_delay: Annotated[DurationNs, _live("Time before the first probe.")] = 0
     interval: Annotated[DurationNs, _live("Time from one probe to the next.")] = SECOND_NS
     timeout: Annotated[DurationNs, _live("A probe that takes longer has failed.")] = SECOND_NS
     successes: Annotated[
-        int, Between(1, 1000), _live("Probes in a row that must pass before it is ready.")
+        int, Between(1, 1000), _live("Probes in a row that must pass before it counts.")
     ] = 1
+
+
+class ReadySpec(ProbeSpec, frozen=True):
+    """When a process that runs counts as ready: once its probe, one of the kinds, has passed."""
+
+    delay: Annotated[
+        DurationNs | None, _live("No probe: the process is ready when it has run this long.")
+    ] = None
     deadline: Annotated[
         DurationNs | None,
         _live(

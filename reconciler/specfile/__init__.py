@@ -19,6 +19,7 @@
 | `values` | data to values, by the declarations |
 | `validate` | what does not fit, to mistakes with places |
 | `given` | a block as rules look at it |
+| `probe_rules` | what concerns probes |
 | `rules` | what concerns more than one field |
 | `dependencies` | what watchers wait for |
 | `machine` | what this machine says to it |

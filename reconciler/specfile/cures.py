@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.address import parse_address
+from reconciler.model.probe import ENDPOINT, URL
 from reconciler.model.units import (
     parse_duration_ns,
     parse_formula,
@@ -131,6 +132,28 @@ def _hook(text: str) -> str:
     return f"{{python: {text}}}" if re.fullmatch(r"[\w.]+\.\w+", text) else f"{{cmd: {text}}}"
 
 
+def _probe(text: str) -> str:
+    """One text where a probe is wanted: a URL, a port or an address, a path, a duration, or a command."""
+    if text.startswith("http://"):
+        return f"{{http: {text}}}"
+    if _is_read_by(ENDPOINT.parse, text):
+        return f"{{tcp: {text}}}"
+    if text.startswith("/") and " " not in text:
+        return f"{{http: {{port: PORT, path: {text}}}}}"
+    return f"{{delay: {text}}}" if _is_duration(text) else f"{{exec: {text}}}"
+
+
+def _url(text: str) -> str:
+    """A port or a path alone, `localhost:8000/healthz`, and what is encrypted."""
+    if text.isdecimal():
+        return f"write: {{port: {text}}}"
+    if text.startswith("/"):
+        return f"write: {{port: PORT, path: {text}}}"
+    if text.startswith("https://"):
+        return f"https is not built yet; write: exec: curl -fsS {text}"
+    return f"write: http://{text}" if _is_read_by(URL.parse, f"http://{text}") else ""
+
+
 def _formula(text: str) -> str:
     """Other tools' words for one process a processor, and a formula with the number first."""
     plain = text.lower().replace(" ", "")
@@ -142,6 +165,7 @@ def _formula(text: str) -> str:
 
 
 _KINDS: Final[dict[str, Callable[[str], str]]] = {
+    "url": _url,
     "signal": _signal,
     "formula": _formula,
     "duration": _duration,
@@ -164,5 +188,6 @@ _BLOCKS: Final[dict[str, Callable[[str], str]]] = {
         if text in {"debug", "info", "warning", "error"}
         else f"{{file: {text}}}"
     ),
+    "ReadySpec": lambda text: _probe(text),
     "SecretSpec": lambda text: "{file: PATH} or {cmd: PROGRAM}, never the value",
 }

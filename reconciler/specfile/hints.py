@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NOT_BUILT: Final = "not built yet: leave it out"
+
+_PROBE_WORDS: Final = {
+    "write: http: {port: 8000, path: /healthz}": "httpGet http_get url path",
+    "write: tcp": "port tcpSocket tcp_socket",
+    "write: exec": "cmd command",
+    "write: initial_delay": "initialDelaySeconds initial_delay_seconds start_period",
+    "write: interval": "periodSeconds period_seconds period",
+    "write: timeout": "timeoutSeconds timeout_seconds",
+    "write: successes": "successThreshold success_threshold",
+    "which of several processes takes connections from a shared socket cannot be known: write http or tcp": "accept",
+}
+
 _WORDS_BY_ANSWER: Final = {
     "Document": {
         "write: watchers": "services processes programs apps watcher",
@@ -160,6 +172,17 @@ _WORDS_BY_ANSWER: Final = {
     },
     "ApplySpec": {
         "write: quiet_period": "delay debounce",
+    },
+    "ReadySpec": _PROBE_WORDS
+    | {
+        "a ready probe is asked until the deadline": "failures failureThreshold failure_threshold retries",
+        "write: deadline": "listen_timeout start_timeout max_wait",
+    },
+    "HttpSpec": {
+        "through a socket that processes share any of them may answer: write url or port": "socket",
+        "only GET is asked: write path, status and headers, or exec: a command": "method body",
+        "write: status": "codes expect expected status_code",
+        "only http is asked; write ready: {exec: curl ...}": "scheme tls ssl https",
     },
     "StopSpec": {
         "write: timeout": "graceful_timeout",

@@ -21,7 +21,10 @@ OF_ONE_FILE: Final = ("defaults", "env")
 """What an included file says for its own watchers only; what the file that includes it says holds for all."""
 NAMES_FILES: Final = ("include", "overrides")
 NAMED: Final = {"watchers": "watcher", "sockets": "socket"}
-ALTERNATIVES: Final = (("python", "cmd"), ("file", "to"))
+ALTERNATIVES: Final = (
+    *(("python", "cmd"), ("file", "to"), ("url", "port")),
+    ("http", "tcp", "unix", "exec", "delay"),
+)
 """Fields of which a block has one: a watcher's choice displaces the other one of `defaults`."""
 
 

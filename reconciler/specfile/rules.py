@@ -20,13 +20,11 @@ from reconciler.model.spec import (
     rlimits,
 )
 from reconciler.model.units import (
-    MILLISECOND_NS,
     NAME_PATTERN,
     parse_bytes,
-    parse_duration_ns,
     parse_mode,
 )
-from reconciler.specfile import machine
+from reconciler.specfile import machine, probe_rules
 from reconciler.specfile.given import Given
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
@@ -34,8 +32,6 @@ from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
 JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap", "on_lost", "keep_runs")
 SERVICE_FIELDS: Final = ("max_age", "max_age_variance", "ready")
-READY_KINDS: Final = ("exec", "delay")
-MIN_PROBE_NS: Final = 100 * MILLISECOND_NS
 _UNIX_FIELDS: Final = frozenset(("mode", "owner", "group"))
 _INTERNET_FIELDS: Final = frozenset(("interface", "reuseport", "ipv6_only", "nodelay", "keepalive"))
 _STREAM_FIELDS: Final = frozenset(("nodelay", "keepalive", "backlog"))
@@ -198,7 +194,11 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     for each in commands:
         if each is not None:
             _check_command(each)
-    _check_ready(watcher.block("ready"))
+    ready = watcher.block("ready")
+    probe_rules.check_ready(ready, data.get("numprocesses", 1))
+    if ready is not None:
+        _check_command(ready, "exec")
+        _check_path(ready, "unix")
     _check_shell(watcher)
     _check_sockets(watcher, sockets)
     _warn_of_starters(watcher, sockets)
@@ -231,26 +231,6 @@ def _check_kind(watcher: Given, own: Map) -> None:
         else:
             message = f"'{name}' is for one-shot jobs"
             watcher.out_of_place(name, message, "write restart: never, or remove it")
-
-
-def _check_ready(ready: Given | None) -> None:
-    """Check what makes a process ready: one kind, and times that leave room for an answer."""
-    if ready is None:
-        return
-    kinds = ready.says(*READY_KINDS)
-    if not kinds:
-        message = f"expected one of {', '.join(READY_KINDS)}, found none of them"
-        hint = "write: ready: {exec: COMMAND}, or leave it out: ready after 1s of uptime"
-        ready.mistakes.at(ready.node, ready.where, message, hint)
-    for other in kinds[1:]:
-        message = f"'{kinds[0]}' and '{other}' are given both"
-        ready.out_of_place(other, message, "keep one of them; a command can ask for both")
-    _check_command(ready, "exec")
-    for name in ready.says("interval", "timeout"):
-        with suppress(ValueError):
-            if parse_duration_ns(ready.data.get(name)) < MIN_PROBE_NS:
-                message = f"expected at least 100ms, found {quoted(str(ready.data.get(name)))}"
-                ready.wrong(name, message)
 
 
 def _check_command(block: Given, name: str = "cmd") -> None:

@@ -139,7 +139,7 @@ def _shape(hint: object, outer: tuple[object, ...] = ()) -> Shape:
     marker = next((each for each in markers if isinstance(each, Reads | Between)), None)
     shape: Shape
     if marker is not None:
-        shape = Value(marker)
+        shape = Value(marker, PER_SLOT in markers)
     elif len(choices) > 1:
         shape = _one_of(tuple(_shape(each) for each in choices))
     elif choices[0] is hint:
@@ -151,8 +151,12 @@ def _shape(hint: object, outer: tuple[object, ...] = ()) -> Shape:
 
 def _one_of(choices: tuple[Shape, ...]) -> OneOf:
     blocks = tuple(each for each in choices if isinstance(each, Block))
-    lists = [each for each in choices if isinstance(each, ListOf)]
-    return OneOf(choices, blocks, lists[0] if lists else ANY_SCALAR)
+    others = [
+        each
+        for each in choices
+        if isinstance(each, ListOf) or (isinstance(each, Value) and each.per_slot)
+    ]
+    return OneOf(choices, blocks, others[0] if others else ANY_SCALAR)
 
 
 def _of_one_type(hint: object, markers: tuple[object, ...]) -> Shape:

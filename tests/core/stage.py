@@ -11,6 +11,7 @@ from reconciler.model.action import (
     Adjust,
     Bind,
     Forget,
+    Probe,
     Quit,
     ReadSecrets,
     RecordGeneration,
@@ -21,11 +22,13 @@ from reconciler.model.action import (
     Signal,
     Spawn,
     Unbind,
+    Unprobe,
 )
 from reconciler.model.address import InternetAddress
 from reconciler.model.observation import (
     EndsTold,
     KeeperIntroduced,
+    ProbeAnswered,
     RecordChanged,
     RecordForgotten,
     RunRecorded,
@@ -113,6 +116,8 @@ class Stage:
         self.events: list[Event] = []
         self.vault: dict[str, str] = {}
         """The keyed hash of a watcher's secrets; one that is missing cannot be read."""
+        self.probing: dict[ProcessId, Probe] = {}
+        """What this controller asks of processes."""
         self.quit: int | None = None
         self.revision = 0
         self.trial: Trial | None = None
@@ -156,7 +161,7 @@ class Stage:
 
     def new_controller(self, wanted: Spec, jobs: Sequence[Observation] = ()) -> Stage:
         """Replace the controller: it knows what the store and the keeper's snapshot say."""
-        self.reconciler = Reconciler(FACTS)
+        self.reconciler, self.probing = Reconciler(FACTS), {}
         records = [RecordChanged(record) for record in self.records.values()]
         bound = [SocketChanged(record) for record in self.sockets.values()]
         introduced = KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session")
@@ -218,6 +223,14 @@ class Stage:
         exit = Exit(code=code, **how)  # type: ignore[arg-type]
         at_ns = self.now - round(ago * S)
         return self.tell(self._died(process(name), exit, output, at_ns, survivors=survivors))
+
+    def answer(self, name: str, message: str = "", *, passed: bool | None = False) -> Stage:
+        """Let a probe come to something: `web.1:ready`."""
+        probe = self.probing[process(name)]
+        answered = ProbeAnswered(
+            probe.id, probe.incarnation, probe.probing, passed, message, self.now
+        )
+        return self.tell(answered)
 
     def exit_untold(self, name: str, code: int) -> Stage:
         """Let a process end while no controller is there to hear of it."""
@@ -315,6 +328,10 @@ class Stage:
                 assert revision == self.revision, "a verdict of another revision"
                 self.trial = trial
                 self.verdicts.append(action)
+            case Probe(id):
+                self.probing[id] = action
+            case Unprobe(id):
+                del self.probing[id]
             case RecordIntent(owner, intent):
                 self.intents[owner] = intent
             case Quit(code):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.model.action import Spawn
+from reconciler.model.observation import ProbeAnswered
+from reconciler.model.probe import HttpTarget, Probing, TcpTarget
 from reconciler.model.spec import BackoffSpec, HooksSpec, MaxRestartsSpec, ReadySpec
 from tests.core.stage import HOOK, S, Stage, process, spec, watcher
 
@@ -193,6 +195,80 @@ def test_a_revision_fails_when_what_it_changed_is_not_ready_in_time() -> None:
     assert stage.outcome == "paused"
     assert stage.trial is not None
     assert stage.trial.reason == "web.1 was not ready within 10s: exec check: exit 1"
+
+
+HTTP = ReadySpec(http="http://127.0.0.1:${slot+7999}/healthz", interval=2 * S, initial_delay=S)
+
+
+def told(stage: Stage) -> dict[str, int]:
+    """Return what the controller asks, by process."""
+    return {str(id): each.incarnation for id, each in stage.probing.items()}
+
+
+def test_a_probe_over_the_network_is_asked_of_each_process_until_it_is_ready() -> None:
+    stage = Stage().wait(5).apply(spec(web=watcher(ready=HTTP, numprocesses=2)))
+    assert [each.probing for each in stage.probing.values()] == [
+        Probing(HttpTarget("127.0.0.1", 7999 + slot, "/healthz"), 6 * S, 2 * S, S, 1, 1)
+        for slot in (1, 2)
+    ]
+    place = "http 127.0.0.1:8000/healthz"
+    assert seen(stage) == ("Starting", f"not ready: {place} has not answered yet")
+    stage.answer("web.1:ready", f"{place} answers 503")
+    assert seen(stage) == ("Starting", f"not ready: {place} answers 503")
+    stage.answer("web.1:ready", passed=True)
+    assert (seen(stage), told(stage)) == (("Running", ""), {"web.2:ready": 2})
+
+
+def test_the_next_controller_asks_what_is_not_known_yet() -> None:
+    wanted = spec(web=watcher(ready=HTTP, numprocesses=2))
+    stage = Stage().apply(wanted).answer("web.1:ready", passed=True)
+    stage.answer("web.2:ready").new_controller(wanted)
+    assert told(stage) == {"web.2:ready": 2}
+    assert stage.slot("web.2").note.endswith("has not answered yet")
+    assert [e.message for e in stage.events if e.type == "process.ready"] == [
+        "web.1 is ready after 0ms"
+    ]
+
+
+def test_a_process_that_ends_or_is_stopped_is_asked_no_more() -> None:
+    stage = Stage().apply(spec(web=watcher(ready=HTTP, numprocesses=3, backoff=PATIENT)))
+    stage.stubborn = frozenset({"web.3"})
+    stage.exit("web.1", 1).apply(spec(web=watcher(ready=HTTP, numprocesses=2, backoff=PATIENT)))
+    assert told(stage) == {"web.2:ready": 2}
+    assert told(stage.wait(5)) == {"web.1:ready": 4, "web.2:ready": 2}
+    assert told(stage.apply(spec()).wait(5)) == {}
+
+
+def test_an_edit_of_what_is_asked_counts_at_once_and_an_older_answer_does_not() -> None:
+    stage = Stage().apply(spec(web=watcher(ready=HTTP)))
+    old = stage.probing[process("web.1:ready")]
+    stage.apply(spec(web=watcher(ready=ReadySpec(tcp="${slot}00"))))
+    new = stage.probing[process("web.1:ready")]
+    assert new.probing.target == TcpTarget("127.0.0.1", 100)
+    stage.tell(ProbeAnswered(old.id, old.incarnation, old.probing, True, "", stage.now))
+    assert seen(stage) == ("Starting", "not ready: tcp 127.0.0.1:100 has not answered yet")
+    assert seen(stage.answer("web.1:ready", passed=True)) == ("Running", "")
+
+
+def test_what_could_not_be_asked_is_no_reason_to_stop_a_process() -> None:
+    stage = Stage().apply(spec(web=watcher(ready=HTTP, backoff=PATIENT)))
+    stage.answer("web.1:ready", "cannot be asked: too many open files", passed=None).wait(120)
+    assert seen(stage) == ("Starting", "not ready: cannot be asked: too many open files")
+    assert stage.answer("web.1:ready", "answers 503").signals() == [(120, "web.1", "TERM")]
+
+
+def test_a_slot_whose_number_makes_no_address_says_so() -> None:
+    ready = ReadySpec(tcp="${slot+65535}")
+    stage = Stage().apply(spec(web=watcher(ready=ready)))
+    note = "not ready: cannot ask slot 1: expected a port from 1 to 65535"
+    assert (seen(stage), told(stage)) == (("Starting", note), {})
+
+
+def test_probes_of_many_slots_are_kept_while_a_plan_reaches_only_some() -> None:
+    stage = Stage().apply(spec(web=watcher(ready=HTTP, numprocesses=1200)))
+    assert len(told(stage)) == 1200
+    stage.apply(spec(web=watcher(ready=HTTP, numprocesses=1200, cmd=("new",))))
+    assert len(told(stage)) == 1200
 
 
 def test_a_hook_after_the_start_comes_before_the_probe() -> None:

@@ -57,7 +57,7 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "hooks: {before_start: {python: 'a:b'}}}}", "web.hooks.before_start.python", "dotted path"),
         (WEB + "hooks: {after_ready: {cmd: x}}}}", "web.hooks.after_ready", "not built yet"),
         (WEB + "hooks: {after_stop: {cmd: 'x ${sockets.a}'}}}}", "web.hooks.after_stop.cmd", "cannot be used here"),
-        (WEB + "ready: {}}}", "web.ready", "expected one of exec, delay, found none of them"),
+        (WEB + "ready: {}}}", "web.ready", "expected one of http, tcp, unix, exec, delay, found none of them"),
         (WEB + "ready: {exec: x, delay: 1s}}}", "web.ready.delay", "'exec' and 'delay' are given both"),
         (WEB + "ready: {exec: ''}}}", "web.ready.exec", "the command is empty"),
         (WEB + "ready: {exec: x, interval: 0s}}}", "web.ready.interval", "expected at least 100ms"),

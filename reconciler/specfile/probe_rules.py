@@ -1,0 +1,97 @@
+"""Rules of probes: one kind, times that leave room for an answer, and an address that is the slot's own."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.probe import as_slot, parse_endpoint, parse_port, parse_unix_path, parse_url
+from reconciler.model.units import MILLISECOND_NS, parse_duration_ns
+from reconciler.specfile.mistakes import quoted
+from reconciler.specfile.yaml_text import Map
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.specfile.given import Given
+
+PROBES: Final = ("http", "tcp", "unix", "exec")
+READY_KINDS: Final = (*PROBES, "delay")
+MIN_PROBE_NS: Final = 100 * MILLISECOND_NS
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL: Final = re.compile(r"[^\t\x20-\x7e\xa0-\xff]")
+_FRAMING: Final = frozenset(("connection", "content-length", "transfer-encoding"))
+
+
+def check_ready(ready: Given | None, slots: object) -> None:
+    """Check what makes a process ready; `slots` is the number of processes."""
+    if ready is not None:
+        _check_probe(ready, READY_KINDS, "ready", slots)
+
+
+def _check_probe(probe: Given, kinds: tuple[str, ...], name: str, slots: object) -> None:
+    given = probe.says(*kinds)
+    if not given:
+        message = f"expected one of {', '.join(kinds)}, found none of them"
+        hint = f"write: {name}: {{http: http://127.0.0.1:8000/healthz}}, or leave it out"
+        probe.mistakes.at(probe.node, probe.where, message, hint)
+    for other in given[1:]:
+        message = f"'{given[0]}' and '{other}' are given both"
+        probe.out_of_place(other, message, "keep one of them; a command (exec) can ask for both")
+    for each in probe.says("interval", "timeout"):
+        with suppress(ValueError):
+            if parse_duration_ns(probe.data.get(each)) < MIN_PROBE_NS:
+                found = quoted(str(probe.data.get(each)))
+                probe.wrong(each, f"expected at least 100ms, found {found}")
+    http = probe.block("http")
+    if http is not None:
+        _check_http(http, slots)
+    _check_slots(probe, "http", parse_url, slots)
+    _check_slots(probe, "tcp", parse_endpoint, slots)
+    _check_slots(probe, "unix", parse_unix_path, slots)
+
+
+def _check_http(http: Given, slots: object) -> None:
+    given = http.says("url", "port")
+    if not given:
+        message, hint = "an http probe needs url or port, found neither", "write: {port: 8000}"
+        http.mistakes.at(http.node, http.where, message, hint)
+    for other in http.says("port", "host", "path") if "url" in given else ():
+        http.out_of_place(other, f"'url' and '{other}' are given both", "keep one of them")
+    headers = http.node.get("headers")
+    for name, entry in headers.entries.items() if isinstance(headers, Map) else ():
+        where = f"{http.where}.headers.{quoted(name)[1:-1]}"
+        value = (http.block("headers") or http).data.get(name)
+        if not _HEADER.fullmatch(name) or name.lower() in _FRAMING:
+            message = f"{quoted(name)} cannot be the name of a header here"
+            http.mistakes.at(entry.key, where, message)
+        elif isinstance(value, str) and _CONTROL.search(value):
+            message = "found a character that no header can hold"
+            http.mistakes.at(entry.value, where, message)
+    _check_slots(http, "url", parse_url, slots)
+    _check_slots(http, "port", parse_port, slots)
+
+
+def _check_slots(probe: Given, name: str, parse: Callable[[str], object], slots: object) -> None:
+    """Check that what is asked can be asked of each slot, and warn where all slots are asked at one place."""
+    value = probe.data.get(name)
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not isinstance(slots, int) or slots < 2:
+        return
+    try:
+        parse(as_slot(text))
+    except ValueError:
+        return  # told by its type
+    first, last = as_slot(text, 1), as_slot(text, slots)
+    if first == last:
+        message = (
+            f"all {slots} slots are asked at the same place: any of them may answer for another"
+        )
+        hint = 'give each a place of its own: "${slot+7999}" is 8000, 8001, ...'
+        probe.warn(name, message, hint)
+        return
+    try:
+        parse(last)
+    except ValueError as error:
+        probe.wrong(name, f"{error} for slot {slots} too, found {quoted(last)}")
