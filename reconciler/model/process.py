@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from reconciler.model.units import SECOND_NS, format_few
-from reconciler.model.value import Struct, Tagged, field
+from reconciler.model.value import Struct, Tagged, Word, field
 
 MAIN: Final = "main"
 """Role of a watcher's own process; every other role is a hook or a helper of that slot."""
@@ -203,6 +203,10 @@ _TRIED: Final = {
 }
 
 
+Oom = Word["", "certain", "probable"]
+"""Whether the kernel killed a process for want of memory: no, or nobody knows; yes; it seems so."""
+
+
 class Exit(Struct, frozen=True):
     """How a process ended: by exit code, by signal (a name without SIG), or without ever running.
 
@@ -213,13 +217,18 @@ class Exit(Struct, frozen=True):
     signal: str | None = None
     core: bool = False
     error: LaunchError | None = None
+    oom: Oom = ""
 
     def __str__(self) -> str:
         if self.error is not None:
             return str(self.error)
         if self.signal is not None:
-            return f"killed by SIG{self.signal}" + (" (core dumped)" if self.core else "")
+            more = _OF_MEMORY.get(self.oom, "") or (" (core dumped)" if self.core else "")
+            return f"killed by SIG{self.signal}{more}"
         return "exit status unknown" if self.code is None else f"exit {self.code}"
+
+
+_OF_MEMORY: Final = {"certain": " (out of memory)", "probable": " (probably out of memory)"}
 
 
 class Memory(Struct, frozen=True):

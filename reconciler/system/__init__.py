@@ -3,11 +3,13 @@
 | file | subject |
 |---|---|
 | `facts` | what it says of a process: values |
+| `deaths` | what follows the death of a process |
 | `procfs` | asking /proc, and telling processes apart when numbers are reused |
 | `pidfds` | processes that are not our children: their signals and their deaths |
 | `signals` | to a process, its group, its tree |
 | `cgroups` | control groups, where the manager was given some |
 | `processors` | how many processors may be used |
+| `oom` | which deaths are the kernel's kills for want of memory |
 | `mounts` | whether a look at a path may take for ever |
 | `notify` | sd_notify(3) to whoever started the manager |
 | `reexec` | becoming another program with all that is open |

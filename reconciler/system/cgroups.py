@@ -20,6 +20,8 @@ import signal
 import struct
 from typing import TYPE_CHECKING, Final
 
+from reconciler.system.procfs import unless_gone
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -63,6 +65,11 @@ class Groups:
         path = path_of(pid)
         inside = path.startswith(f"{self._path}/")
         return path[len(self._path) + 1 :].partition("/")[0].replace("@", "/") if inside else ""
+
+    def folder_of(self, pid: int) -> str:
+        """Return the group of a process that is looked after, empty when it has none of its own."""
+        marker = self._members.get(pid, "")
+        return self._folder_of(marker) if marker else ""
 
     def kill(self, pid: int) -> None:
         """Kill all that is in the group of a process, whatever it forks meanwhile (Linux 5.14)."""
@@ -145,6 +152,29 @@ def fork_into(group: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return pid
+
+
+def mounted() -> tuple[str, str] | None:
+    """Return where the version 2 hierarchy is mounted and which part of it is (proc_pid_mountinfo(5)).
+
+    None: nowhere. Raises `OSError`.
+    """
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            mount, _, system = line.partition(" - ")
+            if system.startswith("cgroup2 "):
+                words = mount.split(" ")
+                return words[4].replace("\\040", " "), words[3]
+    return None
+
+
+def own_folder() -> str:
+    """Return the folder of the group that we are in, empty where it cannot be seen. Raises `OSError`."""
+    with unless_gone():
+        root, own = mounted(), path_of(os.getpid())
+        if root is not None and own:
+            return os.path.normpath(os.path.join(root[0], os.path.relpath(own, root[1])))
+    return ""
 
 
 def path_of(pid: int) -> str:

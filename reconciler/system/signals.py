@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from reconciler.model.process import Reach
-    from reconciler.system.cgroups import Groups
+    from reconciler.system.deaths import Deaths
     from reconciler.system.pidfds import Pidfds
 
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
@@ -24,11 +24,14 @@ _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signa
 class Signals:
     """Knows who is adopted, and so is signalled by a pidfd. `log` hears of signals that there are not."""
 
-    def __init__(self, pidfds: Pidfds, groups: Groups | None, log: Callable[..., None]) -> None:
-        self._pidfds, self._groups, self._log = pidfds, groups, log
+    def __init__(self, pidfds: Pidfds, deaths: Deaths, log: Callable[..., None]) -> None:
+        self._pidfds, self._log = pidfds, log
+        self._groups, self._killed = deaths.groups, deaths.killed
 
     def send(self, pid: int, signal: str, reach: Reach = "process") -> None:
         """Signal an unreaped child or an adopted process, its children, or the group that it leads."""
+        if signal == "KILL" and reach != "children":
+            self._killed.add(pid)
         if reach == "group":
             self._to_group(pid, signal)
         elif reach == "children":
@@ -50,6 +53,8 @@ class Signals:
     def to_tree(self, group: int, roots: Iterable[int], signal: str) -> None:
         """Signal these processes of ours and all below them; those in `group` as a group."""
         roots = list(roots)
+        if signal == "KILL":
+            self._killed.update(roots)
         # All are found before the first is hit: what loses its parent is found under it no more.
         below = procfs.descendants(roots)
         if signal == "KILL" and self._groups is not None:

@@ -29,7 +29,8 @@ def test_a_short_answer_gets_all_its_keys() -> None:
 
     (watcher,) = status["watchers"]
     assert watcher["conditions"] == []
-    assert watcher["slots"][0]["exit"] == {"code": 3, "signal": None, "core": False, "error": None}
+    exit = {"code": 3, "signal": None, "core": False, "error": None, "oom": ""}
+    assert watcher["slots"][0]["exit"] == exit
     assert watcher["slots"][0]["fired"] is None
     assert status["sockets"] == []
     assert status["orphans"] == [

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from reconciler.spawn.accounts import User
     from reconciler.spawn.environment import Place
     from reconciler.spawn.roads import Forked
-    from reconciler.system.cgroups import Groups
+    from reconciler.system.deaths import Deaths
     from reconciler.system.pidfds import Pidfds
 
 
@@ -45,7 +45,7 @@ class Children:
         self,
         loop: Loop,
         pidfds: Pidfds,
-        groups: Groups | None,
+        deaths: Deaths,
         place: Place,
         user: User,
         streams: tuple[Capture, NotifySockets],
@@ -53,7 +53,7 @@ class Children:
     ) -> None:
         self._loop = loop
         self._pidfds = pidfds
-        self._groups = groups
+        self._deaths, self._groups = deaths, deaths.groups
         self._place, self._user = place, user
         self._output, self._notify = streams
         self._marker = marker
@@ -139,8 +139,7 @@ class Children:
     def reap(self) -> Died | None:
         """Return one child or adopted process that has died, and forget it; None when none is left."""
         if (adopted := self._pidfds.take_dead()) is not None:
-            self._leave_group(adopted.pid)
-            return adopted
+            return self._deaths.seen_off(adopted)
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
@@ -151,12 +150,7 @@ class Children:
         if forked is not None:
             self._hear_report(forked)
         error = self._failed.pop(pid, None)
-        self._leave_group(pid)
         cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
         # Not below the keeper's own size: exec counts the memory that the child left behind.
         exit_ = exit_of(status) if error is None else Exit(error=error)
-        return Died(pid, exit_, cpu_ns, usage.ru_maxrss * 1024)
-
-    def _leave_group(self, pid: int) -> None:
-        if self._groups is not None:
-            self._groups.died(pid)
+        return self._deaths.seen_off(Died(pid, exit_, cpu_ns, usage.ru_maxrss * 1024))

@@ -31,6 +31,7 @@ from reconciler.spawn.accounts import own_user
 from reconciler.spawn.environment import Place
 from reconciler.spawn.roads import Prepared, spawn_plainly
 from reconciler.system import procfs
+from reconciler.system.deaths import Deaths
 from reconciler.system.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.system.pidfds import Pidfds
 from reconciler.system.reexec import become
@@ -77,19 +78,19 @@ class LinuxKernel:
         loop.at("looking at adopted processes", lambda: pidfds.due_ns, self._look_at_adopted)
         self._open_output()
         self.is_init = os.getpid() == 1
-        self._groups = find_groups(config.cgroup, self.log)
-        self.containment: Literal["cgroup", "session"]
-        self.containment = "session" if self._groups is None else "cgroup"
-        if self._groups is not None:
-            loop.watch(self._groups.fileno(), self._groups.clean_up)
+        self._groups = groups = find_groups(config.cgroup, self.log)
+        self.containment: Literal["cgroup", "session"] = "cgroup" if groups else "session"
+        if groups is not None:
+            loop.watch(groups.fileno(), groups.clean_up)
         streams = self._output, self._notify
+        deaths = Deaths(groups)
+        signals = Signals(pidfds, deaths, self.log)
+        self.signal, self.signal_tree = signals.send, signals.to_tree
         self._children = children = Children(
-            loop, pidfds, self._groups, self._place, self._user, streams, legacy.marker
+            loop, pidfds, deaths, self._place, self._user, streams, legacy.marker
         )
         self.marker, self.spawn = legacy.marker, children.spawn
         self.children, self.reap = children.all, children.reap
-        signals = Signals(pidfds, self._groups, self.log)
-        self.signal, self.signal_tree = signals.send, signals.to_tree
         self.has_forked, self.below = procfs.has_forked, procfs.below
         self.ancestors = partial(procfs.ancestors, until=os.getpid())
         self.user, self.named_in = procfs.user, pid_files.read

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from reconciler.system.cgroups import Groups, fork_into, path_of
+from reconciler.system.cgroups import Groups, fork_into, mounted, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def _find(wanted: str | None) -> Groups | None:
 
     None when there is no such folder. Raises `OSError` when there is one and it cannot be used.
     """
-    root = _mounted()
+    root = mounted()
     if root is None:
         if wanted is not None:
             raise FileNotFoundError(errno.ENOENT, "no cgroup2 file system is mounted", wanted)
@@ -43,17 +43,6 @@ def _find(wanted: str | None) -> Groups | None:
         return None
     _try_out(folder)
     return Groups(folder, own)
-
-
-def _mounted() -> tuple[str, str] | None:
-    """Return where the version 2 hierarchy is mounted and which part of it is (proc_pid_mountinfo(5))."""
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            mount, _, system = line.partition(" - ")
-            if system.startswith("cgroup2 "):
-                words = mount.split(" ")
-                return words[4].replace("\\040", " "), words[3]
-    return None
 
 
 def _is_ours(folder: str) -> bool:
