@@ -26,7 +26,7 @@ class Found:
     __slots__ = (
         *("_lines", "_wakes", "_whole_ns"),
         *("at_gate", "tally"),
-        *("awaited", "conditions", "only_ends", "restless", "to_look_at", "whole"),
+        *("awaited", "conditions", "failed", "only_ends", "restless", "to_look_at", "whole"),
     )
 
     def __init__(self) -> None:
@@ -35,6 +35,7 @@ class Found:
         self.at_gate: set[int] = set()
         self.whole: SlotCondition | None = None
         self.awaited: set[int] = set()
+        self.failed: set[int] = set()
         self.to_look_at: set[int] = set()
         self.restless: frozenset[int] = frozenset()
         self.only_ends = False
@@ -77,6 +78,7 @@ class Found:
             self.tally.change(slot, before, None)
         (self.at_gate.add if slot in plan.at_gate else self.at_gate.discard)(slot)
         (self.awaited.add if slot in plan.awaited else self.awaited.discard)(slot)
+        (self.failed.add if slot in plan.failed else self.failed.discard)(slot)
         self._wakes.put(slot, plan.wakes.get(slot))
 
     def _line_up(self, plan: Plan) -> None:
@@ -139,8 +141,9 @@ class Attention:
         if found is None or is_whole:
             return Slots(name, observed)
         looked_at = found.next_look()
-        elsewhere = len(found.awaited) - len(found.awaited & looked_at)
-        return Slots(name, observed, looked_at, elsewhere)
+        awaited = len(found.awaited) - len(found.awaited & looked_at)
+        failed = len(found.failed) - len(found.failed & looked_at)
+        return Slots(name, observed, looked_at, awaited, failed)
 
     def has_more(self, name: str, plan: Plan) -> bool:
         """Tell whether others have come to the front of a line, which have to be looked at now."""

@@ -21,6 +21,7 @@ from reconciler.model.units import (
     PERCENT,
     PERIOD,
     SECONDS,
+    SHARE,
     SIZE,
     format_count,
     format_duration,
@@ -188,7 +189,7 @@ def _effect(it: _Edit) -> tuple[How, str, tuple[int, ...]]:
     if not it.replaced or not want:
         return ("scale", scaled, ()) if runs != want else it.kept()
     slots = tuple(slot for slot in live if slot <= want)
-    how = "one by one" if len(slots) > 1 else "now"
+    how = desired.pace(it.after, want) if len(slots) > 1 else "now"
     more = f"; {scaled}" if runs != want else ""
     return "replace", f"replaced {how}: {it.reason} changed{more}", slots
 
@@ -297,7 +298,7 @@ def _written(name: str, markers: tuple[object, ...], value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return _amount(markers, value)
-    if name == "listen":
+    if name == "listen" or SHARE in markers:
         return str(value)
     if name == "cmd" and isinstance(value, tuple):
         return _quoted(" ".join(hide_in_command(map(str, value))))

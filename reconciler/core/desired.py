@@ -1,9 +1,10 @@
-"""How many slots of a watcher run, by its spec and the operator's override, and why none does."""
+"""How many slots of a watcher run, by its spec and the operator's override, and why none does; how many may be away."""
 
 from __future__ import annotations
 
 from reconciler.model.intent import Intent
 from reconciler.model.spec import WatcherSpec
+from reconciler.model.units import share_of
 
 
 def count(spec: WatcherSpec, intent: Intent) -> int:
@@ -37,3 +38,21 @@ def why_idle(name: str, spec: WatcherSpec, intent: Intent) -> str:
     if not wanted(spec, intent):
         return f"autostart is false; `reconcile start {name}` starts it"
     return ""
+
+
+def max_unavailable(spec: WatcherSpec, want: int) -> int:
+    """Return how many of the wanted slots may be without a ready process for a roll."""
+    return max(1, share_of(spec.rollout.max_unavailable, want))
+
+
+def least_ready(spec: WatcherSpec, want: int) -> int:
+    """Return how many of the wanted slots are ready at least as long as the watcher is."""
+    return min(want, max(1, want - max_unavailable(spec, want)))
+
+
+def pace(spec: WatcherSpec, want: int) -> str:
+    """Return in words how many slots are replaced at a time."""
+    most = max_unavailable(spec, want)
+    if most == 1:
+        return "one by one"
+    return "all at once" if most >= want else f"{most} at a time"

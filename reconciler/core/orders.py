@@ -327,7 +327,8 @@ def _restarts(it: Subject, *, at_once: bool) -> str:
     if not it.running:
         return f"nothing runs yet: {message}"
     what = _numbers(it.slots) if it.slots else "its processes"
-    how = "" if len(it.slots or ()) == 1 else " all at once" if at_once else " one by one"
+    pace = "all at once" if at_once else desired.pace(it.named, it.count)
+    how = "" if len(it.slots or ()) == 1 else f" {pace}"
     return f"replacing {what}{how}" + (f"; {message}" if tried else "")
 
 

@@ -115,6 +115,8 @@ class Plan:
     """What keeps slots from being replaced whose turn has come."""
     awaited: set[int] = dataclasses.field(default_factory=set)
     """The slots whose next step the watcher as a whole waits for: to be ready, to be gone, to have run."""
+    failed: set[int] = dataclasses.field(default_factory=set)
+    """The slots whose new process did not stay up: no other one is replaced until that is mended."""
     restless: set[int] = dataclasses.field(default_factory=set)
     """Those that every plan has to look at."""
     lines: dict[Line, set[int]] = dataclasses.field(default_factory=dict)

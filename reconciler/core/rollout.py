@@ -1,21 +1,27 @@
-"""Which running slots are replaced next: outdated, aged or too large ones, never more at once than may be missing."""
+"""Which running slots are replaced next: outdated, aged or too large ones, never more at once than may be missing.
+
+The next slot is taken when the new process of the one before is ready and has been left alone for `rollout.pause`;
+and none is as long as a slot that was replaced has failed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from reconciler.core import dependencies, limits, readiness, secrets
+from reconciler.core import dependencies, desired, limits, readiness, running, secrets
 from reconciler.core.backoff import ended_by_operator, is_completed, share
 from reconciler.core.plan import Plan
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for_shared
 from reconciler.core.template import same_but_secrets, same_slot, same_template, sockets_of
-from reconciler.model.process import Exited, ProcessRecord, Running
+from reconciler.model.action import Remember
+from reconciler.model.process import Exited, Memory, PartInRoll, ProcessRecord, Running
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.units import SECOND_NS, format_duration
-from reconciler.model.value import Struct, field
+from reconciler.model.value import Struct, field, replace
 
-MAX_UNAVAILABLE: Final = 1
+ROLL_REASONS: Final = frozenset({"replaced", "dependency", "expired"})
+"""Why a process is stopped for another one to take its place."""
 MOST_IN_A_ROW: Final = 3
 """Replacements of a slot for what is in no spec, before the next one has to wait."""
 HOLD_NS: Final = 60 * SECOND_NS
@@ -38,9 +44,12 @@ def next_slots(plan: Plan, hashes: Mapping[int, str]) -> Roll:
     mains, stale = plan.slots.mains, {}
     for slot in plan.look(hashes):
         record = mains.get(slot)
-        reason = None if record is None else why_stale(plan, record, hashes[slot])
-        if reason:
+        if record is None:
+            continue
+        if reason := why_stale(plan, record, hashes[slot]):
             stale[slot] = reason
+        if _has_failed(plan, record, hashes[slot]):
+            plan.failed.add(slot)
     if not stale:
         return Roll()
     moving = _moving(plan, hashes, stale)
@@ -82,15 +91,16 @@ def _chosen(
         return chosen | {
             slot: reason for slot, reason in moving.items() if _is_in_the_way(plan, mains[slot])
         }
-    elsewhere = plan.slots.awaited_elsewhere
-    budget = MAX_UNAVAILABLE - len(missing) - elsewhere
+    budget = desired.max_unavailable(plan.spec, plan.want) - plan.slots.awaited_elsewhere
+    budget -= len(missing)
+    may_go_on = not (plan.failed or plan.slots.failed_elsewhere)
     for slot, reason in sorted(moving.items()):
         if slot in chosen:
             continue
         if slot in missing:
-            if missing == [slot] and not elsewhere:
+            if budget >= 0 or _is_useless(plan, mains[slot]):
                 chosen[slot] = reason
-        elif budget > 0:
+        elif budget > 0 and may_go_on:
             chosen[slot] = reason
             budget -= 1
     return chosen
@@ -189,10 +199,69 @@ def is_available(plan: Plan, record: ProcessRecord | None) -> bool:
     return readiness.is_ready(plan, record)
 
 
+def _is_useless(plan: Plan, record: ProcessRecord) -> bool:
+    """Tell whether nothing is lost with a running process: it was asked whether it is ready, and is not."""
+    return record.memory.probed and not readiness.is_ready(plan, record)
+
+
+def is_settled(plan: Plan, record: ProcessRecord | None) -> bool:
+    """Tell whether a slot keeps no other from its turn: it is available, and `rollout.pause` is over."""
+    if record is None or not is_available(plan, record):
+        return False
+    memory, pause = record.memory, plan.spec.rollout.pause
+    if not memory.roll:
+        return True
+    if not memory.took_over_ns and not running.after_spawn_passed(plan, record):
+        return False
+    return not pause or plan.is_due((memory.took_over_ns or plan.now_ns) + pause)
+
+
+def note_takeover(plan: Plan, record: ProcessRecord) -> None:
+    """Remember when a process that was started in place of another one was ready, and its hook had passed."""
+    memory = record.memory
+    is_awaited = memory.roll and not memory.took_over_ns
+    if not is_awaited or not is_available(plan, record):
+        return
+    if not running.after_spawn_passed(plan, record):
+        return
+    if any(isinstance(each, Remember) and each.id == record.id for each in plan.actions):
+        return  # the next plan does: it comes after that
+    memory = replace(memory, took_over_ns=plan.now_ns)
+    plan.act(Remember(record.id, record.incarnation, memory))
+
+
+def part_of(dead: ProcessRecord) -> PartInRoll:
+    """Return what a process is in a roll that is started in place of a dead one."""
+    memory = dead.memory
+    if is_for_another(memory):
+        return "successor"
+    return "again" if memory.roll and not memory.took_over_ns else ""
+
+
+def is_for_another(memory: Memory) -> bool:
+    """Tell whether a process is being stopped, or was, for another one to take its place."""
+    reason = memory.stop_reason
+    is_roll = reason in ROLL_REASONS or limits.was_over(reason)
+    return is_roll and memory.stopping_since_ns is not None
+
+
+def _has_failed(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
+    """Tell whether a process that is as the spec wants it did not stay up, and none has become ready since."""
+    memory, phase = record.memory, record.phase
+    if not same_slot(record.template_hash, wanted_hash) or is_for_another(memory):
+        return False
+    if memory.stopping_since_ns is not None:
+        return memory.is_failure
+    if not isinstance(phase, Exited):
+        return memory.attempt > 0 and not readiness.is_ready(plan, record)
+    is_no_proof = phase.is_unseen or ended_by_operator(memory, phase)
+    return not (is_no_proof or is_completed(plan.spec, record))
+
+
 def _is_missing(plan: Plan, slot: int, wanted_hash: str) -> bool:
     """Tell whether a slot does not serve and is to do so again: its process has not succeeded and rests."""
     record = plan.slots.mains.get(slot)
-    if record is None or is_available(plan, record):
+    if record is None or is_settled(plan, record):
         return record is None
     is_anew = record.memory.retry or not same_slot(record.template_hash, wanted_hash)
     return is_anew or not is_completed(plan.spec, record)

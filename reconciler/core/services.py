@@ -68,7 +68,8 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll) -> None:
     running.go_on(plan, record, roll.now[slot] if is_replaced else None)
     if slot in roll.put_off:
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
-    if not rollout.is_available(plan, record):
+    rollout.note_takeover(plan, record)
+    if not rollout.is_settled(plan, record):
         plan.awaited.add(slot)
 
 

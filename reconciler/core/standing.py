@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reconciler.core import desired, rollout
+from reconciler.core import desired
 from reconciler.core.plan import Plan, Standing
 from reconciler.core.tally import Tally
 from reconciler.model.process import Running
@@ -45,7 +45,7 @@ def _met(plan: Plan, tally: Tally, count: int) -> set[DependencyCondition]:
     ended = succeeded + tally.states["Failed"]
     if tally.running + (ended if plan.spec.is_job else succeeded) >= count:
         met.add("started")
-    if not plan.spec.is_job and tally.ready >= max(1, count - rollout.MAX_UNAVAILABLE):
+    if not plan.spec.is_job and tally.ready >= desired.least_ready(plan.spec, count):
         met.add("ready")
     if succeeded >= count:
         met.add("succeeded")

@@ -28,6 +28,7 @@ def start(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -
             memory,
             failed_at_ns=rollout.failed_at_ns(plan, dead, wanted_hash),
             renewed=_why_renewed(dead, wanted_hash),
+            roll=rollout.part_of(dead),
             in_a_row=rollout.in_a_row(dead, wanted_hash),
         )
     spawn(plan, slot, wanted_hash, memory, dead)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from reconciler.core import dependencies, desired, generations, running
-from reconciler.core.limits import was_over
+from reconciler.core import dependencies, desired, generations, rollout, running
 from reconciler.core.plan import Plan, World
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_template, told_sockets
@@ -211,7 +210,7 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     if any(condition.held_back for condition in plan.conditions.values()):
         return "Failing", note
     if any(slot.outdated for slot in slots) or _is_rolling(view):
-        return "Rolling", note or _roll_note(view, slots)
+        return "Rolling", _roll_note(view, slots, note)
     for state in ("BackOff", "Failed", "Failing", "Waiting", "Stopping", "Starting"):
         if state in states:
             return state, note
@@ -223,20 +222,32 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     return "Running", note or said or dependencies.note(plan)
 
 
-def _roll_note(view: _View, slots: tuple[SlotStatus, ...]) -> str:
-    trial = view.plan.world.trial
+def _roll_note(view: _View, slots: tuple[SlotStatus, ...], note: str) -> str:
+    """Return how far a roll is, and which slot it waits for."""
+    outdated, trial = any(slot.outdated for slot in slots), view.plan.world.trial
+    if not outdated:
+        return note
+    done = sum(slot.as_desired for slot in slots)
+    progress = f"{done} of {len(slots)} replaced"
     if trial is not None and trial.stops_roll:
-        return "paused: the revision is not good"
-    outdated = sum(slot.outdated for slot in slots)
-    return f"{outdated} of {len(slots)} still to be replaced"
+        return f"paused, {progress}: {trial.reason}"
+    if len(slots) == 1:
+        return note or "to be replaced"
+    noted = [slot for slot in slots if slot.note]
+    return f"{progress}, {_waited_for(_most_urgent(noted))}" if noted else progress
+
+
+def _waited_for(slot: SlotStatus) -> str:
+    """Return what the next slot of a roll waits for."""
+    if slot.state == "Stopping":
+        return f"slot {slot.slot} is stopping: {slot.note}"
+    if slot.state == "Running":
+        return f"slot {slot.slot}: {slot.note}"
+    return f"slot {slot.slot} is not ready: {slot.note}"
 
 
 def _is_rolling(view: _View) -> bool:
-    memories = (record.memory for record in view.records())
-    reasons = (each.stop_reason for each in memories if each.stopping_since_ns is not None)
-    return any(
-        reason in {"replaced", "dependency", "expired"} or was_over(reason) for reason in reasons
-    )
+    return any(rollout.is_for_another(record.memory) for record in view.records())
 
 
 def _resting(view: _View, note: str) -> tuple[WatcherState, str]:
@@ -277,8 +288,12 @@ def _note(slots: tuple[SlotStatus, ...]) -> str:
     noted = [slot for slot in slots if slot.note]
     if not noted:
         return ""
-    first = min(noted, key=lambda slot: (_URGENCY.index(slot.state), slot.slot))
+    first = _most_urgent(noted)
     return first.note if len(slots) == 1 else f"slot {first.slot}: {first.note}"
+
+
+def _most_urgent(slots: Sequence[SlotStatus]) -> SlotStatus:
+    return min(slots, key=lambda slot: (_URGENCY.index(slot.state), slot.slot))
 
 
 def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) -> bool:
@@ -308,11 +323,13 @@ def _conditions(
     outdated = sum(slot.outdated for slot in slots)
     failing = [slot for slot in slots if slot.state in {"BackOff", "Failed", "Failing"}]
     state, trouble = (failing[0].state, failing[0].note) if failing else ("Healthy", "")
-    is_ready = ready >= want
+    is_ready = ready >= (
+        want if view.plan.spec.is_job else desired.least_ready(view.plan.spec, want)
+    )
     old = f"{outdated} of {len(slots)} slots run an older spec" if outdated else ""
     found = (
         ("AsDesired", as_desired, "AsDesired" if as_desired else "Differs", note),
-        ("Available", is_ready, "Ready" if is_ready else "NotReady", f"{ready} of {want} ready"),
+        ("Ready", is_ready, "Ready" if is_ready else "NotReady", f"{ready} of {want} ready"),
         ("UpToDate", not outdated, "Outdated" if outdated else "UpToDate", old),
         ("Failing", bool(failing), state, trouble),
         *_dependencies(view),

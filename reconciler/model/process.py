@@ -23,6 +23,9 @@ Ask: TypeAlias = Literal["main", "all"]
 """Who is asked to end first: the main process alone, or all of the scope at once."""
 
 
+PartInRoll = Word["", "successor", "again"]
+
+
 class ProcessId(Struct, frozen=True):
     """The deterministic name of a process: watcher, slot from 1 on, and role."""
 
@@ -249,6 +252,11 @@ class Memory(Struct, frozen=True):
     """Starts of this slot in place of a process that was stopped on purpose: an edit, a restart, its age."""
     in_a_row: int = 0
     """Of these the last ones that came soon after another, though spec and restarts were the same all the while."""
+    roll: PartInRoll = ""
+    """`successor`: it was started in place of a running process that was to be replaced; `again`: in place of such a
+    one that ended by itself before it had taken over."""
+    took_over_ns: int = 0
+    """When it was seen ready as such."""
     renewed: str = ""
     """Why it was started in place of another one of the same template, as a sentence goes on: `was restarted`."""
     signalled: str = ""

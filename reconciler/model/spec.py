@@ -33,6 +33,7 @@ from reconciler.model.units import (
     PERIOD,
     SECOND_NS,
     SECONDS,
+    SHARE,
     SIGNAL,
     SIZE,
     TIMESTAMPS,
@@ -83,6 +84,8 @@ Processes: TypeAlias = Annotated[int, Between(0, MAX_NUMPROCESSES)] | Annotated[
 """Written as a number or as a formula; the loader makes a number of it."""
 UserOrGroup: TypeAlias = str | int
 Overlap: TypeAlias = Literal["skip", "queue", "replace"]
+Share: TypeAlias = Annotated[int | str, SHARE]
+"""A number, or the text of a percentage; see `units.share_of`."""
 Extensions: TypeAlias = Mapping[str, object]
 
 KEEP_RUNS: Final = 50
@@ -327,6 +330,24 @@ class ReloadByCommand(Tagged, frozen=True):
 
 
 Reload: TypeAlias = Literal["replace"] | ReloadBySignal | ReloadByCommand
+
+
+class RolloutSpec(Struct, frozen=True):
+    """How many running processes are replaced at a time: after an edit, by `restart`, at their age."""
+
+    max_unavailable: Annotated[
+        Share,
+        _live(
+            "How many slots may be without a ready process for that: a number, or a percentage of all slots, rounded "
+            "down and at least 1."
+        ),
+    ] = 1
+    pause: Annotated[
+        DurationNs,
+        _live(
+            "How long a slot is left alone once its new process is ready, before the next one's turn."
+        ),
+    ] = 0
 
 
 class SoftHard(Struct, frozen=True):
@@ -743,6 +764,9 @@ class WatcherSpec(Struct, frozen=True):
     reload: Annotated[
         Reload, _live("What `reconcile reload` does: replace, {signal: HUP} or {cmd: ...}.")
     ] = "replace"
+    rollout: Annotated[RolloutSpec, _live("How many running processes are replaced at a time.")] = (
+        RolloutSpec()
+    )
     max_age: Annotated[SecondsNs | None, _live("Replace a process that has run this long.")] = None
     max_age_variance: Annotated[
         SecondsNs, _live("Random time up to this much, added to max_age per process.")

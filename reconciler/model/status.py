@@ -31,7 +31,7 @@ OverrideKind = Word["stopped", "started", "scaled"]
 
 
 class Condition(Struct, frozen=True):
-    """One thing that is so or not, and why: Available, Progressing, Stale ... (Kubernetes' shape)."""
+    """One thing that is so or not, and why: Ready, UpToDate, Failing ... (Kubernetes' shape)."""
 
     type: str = ""
     status: bool = False

@@ -43,6 +43,7 @@ MAX_DURATION_NS: Final = 3650 * DAY_NS
 MAX_SIZE_BYTES: Final = 2**50
 MAX_FORMAT_CHARACTERS: Final = 100
 """Of the form of a time that stands before each line."""
+MAX_SHARE: Final = 10_000
 
 SIGNAL_NAMES: Final = frozenset(
     ("HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
@@ -272,6 +273,22 @@ def parse_timestamps(value: object) -> bool | str:
     return value
 
 
+def parse_share(value: object) -> int | str:
+    """Return a whole number from 0 to 10,000, or a percentage as text: `2`, `25%`."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SHARE:
+        return value
+    try:
+        return f"{parse_percent(value)}%"
+    except ValueError:
+        msg = f"expected a number from 0 to {MAX_SHARE}, or a percentage such as 25%"
+        raise ValueError(msg) from None
+
+
+def share_of(share: int | str, whole: int) -> int:
+    """Return how many of `whole` a share is; of a percentage rounded down."""
+    return share if isinstance(share, int) else whole * int(share[:-1]) // 100
+
+
 class Reads(Struct, frozen=True):
     """Marks a field whose value is read from text by `parse`; stands in `Annotated`.
 
@@ -320,3 +337,4 @@ FORMULA = Reads(
 )
 PERCENT = Reads("percentage", parse_percent, "50%", r"^\d{1,3}%$")
 CPU_PERCENT = Reads("percentage of a processor", parse_cpu_percent, "150%", r"^\d{1,6}%$")
+SHARE = Reads("number or percentage", parse_share, "25%", PERCENT.pattern, ("integer",))

@@ -82,6 +82,10 @@ def _percent(text: str) -> str:
     return f"write: {text}%" if text.isdecimal() and int(text) <= 100 else ""
 
 
+def _share(text: str) -> str:
+    return f"write: {text}, without quotes" if text.isdecimal() else ""
+
+
 def _address(text: str) -> str:
     """Other spellings of an address: a bare path, `:8080`, `*:8080`, `tcp://host:port`, a host alone."""
     path = text.removeprefix("unix://")
@@ -172,6 +176,7 @@ _KINDS: Final[dict[str, Callable[[str], str]]] = {
     "size": _size,
     "percentage": _percent,
     "percentage of a processor": lambda text: f"write: {text}%" if text.isdecimal() else "",
+    "number or percentage": _share,
     "address": _address,
 }
 _BLOCKS: Final[dict[str, Callable[[str], str]]] = {

@@ -95,7 +95,7 @@ _WORDS_BY_ANSWER: Final = {
         "write: ready: {deadline: 60s}": "listen_timeout",
         NOT_BUILT: "liveness_probe healthcheck health watchdog env_rules on_demand watch on-check-failure",
         NOT_BUILT + "; a timer can call `reconcile rerun NAME`": "schedule cron",
-        NOT_BUILT + "; processes are replaced one by one": "rollout",
+        "write: rollout: {max_unavailable: 1}": "update_config maxUnavailable max_unavailable rolling_update",
         "write: restart: always, on-failure or never; max_restarts: {count: 5}; backoff: {initial: 1s}": "availability",
         "there are no terminals for processes: stdin is devnull, and output goes where logs: says": "is_tty",
         "run the program in the foreground, and leave this out": "is_daemon",

@@ -23,6 +23,8 @@ from reconciler.model.units import (
     NAME_PATTERN,
     parse_bytes,
     parse_mode,
+    parse_share,
+    share_of,
 )
 from reconciler.specfile import machine, probe_rules
 from reconciler.specfile.given import Given
@@ -31,7 +33,7 @@ from reconciler.specfile.mistakes import Mistakes, quoted
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
 JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap", "on_lost", "keep_runs")
-SERVICE_FIELDS: Final = ("max_age", "max_age_variance", "ready")
+SERVICE_FIELDS: Final = ("max_age", "max_age_variance", "ready", "rollout")
 _UNIX_FIELDS: Final = frozenset(("mode", "owner", "group"))
 _INTERNET_FIELDS: Final = frozenset(("interface", "reuseport", "ipv6_only", "nodelay", "keepalive"))
 _STREAM_FIELDS: Final = frozenset(("nodelay", "keepalive", "backlog"))
@@ -204,6 +206,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     _warn_of_starters(watcher, sockets)
     _check_backoff(watcher.block("backoff"))
     _check_logs(watcher.block("logs"))
+    _check_rollout(watcher.block("rollout"))
     if limits is not None:
         _check_limits(limits, is_job=data.get("restart") == "never")
     _check_secrets(watcher)
@@ -416,6 +419,16 @@ def _check_backoff(backoff: Given | None) -> None:
     if not 1 <= factor <= 1000:
         message = f"expected a number from 1 to 1000, found {quoted(str(factor))}"
         backoff.wrong("factor", message)
+
+
+def _check_rollout(rollout: Given | None) -> None:
+    """Check that something may be replaced at all."""
+    if rollout is None or not rollout.says("max_unavailable"):
+        return
+    with suppress(ValueError):
+        if not share_of(parse_share(rollout.data.get("max_unavailable")), 100):
+            message = "with 0 no process could ever be replaced"
+            rollout.wrong("max_unavailable", message, "write: max_unavailable: 1")
 
 
 def _check_logs(logs: Given | None) -> None:

@@ -96,7 +96,7 @@ def test_what_is_under_way_says_so() -> None:
     stage.wait(60).apply(spec(web=watcher(numprocesses=3))).wait(5)
     stage.stubborn = frozenset({"web.1"})
     stage.apply(spec(web=watcher(numprocesses=3, cmd=("new",)))).wait(1)
-    assert note(stage) == "slot 1: replaced"
+    assert note(stage) == "0 of 3 replaced, slot 1 is stopping: replaced"
     stage.wait(10)
     assert note(stage).endswith("ready after 1s of uptime")
     assert stage.tell(ShutdownAsked()).status("web").note == "slot 1: shutdown"

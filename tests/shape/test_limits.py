@@ -28,8 +28,8 @@ NOT_FOR_PEOPLE = {
     "MAX_SHOWN", "MAX_TOLD", "MAX_REASONS", "MAX_WAITING_SHOWN", "MAX_WARNINGS_TOLD", "MAX_NAMED", "MAX_SLOTS_NAMED",
     # The reader's own limit, which the controller knows, too.
     "MAX_BYTES",
-    # Rules of a roll and of the core's own work.
-    "MAX_UNAVAILABLE", "MAX_ROUNDS",
+    # Rules of the core's own work.
+    "MAX_ROUNDS",
     # Bounds of patience, which are options or belong to a procedure.
     "MAX_TIMEOUT_NS", "DRAIN_LIMIT_NS",
     # How much of a log is read backwards at a time.

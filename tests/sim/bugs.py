@@ -389,7 +389,13 @@ BUGS: dict[str, Bug] = {
     # the language
     "secrets are not waited for": Bug(secrets, "ready", _always(True), 5),
     "what has succeeded is started again": Bug(gates, "is_completed", _always(False), 49),
-    "nothing is ever given up": Bug(gates, "gave_up", _always(False), 94),
+    "nothing is ever given up": Bug(
+        gates,
+        "gave_up",
+        _always(False),
+        0,
+        "max_restarts=0.7, quick exits=0.6, busy people=0.05",
+    ),
     "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 257),
     "a revision is good at once": Bug(verdict, "find", _always({}), 110),
     "what runs well is held against its revision": Bug(
@@ -431,7 +437,7 @@ BUGS: dict[str, Bug] = {
     "edits are not taken": Bug(fold, "_spec", _old_spec, 4),
     "every edit binds sockets anew": Bug(fold, "_spec", _socket_rebound, 0),
     "a new controller replaces what it finds": Bug(reconciler, "fold", _restarts_one, 4),
-    "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 18),
+    "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 178),
     # adoption
     "users of the former socket are taken for users of the lost one": Bug(
         adoption, "_may_hold", _always(True), 237

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tests.sim.language import LANGUAGE
+from tests.sim.language import LANGUAGE, NEWER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,11 @@ class Faults:
 def swarm(rng: random.Random, seed: int) -> Faults:
     """Choose a seed's own faults. `rng` is what its history goes on with."""
     later, speaks = random.Random(f"later {seed}"), random.Random(f"language {seed}")
-    language = _some(LANGUAGE, speaks, often=0.12, strengths=(0.3, 0.7))
+    older = {each: what for each, what in LANGUAGE.items() if each not in NEWER}
+    language = _some(older, speaks, often=0.12, strengths=(0.3, 0.7))
+    for each in NEWER:
+        own = random.Random(f"{each} {seed}")
+        language |= _some({each: LANGUAGE[each]}, own, often=0.12, strengths=(0.3, 0.7))
     nasty = _some(NASTY, random.Random(f"nasty {seed}"), strengths=(0.2, 0.6))
     return Faults(_some(FIRST, rng) | _some(LATER, later) | nasty | language)
 

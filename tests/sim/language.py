@@ -81,6 +81,8 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
         "reload": lambda rng: rng.choice(
             (ReloadBySignal(signal="USR2"), ReloadByCommand(cmd=("reload",)))
         ),
+        "rollout.max_unavailable": lambda rng: rng.choice((2, 3, "50%", "100%")),
+        "rollout.pause": lambda rng: rng.randrange(1, 5) * S,
         "max_age": lambda rng: rng.randrange(3, 9) * S,
         "max_age_variance": lambda rng: rng.randrange(1, 4) * S,
         "logs.stdout.file": lambda rng: f"/logs/{rng.randrange(3)}-${{slot}}",
@@ -163,6 +165,8 @@ ORDERS: Final = {
 NEEDS: Final = {"unreadable secrets": "a secret cannot be read now and then"}
 LANGUAGE: Final = dict.fromkeys(VALUES, "people make use of this field") | ORDERS | NEEDS
 """What the seeds choose from, beside faults: the same table, so that a failing seed is made smaller by them, too."""
+NEWER: Final = ("rollout.max_unavailable", "rollout.pause")
+"""What came later: each is chosen by a die of its own, so that histories without it stay what they were."""
 PLAIN_ORDERS: Final = frozenset(
     ("stop", "rest", "start", "restart", "scale", "unscale", "signal", "rerun")
 )

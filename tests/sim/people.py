@@ -139,7 +139,9 @@ class People:
             return False
         if path == "stdin_socket":
             return bool(spec.use_sockets)
-        if path in {"max_restarts", "max_age", "max_age_variance"} or path.startswith("restart"):
+        if path in {"max_restarts", "max_age", "max_age_variance"}:
+            return spec.is_job
+        if path.startswith(("restart", "rollout.")):
             return spec.is_job
         return False
 

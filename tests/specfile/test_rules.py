@@ -43,6 +43,14 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "rerun_on: [boot]}}", "web.rerun_on", "for one-shot jobs"),
         (WEB + "overlap: skip}}", "web.overlap", "for one-shot jobs"),
         (WEB + "restart: never, max_age: 5}}", "web.max_age", "for services"),
+        (WEB + "restart: never, rollout: {pause: 5s}}}", "web.rollout", "for services"),
+        (WEB + "rollout: {max_unavailable: 0}}}", "web.rollout.max_unavailable", "no process could ever be replaced"),
+        (WEB + "rollout: {max_unavailable: 0%}}}", "web.rollout.max_unavailable", "no process could ever be replaced"),
+        (WEB + "rollout: {max_unavailable: -1}}}", "web.rollout.max_unavailable", "from 0 to 10000, or a percentage"),
+        (WEB + "rollout: {max_unavailable: 101%}}}", "web.rollout.max_unavailable", "or a percentage such as 25%"),
+        (WEB + "rollout: {max_unavailable: '2'}}}", "web.rollout.max_unavailable", "write: 2, without quotes"),
+        (WEB + "rollout: {pause: 5}}}", "web.rollout.pause", "write: 5s"),
+        (WEB + "rollout: 2}}", "web.rollout", "expected a map with max_unavailable"),
         (WEB + "respawn: no}}", "web.respawn", "expected true or false, found 'no'"),
         (WEB + "respawn: true, restart: always}}", "web.respawn", "given both"),
         (WEB + "umask: 9}}", "web.umask", "octal mode"),
@@ -137,7 +145,7 @@ def test_a_mistake_is_told_in_our_words(text: str, field: str, words: str) -> No
         ("copy_env", "inherit_env"), ("uid", "user"), ("gid", "group"), ("environment", "env"),
         ("autorestart", "restart"), ("requires", "depends_on"),
         ("health", "not built yet"), ("schedule", "not built yet"),
-        ("rollout", "not built yet"), ("on_demand", "not built yet"), ("watch", "not built yet"),
+        ("update_config", "rollout: {max_unavailable: 1}"), ("on_demand", "not built yet"), ("watch", "not built yet"),
     ],
 )  # fmt: skip
 def test_the_words_of_other_tools_are_told_in_ours(word: str, hint: str) -> None:

@@ -249,7 +249,7 @@ class Ends:
             assert self.kernel.now <= due, f"{process.id} was asked to end, did not, and lives on"
 
     def _roll_keeps_serving(self, hit: Hit) -> None:
-        """I13: a slot that serves is stopped for a roll only while no other is missing."""
+        """I13: a slot that serves is stopped for a roll only while no more others are missing than may be."""
         process, now = hit.process, hit.at_ns
         owner, born = process.id.owner, self.facts.born_ns[process.born]
         wants = self.facts.wants(owner)
@@ -280,4 +280,12 @@ class Ends:
             died = max(self.facts.died_ns.get(ProcessId(owner, slot), -1), self.world.disturbed_ns)
             if slot not in serving and now - died > self.world.leeway_ns:
                 missing.append(slot)
-        assert not missing, f"{process.id} is stopped for a roll while {missing} are missing"
+        most = _most_unavailable(spec.rollout.max_unavailable, min(wants))
+        assert len(missing) < most, (
+            f"{process.id} is stopped for a roll while {missing} are missing"
+        )
+
+
+def _most_unavailable(asked: int | str, slots: int) -> int:
+    """Return how many slots may be missing for a roll."""
+    return asked if isinstance(asked, int) else max(1, int(asked.rstrip("%")) * slots // 100)

@@ -1,0 +1,161 @@
+"""How many slots are replaced at a time, how long each is left alone, and what stops a roll."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.core.intents import restarted
+from reconciler.model.intent import NO_INTENT
+from reconciler.model.observation import IntentChanged
+from reconciler.model.spec import HooksSpec, ReadySpec, RolloutSpec
+from tests.core.stage import HOOK, S, Stage, spec, watcher
+
+if TYPE_CHECKING:
+    from reconciler.model.spec import Spec
+
+
+def web(cmd: str, count: int = 4, pause: int = 0, most: int | str = 1, **fields: object) -> Spec:
+    """Return a spec of one watcher with so many slots, that is replaced so many at a time."""
+    rollout = RolloutSpec(max_unavailable=most, pause=pause * S)
+    return spec(web=watcher(cmd=(cmd,), numprocesses=count, rollout=rollout, **fields))
+
+
+def settled(count: int = 4, **how: object) -> Stage:
+    return Stage().apply(web("old", count, **how)).wait(10)  # type: ignore[arg-type]
+
+
+def stops(stage: Stage) -> list[tuple[float, int]]:
+    """Return which slots were asked to end, and when after the first ten seconds."""
+    return [(at - 10, int(name[4:])) for at, name, _ in stage.signals() if ":" not in name]
+
+
+@pytest.mark.parametrize(
+    ("most", "at"),
+    [(1, [0, 1, 2, 3, 4]), (2, [0, 0, 1, 1, 2]), ("50%", [0, 0, 1, 1, 2]), ("1%", [0, 1, 2, 3, 4]), (9, [0] * 5)],
+)  # fmt: skip
+def test_so_many_slots_are_replaced_at_a_time(most: int | str, at: list[int]) -> None:
+    stage = settled(5, most=most)
+    stage.apply(web("new", 5, most=most)).wait(20)
+    assert stops(stage) == list(zip(at, range(1, 6), strict=True))
+    assert stage.status("web").as_desired
+
+
+def test_many_slots_at_a_time_cost_no_second_look() -> None:
+    stage = settled(100, most="30%")
+    stage.apply(web("new", 100, most="30%"))
+    assert [slot for _, slot in stops(stage)] == [*range(1, 31)]
+
+
+def test_a_slot_is_left_alone_for_the_pause_once_it_is_ready() -> None:
+    stage = settled(3, pause=5)
+    stage.apply(web("new", 3, pause=5)).wait(60)
+    assert stops(stage) == [(0, 1), (6, 2), (12, 3)]
+    assert stage.status("web").conditions[1].status  # Ready all the while, and UpToDate now
+
+
+def test_the_pause_goes_on_under_another_controller() -> None:
+    stage = settled(3, pause=20)
+    stage.apply(web("new", 3, pause=20)).wait(15).new_controller(web("new", 3, pause=20)).wait(60)
+    assert stops(stage) == [(0, 1), (21, 2), (42, 3)]
+
+
+def test_the_pause_concerns_replacements_only() -> None:
+    stage = settled(3, pause=60)
+    stage.exit("web.2", 1).wait(5).apply(web("new", 3, pause=60)).wait(1)
+    assert stops(stage) == [(5, 1)]
+
+
+def test_one_that_died_before_it_took_over_is_left_alone_too() -> None:
+    stage = settled(2, pause=5)
+    stage.apply(web("new", 2, pause=5)).wait(0.5).exit("web.1", 1).wait(60)
+    assert stops(stage) == [(0, 1), (6.5, 2)]
+
+
+def test_an_edit_within_the_pause_begins_with_the_slot_that_was_replaced_last() -> None:
+    stage = settled(2, pause=30)
+    stage.apply(web("new", 2, pause=30)).wait(5).apply(web("newer", 2, pause=30)).wait(120)
+    assert stops(stage) == [(0, 1), (5, 1), (36, 2)]
+
+
+def test_an_edit_of_the_pause_counts_for_the_roll_that_is_under_way() -> None:
+    stage = settled(2, pause=3600)
+    stage.apply(web("new", 2, pause=3600)).wait(5).apply(web("new", 2)).wait(1)
+    assert stops(stage) == [(0, 1), (5, 2)]
+
+
+def test_a_roll_goes_no_further_when_a_new_process_has_failed_though_more_might_be_missing() -> (
+    None
+):
+    stage = settled(5, most=2)
+    stage.apply(web("bad", 5, most=2))
+    for _ in range(80):
+        stage.exit("web.1", 1) if "web.1" in stage.alive() else None
+        stage.wait(0.5)
+    assert {slot for _, slot in stops(stage)} == {1, 2}
+    seen, said = (
+        stage.status("web"),
+        "1 of 5 replaced, slot 1 is not ready: exit 1, 10 times in a row",
+    )
+    assert (seen.state, seen.note) == ("Rolling", said)
+    stage.apply(web("good", 5, most=2)).wait(60)
+    assert stage.status("web").as_desired
+
+
+def test_a_slot_whose_hook_has_not_passed_keeps_the_next_one_from_its_turn() -> None:
+    hooks = HooksSpec(after_spawn=HOOK)
+    stage = settled(2)
+    stage.apply(web("new", 2, hooks=hooks)).wait(20)
+    assert stops(stage) == [(0, 1)]
+    stage.exit("web.1:after_spawn", 0)
+    assert stops(stage) == [(0, 1), (20, 2)]
+
+
+def test_what_is_not_ready_by_its_own_probe_is_replaced_at_once_for_nothing_is_lost() -> None:
+    ready = ReadySpec(exec=("check",), deadline=None)
+    stage = Stage().apply(web("old", 3, ready=ready)).wait(10)
+    stage.apply(web("mended", 3, ready=ready)).wait(1)
+    assert stops(stage) == [(0, 1), (0, 2), (0, 3)]
+
+
+def test_a_restart_keeps_the_same_pace() -> None:
+    stage = settled(4, most=2, pause=2)
+    stage.tell(IntentChanged("web", restarted(NO_INTENT, None, at_once=False))).wait(60)
+    assert stops(stage) == [(0, 1), (0, 2), (3, 3), (3, 4)]
+
+
+def test_status_tells_how_far_a_roll_is() -> None:
+    stage = settled(4)
+    stage.stubborn = frozenset({"web.2"})
+    stage.apply(web("new"))
+    assert [stage.wait(wait).status("web").note for wait in (0, 1, 10)] == [
+        "0 of 4 replaced, slot 1 is not ready: ready after 1s of uptime",
+        "1 of 4 replaced, slot 2 is stopping: replaced",
+        "1 of 4 replaced, slot 2 is not ready: ready after 1s of uptime",
+    ]
+
+
+def test_status_tells_why_a_roll_has_stopped() -> None:
+    stage = settled(3).try_out(web("bad", 3))
+    stage.wait(0.5).exit("web.1", 3).wait(60)
+    assert (
+        stage.status("web").note == "paused, 1 of 3 replaced: web.1 ended with exit 3 after 500ms"
+    )
+
+
+@pytest.mark.parametrize(
+    ("most", "count", "missing", "is_ready"),
+    [
+        (1, 3, 1, True), (1, 3, 2, False), ("50%", 4, 2, True), ("50%", 4, 3, False),
+        (9, 4, 3, True), (9, 4, 4, False), (1, 1, 1, False),
+    ],
+)  # fmt: skip
+def test_a_watcher_is_ready_as_long_as_no_more_are_missing_than_a_roll_may_take(
+    most: int | str, count: int, missing: int, is_ready: bool
+) -> None:
+    stage = settled(count, most=most)
+    for slot in range(1, missing + 1):
+        stage.exit(f"web.{slot}", 1)
+    ready = next(each for each in stage.status("web").conditions if each.type == "Ready")
+    assert (ready.status, ready.message) == (is_ready, f"{count - missing} of {count} ready")
