@@ -38,7 +38,7 @@ from reconciler.model.spec import (
     rlimits,
 )
 from reconciler.model.units import SLOT_PATTERN
-from reconciler.model.value import Struct, to_plain
+from reconciler.model.value import Struct, replace, to_plain
 
 FIRST_SOCKET_FD: Final = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
@@ -120,7 +120,19 @@ def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:
         elif isinstance(item, Struct):
             yield from _restart_fields(item, f"{prefix}{part.name}.")
         elif part.restarts:
-            yield f"{prefix}{part.name}", to_plain(item)
+            yield f"{prefix}{part.name}", to_plain(_of_the_run(item))
+
+
+def _of_the_run(item: object) -> object:
+    """Return a value, of a map of blocks without what is applied in place in them."""
+    if isinstance(item, Mapping) and all(isinstance(each, Struct) for each in item.values()):
+        return {key: _at_defaults(each) for key, each in item.items()}
+    return item
+
+
+def _at_defaults(block: Struct) -> Struct:
+    live = [each for each in declared_fields(type(block)) if each.about.effect == "live"]
+    return replace(block, **{each.attribute: each.default for each in live})
 
 
 class _Part(Struct, frozen=True):

@@ -610,6 +610,13 @@ class SecretSpec(Struct, frozen=True):
         str | None, _restart("Folder that `cmd` runs in; null: the folder of the spec.")
     ] = None
     timeout: Annotated[SecondsNs, _restart("Longest time that `cmd` may take.")] = 30 * SECOND_NS
+    refresh: Annotated[
+        DurationNs | None,
+        _live(
+            "Run `cmd` again after this long, or a little earlier; another value replaces the processes. null: only "
+            "when a process starts and the value is not at hand, and at each apply."
+        ),
+    ] = None
 
 
 DependencyCondition: TypeAlias = Literal["started", "ready", "succeeded", "completed"]

@@ -21,7 +21,10 @@ from reconciler.model.spec import (
 )
 from reconciler.model.units import (
     NAME_PATTERN,
+    SECOND_NS,
+    format_duration,
     parse_bytes,
+    parse_duration_ns,
     parse_mode,
     parse_share,
     share_of,
@@ -47,6 +50,8 @@ SERVICE_LIMITS: Final = ("max_memory", "max_cpu")
 _SUPERVISOR_PRIORITY: Final = 999
 MAX_SECRETS: Final = 256
 """Secrets of one watcher."""
+MIN_REFRESH_NS: Final = 5 * SECOND_NS
+"""So often a secret is read again at most: each reading is a command."""
 _MAX_LIMIT: Final = 2**63 - 1
 _MAX_ACCOUNT: Final = 2**32 - 2
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -509,9 +514,21 @@ def _check_secrets(watcher: Given) -> None:
             hint = "write file: PATH, or cmd: program; never the value itself"
             message = "a secret needs file or cmd, found neither"
             secret.mistakes.at(entry.key, secret.where, message, hint)
+        if secret.says("refresh"):
+            _check_refresh(secret)
         _check_path(secret, "file", "a path")
         _check_path(secret, "working_dir", "a path")
         _check_command(secret)
+
+
+def _check_refresh(secret: Given) -> None:
+    """Check that a command is read again, and not all the time."""
+    if secret.says("file"):
+        message = "'refresh' is for cmd: files are watched, and read again when they change"
+        secret.out_of_place("refresh", message, "leave it out")
+    with suppress(ValueError):
+        if parse_duration_ns(secret.data.get("refresh")) < MIN_REFRESH_NS:
+            secret.wrong("refresh", f"expected at least {format_duration(MIN_REFRESH_NS)}")
 
 
 def check_daemon(daemon: Given) -> None:

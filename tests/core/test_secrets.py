@@ -58,6 +58,18 @@ def test_another_value_replaces_the_processes_one_by_one() -> None:
     assert stage.status("web").as_desired
 
 
+def test_an_edit_of_how_often_a_secret_is_read_replaces_nothing() -> None:
+    stage = Stage()
+    stage.vault = {"web": "1"}
+    often = {"KEY": SecretSpec(cmd=("vault",), refresh=60 * 10**9)}
+    stage.apply(spec(web=watcher(secrets={"KEY": SecretSpec(cmd=("vault",))}))).wait(60)
+    before = stage.pid("web.1")
+    stage.apply(spec(web=watcher(secrets=often))).wait(60)
+    assert stage.pid("web.1") == before
+    stage.tell(SecretsRead("web", "2", often)).wait(10)
+    assert stage.pid("web.1") != before
+
+
 def test_a_secret_that_is_lost_touches_nothing_and_its_last_value_stays_good() -> None:
     stage = Stage()
     stage.vault = {"web": "1"}

@@ -135,7 +135,7 @@ MEANINGLESS: Final = {
     },
     **{
         f"secret.{each}": "says where the controller reads; the core sees only that it is another"
-        for each in ("cmd", "working_dir", "timeout")
+        for each in ("cmd", "working_dir", "timeout", "refresh")
     },
     **{
         f"socket.{each}": "the fake kernel has only TCP sockets of one machine, without files"

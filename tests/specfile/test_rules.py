@@ -36,6 +36,8 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "logs: {timestamps: '%q'}}}", "web.logs.timestamps", "'%q' is no part of a time"),
         (WEB + "logs: {timestamps: '%H:%'}}}", "web.logs.timestamps", "'%' is no part of a time"),
         (WEB + "logs: {timestamps: '" + "%H" * 60 + "'}}}", "web.logs.timestamps", "at most 100 characters"),
+        (WEB + "secrets: {A: {file: a, refresh: 1h}}}}", "web.secrets.A.refresh", "files are watched"),
+        (WEB + "secrets: {A: {cmd: a, refresh: 1s}}}}", "web.secrets.A.refresh", "at least 5s"),
         ("apply: {max_removal: ²}", "apply.max_removal", "expected a percentage"),
         ("sockets: {s: {listen: ²}}", "s.listen", "expected an address"),
         (WEB + 'env_file: ["a\\0"]}}', "web.env_file[0]", "embedded null byte"),

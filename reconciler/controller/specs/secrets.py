@@ -4,10 +4,11 @@ Everybody else knows a keyed hash of them. Its key lies in the state folder, so 
 this controller (in the keeper's records and in the ledger of jobs) can be compared with new ones, and say
 nothing to whoever finds them without the key.
 
-A source (a file, a command) is read once, however many watchers name it. Files are read in a background
-lane. A command is user code and runs in a process group of its own, within limits of time and
-output; what it writes besides its value is not kept, for nobody knows what it is. When a controller dies,
-a command that it started is left to end by itself: its output leads nowhere then.
+A source (a file, a command) is read once, however many watchers name it, and a command with `refresh` again
+when its time has come: the first time when this controller begins, which does not know when a former one did.
+Files are read in a background lane. A command is user code and runs in a process group of its own, within
+limits of time and output; what it writes besides its value is not kept, for nobody knows what it is. When a
+controller dies, a command that it started is left to end by itself: its output leads nowhere then.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ from reconciler.controller.runtime.file_watch import Signature, signature_at, si
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.loader import environment
+from reconciler.core.backoff import doubled_ns, share
+from reconciler.core.secrets import FIRST_RETRY_NS
 from reconciler.model.action import Spawn
 from reconciler.model.observation import Observation, SecretsRead, SecretsUnreadable
 from reconciler.model.process import MAIN
 from reconciler.model.spec import SecretSpec, Spec
+from reconciler.model.units import MINUTE_NS
 from reconciler.model.value import Part, Struct, field, replace
 from reconciler.specfile.trust import refusal
 
@@ -42,6 +46,8 @@ MAX_SECRET_BYTES: Final = 64 * 1024
 """Length of one value."""
 MAX_COMMANDS: Final = 8
 """Commands that run at the same time; the others wait for their turn."""
+LAST_RETRY_NS: Final = 5 * MINUTE_NS
+"""How long until what should have been read again, and could not be, is tried once more."""
 KEY_FILE: Final = "secrets.key"
 KEY_BYTES: Final = 32
 
@@ -61,6 +67,14 @@ class Unreadable(Struct, frozen=True):
 
     cause: str
     signature: Signature = None
+
+
+class Readings(Struct, frozen=True):
+    """How often a source was read, how often in vain since, and when it is read again; None: it is being read."""
+
+    count: int = 0
+    failures: int = 0
+    due_ns: int | None = None
 
 
 class Secrets(Part):
@@ -90,19 +104,28 @@ class Secrets(Part):
     """What the processes of a watcher get."""
     _queue: deque[SecretSpec] = field(default_factory=deque)
     _commands: dict[SecretSpec, Child] = field(default_factory=dict)
+    _readings: dict[SecretSpec, Readings] = field(default_factory=dict)
+    """Of the sources that are read again by the clock."""
 
     # ---- what others ask for ----
 
     def follow(self, spec: Spec) -> None:
-        """Know what is needed from now on. Files are read at once, commands when a process needs them."""
+        """Know what is needed from now on.
+
+        Files are read at once, and all that is read again by the clock; other commands when a process needs them.
+        """
         self._wanted = {name: each.secrets for name, each in spec.watchers.items() if each.secrets}
         self._used = frozenset(s for each in self._wanted.values() for s in each.values())
         self._found = {s: found for s, found in self._found.items() if s in self._used}
         self._values = {n: v for n, v in self._values.items() if n in self._wanted}
         self._asked &= self._wanted.keys()
+        self._readings = {s: each for s, each in self._readings.items() if s in self._used}
         for name, sources in self._wanted.items():
-            if name not in self._values and all(each.cmd is None for each in sources.values()):
+            is_of_files = all(each.cmd is None for each in sources.values())
+            begins = {each for each in sources.values() if each.refresh} - self._readings.keys()
+            if begins or (is_of_files and name not in self._values):
                 self.read(name)
+        self._wake_for_next()
         self.files_changed()
 
     def read(self, name: str) -> None:
@@ -153,9 +176,7 @@ class Secrets(Part):
     def _read_changed(self, sources: list[SecretSpec]) -> None:
         for source in sources:
             if self._has_changed(source):
-                names = (n for n, wanted in self._wanted.items() if source in wanted.values())
-                self._asked.update(names)
-                self._read(source)
+                self._ask_for(source)
 
     def _read(self, source: SecretSpec) -> None:
         if source in self._reading:
@@ -201,7 +222,44 @@ class Secrets(Part):
         self._reading.discard(source)
         if source in self._used:
             self._found[source] = found
+            if source.refresh:
+                self._read_later(source, source.refresh, is_read=isinstance(found, Value))
         self._answer()
+
+    # ---- reading by the clock ----
+
+    def _read_later(self, source: SecretSpec, refresh_ns: int, *, is_read: bool) -> None:
+        """Have a source read again in its time: a tenth earlier at most, so that not all are read at once."""
+        before, now_ns = self._readings.get(source, Readings()), clock.now_ns()
+        if is_read:
+            seed = f"{self._get_key().hex()} {source.cmd} {before.count}"
+            early_ns = refresh_ns * share(seed) // 10_000
+            readings = Readings(before.count + 1, 0, now_ns + refresh_ns - early_ns)
+        else:
+            failures = before.failures + 1
+            wait_ns = doubled_ns(FIRST_RETRY_NS, min(LAST_RETRY_NS, refresh_ns), failures)
+            readings = Readings(before.count, failures, now_ns + wait_ns)
+        self._readings[source] = readings
+        self._wake_for_next()
+
+    def _wake_for_next(self) -> None:
+        dues = (each.due_ns for each in self._readings.values() if each.due_ns is not None)
+        self.reactor.at((self, "refresh"), min(dues, default=None), self._read_due)
+
+    def _read_due(self) -> None:
+        now_ns = clock.now_ns()
+        for source, each in list(self._readings.items()):
+            if each.due_ns is not None and each.due_ns <= now_ns:
+                self._readings[source] = replace(each, due_ns=None)
+                self._ask_for(source)
+        self._wake_for_next()
+
+    def _ask_for(self, source: SecretSpec) -> None:
+        """Read a source, and tell the core of all watchers that name it."""
+        self._asked.update(n for n, wanted in self._wanted.items() if source in wanted.values())
+        self._read(source)
+
+    # ---- what the core is told ----
 
     def _answer(self) -> None:
         """Tell the core of those watchers of which everything was tried."""
@@ -224,10 +282,12 @@ class Secrets(Part):
         self.feed(SecretsRead(name, self._digest(name, values), sources))
 
     def _digest(self, name: str, values: Mapping[str, str]) -> str:
-        if not self._key:
-            self._key = key_in(self.state_dir)
         text = json.dumps([name, sorted(values.items())])
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:16]
+        return hmac.new(self._get_key(), text.encode(), hashlib.sha256).hexdigest()[:16]
+
+    def _get_key(self) -> bytes:
+        self._key = self._key or key_in(self.state_dir)
+        return self._key
 
 
 # ---- files ----------------------------------------------------------------------------------------

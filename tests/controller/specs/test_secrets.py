@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,30 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest import Instance, service, until
+from conftest import Instance, raised, service, until
 from paper_keeper import PaperKeeper
 
 from reconciler.controller import controller
-from reconciler.controller.specs.secrets import KEY_FILE, MAX_SECRET_BYTES, Unreadable, read_file
+from reconciler.controller.runtime import clock
+from reconciler.controller.runtime.lanes import Lanes
+from reconciler.controller.runtime.reactor import Reactor
+from reconciler.controller.specs.secrets import (
+    KEY_FILE,
+    MAX_SECRET_BYTES,
+    Secrets,
+    Unreadable,
+    read_file,
+)
 from reconciler.controller.state.store import Store
 from reconciler.model.action import Spawn
-from reconciler.model.observation import OrphansChanged
-from reconciler.model.process import ProcessId
+from reconciler.model.observation import (
+    Observation,
+    OrphansChanged,
+    SecretsRead,
+)
+from reconciler.model.process import Launch, Memory, ProcessId
 from reconciler.model.spec import ApplySpec, SecretSpec, Spec
+from reconciler.model.value import replace
 
 VALUE = "tr0ub4dor&3"
 
@@ -219,3 +234,102 @@ def test_root_takes_no_secret_from_a_file_of_somebody_else(
     assert "belongs to uid 12347" in read_file(str(path)).cause
     monkeypatch.setenv("RECONCILE_ALLOW_WRITABLE_SPECS", "1")
     assert read_file(str(path)).text == "hunter2"
+
+
+class Vault:
+    """Secrets in a loop of their own, at a time that we set, and what the core was told."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.ahead_ns = folder, 0
+        self.fed: list[Observation] = []
+        monkeypatch.setattr(clock, "now_ns", lambda: time.monotonic_ns() + self.ahead_ns)
+        self.reactor = Reactor(raised)
+        self.lanes = Lanes(self.reactor, lambda _, error: str(error))
+        self.secrets = self.begin()
+
+    def begin(self) -> Secrets:
+        self.secrets = Secrets(
+            str(self.folder), self.reactor, self.lanes, self.fed.append, lambda: 0, lambda: None
+        )
+        return self.secrets
+
+    def until(self, count: int) -> list[Observation]:
+        while len(self.fed) < count:
+            self.reactor.wait(None)
+        return self.fed
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass, and all begin that is due by then."""
+        self.ahead_ns += int(seconds * 1e9)
+        self.reactor.wait(clock.now_ns())
+
+    def digests(self) -> list[str]:
+        """Return what the core was told of: values as letters, and what could not be read."""
+        known: dict[str, str] = {}
+        for each in self.fed:
+            if isinstance(each, SecretsRead):
+                known.setdefault(each.digest, "abc"[len(known)])
+        return [known.get(getattr(each, "digest", ""), "-") for each in self.fed]
+
+
+def test_a_command_is_run_again_when_its_time_comes_and_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = Vault(tmp_path, monkeypatch)
+    (tmp_path / "other").mkdir()
+    often = replace(command_secret(tmp_path)["DB"], refresh=3600 * 10**9)
+    once = command_secret(tmp_path / "other")["DB"]
+    watchers = {"web": service(secrets={"DB": often, "ONCE": once})}
+    vault.secrets.follow(Spec(watchers=watchers))
+    vault.until(1)
+    vault.pass_(3600 * 0.9 - 5)
+    assert (runs(tmp_path), runs(tmp_path / "other")) == (1, 1)
+    vault.pass_(3600 * 0.1 + 5)
+    vault.until(2)
+    (tmp_path / "value").write_text("other\n")
+    vault.pass_(3600)
+    vault.until(3)
+    assert (runs(tmp_path), runs(tmp_path / "other")) == (3, 1)
+    assert vault.digests() == ["a", "a", "b"]
+    launch = Launch(("x",), env={})
+    action = Spawn(ProcessId("web", 1), launch, "", Memory())
+    assert vault.secrets.filled(action).launch.env == {"DB": "other", "ONCE": VALUE}
+    vault.secrets.follow(Spec())
+    vault.pass_(7200)
+    assert runs(tmp_path) == 3
+
+
+def test_a_reading_in_vain_keeps_the_value_and_is_tried_again_at_growing_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = Vault(tmp_path, monkeypatch)
+    often = replace(command_secret(tmp_path)["DB"], refresh=3600 * 10**9)
+    vault.secrets.follow(Spec(watchers={"web": service(secrets={"DB": often})}))
+    vault.until(1)
+    (tmp_path / "value").unlink()
+    waits = (3600, 1, 2, 4, 8)
+    for number, seconds in enumerate(waits, 2):
+        vault.pass_(seconds - 0.5 if number > 2 else seconds)
+        assert len(vault.fed) == number - 1
+        vault.pass_(0.5)
+        vault.until(number)
+    action = Spawn(ProcessId("web", 1), Launch(("x",), env={}), "", Memory())
+    assert vault.secrets.filled(action).launch.env == {"DB": VALUE}
+    (tmp_path / "value").write_text(VALUE)
+    vault.pass_(16)
+    vault.until(len(waits) + 2)
+    assert vault.digests() == ["a", *"-----", "a"]
+    vault.pass_(3600 * 0.9 - 5)
+    assert runs(tmp_path) == len(waits) + 2, "and then in its usual time"
+
+
+def test_a_new_controller_reads_at_once_what_is_read_by_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = Vault(tmp_path, monkeypatch)
+    often = replace(command_secret(tmp_path)["DB"], refresh=3600 * 10**9)
+    spec = Spec(watchers={"web": service(secrets={"DB": often})})
+    for number in (1, 2):
+        vault.begin().follow(spec)
+        vault.until(number)
+    assert (vault.digests(), runs(tmp_path)) == (["a", "a"], 2)
