@@ -32,6 +32,7 @@ from reconciler.model.action import (
     RecordIntent,
     RecordRun,
     RecordVerdict,
+    ShutDown,
     Spawn,
     Unbind,
     Unprobe,
@@ -85,6 +86,9 @@ class Actions(Part):
                 case Spawn():
                     self.border.guard("looking at a log", partial(self.last_lines.begin, action))
                     to_keeper.append(self.specs.secrets.filled(action))
+                case ShutDown():
+                    self.shutdown.began()
+                    to_keeper.append(action)
                 case Quit():
                     self.shutdown.due = action
                 case Bind() | Unbind():

@@ -72,9 +72,11 @@ class KeeperObservations(Part):
     def _act_on(self, observation: SignalReceived) -> None:
         match observation.meaning:
             case "stop":
-                self.shutdown.shut_down(False)
+                # With a code a former controller has begun to stop everything: nothing of it is left to others.
+                self.shutdown.stops_all |= observation.code is not None
+                self.shutdown.shut_down(False, observation.code)
             case "stop_now":
-                self.shutdown.shut_down(True, 1)
+                self.shutdown.shut_down(True, 1 if observation.code is None else observation.code)
             case "reload":
                 text = "reads its files again, asked by a signal"
                 self.output.tell(Event("operator.reload", text))

@@ -43,18 +43,21 @@ class Shutdown(Part):
     quit: Callable[[Quit], None]
     """Has the keeper end the manager."""
     has_begun: bool = False
+    stops_all: bool = False
+    """Nothing is left to the next manager, whatever the spec says."""
     due: Quit | None = None
     """How the keeper is to end the manager, when that is due."""
 
-    def shut_down(self, now: bool, code: int = 0) -> bool:
+    def shut_down(self, now: bool, code: int | None = None) -> bool:
         """End everything, in order, or without grace; tells whether all that runs is left to the next one."""
         if not self.has_begun:
             self.notifier.stopping()
         spec = self.in_force.spec
-        if spec is not None and spec.daemon.on_exit == "leave" and not now:
+        leaves = spec is not None and spec.daemon.on_exit == "leave"
+        if leaves and not (now or self.stops_all):
             if not self.has_begun:
                 self.tell(Event("manager.left", "ends, and leaves all that runs to the next one"))
-            self.has_begun, self.due = True, Quit(code, leaves=True)
+            self.has_begun, self.due = True, Quit(code or 0, leaves=True)
             return True
         how = "kills everything at once" if now else "stops everything in order"
         if now or not self.has_begun:
@@ -63,6 +66,12 @@ class Shutdown(Part):
         self.release()
         self.feed(ShutdownAsked(now, code))
         return False
+
+    def began(self) -> None:
+        """Take note that the core has begun to stop everything: it was asked to, or has decided so itself."""
+        if not self.has_begun:
+            self.notifier.stopping()
+        self.has_begun = self.stops_all = True
 
     def leave_if_due(self) -> bool:
         """Write what is left to be written, then let the keeper end the manager; False when it is not due."""
@@ -104,7 +113,7 @@ class JobsDone(Part):
             return
         message = "all jobs are done" if self.has_fired() else self._done_before()
         self.tell(Event("manager.done", message, details={"code": code}))
-        self.shutdown.shut_down(False, code)
+        self.shutdown.shut_down(False, code or None)
 
     def _done_before(self) -> str:
         """Return when all jobs were done, by an earlier manager, and how to fire them again."""

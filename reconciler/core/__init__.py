@@ -30,6 +30,7 @@
 | `limits` | which processes are over a limit that the manager watches |
 | `readiness` | when a process counts as ready, and its slot as steady |
 | `trial` | the revision in force, as long as it has something to prove |
+| `ends` | whose end is the end of everything |
 | `shutdown` | the end of everything |
 | `verdict` | whether a revision is good: all that it changed stayed up |
 | `secrets` | starts wait for values, which are read elsewhere |

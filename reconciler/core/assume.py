@@ -22,6 +22,7 @@ from reconciler.model.action import (
     RecordRun,
     RecordVerdict,
     Remember,
+    ShutDown,
     Signal,
     Spawn,
     Unbind,
@@ -74,7 +75,7 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             it.agenda.touch_slot(ProcessId(watcher, run.slot))
         case RecordIntent(watcher, intent):
             it.note(watcher, intent=intent)
-        case Signal() | EndOrphans() | RecordVerdict() | Quit() | Notify() | Upgrade():
+        case Signal() | EndOrphans() | RecordVerdict() | Notify() | Upgrade() | ShutDown() | Quit():
             pass
         case _:
             assert_never(action)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, assert_never
 
 from reconciler.core.hooks import failure, judge
+from reconciler.core.plan import Ended
 from reconciler.model.event import Event
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation, Run
@@ -56,6 +57,16 @@ def of_record(
         yield _of(id, "process.started", f"{id} started, pid {phase.pid}", {"pid": phase.pid})
     elif isinstance(phase, Exited):
         yield _of_exit(now, phase)
+
+
+def of_end(ended: Ended) -> Event:
+    """Return the event of an end that is the end of everything."""
+    message = (
+        f"{ended.id} has ended ({ended.how}) and its {ended.field} is shutdown: everything is stopped in order, "
+        f"exit code {ended.code}"
+    )
+    details = {"now": False, "code": ended.code, "field": ended.field}
+    return _of(ended.id, "manager.stopping", message, details)
 
 
 def _of(

@@ -102,9 +102,9 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
             _limit(it, observation)
         case ShutdownAsked():
             _shutdown(it, observation)
-        case SignalReceived(meaning):
+        case SignalReceived(meaning, code):
             if meaning != "reload":
-                _shutdown(it, ShutdownAsked(now=meaning == "stop_now"))
+                _shutdown(it, ShutdownAsked(meaning == "stop_now", code))
         case KeeperIntroduced():
             _keeper(it, observation)
         case SnapshotEnded():

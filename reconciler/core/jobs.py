@@ -10,6 +10,7 @@ from __future__ import annotations
 from reconciler.core import (
     conditions,
     desired,
+    ends,
     gates,
     generations,
     running,
@@ -36,6 +37,8 @@ def plan_job(plan: Plan, base_hash: str) -> None:
     for slot in plan.take_steps(_slots(plan)):
         is_due = _keep_slot(plan, slot)
         plan.conditions[slot] = _condition(plan, slot, is_due=is_due)
+        if not is_due:
+            ends.see_run(plan, slot)
     if not plan.unreached:
         _complete(plan)
 
@@ -332,7 +335,10 @@ def _complete(plan: Plan) -> None:
     if want and not plan.world.stop_now:
         _after_start(plan)
     is_over = not (plan.awaited or plan.slots.awaited_elsewhere or plan.actions)
-    if not is_over or observed.open_runs or observed.writing or plan.slots.any_main() is None:
+    if not is_over or observed.open_runs or observed.writing:
+        return
+    ends.see_job(plan)
+    if plan.slots.any_main() is None:
         return
     number = job.generation.number if job.generation else 0
     outcome, exit_code = generations.result(job, want)

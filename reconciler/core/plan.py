@@ -55,6 +55,17 @@ class Standing(Struct, frozen=True):
         return (lacks, self.is_up_to_date, self.note, self.stuck)
 
 
+class Ended(Struct, frozen=True):
+    """A process or (slot 0) a whole job whose end is the end of everything, as the `field` of its watcher says."""
+
+    id: ProcessId
+    at_ns: int
+    code: int
+    """With what the manager exits."""
+    how: str
+    field: str
+
+
 class World(Struct, frozen=True):
     """What every plan may know besides its own watcher."""
 
@@ -127,6 +138,8 @@ class Plan:
     """All slots are being stopped: until none lives, whatever hooks of the whole have said concerns none of them."""
     asked: dict[ProcessId, ProbeObserved] = dataclasses.field(default_factory=dict)
     """What the controller shall ask of the processes that are looked at."""
+    ended: Ended | None = None
+    """What ends everything, the first where several do."""
     wakes: dict[int, int] = dataclasses.field(default_factory=dict)
     """When to look at a slot (`WHOLE`: at all) though nothing has changed."""
     _looking_at: int = WHOLE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from reconciler.core import status
+from reconciler.core import events, status
 from reconciler.core.assume import act
 from reconciler.core.done import Done, Outcome
 from reconciler.core.fold import fold
@@ -22,7 +22,7 @@ from reconciler.core.wakes import earliest
 from reconciler.core.watchers import plan_watcher
 from reconciler.model.action import Action
 from reconciler.model.event import Event
-from reconciler.model.observation import Delivery, Observation
+from reconciler.model.observation import Delivery, Observation, ShutdownAsked
 from reconciler.model.observed import Facts
 from reconciler.model.process import ProcessId, Running
 from reconciler.model.revision import Outlook
@@ -67,6 +67,7 @@ class Reconciler(Picture):
             self.agenda.wake_due(now_ns)
             self._plan(now_ns)
             self._confirm(now_ns)
+            self._end_with_one(now_ns)
             touched, orphans = self.agenda.touched, self.orphans
             self.actions += self.shutdown.go_on(self.known, touched, orphans, now_ns)
         is_busy = self.knows_keeper and self.agenda.has_backlog
@@ -113,6 +114,7 @@ class Reconciler(Picture):
         for action in plan.actions:
             act(self, action, now_ns)
         self.events += plan.events
+        self.shutdown.note(plan.ended)
         self.answer(name, plan.answered)
         if plan.is_unfinished:
             self.agenda.go_on_later((name,))
@@ -150,6 +152,13 @@ class Reconciler(Picture):
             changed = (name for name in trial.changed if name in specs)
             known = {name: (specs[name], self.observed(name)) for name in changed}
             act(self, self.proof.confirm(known, now_ns), now_ns)
+
+    def _end_with_one(self, now_ns: int) -> None:
+        """End everything because one has ended: the first of those that are known when all are looked through."""
+        ended = self.shutdown.first
+        if ended is not None and self.shutdown.asked is None and not self.agenda.has_backlog:
+            self.events.append(events.of_end(ended))
+            fold(self, ShutdownAsked(code=ended.code), now_ns)
 
     def _plan_sockets(self, now_ns: int) -> None:
         names, world = self.agenda.take_sockets(), self.world(now_ns)

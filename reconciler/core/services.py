@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from reconciler.core import (
     conditions,
+    ends,
     gates,
     hooks,
     rollout,
@@ -104,9 +105,13 @@ def _why_not_again(plan: Plan, dead: ProcessRecord, wanted_hash: str) -> SlotCon
     is_wanted = same_slot(dead.template_hash, wanted_hash) and not dead.memory.retry
     if is_wanted and stopping.is_in_background(plan.spec, dead):
         return stopping.in_background(dead)
+    if is_wanted and ends.ends_at_once(plan, dead):
+        return ends.ENDING
     if not stopping.reap(plan, dead):
         return plan.conditions[dead.id.slot]
-    return gates.after_death(plan, dead, wanted_hash)
+    held = gates.after_death(plan, dead, wanted_hash)
+    ends.see_rest(plan, dead, held)
+    return held
 
 
 def _drop_slot(plan: Plan, record: ProcessRecord) -> None:

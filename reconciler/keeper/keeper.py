@@ -36,6 +36,7 @@ from reconciler.model.action import (
     Notify,
     Quit,
     Remember,
+    ShutDown,
     Signal,
     Spawn,
     Unbind,
@@ -47,6 +48,7 @@ from reconciler.model.observation import (
     OrphansChanged,
     RecordChanged,
     RecordForgotten,
+    SignalReceived,
     SocketChanged,
     SocketClosed,
     UpgradeFailed,
@@ -185,6 +187,8 @@ class Keeper:
             case Unbind(name):
                 self._listeners.unbind(name)
                 self._notes.tell(name)
+            case ShutDown(code, now):
+                self._shutdown.begin(SignalReceived("stop_now" if now else "stop", code))
             case Quit(code, leaves):
                 self._shutdown.quit(code, leaves=leaves)
             case Upgrade():

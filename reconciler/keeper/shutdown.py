@@ -66,21 +66,31 @@ class Shutdown:
         self._kernel = kernel
         self._processes = processes
         self._supervisor = supervisor
+        self._order = SignalReceived("stop")
+        """What controllers are told that come while everything ends."""
         self._told = 0
-        """Up to which start controllers have been told to stop."""
+        """Up to which start they have been."""
+        self._is_signalled = False
         self._kills = 0
 
     def told(self, meaning: str) -> None:
         """Somebody has signalled the keeper."""
         if meaning == "reload":
             self._supervisor.tell(SignalReceived("reload"))
-        elif meaning == "stop" and self.stage is None:
-            self._told = self._supervisor.starts
+        elif meaning == "stop" and not self._is_signalled:
+            self._is_signalled = True
             self._supervisor.tell(SignalReceived("stop"))
-            self._ask()
+            self.begin(self._order)
         elif not self._kills and not isinstance(self.stage, Leaving):
             self._supervisor.tell(SignalReceived("stop_now"))
             self._kill_all(1)
+
+    def begin(self, order: SignalReceived) -> None:
+        """Begin the end, or go on with it: what the controller says of it holds for those after it."""
+        self._order = order
+        if self.stage is None:
+            self._told = self._supervisor.starts
+            self._ask()
 
     def quit(self, code: int, *, leaves: bool) -> None:
         """End as the controller says: nothing lives any more, or it lives on for the next keeper."""
@@ -123,7 +133,7 @@ class Shutdown:
         now_ns, controller = self._kernel.now_ns(), self._supervisor
         if controller.starts != self._told:
             self._told = controller.starts
-            controller.tell(SignalReceived("stop"))
+            controller.tell(self._order)
             if controller.delay.quick_deaths < HOPELESS_DEATHS:
                 self._ask()
         elif now_ns >= asked.due_ns:
@@ -175,6 +185,7 @@ class Shutdown:
 
     def _leave(self, code: int) -> None:
         """Hang up on the controller, which ends by that, and end."""
+        code = code if self._order.code is None else self._order.code
         self._end_alone(Leaving(self._kernel.now_ns() + LEAVE_NS, code))
         with self._kernel.border("closing the control socket"):
             self._supervisor.flush()

@@ -91,6 +91,14 @@ class Unbind(Tagged, frozen=True):
     name: str
 
 
+class ShutDown(Tagged, frozen=True):
+    """Everything is being stopped in order, or (`now`) at once: the keeper says so to each controller to come."""
+
+    code: int | None = None
+    """With what the manager exits; None: 0 when everything ended in time, else 1."""
+    now: bool = False
+
+
 class Quit(Tagged, frozen=True):
     """Everything has ended: the keeper exits with this code. `leaves`: all lives on for the next keeper."""
 
@@ -123,6 +131,7 @@ KeeperAction: TypeAlias = (
     | EndOrphans
     | Bind
     | Unbind
+    | ShutDown
     | Quit
     | Notify
     | Upgrade

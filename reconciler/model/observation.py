@@ -112,9 +112,13 @@ class LogChanged(Tagged, frozen=True):
 
 
 class SignalReceived(Tagged, frozen=True):
-    """The keeper was sent a signal that is meant for the whole: stop, stop now, or read again."""
+    """The keeper was sent a signal that is meant for the whole: stop, stop now, or read again.
+
+    Or a former controller has begun to stop everything, with the exit code that it had said.
+    """
 
     meaning: Literal["stop", "stop_now", "reload"]
+    code: int | None = None
 
 
 class HeartbeatAsked(Tagged, frozen=True):
@@ -273,8 +277,8 @@ class ShutdownAsked(Struct, frozen=True):
     """Everything shall end, in order; `now` skips all grace."""
 
     now: bool = False
-    code: int = 0
-    """Exit code of the manager when everything ended in time."""
+    code: int | None = None
+    """Exit code of the manager; None: 0 when everything ended in time, else 1."""
 
 
 Observation: TypeAlias = (

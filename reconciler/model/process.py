@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
-from reconciler.model.units import SECOND_NS, format_few
+from reconciler.model.units import SECOND_NS, format_few, signal_number
 from reconciler.model.value import Struct, Tagged, Word, field
 
 MAIN: Final = "main"
@@ -229,6 +229,18 @@ class Exit(Struct, frozen=True):
             more = _OF_MEMORY.get(self.oom, "") or (" (core dumped)" if self.core else "")
             return f"killed by SIG{self.signal}{more}"
         return "exit status unknown" if self.code is None else f"exit {self.code}"
+
+    @property
+    def as_code(self) -> int:
+        """Return the exit code that a shell would give: 128+n for a signal, 127 or 126 for what could not be executed.
+
+        1 where nobody knows.
+        """
+        if self.error is not None:
+            return 127 if (self.error.step, self.error.errno) == ("exec", "ENOENT") else 126
+        if self.signal is not None:
+            return 128 + (signal_number(self.signal) or 0)
+        return 1 if self.code is None else self.code
 
 
 _OF_MEMORY: Final = {"certain": " (out of memory)", "probable": " (probably out of memory)"}

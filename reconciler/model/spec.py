@@ -746,6 +746,22 @@ class WatcherSpec(Struct, frozen=True):
     max_restarts: Annotated[
         MaxRestartsSpec | None, _live("When a slot fails permanently; null: never.")
     ] = None
+    on_exit: Annotated[
+        Literal["shutdown"] | None,
+        _live(
+            "shutdown: when it ends by itself, everything is stopped in order and the manager exits with its code "
+            "(128+n for a signal). A service ends with the first of its processes, which is not started again then, "
+            "or, with `restart: on-failure`, with one that has succeeded or is given up; a job when all of it has run."
+        ),
+    ] = None
+    on_failure: Annotated[
+        Literal["shutdown"] | None,
+        _live(
+            "shutdown: the same when it fails. A service fails with the first process that ends by itself with "
+            "anything but a success code, or, with `max_restarts`, with a slot that is given up; a job with a run that "
+            "does not succeed."
+        ),
+    ] = None
     max_retry: Annotated[
         int,
         Between(0, 1000),

@@ -45,12 +45,12 @@ MAX_FORMAT_CHARACTERS: Final = 100
 """Of the form of a time that stands before each line."""
 MAX_SHARE: Final = 10_000
 
-SIGNAL_NAMES: Final = frozenset(
-    ("HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-     "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-     "PWR", "SYS")
+SIGNAL_NAMES: Final = (
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
 )  # fmt: skip
-"""Signal names of signal(7) on Linux, without SIG. Numbers are the keeper's business."""
+"""Signal names of signal(7) on Linux, without SIG, by their numbers from 1 on (MIPS, SPARC and Alpha have others)."""
 
 SLOT_PATTERN: Final = r"slot(?P<step>\+[0-9]{1,9}|-1)?(?::0(?P<width>[1-9]))?"
 """What `${...}` may hold of a slot's number: a number that is added, or 1 taken away (slots count from 1), and a width
@@ -206,6 +206,18 @@ def parse_signal(value: object) -> str:
             return name
     msg = "expected a signal's name such as TERM, INT, QUIT, USR1 or RTMIN+1"
     raise ValueError(msg)
+
+
+def signal_number(name: str) -> int | None:
+    """Return the number of a signal, for an exit code; None when there is none of that name. RTMIN is glibc's."""
+    if name in SIGNAL_NAMES:
+        return 1 + SIGNAL_NAMES.index(name)
+    realtime = _REALTIME.fullmatch(name)
+    if realtime is None:
+        return None
+    return (
+        64 - int(realtime[3] or 0) if realtime[1].startswith("AX") else 34 + int(realtime[2] or 0)
+    )
 
 
 def parse_percent(value: object) -> int:

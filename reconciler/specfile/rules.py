@@ -210,6 +210,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     _check_sockets(watcher, sockets)
     _warn_of_starters(watcher, sockets)
     _check_backoff(watcher.block("backoff"))
+    _check_ends(watcher)
     _check_logs(watcher.block("logs"))
     _check_rollout(watcher.block("rollout"))
     if limits is not None:
@@ -434,6 +435,17 @@ def _check_rollout(rollout: Given | None) -> None:
         if not share_of(parse_share(rollout.data.get("max_unavailable")), 100):
             message = "with 0 no process could ever be replaced"
             rollout.wrong("max_unavailable", message, "write: max_unavailable: 1")
+
+
+def _check_ends(watcher: Given) -> None:
+    limit = watcher.block("max_restarts")
+    if (
+        limit is not None
+        and limit.says("retry_in")
+        and watcher.data.get("on_failure") == "shutdown"
+    ):
+        message = "with 'retry_in' a slot is never given up for good, which on_failure: shutdown waits for"
+        limit.out_of_place("retry_in", message, "remove one of the two")
 
 
 def _check_logs(logs: Given | None) -> None:

@@ -19,10 +19,11 @@ from reconciler.controller.output import port_holders
 from reconciler.controller.runtime.borders import Contradiction
 from reconciler.controller.runtime.keeper_link import Link, LinkClosed
 from reconciler.controller.runtime.reactor import Reactor
-from reconciler.model.action import Spawn
+from reconciler.model.action import Quit, ShutDown, Spawn
 from reconciler.model.observation import LogRotated, SignalReceived
 from reconciler.model.process import ProcessId, Running
-from reconciler.model.spec import ApplySpec, SocketSpec, Spec
+from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,24 @@ def test_signals_of_the_keeper_end_everything(instance: Instance) -> None:
     instance.join()
     assert instance.keeper.quit is not None
     assert instance.keeper.quit.code == 0
+
+
+@pytest.mark.parametrize("begun_by", ["this controller", "a former one"])
+def test_when_one_ends_all_end_with_its_code_also_where_the_rest_would_be_left(
+    instance: Instance, begun_by: str
+) -> None:
+    wanted = by_hand(web=service(), app=service(on_exit="shutdown"))
+    instance.store(replace(wanted, daemon=DaemonSpec(on_exit="leave")))
+    instance.start()
+    until(lambda: len(instance.keeper.spawned()) == 2)
+    if begun_by == "this controller":
+        instance.keeper.exit(ProcessId("app", 1), 7)
+    else:
+        instance.keeper.tell(SignalReceived("stop", 7))
+    instance.join()
+    assert instance.keeper.quit == Quit(7)
+    assert instance.keeper.records == {}
+    assert ShutDown(7) in instance.keeper.actions
 
 
 def test_a_second_signal_kills(instance: Instance) -> None:

@@ -19,6 +19,7 @@ from reconciler.model.action import (
     RecordRun,
     RecordVerdict,
     Remember,
+    ShutDown,
     Signal,
     Spawn,
     Unbind,
@@ -34,6 +35,7 @@ from reconciler.model.observation import (
     RunRecorded,
     SecretsRead,
     SecretsUnreadable,
+    SignalReceived,
     SnapshotEnded,
     SocketChanged,
     SpecApplied,
@@ -119,6 +121,8 @@ class Stage:
         self.probing: dict[ProcessId, Probe] = {}
         """What this controller asks of processes."""
         self.quit: int | None = None
+        self.order: SignalReceived | None = None
+        """What the keeper tells a new controller once everything is being stopped."""
         self.revision = 0
         self.trial: Trial | None = None
         self.verdicts: list[RecordVerdict] = []
@@ -167,7 +171,10 @@ class Stage:
         introduced = KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session")
         applied = SpecApplied(wanted, self.revision, trial=self.trial)
         told = EndsTold(self._ends_told())
-        return self.tell(*jobs, applied, introduced, *records, *bound, told, SnapshotEnded())
+        order = [self.order] if self.order is not None and self.quit is None else []
+        return self.tell(
+            *jobs, applied, introduced, *records, *bound, told, SnapshotEnded(), *order
+        )
 
     def last_words(self, *observations: Observation, count: int) -> Stage:
         """Give observations to a controller that is killed when the first `count` of what it wants are on their way."""
@@ -334,6 +341,8 @@ class Stage:
                 del self.probing[id]
             case RecordIntent(owner, intent):
                 self.intents[owner] = intent
+            case ShutDown(code, now):
+                self.order = SignalReceived("stop_now" if now else "stop", code)
             case Quit(code):
                 self.quit = code
             case Adjust(id, incarnation, settings):

@@ -87,13 +87,45 @@ watchers:
         assert it.end(signal.SIGTERM) == 1
 
 
-def test_pid_1_reaps_strangers_and_ends_with_its_exit_code() -> None:
+def pid_namespace() -> list[str]:
+    """Return what runs a command as PID 1; skips the test where that cannot be."""
     unshare = shutil.which("unshare")
     if os.geteuid() != 0 or unshare is None:
         pytest.skip("a PID namespace takes root and unshare; try: sudo make test")
     space = [unshare, "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*space, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("this kernel gives no PID namespace; try outside of a container")
+    return space
+
+
+def test_a_container_ends_with_the_code_of_the_one_that_fails() -> None:
+    spec = """
+daemon: {on_exit: leave}
+watchers:
+  app: {cmd: sh -c 'read _ < go; exit 7', on_failure: shutdown}
+  proxy: {cmd: sleep 2003, on_failure: shutdown}
+  metrics: {cmd: sleep 2004}
+"""
+    with stage(spec) as it:
+        os.mkfifo(it.specs / "go")
+        run = [*pid_namespace(), RECONCILE, "run", str(it.specs)]
+        with it.output.open("wb") as output:
+            outside = subprocess.Popen(
+                run, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=it.environ
+            )
+        try:
+            (it.specs / "go").write_text("go\n")
+            assert outside.wait(PATIENCE_S) == 7, it.output.read_text()
+            assert (
+                "app.1 has ended (exit 7) and its on_failure is shutdown" in it.output.read_text()
+            )
+        finally:
+            outside.kill()
+            outside.wait(PATIENCE_S)
+
+
+def test_pid_1_reaps_strangers_and_ends_with_its_exit_code() -> None:
+    space = pid_namespace()
     # A child that outlives its parent becomes a child of PID 1, which nobody told it of.
     strangers = "while :; do (sh -c 'exec sleep 0.02' &) ; sleep 0.05; done"
     spec = f'watchers:\n  maker:\n    cmd: "{strangers}"\n    shell: true\n'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.keeper.keeper import Keeper
 from reconciler.model.action import Notify
-from reconciler.model.observation import HeartbeatAsked, KeeperIntroduced
+from reconciler.model.observation import HeartbeatAsked, KeeperIntroduced, SignalReceived
 from reconciler.wire.link import LinkDecoder, encode
 from tests.contract.fake_kernel import FakeKernel
 
@@ -31,6 +31,8 @@ class Bench:
         self.keeper = Keeper(self.kernel, introduction, watchdog_ns=watchdog_ns)
         self.reads = self.answers = True
         self.asked: list[int] = []
+        self.signals: list[SignalReceived] = []
+        """What its controllers were told of the end, or of files."""
         self._heard = 0
         self._decoder = LinkDecoder()
 
@@ -42,6 +44,8 @@ class Bench:
                 self._heard, self._decoder = len(self.starts), LinkDecoder()
             if self.reads and self.kernel.to_controller:
                 for observation in self._decoder.observations(self.kernel.hear()):
+                    if isinstance(observation, SignalReceived):
+                        self.signals.append(observation)
                     if observation == HeartbeatAsked():
                         self.asked.append(self.kernel.now)
                         if self.answers:

@@ -129,6 +129,8 @@ MEANINGLESS: Final = {
     "ready": "the programs of the simulation answer no probe yet",
     "keep_runs": "only the store throws rows away, and that is not simulated",
     "max_restarts.then": "there is only one value",
+    "on_exit": "would end the history; tests/core/test_ends.py kills the controller after each of its actions",
+    "on_failure": "would end the history, like on_exit",
     **{
         f"limits.{each}": "no process of the simulation uses memory or processor time"
         for each in ("max_memory", "max_cpu", "max_count")

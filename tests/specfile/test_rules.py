@@ -81,6 +81,8 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "limits: {cpu_affinity: [0, 4096]}}}", "web.limits.cpu_affinity[1]", "from 0 to 4095"),
         (WEB + "limits: {nofile: {soft: 1}}}}", "web.limits.nofile.hard", "is missing"),
         (WEB + "max_restarts: {window: 5s}}}", "web.max_restarts.count", "is missing"),
+        (WEB + "on_failure: shutdown, max_restarts: {count: 3, retry_in: 1m}}}", "max_restarts.retry_in", "for good"),
+        (WEB + "on_exit: stop}}", "web.on_exit", "expected shutdown"),
         (WEB + "limits: {nofile: many}}}", "web.limits.nofile", "unlimited"),
         (WEB + "limits: {max_memory: 1G}}}", "web.limits.max_memory", "write: 1GiB"),
         (WEB + "limits: {max_cpu: 90}}}", "web.limits.max_cpu", "write: 90%"),

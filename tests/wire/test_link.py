@@ -17,6 +17,7 @@ from reconciler.model.action import (
     Notify,
     Quit,
     Remember,
+    ShutDown,
     Signal,
     Spawn,
     Unbind,
@@ -90,6 +91,7 @@ ACTIONS: tuple[KeeperAction, ...] = (
     Bind("http", TEMPLATE),
     Bind("unix", SocketTemplate(UnixAddress("/run/a.sock"), "seqpacket")),
     Unbind("http"),
+    ShutDown(7, now=True),
     Quit(1),
     Notify("READY=1\nSTATUS=all as desired"),
 )
@@ -122,6 +124,7 @@ EVENTS: tuple[KeeperObservation, ...] = (
     LogRotated("/log/web.log"),
     LogChanged(WEB, "/log/web.log", "no space left on device"),
     SignalReceived("stop_now"),
+    SignalReceived("stop", 7),
     HeartbeatAsked(),
 )
 

@@ -154,7 +154,8 @@ class _Viewer:
     def _take_event(self, event: EventEntry) -> None:
         self._has_ended = event.type in ENDED
         if self._ending is None and event.type in {"manager.stopping", *ENDED}:
-            self._ending = Ending(self._screen, self._live, prefix=_PREFIX, hint=_HINT)
+            hint = "" if event.watcher else _HINT
+            self._ending = Ending(self._screen, self._live, prefix=_PREFIX, hint=hint)
             if not self._shown and event.type in ENDED:
                 self._show_status()
         if self._ending is not None:
@@ -170,7 +171,8 @@ class _Viewer:
         place = slot_name(event.watcher, event.slot)
         said = event.message
         text = said if said.startswith(place) else f"{place}: {said}"
-        if event.type == "manager.stopping" and not event.details.get("now"):
+        by_signal = not (event.watcher or event.details.get("now"))
+        if event.type == "manager.stopping" and by_signal:
             text += _HINT
         self._screen.show((Cell(_PREFIX, "title"), Cell(text)))
 

@@ -50,7 +50,7 @@ class Api:
         keeper: KeeperIntroduced,
         send: Callable[[KeeperAction], None],
         feed: Callable[[Observation], None],
-        shut_down: Callable[[bool, int], bool],
+        shut_down: Callable[[bool, int | None], bool],
         is_ending: Callable[[], bool],
     ) -> None:
         reactor, lanes, border, log = runtime.reactor, runtime.lanes, runtime.border, runtime.log

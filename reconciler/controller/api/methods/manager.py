@@ -28,7 +28,7 @@ class ManagerMethods(Part):
     source: SourceWatch
     keeper: KeeperIntroduced
     waiters: Waiters
-    shut_down: Callable[[bool, int], bool]
+    shut_down: Callable[[bool, int | None], bool]
     """Ends everything, now or in order, with an exit code; tells whether all that runs is left to the next manager."""
 
     def hello(self, request: Request, _asked: methods.Hello) -> None:
@@ -53,7 +53,7 @@ class ManagerMethods(Part):
         code = f", with exit code {asked.code}" if asked.code else ""
         how = f"ends everything{' at once' if asked.now else ''}{code}"
         request.tell(how, now=asked.now)
-        leaves = self.shut_down(asked.now, asked.code)
+        leaves = self.shut_down(asked.now, asked.code or None)
         if asked.wait and not self._is_hook(request):
             self.waiters.until_end(request)
         else:
