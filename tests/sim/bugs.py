@@ -388,7 +388,9 @@ def _always_tree(original: Any) -> Any:
 BUGS: dict[str, Bug] = {
     # the language
     "secrets are not waited for": Bug(secrets, "ready", _always(True), 5),
-    "what has succeeded is started again": Bug(gates, "is_completed", _always(False), 49),
+    "what has succeeded is started again": Bug(
+        gates, "is_completed", _always(False), 1, "restart: on-failure=0.7, exits=0.6"
+    ),
     "nothing is ever given up": Bug(
         gates,
         "gave_up",
@@ -437,10 +439,20 @@ BUGS: dict[str, Bug] = {
     "edits are not taken": Bug(fold, "_spec", _old_spec, 4),
     "every edit binds sockets anew": Bug(fold, "_spec", _socket_rebound, 0),
     "a new controller replaces what it finds": Bug(reconciler, "fold", _restarts_one, 4),
-    "our own processes keep an address taken": Bug(rollout, "_is_in_the_way", _always(False), 178),
+    "our own processes keep an address taken": Bug(
+        rollout,
+        "_is_in_the_way",
+        _always(False),
+        41,
+        "ignored TERM=0.6, slow ends=0.6, busy people=0.6",
+    ),
     # adoption
     "users of the former socket are taken for users of the lost one": Bug(
-        adoption, "_may_hold", _always(True), 237
+        adoption,
+        "_may_hold",
+        _always(True),
+        12,
+        "keeper kills=0.6, busy people=0.6, slow ends=0.6, ignored TERM=0.2",
     ),
     "users of a socket are not asked for it": Bug(adoption, "_may_hold", _always(False), 4),
     "strays of a killed keeper stay": Bug(
@@ -494,12 +506,16 @@ BUGS: dict[str, Bug] = {
     "outdated slots stay": Bug(rollout, "why_stale", _always(None), 6),
     "leftover hooks stay": Bug(watchers, "clean_up", _always(None), 0),
     "a job's hooks are forgotten before its row is written": Bug(
-        jobs, "_keep_verdicts", _always(None), 923
+        jobs,
+        "_keep_verdicts",
+        _always(None),
+        12,
+        "controller kills=0.2, slow disk=0.6, full disk=0.6, busy people=0.6",
     ),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
     "the socket of a slot that is gone listens on": Bug(core_sockets, "tend", _always(None), 31),
     "a slot's own socket is bound before its hook is asked": Bug(
-        gates, "_shared_sockets", _binds_early, 196
+        gates, "_interval", _binds_early, 41, "slow hooks=0.6, hook vetoes=0.6, exits=0.6"
     ),
     "the pause between slots is ignored": Bug(gates, "_interval", _always(None), 0),
 }
