@@ -70,6 +70,7 @@ class Parts:
                 control_socket=config.control_socket,
                 python=sys.executable,
                 hook_runner=HOOK_RUNNER,
+                exit_with=config.exit_with,
             )
         )
         self._compose(control)

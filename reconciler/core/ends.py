@@ -1,4 +1,4 @@
-"""When one ends, all end (`on_exit`, `on_failure`): whose end that is, and with what the manager exits then.
+"""When one ends, all end (`on_exit`, `on_failure`, `--exit-with`): whose end that is, and with what the manager exits.
 
     restart      on_exit: shutdown                  on_failure: shutdown
     always       the first end of a process         the first failure; with max_restarts: a slot is given up
@@ -72,7 +72,7 @@ def see_job(plan: Plan) -> None:
 
 
 def _is_for_exit(plan: Plan) -> bool:
-    return plan.spec.on_exit is not None
+    return plan.spec.on_exit is not None or plan.name in plan.world.facts.exit_with
 
 
 def _is_its_own(dead: ProcessRecord, phase: Exited) -> bool:
@@ -104,7 +104,7 @@ def _process(plan: Plan, dead: ProcessRecord, field: _Field) -> bool:
     assert isinstance(dead.phase, Exited)
     exit = dead.phase.exit
     code = exit.as_code if field == "on_exit" else max(exit.as_code, 1)
-    return _note(plan, Ended(dead.id, dead.phase.at_ns, code, str(exit), field))
+    return _note(plan, Ended(dead.id, dead.phase.at_ns, code, str(exit), _why(plan, field)))
 
 
 def _run(plan: Plan, run: Run, slot: int, field: _Field) -> None:
@@ -112,7 +112,12 @@ def _run(plan: Plan, run: Run, slot: int, field: _Field) -> None:
     if run.outcome != "succeeded":
         code = max(code, 1)
     at_ns = plan.now_ns if run.duration_ns is None else run.fired_at_ns + run.duration_ns
-    _note(plan, Ended(plan.id(slot), at_ns, code, run.result, field))
+    _note(plan, Ended(plan.id(slot), at_ns, code, run.result, _why(plan, field)))
+
+
+def _why(plan: Plan, field: _Field) -> str:
+    is_named = field == "on_exit" and plan.spec.on_exit is None
+    return "--exit-with names it" if is_named else f"its {field} is shutdown"
 
 
 def _note(plan: Plan, ended: Ended) -> bool:

@@ -62,10 +62,10 @@ def of_record(
 def of_end(ended: Ended) -> Event:
     """Return the event of an end that is the end of everything."""
     message = (
-        f"{ended.id} has ended ({ended.how}) and its {ended.field} is shutdown: everything is stopped in order, "
+        f"{ended.id} has ended ({ended.how}) and {ended.why}: everything is stopped in order, "
         f"exit code {ended.code}"
     )
-    details = {"now": False, "code": ended.code, "field": ended.field}
+    details = {"now": False, "code": ended.code}
     return _of(ended.id, "manager.stopping", message, details)
 
 

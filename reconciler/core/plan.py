@@ -56,14 +56,14 @@ class Standing(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """A process or (slot 0) a whole job whose end is the end of everything, as the `field` of its watcher says."""
+    """A process or (slot 0) a whole job whose end is the end of everything, and why it is."""
 
     id: ProcessId
     at_ns: int
     code: int
     """With what the manager exits."""
     how: str
-    field: str
+    why: str
 
 
 class World(Struct, frozen=True):

@@ -85,6 +85,8 @@ class Facts(Struct, frozen=True):
     """Interpreter for Python hooks of watchers without a virtualenv."""
     hook_runner: str
     """Path of the file that runs a Python hook."""
+    exit_with: tuple[str, ...] = ()
+    """Watchers with whose end everything ends, besides those whose `on_exit` says so."""
     uids: Mapping[str, int] = field(default_factory=dict)
     """Users that the spec names as owners of log files, as far as their numbers are known."""
     gids: Mapping[str, int] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core.intents import restarted, scaled, stopped
+from reconciler.core.reconciler import Reconciler
 from reconciler.model.intent import NO_INTENT, NOBODY
 from reconciler.model.job import Job
 from reconciler.model.observation import (
@@ -18,7 +19,7 @@ from reconciler.model.process import Exit, LaunchError
 from reconciler.model.spec import HooksSpec, MaxRestartsSpec, WatcherSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
-from tests.core.stage import HOOK, Stage, job, process, spec, watcher
+from tests.core.stage import FACTS, HOOK, Stage, job, process, spec, watcher
 
 ON_EXIT, ON_FAILURE = {"on_exit": "shutdown"}, {"on_failure": "shutdown"}
 TWICE = MaxRestartsSpec(count=2, window=60 * SECOND_NS)
@@ -62,6 +63,16 @@ def test_the_end_of_a_service_is_the_end_of_all_as_its_fields_say(
     stage = with_two_more(app=watcher(**fields))
     stage.exit("app.1", **how)  # type: ignore[arg-type]
     assert end(stage) == code
+
+
+def test_a_watcher_that_was_named_at_the_start_ends_all_like_one_that_says_so() -> None:
+    for build, code in ((watcher, 0), (job, 7)):
+        stage = Stage()
+        stage.reconciler = Reconciler(replace(FACTS, exit_with=("app",)))
+        stage.apply(spec(web=watcher(), app=build())).wait(5).exit("web.1", 3).exit("app.1", code)
+        assert end(stage) == code
+        told = next(each.message for each in stage.events if each.type == "manager.stopping")
+        assert "and --exit-with names it: everything is stopped" in told
 
 
 def test_all_is_stopped_in_order_and_told() -> None:

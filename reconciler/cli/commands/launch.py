@@ -24,12 +24,23 @@ if TYPE_CHECKING:
     from reconciler.specfile.source import Source
 
 
+_exit_with = click.option(
+    "--exit-with",
+    metavar="NAME",
+    multiple=True,
+    help="When this watcher ends, stop everything in order and exit with its code; repeatable.",
+)
+
+
 @click.command("run")
 @options.spec
 @options.replace_source
+@_exit_with
 @options.writable
 @options.with_instance
-def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -> int:
+def run_command(
+    session: Session, spec: tuple[str, ...], replace_source: bool, exit_with: tuple[str, ...]
+) -> int:
     """Run the manager in the foreground, with no output but its own log.
 
     For systemd and other supervisors. SIGTERM or SIGINT stops everything in order, SIGHUP reads the spec
@@ -38,7 +49,7 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
     session.replaces_source = replace_source
     loaded = loading.load(loading.find(spec))
     show_warnings(loaded.warnings)
-    start = prepared(session, loaded, "run", terminal.stderr(), "reconcile: ")
+    start = prepared(session, loaded, "run", terminal.stderr(), "reconcile: ", exit_with)
     if loaded.spec is None:
         show_mistakes(loaded.errors)
         if not has_past(start.instance.state_dir):
@@ -58,6 +69,7 @@ def run_command(session: Session, spec: tuple[str, ...], replace_source: bool) -
 @options.wait("With -d: wait until everything is as desired.")
 @options.replace_source
 @options.wait_jobs
+@_exit_with
 @options.writable
 @options.with_instance
 def up_command(
@@ -68,6 +80,7 @@ def up_command(
     timeout_ns: int,
     replace_source: bool,
     wait_jobs: bool,
+    exit_with: tuple[str, ...],
 ) -> int:
     """Start, apply, show the status once everything is as desired, then stream the logs.
 
@@ -81,7 +94,7 @@ def up_command(
     loaded = valid(loading.find(spec))
     show_warnings(loaded.warnings)
     screen = terminal.stdout()
-    start = prepared(session, loaded, "up", screen)
+    start = prepared(session, loaded, "up", screen, exit_with=exit_with)
     if not detach:
         _fork_viewer(start.instance, timeout_ns)
         become(start, viewed=True)
@@ -106,13 +119,24 @@ def valid(source: Source) -> Loaded:
 
 
 def prepared(
-    session: Session, loaded: Loaded, command: str, screen: Terminal, prefix: str = ""
+    session: Session,
+    loaded: Loaded,
+    command: str,
+    screen: Terminal,
+    prefix: str = "",
+    exit_with: tuple[str, ...] = (),
 ) -> Start:
     """Return what `command` is to start.
 
     Warns of a manager of somebody else with the same name, and tells a user without a home where the state lies.
     """
-    start = prepare(session.choice(), loaded, command, replaces_source=session.replaces_source)
+    start = prepare(
+        session.choice(),
+        loaded,
+        command,
+        replaces_source=session.replaces_source,
+        exit_with=exit_with,
+    )
     for other, user in instances.of_others():
         if other.name == start.instance.name:
             warning = f"{user} runs a manager named {other.name}, too ({other.runtime_dir})"

@@ -6,7 +6,7 @@ import json
 import os
 import select
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -14,6 +14,7 @@ from reconciler.cli.connection import instances, locate, places
 from reconciler.cli.connection.instances import Choice, Instance
 from reconciler.cli.connection.spec_head import loaded_head, read_head
 from reconciler.cli.errors import Refused, TimedOut
+from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.source import Source
 from reconciler.wire.manager_file import is_same_source, read_manager_file
 
@@ -39,6 +40,8 @@ class Start:
     again."""
     started_by: str = ""
     """How and by whom, such as `up by root`: the history says so."""
+    exit_with: Sequence[str] = ()
+    """Watchers with whose end everything ends, and with whose exit code."""
 
     def keeper_argv(self, *, viewed: bool = False, ready_fd: int | None = None) -> list[str]:
         """Return the command line of the keeper; what is left out is at its default there.
@@ -58,6 +61,7 @@ class Start:
             "source": list(self.source.paths),
             "until_done": viewed,
             "started_by": self.started_by,
+            "exit_with": list(self.exit_with),
             "log_level": level,
             "log_format": log.get("format", "text"),
             "log_file": log.get("file") or log_file,
@@ -79,12 +83,20 @@ class Start:
 
 
 def prepare(
-    chosen: Choice, loaded: Loaded, started_by: str, *, replaces_source: bool = False
+    chosen: Choice,
+    loaded: Loaded,
+    started_by: str,
+    *,
+    replaces_source: bool = False,
+    exit_with: Sequence[str] = (),
 ) -> Start:
     """Return what is to be started; `started_by` is the command, for the history.
 
-    Raises `Refused` when that instance runs already, or when its state is that of another spec.
+    Raises `Refused` when that instance runs already, when its state is that of another spec, or when a valid spec
+    has none of the watchers `exit_with`.
     """
+    if loaded.spec is not None:
+        _refuse_unknown(exit_with, loaded.block("watchers"))
     instance = place(chosen, loaded)
     _refuse_second(chosen, instance, loaded.source)
     if not replaces_source:
@@ -93,7 +105,7 @@ def prepare(
         places.make_root_of(folder)
     reading = _in_memory(loaded.answer) if loaded.spec is not None and loaded.answer else None
     who = f"{started_by} by {instances.user_name(os.geteuid())}"
-    return Start(instance, loaded.source, loaded.block("daemon"), reading, who)
+    return Start(instance, loaded.source, loaded.block("daemon"), reading, who, exit_with)
 
 
 def place(chosen: Choice, loaded: Loaded) -> Instance:
@@ -115,6 +127,13 @@ def _in_memory(answer: bytes) -> int:
     with open(memory, "wb", closefd=False) as file:
         file.write(answer)
     return memory
+
+
+def _refuse_unknown(names: Sequence[str], known: Mapping[str, object]) -> None:
+    for name in names:
+        if name not in known:
+            msg = f"cannot exit with {name}: the spec has no such watcher"
+            raise Refused(msg, did_you_mean(name, known, what="watchers"))
 
 
 def _refuse_second(chosen: Choice, instance: Instance, source: Source) -> None:

@@ -17,6 +17,8 @@ class Config(Struct, frozen=True):
     """Absolute paths of spec files or folders, as given."""
     until_done: bool = False
     """End with the jobs' outcome when there are only jobs and all are finished."""
+    exit_with: tuple[str, ...] = ()
+    """Watchers with whose end everything ends in this life of the manager, as if `on_exit` said so."""
     log_level: str = "info"
     log_format: str = "text"
     log_file: str | None = None

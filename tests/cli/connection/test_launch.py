@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,7 +61,7 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
         umask=0o077,
         log=DaemonLogSpec(level="debug", file="/var/log/shop"),
     )
-    start = prepared(daemon)
+    start = replace(prepared(daemon), exit_with=("app",))
 
     *program, argument = start.keeper_argv(viewed=True, ready_fd=7)
     keeper = KeeperConfig.from_json(argument)
@@ -85,9 +87,24 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
         source=("/srv/shop/specs",),
         until_done=True,
         started_by=f"up by {instances.user_name(os.geteuid())}",
+        exit_with=("app",),
         log_level="debug",
         log_file="/var/log/shop",
     )
+
+
+def test_what_the_spec_does_not_have_cannot_be_what_all_end_with() -> None:
+    spec = {"watchers": {"app": {}, "db": {}}}
+    source = Source(("/srv/shop/specs",), "/srv/shop/specs")
+    for exit_with, message in (
+        (("app",), ""),
+        (("ap",), "cannot exit with ap: the spec has no such watcher"),
+    ):
+        with pytest.raises(Refused, match=message) if message else nullcontext():
+            start = launch.prepare(
+                instances.choice(), Loaded(source, spec, [], []), "up", exit_with=exit_with
+            )
+            assert start.exit_with == exit_with
 
 
 def test_what_a_spec_does_not_say_is_at_its_default_in_keeper_and_controller() -> None:
