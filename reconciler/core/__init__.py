@@ -28,6 +28,8 @@
 | `probes` | what is asked of a process, and what has come of it |
 | `probing` | what is asked so that it is known whether a process is ready, and what follows |
 | `limits` | which processes are over a limit that the manager watches |
+| `notifications` | what follows from what a process says of itself |
+| `handover` | the record goes on with another main process |
 | `readiness` | when a process counts as ready, and its slot as steady |
 | `trial` | the revision in force, as long as it has something to prove |
 | `ends` | whose end is the end of everything |

@@ -9,13 +9,15 @@ import hashlib
 from typing import Final
 
 from reconciler.model.process import Exited, Memory, ProcessRecord
-from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, WatcherSpec
+from reconciler.model.spec import BackoffSpec, WatcherSpec
 from reconciler.model.units import SECOND_NS
 
 SIGNAL_EFFECT_NS: Final = 10 * SECOND_NS
 """A process that ends within this time after an operator's signal or reload was ended by that."""
 SHORTAGE_RETRY_NS: Final = SECOND_NS
 """No pids, memory or descriptors just now: try again soon, for ever, without counting."""
+ANNOUNCED_NS: Final = SECOND_NS
+"""How often at most a process is started that ends again and again as it has said it would."""
 
 
 def wait_ns(spec: BackoffSpec, failures: int, seed: str) -> int:
@@ -58,21 +60,39 @@ def ended_by_operator(memory: Memory, phase: Exited) -> bool:
     return soon or phase.exit.signal == memory.signalled
 
 
-def failures_after(spec: BackoffSpec, memory: Memory, phase: Exited) -> int:
-    """Return the quick deaths in a row, counting this one; a longer life starts again from none.
+def was_announced(spec: WatcherSpec, record: ProcessRecord) -> bool:
+    """Tell whether a process ended well after it had said that it would (STOPPING=1), whoever made it.
 
-    What a keeper's death undid or an operator ended says nothing about the program.
+    Its own shutdown command perhaps: no failure, however soon it came.
     """
-    if phase.is_unseen or ended_by_operator(memory, phase):
+    phase, notified = record.phase, record.notified
+    if notified is None or notified.stopping_at_ns is None or not isinstance(phase, Exited):
+        return False
+    by_itself = record.memory.stopping_since_ns is None
+    return by_itself and phase.exit.code in spec.success_exit_codes
+
+
+def proves_nothing(spec: WatcherSpec, record: ProcessRecord) -> bool:
+    """Tell whether an end says nothing about the program: it was undone by a keeper's death, asked for or announced."""
+    assert isinstance(record.phase, Exited)
+    is_foreign = record.phase.is_unseen or ended_by_operator(record.memory, record.phase)
+    return is_foreign or was_announced(spec, record)
+
+
+def failures_after(spec: WatcherSpec, record: ProcessRecord) -> int:
+    """Return the quick deaths in a row, counting this one; a longer life starts again from none."""
+    memory, phase = record.memory, record.phase
+    assert isinstance(phase, Exited)
+    if proves_nothing(spec, record):
         return memory.attempt
     if phase.exit.error is not None:
         return memory.attempt if phase.exit.error.is_shortage else memory.attempt + 1
     if memory.is_failure and memory.stop_reason == "not_ready":
         return memory.attempt + 1  # however long it took
-    return memory.attempt + 1 if phase.lived_ns < spec.reset_after else 0
+    return memory.attempt + 1 if phase.lived_ns < spec.backoff.reset_after else 0
 
 
-def due_ns(spec: BackoffSpec, record: ProcessRecord) -> int:
+def due_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
     """Return when a slot whose process died by itself may start again."""
     assert isinstance(record.phase, Exited)
     memory, phase = record.memory, record.phase
@@ -80,25 +100,30 @@ def due_ns(spec: BackoffSpec, record: ProcessRecord) -> int:
         return phase.at_ns
     if phase.exit.error is not None and phase.exit.error.is_shortage:
         return phase.at_ns + SHORTAGE_RETRY_NS
-    failures = failures_after(spec, memory, phase)
-    return phase.at_ns + wait_ns(spec, failures, f"{record.id}/{record.incarnation}")
+    if was_announced(spec, record):
+        return max(phase.at_ns, (phase.started_at_ns or 0) + ANNOUNCED_NS)
+    failures = failures_after(spec, record)
+    return phase.at_ns + wait_ns(spec.backoff, failures, f"{record.id}/{record.incarnation}")
 
 
-def recent_deaths(spec: MaxRestartsSpec | None, memory: Memory, phase: Exited) -> tuple[int, ...]:
+def recent_deaths(spec: WatcherSpec, record: ProcessRecord) -> tuple[int, ...]:
     """Return the deaths of a slot that still count, with this one; bounded by the count."""
-    if spec is None:
+    limit, phase = spec.max_restarts, record.phase
+    assert isinstance(phase, Exited)
+    if limit is None:
         return ()
-    recent = [death for death in memory.deaths_ns if phase.at_ns - death <= spec.window]
-    if not phase.is_unseen and not ended_by_operator(memory, phase):
+    recent = [death for death in record.memory.deaths_ns if phase.at_ns - death <= limit.window]
+    if not proves_nothing(spec, record):
         recent.append(phase.at_ns)
-    return tuple(recent[-(spec.count + 1) :])
+    return tuple(recent[-(limit.count + 1) :])
 
 
-def gave_up(spec: MaxRestartsSpec | None, record: ProcessRecord) -> bool:
+def gave_up(spec: WatcherSpec, record: ProcessRecord) -> bool:
     """Tell whether a dead slot has used up its restarts."""
-    if spec is None or record.memory.retry or not isinstance(record.phase, Exited):
+    limit = spec.max_restarts
+    if limit is None or record.memory.retry or not isinstance(record.phase, Exited):
         return False
-    return len(recent_deaths(spec, record.memory, record.phase)) > spec.count
+    return len(recent_deaths(spec, record)) > limit.count
 
 
 def is_completed(spec: WatcherSpec, record: ProcessRecord) -> bool:

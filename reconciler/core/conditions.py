@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.core import events, hooks, limits, readiness, rollout, stopping
+from reconciler.core import events, hooks, limits, notifications, readiness, rollout, stopping
 from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
 from reconciler.model.process import Exited, ProcessRecord, Requested, Running, Starting
@@ -34,6 +34,9 @@ def _of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
                 note = f"{reason}: SIGKILL was sent" if memory.killed else reason
                 deadline_ns = stopping.deadline_ns(plan, record)
                 found = SlotCondition("Stopping", note, memory.stopping_since_ns, deadline_ns)
+            elif notifications.ends_by_itself(record):
+                since_ns = notifications.ends_since_ns(record)
+                found = SlotCondition("Stopping", "it ends by itself (STOPPING=1)", since_ns)
             elif (starting := _of_starting(plan, record, phase)) is not None:
                 found = starting
             else:
@@ -74,7 +77,7 @@ def _of_running(
     held_back = rollout.held_back_note(plan, record, wanted_hash) if wanted_hash else ""
     over = limits.over(plan.spec, plan.observed.exceeded, record)
     waiting = f"{over}; waiting for its turn to be replaced" if over else ""
-    note = note or held_back or waiting or _log_note(plan, slot)
+    note = note or held_back or waiting or _log_note(plan, slot) or notifications.note(record)
     outdated = _is_outdated(plan, record, wanted_hash)
     return SlotCondition("Running", note, since_ns, None, outdated, bool(held_back))
 

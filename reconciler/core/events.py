@@ -38,6 +38,7 @@ _STOP_REASONS: Final = {
     "dependency": "a dependency was restarted",
     "vetoed": "the after_spawn hook said no",
     "refused": "the after_start hook said no",
+    "announced": "it went on after its STOPPING=1",
 }
 """Reasons that are no words for people."""
 
@@ -139,6 +140,15 @@ def _of_hook(record: ProcessRecord, hook: HookSpec | None) -> Iterator[Event]:
     vetoed = judge(hook, record).state == "vetoed"
     message = failure(hook, record) + ("" if vetoed else " (ignored)")
     yield _of(id, "hook.failed", message, details)
+
+
+def of_handover(record: ProcessRecord, pid: int) -> Event:
+    """Return the event of a record that goes on with another main process, as the one that has ended wanted it."""
+    assert isinstance(record.phase, Exited)
+    name = next((each for each in record.phase.survivors if each.pid == pid), f"pid {pid}")
+    ended = f"its main process ended ({record.phase.exit})"
+    details = {"pid": pid, "former_pid": record.phase.pid}
+    return _of(record.id, "process.followed", f"{record.id} goes on as {name}: {ended}", details)
 
 
 def of_ready(id: ProcessId, after_ns: int) -> Event:

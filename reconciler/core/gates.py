@@ -76,7 +76,7 @@ def after_death(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
         return None
     if is_completed(spec, record):
         return SlotCondition("Completed", str(phase.exit), phase.at_ns)
-    if limit is None or not gave_up(limit, record):
+    if limit is None or not gave_up(spec, record):
         return backoff(plan, record)
     again_ns = None if limit.retry_in is None else phase.at_ns + limit.retry_in
     if again_ns is not None and plan.is_due(again_ns):
@@ -90,10 +90,10 @@ def after_death(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
 def backoff(plan: Plan, record: ProcessRecord) -> SlotCondition | None:
     """Return how a process ended that is started again after a while; None when that is over."""
     assert isinstance(record.phase, Exited)
-    again_ns, phase = due_ns(plan.spec.backoff, record), record.phase
+    again_ns, phase = due_ns(plan.spec, record), record.phase
     if plan.is_due(again_ns):
         return None
-    failures = failures_after(plan.spec.backoff, record.memory, phase)
+    failures = failures_after(plan.spec, record)
     vetoed = record.memory.stop_reason == "vetoed"
     said = hooks.said(plan, "after_spawn", record.id.slot) if vetoed else record.memory.trouble
     note = said or str(phase.exit)

@@ -204,7 +204,7 @@ def _settle(plan: Plan, slot: int, record: ProcessRecord) -> None:
     error = record.phase.exit.error
     stopped = record.memory.stopping_since_ns is not None
     if error is not None and not stopped and slot <= plan.want:
-        failures = failures_after(plan.spec.backoff, record.memory, record.phase)
+        failures = failures_after(plan.spec, record)
         if error.is_shortage or failures <= plan.spec.max_retry:
             held = gates.backoff(plan, record) or gates.after_hooks(plan, slot)
             if held is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from reconciler.core import probes
+from reconciler.core import notifications, probes
 from reconciler.core.plan import Plan
 from reconciler.model.process import ProcessRecord, Running
 from reconciler.model.spec import ReadySpec
@@ -41,7 +41,8 @@ Kind: TypeAlias = Callable[[Plan, ProcessRecord, ReadySpec], Missing | None]
 
 def is_ready(plan: Plan, record: ProcessRecord) -> bool:
     """Tell whether a process runs and is ready; asks for another look when that comes about by itself."""
-    return isinstance(record.phase, Running) and missing(plan, record) is None
+    serves = isinstance(record.phase, Running) and not notifications.ends_by_itself(record)
+    return serves and missing(plan, record) is None
 
 
 def missing(plan: Plan, record: ProcessRecord) -> Missing | None:
@@ -61,7 +62,7 @@ def deadline_ns(plan: Plan, record: ProcessRecord) -> int | None:
         return None
     if ready.delay is not None or not memory.probed or memory.ready_at_ns is not None:
         return None
-    return phase.started_at_ns + ready.deadline
+    return notifications.extended_ns(record, phase.started_at_ns + ready.deadline)
 
 
 def is_shaky(plan: Plan, record: ProcessRecord) -> bool:

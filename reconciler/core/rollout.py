@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from reconciler.core import dependencies, desired, limits, readiness, running, secrets
-from reconciler.core.backoff import ended_by_operator, is_completed, share
+from reconciler.core.backoff import is_completed, proves_nothing, share
 from reconciler.core.plan import Plan
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for_shared
 from reconciler.core.template import same_but_secrets, same_slot, same_template, sockets_of
@@ -254,8 +254,7 @@ def _has_failed(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
         return memory.is_failure
     if not isinstance(phase, Exited):
         return memory.attempt > 0 and not readiness.is_ready(plan, record)
-    is_no_proof = phase.is_unseen or ended_by_operator(memory, phase)
-    return not (is_no_proof or is_completed(plan.spec, record))
+    return not (proves_nothing(plan.spec, record) or is_completed(plan.spec, record))
 
 
 def _is_missing(plan: Plan, slot: int, wanted_hash: str) -> bool:
@@ -290,9 +289,8 @@ def why_failed(plan: Plan, record: ProcessRecord) -> str:
     if not isinstance(phase, Exited) or memory.stopping_since_ns is not None:
         return ""
     if (
-        ended_by_operator(memory, phase)
+        proves_nothing(plan.spec, record)
         or phase.at_ns < trial.begun_ns
-        or phase.is_unseen
         or is_completed(plan.spec, record)
     ):
         return ""

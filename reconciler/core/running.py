@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.core import events, hooks, probing, stopping
+from reconciler.core import events, hooks, notifications, probing, stopping
 from reconciler.core.hooks import drive
 from reconciler.core.plan import Plan, Verdict
 from reconciler.model.action import Remember, Signal
@@ -26,7 +26,10 @@ def go_on(plan: Plan, record: ProcessRecord, reason: str | None) -> None:
     if reason is not None or record.memory.stopping_since_ns is not None:
         stopping.stop(plan, record, reason or record.memory.stop_reason)
     elif isinstance(record.phase, Running) and _run_after_spawn(plan, record):
-        if probing.go_on(plan, record):
+        failure = notifications.why_stop(plan, record)
+        if failure is not None:
+            stopping.stop(plan, failure.noted_on(record), failure.reason)
+        elif probing.go_on(plan, record):
             carry_out_reload(plan, record)
 
 

@@ -13,6 +13,7 @@ from reconciler.core import (
     conditions,
     ends,
     gates,
+    handover,
     hooks,
     rollout,
     running,
@@ -102,6 +103,8 @@ def _why_not_again(plan: Plan, dead: ProcessRecord, wanted_hash: str) -> SlotCon
     """Return why a dead slot is not started again, unless the rest of it is still to be reaped."""
     # It may have passed while its predecessor still ran.
     hooks.keep(plan, "before_spawn", dead.id.slot, dead.incarnation)
+    if (followed := handover.follow(plan, dead)) is not None:
+        return followed
     is_wanted = same_slot(dead.template_hash, wanted_hash) and not dead.memory.retry
     if is_wanted and stopping.is_in_background(plan.spec, dead):
         return stopping.in_background(dead)

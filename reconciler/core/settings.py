@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from reconciler.core.plan import Plan
-from reconciler.core.template import sinks
+from reconciler.core.template import pid_file, sinks
 from reconciler.model.action import Adjust, Remember
 from reconciler.model.observed import Facts
 from reconciler.model.process import (
@@ -32,7 +32,12 @@ def wanted(name: str, spec: WatcherSpec, slot: int, facts: Facts) -> Settings:
     """Return the settings that the spec wants for a slot."""
     stop = spec.stop
     return Settings(
-        stop.scope, stop.ask, stop.signal, stop.timeout, *sinks(name, spec, slot, facts)
+        stop.scope,
+        stop.ask,
+        stop.signal,
+        stop.timeout,
+        *sinks(name, spec, slot, facts),
+        pid_file(spec, slot),
     )
 
 

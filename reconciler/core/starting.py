@@ -67,12 +67,12 @@ def _inherited(plan: Plan, dead: ProcessRecord | None, wanted_hash: str) -> Memo
         fresh=old.fresh,
     )
     anew = old.retry or not same_slot(dead.template_hash, wanted_hash)
-    if planned or anew or gave_up(plan.spec.max_restarts, dead):
+    if planned or anew or gave_up(plan.spec, dead):
         return kept
     return replace(
         kept,
-        attempt=failures_after(plan.spec.backoff, old, dead.phase),
-        deaths_ns=recent_deaths(plan.spec.max_restarts, old, dead.phase),
+        attempt=failures_after(plan.spec, dead),
+        deaths_ns=recent_deaths(plan.spec, dead),
     )
 
 

@@ -155,6 +155,7 @@ def _slot(view: _View, slot: int, condition: SlotCondition) -> SlotStatus:
         _fired(view, slot),
         condition.note,
         stuck=condition.stuck,
+        said="" if record is None or record.notified is None else record.notified.status,
     )
 
 

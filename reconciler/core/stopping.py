@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from reconciler.core import notifications
 from reconciler.core.hooks import STOP_COMMAND, drive, keep, kill_when_due, run_command
 from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition, is_gone
@@ -63,9 +64,10 @@ def _begin(plan: Plan, record: ProcessRecord, reason: str) -> ProcessRecord:
 
 
 def deadline_ns(plan: Plan, record: ProcessRecord) -> int:
-    """Return when a stopping process is killed."""
-    assert record.memory.stopping_since_ns is not None
-    return record.memory.stopping_since_ns + plan.spec.stop.timeout
+    """Return when a stopping process is killed; it may have asked for more time."""
+    since_ns = record.memory.stopping_since_ns
+    assert since_ns is not None
+    return notifications.extended_ns(record, since_ns + plan.spec.stop.timeout)
 
 
 def _ask(plan: Plan, record: ProcessRecord) -> ProcessRecord:
@@ -86,7 +88,8 @@ def _ask(plan: Plan, record: ProcessRecord) -> ProcessRecord:
 
 def _end_rest(plan: Plan, record: ProcessRecord, reason: str) -> None:
     """Take the next step with what a dead process has left behind."""
-    if is_in_background(plan.spec, record):
+    assert isinstance(record.phase, Exited)
+    if is_in_background(plan.spec, record) or record.phase.successor:
         memory = replace(record.memory, stopping_since_ns=plan.now_ns, stop_reason=reason)
         record = replace(record, memory=memory)
     stopping = record.memory.stopping_since_ns is not None
@@ -121,7 +124,11 @@ def in_background(record: ProcessRecord) -> SlotCondition:
     assert isinstance(record.phase, Exited)
     phase = record.phase
     how = f"ends at once with {phase.exit} and leaves {several(phase.survivors)} running"
-    return SlotCondition("Failed", f"{how}: does it go into the background?", phase.at_ns)
+    file = record.settings.pid_file
+    cure = "does it go into the background? With pid_file it is followed"
+    if file is not None:
+        cure = f"{file} names none of them"
+    return SlotCondition("Failed", f"{how}: {cure}", phase.at_ns)
 
 
 def reap(plan: Plan, record: ProcessRecord, reason: str = "replaced") -> bool:

@@ -232,7 +232,15 @@ def launch(
         ask=spec.stop.ask,
         stop_signal=spec.stop.signal,
         stop_timeout_ns=spec.stop.timeout,
+        notify=spec.is_heard,
+        watchdog_ns=spec.watchdog,
+        pid_file=pid_file(spec, slot),
     )
+
+
+def pid_file(spec: WatcherSpec, slot: int) -> str | None:
+    """Return the file that names who goes on when the main process of a slot has ended; None: no file does."""
+    return _expanded(spec.pid_file, slot, _descriptors(spec))
 
 
 def helper_launch(

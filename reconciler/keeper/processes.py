@@ -458,6 +458,11 @@ class Processes:
         graces = (each.record.settings.stop_timeout_ns for each in self._alive())
         return max(graces, default=0)
 
+    def extended_until_ns(self) -> int:
+        """Return until when somebody who lives has asked not to be given up, 0: nobody has."""
+        notified = (each.record.notified for each in self._alive())
+        return max(((each and each.extended_until_ns) or 0 for each in notified), default=0)
+
     def _alive(self) -> list[Process]:
         return [each for each in self.by_id.values() if each.is_live]
 

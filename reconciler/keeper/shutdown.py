@@ -157,7 +157,7 @@ class Shutdown:
         now_ns, live = self._kernel.now_ns(), self._processes.live_keys()
         give_up_ns = now_ns + self._processes.longest_grace_ns() + STALL_NS
         if isinstance(self.stage, Asked) and self.stage.live == live:
-            give_up_ns = self.stage.give_up_ns
+            give_up_ns = max(self.stage.give_up_ns, self._processes.extended_until_ns())
         return Asked(min(now_ns + STOP_CHECK_NS, give_up_ns), give_up_ns, live)
 
     # ---- without it --------------------------------------------------------------------------------

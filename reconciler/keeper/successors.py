@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.process import SUCCESSION_NS
+from reconciler.model.units import MILLISECOND_NS
 from reconciler.notify.alarms import Alarms
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from reconciler.keeper.orphans import Key, Orphans
     from reconciler.keeper.records import Process
 
-LONGEST_NS: Final = 10 * SECOND_NS
-"""So long after the end a file is looked at again that names nobody of those that are left."""
 FIRST_NS: Final = 10 * MILLISECOND_NS
 PACE_NS: Final = 500 * MILLISECOND_NS
 """How often at first and at most."""
@@ -42,7 +41,7 @@ class Successors:
         if found := next((pid for pid in named if pid in left), 0):
             return found
         since_ns = self._kernel.now_ns() - process.died_at_ns
-        if settings.pid_file is not None and since_ns < LONGEST_NS:
+        if settings.pid_file is not None and since_ns < SUCCESSION_NS:
             wait_ns = min(max(since_ns, FIRST_NS), PACE_NS)
             self._again.put(process.key, self._kernel.now_ns() + wait_ns)
         return 0

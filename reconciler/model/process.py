@@ -10,7 +10,7 @@ from reconciler.model.value import Struct, Tagged, Word, field
 
 MAIN: Final = "main"
 """Role of a watcher's own process; every other role is a hook or a helper of that slot."""
-FAILURES: Final = frozenset(("vetoed", "not_ready"))
+FAILURES: Final = frozenset(("vetoed", "not_ready", "watchdog"))
 """Reasons to stop a process that count against it."""
 MAX_NAMED: Final = 3
 """Of several survivors so many are named in a sentence."""
@@ -295,7 +295,7 @@ class Memory(Struct, frozen=True):
     stopping_since_ns: int | None = None
     stop_reason: str = ""
     """Why it is stopped: replaced, surplus, stopped, removed, timeout, expired, dependency, vetoed, not_ready,
-    shutdown, over …"""
+    watchdog, announced (it went on after STOPPING=1), shutdown, over …"""
     trouble: str = ""
     """What stands against it, as a sentence: why it is stopped for a failure, or what its probe said last."""
     probed: bool = False
@@ -421,11 +421,16 @@ class Notified(Struct, frozen=True):
     """Since when it takes changes, which began after it was ready."""
     late_at_ns: int | None = None
     """When it should have been heard of and was not, or said itself that it fails."""
+    fails: bool = False
+    """It has said so itself (`WATCHDOG=trigger`)."""
     extended_until_ns: int | None = None
     """How long it has asked not to be given up while it starts or ends."""
     main_pid: int = 0
     """Whom it has named as the main process instead of itself: not looked at before it has ended."""
 
+
+SUCCESSION_NS: Final = 10 * SECOND_NS
+"""So long after the end of a main process a file is looked at again that names nobody of those that are left."""
 
 Phase: TypeAlias = Requested | Starting | Running | Exited
 

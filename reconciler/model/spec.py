@@ -784,6 +784,22 @@ class WatcherSpec(Struct, frozen=True):
             " An edit counts for processes that are not ready yet."
         ),
     ] = None
+    watchdog: Annotated[
+        DurationNs | None,
+        _restart(
+            "How often a process must be heard of, by WATCHDOG=1 of sd_notify(3); one that is silent for longer has"
+            " failed: it is stopped, and started again after the restart delay. It gets WATCHDOG_USEC, WATCHDOG_PID and"
+            " NOTIFY_SOCKET; null: it need not be heard of."
+        ),
+    ] = None
+    pid_file: Annotated[
+        Text | None,
+        _live(
+            "File in which a program writes its main process. When the one that was started ends by itself and the file"
+            " names a descendant of it, that one goes on in its slot: for programs that replace themselves or go into"
+            " the background."
+        ),
+    ] = None
     reload: Annotated[
         Reload, _live("What `reconcile reload` does: replace, {signal: HUP} or {cmd: ...}.")
     ] = "replace"
@@ -843,6 +859,11 @@ class WatcherSpec(Struct, frozen=True):
             name: DependencySpec(each) if isinstance(each, str) else each
             for name, each in self.depends_on.items()
         }
+
+    @property
+    def is_heard(self) -> bool:
+        """Tell whether its processes get a socket to say how they are."""
+        return self.watchdog is not None
 
     @property
     def is_job(self) -> bool:

@@ -74,6 +74,8 @@ class SlotStatus(Struct, frozen=True):
     memory_bytes: int | None = None
     stuck: bool = False
     """It waits for another watcher, which does not come to what is waited for by itself."""
+    said: str = ""
+    """What the process says of itself (`STATUS=` of sd_notify(3))."""
 
     @property
     def as_desired(self) -> bool:

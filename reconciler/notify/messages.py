@@ -81,13 +81,14 @@ def after(known: Notified, said: Message, pid: int, now_ns: int) -> Notified:
     if said.ready:
         changes["reloading_at_ns"] = None
         if known.ready_at_ns is None:
-            changes["ready_at_ns"] = now_ns
+            # However long it has taken: as long as it starts, it is not watched.
+            changes |= {"ready_at_ns": now_ns, "late_at_ns": None}
     elif said.reloading and known.ready_at_ns is not None and known.reloading_at_ns is None:
         changes["reloading_at_ns"] = now_ns  # some say it while they start: then it means nothing
     if said.stopping and known.stopping_at_ns is None:
         changes["stopping_at_ns"] = now_ns
-    if said.fails and known.late_at_ns is None:
-        changes["late_at_ns"] = now_ns
+    if said.fails and not known.fails:
+        changes |= {"late_at_ns": now_ns, "fails": True}
     if said.status is not None:
         changes["status"] = said.status
     if said.watchdog_ns is not None:

@@ -29,14 +29,16 @@ from reconciler.model.units import (
     parse_share,
     share_of,
 )
-from reconciler.specfile import machine, probe_rules
+from reconciler.specfile import machine, notify_rules, probe_rules
 from reconciler.specfile.given import Given
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
 JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap", "on_lost", "keep_runs")
-SERVICE_FIELDS: Final = ("max_age", "max_age_variance", "ready", "rollout")
+SERVICE_FIELDS: Final = (
+    *("max_age", "max_age_variance", "ready", "rollout", "watchdog", "pid_file"),
+)
 _UNIX_FIELDS: Final = frozenset(("mode", "owner", "group"))
 _INTERNET_FIELDS: Final = frozenset(("interface", "reuseport", "ipv6_only", "nodelay", "keepalive"))
 _STREAM_FIELDS: Final = frozenset(("nodelay", "keepalive", "backlog"))
@@ -218,6 +220,8 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     _check_secrets(watcher)
     _check_path(watcher, "working_dir")
     _check_path(watcher, "virtualenv")
+    _check_path(watcher, "pid_file", "the path of a file")
+    notify_rules.check_watcher(watcher)
     _check_text(watcher, "description")
     _check_accounts(watcher, "user", "group")
     machine.check_watcher(watcher)

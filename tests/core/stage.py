@@ -10,6 +10,7 @@ from reconciler.core.reconciler import Reconciler, Step
 from reconciler.model.action import (
     Adjust,
     Bind,
+    Follow,
     Forget,
     Probe,
     Quit,
@@ -45,6 +46,7 @@ from reconciler.model.process import (
     Exit,
     Exited,
     LaunchError,
+    Notified,
     ProcessId,
     ProcessRecord,
     Running,
@@ -55,6 +57,7 @@ from reconciler.model.socket import BindRefused, Bound, Lost, SocketRecord, Sock
 from reconciler.model.spec import HookSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
+from reconciler.notify.messages import after, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -244,6 +247,31 @@ class Stage:
         self._died(process(name), Exit(code=code))
         return self
 
+    def say(self, name: str, text: str) -> Stage:
+        """Let a process say something of itself (sd_notify(3))."""
+        return self.tell(self.said(name, text))
+
+    def said(self, name: str, text: str) -> Observation:
+        """Return what the keeper tells when a process has said something of itself."""
+        record = self.records[process(name)]
+        assert record.notified is not None, f"{name} has no socket for that"
+        said, pid = parse(text.encode()), getattr(record.phase, "pid", 0)
+        return self._put(replace(record, notified=after(record.notified, said, pid, self.now)))
+
+    def silent(self, name: str) -> Observation:
+        """Return what the keeper tells when a process was not heard of in time."""
+        record = self.records[process(name)]
+        assert record.notified is not None
+        late = replace(record.notified, late_at_ns=self.now)
+        return self._put(replace(record, notified=late))
+
+    def named(self, name: str, successor: int) -> Observation:
+        """Return what the keeper tells when one of those that a dead process has left was named to go on."""
+        record = self.records[process(name)]
+        assert isinstance(record.phase, Exited)
+        phase = replace(record.phase, successor=successor)
+        return self._put(replace(record, phase=phase))
+
     def lost(self, name: str) -> Stage:
         """Let the keeper be killed around a start: the next one finds no process, and knows of none."""
         record = self.records[process(name)]
@@ -316,6 +344,11 @@ class Stage:
                     return []
                 if deadly and (signal == "KILL" or str(id) not in self.stubborn):
                     return [self._died(id, Exit(signal=signal))]
+            case Follow(id, incarnation, pid):
+                record = self.records[id]
+                assert record.incarnation == incarnation
+                assert isinstance(record.phase, Exited)
+                return [self._put(replace(record, phase=record.phase.goes_on_as(pid)))]
             case Bind(name):
                 return [self._bind(name, action)]
             case Unbind(name):
@@ -374,6 +407,7 @@ class Stage:
                 action.memory,
                 phase,
                 action.launch.settings,
+                Notified(action.launch.watchdog_ns) if action.launch.notify else None,
             )
         )
 

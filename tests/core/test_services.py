@@ -705,7 +705,8 @@ def test_who_ends_at_once_and_leaves_something_is_named_and_not_started_again_be
     slot = stage.slot("web.1")
     assert slot.state == "Failed"
     assert slot.note == (
-        "ends at once with exit 0 and leaves child (pid 7) running: does it go into the background?"
+        "ends at once with exit 0 and leaves child (pid 7) running: does it go into the background? "
+        "With pid_file it is followed"
     )
     assert not stage.status("web").as_desired
     assert "leaves child (pid 7) running" in stage.events[-1].message

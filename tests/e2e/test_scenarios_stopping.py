@@ -87,7 +87,7 @@ watchers:
         pid = int(note.partition("(pid ")[2].partition(")")[0])
         assert note == (
             f"ends at once with exit 0 and leaves redis-server (pid {pid}) running: "
-            "does it go into the background?"
+            "does it go into the background? With pid_file it is followed"
         )
         assert is_alive(pid)
         stops = f"redis: stopping what it left running: redis-server (pid {pid})"

@@ -127,6 +127,8 @@ MEANINGLESS: Final = {
     "env_file": "the loader reads the files and works them into `env`",
     "stdin": "there is only one value",
     "ready": "the programs of the simulation answer no probe yet",
+    "watchdog": "the programs of the simulation say nothing of themselves yet",
+    "pid_file": "the programs of the simulation hand over to nobody yet",
     "keep_runs": "only the store throws rows away, and that is not simulated",
     "max_restarts.then": "there is only one value",
     "on_exit": "would end the history; tests/core/test_ends.py kills the controller after each of its actions",

@@ -488,3 +488,32 @@ def test_a_command_behind_a_starter_that_gets_sockets_by_listen_fds_is_warned_of
     )
     assert all("pass ${sockets.http}" in each.hint for each in found)
     assert all(("exec" in each.hint) == (starter in {"the shell", "sh"}) for each in found)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ("use_sockets: [http], pid_file: /run/g.pid", "pid_file"),
+        ("use_sockets: [http], reload: {signal: USR2}", "reload.signal"),
+        ("use_sockets: [http], reload: {signal: SIGUSR2}, pid_file: a", "reload.signal"),
+        ("env: {BIND: 'fd://${sockets.http}'}, pid_file: a", "pid_file"),
+        ("pid_file: /run/g.pid", None),
+        ("use_sockets: [http]", None),
+        ("use_sockets: [http], reload: {signal: HUP}", None),
+    ],
+)
+@pytest.mark.parametrize("cmd", ["/venv/bin/gunicorn app:app", "python3 -m gunicorn app:app"])
+def test_gunicorn_is_warned_that_it_cannot_replace_itself_on_an_inherited_socket(
+    folder: Folder, fields: str, field: str | None, cmd: str
+) -> None:
+    text = "sockets: {http: {listen: '8000'}}\nwatchers: {g: {cmd: %s, %s}}"
+    found = warnings_of(folder, text % (cmd, fields))
+    assert [each.field for each in found] == ([f"watchers.g.{field}"] if field else [])
+    assert all("gunicorn cannot replace itself (USR2)" in each.message for each in found)
+    assert warnings_of(folder, text % ("nginx", fields)) == ()
+
+
+def test_the_file_of_a_pid_is_beside_the_spec(folder: Folder) -> None:
+    text = "watchers: {a: {cmd: x, pid_file: 'run/${slot}.pid', numprocesses: 2}}"
+    (path,) = folder.write(spec=text)
+    assert loaded(path).spec.watchers["a"].pid_file == f"{folder.path}/run/${{slot}}.pid"

@@ -201,6 +201,8 @@ def _slot_note(slot: SlotStatus, now_ns: int) -> str:
     parts = [slot.note] if slot.note else []
     if slot.outdated:
         parts.append("outdated")
+    if slot.said and slot.said not in slot.note:
+        parts.append(f'says "{slot.said}"')
     if slot.fired is not None:
         parts.append(f"generation {slot.fired.generation}")
     if slot.next_ns is not None:

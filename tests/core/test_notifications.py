@@ -1,0 +1,185 @@
+"""What a process says of itself is acted upon: how it ends, how long it is waited for, when it fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.process import Launch
+from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, StopSpec
+from tests.core.stage import S, Stage, process, spec, watcher
+
+SLOW = BackoffSpec(burst=0, initial=5 * S, max=5 * S, jitter=0)
+
+
+def heard(**fields: object) -> Stage:
+    """Return a stage on which a process runs that is heard, and is ready by its age."""
+    return Stage().apply(spec(web=watcher(**{"watchdog": 30 * S, **fields}))).wait(2)
+
+
+def launch_of(stage: Stage, name: str = "web.1") -> Launch:
+    return next(
+        a.launch for _, a in stage.history if hasattr(a, "launch") and a.id == process(name)
+    )
+
+
+# ---- who is heard ----------------------------------------------------------------------------------
+
+
+def test_only_who_asks_for_it_gets_a_socket() -> None:
+    assert not launch_of(Stage().apply(spec(web=watcher()))).notify
+    launch = launch_of(heard())
+    assert (launch.notify, launch.watchdog_ns) == (True, 30 * S)
+
+
+def test_what_a_process_says_of_itself_is_shown() -> None:
+    stage = heard().say("web.1", "STATUS=serving 3 clients")
+    assert stage.slot("web.1").said == "serving 3 clients"
+    assert stage.status("web").note == ""
+    stage.exit("web.1", 7)
+    assert stage.slot("web.1").said == ""  # that was the one before
+
+
+# ---- the watchdog ------------------------------------------------------------------------------------
+
+
+def test_a_process_that_is_silent_for_too_long_is_stopped_and_that_counts_as_a_failure() -> None:
+    stage = heard(backoff=SLOW).wait(5)
+    stage.tell(stage.silent("web.1"))
+    assert stage.signals() == [(7.0, "web.1", "TERM")]
+    trouble = "silent for more than 30s (watchdog)"
+    assert stage.events[-1].message == f"web.1 ended ({trouble}): killed by SIGTERM after 7s"
+    slot = stage.slot("web.1")
+    assert (slot.state, slot.note, slot.next_ns) == ("BackOff", trouble, 12 * S)
+    stage.wait(5)
+    assert stage.slot("web.1").restarts == 1
+
+
+def test_a_process_that_says_that_it_fails_is_stopped_at_once() -> None:
+    stage = heard().say("web.1", "WATCHDOG=trigger")
+    assert stage.signals() == [(2.0, "web.1", "TERM")]
+    assert "(failing by its own word (WATCHDOG=trigger))" in stage.events[-2].message
+
+
+def test_a_new_controller_stops_who_was_silent_meanwhile() -> None:
+    stage = heard()
+    wanted = stage.reconciler.spec
+    stage.silent("web.1")  # nobody is there to be told
+    stage.new_controller(wanted)
+    assert stage.signals() == [(2.0, "web.1", "TERM")]
+
+
+def test_a_silent_process_fails_the_revision_that_started_it() -> None:
+    stage = Stage().try_out(spec(web=watcher(watchdog=2 * S))).wait(3)
+    stage.tell(stage.silent("web.1"))
+    assert stage.outcome == "paused"
+    assert stage.verdicts[-1].trial.reason == "web.1 was silent for more than 2s (watchdog)"
+
+
+# ---- ends that were announced ------------------------------------------------------------------------
+
+
+def test_a_process_that_ends_by_itself_is_on_its_way_and_does_not_serve() -> None:
+    stage = heard().say("web.1", "STOPPING=1")
+    slot = stage.slot("web.1")
+    assert (slot.state, slot.note, slot.since_ns) == (
+        "Stopping",
+        "it ends by itself (STOPPING=1)",
+        2 * S,
+    )
+    assert not stage.status("web").as_desired
+    assert stage.signals() == []
+
+
+def test_an_announced_end_is_no_failure_and_the_next_start_comes_at_once() -> None:
+    limit = MaxRestartsSpec(count=1)
+    stage = heard(backoff=SLOW, max_restarts=limit)
+    for _ in range(5):
+        stage.say("web.1", "STOPPING=1").exit("web.1").wait(3)
+    assert stage.alive() == ["web.1"]
+    slot = stage.slot("web.1")
+    assert (slot.state, slot.restarts, slot.attempt) == ("Running", 5, 0)
+
+
+def test_who_ends_again_and_again_starts_once_a_second_at_most() -> None:
+    stage = heard(backoff=SLOW).say("web.1", "STOPPING=1").exit("web.1")
+    for _ in range(5):
+        stage.wait(0.25).say("web.1", "STOPPING=1").exit("web.1").wait(0.75)
+    starts = [at for at, action in stage.history if hasattr(action, "launch")]
+    assert starts == [0, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_announced_end_says_nothing_against_a_revision() -> None:
+    stage = Stage().try_out(spec(web=watcher(watchdog=30 * S))).wait(3)
+    stage.say("web.1", "STOPPING=1").exit("web.1").wait(1)
+    assert stage.outcome == "pending"
+    stage.wait(11)
+    assert stage.outcome == "good"
+
+
+@pytest.mark.parametrize("code", [1, 143])
+def test_an_end_that_is_no_success_is_a_failure_whatever_was_announced(code: int) -> None:
+    stage = heard(backoff=SLOW).say("web.1", "STOPPING=1").exit("web.1", code)
+    assert stage.slot("web.1").state == "BackOff"
+
+
+def test_who_announces_an_end_that_does_not_come_is_stopped() -> None:
+    stage = heard().say("web.1", "STOPPING=1").wait(9)
+    assert stage.signals() == []
+    stage.wait(1)
+    assert stage.signals() == [(12.0, "web.1", "TERM")]
+    assert "(it went on after its STOPPING=1)" in stage.events[-2].message
+
+
+def test_a_process_that_was_asked_to_end_and_says_so_is_stopped_as_any_other() -> None:
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    stage.apply(spec(web=watcher(watchdog=30 * S))).wait(2).apply(spec())
+    stage.say("web.1", "STOPPING=1").wait(9)
+    assert stage.signals() == [(2.0, "web.1", "TERM")]
+    assert stage.status("web").state == "Stopping"
+    stage.wait(1)
+    assert stage.signals()[-1] == (12.0, "web.1", "KILL")
+
+
+# ---- more time ---------------------------------------------------------------------------------------
+
+
+def stopping(timeout: int) -> Stage:
+    stage = Stage()
+    stage.stubborn = frozenset({"web.1"})
+    stopped = watcher(watchdog=30 * S, stop=StopSpec(timeout=timeout))
+    return stage.apply(spec(web=stopped)).wait(2).apply(spec())
+
+
+def test_a_process_that_is_being_stopped_gets_the_time_that_it_asks_for() -> None:
+    stage = stopping(10 * S).wait(5).say("web.1", "EXTEND_TIMEOUT_USEC=30000000").wait(29)
+    assert [signal for _, _, signal in stage.signals()] == ["TERM"]
+    stage.wait(1)
+    assert stage.signals()[-1] == (37.0, "web.1", "KILL")
+
+
+def test_to_ask_for_less_shortens_nothing() -> None:
+    stage = stopping(10 * S).say("web.1", "EXTEND_TIMEOUT_USEC=1").wait(9)
+    assert [signal for _, _, signal in stage.signals()] == ["TERM"]
+    stage.wait(1)
+    assert stage.signals()[-1] == (12.0, "web.1", "KILL")
+
+
+def test_nobody_puts_off_the_end_for_ever() -> None:
+    stage = stopping(10 * S)
+    for _ in range(200):
+        stage.say("web.1", "EXTEND_TIMEOUT_USEC=60000000").wait(30)
+        if stage.signals()[-1][2] == "KILL":
+            break
+    assert stage.signals()[-1] == (3612.0, "web.1", "KILL")
+
+
+# ---- reloads -----------------------------------------------------------------------------------------
+
+
+def test_a_process_that_reloads_goes_on_to_count_as_ready() -> None:
+    stage = heard().say("web.1", "READY=1").say("web.1", "RELOADING=1\nSTATUS=port taken")
+    seen = stage.status("web")
+    assert (seen.state, seen.ready, seen.as_desired) == ("Running", 1, True)
+    assert seen.note == 'reloading, it has not said READY=1 since: it says "port taken"'
+    assert stage.say("web.1", "READY=1\nSTATUS=").status("web").note == ""
