@@ -94,6 +94,7 @@ class Keeper:
         for listener in inherited.sockets:
             listeners.by_name[listener.record.name] = listener
             notes.changed(listener.record.name)
+            self._upkeep.look_soon(listener.record.name)
         self.processes.inherit(inherited)
         notes.write()
 
@@ -179,8 +180,7 @@ class Keeper:
                     self.processes.spawn(action)
             case Bind(name):
                 self._listeners.bind(action, self.processes.by_id.values())
-                if self._listeners.users(name):
-                    self._upkeep.look_soon(name)
+                self._upkeep.look_soon(name)
                 self._notes.tell(name)
             case EndOrphans(signal):
                 self.processes.signal_orphans(self.processes.orphans.unclaimed(), signal)

@@ -2,8 +2,9 @@
 
 Listeners are shared with processes that may do anything to them: remove their file, shut them down, change their
 backlog. What can be undone is undone, and told once with the name of who did it. Looked at is a socket when its
-file was touched, some seconds after a user was started, when a user has ended, and after a client has come: then
-that client must have been accepted some seconds later. A socket at which nothing happens costs nothing.
+file was touched, some seconds after a user was started, when a user has ended, and after a client has come: then that client must
+have been accepted some seconds later, or is told of while nobody lives who could accept it. A socket at which nothing
+happens costs nothing.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Upkeep:
             self._look(name)
 
     def look_soon(self, name: str) -> None:
-        """A user of a socket has ended, or it was bound again or tuned under its users."""
+        """A socket was bound, tuned or taken over, or a user of it has ended."""
         heapq.heappush(self._dues, (self._kernel.now_ns(), name))
 
     def attend(self) -> int | None:
@@ -207,16 +208,18 @@ class Upkeep:
         return True
 
     def _see_to_clients(self, held: Listener, socket: BoundSocket, queue: Queue) -> None:
-        """Notice when a client is not accepted, and when that is over: then the next one tells of itself."""
+        """Notice when a client is not accepted or comes to nobody; when that is over, the next one tells of itself."""
         care, users = held.care, self._users(held)
         had_waited = care.acceptance.since_ns is not None
         waiting = queue.waiting if users else None
         again_ns = care.acceptance.look(self._kernel.now_ns(), waiting, socket.clients)
-        unaccepted = care.acceptance.unaccepted
-        if held.record.unaccepted != unaccepted:
-            held.record = replace(held.record, unaccepted=unaccepted)
-            self._tell(held.record.name)
-        if again_ns is None and waiting is not None:
+        record, unaccepted, since_ns = held.record, care.acceptance.unaccepted, None
+        if queue.waiting and not users:
+            since_ns = record.client_since_ns or self._kernel.now_ns()
+        if (record.unaccepted, record.client_since_ns) != (unaccepted, since_ns):
+            held.record = replace(record, unaccepted=unaccepted, client_since_ns=since_ns)
+            self._tell(record.name)
+        if again_ns is None and queue.waiting is not None and since_ns is None:
             if had_waited:
                 again_ns = REST_NS
             elif not care.awaits:

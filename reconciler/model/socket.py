@@ -108,3 +108,5 @@ class SocketRecord(Struct, frozen=True):
     backlog: int | None = None
     """The one in force: what was asked for, or the most that the kernel grants; None: it does not tell."""
     unaccepted: Unaccepted | None = None
+    client_since_ns: int | None = None
+    """Since when a client waits while no process lives that was given the socket; None: none does."""

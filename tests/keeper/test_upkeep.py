@@ -14,7 +14,7 @@ from reconciler.keeper.upkeep import MOST_RETURNS, Upkeep
 from reconciler.model.action import Bind
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.observation import SocketRestored
-from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
+from reconciler.model.process import Exit, Exited, Memory, ProcessId, ProcessRecord, Running
 from reconciler.model.socket import Lost, SocketTemplate, Unaccepted
 from reconciler.model.units import SECOND_NS as S
 from reconciler.model.value import replace
@@ -197,3 +197,27 @@ def test_a_client_is_told_of_once_and_never_after_the_socket_was_closed() -> Non
             look()
             assert not epoll.poll(0)
     assert told == ["http"] * 2
+
+
+def test_a_client_of_a_socket_that_no_living_process_has_is_told_until_one_is_started() -> None:
+    scene = Scene()
+    scene.upkeep.look_soon("http")
+    scene.wait(100)
+    assert scene.told == []
+    assert scene.due is None
+    scene.socket.waiting = frozenset({1})
+    scene.wait(100)
+    record = scene.sockets.by_name["http"].record
+    assert (scene.told, record.client_since_ns) == (["http"], 100 * S)
+    process = scene.start()
+    scene.socket.waiting = frozenset()
+    scene.wait(100)
+    assert scene.sockets.by_name["http"].record.client_since_ns is None
+    assert scene.told == ["http", "http"]
+    process.record = replace(process.record, phase=Exited(scene.kernel.now, Exit(code=0)))
+    scene.upkeep.ended(process)
+    scene.wait(10)
+    assert scene.told == ["http", "http"]
+    scene.socket.waiting = frozenset({2})
+    scene.wait(10)
+    assert scene.told == ["http"] * 3
