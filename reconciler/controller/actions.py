@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from reconciler.controller.output.clients import Clients
 from reconciler.controller.output.last_lines import LastLines
 from reconciler.controller.probes.prober import Prober
 from reconciler.controller.runtime.accounts import SocketOwners
@@ -23,6 +24,7 @@ from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import (
     Action,
     Bind,
+    CountClients,
     Forget,
     KeeperAction,
     Probe,
@@ -48,6 +50,7 @@ class Actions(Part):
     saving: Saving
     specs: Specs
     last_lines: LastLines
+    clients: Clients
     prober: Prober
     socket_owners: SocketOwners
     link: Link
@@ -77,6 +80,8 @@ class Actions(Part):
                     # Unless a newer word is on its way to the disk: what is over in that one the core sees to.
                     if watcher not in self.saving.intents:
                         self.saving.write(IntentWritten(watcher, intent))
+                case CountClients(watcher, sockets):
+                    self.clients.count(watcher, sockets)
                 case ReadSecrets(watcher):
                     self.specs.secrets.read(watcher)
                 case Probe():

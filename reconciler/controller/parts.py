@@ -11,6 +11,7 @@ import reconciler
 from reconciler.controller.actions import Actions
 from reconciler.controller.api.parts import Api
 from reconciler.controller.keeper_observations import KeeperObservations
+from reconciler.controller.output.clients import Clients
 from reconciler.controller.output.manager_log import ManagerLog
 from reconciler.controller.output.parts import Output
 from reconciler.controller.output.systemd import Notifier
@@ -119,8 +120,9 @@ class Parts:
         self.log_owners = LogOwners(self.runtime.lanes, reactor, feed, tell)
         retiring = applied.retiring if applied is not None else {}
         prober = Prober(reactor, self.runtime.lanes, border, feed)
+        clients = Clients(core, self.runtime.lanes, feed)
         self.actions = Actions(
-            core, self.saving, specs, output.last_lines, prober, owners, self.link, border, ending,
+            core, self.saving, specs, output.last_lines, clients, prober, owners, self.link, border, ending,
             has_fired=not new, retiring=retiring,
         )  # fmt: skip
         self.jobs_done = JobsDone(

@@ -10,6 +10,7 @@ from reconciler.model.action import (
     Action,
     Adjust,
     Bind,
+    CountClients,
     EndOrphans,
     Follow,
     Forget,
@@ -29,7 +30,7 @@ from reconciler.model.action import (
     Unprobe,
     Upgrade,
 )
-from reconciler.model.observed import ProbeObserved
+from reconciler.model.observed import DemandObserved, ProbeObserved
 from reconciler.model.process import Exited, ProcessId, ProcessRecord, Requested
 from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.value import replace
@@ -42,6 +43,9 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
         case Spawn(id, _, template_hash, memory, replaces):
             after = max(replaces, it.last_incarnation.pop(id, 0))
             it.put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
+            if memory.woken_at_ns is not None:
+                used = DemandObserved(now_ns)
+                it.known[id.owner] = replace(it.observed(id.owner), demand=used)
         case Remember(id, _, memory):
             it.put(replace(it.observed(id.owner).records[id], memory=memory))
         case Follow(id, _, pid):
@@ -57,6 +61,10 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             it.sockets[action.name] = _bound(it.sockets.get(action.name), action, now_ns)
         case Unbind(name):
             it.sockets.pop(name, None)
+        case CountClients(watcher):
+            observed = it.observed(watcher)
+            counting = replace(observed.demand, counting=True)
+            it.known[watcher] = replace(observed, demand=counting)
         case ReadSecrets(watcher):
             observed, spec = it.observed(watcher), it.spec.watchers[watcher]
             asked = replace(secrets.known(observed.secrets, spec.secrets), asked=True)

@@ -35,6 +35,7 @@ from reconciler.model.value import replace
 _STOP_REASONS: Final = {
     "surplus": "scaled down",
     "expired": "max_age has passed",
+    "idle": "nobody uses it",
     "dependency": "a dependency was restarted",
     "vetoed": "the after_spawn hook said no",
     "refused": "the after_start hook said no",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from reconciler.core import events, limits, secrets
+from reconciler.core import demand, events, limits, secrets
 from reconciler.core.assume import act
 from reconciler.core.changes import is_alike
 from reconciler.core.picture import Picture
@@ -15,6 +15,7 @@ from reconciler.model.action import Remember
 from reconciler.model.job import Job, Run
 from reconciler.model.observation import (
     AccountsFound,
+    ClientsCounted,
     ControlRenewed,
     Delivery,
     EndsTold,
@@ -94,6 +95,9 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
             _accounts(it, observation)
         case ProbeAnswered():
             _probe(it, observation)
+        case ClientsCounted(watcher, clients):
+            used = demand.counted(it.observed(watcher).demand, clients, now_ns)
+            it.note(watcher, demand=used)
         case SignalAsked():
             _signal(it, observation, now_ns)
         case RetryAsked(watcher, slots):

@@ -5,7 +5,7 @@ Here alone it is worked out why a slot does not run; whoever tells it reads what
 
 from __future__ import annotations
 
-from reconciler.core import dependencies, hooks, secrets
+from reconciler.core import demand, dependencies, hooks, secrets
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.hooks import drive_with_retry
 from reconciler.core.plan import Plan
@@ -27,7 +27,8 @@ def before_start(
         # When the others have gone before it has started, it is the first.
         plan.stand_in("to be first", slot)
     return (
-        secrets_missing(plan)
+        demand.idle(plan, dead)
+        or secrets_missing(plan)
         or dependencies.held(plan, slot, dead, wanted_hash)
         or (_hook(plan, "before_start", 0, 0) if is_first else None)
         or _shared_sockets(plan)

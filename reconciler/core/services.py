@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from reconciler.core import (
     conditions,
+    demand,
     ends,
     gates,
     handover,
@@ -41,11 +42,12 @@ def plan_service(plan: Plan, base_hash: str) -> None:
     token = plan.observed.intent.restart_token
     hashes = {slot: slot_hash(base_hash, token(slot)) for slot in plan.slots.desired(plan.want)}
     roll = rollout.next_slots(plan, hashes)
+    is_idle = demand.is_idle(plan)
     surplus = (slot for slot in plan.slots.mains if slot > plan.want)
     for slot in plan.take_steps((*surplus, *hashes)):
         record = plan.slots.mains.get(slot)
         if slot in hashes:
-            _keep_slot(plan, slot, hashes[slot], roll)
+            _keep_slot(plan, slot, hashes[slot], roll, is_idle=is_idle)
         elif record is not None:
             _drop_slot(plan, record)
         record = plan.slots.mains.get(slot)
@@ -60,19 +62,24 @@ def plan_service(plan: Plan, base_hash: str) -> None:
 # ---- one slot -------------------------------------------------------------------------------------
 
 
-def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll) -> None:
+def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, *, is_idle: bool) -> None:
     """Take the next step for a slot that shall run."""
     record = plan.slots.mains.get(slot)
     if record is None or isinstance(record.phase, Exited):
         _bring_back(plan, slot, wanted_hash, record)
         return
     is_replaced = slot in roll.now and _may_be_replaced(plan, record, wanted_hash)
-    running.go_on(plan, record, roll.now[slot] if is_replaced else None)
+    if is_idle:
+        running.go_on(plan, record, "idle")
+    else:
+        running.go_on(plan, record, roll.now[slot] if is_replaced else None)
     if slot in roll.put_off:
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
     rollout.note_takeover(plan, record)
     if not rollout.is_settled(plan, record):
         plan.awaited.add(slot)
+    elif plan.spec.demand is not None:
+        demand.measure(plan, record)
 
 
 def _may_be_replaced(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
@@ -95,7 +102,7 @@ def _bring_back(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | N
         starting.start(plan, slot, wanted_hash, dead)
     else:
         plan.conditions[slot] = held
-    if held is None or held.state != "Completed":
+    if held is None or held.state not in {"Completed", "Idle"}:
         plan.awaited.add(slot)
 
 

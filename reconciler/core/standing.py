@@ -13,7 +13,7 @@ from reconciler.model.status import SlotState
 
 _URGENCY: Final[tuple[SlotState, ...]] = (
     *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
-    *("Stopped", "Held", "Running", "Completed"),
+    *("Stopped", "Held", "Idle", "Running", "Completed"),
 )
 
 
@@ -47,6 +47,8 @@ def _met(plan: Plan, tally: Tally, count: int) -> set[DependencyCondition]:
         met.add("started")
     if not plan.spec.is_job and tally.ready >= desired.least_ready(plan.spec, count):
         met.add("ready")
+    if tally.states["Idle"] >= count:  # who connects is served
+        met |= {"started", "ready"}
     if succeeded >= count:
         met.add("succeeded")
     if ended >= count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reconciler.core import limits, rollout
+from reconciler.core import demand, limits, rollout
 from reconciler.core.backoff import ended_by_operator, failures_after, gave_up, recent_deaths
 from reconciler.core.plan import Plan
 from reconciler.core.slots import BEING_STARTED
@@ -42,6 +42,8 @@ def spawn(
     what = launch(plan.name, plan.spec, slot, plan.world.socket_specs, plan.world.facts)
     replaces = 0 if dead is None else dead.incarnation
     memory = replace(memory, reloaded=plan.observed.intent.reload_number(slot))
+    if plan.spec.demand is not None:
+        memory = replace(memory, woken_at_ns=demand.waiting_since_ns(plan))
     plan.act(Spawn(plan.id(slot), what, template_hash, memory, replaces))
 
 

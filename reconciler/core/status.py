@@ -28,7 +28,7 @@ from reconciler.model.value import Struct, replace
 
 _URGENCY: Final = (
     *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
-    *("Completed", "Running", "Held", "Stopped"),
+    *("Completed", "Running", "Idle", "Held", "Stopped"),
 )
 """States of slots, the one first that people have to know of."""
 
@@ -215,8 +215,8 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
     for state in ("BackOff", "Failed", "Failing", "Waiting", "Stopping", "Starting"):
         if state in states:
             return state, note
-    if states == {"Completed"}:
-        return "Completed", note
+    if len(states) == 1 and states <= {"Completed", "Idle"}:
+        return states.pop(), note
     if _awaits_after_start(view):
         return "Running", note or "after_start hook runs"
     said = _said(view) if drifts(spec, plan.observed.intent) else ""
@@ -327,6 +327,7 @@ def _conditions(
     is_ready = ready >= (
         want if view.plan.spec.is_job else desired.least_ready(view.plan.spec, want)
     )
+    is_ready |= bool(slots) and all(slot.state == "Idle" for slot in slots)  # who comes is served
     old = f"{outdated} of {len(slots)} slots run an older spec" if outdated else ""
     found = (
         ("AsDesired", as_desired, "AsDesired" if as_desired else "Differs", note),

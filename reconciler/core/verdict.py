@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
-from reconciler.core import desired, generations, hooks, readiness, rollout, running
+from reconciler.core import demand, desired, generations, hooks, readiness, rollout, running
 from reconciler.core.backoff import is_completed
 from reconciler.core.plan import WHOLE, Plan
 from reconciler.core.template import run_hash, same_template, sockets_of
@@ -163,13 +163,15 @@ def _of_process(plan: Plan, trial: Trial, slot: int, base_hash: str) -> Finding:
         return vetoed
     record, id = plan.slots.main(slot), plan.id(slot)
     if record is None:
-        return Finding("open", slot=slot)
+        return PROVEN if _is_idle(plan, record) else Finding("open", slot=slot)
     if not same_template(record.template_hash, base_hash):
+        if _is_idle(plan, record):
+            return PROVEN
         return Finding("open", f"{id} is still to be replaced", slot)
     reason = rollout.why_failed(plan, record)
     if reason:
         return Finding("failed", f"{id} {reason}", slot, output=_hook_output(plan, record))
-    if is_completed(plan.spec, record):
+    if is_completed(plan.spec, record) or _is_idle(plan, record):
         return PROVEN
     if not isinstance(record.phase, Running) or record.memory.stopping_since_ns is not None:
         return Finding("open", slot=slot)
@@ -187,6 +189,12 @@ def _of_process(plan: Plan, trial: Trial, slot: int, base_hash: str) -> Finding:
         return PROVEN
     renewed = record.memory.renewed
     return Finding("open", f"{id} {renewed}" if renewed else "", slot, due_ns)
+
+
+def _is_idle(plan: Plan, record: ProcessRecord | None) -> bool:
+    """Tell whether a slot has no process because nobody has come for it: that says nothing against it."""
+    is_dead = record is None or isinstance(record.phase, Exited)
+    return is_dead and demand.idle(plan, record) is not None
 
 
 def _vetoed(plan: Plan, trial: Trial, slot: int) -> Finding | None:

@@ -2,9 +2,9 @@
 
 Listeners are shared with processes that may do anything to them: remove their file, shut them down, change their
 backlog. What can be undone is undone, and told once with the name of who did it. Looked at is a socket when its
-file was touched, some seconds after a user was started, when a user has ended, and after a client has come: then that client must
-have been accepted some seconds later, or is told of while nobody lives who could accept it. A socket at which nothing
-happens costs nothing.
+file was touched, some seconds after a user was started, when a user has ended, and after a client has come: then
+that client must have been accepted some seconds later, or is told of while nobody lives who could accept it. A socket
+at which nothing happens costs nothing.
 """
 
 from __future__ import annotations

@@ -173,6 +173,13 @@ class RecordIntent(Struct, frozen=True):
     intent: Intent
 
 
+class CountClients(Struct, frozen=True):
+    """Ask how many clients are connected at a watcher's sockets; answered by `ClientsCounted`."""
+
+    watcher: str
+    sockets: tuple[str, ...]
+
+
 class ReadSecrets(Struct, frozen=True):
     """Read the values that a watcher's processes get; answered by `SecretsRead` or `SecretsUnreadable`."""
 
@@ -197,4 +204,4 @@ class Unprobe(Struct, frozen=True):
 
 
 StoreAction: TypeAlias = RecordGeneration | RecordRun | RecordVerdict | RecordIntent
-Action: TypeAlias = KeeperAction | StoreAction | ReadSecrets | Probe | Unprobe
+Action: TypeAlias = KeeperAction | StoreAction | ReadSecrets | CountClients | Probe | Unprobe

@@ -243,6 +243,13 @@ class ProbeAnswered(Struct, frozen=True):
     at_ns: int
 
 
+class ClientsCounted(Struct, frozen=True):
+    """So many clients are connected at the sockets of a watcher, or were a moment ago; None: nobody can tell."""
+
+    watcher: str
+    clients: int | None
+
+
 class SignalAsked(Struct, frozen=True):
     """An operator wants a signal sent, to one slot or (None) to all. `at_ns` tells it from others."""
 
@@ -290,6 +297,7 @@ Observation: TypeAlias = (
     | RunRecorded
     | SecretsRead
     | SecretsUnreadable
+    | ClientsCounted
     | AccountsFound
     | ProbeAnswered
     | SignalAsked

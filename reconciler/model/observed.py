@@ -38,6 +38,17 @@ class ProbeObserved(Struct, frozen=True):
     answer: ProbeAnswered | None = None
 
 
+class DemandObserved(Struct, frozen=True):
+    """What is known of the use of processes that run on demand."""
+
+    used_at_ns: int = 0
+    """When one was started or seen in use last; 0: not in the life of this controller."""
+    counting: bool = False
+    """Its clients are being counted."""
+    is_unused: bool = False
+    """Nobody was connected at the end of the idle time."""
+
+
 class WatcherObserved(Struct, frozen=True):
     """What is known about one watcher, running or not, in the spec or not."""
 
@@ -58,6 +69,7 @@ class WatcherObserved(Struct, frozen=True):
     unwritten: Mapping[str, LogChanged] = field(default_factory=dict)
     """Log files by path whose file system takes nothing just now."""
     secrets: SecretsObserved = SecretsObserved()
+    demand: DemandObserved = DemandObserved()
     exceeded: dict[int, LimitExceeded] = field(default_factory=dict)
     """By slot, which limit a process of it was seen above; it may be another's by now."""
     probes: dict[ProcessId, ProbeObserved] = field(default_factory=dict)

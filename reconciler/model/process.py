@@ -284,6 +284,9 @@ class Memory(Struct, frozen=True):
     """after_start is still to come for this start."""
     retry: bool = False
     """An operator wants the next start now, whatever the backoff says."""
+    woken_at_ns: int | None = None
+    """Since when the client waited for whose sake it was started; and how long until it was ready."""
+    cold_start_ns: int | None = None
     after_spawn_passed: bool = False
     """after_spawn has passed or there was none."""
     reaped: bool = False
@@ -294,7 +297,7 @@ class Memory(Struct, frozen=True):
     """Why that reload failed; empty when it did not."""
     stopping_since_ns: int | None = None
     stop_reason: str = ""
-    """Why it is stopped: replaced, surplus, stopped, removed, timeout, expired, dependency, vetoed, not_ready,
+    """Why it is stopped: replaced, surplus, stopped, removed, timeout, expired, idle, dependency, vetoed, not_ready,
     watchdog, announced (it went on after STOPPING=1), shutdown, over …"""
     trouble: str = ""
     """What stands against it, as a sentence: why it is stopped for a failure, or what its probe said last."""

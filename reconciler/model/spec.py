@@ -619,6 +619,18 @@ class SecretSpec(Struct, frozen=True):
     ] = None
 
 
+class OnDemandSpec(Struct, frozen=True):
+    """When processes that a client has started are stopped again."""
+
+    idle_timeout: Annotated[
+        DurationNs | None,
+        _live(
+            "Stop them when nobody was connected at the end of this time since the last start, or since somebody "
+            "was; null: they stay."
+        ),
+    ] = None
+
+
 DependencyCondition: TypeAlias = Literal["started", "ready", "succeeded", "completed"]
 
 
@@ -777,6 +789,13 @@ class WatcherSpec(Struct, frozen=True):
         ),
     ] = ()
     stdin_socket: Annotated[str | None, _restart("Socket to pass as standard input.")] = None
+    on_demand: Annotated[
+        bool | OnDemandSpec,
+        _live(
+            "Start with the first connection to a socket of this watcher: true, or {idle_timeout: 10m} to stop again "
+            "when nobody uses it."
+        ),
+    ] = False
     ready: Annotated[
         ReadySpec | None,
         _live(
@@ -849,6 +868,13 @@ class WatcherSpec(Struct, frozen=True):
         """Return the number of processes and, where it was worked out, from what: `cpus*2 = 8`."""
         number = str(self.numprocesses)
         return f"{self.numprocesses_formula} = {number}" if self.numprocesses_formula else number
+
+    @property
+    def demand(self) -> OnDemandSpec | None:
+        """Return how it runs on demand; None: it runs all the time."""
+        if isinstance(self.on_demand, bool):
+            return OnDemandSpec() if self.on_demand else None
+        return self.on_demand
 
     @property
     def dependencies(self) -> Mapping[str, DependencySpec]:

@@ -13,19 +13,20 @@ from reconciler.model.process import Exit
 from reconciler.model.value import Struct, Word
 
 # `Failing` runs, but died several times in a row before, and has not outlived that yet.
+# `Idle` runs on demand, and nobody has come.
 # `Unknown` is a job whose ledger was damaged: nobody can tell whether it has run.
 WatcherState = Word[
-    "Running", "Rolling", "Starting", "Stopping", "BackOff", "Failing",
+    "Running", "Idle", "Rolling", "Starting", "Stopping", "BackOff", "Failing",
     "Waiting", "Completed", "Failed", "Unknown", "Held", "Stopped",
 ]  # fmt: skip
 SlotState = Word[
-    "Running", "Starting", "Stopping", "BackOff", "Failing",
+    "Running", "Idle", "Starting", "Stopping", "BackOff", "Failing",
     "Waiting", "Completed", "Failed", "Unknown", "Held", "Stopped",
 ]  # fmt: skip
 WatcherKind = Word["service", "job"]
 SocketState = Word["Bound", "Failed", "Pending", "Unserved"]
 """`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""
-CALM: Final = frozenset({"Running", "Completed"})
+CALM: Final = frozenset({"Running", "Idle", "Completed"})
 """The states in which nothing is left to do."""
 OverrideKind = Word["stopped", "started", "scaled"]
 

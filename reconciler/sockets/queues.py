@@ -6,11 +6,13 @@ sock_diag(7), which anybody may ask, and for Unix sockets how many, too. What th
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
+from reconciler.model.address import UnixAddress, parse_address
 from reconciler.sockets.bound import Queue
 
 if TYPE_CHECKING:
@@ -32,8 +34,13 @@ _SHUTDOWN: Final = 6
 _SHOW_ICONS_AND_RQLEN: Final = 0x18
 _TCP_INFO_QUEUE: Final = 24
 """Where tcpi_unacked and, after it, tcpi_sacked are in struct tcp_info."""
-_ESTABLISHED_OR_CLOSING: Final = 1 << 1 | 1 << 8
+_ESTABLISHED: Final = 1
+_ESTABLISHED_OR_CLOSING: Final = 1 << _ESTABLISHED | 1 << 8
 """A client that has hung up waits like the others (TCP_CLOSE_WAIT)."""
+_IN_USE: Final = 0xFFF & ~(1 << 7 | 1 << 10)
+"""All states of include/net/tcp_states.h but CLOSE and LISTEN; TIME_WAIT tells of what ended within a minute."""
+_SHOW_NAME: Final = 0x1
+_NAME: Final = 0
 _INET_MESSAGE: Final = struct.Struct("=BBBBHH16s16sIQIIIII")
 """struct inet_diag_msg: family, state, two bytes, ports, addresses, interface, cookie, four numbers, inode."""
 
@@ -63,17 +70,58 @@ def waiting_at(sock: socket.socket) -> frozenset[int]:
         return frozenset(struct.unpack(f"={len(inodes) // 4}I", inodes))
     host, port, *_ = sock.getsockname()
     address = socket.inet_pton(sock.family, host.partition("%")[0])
-    ports = struct.pack(">HH", port, 0)
-    head = struct.pack("=BBBBI", sock.family, socket.IPPROTO_TCP, 0, 0, _ESTABLISHED_OR_CLOSING)
-    question = head + ports + bytes(32) + struct.pack("=III", 0, _ANY, _ANY)
     found = set()
-    for answer in _ask(question, _REQUEST | _DUMP):
-        _, _, _, _, source, _, here, _, _, cookie, *_, inode = _INET_MESSAGE.unpack_from(answer)
+    for _, source, here, cookie, inode in _tcp_at(sock.family, port, _ESTABLISHED_OR_CLOSING):
         # Nobody has a descriptor of one that was not accepted, so it has no inode yet.
         if inode == 0 and source == socket.htons(port):
             if not any(address) or here.startswith(address):
                 found.add(cookie)
     return frozenset(found)
+
+
+def connections_at(listen: str) -> int:
+    """Return how many connections there are at an address as it is shown: waiting, open, closed within the last minute.
+
+    Of a Unix socket only those that are open. Raises `OSError`, or `ValueError` where it is no address.
+    """
+    address = parse_address(listen)
+    if isinstance(address, UnixAddress):
+        return _unix_connections(address.path)
+    host = ipaddress.ip_address(address.host.partition("%")[0])
+    family = socket.AF_INET if host.version == 4 else socket.AF_INET6
+    families = {family, socket.AF_INET} if host.is_unspecified else {family}
+    return sum(
+        1
+        for each in families
+        for _, source, here, _, _ in _tcp_at(each, address.port, _IN_USE)
+        if source == socket.htons(address.port)
+        and (host.is_unspecified or here.startswith(host.packed))
+    )
+
+
+def _tcp_at(family: int, port: int, states: int) -> Iterator[tuple[int, int, bytes, int, int]]:
+    """Yield state, port (in network order), address, cookie and inode of the TCP sockets at a port."""
+    ports = struct.pack(">HH", port, 0)
+    head = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, states)
+    question = head + ports + bytes(32) + struct.pack("=III", 0, _ANY, _ANY)
+    for answer in _ask(question, _REQUEST | _DUMP):
+        _, state, _, _, source, _, here, _, _, cookie, *_, inode = _INET_MESSAGE.unpack_from(answer)
+        yield state, source, here, cookie, inode
+
+
+def _unix_connections(path: str) -> int:
+    """Return how many sockets have a path, but for the one that listens: those that it has accepted have it, too."""
+    established = 1 << _ESTABLISHED
+    kind = (socket.AF_UNIX, 0, 0, established, 0, _SHOW_NAME, _ANY, _ANY)
+    wanted, found = os.fsencode(path), 0
+    for answer in _ask(struct.pack("=BBHIIIII", *kind), _REQUEST | _DUMP):
+        at = _UNIX_MESSAGE_BYTES
+        while at + 4 <= len(answer):
+            length, name = struct.unpack_from("=HH", answer, at)
+            if name == _NAME and answer[at + 4 : at + length].rstrip(b"\0") == wanted:
+                found += 1
+            at += max((length + 3) & ~3, 4)
+    return found
 
 
 def _unix_attributes(sock: socket.socket) -> dict[int, bytes]:

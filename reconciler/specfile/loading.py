@@ -255,6 +255,7 @@ class _Work:
         rules.check_addresses(sockets, named, mistakes)
         watchers = self._watchers(merged, scope)
         rules.check_own_sockets(sockets, watchers, merged.entries("watchers"), mistakes)
+        rules.check_on_demand(sockets, watchers, merged.entries("watchers"), mistakes)
         return Spec(
             daemon or DaemonSpec(),
             apply or ApplySpec(),

@@ -37,7 +37,7 @@ from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
 JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap", "on_lost", "keep_runs")
 SERVICE_FIELDS: Final = (
-    *("max_age", "max_age_variance", "ready", "rollout", "watchdog", "pid_file"),
+    *("max_age", "max_age_variance", "on_demand", "ready", "rollout", "watchdog", "pid_file"),
 )
 _UNIX_FIELDS: Final = frozenset(("mode", "owner", "group"))
 _INTERNET_FIELDS: Final = frozenset(("interface", "reuseport", "ipv6_only", "nodelay", "keepalive"))
@@ -156,6 +156,32 @@ def check_own_sockets(
                 )
                 hint = f"give {watcher} a socket of its own, with reuseport and the same address"
                 mistakes.at(entries[watcher].key, f"watchers.{watcher}", message, hint)
+
+
+def check_on_demand(
+    sockets: Mapping[str, SocketSpec | None],
+    watchers: Mapping[str, WatcherSpec | None],
+    entries: Mapping[str, Entry],
+    mistakes: Mistakes,
+) -> None:
+    """Check that what runs on demand has a socket at which a client can wait for it, and nobody else answers."""
+    for watcher, spec in watchers.items():
+        if spec is None or spec.demand is None or not isinstance(spec.use_sockets, tuple):
+            continue
+        names = (*spec.use_sockets, *([spec.stdin_socket] if spec.stdin_socket else []))
+        at, where = entries[watcher].key, f"watchers.{watcher}.on_demand"
+        if not names:
+            hint = "write sockets: {NAME: {listen: ...}} and use_sockets: [NAME]"
+            mistakes.at(at, where, "a connection starts it, and it has no socket", hint)
+        for name in dict.fromkeys(names):
+            socket = sockets.get(name)
+            if socket is not None and (socket.reuseport or socket.type == "dgram"):
+                kind = (
+                    "each slot has its own" if socket.reuseport else "datagrams are no connections"
+                )
+                message = f"no connection can be awaited at the socket '{name}': {kind}"
+                hint = "leave reuseport out" if socket.reuseport else "leave on_demand out"
+                mistakes.at(at, where, message, hint)
 
 
 def check_socket(socket: Given) -> None:

@@ -16,7 +16,15 @@ from reconciler.model.action import Bind, Signal, Unbind
 from reconciler.model.address import Address, InternetAddress, UnixAddress
 from reconciler.model.observation import SocketRestored
 from reconciler.model.process import CaptureSink, Exit, ProcessId
-from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, Lost, SocketRecord, SocketTemplate
+from reconciler.model.socket import (
+    AS_MADE,
+    BindRefused,
+    Bound,
+    FileOwner,
+    Lost,
+    SocketRecord,
+    SocketTemplate,
+)
 from reconciler.model.value import replace
 from reconciler.output.stream import LIFELINE_FD
 from reconciler.sockets import sockets

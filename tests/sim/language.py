@@ -124,6 +124,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
 """What else may be said, each by some seeds: the field, and how a value of it is found."""
 
 MEANINGLESS: Final = {
+    "on_demand": "no client comes to the sockets of the simulation",
     "env_file": "the loader reads the files and works them into `env`",
     "stdin": "there is only one value",
     "ready": "the programs of the simulation answer no probe yet",

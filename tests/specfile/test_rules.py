@@ -7,6 +7,7 @@ import pytest
 from tests.specfile.files import errors_of, only_error, spec_of, watcher_of
 
 WEB = "watchers: {web: {cmd: x, "
+LAZY = WEB + "use_sockets: [s], on_demand: {idle_timeout: 1m}}}"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,11 @@ WEB = "watchers: {web: {cmd: x, "
         (WEB + "max_restarts: {window: 5s}}}", "web.max_restarts.count", "is missing"),
         (WEB + "on_failure: shutdown, max_restarts: {count: 3, retry_in: 1m}}}", "max_restarts.retry_in", "for good"),
         (WEB + "on_exit: stop}}", "web.on_exit", "expected shutdown"),
+        (WEB + "on_demand: true}}", "web.on_demand", "it has no socket"),
+        (WEB + "on_demand: yes}}", "web.on_demand", "found 'yes'"),
+        (WEB + "restart: never, on_demand: true}}", "web.on_demand", "for services"),
+        (f"sockets: {{s: {{listen: 1, type: dgram}}}}\n{LAZY}", "web.on_demand", "datagrams are no connections"),
+        (f"sockets: {{s: {{listen: 1, reuseport: true}}}}\n{LAZY}", "web.on_demand", "each slot has its own"),
         (WEB + "limits: {nofile: many}}}", "web.limits.nofile", "unlimited"),
         (WEB + "limits: {max_memory: 1G}}}", "web.limits.max_memory", "write: 1GiB"),
         (WEB + "limits: {max_cpu: 90}}}", "web.limits.max_cpu", "write: 90%"),
@@ -155,7 +161,7 @@ def test_a_mistake_is_told_in_our_words(text: str, field: str, words: str) -> No
         ("copy_env", "inherit_env"), ("uid", "user"), ("gid", "group"), ("environment", "env"),
         ("autorestart", "restart"), ("requires", "depends_on"),
         ("health", "not built yet"), ("schedule", "not built yet"),
-        ("update_config", "rollout: {max_unavailable: 1}"), ("on_demand", "not built yet"), ("watch", "not built yet"),
+        ("update_config", "rollout: {max_unavailable: 1}"), ("watch", "not built yet"),
     ],
 )  # fmt: skip
 def test_the_words_of_other_tools_are_told_in_ours(word: str, hint: str) -> None:

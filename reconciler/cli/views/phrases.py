@@ -18,7 +18,7 @@ STATE_STYLES: Final[dict[str, Style]] = {
     **dict.fromkeys(("Running", "Completed", "Bound"), "good"),
     **dict.fromkeys(("Rolling", "Starting", "Stopping", "Waiting", "Pending"), "busy"),
     **dict.fromkeys(("BackOff", "Failing", "Failed", "Unserved", "Unknown"), "bad"),
-    **dict.fromkeys(("Held", "Stopped"), "quiet"),
+    **dict.fromkeys(("Held", "Stopped", "Idle"), "quiet"),
 }
 TROUBLE: Final = frozenset({"BackOff", "Failed", "Failing", "Unknown"})
 OUTCOME_STYLES: Final[dict[str, Style]] = {

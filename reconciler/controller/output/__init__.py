@@ -2,6 +2,7 @@
 
 | file | subject |
 |---|---|
+| `clients` | how many clients use what runs on demand |
 | `compress` | rotated log files, one at a time, in a helper process |
 | `event_log` | whatever happens is told, kept and written here |
 | `events` | the newest events, numbered |
