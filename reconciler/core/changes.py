@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from reconciler.core import desired, generations, secrets, status
-from reconciler.core.template import run_hash, same_template, sockets_of, with_secrets
+from reconciler.core.template import restarting, run_hash, same_template, sockets_of, with_secrets
 from reconciler.model.change import Change, Drift, FieldChange, How
 from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
 from reconciler.model.job import Generation, Job, Run
@@ -258,9 +258,10 @@ def _differences(old: Struct, new: Struct, prefix: str) -> Iterator[FieldChange]
         elif declared.name == "env":
             yield from _env_differences(path, declared.about.effect, before, after)
         else:
-            yield FieldChange(
-                path, declared.about.effect, _shown(declared, before), _shown(declared, after)
-            )
+            effect = declared.about.effect
+            if restarting(before) != restarting(after):  # of a block that comes or goes
+                effect = "restart"
+            yield FieldChange(path, effect, _shown(declared, before), _shown(declared, after))
 
 
 def _env_differences(

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from reconciler.core.plan import Plan
+from reconciler.model import servers
 from reconciler.model.process import Notified, ProcessRecord, Running
+from reconciler.model.spec import WatcherSpec
 from reconciler.model.units import SECOND_NS, format_duration
 from reconciler.model.value import Struct, replace
 
@@ -70,7 +72,23 @@ def why_stop(plan: Plan, record: ProcessRecord) -> Failure | None:
 
 def _is_still_starting(plan: Plan, said: Notified) -> bool:
     """Tell whether a process that has to say when it is ready has not: then its deadline counts, and no watchdog."""
-    return False
+    ready = plan.spec.ready
+    return ready is not None and ready.notify and said.ready_at_ns is None
+
+
+def not_ready(spec: WatcherSpec, said: Notified) -> str:
+    """Return what a process has sent instead of READY=1, and what may be the cure where it has sent nothing."""
+    if said.status:
+        return f'has sent STATUS="{said.status}" but no READY=1'
+    if said.is_heard:
+        return "has sent messages, but no READY=1"
+    program = servers.known_in(spec.cmd)
+    cure = ""
+    if program in servers.SILENT:
+        cure = f": {program} never does, use a probe"
+    elif program:
+        cure = f": does {program} run with {servers.SWITCHES[program]}?"
+    return f"has sent nothing to its notify socket{cure}"
 
 
 def note(record: ProcessRecord) -> str:

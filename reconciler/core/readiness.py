@@ -93,6 +93,13 @@ def _delay(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | Non
     return None if ready.delay is None else _age(plan, record, ready.delay)
 
 
+def _notify(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | None:
+    """It has said so itself; one that has no socket for it is to be replaced by one that has."""
+    if not ready.notify or record.notified is None or record.notified.ready_at_ns is not None:
+        return None
+    return Missing(f"not ready: {notifications.not_ready(plan.spec, record.notified)}")
+
+
 def _probe(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | None:
     """It has been asked, and has answered as it should."""
     if not probes.is_asked(ready):
@@ -103,5 +110,5 @@ def _probe(plan: Plan, record: ProcessRecord, ready: ReadySpec) -> Missing | Non
     return Missing(f"not ready: {found.message}", is_known=found.passed is not None)
 
 
-_KINDS: Final[tuple[Kind, ...]] = (_delay, _probe)
+_KINDS: Final[tuple[Kind, ...]] = (_delay, _notify, _probe)
 """All of those that a spec names have to have come about."""

@@ -135,6 +135,11 @@ def _at_defaults(block: Struct) -> Struct:
     return replace(block, **{each.attribute: each.default for each in live})
 
 
+def restarting(value: object) -> dict[str, object]:
+    """Return what of a block makes a process another one, by name; of none nothing."""
+    return dict(_restart_fields(value, "")) if isinstance(value, Struct) else {}
+
+
 class _Part(Struct, frozen=True):
     """A field that may hold something of the hash: itself, or within the block that it is."""
 

@@ -3,6 +3,7 @@
 | file | subject |
 |---|---|
 | `value` | what our values are made of: structs, to and from plain maps and lists |
+| `servers` | what is known of servers by the names of their programs |
 | `spec` | what the user wants: every field of the language, declared once |
 | `units` | durations, sizes, modes, signals, names: how their text reads |
 | `address` | where a socket listens |

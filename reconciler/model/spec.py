@@ -585,6 +585,13 @@ class ProbeSpec(Struct, frozen=True):
 class ReadySpec(ProbeSpec, frozen=True):
     """When a process that runs counts as ready: once its probe, one of the kinds, has passed."""
 
+    notify: Annotated[
+        bool,
+        _restart(
+            "The process says so itself: READY=1 of sd_notify(3), on the socket in NOTIFY_SOCKET. With a probe beside"
+            " it both count."
+        ),
+    ] = False
     delay: Annotated[
         DurationNs | None, _live("No probe: the process is ready when it has run this long.")
     ] = None
@@ -889,7 +896,7 @@ class WatcherSpec(Struct, frozen=True):
     @property
     def is_heard(self) -> bool:
         """Tell whether its processes get a socket to say how they are."""
-        return self.watchdog is not None
+        return self.watchdog is not None or (self.ready is not None and self.ready.notify)
 
     @property
     def is_job(self) -> bool:

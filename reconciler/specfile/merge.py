@@ -23,7 +23,7 @@ NAMES_FILES: Final = ("include", "overrides")
 NAMED: Final = {"watchers": "watcher", "sockets": "socket"}
 ALTERNATIVES: Final = (
     *(("python", "cmd"), ("file", "to"), ("url", "port")),
-    ("http", "tcp", "unix", "exec", "delay"),
+    ("http", "tcp", "unix", "exec", "delay", "notify"),
 )
 """Fields of which a block has one: a watcher's choice displaces the other one of `defaults`."""
 

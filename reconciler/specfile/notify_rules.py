@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from reconciler.model import servers
 from reconciler.model.units import MILLISECOND_NS, parse_duration_ns
 from reconciler.specfile.mistakes import quoted
 
@@ -23,6 +24,7 @@ def check_watcher(watcher: Given) -> None:
                 watcher.wrong(name, message)
     if watcher.says("pid_file"):
         _check_pid_file(watcher)
+    _warn_of_silent_servers(watcher)
     _warn_of_inherited_sockets(watcher)
 
 
@@ -35,6 +37,17 @@ def _check_pid_file(watcher: Given) -> None:
     if isinstance(processes, int) and processes > 1 and "${slot" not in file:
         message = f"one file cannot name the main processes of {processes} slots"
         watcher.wrong("pid_file", message, "write ${slot} into it, as in /run/web-${slot}.pid")
+
+
+def _warn_of_silent_servers(watcher: Given) -> None:
+    """Warn where a server is waited for to say what it never says."""
+    words, ready = watcher.data.get("cmd"), watcher.block("ready")
+    if not isinstance(words, list) or ready is None or ready.data.get("notify") is not True:
+        return
+    program = servers.known_in(map(str, words))
+    if program in servers.SILENT:
+        message = f"{program} never sends READY=1 (sd_notify)"
+        ready.warn("notify", message, "use a probe: http, tcp, unix or exec")
 
 
 def _warn_of_inherited_sockets(watcher: Given) -> None:

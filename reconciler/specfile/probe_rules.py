@@ -25,15 +25,19 @@ _FRAMING: Final = frozenset(("connection", "content-length", "transfer-encoding"
 
 
 def check_ready(ready: Given | None, slots: object) -> None:
-    """Check what makes a process ready; `slots` is the number of processes."""
+    """Check what makes a process ready; `slots` is the number of processes. It may say so itself, and be asked, too."""
     if ready is not None:
-        _check_probe(ready, READY_KINDS, "ready", slots)
+        says_so = ready.data.get("notify") is True
+        _check_probe(ready, READY_KINDS, "ready", slots, is_optional=says_so)
 
 
-def _check_probe(probe: Given, kinds: tuple[str, ...], name: str, slots: object) -> None:
+def _check_probe(
+    probe: Given, kinds: tuple[str, ...], name: str, slots: object, *, is_optional: bool
+) -> None:
     given = probe.says(*kinds)
-    if not given:
-        message = f"expected one of {', '.join(kinds)}, found none of them"
+    if not given and not is_optional:
+        words = ", ".join((*kinds, "notify") if name == "ready" else kinds)
+        message = f"expected one of {words}, found none of them"
         hint = f"write: {name}: {{http: http://127.0.0.1:8000/healthz}}, or leave it out"
         probe.mistakes.at(probe.node, probe.where, message, hint)
     for other in given[1:]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.core.changes import changes
+from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import Launch
-from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, StopSpec
-from tests.core.stage import S, Stage, process, spec, watcher
+from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, ReadySpec, StopSpec
+from tests.core.stage import FACTS, S, Stage, process, spec, watcher
 
 SLOW = BackoffSpec(burst=0, initial=5 * S, max=5 * S, jitter=0)
 
@@ -37,6 +39,110 @@ def test_what_a_process_says_of_itself_is_shown() -> None:
     assert stage.status("web").note == ""
     stage.exit("web.1", 7)
     assert stage.slot("web.1").said == ""  # that was the one before
+
+
+# ---- when it is ready --------------------------------------------------------------------------------
+
+
+def starting(cmd: str = "serve", **ready: object) -> Stage:
+    told = ReadySpec(notify=True, **{"deadline": 20 * S, **ready})  # type: ignore[arg-type]
+    return (
+        Stage().apply(spec(web=watcher(cmd=tuple(cmd.split()), ready=told, backoff=SLOW))).wait(2)
+    )
+
+
+def test_a_process_is_ready_when_it_says_so() -> None:
+    stage = starting()
+    assert (launch_of(stage).notify, launch_of(stage).watchdog_ns) == (True, None)
+    slot = stage.slot("web.1")
+    assert (slot.state, slot.next_ns) == ("Starting", 20 * S)
+    assert slot.note == "not ready: has sent nothing to its notify socket"
+    stage.say("web.1", "READY=1")
+    assert stage.status("web").as_desired
+    assert stage.events[-1].message == "web.1 is ready after 2s"
+    stage.wait(60)
+    assert stage.alive() == ["web.1"]
+
+
+def test_ready_once_is_ready_for_a_new_controller_too() -> None:
+    stage = starting()
+    wanted = stage.reconciler.spec
+    stage.said("web.1", "READY=1")  # nobody is there to be told
+    assert stage.new_controller(wanted).status("web").as_desired
+
+
+def test_a_probe_beside_it_has_to_pass_too() -> None:
+    stage = starting(exec=("check",)).say("web.1", "READY=1")
+    assert "exec check" in stage.slot("web.1").note
+    stage.exit("web.1:ready")
+    assert stage.status("web").as_desired
+
+
+@pytest.mark.parametrize(
+    ("cmd", "said", "note"),
+    [
+        ("serve", "", "has sent nothing to its notify socket"),
+        ("serve", "READY=0", "has sent messages, but no READY=1"),
+        ("serve", "STATUS=loads", 'has sent STATUS="loads" but no READY=1'),
+        (
+            "/usr/bin/redis-server --port 1",
+            "",
+            "has sent nothing to its notify socket: does redis-server run with --supervised systemd?",
+        ),
+        (
+            "setpriv --reuid 1 haproxy -W",
+            "",
+            "has sent nothing to its notify socket: does haproxy run with -Ws?",
+        ),
+        ("nginx", "", "has sent nothing to its notify socket: nginx never does, use a probe"),
+    ],
+)
+def test_who_is_not_ready_in_time_is_stopped_and_told_what_it_has_sent(
+    cmd: str, said: str, note: str
+) -> None:
+    stage = starting(cmd)
+    if said:
+        stage.say("web.1", said)
+    assert stage.slot("web.1").note == f"not ready: {note}"
+    stage.wait(18)
+    assert stage.signals() == [(20.0, "web.1", "TERM")]
+    slot = stage.slot("web.1")
+    assert (slot.state, slot.note) == ("BackOff", f"not ready within 20s: {note}")
+
+
+def test_a_process_that_starts_gets_the_time_that_it_asks_for() -> None:
+    stage = starting().say("web.1", "EXTEND_TIMEOUT_USEC=60000000").wait(59)
+    assert stage.slot("web.1").next_ns == 62 * S
+    assert stage.signals() == []
+    stage.wait(1)
+    assert stage.signals() == [(62.0, "web.1", "TERM")]
+
+
+def test_no_watchdog_counts_before_a_process_has_said_that_it_is_ready() -> None:
+    told = ReadySpec(notify=True)
+    stage = Stage().apply(spec(web=watcher(ready=told, watchdog=S))).wait(5)
+    stage.tell(stage.silent("web.1"))
+    assert stage.signals() == []
+    stage.say("web.1", "READY=1").wait(1)
+    assert stage.status("web").as_desired
+    stage.tell(stage.silent("web.1"))
+    assert [signal for _, _, signal in stage.signals()] == ["TERM"]
+
+
+def test_who_has_no_socket_yet_is_replaced_when_it_is_to_say_that_it_is_ready() -> None:
+    before = spec(web=watcher(ready=ReadySpec(delay=S)))
+    after = spec(web=watcher(ready=ReadySpec(notify=True)))
+    stage = Stage().apply(before).wait(2).apply(after)
+    assert stage.spawned() == ["web.1", "web.1"]
+    (change,) = changes(before, after, lambda _: WatcherObserved(), FACTS)
+    assert "ready.notify changed" in change.message
+    none = spec(web=watcher())
+    (change,) = changes(none, after, lambda _: WatcherObserved(), FACTS)
+    assert "ready changed" in change.message
+    assert [each.effect for each in change.fields] == ["restart"]
+    probed = spec(web=watcher(ready=ReadySpec(exec=("check",))))
+    (change,) = changes(none, probed, lambda _: WatcherObserved(), FACTS)
+    assert [each.effect for each in change.fields] == ["live"]
 
 
 # ---- the watchdog ------------------------------------------------------------------------------------

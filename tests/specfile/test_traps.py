@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.model.spec import ReadySpec
 from reconciler.specfile.commands import shell_syntax, split
 from reconciler.specfile.loading import read_spec
 from tests.specfile.files import errors_of, loaded, only_error, place, spec_of, watcher_of
@@ -517,3 +518,25 @@ def test_the_file_of_a_pid_is_beside_the_spec(folder: Folder) -> None:
     text = "watchers: {a: {cmd: x, pid_file: 'run/${slot}.pid', numprocesses: 2}}"
     (path,) = folder.write(spec=text)
     assert loaded(path).spec.watchers["a"].pid_file == f"{folder.path}/run/${{slot}}.pid"
+
+
+@pytest.mark.parametrize(
+    ("cmd", "is_warned"),
+    [("nginx -g 'daemon off;'", True), ("setpriv --reuid 1 /usr/sbin/nginx", True), ("app", False)],
+)
+def test_a_server_that_never_says_that_it_is_ready_is_warned_of(
+    folder: Folder, cmd: str, is_warned: bool
+) -> None:
+    found = warnings_of(folder, f'watchers: {{w: {{cmd: "{cmd}", ready: {{notify: true}}}}}}')
+    told = ["watchers.w.ready.notify: nginx never sends READY=1 (sd_notify)"]
+    assert [f"{each.field}: {each.message}" for each in found] == told * is_warned
+    assert warnings_of(folder, f'watchers: {{w: {{cmd: "{cmd}", ready: {{tcp: 80}}}}}}') == ()
+
+
+def test_what_a_watcher_is_asked_displaces_what_defaults_say(folder: Folder) -> None:
+    text = "defaults: {ready: {tcp: 80}}\nwatchers: {w: {cmd: x, ready: {notify: true}}}"
+    (path,) = folder.write(spec=text)
+    assert loaded(path).spec.watchers["w"].ready == ReadySpec(notify=True)
+    both = "watchers: {w: {cmd: x, ready: {notify: true, tcp: 80}}}"
+    (path,) = folder.write(spec=both)
+    assert loaded(path).spec.watchers["w"].ready == ReadySpec(notify=True, tcp="80")
