@@ -16,8 +16,10 @@ from reconciler.controller.specs.parts import Specs
 from reconciler.controller.state.records import (
     GenerationWritten,
     IntentWritten,
+    OrderWritten,
     RetiringChanged,
     RunWritten,
+    TimetableWritten,
 )
 from reconciler.controller.state.saving import Saving
 from reconciler.core.reconciler import Reconciler
@@ -25,6 +27,7 @@ from reconciler.model.action import (
     Action,
     Bind,
     CountClients,
+    FindInstants,
     Forget,
     KeeperAction,
     Probe,
@@ -33,6 +36,7 @@ from reconciler.model.action import (
     RecordGeneration,
     RecordIntent,
     RecordRun,
+    RecordTimetable,
     RecordVerdict,
     ShutDown,
     Spawn,
@@ -72,8 +76,12 @@ class Actions(Part):
                     # The newest of each slot stay in the ledger, also of a job that is going.
                     keep = KEEP_RUNS if spec is None else spec.keep_runs
                     self.saving.write(RunWritten(watcher, run, keep))
-                case RecordGeneration(watcher, generation):
-                    self.saving.write(GenerationWritten(watcher, generation))
+                case RecordGeneration(watcher, generation, timetable):
+                    fired = GenerationWritten(watcher, generation)
+                    come = () if timetable is None else (TimetableWritten(watcher, timetable),)
+                    self.saving.write(OrderWritten((fired, *come)) if come else fired)
+                case RecordTimetable(watcher, timetable):
+                    self.saving.write(TimetableWritten(watcher, timetable))
                 case RecordVerdict():
                     self.specs.verdicts.judged(action)
                 case RecordIntent(watcher, intent):
@@ -88,6 +96,8 @@ class Actions(Part):
                     self.prober.ask(action)
                 case Unprobe(id):
                     self.prober.drop(id)
+                case FindInstants():
+                    self.specs.schedules.find(action)
                 case Spawn():
                     self.border.guard("looking at a log", partial(self.last_lines.begin, action))
                     to_keeper.append(self.specs.secrets.filled(action))

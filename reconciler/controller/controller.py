@@ -82,6 +82,7 @@ class Controller(Parts):
             if not any(isinstance(observation, SpecApplied) for observation in self.inbox):
                 return
             self.keeper_observations.release()
+        self.specs.schedules.look_at_clock()
         due = self._wake_at_ns is not None and now_ns >= self._wake_at_ns
         if not self.inbox and not due:
             return
@@ -118,6 +119,8 @@ class Controller(Parts):
             self.runtime.border.guard("watching limits", watch)
             follow = partial(self.log_owners.follow, observation.spec)
             self.runtime.border.guard("looking up owners of log files", follow)
+            follow = partial(self.specs.schedules.follow, observation.spec)
+            self.runtime.border.guard("following schedules", follow)
 
     def _answer_signals(self) -> None:
         """Answer who waits for a signal, once it has left us: what lies here would be lost with us."""

@@ -21,6 +21,7 @@
 | `standing` | how a watcher stands, for those that wait for it |
 | `tally` | how many slots are in which state |
 | `demand` | services that the first client starts, and that stop when nobody uses them |
+| `timetable` | the schedule of a job: which instant has come, and what becomes of it |
 | `gates` | what holds a slot back before it is started |
 | `starting` | the start of a process, and what it takes over from the one before |
 | `running` | what is to be done for a process that runs on |

@@ -12,6 +12,7 @@ from reconciler.model.action import (
     Bind,
     CountClients,
     EndOrphans,
+    FindInstants,
     Follow,
     Forget,
     Notify,
@@ -21,6 +22,7 @@ from reconciler.model.action import (
     RecordGeneration,
     RecordIntent,
     RecordRun,
+    RecordTimetable,
     RecordVerdict,
     Remember,
     ShutDown,
@@ -73,9 +75,18 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             it.observed(id.owner).probes[id] = ProbeObserved(incarnation, probing)
         case Unprobe(id):
             it.observed(id.owner).probes.pop(id, None)
-        case RecordGeneration(watcher, generation):
-            it.events.append(events.of_generation(watcher, generation))
-            it.note(watcher, job=replace(it.observed(watcher).job, generation=generation))
+        case RecordGeneration(watcher, generation, timetable):
+            wall_ns = None if it.wall_offset_ns is None else now_ns + it.wall_offset_ns
+            it.events.append(events.of_generation(watcher, generation, wall_ns))
+            job = it.observed(watcher).job
+            known = {} if timetable is None else {"timetable": timetable}
+            it.note(watcher, job=replace(job, generation=generation, **known))
+        case RecordTimetable(watcher, timetable):
+            it.note(watcher, job=replace(it.observed(watcher).job, timetable=timetable))
+        case FindInstants(watcher):
+            observed = it.observed(watcher)
+            finding = replace(observed.instants, asked=True)
+            it.known[watcher] = replace(observed, instants=finding)
         case RecordRun(watcher, run):
             it.events.extend(events.of_run(watcher, run))
             it.note_run(watcher, run)

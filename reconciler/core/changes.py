@@ -129,6 +129,8 @@ def _job_hash(spec: WatcherSpec, new: Spec, observed: WatcherObserved) -> str:
 def _fired(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> tuple[int, ...]:
     """Return the slots of a job that applying a spec fires, at once or when their present run has ended."""
     spec = new.watchers[name]
+    if spec.waits_for_schedule:
+        return ()
     base_hash = _job_hash(spec, new, observed)
     due = generations.due_slots(spec, observed, base_hash, facts)
     running = ((slot, observed.records[ProcessId(name, slot)]) for slot in observed.running)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
 from reconciler.core.hooks import failure, judge
 from reconciler.core.plan import Ended
 from reconciler.model.event import Event
 from reconciler.model.intent import Intent
-from reconciler.model.job import Generation, Run
+from reconciler.model.job import Generation, Instant, Passed, Run
 from reconciler.model.observation import (
     ControlRenewed,
     FaultCaught,
@@ -29,9 +29,10 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import BindRefused, BindRequested, Bound, Lost, SocketRecord
 from reconciler.model.spec import HookSpec, WatcherSpec
-from reconciler.model.units import format_duration
+from reconciler.model.units import SECOND_NS, format_duration, format_few
 from reconciler.model.value import replace
 
+MAX_SLOTS_NAMED: Final = 5
 _STOP_REASONS: Final = {
     "surplus": "scaled down",
     "expired": "max_age has passed",
@@ -297,8 +298,9 @@ def orphan_message(orphan: Orphan) -> str:
     return f"{orphan} runs and belongs to no known watcher: {whose} left it behind"
 
 
-def of_generation(watcher: str, generation: Generation) -> Event:
-    """Return the event of a job's new generation."""
+def of_generation(watcher: str, generation: Generation, wall_ns: int | None) -> Event:
+    """Return the event of a job's new generation; `wall_ns` is now, since the epoch, where that is known."""
+    instant = generation.instant
     why = {
         "first": "first time",
         "spec_change": "its spec changed",
@@ -306,14 +308,52 @@ def of_generation(watcher: str, generation: Generation) -> Event:
         "daemon_start": "the manager started",
         "lost": "the end of the last run was not observed, and on_lost is rerun",
         "operator": f"requested by {generation.who or 'an operator'}",
+        "schedule": "" if instant is None else f"scheduled for {instant.shown}",
     }[generation.trigger]
     message = f"{watcher} fires generation {generation.number}: {why}"
-    details = {
+    details: dict[str, object] = {
         "generation": generation.number,
         "trigger": generation.trigger,
         "who": generation.who,
     }
+    if instant is not None:
+        details["instant_ns"] = instant.at_ns
+        late_ns = 0 if wall_ns is None else wall_ns - instant.at_ns
+        message += f", {format_duration(late_ns)} late" if late_ns >= SECOND_NS else ""
     return Event("job.fired", message, watcher, details=details)
+
+
+def of_clock(before_ns: int | None, now_ns: int) -> Iterator[Event]:
+    """Yield the event of a wall clock that was set, by what is to be added to monotonic time before and now."""
+    leap_ns = 0 if before_ns is None else now_ns - before_ns
+    if abs(leap_ns) < SECOND_NS:
+        return
+    how = "went forward" if leap_ns > 0 else "was set back"
+    message = f"the wall clock {how} by {format_duration(abs(leap_ns))}"
+    message += ": it was set, or the machine slept" if leap_ns > 0 else ""
+    yield Event("clock.set", message, details={"leap_ns": leap_ns})
+
+
+def of_passed(watcher: str, passed: Passed) -> Event:
+    """Return the event of an instant that was passed over."""
+    kind = "job.missed" if passed.why == "missed" else "job.skipped"
+    details: dict[str, object] = {"instant_ns": passed.instant.at_ns}
+    return Event(kind, f"{watcher}: {passed_text(passed)}", watcher, details=details)
+
+
+def passed_text(passed: Passed) -> str:
+    """Return which instant was passed over, and why."""
+    if passed.why == "missed":
+        return f"{passed.instant.shown} was missed (catch_up: skip)"
+    return f"{passed.instant.shown} was skipped: the former run had not ended"
+
+
+def of_skipped_slots(watcher: str, instant: Instant, slots: Sequence[int]) -> Event:
+    """Return the event of slots that are not fired for an instant, as they still run."""
+    details: dict[str, object] = {"instant_ns": instant.at_ns, "slots": list(slots)}
+    which = f"slot{'s' if len(slots) > 1 else ''} {format_few(slots, MAX_SLOTS_NAMED)}"
+    message = f"{watcher}: {instant.shown} was skipped in {which}: the former run had not ended"
+    return Event("job.skipped", message, watcher, details=details)
 
 
 def of_run(watcher: str, run: Run) -> Iterator[Event]:

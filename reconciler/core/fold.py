@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from reconciler.core import demand, events, limits, secrets
+from reconciler.core import demand, events, generations, limits, secrets, timetable
 from reconciler.core.assume import act
 from reconciler.core.changes import is_alike
 from reconciler.core.picture import Picture
 from reconciler.core.plan import WHOLE
 from reconciler.core.slots import is_gone
 from reconciler.core.template import names_owners, sockets_of
-from reconciler.model.action import Remember
+from reconciler.model.action import RecordGeneration, RecordTimetable, Remember
 from reconciler.model.job import Job, Run
 from reconciler.model.observation import (
     AccountsFound,
     ClientsCounted,
+    ClockSet,
     ControlRenewed,
     Delivery,
     EndsTold,
     FaultCaught,
     HeartbeatAsked,
+    InstantsFound,
     IntentChanged,
     JobChanged,
     KeeperIntroduced,
@@ -47,7 +49,7 @@ from reconciler.model.observation import (
     SpecApplied,
     UpgradeFailed,
 )
-from reconciler.model.observed import SecretsObserved
+from reconciler.model.observed import InstantsObserved, SecretsObserved
 from reconciler.model.process import (
     MAIN,
     Exited,
@@ -82,11 +84,11 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
         case SocketRestored(name):
             it.events.append(events.of_restored(observation, it.sockets.get(name)))
         case SpecApplied():
-            _spec(it, observation)
+            _spec(it, observation, now_ns)
         case IntentChanged(watcher, intent):
             it.note(watcher, intent=intent)
         case JobChanged(watcher, job):
-            _job(it, watcher, job)
+            _job(it, watcher, job, now_ns)
         case RunRecorded(watcher, run):
             _run(it, watcher, run)
         case SecretsRead() | SecretsUnreadable():
@@ -98,6 +100,8 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
         case ClientsCounted(watcher, clients):
             used = demand.counted(it.observed(watcher).demand, clients, now_ns)
             it.note(watcher, demand=used)
+        case ClockSet() | InstantsFound():
+            _calendar(it, observation, now_ns)
         case SignalAsked():
             _signal(it, observation, now_ns)
         case RetryAsked(watcher, slots):
@@ -243,7 +247,7 @@ def _limit(it: Picture, found: LimitExceeded) -> None:
 # ---- of the store ---------------------------------------------------------------------------------
 
 
-def _spec(it: Picture, applied: SpecApplied) -> None:
+def _spec(it: Picture, applied: SpecApplied, now_ns: int) -> None:
     old, new = it.spec, applied.spec
     retired = {**it.retired, **applied.retiring}
     retired |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
@@ -264,6 +268,7 @@ def _spec(it: Picture, applied: SpecApplied) -> None:
         it.forget_hash(name)
         it.standings.pop(name, None)
         _forget_secrets(it, name)
+    _take_schedules(it, now_ns)
     unknown = {
         name
         for name, observed in it.known.items()
@@ -287,6 +292,35 @@ def _forget_secrets(it: Picture, name: str) -> None:
         it.known[name] = replace(observed, secrets=SecretsObserved())
 
 
+def _take_schedules(it: Picture, now_ns: int) -> None:
+    """Forget instants of other times, and what a watcher without schedule is no longer to make up for.
+
+    Also what a controller before this one would have forgotten: the watcher may come back with a later spec.
+    """
+    watchers = it.spec.watchers
+    it.scheduled = {name for name, spec in watchers.items() if spec.schedule is not None}
+    for name, observed in tuple(it.known.items()):
+        spec, table = watchers.get(name), observed.job.timetable
+        schedule = None if spec is None else spec.schedule
+        timing = "" if schedule is None else schedule.timing
+        if observed.instants.timing not in {"", timing} or observed.instants.asked:
+            it.known[name] = replace(observed, instants=InstantsObserved())
+        if schedule is None and table is not None and table.since_ns is not None:
+            act(it, RecordTimetable(name, replace(table, since_ns=None)), now_ns)
+
+
+def _calendar(it: Picture, observation: ClockSet | InstantsFound, now_ns: int) -> None:
+    if isinstance(observation, ClockSet):
+        it.events.extend(events.of_clock(it.wall_offset_ns, observation.wall_offset_ns))
+        it.wall_offset_ns = observation.wall_offset_ns
+        it.put_off(it.scheduled)
+        return
+    watcher = observation.watcher
+    instants = timetable.found(it.spec.watchers.get(watcher), observation, now_ns)
+    if instants is not None:
+        it.note(watcher, instants=instants)
+
+
 def _secrets(it: Picture, found: SecretsRead | SecretsUnreadable, now_ns: int) -> None:
     spec = it.spec.watchers.get(found.watcher)
     if spec is None or spec.secrets != found.sources:
@@ -302,10 +336,17 @@ def _accounts(it: Picture, found: AccountsFound) -> None:
     it.put_off({name for name, spec in watchers if spec is not None and names_owners(spec.logs)})
 
 
-def _job(it: Picture, watcher: str, job: Job) -> None:
-    own = replace(job, runs=dict(job.runs))  # it changes here, and nowhere else
+def _job(it: Picture, watcher: str, job: Job, now_ns: int) -> None:
+    known = it.observed(watcher).job
+    # How far its schedule has come is decided here alone, and so is what it was fired for meanwhile.
+    table = job.timetable if known.timetable is None else known.timetable
+    own = replace(job, runs=dict(job.runs), timetable=table)  # it changes here, and nowhere else
     open_runs = {slot for slot, run in own.runs.items() if run.outcome is None}
     it.note(watcher, job=own, open_runs=open_runs)
+    spec = it.spec.watchers.get(watcher)
+    later = None if spec is None else generations.after_other(spec, known, own.generation)
+    if later is not None:
+        act(it, RecordGeneration(watcher, later), now_ns)
 
 
 def _run(it: Picture, watcher: str, run: Run) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from reconciler.core import desired
 from reconciler.core.template import same_template
-from reconciler.model.job import Generation, Job, Outcome, Trigger
+from reconciler.model.job import Generation, Instant, Job, Outcome, Trigger
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.spec import Overlap, WatcherSpec
 from reconciler.model.value import Struct, replace
@@ -18,11 +18,14 @@ from reconciler.model.value import Struct, replace
 def due_trigger(
     spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
 ) -> Trigger | None:
-    """Return what calls for a new generation now, or None. Without `autostart` only operators do."""
+    """Return what beside the schedule calls for a new generation now, if anything does.
+
+    Without `autostart` only operators do.
+    """
     job, hold = observed.job, observed.intent.hold
     if not job.known or not (spec.autostart or hold == "started") or hold == "stopped":
         return None
-    if not desired.count(spec, observed.intent):
+    if not desired.count(spec, observed.intent) or spec.waits_for_schedule:
         return None
     last = job.generation
     if last is None:
@@ -45,6 +48,8 @@ def why_not_fired(name: str, spec: WatcherSpec, observed: WatcherObserved, base_
         return f"autostart is false; `reconcile rerun {name}` runs it"
     if not observed.job.known:
         return "its run history was damaged"
+    if spec.waits_for_schedule:
+        return "it waits for its schedule"
     if last is None:
         return ""
     if same_template(last.run_hash, base_hash):
@@ -73,6 +78,7 @@ def next_generation(
     *,
     replaces: bool = False,
     who: str = "",
+    instant: Instant | None = None,
 ) -> Generation:
     """Return the generation after the newest one; of a job in doubt only its runs may tell which that was."""
     numbers = [run.generation for run in job.runs.values()]
@@ -80,8 +86,32 @@ def next_generation(
     last = job.generation
     doubted = last.doubted if last is not None and slots is not None else ()
     return Generation(
-        number, base_hash, trigger, facts.boot_id, facts.keeper_id, slots, replaces, who, doubted
+        number,
+        base_hash,
+        trigger,
+        facts.boot_id,
+        facts.keeper_id,
+        slots,
+        replaces,
+        who,
+        instant,
+        doubted,
     )
+
+
+def after_other(spec: WatcherSpec, former: Job, newer: Generation | None) -> Generation | None:
+    """Return the generation that takes the place of a newer one, None when that can stay.
+
+    While somebody's word was written down the schedule may have fired the job: then the number is another's, and
+    what is still to be fired for the schedule shall not be forgotten.
+    """
+    last = former.generation
+    if newer is None or last is None or newer.number > last.number or newer == last:
+        return None
+    count = max([spec.numprocesses, *(newer.slots or ())])
+    waiting = to_fire(spec, former, count)
+    slots = None if newer.slots is None else tuple(sorted({*newer.slots, *waiting}))
+    return replace(newer, number=last.number + 1, slots=slots)
 
 
 def to_fire(
@@ -97,7 +127,7 @@ def to_fire(
         chosen = generation.slots is None or slot in generation.slots
         if slot in generation.doubted and not chosen and run is None:
             continue
-        is_new = run is None and spec.autostart
+        is_new = run is None and spec.autostart and not spec.waits_for_schedule
         if is_new or (chosen and (run is None or run.generation < generation.number)):
             due.append(slot)
     return due

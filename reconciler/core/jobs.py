@@ -16,6 +16,7 @@ from reconciler.core import (
     running,
     starting,
     stopping,
+    timetable,
 )
 from reconciler.core.backoff import ended_by_operator, failures_after
 from reconciler.core.hooks import drive, held_by, hook_of, keep, said
@@ -32,8 +33,9 @@ from reconciler.model.value import replace
 
 def plan_job(plan: Plan, base_hash: str) -> None:
     """Take the next step with a one-shot job."""
-    if _begin_generation(plan, base_hash):
+    if _begin_generation(plan, base_hash) or timetable.fire_if_due(plan, base_hash):
         return
+    plan.whole = timetable.trouble(plan)
     for slot in plan.take_steps(_slots(plan)):
         is_due = _keep_slot(plan, slot)
         plan.conditions[slot] = _condition(plan, slot, is_due=is_due)
@@ -74,7 +76,8 @@ def _begin_generation(plan: Plan, base_hash: str) -> bool:
     if trigger is None:
         lost = generations.lost_slots(plan.spec, job, want)
         slots = (*lost, *generations.to_fire(plan.spec, job, want), *former)
-    generation = generations.next_generation(job, base_hash, trigger or "lost", facts, slots)
+    trigger = trigger or ("lost" if lost or not former else "first")
+    generation = generations.next_generation(job, base_hash, trigger, facts, slots)
     plan.act(RecordGeneration(plan.name, generation))
     return True
 
@@ -117,7 +120,9 @@ def _condition(plan: Plan, slot: int, *, is_due: bool) -> SlotCondition:
         return SlotCondition("Unknown", why)
     if held is not None or is_due:
         return held or BEING_STARTED
-    return SlotCondition("Stopped") if run is None else _of_run(run)
+    if run is None:
+        return SlotCondition("Scheduled" if timetable.is_in_force(plan) else "Stopped")
+    return _of_run(run)
 
 
 def _of_run(run: Run) -> SlotCondition:
@@ -292,6 +297,7 @@ def _row(plan: Plan, slot: int) -> Run:
         plan.now_ns,
         trigger=generation.trigger,
         who=generation.who,
+        instant_ns=None if generation.instant is None else generation.instant.at_ns,
     )
 
 

@@ -203,7 +203,7 @@ def _start_job(it: Subject) -> Decision:
         return _not_for(
             it, "is a job and runs until it ends: --for has no effect; use its field `timeout`"
         )
-    if it.by_name:
+    if it.by_name and not (it.named.waits_for_schedule and it.observed.intent.hold == "stopped"):
         return rerun(it, overlap="skip", lacks="runs already")
     lifted = intents.started(it.observed.intent, it.by, autostart=True)
     is_held, due = it.observed.intent.hold == "stopped", it.due_slots(lifted)
@@ -214,6 +214,8 @@ def _start_job(it: Subject) -> Decision:
     if it.running:
         return Decision("runs already", goal=_of_present_run(it, it.running), intent=intent)
     why = f"not run; use `reconcile rerun {it.name}`"
+    if it.named.waits_for_schedule:
+        why = f"waits for its schedule; `reconcile rerun {it.name}` runs it now"
     if is_held:
         return Decision(f"is no longer stopped; {why}", intent=intent)
     return _not_for(it, why)
@@ -286,7 +288,8 @@ def resume(it: Subject) -> Decision:
     if spec.is_job:
         due = it.due_slots(resumed)
         goal = it.goal("ended", _next_number(it), due) if due else None
-        what = f"fires {_numbers(due)}" if due else "no run is started"
+        rests = "waits for its schedule" if spec.waits_for_schedule else "no run is started"
+        what = f"fires {_numbers(due)}" if due else rests
         return Decision(f"follows its spec again: {what}", goal=goal, intent=resumed)
     return Decision(message, goal=it.goal("up" if after else "down"), intent=resumed)
 

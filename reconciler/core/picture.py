@@ -51,6 +51,10 @@ class Picture:
         """The sockets that could not be bound because of a process of ours."""
         self.orphans: tuple[Orphan, ...] = ()
         """Processes that nobody's record speaks for."""
+        self.wall_offset_ns: int | None = None
+        """What is to be added to monotonic time to get time since the epoch, once that is asked for."""
+        self.scheduled: set[str] = set()
+        """The watchers of the spec that have a schedule."""
         self.last_incarnation: dict[ProcessId, int] = {}
         self.wanting: dict[ProcessId, LaunchError] = {}
         """What was short when a process could not be started last."""
@@ -122,6 +126,7 @@ class Picture:
             self.proof.trial,
             self.standings,
             self.waiting_since,
+            self.wall_offset_ns,
         )
 
     def new_plan(self, name: str, slots: Slots, now_ns: int, room: int = sys.maxsize) -> Plan:

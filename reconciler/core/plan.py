@@ -81,6 +81,8 @@ class World(Struct, frozen=True):
     """How those stand that others wait for; one that is missing was not looked at yet."""
     waiting_since: Mapping[str, int] = field(default_factory=dict)
     """By watcher since when slots of it wait for others."""
+    wall_offset_ns: int | None = None
+    """What is to be added to monotonic time to get time since the epoch; None: nobody has asked yet."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -239,8 +239,8 @@ class Reconciler(Picture):
         return self._done.code(self.spec, looked_at, lambda name: self._outcome_of(name, now_ns))
 
     def _outcome_of(self, name: str, now_ns: int) -> Outcome:
-        if self.observed(name).records:
-            return "open"
+        if self.observed(name).records or self.spec.watchers[name].schedule is not None:
+            return "open"  # the next instant always comes
         state = self.watcher_status(name, now_ns, 0).state
         tally = self.agenda.attention.tally(name)
         if state == "Waiting" and tally is not None and tally.why_stuck:

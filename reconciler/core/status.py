@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from reconciler.core import dependencies, desired, generations, rollout, running
+from reconciler.core import dependencies, desired, generations, rollout, running, timetable
 from reconciler.core.plan import Plan, World
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_template, told_sockets
 from reconciler.model.intent import NO_INTENT, Intent, RequestedBy
+from reconciler.model.job import Instant
 from reconciler.model.process import Exited, Memory, ProcessRecord, pid_of
 from reconciler.model.socket import BindRefused, Bound
 from reconciler.model.spec import WatcherSpec
@@ -28,7 +29,7 @@ from reconciler.model.value import Struct, replace
 
 _URGENCY: Final = (
     *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
-    *("Completed", "Running", "Idle", "Held", "Stopped"),
+    *("Completed", "Running", "Idle", "Scheduled", "Held", "Stopped"),
 )
 """States of slots, the one first that people have to know of."""
 
@@ -41,6 +42,7 @@ class _View(Struct, frozen=True):
     said: Mapping[int, str]
     base_hash: str
     wall: Wall
+    next_runs: tuple[Instant, ...]
 
     def records(self) -> Iterator[ProcessRecord]:
         """Yield the records of the slots' own processes."""
@@ -56,7 +58,8 @@ def watcher_status(
     `said` is what the last processes of its slots wrote last.
     """
     spec, observed = plan.spec, plan.observed
-    view = _View(plan, said, base_hash, lambda at_ns: at_ns + wall_offset_ns)
+    runs = timetable.next_runs(plan, wall_offset_ns)
+    view = _View(plan, said, base_hash, lambda at_ns: at_ns + wall_offset_ns, runs)
     slots = tuple(
         _quoted(view, _slot(view, slot, condition))
         for slot, condition in sorted(plan.conditions.items())
@@ -83,6 +86,7 @@ def watcher_status(
         not plan.retired and drifts(spec, observed.intent),
         sum(slot.replacements for slot in slots),
         spec.numprocesses_formula if _shown_want(view) == spec.numprocesses else "",
+        runs,
     )
 
 
@@ -125,8 +129,8 @@ def _shown_want(view: _View) -> int:
 
 
 def _is_ready(view: _View, slot: SlotStatus) -> bool:
-    serves = "Completed" if view.plan.spec.is_job else "Running"
-    return slot.slot <= _shown_want(view) and slot.state == serves
+    serves = {"Completed", "Scheduled"} if view.plan.spec.is_job else {"Running"}
+    return slot.slot <= _shown_want(view) and slot.state in serves
 
 
 # ---- one slot -------------------------------------------------------------------------------------
@@ -270,6 +274,10 @@ def _job_state(
     view: _View, slots: tuple[SlotStatus, ...], states: set[SlotState], note: str
 ) -> tuple[WatcherState, str]:
     plan, last = view.plan, view.plan.observed.job.generation
+    if plan.whole is not None:
+        return plan.whole.state, plan.whole.note
+    if timetable.is_in_force(plan) and "Unknown" not in states:
+        return _scheduled(view, states, note)
     stale = last is not None and not same_template(last.run_hash, view.base_hash)
     why = generations.why_not_fired(plan.name, plan.spec, plan.observed, view.base_hash)
     for state in ("Stopping", "BackOff", "Waiting", "Starting", "Running", "Unknown"):
@@ -282,6 +290,15 @@ def _job_state(
     if states == {"Completed"} or not slots:
         return "Completed", f"ran with an older spec: {why}" if stale else note
     return "Stopped", note
+
+
+def _scheduled(view: _View, states: set[SlotState], note: str) -> tuple[WatcherState, str]:
+    """Return what a job does that its schedule fires, and when it is fired next."""
+    soon = timetable.note(view.plan, view.next_runs)
+    for state in ("Stopping", "BackOff", "Waiting", "Starting", "Running", "Failed"):
+        if state in states:
+            return state, "; ".join(part for part in (note, soon) if part)
+    return "Scheduled", soon
 
 
 def _note(slots: tuple[SlotStatus, ...]) -> str:
@@ -304,7 +321,7 @@ def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState)
         return plan.slots.any_main() is None and not plan.retired
     if plan.spec.is_job:
         due = generations.due_trigger(plan.spec, plan.observed, view.base_hash, plan.world.facts)
-        return due is None and all(slot.as_desired for slot in slots)
+        return due is None and plan.whole is None and all(slot.as_desired for slot in slots)
     return (
         state in CALM
         and not _awaits_after_start(view)

@@ -9,8 +9,8 @@ Each watcher is judged by itself, when something of it was touched, and by what 
 One failure decides against the whole revision, all watchers proven decide for it, and nothing else is ever
 decided: what waits for a port, for a hook or for memory may come yet, and what an operator keeps from running is
 judged once it runs. What operators or the manager itself ended is evidence for nothing. What the revision did not
-change is not looked at. A process that did not stay up is remembered by its successor, so a new controller comes to
-the same verdict.
+change is not looked at, and a job that waits for its schedule has nothing to prove. A process that did not stay up
+is remembered by its successor, so a new controller comes to the same verdict.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def changed(
     for name, spec in new.watchers.items():
         before, known = old.watchers.get(name), observed(name)
         known = replace(known, intent=_without_stop(known.intent))
+        if spec.waits_for_schedule:
+            continue
         if spec.is_job:
             due = generations.due_slots(spec, known, run_hash(spec, new.sockets), facts)
             if due:
@@ -83,10 +85,11 @@ def changed(
             found[name] = runs + 1
     if former is not None and former.outcome in {"pending", "paused"}:
         for name, slot in former.changed.items():
-            if name in new.watchers:
+            if name in new.watchers and not new.watchers[name].waits_for_schedule:
                 found[name] = min(slot, found.get(name, slot))
     if former is not None and former.outcome == "failed" and mends(old, new, former):
-        found.setdefault(former.watcher, 1)
+        if not new.watchers[former.watcher].waits_for_schedule:
+            found.setdefault(former.watcher, 1)
     return found
 
 

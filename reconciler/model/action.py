@@ -11,7 +11,7 @@ from reconciler.model.value import Struct, Tagged, field
 if TYPE_CHECKING:
     # What stands in actions of the store: the keeper, which gets only the others, need not import it.
     from reconciler.model.intent import Intent
-    from reconciler.model.job import Generation, Run
+    from reconciler.model.job import Generation, Run, Timetable
     from reconciler.model.probe import Probing
     from reconciler.model.revision import Trial
 
@@ -139,10 +139,18 @@ KeeperAction: TypeAlias = (
 
 
 class RecordGeneration(Struct, frozen=True):
-    """Write down a new generation of a job."""
+    """Write down a new generation of a job, and with it how far its schedule has come (None: as far as before)."""
 
     watcher: str
     generation: Generation
+    timetable: Timetable | None = None
+
+
+class RecordTimetable(Struct, frozen=True):
+    """Write down how far the schedule of a job has come."""
+
+    watcher: str
+    timetable: Timetable
 
 
 class RecordRun(Struct, frozen=True):
@@ -203,5 +211,16 @@ class Unprobe(Struct, frozen=True):
     id: ProcessId
 
 
-StoreAction: TypeAlias = RecordGeneration | RecordRun | RecordVerdict | RecordIntent
-Action: TypeAlias = KeeperAction | StoreAction | ReadSecrets | CountClients | Probe | Unprobe
+class FindInstants(Struct, frozen=True):
+    """Work out the instants of a job's schedule after a time (None: after now); answered by `InstantsFound`."""
+
+    watcher: str
+    after_ns: int | None
+
+
+StoreAction: TypeAlias = (
+    RecordGeneration | RecordTimetable | RecordRun | RecordVerdict | RecordIntent
+)
+Action: TypeAlias = (
+    KeeperAction | StoreAction | ReadSecrets | FindInstants | CountClients | Probe | Unprobe
+)

@@ -114,6 +114,8 @@ class RunEntry(Struct, frozen=True):
     pid: int | None = None
     exit: Exit | None = None
     note: str = ""
+    instant_ns: int | None = None
+    """The instant of its schedule that it was fired for."""
 
 
 class Runs(Struct, frozen=True):

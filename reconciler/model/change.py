@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reconciler.model.job import Instant
 from reconciler.model.status import Override
 from reconciler.model.value import Struct, Word
 
@@ -31,6 +32,8 @@ class Change(Struct, frozen=True):
     """One sentence: `replaced one by one: env.COLOUR changed`."""
     slots: tuple[int, ...] = ()
     fields: tuple[FieldChange, ...] = ()
+    next_runs: tuple[Instant, ...] = ()
+    """Of a job with a schedule: its next instants."""
 
 
 class Drift(Struct, frozen=True):

@@ -8,7 +8,37 @@ from reconciler.model.process import Exit
 from reconciler.model.value import Struct, field
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "timeout", "stopped", "lost", "vetoed"]
-Trigger: TypeAlias = Literal["first", "spec_change", "boot", "daemon_start", "lost", "operator"]
+Trigger: TypeAlias = Literal[
+    "first", "spec_change", "boot", "daemon_start", "lost", "operator", "schedule"
+]
+
+
+class Instant(Struct, frozen=True):
+    """An instant of a schedule: since the epoch, and as people read it in its time zone (2026-12-01 03:00 CET)."""
+
+    at_ns: int
+    shown: str = ""
+
+
+class Passed(Struct, frozen=True):
+    """An instant that was passed over, and why."""
+
+    instant: Instant
+    why: Literal["missed", "overlap"]
+    """missed: nobody was there to fire it in time. overlap: the former run had not ended."""
+
+
+class Timetable(Struct, frozen=True):
+    """How far the schedule of a job has come; in nanoseconds since the epoch."""
+
+    timing: str
+    """Of which schedule (`ScheduleSpec.timing`)."""
+    since_ns: int | None
+    """Instants up to this one are dealt with; None: the schedule is not in force, and no instant counts."""
+    fired: tuple[tuple[int, int], ...] = ()
+    """From which instant to which all were fired, the newest last: none is fired again, whatever the clock does."""
+    passed: Passed | None = None
+    """The newest that was passed over since the last was fired."""
 
 
 class Generation(Struct, frozen=True):
@@ -24,6 +54,8 @@ class Generation(Struct, frozen=True):
     """Stop a slot of an older generation that still runs, instead of waiting for it."""
     who: str = ""
     """The operator who asked for it, empty when nobody did."""
+    instant: Instant | None = None
+    """The instant of its schedule that it was fired for."""
     doubted: tuple[int, ...] = ()
     """Slots of a damaged ledger that may have run and that nobody has named since: it fires none of them."""
 
@@ -47,6 +79,8 @@ class Run(Struct, frozen=True):
     trigger: Trigger = "first"
     who: str = ""
     pid: int | None = None
+    instant_ns: int | None = None
+    """The instant of its schedule that it was fired for, since the epoch."""
 
     @property
     def result(self) -> str:
@@ -64,3 +98,5 @@ class Job(Struct, frozen=True):
     generation: Generation | None = None
     runs: dict[int, Run] = field(default_factory=dict)
     known: bool = True
+    timetable: Timetable | None = None
+    """None: it never had a schedule."""

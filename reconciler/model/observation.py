@@ -7,7 +7,7 @@ missed, the last one says all, so the keeper's queue is bounded by its records.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from reconciler.model.process import Orphan, ProcessId, ProcessRecord, Reach
 from reconciler.model.socket import SocketRecord
@@ -16,7 +16,7 @@ from reconciler.model.value import Struct, Tagged, field
 if TYPE_CHECKING:
     # What stands in observations that never travel: the keeper, which sends only the others, need not import it.
     from reconciler.model.intent import Intent
-    from reconciler.model.job import Job, Run
+    from reconciler.model.job import Instant, Job, Run
     from reconciler.model.probe import Probing
     from reconciler.model.revision import Trial
     from reconciler.model.spec import SecretSpec, Spec, WatcherSpec
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WatchedLimit: TypeAlias = Literal["max_memory", "max_cpu"]
 """A limit that the manager watches, by the name of its field."""
+FOUND: Final = 10
+"""So many instants to come are worked out at a time."""
 
 
 class KeeperIntroduced(Tagged, frozen=True):
@@ -250,6 +252,26 @@ class ClientsCounted(Struct, frozen=True):
     clients: int | None
 
 
+class ClockSet(Struct, frozen=True):
+    """What is to be added to monotonic time is now another: the wall clock was set, or is known for the first time."""
+
+    wall_offset_ns: int
+
+
+class InstantsFound(Struct, frozen=True):
+    """These are the first instants of a schedule after a time, or `trouble` says why they are not known."""
+
+    watcher: str
+    timing: str
+    """Of which schedule (`ScheduleSpec.timing`)."""
+    after_ns: int
+    times: tuple[Instant, ...] = ()
+    """`FOUND` of those to come, or all that there are; before them the newest of those that have come."""
+    left_out: bool = False
+    """There are others between `after_ns` and the first of them."""
+    trouble: str = ""
+
+
 class SignalAsked(Struct, frozen=True):
     """An operator wants a signal sent, to one slot or (None) to all. `at_ns` tells it from others."""
 
@@ -300,6 +322,8 @@ Observation: TypeAlias = (
     | ClientsCounted
     | AccountsFound
     | ProbeAnswered
+    | ClockSet
+    | InstantsFound
     | SignalAsked
     | RetryAsked
     | LimitExceeded

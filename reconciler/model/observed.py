@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.model.intent import NO_INTENT, Intent
-from reconciler.model.job import Job, Run
+from reconciler.model.job import Instant, Job, Run
 from reconciler.model.observation import LimitExceeded, LogChanged, ProbeAnswered, Request
 from reconciler.model.probe import Probing
 from reconciler.model.process import MAIN, ProcessId, ProcessRecord, pid_of
@@ -49,6 +49,20 @@ class DemandObserved(Struct, frozen=True):
     """Nobody was connected at the end of the idle time."""
 
 
+class InstantsObserved(Struct, frozen=True):
+    """What is known of the instants of a schedule, see `InstantsFound`; without `timing` nothing is."""
+
+    timing: str = ""
+    after_ns: int = 0
+    times: tuple[Instant, ...] = ()
+    left_out: bool = False
+    trouble: str = ""
+    at_ns: int = 0
+    """When they could not be worked out last (monotonic)."""
+    asked: bool = False
+    """They are being worked out."""
+
+
 class WatcherObserved(Struct, frozen=True):
     """What is known about one watcher, running or not, in the spec or not."""
 
@@ -74,6 +88,7 @@ class WatcherObserved(Struct, frozen=True):
     """By slot, which limit a process of it was seen above; it may be another's by now."""
     probes: dict[ProcessId, ProbeObserved] = field(default_factory=dict)
     """What is asked of its processes, with the purpose as role."""
+    instants: InstantsObserved = InstantsObserved()
 
     @property
     def running(self) -> tuple[int, ...]:

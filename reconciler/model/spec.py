@@ -673,6 +673,47 @@ class DependencySpec(Struct, frozen=True):
     ] = None
 
 
+class ScheduleSpec(Struct, frozen=True):
+    """When the clock fires a job: `cron` or `every`, one of the two."""
+
+    cron: Annotated[
+        str | None,
+        _live(
+            'Minute, hour, day of the month, month and weekday: "0 3 * * *"; or @hourly, @daily, @weekly, @monthly, '
+            "@yearly. Names such as mon and jan, lists, ranges and steps; L is the last day of the month."
+        ),
+    ] = None
+    every: Annotated[
+        DurationNs | None,
+        _live("Period, counted from 1970-01-01 00:00 UTC: 15m fires at :00, :15, :30 and :45."),
+    ] = None
+    timezone: Annotated[str, _live("Time zone in which `cron` is read, such as Europe/Berlin.")] = (
+        "UTC"
+    )
+    jitter: Annotated[
+        DurationNs,
+        _live("Fire up to this much later: how much differs from job to job and from run to run."),
+    ] = 0
+    catch_up: Annotated[
+        Literal["skip", "once"],
+        _live(
+            "What becomes of runs that were missed, since the manager did not run or the clock was set forward: none, "
+            "or one for all of them."
+        ),
+    ] = "skip"
+    run_at_start: Annotated[
+        bool,
+        _live(
+            "Also fire like a job without schedule: when it is first applied, and as `rerun_on` says."
+        ),
+    ] = False
+
+    @property
+    def timing(self) -> str:
+        """Return what tells its instants from those of another schedule."""
+        return f"every {self.every}" if self.every is not None else f"{self.cron} {self.timezone}"
+
+
 class WatcherSpec(Struct, frozen=True):
     """One entry with N processes: a service that is kept alive, or (`restart: never`) a one-shot job."""
 
@@ -846,12 +887,16 @@ class WatcherSpec(Struct, frozen=True):
         tuple[Literal["spec_change", "boot", "daemon_start"], ...],
         _live("Jobs: what fires them again."),
     ] = ("spec_change", "boot")
+    schedule: Annotated[
+        ScheduleSpec | None,
+        _live("Jobs: when the clock fires them; null: only what `rerun_on` says does."),
+    ] = None
     timeout: Annotated[DurationNs | None, _live("Jobs: stop a run that takes longer.")] = None
     overlap: Annotated[
         Overlap,
         _live(
-            "Jobs: what a rerun does with a slot that still runs: skip it, run it again once it has ended (queue), or "
-            "stop it and run it again (replace)."
+            "Jobs: what a rerun or the schedule does with a slot that still runs: skip it, run it again once it has "
+            "ended (queue), or stop it and run it again (replace)."
         ),
     ] = "skip"
     on_lost: Annotated[
@@ -902,6 +947,11 @@ class WatcherSpec(Struct, frozen=True):
     def is_job(self) -> bool:
         """Tell whether this is a one-shot job; everything else is a service."""
         return self.restart == "never"
+
+    @property
+    def waits_for_schedule(self) -> bool:
+        """Tell whether nothing but its schedule and operators fire this job."""
+        return self.schedule is not None and not self.schedule.run_at_start
 
 
 # ---- the whole ------------------------------------------------------------------------------------

@@ -9,24 +9,26 @@ from __future__ import annotations
 from typing import Final
 
 from reconciler.model.errors import SpecError
+from reconciler.model.job import Instant
 from reconciler.model.process import Exit
 from reconciler.model.value import Struct, Word
 
 # `Failing` runs, but died several times in a row before, and has not outlived that yet.
 # `Idle` runs on demand, and nobody has come.
+# `Scheduled` is a job that waits for the next instant of its schedule; its last run, if any, has succeeded.
 # `Unknown` is a job whose ledger was damaged: nobody can tell whether it has run.
 WatcherState = Word[
     "Running", "Idle", "Rolling", "Starting", "Stopping", "BackOff", "Failing",
-    "Waiting", "Completed", "Failed", "Unknown", "Held", "Stopped",
+    "Waiting", "Scheduled", "Completed", "Failed", "Unknown", "Held", "Stopped",
 ]  # fmt: skip
 SlotState = Word[
     "Running", "Idle", "Starting", "Stopping", "BackOff", "Failing",
-    "Waiting", "Completed", "Failed", "Unknown", "Held", "Stopped",
+    "Waiting", "Scheduled", "Completed", "Failed", "Unknown", "Held", "Stopped",
 ]  # fmt: skip
 WatcherKind = Word["service", "job"]
 SocketState = Word["Bound", "Failed", "Pending", "Unserved"]
 """`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""
-CALM: Final = frozenset({"Running", "Idle", "Completed"})
+CALM: Final = frozenset({"Running", "Idle", "Scheduled", "Completed"})
 """The states in which nothing is left to do."""
 OverrideKind = Word["stopped", "started", "scaled"]
 
@@ -121,6 +123,8 @@ class WatcherStatus(Struct, frozen=True):
     replacements: int = 0
     want_formula: str = ""
     """From what the spec works `want` out, such as cpus*2; empty where it is a number, or set by hand."""
+    next_runs: tuple[Instant, ...] = ()
+    """The next instants of its schedule, while that is in force."""
 
 
 class SocketStatus(Struct, frozen=True):

@@ -23,6 +23,7 @@
 | `notify_rules` | what concerns sd_notify, and main processes that hand over |
 | `rules` | what concerns more than one field |
 | `dependencies` | what watchers wait for |
+| `schedules` | when a job is fired by the clock |
 | `machine` | what this machine says to it |
 | `hints` | near names, and the words of other tools |
 | `cures` | what to write instead of a value that does not fit |

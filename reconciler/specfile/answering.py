@@ -1,7 +1,7 @@
 """What the loader is asked and answers, within limits.
 
 {"paths": [...], "environ": {...}}
-{"spec": ..., "files": {path: {"digest": ..., "size": ...}}, "warnings": [...]}
+{"spec": ..., "files": {path: {"digest": ..., "size": ...}}, "warnings": [...], "next_runs": {job: [{at_ns, shown}]}}
 {"errors": [...], "files": {...}, "warnings": [...]}
 """
 
@@ -12,6 +12,7 @@ from typing import Final
 
 from reconciler.model.value import to_plain
 from reconciler.specfile.loading import read_spec
+from reconciler.specfile.schedules import next_runs
 
 CPU_LIMIT_S: Final = 30
 MEMORY_LIMIT_BYTES: Final = 2 * 2**30
@@ -38,4 +39,5 @@ def answer_to(paths: list[str], environ: dict[str, str]) -> dict[str, object]:
     answer: dict[str, object] = {"files": files, "warnings": warnings}
     if outcome.spec is None:
         return answer | {"errors": [to_plain(each) for each in outcome.errors]}
+    answer |= {"next_runs": to_plain(next_runs(outcome.spec))}
     return answer | {"spec": to_plain(outcome.spec)}

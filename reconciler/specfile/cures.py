@@ -158,6 +158,11 @@ def _url(text: str) -> str:
     return f"write: http://{text}" if _is_read_by(URL.parse, f"http://{text}") else ""
 
 
+def _schedule(text: str) -> str:
+    every = text.removeprefix("@every").strip()
+    return f"{{every: {every}}}" if _is_duration(every) else f'{{cron: "{text}"}}'
+
+
 def _formula(text: str) -> str:
     """Other tools' words for one process a processor, and a formula with the number first."""
     plain = text.lower().replace(" ", "")
@@ -186,6 +191,7 @@ _BLOCKS: Final[dict[str, Callable[[str], str]]] = {
     "HookSpec": _hook,
     "ReloadBySignal": _reload,
     "StopSpec": _stop,
+    "ScheduleSpec": _schedule,
     "BackoffSpec": lambda text: f"{{initial: {text}}}",
     "MaxRestartsSpec": lambda text: f"{{count: {text}}}",
     "DaemonLogSpec": lambda text: (

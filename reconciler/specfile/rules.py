@@ -33,9 +33,10 @@ from reconciler.specfile import machine, notify_rules, probe_rules
 from reconciler.specfile.given import Given
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
+from reconciler.specfile.schedules import check_schedule
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
-JOB_FIELDS: Final = ("timeout", "rerun_on", "overlap", "on_lost", "keep_runs")
+JOB_FIELDS: Final = ("timeout", "schedule", "rerun_on", "overlap", "on_lost", "keep_runs")
 SERVICE_FIELDS: Final = (
     *("max_age", "max_age_variance", "on_demand", "ready", "rollout", "watchdog", "pid_file"),
 )
@@ -250,6 +251,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     notify_rules.check_watcher(watcher)
     _check_text(watcher, "description")
     _check_accounts(watcher, "user", "group")
+    check_schedule(watcher, own)
     machine.check_watcher(watcher)
     if data.get("priority") == _SUPERVISOR_PRIORITY and watcher.says("priority"):
         message = "999 is the default of supervisor, where a lower priority starts first"

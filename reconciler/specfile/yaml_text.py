@@ -124,6 +124,8 @@ _SYNTAX: Final = (
     ("did not find expected key", "expected a key or the end of the block",
      "check the indentation and the quotes of the lines above"),
     ("expected ',' or", _UNCLOSED, ""),
+    ("did not find expected alphabetic or numeric character", "a value that begins with '*' or '&' needs quotes",
+     'write: cron: "*/5 * * * *"'),
     ("unexpected end of stream", _UNCLOSED, ""),
     # Where brackets alone open what lies ahead, libyaml comes to its own limit before we come to ours.
     ("exceeded maximum nesting depth", _TOO_DEEP, ""),

@@ -11,6 +11,7 @@
 | `processors` | how many processors may be used |
 | `oom` | which deaths are the kernel's kills for want of memory |
 | `mounts` | whether a look at a path may take for ever |
+| `wall_clock` | noticing that the wall clock was set |
 | `notify` | sd_notify(3) to whoever started the manager |
 | `reexec` | becoming another program with all that is open |
 | `shortages` | which errors say only that something is short just now |

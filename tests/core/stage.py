@@ -10,6 +10,7 @@ from reconciler.core.reconciler import Reconciler, Step
 from reconciler.model.action import (
     Adjust,
     Bind,
+    FindInstants,
     Follow,
     Forget,
     Probe,
@@ -18,6 +19,7 @@ from reconciler.model.action import (
     RecordGeneration,
     RecordIntent,
     RecordRun,
+    RecordTimetable,
     RecordVerdict,
     Remember,
     ShutDown,
@@ -28,7 +30,9 @@ from reconciler.model.action import (
 )
 from reconciler.model.address import InternetAddress
 from reconciler.model.observation import (
+    ClockSet,
     EndsTold,
+    InstantsFound,
     KeeperIntroduced,
     ProbeAnswered,
     RecordChanged,
@@ -58,6 +62,7 @@ from reconciler.model.spec import HookSpec, SocketSpec, Spec, WatcherSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 from reconciler.notify.messages import after, parse
+from reconciler.schedule.instants import found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +70,7 @@ if TYPE_CHECKING:
     from reconciler.model.action import Action
     from reconciler.model.event import Event
     from reconciler.model.intent import Intent
+    from reconciler.model.job import Timetable
     from reconciler.model.observation import Observation
     from reconciler.model.revision import OnFailure
     from reconciler.model.status import SlotStatus, WatcherStatus
@@ -129,6 +135,12 @@ class Stage:
         self.revision = 0
         self.trial: Trial | None = None
         self.verdicts: list[RecordVerdict] = []
+        self.wall_ns = 0
+        """What is to be added to our time to get time since the epoch; the core is told when it asks."""
+        self.knows_wall = False
+        self.blind = ""
+        """Why no instants can be worked out just now."""
+        self.timetables: dict[str, Timetable] = {}
         self._incarnation = 0
         self.reconciler = Reconciler(FACTS)
         self.last: Step = Step((), None, frozenset(), ())
@@ -169,6 +181,7 @@ class Stage:
     def new_controller(self, wanted: Spec, jobs: Sequence[Observation] = ()) -> Stage:
         """Replace the controller: it knows what the store and the keeper's snapshot say."""
         self.reconciler, self.probing = Reconciler(FACTS), {}
+        self.knows_wall = False
         records = [RecordChanged(record) for record in self.records.values()]
         bound = [SocketChanged(record) for record in self.sockets.values()]
         introduced = KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session")
@@ -218,6 +231,11 @@ class Stage:
             self.tell()
         self.now = end
         return self
+
+    def set_clock(self, wall_ns: int) -> Stage:
+        """Set the wall clock to a time since the epoch."""
+        self.wall_ns = wall_ns - self.now
+        return self.tell(ClockSet(self.wall_ns)) if self.knows_wall else self
 
     def exit(
         self,
@@ -302,7 +320,7 @@ class Stage:
         return phase.pid
 
     def status(self, name: str) -> WatcherStatus:
-        return self.reconciler.watcher_status(name, self.now, 0)
+        return self.reconciler.watcher_status(name, self.now, self.wall_ns)
 
     def slot(self, name: str) -> SlotStatus:
         id = process(name)
@@ -362,8 +380,14 @@ class Stage:
                     return [SecretsRead(owner, self.vault[owner], sources)]
                 message = "cannot read the secret KEY: it is missing"
                 return [SecretsUnreadable(owner, message, sources)]
-            case RecordGeneration(owner, generation):
+            case RecordGeneration(owner, generation, timetable):
                 self.generations.setdefault(owner, []).append(generation.number)
+                if timetable is not None:
+                    self.timetables[owner] = timetable
+            case RecordTimetable(owner, timetable):
+                self.timetables[owner] = timetable
+            case FindInstants(owner, after_ns):
+                return self._find(owner, after_ns)
             case RecordVerdict(revision, trial):
                 assert revision == self.revision, "a verdict of another revision"
                 self.trial = trial
@@ -384,6 +408,21 @@ class Stage:
                     self.records[id] = replace(self.records[id], settings=settings)
                 return [RecordChanged(self.records[id])]
         return []
+
+    def _find(self, owner: str, after_ns: int | None) -> list[Observation]:
+        """Work out instants as the controller does; with the first of them it tells how the clock stands."""
+        told = [] if self.knows_wall else [ClockSet(self.wall_ns)]
+        self.knows_wall = True
+        schedule = self.reconciler.spec.watchers[owner].schedule
+        assert schedule is not None
+        wall_ns = self.now + self.wall_ns
+        since_ns = wall_ns if after_ns is None else after_ns
+        if self.blind:
+            return [
+                *told,
+                InstantsFound(owner, schedule.timing, since_ns, trouble=self.blind),
+            ]
+        return [*told, found(owner, schedule, since_ns, wall_ns)]
 
     def _spawn(self, action: Spawn) -> Observation:
         former = self.records.get(action.id)

@@ -20,7 +20,7 @@ PLANTED = {
     "keeper/orphans.py": "import os",
     "cli/__init__.py": "import reconciler.controller",
     "cli/views/layout.py": "def late():\n    import reconciler.cli.connection.places",
-    "hook/runner.py": "import click, msgpack, msgspec, psutil, yaml",
+    "hook/runner.py": "import click, cronsim, msgpack, msgspec, psutil, yaml",
 }
 
 

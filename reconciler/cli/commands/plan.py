@@ -60,7 +60,11 @@ def _plan_of_start(session: Session, loaded: Loaded) -> Answer[Plan]:
     adopts = has_past(place(session.choice(), loaded).state_dir)
     message = "started, or taken over where it still runs" if adopts else "new"
     changes = [Change("socket", name, "bind", message) for name in loaded.block("sockets")]
-    changes += [Change("watcher", name, "create", message) for name in loaded.block("watchers")]
+    runs = loaded.next_runs
+    changes += [
+        Change("watcher", name, "create", message, next_runs=runs.get(name, ()))
+        for name in loaded.block("watchers")
+    ]
     return Answer(Plan(changes=tuple(changes)), {})
 
 

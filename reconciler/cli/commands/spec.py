@@ -18,6 +18,7 @@ from reconciler.cli.views.mistakes import (
     show_warnings,
     spec_error_blocks,
 )
+from reconciler.cli.views.schedule import next_runs_line
 from reconciler.model.units import format_count
 
 if TYPE_CHECKING:
@@ -65,3 +66,5 @@ def _show_verdict(screen: Terminal, loaded: Loaded) -> None:
         return
     counts = (format_count(len(loaded.block(f"{noun}s")), noun) for noun in ("watcher", "socket"))
     screen.show((Cell("valid: ", "good"), Cell(", ".join(counts))))
+    for name, runs in loaded.next_runs.items():
+        screen.show(next_runs_line(name, runs))

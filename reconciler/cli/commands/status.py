@@ -56,8 +56,9 @@ def status_command(
               `job` for a one-shot job
     STATE     what most needs attention: BackOff waits for its next try,
               Failing runs but died several times in a row just before,
-              Waiting needs something that the note names, Rolling is being
-              replaced, Held is stopped by an operator
+              Waiting needs something that the note names, Scheduled waits for
+              its next run, Rolling is being replaced, Held is stopped by an
+              operator
     READY     processes that have been up for a second; of a job, slots that
               succeeded
     RESTARTS  unplanned restarts, after a process ended by itself, since the

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from reconciler.cli.connection import places
 from reconciler.cli.errors import Refused
 from reconciler.model.errors import SpecError
+from reconciler.model.job import Instant
 from reconciler.model.value import from_plain
 from reconciler.specfile.source import Source, find_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Loaded(NamedTuple):
@@ -28,6 +30,8 @@ class Loaded(NamedTuple):
     """The answer of the reader as it came, for the manager that is started."""
     warnings: Sequence[SpecError] = ()
     """What is doubtful and does not keep the spec from being used."""
+    next_runs: Mapping[str, tuple[Instant, ...]] = MappingProxyType({})
+    """The next instants of jobs with a schedule."""
 
     def block(self, name: str) -> dict[str, object]:
         """Return one of the maps of the spec, such as `daemon`, without what is at its default."""
@@ -73,6 +77,7 @@ def load(source: Source) -> Loaded:
         sorted(files) if isinstance(files, dict) else [],
         done.stdout,
         _mistakes(answer.get("warnings")),
+        from_plain(dict[str, tuple[Instant, ...]], answer.get("next_runs") or {}),
     )
 
 

@@ -17,6 +17,7 @@
 | `events` | what has happened |
 | `logs` | output of processes |
 | `runs` | the runs of a job |
+| `schedule` | when the clock fires jobs next |
 | `revisions` | the history of the spec |
 | `documents` | answers for programs: JSON or YAML |
 | `yaml_text` | a value as YAML |

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reconciler.model.status import Override
 
 STATE_STYLES: Final[dict[str, Style]] = {
-    **dict.fromkeys(("Running", "Completed", "Bound"), "good"),
+    **dict.fromkeys(("Running", "Completed", "Scheduled", "Bound"), "good"),
     **dict.fromkeys(("Rolling", "Starting", "Stopping", "Waiting", "Pending"), "busy"),
     **dict.fromkeys(("BackOff", "Failing", "Failed", "Unserved", "Unknown"), "bad"),
     **dict.fromkeys(("Held", "Stopped", "Idle"), "quiet"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.views.layout import Block, Cell, Wrapped
 from reconciler.cli.views.phrases import override_text, slots_text
+from reconciler.cli.views.schedule import next_runs_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,9 @@ def _change_blocks(change: Change) -> list[Block]:
             Cell(f"    {field.field}: ", "quiet"),
             Cell(f"{values}  ({field.effect})"),
         )
+        blocks.append(Wrapped(cells, 8))
+    if change.next_runs:
+        cells = (Cell("    schedule: ", "quiet"), Cell(next_runs_text(change.next_runs)))
         blocks.append(Wrapped(cells, 8))
     return blocks
 

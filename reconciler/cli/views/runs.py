@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.views.layout import Cell, Table
 from reconciler.cli.views.phrases import NOTHING, clock, exit_text
-from reconciler.model.units import format_duration
+from reconciler.model.units import SECOND_NS, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +33,21 @@ def _row(run: RunEntry, *, wide: bool) -> Line:
         Cell(str(run.generation)),
         Cell(str(run.slot)),
         Cell(clock(run.fired_ns)),
-        Cell(f"{run.trigger} {run.who}".strip()),
+        Cell(_trigger(run)),
         *((Cell(str(run.pid or NOTHING)), Cell(until)) if wide else ()),
         Cell(NOTHING if took is None else format_duration(took)),
         Cell(outcome, style),
         Cell(ended or NOTHING),
     )
+
+
+def _trigger(run: RunEntry) -> str:
+    """Return what fired a run: for its schedule the instant, and how late that was."""
+    if run.instant_ns is None:
+        return f"{run.trigger} {run.who}".strip()
+    day, _, time = clock(run.instant_ns).partition(" ")
+    time = time.removesuffix(".000")
+    wanted = time if clock(run.fired_ns).startswith(day) else f"{day} {time}"
+    late_ns = run.fired_ns - run.instant_ns
+    late = f", {format_duration(late_ns)} late" if late_ns >= SECOND_NS else ""
+    return f"{run.trigger} {wanted}{late}"

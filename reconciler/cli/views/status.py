@@ -19,6 +19,7 @@ from reconciler.cli.views.phrases import (
     exit_text,
     override_text,
 )
+from reconciler.cli.views.schedule import next_runs_line
 from reconciler.cli.views.summary import revision_lines, summary
 from reconciler.model.units import format_size
 
@@ -88,6 +89,9 @@ def _remarks(status: Status, now_ns: int, view: View) -> list[Block]:
     if status.store_state != "good":
         head = Cell(f"store {status.store_state}: ", "bad")
         lines.append(Wrapped((head, Cell(status.store_message))))
+    if view.slots:
+        scheduled = (each for each in status.watchers if each.next_runs)
+        lines += [next_runs_line(each.name, each.next_runs) for each in scheduled]
     return lines + [
         Wrapped((Cell("left: ", "" if each.on_purpose else "bad"), Cell(each.message)))
         for each in status.orphans
@@ -151,13 +155,16 @@ def watcher_note(watcher: WatcherStatus, now_ns: int) -> str:
 
 
 def _timed_note(watcher: WatcherStatus, now_ns: int) -> str:
-    """Return the watcher's note; where that is a manual override, with its times."""
+    """Return the watcher's note; where that is about a manual override or the next run, with its times."""
     overrides = watcher.overrides
     plain = "; ".join(
         f'{one.message}: "{one.why}"' if one.why else one.message for one in overrides
     )
     if overrides and watcher.note == plain:
         return "; ".join(override_text(one, now_ns) for one in overrides)
+    for instant in watcher.next_runs[:1]:
+        said = f"next run {instant.shown}"
+        return watcher.note.replace(said, f"{said} ({due_in(instant.at_ns, now_ns)})")
     return watcher.note
 
 

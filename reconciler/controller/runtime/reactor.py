@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from reconciler.controller.runtime import clock
-from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.units import DAY_NS, MILLISECOND_NS, SECOND_NS
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -32,6 +32,8 @@ class HasDescriptor(Protocol):
 
 TURN_NS: Final = 10 * MILLISECOND_NS
 """After so long in one go, those who have much to do wait until all others have had their turn."""
+LONGEST_SLEEP_NS: Final = 20 * DAY_NS
+"""epoll takes at most 2^31 ms (epoll_wait(2)); whoever sleeps for longer, such as until next year, wakes in between."""
 REST_NS: Final = SECOND_NS
 """How long a descriptor is not looked at after its call has failed."""
 
@@ -112,8 +114,9 @@ class Reactor:
             if wake_at_ns is not None:
                 dues.append(wake_at_ns)
             if dues:
-                # epoll counts in whole milliseconds and rounds up: never a wake-up that is too early.
-                timeout = max(min(dues) - clock.now_ns(), 0) / 1e9
+                # epoll counts in whole milliseconds and rounds up: never a wake-up that is too early, but for one
+                # that it could not count to.
+                timeout = min(max(min(dues) - clock.now_ns(), 0), LONGEST_SLEEP_NS) / 1e9
         found = self._selector.select(timeout)
         self._turn_ends_ns = clock.now_ns() + TURN_NS
         for key, events in found:

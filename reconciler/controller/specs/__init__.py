@@ -10,6 +10,7 @@
 | `parts` | puts the room together |
 | `repository` | which commit the files were checked out at |
 | `revisions` | the history of applied specs |
+| `schedules` | the wall clock, and the instants of schedules |
 | `secrets` | values that processes get and nobody else sees |
 | `snapshot` | what the files look like just now |
 | `source` | the source's files are watched, and looked at off the loop |

@@ -20,9 +20,10 @@ from reconciler.controller.runtime.child import Answer, Child
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.errors import SpecError
+from reconciler.model.job import Instant
 from reconciler.model.spec import Spec
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import PlainError, Struct, from_plain, replace
+from reconciler.model.value import PlainError, Struct, field, from_plain, replace
 
 WALL_LIMIT_NS: Final = 30 * SECOND_NS
 NICE: Final = 10
@@ -44,6 +45,8 @@ class Loaded(Struct, frozen=True):
     spec: Spec
     files: Mapping[str, ReadFile]
     warnings: tuple[SpecError, ...] = ()
+    next_runs: Mapping[str, tuple[Instant, ...]] = field(default_factory=dict)
+    """The next instants of jobs with a schedule, as of then."""
 
 
 class Mistaken(Struct, frozen=True):

@@ -11,6 +11,7 @@ from reconciler.controller.specs.apply import Applier
 from reconciler.controller.specs.files import SpecFiles
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.revisions import Revisions
+from reconciler.controller.specs.schedules import Schedules
 from reconciler.controller.specs.secrets import Secrets
 from reconciler.controller.specs.source import SourceWatch
 from reconciler.controller.specs.standing import Standing
@@ -55,6 +56,7 @@ class Specs:
             quiet_ns=lambda: self.in_force.settings.quiet_period,
             files_changed=lambda: self.files.watch_again(),
         )
+        self.schedules = Schedules(core, reactor, lanes, feed)
         accepted = Accepted(stored.applied.files if stored.applied is not None else ())
         self.source = SourceWatch(
             config.source, accepted, reactor, lanes, border, tell, self._looked_for

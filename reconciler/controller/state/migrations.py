@@ -36,7 +36,13 @@ def _seal(connection: sqlite3.Connection) -> None:
         connection.execute("drop table former")
 
 
-LADDER: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_seal,)
+def _add_timetables(connection: sqlite3.Connection) -> None:
+    """Make the table of the schedules of jobs; up to version 2 there were none."""
+    columns = "watcher text primary key, timetable text not null, seal text not null"
+    connection.execute(f"create table timetables ({columns}) without rowid")
+
+
+LADDER: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_seal, _add_timetables)
 """The first leads from version 1 to version 2."""
 VERSION: Final = len(LADDER) + 1
 

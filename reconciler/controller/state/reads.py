@@ -16,7 +16,7 @@ from reconciler.controller.state.records import KEPT_EVENTS, Answered, Applied, 
 from reconciler.controller.state.schema import COMMITS, EVENTS_BELOW, LEDGER_LOST
 from reconciler.controller.state.seals import Broken, Value
 from reconciler.model.intent import Intent
-from reconciler.model.job import Generation, Job, Run
+from reconciler.model.job import Generation, Job, Run, Timetable
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.value import Part, PlainError, field, from_plain, replace
 
@@ -162,6 +162,10 @@ def _read_jobs(reading: Reading) -> dict[str, Job]:
             jobs[watcher] = replace(job, known=False)
         else:
             jobs[watcher] = replace(job, runs={**job.runs, slot: run})
+    for row in reading.rows("timetables"):
+        watcher, text = cast("tuple[str, str]", row)
+        table = reading.parsed(Timetable, text, f"the schedule of job {watcher}")
+        jobs[watcher] = replace(jobs.get(watcher, Job()), timetable=table)
     for name in _jobs_in_doubt(reading, {key: number for key, (number, _) in newest.items()}):
         jobs[name] = replace(jobs.get(name, Job()), known=False)
     return jobs

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from reconciler.model.answer import EventEntry
 from reconciler.model.intent import Intent
-from reconciler.model.job import Generation, Job, Run
+from reconciler.model.job import Generation, Job, Run, Timetable
 from reconciler.model.revision import Revision
 from reconciler.model.spec import KEEP_RUNS, Spec, WatcherSpec
 from reconciler.model.value import Struct, field
@@ -86,6 +86,13 @@ class GenerationWritten(Struct, frozen=True):
     generation: Generation
 
 
+class TimetableWritten(Struct, frozen=True):
+    """How far the schedule of a job has come."""
+
+    watcher: str
+    timetable: Timetable
+
+
 class Answered(Struct, frozen=True):
     """What a request with an id is answered, for whoever asks again because no answer came."""
 
@@ -96,9 +103,9 @@ class Answered(Struct, frozen=True):
 
 
 class OrderWritten(Struct, frozen=True):
-    """All that one request of an operator changes: written together or not at all."""
+    """All that one request of an operator, or one instant of a schedule, changes: written together or not at all."""
 
-    records: tuple[IntentWritten | GenerationWritten, ...]
+    records: tuple[IntentWritten | GenerationWritten | TimetableWritten, ...]
     answered: Answered | None = None
 
 
@@ -141,6 +148,7 @@ Record: TypeAlias = (
     | RevisionChanged
     | IntentWritten
     | GenerationWritten
+    | TimetableWritten
     | OrderWritten
     | RunWritten
     | EventsWritten

@@ -12,6 +12,7 @@ All but `damaged` are sealed: see `seals`, where new tables are listed too.
 | `intents` | an operator's word about a watcher |
 | `intents_twin` | the same again, in another page: there is no safe guess of what was said |
 | `generations` | the newest generation of a job; `known` 0: its ledger was lost |
+| `timetables` | how far the schedule of a job has come |
 | `runs` | one run of one slot of a job; as many of each slot as `keep_runs` says |
 | `events` | one event; the newest `KEPT_EVENTS`, and `KEPT_ORDERS` of what was ordered and applied |
 | `answers` | what a request with an id was answered; the newest `KEPT_ANSWERS` |
@@ -58,6 +59,8 @@ create table if not exists intents_twin (
     watcher text primary key, intent text not null, seal text not null) without rowid;
 create table if not exists generations (
     watcher text primary key, generation text, known integer not null, seal text not null) without rowid;
+create table if not exists timetables (
+    watcher text primary key, timetable text not null, seal text not null) without rowid;
 create table if not exists runs (
     watcher text not null, slot integer not null, generation integer not null, run text not null,
     seal text not null, primary key (watcher, slot, generation)) without rowid;

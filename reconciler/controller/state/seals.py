@@ -33,6 +33,7 @@ KEYS: Final = {
     "intents": 1,
     "intents_twin": 1,
     "generations": 1,
+    "timetables": 1,
     "runs": 3,
     "answers": 2,
     "events": 1,

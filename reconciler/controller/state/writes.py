@@ -36,6 +36,8 @@ def write(connection: sqlite3.Connection, record: records.Record) -> None:
             _write_intent(connection, watcher, intent)
         case records.GenerationWritten(watcher, generation):
             seals.put(connection, "generations", watcher, _text(generation), 1)
+        case records.TimetableWritten(watcher, timetable):
+            seals.put(connection, "timetables", watcher, _text(timetable))
         case records.OrderWritten(parts, answered):
             for each in parts:
                 write(connection, each)
@@ -121,7 +123,11 @@ def _write_applied(connection: sqlite3.Connection, applied: records.Applied) -> 
 
 def _forget_former(connection: sqlite3.Connection, known: set[str]) -> None:
     """Drop what is known of watchers that were removed, when there are too many of them."""
-    for table, others in (("generations", ("runs",)), ("intents", ("intents_twin",))):
+    for table, others in (
+        ("generations", ("runs",)),
+        ("timetables", ()),
+        ("intents", ("intents_twin",)),
+    ):
         names = connection.execute(f"select watcher from {table}").fetchall()
         former = [name for (name,) in names if name not in known]
         for name in former[KEPT_FORMER:]:

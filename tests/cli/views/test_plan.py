@@ -3,6 +3,7 @@ from __future__ import annotations
 from reconciler.cli.views.painting import paint
 from reconciler.cli.views.plan import plan_page
 from reconciler.model.change import Change, Drift
+from reconciler.model.job import Instant
 from reconciler.model.value import from_plain
 from tests.cli.answers import NOW_NS, WORD
 
@@ -46,3 +47,12 @@ def test_the_plan_tells_what_operators_keep_otherwise() -> None:
 
 def test_an_empty_plan_says_so() -> None:
     assert paint(plan_page([])) == ["nothing to do"]
+
+
+def test_the_plan_says_when_the_clock_fires_a_job() -> None:
+    runs = (Instant(1, "2026-12-01 03:00 CET"), Instant(2, "2026-12-02 03:00 CET"))
+    change = Change(name="backup", how="create", message="new job: fires nothing", next_runs=runs)
+    assert paint(plan_page([change]))[:2] == [
+        "+ backup  new job: fires nothing",
+        "    schedule: next runs 2026-12-01 03:00 CET, 2026-12-02 03:00 CET",
+    ]

@@ -4,7 +4,7 @@ from reconciler.cli.views.painting import paint
 from reconciler.cli.views.phrases import clock
 from reconciler.cli.views.runs import runs_table
 from reconciler.model.answer import RunEntry
-from reconciler.model.value import from_plain
+from reconciler.model.value import from_plain, replace
 from tests.cli.answers import NOW_NS, SECOND_NS
 
 
@@ -26,4 +26,21 @@ def test_the_ledger_of_a_job_says_why_and_how_each_run_ended() -> None:
         f"report 2 1 {at} boot - running -",
         f"report 2 1 {at} boot 2s failed exit 3",
         f"report 1 1 {at} operator al\\x1bice - lost power",
+    ]
+
+
+def test_a_run_of_a_schedule_says_for_which_instant_and_how_late() -> None:
+    run = RunEntry("backup", 1, 4, "schedule", fired_ns=NOW_NS + 2_000_000, instant_ns=NOW_NS)
+    late = replace(run, fired_ns=NOW_NS + 12 * SECOND_NS)
+    caught_up = replace(run, fired_ns=NOW_NS + 53 * 3600 * SECOND_NS)
+    day, _, time = clock(NOW_NS).partition(" ")
+    time = time.removesuffix(".000")
+
+    lines = [
+        " ".join(line.split()) for line in paint([runs_table([run, late, caught_up])], width=None)
+    ]
+    assert [line.split(" - running")[0].split(" ", 5)[5] for line in lines[1:]] == [
+        f"schedule {time}",
+        f"schedule {time}, 12s late",
+        f"schedule {day} {time}, 2d5h late",
     ]

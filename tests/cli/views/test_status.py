@@ -217,6 +217,29 @@ def test_a_crash_loop_that_is_up_just_now_is_a_problem() -> None:
     assert lines[-1].endswith("1 problem")
 
 
+def test_a_job_with_a_schedule_says_when_it_is_fired_next() -> None:
+    at = [NOW_NS + (3 * 3600 + 90 + day * 86400) * SECOND_NS for day in range(2)]
+    shown = ["2026-12-01 03:00 CET", "2026-12-02 03:00 CET"]
+    job = {
+        "name": "backup",
+        "kind": "job",
+        "want": 1,
+        "ready": 1,
+        "state": "Scheduled",
+        "as_desired": True,
+        "note": f"next run {shown[0]}; 2026-11-30 03:00 CET was missed (catch_up: skip)",
+        "slots": [{"slot": 1, "state": "Scheduled"}],
+        "next_runs": [{"at_ns": ns, "shown": text} for ns, text in zip(at, shown, strict=True)],
+    }
+    lines = page(status(job), 200)
+    assert lines[1].endswith(
+        "next run 2026-12-01 03:00 CET (in 3h1m); 2026-11-30 03:00 CET was missed (catch_up: skip)"
+    )
+    assert lines[-1].endswith("all as desired")
+    wide = page(status(job), 200, slots=True)
+    assert "backup: next runs 2026-12-01 03:00 CET, 2026-12-02 03:00 CET" in wide
+
+
 def test_the_help_of_status_explains_every_column() -> None:
     from click.testing import CliRunner
 

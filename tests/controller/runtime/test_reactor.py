@@ -10,6 +10,7 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import READ, REST_NS, TURN_NS, Reactor
 from reconciler.controller.specs.loader import Loader
+from reconciler.model.units import DAY_NS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,17 @@ def test_the_reactor_calls_what_is_ready_and_what_is_due() -> None:
     while "a" not in called:
         reactor.wait(None)
     assert called == [b"x", "a"]
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+
+def test_a_sleep_may_be_longer_than_epoll_can_count() -> None:
+    reactor, called = Reactor(raised), []
+    reader, writer = os.pipe()
+    reactor.watch(reader, READ, lambda _: called.append(os.read(reader, 9)))
+    os.write(writer, b"x")
+    reactor.wait(clock.now_ns() + 3650 * DAY_NS)
+    assert called == [b"x"]
     for descriptor in (reader, writer):
         os.close(descriptor)
 

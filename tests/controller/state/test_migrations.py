@@ -48,9 +48,47 @@ insert into generations values (
 insert into runs values ('mig', 1, 2,
     '{"slot":1,"generation":2,"keeper_id":"k","boot_id":"b","incarnation":1,"fired_at_ns":1,"outcome":"succeeded"}');
 """,
+    2: """
+CREATE TABLE answers (
+    uid integer not null, request_id text not null, number integer not null, method text not null,
+    results text not null, seal text not null, primary key (uid, request_id)) without rowid;
+CREATE TABLE applied (one integer primary key check (one = 1), revision integer not null, spec text not null,
+    retiring text not null, source text not null, environment text not null, wall_ns integer not null, uid integer,
+    seal text not null) without rowid;
+INSERT INTO "applied" VALUES(1,3,
+    '{"watchers":{"web":{"cmd":["sleep","9"]},"mig":{"cmd":["true"],"restart":"never"}}}','{}','["/etc/shop.yaml"]','e',5,1000,'2fc8035871604846c2b2f934');
+CREATE TABLE contents (
+    number integer primary key, content blob not null, seal text not null) without rowid;
+CREATE TABLE damaged (wall_ns integer not null, "table" text not null, row text not null);
+CREATE TABLE events (
+    seq integer primary key, time_ns integer not null, type text not null, watcher text not null,
+    slot integer not null, message text not null, details text not null, seal text not null) without rowid;
+CREATE TABLE files (path text primary key, digest text not null, size integer not null, inode integer not null,
+    text blob, seal text not null) without rowid;
+INSERT INTO "files" VALUES('/etc/shop.yaml','d',4,77,X'61626364','471e314455b7555c56e5ba95');
+CREATE TABLE generations (watcher text primary key, generation text, known integer not null,
+    seal text not null) without rowid;
+INSERT INTO "generations" VALUES('mig',
+    '{"number":2,"run_hash":"h","trigger":"first","boot_id":"b","keeper_id":"k"}',1,'d6bbf47d3ab304f9b634438d');
+CREATE TABLE intents (watcher text primary key, intent text not null, seal text not null) without rowid;
+INSERT INTO "intents" VALUES('web','{"scale":3}','0af6e1d455aa7304f6ddb6c3');
+CREATE TABLE intents_twin (
+    watcher text primary key, intent text not null, seal text not null) without rowid;
+CREATE TABLE meta (key text primary key, value text not null, seal text not null) without rowid;
+INSERT INTO "meta" VALUES('commits','7','47142f3ada9fcf71c5c4c16b');
+INSERT INTO "meta" VALUES('keeper_id','keeper-1','ac2d0ca31f5f14c46e285e77');
+INSERT INTO "meta" VALUES('schema','2','83f3f2e3c30cdb35a727519b');
+CREATE TABLE revisions (
+    number integer primary key, revision text not null, seal text not null) without rowid;
+CREATE TABLE runs (watcher text not null, slot integer not null, generation integer not null, run text not null,
+    seal text not null, primary key (watcher, slot, generation)) without rowid;
+INSERT INTO "runs" VALUES('mig',1,2,
+    '{"slot":1,"generation":2,"keeper_id":"k","boot_id":"b","incarnation":1,"fired_at_ns":1,"outcome":"succeeded"}','f76316fa77fec6b03f595f22');
+pragma user_version = 2;
+""",
 }
 """State of each former version, as it was written then: the statements are never changed."""
-TABLES = {2: "d7c01c67"}
+TABLES = {2: "d7c01c67", 3: "a1f00b67"}
 """What the tables of each version are, in short: tables that change without a new version leave old state behind."""
 
 

@@ -27,6 +27,7 @@ from reconciler.controller.state.records import (
     RetiringChanged,
     RunWritten,
     SourceFile,
+    TimetableWritten,
 )
 from reconciler.controller.state.schema import NewerState
 from reconciler.controller.state.store import (
@@ -42,7 +43,7 @@ from reconciler.model.address import InternetAddress
 from reconciler.model.answer import EventEntry
 from reconciler.model.event import Event
 from reconciler.model.intent import Intent, RequestedBy, Until
-from reconciler.model.job import Generation, Job, Run
+from reconciler.model.job import Generation, Instant, Job, Passed, Run, Timetable
 from reconciler.model.process import Exit
 from reconciler.model.spec import ReloadBySignal, SocketSpec, Spec, WatcherSpec
 from reconciler.model.value import replace
@@ -140,6 +141,26 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
     assert stored.intents == {"web": intent}
     assert stored.jobs == {"job": Job(GENERATION, {1: replace(RUN, fired_wall_ns=50)})}
     assert stored.next_event == 20_001
+
+
+def test_how_far_a_schedule_has_come_is_read_again(folder: Path) -> None:
+    begun = Timetable("0 3 * * * UTC", 100)
+    missed = Passed(Instant(300, "2026-12-01 03:00 UTC"), "missed")
+    come = Timetable("0 3 * * * UTC", 300, ((100, 100), (200, 300)), missed)
+    fired = replace(GENERATION, trigger="schedule", instant=missed.instant)
+    both = OrderWritten((GenerationWritten("job", fired), TimetableWritten("job", come)))
+    write(folder, TimetableWritten("job", begun), TimetableWritten("new", begun), both)
+    assert read(folder).jobs == {"job": Job(fired, timetable=come), "new": Job(timetable=begun)}
+
+
+def test_a_damaged_row_of_a_schedule_leaves_its_job_known(folder: Path) -> None:
+    begun = Timetable("every 5", 100)
+    write(folder, GenerationWritten("job", GENERATION), TimetableWritten("job", begun))
+    with sqlite3.connect(folder / "state.db") as connection:
+        connection.execute("update timetables set timetable = '{}'")
+    stored = read(folder)
+    assert stored.jobs == {"job": Job(GENERATION)}
+    assert "job" in stored.notes[0]
 
 
 def test_the_newest_answers_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

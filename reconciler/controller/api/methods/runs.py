@@ -67,5 +67,6 @@ def _entry(key: Key, run: Run, fired_ns: int) -> RunEntry:
     if ended_ns is None and run.duration_ns is not None:
         ended_ns = fired_ns + run.duration_ns
     return RunEntry(
-        *key, run.trigger, run.who, fired_ns, ended_ns, run.duration_ns, run.outcome, run.pid, run.exit, run.note
+        *key, run.trigger, run.who, fired_ns, ended_ns, run.duration_ns, run.outcome, run.pid, run.exit, run.note,
+        run.instant_ns,
     )  # fmt: skip

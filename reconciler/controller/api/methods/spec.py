@@ -11,10 +11,11 @@ from reconciler.controller.specs.files import CONSENT, cut_message
 from reconciler.controller.specs.loader import Loaded
 from reconciler.controller.specs.parts import Specs
 from reconciler.controller.specs.snapshot import Snapshot
+from reconciler.model.change import Change
 from reconciler.model.errors import RequestError
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_count
-from reconciler.model.value import Part
+from reconciler.model.value import Part, replace
 from reconciler.wire import rpc
 from reconciler.wire.methods import Apply, AskPlan
 
@@ -33,22 +34,38 @@ class SpecMethods(Part):
         source = _checked(asked.source)
         self._check_may_read(request, source)
 
-        def planned(spec: Spec, revision: int) -> Answer:
+        def planned(loaded: Loaded, revision: int) -> Answer:
             """Compare; what is observed meanwhile may count or not. Runs in a thread."""
-            changes, drift = self.specs.in_force.changes(spec), self.specs.in_force.drift(spec)
+            changes, drift = (
+                self._changes(loaded.spec, loaded),
+                self.specs.in_force.drift(loaded.spec),
+            )
             return Answer(rpc.pack({"revision": revision, "changes": changes, "drift": drift}))
 
         def read(loaded: Loaded, _seen: Snapshot) -> None:
             revision = self.specs.in_force.revision
             self.lanes.run(
                 "loader",
-                lambda: planned(loaded.spec, revision),
+                lambda: planned(loaded, revision),
                 request.finish,
                 request.broken,
                 uid=request.uid,
             )
 
         self.readings.ask(request, source or self.specs.source.source, read, is_shared=True)
+
+    def _changes(self, spec: Spec, loaded: Loaded) -> tuple[Change, ...]:
+        """Return what a spec changes, and when the clock fires the jobs among it next."""
+        found = self.specs.in_force.changes(spec)
+        runs = loaded.next_runs
+        if not runs:
+            return found
+        return tuple(
+            replace(each, next_runs=runs[each.name])
+            if each.kind == "watcher" and each.how != "remove" and each.name in runs
+            else each
+            for each in found
+        )
 
     def _check_may_read(self, request: Request, source: tuple[str, ...]) -> None:
         """Refuse other files than those of the instance to all but admins: mistakes quote what they read."""
@@ -79,7 +96,7 @@ class SpecMethods(Part):
         self, request: Request, asked: Apply, spec: Spec, loaded: Loaded, seen: Snapshot
     ) -> None:
         """Answer what applying does, and do it unless it is a dry run. Raises `RequestError` when refused."""
-        changes, drift = self.specs.in_force.changes(spec), self.specs.in_force.drift(spec)
+        changes, drift = self._changes(spec, loaded), self.specs.in_force.drift(spec)
         planned: dict[str, object] = {"changes": changes, "drift": drift}
         if asked.dry_run:
             request.reply({"revision": self.specs.in_force.revision, **planned, "applied": False})
