@@ -14,6 +14,7 @@ from reconciler.model.action import Adjust, Remember
 from reconciler.model.observed import Facts
 from reconciler.model.process import (
     NOT_KNOWN,
+    DaemonSink,
     FileSink,
     ProcessRecord,
     Requested,
@@ -76,6 +77,8 @@ def pending(record: ProcessRecord, wanted: Settings) -> Settings | None:
 def _same_place(one: Sink | None, other: Sink | None) -> bool:
     if isinstance(one, FileSink) and isinstance(other, FileSink):
         return one.path == other.path
+    if isinstance(one, DaemonSink) and isinstance(other, DaemonSink):
+        return one.to == other.to
     return type(one) is type(other)
 
 

@@ -17,6 +17,7 @@ from reconciler.model.observed import Facts
 from reconciler.model.process import (
     NOT_KNOWN,
     CaptureSink,
+    DaemonSink,
     FileSink,
     Launch,
     ManagerSink,
@@ -42,6 +43,9 @@ from reconciler.model.value import Struct, replace, to_plain
 
 FIRST_SOCKET_FD: Final = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+ERR: Final = 3
+INFO: Final = 6
+"""Priorities of syslog(3)."""
 NOT_OF_THE_RUN: Final = frozenset({"logs"})
 """Fields that make a service's process outdated, but give a job no new generation (jobs.md)."""
 
@@ -351,6 +355,9 @@ def _sink(
         return NullSink()
     if stream.to == "manager":
         return ManagerSink(prefix=f"{name}.{slot} ", timestamps=logs.timestamps)
+    if stream.to == "journal" or stream.to == "syslog":
+        priority = ERR if isinstance(stream, StderrSpec) else INFO
+        return DaemonSink(stream.to, facts.instance, name, slot, priority)
     path = default if stream.file is None else expand(stream.file, slot, _descriptors(spec))
     return FileSink(
         path,

@@ -69,6 +69,19 @@ class ManagerSink(Tagged, frozen=True):
     timestamps: bool | str = False
 
 
+LogDaemonName = Word["journal", "syslog"]
+
+
+class DaemonSink(Tagged, frozen=True):
+    """Output goes to a log daemon of the machine, each line as a message of this priority (syslog(3))."""
+
+    to: LogDaemonName
+    instance: str
+    watcher: str
+    slot: int
+    priority: int = 6
+
+
 class NullSink(Tagged, frozen=True):
     """Output goes to /dev/null."""
 
@@ -81,7 +94,7 @@ class CaptureSink(Tagged, frozen=True):
     owned: Owned = Owned()
 
 
-Sink: TypeAlias = FileSink | ManagerSink | NullSink | CaptureSink
+Sink: TypeAlias = FileSink | ManagerSink | DaemonSink | NullSink | CaptureSink
 
 
 class Settings(Struct, frozen=True):

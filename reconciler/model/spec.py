@@ -423,8 +423,10 @@ class StdoutSpec(Struct, frozen=True):
 
     file: Annotated[Text | None, _restart("File; null: <state_dir>/logs/NAME-SLOT.log.")] = None
     to: Annotated[
-        Literal["manager", "devnull"] | None,
-        _restart("Instead of a file: the manager's own output, or discard."),
+        Literal["manager", "journal", "syslog", "devnull"] | None,
+        _restart(
+            "Instead of a file: the manager's own output, the systemd journal, the local syslog daemon, or discard."
+        ),
     ] = None
 
 
@@ -433,9 +435,10 @@ class StderrSpec(Struct, frozen=True):
 
     file: Annotated[Text | None, _restart("File of its own.")] = None
     to: Annotated[
-        Literal["stdout", "manager", "devnull"] | None,
+        Literal["stdout", "manager", "journal", "syslog", "devnull"] | None,
         _restart(
-            "Instead of a file: with standard output (the default), the manager's own output, or discard."
+            "Instead of a file: with standard output (the default), the manager's own output, the systemd journal or "
+            "the local syslog daemon (there with priority err), or discard."
         ),
     ] = None
 

@@ -7,6 +7,8 @@
 | `sinks` | the files and the manager's own output, shared by streams |
 | `log_file` | a log file: rotation, a full disk, a file moved from outside |
 | `manager_output` | the manager's own output, never waited for |
+| `log_daemon` | the journal and syslog, a message for each line, never waited for |
+| `room` | being told when a descriptor that was full takes more |
 | `own_log` | the keeper's own log, never waited for |
 | `spool` | output that no death of the keeper loses or doubles |
 | `coalescing` | output is read together while little comes |

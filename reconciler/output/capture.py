@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.model.process import NullSink
 from reconciler.model.units import SECOND_NS
+from reconciler.output.log_daemon import PLACES
 from reconciler.output.sinks import Sinks
 from reconciler.output.stream import Pipes, Stream, fifo_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from reconciler.model.process import ProcessId, Sink
     from reconciler.output.spool import Spool
@@ -33,9 +34,11 @@ class Capture:
         watch: Callable[[int, Callable[[], int]], None],
         ignore: Callable[[int], None],
         now_wall: Callable[[], float],
+        daemons: Mapping[str, str] = PLACES,
     ) -> None:
+        """Make the folder of FIFOs; `daemons` are the sockets of the log daemons."""
         os.makedirs(fifo_dir, 0o700, exist_ok=True)
-        self.sinks = Sinks(watch, ignore, now_wall)
+        self.sinks = Sinks(watch, ignore, now_wall, daemons)
         self.pipes = Pipes(fifo_dir, spool, self.sinks, watch, ignore, now_wall)
         self._handed: dict[str, Outgoing] = {}
 
@@ -60,10 +63,15 @@ class Capture:
         """Return all open FIFOs, for the new code of this process."""
         return {name: stream.outgoing() for name, stream in self.pipes.open.items()}
 
-    def go_on(self, handed: Mapping[str, Outgoing], unsent: bytes) -> None:
+    def go_on(
+        self,
+        handed: Mapping[str, Outgoing],
+        unsent: bytes,
+        messages: Mapping[str, Iterable[bytes]],
+    ) -> None:
         """Take what the former code of this process left; `reopen` finds the FIFOs among it."""
         self._handed = dict(handed)
-        self.sinks.send_on(unsent)
+        self.sinks.send_on(unsent, messages)
 
     def reopen(
         self,
@@ -93,14 +101,14 @@ class Capture:
 
     @property
     def due_ns(self) -> int | None:
-        """Return when to `tend` (monotonic), None while no pipe is large and no file is rotated by time."""
-        busy_ns, rotate_ns = self.pipes.enlarged.values(), self.sinks.due_ns
-        dues = [] if rotate_ns is None else [rotate_ns]
+        """Return when to `tend` (monotonic), None while no pipe is large and no sink needs it."""
+        busy_ns, sinks_ns = self.pipes.enlarged.values(), self.sinks.due_ns
+        dues = [] if sinks_ns is None else [sinks_ns]
         return min([*dues, *(each + QUIET_NS for each in busy_ns)], default=None)
 
     def tend(self) -> None:
-        """Rotate files by time, and give the pipes of those who are busy no longer their usual size."""
-        self.sinks.rotate()
+        """Do what is due for the sinks, and give the pipes of those who are busy no longer their usual size."""
+        self.sinks.tend()
         now_ns = time.monotonic_ns()
         for stream, busy_ns in list(self.pipes.enlarged.items()):
             if now_ns >= busy_ns + QUIET_NS:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+CUT_MARK: Final = b" [...]"
+"""Ends each piece of a line that is too long."""
+GOES_ON_MARK: Final = b"[...] "
+"""Begins each further piece."""
+
 
 def cut_before(data: bytes, end: int) -> int:
     """Return the last place up to `end` that is between two characters; `end` itself where there is no UTF-8."""

@@ -2,8 +2,7 @@
 
 Setting O_NONBLOCK on descriptor 1 would set it for the shell that started us as well. So a pipe or
 a terminal is opened a second time, a socket is sent to without waiting, a plain file never waits.
-Whole lines that find no room are kept, and dropped beyond `PENDING_BYTES`. An epoll descriptor that
-holds only our output is readable when there is room again: the selector above asks for that only.
+Whole lines that find no room are kept, and dropped beyond `PENDING_BYTES`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from reconciler.output.room import Room
 from reconciler.output.terminals import without_orders
 
 if TYPE_CHECKING:
@@ -37,13 +37,12 @@ class ManagerOutput:
         told: Callable[[ProcessId, ManagerOutput], None],
         fd: int = 1,
     ) -> None:
-        self._watch, self._ignore = watch, ignore
         self._told = told
         self._fd, self._write = never_waiting(fd)
         self._is_terminal = os.isatty(fd)
         self.pending = b""
         """Lines that wait for room."""
-        self._room: select.epoll | None = None
+        self._room = Room(watch, ignore, self._flush)
         self.path: Final = "the manager's own output"
         self.astray: Final = ""
         self.trouble = ""
@@ -59,7 +58,7 @@ class ManagerOutput:
         room = PENDING_BYTES - len(self.pending)
         fitting = len(lines) if len(lines) <= room else lines.rfind(b"\n", 0, room) + 1
         self.pending += lines[:fitting]
-        if self._room is None:
+        if not self._room.is_awaited:
             self._flush()
         if fitting < len(lines):
             self.trouble = "nobody reads it"
@@ -72,28 +71,20 @@ class ManagerOutput:
             while self.pending:
                 self.pending = self.pending[self._write(self.pending) :]
         except BlockingIOError:
-            if self._room is None:
-                self._wait_for_room()
+            self._wait_for_room()
         except OSError as error:  # Nobody reads it any more, or its disk is full.
             self._drop(os.strerror(error.errno or 0).lower())
         else:
             self._recover()
-        if not self.pending and self._room is not None:
-            self._ignore(self._room.fileno())
-            self._room.close()
-            self._room = None
+        if not self.pending:
+            self._room.done()
         return before - len(self.pending)
 
     def _wait_for_room(self) -> None:
-        room = select.epoll()
         try:
-            room.register(self._fd, select.EPOLLOUT)
-            self._watch(room.fileno(), self._flush)
+            self._room.wait(self._fd)
         except OSError:  # EPERM: a plain file or the like, which nothing would tell us about.
-            room.close()
             self._drop("it takes nothing, and nobody tells when it does")
-            return
-        self._room = room
 
     def _drop(self, trouble: str) -> None:
         self.lost_bytes += len(self.pending)

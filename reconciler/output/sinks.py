@@ -8,14 +8,15 @@ import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.model.observation import LogChanged
-from reconciler.model.process import FileSink, ManagerSink, NullSink
+from reconciler.model.process import DaemonSink, FileSink, ManagerSink, NullSink
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.output.log_daemon import PLACES, LogDaemon
 from reconciler.output.log_file import NOT_YET, LogFile
 from reconciler.output.manager_output import ManagerOutput
 from reconciler.system.shortages import NO_PLACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from reconciler.model.process import ProcessId, Sink
 
@@ -26,7 +27,7 @@ TURN_NS: Final = 3 * MILLISECOND_NS
 LONGEST_S: Final = 86_400.0
 """A wait for the next rotation is no longer: the wall clock may jump meanwhile."""
 
-Target: TypeAlias = LogFile | ManagerOutput
+Target: TypeAlias = LogFile | ManagerOutput | LogDaemon
 """What is open for a sink."""
 
 
@@ -38,6 +39,7 @@ class Sinks:
         watch: Callable[[int, Callable[[], int]], None],
         ignore: Callable[[int], None],
         now_wall: Callable[[], float],
+        places: Mapping[str, str] = PLACES,
     ) -> None:
         self._full = os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC)
         self._watch, self._ignore = watch, ignore
@@ -46,6 +48,8 @@ class Sinks:
         """When the next file is to be rotated by time, on the wall clock, or earlier."""
         self._files: dict[str, LogFile] = {}
         self._manager: ManagerOutput | None = None
+        self._daemons: dict[str, LogDaemon] = {}
+        self._places = places
         self._rotated: dict[str, None] = {}
         self._troubles: dict[str, LogChanged] = {}
         self._changed: dict[str, LogChanged] = {}
@@ -60,6 +64,8 @@ class Sinks:
             return None
         if isinstance(sink, ManagerSink):
             return self._own_output()
+        if isinstance(sink, DaemonSink):
+            return self._daemon(sink.to)
         options = sink if isinstance(sink, FileSink) else FileSink(sink.path, owned=sink.owned)
         path = os.path.abspath(sink.path)
         file, now = self._files.get(path), self._now_wall()
@@ -81,13 +87,21 @@ class Sinks:
 
     @property
     def due_ns(self) -> int | None:
-        """Return when to `rotate` (monotonic), None while no file is rotated by time."""
-        if self._rotate_at == math.inf:
-            return None
-        wait_s = min(max(self._rotate_at - self._now_wall(), 0.0), LONGEST_S)
-        return time.monotonic_ns() + math.ceil(wait_s * SECOND_NS)
+        """Return when to `tend` (monotonic), None while no file is rotated by time and no log daemon is missed."""
+        dues = [each.due_ns for each in self._daemons.values() if each.due_ns is not None]
+        if self._rotate_at < math.inf:
+            wait_s = min(max(self._rotate_at - self._now_wall(), 0.0), LONGEST_S)
+            dues.append(time.monotonic_ns() + math.ceil(wait_s * SECOND_NS))
+        return min(dues, default=None)
 
-    def rotate(self) -> None:
+    def tend(self) -> None:
+        """Rotate the files whose time has come, and call again the log daemons that were not there."""
+        self._rotate()
+        for daemon in self._daemons.values():
+            if daemon.due_ns is not None and time.monotonic_ns() >= daemon.due_ns:
+                daemon.flush()
+
+    def _rotate(self) -> None:
         """Rotate the files whose time has come, also those that nobody writes to just now; of many a part."""
         until_ns, now = time.monotonic_ns() + TURN_NS, self._now_wall()
         if now < self._rotate_at:
@@ -105,14 +119,27 @@ class Sinks:
             self._manager = ManagerOutput(self._watch, self._ignore, self.note_trouble)
         return self._manager
 
+    def _daemon(self, to: str) -> LogDaemon:
+        if to not in self._daemons:
+            self._daemons[to] = LogDaemon(
+                to, self._places[to], self._watch, self._ignore, self.note_trouble, self._now_wall
+            )
+        return self._daemons[to]
+
     def unsent(self) -> bytes:
         """Return the lines that the manager's own output has not taken yet."""
         return self._manager.pending if self._manager is not None else b""
 
-    def send_on(self, unsent: bytes) -> None:
-        """Send the lines that the former code of this process had not sent."""
+    def unsent_messages(self) -> dict[str, tuple[bytes, ...]]:
+        """Return the messages that log daemons have not taken yet."""
+        return {to: tuple(daemon.pending) for to, daemon in self._daemons.items()}
+
+    def send_on(self, unsent: bytes, messages: Mapping[str, Iterable[bytes]]) -> None:
+        """Send what the former code of this process had not sent."""
         if unsent:
             self._own_output().put(unsent)
+        for to, each in messages.items():
+            self._daemon(to).send_on(each)
 
     def take_rotated(self) -> list[str]:
         """Return the paths that were rotated since the last call, where that is to be compressed.

@@ -26,9 +26,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from reconciler.model.process import CaptureSink, FileSink, ManagerSink, NullSink
+from reconciler.model.process import CaptureSink, DaemonSink, FileSink, ManagerSink, NullSink
 from reconciler.model.value import Struct
-from reconciler.output.characters import cut_after, cut_before
+from reconciler.output.characters import CUT_MARK, GOES_ON_MARK, cut_after, cut_before
+from reconciler.output.log_daemon import LogDaemon
 from reconciler.output.log_file import LINE_BYTES, LogFile
 from reconciler.output.sinks import Sinks
 from reconciler.output.spool import Spool
@@ -49,10 +50,8 @@ BUSY_ROUNDS: Final = 4
 USUAL_PIPE_BYTES: Final = 2**16
 LIFELINE_FD: Final = 100
 """From here on: out of the way of shells, sockets, and whoever closes all up to a low limit."""
-CUT_MARK: Final = b" [...]\n"
-"""Ends each piece of a line that is longer than `LINE_BYTES`."""
-GOES_ON_MARK: Final = b"[...] "
-"""Begins each further piece."""
+MESSAGES_ROUND_BYTES: Final = 2**15
+"""A round of what becomes messages: each line of it is work."""
 
 
 class Outgoing(Struct, frozen=True):
@@ -193,11 +192,13 @@ class Stream:
             self._target.look(self._all.now_wall())
             self._sinks.note_trouble(self._process, self._target)
             self._sinks.note_rotation(self._target)
-        taken = 0
+        taken, most = 0, ROUND_BYTES
+        if isinstance(self._sink, DaemonSink):
+            most = MESSAGES_ROUND_BYTES
         self._empty = False
         try:
-            while taken < ROUND_BYTES:
-                size = self._move(ROUND_BYTES - taken)
+            while taken < most:
+                size = self._move(most - taken)
                 if not size:
                     self._end()
                     return taken
@@ -347,7 +348,7 @@ class Stream:
         while len(self._held) + (chunk.find(b"\n") + 1 or len(chunk)) > LINE_BYTES:
             text = self._held + chunk
             cut = cut_before(text, LINE_BYTES)
-            pieces += text[:cut] + CUT_MARK
+            pieces += text[:cut] + CUT_MARK + b"\n"
             self._held, chunk = GOES_ON_MARK, text[cut:]
         lines, end, rest = (self._held + chunk).rpartition(b"\n")
         self._held = rest
@@ -380,7 +381,11 @@ class Stream:
             self._target.written_by(self)
         else:
             self._target.writer = self._process
-        dropped = self._target.put(data)
+        if isinstance(self._target, LogDaemon):
+            assert isinstance(sink, DaemonSink)
+            dropped = self._target.put(data, sink)
+        else:
+            dropped = self._target.put(data)
         if dropped:
             self._target.lost_bytes += dropped
             self._skips = not data.endswith(b"\n")

@@ -36,6 +36,7 @@ _DURATION: Final = re.compile(
 )
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg])i?b?", re.IGNORECASE)
 _ALL_PROCESSORS: Final = frozenset(("auto", "max", "cpu", "ncpu", "ncpus", "nproc", "cores"))
+_SINKS: Final = frozenset(("manager", "journal", "syslog", "devnull"))
 _DEVICES: Final = {"/dev/null": "devnull", "/dev/stdout": "manager", "/dev/stderr": "manager"}
 
 
@@ -108,7 +109,7 @@ def _address(text: str) -> str:
 def _stream(text: str) -> str:
     if text in _DEVICES:
         return f"{{to: {_DEVICES[text]}}}"
-    return f"{{to: {text}}}" if text in {"manager", "devnull"} else f"{{file: {text}}}"
+    return f"{{to: {text}}}" if text in _SINKS else f"{{file: {text}}}"
 
 
 def _is_read_by(parse: Callable[[object], object], text: str) -> bool:

@@ -65,6 +65,7 @@ _OWN_OUTPUT: Final = re.compile(
     r"/dev/(stdout|stderr|fd/[0-9]+|tty|console)|/proc/(self|1|thread-self)/fd/[0-9]+"
 )
 """Where logs go in images for containers."""
+_DAEMONS: Final = frozenset(("journal", "syslog"))
 _SHELLS: Final = frozenset(("sh", "bash", "dash", "zsh", "ksh"))
 _STARTERS: Final = frozenset(
     ("npm", "npx", "pnpm", "yarn", "timeout", "su", "sudo", "runuser", "flock", "script", "strace")
@@ -486,6 +487,7 @@ def _check_logs(logs: Given | None) -> None:
     _check_accounts(logs, "owner", "group")
     if logs.says("mode"):
         _check_log_mode(logs)
+    _warn_of_times_for_daemons(logs)
     for stream in (logs.block("stdout"), logs.block("stderr")):
         if stream is None:
             continue
@@ -493,6 +495,17 @@ def _check_logs(logs: Given | None) -> None:
         _check_path(stream, "file", "the path of a file")
         if stream.text("file") is not None:
             _check_log_file(stream)
+
+
+def _warn_of_times_for_daemons(logs: Given) -> None:
+    """Warn of times before lines where all lines go to a daemon, which has times of its own."""
+    blocks = {name: logs.block(name) for name in ("stdout", "stderr")}
+    to = {name: None if block is None else block.data.get("to") for name, block in blocks.items()}
+    err = blocks["stderr"]
+    joins = to["stderr"] in {None, "stdout"} and (err is None or err.data.get("file") is None)
+    if to["stdout"] in _DAEMONS and (joins or to["stderr"] in _DAEMONS) and logs.says("timestamps"):
+        message = f"{to['stdout']} has the time of each line itself: none is put before it"
+        logs.warn("timestamps", message, "leave it out")
 
 
 def _check_log_mode(logs: Given) -> None:

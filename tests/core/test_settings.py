@@ -10,7 +10,7 @@ from reconciler.model.observation import (
     SnapshotEnded,
     SpecApplied,
 )
-from reconciler.model.process import NOT_KNOWN, FileSink, Owned, Settings
+from reconciler.model.process import NOT_KNOWN, DaemonSink, FileSink, Owned, Settings
 from reconciler.model.spec import LogsSpec, StderrSpec, StdoutSpec, StopSpec
 from reconciler.model.units import DAY_NS
 from tests.core.stage import FACTS, S, Stage, job, process, spec, watcher
@@ -40,6 +40,17 @@ def test_an_edit_of_the_stop_block_counts_for_what_runs() -> None:
     assert (at, name) == (5.0, "web.1")
     assert settings == Settings("tree", "all", "INT", 2 * S, FileSink(LOG))
     assert stage.spawned() == ["web.1"]
+
+
+def test_lines_to_a_log_daemon_say_whose_they_are_and_errors_that_they_are() -> None:
+    logs = LogsSpec(stdout=StdoutSpec(to="journal"), stderr=StderrSpec(to="syslog"))
+    stage = Stage().apply(spec(web=watcher(numprocesses=2, logs=logs))).wait(60)
+    settings = stage.records[process("web.2")].settings
+    assert (settings.stdout, settings.stderr) == (
+        DaemonSink("journal", FACTS.instance, "web", 2, 6),
+        DaemonSink("syslog", FACTS.instance, "web", 2, 3),
+    )
+    assert adjusted(stage) == []
 
 
 def test_a_log_goes_to_its_owner_as_soon_as_the_number_is_known() -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from reconciler.model.observation import LogChanged
 from reconciler.model.process import (
     NOT_KNOWN,
     CaptureSink,
+    DaemonSink,
     FileSink,
     ManagerSink,
     NullSink,
@@ -35,10 +37,11 @@ from reconciler.model.process import (
 from reconciler.model.units import parse_period_ns
 from reconciler.output import capture
 from reconciler.output.capture import Capture, Streams
+from reconciler.output.characters import CUT_MARK, GOES_ON_MARK
 from reconciler.output.log_file import AGAIN_S, LINE_BYTES
 from reconciler.output.manager_output import PENDING_BYTES, ManagerOutput
 from reconciler.output.spool import Spool
-from reconciler.output.stream import CUT_MARK, GOES_ON_MARK, ROUND_BYTES
+from reconciler.output.stream import ROUND_BYTES
 from tests.descriptors import own_descriptors
 
 WEB = ProcessId("web", 1)
@@ -870,8 +873,8 @@ def test_an_endless_line_is_cut_into_marked_pieces(room: Room) -> None:
     lines = [line.split(b" ", 1)[1] for line in lines_of(room.path())]
     size = LINE_BYTES - len(GOES_ON_MARK)
     assert lines == [
-        b"x" * LINE_BYTES + CUT_MARK,
-        GOES_ON_MARK + b"x" * size + CUT_MARK,
+        b"x" * LINE_BYTES + CUT_MARK + b"\n",
+        GOES_ON_MARK + b"x" * size + CUT_MARK + b"\n",
         GOES_ON_MARK + b"x" * (40 * 4096 - LINE_BYTES - size) + b"end\n",
     ]
     streams.close()
@@ -887,7 +890,7 @@ def test_a_piece_of_a_long_line_ends_between_two_characters(
     data = text.encode() + b"\n"
     for start in range(0, len(data), 50_000):
         fill(room, streams, data[start : start + 50_000])
-    marks = (CUT_MARK[:-1].decode(), GOES_ON_MARK.decode())
+    marks = (CUT_MARK.decode(), GOES_ON_MARK.decode())
     pieces = [line.decode().rstrip("\n").split(" ", 1)[1] for line in lines_of(room.path())]
     assert len(pieces) == -(-len(data) // LINE_BYTES)
     assert "".join(p.removesuffix(marks[0]).removeprefix(marks[1]) for p in pieces) == text
@@ -898,7 +901,7 @@ def test_bytes_that_are_no_text_are_cut_anywhere(room: Room) -> None:
     streams = room.open(FileSink(room.path(), timestamps=True))
     fill(room, streams, b"\x80" * 60_000, b"\x80" * 10_000 + b"\n")
     first, second = [line.split(b" ", 1)[1] for line in lines_of(room.path())]
-    assert first == b"\x80" * LINE_BYTES + CUT_MARK
+    assert first == b"\x80" * LINE_BYTES + CUT_MARK + b"\n"
     assert second == GOES_ON_MARK + b"\x80" * (70_000 - LINE_BYTES) + b"\n"
     streams.close()
 
@@ -1172,6 +1175,18 @@ def test_a_manager_whose_reader_is_gone_drops_and_counts(room: Room) -> None:
     assert room.sinks.take_changes() == [LogChanged(WEB, "the manager's own output", "broken pipe")]
     streams.close()
     os.close(out.write_end)
+
+
+def test_lines_for_a_log_daemon_are_whole_and_the_last_one_needs_no_end(room: Room) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as daemon:
+        daemon.bind(room.path("daemon"))
+        room.sinks._places = {"syslog": room.path("daemon")}
+        streams = room.open(DaemonSink("syslog", "shop", "web", 1))
+        fill(room, streams, b"one\ntw", b"o\nrest")
+        streams.close_worker_ends()
+        room.settle()
+        found = [daemon.recv(100).partition(b" web[1]: ")[2] for _ in range(3)]
+    assert found == [b"one", b"two", b"rest"]
 
 
 def test_compressed_files_are_those_that_gzip_reads(room: Room) -> None:

@@ -514,6 +514,23 @@ def test_gunicorn_is_warned_that_it_cannot_replace_itself_on_an_inherited_socket
     assert warnings_of(folder, text % ("nginx", fields)) == ()
 
 
+@pytest.mark.parametrize(
+    ("logs", "fields"),
+    [
+        ("stdout: {to: journal}", ["timestamps"]),
+        ("stdout: {to: syslog}, stderr: {to: journal}", ["timestamps"]),
+        ("stdout: {to: journal}, stderr: {file: /tmp/err}", []),
+        ("stderr: {to: journal}", []),
+    ],
+)
+def test_times_that_a_log_daemon_has_itself_are_a_warning(
+    folder: Folder, logs: str, fields: list[str]
+) -> None:
+    text = f"watchers: {{web: {{cmd: x, logs: {{timestamps: true, {logs}}}}}}}"
+    found = [each.field for each in warnings_of(folder, text)]
+    assert found == [f"watchers.web.logs.{each}" for each in fields]
+
+
 def test_the_file_of_a_pid_is_beside_the_spec(folder: Folder) -> None:
     text = "watchers: {a: {cmd: x, pid_file: 'run/${slot}.pid', numprocesses: 2}}"
     (path,) = folder.write(spec=text)

@@ -19,6 +19,7 @@ from reconciler.model.spec import WatcherSpec
 from reconciler.model.status import WatcherStatus
 from reconciler.model.value import Part, field, replace
 
+_NO_FILES: Final = frozenset(("manager", "journal", "syslog", "devnull"))
 _UNBUFFERED: Final = frozenset({"-u", "-uB", "-Bu"})
 
 
@@ -130,10 +131,16 @@ def _elsewhere(name: str, spec: WatcherSpec, *, stderr: bool) -> str:
         return f"standard error of {name} goes where its standard output goes (logs.stderr): leave --stderr out"
     field, to = ("stderr", logs.stderr.to) if stderr else ("stdout", logs.stdout.to)
     # Only where both go elsewhere there is nothing to be read.
-    if not stderr and not joins and logs.stderr.to not in {"manager", "devnull"}:
+    if not stderr and not joins and logs.stderr.to not in _NO_FILES:
         return ""
     if to == "manager":
         return f"the output of {name} goes to the manager's own output (logs.{field}.to)"
+    if to == "journal":
+        how = f"journalctl RECONCILE_WATCHER={name}"
+        return f"the output of {name} goes to the journal (logs.{field}.to): {how}"
+    if to == "syslog":
+        how = f"each line with the tag {name}[SLOT]"
+        return f"the output of {name} goes to syslog (logs.{field}.to), {how}"
     if to == "devnull":
         return f"the output of {name} is discarded (logs.{field}.to)"
     return ""

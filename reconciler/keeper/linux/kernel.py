@@ -131,7 +131,7 @@ class LinuxKernel:
         watch, ignore = coalescing.watch, coalescing.ignore
         self._output = output = Capture(config.fifo_dir, spool, watch, ignore, wall)
         self.troubled_logs = output.sinks.troubles
-        output.go_on(handed.outputs, handed.unsent)
+        output.go_on(handed.outputs, handed.unsent, handed.messages)
         loop.at("reading output", lambda: coalescing.due_ns, coalescing.look)
         loop.at("tending to output", lambda: output.due_ns, output.tend)
         self._notify = NotifySockets(
@@ -220,6 +220,7 @@ class LinuxKernel:
             {each.trace.cookie: fd_of(each) for each in sockets},
             self._output.outgoing(),
             self._output.sinks.unsent(),
+            self._output.sinks.unsent_messages(),
             self._notify.handles(),
         )
         argv_with = partial(self._config.for_new_code, python)

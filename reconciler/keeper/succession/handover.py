@@ -32,6 +32,8 @@ class Handover(Struct, frozen=True):
     """By the name of the FIFO."""
     unsent: bytes = b""
     """Whole lines on their way to the manager's own output."""
+    messages: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    """On their way to log daemons, by which one."""
     notify_sockets: Mapping[str, int] = field(default_factory=dict)
     """By address."""
 

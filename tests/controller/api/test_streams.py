@@ -267,6 +267,8 @@ def test_an_empty_answer_says_why_it_is_empty(instance: Instance) -> None:
             buffered=replace(service(), cmd=("python3", "t.py")),
             unbuffered=replace(service(), cmd=("python3", "-u", "t.py")),
             manager=service(logs=manager),
+            journal=service(logs=LogsSpec(stdout=StdoutSpec(to="journal"))),
+            syslog=service(logs=LogsSpec(stdout=StdoutSpec(to="syslog"))),
             held=service(autostart=False),
         )
     )
@@ -284,9 +286,16 @@ def test_an_empty_answer_says_why_it_is_empty(instance: Instance) -> None:
     assert (
         why("manager") == "the output of manager goes to the manager's own output (logs.stdout.to)"
     )
+    assert why("journal") == (
+        "the output of journal goes to the journal (logs.stdout.to): "
+        "journalctl RECONCILE_WATCHER=journal"
+    )
+    assert why("syslog") == (
+        "the output of syslog goes to syslog (logs.stdout.to), each line with the tag syslog[SLOT]"
+    )
     assert why("held").startswith("held never ran: ")
     assert why("held", hooks=True).startswith("no hook, stop command or reload command of held")
-    assert len(client.call("logs")["empty"]) == 4
+    assert len(client.call("logs")["empty"]) == 6
     (instance.folder / "logs").mkdir(exist_ok=True)
     (instance.folder / "logs" / "held-hooks.log").write_bytes(b"not today\n")
     for stderr in (False, True):  # hooks have but one log

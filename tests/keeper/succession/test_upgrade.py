@@ -254,7 +254,8 @@ def test_a_process_that_is_starting_is_waited_for(rig: Rig, link: Link) -> None:
 
 def test_what_is_handed_over_is_read_as_it_was_written() -> None:
     outputs = {"web": Outgoing(7, b"\xff\x00 begun", b"tail", skips=True)}
-    handover = Handover((1, 2), 4, None, (5, 6), {7: 8}, {2**63: 9}, outputs, b"x\n")
+    messages = {"journal": (b"MESSAGE\n\xff",)}
+    handover = Handover((1, 2), 4, None, (5, 6), {7: 8}, {2**63: 9}, outputs, b"x\n", messages)
     memory = os.memfd_create("handover")
     os.write(memory, written({"incarnations": 3, HANDOVER: handover}))
     found, recalled = take(memory)
