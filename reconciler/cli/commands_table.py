@@ -36,6 +36,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "logs": Command("logs", "Show the output of the processes."),
         "events": Command("events", "Show what has happened, in order."),
         "runs": Command("runs", "List the runs of a job: when, why, and how they ended."),
+        "wait": Command("wait", "Wait until watchers are ready, have succeeded, or have stopped."),
     },
     "Operate": {
         "start": Command("orders", "Start watchers."),

@@ -4,6 +4,8 @@
     down      nothing runs in them
     ended     the runs of a job have ended, and how
     reloaded  the processes that ran have carried out the reload, or have ended since
+    started, ready, succeeded, completed    the watcher stands so, as for one that depends on it (`core.standing`)
+    stopped   nothing runs in the slots, whoever has seen to that
 
 Only what was named counts. What makes a goal impossible fails it, so that nobody waits for nothing.
 """
@@ -12,10 +14,11 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from reconciler.core import generations
+from reconciler.core import generations, standing
 from reconciler.core.orders import Subject
-from reconciler.model.order import Goal, Judged
+from reconciler.model.order import Awaited, Goal, Judged
 from reconciler.model.process import MAIN, ProcessId, pid_of
+from reconciler.model.spec import DependencyCondition, WatcherSpec
 
 OPEN: Final = Judged("open")
 DONE: Final = Judged("done")
@@ -25,7 +28,7 @@ REMOVED: Final = "is being removed"
 
 def gone(goal: Goal) -> Judged:
     """Return what came of a goal when its watcher is no more."""
-    if goal.kind == "down":
+    if goal.kind in {"down", "stopped"}:
         return DONE
     return Judged("failed", "was removed meanwhile")
 
@@ -41,6 +44,10 @@ def judge(goal: Goal, it: Subject) -> Judged:
             return _up(goal, it)
         case "ended":
             return _ended(goal, it)
+        case "stopped":
+            return _stopped(goal, it)
+        case "started" | "ready" | "succeeded" | "completed":
+            return _stands(goal, goal.kind, it)
         case _:
             assert_never(goal.kind)
 
@@ -51,6 +58,54 @@ def _down(goal: Goal, it: Subject) -> Judged:
         return Judged("failed", "was started again meanwhile")
     left = {id.slot for id in it.observed.records if id.role == MAIN}
     return OPEN if (left & {*goal.slots} if goal.slots else left) else DONE
+
+
+def usual(spec: WatcherSpec) -> Awaited:
+    """Return what is waited for when nobody says it."""
+    return "succeeded" if spec.is_job else "ready"
+
+
+def never(awaited: Awaited, spec: WatcherSpec) -> str:
+    """Return why watchers of this kind never come to a condition; empty: they may."""
+    if spec.is_job and awaited == "ready":
+        return "is a one-shot job, which is never ready: wait for succeeded"
+    ends = spec.is_job or spec.restart != "always"
+    if not ends and (awaited == "succeeded" or (awaited == "completed" and not spec.max_restarts)):
+        return f"has restart: always, which is never {awaited}: wait for ready"
+    return ""
+
+
+def _stands(goal: Goal, condition: DependencyCondition, it: Subject) -> Judged:
+    if it.spec is None:
+        return Judged("failed", REMOVED)
+    if why := never(condition, it.spec):
+        return Judged("failed", why)
+    if goal.slots and max(goal.slots) > it.count:
+        return Judged("failed", f"has no slot {max(goal.slots)} any more")
+    is_met, why = standing.stands(it.plan, goal.slots, condition)
+    if is_met:
+        return DONE
+    if not why and it.paused and any(slot.outdated for slot in it.plan.conditions.values()):
+        why = "is not replaced: the revision is not good"
+    return Judged("failed", why) if why else OPEN
+
+
+def _stopped(goal: Goal, it: Subject) -> Judged:
+    live = it.observed.live
+    is_wanted = it.spec is not None and not it.idle
+    if goal.slots:
+        live = live & {*goal.slots}
+        is_wanted = is_wanted and min(goal.slots) <= it.count
+    resting = all(
+        slot.state in {"Completed", "Stopped"} or (slot.state == "Failed" and slot.next_ns is None)
+        for number, slot in it.plan.conditions.items()
+        if not goal.slots or number in goal.slots
+    )
+    if not live and (resting or not is_wanted):
+        return DONE
+    if is_wanted and it.spec is not None and it.spec.restart == "always":
+        return Judged("failed", f"is to run; `reconcile stop {it.name}` stops it")
+    return OPEN
 
 
 def _up(goal: Goal, it: Subject) -> Judged:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from reconciler.core import desired, generations, intents
+from reconciler.core.plan import Plan
 from reconciler.model.intent import NOBODY, Intent, RequestedBy
 from reconciler.model.observation import RetryAsked, SignalAsked
 from reconciler.model.observed import Facts, WatcherObserved
@@ -35,6 +36,8 @@ class Subject(Struct, frozen=True):
     status: WatcherStatus
     base_hash: str
     facts: Facts
+    plan: Plan
+    """What it does by its last plan."""
     slots: tuple[int, ...] | None = None
     """The slots that are meant; None: the watcher as a whole."""
     by_name: bool = True

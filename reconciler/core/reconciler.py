@@ -177,14 +177,15 @@ class Reconciler(Picture):
 
     def subject(self, name: str, now_ns: int, wall_offset_ns: int) -> Subject:
         """Return all that is known of a watcher, for `core.orders` and `core.goals`."""
-        trial = self.proof.trial
+        trial, base_hash, plan = self.proof.trial, self.base_hash(name), self._shown(name, now_ns)
         return Subject(
             name,
             self.spec.watchers.get(name),
             self.observed(name),
-            self.watcher_status(name, now_ns, wall_offset_ns),
-            self.base_hash(name),
+            status.watcher_status(plan, {}, base_hash, wall_offset_ns),
+            base_hash,
             self.facts,
+            plan,
             paused=trial is not None and trial.stops_roll,
         )
 
@@ -196,13 +197,18 @@ class Reconciler(Picture):
         said: Mapping[int, str] | None = None,
     ) -> WatcherStatus:
         """Return the status of a watcher. `wall_offset_ns` plus monotonic time is time since the epoch."""
-        base_hash, found = self.base_hash(name), self.agenda.attention.found(name)
+        plan, base_hash = self._shown(name, now_ns), self.base_hash(name)
+        return status.watcher_status(plan, said or {}, base_hash, wall_offset_ns)
+
+    def _shown(self, name: str, now_ns: int) -> Plan:
+        """Return a plan that tells what a watcher does, and is not carried out."""
+        found = self.agenda.attention.found(name)
         plan = self.new_plan(name, Slots(name, self.observed(name)), now_ns)
         if found is not None:
             plan.conditions, plan.whole = found.conditions, found.whole
         else:  # what it does has changed, and it is still to be planned
-            plan_watcher(plan, base_hash)
-        return status.watcher_status(plan, said or {}, base_hash, wall_offset_ns)
+            plan_watcher(plan, self.base_hash(name))
+        return plan
 
     def outlook(self) -> Outlook | None:
         """Return when the revision on trial is judged if nothing happens; None when none is on trial."""

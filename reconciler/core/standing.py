@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from reconciler.core import desired
@@ -31,13 +32,33 @@ def standing_of(plan: Plan, tally: Tally, former: Standing | None) -> Standing:
     )
 
 
+def stands(plan: Plan, slots: Collection[int], condition: DependencyCondition) -> tuple[bool, str]:
+    """Tell whether slots of a watcher (none given: the whole) stand as is waited for, by what the spec now says.
+
+    And why they do not come to it by themselves; empty: they may.
+    """
+    tally = Tally()
+    for slot, found in plan.conditions.items():
+        if not slots or slot in slots:
+            tally.change(slot, None, found)
+    count = len(slots) or _count(plan)
+    least = count if slots else None
+    is_met = condition in _met(plan, tally, count, least) and not tally.outdated
+    return is_met, _idle(plan, tally, count) or tally.why_stuck or (
+        tally.why_failed if condition != "completed" else ""
+    )
+
+
 def _count(plan: Plan) -> int:
     """Return how many slots have to come to what is waited for: of a job also those that have run before a stop."""
     is_job = plan.spec.is_job
     return desired.count(plan.spec, plan.observed.intent) if is_job else plan.want
 
 
-def _met(plan: Plan, tally: Tally, count: int) -> set[DependencyCondition]:
+def _met(
+    plan: Plan, tally: Tally, count: int, least: int | None = None
+) -> set[DependencyCondition]:
+    """Return what a watcher has come to; it is ready with at `least` so many slots, None: as its rollout says."""
     met: set[DependencyCondition] = set()
     if not count:
         return met
@@ -45,7 +66,7 @@ def _met(plan: Plan, tally: Tally, count: int) -> set[DependencyCondition]:
     ended = succeeded + tally.states["Failed"]
     if tally.running + (ended if plan.spec.is_job else succeeded) >= count:
         met.add("started")
-    if not plan.spec.is_job and tally.ready >= desired.least_ready(plan.spec, count):
+    if not plan.spec.is_job and tally.ready >= (least or desired.least_ready(plan.spec, count)):
         met.add("ready")
     if tally.states["Idle"] >= count:  # who connects is served
         met |= {"started", "ready"}
@@ -70,10 +91,13 @@ def _note(plan: Plan, tally: Tally, count: int) -> str:
 
 def _stuck(plan: Plan, tally: Tally, count: int) -> str:
     """Return why a watcher does not come to what is waited for by itself; empty: it may."""
+    return _idle(plan, tally, count) or tally.why_failed or tally.why_stuck
+
+
+def _idle(plan: Plan, tally: Tally, count: int) -> str:
+    """Return why nothing of a watcher shall run; empty also when all of a job has succeeded before."""
     idle = desired.why_idle(plan.name, plan.spec, plan.observed.intent)
-    if idle and not (plan.spec.is_job and tally.states["Completed"] >= count > 0):
-        return idle
-    return tally.why_failed or tally.why_stuck
+    return "" if plan.spec.is_job and tally.states["Completed"] >= count > 0 else idle
 
 
 def _renewed_ns(plan: Plan) -> int:

@@ -140,7 +140,7 @@ class Failed(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """One notification of `apply.follow` or `orders.follow`; of many that are waited for only the first are named."""
+    """One notification of how far something is; of many that are waited for only the first are named."""
 
     revision: int = 0
     converged: bool = False

@@ -7,20 +7,24 @@ from typing import Literal, TypeAlias
 from reconciler.model.intent import Intent
 from reconciler.model.job import Generation
 from reconciler.model.observation import Observation
+from reconciler.model.spec import DependencyCondition
 from reconciler.model.value import Struct
 
 Taken: TypeAlias = Literal["accepted", "skipped", "refused"]
 """What became of an order: skipped is a watcher that a glob or label selects and that it says nothing to."""
 
 
-GoalKind: TypeAlias = Literal["up", "down", "ended", "reloaded"]
+Awaited: TypeAlias = DependencyCondition | Literal["stopped"]
+"""What may be waited for without an order."""
+GoalKind: TypeAlias = Literal["up", "down", "ended", "reloaded"] | Awaited
 
 
 class Goal(Struct, frozen=True):
-    """When an order is done with one watcher.
+    """When an order is done with one watcher, or a wait for it is over.
 
     up: the slots run as the spec now says. down: nothing runs in them. ended: the runs of a job have, those of
     generation `number` or newer. reloaded: the processes that ran have carried out reload `number`.
+    The others are not of an order: it has come to that condition as the spec now says, stopped: nothing runs in it.
     A value, not a state: whoever waits may ask the next controller with the same one.
     """
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from reconciler.model import answer
 from reconciler.model.change import Difference, Plan
-from reconciler.model.order import Goal
+from reconciler.model.order import Awaited, Goal
 from reconciler.model.process import Reach
 from reconciler.model.spec import MAX_NUMPROCESSES, Overlap, Role
 from reconciler.model.status import Status
@@ -164,6 +164,12 @@ class FollowOrders(Parameters, frozen=True, kw_only=True):
     goals: tuple[Goal, ...]
 
 
+class FollowWait(Selecting, frozen=True):
+    """What is waited for; None: a service to be ready, a job to succeed."""
+
+    awaits: Awaited | None = None
+
+
 class CancelStream(Parameters, frozen=True, kw_only=True):
     """Which one."""
 
@@ -284,6 +290,7 @@ METHODS: Final[dict[str, Method]] = {
     "logs.follow": Method("view", FollowLogs, answer.LogEntry, follows="log"),
     "apply.follow": Method("view", FollowApply, answer.Progress, follows="progress"),
     "orders.follow": Method("view", FollowOrders, answer.Progress, follows="progress"),
+    "wait.follow": Method("view", FollowWait, answer.Progress, follows="progress"),
     "stream.cancel": Method("view", CancelStream),
     "start": Method("operate", ForSomeTime, answer.OrderResults, mutates=True),
     "stop": Method("operate", Stop, answer.OrderResults, mutates=True),

@@ -46,6 +46,7 @@ LINES = {
     "logs": "logs",
     "events": "events",
     "runs": "runs web",
+    "wait": "wait web",
     "start": "start web",
     "stop": "stop web",
     "restart": "restart web",
@@ -94,6 +95,7 @@ def test_a_command_imports_nothing_heavy(manager: Manager, command: str) -> None
         "runs": {"runs": []},
         "history": {"revisions": []},
         "orders.follow": Stream("progress", [{"converged": True, "done": True}]),
+        "wait.follow": Stream("progress", [{"converged": True, "done": True}]),
     }
 
     loaded = imported_by(RECONCILE, *LINES[command].split())

@@ -15,6 +15,7 @@
 | `logs` | logs |
 | `events` | events |
 | `runs` | runs: the ledger of a job |
+| `wait` | wait: until watchers are ready, have succeeded, or have stopped |
 | `orders` | start, stop, restart, reload, signal, scale, resume, rerun |
 | `service` | install-service: a unit for systemd |
 | `shell` | shell: the same commands, interactively |

@@ -73,6 +73,13 @@ def wait_until_done(
     return Outcome(NOT_AS_DESIRED, failed=failed) if failed else Outcome(DONE)
 
 
+def wait_for(
+    client: Client, screen: Terminal, timeout_ns: int, selection: Map, awaits: str | None
+) -> Outcome:
+    """Wait until watchers have come to a condition, or cannot come to it any more."""
+    return _follow(client, screen, timeout_ns, ("wait.follow", selection | {"awaits": awaits}))
+
+
 def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[str, Map]) -> Outcome:
     """Follow how far the manager is.
 

@@ -523,6 +523,30 @@ def test_a_run_that_fails_is_told_to_who_waits_for_it(instance: Instance) -> Non
     )
 
 
+def test_what_is_waited_for_is_followed_until_it_is_there_or_cannot_come(
+    instance: Instance,
+) -> None:
+    instance.store(by_hand(mig=job(), web=service(), late=service(autostart=False)))
+    client = instance.start().client()
+    stream = client.call("wait.follow", names=["mig", "w*"])["stream"]
+    item = client.next(stream)
+    finish(instance, 1)
+    while not item["done"]:
+        assert not item["converged"]
+        item = client.next(stream)
+    assert (item["converged"], item["failed"], item["remaining"]) == (True, [], 0)
+    asked = {"names": ["*"], "awaits": "ready"}  # of the job nobody can say that
+    item = client.next(client.call("wait.follow", **asked)["stream"])
+    assert (item["done"], item["converged"]) == (True, False)
+    why = "autostart is false; `reconcile start late` starts it"
+    assert item["failed"] == [{"name": "late", "message": why}]
+    refused = client.error("wait.follow", names=["m*"], awaits="ready")
+    never = "mig is a one-shot job, which is never ready: wait for succeeded"
+    assert refused[:2] == ("invalid_request", never)
+    assert client.error("wait.follow")[0] == "invalid_request"
+    assert client.error("wait.follow", names=["web.9"])[0] == "not_found"
+
+
 def test_a_signal_is_answered_when_it_was_sent_and_survives_the_controller(
     instance: Instance,
 ) -> None:

@@ -5,7 +5,7 @@
 | `events` | `events`, `events.follow` |
 | `logs` | `logs`, `logs.follow` |
 | `manager` | `hello`, `shutdown` |
-| `progress` | `apply.follow`, `orders.follow`, `stream.cancel` |
+| `progress` | `apply.follow`, `orders.follow`, `wait.follow`, `stream.cancel` |
 | `revisions` | `history`, `diff`, `rollback` |
 | `runs` | `runs` |
 | `spec` | `plan`, `apply` |

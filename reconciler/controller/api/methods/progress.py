@@ -14,8 +14,10 @@ from reconciler.controller.api.waiters import Pursuit
 from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.runtime import clock
 from reconciler.controller.specs.revisions import Revisions
+from reconciler.core import goals as core_goals
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
+from reconciler.model.order import Goal
 from reconciler.model.units import MILLISECOND_NS
 from reconciler.model.value import Part
 from reconciler.wire import methods
@@ -25,7 +27,7 @@ MAX_WAITING_SHOWN: Final = 20
 
 
 class ProgressMethods(Part):
-    """`apply.follow`, `orders.follow` and `stream.cancel`."""
+    """`apply.follow`, `orders.follow`, `wait.follow` and `stream.cancel`."""
 
     core: Reconciler
     board: StatusBoard
@@ -46,6 +48,23 @@ class ProgressMethods(Part):
         self.streams.add(
             request, GoalStream(self.board, Pursuit(self.core, self.board, asked.goals))
         )
+
+    def wait_follow(self, request: Request, asked: methods.FollowWait) -> None:
+        """Send how far watchers are from what is waited for."""
+        selected = select(self.core, wanted(asked), needed=True)
+        goals, why = [], ""
+        for name, slots in selected.slots.items():
+            spec = self.core.spec.watchers.get(name)
+            awaits = asked.awaits or (core_goals.usual(spec) if spec is not None else "ready")
+            cannot = core_goals.never(awaits, spec) if spec is not None else ""
+            # One that a glob selects need not be of a kind that comes to it.
+            if not cannot or name in selected.by_name:
+                goals.append(Goal(name, awaits, slots or ()))
+            why = why or f"{name} {cannot}"
+        if not goals:
+            raise RequestError(code="invalid_request", message=why)
+        pursuit = Pursuit(self.core, self.board, goals)
+        self.streams.add(request, GoalStream(self.board, pursuit))
 
     def stream_cancel(self, request: Request, asked: methods.CancelStream) -> None:
         """End a stream of this connection."""
