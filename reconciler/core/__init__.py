@@ -32,6 +32,7 @@
 | `limits` | which processes are over a limit that the manager watches |
 | `notifications` | what follows from what a process says of itself |
 | `handover` | the record goes on with another main process |
+| `brake` | how many slots of all watchers are being replaced, and who waits for a place |
 | `readiness` | when a process counts as ready, and its slot as steady |
 | `trial` | the revision in force, as long as it has something to prove |
 | `ends` | whose end is the end of everything |

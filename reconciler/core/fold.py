@@ -199,6 +199,7 @@ def _keeper(it: Picture, keeper: KeeperIntroduced) -> None:
     it.facts = replace(it.facts, keeper_id=keeper.keeper_id, boot_id=keeper.boot_id)
     it.sockets, it.holders = {}, {}
     it.last_incarnation, it.standings = {}, {}
+    it.brake.clear()
     for name, observed in it.known.items():
         it.known[name] = replace(
             observed, records={}, helpers={}, live=set(), unwritten={}, exceeded={}
@@ -252,6 +253,9 @@ def _spec(it: Picture, applied: SpecApplied, now_ns: int) -> None:
     retired = {**it.retired, **applied.retiring}
     retired |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
     it.spec, it.revision = new, applied.revision
+    it.brake.most = new.daemon.max_concurrent_restarts
+    for name in it.brake.next():
+        it.agenda.plan_again(name)
     # A verdict stops all rolls, also those of watchers that its revision did not change.
     stopped = new.watchers if it.proof.trial is not None and it.proof.trial.stops_roll else ()
     on_trial = it.proof.begin(applied.revision, applied.trial)

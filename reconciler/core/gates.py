@@ -13,7 +13,7 @@ from reconciler.core.slots import SlotCondition
 from reconciler.core.sockets import own_sockets, own_sockets_of_successor, waiting_for_shared
 from reconciler.core.template import same_slot
 from reconciler.model.process import Exited, ProcessRecord
-from reconciler.model.units import format_duration
+from reconciler.model.units import format_count, format_duration
 
 
 def before_start(
@@ -38,12 +38,15 @@ def before_start(
     )
 
 
-def before_replacement(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCondition | None:
+def before_replacement(
+    plan: Plan, record: ProcessRecord, wanted_hash: str, *, waits_for_place: bool
+) -> SlotCondition | None:
     """Return what holds back that a running process is replaced: it goes on until its successor could start."""
     slot, about = record.id.slot, record.incarnation
     hooks.keep(plan, "before_spawn", slot, about)
     return (
-        dependencies.held(plan, slot, record, wanted_hash)
+        (_place(plan) if waits_for_place else None)
+        or dependencies.held(plan, slot, record, wanted_hash)
         or _interval(plan, slot)
         or _hook(plan, "before_spawn", slot, about)
         or own_sockets_of_successor(plan, slot)
@@ -105,6 +108,16 @@ def backoff(plan: Plan, record: ProcessRecord) -> SlotCondition | None:
 def secrets_missing(plan: Plan) -> SlotCondition | None:
     """Return what holds back all slots as long as the values are not at hand that they get."""
     return None if secrets.ready(plan) else SlotCondition("Waiting", secrets.waiting_note(plan))
+
+
+def _place(plan: Plan) -> SlotCondition | None:
+    """So many slots of all watchers are not being replaced already (`daemon.max_concurrent_restarts`)."""
+    if plan.places is None or plan.begun < plan.places:
+        return None
+    plan.waits_for_place = True
+    others = plan.world.under_way + plan.begun
+    what = f"{format_count(others, 'other restart')} {'is' if others == 1 else 'are'} under way"
+    return SlotCondition("Waiting", f"{what} (daemon.max_concurrent_restarts)")
 
 
 def _shared_sockets(plan: Plan) -> SlotCondition | None:

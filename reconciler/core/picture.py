@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from reconciler.core import desired, secrets
 from reconciler.core.agenda import Agenda
+from reconciler.core.brake import Brake
 from reconciler.core.graph import Graph, graph_of
 from reconciler.core.plan import Plan, Standing, World
 from reconciler.core.shutdown import Shutdown
@@ -71,6 +72,7 @@ class Picture:
         """How those stand that others wait for, by their last plans."""
         self.waiting_since: dict[str, int] = {}
         self._stop_order = StopOrder()
+        self.brake = Brake()
 
     # ---- what others ask ----------------------------------------------------------------------
 
@@ -127,6 +129,7 @@ class Picture:
             self.standings,
             self.waiting_since,
             self.wall_offset_ns,
+            self.brake.under_way,
         )
 
     def new_plan(self, name: str, slots: Slots, now_ns: int, room: int = sys.maxsize) -> Plan:
@@ -136,8 +139,8 @@ class Picture:
         is_retired = name not in self.spec.watchers
         is_going = is_retired or world.shutting_down
         want = 0 if is_going else desired.wanted(spec, observed.intent)
-        why_wait = self._stop_order.why_wait(name, spec)
-        return Plan(name, spec, observed, world, slots, want, is_retired, room, why_wait)
+        why_wait, places = self._stop_order.why_wait(name, spec), self.brake.places(name)
+        return Plan(name, spec, observed, world, slots, want, is_retired, room, why_wait, places)
 
     def to_start_first(self, names: Iterable[str]) -> list[str]:
         """Return what some watchers require and what nobody has started, in the order in which it is needed.
@@ -188,6 +191,7 @@ class Picture:
             observed.helpers.setdefault(id.slot, set()).add(id)
         else:
             (observed.live.discard if is_gone(record) else observed.live.add)(id.slot)
+            self.brake.note(id, record)
         self.agenda.touch_slot(id)
 
     def drop(self, id: ProcessId) -> None:
@@ -197,6 +201,7 @@ class Picture:
         observed.records.pop(id, None)
         if id.role == MAIN:
             observed.live.discard(id.slot)
+            self.brake.note(id, None)
             observed.exceeded.pop(id.slot, None)
         elif id in observed.helpers.get(id.slot, ()):
             observed.helpers[id.slot].discard(id)
@@ -292,6 +297,7 @@ class Picture:
         """Forget a watcher that stands in no spec and of which nothing is left, but for what the store keeps."""
         del self.retired[name]
         self.agenda.forget(name)
+        self.brake.forget(name)
         self.forget_hash(name)
         observed = self.known.pop(name, WatcherObserved())
         if observed.intent != NO_INTENT or observed.job != Job() or observed.writing:

@@ -83,6 +83,8 @@ class World(Struct, frozen=True):
     """By watcher since when slots of it wait for others."""
     wall_offset_ns: int | None = None
     """What is to be added to monotonic time to get time since the epoch; None: nobody has asked yet."""
+    under_way: int = 0
+    """How many slots of all watchers are being replaced."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -105,6 +107,12 @@ class Plan:
     """How many actions may still be taken in this turn, at about."""
     why_wait_to_stop: str = ""
     """Why it is not this watcher's turn to be stopped; empty: it is."""
+    places: int | None = None
+    """Of how many slots the replacement may begin now; None: of any number."""
+    begun: int = 0
+    """Of how many it has begun."""
+    waits_for_place: bool = False
+    """One more would begin if there were a place."""
     is_unfinished: bool = False
     """There is more to do than one turn allows; the next plan goes on."""
     actions: list[Action] = dataclasses.field(default_factory=list)

@@ -116,6 +116,8 @@ class Reconciler(Picture):
         self.events += plan.events
         self.shutdown.note(plan.ended)
         self.answer(name, plan.answered)
+        for other in self.brake.follow(name, plan):
+            self.agenda.plan_again(other)
         if plan.is_unfinished:
             self.agenda.go_on_later((name,))
         elif plan.actions:

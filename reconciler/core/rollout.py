@@ -32,6 +32,8 @@ class Roll(Struct, frozen=True):
 
     now: Mapping[int, str] = field(default_factory=dict)
     put_off: frozenset[int] = frozenset()
+    is_at_once: bool = False
+    """All of them have to be gone before any can start anew, whoever else is being replaced."""
 
 
 def next_slots(plan: Plan, hashes: Mapping[int, str]) -> Roll:
@@ -58,7 +60,13 @@ def next_slots(plan: Plan, hashes: Mapping[int, str]) -> Roll:
     now = _chosen(plan, hashes, moving, missing) if secrets.ready(plan) else {}
     plan.restless.update(moving.keys() & missing)  # the only one missing is replaced at once
     plan.stand_in("to be replaced", *(moving.keys() - missing))
-    return Roll(now, frozenset(moving.keys() - now.keys()))
+    return Roll(now, frozenset(moving.keys() - now.keys()), _have_to_go_first(plan))
+
+
+def _have_to_go_first(plan: Plan) -> bool:
+    """Tell whether no slot can start anew before those that are to be stopped have gone: they keep a socket."""
+    handed_over = any(needs_handover(plan.world, name) for name in sockets_of(plan.spec))
+    return handed_over or waiting_for_shared(plan) is not None
 
 
 def _moving(plan: Plan, hashes: Mapping[int, str], stale: dict[int, str]) -> dict[int, str]:

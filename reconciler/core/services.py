@@ -68,7 +68,7 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, *, is_idle: 
     if record is None or isinstance(record.phase, Exited):
         _bring_back(plan, slot, wanted_hash, record)
         return
-    is_replaced = slot in roll.now and _may_be_replaced(plan, record, wanted_hash)
+    is_replaced = slot in roll.now and _may_be_replaced(plan, record, wanted_hash, roll)
     if is_idle:
         running.go_on(plan, record, "idle")
     else:
@@ -82,15 +82,18 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, *, is_idle: 
         demand.measure(plan, record)
 
 
-def _may_be_replaced(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
+def _may_be_replaced(plan: Plan, record: ProcessRecord, wanted_hash: str, roll: Roll) -> bool:
     """Tell whether a successor could start: what it has to wait for, it waits for while the old one serves."""
     slot = record.id.slot
     if record.memory.stopping_since_ns is not None:
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
         return True
-    held = gates.before_replacement(plan, record, wanted_hash)
+    waits = not roll.is_at_once
+    held = gates.before_replacement(plan, record, wanted_hash, waits_for_place=waits)
     if held is not None:
         plan.coming[slot] = held
+    else:
+        plan.begun += 1
     return held is None
 
 

@@ -188,6 +188,13 @@ class DaemonSpec(Struct, frozen=True):
     umask: Annotated[Mode, _none("File mode mask of the manager and of watchers without one.")] = (
         0o022
     )
+    max_concurrent_restarts: Annotated[
+        Annotated[int, Between(1, 10_000)] | None,
+        _live(
+            "Slots of all watchers that may be in the middle of a replacement at a time; null: any number. Starts and "
+            "restarts after a crash do not count."
+        ),
+    ] = None
     log: Annotated[DaemonLogSpec, _live("The manager's own log.")] = DaemonLogSpec()
 
 

@@ -163,7 +163,7 @@ _WORDS_BY_ANSWER: Final = {
     },
     "DaemonSpec": {
         NOT_BUILT + "; a watcher's spawn_interval spaces its own starts": "start_interval",
-        NOT_BUILT: "max_concurrent_restarts metrics web",
+        NOT_BUILT: "metrics web",
         "the control socket is <runtime_dir>/control.sock": "endpoint",
         "there is none: a lock and the service manager replace it": "pidfile",
         "write: log: {level: info}": "loglevel",

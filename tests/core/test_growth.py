@@ -30,7 +30,7 @@ from reconciler.model.observation import (
 )
 from reconciler.model.process import Exit, Exited, Running
 from reconciler.model.revision import Trial
-from reconciler.model.spec import DependencySpec, HookSpec, HooksSpec, SocketSpec, Spec
+from reconciler.model.spec import DaemonSpec, DependencySpec, HookSpec, HooksSpec, SocketSpec, Spec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, listener, process, spec, watcher
 from tests.growth import Work, work_of
@@ -134,6 +134,25 @@ def test_an_exit_of_what_many_need_costs_the_same_while_it_is_ready_and_so_does_
         works = [work_of(lambda each=each, name=name: each.exit(name, 1)) for each in (few, much)]
         assert works[0] > 100, "nothing was counted"
         assert works[1] <= works[0] + PER_DOUBLING * log2(2000 / 10)
+
+
+def waiting_for_a_place(count: int) -> Stage:
+    """Return a stage on which one of so many watchers is being replaced at a time, as all are to be."""
+    daemon, watchers = DaemonSpec(max_concurrent_restarts=1), many(count).watchers
+    edited = {name: replace(each, cmd=("new",)) for name, each in watchers.items()}
+    stage = Stage().apply(Spec(daemon=daemon, watchers=watchers)).wait(60)
+    stage.apply(Spec(daemon=daemon, watchers=edited)).wait(0.5)
+    assert len(stage.signals()) == 1
+    core: Any = stage.reconciler
+    core.known = Work.counted(core.known)
+    return stage
+
+
+def test_the_next_one_has_its_turn_at_the_same_cost_however_many_wait() -> None:
+    few, much = waiting_for_a_place(10), waiting_for_a_place(2000)
+    works = [work_of(lambda each=each: each.wait(1)) for each in (few, much)]
+    assert [len(each.signals()) for each in (few, much)] == [2, 2]
+    assert works[1] <= works[0] + PER_DOUBLING * log2(2000 / 10)
 
 
 def slots(count: int, sockets: dict[str, SocketSpec] | None = None, **fields: object) -> Stage:
