@@ -33,6 +33,8 @@
 | `notifications` | what follows from what a process says of itself |
 | `handover` | the record goes on with another main process |
 | `brake` | how many slots of all watchers are being replaced, and who waits for a place |
+| `health` | whether a process that is ready goes on to be healthy |
+| `recovery` | which unhealthy processes are restarted next |
 | `readiness` | when a process counts as ready, and its slot as steady |
 | `trial` | the revision in force, as long as it has something to prove |
 | `ends` | whose end is the end of everything |

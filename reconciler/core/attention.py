@@ -26,7 +26,8 @@ class Found:
     __slots__ = (
         *("_lines", "_wakes", "_whole_ns"),
         *("at_gate", "tally"),
-        *("awaited", "conditions", "failed", "only_ends", "restless", "to_look_at", "whole"),
+        *("awaited", "conditions", "failed", "only_ends", "restless", "to_look_at", "unhealthy"),
+        "whole",
     )
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class Found:
         self.whole: SlotCondition | None = None
         self.awaited: set[int] = set()
         self.failed: set[int] = set()
+        self.unhealthy: set[int] = set()
         self.to_look_at: set[int] = set()
         self.restless: frozenset[int] = frozenset()
         self.only_ends = False
@@ -77,6 +79,7 @@ class Found:
             self.conditions.pop(slot, None)
             self.tally.change(slot, before, None)
         (self.at_gate.add if slot in plan.at_gate else self.at_gate.discard)(slot)
+        (self.unhealthy.add if slot in plan.unhealthy else self.unhealthy.discard)(slot)
         (self.awaited.add if slot in plan.awaited else self.awaited.discard)(slot)
         (self.failed.add if slot in plan.failed else self.failed.discard)(slot)
         self._wakes.put(slot, plan.wakes.get(slot))
@@ -141,9 +144,9 @@ class Attention:
         if found is None or is_whole:
             return Slots(name, observed)
         looked_at = found.next_look()
-        awaited = len(found.awaited) - len(found.awaited & looked_at)
-        failed = len(found.failed) - len(found.failed & looked_at)
-        return Slots(name, observed, looked_at, awaited, failed)
+        sets = found.awaited, found.failed, found.unhealthy
+        awaited, failed, unhealthy = (len(each) - len(each & looked_at) for each in sets)
+        return Slots(name, observed, looked_at, awaited, failed, unhealthy)
 
     def has_more(self, name: str, plan: Plan) -> bool:
         """Tell whether others have come to the front of a line, which have to be looked at now."""

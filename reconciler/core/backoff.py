@@ -87,8 +87,8 @@ def failures_after(spec: WatcherSpec, record: ProcessRecord) -> int:
         return memory.attempt
     if phase.exit.error is not None:
         return memory.attempt if phase.exit.error.is_shortage else memory.attempt + 1
-    if memory.is_failure and memory.stop_reason == "not_ready":
-        return memory.attempt + 1  # however long it took
+    if memory.is_failure and memory.stop_reason in {"not_ready", "unhealthy"}:
+        return memory.attempt + 1  # however long it lived
     return memory.attempt + 1 if phase.lived_ns < spec.backoff.reset_after else 0
 
 

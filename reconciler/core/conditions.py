@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.core import events, hooks, limits, notifications, readiness, rollout, stopping
+from reconciler.core import (
+    events,
+    health,
+    hooks,
+    limits,
+    notifications,
+    readiness,
+    rollout,
+    stopping,
+)
 from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
 from reconciler.model.process import Exited, ProcessRecord, Requested, Running, Starting
@@ -39,6 +48,9 @@ def _of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
                 found = SlotCondition("Stopping", "it ends by itself (STOPPING=1)", since_ns)
             elif (starting := _of_starting(plan, record, phase)) is not None:
                 found = starting
+            elif trouble := health.note(plan, record):
+                note = _waiting(plan, record, trouble)
+                found = SlotCondition("Failing", note, at_ns)
             else:
                 return _of_running(plan, record, wanted_hash, at_ns)
         case _:
@@ -58,6 +70,15 @@ def _of_starting(plan: Plan, record: ProcessRecord, phase: Running) -> SlotCondi
         return None
     next_ns = missing.due_ns or readiness.deadline_ns(plan, record)
     return SlotCondition("Starting", missing.note, phase.started_at_ns, next_ns)
+
+
+def _waiting(plan: Plan, record: ProcessRecord, trouble: str) -> str:
+    """Return that a process is unhealthy, and what its restart waits for."""
+    assert plan.spec.health is not None
+    if plan.spec.health.action == "none":
+        return trouble
+    coming = plan.coming.get(record.id.slot)
+    return f"{trouble}; waiting " + ("for other slots" if coming is None else f"({coming.note})")
 
 
 def _in_a_row(record: ProcessRecord) -> str:

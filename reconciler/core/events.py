@@ -159,6 +159,13 @@ def of_ready(id: ProcessId, after_ns: int) -> Event:
     return _of(id, "process.ready", message, {"after_ns": after_ns})
 
 
+def of_health(id: ProcessId, message: str, *, healthy: bool) -> Event:
+    """Return the event of a health probe that has failed often enough, or passed again."""
+    if healthy:
+        return _of(id, "probe.recovered", f"{id} is healthy again: {message}", {})
+    return _of(id, "probe.failing", f"{id} is unhealthy: {message}", {})
+
+
 def of_reload(id: ProcessId, number: int, trouble: str) -> Event:
     """Return the event of a reload that an operator asked for."""
     kind, message = "process.reloaded", f"{id} was reloaded"

@@ -78,6 +78,8 @@ def after_death(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
         return backoff(plan, record)
     if memory.retry or not same_slot(record.template_hash, wanted_hash):
         return None
+    if memory.stop_reason == "unhealthy" and spec.health and spec.health.action == "stop":
+        return SlotCondition("Failed", f"stopped: {memory.trouble}", phase.at_ns)
     if is_completed(spec, record):
         return SlotCondition("Completed", str(phase.exit), phase.at_ns)
     if limit is None or not gave_up(spec, record):
@@ -99,8 +101,8 @@ def backoff(plan: Plan, record: ProcessRecord) -> SlotCondition | None:
         return None
     failures = failures_after(plan.spec, record)
     vetoed = record.memory.stop_reason == "vetoed"
-    said = hooks.said(plan, "after_spawn", record.id.slot) if vetoed else record.memory.trouble
-    note = said or str(phase.exit)
+    said = hooks.said(plan, "after_spawn", record.id.slot) if vetoed else ""
+    note = said or (record.memory.trouble if record.memory.is_failure else "") or str(phase.exit)
     note += f", {failures} times in a row" if failures > 1 else ""
     return SlotCondition("BackOff", note, phase.at_ns, again_ns)
 

@@ -18,7 +18,7 @@ from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import DependencyCondition, SocketSpec, WatcherSpec
 from reconciler.model.value import Struct, field
 
-Line: TypeAlias = Literal["to start", "to be first", "to be replaced"]
+Line: TypeAlias = Literal["to start", "to be first", "to be replaced", "to be healthy"]
 WHOLE: Final = 0
 """In place of a slot: the watcher as a whole."""
 
@@ -146,6 +146,8 @@ class Plan:
     """Those that this turn had no time for."""
     only_ends: bool = False
     """All slots are being stopped: until none lives, whatever hooks of the whole have said concerns none of them."""
+    unhealthy: set[int] = dataclasses.field(default_factory=set)
+    """Of the slots that are looked at those whose process runs and is unhealthy."""
     asked: dict[ProcessId, ProbeObserved] = dataclasses.field(default_factory=dict)
     """What the controller shall ask of the processes that are looked at."""
     ended: Ended | None = None

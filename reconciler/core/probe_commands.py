@@ -27,12 +27,14 @@ class Answer(Struct, frozen=True):
 
     passed: bool | None
     message: str
+    at_ns: int = 0
+    """Since when it comes to that, 0: that is not known."""
 
 
 def answer(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec) -> Answer:
     """Return what the probe of a process has come to, with its newest run where that has ended."""
     streak, trouble = _known(plan, main, role, probe)
-    passed = streak.verdict(failures=1, successes=probe.successes)
+    passed = streak.verdict(failures=probe.patience, successes=probe.successes)
     what = f"exec {(probe.exec or ('',))[0]}"
     return Answer(passed, f"{what}: {trouble}" if trouble else f"{what} has not answered yet")
 
@@ -47,7 +49,7 @@ def _known(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec) -> tupl
     if not isinstance(phase, Exited) or hooks.said_nothing(record):
         return streak, memory.trouble
     ok = phase.exit.code == 0
-    streak = streak.after(ok=ok, failures=1, successes=probe.successes)
+    streak = streak.after(ok=ok, failures=probe.patience, successes=probe.successes)
     return streak, memory.trouble if ok else _trouble(probe, record, phase)
 
 

@@ -33,10 +33,9 @@ from reconciler.model.spec import ProbeSpec
 from reconciler.model.value import replace
 
 READY: Final = "ready"
+HEALTH: Final = "health"
 """The purposes of probes, which are also the roles of the commands that are run for them."""
-PURPOSES: Final = (READY,)
-FAILURES: Final = 1
-"""Answers in a row that keep a process from being ready."""
+PURPOSES: Final = (READY, HEALTH)
 
 
 def answer(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec) -> Answer:
@@ -50,7 +49,7 @@ def answer(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec) -> Answ
     found = asked.answer if asked is not None else None
     if asked is None or found is None or asked.incarnation != main.incarnation:
         return Answer(None, f"{target} has not answered yet")
-    return Answer(found.passed, found.message)
+    return Answer(found.passed, found.message, found.at_ns)
 
 
 def ask(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec, since_ns: int) -> None:
@@ -61,7 +60,7 @@ def ask(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec, since_ns: 
     target = target_of(plan, probe, main.id.slot)
     if not isinstance(target, str):
         times = (since_ns + probe.initial_delay, probe.interval, probe.timeout)
-        probing = Probing(target, *times, FAILURES, probe.successes)
+        probing = Probing(target, *times, probe.patience, probe.successes)
         plan.asked[plan.id(main.id.slot, role)] = ProbeObserved(main.incarnation, probing)
 
 

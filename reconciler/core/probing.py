@@ -1,8 +1,8 @@
-"""What is done so that it is known whether a process is ready, and what follows from it."""
+"""What is done so that it is known whether a process is ready and healthy, and what follows from it."""
 
 from __future__ import annotations
 
-from reconciler.core import events, probes, readiness, stopping
+from reconciler.core import events, health, probes, readiness, stopping
 from reconciler.core.plan import Plan
 from reconciler.model.action import Remember
 from reconciler.model.process import ProcessRecord, Running
@@ -13,7 +13,9 @@ from reconciler.model.value import replace
 def go_on(plan: Plan, record: ProcessRecord) -> bool:
     """Take the next step of a running process towards being ready; False when what is remembered of it has changed."""
     memory, ready, phase = record.memory, plan.spec.ready, record.phase
-    if not memory.probed or memory.ready_at_ns is not None:
+    if readiness.is_ready(plan, record) and (not memory.probed or memory.ready_at_ns is not None):
+        return health.watch(plan, record)
+    if not memory.probed:
         return True
     assert isinstance(phase, Running)
     missing, deadline_ns = readiness.missing(plan, record), readiness.deadline_ns(plan, record)

@@ -55,6 +55,20 @@ def missing(plan: Plan, record: ProcessRecord) -> Missing | None:
     return next((found for kind in _KINDS if (found := kind(plan, record, ready))), None)
 
 
+def since_ns(record: ProcessRecord) -> int:
+    """Return since when a process is ready that is."""
+    assert isinstance(record.phase, Running)
+    return record.memory.ready_at_ns or record.phase.started_at_ns + READY_AFTER_NS
+
+
+def is_healthy(plan: Plan, record: ProcessRecord) -> bool:
+    """Tell whether nothing is held against a process; one that has ended or is being stopped is judged no more."""
+    memory = record.memory
+    if plan.spec.health is None or not memory.trouble or memory.stopping_since_ns is not None:
+        return True
+    return not isinstance(record.phase, Running)
+
+
 def deadline_ns(plan: Plan, record: ProcessRecord) -> int | None:
     """Return when a running process has failed unless it is ready; None: it may take for ever, or is."""
     ready, memory, phase = plan.spec.ready, record.memory, record.phase

@@ -55,7 +55,7 @@ def next_slots(plan: Plan, hashes: Mapping[int, str]) -> Roll:
     if not stale:
         return Roll()
     moving = _moving(plan, hashes, stale)
-    missing = [slot for slot in plan.look(hashes) if _is_missing(plan, slot, hashes[slot])]
+    missing = missing_slots(plan, hashes)
     # What cannot be started anew is not stopped.
     now = _chosen(plan, hashes, moving, missing) if secrets.ready(plan) else {}
     plan.restless.update(moving.keys() & missing)  # the only one missing is replaced at once
@@ -201,10 +201,15 @@ def lifetime_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
 
 
 def is_available(plan: Plan, record: ProcessRecord | None) -> bool:
-    """Tell whether a slot's process serves: it is ready and not being stopped."""
+    """Tell whether a slot's process serves: it is ready, healthy and not being stopped."""
     if record is None or record.memory.stopping_since_ns is not None:
         return False
-    return readiness.is_ready(plan, record)
+    return readiness.is_ready(plan, record) and readiness.is_healthy(plan, record)
+
+
+def missing_slots(plan: Plan, hashes: Mapping[int, str]) -> list[int]:
+    """Return which of these slots do not serve, and are to do so."""
+    return [slot for slot in plan.look(hashes) if _is_missing(plan, slot, hashes[slot])]
 
 
 def _is_useless(plan: Plan, record: ProcessRecord) -> bool:

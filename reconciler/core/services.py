@@ -16,6 +16,7 @@ from reconciler.core import (
     gates,
     handover,
     hooks,
+    recovery,
     rollout,
     running,
     starting,
@@ -41,13 +42,14 @@ def plan_service(plan: Plan, base_hash: str) -> None:
         return
     token = plan.observed.intent.restart_token
     hashes = {slot: slot_hash(base_hash, token(slot)) for slot in plan.slots.desired(plan.want)}
-    roll = rollout.next_slots(plan, hashes)
+    roll, unhealthy = rollout.next_slots(plan, hashes), recovery.next_slots(plan, hashes)
     is_idle = demand.is_idle(plan)
     surplus = (slot for slot in plan.slots.mains if slot > plan.want)
     for slot in plan.take_steps((*surplus, *hashes)):
         record = plan.slots.mains.get(slot)
         if slot in hashes:
-            _keep_slot(plan, slot, hashes[slot], roll, is_idle=is_idle)
+            reason = roll.now.get(slot) or ("unhealthy" if slot in unhealthy else None)
+            _keep_slot(plan, slot, hashes[slot], roll, "idle" if is_idle else reason)
         elif record is not None:
             _drop_slot(plan, record)
         record = plan.slots.mains.get(slot)
@@ -62,17 +64,20 @@ def plan_service(plan: Plan, base_hash: str) -> None:
 # ---- one slot -------------------------------------------------------------------------------------
 
 
-def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, *, is_idle: bool) -> None:
+def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, reason: str | None) -> None:
     """Take the next step for a slot that shall run."""
     record = plan.slots.mains.get(slot)
     if record is None or isinstance(record.phase, Exited):
         _bring_back(plan, slot, wanted_hash, record)
         return
-    is_replaced = slot in roll.now and _may_be_replaced(plan, record, wanted_hash, roll)
-    if is_idle:
-        running.go_on(plan, record, "idle")
-    else:
-        running.go_on(plan, record, roll.now[slot] if is_replaced else None)
+    is_failure = reason == "unhealthy"
+    if reason not in {None, "idle"} and not _may_be_replaced(
+        plan, record, wanted_hash, waits_for_place=not (roll.is_at_once or is_failure)
+    ):
+        reason = None
+    if reason and is_failure and record.memory.stopping_since_ns is None:
+        record = recovery.blamed(plan, record)
+    running.go_on(plan, record, reason)
     if slot in roll.put_off:
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
     rollout.note_takeover(plan, record)
@@ -82,14 +87,15 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, *, is_idle: 
         demand.measure(plan, record)
 
 
-def _may_be_replaced(plan: Plan, record: ProcessRecord, wanted_hash: str, roll: Roll) -> bool:
+def _may_be_replaced(
+    plan: Plan, record: ProcessRecord, wanted_hash: str, *, waits_for_place: bool
+) -> bool:
     """Tell whether a successor could start: what it has to wait for, it waits for while the old one serves."""
     slot = record.id.slot
     if record.memory.stopping_since_ns is not None:
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
         return True
-    waits = not roll.is_at_once
-    held = gates.before_replacement(plan, record, wanted_hash, waits_for_place=waits)
+    held = gates.before_replacement(plan, record, wanted_hash, waits_for_place=waits_for_place)
     if held is not None:
         plan.coming[slot] = held
     else:

@@ -50,6 +50,8 @@ class Slots:
     """So many of the others does the watcher as a whole wait for, see `Plan.awaited`."""
     failed_elsewhere: int = 0
     """So many of them has failed what took the place of another one, see `Plan.failed`."""
+    unhealthy_elsewhere: int = 0
+    """So many of them run and are unhealthy."""
     mains: dict[int, ProcessRecord] = dataclasses.field(init=False)
     """The records of their own processes, dead or alive, in order."""
     forgotten: set[int] = dataclasses.field(default_factory=set)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from reconciler.core import dependencies, desired, generations, rollout, running, timetable
+from reconciler.core import dependencies, desired, generations, health, rollout, running, timetable
 from reconciler.core.plan import Plan, World
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_template, told_sockets
@@ -18,6 +18,7 @@ from reconciler.model.status import (
     CALM,
     Condition,
     Fired,
+    LastProbe,
     Override,
     SlotState,
     SlotStatus,
@@ -160,7 +161,18 @@ def _slot(view: _View, slot: int, condition: SlotCondition) -> SlotStatus:
         condition.note,
         stuck=condition.stuck,
         said="" if record is None or record.notified is None else record.notified.status,
+        ready=condition.ready,
+        last_probe=None if record is None else _last_probe(view, record),
     )
+
+
+def _last_probe(view: _View, record: ProcessRecord) -> LastProbe | None:
+    found = health.last_probe(view.plan, record)
+    if found is None:
+        return None
+    kind, answer = found
+    at_ns = view.wall(answer.at_ns) if answer.at_ns else 0
+    return LastProbe(kind, answer.passed, answer.message, at_ns)
 
 
 def _since_of(view: _View, slot: int, condition: SlotCondition) -> int:
@@ -352,9 +364,19 @@ def _conditions(
         ("UpToDate", not outdated, "Outdated" if outdated else "UpToDate", old),
         ("Failing", bool(failing), state, trouble),
         *_dependencies(view),
+        *_health(view),
     )
     since = max((slot.since_ns for slot in slots), default=0)
     return tuple(Condition(*each, since) for each in found)
+
+
+def _health(view: _View) -> Iterator[tuple[str, bool, str, str]]:
+    """Yield whether no slot of a service is unhealthy."""
+    if view.plan.spec.is_job:
+        return
+    notes = [note for record in view.records() if (note := health.note(view.plan, record))]
+    message = f"{len(notes)} of {view.plan.want}, {notes[0]}" if notes else ""
+    yield "Healthy", not notes, "Unhealthy" if notes else "Healthy", message
 
 
 def _dependencies(view: _View) -> Iterator[tuple[str, bool, str, str]]:

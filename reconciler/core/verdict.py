@@ -183,6 +183,8 @@ def _of_process(plan: Plan, trial: Trial, slot: int, base_hash: str) -> Finding:
     missing = readiness.missing(plan, record) if record.memory.probed else None
     if missing is not None:
         return Finding("open", f"{id}: {missing.note}", slot, missing.due_ns)
+    if not readiness.is_healthy(plan, record):
+        return Finding("failed", f"{id} is {record.memory.trouble}", slot)
     # Where processes are replaced at an age that is less, all of them are seldom older than half of it.
     age = plan.spec.max_age
     due_ns = (record.memory.ready_at_ns or record.phase.started_at_ns) + (

@@ -10,7 +10,7 @@ from reconciler.model.value import Struct, Tagged, Word, field
 
 MAIN: Final = "main"
 """Role of a watcher's own process; every other role is a hook or a helper of that slot."""
-FAILURES: Final = frozenset(("vetoed", "not_ready", "watchdog"))
+FAILURES: Final = frozenset(("vetoed", "not_ready", "unhealthy", "watchdog"))
 """Reasons to stop a process that count against it."""
 MAX_NAMED: Final = 3
 """Of several survivors so many are named in a sentence."""
@@ -313,7 +313,7 @@ class Memory(Struct, frozen=True):
     """Why it is stopped: replaced, surplus, stopped, removed, timeout, expired, idle, dependency, vetoed, not_ready,
     watchdog, announced (it went on after STOPPING=1), shutdown, over …"""
     trouble: str = ""
-    """What stands against it, as a sentence: why it is stopped for a failure, or what its probe said last."""
+    """What stands against it: that it is unhealthy, or why it is stopped for a failure. Of a probe its last words."""
     probed: bool = False
     """It was started under a spec with `ready`: it is ready when it has shown that, and not by its age."""
     ready_at_ns: int | None = None

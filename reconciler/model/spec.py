@@ -591,6 +591,11 @@ class ProbeSpec(Struct, frozen=True):
         int, Between(1, 1000), _live("Probes in a row that must pass before it counts.")
     ] = 1
 
+    @property
+    def patience(self) -> int:
+        """Return how many probes in a row have to fail before that counts."""
+        return 1
+
 
 class ReadySpec(ProbeSpec, frozen=True):
     """When a process that runs counts as ready: once its probe, one of the kinds, has passed."""
@@ -612,6 +617,28 @@ class ReadySpec(ProbeSpec, frozen=True):
             " the restart delay; null: it may take for ever."
         ),
     ] = 60 * SECOND_NS
+
+
+class HealthSpec(ProbeSpec, frozen=True):
+    """Whether a process that is ready goes on to serve: asked for as long as it runs, by one of the kinds."""
+
+    interval: Annotated[DurationNs, _live("Time from one probe to the next.")] = 10 * SECOND_NS
+    failures: Annotated[
+        int, Between(1, 1000), _live("Probes in a row that must fail before it is unhealthy.")
+    ] = 3
+    action: Annotated[
+        Literal["restart", "stop", "none"],
+        _live(
+            "What happens to an unhealthy process. restart: it is stopped and started again, which counts as a failure,"
+            " one slot after the other unless none serves; stop: its slot stays down until somebody starts it; none:"
+            " it is only told."
+        ),
+    ] = "restart"
+
+    @property
+    def patience(self) -> int:
+        """Return how many probes in a row have to fail before that counts."""
+        return self.failures
 
 
 class SecretSpec(Struct, frozen=True):
@@ -876,6 +903,10 @@ class WatcherSpec(Struct, frozen=True):
             " names a descendant of it, that one goes on in its slot: for programs that replace themselves or go into"
             " the background."
         ),
+    ] = None
+    health: Annotated[
+        HealthSpec | None,
+        _live("Whether a process that is ready goes on to serve; null: nobody asks."),
     ] = None
     reload: Annotated[
         Reload, _live("What `reconcile reload` does: replace, {signal: HUP} or {cmd: ...}.")

@@ -30,6 +30,7 @@ SocketState = Word["Bound", "Failed", "Pending", "Unserved"]
 """`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""
 CALM: Final = frozenset({"Running", "Idle", "Scheduled", "Completed"})
 """The states in which nothing is left to do."""
+ProbeKind = Word["ready", "health"]
 OverrideKind = Word["stopped", "started", "scaled"]
 
 
@@ -52,6 +53,17 @@ class Fired(Struct, frozen=True):
     at_ns: int = 0
     outcome: str | None = None
     duration_ns: int | None = None
+
+
+class LastProbe(Struct, frozen=True):
+    """What the newest probe of a process has come to: of `ready` until it is, then of `health`."""
+
+    kind: ProbeKind = "ready"
+    ok: bool | None = None
+    """None: it has not answered yet."""
+    message: str = ""
+    at_ns: int = 0
+    """Since when it comes to that, as far as is known; 0: it is not."""
 
 
 class SlotStatus(Struct, frozen=True):
@@ -79,6 +91,10 @@ class SlotStatus(Struct, frozen=True):
     """It waits for another watcher, which does not come to what is waited for by itself."""
     said: str = ""
     """What the process says of itself (`STATUS=` of sd_notify(3))."""
+    ready: bool = False
+    """Its process runs, and counts as ready and healthy."""
+    last_probe: LastProbe | None = None
+    """Where its spec has it asked whether it is ready or healthy."""
 
     @property
     def as_desired(self) -> bool:

@@ -201,5 +201,6 @@ _BLOCKS: Final[dict[str, Callable[[str], str]]] = {
         else f"{{file: {text}}}"
     ),
     "ReadySpec": lambda text: _probe(text),
+    "HealthSpec": lambda text: _probe(text),
     "SecretSpec": lambda text: "{file: PATH} or {cmd: PROGRAM}, never the value",
 }

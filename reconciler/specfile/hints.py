@@ -96,7 +96,9 @@ _WORDS_BY_ANSWER: Final = {
         "write: ready: {deadline: 60s}": "listen_timeout TimeoutStartSec",
         "write: watchdog: 30s": "WatchdogSec",
         "write: pid_file: PATH": "pidfile PIDFile",
-        NOT_BUILT: "liveness_probe healthcheck health env_rules watch on-check-failure",
+        "write: health": "liveness_probe healthcheck",
+        "write: health: {action: restart}": "on-check-failure",
+        NOT_BUILT: "env_rules watch",
         "write: rollout: {max_unavailable: 1}": "update_config maxUnavailable max_unavailable rolling_update",
         'write: restart: never, schedule: {cron: "0 3 * * *"}': "cron timer OnCalendar",
         "write: restart: never, schedule: {every: 15m}": "interval every OnUnitActiveSec",
@@ -185,6 +187,14 @@ _WORDS_BY_ANSWER: Final = {
     | {
         "a ready probe is asked until the deadline": "failures failureThreshold failure_threshold retries",
         "write: deadline": "listen_timeout start_timeout max_wait",
+    },
+    "HealthSpec": _PROBE_WORDS
+    | {
+        "write: failures": "failureThreshold failure_threshold retries",
+        "write: action: restart, stop or none": "on_failure on_fail then",
+        "a process that never becomes healthy is no matter of time: write failures and interval": "deadline",
+        "lines of output tell when a process is ready, not whether it goes on to be: write it below ready": "log",
+        "write: initial_delay": "delay",
     },
     "HttpSpec": {
         "through a socket that processes share any of them may answer: write url or port": "socket",

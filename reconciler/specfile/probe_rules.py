@@ -31,6 +31,12 @@ def check_ready(ready: Given | None, slots: object) -> None:
         _check_probe(ready, READY_KINDS, "ready", slots, is_optional=says_so)
 
 
+def check_health(health: Given | None, slots: object) -> None:
+    """Check what makes a process healthy."""
+    if health is not None:
+        _check_probe(health, PROBES, "health", slots, is_optional=False)
+
+
 def _check_probe(
     probe: Given, kinds: tuple[str, ...], name: str, slots: object, *, is_optional: bool
 ) -> None:

@@ -38,7 +38,16 @@ from reconciler.specfile.yaml_text import Entry, List, Map, Node
 
 JOB_FIELDS: Final = ("timeout", "schedule", "rerun_on", "overlap", "on_lost", "keep_runs")
 SERVICE_FIELDS: Final = (
-    *("max_age", "max_age_variance", "on_demand", "ready", "rollout", "watchdog", "pid_file"),
+    *(
+        "max_age",
+        "max_age_variance",
+        "on_demand",
+        "ready",
+        "health",
+        "rollout",
+        "watchdog",
+        "pid_file",
+    ),
 )
 _UNIX_FIELDS: Final = frozenset(("mode", "owner", "group"))
 _INTERNET_FIELDS: Final = frozenset(("interface", "reuseport", "ipv6_only", "nodelay", "keepalive"))
@@ -231,11 +240,13 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     for each in commands:
         if each is not None:
             _check_command(each)
-    ready = watcher.block("ready")
+    ready, health = watcher.block("ready"), watcher.block("health")
     probe_rules.check_ready(ready, data.get("numprocesses", 1))
-    if ready is not None:
-        _check_command(ready, "exec")
-        _check_path(ready, "unix")
+    probe_rules.check_health(health, data.get("numprocesses", 1))
+    for each in (ready, health):
+        if each is not None:
+            _check_command(each, "exec")
+            _check_path(each, "unix")
     _check_shell(watcher)
     _check_sockets(watcher, sockets)
     _warn_of_starters(watcher, sockets)

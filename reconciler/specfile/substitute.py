@@ -67,8 +67,8 @@ def _slot_fields(shape: Shape, path: str) -> list[str]:
 
 
 def _summary(fields: list[str]) -> str:
-    short = dict.fromkeys("hooks.*.cmd" if each.startswith("hooks.") else each for each in fields)
-    *most, last = short
+    short = {"hooks": "hooks.*.cmd", "ready": "all of ready", "health": "all of health"}
+    *most, last = dict.fromkeys(short.get(each.partition(".")[0], each) for each in fields)
     return f"{', '.join(most)} and {last}"
 
 

@@ -284,6 +284,7 @@ def _make_paths_absolute(data: dict[str, object], whole: Map, folder: str) -> No
     for stream in (logs.get("stdout"), logs.get("stderr")) if isinstance(logs, dict) else ():
         make_absolute(stream, escaped, "file")
     make_absolute(data.get("ready"), escaped, "unix")
+    make_absolute(data.get("health"), escaped, "unix")
     _make_secret_paths_absolute(data.get("secrets"), whole.get("secrets"))
     if "/" in str(data.get("shell")):
         make_absolute(data, folder, "shell")

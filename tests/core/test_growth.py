@@ -30,7 +30,15 @@ from reconciler.model.observation import (
 )
 from reconciler.model.process import Exit, Exited, Running
 from reconciler.model.revision import Trial
-from reconciler.model.spec import DaemonSpec, DependencySpec, HookSpec, HooksSpec, SocketSpec, Spec
+from reconciler.model.spec import (
+    DaemonSpec,
+    DependencySpec,
+    HealthSpec,
+    HookSpec,
+    HooksSpec,
+    SocketSpec,
+    Spec,
+)
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, listener, process, spec, watcher
 from tests.growth import Work, work_of
@@ -216,12 +224,18 @@ def a_retry(stage: Stage) -> None:
     assert isinstance(stage.records[process("w.7")].phase, Running)
 
 
+def a_slot_that_is_unhealthy_and_healthy_again(stage: Stage) -> None:
+    stage.answer("w.5:health").answer("w.6:health").wait(0.5).answer("w.6:health", passed=True)
+    assert [id for _, id, _ in stage.signals()] == ["w.5"]
+
+
 EVENTS_OF_A_SLOT: dict[str, Callable[[Stage], object]] = {
     "exit": lambda stage: stage.exit("w.3", 1),
     "end by a stop": lambda stage: stage.exit("w.4", None, signal="TERM"),
     "backoff": a_backoff_of_a_slot,
     "signal": lambda stage: stage.tell(SignalAsked("w", 4, "USR1")),
     "retry": a_retry,
+    "health": a_slot_that_is_unhealthy_and_healthy_again,
     "log": lambda stage: stage.tell(LogChanged(process("w.2"), "/log", "full")),
     "socket": a_socket_of_a_slot,
     "replacement": lambda stage: stage.wait(1),
@@ -231,7 +245,10 @@ OWN = {"own": listener(81, reuseport=True)}
 AFTER_START = HooksSpec(after_start=HOOK)
 SCENES: dict[str, tuple[Callable[[int], Stage], tuple[str, ...]]] = {
     "plain": (slots, ("exit", "backoff", "signal", "retry", "log")),
-    "aging": (partial(slots, max_age=3600 * S), ("exit",)),
+    "aging": (
+        partial(slots, max_age=3600 * S, health=HealthSpec(tcp="80")),
+        ("health", "exit"),
+    ),
     "asked": (partial(slots, hooks=HooksSpec(before_signal=HOOK)), ("exit",)),
     "one by one": (partial(slots, spawn_interval=S // 1000), ("exit", "backoff")),
     "after_spawn_passed": (partial(slots, hooks=AFTER_START), ("exit", "backoff")),

@@ -7,7 +7,8 @@ from typing import Any
 from reconciler.model.action import Spawn
 from reconciler.model.observation import ProbeAnswered
 from reconciler.model.probe import HttpTarget, Probing, TcpTarget
-from reconciler.model.spec import BackoffSpec, HooksSpec, MaxRestartsSpec, ReadySpec
+from reconciler.model.spec import BackoffSpec, HealthSpec, HooksSpec, MaxRestartsSpec, ReadySpec
+from reconciler.model.status import LastProbe
 from tests.core.stage import HOOK, S, Stage, process, spec, watcher
 
 PATIENT = BackoffSpec(burst=0, initial=5 * S, max=60 * S, jitter=0)
@@ -47,6 +48,40 @@ def test_a_process_is_ready_when_its_command_has_passed_and_is_asked_no_more() -
         "web.1 is ready after 2.5s"
     ]
     assert [str(id) for id in stage.records] == ["web.1"]
+
+
+def test_the_status_tells_what_was_answered_last() -> None:
+    def last(stage: Stage) -> LastProbe | None:
+        return stage.slot("web.1").last_probe
+
+    stage = Stage().wait(5).apply(spec(web=watcher(ready=HTTP, health=HealthSpec(tcp="80"))))
+    place = "http 127.0.0.1:8000/healthz"
+    assert last(stage) == LastProbe("ready", None, f"{place} has not answered yet", 0)
+    stage.answer("web.1:ready", f"{place} answers 503").wait(1)
+    assert last(stage) == LastProbe("ready", False, f"{place} answers 503", 5 * S)
+    stage.answer("web.1:ready", passed=True)
+    assert last(stage) == LastProbe("health", None, "tcp 127.0.0.1:80 has not answered yet", 0)
+    stage.answer("web.1:health", "tcp 127.0.0.1:80 accepts connections", passed=True)
+    assert last(stage) == LastProbe("health", True, "tcp 127.0.0.1:80 accepts connections", 6 * S)
+    assert last(stage.apply(spec(web=watcher(ready=HTTP)))) == LastProbe("ready", True, "", 6 * S)
+    assert last(stage.apply(spec(web=watcher()))) is None
+
+
+def test_the_conditions_of_a_watcher_say_how_many_are_ready_and_healthy() -> None:
+    def conditions(stage: Stage) -> dict[str, tuple[bool, str]]:
+        found = stage.status("web").conditions
+        return {c.type: (c.status, c.message) for c in found if c.type in {"Ready", "Healthy"}}
+
+    health = HealthSpec(tcp="80", action="none")
+    stage = Stage().apply(spec(web=watcher(ready=HTTP, health=health, numprocesses=3)))
+    assert conditions(stage) == {"Ready": (False, "0 of 3 ready"), "Healthy": (True, "")}
+    stage.answer("web.1:ready", passed=True).answer("web.2:ready", passed=True)
+    assert conditions(stage)["Ready"] == (True, "2 of 3 ready")
+    stage.answer("web.2:health", "tcp: refused")
+    assert conditions(stage) == {
+        "Ready": (False, "1 of 3 ready"),
+        "Healthy": (False, "1 of 3, unhealthy: tcp: refused"),
+    }
 
 
 def test_the_last_answer_is_shown_while_the_command_runs_again() -> None:

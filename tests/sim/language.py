@@ -131,6 +131,7 @@ MEANINGLESS: Final = {
     "watchdog": "the programs of the simulation say nothing of themselves yet",
     "pid_file": "the programs of the simulation hand over to nobody yet",
     "schedule": "the wall clock is not simulated",
+    "health": "the programs of the simulation answer no probe yet",
     "keep_runs": "only the store throws rows away, and that is not simulated",
     "max_restarts.then": "there is only one value",
     "on_exit": "would end the history; tests/core/test_ends.py kills the controller after each of its actions",

@@ -162,7 +162,7 @@ def test_a_mistake_is_told_in_our_words(text: str, field: str, words: str) -> No
         ("stop_signal", "stop: {signal: TERM}"), ("graceful_timeout", "stop: {timeout: 10s}"),
         ("copy_env", "inherit_env"), ("uid", "user"), ("gid", "group"), ("environment", "env"),
         ("autorestart", "restart"), ("requires", "depends_on"),
-        ("health", "not built yet"), ("cron", "schedule: {cron"), ("interval", "schedule: {every"),
+        ("cron", "schedule: {cron"), ("interval", "schedule: {every"),
         ("update_config", "rollout: {max_unavailable: 1}"), ("watch", "not built yet"),
     ],
 )  # fmt: skip

@@ -214,6 +214,8 @@ def _slot_note(slot: SlotStatus, now_ns: int) -> str:
         parts.append(f"generation {slot.fired.generation}")
     if slot.next_ns is not None:
         verb = _DUE.get(slot.state, "due")
+        if slot.state == "Starting" and slot.last_probe is not None:
+            verb = "fails"
         parts.append(f"{verb} {due_in(slot.next_ns, now_ns)}")
     return ", ".join(parts)
 

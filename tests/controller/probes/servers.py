@@ -36,7 +36,6 @@ class Server:
         self.answer = answer
         self.count = 0
         self.open = 0
-        self.most_open = 0
         family = socket.AF_UNIX if path else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.bind(path or ("127.0.0.1", 0))
@@ -53,7 +52,6 @@ class Server:
 
     def _talk(self, connection: socket.socket) -> None:
         self.open += 1
-        self.most_open = max(self.most_open, self.open)
         with connection, suppress(OSError):
             connection.recv(4096)
             if self.answer is None:
