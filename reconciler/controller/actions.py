@@ -38,6 +38,7 @@ from reconciler.model.action import (
     RecordRun,
     RecordTimetable,
     RecordVerdict,
+    ScanFiles,
     ShutDown,
     Spawn,
     Unbind,
@@ -98,6 +99,8 @@ class Actions(Part):
                     self.prober.drop(id)
                 case FindInstants():
                     self.specs.schedules.find(action)
+                case ScanFiles(watcher):
+                    self.specs.watched_files.scan(watcher)
                 case Spawn():
                     self.border.guard("looking at a log", partial(self.last_lines.begin, action))
                     to_keeper.append(self.specs.secrets.filled(action))

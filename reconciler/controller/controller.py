@@ -115,6 +115,8 @@ class Controller(Parts):
         if isinstance(observation, SpecApplied):
             follow = partial(self.specs.secrets.follow, observation.spec)
             self.runtime.border.guard("reading secrets", follow)
+            watch = partial(self.specs.watched_files.follow, observation.spec)
+            self.runtime.border.guard("looking at watched files", watch)
             watch = partial(self.output.limits.follow, observation.spec)
             self.runtime.border.guard("watching limits", watch)
             follow = partial(self.log_owners.follow, observation.spec)

@@ -107,6 +107,7 @@ class Parts:
             ("the control socket", api.close),
             ("the spec files", specs.files.close),
             ("the secrets", specs.secrets.close),
+            ("the watched files", specs.watched_files.close),
             ("the store", self.write_last),
         )
         self.shutdown = ending = Shutdown(

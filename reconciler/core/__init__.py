@@ -41,6 +41,7 @@
 | `shutdown` | the end of everything |
 | `verdict` | whether a revision is good: all that it changed stayed up |
 | `secrets` | starts wait for values, which are read elsewhere |
+| `watched_files` | an edit of watched files is an edit of what runs |
 | `stop_order` | who waits for whom when several watchers are stopped |
 | `stopping` | how one process is asked to end, and what it leaves behind |
 | `settings` | what is in force for a process is brought to what the spec says |

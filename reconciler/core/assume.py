@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.core import events, secrets
+from reconciler.core import events, secrets, watched_files
 from reconciler.core.picture import Picture
 from reconciler.model.action import (
     Action,
@@ -25,6 +25,7 @@ from reconciler.model.action import (
     RecordTimetable,
     RecordVerdict,
     Remember,
+    ScanFiles,
     ShutDown,
     Signal,
     Spawn,
@@ -75,6 +76,10 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             it.observed(id.owner).probes[id] = ProbeObserved(incarnation, probing)
         case Unprobe(id):
             it.observed(id.owner).probes.pop(id, None)
+        case ScanFiles(watcher):
+            observed, watch = it.observed(watcher), it.spec.watchers[watcher].watch
+            awaited = replace(watched_files.known(observed.files, watch), asked_ns=now_ns)
+            it.known[watcher] = replace(observed, files=awaited)
         case RecordGeneration(watcher, generation, timetable):
             wall_ns = None if it.wall_offset_ns is None else now_ns + it.wall_offset_ns
             it.events.append(events.of_generation(watcher, generation, wall_ns))

@@ -13,6 +13,7 @@ from reconciler.core import (
     readiness,
     rollout,
     stopping,
+    watched_files,
 )
 from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
@@ -98,7 +99,8 @@ def _of_running(
     held_back = rollout.held_back_note(plan, record, wanted_hash) if wanted_hash else ""
     over = limits.over(plan.spec, plan.observed.exceeded, record)
     waiting = f"{over}; waiting for its turn to be replaced" if over else ""
-    note = note or held_back or waiting or _log_note(plan, slot) or notifications.note(record)
+    note = note or held_back or waiting or _log_note(plan, slot)
+    note = note or watched_files.note(plan) or notifications.note(record)
     outdated = _is_outdated(plan, record, wanted_hash)
     return SlotCondition("Running", note, since_ns, None, outdated, bool(held_back))
 

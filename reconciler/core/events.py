@@ -311,6 +311,7 @@ def of_generation(watcher: str, generation: Generation, wall_ns: int | None) -> 
     why = {
         "first": "first time",
         "spec_change": "its spec changed",
+        "files_changed": "its watched files changed",
         "boot": "the machine booted",
         "daemon_start": "the manager started",
         "lost": "the end of the last run was not observed, and on_lost is rerun",

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from reconciler.core import demand, events, generations, limits, secrets, timetable
+from reconciler.core import (
+    demand,
+    events,
+    generations,
+    limits,
+    secrets,
+    timetable,
+    watched_files,
+)
 from reconciler.core.assume import act
 from reconciler.core.changes import is_alike
 from reconciler.core.picture import Picture
@@ -21,6 +29,7 @@ from reconciler.model.observation import (
     Delivery,
     EndsTold,
     FaultCaught,
+    FilesSeen,
     HeartbeatAsked,
     InstantsFound,
     IntentChanged,
@@ -93,6 +102,8 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
             _run(it, watcher, run)
         case SecretsRead() | SecretsUnreadable():
             _secrets(it, observation, now_ns)
+        case FilesSeen():
+            _files(it, observation)
         case AccountsFound():
             _accounts(it, observation)
         case ProbeAnswered():
@@ -116,9 +127,7 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
         case KeeperIntroduced():
             _keeper(it, observation)
         case SnapshotEnded():
-            it.knows_keeper = True
-            it.agenda.touch_sockets((*it.spec.sockets, *it.sockets))
-            it.put_off(set(it.known) | set(it.names()))
+            _met(it)
         case LogChanged():
             _log(it, observation)
         case EndsTold(pids):
@@ -214,6 +223,13 @@ def _probe(it: Picture, answer: ProbeAnswered) -> None:
         return  # it was on its way when something else was asked
     probes[answer.id] = replace(asked, answer=answer)
     it.agenda.touch_slot(answer.id)
+
+
+def _met(it: Picture) -> None:
+    """Have everything planned: all that the keeper holds is known."""
+    it.knows_keeper = True
+    it.agenda.touch_sockets((*it.spec.sockets, *it.sockets))
+    it.put_off(set(it.known) | set(it.names()))
 
 
 def _log(it: Picture, log: LogChanged) -> None:
@@ -338,6 +354,16 @@ def _accounts(it: Picture, found: AccountsFound) -> None:
     it.facts = replace(it.facts, uids=found.uids, gids=found.gids)
     watchers = ((name, it.watcher_spec(name)) for name in it.names())
     it.put_off({name for name, spec in watchers if spec is not None and names_owners(spec.logs)})
+
+
+def _files(it: Picture, seen: FilesSeen) -> None:
+    spec, observed = it.spec.watchers.get(seen.watcher), it.observed(seen.watcher)
+    watch = None if spec is None else spec.watch
+    if watch is None or (seen.paths, seen.ignore) != (watch.paths, watch.ignore):
+        return  # it was on its way when the spec changed
+    before = watched_files.known(observed.files, watch)
+    it.events.extend(watched_files.events_of(before, seen, observed.records.values()))
+    it.note(seen.watcher, files=watched_files.after(before, seen))
 
 
 def _job(it: Picture, watcher: str, job: Job, now_ns: int) -> None:

@@ -5,7 +5,7 @@ Here alone it is worked out why a slot does not run; whoever tells it reads what
 
 from __future__ import annotations
 
-from reconciler.core import demand, dependencies, hooks, secrets
+from reconciler.core import demand, dependencies, hooks, secrets, watched_files
 from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
 from reconciler.core.hooks import drive_with_retry
 from reconciler.core.plan import Plan
@@ -28,7 +28,7 @@ def before_start(
         plan.stand_in("to be first", slot)
     return (
         demand.idle(plan, dead)
-        or secrets_missing(plan)
+        or unread(plan)
         or dependencies.held(plan, slot, dead, wanted_hash)
         or (_hook(plan, "before_start", 0, 0) if is_first else None)
         or _shared_sockets(plan)
@@ -56,7 +56,7 @@ def before_replacement(
 def before_spawn(plan: Plan, slot: int) -> SlotCondition | None:
     """Return what holds back a job's slot before its hooks are asked."""
     return (
-        secrets_missing(plan)
+        unread(plan)
         or dependencies.held(plan, slot, None, "")
         or _shared_sockets(plan)
         or _interval(plan, slot)
@@ -107,9 +107,11 @@ def backoff(plan: Plan, record: ProcessRecord) -> SlotCondition | None:
     return SlotCondition("BackOff", note, phase.at_ns, again_ns)
 
 
-def secrets_missing(plan: Plan) -> SlotCondition | None:
-    """Return what holds back all slots as long as the values are not at hand that they get."""
-    return None if secrets.ready(plan) else SlotCondition("Waiting", secrets.waiting_note(plan))
+def unread(plan: Plan) -> SlotCondition | None:
+    """Return what holds back all slots as long as it is not known what their processes are made of."""
+    if not secrets.ready(plan):
+        return SlotCondition("Waiting", secrets.waiting_note(plan))
+    return watched_files.missing(plan)
 
 
 def _place(plan: Plan) -> SlotCondition | None:

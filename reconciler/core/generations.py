@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler.core import desired
-from reconciler.core.template import same_template
+from reconciler.core.template import same_files, same_spec, same_template
 from reconciler.model.job import Generation, Instant, Job, Outcome, Trigger
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.spec import Overlap, WatcherSpec
@@ -25,13 +25,18 @@ def due_trigger(
     job, hold = observed.job, observed.intent.hold
     if not job.known or not (spec.autostart or hold == "started") or hold == "stopped":
         return None
-    if not desired.count(spec, observed.intent) or spec.waits_for_schedule:
+    if not desired.count(spec, observed.intent):
         return None
     last = job.generation
     if last is None:
-        return "first"
-    if not same_template(last.run_hash, base_hash) and "spec_change" in spec.rerun_on:
+        return None if spec.waits_for_schedule else "first"
+    if spec.waits_for_schedule:
+        same = not same_spec(last.run_hash, base_hash) or same_files(last.run_hash, base_hash)
+        return None if same else "files_changed"
+    if not same_spec(last.run_hash, base_hash) and "spec_change" in spec.rerun_on:
         return "spec_change"
+    if not same_files(last.run_hash, base_hash):
+        return "files_changed"
     if last.boot_id != facts.boot_id and "boot" in spec.rerun_on:
         return "boot"
     if last.keeper_id != facts.keeper_id and "daemon_start" in spec.rerun_on:

@@ -21,10 +21,11 @@ from reconciler.core import (
 from reconciler.core.backoff import ended_by_operator, failures_after
 from reconciler.core.hooks import drive, held_by, hook_of, keep, said
 from reconciler.core.plan import Plan
+from reconciler.core.rollout import EDITS_APART_NS
 from reconciler.core.slots import BEING_STARTED, SlotCondition, is_gone
 from reconciler.core.template import same_template
 from reconciler.model.action import RecordGeneration, RecordRun, Remember
-from reconciler.model.job import Outcome, Run
+from reconciler.model.job import Outcome, Run, Trigger
 from reconciler.model.process import Exit, Exited, Memory, ProcessRecord, Running
 from reconciler.model.spec import WatcherSpec
 from reconciler.model.units import format_duration
@@ -58,7 +59,7 @@ def _slots(plan: Plan) -> list[int]:
 
 
 def _begin_generation(plan: Plan, base_hash: str) -> bool:
-    """Write down a new generation when something calls for one, and its secrets are at hand."""
+    """Write down a new generation when something calls for one, and what it is made of is known."""
     job, want, facts = plan.observed.job, plan.want, plan.world.facts
     trigger = generations.due_trigger(plan.spec, plan.observed, base_hash, facts)
     wanted = plan.slots.desired(want)
@@ -68,7 +69,7 @@ def _begin_generation(plan: Plan, base_hash: str) -> bool:
         former = []
     if not want or not (trigger is not None or lost or former):
         return False
-    held = gates.secrets_missing(plan)
+    held = gates.unread(plan) or _fired_a_moment_ago(plan, trigger)
     if held is not None:
         plan.conditions |= dict.fromkeys(lost if trigger is None else wanted, held)
         return False
@@ -80,6 +81,17 @@ def _begin_generation(plan: Plan, base_hash: str) -> bool:
     generation = generations.next_generation(job, base_hash, trigger, facts, slots)
     plan.act(RecordGeneration(plan.name, generation))
     return True
+
+
+def _fired_a_moment_ago(plan: Plan, trigger: Trigger | None) -> SlotCondition | None:
+    """Return what holds back a generation for edited files: a job that edits them itself must not go on for ever."""
+    job, boot_id = plan.observed.job, plan.world.facts.boot_id
+    fired = (run.fired_at_ns for run in job.runs.values() if run.boot_id == boot_id)
+    due_ns = max(fired, default=0) + EDITS_APART_NS
+    if trigger != "files_changed" or plan.is_due(due_ns):
+        return None
+    note = f"watched files changed; it is fired for that at most every {format_duration(EDITS_APART_NS)}"
+    return SlotCondition("Waiting", note, 0, due_ns)
 
 
 def _keep_slot(plan: Plan, slot: int) -> bool:

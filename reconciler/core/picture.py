@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from reconciler.core import desired, secrets
+from reconciler.core import desired, secrets, watched_files
 from reconciler.core.agenda import Agenda
 from reconciler.core.brake import Brake
 from reconciler.core.graph import Graph, graph_of
@@ -19,7 +19,7 @@ from reconciler.core.shutdown import Shutdown
 from reconciler.core.slots import Slots, is_gone
 from reconciler.core.standing import standing_of
 from reconciler.core.stop_order import StopOrder, is_going
-from reconciler.core.template import run_hash, with_secrets
+from reconciler.core.template import run_hash, with_files, with_secrets
 from reconciler.core.trial import Proof
 from reconciler.model.action import Action
 from reconciler.model.event import Event
@@ -113,7 +113,8 @@ class Picture:
         if name not in self._hashes:
             self._hashes[name] = run_hash(self.spec.watchers[name], self.spec.sockets)
         read = secrets.known(self.observed(name).secrets, self.spec.watchers[name].secrets)
-        return with_secrets(self._hashes[name], read.digest)
+        seen = watched_files.known(self.observed(name).files, self.spec.watchers[name].watch)
+        return with_files(with_secrets(self._hashes[name], read.digest), seen.digest)
 
     def world(self, now_ns: int) -> World:
         """Return what every plan may know besides its own watcher."""

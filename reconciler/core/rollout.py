@@ -9,11 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from reconciler.core import dependencies, desired, limits, readiness, running, secrets
+from reconciler.core import (
+    dependencies,
+    desired,
+    limits,
+    readiness,
+    running,
+    secrets,
+    watched_files,
+)
 from reconciler.core.backoff import is_completed, proves_nothing, share
 from reconciler.core.plan import Plan
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for_shared
-from reconciler.core.template import same_but_secrets, same_slot, same_template, sockets_of
+from reconciler.core.template import (
+    files_of,
+    same_but_files,
+    same_but_secrets,
+    same_files,
+    same_slot,
+    same_spec,
+    same_template,
+    sockets_of,
+)
 from reconciler.model.action import Remember
 from reconciler.model.process import Exited, Memory, PartInRoll, ProcessRecord, Running
 from reconciler.model.spec import WatcherSpec
@@ -25,6 +42,11 @@ ROLL_REASONS: Final = frozenset({"replaced", "dependency", "expired"})
 MOST_IN_A_ROW: Final = 3
 """Replacements of a slot for what is in no spec, before the next one has to wait."""
 HOLD_NS: Final = 60 * SECOND_NS
+MOST_EDITS_IN_A_ROW: Final = 10
+"""Replacements of a slot for watched files, each within `STEADY_NS` of its start, before the next one has to wait."""
+STEADY_NS: Final = 10 * SECOND_NS
+EDITS_APART_NS: Final = 5 * SECOND_NS
+"""Slow enough for a machine, and fast enough for somebody who saves more often than that."""
 
 
 class Roll(Struct, frozen=True):
@@ -57,7 +79,8 @@ def next_slots(plan: Plan, hashes: Mapping[int, str]) -> Roll:
     moving = _moving(plan, hashes, stale)
     missing = missing_slots(plan, hashes)
     # What cannot be started anew is not stopped.
-    now = _chosen(plan, hashes, moving, missing) if secrets.ready(plan) else {}
+    may_start = secrets.ready(plan) and watched_files.missing(plan) is None
+    now = _chosen(plan, hashes, moving, missing) if may_start else {}
     plan.restless.update(moving.keys() & missing)  # the only one missing is replaced at once
     plan.stand_in("to be replaced", *(moving.keys() - missing))
     return Roll(now, frozenset(moving.keys() - now.keys()), _have_to_go_first(plan))
@@ -78,7 +101,7 @@ def _moving(plan: Plan, hashes: Mapping[int, str], stale: dict[int, str]) -> dic
         slot: reason
         for slot, reason in stale.items()
         if mains[slot].memory.stopping_since_ns is not None
-        or same_template(mains[slot].template_hash, hashes[slot])
+        or same_spec(mains[slot].template_hash, hashes[slot])
     }
 
 
@@ -142,6 +165,8 @@ def is_outdated(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
     """Tell whether a process is not what the spec wants, or holds a socket that no client finds any more."""
     if not same_slot(record.template_hash, wanted_hash):
         return True
+    if files_of(wanted_hash) and not files_of(record.template_hash):
+        return True  # nobody could tell when it was started what the files were that it watches
     if not isinstance(record.phase, Running):
         return False
     return _is_in_the_way(plan, record) or holds_former(
@@ -166,9 +191,34 @@ def in_a_row(dead: ProcessRecord, wanted_hash: str) -> int:
     return 1 + (memory.in_a_row if lived < 2 * HOLD_NS else 0)
 
 
+def edits_in_a_row(dead: ProcessRecord, wanted_hash: str) -> int:
+    """Return how often a slot will have been replaced in a row, with this one's end, soon after its start for edits.
+
+    Of files that it watches. Somebody who edits wants that; a program that writes them itself would go on for ever.
+    """
+    memory, phase = dead.memory, dead.phase
+    if memory.stopping_since_ns is None or memory.stop_reason != "replaced":
+        return 0
+    if not isinstance(phase, Exited) or not _is_edited(dead, wanted_hash):
+        return 0
+    lived = memory.stopping_since_ns - (phase.started_at_ns or memory.stopping_since_ns)
+    return 1 + (memory.edits if lived < STEADY_NS else 0)
+
+
+def _is_edited(record: ProcessRecord, wanted_hash: str) -> bool:
+    """Tell whether a process is outdated by nothing but the files that it watches."""
+    one, other = record.template_hash, wanted_hash
+    return same_but_files(one, other) and not same_files(one, other)
+
+
 def _held_back_until_ns(plan: Plan, record: ProcessRecord, wanted_hash: str) -> int | None:
     """Return until when a stale process is not replaced, as that went on and on; None: it is not held back."""
-    if record.memory.in_a_row < MOST_IN_A_ROW or not isinstance(record.phase, Running):
+    if not isinstance(record.phase, Running):
+        return None
+    if _is_edited(record, wanted_hash):
+        held = record.memory.edits >= MOST_EDITS_IN_A_ROW
+        return record.phase.started_at_ns + EDITS_APART_NS if held else None
+    if record.memory.in_a_row < MOST_IN_A_ROW:
         return None
     if not same_but_secrets(record.template_hash, wanted_hash) or _is_in_the_way(plan, record):
         return None
@@ -182,6 +232,14 @@ def held_back_note(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str:
     if held_ns is None or not (over or is_outdated(plan, record, wanted_hash)):
         return ""
     assert isinstance(record.phase, Running)
+    if _is_edited(record, wanted_hash) and not over:
+        count, pace = record.memory.edits, format_duration(EDITS_APART_NS)
+        files = watched_files.known(plan.observed.files, plan.spec.watch).changed
+        last = f" (last: {files})" if files else ""
+        return (
+            f"held back: replaced {count} times in a row because watched files changed each time{last}; "
+            f"now at most every {pace}"
+        )
     names = [
         name
         for name in dict.fromkeys(sockets_of(plan.spec))
@@ -290,8 +348,8 @@ def _is_in_the_way(plan: Plan, record: ProcessRecord | None) -> bool:
 def why_failed(plan: Plan, record: ProcessRecord) -> str:
     """Return in words how a process of the revision, or the one before it, did not stay up; empty: it did."""
     trial, memory, phase = plan.world.trial, record.memory, record.phase
-    if trial is None:
-        return ""
+    if trial is None or (memory.edited_at_ns and memory.edited_at_ns >= trial.begun_ns):
+        return ""  # an edit of the files that it watches is not of the revision
     if memory.stopping_since_ns is not None and memory.stop_reason in {"vetoed", "refused"}:
         hook = "after_spawn" if memory.stop_reason == "vetoed" else "after_start"
         return f"was stopped because its {hook} hook said no"

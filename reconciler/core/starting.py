@@ -8,7 +8,7 @@ from reconciler.core import demand, limits, rollout
 from reconciler.core.backoff import ended_by_operator, failures_after, gave_up, recent_deaths
 from reconciler.core.plan import Plan
 from reconciler.core.slots import BEING_STARTED
-from reconciler.core.template import launch, same_slot, same_template
+from reconciler.core.template import launch, same_files, same_slot, same_spec
 from reconciler.model.action import Spawn
 from reconciler.model.process import Exited, Memory, ProcessRecord
 from reconciler.model.value import replace
@@ -30,6 +30,10 @@ def start(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -
             renewed=_why_renewed(dead, wanted_hash),
             roll=rollout.part_of(dead),
             in_a_row=rollout.in_a_row(dead, wanted_hash),
+            edits=rollout.edits_in_a_row(dead, wanted_hash),
+            edited_at_ns=dead.memory.edited_at_ns
+            if same_files(dead.template_hash, wanted_hash)
+            else plan.now_ns,
         )
     spawn(plan, slot, wanted_hash, memory, dead)
 
@@ -81,8 +85,10 @@ def _inherited(plan: Plan, dead: ProcessRecord | None, wanted_hash: str) -> Memo
 def _why_renewed(dead: ProcessRecord, wanted_hash: str) -> str:
     """Return why a process takes the place of one of the same template; empty when that had another one."""
     memory, phase = dead.memory, dead.phase
-    if not same_template(dead.template_hash, wanted_hash):
+    if not same_spec(dead.template_hash, wanted_hash):
         return ""
+    if not same_files(dead.template_hash, wanted_hash):
+        return "was replaced because watched files changed"
     if memory.stopping_since_ns is not None:
         if limits.was_over(memory.stop_reason):
             return f"was replaced ({memory.stop_reason})"

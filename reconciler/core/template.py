@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from reconciler.model.observed import Facts
 from reconciler.model.process import (
@@ -82,6 +82,11 @@ def with_secrets(base: str, digest: str) -> str:
     return f"{base}+{digest}" if digest else base
 
 
+def with_files(base: str, digest: str) -> str:
+    """Return the hash of a watcher with that of the files that it watches, empty when that is not known."""
+    return f"{base}~{digest}" if digest else base
+
+
 def slot_hash(base: str, token: str) -> str:
     """Return the hash of one slot: that of its watcher, and the operator's restarts of it."""
     return f"{base}.{token}" if token else base
@@ -90,29 +95,68 @@ def slot_hash(base: str, token: str) -> str:
 def same_template(one: str, other: str) -> bool:
     """Tell whether two hashes are of the same template, whatever restarts an operator asked for.
 
-    Secrets are compared where both say something of them: a controller that has not read them does not know.
+    Secrets and watched files are compared where both say something of them: a controller that has not read them
+    does not know.
     """
+    return same_spec(one, other) and same_files(one, other)
+
+
+def same_spec(one: str, other: str) -> bool:
+    """Tell whether two hashes are of the same spec with the same secrets, whatever the files are that it watches."""
     if one == other:
         return True
-    (base, secrets, _), (other_base, other_secrets, _) = _parts_of(one), _parts_of(other)
-    return base == other_base and (not secrets or not other_secrets or secrets == other_secrets)
+    one_parts, other_parts = _parts_of(one), _parts_of(other)
+    return one_parts.base == other_parts.base and _agree(one_parts.secrets, other_parts.secrets)
+
+
+def same_files(one: str, other: str) -> bool:
+    """Tell whether two hashes are of the same watched files, as far as they say something of them."""
+    return one == other or _agree(_parts_of(one).files, _parts_of(other).files)
 
 
 def same_but_secrets(one: str, other: str) -> bool:
-    """Tell whether two hashes of a slot are of the same spec and of the same restart, whatever the secrets are."""
-    return _parts_of(one)[::2] == _parts_of(other)[::2]
+    """Tell whether two hashes of a slot differ by nothing but secrets, if at all."""
+    if one == other:
+        return True
+    one_parts, other_parts = _parts_of(one), _parts_of(other)
+    same = one_parts.base == other_parts.base and one_parts.token == other_parts.token
+    return same and _agree(one_parts.files, other_parts.files)
+
+
+def same_but_files(one: str, other: str) -> bool:
+    """Tell whether two hashes of a slot differ by nothing but the files that are watched, if at all."""
+    return same_spec(one, other) and _parts_of(one).token == _parts_of(other).token
 
 
 def same_slot(one: str, other: str) -> bool:
     """Tell whether two hashes of a slot are of the same template and of the same restart."""
-    return one == other or (_parts_of(one)[2] == _parts_of(other)[2] and same_template(one, other))
+    return one == other or (
+        _parts_of(one).token == _parts_of(other).token and same_template(one, other)
+    )
 
 
-def _parts_of(hash: str) -> tuple[str, str, str]:
-    """Return what `with_secrets` and `slot_hash` have put together: the spec's, the secrets' and the restarts' part."""
+def files_of(hash: str) -> str:
+    """Return the digest of the watched files that is part of a hash; empty: it says nothing of them."""
+    return _parts_of(hash).files
+
+
+class _HashParts(NamedTuple):
+    base: str
+    secrets: str
+    files: str
+    token: str
+
+
+def _parts_of(hash: str) -> _HashParts:
+    """Return what `with_secrets`, `with_files` and `slot_hash` have put together."""
     template, _, token = hash.partition(".")
+    template, _, files = template.partition("~")
     base, _, secrets = template.partition("+")
-    return base, secrets, token
+    return _HashParts(base, secrets, files, token)
+
+
+def _agree(one: str, other: str) -> bool:
+    return not one or not other or one == other
 
 
 def _restart_fields(value: object, prefix: str) -> Iterator[tuple[str, object]]:

@@ -21,7 +21,7 @@ from typing import Final, Literal
 from reconciler.core import demand, desired, generations, hooks, readiness, rollout, running
 from reconciler.core.backoff import is_completed
 from reconciler.core.plan import WHOLE, Plan
-from reconciler.core.template import run_hash, same_template, sockets_of
+from reconciler.core.template import run_hash, same_spec, sockets_of
 from reconciler.model.intent import Intent
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import MAIN, Exited, ProcessRecord, Running
@@ -167,7 +167,7 @@ def _of_process(plan: Plan, trial: Trial, slot: int, base_hash: str) -> Finding:
     record, id = plan.slots.main(slot), plan.id(slot)
     if record is None:
         return PROVEN if _is_idle(plan, record) else Finding("open", slot=slot)
-    if not same_template(record.template_hash, base_hash):
+    if not same_spec(record.template_hash, base_hash):
         if _is_idle(plan, record):
             return PROVEN
         return Finding("open", f"{id} is still to be replaced", slot)
@@ -231,7 +231,7 @@ def _of_run(plan: Plan, _trial: Trial, slot: int, base_hash: str) -> Finding:
     if not job.known:
         return PROVEN  # nothing is fired until somebody reruns it
     run = job.runs.get(slot)
-    stale = job.generation is None or not same_template(job.generation.run_hash, base_hash)
+    stale = job.generation is None or not same_spec(job.generation.run_hash, base_hash)
     id = plan.id(slot)
     if stale or run is None or generations.to_fire(plan.spec, job, slot, (slot,)):
         return Finding("open", slot=slot)
@@ -239,6 +239,8 @@ def _of_run(plan: Plan, _trial: Trial, slot: int, base_hash: str) -> Finding:
         return PROVEN
     if run.outcome is None:
         return Finding("open", f"{id} has not ended yet", slot)
+    if run.trigger == "files_changed":
+        return Finding("open", f"{id} {run.result}", slot)
     if run.outcome == "stopped":  # that says nothing, neither for nor against it
         return Finding("open", f"{id} was stopped: use `reconcile rerun {plan.name}`", slot)
     return Finding("failed", f"{id} {run.result}", slot)

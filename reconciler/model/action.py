@@ -211,6 +211,12 @@ class Unprobe(Struct, frozen=True):
     id: ProcessId
 
 
+class ScanFiles(Struct, frozen=True):
+    """Look at the files that a watcher watches; answered by `FilesSeen`."""
+
+    watcher: str
+
+
 class FindInstants(Struct, frozen=True):
     """Work out the instants of a job's schedule after a time (None: after now); answered by `InstantsFound`."""
 
@@ -222,5 +228,12 @@ StoreAction: TypeAlias = (
     RecordGeneration | RecordTimetable | RecordRun | RecordVerdict | RecordIntent
 )
 Action: TypeAlias = (
-    KeeperAction | StoreAction | ReadSecrets | FindInstants | CountClients | Probe | Unprobe
+    KeeperAction
+    | StoreAction
+    | ReadSecrets
+    | ScanFiles
+    | FindInstants
+    | CountClients
+    | Probe
+    | Unprobe
 )

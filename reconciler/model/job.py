@@ -9,7 +9,7 @@ from reconciler.model.value import Struct, field
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "timeout", "stopped", "lost", "vetoed"]
 Trigger: TypeAlias = Literal[
-    "first", "spec_change", "boot", "daemon_start", "lost", "operator", "schedule"
+    "first", "spec_change", "files_changed", "boot", "daemon_start", "lost", "operator", "schedule"
 ]
 
 

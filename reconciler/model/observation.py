@@ -272,6 +272,20 @@ class InstantsFound(Struct, frozen=True):
     trouble: str = ""
 
 
+class FilesSeen(Struct, frozen=True):
+    """The files that a watcher watches (`paths` without `ignore`) look so; or (`trouble`) why nobody can tell."""
+
+    watcher: str
+    paths: tuple[str, ...]
+    ignore: tuple[str, ...]
+    digest: str = ""
+    trouble: str = ""
+    changed: tuple[str, ...] = ()
+    """The first few of those that differ from the last look."""
+    count: int = 0
+    """How many do."""
+
+
 class SignalAsked(Struct, frozen=True):
     """An operator wants a signal sent, to one slot or (None) to all. `at_ns` tells it from others."""
 
@@ -320,6 +334,7 @@ Observation: TypeAlias = (
     | SecretsRead
     | SecretsUnreadable
     | ClientsCounted
+    | FilesSeen
     | AccountsFound
     | ProbeAnswered
     | ClockSet

@@ -63,6 +63,22 @@ class InstantsObserved(Struct, frozen=True):
     """They are being worked out."""
 
 
+class FilesObserved(Struct, frozen=True):
+    """What is known about the files that a watcher watches."""
+
+    paths: tuple[str, ...] = ()
+    """Which those are: what was seen says nothing of a spec that names others, or ignores others (`ignore`)."""
+    ignore: tuple[str, ...] = ()
+    digest: str = ""
+    """Of all that was seen; empty: this controller has not looked yet."""
+    asked_ns: int | None = None
+    """Since when a start waits for the first look."""
+    trouble: str = ""
+    """Why they could not be looked at, the last time."""
+    changed: str = ""
+    """What changed last, for people."""
+
+
 class WatcherObserved(Struct, frozen=True):
     """What is known about one watcher, running or not, in the spec or not."""
 
@@ -84,6 +100,7 @@ class WatcherObserved(Struct, frozen=True):
     """Log files by path whose file system takes nothing just now."""
     secrets: SecretsObserved = SecretsObserved()
     demand: DemandObserved = DemandObserved()
+    files: FilesObserved = FilesObserved()
     exceeded: dict[int, LimitExceeded] = field(default_factory=dict)
     """By slot, which limit a process of it was seen above; it may be another's by now."""
     probes: dict[ProcessId, ProbeObserved] = field(default_factory=dict)

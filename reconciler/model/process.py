@@ -282,6 +282,10 @@ class Memory(Struct, frozen=True):
     one that ended by itself before it had taken over."""
     took_over_ns: int = 0
     """When it was seen ready as such."""
+    edits: int = 0
+    """Of these the last ones that came soon after another, for edits of watched files."""
+    edited_at_ns: int = 0
+    """When a process of this slot took the place of one that other watched files had made, the last time."""
     renewed: str = ""
     """Why it was started in place of another one of the same template, as a sentence goes on: `was restarted`."""
     signalled: str = ""

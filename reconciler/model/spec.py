@@ -751,6 +751,27 @@ class ScheduleSpec(Struct, frozen=True):
         return f"every {self.every}" if self.every is not None else f"{self.cron} {self.timezone}"
 
 
+class WatchSpec(Struct, frozen=True):
+    """Files whose change makes processes outdated: they are replaced one by one, as after an edit of the spec."""
+
+    paths: Annotated[
+        tuple[str, ...],
+        _restart(
+            "Files and folders with all that is in them; where a link leads is a part of what it is."
+        ),
+    ]
+    ignore: Annotated[
+        tuple[str, ...],
+        _restart(
+            "Globs of what does not count: of names in any folder, or with a slash of paths below `paths`. Caches, "
+            "repositories and editors' temporary files never count."
+        ),
+    ] = ()
+    quiet_period: Annotated[
+        DurationNs, _live("How long the files must be unchanged after the last write.")
+    ] = 300 * MILLISECOND_NS
+
+
 class WatcherSpec(Struct, frozen=True):
     """One entry with N processes: a service that is kept alive, or (`restart: never`) a one-shot job."""
 
@@ -914,6 +935,10 @@ class WatcherSpec(Struct, frozen=True):
     rollout: Annotated[RolloutSpec, _live("How many running processes are replaced at a time.")] = (
         RolloutSpec()
     )
+    watch: Annotated[
+        WatchSpec | None,
+        _restart("Files whose change replaces the processes, and fires a job again; null: none."),
+    ] = None
     max_age: Annotated[SecondsNs | None, _live("Replace a process that has run this long.")] = None
     max_age_variance: Annotated[
         SecondsNs, _live("Random time up to this much, added to max_age per process.")

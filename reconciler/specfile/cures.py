@@ -202,5 +202,8 @@ _BLOCKS: Final[dict[str, Callable[[str], str]]] = {
     ),
     "ReadySpec": lambda text: _probe(text),
     "HealthSpec": lambda text: _probe(text),
+    "WatchSpec": lambda text: (
+        "{paths: [...]}" if for_bool(text) or text in {"true", "false"} else f"{{paths: [{text}]}}"
+    ),
     "SecretSpec": lambda text: "{file: PATH} or {cmd: PROGRAM}, never the value",
 }

@@ -98,7 +98,8 @@ _WORDS_BY_ANSWER: Final = {
         "write: pid_file: PATH": "pidfile PIDFile",
         "write: health": "liveness_probe healthcheck",
         "write: health: {action: restart}": "on-check-failure",
-        NOT_BUILT: "env_rules watch",
+        "write: watch: {paths: [...], ignore: [...]}": "ignore_watch watch_paths watch_delay watch_options",
+        NOT_BUILT: "env_rules",
         "write: rollout: {max_unavailable: 1}": "update_config maxUnavailable max_unavailable rolling_update",
         'write: restart: never, schedule: {cron: "0 3 * * *"}': "cron timer OnCalendar",
         "write: restart: never, schedule: {every: 15m}": "interval every OnUnitActiveSec",
@@ -232,6 +233,11 @@ _WORDS_BY_ANSWER: Final = {
         "write: cmd": "command",
         "write: python": "callable",
         "write: on_error: ignore": "ignore_failure",
+    },
+    "WatchSpec": {
+        "write: paths": "path include files folders",
+        "write: ignore": "exclude ignored",
+        "write: quiet_period": "delay debounce",
     },
     "BackoffSpec": {
         "write: initial": "delay",

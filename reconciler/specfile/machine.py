@@ -86,6 +86,14 @@ def what_else(path: str) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "")
 
 
+def is_there(path: str, folder: str) -> bool:
+    """Tell whether there is something at a path, which is relative to a folder."""
+    try:
+        return os.path.lexists(os.path.join(folder, path))
+    except ValueError:
+        return False
+
+
 @cache
 def _user(user: int | str) -> tuple[int | None, bool]:
     """Return the number of a user, None for an unknown name, and whether it has an account."""

@@ -257,6 +257,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     if limits is not None:
         _check_limits(limits, is_job=data.get("restart") == "never")
     _check_secrets(watcher)
+    _check_watch(watcher.block("watch"))
     _check_path(watcher, "working_dir")
     _check_path(watcher, "virtualenv")
     _check_path(watcher, "pid_file", "the path of a file")
@@ -328,6 +329,38 @@ def _check_path(block: Given, name: str, wanted: str = "") -> None:
     if text is not None and text.startswith("~"):
         block.wrong(name, "'~' is for shells, not for paths", "write: ${env.HOME}/...")
     _check_text(block, name)
+
+
+def _check_watch(watch: Given | None) -> None:
+    """Check that something is watched, that globs are globs of paths below it, and warn of what is not there."""
+    for name in ("paths", "ignore") if watch is not None else ():
+        assert watch is not None
+        texts, at = watch.data.get(name), watch.node.get(name)
+        if not isinstance(texts, list) or not isinstance(at, List):
+            continue
+        if not texts and name == "paths":
+            watch.wrong(name, "expected at least one path, found none", "leave watch out")
+        for index, (text, item) in enumerate(zip(texts, at.items, strict=False)):
+            if isinstance(text, str):
+                where = f"{watch.where}.{name}[{index}]"
+                _check_watched(text, item, where, watch.mistakes, is_path=name == "paths")
+
+
+def _check_watched(text: str, at: Node, where: str, mistakes: Mistakes, *, is_path: bool) -> None:
+    _check_characters(text, at, where, mistakes)
+    if not text.strip("/") and (text != "/" or not is_path):
+        mistakes.at(at, where, f"expected {'a path' if is_path else 'a glob'}, found nothing")
+    elif is_path and text.startswith("~"):
+        mistakes.at(at, where, "'~' is for shells, not for paths", "write: ${env.HOME}/...")
+    elif is_path and ("*" in text or "?" in text) and not machine.is_there(text, at.file.folder):
+        hint = "name the folder, and leave out with ignore what does not count"
+        mistakes.at(at, where, "a path is not a glob", hint)
+    elif is_path and not machine.is_there(text, at.file.folder):
+        mistakes.warn(at, where, f"there is nothing at {text} on this machine")
+    elif not is_path and text.startswith("!"):
+        mistakes.at(
+            at, where, "what is ignored cannot be taken back with '!'", "write narrower globs"
+        )
 
 
 def _check_one_of(block: Given, first: str, second: str) -> list[str]:

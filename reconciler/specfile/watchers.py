@@ -285,6 +285,7 @@ def _make_paths_absolute(data: dict[str, object], whole: Map, folder: str) -> No
         make_absolute(stream, escaped, "file")
     make_absolute(data.get("ready"), escaped, "unix")
     make_absolute(data.get("health"), escaped, "unix")
+    make_all_absolute(data.get("watch"), folder, "paths")
     _make_secret_paths_absolute(data.get("secrets"), whole.get("secrets"))
     if "/" in str(data.get("shell")):
         make_absolute(data, folder, "shell")
@@ -317,6 +318,16 @@ def make_absolute(block: object, folder: str, *names: str) -> None:
             text = block.get(name)
             if isinstance(text, str) and text:
                 block[name] = os.path.normpath(os.path.join(folder, text))
+
+
+def make_all_absolute(block: object, folder: str, name: str) -> None:
+    """Make the paths of a list in a block absolute that are relative to a folder."""
+    paths = block.get(name) if isinstance(block, dict) else None
+    if isinstance(block, dict) and isinstance(paths, list):
+        block[name] = [
+            os.path.normpath(os.path.join(folder, path)) if isinstance(path, str) and path else path
+            for path in paths
+        ]
 
 
 def scalars(entries: Mapping[str, Entry]) -> dict[str, Scalar]:

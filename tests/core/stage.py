@@ -22,6 +22,7 @@ from reconciler.model.action import (
     RecordTimetable,
     RecordVerdict,
     Remember,
+    ScanFiles,
     ShutDown,
     Signal,
     Spawn,
@@ -32,6 +33,7 @@ from reconciler.model.address import InternetAddress
 from reconciler.model.observation import (
     ClockSet,
     EndsTold,
+    FilesSeen,
     InstantsFound,
     KeeperIntroduced,
     ProbeAnswered,
@@ -129,6 +131,8 @@ class Stage:
         """The keyed hash of a watcher's secrets; one that is missing cannot be read."""
         self.probing: dict[ProcessId, Probe] = {}
         """What this controller asks of processes."""
+        self.disk: dict[str, str] = {}
+        """The digest of a watcher's files; of one that is missing no look comes to an end."""
         self.quit: int | None = None
         self.order: SignalReceived | None = None
         """What the keeper tells a new controller once everything is being stopped."""
@@ -380,6 +384,8 @@ class Stage:
                     return [SecretsRead(owner, self.vault[owner], sources)]
                 message = "cannot read the secret KEY: it is missing"
                 return [SecretsUnreadable(owner, message, sources)]
+            case ScanFiles(owner):
+                return self.seen(owner) if owner in self.disk else []
             case RecordGeneration(owner, generation, timetable):
                 self.generations.setdefault(owner, []).append(generation.number)
                 if timetable is not None:
@@ -423,6 +429,18 @@ class Stage:
                 InstantsFound(owner, schedule.timing, since_ns, trouble=self.blind),
             ]
         return [*told, found(owner, schedule, since_ns, wall_ns)]
+
+    def seen(self, owner: str, *, trouble: str = "") -> list[Observation]:
+        """Return how the files look that a watcher watches."""
+        watch = self.reconciler.spec.watchers[owner].watch
+        assert watch is not None
+        digest = "" if trouble else self.disk[owner]
+        return [FilesSeen(owner, watch.paths, watch.ignore, digest, trouble, ("app.py",), 1)]
+
+    def edit(self, owner: str, digest: str) -> Stage:
+        """Let the files change that a watcher watches."""
+        self.disk[owner] = digest
+        return self.tell(*self.seen(owner))
 
     def _spawn(self, action: Spawn) -> Observation:
         former = self.records.get(action.id)

@@ -163,7 +163,7 @@ def test_a_mistake_is_told_in_our_words(text: str, field: str, words: str) -> No
         ("copy_env", "inherit_env"), ("uid", "user"), ("gid", "group"), ("environment", "env"),
         ("autorestart", "restart"), ("requires", "depends_on"),
         ("cron", "schedule: {cron"), ("interval", "schedule: {every"),
-        ("update_config", "rollout: {max_unavailable: 1}"), ("watch", "not built yet"),
+        ("update_config", "rollout: {max_unavailable: 1}"), ("ignore_watch", "watch: {paths"),
     ],
 )  # fmt: skip
 def test_the_words_of_other_tools_are_told_in_ours(word: str, hint: str) -> None:

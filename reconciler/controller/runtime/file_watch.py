@@ -85,6 +85,8 @@ class Wanted(Struct, frozen=True):
 
     folders: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
+    below: frozenset[str] = frozenset()
+    """Further folders, each in one that is watched, which tells when it goes or another takes its place."""
 
 
 class Watch:
@@ -170,7 +172,10 @@ class Watch:
             return
         before, mounts = _identities(wanted.folders), _mounts()
         mounted = frozenset(path for path in wanted.files if os.path.realpath(path) in mounts)
-        notify, announces = self._armed(before, mounted, mounts)
+        try:
+            notify, announces = self._armed(wanted, mounted, mounts)
+        except FileNotFoundError:
+            return  # a folder went in this instant
         seen, seen_mounted, looks = _signatures(wanted.files), _signatures(mounted), 0
         # Between arming and the last look something may have changed.
         self._publish({""})
@@ -184,8 +189,9 @@ class Watch:
                 looks += 1
                 if isinstance(found, set):
                     paths = {path for _, path in found}
+                    watched = (wanted.folders, wanted.below)
                     self._publish(
-                        {path for path in paths if str(Path(path).parent) in wanted.folders}
+                        {p for p in paths if any(os.path.dirname(p) in each for each in watched)}
                     )
                     if any(change == DELETED and path in before for change, path in found):
                         return
@@ -205,18 +211,20 @@ class Watch:
             notify.close()
 
     def _armed(
-        self, folders: Mapping[str, Signature], mounted: frozenset[str], mounts: Mapping[str, str]
+        self, wanted: Wanted, mounted: frozenset[str], mounts: Mapping[str, str]
     ) -> tuple[RustNotify, bool]:
         """Return what watches, and whether changes are announced to it, or else it has to look for them."""
-        there = sorted(folder for folder, identity in folders.items() if identity is not None)
+        there = sorted(filter(os.path.exists, wanted.folders | wanted.below))
         remote = next(
-            (each for each in folders if _file_system(each, mounts) in WITHOUT_INOTIFY), None
+            (each for each in wanted.folders if _file_system(each, mounts) in WITHOUT_INOTIFY), None
         )
         if remote is not None:
             self._say(f"looks once a second for changes: {remote} lies on a network file system")
         else:
             try:
                 notify = _announced([*filter(os.path.isdir, there), *mounted])
+            except FileNotFoundError:
+                raise
             except (OSError, RuntimeError) as error:
                 self._say(
                     f"cannot watch files by inotify, looks once a second instead: {_why(error)}"

@@ -25,11 +25,11 @@ from reconciler.model.value import Part
 T = TypeVar("T")
 
 LaneName: TypeAlias = Literal[
-    "files", "logs", "records", "names", "processes", "commands", "loader"
+    "files", "trees", "logs", "records", "names", "processes", "commands", "loader"
 ]
-"""`files`: what the manager itself reads, such as secrets. `logs`: log files that clients ask for.
-`records`: what the database holds. `names`: users and groups. `processes`: what the kernel says of them.
-`commands`: programs. `loader`: answers of the spec's reader, which become values."""
+"""`files`: what the manager itself reads, such as secrets. `trees`: files that watchers watch. `logs`: log files that
+clients ask for. `records`: what the database holds. `names`: users and groups. `processes`: what the kernel says of
+them. `commands`: programs. `loader`: answers of the spec's reader, which become values."""
 
 MAX_WAITING_TASKS: Final = 256
 """Tasks that one user's requests have waiting in a lane."""

@@ -11,6 +11,8 @@
 | `repository` | which commit the files were checked out at |
 | `revisions` | the history of applied specs |
 | `schedules` | the wall clock, and the instants of schedules |
+| `watched_files` | files whose change replaces what runs |
+| `trees` | how many files look together |
 | `secrets` | values that processes get and nobody else sees |
 | `snapshot` | what the files look like just now |
 | `source` | the source's files are watched, and looked at off the loop |

@@ -16,6 +16,7 @@ from reconciler.controller.specs.secrets import Secrets
 from reconciler.controller.specs.source import SourceWatch
 from reconciler.controller.specs.standing import Standing
 from reconciler.controller.specs.verdicts import Verdicts
+from reconciler.controller.specs.watched_files import WatchedFiles
 from reconciler.controller.state.records import Stored
 from reconciler.controller.state.saving import Saving
 from reconciler.core.reconciler import Reconciler
@@ -26,7 +27,7 @@ from reconciler.model.spec import Spec
 
 
 class Specs:
-    """The spec in force, its files, its history, and its secrets."""
+    """The spec in force, its files, its history, its secrets, and the files that its watchers watch."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Specs:
             files_changed=lambda: self.files.watch_again(),
         )
         self.schedules = Schedules(core, reactor, lanes, feed)
+        self.watched_files = WatchedFiles(reactor, lanes, border, feed, tell)
         accepted = Accepted(stored.applied.files if stored.applied is not None else ())
         self.source = SourceWatch(
             config.source, accepted, reactor, lanes, border, tell, self._looked_for

@@ -84,7 +84,7 @@ class StatusMethods(Part):
                 "auto_apply": rpc.pack(self.specs.in_force.settings.auto),
                 "spec_state": rpc.pack(self.specs.standing.state),
                 "spec_message": rpc.pack(self.specs.standing.message),
-                "watching": rpc.pack(self.specs.source.trouble),
+                "watching": rpc.pack(self.specs.source.trouble or self.specs.watched_files.trouble),
                 "spec_errors": rpc.pack(self.specs.standing.errors),
                 "store_state": rpc.pack(store_state),
                 "store_message": rpc.pack(store_message),
