@@ -18,12 +18,14 @@ from reconciler.model.process import (
     NOT_KNOWN,
     CaptureSink,
     DaemonSink,
+    FileInput,
     FileSink,
     Launch,
     ManagerSink,
     NullSink,
     Owned,
     Sink,
+    TerminalInput,
 )
 from reconciler.model.spec import (
     HookSpec,
@@ -33,6 +35,7 @@ from reconciler.model.spec import (
     SocketSpec,
     SoftHard,
     StderrSpec,
+    StdinSpec,
     StdoutSpec,
     WatcherSpec,
     declared_fields,
@@ -279,6 +282,7 @@ def launch(
         sockets=tuple(held_name(each, slot, sockets) for each in spec.use_sockets),
         announced=len(set(spec.use_sockets) - told_sockets(spec)),
         stdin_socket=held_name(spec.stdin_socket, slot, sockets) if spec.stdin_socket else None,
+        stdin=_stdin(spec, slot),
         stdout=stdout,
         stderr=stderr,
         scope=spec.stop.scope,
@@ -294,6 +298,12 @@ def launch(
 def pid_file(spec: WatcherSpec, slot: int) -> str | None:
     """Return the file that names who goes on when the main process of a slot has ended; None: no file does."""
     return _expanded(spec.pid_file, slot, _descriptors(spec))
+
+
+def _stdin(spec: WatcherSpec, slot: int) -> FileInput | TerminalInput | None:
+    if isinstance(spec.stdin, StdinSpec):
+        return FileInput(expand(spec.stdin.file, slot, _descriptors(spec)))
+    return TerminalInput() if spec.stdin == "pty" else None
 
 
 def helper_launch(

@@ -114,6 +114,16 @@ class Settings(Struct, frozen=True):
     """When the main process has ended, the process that this file names goes on, if it is one of its descendants."""
 
 
+class FileInput(Tagged, frozen=True):
+    """Standard input is a file, opened by the process itself, as its user."""
+
+    path: str
+
+
+class TerminalInput(Tagged, frozen=True):
+    """Standard input is a terminal at which nobody types."""
+
+
 class Launch(Struct, frozen=True):
     """Everything the keeper needs to start one process; no template text is left in it.
 
@@ -123,6 +133,7 @@ class Launch(Struct, frozen=True):
     `limits` are (soft, hard) by rlimit name, None is unlimited.
     `sockets` become descriptors 3, 4, ... in this order; the first `announced` of them (None: all) are told
     as LISTEN_FDS, the others by the command or environment itself.
+    `stdin` None is `stdin_socket`, or /dev/null where there is none.
     `stderr` None joins standard output.
     `notify` gives it a socket for sd_notify(3), where it is to be heard of every `watchdog_ns` if there are any.
     """
@@ -142,6 +153,7 @@ class Launch(Struct, frozen=True):
     sockets: tuple[str, ...] = ()
     announced: int | None = None
     stdin_socket: str | None = None
+    stdin: FileInput | TerminalInput | None = None
     stdout: Sink = NullSink()
     stderr: Sink | None = None
     scope: Scope = "tree"
@@ -205,6 +217,7 @@ _TRIED: Final = {
     "exec": "cannot execute",
     "chdir": "cannot chdir to",
     "output": "cannot open the output",
+    "stdin": "cannot open the standard input",
     "notify": "cannot open the notify socket",
     "fork": "cannot make a process",
     "cgroup": "cannot use the control group",

@@ -336,6 +336,14 @@ class ReloadByCommand(Tagged, frozen=True):
     ]
 
 
+class StdinSpec(Tagged, frozen=True):
+    """A file as standard input."""
+
+    file: Annotated[
+        Text, _restart("File to read from, opened when the process starts, as its user.")
+    ]
+
+
 Reload: TypeAlias = Literal["replace"] | ReloadBySignal | ReloadByCommand
 
 
@@ -947,7 +955,13 @@ class WatcherSpec(Struct, frozen=True):
         LimitsSpec, _restart("Kernel limits, scheduling, and limits that the manager watches.")
     ] = LimitsSpec()
     logs: Annotated[LogsSpec, _live("What happens to the output.")] = LogsSpec()
-    stdin: Annotated[Literal["devnull"], _restart("Standard input.")] = "devnull"
+    stdin: Annotated[
+        Literal["devnull", "pty"] | StdinSpec,
+        _restart(
+            "Standard input: empty, a terminal at which nobody types (for programs that end with their input, or want "
+            "a terminal there), or {file: PATH}. Output goes where logs: says in any case."
+        ),
+    ] = "devnull"
     hooks: Annotated[HooksSpec, _live("User code at transitions.")] = HooksSpec()
     rerun_on: Annotated[
         tuple[Literal["spec_change", "boot", "daemon_start"], ...],

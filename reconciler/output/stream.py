@@ -34,6 +34,7 @@ from reconciler.output.log_file import LINE_BYTES, LogFile
 from reconciler.output.sinks import Sinks
 from reconciler.output.spool import Spool
 from reconciler.output.stamps import stamp
+from reconciler.system.descriptors import inheritable
 from reconciler.system.shortages import NO_PLACE, NOT_NOW
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ LARGE_ROUND_BYTES: Final = 2**15
 BUSY_ROUNDS: Final = 4
 """So many large rounds in a row enlarge the pipe: a user may have few large ones (pipe(7))."""
 USUAL_PIPE_BYTES: Final = 2**16
-LIFELINE_FD: Final = 100
-"""From here on: out of the way of shells, sockets, and whoever closes all up to a low limit."""
 MESSAGES_ROUND_BYTES: Final = 2**15
 """A round of what becomes messages: each line of it is work."""
 
@@ -137,7 +136,7 @@ class Stream:
         # Not a copy of ours: the worker could let us wait by its flags.
         again = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            self._lifeline = _inheritable(again)
+            self._lifeline = inheritable(again)
         finally:
             os.close(again)
 
@@ -393,13 +392,6 @@ class Stream:
             self._sinks.note_trouble(self._process, self._target)
         if isinstance(self._target, LogFile):
             self._sinks.note_rotation(self._target)
-
-
-def _inheritable(fd: int) -> int:
-    """Return a copy that the next child inherits, at a high number where that may be. Raises `OSError`."""
-    with suppress(OSError):  # EINVAL: beyond our own limit
-        return fcntl.fcntl(fd, fcntl.F_DUPFD, LIFELINE_FD)
-    return fcntl.fcntl(fd, fcntl.F_DUPFD, 0)
 
 
 def fifo_name(process: ProcessId, stream: str) -> str:

@@ -19,7 +19,7 @@ import signal
 import stat
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from reconciler.model.process import Launch, LaunchError, ProcessId
+from reconciler.model.process import FileInput, Launch, LaunchError, ProcessId
 from reconciler.model.units import MICROSECOND_NS
 from reconciler.model.value import Struct, replace
 from reconciler.spawn.accounts import User, find_user, own_name
@@ -32,6 +32,7 @@ from reconciler.spawn.launch_errors import (
     step,
     words_of,
 )
+from reconciler.spawn.standard_input import open_input
 from reconciler.system.cgroups import fork_into
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _first(prepared: Prepared, attempt: Callable[[str], int]) -> int:
 
 def _told(error: LaunchError, prepared: Prepared) -> LaunchError:
     """Return an error with as whom it was tried, and in which PATH."""
-    if error.step in {"exec", "chdir"} and prepared.user.changes:
+    if error.step in {"exec", "chdir", "stdin"} and prepared.user.changes:
         error = replace(error, user=str(prepared.user))
     if error.step == "exec" and error.errno == "ENOENT" and "/" not in error.path:
         error = replace(error, searched=search_path(prepared.env))
@@ -135,7 +136,8 @@ def needs_fork(launch: Launch) -> bool:
     """Tell whether something must be done that only code in the child can do."""
     settings = (launch.nice, launch.cpu_affinity, launch.oom_score_adj, launch.user, launch.group)
     is_told_its_pid = launch.sockets or launch.watchdog_ns is not None
-    return bool(is_told_its_pid or launch.limits) or settings != (None,) * len(settings)
+    is_there = is_told_its_pid or launch.limits or isinstance(launch.stdin, FileInput)
+    return bool(is_there) or settings != (None,) * len(settings)
 
 
 # ---- road one: posix_spawn -----------------------------------------------------------------------
@@ -307,12 +309,13 @@ def _prepare_child(prepared: Prepared, place: Place) -> None:
     _take_priorities(launch, place)
     _take_limits(launch, place)
     if user.changes:
-        _give_output(user)
+        _give_streams(user)
         _take_user(user)
     if launch.working_dir is not None:
         # As the user who will work there: never in a folder that it could not enter itself.
         with step("chdir", launch.working_dir):
             os.chdir(launch.working_dir)
+    open_input(launch)
     signal.set_wakeup_fd(-1)
     for number in _SETTABLE:
         if signal.getsignal(number) is not signal.SIG_DFL:
@@ -362,10 +365,10 @@ def _take_limits(launch: Launch, place: Place) -> None:
             raise failed("limits", fault, name, f"{name}: {error}") from None
 
 
-def _give_output(user: User) -> None:
-    """Let the user reopen its output, by /dev/stdout. Who may not give to it cannot become it either."""
-    for fd in (1, 2):
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+def _give_streams(user: User) -> None:
+    """Let the user reopen its streams, by /dev/stdout. Who may not give to it cannot become it either."""
+    for fd in (0, 1, 2):
+        if os.isatty(fd) if fd == 0 else stat.S_ISFIFO(os.fstat(fd).st_mode):
             try:
                 os.fchown(fd, user.uid, user.gid)
             except OSError as error:

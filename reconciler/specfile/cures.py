@@ -189,6 +189,7 @@ _BLOCKS: Final[dict[str, Callable[[str], str]]] = {
     "LogsSpec": lambda text: f"{{stdout: {_stream(text)}}}",
     "StdoutSpec": _stream,
     "StderrSpec": lambda text: "{to: stdout}" if text == "stdout" else _stream(text),
+    "StdinSpec": lambda text: f"{{file: {text}}}" if "/" in text else "devnull",
     "HookSpec": _hook,
     "ReloadBySignal": _reload,
     "StopSpec": _stop,

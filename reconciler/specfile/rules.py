@@ -264,6 +264,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     notify_rules.check_watcher(watcher)
     _check_text(watcher, "description")
     _check_accounts(watcher, "user", "group")
+    _check_stdin(watcher)
     check_schedule(watcher, own)
     machine.check_watcher(watcher)
     if data.get("priority") == _SUPERVISOR_PRIORITY and watcher.says("priority"):
@@ -272,6 +273,16 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     if data.get("success_exit_codes") == [] and watcher.says("success_exit_codes"):
         message = "expected at least one exit code, found none"
         watcher.wrong("success_exit_codes", message, "write: [0]")
+
+
+def _check_stdin(watcher: Given) -> None:
+    given = watcher.says("stdin", "stdin_socket")
+    if len(given) == 2:
+        message = "'stdin' and 'stdin_socket' are given both"
+        watcher.out_of_place("stdin", message, "keep one of them")
+    block = watcher.block("stdin")
+    if block is not None:
+        _check_path(block, "file", "the path of a file")
 
 
 def _check_kind(watcher: Given, own: Map) -> None:

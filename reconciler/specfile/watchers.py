@@ -280,6 +280,7 @@ def _make_paths_absolute(data: dict[str, object], whole: Map, folder: str) -> No
     if directory is None:
         data["working_dir"] = escaped
     make_absolute(data, escaped, "working_dir", "virtualenv", "pid_file")
+    make_absolute(data.get("stdin"), escaped, "file")
     logs = data.get("logs")
     for stream in (logs.get("stdout"), logs.get("stderr")) if isinstance(logs, dict) else ():
         make_absolute(stream, escaped, "file")

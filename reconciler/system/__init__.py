@@ -13,6 +13,7 @@
 | `mounts` | whether a look at a path may take for ever |
 | `wall_clock` | noticing that the wall clock was set |
 | `notify` | sd_notify(3) to whoever started the manager |
+| `descriptors` | descriptors that children inherit beside those that they were given |
 | `reexec` | becoming another program with all that is open |
 | `shortages` | which errors say only that something is short just now |
 """

@@ -55,6 +55,7 @@ PATIENCE: Final = {
 """How long the keeper waits until it tries again, so that a test need not wait long."""
 CALLS: Final = {
     "os": (
+        "openpty",
         "open", "write", "pipe2", "dup", "dup2", "splice", "posix_spawn", "fork", "setsid", "execve", "execv",
         "chdir", "fchdir", "link", "mkfifo", "chmod", "chown", "fchmod", "fchown", "rename", "unlink", "stat", "lstat",
         "listdir", "readlink", "ftruncate", "makedirs", "mkdir", "rmdir", "pidfd_open", "setpriority",
@@ -67,7 +68,8 @@ CALLS: Final = {
 }  # fmt: skip
 """What may fail for want of something, by the module that it is called in."""
 SOCKET_CALLS: Final = (
-    "bind", "listen", "setsockopt", "connect_ex", "shutdown", "sendto", "send", "recv", "getsockopt",
+    "bind", "listen", "setsockopt", "connect",
+    "connect_ex", "sendmsg", "shutdown", "sendto", "send", "recv", "getsockopt",
 )  # fmt: skip
 EPOLL_CALLS: Final = ("register", "modify")
 WRAPPED: Final = frozenset(
@@ -77,9 +79,10 @@ WRAPPED: Final = frozenset(
 SURE: Final = {
     "a number or a text that is at hand already": (
         "os.getpid", "os.getuid", "os.geteuid", "os.getegid", "os.getpgid", "os.getsid", "os.umask", "os.fsencode",
-        "os.strerror", "os.sysconf", "os.isatty", "os.urandom", "os.WIFSIGNALED", "os.WTERMSIG", "os.WCOREDUMP",
+        "os.strerror", "os.sysconf", "os.isatty", "os.sched_getaffinity",
+        "os.urandom", "os.WIFSIGNALED", "os.WTERMSIG", "os.WCOREDUMP",
         "os.WEXITSTATUS", "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns",
-        "time.clock_gettime_ns", "time.gmtime", "time.strftime", "time.sleep", "resource.getrlimit",
+        "time.clock_gettime_ns", "time.gmtime", "time.localtime", "time.strftime", "time.sleep", "resource.getrlimit",
         "signal.Signals", "signal.valid_signals", "signal.getsignal", "ctypes.get_errno", "ctypes.c_long",
         "ctypes.c_size_t",
     ),

@@ -43,6 +43,7 @@ from reconciler.model.observation import (
 from reconciler.model.process import (
     CaptureSink,
     Exited,
+    FileInput,
     FileSink,
     Launch,
     Memory,
@@ -50,6 +51,7 @@ from reconciler.model.process import (
     Running,
     Settings,
     Sink,
+    TerminalInput,
 )
 from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, SocketTemplate
 from tests.keeper.failing import Failing
@@ -268,14 +270,19 @@ def plainly(it: Patient) -> str:
 
 def by_fork(it: Patient) -> str:
     launch = Launch(
-        ("sleep", "1000"), nice=OWN_NICE, limits={"core": (0, 0)}, working_dir="/", stdout=it.sink()
+        ("sleep", "1000"),
+        nice=OWN_NICE,
+        limits={"core": (0, 0)},
+        working_dir="/",
+        stdin=FileInput("/etc/passwd"),
+        stdout=it.sink(),
     )
     return spawned(it, launch)
 
 
 def captured(it: Patient) -> str:
     sink: Sink = CaptureSink(str(it.rig.folder / "hook"))
-    return spawned(it, Launch(("sleep", "1000"), stdout=sink))
+    return spawned(it, Launch(("sleep", "1000"), stdin=TerminalInput(), stdout=sink))
 
 
 def stopped(it: Patient) -> str:

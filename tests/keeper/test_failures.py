@@ -59,7 +59,7 @@ CASES: Final = [
     *((name, errno.EIO) for name in ON_DISKS),
 ]
 PURE: Final = {
-    "__future__", "bisect", "collections", "contextlib", "dataclasses", "errno", "functools", "gc", "heapq",
+    "__future__", "bisect", "collections", "contextlib", "dataclasses", "datetime", "errno", "functools", "gc", "heapq",
     "ipaddress", "itertools", "json", "math", "re", "stat", "struct", "sys", "termios", "traceback", "types", "typing",
     "zlib", "msgspec", "reconciler",
 }  # fmt: skip

@@ -19,10 +19,19 @@ import pytest
 from reconciler.model.action import Bind
 from reconciler.model.address import UnixAddress
 from reconciler.model.observation import ControlRenewed
-from reconciler.model.process import CaptureSink, Exit, Launch, LaunchError, ProcessId, Starting
+from reconciler.model.process import (
+    CaptureSink,
+    Exit,
+    FileInput,
+    Launch,
+    LaunchError,
+    ProcessId,
+    Starting,
+    TerminalInput,
+)
 from reconciler.model.socket import Bound, FileOwner, SocketTemplate
-from reconciler.output.stream import LIFELINE_FD
-from tests.keeper.rig import OWN_NICE, Link, Rig, keeper
+from reconciler.system.descriptors import LIFELINE_FD
+from tests.keeper.rig import OWN_NICE, Link, Rig, keeper, until
 
 WEB = ProcessId("web", 2)
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root")
@@ -437,6 +446,100 @@ def test_what_cannot_be_had_is_told_by_its_step(
 ) -> None:
     error = failure(link, "true", **launch)
     assert (error.step, error.message) == (step, message)
+
+
+TERMINAL = """
+import os, select, sys, termios
+try:
+    os.write(0, b"x" * 100_000)
+except OSError as error:
+    print(error.errno == 9, end=" ")
+again = os.open("/dev/stdin", os.O_RDONLY | os.O_NOCTTY)
+print(os.isatty(0), os.isatty(1), os.isatty(again), *os.get_terminal_size(0), end=" ")
+print(len(termios.tcgetattr(0)), select.select([0], [], [], 0)[0], end=" ")
+try:
+    os.open("/dev/tty", os.O_RDONLY)
+except OSError:
+    print("no session")
+"""
+
+
+def test_a_terminal_as_input_is_one_at_which_nobody_types(link: Link, tmp_path: Path) -> None:
+    """It is read from only, what is written to it holds nobody up, and it controls no session."""
+    sink = CaptureSink(str(tmp_path / "out"))
+    argv = (sys.executable, "-I", "-S", "-c", TERMINAL)
+    link.spawn(WEB, *argv, stdin=TerminalInput(), stdout=sink)
+    assert link.exited(WEB).output == b"True True False True 80 24 7 [] no session\n"
+
+
+@AS_ROOT
+def test_a_terminal_as_input_belongs_to_the_user_who_reads_there(
+    link: Link, tmp_path: Path
+) -> None:
+    text = "test -t 0 && exec 3</dev/stdin && test -t 3"
+    link.spawn(WEB, "sh", "-c", text, user=12345, group=54321, stdin=TerminalInput())
+    assert link.exited(WEB).exit == Exit(code=0)
+
+
+ASKED_LATER = """
+import select, sys
+open(sys.argv[1]).read()
+poll = select.poll()
+poll.register(0, select.POLLIN)
+open(sys.argv[2], "w").write(f"{poll.poll(0)} once\\n")
+"""
+
+
+def test_a_terminal_as_input_outlives_the_keeper(rig: Rig, link: Link, tmp_path: Path) -> None:
+    """Who reads there goes on waiting: it is neither hung up nor at an end."""
+    ask, answer = tmp_path / "ask", tmp_path / "answer"
+    os.mkfifo(ask)
+    argv = (sys.executable, "-I", "-S", "-c", ASKED_LATER, str(ask), str(answer))
+    link.spawn(WEB, *argv, stdin=TerminalInput())
+    link.running(WEB)
+    rig.process.kill()
+    rig.process.wait()
+    ask.write_text("now")
+    until(lambda: answer.exists() and answer.read_text().endswith("once\n"), "it answers")
+    assert answer.read_text() == "[] once\n"
+
+
+@pytest.mark.parametrize("user", [None, pytest.param(12345, marks=AS_ROOT)])
+def test_a_file_as_input_is_read_by_the_user_of_the_process(
+    link: Link, public: Path, user: int | None
+) -> None:
+    (public / "in").write_text("one\ntwo\n")
+    sink = CaptureSink(str(public / "out"))
+    given = FileInput(str(public / "in"))
+    link.spawn(WEB, "cat", user=user, group=user, stdin=given, stdout=sink)
+    assert link.exited(WEB).output == b"one\ntwo\n"
+
+
+@AS_ROOT
+def test_a_file_that_the_user_may_not_read_is_no_input(link: Link, public: Path) -> None:
+    (public / "in").touch(0o600)
+    error = failure(link, "cat", user=12345, group=54321, stdin=FileInput(str(public / "in")))
+    assert str(error) == (
+        f"cannot open the standard input {public}/in as user 12345: permission denied"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [("no-file", "ENOENT", "no such file or directory"), ("", "EISDIR", "is a directory")],
+)
+def test_what_cannot_be_read_is_no_input(
+    link: Link, tmp_path: Path, name: str, code: str, message: str
+) -> None:
+    path = str(tmp_path / name) if name else str(tmp_path)
+    error = failure(link, "cat", stdin=FileInput(path))
+    assert error == LaunchError("stdin", code, path, message)
+
+
+def test_a_fifo_that_nobody_writes_to_is_an_empty_input(link: Link, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "in")
+    link.spawn(WEB, "cat", stdin=FileInput(str(tmp_path / "in")))
+    assert link.exited(WEB).exit == Exit(code=0)
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ from reconciler.model.socket import (
     SocketTemplate,
 )
 from reconciler.model.value import replace
-from reconciler.output.stream import LIFELINE_FD
 from reconciler.sockets import sockets
 from reconciler.sockets.bound import BindFailed, Queue, Trace
 from reconciler.sockets.sockets import Sockets
 from reconciler.sockets.watching import Clients, FileWatch
+from reconciler.system.descriptors import LIFELINE_FD
 from tests.keeper.rig import ROOT, Link, Rig, until
 
 WEB = ProcessId("web", 1)

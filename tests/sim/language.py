@@ -19,6 +19,7 @@ from reconciler.model.spec import (
     ReloadBySignal,
     SecretSpec,
     SocketSpec,
+    StdinSpec,
     WatcherSpec,
     declared_fields,
 )
@@ -77,6 +78,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
         "stop.ask": lambda rng: "all",
         "stop.cmd": lambda rng: ("stop",),
         "stop.scope": lambda rng: rng.choice(("process", "group")),
+        "stdin": lambda rng: rng.choice(("pty", StdinSpec(file="/in/${slot}"))),
         "stdin_socket": lambda rng: "http",
         "reload": lambda rng: rng.choice(
             (ReloadBySignal(signal="USR2"), ReloadByCommand(cmd=("reload",)))
@@ -126,7 +128,6 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
 MEANINGLESS: Final = {
     "on_demand": "no client comes to the sockets of the simulation",
     "env_file": "the loader reads the files and works them into `env`",
-    "stdin": "there is only one value",
     "ready": "the programs of the simulation answer no probe yet",
     "watchdog": "the programs of the simulation say nothing of themselves yet",
     "pid_file": "the programs of the simulation hand over to nobody yet",

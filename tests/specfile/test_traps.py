@@ -425,7 +425,7 @@ def test_two_merges_in_one_map_are_a_mistake() -> None:
         ("watchers: {a: {cmd: x, on-failure: restart}}", "write: restart: on-failure"),
         ("watchers: {a: {cmd: x, max_memory_restart: 100M}}", "write: limits: {max_memory: 512MiB}"),
         ("watchers: {a: {cmd: x, availability: {restart: always}}}", "write: restart"),
-        ("watchers: {a: {cmd: x, is_tty: true}}", "no terminals"),
+        ("watchers: {a: {cmd: x, is_tty: true}}", "write: stdin: pty"),
         ("watchers: {a: {cmd: x, log_location: x}}", "write: logs"),
         ("watchers: {a: {cmd: x, ports: [80]}}", "listens by itself"),
         ("watchers: {a: {cmd: x, Environment: A=1}}", "write: env"),

@@ -19,6 +19,7 @@ from reconciler.spawn.roads import (
     read_report,
     spawn_plainly,
 )
+from reconciler.spawn.standard_input import standard_input
 from reconciler.system.facts import Died
 from reconciler.system.mounts import Mounts
 from reconciler.system.procfs import Births, exit_of, read_all
@@ -81,20 +82,20 @@ class Children:
             if launch.notify:
                 with step("notify"):
                     notify_socket = self._notify.open(id, incarnation)
-            stdin = (
-                self.null if launch.stdin_socket is None else fd_of(sockets[launch.stdin_socket])
-            )
+            read = launch.stdin_socket
+            unless = self.null if read is None else fd_of(sockets[read])
             given = (fd_of(sockets[name]) for name in launch.sockets)
-            fds = (stdin, streams.stdout_fd, streams.stderr_fd, *given)
             notified = "" if notify_socket is None else notify_socket.address
-            order = Order(id, self._marker(id, incarnation), launch, fds, self._user, notified)
             is_grouped = self._groups is not None and launch.scope == "tree"
-            self._births.expect()
-            # On the plain road the keeper waits until the program runs; a fork of it waits for itself.
-            if not (is_grouped or needs_fork(launch) or self._mounts.may_hang()):
-                pid = spawn_plainly(prepare(order, self._place), self._place)
-            else:
-                pid = self._fork(order, is_grouped=is_grouped)
+            with standard_input(launch, unless) as stdin:
+                fds = (stdin, streams.stdout_fd, streams.stderr_fd, *given)
+                order = Order(id, self._marker(id, incarnation), launch, fds, self._user, notified)
+                self._births.expect()
+                # On the plain road the keeper waits until the program runs; a fork of it waits for itself.
+                if not (is_grouped or needs_fork(launch) or self._mounts.may_hang()):
+                    pid = spawn_plainly(prepare(order, self._place), self._place)
+                else:
+                    pid = self._fork(order, is_grouped=is_grouped)
             former = self._pidfds.replaced(pid)
             executed = pid not in self._launching
             return Child(pid, executed, streams, notify_socket, self._births.of(pid), former)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.model.process import FileSink, ProcessId
-from reconciler.model.spec import ReloadBySignal, SoftHard
+from reconciler.model.process import FileInput, FileSink, ProcessId, TerminalInput
+from reconciler.model.spec import ReloadBySignal, SoftHard, StdinSpec
 from reconciler.model.units import SECOND_NS as S
 from tests.sim.programs import ASKING
 
@@ -250,6 +250,10 @@ class Language:
         assert found == (place, spec.umask, spec.user, spec.group, spec.inherit_env), (
             f"{process.id}: {found}"
         )
+        stdin: object = TerminalInput() if spec.stdin == "pty" else None
+        if isinstance(spec.stdin, StdinSpec):
+            stdin = FileInput(spec.stdin.file.replace("${slot}", slot))
+        assert launch.stdin == stdin, f"{process.id} reads {launch.stdin}"
         path = (f"{spec.virtualenv}/bin",) if spec.virtualenv else ()
         assert launch.path_prefix == path
         scheduling = launch.nice, launch.cpu_affinity, launch.oom_score_adj
