@@ -47,6 +47,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "scale": Command("orders", "Set the number of processes."),
         "resume": Command("orders", "Drop manual overrides (stop, start, scale) and follow the spec again."),
         "rerun": Command("orders", "Run a job again."),
+        "exec": Command("exec", "Run a command as a process of a watcher would be run."),
     },
     "Set up": {
         "explain": Command("about", "Explain a field of the spec."),
@@ -95,7 +96,6 @@ OTHER_WORDS: Final = {
     **{word: f"use: reconcile {use}" for use, words in _USE.items() for word in words.split()},
     "init": "write a reconcile.yaml, then: reconcile validate",
     "edit": "edit the files; reconcile plan shows what would change",
-    "exec": "the processes and their pids are in: reconcile status -o wide",
     "clear": "log files are rotated by themselves (logs.max_size)",
 }
 """What is typed for kubectl, docker compose, systemctl, supervisorctl, circusctl or pm2, and what answers here.

@@ -139,6 +139,29 @@ class Failed(Struct, frozen=True):
     message: str = ""
 
 
+class Surroundings(Struct, frozen=True):
+    """The answer to `exec`: all that a process of a slot is started with, but for its command.
+
+    `env` holds the values of secrets. `limits` are as in a launch, by rlimit name; `files` and `core` what holds
+    where these say nothing.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str | None = None
+    umask: int = 0o022
+    uid: int = -1
+    gid: int = -1
+    limits: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    files: tuple[int, int] = (-1, -1)
+    core: int = -1
+    nice: int | None = None
+    cpu_affinity: tuple[int, ...] | None = None
+    oom_score_adj: int | None = None
+
+    def __repr__(self) -> str:
+        return "Surroundings(...)"
+
+
 class Progress(Struct, frozen=True):
     """One notification of how far something is; of many that are waited for only the first are named."""
 

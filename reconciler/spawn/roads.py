@@ -270,7 +270,7 @@ def _become(order: Order, place: Place, report: int) -> NoReturn:
         try:
             report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, len(order.fds))
             # Accounts are looked up here: one that asks the network makes nobody wait but its own process.
-            error = _run(prepare(order, place), place)
+            error = _run(prepare(order, place), place, _prepare_child)
         except LaunchFailed as refused:
             error = refused.error
         except Exception as fault:
@@ -283,14 +283,24 @@ def _become(order: Order, place: Place, report: int) -> NoReturn:
         os._exit(127)
 
 
-def _run(prepared: Prepared, place: Place) -> LaunchError:
-    """Become the program, or return why that is impossible."""
+def become(prepared: Prepared, place: Place) -> LaunchError:
+    """Become the program in this very process, with its terminal and descriptors; return why that is impossible.
+
+    What was taken on before that stays so: nothing is left to do then but to say it.
+    """
+    return _run(prepared, place, _take_on)
+
+
+def _run(
+    prepared: Prepared, place: Place, get_ready: Callable[[Prepared, Place], None]
+) -> LaunchError:
+    """Become the program once everything is ready, or return why that is impossible."""
 
     def execute(program: str) -> NoReturn:
         os.execve(program, prepared.launch.argv, prepared.env)
 
     try:
-        _prepare_child(prepared, place)
+        get_ready(prepared, place)
         _first(prepared, execute)
     except LaunchFailed as refused:
         return _told(refused.error, prepared)
@@ -305,12 +315,19 @@ def _prepare_child(prepared: Prepared, place: Place) -> None:
         prepared.env["LISTEN_PID"] = str(os.getpid())
     if launch.watchdog_ns is not None:
         prepared.env["WATCHDOG_PID"] = str(os.getpid())
+    if user.changes:
+        _give_streams(user)
+    _take_on(prepared, place)
+
+
+def _take_on(prepared: Prepared, place: Place) -> None:
+    """Take on all that a process is besides its program and its descriptors."""
+    launch, user = prepared.launch, prepared.user
     os.umask(place.umask if launch.umask is None else launch.umask)
     _take_priorities(launch, place)
     _take_limits(launch, place)
     if user.changes:
-        _give_streams(user)
-        _take_user(user)
+        take_user(user)
     if launch.working_dir is not None:
         # As the user who will work there: never in a folder that it could not enter itself.
         with step("chdir", launch.working_dir):
@@ -376,7 +393,8 @@ def _give_streams(user: User) -> None:
                     raise failed("output", error) from None
 
 
-def _take_user(user: User) -> None:
+def take_user(user: User) -> None:
+    """Become another user, for good. Raises `LaunchFailed`."""
     before = own_name()
     try:
         if user.name:

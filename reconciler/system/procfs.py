@@ -89,6 +89,12 @@ def _ticks() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // TICK_NS
 
 
+def umask() -> int:
+    """Return the file mode mask of this process (proc_pid_status(5)): umask(2) tells it only to who changes it."""
+    with open("/proc/self/status", "rb") as file:
+        return next(int(line[6:], 8) for line in file if line.startswith(b"Umask:"))
+
+
 def parent(pid: int) -> int:
     """Return the parent of a process, -1 when it is gone."""
     fields = stat(pid)

@@ -242,6 +242,12 @@ class Scale(Waiting, frozen=True, kw_only=True):
     for_ns: Length | None = None
 
 
+class Exec(Ordering, frozen=True, kw_only=True):
+    """Of which watcher or slot."""
+
+    name: Text
+
+
 class Upgrade(Ordering, frozen=True):
     """The how many-th it is, and what runs the other version."""
 
@@ -300,6 +306,7 @@ METHODS: Final[dict[str, Method]] = {
     "scale": Method("operate", Scale, answer.OrderResults, mutates=True),
     "resume": Method("operate", OrderOfSelected, answer.OrderResults, mutates=True),
     "rerun": Method("operate", Rerun, answer.OrderResults, mutates=True),
+    "exec": Method("admin", Exec, answer.Surroundings),
     "apply": Method("admin", Apply, Plan, mutates=True),
     "rollback": Method("admin", Rollback, Plan, mutates=True),
     "upgrade": Method("admin", Upgrade, answer.Hello, mutates=True),

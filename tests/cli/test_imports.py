@@ -55,6 +55,7 @@ LINES = {
     "scale": "scale web=2",
     "resume": "resume web",
     "rerun": "rerun web",
+    "exec": "exec web -- true",
     "explain": "explain cmd",
     "schema": "schema",
     "completion": "completion zsh",
@@ -94,6 +95,7 @@ def test_a_command_imports_nothing_heavy(manager: Manager, command: str) -> None
         "events": {"events": []},
         "runs": {"runs": []},
         "history": {"revisions": []},
+        "exec": {"env": {"PATH": "/usr/bin:/bin"}, "uid": os.geteuid(), "gid": os.getegid()},
         "orders.follow": Stream("progress", [{"converged": True, "done": True}]),
         "wait.follow": Stream("progress", [{"converged": True, "done": True}]),
     }

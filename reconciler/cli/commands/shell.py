@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reconciler.cli.session import Session
 
 LEAVE: Final = frozenset({"quit", "exit"})
-NOT_HERE: Final = frozenset({"shell", "run", "up"})
+NOT_HERE: Final = frozenset({"shell", "run", "up", "exec"})
 """Commands that would take over the terminal or the process."""
 
 

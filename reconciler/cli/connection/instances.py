@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reconciler.specfile.source import Source
 
 CONTROL_SOCKET: Final = "control.sock"
-_CREDENTIALS = struct.Struct("iII")
+CREDENTIALS = struct.Struct("iII")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LISTENS: Final = 0x10000
 """__SO_ACCEPTCON in the flags of /proc/net/unix."""
@@ -209,8 +209,8 @@ def _listener(instance: Instance) -> tuple[int, int] | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         probe.connect(instance.control_socket)
-        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid, uid, _ = CREDENTIALS.unpack(credentials)
     return None if is_dead(pid) else (pid, uid)
 
 

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
-from reconciler.cli.connection.instances import of_others
+from reconciler.cli.connection.instances import CREDENTIALS, of_others
 from reconciler.cli.errors import CommandError, NoManager, Refused, TimedOut
 from reconciler.model.answer import Hello
 from reconciler.model.errors import RequestError
@@ -127,6 +127,15 @@ class Transport:
     def hello(self) -> Hello:
         """Return who the manager is: version, name, spec and process ids."""
         return self.ask(Hello, "hello", {"client": "reconcile-python", "protocol": 1}).value
+
+    def owner(self) -> tuple[int, int]:
+        """Return uid and gid of who has answered on this connection: the kernel noted them (unix(7), SO_PEERCRED)."""
+        if self._socket is None:
+            msg = "cannot tell who has answered: the manager closed the connection"
+            raise Refused(msg, "try again")
+        raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        _, uid, gid = CREDENTIALS.unpack(raw)
+        return uid, gid
 
     def _ask(self, method: str, params: Mapping[str, object], deadline: float) -> Map:
         connection = self._connected(deadline)

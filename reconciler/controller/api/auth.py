@@ -87,6 +87,8 @@ class Permit(Struct, frozen=True):
 
     role: Role
     labels: tuple[Mapping[str, str], ...] = ()
+    owns: bool = False
+    """It is the user who runs the manager, or root: who may see in any case what its processes hold."""
 
     def includes(self, role: Role) -> bool:
         """Tell whether it covers what needs a role."""
@@ -135,7 +137,7 @@ def permit_of(
 ) -> Permit | None:
     """Return what a caller may do, None: nothing. Each entry comes with its uid or gid, None: unknown."""
     if peer.uid in {0, owner} - {unknown.uid}:
-        return Permit("admin")
+        return Permit("admin", owns=True)
     granted = [
         entry
         for entry, number in entries

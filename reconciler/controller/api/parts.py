@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from reconciler.controller.api.auth import Access
 from reconciler.controller.api.methods.events import EventMethods
+from reconciler.controller.api.methods.exec import ExecMethods
 from reconciler.controller.api.methods.logs import LOG_STEP_MS, LogMethods
 from reconciler.controller.api.methods.manager import ManagerMethods
 from reconciler.controller.api.methods.progress import ProgressMethods
@@ -81,6 +82,7 @@ class Api:
             RunMethods(core, saving),
             watchers,
             self.upgrades,
+            ExecMethods(config, core, specs.secrets),
             ManagerMethods(config, core, source, keeper, self.waiters, shut_down),
         )
         self.dispatcher = Dispatcher(

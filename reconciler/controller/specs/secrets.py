@@ -102,6 +102,10 @@ class Secrets(Part):
     """Watchers that wait for their answer."""
     _values: dict[str, dict[str, str]] = field(default_factory=dict)
     """What the processes of a watcher get."""
+    _waiting: dict[str, list[Callable[[Mapping[str, str] | str], None]]] = field(
+        default_factory=dict
+    )
+    """Who waits for the values of a watcher."""
     _queue: deque[SecretSpec] = field(default_factory=deque)
     _commands: dict[SecretSpec, Child] = field(default_factory=dict)
     _readings: dict[SecretSpec, Readings] = field(default_factory=dict)
@@ -149,6 +153,14 @@ class Secrets(Part):
         if not values or action.id.role != MAIN:
             return action
         return replace(action, launch=replace(action.launch, env={**action.launch.env, **values}))
+
+    def give(self, name: str, then: Callable[[Mapping[str, str] | str], None]) -> None:
+        """Hand over the values of a watcher once all are at hand, or why that cannot be."""
+        if name in self._values or name not in self._wanted:
+            then(self._values.get(name, {}))
+            return
+        self._waiting.setdefault(name, []).append(then)
+        self.read(name)
 
     def files(self) -> frozenset[str]:
         """Return the files that values come from, to be watched."""
@@ -276,10 +288,16 @@ class Secrets(Part):
             if isinstance(found, Unreadable):
                 message = f"cannot read the secret {key}: {found.cause}"
                 self.feed(SecretsUnreadable(name, message, sources))
+                self._hand_over(name, message)
                 return
             values[key] = found.text
         self._values[name] = values
         self.feed(SecretsRead(name, self._digest(name, values), sources))
+        self._hand_over(name, values)
+
+    def _hand_over(self, name: str, found: Mapping[str, str] | str) -> None:
+        for then in self._waiting.pop(name, ()):
+            then(found)
 
     def _digest(self, name: str, values: Mapping[str, str]) -> str:
         text = json.dumps([name, sorted(values.items())])

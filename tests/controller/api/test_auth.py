@@ -56,9 +56,9 @@ def group(gid: int, role: Any, labels: dict[str, str] | None = None) -> AccessSp
 @pytest.mark.parametrize(
     ("caller", "entries", "permit"),
     [
-        (peer(0), [], Permit("admin")),
-        (peer(OWNER), [], Permit("admin")),
-        (peer(OWNER), [user(OWNER, "view")], Permit("admin")),
+        (peer(0), [], Permit("admin", owns=True)),
+        (peer(OWNER), [], Permit("admin", owns=True)),
+        (peer(OWNER), [user(OWNER, "view")], Permit("admin", owns=True)),
         (peer(ALICE), [], None),
         (peer(ALICE), [user(BOB, "admin")], None),
         (peer(ALICE), [user(ALICE, "view")], Permit("view")),
@@ -98,13 +98,13 @@ def test_a_caller_may_what_the_entries_grant(
 
 def test_an_owner_that_nobody_knows_is_not_the_owner() -> None:
     assert permit_of(peer(65534), 65534, [], UNKNOWN) is None
-    assert permit_of(peer(0), 65534, [], UNKNOWN) == Permit("admin")
+    assert permit_of(peer(0), 65534, [], UNKNOWN) == Permit("admin", owns=True)
 
 
 @pytest.mark.parametrize("number", [65534, 99])
 def test_where_all_users_are_known_nobody_is_an_ordinary_user(number: int) -> None:
     caller, known = peer(number, number), Strangers(None, None)
-    assert permit_of(caller, number, [], known) == Permit("admin")
+    assert permit_of(caller, number, [], known) == Permit("admin", owns=True)
     assert permit_of(caller, OWNER, [], known) is None
     for entry in (user(number, "view"), group(number, "view")):
         assert permit_of(caller, OWNER, [(entry, number)], known) == Permit("view")

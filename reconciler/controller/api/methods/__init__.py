@@ -3,6 +3,7 @@
 | file | subject |
 |---|---|
 | `events` | `events`, `events.follow` |
+| `exec` | `exec` |
 | `logs` | `logs`, `logs.follow` |
 | `manager` | `hello`, `shutdown` |
 | `progress` | `apply.follow`, `orders.follow`, `wait.follow`, `stream.cancel` |
