@@ -72,6 +72,7 @@ class Parts:
                 python=sys.executable,
                 hook_runner=HOOK_RUNNER,
                 exit_with=config.exit_with,
+                controllers=self.keeper.controllers,
             )
         )
         self._compose(control)

@@ -100,6 +100,7 @@ def _of_running(
     over = limits.over(plan.spec, plan.observed.exceeded, record)
     waiting = f"{over}; waiting for its turn to be replaced" if over else ""
     note = note or held_back or waiting or _log_note(plan, slot)
+    note = note or limits.not_in_force(plan.spec.limits, record, plan.world.facts)
     note = note or watched_files.note(plan) or notifications.note(record)
     outdated = _is_outdated(plan, record, wanted_hash)
     return SlotCondition("Running", note, since_ns, None, outdated, bool(held_back))

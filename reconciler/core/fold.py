@@ -205,7 +205,12 @@ def _touch_socket(it: Picture, name: str) -> None:
 
 
 def _keeper(it: Picture, keeper: KeeperIntroduced) -> None:
-    it.facts = replace(it.facts, keeper_id=keeper.keeper_id, boot_id=keeper.boot_id)
+    it.facts = replace(
+        it.facts,
+        keeper_id=keeper.keeper_id,
+        boot_id=keeper.boot_id,
+        controllers=keeper.controllers,
+    )
     it.sockets, it.holders = {}, {}
     it.last_incarnation, it.standings = {}, {}
     it.brake.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from reconciler.core.limits import group_limits_here
 from reconciler.core.plan import Plan
 from reconciler.core.template import pid_file, sinks
 from reconciler.model.action import Adjust, Remember
@@ -39,6 +40,7 @@ def wanted(name: str, spec: WatcherSpec, slot: int, facts: Facts) -> Settings:
         stop.timeout,
         *sinks(name, spec, slot, facts),
         pid_file(spec, slot),
+        group_limits=group_limits_here(spec.limits, facts),
     )
 
 

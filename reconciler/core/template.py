@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from typing import Final, NamedTuple, cast
 
+from reconciler.core.limits import group_limits_here
 from reconciler.model.observed import Facts
 from reconciler.model.process import (
     NOT_KNOWN,
@@ -292,6 +293,7 @@ def launch(
         notify=spec.is_heard,
         watchdog_ns=spec.watchdog,
         pid_file=pid_file(spec, slot),
+        group_limits=group_limits_here(spec.limits, facts),
     )
 
 

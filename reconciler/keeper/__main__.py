@@ -50,6 +50,7 @@ def main(argv: list[str]) -> int:
         notifies=notifier.listens,
         upgrades=own["upgrades"],
         format=FORMAT,
+        controllers=kernel.controllers,
     )
     try:
         keeper = Keeper(kernel, introduced, watchdog_ns=notifier.watchdog_ns)

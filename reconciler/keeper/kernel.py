@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from reconciler.model.observation import ControlRenewed, FaultCaught, LogChanged, LogRotated
-from reconciler.model.process import ProcessId
+from reconciler.model.process import GroupLimits, ProcessId
 from reconciler.model.socket import AS_MADE
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, field
 from reconciler.system.facts import Died
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class Child(Struct, frozen=True):
     """When it was started, in clock ticks since boot: with the pid, what nobody else has."""
     former: Died | None = None
     """An adopted process that had this pid before, and whose death is told only now."""
+    group_limits: GroupLimits = field(default_factory=dict)
+    """Those of the launch that the kernel has taken."""
 
 
 class Kernel(Protocol):
@@ -143,6 +145,9 @@ class Kernel(Protocol):
         self, id: ProcessId, incarnation: int, launch: Launch, sockets: Mapping[str, BoundSocket]
     ) -> Child:
         """Make a process, with its own session. Raises `LaunchFailed`."""
+
+    def limit(self, pid: int, limits: GroupLimits, former: GroupLimits) -> GroupLimits:
+        """Bring the control group of a process from `former` limits to these; return those that the kernel takes."""
 
     def reap(self) -> Died | None:
         """Return one child or adopted process that has died, and forget it; None when none is left."""

@@ -168,7 +168,8 @@ class Processes:
         self._upkeep.started(process)
         self.notifications.expect(process)
         phase = Running(child.pid, now_ns) if child.executed else Starting(child.pid, now_ns)
-        process.record = replace(process.record, phase=phase)
+        settings = replace(process.record.settings, group_limits=child.group_limits)
+        process.record = replace(process.record, phase=phase, settings=settings)
         self._by_pid[child.pid] = process
         self.orphans.expect(process)
         # At once: a program may make its marker unreadable by the time that somebody looks for it.
@@ -198,8 +199,12 @@ class Processes:
                 if isinstance(process.record.phase, Exited):
                     self._forget(process)
                 self._notes.tell(action.id)
-            case Adjust():
-                if (cause := process.adjust(action.settings)) is not None:
+            case Adjust(settings=settings):
+                limits, former = settings.group_limits, process.record.settings.group_limits
+                if process.died is None and limits != former:
+                    taken = self._kernel.limit(process.pid, limits, former)
+                    settings = replace(settings, group_limits=taken)
+                if (cause := process.adjust(settings)) is not None:
                     self._kernel.log("error", "cannot redirect", id=action.id, cause=cause)
                 if process.died is not None:
                     self._update_survivors(process)  # another scope may count

@@ -44,6 +44,8 @@ class KeeperIntroduced(Tagged, frozen=True):
     """How often it has replaced its own code."""
     format: int = 1
     """In which format it hands over what it holds, to another version."""
+    controllers: tuple[str, ...] = ()
+    """Which limits the control groups of processes can have: memory, cpu, pids, io; none without such groups."""
 
 
 class OrphansChanged(Tagged, frozen=True):

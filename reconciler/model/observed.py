@@ -131,6 +131,8 @@ class Facts(Struct, frozen=True):
     """Path of the file that runs a Python hook."""
     exit_with: tuple[str, ...] = ()
     """Watchers with whose end everything ends, besides those whose `on_exit` says so."""
+    controllers: tuple[str, ...] = ()
+    """Which limits the control groups of processes can have, as `KeeperIntroduced` says."""
     uids: Mapping[str, int] = field(default_factory=dict)
     """Users that the spec names as owners of log files, as far as their numbers are known."""
     gids: Mapping[str, int] = field(default_factory=dict)

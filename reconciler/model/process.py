@@ -24,6 +24,8 @@ Ask: TypeAlias = Literal["main", "all"]
 
 
 PartInRoll = Word["", "successor", "again"]
+GroupLimits: TypeAlias = Mapping[str, str]
+"""What the files of a control group say, such as `memory.max`."""
 
 
 class ProcessId(Struct, frozen=True):
@@ -112,6 +114,8 @@ class Settings(Struct, frozen=True):
     stderr: Sink | None = None
     pid_file: str | None = None
     """When the main process has ended, the process that this file names goes on, if it is one of its descendants."""
+    group_limits: GroupLimits = field(default_factory=dict)
+    """What the files of its control group say: `memory.max` and so on."""
 
 
 class FileInput(Tagged, frozen=True):
@@ -163,6 +167,7 @@ class Launch(Struct, frozen=True):
     notify: bool = False
     watchdog_ns: int | None = None
     pid_file: str | None = None
+    group_limits: GroupLimits = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -175,6 +180,7 @@ class Launch(Struct, frozen=True):
             self.stdout,
             self.stderr,
             self.pid_file,
+            self.group_limits,
         )
 
 

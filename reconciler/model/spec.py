@@ -389,6 +389,32 @@ ByteLimit: TypeAlias = Annotated[int, BYTES] | Literal["unlimited"] | SoftHardBy
 """A limit in bytes: a whole number, or a size with its unit."""
 
 
+class GroupLimitsSpec(Struct, frozen=True):
+    """Limits of a process with all that it started, by the kernel: files of its control group, by their names."""
+
+    memory_max: Annotated[
+        SizeBytes | None, _live("Most memory; beyond it the kernel kills one of them.")
+    ] = None
+    memory_high: Annotated[
+        SizeBytes | None, _live("Memory beyond which they are slowed down and have to give back.")
+    ] = None
+    memory_swap_max: Annotated[SizeBytes | None, _live("Most swap space.")] = None
+    cpu_max: Annotated[
+        CpuPercent | None, _live("Most processor time, as a share of one processor.")
+    ] = None
+    cpu_weight: Annotated[
+        Annotated[int, Between(1, 10_000)] | None,
+        _live("Share of the processors where others want them too; the kernel's default is 100."),
+    ] = None
+    io_weight: Annotated[
+        Annotated[int, Between(1, 10_000)] | None,
+        _live("Share of the disks where others want them too; the kernel's default is 100."),
+    ] = None
+    pids_max: Annotated[
+        Annotated[int, Between(1, 2**22)] | None, _live("Most processes and threads.")
+    ] = None
+
+
 class LimitsSpec(Struct, frozen=True):
     """Limits of the kernel by rlimit name (getrlimit(2)), scheduling, and (max_*) limits that the manager watches."""
 
@@ -431,6 +457,13 @@ class LimitsSpec(Struct, frozen=True):
         Between(1, 100_000),
         _live("Samples in a row that must be above max_memory or max_cpu before it is replaced."),
     ] = 3
+    cgroup: Annotated[
+        GroupLimitsSpec,
+        _live(
+            "Limits of a control group (cgroups(7), version 2), where the manager has a place for them; else they are "
+            "not in force, and the status says so. For stop.scope: tree."
+        ),
+    ] = GroupLimitsSpec()
 
 
 class StdoutSpec(Struct, frozen=True):

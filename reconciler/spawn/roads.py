@@ -217,7 +217,7 @@ def lower(one: int, other: int) -> int:
 def fork_in(groups: Groups, order: Order, place: Place) -> Forked:
     """Start a child as `fork` does, in a control group of its own. Raises `LaunchFailed`."""
     with step("cgroup", groups.folder):
-        group = groups.open(order.marker)
+        group = groups.open(order.marker, order.launch.group_limits)
     try:
         forked = fork(order, place, group)
     except LaunchFailed:

@@ -10,10 +10,12 @@ import grp
 import os
 import pwd
 import stat
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.value import Struct
+from reconciler.system.cgroups import mounted
 from reconciler.system.processors import usable
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ def check_watcher(watcher: Given) -> None:
     if logs is not None:
         _check_log_owner(logs)
     limits = watcher.block("limits")
+    if limits is not None and (group := limits.block("cgroup")) is not None:
+        _check_group(group)
     if uid == 0 and limits is not None and "nproc" in limits.node.entries:
         message = "root is not limited by nproc (setrlimit(2))"
         limits.warn("nproc", message, "run it as another user")
@@ -75,6 +79,26 @@ def _check_log_owner(logs: Given) -> None:
             logs.warn("owner", "only root can give files to another user", "leave it out")
     if isinstance(group, str) and logs.says("group") and not _has_group(group):
         logs.warn("group", f"there is no group '{group}' on this machine")
+
+
+def _check_group(group: Given) -> None:
+    there = _controllers()
+    for name in group.says(*group.node.entries):
+        controller = name.partition("_")[0]
+        if controller not in there:
+            why = f"have no {controller} controller" if there else "(cgroup2) limit nothing"
+            message = f"'{name}' is not in force on this machine: its control groups {why}"
+            group.warn(name, message, "see: reconcile doctor")
+
+
+@cache
+def _controllers() -> frozenset[str]:
+    """Return what control groups of version 2 can limit here, whoever may use them."""
+    with suppress(OSError):
+        if (root := mounted()) is not None:
+            with open(f"{root[0]}/cgroup.controllers") as file:
+                return frozenset(file.read().split())
+    return frozenset()
 
 
 def what_else(path: str) -> str:

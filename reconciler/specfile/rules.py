@@ -256,6 +256,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     _check_rollout(watcher.block("rollout"))
     if limits is not None:
         _check_limits(limits, is_job=data.get("restart") == "never")
+        _check_group_limits(limits, watcher.block("stop"))
     _check_secrets(watcher)
     _check_watch(watcher.block("watch"))
     _check_path(watcher, "working_dir")
@@ -425,6 +426,15 @@ def _check_limits(limits: Given, *, is_job: bool) -> None:
         if _is_whole(hard) and (soft == "unlimited" or (_is_whole(soft) and soft > hard)):
             message = f"the soft limit ({soft}) is above the hard limit ({hard})"
             limits.wrong(name, message, "soft is at most hard")
+
+
+def _check_group_limits(limits: Given, stop: Given | None) -> None:
+    scope = None if stop is None else stop.data.get("scope")
+    if limits.block("cgroup") is not None and scope in {"process", "group"}:
+        message = (
+            f"only processes of stop.scope tree have a control group of their own, not of {scope}"
+        )
+        limits.out_of_place("cgroup", message, "remove it, or leave stop.scope out")
 
 
 def _amount(block: Given, name: str, limit: object) -> object:

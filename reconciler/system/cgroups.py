@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -25,6 +26,8 @@ from reconciler.system.procfs import unless_gone
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from reconciler.model.process import GroupLimits
+
 _CLONE3: Final = 435
 """The same number on all architectures that have it."""
 _CLONE_INTO_CGROUP: Final = 0x200000000
@@ -32,14 +35,29 @@ _ARGUMENTS: Final = struct.Struct("=11Q")
 """flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup."""
 
 _EVENTS_BYTES: Final = 4096
+OWN_LEAF: Final = "reconcile-manager"
+"""The group of the manager itself, where groups beside it have limits: a group with limits below it holds no processes.
+"""
+CONTROLLERS: Final = ("memory", "cpu", "io", "pids")
+"""Those that limit something here."""
+_NO_LIMIT: Final = {"cpu.weight": "100", "io.weight": "default 100"}
+"""What files say without a limit that do not say `max`."""
 
 
 class Groups:
     """A folder of control groups that is ours, and the groups in it, one for an incarnation."""
 
-    def __init__(self, folder: str, path: str) -> None:
-        """`path` is how processes in the folder see it, in /proc/PID/cgroup."""
-        self.folder = folder
+    def __init__(
+        self, folder: str, path: str, controllers: tuple[str, ...] = (), *, may_move: bool = False
+    ) -> None:
+        """`path` is how processes in the folder see it, in /proc/PID/cgroup.
+
+        `controllers` are those that groups can have; for them the processes of the folder may have to move.
+        """
+        self.folder, self.controllers = folder, controllers
+        self._may_move = may_move
+        self._limits: dict[str, dict[str, str]] = {}
+        """By incarnation, the files of its group that say something else than usual."""
         self._path = path.rstrip("/")
         self._members: dict[int, str] = {}
         """Of whose death is told by `died`, in whose group they are."""
@@ -53,18 +71,72 @@ class Groups:
         """Return the descriptor that is readable when `clean_up` has something to do."""
         return self._epoll.fileno()
 
-    def open(self, marker: str) -> int:
+    def open(self, marker: str, limits: GroupLimits) -> int:
         """Make the group of an incarnation and return its descriptor. Raises `OSError`."""
         folder = self._folder_of(marker)
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o755)
+        if limits:
+            self._limits[marker] = self._limit(folder, limits)
         return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def limits_of(self, pid: int) -> dict[str, str]:
+        """Return which limits of the group of a process are in force, as far as they are ours."""
+        return self._limits.get(self._members.get(pid, ""), {})
+
+    def limit(self, pid: int, limits: GroupLimits, former: GroupLimits) -> None:
+        """Bring the limits of the group of a process to these, those `former` that are none of them to nothing."""
+        if marker := self._members.get(pid, ""):
+            gone = {name: _NO_LIMIT.get(name, "max") for name in former if name not in limits}
+            taken = self._limit(self._folder_of(marker), {**gone, **limits})
+            self._limits[marker] = {name: text for name, text in taken.items() if name in limits}
+
+    def _limit(self, folder: str, limits: GroupLimits) -> dict[str, str]:
+        """Write files of a group, and return those that the kernel has taken."""
+        taken = {}
+        self._enable({name.partition(".")[0] for name in limits} & {*self.controllers})
+        for name, text in limits.items():
+            with contextlib.suppress(OSError):
+                _write(f"{folder}/{name}", text)
+                taken[name] = text
+        return taken
+
+    def _enable(self, controllers: set[str]) -> None:
+        """Have groups of the folder controlled, as long as nothing stands against it (cgroup.subtree_control)."""
+        path = f"{self.folder}/cgroup.subtree_control"
+        with contextlib.suppress(OSError):
+            with open(path) as file:
+                missing = controllers - {*file.read().split()}
+            for each in sorted(missing):  # one that cannot be does not stop the others
+                with contextlib.suppress(OSError):
+                    self._enable_one(path, f"+{each}")
+
+    def _enable_one(self, path: str, word: str) -> None:
+        try:
+            _write(path, word)
+        except OSError as error:
+            if error.errno != errno.EBUSY or not self._may_move:
+                raise
+            self._move_processes()
+            _write(path, word)
+
+    def _move_processes(self) -> None:
+        """Move those that are in the folder itself below it: only then can groups in it have limits."""
+        leaf = f"{self.folder}/{OWN_LEAF}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(leaf, 0o755)
+        with open(f"{self.folder}/cgroup.procs") as file:
+            pids = file.read().split()
+        for pid in pids:
+            with contextlib.suppress(OSError):  # it has just ended
+                _write(f"{leaf}/cgroup.procs", pid)
 
     def marker_of(self, pid: int) -> str:
         """Return the incarnation in whose group a process is, empty when it is in none of the folder."""
         path = path_of(pid)
         inside = path.startswith(f"{self._path}/")
-        return path[len(self._path) + 1 :].partition("/")[0].replace("@", "/") if inside else ""
+        name = path[len(self._path) + 1 :].partition("/")[0] if inside else ""
+        return name.replace("@", "/") if "@" in name else ""
 
     def folder_of(self, pid: int) -> str:
         """Return the group of a process that is looked after, empty when it has none of its own."""
@@ -91,6 +163,7 @@ class Groups:
 
     def leave(self, marker: str) -> None:
         """Remove the group of an incarnation as soon as nobody is left in it."""
+        self._limits.pop(marker, None)
         self._try(self._folder_of(marker), None)
 
     def clean_up(self) -> None:
@@ -139,6 +212,14 @@ class Groups:
         return f"{self.folder}/{marker.replace('/', '@')}"
 
 
+def limit(groups: Groups | None, pid: int, limits: GroupLimits, former: GroupLimits) -> GroupLimits:
+    """Bring the group of a process to these limits; return those that are in force, none where there are no groups."""
+    if groups is None:
+        return {}
+    groups.limit(pid, limits, former)
+    return groups.limits_of(pid)
+
+
 def fork_into(group: int) -> int:
     """Fork a child that is in a group from its first instant; return as fork(2) does. Raises `OSError`.
 
@@ -184,6 +265,15 @@ def path_of(pid: int) -> str:
             if line.startswith("0::"):
                 return line[3:].rstrip("\n").removesuffix(" (deleted)")
     return ""
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file of a group in one call, so that what is wrong with it is told. Raises `OSError`."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
 
 
 def _remove(folder: str) -> bool:

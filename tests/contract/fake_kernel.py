@@ -31,7 +31,15 @@ from reconciler.keeper.kernel import (
 )
 from reconciler.model.address import Address, InternetAddress
 from reconciler.model.observation import FaultCaught, LogChanged, LogRotated
-from reconciler.model.process import Exit, Launch, LaunchError, ProcessId, Reach, Sink
+from reconciler.model.process import (
+    Exit,
+    GroupLimits,
+    Launch,
+    LaunchError,
+    ProcessId,
+    Reach,
+    Sink,
+)
 from reconciler.model.socket import AS_MADE, FileOwner, SocketTemplate
 from reconciler.model.value import Plain, replace
 from reconciler.notify.messages import parse
@@ -247,6 +255,8 @@ class FakeKernel:
     processes: dict[int, Process] = field(default_factory=dict)
     shortages: deque[LaunchError] = field(default_factory=deque)
     """Errors of the next launches, before anything of them exists."""
+    limits_taken: set[str] = field(default_factory=set)
+    """Which limits control groups can have here; none have any as long as there are no such groups."""
     bound: dict[Place, list[Socket]] = field(default_factory=dict)
     taken: dict[Address, str] = field(default_factory=dict)
     """Addresses that somebody else holds: why they cannot be bound."""
@@ -469,7 +479,15 @@ class FakeKernel:
         if program.forks:
             process.executes_ns = self.now + program.exec_ns
         socket = self.listen_again(id, incarnation) if launch.notify else None
-        return Child(process.pid, not program.forks, output, socket, process.born, former)
+        limits = self._taken(launch.group_limits)
+        return Child(process.pid, not program.forks, output, socket, process.born, former, limits)
+
+    def limit(self, pid: int, limits: GroupLimits, former: GroupLimits) -> GroupLimits:
+        assert pid in self.processes, f"{pid} is nobody"
+        return self._taken(limits)
+
+    def _taken(self, limits: GroupLimits) -> GroupLimits:
+        return {name: text for name, text in limits.items() if name in self.limits_taken}
 
     def _start(
         self,

@@ -115,6 +115,30 @@ def test_a_missing_program_never_ran_and_says_why(world: World, nice: int | None
     assert (phase.pid, phase.started_at_ns) == (None, None)
 
 
+def test_limits_of_a_group_that_nobody_has_are_not_in_force_and_the_process_runs(
+    world: World,
+) -> None:
+    limits = {"pids.max": "100"}
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, group_limits=limits)))
+    running(world)
+    assert world.records[WEB].settings.group_limits == {}
+    world.send(Adjust(WEB, 1, Settings(ask="all", group_limits=limits)))
+    world.wait(lambda: world.records[WEB].settings.ask == "all")
+    assert world.records[WEB].settings == Settings(ask="all")
+
+
+def test_of_the_limits_of_a_group_those_are_in_force_that_the_kernel_takes() -> None:
+    world = Fake()
+    world.kernel.limits_taken = {"pids.max"}
+    limits = {"pids.max": "100", "io.weight": "default 20"}
+    world.send(Spawn(WEB, Launch(PROGRAMS["sleeps"].argv, group_limits=limits)))
+    running(world)
+    assert world.records[WEB].settings.group_limits == {"pids.max": "100"}
+    world.send(Adjust(WEB, 1, Settings(ask="all", group_limits={"pids.max": "50"})))
+    world.wait(lambda: world.records[WEB].settings.ask == "all")
+    assert world.records[WEB].settings.group_limits == {"pids.max": "50"}
+
+
 def test_a_killed_process_tells_the_signal(world: World) -> None:
     world.send(spawn("sleeps"))
     pid = running(world).pid

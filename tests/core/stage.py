@@ -158,10 +158,13 @@ class Stage:
         if not self._begun:
             self._begun = True
             observations += [
-                KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session"),
+                self._introduced(),
                 SnapshotEnded(),
             ]
         return self.tell(*observations)
+
+    def _introduced(self) -> KeeperIntroduced:
+        return KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session", controllers=self.controllers)
 
     def try_out(self, wanted: Spec, on_failure: OnFailure = "pause") -> Stage:
         """Apply a spec that has to prove itself for ten seconds."""
@@ -188,7 +191,7 @@ class Stage:
         self.knows_wall = False
         records = [RecordChanged(record) for record in self.records.values()]
         bound = [SocketChanged(record) for record in self.sockets.values()]
-        introduced = KeeperIntroduced("keeper-1", "boot-1", 1, 0, "session")
+        introduced = self._introduced()
         applied = SpecApplied(wanted, self.revision, trial=self.trial)
         told = EndsTold(self._ends_told())
         order = [self.order] if self.order is not None and self.quit is None else []
@@ -343,6 +346,8 @@ class Stage:
     """Processes that only KILL ends."""
     drains: frozenset[str] = frozenset()
     """Processes whose end is told late: a test says when, by `exit`."""
+    controllers: tuple[str, ...] = ()
+    """Which limits control groups can have."""
     unadjustable: frozenset[str] = frozenset()
     """Processes whose output cannot go on as other settings say."""
 

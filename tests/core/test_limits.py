@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from reconciler.core.intents import stopped
+from reconciler.model.action import Adjust
 from reconciler.model.intent import Intent, RequestedBy
-from reconciler.model.observation import IntentChanged, LimitExceeded
-from reconciler.model.spec import HooksSpec, LimitsSpec, WatcherSpec
+from reconciler.model.observation import IntentChanged, LimitExceeded, RecordChanged
+from reconciler.model.spec import GroupLimitsSpec, HooksSpec, LimitsSpec, WatcherSpec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, Stage, process, spec, watcher
 
@@ -116,3 +117,83 @@ def test_a_watcher_that_is_stopped_stays_so() -> None:
     stage.tell(IntentChanged("web", stopped(Intent(), RequestedBy("root", "", 0)))).wait(10)
     assert stage.alive() == []
     assert stage.reconciler.observed("web").exceeded == {}
+
+
+# ---- limits of control groups ---------------------------------------------------------------------
+
+GROUP = GroupLimitsSpec(
+    memory_max=512 * MIB, memory_swap_max=0, cpu_max=150, cpu_weight=50, io_weight=20, pids_max=100
+)
+FILES = {
+    "memory.max": "536870912",
+    "memory.swap.max": "0",
+    "cpu.max": "150000 100000",
+    "cpu.weight": "50",
+    "io.weight": "default 20",
+    "pids.max": "100",
+}
+
+
+def grouped(*controllers: str, **cgroup: object) -> Stage:
+    stage = Stage()
+    stage.controllers = controllers
+    cgroup = cgroup or {"memory_max": 512 * MIB, "pids_max": 100}
+    return stage.apply(spec(web=in_group(**cgroup))).wait(5)
+
+
+def in_group(**cgroup: object) -> WatcherSpec:
+    return watcher(limits=LimitsSpec(cgroup=GroupLimitsSpec(**cgroup)))  # type: ignore[arg-type]
+
+
+def in_force(stage: Stage) -> dict[str, str]:
+    return dict(stage.records[process("web.1")].settings.group_limits)
+
+
+def adjusted(stage: Stage) -> list[float]:
+    return [at for at, each in stage.history if isinstance(each, Adjust)]
+
+
+def test_limits_of_a_group_are_written_as_its_files_take_them() -> None:
+    stage = Stage()
+    stage.controllers = ("memory", "cpu", "io", "pids")
+    stage.apply(spec(web=watcher(limits=LimitsSpec(cgroup=GROUP)))).wait(60)
+    assert in_force(stage) == FILES
+    assert (adjusted(stage), stage.slot("web.1").note) == ([], "")
+
+
+def test_an_edit_of_them_replaces_nothing() -> None:
+    stage = grouped("memory", "pids").apply(spec(web=in_group(pids_max=50))).wait(60)
+    assert in_force(stage) == {"pids.max": "50"}
+    assert (stage.spawned(), adjusted(stage)) == (["web.1"], [5.0])
+
+
+def test_without_control_groups_the_process_runs_and_its_note_says_that_they_do_not_count() -> None:
+    stage = grouped().wait(60)
+    assert (in_force(stage), adjusted(stage)) == ({}, [])
+    assert stage.status("web").as_desired
+    assert stage.slot("web.1").note == (
+        "limits.cgroup not in force: memory_max, pids_max: the manager has no control groups for them;"
+        " see reconcile doctor"
+    )
+
+
+def test_a_controller_that_is_missing_is_named_and_the_others_count() -> None:
+    stage = grouped("pids")
+    assert in_force(stage) == {"pids.max": "100"}
+    assert stage.slot("web.1").note == (
+        "limits.cgroup not in force: memory_max: control groups have no memory controller here;"
+        " see reconcile doctor"
+    )
+
+
+def test_what_the_kernel_did_not_take_is_told_and_tried_again() -> None:
+    stage = grouped("memory", "pids")
+    record = stage.records[process("web.1")]
+    refused = replace(record.settings, group_limits={"pids.max": "100"})
+    stage.unadjustable = frozenset({"web.1"})
+    stage.records[record.id] = replace(record, settings=refused)
+    stage.tell(RecordChanged(stage.records[record.id])).wait(6)
+    assert adjusted(stage) == [5.0, 10.0]
+    assert stage.slot("web.1").note == (
+        "limits.cgroup not in force: memory_max: the kernel does not take them; see reconcile doctor"
+    )

@@ -227,7 +227,7 @@ def live(it: Bench, *, leaves: bool) -> None:
         "it is remembered",
     )
     it.persist(
-        lambda: Adjust(WEB, number, Settings(stdout=CaptureSink("/other"))),
+        lambda: Adjust(WEB, number, Settings(stdout=CaptureSink("/other"), group_limits=LIMITS)),
         lambda: it.records[WEB].settings.stdout == CaptureSink("/other"),
         "its output goes elsewhere",
     )
@@ -296,6 +296,7 @@ def methods(protocol: type) -> Iterator[str]:
     yield from (name for name in vars(protocol) if not name.startswith("_"))
 
 
+LIMITS: Final = {"pids.max": "9"}
 CALLS: Final = [
     name
     for protocol in (Kernel, Output, BoundSocket)

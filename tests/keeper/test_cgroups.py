@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_a_death_tries_no_group_that_somebody_is_left_in(
     monkeypatch.setattr(cgroups, "_remove", lambda path: tried.append(path) or real(path))
     pids = []
     for number in range(20):
-        group = groups.open(f"token/w.{number}/1")
+        group = groups.open(f"token/w.{number}/1", {})
         if (pid := cgroups.fork_into(group)) == 0:
             os.execv("/bin/sleep", ["sleep", "1000"])
         os.close(group)
@@ -192,7 +193,7 @@ def test_a_group_that_cannot_be_watched_is_tried_at_each_death(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups = cgroups.Groups(str(folder), f"/{folder.name}")
-    group = groups.open("token/w.1/1")
+    group = groups.open("token/w.1/1", {})
     if (pid := cgroups.fork_into(group)) == 0:
         os.execv("/bin/sleep", ["sleep", "1000"])
     os.close(group)
@@ -202,3 +203,83 @@ def test_a_group_that_cannot_be_watched_is_tried_at_each_death(
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     until(lambda: groups.clean_up() or groups_in(folder) == [])
+
+
+CONTROLS = {"pids": ("pids.max", "100"), "hugetlb": ("hugetlb.2MB.max", "0")}
+"""Files that any process may be limited by unnoticed, by the controller that they need."""
+
+
+@pytest.fixture
+def limit(folder: Path) -> Iterator[tuple[str, str]]:
+    """Give a file of groups in the folder that can limit something, and what to write into it."""
+    above = folder.parent / "cgroup.subtree_control"
+    there = (folder.parent / "cgroup.controllers").read_text().split()
+    found = next((each for each in CONTROLS if each in there), None)
+    if found is None:
+        names = ", ".join(CONTROLS)
+        pytest.skip(f"the cgroup2 file system here has none of the controllers {names}")
+    is_ours = found not in above.read_text().split()
+    if is_ours:
+        above.write_text(f"+{found}")
+    yield CONTROLS[found]
+    (folder / "cgroup.subtree_control").write_text(f"-{found}")
+    if is_ours:
+        above.write_text(f"-{found}")
+
+
+def groups_with(folder: Path, limit: tuple[str, str], **more: bool) -> cgroups.Groups:
+    return cgroups.Groups(str(folder), f"/{folder.name}", (limit[0].partition(".")[0],), **more)
+
+
+def start_in(groups: cgroups.Groups, limits: dict[str, str]) -> int:
+    group = groups.open("token/w.1/1", limits)
+    if (pid := cgroups.fork_into(group)) == 0:
+        os.execv("/bin/sleep", ["sleep", "1000"])
+    os.close(group)
+    groups.look_after(pid, "token/w.1/1")
+    return pid
+
+
+def end(groups: cgroups.Groups, pid: int, folder: Path) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    groups.died(pid)
+    until(lambda: groups.clean_up() or not (folder / "token@w.1@1").exists())
+
+
+def test_a_process_begins_under_its_limits_and_they_change_while_it_runs(
+    folder: Path, limit: tuple[str, str]
+) -> None:
+    name, text = limit
+    groups = groups_with(folder, limit)
+    pid = start_in(groups, {name: text, "no.such": "1"})
+    file = folder / "token@w.1@1" / name
+    assert (file.read_text().strip(), groups.limits_of(pid)) == (text, {name: text})
+    assert cgroups.limit(groups, pid, {}, {name: text}) == {}
+    assert file.read_text().strip() == "max"
+    assert cgroups.limit(groups, pid, {name: text}, {}) == {name: text}
+    assert file.read_text().strip() == text
+    end(groups, pid, folder)
+    assert groups._limits == {}
+
+
+def test_where_processes_are_in_the_folder_itself_they_move_below_it_or_there_are_no_limits(
+    folder: Path, limit: tuple[str, str]
+) -> None:
+    name, text = limit
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        (folder / "cgroup.procs").write_text(str(other.pid))
+        groups = groups_with(folder, limit)
+        pid = start_in(groups, {name: text})
+        assert groups.limits_of(pid) == {}
+        groups = groups_with(folder, limit, may_move=True)
+        groups.look_after(pid, "token/w.1/1")
+        assert cgroups.limit(groups, pid, {name: text}, {}) == {name: text}
+        assert pids_in(folder / cgroups.OWN_LEAF) == [other.pid]
+        assert groups.marker_of(other.pid) == "", (
+            "nobody takes the manager for one of its processes"
+        )
+        end(groups, pid, folder)
+        other.kill()
+    until(lambda: not pids_in(folder / cgroups.OWN_LEAF))
+    (folder / cgroups.OWN_LEAF).rmdir()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from reconciler.model.address import InternetAddress
 from reconciler.model.spec import (
     ApplySpec,
+    GroupLimitsSpec,
     HookSpec,
     LimitsSpec,
     MaxRestartsSpec,
@@ -119,7 +120,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
     | {
         f"limits.{each.name}": lambda rng: rng.randrange(10)
         for each in declared_fields(LimitsSpec)
-        if each.name not in {"cpu_affinity", "max_memory", "max_cpu", "max_count"}
+        if each.name not in {"cpu_affinity", "max_memory", "max_cpu", "max_count", "cgroup"}
     }
     | {"limits.cpu_affinity": lambda rng: (0,)}
 )
@@ -141,6 +142,10 @@ MEANINGLESS: Final = {
     **{
         f"limits.{each}": "no process of the simulation uses memory or processor time"
         for each in ("max_memory", "max_cpu", "max_count")
+    },
+    **{
+        f"limits.cgroup.{each.name}": "the machine of the simulation has no control groups"
+        for each in declared_fields(GroupLimitsSpec)
     },
     **{
         f"secret.{each}": "says where the controller reads; the core sees only that it is another"

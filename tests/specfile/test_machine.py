@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.specfile import machine
 from tests.specfile.files import only_error
 from tests.specfile.test_traps import warnings_of
 
@@ -75,3 +76,14 @@ def test_root_is_said_not_to_be_limited_by_nproc(folder: Folder) -> None:
     assert words_of(folder, text % "0") == said
     assert words_of(folder, text % "daemon") == []
     assert words_of(folder, text % "null") == (said if os.geteuid() == 0 else [])
+
+
+def test_limits_of_control_groups_that_the_machine_does_not_have_are_told(folder: Folder) -> None:
+    there = machine._controllers()
+    said = words_of(
+        folder, "watchers: {web: {cmd: x, limits: {cgroup: {pids_max: 9, cpu_max: 50%}}}}"
+    )
+    missing = [name for name in ("pids_max", "cpu_max") if name.partition("_")[0] not in there]
+    assert [each.partition(" is not in force on this machine")[0] for each in said] == [
+        f"'{name}'" for name in missing
+    ]

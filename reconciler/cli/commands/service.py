@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from reconciler.cli.errors import DONE, Refused
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Cell
 from reconciler.specfile.trust import ALLOW
+from reconciler.system.cgroups import OWN_LEAF
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +52,7 @@ Restart=always
 RestartSec=1
 WatchdogSec=60
 Delegate=yes
-# One process that takes too much memory is that process's end, not everybody's.
+{subgroup}# One process that takes too much memory is that process's end, not everybody's.
 OOMPolicy=continue
 LimitNOFILE=1048576
 TasksMax=infinity
@@ -58,6 +60,12 @@ TasksMax=infinity
 [Install]
 WantedBy={wanted_by}
 """
+SUBGROUP: Final = f"""\
+# Control groups of processes can have limits only where the manager itself is in another one.
+DelegateSubgroup={OWN_LEAF}
+"""
+SUBGROUP_SINCE: Final = 254
+"""The version of systemd from which on it knows that setting; older ones complain of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,7 @@ def unit_of(name: str, argv: Sequence[str], *, user: bool, path: str | None = No
         path=environment,
         command=" ".join(map(quoted, argv)),
         after="" if user else network,
+        subgroup=SUBGROUP if _systemd_version() not in range(SUBGROUP_SINCE) else "",
         wanted_by="default.target" if user else "multi-user.target",
     )
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -148,6 +157,16 @@ def unit_of(name: str, argv: Sequence[str], *, user: bool, path: str | None = No
     # An instance that is called as the program is needs no second mention.
     service = "reconcile" if name == "reconcile" else f"reconcile-{name}"
     return Unit(os.path.join(folder, f"{service}.service"), text)
+
+
+def _systemd_version() -> int | None:
+    """Return the version of systemd here, None: there is none, so that the unit is meant for another machine."""
+    try:
+        command = ["systemctl", "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        return int(done.stdout.split()[1])
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+        return None
 
 
 def quoted(word: str) -> str:

@@ -98,7 +98,10 @@ class Children:
                     pid = self._fork(order, is_grouped=is_grouped)
             former = self._pidfds.replaced(pid)
             executed = pid not in self._launching
-            return Child(pid, executed, streams, notify_socket, self._births.of(pid), former)
+            limits = {} if self._groups is None else self._groups.limits_of(pid)
+            return Child(
+                pid, executed, streams, notify_socket, self._births.of(pid), former, limits
+            )
         except Exception:
             if pid:  # nobody would know of it
                 os.kill(pid, signal.SIGKILL)

@@ -30,7 +30,7 @@ from reconciler.sockets.watching import Clients, FileWatch
 from reconciler.spawn.accounts import own_user
 from reconciler.spawn.environment import Place
 from reconciler.spawn.roads import Prepared, spawn_plainly
-from reconciler.system import procfs
+from reconciler.system import cgroups, procfs
 from reconciler.system.deaths import Deaths
 from reconciler.system.notify import NOT_FOR_CHILDREN, Notifier
 from reconciler.system.pidfds import Pidfds
@@ -80,12 +80,14 @@ class LinuxKernel:
         self.is_init = os.getpid() == 1
         self._groups = groups = find_groups(config.cgroup, self.log)
         self.containment: Literal["cgroup", "session"] = "cgroup" if groups else "session"
+        self.controllers = () if groups is None else groups.controllers
         if groups is not None:
             loop.watch(groups.fileno(), groups.clean_up)
         streams = self._output, self._notify
         deaths = Deaths(groups)
         signals = Signals(pidfds, deaths, self.log)
         self.signal, self.signal_tree = signals.send, signals.to_tree
+        self.limit = partial(cgroups.limit, groups)
         self._children = children = Children(
             loop, pidfds, deaths, self._place, self._user, streams, legacy.marker
         )

@@ -7,7 +7,14 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from reconciler.system.cgroups import Groups, fork_into, mounted, path_of
+from reconciler.system.cgroups import (
+    CONTROLLERS,
+    OWN_LEAF,
+    Groups,
+    fork_into,
+    mounted,
+    path_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +41,10 @@ def _find(wanted: str | None) -> Groups | None:
             raise FileNotFoundError(errno.ENOENT, "no cgroup2 file system is mounted", wanted)
         return None
     point, seen = root
+    # A former keeper, or systemd (DelegateSubgroup=), may have put us below what was given.
     own = path_of(os.getpid())
+    if own.endswith(f"/{OWN_LEAF}"):
+        own = os.path.dirname(own)
     folder = os.path.normpath(os.path.join(point, os.path.relpath(own, seen))) if own else ""
     if wanted is not None:
         folder = os.path.normpath(wanted)
@@ -42,7 +52,22 @@ def _find(wanted: str | None) -> Groups | None:
     elif not _is_ours(folder):
         return None
     _try_out(folder)
-    return Groups(folder, own)
+    is_first = os.getpid() == 1 and wanted is None
+    return Groups(folder, own, _controllers_of(folder, may_move=is_first), may_move=is_first)
+
+
+def _controllers_of(folder: str, *, may_move: bool) -> tuple[str, ...]:
+    """Return which limits groups in the folder can have.
+
+    None where processes are in the folder itself, who then would have to move below it, and where this is not ours
+    alone, as in a container: systemd could not start the next manager in it.
+    """
+    with open(f"{folder}/cgroup.procs") as file:
+        is_empty = not file.read().strip()
+    with open(f"{folder}/cgroup.controllers") as file:
+        there = file.read().split()
+    is_possible = (is_empty or may_move) and os.access(f"{folder}/cgroup.subtree_control", os.W_OK)
+    return tuple(each for each in CONTROLLERS if each in there and is_possible)
 
 
 def _is_ours(folder: str) -> bool:

@@ -68,6 +68,7 @@ def test_the_unit_lets_systemd_start_the_manager_and_touch_nothing_else(
 ) -> None:
     assert main(["install-service", "--print", str(spec)]) == 0
     found = settings(capsys.readouterr().out)
+    found.pop("DelegateSubgroup", None)  # by the version of systemd
     command = words(found.pop("ExecStart"))
     assert command[1:] == ["--name", "shop", "run", str(spec)]
     assert os.access(command[0], os.X_OK)
@@ -176,6 +177,31 @@ def test_systemd_finds_nothing_wrong_with_it(
         ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, [each for each in done.stderr.splitlines() if "reconcile" in each]) == (0, [])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("says", "subgroup"),
+    [
+        ("systemd 253 (253.1)", None),
+        ("systemd 254 (v254)", "reconcile-manager"),
+        ("", "reconcile-manager"),
+    ],
+)
+def test_the_manager_gets_a_group_apart_where_systemd_knows_how(
+    spec: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    says: str,
+    subgroup: str | None,
+) -> None:
+    program = tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    assert main(["install-service", "--print", str(spec)]) == 0
+    assert settings(capsys.readouterr().out).get("DelegateSubgroup") == subgroup
 
 
 def test_a_checkout_without_a_script_is_started_by_its_module(
