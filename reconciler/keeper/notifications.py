@@ -33,9 +33,9 @@ class Notifications:
 
     def expect(self, process: Process) -> None:
         """Hear a process from here on."""
-        if process.notify_socket is not None and process.record.notified is not None:
-            now_ns = self._kernel.now_ns()
-            self._hearings.begin(process.key, process.record.notified, now_ns)
+        known = self._hearings.known(process.key) or process.record.notified
+        if process.notify_socket is not None and known is not None:
+            self._hearings.begin(process.key, known, self._kernel.now_ns())
 
     def spoke(self, key: Key) -> None:
         """Take a piece of what was said on the socket of an incarnation."""

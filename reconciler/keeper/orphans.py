@@ -180,9 +180,9 @@ class Orphans:
         line = self._kernel.ancestors(pid)
         if not line:
             return None
-        identity = self._kernel.identify(pid)
         if not {process.pid, *self.of(process)}.isdisjoint(line):
             return True
+        identity = self._kernel.identify(pid)
         if identity is not None and self._owner(identity) == process.key:
             return True
         # It may have lost its parent, whose end nobody has heard of yet.

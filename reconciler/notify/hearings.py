@@ -46,6 +46,7 @@ class Hearings(Generic[K]):
     def begin(self, key: K, known: Notified, now_ns: int) -> None:
         """Hear a process from here on, of which this much is known; it has its whole time to be heard of."""
         self._lives[key] = _Life(known, known)
+        self._untold.put(key, now_ns if key in self._untold else None)
         self._wind_up(key, now_ns)
 
     def note(self, key: K, said: Message, pid: int, now_ns: int) -> None:

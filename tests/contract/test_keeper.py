@@ -37,6 +37,7 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import BindRefused, Bound, Lost, SocketTemplate
 from reconciler.model.value import replace
+from tests.contract.fake_kernel import Program
 from tests.contract.worlds import MILLISECOND, PROGRAMS, Fake, Real, World, told
 from tests.keeper.rig import OWN_NICE, keeper, until
 
@@ -1091,3 +1092,20 @@ def test_nobody_goes_on_who_is_not_left_behind(world: World) -> None:
     world.send(Follow(WEB, 1, heir), Forget(WEB, 1))
     world.wait(lambda: WEB not in world.records)
     assert running(world, DB).pid == stranger
+
+
+def test_a_descendant_without_a_sign_is_heard_before_anybody_knows_that_its_parent_is_dead() -> (
+    None
+):
+    world = Fake()
+    orphan = Program(escapes=True, wipes=True)
+    world.kernel.script = lambda *_: Program(children=(orphan,))
+    main = speaking(world)
+    child = world.heir(WEB)
+    world.end(WEB)
+    process = world.kernel.processes[child]
+    assert world.kernel.processes[main].ended is not None  # and not reaped
+    world.kernel.say(process, f"READY=1\nMAINPID={child}", child, uid=65534)
+    ended = exited(world)
+    assert ended.successor == child
+    assert said(world, lambda it: it.ready_at_ns).main_pid == child

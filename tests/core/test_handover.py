@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.action import Follow
+from reconciler.model.observation import SpecApplied
 from reconciler.model.process import Exit
 from reconciler.model.spec import BackoffSpec, MaxRestartsSpec
 from tests.core.stage import S, Stage, process, spec, watcher
@@ -101,6 +102,13 @@ def test_a_slot_that_is_stopped_follows_nobody_and_asks_what_is_left_to_end() ->
     stage.exit("web.1", survivors=True).tell(stage.named("web.1", CHILD))
     assert not any(isinstance(a, Follow) for _, a in stage.history)
     assert [signal for _, _, signal in stage.signals()] == ["TERM", "TERM"]
+
+
+def test_who_was_named_is_asked_to_end_where_the_slot_is_stopped_before_it_is_followed() -> None:
+    stage = running()
+    ended = stage._died(process("web.1"), Exit(0), survivors=True)
+    stage.tell(ended, stage.named("web.1", CHILD), SpecApplied(spec(), 2))
+    assert [signal for _, _, signal in stage.signals()] == ["TERM"]
 
 
 def test_an_edit_of_the_file_counts_for_what_runs() -> None:

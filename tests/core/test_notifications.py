@@ -196,6 +196,14 @@ def test_a_process_that_ends_by_itself_is_on_its_way_and_does_not_serve() -> Non
     assert stage.signals() == []
 
 
+def test_a_roll_takes_a_slot_that_ends_by_itself_for_one_that_does_not_serve() -> None:
+    stage = heard(numprocesses=2)
+    stage.stubborn = frozenset({"web.1", "web.2"})
+    stage.say("web.2", "STOPPING=1")
+    stage.apply(spec(web=watcher(watchdog=30 * S, numprocesses=2, cmd=("other",))))
+    assert [name for _, name, _ in stage.signals()] == ["web.2"]
+
+
 def test_an_announced_end_is_no_failure_and_the_next_start_comes_at_once() -> None:
     limit = MaxRestartsSpec(count=1)
     stage = heard(backoff=SLOW, max_restarts=limit)

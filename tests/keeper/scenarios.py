@@ -276,6 +276,7 @@ def by_fork(it: Patient) -> str:
         working_dir="/",
         stdin=FileInput("/etc/passwd"),
         stdout=it.sink(),
+        notify=True,
     )
     return spawned(it, launch)
 
