@@ -140,7 +140,7 @@ class Parts:
 
         What else it says of the manager counts at the next start.
         """
-        self.api.access.follow(spec.daemon)
+        self.api.access.follow(spec)
         self.log.level, self.log.format = spec.daemon.log.level, spec.daemon.log.format
 
     def write_last(self) -> None:

@@ -167,7 +167,8 @@ def _edited(
     replaced = run_hash(before, old.sockets) != run_hash(after, new.sockets)
     if not fields and not replaced:
         return
-    reason = _names(tuple(f for f in fields if f.effect == "restart") if replaced else fields)
+    restarting = tuple(f for f in fields if f.effect == "restart")
+    reason = _names(restarting or fields if replaced else fields)
     if replaced and not fields:
         rebound = [s for s in sockets_of(after) if old.sockets.get(s) != new.sockets[s]]
         reason = f"socket {', '.join(rebound)}"

@@ -73,7 +73,7 @@ def watcher_status(
     restarts = sum(slot.restarts for slot in slots)
     return WatcherStatus(
         plan.name,
-        "job" if spec.is_job else "service",
+        "job" if spec.is_job else "service" if spec.access is None else "plugin",
         _shown_want(view),
         state,
         ready,

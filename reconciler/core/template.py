@@ -77,7 +77,9 @@ def run_hash(spec: WatcherSpec, sockets: Mapping[str, SocketSpec]) -> str:
     if spec.is_job:
         fields = {path: v for path, v in fields.items() if path.split(".")[0] not in NOT_OF_THE_RUN}
     used = [[name, socket_identity(sockets[name])] for name in sockets_of(spec)]
-    text = json.dumps([fields, used], sort_keys=True, separators=(",", ":"))
+    # A plugin gets what others do not; who is none has no part of the hash for it.
+    plugin = ["plugin"] if spec.access is not None else []
+    text = json.dumps([fields, used, *plugin], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -269,7 +271,7 @@ def launch(
     assert isinstance(spec.use_sockets, tuple)
     return Launch(
         argv=argv,
-        env=_environment(spec, slot),
+        env=_environment(spec, slot) | _for_a_plugin(spec, facts),
         inherit_env=spec.inherit_env,
         path_prefix=_path_prefix(spec, slot),
         working_dir=_expanded(spec.working_dir, slot, descriptors),
@@ -367,6 +369,11 @@ def _environment(spec: WatcherSpec, slot: int) -> dict[str, str | None]:
     if spec.virtualenv is not None:
         env["VIRTUAL_ENV"] = expand(spec.virtualenv, slot, descriptors)
     return env
+
+
+def _for_a_plugin(spec: WatcherSpec, facts: Facts) -> dict[str, str]:
+    """Return the variable by which a plugin finds its manager, the same as hooks get."""
+    return {} if spec.access is None else {"RECONCILE_CONTROL_SOCKET": facts.control_socket}
 
 
 def _path_prefix(spec: WatcherSpec, slot: int) -> tuple[str, ...]:

@@ -133,6 +133,16 @@ class AccessSpec(Struct, frozen=True):
     ] = field(default_factory=dict)
 
 
+class PluginAccess(Struct, frozen=True):
+    """What the processes of a plugin may do on the control socket."""
+
+    role: Annotated[Role, _live("As in `daemon.access`.")] = "view"
+    labels: Annotated[
+        Mapping[str, str],
+        _live("With operate: only watchers that have all these labels may be operated."),
+    ] = field(default_factory=dict)
+
+
 class DaemonLogSpec(Struct, frozen=True):
     """The manager's own log."""
 
@@ -1021,6 +1031,12 @@ class WatcherSpec(Struct, frozen=True):
         Between(1, 10_000),
         _live("Jobs: runs of each slot that `reconcile runs` can show; the newest is always kept."),
     ] = KEEP_RUNS
+    access: Annotated[
+        PluginAccess | None,
+        _live(
+            "Plugins: what their processes may do on the control socket; {role: view} by default."
+        ),
+    ] = None
     x: Annotated[Extensions, _none("All x-* keys.")] = field(default_factory=dict)
 
     @property
@@ -1100,15 +1116,22 @@ class Document(Struct, frozen=True):
     watchers: Annotated[Mapping[str, WatcherSpec], _live("What should run.")] = field(
         default_factory=dict
     )
+    plugins: Annotated[
+        Mapping[str, object],
+        _live(
+            "Watchers whose processes speak the control protocol: the same fields, and `access`. They get the path of "
+            "the control socket in RECONCILE_CONTROL_SOCKET."
+        ),
+    ] = field(default_factory=dict)
     x: Annotated[Extensions, _none("All x-* keys.")] = field(default_factory=dict)
 
 
 class Spec(Struct, frozen=True):
     """What shall be, resolved: includes, defaults, variables and environment files are worked in.
 
-    A watcher's `env` is complete but for what it inherits from the manager, its `use_sockets` names each
-    socket that it gets, in the order of the descriptors from 3 on, those that `cmd` or `env` name last,
-    and its paths are absolute.
+    Plugins are among the watchers: those with `access`. A watcher's `env` is complete but for what it inherits
+    from the manager, its `use_sockets` names each socket that it gets, in the order of the descriptors from 3 on, those
+    that `cmd` or `env` name last, and its paths are absolute.
     """
 
     daemon: DaemonSpec = DaemonSpec()

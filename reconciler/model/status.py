@@ -25,7 +25,7 @@ SlotState = Word[
     "Running", "Idle", "Starting", "Stopping", "BackOff", "Failing",
     "Waiting", "Scheduled", "Completed", "Failed", "Unknown", "Held", "Stopped",
 ]  # fmt: skip
-WatcherKind = Word["service", "job"]
+WatcherKind = Word["service", "job", "plugin"]
 SocketState = Word["Bound", "Failed", "Pending", "Unserved"]
 """`Unserved`: clients wait at it, processes that use it run, and none of them accepts."""
 CALM: Final = frozenset({"Running", "Idle", "Scheduled", "Completed"})

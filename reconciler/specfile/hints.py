@@ -36,7 +36,7 @@ _WORDS_BY_ANSWER: Final = {
         "write: defaults": "default",
         "a watcher needs a name: watchers: {NAME: {cmd: ...}}": "cmd",
         "write: overrides": "override hosts",
-        NOT_BUILT: "plugins",
+        "write: plugins": "plugin",
         "write: daemon: {access: [...]}": "access",
     },
     "WatcherSpec": {

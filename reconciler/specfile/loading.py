@@ -26,6 +26,7 @@ from reconciler.specfile.merge import (
     Merged,
     is_null,
     merge_documents,
+    place_of,
     with_restart,
 )
 from reconciler.specfile.mistakes import Mistakes
@@ -246,16 +247,16 @@ class _Work:
         named = merged.entries("sockets")
         scope = self._scope(merged, named)
         rules.check_names(named, "sockets", "socket", mistakes)
-        rules.check_names(merged.entries("watchers"), "watchers", "watcher", mistakes)
+        entries = self._all_watchers(merged)
         self._check_variables(merged, scope)
         resolver = Resolver(scope, mistakes)
         daemon = self._block(DaemonSpec, "daemon", merged, resolver)
         apply = self._block(ApplySpec, "apply", merged, resolver)
         sockets = {name: self._socket(name, entry, resolver) for name, entry in named.items()}
         rules.check_addresses(sockets, named, mistakes)
-        watchers = self._watchers(merged, scope)
-        rules.check_own_sockets(sockets, watchers, merged.entries("watchers"), mistakes)
-        rules.check_on_demand(sockets, watchers, merged.entries("watchers"), mistakes)
+        watchers = self._watchers(merged, entries, scope)
+        rules.check_own_sockets(sockets, watchers, entries, mistakes)
+        rules.check_on_demand(sockets, watchers, entries, mistakes)
         return Spec(
             daemon or DaemonSpec(),
             apply or ApplySpec(),
@@ -264,6 +265,17 @@ class _Work:
             {name: value_of(entry.value) for name, entry in merged.extensions.items()},
             tuple(dict.fromkeys(self.looked_for)),
         )
+
+    def _all_watchers(self, merged: Merged) -> dict[str, Entry]:
+        """Return watchers and plugins by their names, which they share."""
+        watchers, plugins = merged.entries("watchers"), merged.entries("plugins")
+        rules.check_names(watchers, "watchers", "watcher", self.mistakes)
+        rules.check_names(plugins, "plugins", "plugin", self.mistakes)
+        for name in plugins.keys() & watchers.keys():
+            at = place_of(watchers[name].key)
+            message = f"'{name}' is the name of a watcher, too, at {at}"
+            self.mistakes.at(plugins[name].key, f"plugins.{name}", message, "rename one of them")
+        return {**plugins, **watchers}
 
     def _check_variables(self, merged: Merged, scope: Scope) -> None:
         """Report what is wrong with a variable even when nobody uses it."""
@@ -299,9 +311,8 @@ class _Work:
         rules.check_socket(Given(data, node, where, self.mistakes))
         return validated(SocketSpec, data, entry, where, self.mistakes)
 
-    def _is_too_much(self, merged: Merged) -> bool:
+    def _is_too_much(self, merged: Merged, watchers: Mapping[str, Entry]) -> bool:
         """Tell, and report, that the watchers together hold too much: each has all defaults."""
-        watchers = merged.entries("watchers")
         maps = [
             *merged.maps.items(),
             *(e for each in merged.included.values() for e in each.items()),
@@ -317,9 +328,10 @@ class _Work:
         )
         return True
 
-    def _watchers(self, merged: Merged, scope: Scope) -> dict[str, WatcherSpec | None]:
+    def _watchers(
+        self, merged: Merged, entries: Mapping[str, Entry], scope: Scope
+    ) -> dict[str, WatcherSpec | None]:
         mistakes = self.mistakes
-        entries = merged.entries("watchers")
         if len(entries) > MAX_WATCHERS:
             last = list(entries.values())[MAX_WATCHERS]
             message = f"the spec has {len(entries)} watchers, at most {MAX_WATCHERS} are allowed"
@@ -327,7 +339,7 @@ class _Work:
                 last.key, "watchers", message, "raise numprocesses instead of copying watchers"
             )
             return {}
-        if self._is_too_much(merged):
+        if self._is_too_much(merged, entries):
             return {}
         for maps in (merged.maps, *merged.included.values()):
             if "defaults" in maps:

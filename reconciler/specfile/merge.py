@@ -20,7 +20,7 @@ VERSION: Final = 1
 OF_ONE_FILE: Final = ("defaults", "env")
 """What an included file says for its own watchers only; what the file that includes it says holds for all."""
 NAMES_FILES: Final = ("include", "overrides")
-NAMED: Final = {"watchers": "watcher", "sockets": "socket"}
+NAMED: Final = {"watchers": "watcher", "plugins": "plugin", "sockets": "socket"}
 ALTERNATIVES: Final = (
     *(("python", "cmd"), ("file", "to"), ("url", "port")),
     ("http", "tcp", "unix", "exec", "delay", "notify"),

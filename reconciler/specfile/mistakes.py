@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_MISTAKES: Final = 1_000
 MAX_WARNINGS: Final = 100
-_NAMED: Final = frozenset(("watchers", "sockets"))
+_NAMED: Final = frozenset(("watchers", "plugins", "sockets"))
 _SECRET_BLOCKS: Final = frozenset(("env", "vars", "secrets", "environment"))
 _IN_LINE: Final = re.compile(r"""(?<![\w.-])([\w.-]++)["']?\s*+[:=]\s*+(?=\S)""")
 _BLOCK_LINE: Final = re.compile(r"^(\s*)(?:- )?(?:env|vars|secrets|environment)\s*:")

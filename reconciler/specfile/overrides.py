@@ -24,6 +24,7 @@ from reconciler.specfile.merge import (
 from reconciler.specfile.shapes import (
     DOCUMENT,
     EXTENSION,
+    SOCKET,
     WATCHER,
     Block,
     Free,
@@ -38,7 +39,7 @@ from reconciler.specfile.yaml_text import Entry, Map, Node, Scalar
 if TYPE_CHECKING:
     from reconciler.specfile.mistakes import Mistakes
 
-_MAKES_IT_WHOLE: Final = {"watchers": "cmd", "sockets": "listen"}
+_MAKES_IT_WHOLE: Final = {"watchers": "cmd", "plugins": "cmd", "sockets": "listen"}
 _FREE: Final = Free()
 
 
@@ -85,12 +86,11 @@ def _override_named(
         near = did_you_mean(name, into) or f"a new {noun} needs {whole}"
         mistakes.at(entry.key, where, message, near)
         return
-    shape = DOCUMENT.fields[kind][1]
-    assert isinstance(shape, MapOf)
-    if isinstance(value, Map) and isinstance(base.value, Map) and kind == "watchers":
+    shape = SOCKET if kind == "sockets" else WATCHER
+    if isinstance(value, Map) and isinstance(base.value, Map) and shape is WATCHER:
         entry = Entry(entry.key, with_restart(value, where, mistakes))
         into[name] = Entry(base.key, with_restart(base.value, where, mistakes))
-    _put(into, name, entry, shape.value)
+    _put(into, name, entry, shape)
 
 
 def _put(into: dict[str, Entry], name: str, entry: Entry, shape: Shape) -> None:

@@ -138,6 +138,8 @@ def explain(field_path: str) -> str:
     wanted = [part for part in field_path.strip(".").split(".") if part]
     if not wanted:
         return _listing(known)
+    if wanted[0] == "plugins" and len(wanted) > 1:
+        wanted[0] = "watchers"  # they have the same fields
     # `watchers.stop.timeout` is the block `stop` rather than a watcher of that name.
     found: list[Placed] = []
     for is_meant in (_is_declared, _is_of_a_name, _ends_with):

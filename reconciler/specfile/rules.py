@@ -259,6 +259,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
         _check_group_limits(limits, watcher.block("stop"))
     _check_secrets(watcher)
     _check_watch(watcher.block("watch"))
+    _check_rights(watcher, own)
     _check_path(watcher, "working_dir")
     _check_path(watcher, "virtualenv")
     _check_path(watcher, "pid_file", "the path of a file")
@@ -675,6 +676,19 @@ def check_daemon(daemon: Given) -> None:
                 _check_access(Given(entry, place, where, daemon.mistakes))
 
 
+def _check_rights(watcher: Given, own: Map) -> None:
+    """Check what a plugin may do, and that only plugins have rights of their own."""
+    if not watcher.where.startswith("plugins."):
+        if "access" in own.entries:
+            message = "'access' is for plugins: other processes have the role of their user"
+            hint = "write the watcher below plugins:, or daemon: {access: [...]}"
+            watcher.out_of_place("access", message, hint)
+        return
+    access = watcher.block("access")
+    if access is not None:
+        _check_labels(access)
+
+
 def _check_access(entry: Given) -> None:
     """Check one entry: whom it means, and whether what it limits can be limited."""
     _check_accounts(entry, "user", "group")
@@ -687,6 +701,10 @@ def _check_access(entry: Given) -> None:
         if entry.data.get(name) == OVERFLOW_ID:
             message = f"{OVERFLOW_ID} may be anybody whom this user namespace does not know"
             entry.wrong(name, message, "name a user or group of its own")
+    _check_labels(entry)
+
+
+def _check_labels(entry: Given) -> None:
     if entry.data.get("labels") and entry.data.get("role") != "operate":
         message = "'labels' limit what is operated, not who looks or who applies"
         entry.wrong("labels", message, "write role: operate, or remove labels")

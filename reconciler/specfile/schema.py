@@ -86,7 +86,9 @@ def _field(declared: Field, shape: Shape, definitions: dict[str, Json]) -> Json:
     value = written(declared, shape)
     if not declared.required and not isinstance(value, Struct):
         described["default"] = dict(value) if isinstance(value, Mapping) else value
-    if declared.name in {"watchers", "sockets"}:
+    if declared.name == "plugins":
+        schema["additionalProperties"] = {"$ref": "#/$defs/WatcherSpec"}
+    if declared.name in {"watchers", "plugins", "sockets"}:
         schema["propertyNames"] = {"pattern": NAME_PATTERN}
     if declared.name == "defaults":
         schema = {}

@@ -16,6 +16,7 @@ from reconciler.model.spec import (
     WORDS,
     Document,
     Field,
+    SocketSpec,
     WatcherSpec,
     bare,
     declared_fields,
@@ -179,3 +180,4 @@ def _of_one_type(hint: object, markers: tuple[object, ...]) -> Shape:
 
 DOCUMENT: Final = block(Document)
 WATCHER: Final = block(WatcherSpec)
+SOCKET: Final = block(SocketSpec)

@@ -54,7 +54,8 @@ class Surroundings(Struct, frozen=True):
 
 def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None:
     """Return a watcher, or None when it has mistakes, all of them reported."""
-    mistakes, where = around.mistakes, f"watchers.{name}"
+    mistakes, is_plugin = around.mistakes, name in around.merged.entries("plugins")
+    where = f"{'plugins' if is_plugin else 'watchers'}.{name}"
     node = block_at(entry, where, "write: {cmd: ...}", mistakes)
     if node is None:
         return None
@@ -68,7 +69,9 @@ def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None
     data = resolver.block(WATCHER, _without(whole, "env", *_for_a_shell(whole)), where)
     data["env"] = env
     _as_one_text(data, whole, resolver, where)
-    _drop_what_defaults_mean_for_others(data, own)
+    if is_plugin:
+        data["access"] = data.get("access") or {}
+    _drop_what_defaults_mean_for_others(data, own, is_plugin=is_plugin)
     formula = _work_out_processes(data, around)
     rules.check_watcher(Given(data, whole, where, mistakes), own, around.scope.sockets)
     _make_paths_absolute(data, whole, own.file.folder)
@@ -260,12 +263,16 @@ def _as_one_text(data: dict[str, object], whole: Map, resolver: Resolver, where:
         data["cmd"] = [text]
 
 
-def _drop_what_defaults_mean_for_others(data: dict[str, object], own: Map) -> None:
-    """What `defaults` says for jobs is not said of services, and the other way round."""
+def _drop_what_defaults_mean_for_others(
+    data: dict[str, object], own: Map, *, is_plugin: bool
+) -> None:
+    """What `defaults` says for jobs is not said of services, what it says for plugins not of others, and so on."""
     others = rules.SERVICE_FIELDS if data.get("restart") == "never" else rules.JOB_FIELDS
     for name in others:
         if name not in own.entries:
             data.pop(name, None)
+    if not is_plugin and "access" not in own.entries:
+        data.pop("access", None)
     limits, said = data.get("limits"), own.get("limits")
     if data.get("restart") == "never" and isinstance(limits, dict):
         written = said.entries if isinstance(said, Map) else {}

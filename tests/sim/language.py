@@ -135,6 +135,7 @@ MEANINGLESS: Final = {
     "schedule": "the wall clock is not simulated",
     "health": "the programs of the simulation answer no probe yet",
     "watch": "the machine of the simulation has no files; their edits go the way of new secrets",
+    "access": "says who may call, which is not simulated",
     "keep_runs": "only the store throws rows away, and that is not simulated",
     "max_restarts.then": "there is only one value",
     "on_exit": "would end the history; tests/core/test_ends.py kills the controller after each of its actions",

@@ -13,7 +13,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.connection import places
-from reconciler.cli.connection.instances import Choice, Instance, choice, is_running, place, running
+from reconciler.cli.connection.instances import (
+    CONTROL_SOCKET,
+    Choice,
+    Instance,
+    choice,
+    is_running,
+    place,
+    running,
+)
 from reconciler.cli.connection.spec_head import Head, loaded_head, read_head
 from reconciler.cli.errors import CommandError, NoManager, Refused
 from reconciler.model.errors import RequestError
@@ -53,11 +61,14 @@ def find(
 ) -> Instance:
     """Return the instance that is meant, running or not.
 
-    `spec` is one that the command names, None looks for it in this folder and above. An instance that is
+    `spec` is one that the command names, None looks for it in this folder and above. A plugin means its own manager
+    unless it says otherwise. An instance that is
     found by its spec is asked whether it runs that spec, unless `is_compared` is False. Raises `Refused`
     when it runs another, and `NoManager` when nothing says which one is meant.
     """
     chosen = choice(name, runtime_dir, state_dir)
+    if spec is None and not any(chosen) and (own := _own_manager()) is not None:
+        return own
     source = spec or _source_here()
     if chosen.runtime_dir:
         return place(chosen, read_head(source) if source is not None else Head(), source)
@@ -70,6 +81,14 @@ def find(
         if last is not None:
             return Instance(last.name, last.runtime_dir, os.path.abspath(chosen.state_dir))
     return _the_only_one()
+
+
+def _own_manager() -> Instance | None:
+    """Return the manager of this process, which a plugin and a hook are told; None for all others."""
+    socket_path = os.environ.get("RECONCILE_CONTROL_SOCKET", "")
+    if os.path.basename(socket_path) != CONTROL_SOCKET:
+        return None
+    return Instance(os.environ.get("RECONCILE_INSTANCE", ""), os.path.dirname(socket_path))
 
 
 def _by_name(chosen: Choice, source: Source | None) -> Instance:

@@ -72,7 +72,11 @@ def watch_page(status: Status, now_ns: int, view: View) -> tuple[list[Block], li
 def _tables(
     status: Status, watchers: Sequence[WatcherStatus], now_ns: int, view: View
 ) -> list[Table]:
-    tables = [_watcher_table(watchers, now_ns, view)]
+    plugins = [watcher for watcher in watchers if watcher.kind == "plugin"]
+    others = [watcher for watcher in watchers if watcher.kind != "plugin"]
+    tables = [_watcher_table("WATCHER", others, now_ns, view)]
+    if plugins:
+        tables.append(_watcher_table("PLUGIN", plugins, now_ns, view))
     if view.slots and any(watcher.slots for watcher in watchers):
         tables.append(_slot_table(watchers, now_ns, view.usage))
     if status.sockets:
@@ -111,9 +115,9 @@ def _urgency(watcher: WatcherStatus) -> int:
     return 0 if watcher.state in TROUBLE else 1
 
 
-def _watcher_table(watchers: Sequence[WatcherStatus], now_ns: int, view: View) -> Table:
+def _watcher_table(kind: str, watchers: Sequence[WatcherStatus], now_ns: int, view: View) -> Table:
     more = ("CPU", "MEM") if view.usage else ()
-    columns = ("WATCHER", "WANT", "STATE", "READY", "RESTARTS", "AGE", *more, "NOTE")
+    columns = (kind, "WANT", "STATE", "READY", "RESTARTS", "AGE", *more, "NOTE")
     rows = [_watcher_row(watcher, now_ns, view.usage, view.slots) for watcher in watchers]
     return Table(columns, rows, ("CPU", "MEM", "RESTARTS", "AGE", "WANT"))
 

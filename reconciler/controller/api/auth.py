@@ -23,9 +23,11 @@ from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.event import Event
-from reconciler.model.spec import OVERFLOW_ID, AccessSpec, DaemonSpec, Role
+from reconciler.model.process import ProcessRecord, pid_of
+from reconciler.model.spec import OVERFLOW_ID, AccessSpec, PluginAccess, Role, Spec
 from reconciler.model.units import SECOND_NS, format_duration
-from reconciler.model.value import Part, Struct, field
+from reconciler.model.value import Part, Struct, field, replace
+from reconciler.system import procfs
 
 Kind: TypeAlias = Literal["user", "group"]
 Name: TypeAlias = tuple[Kind, str]
@@ -44,6 +46,8 @@ MAX_NAMES: Final = 1000
 WINDOW_NS: Final = 60 * SECOND_NS
 TOLD_PER_WINDOW: Final = 20
 """Denials told one by one, the first of each user; the others of a window are counted and told together."""
+MAX_ANCESTORS: Final = 64
+"""How far above a caller its plugin is looked for."""
 CLOSED_MODE: Final = 0o600
 OPEN_MODE: Final = 0o666
 CLOSED_FOLDER: Final = 0o700
@@ -67,6 +71,8 @@ class Peer(Struct, frozen=True):
     uid: int
     pid: int
     gids: frozenset[int]
+    plugin: str = ""
+    """Of which plugin it is a process, which counts instead of its user."""
 
 
 def peer_of(connection: socket.socket) -> Peer:
@@ -155,6 +161,11 @@ def permit_of(
     return Permit(role, tuple(limits) if role == "operate" and all(limits) else ())
 
 
+def _permit_of_plugin(rights: PluginAccess) -> Permit:
+    limited = rights.role == "operate" and rights.labels
+    return Permit(rights.role, (rights.labels,) if limited else ())
+
+
 # ---- in force -------------------------------------------------------------------------------------
 
 
@@ -169,11 +180,14 @@ class Access(Part):
     lanes: Lanes
     tell: Callable[[Event], None]
     changed: Callable[[], None]
+    mains: Callable[[str], Iterable[ProcessRecord]]
+    """Gives the processes of a watcher's slots that live."""
+    _plugins: Mapping[str, PluginAccess] = field(default_factory=dict)
     _owner: int = field(default_factory=os.geteuid)
     _strangers: Strangers = field(default_factory=strangers)
     _entries: tuple[AccessSpec, ...] = ()
-    _mode: int | None = -1
-    """Of the control socket, as the spec has it; no spec has this one."""
+    _doors: object = None
+    """What the doors were set by."""
     _callers: dict[int, str] = field(default_factory=dict)
     _numbers: dict[Name, int | None] = field(default_factory=dict)
     _fresh_until_ns: int = 0
@@ -188,8 +202,31 @@ class Access(Part):
 
     def permit(self, peer: Peer) -> Permit | None:
         """Return what a caller may do just now, None: nothing at all."""
+        if peer.plugin:
+            rights = self._plugins.get(peer.plugin)
+            return None if rights is None else _permit_of_plugin(rights)
         entries = ((each, self._number(each)) for each in self._entries)
         return permit_of(peer, self._owner, entries, self._strangers)
+
+    def recognised(self, peer: Peer) -> Peer:
+        """Return a caller that has just connected, with the plugin that it is a process of.
+
+        The kernel says which process has called, and whose it was then. That number may be another's by now, as a
+        stranger could arrange: so the process that has it must have the same user, who could act for the plugin
+        anyhow. It counts for as long as the connection stands.
+        """
+        names = {pid_of(each.phase): name for name in self._plugins for each in self.mains(name)}
+        pid, steps = peer.pid, 0
+        while names and pid > 1 and steps < MAX_ANCESTORS:
+            if pid in names:
+                is_same = procfs.user(peer.pid) == peer.uid
+                return replace(peer, plugin=names[pid]) if is_same else peer
+            pid, steps = procfs.parent(pid), steps + 1
+        return peer
+
+    def who(self, peer: Peer) -> str:
+        """Return who has called, for people: a plugin, or a user by name or number."""
+        return f"plugin {peer.plugin}" if peer.plugin else self.name(peer.uid)
 
     def may_operate(self, peer: Peer) -> bool:
         """Tell whether somebody may do more than look: such ones are served first."""
@@ -200,10 +237,10 @@ class Access(Part):
         """Return what a caller is called, or its number when that is not known."""
         return self._callers.get(uid, f"uid {uid}")
 
-    def named(self, uid: int) -> str:
-        """Return a caller for people, with name and number: `alice (uid 1000)`."""
-        name = self.name(uid)
-        return name if name == f"uid {uid}" else f"{name} (uid {uid})"
+    def named(self, peer: Peer) -> str:
+        """Return a caller for people, a user with name and number: `alice (uid 1000)`."""
+        who, number = self.who(peer), f"uid {peer.uid}"
+        return who if peer.plugin or who == number else f"{who} ({number})"
 
     def deny(self, peer: Peer, method: str, message: str) -> None:
         """Tell of a call that its caller may not make, or count it: who is denied in a loop shall fill no log."""
@@ -217,8 +254,7 @@ class Access(Part):
             self.reactor.at(self, self._window_ends_ns, self._tell_the_rest)
             return
         self._told.add(peer.uid)
-        who = self.name(peer.uid)
-        details = {"who": who, "uid": peer.uid, "pid": peer.pid, "method": method[:64]}
+        details = {"who": self.who(peer), "uid": peer.uid, "pid": peer.pid, "method": method[:64]}
         self.tell(Event("access.denied", message, details=details))
 
     def _tell_the_rest(self) -> None:
@@ -231,6 +267,9 @@ class Access(Part):
 
     def meet(self, peer: Peer, then: Callable[[], None]) -> None:
         """Call `then` once it is known who a caller is, or when that takes too long."""
+        if peer.plugin:
+            then()
+            return
         named = self._names() if peer.uid not in {0, self._owner} else frozenset()
         is_stale = bool(named) and clock.now_ns() > self._fresh_until_ns
         if peer.uid in self._callers and not is_stale:
@@ -238,14 +277,20 @@ class Access(Part):
         else:
             self._find_out(peer.uid, then)
 
-    def follow(self, daemon: DaemonSpec) -> None:
-        """Let the entries of a spec count from now on, for connections that stand too."""
-        if (self._entries, self._mode) == (daemon.access, daemon.control.mode):
+    def follow(self, spec: Spec) -> None:
+        """Let the entries and the plugins of a spec count from now on, for connections that stand too."""
+        daemon, watchers = spec.daemon, spec.watchers
+        plugins = {name: each.access for name, each in watchers.items() if each.access is not None}
+        # A plugin that runs as another user has to come in, and so the others are let in to be sent away.
+        others = any(watchers[name].user is not None for name in plugins)
+        is_open = bool(daemon.access) or others
+        doors = (daemon.access, daemon.control.mode, is_open)
+        if (self._doors, self._plugins) == (doors, plugins):
             return
-        self._entries, self._mode = daemon.access, daemon.control.mode
+        self._doors, self._plugins, self._entries = doors, plugins, daemon.access
         self._fresh_until_ns = 0
         self._numbers = {name: self._numbers.get(name) for name in self._names()}
-        for trouble in set_doors(self.config, daemon):
+        for trouble in set_doors(self.config, daemon.control.mode, is_open=is_open):
             self.tell(Event("access.failed", trouble))
         if self._numbers:
             self._find_out(None, self.changed)
@@ -328,16 +373,17 @@ def _number_of(kind: Kind, name: str) -> int | None:
 # ---- doors ----------------------------------------------------------------------------------------
 
 
-def set_doors(config: Config, daemon: DaemonSpec) -> list[str]:
+def set_doors(config: Config, mode: int | None, *, is_open: bool) -> list[str]:
     """Give the control socket and its folder the modes that a spec asks for; returns what is in the way.
+
+    `mode` is what it says of the socket, None: by whether it is `is_open` to others than its owner.
 
     The keeper opens the socket to its owner alone, or as `daemon.control` says; others are let in from here
     on. A folder that was there before the manager may be shared with others: it is opened where it must be,
     and closed only when it has the mode that was given to it here.
     """
-    mode = daemon.control.mode
     if mode is None:
-        mode = OPEN_MODE if daemon.access else CLOSED_MODE
+        mode = OPEN_MODE if is_open else CLOSED_MODE
     try:
         os.chmod(config.control_socket, mode)
         folder = stat.S_IMODE(os.stat(config.runtime_dir).st_mode)
@@ -345,7 +391,7 @@ def set_doors(config: Config, daemon: DaemonSpec) -> list[str]:
             os.chmod(config.runtime_dir, folder | 0o011)
         elif not mode & 0o077 and folder == OPEN_FOLDER:
             os.chmod(config.runtime_dir, CLOSED_FOLDER)
-        shut = _shut_folder(config.runtime_dir) if daemon.access else None
+        shut = _shut_folder(config.runtime_dir) if is_open else None
     except OSError as error:
         return [f"cannot set the mode of {error.filename}: {error.strerror}"]
     if shut is None:

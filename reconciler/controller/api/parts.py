@@ -62,7 +62,7 @@ class Api:
                 tell(Event("files.watching", message))
 
         watch = Watch(LOG_STEP_MS, lanes.hand_over, polls, border.report)
-        self.access = Access(config, reactor, lanes, tell, lambda: self.server.recheck())
+        self.access = Access(config, reactor, lanes, tell, lambda: self.server.recheck(), core.live)
         self.streams = Streams(reactor, border)
         self.waiters = Waiters(core, board, reactor)
         self.upgrades = Upgrades(keeper, lanes, send)

@@ -119,7 +119,7 @@ class Dispatcher(Part):
         permit = self.access.permit(connection.peer)
         if permit is None:
             hint = "allowed are root, the user who started the manager, and users in daemon.access"
-            who = self.access.named(connection.peer.uid)
+            who = self.access.named(connection.peer)
             message = f"{who} may not use this manager: it has no role here"
             self.access.deny(connection.peer, call.method, message)
             connection.dismiss(rpc.encode_error(call.msgid, "denied", message, {"hint": hint}))
@@ -216,7 +216,7 @@ class Request:
     @property
     def who(self) -> str:
         """Return the caller's name, or its number when it has none."""
-        return self._dispatcher.access.name(self.uid)
+        return self._dispatcher.access.who(self.peer)
 
     def denied(self, what: str, hint: str) -> RequestError:
         """Return the error that the caller may not do something."""
@@ -224,7 +224,7 @@ class Request:
             f" of {','.join(f'{key}={value}' for key, value in each.items())}"
             for each in self.permit.labels
         )
-        who = self._dispatcher.access.named(self.uid)
+        who = self._dispatcher.access.named(self.peer)
         message = (
             f"{who} may not {_IN_WORDS.get(what, what)}: its role is {self.permit.role}{limit}"
         )

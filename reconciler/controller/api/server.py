@@ -92,7 +92,7 @@ class Server(Part):
 
     def _admit(self, connection: socket.socket) -> None:
         try:
-            peer = peer_of(connection)
+            peer = self.access.recognised(peer_of(connection))
         except OSError:
             connection.close()
             return

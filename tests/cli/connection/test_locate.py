@@ -41,6 +41,19 @@ def test_the_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert locate.find("shop").name == "shop"
 
 
+def test_a_plugin_means_its_own_manager_unless_it_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(spec(tmp_path / "shop").parent)
+    monkeypatch.setenv("RECONCILE_CONTROL_SOCKET", "/run/mine/control.sock")
+    monkeypatch.setenv("RECONCILE_INSTANCE", "mine")
+
+    assert locate.find() == instances.Instance("mine", "/run/mine")
+    assert locate.find(runtime_dir="/run/x").control_socket == "/run/x/control.sock"
+    assert locate.find("other").name == "other"
+    assert locate.find(spec=source(tmp_path / "shop")).name == "shop"
+
+
 def test_the_environment_goes_before_the_spec(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

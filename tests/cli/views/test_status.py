@@ -38,6 +38,17 @@ def test_the_wide_status_says_from_what_a_number_was_worked_out() -> None:
     assert page(answer, slots=True)[1].split()[:5] == ["web", "cpus/2", "=", "2", "Running"]
 
 
+def test_plugins_stand_in_a_table_of_their_own() -> None:
+    statsd = RUNNING_WEB | {"name": "statsd", "kind": "plugin", "restarts": 0}
+    assert page(status(RUNNING_WEB, statsd))[:5] == [
+        "WATCHER  WANT  STATE    READY  RESTARTS  AGE  NOTE",
+        "web      2     Running  2/2    1         12s",
+        "",
+        "PLUGIN  WANT  STATE    READY  RESTARTS  AGE  NOTE",
+        "statsd  2     Running  2/2    0         12s",
+    ]
+
+
 def test_at_80_columns_the_note_wraps_below_itself() -> None:
     lines = page(SHOP, 80)
 

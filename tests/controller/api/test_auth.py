@@ -6,7 +6,10 @@ import os
 import pwd
 import socket
 import stat
+import subprocess
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,10 +26,21 @@ from reconciler.controller.api.auth import (
     strangers,
 )
 from reconciler.controller.runtime.config import Config
-from reconciler.model.spec import AccessSpec, ApplySpec, ControlSpec, DaemonSpec, Spec
+from reconciler.model.observation import RecordChanged
+from reconciler.model.process import ProcessId, Running
+from reconciler.model.spec import (
+    AccessSpec,
+    ApplySpec,
+    ControlSpec,
+    DaemonSpec,
+    PluginAccess,
+    Spec,
+)
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from conftest import Client, Instance
@@ -352,6 +366,132 @@ def test_a_flood_of_refusals_is_counted_not_told(
     assert len(events) <= 6  # the window may turn over while they come
 
 
+# ---- plugins --------------------------------------------------------------------------------------
+
+
+def with_plugin(rights: PluginAccess, **fields: Any) -> Spec:
+    watchers = {"web": service(labels=SHOP), "db": service(labels=SEARCH)}
+    watchers["mender"] = service(access=rights, **fields)
+    return Spec(apply=ApplySpec(auto=False), watchers=watchers)
+
+
+class Process:
+    """A process that a plugin's record names, and one below it; they connect when they are told to."""
+
+    def __init__(self, uid: int | None = None) -> None:
+        connects = "s = socket.socket(socket.AF_UNIX); s.connect(line.strip()); print(s.recv(1))"
+        script = f"import socket, sys\nfor line in sys.stdin: {connects}"
+        child = [sys.executable, "-c", script]
+        shell = ["sh", "-c", '"$@"; true', "sh", *child]
+        self.popen = subprocess.Popen(
+            shell, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, user=uid, text=True
+        )
+
+    def connect(self, instance: Instance) -> Peer:
+        """Connect, and return how the server sees that."""
+        server = instance.controller.api.server
+        before = {*server._connections}
+        assert self.popen.stdin is not None
+        print(instance.folder / "control.sock", file=self.popen.stdin, flush=True)
+        (new,) = until(lambda: {*server._connections} - before)
+        return new.peer
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    found = Process()
+    yield found
+    found.popen.kill()
+    found.popen.wait()
+
+
+def as_plugin(instance: Instance, pid: int) -> None:
+    """Let a record of the plugin name a process."""
+    id = ProcessId("mender", 1)
+    until(lambda: id in instance.keeper.records)
+    record = instance.keeper.records[id]
+    record = replace(record, phase=Running(pid, time.monotonic_ns()))
+    instance.keeper.records[id] = record
+    instance.keeper.tell(RecordChanged(record))
+    until(lambda: instance.controller.core.record(id).phase == record.phase)
+
+
+def test_a_plugin_is_known_by_its_process_and_has_its_own_rights(
+    instance: Instance, process: Process
+) -> None:
+    instance.store(with_plugin(PluginAccess("operate", SEARCH)))
+    instance.start()
+    as_plugin(instance, process.popen.pid)
+    seen = process.connect(instance)
+    assert (seen.plugin, seen.uid) == ("mender", os.geteuid())
+    assert seen.pid != process.popen.pid  # the shell that was started has started it
+    access = instance.controller.api.access
+    assert access.permit(seen) == Permit("operate", (SEARCH,))
+    assert (access.who(seen), access.named(seen)) == ("plugin mender", "plugin mender")
+
+
+def test_a_plugin_of_the_managers_own_user_is_limited_too(
+    instance: Instance, faces: list[Peer]
+) -> None:
+    instance.store(with_plugin(PluginAccess("operate", SEARCH)))
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+    mender = caller(instance, faces, Peer(os.geteuid(), 4321, frozenset(), "mender"))
+    assert mender.call("hello")["role"] == "operate"
+    code, message, _ = mender.error("stop", names=["web"])
+    limit = "its role is operate of team=search"
+    assert (code, message) == ("denied", f"plugin mender may not stop web: {limit}")
+    assert mender.call("stop", names=["db"], reason="a test")["results"][0]["name"] == "db"
+    (event,) = told(instance, "operator.stop")
+    assert event["message"].startswith('stop by plugin mender ("a test"): ')
+
+
+def test_another_user_with_the_number_of_a_plugins_process_is_a_stranger(
+    instance: Instance, process: Process, faces: list[Peer]
+) -> None:
+    """Who has connected may be dead, and its number that of a plugin started since."""
+    instance.store(with_plugin(PluginAccess("admin")))
+    instance.start()
+    as_plugin(instance, process.popen.pid)
+    access = instance.controller.api.access
+    forged = Peer(STRANGER, process.popen.pid, frozenset())
+    assert access.recognised(forged) == forged
+    assert access.permit(forged) is None
+
+
+def test_a_process_that_is_no_plugins_is_known_by_its_user(
+    instance: Instance, process: Process
+) -> None:
+    instance.store(with_plugin(PluginAccess()))
+    instance.start()
+    as_plugin(instance, 4_000_000)
+    seen = process.connect(instance)
+    assert (seen.plugin, instance.controller.api.access.permit(seen)) == ("", Permit("admin"))
+
+
+def test_a_plugin_that_is_one_no_more_may_nothing(instance: Instance, faces: list[Peer]) -> None:
+    instance.store(with_plugin(PluginAccess()))
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+    mender = caller(instance, faces, Peer(os.geteuid(), 4321, frozenset(), "mender"))
+    assert mender.call("hello")["role"] == "view"
+    instance.controller.api.access.follow(spec())
+    assert (
+        mender.error("status")[1] == "plugin mender may not use this manager: it has no role here"
+    )
+
+
+@pytest.mark.parametrize(("user", "modes"), [(None, (0o600, 0o700)), ("daemon", (0o666, 0o711))])
+def test_a_plugin_that_runs_as_another_user_is_let_in(
+    instance: Instance, user: str | None, modes: tuple[int, int]
+) -> None:
+    instance.folder.chmod(0o700)
+    instance.store(with_plugin(PluginAccess(), user=user))
+    instance.start()
+    assert instance.client().call("hello")
+    assert (mode(instance.folder / "control.sock"), mode(instance.folder)) == modes
+
+
 # ---- doors ----------------------------------------------------------------------------------------
 
 
@@ -379,7 +519,9 @@ def test_the_door_is_as_open_as_the_entries_need(
     place.mkdir()
     (place / "control.sock").touch()
     place.chmod(folder)
-    set_doors(Config("test", str(place), str(place)), daemon)
+    set_doors(
+        Config("test", str(place), str(place)), daemon.control.mode, is_open=bool(daemon.access)
+    )
     assert (mode(place / "control.sock"), mode(place)) == modes
 
 
@@ -389,10 +531,8 @@ def test_a_door_behind_a_shut_one_is_told(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     (place / "control.sock").touch()
     house.chmod(0o700)
-    (trouble,) = set_doors(
-        Config("test", str(place), str(place)), DaemonSpec(access=(user(ALICE, "view"),))
-    )
+    (trouble,) = set_doors(Config("test", str(place), str(place)), None, is_open=True)
     assert f"{house} is closed to them" in trouble
     (place / "control.sock").unlink()
-    (trouble,) = set_doors(Config("test", str(place), str(place)), DaemonSpec())
+    (trouble,) = set_doors(Config("test", str(place), str(place)), None, is_open=False)
     assert trouble == f"cannot set the mode of {place}/control.sock: No such file or directory"
