@@ -45,7 +45,7 @@ from reconciler.model.action import (
     Unprobe,
 )
 from reconciler.model.spec import KEEP_RUNS, WatcherSpec
-from reconciler.model.value import Part, field
+from reconciler.model.value import Part, field, replace
 
 
 class Actions(Part):
@@ -103,7 +103,7 @@ class Actions(Part):
                     self.specs.watched_files.scan(watcher)
                 case Spawn():
                     self.border.guard("looking at a log", partial(self.last_lines.begin, action))
-                    to_keeper.append(self.specs.secrets.filled(action))
+                    to_keeper.append(self.specs.secrets.filled(self._placed(action)))
                 case ShutDown():
                     self.shutdown.began()
                     to_keeper.append(action)
@@ -120,6 +120,14 @@ class Actions(Part):
                     to_keeper.append(action)
         if to_keeper:
             self.link.send(*to_keeper)
+
+    def _placed(self, spawn: Spawn) -> Spawn:
+        """Return the start of a process that says where its life begins in its logs, if that will be asked."""
+        spec = self.core.watcher_spec(spawn.id.owner)
+        if not spawn.memory.probed or spec is None or spec.ready is None or spec.ready.log is None:
+            return spawn
+        places = self.last_lines.places(spawn.id)
+        return replace(spawn, memory=replace(spawn.memory, log_places=places))
 
     def remember_retiring(self) -> None:
         """Store which watchers of former specs are still being stopped, when they are others."""

@@ -121,7 +121,7 @@ class Parts:
         owners, applied = SocketOwners(self.runtime.lanes, say), self.stored.applied
         self.log_owners = LogOwners(self.runtime.lanes, reactor, feed, tell)
         retiring = applied.retiring if applied is not None else {}
-        prober = Prober(reactor, self.runtime.lanes, border, feed)
+        prober = Prober(reactor, self.runtime.lanes, border, self.log, feed)
         clients = Clients(core, self.runtime.lanes, feed)
         self.actions = Actions(
             core, self.saving, specs, output.last_lines, clients, prober, owners, self.link, border, ending,

@@ -17,6 +17,7 @@ from reconciler.model.action import Probe, Unprobe
 from reconciler.model.observed import ProbeObserved
 from reconciler.model.probe import (
     HttpTarget,
+    LogTarget,
     Probing,
     Target,
     TcpTarget,
@@ -29,7 +30,7 @@ from reconciler.model.probe import (
     parse_url,
 )
 from reconciler.model.process import ProcessId, ProcessRecord
-from reconciler.model.spec import ProbeSpec
+from reconciler.model.spec import ProbeSpec, ReadySpec
 from reconciler.model.value import replace
 
 READY: Final = "ready"
@@ -38,11 +39,14 @@ HEALTH: Final = "health"
 PURPOSES: Final = (READY, HEALTH)
 
 
+_UNREADABLE: Final = "log: where its output begins is not known, it was started before an edit"
+
+
 def answer(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec) -> Answer:
     """Return what the probe of a process has come to; its message says what was asked."""
     if probe.exec is not None:
         return probe_commands.answer(plan, main, role, probe)
-    target = target_of(plan, probe, main.id.slot)
+    target = target_of(probe, main)
     if isinstance(target, str):
         return Answer(False, target)
     asked = plan.observed.probes.get(plan.id(main.id.slot, role))
@@ -57,7 +61,7 @@ def ask(plan: Plan, main: ProcessRecord, role: str, probe: ProbeSpec, since_ns: 
     if probe.exec is not None:
         probe_commands.ask(plan, main, role, probe, since_ns)
         return
-    target = target_of(plan, probe, main.id.slot)
+    target = target_of(probe, main)
     if not isinstance(target, str):
         times = (since_ns + probe.initial_delay, probe.interval, probe.timeout)
         probing = Probing(target, *times, probe.patience, probe.successes)
@@ -84,15 +88,18 @@ def _asked_until_now(plan: Plan) -> list[ProcessId]:
     return [id for id in ids if id in known and id.slot not in plan.unreached]
 
 
-def target_of(plan: Plan, probe: ProbeSpec, slot: int) -> Target | str:
-    """Return what is asked of a slot; in words why that cannot be, where its number makes no address."""
+def target_of(probe: ProbeSpec, main: ProcessRecord) -> Target | str:
+    """Return what is asked of a process; in words why that cannot be, where its slot makes no address."""
+    if isinstance(probe, ReadySpec) and probe.log is not None:
+        places = main.memory.log_places
+        return LogTarget(probe.log, places) if places else _UNREADABLE
     try:
-        return _target(plan, probe, slot)
+        return _target(probe, main.id.slot)
     except ValueError as error:
-        return f"cannot ask slot {slot}: {error}"
+        return f"cannot ask slot {main.id.slot}: {error}"
 
 
-def _target(plan: Plan, probe: ProbeSpec, slot: int) -> Target:
+def _target(probe: ProbeSpec, slot: int) -> Target:
     """Return what is asked of a slot. Raises `ValueError`."""
 
     def text(template: str) -> str:
@@ -116,4 +123,5 @@ def _target(plan: Plan, probe: ProbeSpec, slot: int) -> Target:
 
 def is_asked(probe: ProbeSpec) -> bool:
     """Tell whether there is anything to ask: a probe may be a matter of time alone."""
-    return any(each is not None for each in (probe.http, probe.tcp, probe.unix, probe.exec))
+    log = probe.log if isinstance(probe, ReadySpec) else None
+    return any(each is not None for each in (probe.http, probe.tcp, probe.unix, probe.exec, log))

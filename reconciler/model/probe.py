@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
+from reconciler.model.process import LogPlace
 from reconciler.model.units import SLOT_PATTERN, Reads
 from reconciler.model.value import Struct, field
 
 MAX_STREAK: Final = 1000
 """So many successes or failures in a row are counted, as many as a spec can ask for."""
+MAX_PATTERN: Final = 1000
 LOCALHOST: Final = "127.0.0.1"
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
@@ -59,7 +61,17 @@ class HttpTarget(Struct, frozen=True):
         return f"http {_endpoint(self.host, self.port)}{self.path}"
 
 
-Target: TypeAlias = TcpTarget | UnixTarget | HttpTarget
+class LogTarget(Struct, frozen=True):
+    """A line of the output matches, from these places on."""
+
+    pattern: str
+    places: tuple[LogPlace, ...]
+
+    def __str__(self) -> str:
+        return f"log {self.pattern!r}"
+
+
+Target: TypeAlias = TcpTarget | UnixTarget | HttpTarget | LogTarget
 
 
 class Probing(Struct, frozen=True):
@@ -163,6 +175,20 @@ def parse_ranges(value: object) -> Ranges:
     return tuple(found)
 
 
+def parse_pattern(value: object) -> str:
+    """Return a regular expression. Raises `ValueError`."""
+    text = value if isinstance(value, str) else ""
+    if not text or len(text) > MAX_PATTERN:
+        msg = f"expected a regular expression of at most {MAX_PATTERN} characters"
+        raise ValueError(msg)
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        msg = f"expected a regular expression ({error})"
+        raise ValueError(msg) from None
+    return text
+
+
 def as_slot(text: str, slot: int = 1) -> str:
     """Return a template's text as it is for one slot, where only its number may be named."""
 
@@ -199,4 +225,5 @@ ENDPOINT: Final = Reads("port or address", _per_slot(parse_endpoint), "5432", No
 URL: Final = Reads("url", _per_slot(parse_url), "http://127.0.0.1:8000/healthz")
 URL_PATH: Final = Reads("path", _per_slot(parse_path), "/healthz")
 UNIX_PATH: Final = Reads("path", _per_slot(parse_unix_path), "/run/app.sock")
+PATTERN: Final = Reads("regular expression", parse_pattern, "ready to accept connections")
 STATUS: Final = Reads("status codes", _ranges, "200-399", None, ("integer",))

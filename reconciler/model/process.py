@@ -278,6 +278,14 @@ class Exit(Struct, frozen=True):
 _OF_MEMORY: Final = {"certain": " (out of memory)", "probable": " (probably out of memory)"}
 
 
+class LogPlace(Struct, frozen=True):
+    """A place in a log file: `inode` 0 and its beginning where there was none yet."""
+
+    path: str
+    inode: int = 0
+    offset: int = 0
+
+
 class Memory(Struct, frozen=True):
     """What a later decision about this process needs to know; the keeper keeps it and never looks inside.
 
@@ -341,6 +349,8 @@ class Memory(Struct, frozen=True):
     """It was started under a spec with `ready`: it is ready when it has shown that, and not by its age."""
     ready_at_ns: int | None = None
     """When it had shown all that makes it ready, once and for all."""
+    log_places: tuple[LogPlace, ...] = ()
+    """Where its life begins in its logs; noted where `ready.log` is looked for in them."""
     passed: int = 0
     """Of a probe: how often in a row it had passed before this run; `attempt` is how often it had failed."""
     asked: bool = False

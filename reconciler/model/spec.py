@@ -21,7 +21,16 @@ from typing import Annotated, Final, Literal, TypeAlias, Union, get_args, get_or
 import msgspec
 
 from reconciler.model.address import LISTEN, Address
-from reconciler.model.probe import ENDPOINT, LOCALHOST, PORT, STATUS, UNIX_PATH, URL, URL_PATH
+from reconciler.model.probe import (
+    ENDPOINT,
+    LOCALHOST,
+    PATTERN,
+    PORT,
+    STATUS,
+    UNIX_PATH,
+    URL,
+    URL_PATH,
+)
 from reconciler.model.units import (
     BYTES,
     CPU_PERCENT,
@@ -658,6 +667,12 @@ class ReadySpec(ProbeSpec, frozen=True):
             " it both count."
         ),
     ] = False
+    log: Annotated[
+        Annotated[str, PATTERN] | None,
+        _live(
+            "Regular expression (of Python) that matches in a line of the process's output, as its log file has it."
+        ),
+    ] = None
     delay: Annotated[
         DurationNs | None, _live("No probe: the process is ready when it has run this long.")
     ] = None

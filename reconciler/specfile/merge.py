@@ -23,7 +23,7 @@ NAMES_FILES: Final = ("include", "overrides")
 NAMED: Final = {"watchers": "watcher", "plugins": "plugin", "sockets": "socket"}
 ALTERNATIVES: Final = (
     *(("python", "cmd"), ("file", "to"), ("url", "port")),
-    ("http", "tcp", "unix", "exec", "delay", "notify"),
+    ("http", "tcp", "unix", "exec", "log", "delay", "notify"),
 )
 """Fields of which a block has one: a watcher's choice displaces the other one of `defaults`."""
 

@@ -7,8 +7,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.probe import as_slot, parse_endpoint, parse_port, parse_unix_path, parse_url
+from reconciler.model.spec import HealthSpec, ReadySpec
 from reconciler.model.units import MILLISECOND_NS, parse_duration_ns
 from reconciler.specfile.mistakes import quoted
+from reconciler.specfile.shapes import block
 from reconciler.specfile.yaml_text import Map
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from reconciler.specfile.given import Given
 
 PROBES: Final = ("http", "tcp", "unix", "exec")
-READY_KINDS: Final = (*PROBES, "delay")
+READY_KINDS: Final = (*PROBES, "log", "delay")
 MIN_PROBE_NS: Final = 100 * MILLISECOND_NS
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL: Final = re.compile(r"[^\t\x20-\x7e\xa0-\xff]")
@@ -31,6 +33,27 @@ def check_ready(ready: Given | None, slots: object) -> None:
         _check_probe(ready, READY_KINDS, "ready", slots, is_optional=says_so)
 
 
+def check_log(watcher: Given) -> None:
+    """Check that the output in which a line is looked for is written to a file, and to one of each slot's own."""
+    ready = watcher.block("ready")
+    if ready is None or not ready.says("log"):
+        return
+    logs = watcher.block("logs")
+    stdout, stderr = (logs and logs.block("stdout")), (logs and logs.block("stderr"))
+    out_to, err_to = (each.data.get("to") if each else None for each in (stdout, stderr))
+    err_file = stderr.data.get("file") if stderr else None
+    out_is_read = out_to is None
+    err_is_read = err_file is not None or (out_is_read and err_to in {None, "stdout"})
+    if not out_is_read and not err_is_read:
+        message = f"the output goes to {out_to}, where no line of it can be looked for"
+        ready.wrong("log", message, "leave logs.stdout.to out, or ask by http, tcp, unix or exec")
+    slots, file = watcher.data.get("numprocesses", 1), stdout.data.get("file") if stdout else None
+    for path in (file if out_is_read else None, err_file):
+        if isinstance(path, str) and "${slot" not in path and slots != 1:
+            message = f"all slots write to {path}: whose line it is is not known"
+            ready.wrong("log", message, "name ${slot} in the path of the file")
+
+
 def check_health(health: Given | None, slots: object) -> None:
     """Check what makes a process healthy."""
     if health is not None:
@@ -41,7 +64,8 @@ def _check_probe(
     probe: Given, kinds: tuple[str, ...], name: str, slots: object, *, is_optional: bool
 ) -> None:
     given = probe.says(*kinds)
-    if not given and not is_optional:
+    known = block(ReadySpec if name == "ready" else HealthSpec).fields
+    if not given and not is_optional and probe.node.entries.keys() <= known.keys():
         words = ", ".join((*kinds, "notify") if name == "ready" else kinds)
         message = f"expected one of {words}, found none of them"
         hint = f"write: {name}: {{http: http://127.0.0.1:8000/healthz}}, or leave it out"

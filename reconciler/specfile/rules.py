@@ -242,6 +242,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
             _check_command(each)
     ready, health = watcher.block("ready"), watcher.block("health")
     probe_rules.check_ready(ready, data.get("numprocesses", 1))
+    probe_rules.check_log(watcher)
     probe_rules.check_health(health, data.get("numprocesses", 1))
     for each in (ready, health):
         if each is not None:

@@ -52,6 +52,7 @@ from reconciler.model.process import (
     Exit,
     Exited,
     LaunchError,
+    LogPlace,
     Notified,
     ProcessId,
     ProcessRecord,
@@ -129,6 +130,8 @@ class Stage:
         self.events: list[Event] = []
         self.vault: dict[str, str] = {}
         """The keyed hash of a watcher's secrets; one that is missing cannot be read."""
+        self.log_places: tuple[LogPlace, ...] = ()
+        """Where new processes begin in their logs, as the controller puts it into their memory."""
         self.probing: dict[ProcessId, Probe] = {}
         """What this controller asks of processes."""
         self.disk: dict[str, str] = {}
@@ -466,7 +469,7 @@ class Stage:
                 action.id,
                 self._incarnation,
                 action.template_hash,
-                action.memory,
+                replace(action.memory, log_places=self.log_places),
                 phase,
                 action.launch.settings,
                 Notified(action.launch.watchdog_ns) if action.launch.notify else None,

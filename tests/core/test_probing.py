@@ -6,7 +6,8 @@ from typing import Any
 
 from reconciler.model.action import Spawn
 from reconciler.model.observation import ProbeAnswered
-from reconciler.model.probe import HttpTarget, Probing, TcpTarget
+from reconciler.model.probe import HttpTarget, LogTarget, Probing, TcpTarget
+from reconciler.model.process import LogPlace
 from reconciler.model.spec import BackoffSpec, HealthSpec, HooksSpec, MaxRestartsSpec, ReadySpec
 from reconciler.model.status import LastProbe
 from tests.core.stage import HOOK, S, Stage, process, spec, watcher
@@ -304,6 +305,27 @@ def test_probes_of_many_slots_are_kept_while_a_plan_reaches_only_some() -> None:
     assert len(told(stage)) == 1200
     stage.apply(spec(web=watcher(ready=HTTP, numprocesses=1200, cmd=("new",))))
     assert len(told(stage)) == 1200
+
+
+def test_a_line_is_looked_for_from_where_the_life_of_a_process_begins() -> None:
+    stage = Stage()
+    stage.log_places = (LogPlace("/logs/web-1.log", 7, 300),)
+    wanted = spec(web=watcher(ready=ReadySpec(log="^ready", interval=2 * S), backoff=PATIENT))
+    stage.apply(wanted)
+    target = LogTarget("^ready", stage.log_places)
+    assert stage.probing[process("web.1:ready")].probing == Probing(target, 0, 2 * S, S, 1, 1)
+    stage.new_controller(wanted)
+    assert stage.probing[process("web.1:ready")].probing.target == target
+    stage.answer("web.1:ready", "log '^ready': no line matches yet")
+    assert seen(stage) == ("Starting", "not ready: log '^ready': no line matches yet")
+    assert seen(stage.answer("web.1:ready", passed=True)) == ("Running", "")
+
+
+def test_a_process_whose_output_is_not_known_is_started_again_at_the_deadline() -> None:
+    stage = Stage().apply(spec(web=watcher(ready=HTTP, backoff=PATIENT)))
+    stage.apply(spec(web=watcher(ready=ReadySpec(log="up"), backoff=PATIENT))).wait(60)
+    assert stage.signals() == [(60, "web.1", "TERM")]
+    assert "where its output begins is not known" in stage.slot("web.1").note
 
 
 def test_a_hook_after_the_start_comes_before_the_probe() -> None:

@@ -15,7 +15,7 @@ from reconciler.controller.output.log_files import end_of
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.model.action import Spawn
 from reconciler.model.hiding import shown_lines
-from reconciler.model.process import MAIN, Exited, FileSink, ProcessId, ProcessRecord
+from reconciler.model.process import MAIN, Exited, FileSink, LogPlace, ProcessId, ProcessRecord
 from reconciler.model.value import Part, Struct, field, replace
 from reconciler.output.places import open_log
 
@@ -54,6 +54,12 @@ class LastLines(Part):
         for path in map(os.path.abspath, paths):
             if path not in self._births and len(self._births) < MAX_BIRTHS:
                 self._births[path] = end_of(path)
+
+    def places(self, id: ProcessId) -> tuple[LogPlace, ...]:
+        """Return where the present life of a slot begins in its logs."""
+        return tuple(
+            LogPlace(each.path, each.inode, each.begin) for each in self._lives.get(id, ())
+        )
 
     def ended(self, record: ProcessRecord) -> None:
         """Find out what a process said last that ended by itself."""

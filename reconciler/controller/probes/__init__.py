@@ -9,5 +9,7 @@ own, a bounded number of them at once, a few in each turn. Names are looked up i
 | `tally` | what one answer after the other comes to, and what of it is told |
 | `exchange` | one question: the connection, what is sent and what comes back |
 | `http` | the bytes of a request and of its answer |
+| `log_lines` | what is looked for in logs, handed to the process that does |
+| `matcher` | that process |
 | `names` | the addresses of a host |
 """

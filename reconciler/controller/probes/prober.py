@@ -16,16 +16,17 @@ from typing import Final
 
 from reconciler.controller.probes.exchange import Address, Exchange
 from reconciler.controller.probes.http import Outcome
+from reconciler.controller.probes.log_lines import LogLines
 from reconciler.controller.probes.names import Names, numbers_of
 from reconciler.controller.probes.tally import Tally
 from reconciler.controller.runtime import clock
-from reconciler.controller.runtime.borders import Border
+from reconciler.controller.runtime.borders import Border, Log
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import READ, Reactor
 from reconciler.core.wakes import Wakes
 from reconciler.model.action import Probe
 from reconciler.model.observation import Observation
-from reconciler.model.probe import UnixTarget
+from reconciler.model.probe import LogTarget, UnixTarget
 from reconciler.model.process import ProcessId
 from reconciler.model.units import MILLISECOND_NS
 
@@ -50,6 +51,7 @@ class _Asked:
         self.addresses: list[Address] = []
         """Where it is, if that needs nobody to be asked for."""
         target = probe.probing.target
+        assert not isinstance(target, LogTarget)
         if isinstance(target, UnixTarget):
             self.addresses = [(socket.AF_UNIX, target.path)]
         else:
@@ -60,12 +62,18 @@ class Prober:
     """Asks all that the core wants to have asked."""
 
     def __init__(
-        self, reactor: Reactor, lanes: Lanes, border: Border, feed: Callable[[Observation], None]
+        self,
+        reactor: Reactor,
+        lanes: Lanes,
+        border: Border,
+        log: Log,
+        feed: Callable[[Observation], None],
     ) -> None:
         self._reactor = reactor
         self._border = border
         self._feed = feed
         self._names = Names(lanes)
+        self._log_lines = LogLines(reactor, log, feed)
         self._asked: dict[str, _Asked] = {}
         self._wakes: Wakes[str] = Wakes()
         """When each is due: to be asked, or to have answered."""
@@ -79,12 +87,16 @@ class Prober:
     def ask(self, probe: Probe) -> None:
         """Ask this from now on, in place of what was asked under its name."""
         self.drop(probe.id)
+        if isinstance(probe.probing.target, LogTarget):
+            self._log_lines.ask(probe)
+            return
         asked = self._asked[str(probe.id)] = _Asked(probe, clock.now_ns())
         self._wake(asked, asked.due_ns)
         self._set_alarm()
 
     def drop(self, id: ProcessId) -> None:
         """Ask this no more."""
+        self._log_lines.drop(id)
         asked = self._asked.pop(str(id), None)
         if asked is not None:
             self._wakes.put(str(id), None)
@@ -146,6 +158,7 @@ class Prober:
         self._under_way += 1
         self._wake(asked, clock.now_ns() + probing.timeout_ns)
         target = probing.target
+        assert not isinstance(target, LogTarget)
         if asked.addresses or isinstance(target, UnixTarget):
             self._connect(asked, asked.addresses)
         else:

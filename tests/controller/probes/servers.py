@@ -73,7 +73,9 @@ class Desk:
         self.faults: list[str] = []
         border = Border(self, self._event)
         self.reactor = Reactor(border.report)
-        self.prober = Prober(self.reactor, Lanes(self.reactor, border.report), border, self._take)
+        self.prober = Prober(
+            self.reactor, Lanes(self.reactor, border.report), border, self, self._take
+        )
 
     def write(self, _level: str, message: str, **pairs: object) -> None:
         self.faults.append(f"{message}: {pairs}")
