@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from reconciler.model.process import Notified
-from reconciler.model.units import MILLISECOND_NS, SECOND_NS
+from reconciler.model.units import MILLISECOND_NS
 from reconciler.model.value import replace
 from reconciler.notify.alarms import Alarms
 from reconciler.notify.messages import after, is_milestone
@@ -22,8 +22,8 @@ K = TypeVar("K")
 
 PACE_NS: Final = 500 * MILLISECOND_NS
 """How often is told what may change again and again."""
-STANDSTILL_NS: Final = SECOND_NS
-"""If silence is noticed so much too late, the machine stood still: all get their time once more."""
+STANDSTILL_NS: Final = 100 * MILLISECOND_NS
+"""If silence is noticed so much too late, the machine stood still: whoever is silent gets its time once more."""
 
 
 @dataclass(slots=True)
@@ -32,6 +32,8 @@ class _Life:
     told: Notified
     told_at_ns: int = 0
     is_over: bool = False
+    is_spared: bool = False
+    """It was silent while the machine stood still, and has not been heard of since."""
 
 
 class Hearings(Generic[K]):
@@ -83,8 +85,9 @@ class Hearings(Generic[K]):
         life = self._lives.get(key)
         if life is None or key in self._silent or life.said.watchdog_ns is None or life.is_over:
             return
-        if now_ns >= due_ns + STANDSTILL_NS:
+        if now_ns >= due_ns + STANDSTILL_NS and not life.is_spared:
             self._wind_up(key, now_ns)
+            life.is_spared = True
         elif life.said.late_at_ns is None:
             life.said = replace(life.said, late_at_ns=now_ns)
             self._plan_to_tell(key, now_ns)
@@ -114,3 +117,4 @@ class Hearings(Generic[K]):
         wait_ns = life.said.watchdog_ns
         is_watched = life.said.late_at_ns is None and not life.is_over
         self._silent.put(key, now_ns + wait_ns if wait_ns and is_watched else None)
+        life.is_spared = False

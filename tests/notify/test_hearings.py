@@ -78,6 +78,24 @@ def test_nobody_is_late_because_the_machine_stood_still() -> None:
     it.look_late("web", 2 * SECOND, now_ns)
     assert it.known("web") == Notified(2 * SECOND)
     assert it.next_ns() == now_ns + 2 * SECOND
+    # Once, or nobody would ever be late on a machine that is slow all the time.
+    later = now_ns + 2 * SECOND + STANDSTILL_NS
+    assert it.take_silent(later) == [("web", now_ns + 2 * SECOND)]
+    it.look_late("web", now_ns + 2 * SECOND, later)
+    assert it.known("web") == Notified(2 * SECOND, late_at_ns=later)
+
+
+def test_who_is_heard_of_after_a_standstill_is_spared_at_the_next_one_too() -> None:
+    it, now_ns = heard(watchdog_ns=2 * SECOND), 0
+    for _ in range(3):
+        due_ns = now_ns + 2 * SECOND
+        now_ns = due_ns + STANDSTILL_NS
+        assert it.take_silent(now_ns) == [("web", due_ns)]
+        it.look_late("web", due_ns, now_ns)
+        it.note("web", parse(b"WATCHDOG=1"), 7, now_ns)
+    known = it.known("web")
+    assert known is not None
+    assert known.late_at_ns is None
 
 
 def test_a_process_sets_its_own_time_and_can_end_being_watched() -> None:
